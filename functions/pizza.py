@@ -1,0 +1,129 @@
+"""The sample: a pizza shop's order, from the first click to the delivery. It knows no cloud and no database."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from workflow_core import Go, On, Return, S, Select, Step, StepContext, Timeout, WaitFor, While, Workflow
+
+
+class Pizza(BaseModel):
+    """One line of the cart."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    qty: Annotated[int, Field(ge=1, le=100)] = 1
+
+
+class Confirmation(BaseModel):
+    """The manager's word that the shop takes the order, and for how much."""
+
+    manager: Annotated[str, Field(min_length=1, max_length=100)]
+    amount: Annotated[float, Field(gt=0)]
+
+
+class Payment(BaseModel):
+    """What the customer pays."""
+
+    amount: Annotated[float, Field(gt=0)]
+
+
+class Delivery(BaseModel):
+    """Who brings the order."""
+
+    courier: Annotated[str, Field(min_length=1, max_length=100)]
+
+
+OrderStatus = Literal[
+    "new", "submitted", "timed out", "confirmed", "cooking", "cooked", "delivering", "delivered", "completed"
+]
+
+
+class PizzaOrder(Workflow, name="pizza"):
+    """A customer fills a cart, a manager confirms, and while the customer pays a cook and a courier do their part."""
+
+    cart: list[Pizza] = []
+    status: OrderStatus = "new"
+    manager: str = ""
+    amount: float = 0
+    paid_amount: float = 0
+    ticket: str = ""
+    courier: str = ""
+
+    def add_to_cart(self, pizza: Pizza) -> PizzaOrder:
+        self.cart.append(pizza)
+        return self
+
+    def empty_cart(self) -> PizzaOrder:
+        self.cart.clear()
+        return self
+
+    def submit(self) -> None:
+        if self.cart:
+            self.status = "submitted"
+
+    def give_up(self, step: StepContext) -> None:
+        self.status = "timed out"
+
+    def confirm(self, confirmation: Confirmation) -> PizzaOrder:
+        self.manager = confirmation.manager
+        self.amount = confirmation.amount
+        self.status = "confirmed"
+        return self
+
+    def pay(self, payment: Payment) -> float:
+        """Takes a payment, or a part of one; tells what is still open."""
+        self.paid_amount += payment.amount
+        return max(0.0, self.amount - self.paid_amount)
+
+    async def print_ticket(self, step: StepContext) -> None:
+        """Stands for the kitchen's printer: its ticket number comes from the idempotency key, so an attempt
+        that is made again prints the same ticket."""
+        self.ticket = f"T-{step.idempotency_key[:6]}"
+
+    def start_cooking(self) -> None:
+        self.status = "cooking"
+
+    def finish_cooking(self) -> None:
+        self.status = "cooked"
+
+    def take_delivery(self, delivery: Delivery) -> None:
+        self.courier = delivery.courier
+        self.status = "delivering"
+
+    def deliver(self) -> None:
+        self.status = "delivered"
+
+    def complete(self) -> None:
+        self.status = "completed"
+
+    definition = S(
+        While(
+            "order not yet submitted",
+            lambda o: o.status != "submitted",
+            Select(
+                "customer fills the cart",
+                On("AddToCart", add_to_cart, role="customer"),
+                On("EmptyCart", empty_cart, role="customer"),
+                On("SubmitCart", submit, role="customer"),
+                Timeout("cart timed out", timedelta(hours=24), Step("give up the cart", give_up), Return()),
+            ),
+        ),
+        Select("manager confirms the order", On("ConfirmOrder", confirm, role="manager")),
+        Go(
+            "customer pays while the order cooks",
+            While(
+                "not yet paid in full",
+                lambda o: o.paid_amount < o.amount,
+                Select("customer pays", On("Pay", pay, role="customer")),
+            ),
+        ),
+        Step("print the kitchen ticket", print_ticket),
+        Select("cook starts", On("StartCooking", start_cooking, role="cook")),
+        Select("cook finishes", On("FinishCooking", finish_cooking, role="cook")),
+        Select("delivery takes the order", On("TakeDelivery", take_delivery, role="delivery")),
+        Select("delivery arrives", On("Deliver", deliver, role="delivery")),
+        WaitFor("order is paid", lambda o: o.paid_amount >= o.amount, complete),
+    )

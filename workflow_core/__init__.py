@@ -1,0 +1,98 @@
+"""The workflow language and its interpreter: statements, compiled programs, and how an instance moves.
+
+Does no I/O, reads no clock, draws no random number and knows no cloud. What is listed in ``__all__`` is public.
+"""
+
+from workflow_core.errors import (
+    AsyncInSyncCall,
+    DefinitionError,
+    DuplicateThread,
+    EventNotAccepted,
+    ExecutionError,
+    InvalidInput,
+    LoopLimitExceeded,
+    UnknownStatement,
+    WorkflowError,
+)
+from workflow_core.events import EventHandler, EventRequest, StepContext
+from workflow_core.execution import (
+    ErrorInfo,
+    Execution,
+    Status,
+    Teardown,
+    Thread,
+    ThreadStatus,
+    Wait,
+    WaitKind,
+    WaitStatus,
+)
+from workflow_core.interpreter import CheckpointKind
+from workflow_core.running import ahandle_event, aresume, handle_event, resume
+from workflow_core.statements import (
+    Break,
+    Case,
+    Continue,
+    Default,
+    Go,
+    If,
+    On,
+    Return,
+    S,
+    Section,
+    Select,
+    Statement,
+    Step,
+    Switch,
+    Timeout,
+    WaitFor,
+    While,
+)
+from workflow_core.workflow import InvalidFields, Workflow
+
+__all__ = [
+    "AsyncInSyncCall",
+    "Break",
+    "Case",
+    "CheckpointKind",
+    "Continue",
+    "Default",
+    "DefinitionError",
+    "DuplicateThread",
+    "ErrorInfo",
+    "EventHandler",
+    "EventNotAccepted",
+    "EventRequest",
+    "Execution",
+    "ExecutionError",
+    "Go",
+    "If",
+    "InvalidFields",
+    "InvalidInput",
+    "LoopLimitExceeded",
+    "On",
+    "Return",
+    "S",
+    "Section",
+    "Select",
+    "Statement",
+    "Status",
+    "Step",
+    "StepContext",
+    "Switch",
+    "Teardown",
+    "Thread",
+    "ThreadStatus",
+    "Timeout",
+    "UnknownStatement",
+    "Wait",
+    "WaitFor",
+    "WaitKind",
+    "WaitStatus",
+    "While",
+    "Workflow",
+    "WorkflowError",
+    "ahandle_event",
+    "aresume",
+    "handle_event",
+    "resume",
+]

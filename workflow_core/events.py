@@ -1,0 +1,93 @@
+"""What user code meets at run time: the context of a step, the protocol of an event handler object.
+
+Nothing here knows how a workflow is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+
+def stable_key(*parts: object) -> str:
+    """32 hexadecimal digits that depend on ``parts`` alone."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class StepContext:
+    """What a step may know of where it runs.
+
+    Attributes:
+        workflow: the name of the workflow.
+        workflow_id: the id of the instance.
+        thread_id: the id of the thread.
+        step: the name of the step.
+        pc: the instance's pc when the thread reached the step.
+        attempt: 1 at the first attempt, one more after each failed one.
+    """
+
+    workflow: str
+    workflow_id: str
+    thread_id: str
+    step: str
+    pc: int
+    attempt: int
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same in every attempt of this step, and in no other step: hand it to outside systems."""
+        return stable_key(self.workflow, self.workflow_id, self.thread_id, self.pc)
+
+
+@dataclass(frozen=True, slots=True)
+class EventRequest:
+    """What an ``EventHandler`` is told.
+
+    Attributes:
+        workflow: the instance's fields. ``handle`` may change them; ``setup`` and ``teardown`` read them.
+        workflow_id: the id of the instance.
+        thread_id: the id of the thread that waits.
+        wait_id: the id of the wait; another one each time the select is entered.
+        event: the name of the event.
+        setup_data: what ``setup`` returned; None before, or if it did not come to its end.
+        action: ``setup``, ``handle`` or ``teardown``.
+    """
+
+    workflow: Any
+    workflow_id: str
+    thread_id: str
+    wait_id: str
+    event: str
+    setup_data: Any
+    action: str
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same in every attempt of this action on this wait."""
+        name = type(self.workflow).__workflow_name__
+        return stable_key(name, self.workflow_id, self.wait_id, self.event, self.action)
+
+
+@runtime_checkable
+class EventHandler(Protocol):
+    """An event that must be registered with an outside system. Each method may be sync or async.
+
+    ``setup`` is called when a thread has come to wait for the event, ``teardown`` when it waits no more; both
+    are called again until they succeed, with the same idempotency key. ``teardown`` may be called although
+    ``setup`` never came to its end; ``request.setup_data`` is None then.
+    """
+
+    def setup(self, request: EventRequest) -> Any:
+        """Registers the event. What it returns (JSON data) is kept, and given to the other two."""
+        ...
+
+    def handle(self, request: EventRequest, input: Any) -> Any:
+        """Handles the event; may change the fields. The annotation of ``input`` is its schema."""
+        ...
+
+    def teardown(self, request: EventRequest, handled: bool) -> Any:
+        """Removes the registration; ``handled`` tells whether it was this event that happened."""
+        ...

@@ -1,0 +1,489 @@
+"""The machine: one instance in memory, and the only place where the state of an instance changes.
+
+It does no I/O, reads no clock and draws no random number. It never calls a user's step, setup or teardown by
+itself: ``next_work`` says what is due, the caller performs it with ``call`` and reports with ``done`` or
+``failed``. Conditions and condition handlers, which only look at fields and change them, are called here.
+
+Rules:
+
+1. A transition is one of: a thread starts (or starts anew), a condition was seen true, an event was handled, a
+   step, a setup or a teardown was done or has failed. Each adds 1 to the instance's pc; the state may be saved
+   after any of them, and going on from there gives the same end.
+2. A thread comes to rest only on a step, a select or a wait for a condition. Its ``pc`` there is that of the
+   transition that brought it, so thread id and pc name the visit uniquely.
+3. What is not legal raises before anything is changed. Where a user's function raises, the caller discards the
+   fields and the execution, and goes on from what was saved last.
+4. When an execution ends, by its main thread or by a failure, every event still set up is to be torn down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from workflow_core.errors import DefinitionError, DuplicateThread, EventNotAccepted, LoopLimitExceeded, UnknownStatement
+from workflow_core.events import EventRequest, StepContext
+from workflow_core.execution import (
+    MAIN_THREAD,
+    ErrorInfo,
+    Execution,
+    Status,
+    Teardown,
+    Thread,
+    ThreadStatus,
+    Wait,
+    WaitKind,
+    WaitStatus,
+)
+from workflow_core.program import Instruction, Op, Program, SelectCase
+from workflow_core.workflow import Workflow
+
+MOVES_MAX = 10_000
+"""How many instructions a thread may pass in one transition before it counts as an endless loop."""
+
+# Looking up a member of an enum class costs as much as an instruction: the hot ones are bound once.
+_EXECUTING = ThreadStatus.EXECUTING
+_RESUMING = ThreadStatus.RESUMING
+_SETTING_UP = ThreadStatus.SETTING_UP
+_WAITING = ThreadStatus.WAITING
+_STEP, _SELECT, _WAIT_FOR, _JUMP, _BRANCH, _GO, _END = Op
+_CONDITION, _HANDLER, _TIMEOUT, _EVENT = WaitKind.CONDITION, WaitKind.HANDLER, WaitKind.TIMEOUT, WaitKind.EVENT
+_SET_UP, _PENDING_SETUP = WaitStatus.SET_UP, WaitStatus.PENDING_SETUP
+_RUNNING, _IDLE = Status.RUNNING, Status.WAITING
+_NO_CASES: Mapping[str, SelectCase] = {}
+
+
+class CheckpointKind(StrEnum):
+    """A kind of transition: what is due, and what ``resume`` tells its checkpoint callback was done."""
+
+    RESUME = "resume"
+    """A thread was started, or started anew, and came to rest."""
+    CONDITION = "condition"
+    """A thread waited for a condition that holds now, and moved on."""
+    TEARDOWN = "teardown"
+    SETUP = "setup"
+    STEP = "step"
+
+
+MOVES = (CheckpointKind.RESUME, CheckpointKind.CONDITION)
+"""The kinds that ``done`` performs without a ``call``."""
+
+
+_STEP_WORK = CheckpointKind.STEP
+_new_tuple: Any = tuple.__new__  # half the time of a named tuple's own constructor
+
+
+class Work(NamedTuple):
+    """One thing that is due: of ``thread`` (None for a teardown), on ``wait`` (a setup or a teardown)."""
+
+    kind: CheckpointKind
+    thread: Thread | None
+    wait: Wait | Teardown | None
+
+    @property
+    def attempt(self) -> int:
+        """How often it has failed so far."""
+        return (self.wait or self.thread).attempt  # type: ignore[union-attr]
+
+    @property
+    def statement(self) -> str:
+        """The name of the step, or of the event."""
+        return self.wait.event if self.wait is not None else self.thread.step  # type: ignore[union-attr]
+
+
+class Accepted(NamedTuple):
+    """An event that may be received now: ``thread`` waits for it under ``wait_id``."""
+
+    thread: Thread
+    case: SelectCase
+    wait_id: str
+    wait: Wait | None
+
+
+class Machine:
+    """One instance in memory.
+
+    Args:
+        now: the current time, in UTC. Without it timeouts get no deadline, and waits for a next attempt count
+            as over.
+    """
+
+    __slots__ = ("execution", "now", "program", "workflow")
+
+    def __init__(self, workflow: Workflow, execution: Execution, now: datetime | None = None) -> None:
+        program: Program = workflow.__program__
+        if execution.workflow != program.workflow:
+            raise UnknownStatement(
+                f"the execution is one of workflow {execution.workflow!r}, the fields are of "
+                f"{program.workflow!r}: pass the two that belong together"
+            )
+        self.program = program
+        self.workflow = workflow
+        self.execution = execution
+        self.now = now
+
+    # --- what is due ---------------------------------------------------------------------
+
+    def next_work(self) -> Work | None:
+        """What is to be done next: moves first, then teardowns, setups, and at last a step. None: all blocked."""
+        execution = self.execution
+        step: Work | None = None
+        setup: Work | None = None
+        status = execution.status
+        for thread in execution.threads if status is _RUNNING or status is _IDLE else ():
+            thread_status = thread.status
+            if thread_status is _EXECUTING:
+                if step is None and (thread.retry_at is None or self._due(thread.retry_at)):
+                    step = _new_tuple(Work, (_STEP_WORK, thread, None))
+            elif thread_status is _RESUMING:
+                return Work(CheckpointKind.RESUME, thread, None)
+            elif thread_status is _SETTING_UP:
+                setup = setup or self._setup_due(thread)
+            elif thread.waits and thread.waits[0].kind is _CONDITION:
+                if self._holds(self.program.at(thread.step)):
+                    return Work(CheckpointKind.CONDITION, thread, None)
+        for teardown in execution.teardowns:
+            if self._pending(teardown.status, WaitStatus.PENDING_TEARDOWN, teardown.retry_at):
+                return Work(CheckpointKind.TEARDOWN, None, teardown)
+        return setup or step
+
+    def _holds(self, instruction: Instruction) -> bool:
+        try:
+            return instruction.op is not _WAIT_FOR or bool(instruction.cond(self.workflow))  # type: ignore[misc]
+        except Exception as error:
+            error.add_note(f"raised by the condition {instruction.name!r} of workflow {self.program.workflow!r}")
+            raise
+
+    def settle(self) -> None:
+        """Performs every move that is due, so that each thread rests on a step or a wait."""
+        while (work := self.next_work()) is not None and work.kind in MOVES:
+            self.done(work)
+
+    def _due(self, retry_at: datetime | None) -> bool:
+        return retry_at is None or self.now is None or retry_at <= self.now
+
+    def _pending(self, status: WaitStatus, pending: WaitStatus, retry_at: datetime | None) -> bool:
+        # An error without a next attempt was given up.
+        return status is pending or (
+            status is not _SET_UP and retry_at is not None and (self.now is None or retry_at <= self.now)
+        )
+
+    def _setup_due(self, thread: Thread) -> Work | None:
+        for wait in thread.waits:
+            if self._pending(wait.status, _PENDING_SETUP, wait.retry_at):
+                return Work(CheckpointKind.SETUP, thread, wait)
+        return None
+
+    # --- performing it -------------------------------------------------------------------
+
+    def call(self, work: Work) -> Any:
+        """Calls the user's code that ``work`` stands for; what it returns may be awaitable.
+
+        Raises:
+            UnknownStatement: the definition no longer has the statement.
+            Exception: whatever the user's code raises.
+        """
+        kind, thread, wait = work
+        if kind is _STEP_WORK:
+            program = self.program
+            try:
+                instruction = program.code[program.addresses[thread.step]]  # type: ignore[union-attr]
+            except KeyError:
+                raise program.unknown(thread.step) from None  # type: ignore[union-attr]
+            if instruction.takes_context:
+                return instruction.action(self.workflow, self.step_context(thread))  # type: ignore[misc, arg-type]
+            return instruction.action(self.workflow)  # type: ignore[misc]
+        if isinstance(wait, Teardown):
+            handler = self._event_handler(wait.step, wait.event)
+            return handler.teardown(self.request(wait, "teardown"), wait.handled)
+        assert wait is not None and thread is not None
+        return self._event_handler(thread.step, wait.event).setup(self.request(wait, "setup"))
+
+    def done(self, work: Work, result: Any = None) -> None:
+        """The work was performed; ``result`` is what the user's code returned."""
+        execution = self.execution
+        kind, thread, wait = work
+        execution.pc += 1
+        if kind is _STEP_WORK:
+            if thread.attempt:  # type: ignore[union-attr]
+                thread.attempt = 0  # type: ignore[union-attr]
+                thread.retry_at = thread.error = None  # type: ignore[union-attr]
+            self._run(thread, self.program.addresses[thread.step] + 1)  # type: ignore[union-attr, arg-type]
+        elif kind is CheckpointKind.TEARDOWN:
+            execution.teardowns.remove(wait)  # type: ignore[arg-type]
+        elif kind is CheckpointKind.SETUP:
+            assert thread is not None and isinstance(wait, Wait)
+            wait.status, wait.setup_data = _SET_UP, result
+            wait.attempt, wait.retry_at, wait.error = 0, None, None
+            self._rest(thread)
+            self._summarize()
+        else:
+            assert thread is not None
+            if thread.waits:
+                self._leave(thread)
+            self._run(thread, self._address(thread))
+
+    def failed(self, work: Work, error: BaseException, retry_at: datetime | None = None) -> None:
+        """The work has failed; it is tried again at ``retry_at``, or, for a setup or teardown, given up if None.
+
+        A step without a next attempt stays due; whether the instance fails is said with ``fail``.
+        """
+        self.execution.pc += 1
+        kind, thread, wait = work
+        if kind is CheckpointKind.STEP:
+            assert thread is not None
+            thread.attempt += 1
+            thread.retry_at = retry_at
+            thread.error = error_info(error, thread.step)
+            return
+        assert wait is not None
+        wait.status = WaitStatus.TEARDOWN_ERROR if kind is CheckpointKind.TEARDOWN else WaitStatus.SETUP_ERROR
+        wait.attempt += 1
+        wait.retry_at = retry_at
+        wait.error = f"{type(error).__name__}: {error}"
+        if thread is not None:
+            self._rest(thread)
+            self._summarize()
+
+    def retry_errors(self) -> None:
+        """Makes setups and teardowns that have failed due again."""
+        for thread in self.execution.threads:
+            for wait in thread.waits:
+                if wait.error is not None:
+                    wait.status = _PENDING_SETUP
+                    thread.status = _SETTING_UP
+        for teardown in self.execution.teardowns:
+            teardown.status = WaitStatus.PENDING_TEARDOWN
+
+    def fail(self, error: BaseException, statement: str = "") -> None:
+        """Ends the instance as failed. Its threads stay where they stand; their events are to be torn down."""
+        execution = self.execution
+        execution.pc += 1
+        execution.status = Status.FAILED
+        execution.error = error_info(error, statement)
+        for thread in execution.threads:
+            self._leave(thread)
+            if thread.status in (_WAITING, _SETTING_UP):
+                thread.status = _RESUMING
+
+    # --- events --------------------------------------------------------------------------
+
+    def accepted(self) -> Iterator[Accepted]:
+        """The events that may be received now, timeouts included, in the order of the threads and cases."""
+        for thread in self.execution.threads:
+            for event in self._cases(thread):
+                if (one := self._accepts(thread, event)) is not None:
+                    yield one
+
+    def accept(
+        self, event: str, thread_id: str | None = None, wait_id: str | None = None, pc: int | None = None
+    ) -> Accepted:
+        """The first thread that waits for the event, of the thread, wait and pc that are named, if they are.
+
+        Raises:
+            EventNotAccepted: there is none. Nothing is changed.
+        """
+        for thread in self.execution.threads:
+            if (thread_id is None or thread.id == thread_id) and (pc is None or thread.pc == pc):
+                one = self._accepts(thread, event)
+                if one is not None and (wait_id is None or one.wait_id == wait_id):
+                    return one
+        detail = f" in thread {thread_id!r}" if thread_id else ""
+        detail += f" under wait id {wait_id!r}" if wait_id else ""
+        detail += f" for pc {pc}" if pc is not None else ""
+        raise EventNotAccepted(event, self.accepted_names(), self.execution.status, detail)
+
+    def accepted_names(self) -> list[str]:
+        """The names of the events that may be received now, timeouts left out, each once."""
+        return list(dict.fromkeys(one.case.event for one in self.accepted() if one.case.kind is not _TIMEOUT))
+
+    def _cases(self, thread: Thread) -> Mapping[str, SelectCase]:
+        status = thread.status
+        if (status is _WAITING or status is _SETTING_UP) and not self.execution.ended:
+            return self.program.at(thread.step).cases
+        return _NO_CASES
+
+    def _accepts(self, thread: Thread, event: str) -> Accepted | None:
+        case = self._cases(thread).get(event)
+        if case is None:
+            return None
+        for wait in thread.waits:
+            if wait.event == event:
+                return Accepted(thread, case, wait.id, wait) if wait.status is _SET_UP else None
+        if case.kind is _EVENT:
+            # A plain case that was added to the definition while the thread was parked: it needs no setup.
+            return Accepted(thread, case, f"{thread.id}@{thread.pc}", None)
+        return None
+
+    def handle(self, accepted: Accepted, value: Any) -> Any:
+        """Calls the handler with a validated input; its output may be awaitable for an ``EventHandler``."""
+        case = accepted.case
+        if case.event_handler is not None:
+            wait = accepted.wait
+            assert wait is not None
+            return case.event_handler.handle(self.request(wait, "handle"), value)
+        if case.handler is None:
+            return None
+        if case.signature is not None and case.signature.takes_input:
+            return case.handler(self.workflow, value)
+        return case.handler(self.workflow)
+
+    def handled(self, accepted: Accepted) -> None:
+        """The event has happened: its thread leaves the select and moves on behind the case."""
+        self.execution.pc += 1
+        self._leave(accepted.thread, accepted.case.event)
+        self._run(accepted.thread, accepted.case.target)
+
+    # --- contexts ------------------------------------------------------------------------
+
+    def step_context(self, thread: Thread) -> StepContext:
+        """What the step that the thread stands on is told."""
+        execution = self.execution
+        return StepContext(execution.workflow, execution.id, thread.id, thread.step, thread.pc, thread.attempt + 1)
+
+    def request(self, wait: Wait | Teardown, action: str) -> EventRequest:
+        """What an ``EventHandler`` is told."""
+        thread_id = wait.id.rpartition("@")[0]
+        return EventRequest(self.workflow, self.execution.id, thread_id, wait.id, wait.event, wait.setup_data, action)
+
+    def _event_handler(self, select: str, event: str) -> Any:
+        case = self.program.at(select).cases.get(event)
+        if case is None or case.event_handler is None:
+            raise self.program.unknown(event)
+        return case.event_handler
+
+    # --- moving a thread -----------------------------------------------------------------
+
+    def _run(self, thread: Thread, at: int) -> None:
+        """Moves the thread from an address on until it rests or ends."""
+        code = self.program.code
+        workflow = self.workflow
+        instruction = code[at]
+        moves = 0
+        try:
+            while True:
+                op = instruction.op
+                if op is _STEP:
+                    thread.status = _EXECUTING
+                    thread.step = instruction.name
+                    thread.pc = self.execution.pc
+                    self.execution.status = _RUNNING
+                    return
+                if op is _JUMP or (op is _BRANCH and not instruction.cond(workflow)):  # type: ignore[misc]
+                    at = instruction.target
+                elif op is _SELECT or (op is _WAIT_FOR and not instruction.cond(workflow)):  # type: ignore[misc]
+                    self._park(thread, instruction)
+                    return
+                elif op is _END:
+                    self._end(thread)
+                    return
+                else:
+                    if op is _GO:
+                        self._start(instruction)
+                    elif op is _WAIT_FOR and instruction.handler is not None:
+                        instruction.handler(workflow)
+                    at += 1
+                moves += 1
+                if moves > MOVES_MAX:
+                    raise LoopLimitExceeded(
+                        f"thread {thread.id!r} passed {MOVES_MAX} instructions without reaching a step or a wait: a "
+                        f"loop there never ends; put a Step, Select or WaitFor on every way through it"
+                    )
+                instruction = code[at]
+        except Exception as error:
+            error.add_note(f"raised at {instruction.name!r} of workflow {self.program.workflow!r}")
+            raise
+
+    def _park(self, thread: Thread, instruction: Instruction) -> None:
+        pc = self.execution.pc
+        wait_id = f"{thread.id}@{pc}"
+        thread.status = _WAITING
+        waits: list[Wait] = []
+        if instruction.op is _WAIT_FOR:
+            waits.append(Wait(instruction.name, _CONDITION, _SET_UP, wait_id))
+        for case in instruction.cases.values():
+            kind = case.kind
+            if kind is _EVENT:
+                waits.append(Wait(case.event, _EVENT, _SET_UP, wait_id))
+            elif kind is _TIMEOUT:
+                waits.append(Wait(case.event, _TIMEOUT, _SET_UP, wait_id, self._deadline(case)))
+            else:
+                waits.append(Wait(case.event, _HANDLER, _PENDING_SETUP, wait_id))
+                thread.status = _SETTING_UP
+        thread.step = instruction.name
+        thread.pc = pc
+        thread.waits = waits
+        self._summarize()
+
+    def _deadline(self, case: SelectCase) -> datetime | None:
+        delay = case.delay
+        if not isinstance(delay, timedelta):
+            delay = delay(self.workflow)
+            if not isinstance(delay, timedelta):
+                raise DefinitionError(
+                    f"Timeout {case.event!r}", f"its delay function returned {delay!r}", "Let it return a timedelta."
+                )
+        return None if self.now is None else self.now + delay
+
+    def _rest(self, thread: Thread) -> None:
+        """Whether a parked thread still has events to set up."""
+        pending = any(
+            wait.status is _PENDING_SETUP or (wait.status is not _SET_UP and wait.retry_at) for wait in thread.waits
+        )
+        thread.status = _SETTING_UP if pending else _WAITING
+
+    def _leave(self, thread: Thread, event: str | None = None) -> None:
+        """Leaves a wait: what an outside system may know of is to be torn down, even if its setup never ended."""
+        for wait in thread.waits:
+            if wait.kind is _HANDLER:
+                self.execution.teardowns.append(
+                    Teardown(thread.step, wait.event, wait.id, wait.event == event, wait.setup_data)
+                )
+        thread.waits = []
+
+    def _start(self, instruction: Instruction) -> None:
+        id = instruction.id
+        if id is None:
+            id = instruction.name
+        elif not isinstance(id, str):
+            id = str(id(self.workflow))
+        if self.execution.thread(id) is not None:
+            raise DuplicateThread(
+                f"Go {instruction.name!r}: a thread {id!r} still lives; give each thread an id of its own: "
+                f"Go(name, ..., id=lambda w: ...)"
+            )
+        self.execution.threads.append(Thread(id, instruction.name))
+
+    def _address(self, thread: Thread) -> int:
+        program = self.program
+        try:
+            return program.addresses[thread.step] if thread.step else program.entries[thread.name]
+        except KeyError:
+            raise program.unknown(thread.step or thread.name) from None
+
+    def _end(self, thread: Thread) -> None:
+        execution = self.execution
+        if thread.id != MAIN_THREAD:
+            execution.threads.remove(thread)
+            self._summarize()
+            return
+        for other in execution.threads:
+            self._leave(other)
+        execution.threads = []
+        execution.status = Status.FINISHED
+
+    def _summarize(self) -> None:
+        execution = self.execution
+        status = Status.WAITING
+        for thread in execution.threads:
+            if thread.status is not _WAITING:
+                status = _RUNNING
+                break
+        execution.status = status
+
+
+def error_info(error: BaseException, statement: str) -> ErrorInfo:
+    """An error as it is kept with an instance."""
+    return ErrorInfo(type(error).__name__, str(error)[:2000], statement)

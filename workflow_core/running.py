@@ -1,0 +1,161 @@
+"""The library alone, without any cloud: the caller keeps the state and decides when an instance runs.
+
+Each function takes the fields (a ``Workflow``) and where the instance stands (an ``Execution``), and changes both.
+Where one raises because user code did, discard both and go on from what was saved last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from inspect import isawaitable, iscoroutine
+from typing import Any
+
+from workflow_core.errors import AsyncInSyncCall
+from workflow_core.execution import Execution
+from workflow_core.interpreter import MOVES, CheckpointKind, Machine, Work
+from workflow_core.workflow import Workflow
+
+Checkpoint = Callable[[CheckpointKind], object]
+"""Called each time the state should be saved."""
+
+AsyncCheckpoint = Callable[[CheckpointKind], Awaitable[object] | None]
+"""The same for ``aresume``; may be async."""
+
+
+def resume(
+    workflow: Workflow, execution: Execution, checkpoint: Checkpoint | None = None, *, now: datetime | None = None
+) -> None:
+    """Runs an instance until every thread is blocked, then returns.
+
+    Args:
+        workflow: the instance's fields; changed by its steps.
+        execution: where it stands; changed.
+        checkpoint: called with a ``CheckpointKind`` each time the state should be saved. Going on from what
+            was saved at any call gives the same end.
+        now: the current time; without it timeouts get no deadline.
+
+    Raises:
+        AsyncInSyncCall: the definition has asynchronous code; nothing was changed. Use ``aresume``.
+        ExecutionError: see its subclasses.
+        Exception: what a step or a condition raises. A step's error is also noted in its thread.
+    """
+    machine = Machine(workflow, execution, now)
+    if machine.program.async_parts:
+        raise AsyncInSyncCall(f"{machine.program.async_parts[0]!r} is asynchronous: call 'await aresume(...)'")
+    machine.retry_errors()
+    while (work := machine.next_work()) is not None:
+        result = None
+        if work.kind not in MOVES:
+            try:
+                result = machine.call(work)
+                if result is not None and iscoroutine(result):
+                    result.close()
+                    raise AsyncInSyncCall(f"{work.statement!r} returned a coroutine: call 'await aresume(...)'")
+            except Exception as error:
+                _note(machine, work, error, checkpoint)
+                continue
+        machine.done(work, result)
+        if checkpoint is not None:
+            checkpoint(work.kind)
+
+
+async def aresume(
+    workflow: Workflow,
+    execution: Execution,
+    checkpoint: AsyncCheckpoint | None = None,
+    *,
+    now: datetime | None = None,
+) -> None:
+    """Like ``resume``, for definitions with asynchronous code; ``checkpoint`` may be async as well."""
+    machine = Machine(workflow, execution, now)
+    machine.retry_errors()
+    while (work := machine.next_work()) is not None:
+        result = None
+        if work.kind not in MOVES:
+            try:
+                result = machine.call(work)
+                if isawaitable(result):
+                    result = await result
+            except Exception as error:
+                saved = _note(machine, work, error, checkpoint)
+                if isawaitable(saved):
+                    await saved
+                continue
+        machine.done(work, result)
+        if checkpoint is not None and isawaitable(saved := checkpoint(work.kind)):
+            await saved
+
+
+def handle_event(
+    workflow: Workflow,
+    execution: Execution,
+    event: str,
+    input: Any = None,
+    *,
+    thread_id: str | None = None,
+    wait_id: str | None = None,
+    pc: int | None = None,
+    now: datetime | None = None,
+) -> Any:
+    """Delivers an event: runs its handler and moves its thread on to the next step or wait. Then call ``resume``.
+
+    Args:
+        event: the event's name; for a ``Timeout``, its name.
+        input: what the handler takes: an instance of the annotated type, or JSON data that fits it.
+        thread_id: the thread that is meant, where several wait for the event; by default the first.
+        wait_id: the wait that is meant; a later wait for the same event does not count.
+        pc: the pc at which that wait was entered; another one does not count.
+        now: the current time; without it timeouts that are entered get no deadline.
+
+    Returns:
+        What the handler returns.
+
+    Raises:
+        EventNotAccepted: no thread waits for it now; nothing was changed.
+        InvalidInput: the input does not fit the handler's annotation; nothing was changed.
+        AsyncInSyncCall: the handler is asynchronous; nothing was changed. Use ``ahandle_event``.
+    """
+    machine = Machine(workflow, execution, now)
+    accepted = machine.accept(event, thread_id, wait_id, pc)
+    signature = accepted.case.signature
+    if signature is None:
+        value = None
+    elif signature.is_async:
+        raise AsyncInSyncCall(f"the handler of {event!r} is asynchronous: call 'await ahandle_event(...)'")
+    else:
+        value = signature.validate(event, input)
+    output = machine.handle(accepted, value)
+    machine.handled(accepted)
+    return output
+
+
+async def ahandle_event(
+    workflow: Workflow,
+    execution: Execution,
+    event: str,
+    input: Any = None,
+    *,
+    thread_id: str | None = None,
+    wait_id: str | None = None,
+    pc: int | None = None,
+    now: datetime | None = None,
+) -> Any:
+    """Like ``handle_event``, for an ``EventHandler`` whose ``handle`` is asynchronous as well."""
+    machine = Machine(workflow, execution, now)
+    accepted = machine.accept(event, thread_id, wait_id, pc)
+    signature = accepted.case.signature
+    value = None if signature is None else signature.validate(event, input)
+    output = machine.handle(accepted, value)
+    if isawaitable(output):
+        output = await output
+    machine.handled(accepted)
+    return output
+
+
+def _note(machine: Machine, work: Work, error: Exception, checkpoint: Checkpoint | None) -> object:
+    """Notes a failure. That of a step is the caller's; that of a setup or teardown disturbs nobody."""
+    machine.failed(work, error)
+    if work.kind is CheckpointKind.STEP:
+        raise error
+    return checkpoint(work.kind) if checkpoint is not None else None

@@ -1,0 +1,195 @@
+"""Reads the signatures of user functions: what they take, whether they are async, their types as schemas.
+
+Everything here happens once, when a workflow class is created.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUndefinedAnnotation
+from pydantic_core import PydanticSerializationError
+
+from workflow_core.errors import DefinitionError, InvalidInput, WorkflowError
+
+JsonSchema = dict[str, Any]
+
+
+class InvalidOutput(WorkflowError):
+    """A handler returned something that does not fit its own return annotation."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerSignature:
+    """The types of an event handler.
+
+    Attributes:
+        takes_input: whether it takes an input beside the workflow (or the request).
+        input_schema: JSON schema of the input; None if it takes none.
+        output_schema: JSON schema of the output; ``{"type": "null"}`` if it gives none.
+    """
+
+    takes_input: bool
+    is_async: bool
+    input: TypeAdapter[Any]
+    output: TypeAdapter[Any]
+    input_schema: JsonSchema | None
+    output_schema: JsonSchema
+
+    def validate(self, event: str, value: Any) -> Any:
+        """The typed input for a Python value, such as decoded JSON or an instance of the type.
+
+        Raises:
+            InvalidInput: it does not fit.
+        """
+        if not self.takes_input:
+            if value is None:
+                return None
+            raise _takes_none(event)
+        try:
+            return self.input.validate_python(value)
+        except ValidationError as error:
+            raise InvalidInput(f"event {event!r}", field_errors(error)) from None
+
+    def validate_json(self, event: str, body: bytes) -> Any:
+        """The typed input for a JSON text; an empty one means ``null``.
+
+        Raises:
+            InvalidInput: it is no JSON, or does not fit.
+        """
+        body = body.strip() or b"null"
+        if not self.takes_input:
+            if body == b"null":
+                return None
+            raise _takes_none(event)
+        try:
+            return self.input.validate_json(body)
+        except ValidationError as error:
+            raise InvalidInput(f"event {event!r}", field_errors(error)) from None
+
+    def output_json(self, event: str, value: Any) -> bytes:
+        """The output as JSON.
+
+        Raises:
+            InvalidOutput: it does not fit the return annotation.
+        """
+        try:
+            return self.output.dump_json(value, warnings="error")
+        except PydanticSerializationError as error:
+            raise InvalidOutput(
+                f"the handler of event {event!r} returned what its annotation does not allow: {error}"
+            ) from error
+
+
+def _takes_none(event: str) -> InvalidInput:
+    return InvalidInput(
+        f"event {event!r}", [{"field": "", "message": "this event takes no input: send none", "type": "no_input"}]
+    )
+
+
+def field_errors(error: ValidationError) -> list[dict[str, Any]]:
+    """A pydantic error as the list that ``InvalidInput`` carries."""
+    return [
+        {"field": ".".join(str(part) for part in e["loc"]), "message": e["msg"], "type": e["type"]}
+        for e in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling ``function`` gives a coroutine."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - its signature is wanted, not whether it exists
+    )
+
+
+def parameters(where: str, function: Callable[..., Any], least: int, most: int, takes: str) -> list[str]:
+    """The names of the positional parameters that a caller of ``function`` fills: as many as it has, up to ``most``.
+
+    Raises:
+        DefinitionError: it cannot be called with ``least`` to ``most`` positional arguments.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return [f"argument {i}" for i in range(least)]
+    names: list[str] = []
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            names += [parameter.name] * (least - len(names))
+        elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            if len(names) < most or parameter.default is parameter.empty:
+                names.append(parameter.name)
+        elif parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
+            names += [parameter.name] * (most + 1)
+    if not least <= len(names) <= most:
+        raise DefinitionError(where, f"its function has the signature {signature}", f"It must take {takes}.")
+    return names
+
+
+def handler_signature(
+    where: str, function: Callable[..., Any], namespace: Mapping[str, Any], *, takes: str, least: int = 1
+) -> HandlerSignature:
+    """The types of an event handler, from its annotations.
+
+    Args:
+        namespace: names that annotations may use beside the globals of the function.
+
+    Raises:
+        DefinitionError: it has a wrong number of parameters, or its annotations cannot be a schema.
+    """
+    names = parameters(where, function, least, 2, takes)
+    takes_input = len(names) == 2
+    hints = _hints(where, function, namespace)
+    if takes_input and names[1] not in hints:
+        raise DefinitionError(
+            where,
+            f"its parameter {names[1]!r} has no annotation, so clients cannot know what to send",
+            f"Write {names[1]}: SomeType, or {names[1]}: Any to take any JSON value.",
+        )
+    input, input_schema = _adapter(where, hints[names[1]] if takes_input else type(None), "validation")
+    output, output_schema = _adapter(where, hints.get("return", Any), "serialization")
+    return HandlerSignature(
+        takes_input, is_async(function), input, output, input_schema if takes_input else None, output_schema
+    )
+
+
+def _hints(where: str, function: Callable[..., Any], namespace: Mapping[str, Any]) -> dict[str, Any]:
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not inspect.isroutine(function):
+        function = type(function).__call__
+    try:
+        return typing.get_type_hints(function, localns=dict(namespace), include_extras=True)
+    except NameError as error:
+        raise DefinitionError(
+            where, f"an annotation of its function cannot be resolved: {error}", "Define that type above the workflow."
+        ) from error
+    except TypeError as error:
+        raise DefinitionError(where, f"an annotation of its function is no type: {error}", "Use types.") from error
+
+
+def _adapter(
+    where: str, annotation: Any, mode: typing.Literal["validation", "serialization"]
+) -> tuple[TypeAdapter[Any], JsonSchema]:
+    try:
+        adapter = TypeAdapter(annotation)
+        return adapter, adapter.json_schema(mode=mode)
+    except PydanticUndefinedAnnotation as error:
+        mend = "Define that type above the workflow."
+        raise DefinitionError(
+            where, f"the annotation {annotation!r} cannot be resolved: {error.message}", mend
+        ) from error
+    except (PydanticUserError, PydanticInvalidForJsonSchema) as error:
+        raise DefinitionError(
+            where,
+            f"the annotation {annotation!r} cannot be a JSON schema: {error.message.splitlines()[0]}",
+            "Use pydantic models, dataclasses, plain types or Any.",
+        ) from error

@@ -1,0 +1,359 @@
+"""The vocabulary: the statements that a definition is written in, as an immutable tree.
+
+Each constructor checks what can be seen from its own arguments; what takes the whole tree to see (names
+used twice, ``Break`` outside a loop, handlers' annotations) is found by ``workflow_core.program``. Nothing
+here runs anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from workflow_core.errors import DefinitionError
+from workflow_core.events import EventHandler
+
+Condition = Callable[[Any], Any]
+"""A function of the workflow whose result is taken as true or false. It must not change the fields."""
+
+
+class Statement:
+    """Anything that may stand in a section."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Section(Statement):
+    """Statements that run one after another; made by ``S``."""
+
+    statements: tuple[Statement, ...]
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Step(Statement):
+    """Runs user code; the state is saved before the next statement starts.
+
+    Args:
+        name: unique in the definition.
+        action: a function of the workflow, or of the workflow and a ``StepContext``; sync or async. It runs
+            at least once: the context's idempotency key is the same in every attempt.
+    """
+
+    name: str
+    action: Callable[..., Any]
+
+    def __init__(self, name: str, action: Callable[..., Any]) -> None:
+        _set(self, name=_name(self, name), action=_function(name, "action", action))
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One condition of an ``If`` or a ``Switch`` and what runs if it holds. ``cond`` None: always."""
+
+    name: str
+    cond: Condition | None
+    body: Section
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class If(Statement):
+    """Runs its statements if ``cond`` holds.
+
+    Example:
+        >>> from workflow_core import If, Return, Step
+        >>> statement = If("is big", lambda o: o.size > 9, Return()).else_(Step("pack", lambda o: None))
+    """
+
+    branches: tuple[Branch, ...]
+
+    def __init__(self, name: str, cond: Condition, *statements: Statement) -> None:
+        _set(self, branches=(_branch(self, name, cond, statements),))
+
+    def elif_(self, name: str, cond: Condition, *statements: Statement) -> If:
+        """The same statement with one more condition, tried if none before it held."""
+        return self._with(_branch(self, name, cond, statements))
+
+    def else_(self, *statements: Statement) -> If:
+        """The same statement with what runs if no condition held."""
+        where = f"else of {self.branches[0].name!r}"
+        return self._with(Branch("", None, _body(where, statements)))
+
+    def _with(self, branch: Branch) -> If:
+        first = self.branches[0].name
+        if self.branches[-1].cond is None:
+            raise DefinitionError(f"If {first!r}", "a branch stands behind its else_", "Put else_ last.")
+        return replace_branches(self, (*self.branches, branch))
+
+
+def replace_branches(statement: If, branches: tuple[Branch, ...]) -> If:
+    """A copy of an ``If`` with other branches."""
+    copy = object.__new__(If)
+    _set(copy, branches=branches)
+    return copy
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Case:
+    """One case of a ``Switch``: its statements, none included, run if ``cond`` is the first that holds."""
+
+    branch: Branch
+
+    def __init__(self, name: str, cond: Condition, *statements: Statement) -> None:
+        _set(self, branch=_branch(self, name, cond, statements, may_be_empty=True))
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Default:
+    """The last case of a ``Switch``: runs if no other case held."""
+
+    branch: Branch
+
+    def __init__(self, *statements: Statement) -> None:
+        _set(self, branch=Branch("", None, _body("Default", statements, may_be_empty=True)))
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Switch(Statement):
+    """Runs the first of its cases whose condition holds; if none does, its ``Default``, if it has one."""
+
+    name: str
+    branches: tuple[Branch, ...]
+
+    def __init__(self, name: str, *cases: Case | Default) -> None:
+        _name(self, name)
+        where = f"Switch {name!r}"
+        if not cases:
+            raise DefinitionError(where, "it has no case", "Give it at least one Case(name, cond, ...).")
+        for case in cases:
+            if not isinstance(case, Case | Default):
+                raise DefinitionError(where, f"{case!r} is no case", "Write Case(name, cond, ...) or Default(...).")
+        if any(isinstance(case, Default) for case in cases[:-1]):
+            raise DefinitionError(where, "a case stands behind its Default", "Put one Default, last.")
+        _set(self, name=name, branches=tuple(case.branch for case in cases))
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class While(Statement):
+    """Runs its statements again and again, as long as ``cond`` holds before a round."""
+
+    name: str
+    cond: Condition
+    body: Section
+
+    def __init__(self, name: str, cond: Condition, *statements: Statement) -> None:
+        _name(self, name)
+        where = f"While {name!r}"
+        _set(self, name=name, cond=_function(name, "cond", cond), body=_body(where, statements))
+
+
+@dataclass(frozen=True, slots=True)
+class Break(Statement):
+    """Leaves the innermost ``While``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Continue(Statement):
+    """Goes on with the next round of the innermost ``While``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Return(Statement):
+    """Ends its thread; in the main thread, the workflow."""
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class On:
+    """A case of a ``Select``: an event that may be received, and what runs after it was.
+
+    Args:
+        event: the event's name, as clients send it. Other selects may wait for the same event.
+        handler: a function of the workflow and at most one input, or an ``EventHandler`` object. It runs
+            inside the request that brings the event, and its output is the response.
+        statements: run after the handler.
+        role: who is meant to send the event; shown to clients.
+    """
+
+    event: str
+    handler: Callable[..., Any] | EventHandler
+    body: Section
+    role: str | None = None
+
+    def __init__(
+        self,
+        event: str,
+        handler: Callable[..., Any] | EventHandler,
+        *statements: Statement,
+        role: str | None = None,
+    ) -> None:
+        _name(self, event)
+        if not (callable(handler) or isinstance(handler, EventHandler)):
+            raise DefinitionError(
+                f"On {event!r}",
+                f"its handler is {handler!r}",
+                "Give it a function of the workflow, or an object with setup, handle and teardown.",
+            )
+        _set(self, event=event, handler=handler, body=_body(f"On {event!r}", statements, may_be_empty=True), role=role)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Timeout:
+    """A case of a ``Select`` that happens when none else has for ``delay``.
+
+    Args:
+        name: unique in the definition.
+        delay: a ``timedelta``, or a function of the workflow that gives one; taken when the select is entered.
+    """
+
+    name: str
+    delay: timedelta | Callable[[Any], timedelta]
+    body: Section
+
+    def __init__(self, name: str, delay: timedelta | Callable[[Any], timedelta], *statements: Statement) -> None:
+        _name(self, name)
+        if not (isinstance(delay, timedelta) or callable(delay)):
+            raise DefinitionError(
+                f"Timeout {name!r}",
+                f"its delay is {delay!r}",
+                "Give it a timedelta, or a function of the workflow that returns one.",
+            )
+        _set(self, name=name, delay=delay, body=_body(f"Timeout {name!r}", statements, may_be_empty=True))
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Select(Statement):
+    """Parks its thread until exactly one of its cases has happened."""
+
+    name: str
+    cases: tuple[On | Timeout, ...]
+
+    def __init__(self, name: str, *cases: On | Timeout) -> None:
+        _name(self, name)
+        where = f"Select {name!r}"
+        if not cases:
+            raise DefinitionError(where, "it has no case, so it would wait for ever", "Give it an On or a Timeout.")
+        seen: set[str] = set()
+        for case in cases:
+            if not isinstance(case, On | Timeout):
+                raise DefinitionError(
+                    where, f"{case!r} is no case", "Write On(event, handler, ...) or Timeout(name, delay, ...)."
+                )
+            key = case.event if isinstance(case, On) else case.name
+            if key in seen:
+                raise DefinitionError(where, f"it has two cases {key!r}", "Merge them, or rename one.")
+            seen.add(key)
+        _set(self, name=name, cases=cases)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class WaitFor(Statement):
+    """Parks its thread until ``cond`` holds; it is looked at whenever any thread has changed the fields.
+
+    Args:
+        handler: a function of the workflow, run in the same commit in which the condition was seen true.
+    """
+
+    name: str
+    cond: Condition
+    handler: Callable[[Any], Any] | None
+
+    def __init__(self, name: str, cond: Condition, handler: Callable[[Any], Any] | None = None) -> None:
+        _name(self, name)
+        _function(name, "cond", cond)
+        if handler is not None:
+            _function(name, "handler", handler)
+        _set(self, name=name, cond=cond, handler=handler)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Go(Statement):
+    """Starts a thread that runs its statements, and goes on at once.
+
+    Args:
+        id: the thread's id, or a function of the workflow that gives it; needed where a loop starts several.
+            By default the statement's name.
+    """
+
+    name: str
+    body: Section
+    id: str | Callable[[Any], Any] | None
+
+    def __init__(self, name: str, *statements: Statement, id: str | Callable[[Any], Any] | None = None) -> None:
+        _name(self, name)
+        if not (id is None or callable(id) or (isinstance(id, str) and id)):
+            raise DefinitionError(
+                f"Go {name!r}", f"its id is {id!r}", "Give it a text, or a function of the workflow that returns one."
+            )
+        _set(self, name=name, body=_body(f"Go {name!r}", statements), id=id)
+
+
+def S(*statements: Statement, prefix: str = "") -> Section:
+    """A section: statements that run one after another.
+
+    Args:
+        prefix: put before the name of every statement inside (``prefix/name``), so that a section can be used
+            more than once in a definition. Names of events are left as they are.
+    """
+    if not isinstance(prefix, str):
+        raise DefinitionError("S", f"its prefix is {prefix!r}", "Give it a text.")
+    section = _body("S", statements, may_be_empty=True)
+    return replace(section, prefix=prefix)
+
+
+# --- checks ----------------------------------------------------------------------------------
+
+
+def _set(instance: object, **values: Any) -> None:
+    for key, value in values.items():
+        object.__setattr__(instance, key, value)
+
+
+def _name(owner: object, name: str) -> str:
+    kind = type(owner).__name__
+    if not isinstance(name, str) or not name.strip():
+        raise DefinitionError(f"{kind} {name!r}", "it has no name", f"Give it one first: {kind}('...', ...).")
+    if len(name) > 200 or not name.isprintable() or name != name.strip():
+        raise DefinitionError(
+            f"{kind} {name!r}",
+            "its name is no plain text",
+            "Use up to 200 printable characters without white space at the ends.",
+        )
+    return name
+
+
+def _function(name: str, what: str, value: Any) -> Any:
+    if not callable(value):
+        raise DefinitionError(
+            repr(name),
+            f"its {what} is {value!r}",
+            f"Give it a function of the workflow: {what} is called, not read once.",
+        )
+    return value
+
+
+def _branch(
+    owner: object, name: str, cond: Condition, statements: Sequence[Statement], *, may_be_empty: bool = False
+) -> Branch:
+    _name(owner, name)
+    where = f"{type(owner).__name__} {name!r}"
+    return Branch(name, _function(name, "cond", cond), _body(where, statements, may_be_empty=may_be_empty))
+
+
+def _body(where: str, statements: Sequence[Statement], *, may_be_empty: bool = False) -> Section:
+    if not statements and not may_be_empty:
+        raise DefinitionError(where, "it has no statements", "Put at least one inside, or take it out.")
+    for statement in statements:
+        if isinstance(statement, Statement):
+            continue
+        mend = "Put statements here, such as Step(name, action)."
+        if isinstance(statement, On | Timeout):
+            mend = "Put it into a Select."
+        elif isinstance(statement, Case | Default):
+            mend = "Put it into a Switch."
+        elif isinstance(statement, type) and issubclass(statement, Statement):
+            mend = f"Call it: {statement.__name__}(...)."
+        raise DefinitionError(where, f"{statement!r} is no statement", mend)
+    return Section(tuple(statements))

@@ -1,0 +1,133 @@
+"""``Workflow``: the base class of a user's workflows. It compiles the definition when a class is created."""
+
+from __future__ import annotations
+
+import re
+import sys
+from types import FrameType
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError
+from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic_core import PydanticSerializationError
+
+from workflow_core.errors import DefinitionError, InvalidInput, WorkflowError
+from workflow_core.program import Program, compile_definition
+from workflow_core.signatures import JsonSchema, field_errors
+from workflow_core.statements import Section
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+
+
+class InvalidFields(WorkflowError):
+    """The fields of an instance do not fit their declared types, so they could not be loaded again."""
+
+
+class Workflow(BaseModel):
+    """A workflow: a pydantic model, whose fields are what is persisted, and a ``definition``.
+
+    The definition is compiled when the class is created; a mistake in it raises ``DefinitionError`` at import.
+    A subclass without a definition of its own or of its bases is abstract: it can only be derived from.
+
+    Args:
+        name: the workflow's name in URLs and in the database: letters, digits, ``_`` and ``-``; by default the
+            name of the class.
+
+    Example:
+        >>> from workflow_core import On, S, Select, Workflow
+        >>> class Door(Workflow, name="door"):
+        ...     is_open: bool = False
+        ...     def open(self) -> None:
+        ...         self.is_open = True
+        ...     definition = S(Select("closed", On("Open", open)))
+        >>> Door.__workflow_name__
+        'door'
+    """
+
+    model_config = ConfigDict(ignored_types=(Section,))
+
+    definition: ClassVar[Section]
+    search_fields: ClassVar[tuple[str, ...]] = ()
+    """Names of fields that are stored so that instances can be listed by them."""
+
+    __workflow_name__: ClassVar[str]
+    __program__: ClassVar[Program]
+    __fields_schema__: ClassVar[JsonSchema]
+
+    def __init_subclass__(cls, *, name: str | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, *, name: str | None = None, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        cls.__workflow_name__ = cls.__name__ if name is None else name
+        if name is None and not hasattr(cls, "definition"):
+            return
+        where = f"workflow {cls.__workflow_name__!r}"
+        if not _NAME.fullmatch(cls.__workflow_name__):
+            raise DefinitionError(where, "the name cannot be part of a URL", f"Use {_NAME.pattern}.")
+        if not hasattr(cls, "definition"):
+            raise DefinitionError(where, "it has no definition", "Write definition = S(...) in the class.")
+        cls.__fields_schema__ = _schema(where, cls)
+        for field in cls.search_fields:
+            if field not in cls.model_fields:
+                raise DefinitionError(where, f"its search field {field!r} is no field", "Name fields of the model.")
+        cls.__program__ = compile_definition(cls.__workflow_name__, cls.definition, _namespace(cls))
+
+    @classmethod
+    def new(cls, fields: bytes | str = b"") -> Self:
+        """An instance's first fields from a JSON object; unknown fields are refused. Empty: all defaults.
+
+        Raises:
+            InvalidInput: a field is unknown, missing, or of the wrong type.
+        """
+        try:
+            return cls.model_validate_json(fields.strip() or "{}", extra="forbid", by_alias=True, by_name=True)
+        except ValidationError as error:
+            what = f"the initial fields of workflow {cls.__workflow_name__!r}"
+            raise InvalidInput(what, field_errors(error)) from None
+
+    def dump_fields(self) -> str:
+        """The fields as the JSON text that is persisted.
+
+        Raises:
+            InvalidFields: a field holds what its type does not allow.
+        """
+        try:
+            return self.model_dump_json(round_trip=True, by_alias=False, warnings="error")
+        except PydanticSerializationError as error:
+            raise InvalidFields(f"the fields of {type(self).__name__} cannot be saved: {error}") from error
+
+    @classmethod
+    def load_fields(cls, fields: str | bytes) -> Self:
+        """The inverse of ``dump_fields``.
+
+        Raises:
+            InvalidFields: the text does not fit the types of the fields.
+        """
+        try:
+            return cls.model_validate_json(fields, by_alias=False, by_name=True)
+        except ValidationError as error:
+            listing = "; ".join(f"{e['field']}: {e['message']}" for e in field_errors(error))
+            raise InvalidFields(f"the fields of {cls.__name__} do not fit their types: {listing}") from error
+
+
+def _schema(where: str, cls: type[Workflow]) -> JsonSchema:
+    try:
+        return cls.model_json_schema(mode="serialization")
+    except (PydanticUserError, PydanticInvalidForJsonSchema, NameError) as error:
+        raise DefinitionError(
+            where,
+            f"its fields cannot be a JSON schema: {str(error).splitlines()[0]}",
+            "Use types that pydantic can write as JSON, defined above the workflow.",
+        ) from error
+
+
+def _namespace(cls: type) -> dict[str, Any]:
+    """What annotations in the class may name: the class itself, and the locals of the function around it."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__") != cls.__module__:
+        frame = frame.f_back
+    names = dict(frame.f_locals) if frame is not None else {}
+    nested = {name: value for name, value in vars(cls).items() if isinstance(value, type)}
+    return {**names, **nested, cls.__name__: cls}
