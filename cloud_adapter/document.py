@@ -1,0 +1,175 @@
+"""What a store holds of one instance, and how it becomes a flat document of plain values.
+
+Every store writes the documents that ``encode`` makes, so their layout is decided here alone. Nothing here knows
+a database.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from cloud_adapter.errors import DamagedDocument, TooLarge
+from workflow_core import Execution
+
+FORMAT = 1
+"""The version of the layout. A reader refuses a newer one."""
+
+DOCUMENT_BYTES_MAX = 1_000_000
+"""Firestore's limit is 1,048,576 bytes, names and overhead included."""
+
+HISTORY_MAX = 50
+"""How many history entries an instance keeps."""
+
+TOKENS_MAX = 20
+"""How many commit tokens an instance remembers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Whoever holds it runs the instance's steps; ``token`` is random."""
+
+    token: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One thing that happened to an instance.
+
+    Attributes:
+        kind: ``created``, ``event``, ``timeout``, ``step``, ``setup``, ``teardown``, ``finished``, ``failed``.
+        statement: the step or event it is about.
+        duration_ms: how long the user's code ran.
+        error: why it failed.
+    """
+
+    at: datetime
+    kind: str
+    statement: str = ""
+    thread: str = ""
+    pc: int = 0
+    duration_ms: float = 0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """What is remembered of a request that carried an idempotency key.
+
+    Attributes:
+        fingerprint: tells another request under the same key from the same one made again.
+        response: the body of the response, as JSON.
+        expires_at: when it may be forgotten.
+    """
+
+    key: str
+    fingerprint: str
+    response: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One instance as it was loaded, or as it is to be saved.
+
+    Attributes:
+        fields: the user's fields, as JSON.
+        wake_at: when something is due next; in the past, the instance should be moving. None: it only waits.
+        tokens: the random tokens of the last commits, newest last. A commit whose reply was lost is known by it.
+        version: what the store compares; None for one that is not stored yet.
+    """
+
+    workflow: str
+    id: str
+    execution: Execution
+    fields: str
+    lease: Lease | None = None
+    history: tuple[HistoryEntry, ...] = ()
+    wake_at: datetime | None = None
+    tokens: tuple[str, ...] = ()
+    search: Mapping[str, Any] = field(default_factory=dict)
+    version: Any = None
+
+
+Document = dict[str, Any]
+"""Texts, integers, aware datetimes, None, and one flat map under ``search``."""
+
+_LEASE: TypeAdapter[Lease | None] = TypeAdapter(Lease | None)
+_HISTORY: TypeAdapter[tuple[HistoryEntry, ...]] = TypeAdapter(tuple[HistoryEntry, ...])
+
+
+def encode(instance: Instance) -> Document:
+    """The document of an instance.
+
+    Raises:
+        TooLarge: it is over ``DOCUMENT_BYTES_MAX``.
+    """
+    execution = instance.execution
+    document: Document = {
+        "format": FORMAT,
+        "workflow": instance.workflow,
+        "id": instance.id,
+        "status": execution.status.value,
+        "pc": execution.pc,
+        "created_at": execution.created_at,
+        "updated_at": execution.updated_at,
+        "wake_at": instance.wake_at,
+        "lease": None if instance.lease is None else _LEASE.dump_json(instance.lease).decode(),
+        "tokens": " ".join(instance.tokens[-TOKENS_MAX:]),
+        "execution": execution.to_json(),
+        "fields": instance.fields,
+        "history": _HISTORY.dump_json(instance.history[-HISTORY_MAX:], exclude_defaults=True).decode(),
+        "search": dict(instance.search),
+    }
+    _check_size(document)
+    return document
+
+
+def decode(document: Mapping[str, Any], version: Any) -> Instance:
+    """The inverse of ``encode``.
+
+    Raises:
+        DamagedDocument: it cannot be read; the message says what is wrong with it.
+    """
+    where = f"the document of {document.get('workflow')!r} {document.get('id')!r}"
+    format = document.get("format")
+    if not isinstance(format, int) or format > FORMAT:
+        raise DamagedDocument(f"{where} has format {format!r}, this release reads up to {FORMAT}: upgrade gorchestrate")
+    try:
+        return Instance(
+            workflow=document["workflow"],
+            id=document["id"],
+            execution=Execution.from_json(document["execution"]),
+            fields=document["fields"],
+            lease=_LEASE.validate_json(document["lease"] or "null"),
+            history=_HISTORY.validate_json(document["history"]),
+            wake_at=document["wake_at"],
+            tokens=tuple(document["tokens"].split()),
+            search=document["search"],
+            version=version,
+        )
+    except (ValidationError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedDocument(f"{where} cannot be read: {error}") from error
+
+
+def _check_size(document: Document) -> None:
+    sizes = {name: len(str(value).encode()) for name, value in document.items()}
+    total = sum(sizes.values())
+    if total <= DOCUMENT_BYTES_MAX:
+        return
+    detail = f"its largest part is {max(sizes, key=sizes.__getitem__)!r}"
+    fields: Any = json.loads(document["fields"])
+    if isinstance(fields, dict) and fields:
+        bytes_of = {name: len(json.dumps(value, ensure_ascii=False).encode()) for name, value in fields.items()}
+        largest = max(bytes_of, key=bytes_of.__getitem__)
+        detail = f"its largest field is {largest!r} with {bytes_of[largest]:,} bytes"
+    raise TooLarge(
+        f"the instance would take {total:,} bytes, the limit is {DOCUMENT_BYTES_MAX:,}; {detail}: keep large data "
+        f"elsewhere and store a reference to it"
+    )

@@ -1,0 +1,118 @@
+"""The ports: all that the engine knows of the outside world. Adapters implement them; nothing here does anything.
+
+Each port has one contract suite in ``tests/contract`` that every adapter passes. An adapter lets no error of its
+platform through: it raises what is named here, or ``Unavailable``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from cloud_adapter.document import Instance, KeyRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a listing; ``cursor`` asks for the next one, None on the last."""
+
+    instances: Sequence[Instance]
+    cursor: str | None
+
+
+class Store(Protocol):
+    """Where instances are kept. A commit succeeds only on the very version that was loaded."""
+
+    async def create(self, instance: Instance, key: KeyRecord | None = None) -> None:
+        """Stores a new instance, and in the same atomic write the key.
+
+        Raises:
+            InstanceExists: there is one of that workflow and id.
+            DuplicateKey: the instance's key is recorded already.
+            TooLarge: see ``document.encode``.
+        """
+        ...
+
+    async def load(self, workflow: str, id: str) -> Instance:
+        """The instance as it is now.
+
+        Raises:
+            InstanceNotFound: there is none.
+            DamagedDocument: it cannot be read.
+        """
+        ...
+
+    async def commit(self, instance: Instance, key: KeyRecord | None = None) -> Instance:
+        """Writes a loaded and changed instance, and in the same atomic write the key. Returns it with its new version.
+
+        Raises:
+            Conflict: the document is no longer ``instance.version``. Nothing was written.
+            DuplicateKey: the instance's key is recorded already (and not expired). Nothing was written.
+            TooLarge: see ``document.encode``. Nothing was written.
+        """
+        ...
+
+    async def load_key(self, workflow: str, id: str, key: str, now: datetime) -> KeyRecord | None:
+        """What is recorded under an instance's key, unless it had expired by ``now``."""
+        ...
+
+    async def list(
+        self, workflow: str, *, status: str | None = None, limit: int = 50, cursor: str | None = None
+    ) -> Page:
+        """The instances of a workflow, those that were updated last first.
+
+        Raises:
+            InvalidRequest: the cursor is not one that this method gave.
+        """
+        ...
+
+    async def due(self, before: datetime, limit: int = 100) -> Sequence[Instance]:
+        """Instances whose ``wake_at`` is not after ``before``, the longest overdue first; damaged ones are left out."""
+        ...
+
+    async def close(self) -> None:
+        """Releases what the store holds open."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A request that a queue makes later.
+
+    Attributes:
+        name: 1 to 500 of the characters ``A-Za-z0-9_-``; a queue takes each name once.
+        path: ``/resume`` or ``/callback/timeout``.
+        body: JSON data.
+        at: when it is due; None: now.
+    """
+
+    name: str
+    path: str
+    body: dict[str, Any]
+    at: datetime | None = None
+
+
+class TaskQueue(Protocol):
+    """Makes requests later: at least once, in no order, again and again until one is acknowledged."""
+
+    async def create(self, task: Task) -> None:
+        """Adds a task. A name that the queue has, or had lately, changes nothing and is no error."""
+        ...
+
+    async def delete(self, name: str) -> None:
+        """Takes a task out; one that is not there (any more) is no error."""
+        ...
+
+
+class Clock(Protocol):
+    """The time, and waiting for it to pass."""
+
+    def now(self) -> datetime:
+        """The current time, aware, in UTC."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Returns after that time."""
+        ...
