@@ -38,6 +38,7 @@ from workflow_core.execution import (
     WaitStatus,
 )
 from workflow_core.program import Instruction, Op, Program, SelectCase
+from workflow_core.signatures import is_async
 from workflow_core.workflow import Workflow
 
 MOVES_MAX = 10_000
@@ -141,9 +142,8 @@ class Machine:
                 return Work(CheckpointKind.RESUME, thread, None)
             elif thread_status is _SETTING_UP:
                 setup = setup or self._setup_due(thread)
-            elif thread.waits and thread.waits[0].kind is _CONDITION:
-                if self._holds(self.program.at(thread.step)):
-                    return Work(CheckpointKind.CONDITION, thread, None)
+            elif thread.waits and thread.waits[0].kind is _CONDITION and self._holds(self.program.at(thread.step)):
+                return Work(CheckpointKind.CONDITION, thread, None)
         for teardown in execution.teardowns:
             if self._pending(teardown.status, WaitStatus.PENDING_TEARDOWN, teardown.retry_at):
                 return Work(CheckpointKind.TEARDOWN, None, teardown)
@@ -176,6 +176,19 @@ class Machine:
                 return Work(CheckpointKind.SETUP, thread, wait)
         return None
 
+    def check(self) -> None:
+        """Whether the definition still has every statement that a thread stands on.
+
+        Raises:
+            UnknownStatement: it has not.
+        """
+        for thread in self.execution.threads:
+            self._address(thread)
+
+    def tick(self) -> None:
+        """Counts a save that changes nothing but who holds the instance."""
+        self.execution.pc += 1
+
     # --- performing it -------------------------------------------------------------------
 
     def call(self, work: Work) -> Any:
@@ -200,6 +213,16 @@ class Machine:
             return handler.teardown(self.request(wait, "teardown"), wait.handled)
         assert wait is not None and thread is not None
         return self._event_handler(thread.step, wait.event).setup(self.request(wait, "setup"))
+
+    def is_async(self, work: Work) -> bool:
+        """Whether the user's code behind ``work`` is a coroutine function."""
+        wait = work.wait
+        if wait is None:
+            instruction = self.program.at(work.thread.step)  # type: ignore[union-attr]
+            return instruction.action is not None and is_async(instruction.action)
+        select = wait.step if isinstance(wait, Teardown) else work.thread.step  # type: ignore[union-attr]
+        handler = self._event_handler(select, wait.event)
+        return is_async(handler.teardown if isinstance(wait, Teardown) else handler.setup)
 
     def done(self, work: Work, result: Any = None) -> None:
         """The work was performed; ``result`` is what the user's code returned."""
