@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from cloud_adapter import logs
-from cloud_adapter.document import Instance, KeyRecord, Lease
+from cloud_adapter.document import HistoryEntry, Instance, KeyRecord, Lease
 from cloud_adapter.errors import Conflict, DuplicateKey, InstanceExists, InstanceNotFound, Unavailable
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock, Store, TaskQueue
@@ -100,7 +100,13 @@ class Committer:
     async def _apply(self, session: Session, change: Change, write: Callable[[], Awaitable[Instance]]) -> None:
         for task in change.create:
             await self.queue.create(task)
-        session.committed(await self._write(change, write))
+        entries = session.entries
+        try:
+            session.committed(await self._write(change, write))
+        except Superseded:
+            _log(change.instance, entries)
+            raise
+        _log(change.instance, entries)
         for name in change.delete:
             # A timer that stays behind is ignored when it comes.
             with contextlib.suppress(Unavailable):
@@ -155,13 +161,20 @@ class Committer:
                 attempt += 1
                 await self.pause(attempt)
                 continue
-            logs.transition(
-                "failed",
-                cls.__workflow_name__,
-                id,
-                level=logging.ERROR,
-                statement=statement,
-                pc=session.execution.pc,
-                error=f"{type(error).__name__}: {error}",
-            )
             return
+
+
+def _log(instance: Instance, entries: list[HistoryEntry]) -> None:
+    """Logs what a commit has made true: one line for each entry that it added to the history."""
+    for entry in entries:
+        logs.transition(
+            entry.kind,
+            instance.workflow,
+            instance.id,
+            level=logging.ERROR if entry.kind == "failed" else logging.WARNING if entry.error else logging.INFO,
+            thread=entry.thread,
+            statement=entry.statement,
+            pc=entry.pc,
+            duration_ms=entry.duration_ms,
+            error=entry.error,
+        )

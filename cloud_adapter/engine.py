@@ -15,14 +15,12 @@ It knows the ports alone, never an adapter. Its promises, and what they rest on:
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from inspect import isawaitable
 
-from cloud_adapter import logs
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.committing import Committer, Superseded
 from cloud_adapter.document import Instance, KeyRecord
@@ -128,7 +126,6 @@ class Engine:
             if record is None or await self._replay(workflow, id, record) is None:
                 raise
             return await self.get(workflow, id)
-        logs.transition("created", workflow, id, pc=execution.pc)
         return _view(session)
 
     async def get(self, workflow: str, id: str) -> View:
@@ -225,7 +222,6 @@ class Engine:
                 if (stored := await self._replay(workflow, id, record)) is None:
                     continue
                 return stored
-            self._log(session, "event", statement=event, thread=thread, duration_ms=duration_ms)
             return response
 
     async def _run_handler(self, session: Session, accepted: Accepted, event: str, body: bytes) -> tuple[bytes, float]:
@@ -299,7 +295,6 @@ class Engine:
             except Conflict:
                 await self._committer.pause(0)
                 continue
-            self._log(session, "timeout", statement=body.event, thread=accepted.thread.id)
             return
 
     async def recover(self, *, ahead: timedelta = timedelta(), limit: int = 1000) -> int:
@@ -365,10 +360,6 @@ class Engine:
                 f"the idempotency key {record.key!r} was used for another request on {id!r}: take a new key"
             )
         return stored.response.encode()
-
-    def _log(self, session: Session, kind: str, **details: object) -> None:
-        execution = session.execution
-        logs.transition(kind, execution.workflow, execution.id, level=logging.INFO, pc=execution.pc, **details)
 
 
 class _Patience:

@@ -96,6 +96,11 @@ _UPDATE = (
     "WHERE workflow = ? AND id = ? AND revision = ?"
 )
 _DUE = f"{_SELECT} WHERE wake_at IS NOT NULL AND wake_at <= ? ORDER BY wake_at"
+_INSERT_KEY = (
+    "INSERT INTO idempotency_keys (workflow, id, key, expires_at, fingerprint, response) VALUES (?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (workflow, id, key) DO UPDATE SET expires_at = excluded.expires_at, "
+    "fingerprint = excluded.fingerprint, response = excluded.response WHERE idempotency_keys.expires_at <= ?"
+)
 _PURGE_KEYS = (
     "DELETE FROM idempotency_keys WHERE rowid IN "
     "(SELECT rowid FROM idempotency_keys WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)"
@@ -287,8 +292,8 @@ def _open_error(path: Path, error: sqlite3.Error) -> SettingsError | Unavailable
         if not os.path.isdir(path.parent):
             return SettingsError(f"the database {path} cannot be made: create the directory {path.parent} first")
         return SettingsError(
-            f"the database {path} cannot be written ({error}): make it a file, and it and its directory writable, or "
-            f"name another one"
+            f"the database {path} cannot be written ({error}): name a file that this user may write, in a directory "
+            f"that they may write"
         )
     return Unavailable(f"SQLite could not open {path}: {error}")
 
@@ -314,20 +319,11 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _insert_key(connection: sqlite3.Connection, instance: Instance, key: KeyRecord) -> None:
-    identity = (instance.workflow, instance.id, key.key)
     updated_at = instance.execution.updated_at
-    if updated_at is not None:
-        now = _microseconds(updated_at)
-        connection.execute(
-            "DELETE FROM idempotency_keys WHERE workflow = ? AND id = ? AND key = ? AND expires_at <= ?",
-            (*identity, now),
-        )
-        connection.execute(_PURGE_KEYS, (now, EXPIRED_KEYS_PER_COMMIT))
-    inserted = connection.execute(
-        "INSERT INTO idempotency_keys (workflow, id, key, expires_at, fingerprint, response) VALUES (?, ?, ?, ?, ?, ?) "
-        "ON CONFLICT (workflow, id, key) DO NOTHING",
-        (*identity, _microseconds(key.expires_at), key.fingerprint, key.response),
-    )
+    now = _microseconds_or_none(updated_at)  # NULL: nothing has expired
+    connection.execute(_PURGE_KEYS, (now, EXPIRED_KEYS_PER_COMMIT))
+    values = (instance.workflow, instance.id, key.key, _microseconds(key.expires_at), key.fingerprint, key.response)
+    inserted = connection.execute(_INSERT_KEY, (*values, now))
     if inserted.rowcount == 0:
         raise DuplicateKey(f"the idempotency key {key.key!r} of {instance.workflow!r} {instance.id!r} is recorded")
 

@@ -67,7 +67,7 @@ class Stepper:
             try:
                 await self._work(session, lease.token)
             except (LeaseLost, Conflict, Superseded):
-                self._log(session, "lease lost", logging.WARNING)
+                _warn(session, "lease lost")
             return
 
     async def arrived(self, cls: type[Workflow], body: ResumeTask | TimeoutTask) -> Session | None:
@@ -146,17 +146,14 @@ class Stepper:
         if error is None:
             machine.done(work, result)
             session.note(work.kind.value, now, **details)
-            self._log(session, work.kind.value, logging.INFO, **details)
             return
         delay = self.options.retry.delay(work.attempt + 1)
         machine.failed(work, error, None if delay is None else now + delay)
         text = f"{type(error).__name__}: {error}"
         session.note(f"{work.kind.value} failed", now, error=text[:500], **details)
-        self._log(session, f"{work.kind.value} failed", logging.WARNING, error=text, **details)
         if work.kind is CheckpointKind.STEP and delay is None:
             machine.fail(error, work.statement)
             session.note("failed", now, statement=work.statement, error=text[:500])
-            self._log(session, "failed", logging.ERROR, error=text, statement=work.statement)
 
     async def _call(self, machine: Machine, work: Work) -> Any:
         if machine.is_async(work):
@@ -195,11 +192,12 @@ class Stepper:
                 except (Conflict, Superseded) as error:
                     raise LeaseLost from error
                 except Unavailable:
-                    self._log(session, "lease not renewed", logging.WARNING)
+                    _warn(session, "lease not renewed")
 
-    def _log(self, session: Session, kind: str, level: int, **details: Any) -> None:
-        execution = session.execution
-        logs.transition(kind, execution.workflow, execution.id, level=level, pc=execution.pc, **details)
+
+def _warn(session: Session, kind: str) -> None:
+    execution = session.execution
+    logs.transition(kind, execution.workflow, execution.id, level=logging.WARNING, pc=execution.pc)
 
 
 def _milliseconds(start: datetime, end: datetime) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 import resource
@@ -299,6 +300,29 @@ def test_a_limit_below_one_is_refused(path: Path) -> None:
     use(path, work)
 
 
+def test_a_forged_cursor_is_refused(path: Path) -> None:
+    async def work(store: SqliteStore) -> None:
+        for text in (f"{2**63}:order-1", f"-{2**70}:order-1", "1_0:order-1", "+1:order-1", "1", ":", "1.5:order-1"):
+            cursor = base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+            with pytest.raises(InvalidRequest, match="is not a cursor"):
+                await store.list("pizza", cursor=cursor)
+
+    use(path, work)
+
+
+def test_a_caller_that_gives_up_leaves_no_transaction_open(path: Path) -> None:
+    async def work(store: SqliteStore) -> None:
+        caller = asyncio.create_task(store.create(an_instance("order-1")))
+        await asyncio.wait([caller], timeout=0)  # lets it start
+        caller.cancel()
+        await asyncio.wait([caller])
+        assert caller.cancelled()
+        await store.create(an_instance("order-2"))
+        execute(path, "DELETE FROM instances")  # nobody holds the lock
+
+    use(path, work)
+
+
 @pytest.mark.parametrize(
     ("column", "value"),
     [
@@ -359,11 +383,13 @@ def test_expired_keys_are_deleted_a_few_at_a_time(path: Path) -> None:
         for number in range(15):
             expires_at = NOW + timedelta(seconds=1 + number)
             instance = await store.commit(changed(instance), a_key(f"key-{number}", expires_at=expires_at))
-        later = NOW + timedelta(hours=1)
-        instance = await store.commit(changed(instance, updated_at=later), a_key("a", expires_at=later + SECOND))
-        assert execute(path, "SELECT count(*) FROM idempotency_keys") == [(15 - EXPIRED_KEYS_PER_COMMIT + 1,)]
-        await store.commit(changed(instance), a_key("b", expires_at=later + SECOND))
-        assert execute(path, "SELECT key FROM idempotency_keys ORDER BY key") == [("a",), ("b",)]
+        last_expiry = NOW + timedelta(seconds=15)
+        again = a_key("key-14", response='"again"', expires_at=NOW + timedelta(hours=1))  # not among those deleted
+        instance = await store.commit(changed(instance, updated_at=last_expiry), again)
+        assert execute(path, "SELECT count(*) FROM idempotency_keys") == [(15 - EXPIRED_KEYS_PER_COMMIT,)]
+        assert await store.load_key("pizza", "order-1", "key-14", last_expiry) == again
+        await store.commit(changed(instance), a_key("a", expires_at=NOW + timedelta(hours=1)))
+        assert execute(path, "SELECT key FROM idempotency_keys ORDER BY key") == [("a",), ("key-14",)]
 
     use(path, work)
 
@@ -386,11 +412,12 @@ def test_no_query_reads_or_sorts_more_than_it_returns(path: Path) -> None:
         await store._run(lambda connection: connection.set_trace_callback(None))
         return queries
 
-    plans = 0
+    used = set()
     for query in use(path, work):
         if query.startswith(("SELECT", "UPDATE", "DELETE")):
             plan = [str(row[3]) for row in execute(path, f"EXPLAIN QUERY PLAN {query}")]
-            assert plan
-            assert all("USING" in line and "SEARCH" in line for line in plan if "SUBQUERY" not in line), (query, plan)
-            plans += 1
-    assert plans > 10
+            steps = [line for line in plan if "SUBQUERY" not in line]
+            assert steps
+            assert all(line.startswith("SEARCH") for line in steps), (query, plan)
+            used |= {word for line in steps for word in line.split() if "_by_" in word or word.endswith("_due")}
+    assert used == {"instances_by_update", "instances_by_status", "instances_due", "idempotency_keys_by_expiry"}
