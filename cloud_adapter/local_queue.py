@@ -1,7 +1,7 @@
 """The TaskQueue port inside the process, on asyncio: for the embedded runtime and for tests.
 
-It joins the rules of a queue (``queue_rules``) to a clock and to whoever takes the deliveries. It must never know what a
-task asks for, and decides nothing about retries, rates or names itself.
+It joins the rules of a queue (``queue_rules``) to a clock and to whoever takes the deliveries. It must never know what
+a task asks for, and decides nothing about retries, rates or names itself.
 """
 
 from __future__ import annotations
