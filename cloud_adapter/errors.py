@@ -34,6 +34,14 @@ class IdempotencyKeyReused(WorkflowError):
     """An idempotency key came with another request than the one it was first used for."""
 
 
+class Unauthenticated(WorkflowError):
+    """The request bears no valid token."""
+
+
+class Forbidden(WorkflowError):
+    """The token of the request is valid, but another one's."""
+
+
 # --- whoever calls must try again ------------------------------------------------------------
 
 

@@ -17,10 +17,13 @@ from workflow_core import EventNotAccepted, EventRejected, InvalidInput, Workflo
 _logger = logging.getLogger("gorchestrate.http")
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER_S = 1
+
+_HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
 
 STATUS: dict[type[WorkflowError], int] = {
     errors.InvalidRequest: 400,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
     errors.WorkflowNotFound: 404,
     errors.InstanceNotFound: 404,
     errors.InstanceExists: 409,
@@ -39,8 +42,7 @@ def problem(status: int, title: str, detail: str, **more: Any) -> Response:
     """A problem document."""
     kind = "-".join(re.findall(r"[A-Z]?[a-z0-9]+", title)).lower()
     body = {"type": f"urn:gorchestrate:problem:{kind}", "title": title, "status": status, "detail": detail, **more}
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else None
-    return JSONResponse(body, status, headers, MEDIA_TYPE)
+    return JSONResponse(body, status, _HEADERS.get(status), MEDIA_TYPE)
 
 
 def on_workflow_error(_: Request, error: Exception) -> Response:

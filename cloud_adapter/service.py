@@ -10,6 +10,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloud_adapter import logs
 from cloud_adapter.api import create_api
+from cloud_adapter.auth import OidcVerifier
+from cloud_adapter.cloud import CloudRuntime
 from cloud_adapter.embedded import EmbeddedRuntime
 from cloud_adapter.settings import Settings
 from cloud_adapter.worker import create_worker
@@ -32,7 +34,9 @@ class Service:
 
     def __init__(self, *workflows: type[Workflow]) -> None:
         self._workflows = workflows
-        self._runtime: EmbeddedRuntime | None = None
+        self._settings = Settings.load()
+        logs.configure(self._settings.log_level)
+        self._runtime: EmbeddedRuntime | CloudRuntime | None = None
         self._api: ASGIApp | None = None
         self._worker: ASGIApp | None = None
 
@@ -47,14 +51,16 @@ class Service:
         """The routes for the task queue and the scheduler."""
         runtime = await self._start()
         if self._worker is None:
-            self._worker = create_worker(runtime.engine)
+            embedded = runtime.settings.backend == "embedded"
+            self._worker = create_worker(
+                runtime.engine, None if embedded else OidcVerifier.from_settings(runtime.settings)
+            )
         return _Mounted(self._worker)
 
-    async def _start(self) -> EmbeddedRuntime:
+    async def _start(self) -> EmbeddedRuntime | CloudRuntime:
         if self._runtime is None:
-            settings = Settings.load()
-            logs.configure(settings.log_level)
-            self._runtime = EmbeddedRuntime(self._workflows, settings)
+            kind = EmbeddedRuntime if self._settings.backend == "embedded" else CloudRuntime
+            self._runtime = kind(self._workflows, self._settings)
             await self._runtime.start()
         return self._runtime
 

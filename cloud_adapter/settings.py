@@ -7,13 +7,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.options import EngineOptions
 
 PREFIX = "GORCHESTRATE_"
+GOOGLE_ISSUER = "https://accounts.google.com"
+TASKS_EMULATOR_VARIABLE = "CLOUD_TASKS_EMULATOR_HOST"
 
 
 class Settings(BaseSettings):
@@ -21,8 +23,26 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX)
 
+    backend: Literal["embedded", "cloud"] = "embedded"
+    """``embedded``: SQLite and a queue in this process. ``cloud``: Firestore and Cloud Tasks, or their emulators."""
     db: Path = Path("gorchestrate.db")
-    """The file of the embedded database; made if it is not there."""
+    """Embedded: the file of the database; made if it is not there."""
+    project: str = ""
+    """Cloud: the Google Cloud project."""
+    database: str = "(default)"
+    """Cloud: the Firestore database."""
+    location: str = ""
+    """Cloud: the region of the task queue."""
+    queue: str = "gorchestrate"
+    """Cloud: the name of the task queue."""
+    worker_url: str = ""
+    """Cloud: the root URL of the worker function; tasks are sent there."""
+    tasks_account: str = ""
+    """Cloud: the service account whose tokens the worker takes, and nobody else's."""
+    audience: str = ""
+    """Cloud: the audience of those tokens; by default the worker's URL."""
+    issuer: str = GOOGLE_ISSUER
+    """Cloud: who signs those tokens; another one than Google only with a Cloud Tasks emulator."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     lease_seconds: float = Field(15, ge=1, le=3600)
     """How long a crashed process can hold an instance back; a step that runs longer renews its lease."""
@@ -38,6 +58,21 @@ class Settings(BaseSettings):
             lease=timedelta(seconds=self.lease_seconds), max_wait=timedelta(seconds=self.max_wait_seconds)
         )
 
+    @model_validator(mode="after")
+    def _fits_its_backend(self) -> Settings:
+        if self.backend == "embedded":
+            if "K_SERVICE" in os.environ:
+                raise ValueError(
+                    f"{PREFIX}BACKEND is embedded, but a file on Cloud Run is gone with its container: set it to cloud"
+                )
+            return self
+        missing = [name for name in ("project", "location", "worker_url", "tasks_account") if not getattr(self, name)]
+        if missing:
+            raise ValueError(f"{PREFIX}{missing[0].upper()} is missing: the cloud backend needs it")
+        if self.issuer != GOOGLE_ISSUER and (TASKS_EMULATOR_VARIABLE not in os.environ or "K_SERVICE" in os.environ):
+            raise ValueError(f"{PREFIX}ISSUER is {self.issuer}: only with {TASKS_EMULATOR_VARIABLE}, never in the cloud")
+        return self
+
     @classmethod
     def load(cls, **overrides: object) -> Settings:
         """The settings from the environment; ``overrides`` win over it.
@@ -52,5 +87,8 @@ class Settings(BaseSettings):
         try:
             return cls(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
         except ValidationError as error:
-            lines = [f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+            lines = [
+                f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" if e["loc"] else e["msg"]
+                for e in error.errors()
+            ]
             raise SettingsError("wrong setting " + "; ".join(lines)) from None

@@ -13,6 +13,7 @@ from starlette.types import Lifespan
 
 from cloud_adapter import problems
 from cloud_adapter.api import read_body
+from cloud_adapter.auth import Authorize
 from cloud_adapter.dispatch import Outcome, run_task
 from cloud_adapter.engine import Engine
 from cloud_adapter.errors import InvalidRequest
@@ -25,10 +26,17 @@ BODY_BYTES_MAX = 100_000
 _STATUS = {Outcome.DONE: 200, Outcome.NOT_YET: 425, Outcome.FAILED: 500}
 
 
-def create_worker(engine: Engine, *, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
-    """The application for an engine."""
+def create_worker(
+    engine: Engine, authorize: Authorize | None, *, lifespan: Lifespan[Starlette] | None = None
+) -> Starlette:
+    """The application for an engine.
+
+    Args:
+        authorize: says who may call; None lets everybody, for the embedded runtime on one's own machine alone.
+    """
 
     async def task(request: Request) -> Response:
+        await check(request)
         body = await read_body(request, BODY_BYTES_MAX)
         try:
             data = json.loads(body)
@@ -39,8 +47,13 @@ def create_worker(engine: Engine, *, lifespan: Lifespan[Starlette] | None = None
         outcome = await run_task(engine, request.url.path, data)
         return JSONResponse({"outcome": outcome.value}, _STATUS[outcome])
 
-    async def recover(_: Request) -> Response:
+    async def recover(request: Request) -> Response:
+        await check(request)
         return JSONResponse({"scheduled": await engine.recover()})
+
+    async def check(request: Request) -> None:
+        if authorize is not None:
+            await authorize(request)
 
     return Starlette(
         routes=[
