@@ -10,7 +10,6 @@ Times are kept as integers, microseconds since 1970 in UTC: they sort, and come 
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import logging
 import os.path
@@ -20,11 +19,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cloud_adapter.cursors import EPOCH, check_limit, read_cursor, write_cursor
 from cloud_adapter.document import Document, Instance, KeyRecord, decode, encode
 from cloud_adapter.errors import (
     Conflict,
@@ -32,7 +32,6 @@ from cloud_adapter.errors import (
     DuplicateKey,
     InstanceExists,
     InstanceNotFound,
-    InvalidRequest,
     SettingsError,
     Unavailable,
 )
@@ -47,9 +46,6 @@ APPLICATION_ID = int.from_bytes(b"gorc")
 EXPIRED_KEYS_PER_COMMIT = 10
 """How many expired keys a write that brings a key takes along: the table shrinks faster than it grows."""
 
-LIMIT_MAX = 10_000
-"""How many instances one call may ask for."""
-
 COLUMNS = (
     *("workflow", "id", "format", "status", "pc", "created_at", "updated_at", "wake_at"),
     *("lease", "tokens", "search", "execution", "fields", "history"),
@@ -59,9 +55,7 @@ COLUMNS = (
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_INTEGER_MAX = 2**63 - 1
 _WAL_RETRY_SECONDS = 0.005
 
 _SCHEMA = (
@@ -194,21 +188,24 @@ class SqliteStore:
 
         An instance that is updated while a caller turns the pages moves before the first one: it is not met twice.
         """
-        _check_limit(limit)
+        check_limit(limit)
         query = f"{_SELECT} WHERE workflow = ?"
         parameters: tuple[str | int, ...] = (workflow,)
         if status is not None:
             query, parameters = f"{query} AND status = ?", (*parameters, status)
         if cursor is not None:
-            query, parameters = f"{query} AND (updated_at, id) < (?, ?)", (*parameters, *_read_cursor(cursor))
+            updated_at, id = read_cursor(cursor)
+            query, parameters = f"{query} AND (updated_at, id) < (?, ?)", (*parameters, _microseconds(updated_at), id)
         query = f"{query} ORDER BY updated_at DESC, id DESC"
         instances = await self._run(lambda connection: _readable(connection, query, parameters, limit + 1))
         page = instances[:limit]
-        return Page(page, _cursor(page[-1]) if len(instances) > limit else None)
+        if len(instances) <= limit:
+            return Page(page, None)
+        return Page(page, write_cursor(page[-1].execution.updated_at, page[-1].id))
 
     async def due(self, before: datetime, limit: int = 100) -> Sequence[Instance]:
         """See ``ports.Store.due``."""
-        _check_limit(limit)
+        check_limit(limit)
         parameters = (_microseconds(before),)
         return await self._run(lambda connection: _readable(connection, _DUE, parameters, limit))
 
@@ -345,7 +342,7 @@ def _readable(connection: sqlite3.Connection, query: str, parameters: Sequence[A
 def _values(document: Document) -> Sequence[str | int | None]:
     row = document | {
         "created_at": _microseconds_or_none(document["created_at"]),
-        "updated_at": _microseconds(document["updated_at"] or _EPOCH),
+        "updated_at": _microseconds(document["updated_at"] or EPOCH),
         "wake_at": _microseconds_or_none(document["wake_at"]),
         "search": json.dumps(document["search"], ensure_ascii=False),
     }
@@ -377,7 +374,7 @@ def _shown(value: Any) -> str:
 
 
 def _microseconds(at: datetime) -> int:
-    return (at - _EPOCH) // _MICROSECOND
+    return (at - EPOCH) // _MICROSECOND
 
 
 def _microseconds_or_none(at: datetime | None) -> int | None:
@@ -385,36 +382,8 @@ def _microseconds_or_none(at: datetime | None) -> int | None:
 
 
 def _time(microseconds: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=microseconds)
+    return EPOCH + timedelta(microseconds=microseconds)
 
 
 def _time_or_none(microseconds: int | None) -> datetime | None:
     return None if microseconds is None else _time(microseconds)
-
-
-# --- cursors ---------------------------------------------------------------------------------
-
-
-def _check_limit(limit: int) -> None:
-    if not 1 <= limit <= LIMIT_MAX:
-        raise InvalidRequest(f"limit must be between 1 and {LIMIT_MAX:,}, not {limit}")
-
-
-def _cursor(last: Instance) -> str:
-    return _encode_cursor(_microseconds(last.execution.updated_at or _EPOCH), last.id)
-
-
-def _encode_cursor(updated_at: int, id: str) -> str:
-    return base64.urlsafe_b64encode(f"{updated_at}:{id}".encode()).rstrip(b"=").decode()
-
-
-def _read_cursor(cursor: str) -> tuple[int, str]:
-    try:
-        time_text, _, id = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().partition(":")
-        updated_at = int(time_text)
-        # Lenient decoders read many texts that this module never wrote.
-        if abs(updated_at) <= _INTEGER_MAX and _encode_cursor(updated_at, id) == cursor:
-            return updated_at, id
-    except ValueError:
-        pass
-    raise InvalidRequest(f"{cursor[:100]!r} is not a cursor of this list: pass the one of the last page, or none")

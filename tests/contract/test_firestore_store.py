@@ -1,0 +1,590 @@
+"""The contract on Firestore's real emulator, and what is Firestore's own: its RPCs, its indexes, its errors."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+import os
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from cloud_adapter.document import DOCUMENT_BYTES_MAX, Instance, encode
+from cloud_adapter.errors import (
+    Conflict,
+    DamagedDocument,
+    DuplicateKey,
+    InstanceExists,
+    InvalidRequest,
+    TooLarge,
+    Unavailable,
+)
+from cloud_adapter.firestore_store import INSTANCES, KEYS, FirestoreStore
+from tests.contract.store_contract import (
+    NOW,
+    SECOND,
+    StoreContract,
+    a_full_instance,
+    a_key,
+    an_instance,
+    changed,
+)
+from tests.firestore_client import RecordingClient, after, failing, losing_the_reply
+from tests.firestore_emulator import HOST_VARIABLE
+from workflow_core import InvalidFields
+
+INDEXES = Path(__file__).parents[2] / "deploy" / "firestore.indexes.json"
+
+Work = Callable[[FirestoreStore, RecordingClient], Awaitable[None]]
+
+
+class TestFirestoreStore(StoreContract):
+    @pytest.fixture
+    def make_store(self, firestore_project: str) -> Callable[[], FirestoreStore]:
+        return FirestoreStore
+
+
+@pytest.fixture
+def use(firestore_project: str) -> Callable[[Work], None]:
+    """Runs the work with a store, and with the client that it uses."""
+
+    def run(work: Work) -> None:
+        async def main() -> None:
+            async with opened(firestore_project) as (store, client):
+                await work(store, client)
+
+        asyncio.run(main())
+
+    return run
+
+
+@asynccontextmanager
+async def opened(project: str) -> AsyncIterator[tuple[FirestoreStore, RecordingClient]]:
+    client = RecordingClient(project)
+    store = FirestoreStore(client)
+    try:
+        yield store, client
+    finally:
+        await store.close()
+        await client.aclose()
+
+
+Use = Callable[[Work], None]
+
+
+# --- RPCs ------------------------------------------------------------------------------------
+
+
+def test_each_call_is_one_rpc(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        await store.create(an_instance())
+        assert client.taken() == ["Commit"]
+        await store.create(an_instance("order-2"), a_key())
+        assert client.taken() == ["Commit"]
+        instance = await store.load("pizza", "order-1")
+        assert client.taken() == ["BatchGetDocuments"]
+        instance = await store.commit(changed(instance))
+        assert client.taken() == ["Commit"]
+        instance = await store.commit(changed(instance), a_key())
+        assert client.taken() == ["Commit"]
+        with pytest.raises(Conflict):
+            await store.commit(replace(changed(instance), version=1_000), a_key("key-2"))
+        assert client.taken() == ["Commit"]
+        await store.load_key("pizza", "order-1", "key-1", NOW)
+        assert client.taken() == ["BatchGetDocuments"]
+        cursor = (await store.list("pizza", limit=1)).cursor
+        assert client.taken() == ["RunQuery"]
+        await store.list("pizza", status="waiting", cursor=cursor)
+        assert client.taken() == ["RunQuery"]
+        await store.due(NOW)
+        assert client.taken() == ["RunQuery"]
+
+    use(work)
+
+
+def test_only_a_key_that_is_there_costs_more(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        await store.create(an_instance(), a_key(expires_at=NOW + SECOND))
+        instance = await store.load("pizza", "order-1")
+        client.taken()
+        with pytest.raises(DuplicateKey):
+            await store.commit(changed(instance), a_key())
+        assert client.taken() == ["Commit", "BatchGetDocuments"]
+        await store.commit(changed(instance, updated_at=NOW + SECOND), a_key(expires_at=NOW + 9 * SECOND))
+        assert client.taken() == ["Commit", "BatchGetDocuments", "Commit"]
+
+    use(work)
+
+
+def test_a_read_that_did_not_get_through_is_made_again(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        await store.create(an_instance(wake_at=NOW))
+        client.taken()
+        client.handlers.extend([failing(grpc.StatusCode.UNAVAILABLE)] * 2)
+        await store.load("pizza", "order-1")
+        assert client.taken() == ["BatchGetDocuments"] * 3
+        client.handlers.append(failing(grpc.StatusCode.UNAVAILABLE))
+        assert len(await store.due(NOW)) == 1
+        assert client.taken() == ["RunQuery"] * 2
+
+    use(work)
+
+
+# --- compare-and-set -------------------------------------------------------------------------
+
+
+def test_of_8_who_commit_on_one_version_one_wins(firestore_project: str) -> None:
+    async def main() -> None:
+        stores = [FirestoreStore() for _ in range(8)]
+        await stores[0].create(an_instance())
+        loaded = await asyncio.gather(*(store.load("pizza", "order-1") for store in stores))
+        results = await asyncio.gather(
+            *(
+                store.commit(changed(instance, winner=number), a_key(f"key-{number}"))
+                for number, (store, instance) in enumerate(zip(stores, loaded, strict=True))
+            ),
+            return_exceptions=True,
+        )
+        winners = [number for number, result in enumerate(results) if isinstance(result, Instance)]
+        assert len(winners) == 1
+        assert [type(result) for result in results].count(Conflict) == 7
+        assert json.loads((await stores[0].load("pizza", "order-1")).fields) == {"winner": winners[0]}
+        kept = [await stores[0].load_key("pizza", "order-1", f"key-{number}", NOW) for number in range(8)]
+        assert [number for number, key in enumerate(kept) if key is not None] == winners
+        await asyncio.gather(*(store.close() for store in stores))
+
+    asyncio.run(main())
+
+
+def test_a_commit_whose_reply_is_lost_is_applied_once(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        await store.create(an_instance())
+        loaded = await store.load("pizza", "order-1")
+        client.taken()
+        client.handlers.append(losing_the_reply)
+        written = replace(changed(loaded, count=1), tokens=("mine",))
+        with pytest.raises(Unavailable):
+            await store.commit(written, a_key())
+        assert client.taken() == ["Commit"]  # the client did not send it again by itself
+        current = await store.load("pizza", "order-1")
+        assert current.tokens == ("mine",)
+        with pytest.raises((Conflict, DuplicateKey)):
+            await store.commit(written, a_key())
+        assert await store.load("pizza", "order-1") == current
+
+    use(work)
+
+
+def test_a_create_whose_reply_is_lost_is_applied_once(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        client.handlers.append(losing_the_reply)
+        with pytest.raises(Unavailable):
+            await store.create(an_instance(), a_key())
+        with pytest.raises(InstanceExists):
+            await store.create(an_instance(), a_key())
+
+    use(work)
+
+
+def test_a_commit_that_is_aborted_is_a_conflict(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        client.handlers.append(failing(grpc.StatusCode.ABORTED))
+        await store.create(an_instance())
+        loaded = await store.load("pizza", "order-1")
+        for code in (grpc.StatusCode.ABORTED, grpc.StatusCode.NOT_FOUND):
+            client.handlers.append(failing(code))
+            with pytest.raises(Conflict):
+                await store.commit(changed(loaded))
+        await store.commit(changed(loaded))
+
+    use(work)
+
+
+# --- idempotency keys ------------------------------------------------------------------------
+
+
+def test_an_expired_key_that_is_deleted_meanwhile_may_be_used(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        later = NOW + SECOND
+        await store.create(an_instance(), a_key(expires_at=later))
+        renewed = a_key(response='"again"', expires_at=later + SECOND)
+        loaded = await store.load("pizza", "order-1")
+
+        async def delete() -> None:
+            await asyncio.to_thread(deleted, client.project, await key_path(client))
+
+        # The TTL deletes it before it is looked at, and before it is replaced.
+        client.handlers.extend([through, after(delete)])
+        loaded = await store.commit(changed(loaded, updated_at=later), renewed)
+        assert await store.load_key("pizza", "order-1", "key-1", later) == renewed
+        client.handlers.extend([through, through, after(delete)])
+        with pytest.raises(Conflict):
+            await store.commit(changed(loaded, updated_at=later + SECOND), a_key(expires_at=later + 9 * SECOND))
+        await store.commit(changed(loaded, updated_at=later + SECOND), a_key(expires_at=later + 9 * SECOND))
+
+    use(work)
+
+
+def test_an_instance_that_was_deleted_leaves_keys_that_expire(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        await store.create(an_instance(), a_key(expires_at=NOW + SECOND))
+        await client.document("workflows/pizza/instances/order-1").delete()
+        with pytest.raises(DuplicateKey):
+            await store.create(an_instance(), a_key())
+        renewed = a_key(expires_at=NOW + 9 * SECOND)
+        await store.create(an_instance(updated_at=NOW + SECOND), renewed)
+        assert await store.load_key("pizza", "order-1", "key-1", NOW) == renewed
+        assert (await store.load("pizza", "order-1")).id == "order-1"
+
+    use(work)
+
+
+def test_a_response_that_no_document_can_hold_is_refused(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        await store.create(an_instance())
+        loaded = await store.load("pizza", "order-1")
+        with pytest.raises(TooLarge, match="the response to 'key-1'"):
+            await store.commit(changed(loaded), a_key(response="x" * (DOCUMENT_BYTES_MAX + 1)))
+        largest = json.loads(loaded.fields) | {"photo": "x" * (DOCUMENT_BYTES_MAX - 2_000)}
+        await store.commit(changed(loaded, **largest), a_key(response="x" * DOCUMENT_BYTES_MAX))
+
+    use(work)
+
+
+async def through(send: Any) -> Any:
+    return await send()
+
+
+async def key_path(client: RecordingClient) -> str:
+    keys = client.document("workflows/pizza/instances/order-1").collection(KEYS)
+    handlers, client.handlers = client.handlers.copy(), type(client.handlers)()
+    (path,) = [str(reference.path) async for reference in keys.list_documents()]
+    client.handlers = handlers
+    return path
+
+
+def deleted(project: str, path: str) -> None:
+    request = urllib.request.Request(url(project, path), method="DELETE", headers={"Authorization": "Bearer owner"})
+    urllib.request.urlopen(request).close()
+
+
+def url(project: str, path: str) -> str:
+    return f"http://{os.environ[HOST_VARIABLE]}/v1/projects/{project}/databases/(default)/documents/{path}"
+
+
+# --- errors ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code.name not in ("OK", "ABORTED")])
+def test_every_error_is_one_of_the_port(use: Use, code: grpc.StatusCode) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        await store.create(an_instance(), a_key())
+        loaded = await store.load("pizza", "order-1")
+        calls: list[tuple[Callable[[], Awaitable[object]], type[Exception]]] = [
+            (lambda: store.load("pizza", "order-1"), Unavailable),
+            (lambda: store.load_key("pizza", "order-1", "key-1", NOW), Unavailable),
+            (lambda: store.list("pizza"), Unavailable),
+            (lambda: store.due(NOW), Unavailable),
+            (lambda: store.commit(changed(loaded)), Unavailable),
+            (lambda: store.create(an_instance("order-2")), Unavailable),
+        ]
+        if code in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.NOT_FOUND):
+            calls[4] = (calls[4][0], Conflict)
+        elif code is grpc.StatusCode.INVALID_ARGUMENT:
+            calls[4:] = [(call, InvalidFields) for call, _ in calls[4:]]
+        elif code is grpc.StatusCode.ALREADY_EXISTS:
+            calls.pop()
+        elif code is grpc.StatusCode.UNAVAILABLE:
+            del calls[:4]  # see the test with an unreachable host
+        for call, error in calls:
+            client.handlers.append(failing(code))
+            with pytest.raises(error):
+                await call()
+
+    use(work)
+
+
+def test_an_unreachable_host_is_soon_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        host = f"127.0.0.1:{server.getsockname()[1]}"
+    monkeypatch.setenv(HOST_VARIABLE, host)  # nobody listens there any more
+
+    async def main() -> None:
+        store = FirestoreStore(project="p")
+        with pytest.raises(Unavailable, match="Firestore failed"):
+            await store.load("pizza", "order-1")
+        with pytest.raises(Unavailable, match="Firestore failed"):
+            await store.commit(replace(an_instance(), version=1))
+        await store.close()
+
+    assert seconds(main) < 5
+
+
+def test_a_host_that_does_not_answer_is_soon_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:  # it accepts, and says nothing
+        monkeypatch.setenv(HOST_VARIABLE, f"127.0.0.1:{server.getsockname()[1]}")
+
+        async def main() -> None:
+            store = FirestoreStore(project="p", timeout_seconds=0.2)
+            for call in (store.load("pizza", "order-1"), store.create(an_instance()), store.due(NOW)):
+                with pytest.raises(Unavailable):
+                    await call
+            await store.close()
+
+        assert seconds(main) < 5
+
+
+def test_missing_credentials_are_unavailable_and_say_the_mend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv(HOST_VARIABLE, raising=False)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
+
+    async def main() -> None:
+        store = FirestoreStore(project="p")
+        with pytest.raises(Unavailable, match=r"none\.json.*gcloud auth application-default login"):
+            await store.load("pizza", "order-1")
+        await store.close()
+
+    asyncio.run(main())
+
+
+def test_the_message_says_the_mend(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        mends = {
+            grpc.StatusCode.PERMISSION_DENIED: "roles/datastore.user",
+            grpc.StatusCode.FAILED_PRECONDITION: "deploy/firestore.indexes.json",
+            grpc.StatusCode.NOT_FOUND: "create the database",
+        }
+        for code, mend in mends.items():
+            client.handlers.append(failing(code))
+            with pytest.raises(Unavailable, match=mend):
+                await store.due(NOW)
+
+    use(work)
+
+
+def seconds(main: Callable[[], Any]) -> float:
+    started = time.monotonic()
+    asyncio.run(main())
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize("value", [[[1]], 2**63, {"": 1}, "\ud800"])
+def test_a_search_field_that_firestore_cannot_store_is_told(use: Use, value: object) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        await store.create(an_instance())
+        loaded = await store.load("pizza", "order-1")
+        search = {"total": value}
+        with pytest.raises(InvalidFields, match="search_fields"):
+            await store.commit(replace(changed(loaded), search=search), a_key())
+        with pytest.raises(InvalidFields, match="search_fields"):
+            await store.create(replace(an_instance("order-2"), search=search))
+        assert await store.load("pizza", "order-1") == loaded
+
+    use(work)
+
+
+def test_an_id_that_cannot_be_a_documents_is_refused(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        for id in ("", "a/b", "..", "__all__", "x" * 1501):
+            for call in (
+                store.create(an_instance(id)),
+                store.load("pizza", id),
+                store.commit(replace(an_instance(id), version=1)),
+                store.load_key("pizza", id, "key-1", NOW),
+            ):
+                with pytest.raises(InvalidRequest, match="cannot be the id"):
+                    await call
+        assert client.calls == []
+
+    use(work)
+
+
+def test_a_forged_cursor_is_refused(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        for text in (f"{2**63}:order-1", "1_0:order-1", "+1:order-1", "1", "1:", ":", "1.5:order-1", "1:a/b", "1:.."):
+            cursor = base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+            with pytest.raises(InvalidRequest, match="is not a cursor"):
+                await store.list("pizza", cursor=cursor)
+        for limit in (0, 10**9):
+            with pytest.raises(InvalidRequest, match="limit"):
+                await store.list("pizza", limit=limit)
+            with pytest.raises(InvalidRequest, match="limit"):
+                await store.due(NOW, limit=limit)
+        assert client.calls == []
+
+    use(work)
+
+
+# --- the end ---------------------------------------------------------------------------------
+
+
+def test_a_closed_store_is_unavailable(firestore_project: str) -> None:
+    async def main() -> None:
+        store = FirestoreStore()
+        await store.create(an_instance())
+        pending = [asyncio.ensure_future(store.load("pizza", "order-1")) for _ in range(3)]
+        await asyncio.wait(pending, timeout=0)  # lets them start
+        await asyncio.gather(store.close(), store.close())
+        assert [(await call).id for call in pending] == ["order-1"] * 3
+        with pytest.raises(Unavailable, match="closed"):
+            await store.load("pizza", "order-1")
+        await FirestoreStore().close()
+
+    asyncio.run(main())
+
+
+def test_a_caller_that_gives_up_harms_no_other(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        await store.create(an_instance())
+        caller = asyncio.ensure_future(store.load("pizza", "order-1"))
+        await asyncio.wait([caller], timeout=0)
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        assert (await store.load("pizza", "order-1")).id == "order-1"
+
+    use(work)
+
+
+# --- damage ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("execution", "{}"),
+        ("execution", "[" * 100_000),
+        ("execution", b"\xff"),
+        ("fields", None),
+        ("history", "[1]"),
+        ("lease", "{"),
+        ("lease", 5),
+        ("search", "[]"),
+        ("tokens", 1.5),
+        ("format", 99),
+        ("format", None),
+        ("id", 7),
+    ],
+)
+def test_a_damaged_document_harms_no_other(
+    use: Use, caplog: pytest.LogCaptureFixture, field: str, value: object
+) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        for number in range(3):
+            await store.create(an_instance(f"order-{number}", updated_at=NOW + number * SECOND, wake_at=NOW))
+        damaged = client.document("workflows/pizza/instances/order-1")
+        await damaged.update({field: value})
+        with pytest.raises(DamagedDocument):
+            await store.load("pizza", "order-1")
+        with caplog.at_level(logging.WARNING):
+            page = await store.list("pizza", limit=2)
+        assert [instance.id for instance in page.instances] == ["order-2", "order-0"]
+        assert page.cursor is None
+        assert "left out: " in caplog.text
+        assert "(workflows/pizza/instances/order-1)" in caplog.text
+        assert [instance.id for instance in await store.due(NOW, limit=2)] == ["order-0", "order-2"]
+        first = await store.list("pizza", limit=1)
+        assert [one.id for one in (await store.list("pizza", limit=1, cursor=first.cursor)).instances] == ["order-0"]
+        await store.commit(changed(await store.load("pizza", "order-0")))
+
+    use(work)
+
+
+@pytest.mark.parametrize(("field", "value"), [("response", 1), ("expires_at", "soon"), ("fingerprint", None)])
+def test_a_damaged_key_is_told(use: Use, field: str, value: object) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        await store.create(an_instance(), a_key())
+        await client.document(await key_path(client)).update({field: value})
+        with pytest.raises(DamagedDocument, match=KEYS):
+            await store.load_key("pizza", "order-1", "key-1", NOW)
+        loaded = await store.load("pizza", "order-1")
+        with pytest.raises(DamagedDocument, match=KEYS):
+            await store.commit(changed(loaded), a_key())
+
+    use(work)
+
+
+# --- what is deployed ------------------------------------------------------------------------
+
+
+def declared() -> tuple[list[Any], dict[tuple[str, str], Any]]:
+    """The composite indexes, and what is declared for each field of each collection group."""
+    data = json.loads(INDEXES.read_text())
+    return data["indexes"], {(one["collectionGroup"], one["fieldPath"]): one for one in data["fieldOverrides"]}
+
+
+def test_every_query_has_its_index_and_every_index_its_query(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        for number in range(2):
+            await store.create(an_instance(f"order-{number}"))
+        for status in (None, "waiting"):
+            cursor = (await store.list("pizza", status=status, limit=1)).cursor
+            await store.list("pizza", status=status, cursor=cursor)
+        await store.due(NOW)
+        queries = [request.structured_query for request in client.requests if hasattr(request, "structured_query")]
+        assert len(queries) == 5
+        composite, fields = declared()
+        used: list[Any] = []
+        for query in queries:
+            (source,) = query.from_
+            scope = "COLLECTION_GROUP" if source.all_descendants else "COLLECTION"
+            assert source.collection_id == INSTANCES
+            wanted = [
+                {"fieldPath": order.field.field_path, "order": order.direction.name}
+                for order in query.order_by
+                if order.field.field_path != "__name__"
+            ]
+            # The name follows in every index, in the direction of the last field.
+            assert {order.direction for order in query.order_by} == {query.order_by[-1].direction}
+            if query.where.field_filter.op.name == "EQUAL":
+                wanted.insert(0, {"fieldPath": query.where.field_filter.field.field_path, "order": "ASCENDING"})
+            if len(wanted) > 1:
+                used.append({"collectionGroup": INSTANCES, "queryScope": scope, "fields": wanted})
+                assert used[-1] in composite
+            else:
+                index = {"order": wanted[0]["order"], "queryScope": scope}
+                used.append((wanted[0]["fieldPath"], index))
+                assert index in fields[INSTANCES, wanted[0]["fieldPath"]]["indexes"]
+        assert [index for index in composite if index not in used] == []
+        singles = [(path, index) for (_, path), one in fields.items() for index in one["indexes"]]
+        assert [index for index in singles if index not in used] == []
+
+    use(work)
+
+
+def test_what_no_query_needs_is_exempt_from_indexing(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        await store.create(a_full_instance(), a_key())
+        instance = await client.document("workflows/pizza/instances/order-1").get()
+        key = await client.document(await key_path(client)).get()
+        _, fields = declared()
+        assert {path for group, path in fields if group == INSTANCES} == set(instance.to_dict() or {}) - {"search"}
+        assert {path for group, path in fields if group == KEYS} == set(key.to_dict() or {})
+        assert set(instance.to_dict() or {}) == set(encode(a_full_instance()))
+        assert [path for path, one in fields.items() if one.get("ttl")] == [(KEYS, "expires_at")]
+
+    use(work)
+
+
+@pytest.mark.skipif(HOST_VARIABLE in os.environ, reason="somebody else has started the emulator, with other rules")
+def test_the_rules_let_nobody_in(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        await store.create(an_instance())
+        address = url(client.project, "workflows/pizza/instances/order-1")
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            await asyncio.to_thread(urllib.request.urlopen, address)
+        assert caught.value.code == 403
+        caught.value.close()
+
+    use(work)

@@ -1,0 +1,137 @@
+"""The sample's order from the first pizza to the delivery: engine, Firestore's emulator, the queue of the process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+from pizza import PizzaOrder
+
+from cloud_adapter.clock import SystemClock
+from cloud_adapter.dispatch import Outcome, run_task
+from cloud_adapter.engine import Engine
+from cloud_adapter.firestore_store import FirestoreStore
+from cloud_adapter.local_queue import LocalQueue
+from cloud_adapter.ports import Task
+from tests.firestore_client import RecordingClient, losing_the_reply
+from workflow_core import EventNotAccepted, Status
+
+EVENTS = (
+    ("AddToCart", {"name": "margherita", "qty": 2}),
+    ("SubmitCart", None),
+    ("ConfirmOrder", {"manager": "Mia", "amount": 25.5}),
+    ("StartCooking", None),
+    ("Pay", {"amount": 20}),
+    ("FinishCooking", None),
+    ("TakeDelivery", {"courier": "Carl"}),
+    ("Deliver", None),
+    ("Pay", {"amount": 5.5}),
+)
+
+
+@asynccontextmanager
+async def runtime(project: str) -> AsyncIterator[tuple[Engine, RecordingClient]]:
+    async def deliver(task: Task, retries: int) -> bool:
+        return await run_task(engine, task.path, task.body) is Outcome.DONE
+
+    client = RecordingClient(project)
+    store = FirestoreStore(client)
+    clock = SystemClock()
+    queue = LocalQueue(deliver, clock)
+    engine = Engine([PizzaOrder], store, queue, clock=clock)
+    await queue.start()
+    try:
+        yield engine, client
+    finally:
+        await queue.close()
+        await store.close()
+        await client.aclose()
+
+
+async def send(engine: Engine, event: str, body: object, key: str | None = None) -> object:
+    return json.loads(
+        await engine.handle_event(
+            "pizza", "order-1", event, b"" if body is None else json.dumps(body).encode(), key=key
+        )
+    )
+
+
+def test_an_order_is_delivered(firestore_project: str) -> None:
+    async def main() -> None:
+        async with runtime(firestore_project) as (engine, _):
+            await engine.create("pizza", "order-1")
+            for number, (event, body) in enumerate(EVENTS):
+                response = await send(engine, event, body, f"key-{number}")
+                assert await send(engine, event, body, f"key-{number}") == response  # a client that asks again
+            view = await engine.get("pizza", "order-1")
+            assert view.instance.execution.status is Status.FINISHED
+            order = view.workflow
+            assert isinstance(order, PizzaOrder)
+            assert (order.status, order.paid_amount, order.courier) == ("completed", 25.5, "Carl")
+            assert order.ticket.startswith("T-")
+            with pytest.raises(EventNotAccepted):
+                await send(engine, "Deliver", None)
+            page = await engine.list("pizza", status="finished")
+            assert [instance.id for instance in page.instances] == ["order-1"]
+
+    asyncio.run(main())
+
+
+def test_an_event_is_one_read_and_one_write(firestore_project: str) -> None:
+    async def main() -> None:
+        async with runtime(firestore_project) as (engine, client):
+            await engine.create("pizza", "order-1")
+            assert client.taken() == ["Commit"]
+            await send(engine, "AddToCart", {"name": "funghi"})
+            assert client.taken() == ["BatchGetDocuments", "Commit"]
+            await send(engine, "AddToCart", {"name": "funghi"}, "key-1")
+            assert client.taken() == ["BatchGetDocuments", "Commit"]
+            assert len((await engine.store.load("pizza", "order-1")).tokens) == 3
+
+    asyncio.run(main())
+
+
+def test_an_event_whose_commit_was_not_heard_of_counts_once(firestore_project: str) -> None:
+    async def main() -> None:
+        async with runtime(firestore_project) as (engine, client):
+            client.handlers.append(losing_the_reply)
+            await engine.create("pizza", "order-1")
+            for key in (None, "key-1"):
+                loading, committing = (lambda send: send()), losing_the_reply
+                client.handlers.extend([loading, committing])
+                await send(engine, "AddToCart", {"name": "funghi"}, key)
+            order = (await engine.get("pizza", "order-1")).workflow
+            assert isinstance(order, PizzaOrder)
+            assert len(order.cart) == 2
+
+    asyncio.run(main())
+
+
+def test_8_customers_of_one_cart_lose_nothing(firestore_project: str) -> None:
+    async def main() -> None:
+        async with runtime(firestore_project) as (engine, _):
+            await engine.create("pizza", "order-1")
+            await asyncio.gather(*(send(engine, "AddToCart", {"name": f"pizza {number}"}) for number in range(8)))
+            order = (await engine.get("pizza", "order-1")).workflow
+            assert isinstance(order, PizzaOrder)
+            assert {pizza.name for pizza in order.cart} == {f"pizza {number}" for number in range(8)}
+
+    asyncio.run(main())
+
+
+def test_what_a_process_leaves_behind_another_takes_over(firestore_project: str) -> None:
+    async def main() -> None:
+        async with runtime(firestore_project) as (engine, _):
+            await engine.create("pizza", "order-1")
+        async with runtime(firestore_project) as (engine, _):  # its queue is empty
+            assert await engine.recover(ahead=timedelta(days=2)) == 1  # the timer of the cart
+            for event, body in EVENTS:
+                await send(engine, event, body)
+            assert (await engine.get("pizza", "order-1")).instance.execution.status is Status.FINISHED
+            assert await engine.recover(ahead=timedelta(days=2)) == 0
+
+    asyncio.run(main())
