@@ -15,6 +15,7 @@ from rich.console import Console
 
 from cloud_adapter import demo as demo_script
 from cloud_adapter import logs
+from cloud_adapter.emulators import running_stack
 from cloud_adapter.server import create_server, listen, running
 from cloud_adapter.settings import Settings
 from cloud_adapter.source import load_workflows
@@ -29,10 +30,27 @@ Host = Annotated[str, typer.Option(help="The address to listen on.")]
 Port = Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.")]
 Db = Annotated[Path | None, typer.Option(help="The database file. By default GORCHESTRATE_DB, else gorchestrate.db.")]
 
+Emulators = Annotated[
+    bool,
+    typer.Option(
+        "--emulators",
+        help="Run SOURCE's entry points api and worker as functions, on the Firestore and Cloud Tasks emulators.",
+    ),
+]
+
 
 @app.command()
-def dev(source: Source = DEFAULT_SOURCE, host: Host = "127.0.0.1", port: Port = 8080, db: Db = None) -> None:
-    """Serves every workflow that SOURCE defines or imports, on the embedded runtime."""
+def dev(
+    source: Source = DEFAULT_SOURCE,
+    host: Host = "127.0.0.1",
+    port: Port = 8080,
+    db: Db = None,
+    emulators: Emulators = False,
+) -> None:
+    """Serves every workflow that SOURCE defines or imports, on the embedded runtime or on the emulators."""
+    if emulators:
+        _serve_on_emulators(source, port)
+        return
     settings = Settings.load(db=db)
     logs.configure(settings.log_level)
     workflows = load_workflows(source)
@@ -52,19 +70,40 @@ def demo(
     source: Source = DEFAULT_SOURCE,
     port: Port = 0,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the server up until Ctrl-C.")] = False,
+    emulators: Emulators = False,
 ) -> None:
     """Starts a server on a free port and orders a pizza over HTTP, through every role."""
     console = Console(soft_wrap=True)
+    if emulators:
+        with tempfile.TemporaryDirectory(prefix="gorchestrate-demo-") as folder:
+            with running_stack(source, port=port, output=Path(folder)) as stack:
+                good = _play(stack.api_url, keep, console)
+        raise typer.Exit(0 if good else 1)
     workflows = load_workflows(source)
     with tempfile.TemporaryDirectory(prefix="gorchestrate-demo-") as folder:
         settings = Settings.load(db=Path(folder) / "demo.db")
         with running(workflows, settings, listen("127.0.0.1", port)) as url:
-            console.print(f"The server is {url}", highlight=False)
-            good = demo_script.play(url, console)
-            if keep:
-                console.print(f"\nThe server stays up: {url}{demo_script.ORDER}  (Ctrl-C ends it)", highlight=False)
-                _wait_for_signal()
+            good = _play(url, keep, console)
     raise typer.Exit(0 if good else 1)
+
+
+def _play(url: str, keep: bool, console: Console) -> bool:
+    console.print(f"The server is {url}", highlight=False)
+    good = demo_script.play(url, console)
+    if keep:
+        console.print(f"\nThe server stays up: {url}{demo_script.ORDER}  (Ctrl-C ends it)", highlight=False)
+        _wait_for_signal()
+    return good
+
+
+def _serve_on_emulators(source: Path, port: int) -> None:
+    with running_stack(source, port=port) as stack:
+        console = Console(highlight=False, soft_wrap=True)
+        console.print(f"Serving {source} on {stack.api_url}, its worker on {stack.worker_url}. For other programs:")
+        for name, value in stack.environment.items():
+            console.print(f"  export {name}='{value}'")
+        sys.stdout.flush()
+        _wait_for_signal()
 
 
 def _wait_for_signal() -> None:
