@@ -70,7 +70,9 @@ class Settings(BaseSettings):
         if missing:
             raise ValueError(f"{PREFIX}{missing[0].upper()} is missing: the cloud backend needs it")
         if self.issuer != GOOGLE_ISSUER and (TASKS_EMULATOR_VARIABLE not in os.environ or "K_SERVICE" in os.environ):
-            raise ValueError(f"{PREFIX}ISSUER is {self.issuer}: only with {TASKS_EMULATOR_VARIABLE}, never in the cloud")
+            raise ValueError(
+                f"{PREFIX}ISSUER is {self.issuer}: only with {TASKS_EMULATOR_VARIABLE}, never in the cloud"
+            )
         return self
 
     @classmethod

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # What deploy.sh and teardown.sh share: the arguments, the settings, how commands are shown and run. Sourced, never run.
 
 DRY_RUN=false

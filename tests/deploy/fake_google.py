@@ -1,6 +1,7 @@
-"""A Google Cloud in memory, as an HTTP proxy: it answers what the deployment's requests ask for, and notes each of them.
+"""A Google Cloud in memory, as an HTTP proxy: it answers what the deployment asks for, and notes each request.
 
-Knows the REST resources that deploy.sh touches, their IAM policies and operations that are done at once; checks nothing.
+Knows the REST resources that deploy.sh touches, their IAM policies, and operations that are done at once; checks
+nothing.
 It is a proxy, not an endpoint, since gcloud builds regional host names (us-central1-run.googleapis.com) that would not
 resolve. Whoever uses it speaks plain HTTP; an attempt to speak TLS is noted in ``refused`` and refused.
 """
@@ -20,7 +21,15 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 PROJECT_NUMBER = "123456789012"
 HOSTS = (
-    "cloudbuild cloudfunctions cloudresourcemanager cloudscheduler cloudtasks firestore iam run serviceusage".split()
+    "cloudbuild",
+    "cloudfunctions",
+    "cloudresourcemanager",
+    "cloudscheduler",
+    "cloudtasks",
+    "firestore",
+    "iam",
+    "run",
+    "serviceusage",
 )
 Json = dict[str, Any]
 
@@ -54,6 +63,8 @@ class FakeGoogle:
     resources: dict[str, Json] = field(default_factory=dict)
     policies: dict[str, Json] = field(default_factory=dict)
     enabled: set[str] = field(default_factory=set)
+    forbidden: str = ""
+    """Whatever has this in its path is answered with 403."""
     uploads: list[bytes] = field(default_factory=list)
     address: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -84,7 +95,10 @@ class FakeGoogle:
             return self._answer(request, raw)
 
     def _answer(self, request: Request, raw: bytes) -> tuple[int, Json]:
+        if self.forbidden and self.forbidden in request.path:
+            return self._error(403, "PERMISSION_DENIED", "The caller does not have permission")
         path = re.sub(r"^/(v1|v2|v2beta3|apis/serving\.knative\.dev/v1)/", "", request.path)
+        path = re.sub(r"^projects/-/(serviceAccounts/[^@]+@([^.]+))", r"projects/\2/\1", path)
         resource, _, verb = path.partition(":")
         if request.host == "storage.googleapis.com":
             self.uploads.append(raw)
@@ -99,6 +113,8 @@ class FakeGoogle:
             return 200, {"serviceAccountEmail": f"projects/p/serviceAccounts/{account}"}
         if resource.endswith("/runtimes"):
             return 200, {"runtimes": [{"name": "python311", "environment": "GEN_2", "stage": "GA"}]}
+        if "/operations/" in resource:
+            return 200, {"name": resource, "done": True, "metadata": {}, "response": {}}
         if verb == "getIamPolicy":
             return 200, self.policies.get(resource, {"etag": "BwY="})
         if verb == "setIamPolicy":
@@ -205,7 +221,7 @@ class FakeGoogle:
         if not request.host.startswith(("firestore", "cloudfunctions")):
             return body
         name = "/".join(request.path.split("/")[2:6]) + "/operations/1"
-        return {"name": name, "done": True, "response": {"@type": "type.googleapis.com/x"} | body}
+        return {"name": name, "done": True, "metadata": {}, "response": {"@type": "type.googleapis.com/x"} | body}
 
     @staticmethod
     def _error(code: int, status: str, message: str) -> tuple[int, Json]:
@@ -243,7 +259,7 @@ def fake_google() -> Iterator[FakeGoogle]:
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815
 
         def log_message(self, format: str, *args: object) -> None:
             pass
