@@ -78,7 +78,7 @@ apply_indexes() {
   say "Firestore indexes and TTL policies, of $HERE/firestore.indexes.json"
   local options=() token=""
   if $DRY_RUN; then options=(--dry-run); else token=$(gcloud auth print-access-token); fi
-  GOOGLE_ACCESS_TOKEN=$token python3 "$HERE/firestore_indexes.py" "${options[@]}" \
+  GOOGLE_ACCESS_TOKEN=$token python3 "$HERE/firestore_indexes.py" ${options[@]+"${options[@]}"} \
     --project="$PROJECT" --database="$DATABASE" "$HERE/firestore.indexes.json"
 }
 
@@ -160,7 +160,7 @@ deploy_function() {
   # update-env-vars, not set-env-vars: variables and secrets of your own stay.
   run gcloud functions deploy "$name" --gen2 --project="$PROJECT" --region="$REGION" \
     --source="$STAGE" --entry-point="$entry_point" --runtime="$RUNTIME" --trigger-http \
-    --service-account="$RUN_EMAIL" "${account[@]}" --update-env-vars="$joined" \
+    --service-account="$RUN_EMAIL" ${account[@]+"${account[@]}"} --update-env-vars="$joined" \
     --memory="$MEMORY" --cpu="$CPU" --concurrency="$CONCURRENCY" --timeout="$timeout" \
     --min-instances="$INSTANCES_MIN" --max-instances="$instances_max" "$@"
 }

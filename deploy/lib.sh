@@ -43,7 +43,10 @@ is_missing() { grep -qiE 'not[ _-]?found|cannot find|could not find|does not exi
 there() {
   local output
   show "$@"
-  if $DRY_RUN; then return 1; fi
+  if $DRY_RUN; then
+    printf '    not there: the next command; there: left alone, or an update in its place\n'
+    return 1
+  fi
   if output=$("$@" 2>&1); then return 0; fi
   if is_missing "$output"; then return 1; fi
   die "cannot tell whether it exists: $output"

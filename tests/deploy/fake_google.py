@@ -89,6 +89,13 @@ class FakeGoogle:
             found.setdefault(binding["role"], set()).update(binding["members"])
         return found
 
+    def remove(self, path: str) -> None:
+        """Somebody removes a resource by hand; it must be there."""
+        del self.resources[path]
+        self.policies.pop(path, None)
+        if "/functions/" in path:
+            self._delete_service(path)
+
     def answer(self, request: Request, raw: bytes) -> tuple[int, Json]:
         with self.lock:
             self.requests.append(request)
@@ -150,10 +157,7 @@ class FakeGoogle:
         if request.method == "PATCH":
             return 200, self._done(request, self._put(path, _merged(self.resources[path], request.body)))
         if request.method == "DELETE":
-            del self.resources[path]
-            self.policies.pop(path, None)
-            if "/functions/" in path:
-                self._delete_service(path)
+            self.remove(path)
             return 200, self._done(request, {})
         return 200, self.resources[path]
 
@@ -267,7 +271,7 @@ def fake_google() -> Iterator[FakeGoogle]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     google.address = f"127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:
         yield google

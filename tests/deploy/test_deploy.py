@@ -144,8 +144,8 @@ def second(module_desk: Desk, first: Run) -> Run:
 @pytest.fixture(scope="module")
 def torn_down(module_desk: Desk, second: Run) -> Run:
     """Torn down with its data, after somebody has removed some of it by hand."""
-    del module_desk.google.resources[API]
-    del module_desk.google.resources[f"{PROJECT}/serviceAccounts/{RUN_ACCOUNT}"]
+    module_desk.google.remove(API)
+    module_desk.google.remove(f"{PROJECT}/serviceAccounts/{RUN_ACCOUNT}")
     del module_desk.google.policies[PROJECT]
     run = module_desk.run("teardown.sh", "--delete-data", module_desk.settings(), input="my-project\n")
     assert run.process.returncode == 0, run.process.stderr
@@ -174,7 +174,7 @@ def test_a_task_is_retried_and_the_rate_is_limited(first: Run) -> None:
     assert queue["retryConfig"] == {
         "maxAttempts": 100,
         "maxRetryDuration": "86400s",
-        "minBackoff": "0.500s",
+        "minBackoff": "0.5s",
         "maxBackoff": "60s",
         "maxDoublings": 7,
     }
