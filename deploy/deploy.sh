@@ -1,0 +1,204 @@
+#!/usr/bin/env bash
+# Creates or updates everything that a deployment needs, and deploys the two functions. Run it as often as you like.
+#
+#   deploy/deploy.sh [--dry-run] [SETTINGS]
+#
+# SETTINGS is deploy/settings.env by default. --dry-run shows every command, sends nothing and changes nothing.
+set -euo pipefail
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+ROOT=$(dirname "$HERE")
+# shellcheck source=deploy/lib.sh
+source "$HERE/lib.sh"
+
+main() {
+  local settings="$HERE/settings.env" argument
+  for argument in "$@"; do
+    case $argument in
+      --dry-run) DRY_RUN=true ;;
+      -h | --help) sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit ;;
+      -*) die "there is no option $argument: --dry-run, --help" ;;
+      *) settings=$argument ;;
+    esac
+  done
+  load_settings "$settings"
+  [[ $SOURCE == /* ]] || SOURCE="$ROOT/$SOURCE"
+  [[ -f $SOURCE/main.py ]] || die "$settings: SOURCE is $SOURCE, which has no main.py"
+  derive
+  need_gcloud
+  need python3 "it builds the wheel and applies the indexes"
+  $DRY_RUN && printf 'Dry run: nothing is sent, nothing is changed.\n'
+
+  find_project
+  enable_apis
+  create_database
+  apply_indexes
+  create_accounts
+  create_queue
+  grant_roles
+  stage_source
+  deploy_worker
+  deploy_api
+  create_recovery_job
+  say "Done"
+  printf '  api     %s (%s)\n' "$API_URL" "$($PUBLIC && echo 'public' || echo 'private: callers need roles/run.invoker')"
+  printf '  worker  %s (for %s alone)\n' "$WORKER_URL" "$TASKS_EMAIL"
+}
+
+find_project() {
+  say "Project $PROJECT"
+  local number=PROJECT_NUMBER
+  show gcloud projects describe "$PROJECT" "--format=value(projectNumber)"
+  if ! $DRY_RUN; then
+    number=$(gcloud projects describe "$PROJECT" "--format=value(projectNumber)") ||
+      die "cannot read project $PROJECT: is PROJECT right, are you logged in (gcloud auth login)?"
+  fi
+  # Cloud Run's predictable address: the worker is told its own before it exists, so one deployment is enough.
+  WORKER_URL="https://$WORKER_FUNCTION-$number.$REGION.run.app"
+  API_URL="https://$API_FUNCTION-$number.$REGION.run.app"
+}
+
+enable_apis() {
+  say "APIs"
+  run gcloud services enable --project="$PROJECT" \
+    artifactregistry.googleapis.com cloudbuild.googleapis.com cloudfunctions.googleapis.com \
+    cloudscheduler.googleapis.com cloudtasks.googleapis.com firestore.googleapis.com iam.googleapis.com \
+    run.googleapis.com
+}
+
+create_database() {
+  say "Firestore database $DATABASE"
+  if ! there gcloud firestore databases describe --project="$PROJECT" --database="$DATABASE"; then
+    run gcloud firestore databases create --project="$PROJECT" --database="$DATABASE" \
+      --location="$FIRESTORE_LOCATION" --type=firestore-native --delete-protection
+  fi
+}
+
+# Not with gcloud: its `firestore indexes fields update` knows no collection-group scope.
+apply_indexes() {
+  say "Firestore indexes and TTL policies, of $HERE/firestore.indexes.json"
+  local options=() token=""
+  if $DRY_RUN; then options=(--dry-run); else token=$(gcloud auth print-access-token); fi
+  GOOGLE_ACCESS_TOKEN=$token python3 "$HERE/firestore_indexes.py" ${options[@]+"${options[@]}"} \
+    --project="$PROJECT" --database="$DATABASE" "$HERE/firestore.indexes.json"
+}
+
+create_accounts() {
+  say "Service accounts"
+  create_account "$RUN_ACCOUNT" "$RUN_EMAIL" "gorchestrate: what the functions run as"
+  create_account "$TASKS_ACCOUNT" "$TASKS_EMAIL" "gorchestrate: what may call the worker"
+}
+
+create_account() {
+  if ! there gcloud iam service-accounts describe "$2" --project="$PROJECT"; then
+    run gcloud iam service-accounts create "$1" --project="$PROJECT" --display-name="$3"
+  fi
+}
+
+create_queue() {
+  say "Task queue $QUEUE"
+  local verb=create
+  if there gcloud tasks queues describe "$QUEUE" --project="$PROJECT" --location="$REGION"; then verb=update; fi
+  run gcloud tasks queues "$verb" "$QUEUE" --project="$PROJECT" --location="$REGION" \
+    --max-dispatches-per-second="$QUEUE_DISPATCHES_PER_SECOND" \
+    --max-concurrent-dispatches="$QUEUE_CONCURRENT_DISPATCHES" \
+    --max-attempts="$QUEUE_ATTEMPTS" --max-retry-duration="$QUEUE_RETRY_DURATION" \
+    --min-backoff="$QUEUE_BACKOFF_MIN" --max-backoff="$QUEUE_BACKOFF_MAX" --max-doublings="$QUEUE_DOUBLINGS"
+}
+
+grant_roles() {
+  say "Roles of $RUN_ACCOUNT: this database, this queue, tasks in the name of $TASKS_ACCOUNT"
+  local member="serviceAccount:$RUN_EMAIL" role
+  eventually gcloud projects add-iam-policy-binding "$PROJECT" \
+    --member="$member" --role=roles/datastore.user --condition="$DATABASE_CONDITION"
+  for role in roles/cloudtasks.enqueuer roles/cloudtasks.taskDeleter; do
+    eventually gcloud tasks queues add-iam-policy-binding "$QUEUE" --project="$PROJECT" --location="$REGION" \
+      --member="$member" --role="$role"
+  done
+  eventually gcloud iam service-accounts add-iam-policy-binding "$TASKS_EMAIL" --project="$PROJECT" \
+    --member="$member" --role=roles/iam.serviceAccountUser
+}
+
+# The functions' source: your code, the wheel of this repository, and requirements pinned to what was tested.
+stage_source() {
+  say "Source, of $SOURCE"
+  STAGE=STAGED_SOURCE
+  if ! $DRY_RUN; then
+    STAGE=$(mktemp -d)
+    trap 'rm -rf "$STAGE"' EXIT
+    cp -R "$SOURCE/." "$STAGE"
+    find "$STAGE" -name __pycache__ -prune -exec rm -rf {} +
+  fi
+  run python3 -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir="$STAGE" "$ROOT"
+  printf '  requirements.txt: requirements.lock, the wheel, and the requirements.txt of your source if it has one\n'
+  if ! $DRY_RUN; then
+    {
+      cat "$HERE/requirements.lock"
+      (cd "$STAGE" && printf './%s\n' gorchestrate-*.whl)
+      if [[ -f $SOURCE/requirements.txt ]]; then cat "$SOURCE/requirements.txt"; fi
+    } >"$STAGE/requirements.staged"
+    mv "$STAGE/requirements.staged" "$STAGE/requirements.txt"
+  fi
+}
+
+# deploy_function NAME ENTRY_POINT TIMEOUT INSTANCES_MAX [OPTION...]
+deploy_function() {
+  local name=$1 entry_point=$2 timeout=$3 instances_max=$4 variables=() account=() joined
+  shift 4
+  variables=(
+    GORCHESTRATE_BACKEND=cloud
+    "GORCHESTRATE_PROJECT=$PROJECT"
+    "GORCHESTRATE_DATABASE=$DATABASE"
+    "GORCHESTRATE_LOCATION=$REGION"
+    "GORCHESTRATE_QUEUE=$QUEUE"
+    "GORCHESTRATE_WORKER_URL=$WORKER_URL"
+    "GORCHESTRATE_AUDIENCE=$WORKER_URL"
+    "GORCHESTRATE_TASKS_ACCOUNT=$TASKS_EMAIL"
+    "GORCHESTRATE_LOG_LEVEL=$LOG_LEVEL"
+  )
+  joined=$(IFS=, && printf '%s' "${variables[*]}")
+  if [[ -n $BUILD_ACCOUNT ]]; then account=(--build-service-account="projects/$PROJECT/serviceAccounts/$BUILD_ACCOUNT"); fi
+  # update-env-vars, not set-env-vars: variables and secrets of your own stay.
+  run gcloud functions deploy "$name" --gen2 --project="$PROJECT" --region="$REGION" \
+    --source="$STAGE" --entry-point="$entry_point" --runtime="$RUNTIME" --trigger-http \
+    --service-account="$RUN_EMAIL" ${account[@]+"${account[@]}"} --update-env-vars="$joined" \
+    --memory="$MEMORY" --cpu="$CPU" --concurrency="$CONCURRENCY" --timeout="$timeout" \
+    --min-instances="$INSTANCES_MIN" --max-instances="$instances_max" "$@"
+}
+
+deploy_worker() {
+  say "Function $WORKER_FUNCTION: private, reached by Cloud Tasks and Cloud Scheduler only"
+  deploy_function "$WORKER_FUNCTION" worker "$WORKER_TIMEOUT" "$WORKER_INSTANCES_MAX" \
+    --no-allow-unauthenticated --ingress-settings=internal-only
+  check_worker_url
+  eventually gcloud run services add-iam-policy-binding "$WORKER_FUNCTION" --project="$PROJECT" --region="$REGION" \
+    --member="serviceAccount:$TASKS_EMAIL" --role=roles/run.invoker
+}
+
+check_worker_url() {
+  local command urls
+  command=(gcloud run services describe "$WORKER_FUNCTION" --project="$PROJECT" --region="$REGION"
+    --format='value(metadata.annotations["run.googleapis.com/urls"])')
+  show "${command[@]}"
+  if $DRY_RUN; then return; fi
+  urls=$("${command[@]}")
+  [[ $urls == *"$WORKER_URL"* ]] || die "the worker was to be at $WORKER_URL, but Cloud Run says: ${urls:-nothing}"
+}
+
+deploy_api() {
+  local access=--no-allow-unauthenticated
+  if $PUBLIC; then access=--allow-unauthenticated; fi
+  say "Function $API_FUNCTION: $($PUBLIC && echo 'public' || echo 'private')"
+  deploy_function "$API_FUNCTION" api "$API_TIMEOUT" "$API_INSTANCES_MAX" "$access" --ingress-settings=all
+}
+
+create_recovery_job() {
+  say "Scheduler job $RECOVERY_JOB: finds instances that should be moving and are not"
+  local verb=create
+  if there gcloud scheduler jobs describe "$RECOVERY_JOB" --project="$PROJECT" --location="$REGION"; then verb=update; fi
+  run gcloud scheduler jobs "$verb" http "$RECOVERY_JOB" --project="$PROJECT" --location="$REGION" \
+    --schedule="$RECOVERY_SCHEDULE" --time-zone=Etc/UTC --uri="$WORKER_URL/recover" --http-method=POST \
+    --oidc-service-account-email="$TASKS_EMAIL" --oidc-token-audience="$WORKER_URL" \
+    --attempt-deadline=60s --max-retry-attempts=0
+}
+
+main "$@"

@@ -1,0 +1,12 @@
+# What emulator-compose.yml runs the functions in: the requirements that are deployed, and this repository.
+FROM python:3.11-slim
+WORKDIR /app
+COPY deploy/requirements.lock deploy/
+RUN pip install --no-cache-dir --root-user-action=ignore -r deploy/requirements.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY workflow_core workflow_core
+COPY cloud_adapter cloud_adapter
+RUN pip install --no-cache-dir --root-user-action=ignore --no-deps .
+COPY functions functions
+ENV FUNCTION_SOURCE=functions/main.py PORT=8080
+CMD ["functions-framework"]

@@ -1,0 +1,158 @@
+"""Applies firestore.indexes.json (the format of the Firebase CLI) to a database: what is there already is left alone.
+
+Knows the Firestore admin API and nothing else. Standard library alone: it runs on whatever python3 a machine has.
+Adds and changes, never deletes: an index that the file does not name stays.
+"""
+
+import argparse
+import json
+import os
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+
+ENDPOINT_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_FIRESTORE"  # gcloud's own name for it
+TOKEN_VARIABLE = "GOOGLE_ACCESS_TOKEN"
+ALREADY_EXISTS = 409
+
+
+class Api:
+    """The admin API of one database."""
+
+    def __init__(self, project, database, token):
+        endpoint = os.environ.get(ENDPOINT_VARIABLE, "https://firestore.googleapis.com/")
+        self.root = f"{endpoint.rstrip('/')}/v1/projects/{project}/databases/{urllib.parse.quote(database, safe='()')}"
+        self.headers = {
+            "Authorization": f"Bearer {token}",
+            "Content-Type": "application/json",
+            "X-Goog-User-Project": project,
+        }
+
+    def call(self, method, path, body=None, **query):
+        """One request; raises urllib.error.HTTPError."""
+        url = f"{self.root}/{path}" + (f"?{urllib.parse.urlencode(query)}" if query else "")
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(url, data, self.headers, method=method)
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return json.load(response)
+
+    def list(self, path, kind, **query):
+        """All pages of a list."""
+        found, token = [], ""
+        while True:
+            page = self.call("GET", path, pageSize="300", pageToken=token, **query)
+            found += page.get(kind, [])
+            token = page.get("nextPageToken", "")
+            if not token:
+                return found
+
+
+def composite_index(spec):
+    """The body that creates an index of the file."""
+    return {"queryScope": spec.get("queryScope", "COLLECTION"), "fields": spec["fields"]}
+
+
+def field_config(spec):
+    """The body that configures a field of the file."""
+    body = {}
+    if "indexes" in spec:
+        indexes = [
+            {
+                "queryScope": index.get("queryScope", "COLLECTION"),
+                "fields": [
+                    {"fieldPath": spec["fieldPath"]} | {k: index[k] for k in ("order", "arrayConfig") if k in index}
+                ],
+            }
+            for index in spec["indexes"]
+        ]
+        body["indexConfig"] = {"indexes": indexes}
+    if spec.get("ttl"):
+        body["ttlConfig"] = {}
+    return body
+
+
+def signature(index):
+    """What makes two indexes the same. Firestore adds the document's name to each as its last field."""
+    fields = [
+        (field["fieldPath"], field.get("order") or field.get("arrayConfig"))
+        for field in index["fields"]
+        if field["fieldPath"] != "__name__"
+    ]
+    return index.get("queryScope", "COLLECTION"), tuple(fields)
+
+
+def is_configured(there, wanted):
+    """Whether a field of the database is as the file wants it."""
+    if "ttlConfig" in wanted and "ttlConfig" not in there:
+        return False
+    if "indexConfig" not in wanted:
+        return True
+    config = there.get("indexConfig", {})
+    if config.get("usesAncestorConfig"):
+        return False
+    return {*map(signature, config.get("indexes", []))} == {*map(signature, wanted["indexConfig"]["indexes"])}
+
+
+def apply_composite_indexes(api, specs, dry_run):
+    there = {}
+    for spec in specs:
+        group, body = spec["collectionGroup"], composite_index(spec)
+        if not dry_run and group not in there:
+            there[group] = {*map(signature, api.list(f"collectionGroups/{group}/indexes", "indexes"))}
+        known = signature(body) in there.get(group, ())
+        report(f"index of {group}: {describe(body)}", known)
+        if not known and not dry_run:
+            try:
+                api.call("POST", f"collectionGroups/{group}/indexes", body)
+            except urllib.error.HTTPError as error:
+                if error.code != ALREADY_EXISTS:
+                    raise
+
+
+def apply_fields(api, specs, dry_run):
+    there = {}
+    for filter in () if dry_run else ("indexConfig.usesAncestorConfig:false", "ttlConfig:*"):
+        for field in api.list("collectionGroups/-/fields", "fields", filter=filter):
+            there[field["name"].partition("/collectionGroups/")[2]] = field
+    for spec in specs:
+        name = f"{spec['collectionGroup']}/fields/{spec['fieldPath']}"
+        body = field_config(spec)
+        known = name in there and is_configured(there[name], body)
+        kinds = [f"{describe(index)} {index['queryScope']}" for index in body.get("indexConfig", {}).get("indexes", [])]
+        text = ", ".join(kinds) or "no index"
+        report(f"field {name}: {text}{', TTL' if 'ttlConfig' in body else ''}", known)
+        if not known and not dry_run:
+            path = f"collectionGroups/{urllib.parse.quote(name)}"
+            api.call("PATCH", path, body, updateMask=",".join(sorted(body)))
+
+
+def describe(index):
+    return " ".join(f"{f['fieldPath']} {f.get('order') or f.get('arrayConfig')}" for f in index["fields"])
+
+
+def report(what, known):
+    sys.stdout.write(f"  {what}{' (there already)' if known else ''}\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--project", required=True)
+    parser.add_argument("--database", required=True)
+    parser.add_argument("--dry-run", action="store_true", help="only say what the file asks for")
+    parser.add_argument("file")
+    options = parser.parse_args()
+    with open(options.file, encoding="utf-8") as file:
+        wanted = json.load(file)
+    api = Api(options.project, options.database, os.environ.get(TOKEN_VARIABLE, ""))
+    try:
+        apply_composite_indexes(api, wanted.get("indexes", []), options.dry_run)
+        apply_fields(api, wanted.get("fieldOverrides", []), options.dry_run)
+    except urllib.error.HTTPError as error:
+        sys.exit(f"{error.url}: {error.code} {error.read().decode(errors='replace')}")
+    except urllib.error.URLError as error:
+        sys.exit(f"{api.root}: {error.reason}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+# shellcheck shell=bash disable=SC2034
+# What deploy.sh and teardown.sh share: the arguments, the settings, how commands are shown and run. Sourced, never run.
+
+DRY_RUN=false
+STEP_OUTPUT=/dev/null
+
+# Every one has to be in the settings file; settings.env.example explains them.
+REQUIRED=(
+  PROJECT REGION FIRESTORE_LOCATION DATABASE
+  QUEUE QUEUE_DISPATCHES_PER_SECOND QUEUE_CONCURRENT_DISPATCHES
+  QUEUE_ATTEMPTS QUEUE_RETRY_DURATION QUEUE_BACKOFF_MIN QUEUE_BACKOFF_MAX QUEUE_DOUBLINGS
+  RUN_ACCOUNT TASKS_ACCOUNT
+  SOURCE RUNTIME API_FUNCTION WORKER_FUNCTION PUBLIC
+  MEMORY CPU CONCURRENCY INSTANCES_MIN API_INSTANCES_MAX WORKER_INSTANCES_MAX API_TIMEOUT WORKER_TIMEOUT
+  RECOVERY_SCHEDULE LOG_LEVEL
+)
+OPTIONAL=(BUILD_ACCOUNT)
+
+say() { printf '\n== %s\n' "$*"; }
+die() {
+  printf '%s: %s\n' "${0##*/}" "$*" >&2
+  exit 1
+}
+
+# One command, in a form that a shell would take.
+show() {
+  local word line=""
+  for word in "$@"; do
+    if [[ $word =~ ^[A-Za-z0-9_./:=@,%+-]+$ ]]; then line+=" $word"; else line+=" '${word//\'/\'\\\'\'}'"; fi
+  done
+  printf '  $%s\n' "$line"
+}
+
+# Shows a command and, unless this is a dry run, runs it.
+run() {
+  show "$@"
+  if ! $DRY_RUN; then "$@" >"$STEP_OUTPUT"; fi
+}
+
+is_missing() { grep -qiE 'not[ _-]?found|cannot find|could not find|does not exist|unknown service account' <<<"$1"; }
+
+# Whether the command, which describes something, finds it. Fails on any error but "not found". In a dry run: no.
+there() {
+  local output
+  show "$@"
+  if $DRY_RUN; then
+    printf '    not there: the next command; there: left alone, or an update in its place\n'
+    return 1
+  fi
+  if output=$("$@" 2>&1); then return 0; fi
+  if is_missing "$output"; then return 1; fi
+  die "cannot tell whether it exists: $output"
+}
+
+# Runs a command that removes something; it is no error if that is gone already.
+remove() {
+  local output
+  show "$@"
+  if $DRY_RUN; then return; fi
+  if output=$("$@" 2>&1); then return; fi
+  is_missing "$output" || die "$output"
+  printf '    was not there\n'
+}
+
+# Runs a command that refers to a service account which may be too new to be seen everywhere.
+eventually() {
+  local output try
+  show "$@"
+  if $DRY_RUN; then return; fi
+  for try in 1 2 3 4 5 6; do
+    if output=$("$@" 2>&1); then return; fi
+    if ! is_missing "$output" || [[ $try == 6 ]]; then die "$output"; fi
+    sleep 5
+  done
+}
+
+# Reads NAME=value lines. The file is data: nothing in it is run.
+load_settings() {
+  local file=$1 line number=0 name value
+  [[ -f $file ]] || die "there is no settings file $file: copy deploy/settings.env.example to it and edit it"
+  for name in "${REQUIRED[@]}" "${OPTIONAL[@]}"; do printf -v "$name" '%s' ''; done
+  while IFS= read -r line || [[ -n $line ]]; do
+    number=$((number + 1))
+    line=${line%$'\r'}
+    if [[ $line =~ ^[[:space:]]*(#.*)?$ ]]; then continue; fi
+    [[ $line =~ ^([A-Z_]+)=(.*)$ ]] || die "$file:$number: expected NAME=value, found: $line"
+    name=${BASH_REMATCH[1]} value=${BASH_REMATCH[2]}
+    [[ " ${REQUIRED[*]} ${OPTIONAL[*]} " == *" $name "* ]] || die "$file:$number: there is no setting $name"
+    if [[ $value =~ ^\"(.*)\"$ || $value =~ ^\'(.*)\'$ ]]; then value=${BASH_REMATCH[1]}; fi
+    printf -v "$name" '%s' "$value"
+  done <"$file"
+  for name in "${REQUIRED[@]}"; do
+    [[ -n ${!name} ]] || die "$file: $name is missing: settings.env.example says what it is for"
+  done
+  check_settings "$file"
+}
+
+check_settings() {
+  local name
+  [[ $PUBLIC == true || $PUBLIC == false ]] || die "$1: PUBLIC is '$PUBLIC': write true or false"
+  for name in API_FUNCTION WORKER_FUNCTION; do
+    # A longer one would have no predictable URL: the host's first label has 63 characters, 14 of them for the project.
+    [[ ${!name} =~ ^[a-z][a-z0-9-]{0,47}[a-z0-9]$ ]] ||
+      die "$1: $name is '${!name}': lower-case letters, digits and hyphens, at most 49 of them"
+  done
+  [[ $API_FUNCTION != "$WORKER_FUNCTION" ]] || die "$1: API_FUNCTION and WORKER_FUNCTION are one and the same"
+}
+
+# What is derived from the settings. In a dry run the project's number is not known.
+derive() {
+  RUN_EMAIL="$RUN_ACCOUNT@$PROJECT.iam.gserviceaccount.com"
+  TASKS_EMAIL="$TASKS_ACCOUNT@$PROJECT.iam.gserviceaccount.com"
+  RECOVERY_JOB="$WORKER_FUNCTION-recover"
+  # The run account may use this database and no other one of the project.
+  DATABASE_CONDITION="expression=resource.name==\"projects/$PROJECT/databases/$DATABASE\",title=gorchestrate-$QUEUE"
+}
+
+need() { command -v "$1" >/dev/null || die "$1 is not installed: $2"; }
+need_gcloud() { need gcloud "see https://cloud.google.com/sdk/docs/install"; }
+
+# Everything is asked for on the command line or not at all.
+export CLOUDSDK_CORE_DISABLE_PROMPTS=1

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Removes what deploy.sh made. The database with its instances stays, unless you ask. Run it as often as you like.
+#
+#   deploy/teardown.sh [--dry-run] [--yes] [--delete-data] [SETTINGS]
+#
+# --yes asks nothing. --delete-data deletes the database too. --dry-run shows every command and changes nothing.
+# APIs stay enabled, since others may use them.
+set -euo pipefail
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=deploy/lib.sh
+source "$HERE/lib.sh"
+
+main() {
+  local settings="$HERE/settings.env" yes=false delete_data=false argument
+  for argument in "$@"; do
+    case $argument in
+      --dry-run) DRY_RUN=true ;;
+      --yes) yes=true ;;
+      --delete-data) delete_data=true ;;
+      -h | --help) sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit ;;
+      -*) die "there is no option $argument: --dry-run, --yes, --delete-data, --help" ;;
+      *) settings=$argument ;;
+    esac
+  done
+  load_settings "$settings"
+  derive
+  need_gcloud
+  if $DRY_RUN; then
+    printf 'Dry run: nothing is sent, nothing is changed.\n'
+  elif ! $yes; then
+    confirm "$delete_data"
+  fi
+
+  local at=(--project="$PROJECT" --location="$REGION")
+  say "Scheduler job $RECOVERY_JOB"
+  remove gcloud scheduler jobs delete "$RECOVERY_JOB" "${at[@]}"
+  say "Functions"
+  remove gcloud functions delete "$API_FUNCTION" --gen2 --project="$PROJECT" --region="$REGION"
+  remove gcloud functions delete "$WORKER_FUNCTION" --gen2 --project="$PROJECT" --region="$REGION"
+  say "Task queue $QUEUE, with all its tasks (its name may be blocked for three days)"
+  remove gcloud tasks queues delete "$QUEUE" "${at[@]}"
+  say "Roles and service accounts"
+  remove gcloud projects remove-iam-policy-binding "$PROJECT" \
+    --member="serviceAccount:$RUN_EMAIL" --role=roles/datastore.user --condition="$DATABASE_CONDITION"
+  remove gcloud iam service-accounts delete "$RUN_EMAIL" --project="$PROJECT"
+  remove gcloud iam service-accounts delete "$TASKS_EMAIL" --project="$PROJECT"
+  if $delete_data; then
+    say "Firestore database $DATABASE, with all instances"
+    remove gcloud firestore databases update --project="$PROJECT" --database="$DATABASE" --no-delete-protection
+    remove gcloud firestore databases delete --project="$PROJECT" --database="$DATABASE"
+  else
+    say "The database $DATABASE stays: --delete-data would delete it"
+  fi
+}
+
+confirm() {
+  local answer what="the functions, the queue with its tasks, the accounts"
+  if $1; then what="$what AND THE DATABASE $DATABASE WITH ALL ITS DATA"; fi
+  printf 'This removes from project %s: %s.\nWrite the project to go on: ' "$PROJECT" "$what"
+  read -r answer || true
+  [[ $answer == "$PROJECT" ]] || die "not confirmed: nothing was removed"
+}
+
+main "$@"

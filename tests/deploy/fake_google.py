@@ -1,0 +1,281 @@
+"""A Google Cloud in memory, as an HTTP proxy: it answers what the deployment asks for, and notes each request.
+
+Knows the REST resources that deploy.sh touches, their IAM policies, and operations that are done at once; checks
+nothing.
+It is a proxy, not an endpoint, since gcloud builds regional host names (us-central1-run.googleapis.com) that would not
+resolve. Whoever uses it speaks plain HTTP; an attempt to speak TLS is noted in ``refused`` and refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+PROJECT_NUMBER = "123456789012"
+HOSTS = (
+    "cloudbuild",
+    "cloudfunctions",
+    "cloudresourcemanager",
+    "cloudscheduler",
+    "cloudtasks",
+    "firestore",
+    "iam",
+    "run",
+    "serviceusage",
+)
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request as it came in."""
+
+    method: str
+    host: str
+    path: str
+    query: dict[str, str]
+    body: Any
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.host}{self.path}"
+
+    @property
+    def writes(self) -> bool:
+        """Whether it is there to change something."""
+        reading = (":getIamPolicy", ":testIamPermissions", ":generateUploadUrl")
+        return self.method != "GET" and not self.path.endswith(reading)
+
+
+@dataclass
+class FakeGoogle:
+    """What is there, and what was asked for."""
+
+    requests: list[Request] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    resources: dict[str, Json] = field(default_factory=dict)
+    policies: dict[str, Json] = field(default_factory=dict)
+    enabled: set[str] = field(default_factory=set)
+    forbidden: str = ""
+    """Whatever has this in its path is answered with 403."""
+    uploads: list[bytes] = field(default_factory=list)
+    address: str = ""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def environment(self) -> dict[str, str]:
+        """The variables that lead gcloud, and Python's urllib, here."""
+        host, _, port = self.address.partition(":")
+        overrides = {
+            f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{name.upper()}": f"http://{name}.googleapis.com/" for name in HOSTS
+        }
+        return overrides | {
+            "CLOUDSDK_PROXY_TYPE": "http",
+            "CLOUDSDK_PROXY_ADDRESS": host,
+            "CLOUDSDK_PROXY_PORT": port,
+            "http_proxy": f"http://{self.address}",
+        }
+
+    def bindings(self, resource: str) -> dict[str, set[str]]:
+        """Who has which role on a resource, by its path."""
+        found: dict[str, set[str]] = {}
+        for binding in self.policies.get(resource, {}).get("bindings", []):
+            found.setdefault(binding["role"], set()).update(binding["members"])
+        return found
+
+    def remove(self, path: str) -> None:
+        """Somebody removes a resource by hand; it must be there."""
+        del self.resources[path]
+        self.policies.pop(path, None)
+        if "/functions/" in path:
+            self._delete_service(path)
+
+    def answer(self, request: Request, raw: bytes) -> tuple[int, Json]:
+        with self.lock:
+            self.requests.append(request)
+            return self._answer(request, raw)
+
+    def _answer(self, request: Request, raw: bytes) -> tuple[int, Json]:
+        if self.forbidden and self.forbidden in request.path:
+            return self._error(403, "PERMISSION_DENIED", "The caller does not have permission")
+        path = re.sub(r"^/(v1|v2|v2beta3|apis/serving\.knative\.dev/v1)/", "", request.path)
+        path = re.sub(r"^projects/-/(serviceAccounts/[^@]+@([^.]+))", r"projects/\2/\1", path)
+        resource, _, verb = path.partition(":")
+        if request.host == "storage.googleapis.com":
+            self.uploads.append(raw)
+            return 200, {}
+        if request.host.startswith("serviceusage"):
+            return self._service_usage(request, resource, verb)
+        if request.host.startswith("cloudresourcemanager") and not verb:
+            project = resource.removeprefix("projects/")
+            return 200, {"projectId": project, "projectNumber": PROJECT_NUMBER, "lifecycleState": "ACTIVE"}
+        if resource.endswith("/defaultServiceAccount"):
+            account = f"{PROJECT_NUMBER}-compute@developer.gserviceaccount.com"
+            return 200, {"serviceAccountEmail": f"projects/p/serviceAccounts/{account}"}
+        if resource.endswith("/runtimes"):
+            return 200, {"runtimes": [{"name": "python311", "environment": "GEN_2", "stage": "GA"}]}
+        if "/operations/" in resource:
+            return 200, {"name": resource, "done": True, "metadata": {}, "response": {}}
+        if verb == "getIamPolicy":
+            return 200, self.policies.get(resource, {"etag": "BwY="})
+        if verb == "setIamPolicy":
+            self.policies[resource] = request.body["policy"]
+            return 200, request.body["policy"]
+        if verb == "generateUploadUrl":
+            return 200, {
+                "uploadUrl": "http://storage.googleapis.com/upload/source.zip",
+                "storageSource": {"bucket": "sources", "object": "source.zip"},
+            }
+        return self._resource(request, resource)
+
+    def _service_usage(self, request: Request, resource: str, verb: str) -> tuple[int, Json]:
+        if verb == "batchEnable":
+            self.enabled.update(request.body["serviceIds"])
+            return 200, {"name": "operations/acf.1", "done": True, "response": {}}
+        name = resource.rpartition("/")[2]
+        return 200, {"name": resource, "state": "ENABLED" if name in self.enabled else "DISABLED"}
+
+    def _resource(self, request: Request, path: str) -> tuple[int, Json]:
+        if request.method == "GET" and path.endswith(("/indexes", "/fields")):
+            return 200, self._listed(path, request.query.get("filter", ""))
+        if request.method == "POST":
+            name = path if request.host.startswith("run") else f"{path}/{self._new_id(request)}"
+            if name in self.resources:
+                return self._error(409, "ALREADY_EXISTS", f"{name} already exists")
+            return 200, self._done(request, self._create(name, request))
+        if request.method == "PATCH" and "/fields/" in path:
+            merged = self.resources.get(path, {}) | {k: request.body[k] for k in request.query["updateMask"].split(",")}
+            return 200, self._done(request, self._put(path, merged))
+        if path not in self.resources:
+            return self._error(404, "NOT_FOUND", "Requested entity was not found.")
+        if request.method == "PATCH":
+            return 200, self._done(request, self._put(path, _merged(self.resources[path], request.body)))
+        if request.method == "DELETE":
+            self.remove(path)
+            return 200, self._done(request, {})
+        return 200, self.resources[path]
+
+    def _new_id(self, request: Request) -> str:
+        body, query = request.body, request.query
+        if request.path.endswith("/indexes"):
+            return f"index-{len(self.resources)}"
+        if "accountId" in body:
+            project = request.path.split("/")[3]
+            return f"{body['accountId']}@{project}.iam.gserviceaccount.com"
+        return str(query.get("functionId") or query.get("databaseId") or body["name"].rpartition("/")[2])
+
+    def _create(self, name: str, request: Request) -> Json:
+        body = dict(request.body)
+        if "accountId" in body:
+            body = body["serviceAccount"] | {"email": name.rpartition("/")[2], "uniqueId": "1"}
+        if "/functions/" in name:
+            self._create_service(name)
+            service = name.replace("/functions/", "/services/")
+            body |= {"state": "ACTIVE", "environment": "GEN_2"}
+            body["serviceConfig"] = body["serviceConfig"] | {"service": service, "uri": "https://hash-uc.a.run.app"}
+        if "/collectionGroups/" in name:  # as Firestore does
+            body["fields"] = [*body["fields"], {"fieldPath": "__name__", "order": "ASCENDING"}]
+        return self._put(name, body)
+
+    def _put(self, name: str, body: Json) -> Json:
+        self.resources[name] = body | {"name": name}
+        return self.resources[name]
+
+    def _create_service(self, function: str) -> None:
+        _, project, _, region, _, name = function.split("/")
+        url = f"https://{name}-{PROJECT_NUMBER}.{region}.run.app"
+        self.resources[f"namespaces/{project}/services/{name}"] = {
+            "apiVersion": "serving.knative.dev/v1",
+            "kind": "Service",
+            "metadata": {
+                "name": name,
+                "namespace": project,
+                "annotations": {"run.googleapis.com/urls": json.dumps([url, "https://hash-uc.a.run.app"])},
+                "labels": {"cloud.googleapis.com/location": region},
+            },
+            "spec": {"template": {"spec": {"containers": [{}]}}},
+            "status": {"url": url},
+        }
+
+    def _delete_service(self, function: str) -> None:
+        _, project, _, _, _, name = function.split("/")
+        self.resources.pop(f"namespaces/{project}/services/{name}", None)
+        self.policies.pop(function.replace("/functions/", "/services/"), None)
+
+    def _listed(self, path: str, filter: str) -> Json:
+        kind = path.rpartition("/")[2]
+        prefix = path.replace("/collectionGroups/-/", "/collectionGroups/").removesuffix(f"/{kind}")
+        key = "ttlConfig" if filter.startswith("ttlConfig") else "indexConfig"
+        found = [
+            body
+            for name, body in self.resources.items()
+            if name.startswith(prefix.removesuffix("/fields")) and f"/{kind}/" in name
+        ]
+        return {kind: [body for body in found if kind == "indexes" or key in body]}
+
+    @staticmethod
+    def _done(request: Request, body: Json) -> Json:
+        """The answer to a change: an operation where the API has one, else the resource itself."""
+        if not request.host.startswith(("firestore", "cloudfunctions")):
+            return body
+        name = "/".join(request.path.split("/")[2:6]) + "/operations/1"
+        return {"name": name, "done": True, "metadata": {}, "response": {"@type": "type.googleapis.com/x"} | body}
+
+    @staticmethod
+    def _error(code: int, status: str, message: str) -> tuple[int, Json]:
+        return code, {"error": {"code": code, "status": status, "message": message}}
+
+
+def _merged(old: Json, new: Json) -> Json:
+    return old | {k: _merged(old[k], v) if isinstance(v, dict) and k in old else v for k, v in new.items()}
+
+
+@contextmanager
+def fake_google() -> Iterator[FakeGoogle]:
+    """An empty Google Cloud on a free port."""
+    google = FakeGoogle()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_CONNECT(self) -> None:
+            google.refused.append(self.path)
+            self.send_error(HTTPStatus.BAD_GATEWAY)
+
+        def answer(self) -> None:
+            url = urlsplit(self.path)
+            raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            query = {name: values[-1] for name, values in parse_qs(url.query).items()}
+            is_json = "json" in self.headers.get("Content-Type", "")
+            body = json.loads(raw) if raw and is_json else {}
+            request = Request(self.command, url.netloc, unquote(url.path), query, body)
+            status, reply = google.answer(request, raw)
+            data = json.dumps(reply).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    google.address = f"127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield google
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
