@@ -16,7 +16,7 @@ from cloud_adapter.errors import UserCodeError
 from cloud_adapter.ports import Task
 from cloud_adapter.tasks import ResumeTask, TimeoutTask
 from workflow_core import Execution, ThreadStatus, Wait, WaitKind, WaitStatus, Workflow, WorkflowError
-from workflow_core.interpreter import Machine, Work
+from workflow_core.interpreter import Machine, Work, error_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +166,7 @@ class Session:
 def condition_error(cls: type[Workflow], error: Exception) -> UserCodeError:
     """The error for what a condition of the workflow has raised."""
     notes = "; ".join(getattr(error, "__notes__", []))
-    return UserCodeError(
-        f"a condition of workflow {cls.__workflow_name__!r} raised {type(error).__name__}: {error} ({notes})"
-    )
+    return UserCodeError(f"a condition of workflow {cls.__workflow_name__!r} raised {error_text(error)} ({notes})")
 
 
 _Due = tuple[tuple[object, ...], datetime | None]

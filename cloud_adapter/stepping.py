@@ -19,7 +19,7 @@ from cloud_adapter.errors import Conflict, InstanceNotFound, NotYet, Unavailable
 from cloud_adapter.session import Session
 from cloud_adapter.tasks import ResumeTask, TimeoutTask
 from workflow_core import CheckpointKind, Workflow
-from workflow_core.interpreter import MOVES, Machine, Work
+from workflow_core.interpreter import MOVES, Machine, Work, error_text
 
 RunSync = Callable[..., Awaitable[Any]]
 """Runs a synchronous function with its arguments so that the event loop goes on meanwhile."""
@@ -157,7 +157,7 @@ class Stepper:
             return
         delay = self.options.retry.delay(work.attempt + 1)
         machine.failed(work, error, None if delay is None else now + delay)
-        text = f"{type(error).__name__}: {error}"
+        text = error_text(error)
         session.note(f"{work.kind.value} failed", now, error=text[:500], **details)
         if work.kind is CheckpointKind.STEP and delay is None:
             machine.fail(error, work.statement)
