@@ -19,6 +19,7 @@ from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock, Store, TaskQueue
 from cloud_adapter.session import Change, Session
 from workflow_core import Workflow, WorkflowError
+from workflow_core.interpreter import error_text
 
 WRITE_ATTEMPTS_MAX = 5
 
@@ -154,7 +155,7 @@ class Committer:
             if session.execution.ended or others:
                 return
             session.machine.fail(error, statement)
-            session.note("failed", self.clock.now(), statement=statement, error=f"{type(error).__name__}: {error}")
+            session.note("failed", self.clock.now(), statement=statement, error=error_text(error))
             try:
                 await self.commit(session)
             except (Conflict, Superseded):

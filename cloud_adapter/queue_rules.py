@@ -371,13 +371,11 @@ class QueueState(Generic[P]):
             self._heap = [item for item in self._heap if self._entries.get(item[2].name) is item[2]]
             heapify(self._heap)
         self._tombstones[name] = now + self._retention
-        self._tombstones.move_to_end(name)
         self._bury(now)
 
     def _remembers(self, name: str, now: datetime) -> bool:
         self._bury(now)
-        until = self._tombstones.get(name)
-        return until is not None and now < until
+        return name in self._tombstones
 
     def _bury(self, now: datetime) -> None:
         """Forgets the tombstones that are too old, or too many."""

@@ -41,6 +41,9 @@ from workflow_core.program import Instruction, Op, Program, SelectCase
 from workflow_core.signatures import is_async
 from workflow_core.workflow import Workflow
 
+MESSAGE_CHARS_MAX = 2_000
+"""How much of an error's message is kept."""
+
 MOVES_MAX = 10_000
 """How many instructions a thread may pass in one transition before it counts as an endless loop."""
 
@@ -265,7 +268,7 @@ class Machine:
         wait.status = WaitStatus.TEARDOWN_ERROR if kind is CheckpointKind.TEARDOWN else WaitStatus.SETUP_ERROR
         wait.attempt += 1
         wait.retry_at = retry_at
-        wait.error = f"{type(error).__name__}: {error}"
+        wait.error = error_text(error)
         if thread is not None:
             self._rest(thread)
             self._summarize()
@@ -509,4 +512,18 @@ class Machine:
 
 def error_info(error: BaseException, statement: str) -> ErrorInfo:
     """An error as it is kept with an instance."""
-    return ErrorInfo(type(error).__name__, str(error)[:2000], statement)
+    return ErrorInfo(type(error).__name__, _message(error), statement)
+
+
+def error_text(error: BaseException) -> str:
+    """An error in one line: its type and its message."""
+    return f"{type(error).__name__}: {_message(error)}"
+
+
+def _message(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception as raised:
+        text = f"(its message cannot be had: str() raised {type(raised).__name__})"
+    # It may hold what is no valid Unicode, such as the name of a file, and is to be saved as JSON.
+    return text[:MESSAGE_CHARS_MAX].encode(errors="backslashreplace").decode()[:MESSAGE_CHARS_MAX]
