@@ -2,8 +2,9 @@
 
 Measures one small workflow from start to end through the public API: a loop in which a step runs five times, a
 step, then twice a wait for an event, the event, and a step. A checkpoint callback is called after each transition.
-Beside it, the floor: the same functions, on the same model, called directly in the same order, with the loop as a
-Python ``while`` and as many checkpoint calls; no interpreter at all. Both create their model.
+Beside it, the floor: what one would write without any interpreter. The same methods of the same model are called in
+the same order, the loop is a Python ``while`` with its condition written in place, and there are as many checkpoint
+calls. Both create their model.
 
 The two take turns in many short rounds and the best round of each counts, so that what else the machine does
 hits both or neither. Garbage collection is off while they run, as in ``timeit``.
