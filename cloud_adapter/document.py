@@ -103,6 +103,9 @@ Document = dict[str, Any]
 _LEASE: TypeAdapter[Lease | None] = TypeAdapter(Lease | None)
 _HISTORY: TypeAdapter[tuple[HistoryEntry, ...]] = TypeAdapter(tuple[HistoryEntry, ...])
 
+# What an instance takes over as it is; all else is validated when it is parsed.
+_TYPES = {"workflow": str, "id": str, "fields": str, "wake_at": datetime | None, "tokens": str, "search": Mapping}
+
 
 def encode(instance: Instance) -> Document:
     """The document of an instance.
@@ -141,6 +144,9 @@ def decode(document: Mapping[str, Any], version: Any) -> Instance:
     format = document.get("format")
     if not isinstance(format, int) or format > FORMAT:
         raise DamagedDocument(f"{where} has format {format!r}, this release reads up to {FORMAT}: upgrade gorchestrate")
+    for name, types in _TYPES.items():
+        if not isinstance(document.get(name), types):
+            raise DamagedDocument(f"{where} cannot be read: {name!r} is {document.get(name)!r:.100}")
     try:
         return Instance(
             workflow=document["workflow"],
@@ -163,9 +169,10 @@ def _check_size(document: Document) -> None:
     total = sum(sizes.values())
     if total <= DOCUMENT_BYTES_MAX:
         return
-    detail = f"its largest part is {max(sizes, key=sizes.__getitem__)!r}"
+    part = max(sizes, key=sizes.__getitem__)
+    detail = f"its largest part is {part!r} with {sizes[part]:,} bytes"
     fields: Any = json.loads(document["fields"])
-    if isinstance(fields, dict) and fields:
+    if part == "fields" and isinstance(fields, dict) and fields:
         bytes_of = {name: len(json.dumps(value, ensure_ascii=False).encode()) for name, value in fields.items()}
         largest = max(bytes_of, key=bytes_of.__getitem__)
         detail = f"its largest field is {largest!r} with {bytes_of[largest]:,} bytes"

@@ -69,3 +69,10 @@ class DamagedDocument(WorkflowError):
 
 class SettingsError(WorkflowError):
     """A setting is missing or wrong; the message names it."""
+
+
+# --- the author of the workflow must act -----------------------------------------------------
+
+
+class UserCodeError(WorkflowError):
+    """A handler or a condition of the workflow raised; the error is the cause. Nothing was changed."""

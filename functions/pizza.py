@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from workflow_core import Go, On, Return, S, Select, Step, StepContext, Timeout, WaitFor, While, Workflow
+from workflow_core import EventRejected, Go, On, Return, S, Select, Step, StepContext, Timeout, WaitFor, While, Workflow
 
 
 class Pizza(BaseModel):
@@ -61,8 +61,9 @@ class PizzaOrder(Workflow, name="pizza"):
         return self
 
     def submit(self) -> None:
-        if self.cart:
-            self.status = "submitted"
+        if not self.cart:
+            raise EventRejected("the cart is empty: add a pizza first")
+        self.status = "submitted"
 
     def give_up(self, step: StepContext) -> None:
         self.status = "timed out"

@@ -82,3 +82,13 @@ class InvalidInput(WorkflowError):
         listing = "; ".join(f"{e['field'] or 'input'}: {e['message']}" for e in errors)
         super().__init__(f"invalid input for {what}: {listing}")
         self.errors = errors
+
+
+class EventRejected(WorkflowError):
+    """Raised by an event's handler to refuse the event: the sender gets the message, and nothing is changed.
+
+    Example:
+        >>> def submit(order):
+        ...     if not order.cart:
+        ...         raise EventRejected("the cart is empty: add a pizza first")
+    """

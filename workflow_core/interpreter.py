@@ -48,13 +48,11 @@ from workflow_core.execution import (
     WaitStatus,
 )
 from workflow_core.program import Instruction, Op, Program, SelectCase
+from workflow_core.signatures import is_async
 from workflow_core.workflow import Workflow
 
 MOVES_MAX = 10_000
-"""How many conditions a thread may pass in one transition before it counts as an endless loop.
-
-To count those is enough: every way round a loop passes the condition of its ``While``.
-"""
+"""How many instructions a thread may pass in one transition before it counts as an endless loop."""
 
 # Looking up a member of an enum class costs as much as an instruction: the hot ones are bound once.
 _EXECUTING = ThreadStatus.EXECUTING
@@ -193,6 +191,19 @@ class Machine:
                 return Work(CheckpointKind.SETUP, thread, wait)
         return None
 
+    def check(self) -> None:
+        """Whether the definition still has every statement that a thread stands on.
+
+        Raises:
+            UnknownStatement: it has not.
+        """
+        for thread in self.execution.threads:
+            self._instruction(thread)
+
+    def tick(self) -> None:
+        """Counts a save that changes nothing but who holds the instance."""
+        self.execution.pc += 1
+
     # --- performing it -------------------------------------------------------------------
 
     def call(self, work: Work) -> Any:
@@ -215,6 +226,15 @@ class Machine:
             return handler.teardown(self.request(wait, "teardown"), wait.handled)
         assert wait is not None and thread is not None
         return self._event_handler(thread.step, wait.event).setup(self.request(wait, "setup"))
+
+    def is_async(self, work: Work) -> bool:
+        """Whether the user's code behind ``work`` is a coroutine function."""
+        wait = work.wait
+        if wait is None:
+            return is_async(self.program.at(work.thread.step).action)  # type: ignore[union-attr]
+        select = wait.step if isinstance(wait, Teardown) else work.thread.step  # type: ignore[union-attr]
+        handler = self._event_handler(select, wait.event)
+        return is_async(handler.teardown if isinstance(wait, Teardown) else handler.setup)
 
     def done(self, work: Work, result: Any = None) -> None:
         """The work was performed; ``result`` is what the user's code returned."""
@@ -265,7 +285,7 @@ class Machine:
         if len(threads) != 1 or execution.status is not _RUNNING or execution.teardowns:
             return False
         thread = threads[0]
-        if thread.attempt or thread.waits:
+        if thread.attempt or thread.retry_at is not None or thread.waits:
             return False
         if thread.status is _RESUMING:
             execution.pc += 1
@@ -466,12 +486,6 @@ class Machine:
                 if op is _BRANCH:
                     cond = instruction.cond  # bound first: CPython is slow to call what it finds in a slot
                     instruction = instruction.next if cond(workflow) else instruction.other
-                    moves_left -= 1
-                    if not moves_left:
-                        raise LoopLimitExceeded(
-                            f"thread {thread.id!r} passed {MOVES_MAX} conditions without reaching a step or a wait: a "
-                            f"loop there never ends; put a Step, Select or WaitFor on every way through it"
-                        )
                 elif op is _SELECT:
                     self._park(thread, instruction)
                     break
@@ -491,6 +505,12 @@ class Machine:
                 else:
                     self._park(thread, instruction)
                     break
+                moves_left -= 1
+                if not moves_left:
+                    raise LoopLimitExceeded(
+                        f"thread {thread.id!r} passed {MOVES_MAX} instructions without reaching a step or a wait: a "
+                        f"loop there never ends; put a Step, Select or WaitFor on every way through it"
+                    )
             except Exception as error:
                 error.add_note(f"raised at {instruction.name!r} of workflow {self.program.workflow!r}")
                 raise

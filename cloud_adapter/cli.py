@@ -1,0 +1,87 @@
+"""The command line: ``gorchestrate``."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from cloud_adapter import demo as demo_script
+from cloud_adapter import logs
+from cloud_adapter.server import create_server, listen, running
+from cloud_adapter.settings import Settings
+from cloud_adapter.source import load_workflows
+from workflow_core import WorkflowError
+
+DEFAULT_SOURCE = Path("functions/main.py")
+
+app = typer.Typer(help="Stateful workflows on serverless Google Cloud.", no_args_is_help=True)
+
+Source = Annotated[Path, typer.Argument(help="The Python file that defines or imports the workflows.")]
+Host = Annotated[str, typer.Option(help="The address to listen on.")]
+Port = Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.", min=0, max=65535)]
+Db = Annotated[Path | None, typer.Option(help="The database file. By default GORCHESTRATE_DB, else gorchestrate.db.")]
+
+
+@app.command()
+def dev(source: Source = DEFAULT_SOURCE, host: Host = "127.0.0.1", port: Port = 8080, db: Db = None) -> None:
+    """Serves every workflow that SOURCE defines or imports, on the embedded runtime."""
+    settings = Settings.load(db=db)
+    logs.configure(settings.log_level)
+    workflows = load_workflows(source)
+    listener = listen(host, port)
+    server = create_server(workflows, settings)
+    url = f"http://{host}:{listener.getsockname()[1]}"
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"Serving {source} on {url}, the state is in {settings.db}")
+    for workflow in workflows:
+        console.print(f"  {url}/wf/{workflow.__workflow_name__}/ID")
+    sys.stdout.flush()
+    server.run(sockets=[listener])
+
+
+@app.command()
+def demo(
+    source: Source = DEFAULT_SOURCE,
+    port: Port = 0,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the server up until Ctrl-C.")] = False,
+) -> None:
+    """Starts a server on a free port and orders a pizza over HTTP, through every role."""
+    console = Console(soft_wrap=True)
+    workflows = load_workflows(source)
+    with tempfile.TemporaryDirectory(prefix="gorchestrate-demo-") as folder:
+        settings = Settings.load(db=Path(folder) / "demo.db")
+        with running(workflows, settings, listen("127.0.0.1", port)) as url:
+            console.print(f"The server is {url}", highlight=False)
+            good = demo_script.play(url, console)
+            if keep:
+                console.print(f"\nThe server stays up: {url}{demo_script.ORDER}  (Ctrl-C ends it)", highlight=False)
+                _wait_for_signal()
+    raise typer.Exit(0 if good else 1)
+
+
+def _wait_for_signal() -> None:
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    with contextlib.suppress(KeyboardInterrupt):
+        ended.wait()
+
+
+def main() -> None:
+    """Runs the command line; an error that the user can mend is one line, and exit code 2."""
+    try:
+        app()
+    except WorkflowError as error:
+        typer.echo(f"gorchestrate: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

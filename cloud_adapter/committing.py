@@ -1,0 +1,180 @@
+"""Loads and commits: the only place that writes an instance, and only by compare-and-set.
+
+The order of calls is the point of this file: the tasks that a state needs are created before its commit, timers that
+it no longer needs are deleted after. It decides nothing about what an instance does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from cloud_adapter import logs
+from cloud_adapter.document import HistoryEntry, Instance, KeyRecord, Lease
+from cloud_adapter.errors import Conflict, DuplicateKey, InstanceExists, InstanceNotFound, Unavailable
+from cloud_adapter.options import EngineOptions
+from cloud_adapter.ports import Clock, Store, TaskQueue
+from cloud_adapter.session import Change, Session
+from workflow_core import Workflow, WorkflowError
+
+WRITE_ATTEMPTS_MAX = 5
+
+
+class Superseded(WorkflowError):
+    """The commit was applied, but its reply was lost and others have come on top of it since."""
+
+
+class Committer:
+    """Loads sessions and commits them.
+
+    Args:
+        rng: gives tokens and jitter; a seeded one makes a run repeatable.
+    """
+
+    def __init__(
+        self, store: Store, queue: TaskQueue, clock: Clock, options: EngineOptions, rng: random.Random
+    ) -> None:
+        self.store = store
+        self.queue = queue
+        self.clock = clock
+        self.options = options
+        self.rng = rng
+
+    def token(self) -> str:
+        """A fresh random token."""
+        return f"{self.rng.getrandbits(64):016x}"
+
+    async def pause(self, attempt: int) -> None:
+        """Waits before another attempt: 20 ms, doubling up to 640 ms, with jitter."""
+        await self.clock.sleep(0.02 * 2 ** min(attempt, 5) * self.rng.uniform(0.5, 1.0))
+
+    async def load(self, cls: type[Workflow], id: str) -> Session:
+        """The instance as it is now."""
+        return Session(cls, await self.store.load(cls.__workflow_name__, id), self.clock.now())
+
+    async def create(self, session: Session, key: KeyRecord | None = None) -> None:
+        """Stores a new instance.
+
+        Raises:
+            InstanceExists: there is one already. Nothing was written.
+        """
+        change = session.prepare(self.token(), self.clock.now(), self.options.horizon)
+
+        async def write() -> Instance:
+            await self.store.create(change.instance, key)
+            return change.instance
+
+        await self._apply(session, change, write)
+
+    async def commit(
+        self,
+        session: Session,
+        *,
+        key: KeyRecord | None = None,
+        lease: Lease | None = None,
+        keep_fields: bool = False,
+        hand_on: bool = False,
+    ) -> None:
+        """Saves the session's state, if the document is still the version that was loaded.
+
+        Args:
+            key: recorded in the same atomic write.
+            lease: what the document bears from then on; None releases it.
+            keep_fields, hand_on: see ``Session.prepare``.
+
+        Raises:
+            Conflict: somebody else has committed in between. Nothing was written.
+            DuplicateKey: the key is recorded already. Nothing was written.
+            Superseded: it was written, and somebody else has committed since.
+            Unavailable: whether it was written is not known.
+        """
+        now = self.clock.now()
+        change = session.prepare(
+            self.token(), now, self.options.horizon, lease=lease, keep_fields=keep_fields, hand_on=hand_on
+        )
+        await self._apply(session, change, lambda: self.store.commit(change.instance, key))
+
+    async def _apply(self, session: Session, change: Change, write: Callable[[], Awaitable[Instance]]) -> None:
+        for task in change.create:
+            await self.queue.create(task)
+        entries = session.entries
+        try:
+            session.committed(await self._write(change, write))
+        except Superseded:
+            _log(change.instance, entries)
+            raise
+        _log(change.instance, entries)
+        for name in change.delete:
+            # A timer that stays behind is ignored when it comes.
+            with contextlib.suppress(Unavailable):
+                await self.queue.delete(name)
+
+    async def _write(self, change: Change, write: Callable[[], Awaitable[Instance]]) -> Instance:
+        attempt = 0
+        while True:
+            try:
+                return await write()
+            except (Conflict, DuplicateKey, InstanceExists, Unavailable) as error:
+                current = await self._reload(change.instance)
+                if current is not None and change.token in current.tokens:
+                    if current.tokens[-1] != change.token:
+                        raise Superseded("the commit was applied, and others since") from error
+                    return replace(change.instance, version=current.version)
+                # Not applied so far. Trying the very same write again is safe: it is compared like the first.
+                attempt += 1
+                if not isinstance(error, Unavailable) or attempt >= WRITE_ATTEMPTS_MAX:
+                    raise
+                await self.pause(attempt)
+
+    async def _reload(self, instance: Instance) -> Instance | None:
+        attempt = 0
+        while True:
+            try:
+                return await self.store.load(instance.workflow, instance.id)
+            except InstanceNotFound:
+                return None
+            except Unavailable:
+                attempt += 1
+                if attempt >= WRITE_ATTEMPTS_MAX:
+                    raise
+                await self.pause(attempt)
+
+    async def fail(
+        self, cls: type[Workflow], id: str, error: Exception, statement: str, lease_token: str | None = None
+    ) -> None:
+        """Ends an instance as failed; does nothing if it is leased to another than ``lease_token`` by now."""
+        attempt = 0
+        while True:
+            session = await self.load(cls, id)
+            lease = session.instance.lease
+            others = session.leased(self.clock.now()) and lease is not None and lease.token != lease_token
+            if session.execution.ended or others:
+                return
+            session.machine.fail(error, statement)
+            session.note("failed", self.clock.now(), statement=statement, error=f"{type(error).__name__}: {error}")
+            try:
+                await self.commit(session)
+            except (Conflict, Superseded):
+                attempt += 1
+                await self.pause(attempt)
+                continue
+            return
+
+
+def _log(instance: Instance, entries: list[HistoryEntry]) -> None:
+    """Logs what a commit has made true: one line for each entry that it added to the history."""
+    for entry in entries:
+        logs.transition(
+            entry.kind,
+            instance.workflow,
+            instance.id,
+            level=logging.ERROR if entry.kind == "failed" else logging.WARNING if entry.error else logging.INFO,
+            thread=entry.thread,
+            statement=entry.statement,
+            pc=entry.pc,
+            duration_ms=entry.duration_ms,
+            error=entry.error,
+        )

@@ -1,0 +1,66 @@
+"""The embedded runtime: SQLite and a queue in this process, no other service. State outlives the process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable
+from datetime import timedelta
+
+from cloud_adapter.clock import SystemClock
+from cloud_adapter.dispatch import Outcome, run_task
+from cloud_adapter.engine import Engine
+from cloud_adapter.errors import Unavailable
+from cloud_adapter.local_queue import LocalQueue
+from cloud_adapter.ports import Clock, Task
+from cloud_adapter.settings import Settings
+from cloud_adapter.sqlite_store import SqliteStore
+from workflow_core import Workflow
+
+_logger = logging.getLogger("gorchestrate.embedded")
+
+
+class EmbeddedRuntime:
+    """An engine on SQLite. ``start`` it in the event loop that it is to run in, and ``close`` it at the end.
+
+    Several processes may serve one database file: each takes over what another one leaves behind.
+    """
+
+    def __init__(self, workflows: Iterable[type[Workflow]], settings: Settings, *, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.store = SqliteStore(settings.db)
+        self.queue = LocalQueue(self._deliver, self.clock)
+        self.engine = Engine(workflows, self.store, self.queue, clock=self.clock, options=settings.options())
+        self._recovery: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begins to deliver tasks, and to look for what an earlier process has left. Twice is once."""
+        if self._recovery is None:
+            self._recovery = asyncio.create_task(self._recover())
+            await self.queue.start()
+
+    async def close(self) -> None:
+        """Stops; what was not finished goes on when the next process starts."""
+        if self._recovery is not None:
+            self._recovery.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._recovery
+            self._recovery = None
+            await self.queue.close()
+        await self.store.close()
+
+    async def _deliver(self, task: Task, retries: int) -> bool:
+        return await run_task(self.engine, task.path, task.body) is Outcome.DONE
+
+    async def _recover(self) -> None:
+        every = self.settings.recover_seconds
+        while True:
+            try:
+                await self.engine.recover(ahead=timedelta(seconds=every))
+            except Unavailable as error:
+                _logger.warning("recovery: %s", error)
+            except Exception:
+                _logger.exception("recovery failed")
+            await self.clock.sleep(every)

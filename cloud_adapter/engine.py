@@ -1,0 +1,441 @@
+"""The engine: how one instance moves, safely. This file holds what the outside may ask of it.
+
+It knows the ports alone, never an adapter. Its promises, and what they rest on:
+
+* An event's effect is committed exactly once: the handler works on a copy in memory, and the commit succeeds only
+  on the version that was loaded. Whoever loses loads again and decides anew.
+* No wake-up is lost: the tasks that a state needs are created before the commit that needs them. A task that comes
+  before its commit asks to be sent again; one whose commit never came, or that comes late or twice, finds nothing
+  to do. Task names carry the commit's random token, so an attempt that lost cannot stand in another one's way.
+* A step runs under a lease, which is a commit like any other; each commit of its holder is compared too, so a
+  holder that lost its lease can no longer write.
+* Each commit writes a random token. If its reply is lost, the token in the document tells that it was applied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from inspect import isawaitable
+
+from cloud_adapter.clock import SystemClock
+from cloud_adapter.committing import Committer, Superseded
+from cloud_adapter.document import Instance, KeyRecord
+from cloud_adapter.errors import (
+    Busy,
+    Conflict,
+    DuplicateKey,
+    IdempotencyKeyReused,
+    InstanceExists,
+    InvalidRequest,
+    Unavailable,
+    UserCodeError,
+    WorkflowNotFound,
+)
+from cloud_adapter.names import check_id, check_key
+from cloud_adapter.options import EngineOptions
+from cloud_adapter.ports import Clock, Page, Store, TaskQueue
+from cloud_adapter.session import Session, condition_error, due_timeouts, resume_at
+from cloud_adapter.stepping import RunSync, Stepper
+from cloud_adapter.tasks import ResumeTask, TimeoutTask
+from workflow_core import EventNotAccepted, EventRejected, Execution, Status, WaitKind, Workflow, WorkflowError
+from workflow_core.events import stable_key
+from workflow_core.interpreter import Accepted
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """An instance as it is shown: what is stored, its typed fields, and the events that it accepts now."""
+
+    instance: Instance
+    workflow: Workflow
+    accepted: tuple[Accepted, ...]
+
+
+class Engine:
+    """Moves the instances of some workflows.
+
+    Args:
+        workflows: the classes that are served; their names must differ.
+        rng: gives tokens and jitter; a seeded one makes a run repeatable.
+        run_sync: runs synchronous steps; by default in a thread.
+
+    Raises:
+        ValueError: two workflows have one name.
+    """
+
+    def __init__(
+        self,
+        workflows: Iterable[type[Workflow]],
+        store: Store,
+        queue: TaskQueue,
+        *,
+        clock: Clock | None = None,
+        options: EngineOptions | None = None,
+        rng: random.Random | None = None,
+        run_sync: RunSync = asyncio.to_thread,
+    ) -> None:
+        self.clock = clock or SystemClock()
+        self.options = options or EngineOptions()
+        self.store = store
+        self.queue = queue
+        self.workflows: Mapping[str, type[Workflow]] = _by_name(workflows)
+        self._committer = Committer(store, queue, self.clock, self.options, rng or random.SystemRandom())
+        self._stepper = Stepper(self._committer, run_sync)
+
+    def workflow(self, name: str) -> type[Workflow]:
+        """The workflow of that name.
+
+        Raises:
+            WorkflowNotFound: none is served here.
+        """
+        try:
+            return self.workflows[name]
+        except KeyError:
+            known = ", ".join(sorted(self.workflows)) or "none"
+            raise WorkflowNotFound(f"no workflow {name!r} is served here, but: {known}") from None
+
+    # --- what clients ask ----------------------------------------------------------------
+
+    async def create(self, workflow: str, id: str, fields: bytes = b"", *, key: str | None = None) -> View:
+        """Creates an instance and moves it to its first step or wait; steps are then run through the queue.
+
+        Args:
+            fields: a JSON object of initial fields; empty: their defaults.
+            key: an idempotency key: the same request made again gets the instance, not an error.
+
+        Raises:
+            InstanceExists, InvalidRequest, InvalidInput, WorkflowNotFound, TooLarge, Unavailable
+            UserCodeError: a condition of the workflow raised.
+        """
+        cls = self.workflow(workflow)
+        now = self.clock.now()
+        first = cls.new(fields)
+        execution = Execution.start(check_id(id), cls, now=now)
+        session = Session(cls, Instance(workflow, id, execution, first.dump_fields()), now)
+        _settle(session)
+        session.note("created", now)
+        record = self._record(key, stable_key("create", fields.decode("utf-8", "replace")), "", now)
+        try:
+            await self._committer.create(session, record)
+        except Superseded:
+            return await self.get(workflow, id)
+        except (InstanceExists, DuplicateKey):
+            if record is None or await self._replay(workflow, id, record) is None:
+                raise
+            return await self.get(workflow, id)
+        return _view(session)
+
+    async def get(self, workflow: str, id: str) -> View:
+        """The instance as it is now.
+
+        Raises:
+            InstanceNotFound, WorkflowNotFound, DamagedDocument, Unavailable
+        """
+        return _view(await self._committer.load(self.workflow(workflow), check_id(id)))
+
+    async def list(
+        self, workflow: str, *, status: str | None = None, limit: int = 50, cursor: str | None = None
+    ) -> Page:
+        """The instances of a workflow, those that were updated last first; at most 200 a page.
+
+        Raises:
+            InvalidRequest, WorkflowNotFound, Unavailable
+        """
+        self.workflow(workflow)
+        if status is not None and status not in set(Status):
+            raise InvalidRequest(f"there is no status {status!r}, but: {', '.join(Status)}")
+        if not 1 <= limit <= 200:
+            raise InvalidRequest(f"limit is {limit}: give 1 to 200")
+        return await self.store.list(workflow, status=status, limit=limit, cursor=cursor)
+
+    async def handle_event(
+        self,
+        workflow: str,
+        id: str,
+        event: str,
+        body: bytes = b"",
+        *,
+        key: str | None = None,
+        thread_id: str | None = None,
+        wait_id: str | None = None,
+    ) -> bytes:
+        """Delivers an event: runs its handler, moves the instance on to its next steps or waits, and commits.
+
+        Args:
+            body: the input as JSON; empty for none.
+            key: an idempotency key: the same request made again gets the first one's response and changes nothing.
+            thread_id: the thread that is meant, where several wait for the event.
+            wait_id: the wait that is meant; a later one for the same event does not count.
+
+        Returns:
+            The handler's output, as JSON.
+
+        Raises:
+            EventNotAccepted, EventRejected, InvalidInput, IdempotencyKeyReused, InstanceNotFound, WorkflowNotFound,
+            InvalidRequest, TooLarge: nothing was changed.
+            UserCodeError, InvalidFields, InvalidOutput, ExecutionError: the workflow's code is wrong; nothing was
+            changed.
+            Busy: the instance was busy for too long; nothing was changed.
+            Unavailable: whether it was changed is not known; try again with the same key.
+        """
+        cls = self.workflow(workflow)
+        check_id(id)
+        check_key(key)
+        fingerprint = stable_key(event, body.decode("utf-8", "replace"), thread_id, wait_id)
+        known = self._record(key, fingerprint, "", self.clock.now())
+        patience = _Patience(self._committer)
+        while True:
+            try:
+                return await self._attempt(cls, id, event, body, key, fingerprint, thread_id, wait_id)
+            except Unavailable:
+                raise
+            except Conflict:
+                pass
+            except WorkflowError as error:
+                # Made again, a request gets its response, even where it would be refused or would wait by now.
+                again = isinstance(error, (Busy, DuplicateKey))
+                if known is not None and not (again and patience.attempt):
+                    stored = await self._replay(workflow, id, known)
+                    if stored is not None:
+                        return stored
+                if not again:
+                    raise
+            await patience.wait(f"{workflow!r} {id!r}")
+
+    async def _attempt(
+        self,
+        cls: type[Workflow],
+        id: str,
+        event: str,
+        body: bytes,
+        key: str | None,
+        fingerprint: str,
+        thread_id: str | None,
+        wait_id: str | None,
+    ) -> bytes:
+        """Delivers an event to the instance as it is now.
+
+        Raises:
+            Busy: it has to wait for what is being run, or is still to be run.
+            Conflict: somebody else has committed in between.
+            DuplicateKey: the request was made before.
+        """
+        session = await self._committer.load(cls, id)
+        now = self.clock.now()
+        machine = session.machine
+        try:
+            accepted = _accept_event(session, event, thread_id, wait_id)
+        except EventNotAccepted as error:
+            # What is still to be run may lead to where the event is accepted.
+            busy = session.leased(now) or session.next_work() is not None
+            if busy and event in machine.program.events and not session.execution.ended:
+                raise Busy(str(error)) from error
+            raise
+        if session.leased(now):
+            raise Busy(f"a step of {id!r} is running")
+        response, duration_ms = await self._run_handler(session, accepted, event, body)
+        _settle(session, accepted)
+        thread = accepted.thread.id
+        session.note("event", now, statement=event, thread=thread, duration_ms=duration_ms)
+        with contextlib.suppress(Superseded):
+            await self._committer.commit(session, key=self._record(key, fingerprint, response.decode(), now))
+        return response
+
+    async def _run_handler(self, session: Session, accepted: Accepted, event: str, body: bytes) -> tuple[bytes, float]:
+        signature = accepted.case.signature
+        assert signature is not None
+        value = signature.validate_json(event, body)
+        started = self.clock.now()
+        try:
+            output = session.machine.handle(accepted, value)
+            if isawaitable(output):
+                output = await output
+        except (EventRejected, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            raise UserCodeError(f"the handler of event {event!r} raised {type(error).__name__}: {error}") from error
+        duration_ms = round((self.clock.now() - started).total_seconds() * 1000, 3)
+        return signature.output_json(event, output), duration_ms
+
+    # --- what tasks ask ------------------------------------------------------------------
+
+    async def resume(self, body: ResumeTask) -> None:
+        """Runs an instance until nothing is due.
+
+        Raises:
+            NotYet: the commit that the task belongs to has not landed yet.
+            UnknownStatement: the instance stands on a statement that the definition no longer has.
+            Unavailable: try again.
+        """
+        await self._stepper.resume(self.workflow(body.workflow), body)
+
+    async def handle_timeout(self, body: TimeoutTask) -> None:
+        """Delivers a timeout, if its thread still waits for it. A late or duplicate one changes nothing, an early
+        one is scheduled again.
+
+        Raises:
+            NotYet: the commit that the task belongs to has not landed yet.
+            UnknownStatement: the instance stands on a statement that the definition no longer has.
+            Unavailable: try again.
+        """
+        cls = self.workflow(body.workflow)
+        patience = _Patience(self._committer)
+        while (session := await self._stepper.arrived(cls, body)) is not None:
+            now = self.clock.now()
+            try:
+                accepted = session.machine.accept(body.event, wait_id=body.wait_id)
+            except EventNotAccepted:
+                return
+            if accepted.case.kind is not WaitKind.TIMEOUT or accepted.wait is None:
+                return
+            session.machine.check()
+            deadline = accepted.wait.deadline
+            lease = session.instance.lease
+            if deadline is not None and deadline > now:
+                await self._again(body, min(deadline, now + self.options.horizon))
+                return
+            if lease is not None and session.leased(now):
+                if patience.over():
+                    await self._again(body, lease.expires_at)
+                    return
+                await patience.wait(body.id)
+                continue
+            try:
+                _settle(session, accepted)
+                session.check_fields()
+            except Exception as error:
+                await self._committer.fail(cls, body.id, error, body.event)
+                return
+            session.note("timeout", now, statement=body.event, thread=accepted.thread.id)
+            try:
+                await self._committer.commit(session)
+            except Superseded:
+                pass
+            except Conflict:
+                await self._committer.pause(0)
+                continue
+            return
+
+    async def recover(self, *, ahead: timedelta = timedelta(), limit: int = 1000) -> int:
+        """Schedules again what should be moving and is not: after a crash, a lost task, a purged queue.
+
+        Args:
+            ahead: also what will be due within that time.
+
+        Returns:
+            How many instances were scheduled.
+
+        Raises:
+            Unavailable: try again.
+        """
+        now = self.clock.now()
+        # Called again within a minute it makes the same tasks, which the queue takes once.
+        salt = f"recover {int(now.timestamp()) // 60}"
+        instances = await self.store.due(now + ahead, limit)
+        for instance in instances:
+            await self._schedule(instance, now, ahead, salt)
+        return len(instances)
+
+    async def _schedule(self, instance: Instance, now: datetime, ahead: timedelta, salt: str) -> None:
+        execution = instance.execution
+        for wait in due_timeouts(execution, now + ahead):
+            body = TimeoutTask(
+                workflow=instance.workflow,
+                id=instance.id,
+                pc=execution.pc,
+                created_at=now,
+                wait_id=wait.id,
+                event=wait.event,
+            )
+            assert wait.deadline is not None
+            await self.queue.create(body.task(salt, max(now, wait.deadline)))
+        # Beside them, because an overdue timeout hides what else is due in ``wake_at``.
+        at = resume_at(execution, instance.lease, now)
+        if at is not None and at <= now + ahead:
+            resume = ResumeTask(workflow=instance.workflow, id=instance.id, pc=execution.pc, created_at=now)
+            await self.queue.create(resume.task(f"{salt} {execution.pc}", max(now, at)))
+
+    async def _again(self, body: TimeoutTask, at: datetime) -> None:
+        await self.queue.create(body.task(self._committer.token(), at))
+
+    # --- idempotency keys ----------------------------------------------------------------
+
+    def _record(self, key: str | None, fingerprint: str, response: str, now: datetime) -> KeyRecord | None:
+        if check_key(key) is None:
+            return None
+        return KeyRecord(key or "", fingerprint, response, now + self.options.key_ttl)
+
+    async def _replay(self, workflow: str, id: str, record: KeyRecord) -> bytes | None:
+        """The response that is stored under the key; None if the key is new.
+
+        Raises:
+            IdempotencyKeyReused: it was stored for another request.
+        """
+        stored = await self.store.load_key(workflow, id, record.key, self.clock.now())
+        if stored is None:
+            return None
+        if stored.fingerprint != record.fingerprint:
+            raise IdempotencyKeyReused(
+                f"the idempotency key {record.key!r} was used for another request on {id!r}: take a new key"
+            )
+        return stored.response.encode()
+
+
+class _Patience:
+    """Waits for a busy instance, again and again, but not for ever."""
+
+    def __init__(self, committer: Committer) -> None:
+        self.committer = committer
+        self.until = committer.clock.now() + committer.options.max_wait
+        self.attempt = 0
+
+    def over(self) -> bool:
+        return self.committer.clock.now() >= self.until
+
+    async def wait(self, what: str) -> None:
+        if self.over():
+            raise Busy(f"{what} is busy: its steps still run, or many others send events to it; try again")
+        await self.committer.pause(self.attempt)
+        self.attempt += 1
+
+
+def _by_name(workflows: Iterable[type[Workflow]]) -> dict[str, type[Workflow]]:
+    result: dict[str, type[Workflow]] = {}
+    for cls in workflows:
+        other = result.setdefault(cls.__workflow_name__, cls)
+        if other is not cls:
+            raise ValueError(
+                f"{cls.__module__}.{cls.__qualname__} and {other.__module__}.{other.__qualname__} are both named "
+                f"{cls.__workflow_name__!r}: give one another name"
+            )
+    return result
+
+
+def _accept_event(session: Session, event: str, thread_id: str | None, wait_id: str | None) -> Accepted:
+    accepted = session.machine.accept(event, thread_id, wait_id)
+    if accepted.case.kind is WaitKind.TIMEOUT:
+        names = session.machine.accepted_names()
+        raise EventNotAccepted(event, names, session.execution.status, " (it is a timeout)")
+    return accepted
+
+
+def _settle(session: Session, happened: Accepted | None = None) -> None:
+    """Moves every thread on, in memory, until it rests; first the one that an event has happened to."""
+    try:
+        if happened is not None:
+            session.machine.handled(happened)
+        session.machine.settle()
+    except WorkflowError:
+        raise
+    except Exception as error:
+        raise condition_error(session.cls, error) from error
+
+
+def _view(session: Session) -> View:
+    accepted = (one for one in session.machine.accepted() if one.case.kind is not WaitKind.TIMEOUT)
+    return View(session.instance, session.machine.workflow, tuple(accepted))

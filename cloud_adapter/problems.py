@@ -1,0 +1,103 @@
+"""Errors as HTTP responses: RFC 9457 problem documents. The one table of which error has which status."""
+
+from __future__ import annotations
+
+import logging
+import re
+from http import HTTPStatus
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cloud_adapter import errors
+from workflow_core import EventNotAccepted, EventRejected, InvalidInput, WorkflowError
+
+_logger = logging.getLogger("gorchestrate.http")
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 1
+
+STATUS: dict[type[WorkflowError], int] = {
+    errors.InvalidRequest: 400,
+    errors.WorkflowNotFound: 404,
+    errors.InstanceNotFound: 404,
+    errors.InstanceExists: 409,
+    EventNotAccepted: 409,
+    EventRejected: 409,
+    errors.TooLarge: 413,
+    InvalidInput: 422,
+    errors.IdempotencyKeyReused: 422,
+    errors.Busy: 503,
+    errors.Unavailable: 503,
+}
+"""Every other error is the workflow's or ours: 500."""
+
+
+def problem(status: int, title: str, detail: str, **more: Any) -> Response:
+    """A problem document."""
+    kind = "-".join(re.findall(r"[A-Z]?[a-z0-9]+", title)).lower()
+    # The text of an error may hold what cannot be sent, as a file's name that is no UTF-8 does.
+    detail = detail.encode("utf-8", "backslashreplace").decode()
+    body = {"type": f"urn:gorchestrate:problem:{kind}", "title": title, "status": status, "detail": detail, **more}
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else None
+    return JSONResponse(body, status, headers, MEDIA_TYPE)
+
+
+def on_workflow_error(_: Request, error: Exception) -> Response:
+    """The response to an error that gorchestrate raised on purpose."""
+    status = next((STATUS[cls] for cls in type(error).__mro__ if cls in STATUS), 500)
+    more: dict[str, Any] = {}
+    if isinstance(error, EventNotAccepted):
+        more = {"accepted": list(error.accepted), "instance_status": error.status}
+    elif isinstance(error, InvalidInput):
+        more = {"errors": error.errors}
+    if status == 500:
+        _logger.error("%s", error, exc_info=error)
+    return problem(status, _title(error), str(error), **more)
+
+
+def on_http_error(_: Request, error: Exception) -> Response:
+    """The response to a path or method that is not served."""
+    assert isinstance(error, HTTPException)
+    response = problem(error.status_code, HTTPStatus(error.status_code).phrase, error.detail)
+    response.headers.update(error.headers or {})
+    return response
+
+
+class UnexpectedErrors:
+    """Middleware that answers a bug: the details are in the log, not in the response.
+
+    An exception handler of Starlette would raise the error again, and the server drop the connection.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except ClientDisconnect:
+            pass
+        except Exception as error:
+            _logger.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
+            if started:
+                raise
+            response = problem(500, "Internal Server Error", f"{type(error).__name__}: see the log of the server")
+            await response(scope, receive, send)
+
+
+def _title(error: Exception) -> str:
+    return " ".join(re.findall(r"[A-Z][a-z]*", type(error).__name__)).capitalize()

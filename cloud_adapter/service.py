@@ -1,0 +1,70 @@
+"""The entry points of a deployment: the two applications as asynchronous HTTP functions of functions-framework."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from cloud_adapter import logs
+from cloud_adapter.api import create_api
+from cloud_adapter.embedded import EmbeddedRuntime
+from cloud_adapter.settings import Settings
+from cloud_adapter.worker import create_worker
+from workflow_core import Workflow
+
+HttpFunction = Callable[[Request], Awaitable[Response]]
+
+
+class Service:
+    """What serves some workflows. Its engine starts with the first request: functions-framework has no start-up hook.
+
+    Example (``main.py``; ``gorchestrate dev`` runs the same workflows without it)::
+
+        service = Service(PizzaOrder)
+
+        @functions_framework.aio.http
+        async def api(request):
+            return await service.api(request)
+    """
+
+    def __init__(self, *workflows: type[Workflow]) -> None:
+        self._workflows = workflows
+        self._runtime: EmbeddedRuntime | None = None
+        self._api: ASGIApp | None = None
+        self._worker: ASGIApp | None = None
+
+    async def api(self, _: Request) -> Response:
+        """The public routes."""
+        runtime = await self._start()
+        if self._api is None:
+            self._api = create_api(runtime.engine, max_body_bytes=runtime.settings.max_body_bytes)
+        return _Mounted(self._api)
+
+    async def worker(self, _: Request) -> Response:
+        """The routes for the task queue and the scheduler."""
+        runtime = await self._start()
+        if self._worker is None:
+            self._worker = create_worker(runtime.engine)
+        return _Mounted(self._worker)
+
+    async def _start(self) -> EmbeddedRuntime:
+        if self._runtime is None:
+            settings = Settings.load()
+            logs.configure(settings.log_level)
+            self._runtime = EmbeddedRuntime(self._workflows, settings)
+            await self._runtime.start()
+        return self._runtime
+
+
+class _Mounted(Response):
+    """A response that is given by an ASGI application."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__()
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)

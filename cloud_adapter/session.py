@@ -1,0 +1,225 @@
+"""One loaded instance that is being changed in memory, and what has to be written for it to be saved.
+
+No I/O here: the engine loads and commits. A session is used for one commit after another by one task of the event
+loop; whoever loses a commit throws the session away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from cloud_adapter.document import HistoryEntry, Instance, Lease
+from cloud_adapter.errors import UserCodeError
+from cloud_adapter.ports import Task
+from cloud_adapter.tasks import ResumeTask, TimeoutTask
+from workflow_core import Execution, ThreadStatus, Wait, WaitKind, WaitStatus, Workflow, WorkflowError
+from workflow_core.interpreter import Machine, Work
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a commit consists of: tasks to create before it, the document, tasks to delete after it."""
+
+    instance: Instance
+    token: str
+    create: tuple[Task, ...]
+    delete: tuple[str, ...]
+
+
+class Session:
+    """A loaded instance with its typed fields and its machine.
+
+    Raises:
+        InvalidFields: the stored fields do not fit the workflow's types.
+    """
+
+    def __init__(self, cls: type[Workflow], instance: Instance, now: datetime) -> None:
+        self.cls = cls
+        self.instance = instance
+        self.machine = Machine(cls.load_fields(instance.fields), instance.execution, now)
+        self.entries: list[HistoryEntry] = []
+        self._due = set(_due(instance.execution))
+        self._timers = set(_timers(instance.execution))
+
+    @property
+    def execution(self) -> Execution:
+        return self.instance.execution
+
+    def reset_fields(self) -> None:
+        """Forgets what user code has done to the fields since the last commit."""
+        self.machine.workflow = self.cls.load_fields(self.instance.fields)
+
+    def check_fields(self) -> None:
+        """Raises ``InvalidFields`` if a field holds what could not be loaded again."""
+        self.cls.load_fields(self.machine.workflow.dump_fields())
+
+    def next_work(self) -> Work | None:
+        """What is due next.
+
+        Raises:
+            UserCodeError: a condition of the workflow raised.
+        """
+        try:
+            return self.machine.next_work()
+        except WorkflowError:
+            raise
+        except Exception as error:
+            raise condition_error(self.cls, error) from error
+
+    def note(self, kind: str, now: datetime, **details: Any) -> None:
+        """Adds an entry to the instance's history."""
+        self.entries.append(HistoryEntry(now, kind, pc=self.execution.pc, **details))
+
+    def leased(self, now: datetime) -> bool:
+        """Whether somebody holds a live lease."""
+        return self.instance.lease is not None and self.instance.lease.expires_at > now
+
+    def prepare(
+        self,
+        token: str,
+        now: datetime,
+        horizon: timedelta,
+        *,
+        lease: Lease | None = None,
+        keep_fields: bool = False,
+        hand_on: bool = False,
+    ) -> Change:
+        """What has to be written for the session's state to be saved.
+
+        Args:
+            lease: the lease that the document bears from then on.
+            keep_fields: leave the fields as they were stored, whatever user code did to them.
+            hand_on: create a resume task for what is due, even if it was due before.
+
+        Raises:
+            InvalidFields: a field holds what its type does not allow.
+        """
+        execution = self.execution
+        execution.updated_at = now
+        execution.definition_version = self.machine.program.version
+        fields = self.instance.fields
+        if not keep_fields:
+            fields = self.machine.workflow.dump_fields()
+            # From here on the machine works on what a restart would load.
+            self.machine.workflow = self.cls.load_fields(fields)
+        create: list[Task] = []
+        for wait in _open_timeouts(execution):
+            task = self._timer(wait, token, now, horizon)
+            wait.setup_data = task.name
+            create.append(task)
+        if lease is None:
+            create += self._resumes(token, now, hand_on or self.instance.lease is not None)
+        instance = replace(
+            self.instance,
+            fields=fields,
+            lease=lease,
+            history=(*self.instance.history, *self.entries),
+            wake_at=wake_at(execution, lease, now),
+            tokens=(*self.instance.tokens, token),
+            search=self.instance.search if keep_fields else self._search(),
+        )
+        gone = self._timers - set(_timers(execution))
+        return Change(instance, token, tuple(create), tuple(sorted(gone)))
+
+    def committed(self, instance: Instance) -> None:
+        """The change was saved; ``instance`` bears its new version."""
+        self.instance = instance
+        self.entries = []
+        self._due = set(_due(instance.execution))
+        self._timers = set(_timers(instance.execution))
+
+    def _search(self) -> dict[str, Any]:
+        names = set(self.cls.search_fields)
+        return self.machine.workflow.model_dump(mode="json", include=names) if names else {}
+
+    def _timer(self, wait: Wait, salt: str, now: datetime, horizon: timedelta) -> Task:
+        assert wait.deadline is not None
+        execution = self.execution
+        body = TimeoutTask(
+            workflow=execution.workflow,
+            id=execution.id,
+            pc=execution.pc,
+            created_at=now,
+            wait_id=wait.id,
+            event=wait.event,
+        )
+        return body.task(salt, min(wait.deadline, now + horizon))
+
+    def _resumes(self, token: str, now: datetime, anew: bool) -> Iterator[Task]:
+        """A resume task for each time at which something is due that no task was created for yet."""
+        due = set(_due(self.execution))
+        if not anew:
+            due -= self._due
+        execution = self.execution
+        body = ResumeTask(workflow=execution.workflow, id=execution.id, pc=execution.pc, created_at=now)
+        for key, at in due:
+            if at is not None:
+                # Named after what is due, not after this commit: made again, it is the same task.
+                yield body.task(f"{key} {at.isoformat()}", at)
+        if any(at is None for _, at in due):
+            yield body.task(token)
+
+
+def condition_error(cls: type[Workflow], error: Exception) -> UserCodeError:
+    """The error for what a condition of the workflow has raised."""
+    notes = "; ".join(getattr(error, "__notes__", []))
+    return UserCodeError(
+        f"a condition of workflow {cls.__workflow_name__!r} raised {type(error).__name__}: {error} ({notes})"
+    )
+
+
+_Due = tuple[tuple[object, ...], datetime | None]
+
+
+def _due(execution: Execution) -> Iterator[_Due]:
+    """Each piece of work that ``resume`` has to do, by a name of its own, and when; None: now."""
+    for teardown in execution.teardowns:
+        if teardown.status is WaitStatus.PENDING_TEARDOWN or teardown.retry_at is not None:
+            yield (("teardown", teardown.id, teardown.event), teardown.retry_at)
+    if execution.ended:
+        return
+    for thread in execution.threads:
+        if thread.status in (ThreadStatus.EXECUTING, ThreadStatus.RESUMING):
+            yield (("thread", thread.id, thread.pc), thread.retry_at)
+        for wait in thread.waits:
+            if wait.status is WaitStatus.PENDING_SETUP or wait.retry_at is not None:
+                yield (("setup", wait.id, wait.event), wait.retry_at)
+
+
+def _timeouts(execution: Execution) -> Iterator[Wait]:
+    for thread in execution.threads:
+        for wait in thread.waits:
+            if wait.kind is WaitKind.TIMEOUT:
+                yield wait
+
+
+def _open_timeouts(execution: Execution) -> Iterator[Wait]:
+    return (wait for wait in _timeouts(execution) if wait.setup_data is None)
+
+
+def _timers(execution: Execution) -> Iterator[str]:
+    return (wait.setup_data for wait in _timeouts(execution) if wait.setup_data is not None)
+
+
+def resume_at(execution: Execution, lease: Lease | None, now: datetime) -> datetime | None:
+    """When ``resume`` has something to do next; what a live lease's holder does counts from the lease's end."""
+    if lease is not None:
+        return lease.expires_at
+    return min((at or now for _, at in _due(execution)), default=None)
+
+
+def wake_at(execution: Execution, lease: Lease | None, now: datetime) -> datetime | None:
+    """When the next thing is due, a timeout included."""
+    times = [] if execution.ended else [wait.deadline for wait in _timeouts(execution) if wait.deadline is not None]
+    resume = resume_at(execution, lease, now)
+    return min([*times, *([] if resume is None else [resume])], default=None)
+
+
+def due_timeouts(execution: Execution, before: datetime) -> list[Wait]:
+    """The timeouts whose deadline is not after ``before``."""
+    if execution.ended:
+        return []
+    return [wait for wait in _timeouts(execution) if wait.deadline is not None and wait.deadline <= before]

@@ -1,0 +1,420 @@
+"""The ``Store`` over one SQLite file, for one machine: as many processes of it as there are may share the file.
+
+This file knows SQLite and how a document becomes a row. It never looks into an execution or into the user's fields,
+never reads a clock, and lets no error of SQLite through.
+
+A store owns one connection and one thread that alone uses it, so a call that waits for the disk holds up no event loop.
+Times are kept as integers, microseconds since 1970 in UTC: they sort, and come back exactly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+import os.path
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cloud_adapter.document import Document, Instance, KeyRecord, decode, encode
+from cloud_adapter.errors import (
+    Conflict,
+    DamagedDocument,
+    DuplicateKey,
+    InstanceExists,
+    InstanceNotFound,
+    InvalidRequest,
+    SettingsError,
+    Unavailable,
+)
+from cloud_adapter.ports import Page
+
+SCHEMA_VERSION = 1
+"""The version of the tables, kept in the file's ``user_version``. A file with a newer one is refused."""
+
+APPLICATION_ID = int.from_bytes(b"gorc")
+"""Marks a file as ours (SQLite's ``application_id``). Another program's is refused, and left as it is."""
+
+EXPIRED_KEYS_PER_COMMIT = 10
+"""How many expired keys a write that brings a key takes along: the table shrinks faster than it grows."""
+
+LIMIT_MAX = 10_000
+"""How many instances one call may ask for."""
+
+COLUMNS = (
+    *("workflow", "id", "format", "status", "pc", "created_at", "updated_at", "wake_at"),
+    *("lease", "tokens", "search", "execution", "fields", "history"),
+)
+"""The columns of ``instances``, but for ``revision``: the names of a document's values. The long ones stand last."""
+
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_INTEGER_MAX = 2**63 - 1
+_WAL_RETRY_SECONDS = 0.005
+
+_SCHEMA = (
+    """CREATE TABLE instances (
+        workflow TEXT NOT NULL, id TEXT NOT NULL, revision INTEGER NOT NULL, format INTEGER NOT NULL,
+        status TEXT NOT NULL, pc INTEGER NOT NULL,
+        created_at INTEGER, updated_at INTEGER NOT NULL, wake_at INTEGER,
+        lease TEXT, tokens TEXT NOT NULL, search TEXT NOT NULL,
+        execution TEXT NOT NULL, fields TEXT NOT NULL, history TEXT NOT NULL,
+        PRIMARY KEY (workflow, id)
+    )""",
+    "CREATE INDEX instances_by_update ON instances (workflow, updated_at, id)",
+    "CREATE INDEX instances_by_status ON instances (workflow, status, updated_at, id)",
+    "CREATE INDEX instances_due ON instances (wake_at) WHERE wake_at IS NOT NULL",
+    """CREATE TABLE idempotency_keys (
+        workflow TEXT NOT NULL, id TEXT NOT NULL, key TEXT NOT NULL, expires_at INTEGER NOT NULL,
+        fingerprint TEXT NOT NULL, response TEXT NOT NULL,
+        PRIMARY KEY (workflow, id, key)
+    )""",
+    "CREATE INDEX idempotency_keys_by_expiry ON idempotency_keys (expires_at)",
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
+
+_SELECT = f"SELECT revision, {', '.join(COLUMNS)} FROM instances"
+_INSERT = (
+    f"INSERT INTO instances (revision, {', '.join(COLUMNS)}) VALUES (1{', ?' * len(COLUMNS)}) "
+    "ON CONFLICT (workflow, id) DO NOTHING"
+)
+_UPDATE = (
+    f"UPDATE instances SET revision = revision + 1, {', '.join(f'{name} = ?' for name in COLUMNS)} "
+    "WHERE workflow = ? AND id = ? AND revision = ?"
+)
+_DUE = f"{_SELECT} WHERE wake_at IS NOT NULL AND wake_at <= ? ORDER BY wake_at"
+_INSERT_KEY = (
+    "INSERT INTO idempotency_keys (workflow, id, key, expires_at, fingerprint, response) VALUES (?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (workflow, id, key) DO UPDATE SET expires_at = excluded.expires_at, "
+    "fingerprint = excluded.fingerprint, response = excluded.response WHERE idempotency_keys.expires_at <= ?"
+)
+_PURGE_KEYS = (
+    "DELETE FROM idempotency_keys WHERE rowid IN "
+    "(SELECT rowid FROM idempotency_keys WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)"
+)
+
+
+class SqliteStore:
+    """Keeps instances in one SQLite file; see ``ports.Store`` for what each method does and raises.
+
+    A commit that has returned is on the disk (``synchronous=FULL``). The file is created if there is none, its
+    directory is not. It must lie on a local disk: SQLite's locks do not hold on most network file systems.
+
+    Args:
+        path: the file. SQLite keeps two more beside it while it is open, ``-wal`` and ``-shm``.
+        busy_timeout_ms: how long a write waits for other processes before it is ``Unavailable``.
+
+    Raises:
+        SettingsError: the file cannot be used; the message says why, and the mend.
+        Unavailable: another process kept it locked, or the disk failed.
+    """
+
+    def __init__(self, path: str | Path, *, busy_timeout_ms: int = 10_000) -> None:
+        self._path = Path(path).absolute()
+        self._closed = False
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite-store")
+        try:
+            self._connection = self._executor.submit(_open, self._path, busy_timeout_ms).result()
+        except BaseException:
+            self._executor.shutdown()
+            raise
+
+    async def create(self, instance: Instance, key: KeyRecord | None = None) -> None:
+        """See ``ports.Store.create``. The new version is 1."""
+        document = encode(instance)
+
+        def work(connection: sqlite3.Connection) -> None:
+            with _transaction(connection):
+                if connection.execute(_INSERT, _values(document)).rowcount == 0:
+                    raise InstanceExists(f"there already is an instance {instance.id!r} of {instance.workflow!r}")
+                if key is not None:
+                    _insert_key(connection, instance, key)
+
+        await self._run(work)
+
+    async def load(self, workflow: str, id: str) -> Instance:
+        """See ``ports.Store.load``."""
+
+        def work(connection: sqlite3.Connection) -> Instance:
+            row = connection.execute(f"{_SELECT} WHERE workflow = ? AND id = ?", (workflow, id)).fetchone()
+            if row is None:
+                raise InstanceNotFound(f"there is no instance {id!r} of {workflow!r}")
+            return _instance(row)
+
+        return await self._run(work)
+
+    async def commit(self, instance: Instance, key: KeyRecord | None = None) -> Instance:
+        """See ``ports.Store.commit``. A key that is recorded is told before a conflict."""
+        document, version = encode(instance), instance.version
+
+        def work(connection: sqlite3.Connection) -> None:
+            with _transaction(connection):
+                if key is not None:
+                    _insert_key(connection, instance, key)
+                identity = (instance.workflow, instance.id, version)
+                if connection.execute(_UPDATE, (*_values(document), *identity)).rowcount == 0:
+                    raise Conflict(f"{instance.workflow!r} {instance.id!r} is no longer at version {version}")
+
+        await self._run(work)
+        return replace(instance, version=version + 1)
+
+    async def load_key(self, workflow: str, id: str, key: str, now: datetime) -> KeyRecord | None:
+        """See ``ports.Store.load_key``."""
+
+        def work(connection: sqlite3.Connection) -> KeyRecord | None:
+            row = connection.execute(
+                "SELECT fingerprint, response, expires_at FROM idempotency_keys "
+                "WHERE workflow = ? AND id = ? AND key = ? AND expires_at > ?",
+                (workflow, id, key, _microseconds(now)),
+            ).fetchone()
+            if row is None:
+                return None
+            with _damage_of(f"the idempotency key {key!r} of {workflow!r} {id!r}"):
+                return KeyRecord(key, row[0].decode(), row[1].decode(), _time(row[2]))
+
+        return await self._run(work)
+
+    async def list(
+        self, workflow: str, *, status: str | None = None, limit: int = 50, cursor: str | None = None
+    ) -> Page:
+        """See ``ports.Store.list``. Damaged documents are left out.
+
+        An instance that is updated while a caller turns the pages moves before the first one: it is not met twice.
+        """
+        _check_limit(limit)
+        query = f"{_SELECT} WHERE workflow = ?"
+        parameters: tuple[str | int, ...] = (workflow,)
+        if status is not None:
+            query, parameters = f"{query} AND status = ?", (*parameters, status)
+        if cursor is not None:
+            query, parameters = f"{query} AND (updated_at, id) < (?, ?)", (*parameters, *_read_cursor(cursor))
+        query = f"{query} ORDER BY updated_at DESC, id DESC"
+        instances = await self._run(lambda connection: _readable(connection, query, parameters, limit + 1))
+        page = instances[:limit]
+        return Page(page, _cursor(page[-1]) if len(instances) > limit else None)
+
+    async def due(self, before: datetime, limit: int = 100) -> Sequence[Instance]:
+        """See ``ports.Store.due``."""
+        _check_limit(limit)
+        parameters = (_microseconds(before),)
+        return await self._run(lambda connection: _readable(connection, _DUE, parameters, limit))
+
+    async def close(self) -> None:
+        """See ``ports.Store.close``. What was called before is done first; what is called later is ``Unavailable``."""
+        if not self._closed:
+            self._closed = True
+            await self._submit(sqlite3.Connection.close)
+            self._executor.shutdown()
+
+    async def _run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        if self._closed:
+            raise Unavailable(f"the store {self._path} is closed")
+        return await self._submit(work)
+
+    async def _submit(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work, self._connection)
+        except sqlite3.Error as error:
+            raise Unavailable(f"SQLite could not use {self._path}: {error}") from error
+
+
+# --- the file --------------------------------------------------------------------------------
+
+
+def _open(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
+    connection: sqlite3.Connection | None = None
+    try:
+        connection = sqlite3.connect(path, timeout=busy_timeout_ms / 1000, isolation_level=None)
+        # Texts come as bytes, because one that is not UTF-8 must fail its own document, not the whole query.
+        connection.text_factory = bytes
+        connection.execute("PRAGMA synchronous = FULL")
+        _create_tables(connection, path)
+        _write_ahead(connection, busy_timeout_ms)
+    except BaseException as error:
+        if connection is not None:
+            connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise _open_error(path, error) from error
+        raise
+    return connection
+
+
+def _create_tables(connection: sqlite3.Connection, path: Path) -> None:
+    with _transaction(connection):  # the looking too: another process may be creating them
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if application == APPLICATION_ID and version <= SCHEMA_VERSION:
+            return
+        if application == APPLICATION_ID:
+            raise SettingsError(
+                f"the database {path} has schema version {version}, this release knows up to {SCHEMA_VERSION}: upgrade "
+                f"gorchestrate, or name another file"
+            )
+        if application or version or connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+            raise SettingsError(f"the database {path} belongs to another program: name another file")
+        for statement in _SCHEMA:
+            connection.execute(statement)
+
+
+def _write_ahead(connection: sqlite3.Connection, busy_timeout_ms: int) -> None:
+    # SQLite does not wait for other processes here, whatever the busy timeout: it says "locked" at once.
+    deadline = time.monotonic() + busy_timeout_ms / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            return
+        except sqlite3.OperationalError as error:
+            if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+            time.sleep(_WAL_RETRY_SECONDS)
+
+
+def _open_error(path: Path, error: sqlite3.Error) -> SettingsError | Unavailable:
+    code = _primary_code(error)
+    if code == sqlite3.SQLITE_NOTADB:
+        return SettingsError(f"{path} is not a SQLite database: name another file, or delete this one")
+    if code == sqlite3.SQLITE_CORRUPT:
+        return SettingsError(f"the database {path} is damaged ({error}): restore it from a backup, or delete it")
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+        if not os.path.isdir(path.parent):
+            return SettingsError(f"the database {path} cannot be made: create the directory {path.parent} first")
+        return SettingsError(
+            f"the database {path} cannot be written ({error}): name a file that this user may write, in a directory "
+            f"that they may write"
+        )
+    return Unavailable(f"SQLite could not open {path}: {error}")
+
+
+def _primary_code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """A transaction that holds the write lock from its first moment, so that nothing it has read can change."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # a failing disk ends it by itself
+            connection.execute("ROLLBACK")
+        raise
+
+
+# --- rows ------------------------------------------------------------------------------------
+
+
+def _insert_key(connection: sqlite3.Connection, instance: Instance, key: KeyRecord) -> None:
+    updated_at = instance.execution.updated_at
+    now = _microseconds_or_none(updated_at)  # NULL: nothing has expired
+    connection.execute(_PURGE_KEYS, (now, EXPIRED_KEYS_PER_COMMIT))
+    values = (instance.workflow, instance.id, key.key, _microseconds(key.expires_at), key.fingerprint, key.response)
+    inserted = connection.execute(_INSERT_KEY, (*values, now))
+    if inserted.rowcount == 0:
+        raise DuplicateKey(f"the idempotency key {key.key!r} of {instance.workflow!r} {instance.id!r} is recorded")
+
+
+def _readable(connection: sqlite3.Connection, query: str, parameters: Sequence[Any], limit: int) -> Sequence[Instance]:
+    """The first of a query's instances that can be read: those that cannot must not hide what stands behind them."""
+
+    def instances() -> Iterator[Instance]:
+        for row in rows:
+            try:
+                yield _instance(row)
+            except DamagedDocument as error:
+                _log.warning("left out: %s", error)
+
+    with closing(connection.execute(query, parameters)) as rows:
+        return list(islice(instances(), limit))
+
+
+def _values(document: Document) -> Sequence[str | int | None]:
+    row = document | {
+        "created_at": _microseconds_or_none(document["created_at"]),
+        "updated_at": _microseconds(document["updated_at"] or _EPOCH),
+        "wake_at": _microseconds_or_none(document["wake_at"]),
+        "search": json.dumps(document["search"], ensure_ascii=False),
+    }
+    return [row[name] for name in COLUMNS]
+
+
+def _instance(row: Sequence[Any]) -> Instance:
+    revision, *values = row
+    stored = dict(zip(COLUMNS, values, strict=True))
+    with _damage_of(f"the document of {_shown(stored['workflow'])} {_shown(stored['id'])}"):
+        document = {name: value.decode() if isinstance(value, bytes) else value for name, value in stored.items()}
+        document["created_at"] = _time_or_none(stored["created_at"])
+        document["updated_at"] = _time(stored["updated_at"])
+        document["wake_at"] = _time_or_none(stored["wake_at"])
+        document["search"] = json.loads(document["search"])
+    return decode(document, revision)
+
+
+@contextmanager
+def _damage_of(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise DamagedDocument(f"{what} cannot be read: {error}") from error
+
+
+def _shown(value: Any) -> str:
+    return repr(value.decode(errors="replace") if isinstance(value, bytes) else value)
+
+
+def _microseconds(at: datetime) -> int:
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def _microseconds_or_none(at: datetime | None) -> int | None:
+    return None if at is None else _microseconds(at)
+
+
+def _time(microseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def _time_or_none(microseconds: int | None) -> datetime | None:
+    return None if microseconds is None else _time(microseconds)
+
+
+# --- cursors ---------------------------------------------------------------------------------
+
+
+def _check_limit(limit: int) -> None:
+    if not 1 <= limit <= LIMIT_MAX:
+        raise InvalidRequest(f"limit must be between 1 and {LIMIT_MAX:,}, not {limit}")
+
+
+def _cursor(last: Instance) -> str:
+    return _encode_cursor(_microseconds(last.execution.updated_at or _EPOCH), last.id)
+
+
+def _encode_cursor(updated_at: int, id: str) -> str:
+    return base64.urlsafe_b64encode(f"{updated_at}:{id}".encode()).rstrip(b"=").decode()
+
+
+def _read_cursor(cursor: str) -> tuple[int, str]:
+    try:
+        time_text, _, id = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().partition(":")
+        updated_at = int(time_text)
+        # Lenient decoders read many texts that this module never wrote.
+        if abs(updated_at) <= _INTEGER_MAX and _encode_cursor(updated_at, id) == cursor:
+            return updated_at, id
+    except ValueError:
+        pass
+    raise InvalidRequest(f"{cursor[:100]!r} is not a cursor of this list: pass the one of the last page, or none")

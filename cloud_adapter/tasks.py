@@ -1,0 +1,52 @@
+"""The engine's tasks: their names, paths and bodies. Creates none."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict
+
+from cloud_adapter.ports import Task
+from workflow_core.events import stable_key
+
+RESUME_PATH = "/resume"
+TIMEOUT_PATH = "/callback/timeout"
+
+
+class ResumeTask(BaseModel):
+    """The body of a task that moves an instance on.
+
+    Attributes:
+        pc: the pc of the commit that the task belongs to.
+        created_at: when the task was made; one that waits too long for its commit is given up.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    workflow: str
+    id: str
+    pc: int
+    created_at: datetime
+
+    def task(self, salt: str, at: datetime | None = None) -> Task:
+        """The task; the same ``salt`` gives the same name."""
+        name = stable_key("resume", self.workflow, self.id, salt)
+        return Task(name, RESUME_PATH, self.model_dump(mode="json"), at)
+
+
+class TimeoutTask(BaseModel):
+    """The body of a task that delivers a timeout; ``wait_id`` and ``event`` say which."""
+
+    model_config = ConfigDict(frozen=True)
+
+    workflow: str
+    id: str
+    pc: int
+    created_at: datetime
+    wait_id: str
+    event: str
+
+    def task(self, salt: str, at: datetime) -> Task:
+        """The task; the same ``salt`` gives the same name."""
+        name = stable_key("timeout", self.workflow, self.id, self.wait_id, self.event, salt)
+        return Task(name, TIMEOUT_PATH, self.model_dump(mode="json"), at)

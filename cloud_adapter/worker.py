@@ -1,0 +1,60 @@
+"""The internal HTTP application: what the task queue and the scheduler call. Never to be reachable by the public."""
+
+from __future__ import annotations
+
+import json
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Lifespan
+
+from cloud_adapter import problems
+from cloud_adapter.api import read_body
+from cloud_adapter.dispatch import Outcome, run_task
+from cloud_adapter.engine import Engine
+from cloud_adapter.errors import InvalidRequest
+from cloud_adapter.tasks import RESUME_PATH, TIMEOUT_PATH
+from workflow_core import WorkflowError
+
+BODY_BYTES_MAX = 100_000
+
+# Neither 429 nor 503: those slow the whole queue down.
+_STATUS = {Outcome.DONE: 200, Outcome.NOT_YET: 425, Outcome.FAILED: 500}
+
+
+def create_worker(engine: Engine, *, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
+    """The application for an engine."""
+
+    async def task(request: Request) -> Response:
+        body = await read_body(request, BODY_BYTES_MAX)
+        try:
+            data = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise InvalidRequest(f"the body of a task is JSON: {error}") from error
+        if not isinstance(data, dict):
+            raise InvalidRequest("the body of a task is a JSON object")
+        outcome = await run_task(engine, request.url.path, data)
+        return JSONResponse({"outcome": outcome.value}, _STATUS[outcome])
+
+    async def recover(_: Request) -> Response:
+        return JSONResponse({"scheduled": await engine.recover()})
+
+    app = Starlette(
+        routes=[
+            Route(RESUME_PATH, task, methods=["POST"]),
+            Route(TIMEOUT_PATH, task, methods=["POST"]),
+            Route("/recover", recover, methods=["POST"]),
+        ],
+        lifespan=lifespan,
+        middleware=[Middleware(problems.UnexpectedErrors)],
+        exception_handlers={
+            WorkflowError: problems.on_workflow_error,
+            HTTPException: problems.on_http_error,
+        },
+    )
+    app.router.redirect_slashes = False
+    return app

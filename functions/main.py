@@ -1,0 +1,23 @@
+"""What is deployed: two entry points, one for the public and one for the task queue. Put your own workflows here.
+
+functions-framework --source functions/main.py --target api
+"""
+
+import functions_framework.aio
+from pizza import PizzaOrder
+from starlette.requests import Request
+from starlette.responses import Response
+
+from cloud_adapter.service import Service
+
+service = Service(PizzaOrder)
+
+
+@functions_framework.aio.http
+async def api(request: Request) -> Response:
+    return await service.api(request)
+
+
+@functions_framework.aio.http
+async def worker(request: Request) -> Response:
+    return await service.worker(request)

@@ -1,0 +1,115 @@
+"""The layout of a document: what ``encode`` makes, ``decode`` reads; what is damaged or too large is told."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from cloud_adapter.document import (
+    DOCUMENT_BYTES_MAX,
+    FORMAT,
+    HISTORY_MAX,
+    TOKENS_MAX,
+    HistoryEntry,
+    decode,
+    encode,
+)
+from cloud_adapter.errors import DamagedDocument, TooLarge
+from tests.contract.store_contract import NOW, a_full_instance, an_instance
+from workflow_core.execution import Thread
+
+
+def test_decode_is_the_inverse_of_encode() -> None:
+    for instance in (a_full_instance(), an_instance()):
+        assert decode(encode(instance), 7) == replace(instance, version=7)
+
+
+def test_a_document_is_flat() -> None:
+    document = encode(a_full_instance())
+    flat = (str, int, datetime, type(None))
+    assert all(isinstance(value, flat) for name, value in document.items() if name != "search")
+    assert document["search"] == a_full_instance().search
+
+
+def test_what_is_queried_is_what_the_execution_says() -> None:
+    instance = a_full_instance()
+    document, execution = encode(instance), instance.execution
+    assert document["status"] == "running"
+    assert (document["pc"], document["updated_at"]) == (execution.pc, execution.updated_at)
+    assert (document["created_at"], document["wake_at"]) == (execution.created_at, instance.wake_at)
+
+
+def test_only_the_last_history_entries_and_tokens_are_kept() -> None:
+    history = tuple(HistoryEntry(NOW + timedelta(seconds=n), "step", f"s{n}") for n in range(HISTORY_MAX + 3))
+    tokens = tuple(f"token-{n}" for n in range(TOKENS_MAX + 3))
+    decoded = decode(encode(replace(an_instance(), history=history, tokens=tokens)), 1)
+    assert decoded.history == history[3:]
+    assert decoded.tokens == tokens[3:]
+
+
+def test_a_newer_format_is_refused() -> None:
+    document = encode(an_instance()) | {"format": FORMAT + 1}
+    with pytest.raises(DamagedDocument, match=f"'pizza' 'order-1' has format {FORMAT + 1}.*upgrade gorchestrate"):
+        decode(document, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("format", None),
+        ("format", "1"),
+        ("workflow", None),
+        ("execution", None),
+        ("execution", ""),
+        ("execution", "{}"),
+        ("execution", '{"id": "order-1", "workflow": "pizza", "status": "asleep"}'),
+        ("fields", None),
+        ("fields", {"native": "map"}),
+        ("lease", '{"token": "x"}'),
+        ("lease", 1),
+        ("history", None),
+        ("history", "{}"),
+        ("wake_at", "2026-01-01"),
+        ("tokens", None),
+        ("tokens", ["a"]),
+        ("search", None),
+        ("search", "{}"),
+    ],
+)
+def test_a_damaged_document_is_told(name: str, value: Any) -> None:
+    with pytest.raises(DamagedDocument, match=r"the document of .* 'order-1'"):
+        decode(encode(a_full_instance()) | {name: value}, 1)
+
+
+@pytest.mark.parametrize("name", sorted(set(encode(an_instance())) - {"status", "pc", "created_at", "updated_at"}))
+def test_a_document_that_lacks_a_value_is_damaged(name: str) -> None:
+    document = encode(a_full_instance())
+    del document[name]
+    with pytest.raises(DamagedDocument, match="the document of"):
+        decode(document, 1)
+
+
+def test_the_limit_counts_bytes_and_names_the_largest_field() -> None:
+    photo = "☕" * (DOCUMENT_BYTES_MAX // 3)
+    instance = an_instance(a="x" * 1000)
+    assert encode(replace(instance, fields=json.dumps({"photo": photo[:-1000]}, ensure_ascii=False)))
+    fields = json.dumps({"small": "x" * 1000, "photo": photo}, ensure_ascii=False)
+    with pytest.raises(TooLarge, match=r"limit is 1,000,000; its largest field is 'photo' with 1,000,\d+ bytes: keep"):
+        encode(replace(instance, fields=fields))
+
+
+@pytest.mark.parametrize("fields", ["[]", '"text"', "{}"])
+def test_too_large_whatever_the_fields_are(fields: str) -> None:
+    with pytest.raises(TooLarge, match="its largest part is 'fields'"):
+        encode(replace(an_instance(), fields=fields + " " * DOCUMENT_BYTES_MAX))
+
+
+def test_the_largest_part_need_not_be_the_fields() -> None:
+    instance = an_instance(count=1)
+    instance.execution.threads.append(Thread("main", "x" * DOCUMENT_BYTES_MAX))
+    with pytest.raises(TooLarge, match=r"its largest part is 'execution' with 1,000,\d+ bytes"):
+        encode(instance)

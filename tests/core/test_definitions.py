@@ -1,0 +1,469 @@
+"""What is found when a workflow class is created, because it takes the whole definition to see."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.core.helpers import do, log
+from workflow_core import (
+    Break,
+    Case,
+    Continue,
+    Default,
+    DefinitionError,
+    EventRequest,
+    Go,
+    If,
+    On,
+    Return,
+    S,
+    Section,
+    Select,
+    Step,
+    StepContext,
+    Switch,
+    Timeout,
+    WaitFor,
+    While,
+    Workflow,
+)
+
+nothing = log("")
+
+
+def holds(w: Any) -> bool:
+    return True
+
+
+async def later(w: Any) -> None: ...
+
+
+def define(*statements: Any) -> type[Workflow]:
+    class Defined(Workflow):
+        definition = S(*statements)
+
+    return Defined
+
+
+def refusal(*statements: Any) -> DefinitionError:
+    with pytest.raises(DefinitionError) as caught:
+        define(*statements)
+    error = caught.value
+    assert error.mend
+    assert str(error) == f"{error.statement}: {error.reason}. {error.mend}"
+    return error
+
+
+# --- names -----------------------------------------------------------------------------------
+
+TAKEN: list[tuple[Any, str, str]] = [
+    (do("a"), "Step 'a'", "a Step"),
+    (If("a", holds, do("x")), "If 'a'", "a Step"),
+    (If("x", holds, do("y")).elif_("a", holds, do("z")), "If 'a'", "a Step"),
+    (Switch("a", Default()), "Switch 'a'", "a Step"),
+    (Switch("s", Case("a", holds)), "Case 'a'", "a Step"),
+    (While("a", holds, do("x")), "While 'a'", "a Step"),
+    (Select("a", On("E", nothing)), "Select 'a'", "a Step"),
+    (Select("s", Timeout("a", timedelta(1))), "Timeout 'a'", "a Step"),
+    (WaitFor("a", holds), "WaitFor 'a'", "a Step"),
+    (Go("a", do("x")), "Go 'a'", "a Step"),
+    (Go("g", do("a")), "Step 'a'", "a Step"),
+]
+
+
+@pytest.mark.parametrize(("statement", "where", "taken_by"), TAKEN, ids=[row[1] for row in TAKEN])
+def test_a_name_is_taken_once(statement: Any, where: str, taken_by: str) -> None:
+    error = refusal(do("a"), statement)
+    assert error.statement == where
+    assert error.reason == f"the name is taken by {taken_by}"
+    assert "Rename one" in error.mend
+    assert "prefix" in error.mend
+
+
+def test_the_name_of_the_main_thread_is_taken() -> None:
+    error = refusal(do("main"))
+    assert (error.statement, error.reason) == ("Step 'main'", "the name is taken by the main thread")
+
+
+def test_one_event_may_be_waited_for_in_many_selects() -> None:
+    workflow = define(Select("first", On("E", nothing)), Select("second", On("E", nothing)))
+    assert [select for select, _ in workflow.__program__.events["E"]] == ["first", "second"]
+
+
+# --- prefixes --------------------------------------------------------------------------------
+
+
+def test_a_section_used_twice_needs_a_prefix() -> None:
+    section = S(do("pack"), do("send"))
+    assert refusal(section, section).statement == "Step 'pack'"
+    workflow = define(S(section, prefix="first"), S(section, prefix="second"))
+    assert list(workflow.__program__.addresses) == ["first/pack", "first/send", "second/pack", "second/send"]
+
+
+def test_prefixes_nest_and_end_with_their_section() -> None:
+    workflow = define(S(do("a"), S(do("b"), prefix="in"), do("c"), prefix="out"), do("d"))
+    assert list(workflow.__program__.addresses) == ["out/a", "out/in/b", "out/c", "d"]
+
+
+def test_a_prefix_reaches_threads_and_timeouts_but_not_events() -> None:
+    workflow = define(
+        S(
+            Go("g", Select("s", On("E", nothing), Timeout("t", timedelta(1)))),
+            If("i", holds, do("x")),
+            prefix="p",
+        )
+    )
+    program = workflow.__program__
+    assert set(program.entries) == {"main", "p/g"}
+    assert list(program.at("p/s").cases) == ["E", "p/t"]
+    assert "p/x" in program.addresses
+
+
+def test_a_qualified_name_may_still_be_taken() -> None:
+    error = refusal(do("p/a"), S(do("a"), prefix="p"))
+    assert (error.statement, error.reason) == ("Step 'p/a'", "the name is taken by a Step")
+
+
+# --- loops -----------------------------------------------------------------------------------
+
+OUTSIDE: list[tuple[str, list[Any], str]] = [
+    ("at the top", [Break()], "Break"),
+    ("in an If", [If("i", holds, Continue())], "Continue"),
+    ("in a Go inside a loop", [While("w", holds, do("a"), Go("g", Break()))], "Break"),
+    ("in a Go inside a loop, in an If", [While("w", holds, do("a"), Go("g", If("i", holds, Continue())))], "Continue"),
+    ("behind a loop", [While("w", holds, do("a")), Break()], "Break"),
+]
+
+
+@pytest.mark.parametrize(("statements", "kind"), [row[1:] for row in OUTSIDE], ids=[row[0] for row in OUTSIDE])
+def test_break_and_continue_need_a_loop(statements: list[Any], kind: str) -> None:
+    error = refusal(*statements)
+    assert error.statement == f"{kind} in workflow 'Defined'"
+    assert "outside a loop" in error.reason
+    assert "a Go inside a loop is outside of it" in error.reason
+    assert "Put it inside a While" in error.mend
+
+
+ENDLESS: list[tuple[str, Any]] = [
+    ("only an If", If("i", holds, Continue())),
+    ("only a Go", Go("g", do("a"))),
+    ("only an inner loop that is left", While("inner", holds, Break())),
+]
+
+
+@pytest.mark.parametrize("body", [row[1] for row in ENDLESS], ids=[row[0] for row in ENDLESS])
+def test_a_loop_that_nothing_can_end_is_refused(body: Any) -> None:
+    error = refusal(While("w", holds, body))
+    assert error.statement == "While 'w'"
+    assert "it would never end" in error.reason
+    assert "Put a Step, a Select or a WaitFor inside, or leave it with Break" in error.mend
+
+
+@pytest.mark.parametrize(
+    "body",
+    [do("a"), Select("s", On("E", nothing)), WaitFor("f", holds), Break(), Return(), While("inner", holds, do("b"))],
+    ids=lambda body: type(body).__name__,
+)
+def test_a_loop_that_something_can_end_is_taken(body: Any) -> None:
+    assert define(While("w", holds, body)).__program__.definition.statements[0].body == S(body)
+
+
+# --- functions -------------------------------------------------------------------------------
+
+
+def two(a: Any, b: Any) -> bool:
+    return True
+
+
+def three(a: Any, b: Any, c: Any) -> bool:
+    return True
+
+
+def zero() -> None: ...
+
+
+def keyword_only(w: Any, *, more: int) -> None: ...
+
+
+ARITIES: list[tuple[str, Any, str, str]] = [
+    ("step without parameter", Step("s", zero), "Step 's'", "the workflow, or the workflow and a StepContext"),
+    ("step of three", Step("s", three), "Step 's'", "the workflow, or the workflow and a StepContext"),
+    ("step with a keyword of its own", Step("s", keyword_only), "Step 's'", "or the workflow and a StepContext"),
+    ("If of two", If("i", two, do("a")), "If 'i'", "the workflow alone"),
+    ("elif of none", If("i", holds, do("a")).elif_("e", zero, do("b")), "If 'e'", "the workflow alone"),
+    ("Case of two", Switch("s", Case("c", two)), "Case 'c'", "the workflow alone"),
+    ("While of two", While("w", two, do("a")), "While 'w'", "the workflow alone"),
+    ("WaitFor of none", WaitFor("w", zero), "WaitFor 'w'", "the workflow alone"),
+    ("handler of WaitFor of two", WaitFor("w", holds, two), "WaitFor 'w'", "the workflow alone"),
+    ("handler of none", Select("s", On("E", zero)), "On 'E'", "the workflow and at most one input"),
+    ("handler of three", Select("s", On("E", three)), "On 'E'", "the workflow and at most one input"),
+    ("delay of two", Select("s", Timeout("t", two)), "Timeout 't'", "the workflow alone"),
+    ("thread id of two", Go("g", do("a"), id=two), "Go 'g'", "the workflow alone"),
+]
+
+
+@pytest.mark.parametrize(("statement", "where", "takes"), [row[1:] for row in ARITIES], ids=[row[0] for row in ARITIES])
+def test_a_function_that_cannot_be_called_is_refused(statement: Any, where: str, takes: str) -> None:
+    error = refusal(statement)
+    assert error.statement == where
+    assert "its function has the signature (" in error.reason
+    assert takes in error.mend
+
+
+def test_what_takes_a_context_is_seen_through_methods_partials_and_callables() -> None:
+    class Acts:
+        def __call__(self, w: Any, step: StepContext) -> None: ...
+
+        def alone(self, w: Any) -> None: ...
+
+    workflow = define(
+        Step("callable", Acts()), Step("method", Acts().alone), Step("partial", functools.partial(three, 1)), do("f")
+    )
+    program = workflow.__program__
+    takes = {name: program.at(name).takes_context for name in program.addresses}
+    assert takes == {"callable": True, "method": False, "partial": True, "f": False}
+
+
+ASYNC: list[tuple[str, Any, str, str, str]] = [
+    ("If", If("i", later, do("a")), "If 'i'", "its condition is async", "Compute the value in a Step"),
+    ("elif", If("i", holds, do("a")).elif_("e", later, do("b")), "If 'e'", "condition is async", "in a Step"),
+    ("Case", Switch("s", Case("c", later)), "Case 'c'", "its condition is async", "in a Step"),
+    ("While", While("w", later, do("a")), "While 'w'", "its condition is async", "in a Step"),
+    ("WaitFor", WaitFor("w", later), "WaitFor 'w'", "its condition is async", "in a Step"),
+    ("handler", Select("s", On("E", later)), "On 'E'", "its handler is async", "the slow work into a Step"),
+    ("WaitFor's handler", WaitFor("w", holds, later), "WaitFor 'w'", "its handler is async", "into a Step"),
+]
+
+
+@pytest.mark.parametrize(
+    ("statement", "where", "reason", "mend"), [row[1:] for row in ASYNC], ids=[row[0] for row in ASYNC]
+)
+def test_what_runs_inside_a_request_may_not_be_async(statement: Any, where: str, reason: str, mend: str) -> None:
+    error = refusal(statement)
+    assert error.statement == where
+    assert reason in error.reason
+    assert mend in error.mend
+
+
+def test_async_is_seen_through_partials_and_callables() -> None:
+    class Later:
+        async def __call__(self, w: Any) -> None: ...
+
+    async def with_more(more: int, w: Any) -> None: ...
+
+    assert refusal(Select("s", On("E", Later()))).reason.startswith("its handler is async")
+    workflow = define(Step("a", Later()), Step("b", functools.partial(with_more, 1)), do("c"))
+    assert workflow.__program__.async_parts == ("a", "b")
+
+
+class Handler:
+    """A right one; the tests spoil one method each."""
+
+    def setup(self, request: EventRequest) -> None: ...
+    def handle(self, request: EventRequest, input: int) -> None: ...
+    def teardown(self, request: EventRequest, handled: bool) -> None: ...
+
+
+def unannotated(self: Any, request: Any, input) -> None: ...  # type: ignore[no-untyped-def]
+
+
+SPOILED: list[tuple[str, Callable[..., Any], str, str]] = [
+    ("setup", lambda self: None, "has the signature ()", "It must take setup(request)"),
+    ("handle", lambda self, request: None, "has the signature (request)", "handle(request, input)"),
+    ("handle", unannotated, "'input' has no annotation", "input: Any to take any JSON value"),
+    ("teardown", lambda self, request: None, "has the signature (request)", "teardown(request, handled)"),
+]
+
+
+@pytest.mark.parametrize(("method", "function", "reason", "mend"), SPOILED)
+def test_the_methods_of_an_event_handler_are_checked(
+    method: str, function: Callable[..., Any], reason: str, mend: str
+) -> None:
+    spoiled = type("Spoiled", (Handler,), {method: function})
+    error = refusal(Select("s", On("E", spoiled())))
+    assert error.statement == "On 'E'"
+    assert reason in error.reason
+    assert mend in error.mend
+
+
+def test_a_class_is_no_handler() -> None:
+    error = refusal(Select("s", On("E", Handler)))
+    assert (error.statement, error.reason) == ("On 'E'", "its handler is a class")
+    assert error.mend == "Make an object: Handler(...)."
+    assert refusal(Select("s", On("E", dict))).mend == "Give it a function of the workflow."
+
+
+# --- annotations -----------------------------------------------------------------------------
+
+
+def test_an_input_needs_an_annotation() -> None:
+    def handler(w, amount): ...  # type: ignore[no-untyped-def]
+
+    error = refusal(Select("s", On("E", handler)))
+    assert error.statement == "On 'E'"
+    assert error.reason == "its parameter 'amount' has no annotation, so clients cannot know what to send"
+    assert error.mend == "Write amount: SomeType, or amount: Any to take any JSON value."
+
+
+@pytest.mark.parametrize("annotation", ["Nowhere", "list[Nowhere]", "functools.nowhere", "list["])
+def test_an_annotation_must_be_resolvable(annotation: str) -> None:
+    def handler(w: Any, amount: int) -> None: ...
+
+    handler.__annotations__["amount"] = annotation
+    error = refusal(Select("s", On("E", handler)))
+    assert error.statement == "On 'E'"
+    assert "cannot be resolved" in error.reason
+    assert error.mend == "Define that type above the workflow."
+
+
+@pytest.mark.parametrize("where", ["amount", "return"])
+@pytest.mark.parametrize("annotation", [Step, Callable[[], int], 5], ids=str)
+def test_an_annotation_must_have_a_schema(where: str, annotation: Any) -> None:
+    def handler(w: Any, amount: int) -> None: ...
+
+    handler.__annotations__[where] = annotation
+    error = refusal(Select("s", On("E", handler)))
+    assert error.statement == "On 'E'"
+    assert "JSON schema" in error.reason or "is no type" in error.reason
+    assert error.mend.startswith("Use ")
+
+
+def test_an_annotation_may_name_what_is_local_to_the_workflow() -> None:
+    class Local(Workflow):
+        def echo(self, other: Local) -> Local:
+            return other
+
+        definition = S(Select("s", On("E", echo)))
+
+    schema = Local.__program__.at("s").cases["E"].signature.input_schema
+    assert schema["title"] == "Local"
+
+
+# --- the class -------------------------------------------------------------------------------
+
+
+def test_a_field_must_have_a_schema() -> None:
+    with pytest.raises(DefinitionError) as caught:
+
+        class Bad(Workflow, name="bad"):
+            call: Callable[[], int] | None = None
+            definition = S(do("a"))
+
+    assert caught.value.statement == "workflow 'bad'"
+    assert "its fields cannot be a JSON schema" in caught.value.reason
+    assert caught.value.mend == "Use types that pydantic can write as JSON, defined above the workflow."
+
+
+def test_a_field_must_be_resolvable() -> None:
+    with pytest.raises(DefinitionError) as caught:
+
+        class Bad(Workflow, name="bad"):
+            other: Nowhere | None = None  # type: ignore[name-defined]  # noqa: F821
+            definition = S(do("a"))
+
+    assert "Nowhere" in caught.value.reason
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "-a", "ä", "a" * 101, "a\n"])
+def test_a_workflow_name_must_fit_a_url(name: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+
+        class Bad(Workflow, name=name):
+            definition = S(do("a"))
+
+    assert caught.value.statement == f"workflow {name!r}"
+    assert caught.value.reason == "the name cannot be part of a URL"
+    assert "[A-Za-z0-9]" in caught.value.mend
+
+
+def test_a_workflow_is_named_after_its_class_or_as_it_says() -> None:
+    class Plain(Workflow):
+        definition = S(do("a"))
+
+    class Named(Workflow, name="order-2_x"):
+        definition = S(do("a"))
+
+    assert (Plain.__workflow_name__, Named.__workflow_name__) == ("Plain", "order-2_x")
+
+
+def test_search_fields_must_be_fields() -> None:
+    with pytest.raises(DefinitionError) as caught:
+
+        class Bad(Workflow):
+            status: str = ""
+            search_fields = ("status", "statsu")
+            definition = S(do("a"))
+
+    assert caught.value.statement == "workflow 'Bad'"
+    assert caught.value.reason == "its search field 'statsu' is no field"
+    assert caught.value.mend == "Name fields of the model."
+
+
+def test_a_named_workflow_needs_a_definition() -> None:
+    with pytest.raises(DefinitionError) as caught:
+
+        class Bad(Workflow, name="bad"): ...
+
+    assert caught.value.reason == "it has no definition"
+    assert caught.value.mend == "Write definition = S(...) in the class."
+
+
+@pytest.mark.parametrize("definition", [do("a"), (do("a"),), None])
+def test_a_definition_is_a_section(definition: Any) -> None:
+    wrong = definition
+    with pytest.raises(DefinitionError) as caught:
+
+        class Bad(Workflow, name="bad"):
+            definition = wrong
+
+    assert caught.value.statement == "workflow 'bad'"
+    assert caught.value.mend == "Write definition = S(...)."
+
+
+def test_a_class_without_name_and_definition_is_abstract_and_a_derived_one_inherits_both_parts() -> None:
+    class Base(Workflow):
+        status: str = "new"
+
+    class First(Base):
+        definition = S(do("a"))
+
+    class Second(First, name="second"):
+        extra: int = 0
+
+    assert not hasattr(Base, "__program__")
+    assert list(Second.model_fields) == ["status", "extra"]
+    assert Second.__program__.workflow == "second"
+    assert list(Second.__program__.addresses) == ["a"]
+
+
+# --- the version of a definition -------------------------------------------------------------
+
+
+def version(*statements: Any) -> str:
+    return define(*statements).__program__.version
+
+
+def test_the_version_depends_on_names_order_nesting_and_schemas_alone() -> None:
+    def takes_int(w: Any, input: int) -> None: ...
+    def takes_text(w: Any, input: str) -> None: ...
+
+    same = version(do("a"), do("b"))
+    assert version(Step("a", later), Step("b", later)) == same
+    others = [
+        version(do("a")),
+        version(do("b"), do("a")),
+        version(do("a"), do("c")),
+        version(do("a"), do("b"), Return()),
+        version(do("a"), Section((do("b"),))),
+        version(do("a"), Go("b", do("c"))),
+        version(Select("a", On("E", takes_int))),
+        version(Select("a", On("E", takes_text))),
+        version(Select("a", On("F", takes_text))),
+        version(Select("a", On("F", takes_text), Timeout("t", timedelta(1)))),
+    ]
+    assert len({same, *others}) == len(others) + 1

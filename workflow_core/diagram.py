@@ -1,0 +1,121 @@
+"""A definition as a diagram in Mermaid's flowchart text. Deterministic: the same definition gives the same text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from workflow_core import describe
+from workflow_core.describe import Node
+from workflow_core.program import Program
+
+Ends = list[tuple[str, str]]
+"""Open arrows: the node that each starts at, and its label."""
+
+
+def mermaid(program: Program) -> str:
+    """The diagram of a definition."""
+    return _Drawing().draw(program)
+
+
+@dataclass(slots=True)
+class _Loop:
+    start: str
+    breaks: Ends = field(default_factory=list)
+
+
+class _Drawing:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.loops: list[_Loop] = []
+        self.end = ""
+        self.count = 0
+
+    def draw(self, program: Program) -> str:
+        self.thread(program.workflow, describe.statements(program))
+        return "\n".join(["flowchart TD", *self.lines]) + "\n"
+
+    def node(self, label: str, shape: tuple[str, str]) -> str:
+        self.count += 1
+        self.lines.append(f'  n{self.count}{shape[0]}"{_text(label)}"{shape[1]}')
+        return f"n{self.count}"
+
+    def join(self, ends: Ends, target: str) -> None:
+        for node, label in ends:
+            self.lines.append(f'  {node} -->|"{_text(label)}"| {target}' if label else f"  {node} --> {target}")
+
+    def thread(self, name: str, statements: list[Node]) -> str:
+        """Draws a thread of its own, from its start to its end; gives its start."""
+        outer_end, outer_loops, self.loops = self.end, self.loops, []
+        start = self.node(name, ("([", "])"))
+        self.end = self.node("end", ("((", "))"))
+        self.join(self.section(statements, [(start, "")]), self.end)
+        self.end, self.loops = outer_end, outer_loops
+        return start
+
+    def section(self, statements: list[Node], ends: Ends) -> Ends:
+        for statement in statements:
+            ends = self.statement(statement, ends)
+        return ends
+
+    def statement(self, node: Node, ends: Ends) -> Ends:
+        match node["kind"]:
+            case "step":
+                return self.block(node["name"], ("[", "]"), ends)
+            case "wait_for":
+                return self.block(f"until {node['name']}", ("{{", "}}"), ends)
+            case "if" | "switch":
+                return self.branches(node["branches"], ends)
+            case "while":
+                return self.loop(node, ends)
+            case "select":
+                return self.select(node, ends)
+            case "go":
+                at = self.block(f"start {node['name']}", ("[/", "/]"), ends)
+                thread = self.thread(node["name"], node["statements"])
+                self.lines.append(f"  {at[0][0]} -.-> {thread}")
+                return at
+            case "break":
+                self.loops[-1].breaks += ends
+            case "continue":
+                self.join(ends, self.loops[-1].start)
+            case _:
+                self.join(ends, self.end)
+        return []
+
+    def block(self, label: str, shape: tuple[str, str], ends: Ends) -> Ends:
+        node = self.node(label, shape)
+        self.join(ends, node)
+        return [(node, "")]
+
+    def branches(self, branches: list[Node], ends: Ends) -> Ends:
+        result: Ends = []
+        for branch in branches:
+            if branch["name"] is None:
+                return result + self.section(branch["statements"], ends)
+            condition = self.block(branch["name"], ("{", "}"), ends)[0][0]
+            result += self.section(branch["statements"], [(condition, "yes")])
+            ends = [(condition, "no")]
+        return result + ends
+
+    def loop(self, node: Node, ends: Ends) -> Ends:
+        condition = self.block(node["name"], ("{", "}"), ends)[0][0]
+        self.loops.append(_Loop(condition))
+        self.join(self.section(node["statements"], [(condition, "yes")]), condition)
+        return [(condition, "no"), *self.loops.pop().breaks]
+
+    def select(self, node: Node, ends: Ends) -> Ends:
+        at = self.block(node["name"], ("{{", "}}"), ends)[0][0]
+        result: Ends = []
+        for case in node["cases"]:
+            label = case["name"]
+            if case["kind"] == "timeout":
+                label = f"{label} (after {case['delay']})"
+            elif case["role"]:
+                label = f"{label} ({case['role']})"
+            result += self.section(case["statements"], [(at, label)])
+        return result
+
+
+def _text(label: str) -> str:
+    text = label.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
+    return text.replace("|", "&#124;")
