@@ -85,14 +85,12 @@ class Session:
         *,
         lease: Lease | None = None,
         keep_fields: bool = False,
-        hand_on: bool = False,
     ) -> Change:
         """What has to be written for the session's state to be saved.
 
         Args:
             lease: the lease that the document bears from then on.
             keep_fields: leave the fields as they were stored, whatever user code did to them.
-            hand_on: create a resume task for what is due, even if it was due before.
 
         Raises:
             InvalidFields: a field holds what its type does not allow.
@@ -111,7 +109,8 @@ class Session:
             wait.setup_data = task.name
             create.append(task)
         if lease is None:
-            create += self._resumes(token, now, hand_on or self.instance.lease is not None)
+            # Whoever held the lease was to do what is due: that takes a task now.
+            create += self._resumes(token, now, anew=self.instance.lease is not None)
         instance = replace(
             self.instance,
             fields=fields,
