@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import os
-import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,7 +19,6 @@ from datetime import UTC, datetime, timedelta
 import grpc
 import pytest
 from google.cloud import tasks_v2
-from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcAsyncIOTransport
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -30,13 +28,11 @@ from cloud_adapter.errors import InvalidRequest, SettingsError, TooLarge, Unavai
 from cloud_adapter.ports import Clock, Task, TaskQueue
 from cloud_adapter.tasks_emulator import Emulator, serve
 from tests.contract.queue_contract import QueueContract, QueueHarness, Receiver, task
+from tests.emulator.harness import QUEUE, a_client, advance, until
 from tests.http_target import http_server
 from tests.manual_clock import ManualClock
 
-QUEUE = "projects/p/locations/l/queues/q"
 EXTERNAL = os.environ.get(EMULATOR_VARIABLE)
-QUIET_SECONDS_MAX = 30.0
-POLL_SECONDS = 0.001
 
 
 class Worker:
@@ -64,17 +60,6 @@ class Worker:
         return Response(status_code=200 if good else 500)
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]], *, poll_seconds: float = POLL_SECONDS) -> None:
-    """Waits for what other sockets and processes must bring about, for a bounded time."""
-    deadline = time.monotonic() + QUIET_SECONDS_MAX
-    while True:
-        result = condition()
-        if result if isinstance(result, bool) else await result:
-            return
-        assert time.monotonic() < deadline, "what the test waits for did not happen"
-        await asyncio.sleep(poll_seconds)
-
-
 @dataclass
 class Harness:
     """Everything in this process, on a clock that the test moves."""
@@ -92,18 +77,7 @@ class Harness:
         return self.clock.now()
 
     async def advance(self, seconds: float = 0) -> None:
-        target = self.now() + timedelta(seconds=seconds)
-        while True:
-            await self.quiet()
-            wake_at = self.clock.next_wake
-            if wake_at is None or wake_at > target:
-                break
-            await self.clock.advance_to(wake_at)
-        await self.clock.advance_to(target)
-        await self.quiet()
-
-    async def quiet(self) -> None:
-        await until(lambda: not self.emulator.overdue and self.emulator.running == len(self.worker.held))
+        await advance(self.clock, self.emulator, lambda: len(self.worker.held), seconds)
 
 
 @dataclass
@@ -134,7 +108,7 @@ class RealTimeHarness:
 
 
 @asynccontextmanager
-async def opened(**options: object) -> AsyncIterator[Harness]:
+async def opened() -> AsyncIterator[Harness]:
     clock = ManualClock()
     worker = Worker(Receiver(clock.now))
     async with (
@@ -160,12 +134,6 @@ async def environment(address: str) -> AsyncIterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(EMULATOR_VARIABLE, address)
         yield
-
-
-@asynccontextmanager
-async def a_client(address: str) -> AsyncIterator[tasks_v2.CloudTasksAsyncClient]:
-    async with grpc.aio.insecure_channel(address) as channel:
-        yield tasks_v2.CloudTasksAsyncClient(transport=CloudTasksGrpcAsyncIOTransport(channel=channel))
 
 
 class TestContract(QueueContract):
