@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -37,22 +38,25 @@ def create_api(engine: Engine, *, max_body_bytes: int, lifespan: Lifespan[Starle
     routes = [
         Route("/", handlers.index, methods=["GET"]),
         Route("/wf/{name}", handlers.list, methods=["GET"]),
-        Route("/wf/{name}/{id}", handlers.create, methods=["POST"]),
-        Route("/wf/{name}/{id}", handlers.get, methods=["GET"]),
-        Route("/wf/{name}/{id}/{event}", handlers.send, methods=["POST"]),
+        Route("/wf/{name}/{id}", handlers.instance, methods=["GET", "POST"]),
+        # A path: the name of an event may hold a slash, the id of an instance may not.
+        Route("/wf/{name}/{id}/{event:path}", handlers.send, methods=["POST"]),
         Route("/definition/{name}", handlers.definition, methods=["GET"]),
         Route("/graph/{name}", handlers.graph, methods=["GET"]),
         Route("/swagger/{name}", handlers.swagger, methods=["GET"]),
     ]
-    return Starlette(
+    app = Starlette(
         routes=routes,
         lifespan=lifespan,
+        middleware=[Middleware(problems.UnexpectedErrors)],
         exception_handlers={
             WorkflowError: problems.on_workflow_error,
             HTTPException: problems.on_http_error,
-            Exception: problems.on_unexpected_error,
         },
     )
+    # An event without its name, /wf/pizza/order-1/, must not become the creation of an instance.
+    app.router.redirect_slashes = False
+    return app
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -76,6 +80,9 @@ class _Handlers:
 
     async def index(self, _: Request) -> Response:
         return JSONResponse({"workflows": [f"/definition/{name}" for name in sorted(self.engine.workflows)]})
+
+    async def instance(self, request: Request) -> Response:
+        return await (self.create(request) if request.method == "POST" else self.get(request))
 
     async def create(self, request: Request) -> Response:
         name, id = request.path_params["name"], request.path_params["id"]

@@ -28,7 +28,7 @@ app = typer.Typer(help="Stateful workflows on serverless Google Cloud.", no_args
 
 Source = Annotated[Path, typer.Argument(help="The Python file that defines or imports the workflows.")]
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
-Port = Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.")]
+Port = Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.", min=0, max=65535)]
 Db = Annotated[Path | None, typer.Option(help="The database file. By default GORCHESTRATE_DB, else gorchestrate.db.")]
 
 

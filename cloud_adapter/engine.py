@@ -15,6 +15,7 @@ It knows the ports alone, never an adapter. Its promises, and what they rest on:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -31,13 +32,14 @@ from cloud_adapter.errors import (
     IdempotencyKeyReused,
     InstanceExists,
     InvalidRequest,
+    Unavailable,
     UserCodeError,
     WorkflowNotFound,
 )
 from cloud_adapter.names import check_id, check_key
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock, Page, Store, TaskQueue
-from cloud_adapter.session import Session, due_timeouts
+from cloud_adapter.session import Session, condition_error, due_timeouts, resume_at
 from cloud_adapter.stepping import RunSync, Stepper
 from cloud_adapter.tasks import ResumeTask, TimeoutTask
 from workflow_core import EventNotAccepted, EventRejected, Execution, Status, WaitKind, Workflow, WorkflowError
@@ -121,7 +123,7 @@ class Engine:
         try:
             await self._committer.create(session, record)
         except Superseded:
-            pass
+            return await self.get(workflow, id)
         except (InstanceExists, DuplicateKey):
             if record is None or await self._replay(workflow, id, record) is None:
                 raise
@@ -185,44 +187,64 @@ class Engine:
         check_id(id)
         check_key(key)
         fingerprint = stable_key(event, body.decode("utf-8", "replace"), thread_id, wait_id)
+        known = self._record(key, fingerprint, "", self.clock.now())
         patience = _Patience(self._committer)
         while True:
-            session = await self._committer.load(cls, id)
-            now = self.clock.now()
-            machine = session.machine
             try:
-                accepted = _accept_event(session, event, thread_id, wait_id)
-            except EventNotAccepted:
-                # What is still to be run may lead to where the event is accepted.
-                busy = session.leased(now) or machine.next_work() is not None
-                if busy and event in machine.program.events and not session.execution.ended:
-                    await patience.wait(f"{workflow!r} {id!r}")
-                    continue
-                record = self._record(key, fingerprint, "", now)
-                if record is not None and (response := await self._replay(workflow, id, record)) is not None:
-                    return response
+                return await self._attempt(cls, id, event, body, key, fingerprint, thread_id, wait_id)
+            except Unavailable:
                 raise
-            if session.leased(now):
-                await patience.wait(f"{workflow!r} {id!r}")
-                continue
-            response, duration_ms = await self._run_handler(session, accepted, event, body)
-            _settle(session, accepted)
-            thread = accepted.thread.id
-            session.note("event", now, statement=event, thread=thread, duration_ms=duration_ms)
-            record = self._record(key, fingerprint, response.decode(), now)
-            try:
-                await self._committer.commit(session, key=record)
-            except Superseded:
-                pass
             except Conflict:
-                await patience.wait(f"{workflow!r} {id!r}")
-                continue
-            except DuplicateKey:
-                assert record is not None
-                if (stored := await self._replay(workflow, id, record)) is None:
-                    continue
-                return stored
-            return response
+                pass
+            except WorkflowError as error:
+                # Made again, a request gets its response, even where it would be refused or would wait by now.
+                again = isinstance(error, (Busy, DuplicateKey))
+                if known is not None and not (again and patience.attempt):
+                    stored = await self._replay(workflow, id, known)
+                    if stored is not None:
+                        return stored
+                if not again:
+                    raise
+            await patience.wait(f"{workflow!r} {id!r}")
+
+    async def _attempt(
+        self,
+        cls: type[Workflow],
+        id: str,
+        event: str,
+        body: bytes,
+        key: str | None,
+        fingerprint: str,
+        thread_id: str | None,
+        wait_id: str | None,
+    ) -> bytes:
+        """Delivers an event to the instance as it is now.
+
+        Raises:
+            Busy: it has to wait for what is being run, or is still to be run.
+            Conflict: somebody else has committed in between.
+            DuplicateKey: the request was made before.
+        """
+        session = await self._committer.load(cls, id)
+        now = self.clock.now()
+        machine = session.machine
+        try:
+            accepted = _accept_event(session, event, thread_id, wait_id)
+        except EventNotAccepted as error:
+            # What is still to be run may lead to where the event is accepted.
+            busy = session.leased(now) or session.next_work() is not None
+            if busy and event in machine.program.events and not session.execution.ended:
+                raise Busy(str(error)) from error
+            raise
+        if session.leased(now):
+            raise Busy(f"a step of {id!r} is running")
+        response, duration_ms = await self._run_handler(session, accepted, event, body)
+        _settle(session, accepted)
+        thread = accepted.thread.id
+        session.note("event", now, statement=event, thread=thread, duration_ms=duration_ms)
+        with contextlib.suppress(Superseded):
+            await self._committer.commit(session, key=self._record(key, fingerprint, response.decode(), now))
+        return response
 
     async def _run_handler(self, session: Session, accepted: Accepted, event: str, body: bytes) -> tuple[bytes, float]:
         signature = accepted.case.signature
@@ -258,6 +280,7 @@ class Engine:
 
         Raises:
             NotYet: the commit that the task belongs to has not landed yet.
+            UnknownStatement: the instance stands on a statement that the definition no longer has.
             Unavailable: try again.
         """
         cls = self.workflow(body.workflow)
@@ -270,6 +293,7 @@ class Engine:
                 return
             if accepted.case.kind is not WaitKind.TIMEOUT or accepted.wait is None:
                 return
+            session.machine.check()
             deadline = accepted.wait.deadline
             lease = session.instance.lease
             if deadline is not None and deadline > now:
@@ -319,8 +343,7 @@ class Engine:
 
     async def _schedule(self, instance: Instance, now: datetime, ahead: timedelta, salt: str) -> None:
         execution = instance.execution
-        timeouts = due_timeouts(execution, now + ahead)
-        for wait in timeouts:
+        for wait in due_timeouts(execution, now + ahead):
             body = TimeoutTask(
                 workflow=instance.workflow,
                 id=instance.id,
@@ -331,10 +354,11 @@ class Engine:
             )
             assert wait.deadline is not None
             await self.queue.create(body.task(salt, max(now, wait.deadline)))
-        others = [wait.deadline for wait in timeouts]
-        if instance.wake_at is not None and instance.wake_at not in others:
+        # Beside them, because an overdue timeout hides what else is due in ``wake_at``.
+        at = resume_at(execution, instance.lease, now)
+        if at is not None and at <= now + ahead:
             resume = ResumeTask(workflow=instance.workflow, id=instance.id, pc=execution.pc, created_at=now)
-            await self.queue.create(resume.task(f"{salt} {execution.pc}", max(now, instance.wake_at)))
+            await self.queue.create(resume.task(f"{salt} {execution.pc}", max(now, at)))
 
     async def _again(self, body: TimeoutTask, at: datetime) -> None:
         await self.queue.create(body.task(self._committer.token(), at))
@@ -409,9 +433,7 @@ def _settle(session: Session, happened: Accepted | None = None) -> None:
     except WorkflowError:
         raise
     except Exception as error:
-        where = f"workflow {session.cls.__workflow_name__!r}"
-        notes = "; ".join(getattr(error, "__notes__", []))
-        raise UserCodeError(f"a condition of {where} raised {type(error).__name__}: {error} ({notes})") from error
+        raise condition_error(session.cls, error) from error
 
 
 def _view(session: Session) -> View:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from itertools import count
 from typing import Any
+from urllib.parse import quote
 
 from workflow_core import Status, Workflow, describe
 
@@ -44,15 +46,13 @@ def document(cls: type[Workflow], server: str) -> Json:
     for event in describe.events(cls.__program__):
         events.setdefault(event["name"], []).append(event)
     for event_name, cases in events.items():
-        paths[f"/wf/{name}/{{id}}/{event_name}"] = {
+        paths[f"/wf/{name}/{{id}}/{quote(event_name, safe='')}"] = {
             "parameters": [_ID],
             "post": _event_operation(event_name, cases, schemas),
         }
-    schemas.definitions |= {
-        "State": schemas.take(cls.__fields_schema__),
-        "Instance": _instance_schema(),
-        "Problem": _PROBLEM_SCHEMA,
-    }
+    # As the fields are shown is as they are saved: by their own names, and without what is computed.
+    state = schemas.take(cls.model_json_schema(by_alias=False, mode="validation"))
+    schemas.definitions |= {"Instance": _instance_schema(state), "Problem": _PROBLEM_SCHEMA}
     return {
         "openapi": "3.1.0",
         "info": {"title": name, "version": version("gorchestrate"), "description": (cls.__doc__ or "").strip()},
@@ -63,30 +63,31 @@ def document(cls: type[Workflow], server: str) -> Json:
 
 
 class _Schemas:
-    """Moves the ``$defs`` of schemas into the document's components."""
+    """Moves the ``$defs`` of schemas into the document's components. Where a name means another schema there, as two
+    classes may have one name, those of the newcomer get a number."""
 
     def __init__(self) -> None:
-        self.definitions: Json = {}
+        self.definitions: Json = {"Instance": {}, "Problem": {}}
 
     def take(self, schema: Json) -> Json:
-        schema = dict(schema)
-        for name, definition in schema.pop("$defs", {}).items():
-            self.definitions[name] = _moved(definition)
-        result: Json = _moved(schema)
+        definitions = schema.get("$defs", {})
+        for number in count(1):
+            names = {name: name if number == 1 else f"{name}{number}" for name in definitions}
+            refs = {f"#/$defs/{old}": f"#/components/schemas/{new}" for old, new in names.items()}
+            moved = {names[name]: _moved(definition, refs) for name, definition in definitions.items()}
+            if all(self.definitions.get(name, definition) == definition for name, definition in moved.items()):
+                break
+        self.definitions |= moved
+        result: Json = _moved({key: value for key, value in schema.items() if key != "$defs"}, refs)
         return result
 
 
-def _moved(value: Any) -> Any:
+def _moved(value: Any, refs: dict[str, str]) -> Any:
     if isinstance(value, dict):
-        return {
-            key: item.replace("#/$defs/", "#/components/schemas/")
-            if key == "$ref" and isinstance(item, str)
-            else _moved(item)
-            for key, item in value.items()
-        }
+        return {key: _moved(item, refs) for key, item in value.items()}
     if isinstance(value, list):
-        return [_moved(item) for item in value]
-    return value
+        return [_moved(item, refs) for item in value]
+    return refs.get(value, value) if isinstance(value, str) else value
 
 
 def _json(schema: Json, description: str, media_type: str = "application/json") -> Json:
@@ -156,13 +157,13 @@ def _list_operation() -> Json:
     return _operation("list", "The instances, those that were updated last first", page) | {"parameters": query}
 
 
-def _instance_schema() -> Json:
+def _instance_schema(state: Json) -> Json:
     return {
         "type": "object",
         "required": ["meta", "state", "events", "history"],
         "properties": {
             "meta": {"type": "object", "description": "Where the instance stands: status, pc, threads, error."},
-            "state": {"$ref": "#/components/schemas/State"},
+            "state": state,
             "events": {"type": "array", "items": {"type": "object"}, "description": "What is accepted now."},
             "history": {"type": "array", "items": {"type": "object"}, "description": "What happened last."},
         },

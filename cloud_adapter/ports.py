@@ -98,7 +98,13 @@ class TaskQueue(Protocol):
     """Makes requests later: at least once, in no order, again and again until one is acknowledged."""
 
     async def create(self, task: Task) -> None:
-        """Adds a task. A name that the queue has, or had lately, changes nothing and is no error."""
+        """Adds a task. A name that the queue has, or had lately, changes nothing and is no error.
+
+        Raises:
+            InvalidRequest: the name is not one, or the task is due in more than 30 days.
+            TooLarge: the body is larger than 1 MB.
+            Unavailable: whether it was added is not known; try again.
+        """
         ...
 
     async def delete(self, name: str) -> None:

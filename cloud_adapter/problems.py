@@ -8,8 +8,9 @@ from http import HTTPStatus
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloud_adapter import errors
 from workflow_core import EventNotAccepted, EventRejected, InvalidInput, WorkflowError
@@ -38,6 +39,8 @@ STATUS: dict[type[WorkflowError], int] = {
 def problem(status: int, title: str, detail: str, **more: Any) -> Response:
     """A problem document."""
     kind = "-".join(re.findall(r"[A-Z]?[a-z0-9]+", title)).lower()
+    # The text of an error may hold what cannot be sent, as a file's name that is no UTF-8 does.
+    detail = detail.encode("utf-8", "backslashreplace").decode()
     body = {"type": f"urn:gorchestrate:problem:{kind}", "title": title, "status": status, "detail": detail, **more}
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else None
     return JSONResponse(body, status, headers, MEDIA_TYPE)
@@ -64,10 +67,36 @@ def on_http_error(_: Request, error: Exception) -> Response:
     return response
 
 
-def on_unexpected_error(request: Request, error: Exception) -> Response:
-    """The response to a bug: the details are in the log, not in the response."""
-    _logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return problem(500, "Internal Server Error", f"{type(error).__name__}: see the log of the server")
+class UnexpectedErrors:
+    """Middleware that answers a bug: the details are in the log, not in the response.
+
+    An exception handler of Starlette would raise the error again, and the server drop the connection.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except ClientDisconnect:
+            pass
+        except Exception as error:
+            _logger.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
+            if started:
+                raise
+            response = problem(500, "Internal Server Error", f"{type(error).__name__}: see the log of the server")
+            await response(scope, receive, send)
 
 
 def _title(error: Exception) -> str:

@@ -12,10 +12,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from cloud_adapter.document import HistoryEntry, Instance, Lease
+from cloud_adapter.errors import UserCodeError
 from cloud_adapter.ports import Task
 from cloud_adapter.tasks import ResumeTask, TimeoutTask
-from workflow_core import Execution, ThreadStatus, Wait, WaitKind, WaitStatus, Workflow
-from workflow_core.interpreter import Machine
+from workflow_core import Execution, ThreadStatus, Wait, WaitKind, WaitStatus, Workflow, WorkflowError
+from workflow_core.interpreter import Machine, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,19 @@ class Session:
     def check_fields(self) -> None:
         """Raises ``InvalidFields`` if a field holds what could not be loaded again."""
         self.cls.load_fields(self.machine.workflow.dump_fields())
+
+    def next_work(self) -> Work | None:
+        """What is due next.
+
+        Raises:
+            UserCodeError: a condition of the workflow raised.
+        """
+        try:
+            return self.machine.next_work()
+        except WorkflowError:
+            raise
+        except Exception as error:
+            raise condition_error(self.cls, error) from error
 
     def note(self, kind: str, now: datetime, **details: Any) -> None:
         """Adds an entry to the instance's history."""
@@ -105,7 +119,7 @@ class Session:
             history=(*self.instance.history, *self.entries),
             wake_at=wake_at(execution, lease, now),
             tokens=(*self.instance.tokens, token),
-            search=self._search(),
+            search=self.instance.search if keep_fields else self._search(),
         )
         gone = self._timers - set(_timers(execution))
         return Change(instance, token, tuple(create), tuple(sorted(gone)))
@@ -149,6 +163,14 @@ class Session:
             yield body.task(token)
 
 
+def condition_error(cls: type[Workflow], error: Exception) -> UserCodeError:
+    """The error for what a condition of the workflow has raised."""
+    notes = "; ".join(getattr(error, "__notes__", []))
+    return UserCodeError(
+        f"a condition of workflow {cls.__workflow_name__!r} raised {type(error).__name__}: {error} ({notes})"
+    )
+
+
 _Due = tuple[tuple[object, ...], datetime | None]
 
 
@@ -182,14 +204,18 @@ def _timers(execution: Execution) -> Iterator[str]:
     return (wait.setup_data for wait in _timeouts(execution) if wait.setup_data is not None)
 
 
-def wake_at(execution: Execution, lease: Lease | None, now: datetime) -> datetime | None:
-    """When the next thing is due; what a live lease's holder does counts from the lease's end."""
-    times = [] if execution.ended else [wait.deadline for wait in _timeouts(execution) if wait.deadline is not None]
+def resume_at(execution: Execution, lease: Lease | None, now: datetime) -> datetime | None:
+    """When ``resume`` has something to do next; what a live lease's holder does counts from the lease's end."""
     if lease is not None:
-        times.append(lease.expires_at)
-    else:
-        times += [at or now for _, at in _due(execution)]
-    return min(times, default=None)
+        return lease.expires_at
+    return min((at or now for _, at in _due(execution)), default=None)
+
+
+def wake_at(execution: Execution, lease: Lease | None, now: datetime) -> datetime | None:
+    """When the next thing is due, a timeout included."""
+    times = [] if execution.ended else [wait.deadline for wait in _timeouts(execution) if wait.deadline is not None]
+    resume = resume_at(execution, lease, now)
+    return min([*times, *([] if resume is None else [resume])], default=None)
 
 
 def due_timeouts(execution: Execution, before: datetime) -> list[Wait]:

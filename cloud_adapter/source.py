@@ -14,7 +14,7 @@ def load_workflows(source: Path) -> list[type[Workflow]]:
     """Runs the file and gives the workflows in its namespace; its folder can be imported from, as it can when deployed.
 
     Raises:
-        SettingsError: the file is missing, cannot be imported, or has no workflow; the message says which.
+        SettingsError: the file is missing, cannot be imported, or has no workflow or two of one name.
         DefinitionError: one of its workflows is wrong.
     """
     if not source.is_file():
@@ -40,4 +40,9 @@ def load_workflows(source: Path) -> list[type[Workflow]]:
     ]
     if not found:
         raise SettingsError(f"{source} neither defines nor imports a Workflow with a definition")
-    return list(dict.fromkeys(found))
+    workflows = list(dict.fromkeys(found))
+    names = [cls.__workflow_name__ for cls in workflows]
+    for name in names:
+        if names.count(name) > 1:
+            raise SettingsError(f"{source} has two workflows that are named {name!r}: give one another name")
+    return workflows

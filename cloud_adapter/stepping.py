@@ -10,6 +10,8 @@ from datetime import datetime
 from inspect import isawaitable
 from typing import Any
 
+from pydantic_core import from_json, to_json
+
 from cloud_adapter import logs
 from cloud_adapter.committing import Committer, Superseded
 from cloud_adapter.document import Lease
@@ -45,12 +47,14 @@ class Stepper:
 
         Raises:
             NotYet: the commit that the task belongs to has not landed yet.
+            UnknownStatement: the instance stands on a statement that the definition no longer has.
+            UserCodeError: a condition of the workflow raised. Nothing was changed.
         """
         attempt = 0
         while (session := await self.arrived(cls, body)) is not None:
             session.machine.check()
             now = self.clock.now()
-            if session.machine.next_work() is None:
+            if session.next_work() is None:
                 return
             if session.leased(now):
                 assert session.instance.lease is not None
@@ -66,9 +70,10 @@ class Stepper:
                 continue
             try:
                 await self._work(session, lease.token)
+                return
             except (LeaseLost, Conflict, Superseded):
+                # Looked at again, because it may be our own lease that is left: a renewal of which we never heard.
                 _warn(session, "lease lost")
-            return
 
     async def arrived(self, cls: type[Workflow], body: ResumeTask | TimeoutTask) -> Session | None:
         """The instance that a task is for; None if the task's commit never came and the task is too old.
@@ -133,6 +138,9 @@ class Stepper:
                 result = await self._call(machine, work)
                 if work.kind is CheckpointKind.STEP:
                     session.check_fields()
+                elif work.kind is CheckpointKind.SETUP:
+                    # What cannot be kept is a failure of the setup, not of the instance.
+                    result = from_json(to_json(result))
             except Exception as raised:
                 error = raised
         now = self.clock.now()
@@ -159,7 +167,7 @@ class Stepper:
         if machine.is_async(work):
             result = machine.call(work)
         else:
-            result = await self.run_sync(machine.call, work)
+            result = await self.run_sync(_call, machine, work)
         return await result if isawaitable(result) else result
 
     @contextlib.asynccontextmanager
@@ -198,6 +206,14 @@ class Stepper:
 def _warn(session: Session, kind: str) -> None:
     execution = session.execution
     logs.transition(kind, execution.workflow, execution.id, level=logging.WARNING, pc=execution.pc)
+
+
+def _call(machine: Machine, work: Work) -> Any:
+    try:
+        return machine.call(work)
+    except StopIteration as error:
+        # A future cannot carry it: the one who awaits it would wait for ever.
+        raise RuntimeError(f"{work.statement!r} raised StopIteration") from error
 
 
 def _milliseconds(start: datetime, end: datetime) -> float:

@@ -6,6 +6,7 @@ import json
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -32,7 +33,7 @@ def create_worker(engine: Engine, *, lifespan: Lifespan[Starlette] | None = None
         body = await read_body(request, BODY_BYTES_MAX)
         try:
             data = json.loads(body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidRequest(f"the body of a task is JSON: {error}") from error
         if not isinstance(data, dict):
             raise InvalidRequest("the body of a task is a JSON object")
@@ -42,16 +43,18 @@ def create_worker(engine: Engine, *, lifespan: Lifespan[Starlette] | None = None
     async def recover(_: Request) -> Response:
         return JSONResponse({"scheduled": await engine.recover()})
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route(RESUME_PATH, task, methods=["POST"]),
             Route(TIMEOUT_PATH, task, methods=["POST"]),
             Route("/recover", recover, methods=["POST"]),
         ],
         lifespan=lifespan,
+        middleware=[Middleware(problems.UnexpectedErrors)],
         exception_handlers={
             WorkflowError: problems.on_workflow_error,
             HTTPException: problems.on_http_error,
-            Exception: problems.on_unexpected_error,
         },
     )
+    app.router.redirect_slashes = False
+    return app

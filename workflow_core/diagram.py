@@ -36,14 +36,12 @@ class _Drawing:
 
     def node(self, label: str, shape: tuple[str, str]) -> str:
         self.count += 1
-        text = label.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
-        self.lines.append(f'  n{self.count}{shape[0]}"{text}"{shape[1]}')
+        self.lines.append(f'  n{self.count}{shape[0]}"{_text(label)}"{shape[1]}')
         return f"n{self.count}"
 
     def join(self, ends: Ends, target: str) -> None:
         for node, label in ends:
-            text = label.replace('"', "&quot;").replace("|", "&#124;")
-            self.lines.append(f'  {node} -->|"{text}"| {target}' if label else f"  {node} --> {target}")
+            self.lines.append(f'  {node} -->|"{_text(label)}"| {target}' if label else f"  {node} --> {target}")
 
     def thread(self, name: str, statements: list[Node]) -> str:
         """Draws a thread of its own, from its start to its end; gives its start."""
@@ -116,3 +114,8 @@ class _Drawing:
                 label = f"{label} ({case['role']})"
             result += self.section(case["statements"], [(at, label)])
         return result
+
+
+def _text(label: str) -> str:
+    text = label.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
+    return text.replace("|", "&#124;")

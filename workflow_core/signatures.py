@@ -168,7 +168,7 @@ def _hints(where: str, function: Callable[..., Any], namespace: Mapping[str, Any
         function = type(function).__call__
     try:
         return typing.get_type_hints(function, localns=dict(namespace), include_extras=True)
-    except NameError as error:
+    except (NameError, AttributeError, SyntaxError) as error:
         raise DefinitionError(
             where, f"an annotation of its function cannot be resolved: {error}", "Define that type above the workflow."
         ) from error

@@ -93,7 +93,7 @@ async def serve(
         try:
             bound = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         except RuntimeError:
-            raise SettingsError(f"cannot listen on {host}:{port}; choose another port") from None
+            raise SettingsError(f"cannot listen on {host}:{port}; choose another --port or --host") from None
         _create(service, queues)
         await server.start()
         try:

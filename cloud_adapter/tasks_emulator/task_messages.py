@@ -58,7 +58,7 @@ class Job:
     @property
     def retry(self) -> RetryConfig | None:
         """The task's own retry configuration, if it has one."""
-        return retry_config(self.message.retry_config) if _has_retry_config(self.message) else None
+        return retry_config(self.message.retry_config) if self.message.HasField("retry_config") else None
 
 
 def new_task(given: Message, name: str, now: datetime) -> tuple[Message, datetime | None]:
@@ -74,7 +74,7 @@ def new_task(given: Message, name: str, now: datetime) -> tuple[Message, datetim
         raise invalid("Task.httpRequest is required.")
     task.http_request.CopyFrom(given.http_request)
     _check_request(task.http_request)
-    if _has_retry_config(given):
+    if given.HasField("retry_config"):
         task.retry_config.CopyFrom(given.retry_config)
         fill_retry_config(task.retry_config)
         check_retry_config(task.retry_config)
@@ -176,8 +176,3 @@ def _timestamp(at: datetime) -> Message:
     timestamp = Timestamp()
     timestamp.FromDatetime(at)
     return timestamp
-
-
-def _has_retry_config(task: Message) -> bool:
-    # Tasks have it since release 2.24 of the client.
-    return "retry_config" in TaskMessage.DESCRIPTOR.fields_by_name and bool(task.HasField("retry_config"))

@@ -138,7 +138,6 @@ def test_a_new_configuration_is_in_force_at_once() -> None:
     run(scenario)
 
 
-@pytest.mark.skipif("retry_config" not in tasks_v2.Task.meta.fields, reason="not in this release of the client")
 def test_a_task_s_own_retries() -> None:
     async def scenario(h: Harness) -> None:
         h.target.statuses = [500]

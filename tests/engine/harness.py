@@ -218,13 +218,13 @@ class Process:
         """The bare call of ``handle_event``, to be awaited by the test."""
         return self.engine.handle_event(self.world.name, id, event, body, **kwargs)
 
-    async def run(self, task: Task) -> Outcome:
-        """Performs a task, and tells nobody."""
-        return await self.world.finish(run_task(self.engine, task.path, task.body))
+    def perform(self, task: Task) -> Coroutine[Any, Any, Outcome]:
+        """The bare call of ``run_task``, to be awaited by the test; the queue is not told of its outcome."""
+        return run_task(self.engine, task.path, task.body)
 
     async def deliver(self, task: Task) -> Outcome:
         """Performs a task; an acknowledged one leaves the queue, another one is due again later."""
-        outcome = await self.run(task)
+        outcome: Outcome = await self.world.finish(self.perform(task))
         if outcome is Outcome.DONE:
             self.world.queue.tasks.pop(task.name, None)
         elif task.name in self.world.queue.tasks:
@@ -353,11 +353,13 @@ def in_world(*workflows: type[Workflow], **kwargs: Any) -> Callable[[Any], Calla
     return decorate
 
 
-@contextmanager
-def outside(calls: list[str]) -> Iterator[list[str]]:
-    """What user code appends to ``calls`` inside the ``with`` block, from an empty list on."""
-    calls.clear()
-    yield calls
+def write(text: str) -> Callable[[Any], None]:
+    """A step's action that appends ``text`` to the workflow's ``log``."""
+
+    def action(workflow: Any) -> None:
+        workflow.log.append(text)
+
+    return action
 
 
 class Gate:

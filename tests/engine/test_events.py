@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from cloud_adapter.errors import Busy, InstanceNotFound, InvalidRequest, UserCodeError, WorkflowNotFound
-from tests.engine.harness import ID, Gate, World, in_world
+from tests.engine.harness import ID, Gate, World, in_world, write
 from workflow_core import (
     EventNotAccepted,
     EventRejected,
@@ -206,13 +206,6 @@ async def test_what_cannot_be_addressed(world: World) -> None:
 # --- an event with steps behind it -----------------------------------------------------------
 
 
-def log(text: str) -> Any:
-    def step(workflow: Any) -> None:
-        workflow.log.append(text)
-
-    return step
-
-
 class Baking(Workflow, name="baking"):
     log: list[str] = []
 
@@ -222,9 +215,9 @@ class Baking(Workflow, name="baking"):
 
     definition = S(
         Select("start", On("Begin", begin)),
-        Step("knead", log("knead")),
-        Step("rise", log("rise")),
-        Step("bake", log("bake")),
+        Step("knead", write("knead")),
+        Step("rise", write("rise")),
+        Step("bake", write("bake")),
         Select("end", On("Eat", lambda w: "yum")),
     )
 
@@ -308,7 +301,7 @@ class Parallel(Workflow, name="parallel"):
 @in_world(Parallel)
 async def test_an_accepted_event_waits_while_a_step_is_running_then_is_busy(world: World) -> None:
     await world.create()
-    running = ensure_future(world.process.run(world.queue.resumes[0]))
+    running = ensure_future(world.process.perform(world.queue.resumes[0]))
     await world.clock.settle()
     leased = await world.instance()
     assert leased.lease is not None
@@ -353,7 +346,7 @@ class Jobs(Workflow, name="jobs"):
             Select("next job", On("Begin", begin)),
             Go(
                 "job",
-                Select("job ends", On("End", lambda w: None, Step("note", log("x")))),
+                Select("job ends", On("End", lambda w: None, Step("note", write("x")))),
                 id=lambda w: w.started[-1],
             ),
         ),
@@ -395,7 +388,7 @@ class Broken(Workflow, name="broken"):
     definition = S(
         Select(
             "choice",
-            On("Divide", none, While("division", lambda w: 1 / (w.n - 1) > 0, Step("s", log("s")))),
+            On("Divide", none, While("division", lambda w: 1 / (w.n - 1) > 0, Step("s", write("s")))),
             On("Spin", none, While("spin", lambda w: w.n == 1, WaitFor("at once", lambda w: True))),
             On("Fork", none, Go("fork", WaitFor("never", lambda w: False), id="main")),
         )

@@ -1,0 +1,330 @@
+"""Random definitions, and random orders of events to send to them.
+
+A definition is read as plain data (nested tuples, which print well) from random bytes and then built. By
+construction it compiles and comes to rest: names are numbered; every loop starts with a step or a select, and is
+left when the log has grown to ``LOG_MAX`` entries, which each step adds one to.
+
+Steps, handlers and conditions work on two small integers and a log. What may not be seen in the fields, because
+conditions and setups only read them, goes to ``Flow.trace``, a list outside of the fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, ClassVar
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from workflow_core import (
+    Break,
+    Case,
+    Continue,
+    Default,
+    EventRequest,
+    Go,
+    If,
+    On,
+    Return,
+    S,
+    Section,
+    Select,
+    Statement,
+    Step,
+    StepContext,
+    Switch,
+    Timeout,
+    WaitFor,
+    While,
+    Workflow,
+)
+
+LOG_MAX = 20
+DEPTH = 2
+EVENTS = ("A", "B", "C", "D")
+
+Spec = tuple[Any, ...]
+"""A statement as data: its kind, and what it is made of."""
+
+
+class Fields(Workflow):
+    """What random workflows work on; abstract."""
+
+    log: list[str] = []
+    x: int = 0
+    y: int = 0
+
+    trace: ClassVar[list[str]] = []
+
+
+# --- as data ---------------------------------------------------------------------------------
+
+
+class Tape:
+    """Random bytes that choices are read from; ends in zeros, the simplest choice everywhere.
+
+    Drawing each choice from a strategy of its own takes ten times as long as the test itself.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self.data = iter(data)
+
+    def below(self, limit: int) -> int:
+        return next(self.data, 0) % limit
+
+    def of(self, choices: Sequence[Any]) -> Any:
+        return choices[self.below(len(choices))]
+
+    def many(self, least: int, most: int, item: Callable[[], Any]) -> list[Any]:
+        return [item() for _ in range(least + self.below(most - least + 1))]
+
+    # --- parts of a definition -----------------------------------------------------------
+
+    def effect(self) -> Spec:
+        return (self.of("xy"), self.of((1, 2, 0, -1)))
+
+    def cond(self) -> Spec:
+        kind = self.of(("less", "even", "order", "log"))
+        return (kind, self.of("xy"), self.below(6) - 1)
+
+    def block(self, depth: int, *, in_loop: bool, least: int = 1) -> list[Spec]:
+        return self.many(least, 3, lambda: self.statement(depth, in_loop=in_loop))
+
+    def statement(self, depth: int, *, in_loop: bool) -> Spec:
+        kinds = ["step", "step", "wait for"]
+        if in_loop:
+            kinds += ["break", "continue"]
+        if depth > 0:
+            kinds += ["select"] * 6 + ["go"] * 4 + ["while", "if", "switch"] * 2 + ["section", "twice", "return"]
+        return self.of_kind(self.of(kinds), depth, in_loop=in_loop)
+
+    def of_kind(self, kind: str, depth: int, *, in_loop: bool = False) -> Spec:
+        inner = depth - 1
+        match kind:
+            case "step":
+                return (kind, self.effect(), self.of((False, True)))
+            case "wait for":
+                return (kind, self.cond(), self.of((False, True)))
+            case "break" | "continue":
+                return (kind,)
+            case "return":
+                return ("if", [(self.cond(), [(kind,)])], None)
+            case "select":
+                return self.select(inner, in_loop=in_loop)
+            case "go":
+                return (kind, self.of(("log", "name", "log", "text")), self.block(inner, in_loop=False))
+            case "while":
+                first = self.select(0, in_loop=True) if self.below(2) else ("step", self.effect(), True)
+                return (kind, self.cond() if self.below(3) else None, first, self.block(inner, in_loop=True))
+            case "section":
+                return (kind, self.of(("", "p")), self.block(inner, in_loop=in_loop))
+            case "twice":
+                return (kind, self.block(inner, in_loop=in_loop))
+        cases = self.many(1, 3, lambda: (self.cond(), self.block(inner, in_loop=in_loop)))
+        return (kind, cases, self.block(inner, in_loop=in_loop) if self.below(2) else None)
+
+    def select(self, depth: int, *, in_loop: bool) -> Spec:
+        first = self.below(len(EVENTS))
+        cases = [
+            (
+                EVENTS[(first + i) % len(EVENTS)],
+                self.of(("none", "int", "object", "timeout")),
+                self.effect(),
+                self.block(depth, in_loop=in_loop, least=0),
+            )
+            for i in range(1 + self.below(3))
+        ]
+        return ("select", cases)
+
+
+def definition(data: bytes) -> list[Spec]:
+    """Some threads to begin with, anything, and in most cases a loop that keeps the main thread alive."""
+    tape = Tape(data)
+    last = [("while", None, tape.select(0, in_loop=True), tape.block(1, in_loop=True))] if tape.below(4) else []
+    threads = tape.many(0, 2, lambda: tape.of_kind("go", DEPTH))
+    rest = tape.many(1, 4, lambda: tape.statement(DEPTH, in_loop=False))
+    return [*threads, *rest, *last]
+
+
+SPECS: SearchStrategy[list[Spec]] = st.binary(min_size=100, max_size=500).map(definition)
+
+
+# --- built -----------------------------------------------------------------------------------
+
+
+def build(spec: list[Spec]) -> type[Fields]:
+    """The workflow of a drawn definition."""
+
+    class Flow(Fields, name="flow"):
+        trace: ClassVar[list[str]] = []
+        definition = _Builder().section(spec)
+
+    return Flow
+
+
+class _Builder:
+    def __init__(self) -> None:
+        self.count = 0
+
+    def name(self, kind: str) -> str:
+        self.count += 1
+        return f"{kind}{self.count}"
+
+    def section(self, specs: list[Spec], prefix: str = "") -> Section:
+        return S(*self.statements(specs), prefix=prefix)
+
+    def statements(self, specs: list[Spec]) -> list[Statement]:
+        return [self.statement(spec) for spec in specs]
+
+    def statement(self, spec: Spec) -> Statement:
+        match spec:
+            case ("step", effect, takes_context):
+                return self.step(effect, takes_context)
+            case ("wait for", cond, has_handler):
+                name = self.name("wait")
+                return WaitFor(name, condition(cond), note(name) if has_handler else None)
+            case ("if", [(cond, body), *more], last):
+                name = self.name("if")
+                result = If(name, traced(name, cond), *self.statements(body))
+                for cond, body in more:
+                    name = self.name("elif")
+                    result = result.elif_(name, traced(name, cond), *self.statements(body))
+                return result if last is None else result.else_(*self.statements(last))
+            case ("switch", cases, last):
+                switch: list[Case | Default] = []
+                for cond, body in cases:
+                    name = self.name("case")
+                    switch.append(Case(name, traced(name, cond), *self.statements(body)))
+                return Switch(
+                    self.name("switch"), *switch, *([] if last is None else [Default(*self.statements(last))])
+                )
+            case ("while", cond, first, body):
+                return self.loop(cond, first, body)
+            case ("select", cases):
+                return Select(self.name("select"), *map(self.case, cases))
+            case ("go", id, body):
+                name = self.name("go")
+                ids = {"name": None, "text": f"thread-{name}", "log": lambda w: f"{name}-{len(w.log)}"}
+                return Go(name, *self.statements(body), id=ids[id])
+            case ("section", prefix, body):
+                return self.section(body, self.name(prefix) if prefix else "")
+            case ("twice", body):
+                name, once = self.name("p"), self.section(body)
+                return S(S(once, prefix=f"{name}-first"), S(once, prefix=f"{name}-second"))
+            case (kind,):
+                return {"break": Break, "continue": Continue, "return": Return}[kind]()
+        raise AssertionError(spec)
+
+    def step(self, effect: Spec, takes_context: bool) -> Step:
+        """A step that logs where it runs if it takes a context, else its own name."""
+        name = self.name("step")
+
+        def plain(w: Fields) -> None:
+            apply(w, effect)
+            w.log.append(name)
+
+        def with_context(w: Fields, step: StepContext) -> None:
+            apply(w, effect)
+            w.log.append(f"{step.step} of {step.thread_id} at {step.pc}: {step.idempotency_key[:6]}")
+
+        return Step(name, with_context if takes_context else plain)
+
+    def loop(self, cond: Spec | None, first: Spec, body: list[Spec]) -> While:
+        name = self.name("while")
+        out_of_fuel = If(self.name("fuel"), lambda w: len(w.log) >= LOG_MAX, Break())
+        holds = traced(name, cond) if cond is not None else lambda w: True
+        return While(
+            name,
+            lambda w: len(w.log) < LOG_MAX and holds(w),
+            self.statement(first),
+            out_of_fuel,
+            *self.statements(body),
+        )
+
+    def case(self, spec: Spec) -> On | Timeout:
+        event, kind, effect, body = spec
+        statements = self.statements(body)
+        if kind == "timeout":
+            return Timeout(self.name("timeout"), timedelta(hours=1), *statements)
+        label = self.name("on")
+
+        def without_input(w: Fields) -> int:
+            apply(w, effect)
+            w.log.append(label)
+            return w.x
+
+        def with_input(w: Fields, input: int) -> int:
+            w.x += input
+            w.log.append(f"{label}({input})")
+            return w.x
+
+        handlers = {"none": without_input, "int": with_input, "object": Outside(label)}
+        return On(event, handlers[kind], *statements)
+
+
+class Outside:
+    """An event handler object; its setup and teardown leave their marks in the trace."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+
+    def setup(self, request: EventRequest) -> list[Any]:
+        request.workflow.trace.append(f"setup {self.label} {request.idempotency_key}")
+        return [request.wait_id, len(request.workflow.log)]
+
+    def handle(self, request: EventRequest, input: int) -> Any:
+        request.workflow.y += input
+        request.workflow.log.append(f"{self.label} {request.setup_data} {request.wait_id}")
+        return request.setup_data
+
+    def teardown(self, request: EventRequest, handled: bool) -> None:
+        request.workflow.trace.append(f"teardown {self.label} {handled} {request.setup_data} {request.idempotency_key}")
+
+
+def apply(w: Fields, effect: Spec) -> None:
+    field, amount = effect
+    setattr(w, field, getattr(w, field) + amount)
+
+
+def note(text: str) -> Callable[[Fields], None]:
+    return lambda w: w.log.append(text)
+
+
+def condition(spec: Spec) -> Callable[[Fields], bool]:
+    match spec:
+        case ("less", field, limit):
+            return lambda w: getattr(w, field) < limit
+        case ("even", field, _):
+            return lambda w: getattr(w, field) % 2 == 0
+        case ("log", _, limit):
+            return lambda w: len(w.log) >= limit
+        case _:
+            return lambda w: w.x <= w.y
+
+
+def traced(name: str, spec: Spec) -> Callable[[Fields], bool]:
+    """A condition that leaves a mark in the trace each time it is looked at."""
+    holds = condition(spec)
+
+    def cond(w: Fields) -> bool:
+        w.trace.append(f"{name}?")
+        return holds(w)
+
+    return cond
+
+
+# --- what is sent ----------------------------------------------------------------------------
+
+Op = tuple[str, int, int]
+"""What is done, with which of the events that are accepted (or known), and its input."""
+
+WAYS = ("accepted", "accepted", "accepted", "by thread", "by wait id", "any", "resume", "resume", "resume")
+
+
+def operations(data: bytes) -> list[Op]:
+    tape = Tape(data)
+    return [(tape.of(WAYS), tape.below(8), tape.below(7) - 3) for _ in range(len(data) // 3)]
+
+
+OPS: SearchStrategy[list[Op]] = st.binary(min_size=9, max_size=60).map(operations)

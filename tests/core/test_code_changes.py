@@ -1,0 +1,219 @@
+"""The definition changes while an instance is parked: what is legal, and what is said where it is not."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.core.helpers import Logged, accepted, do, kinds, log, reload, standing, start, unchanged
+from workflow_core import (
+    EventNotAccepted,
+    EventRequest,
+    Execution,
+    Go,
+    If,
+    On,
+    S,
+    Select,
+    Statement,
+    Step,
+    Timeout,
+    UnknownStatement,
+    WaitFor,
+    While,
+    handle_event,
+    resume,
+)
+
+
+def deploy(*statements: Statement) -> type[Logged]:
+    """A version of the code: the same workflow with another definition."""
+
+    class Flow(Logged, name="flow"):
+        definition = S(*statements)
+
+    return Flow
+
+
+def migrate(order: Logged, execution: Execution, version: type[Logged]) -> tuple[Logged, Execution]:
+    """The instance as a process with another version of the code loads it."""
+    return version.load_fields(order.dump_fields()), Execution.from_json(execution.to_json())
+
+
+def parked(*statements: Statement) -> tuple[Logged, Execution]:
+    return start(deploy(*statements))
+
+
+WAIT = Select("wait", On("E", log("event")))
+
+
+def test_statements_added_around_the_place_where_an_instance_stands() -> None:
+    new = deploy(do("new first"), WAIT, do("new behind"), do("a"))
+    order, execution = migrate(*parked(WAIT, do("a")), new)
+    handle_event(order, execution, "E")
+    resume(order, execution)
+    assert order.log == ["event", "new behind", "a"]
+
+
+def test_statements_reordered() -> None:
+    new = deploy(do("b"), WAIT, do("a"))
+    order, execution = migrate(*parked(do("a"), WAIT, do("b")), new)
+    handle_event(order, execution, "E")
+    resume(order, execution)
+    assert order.log == ["a", "event", "a"]
+
+
+def test_a_wait_moved_into_a_loop_and_a_branch() -> None:
+    new = deploy(While("twice", lambda w: len(w.log) < 3, If("always", lambda w: True, WAIT), do("round")))
+    order, execution = migrate(*parked(WAIT), new)
+    handle_event(order, execution, "E")
+    resume(order, execution)
+    assert order.log == ["event", "round"]
+    assert standing(execution) == {"main": "wait"}
+
+
+def test_a_wait_moved_into_another_thread() -> None:
+    new = deploy(Go("g", WAIT, do("a")), WaitFor("never", lambda w: False))
+    order, execution = migrate(*parked(WAIT), new)
+    handle_event(order, execution, "E")
+    resume(order, execution)
+    assert order.log == ["event", "a"]
+    assert execution.status == "finished"  # it is the main thread that went through the moved statements
+
+
+def test_statements_removed_where_nobody_stands() -> None:
+    order, execution = migrate(*parked(do("a"), WAIT, do("b"), do("c")), deploy(WAIT, do("c")))
+    handle_event(order, execution, "E")
+    resume(order, execution)
+    assert order.log == ["a", "event", "c"]
+
+
+def test_the_action_and_the_handler_are_those_of_the_new_code() -> None:
+    order, execution = migrate(*parked(WAIT), deploy(Select("wait", On("E", log("new handler")))))
+    handle_event(order, execution, "E")
+    assert order.log == ["new handler"]
+
+
+def test_a_plain_case_added_to_the_select_that_an_instance_is_parked_on_is_accepted() -> None:
+    new = deploy(Select("wait", On("E", log("event")), On("Added", log("added"), do("behind"))))
+    order, execution = migrate(*parked(WAIT), new)
+    assert accepted(order, execution) == ["E", "Added"]
+    thread = execution.threads[0]
+    handle_event(order, execution, "Added", wait_id=thread.waits[0].id, pc=thread.pc)
+    resume(order, execution)
+    assert order.log == ["added", "behind"]
+
+
+def test_cases_that_must_be_set_up_take_part_from_the_next_entry_on() -> None:
+    class Handler:
+        def setup(self, request: EventRequest) -> None: ...
+        def handle(self, request: EventRequest, input: Any) -> None: ...
+        def teardown(self, request: EventRequest, handled: bool) -> None: ...
+
+    new = deploy(
+        While(
+            "w",
+            lambda w: True,
+            Select("wait", On("E", log("event")), On("Outside", Handler()), Timeout("late", timedelta(1))),
+        )
+    )
+    order, execution = migrate(*parked(WAIT), new)
+    assert kinds(order, execution) == []
+    for event in ("Outside", "late"):
+        with unchanged(order, execution), pytest.raises(EventNotAccepted):
+            handle_event(order, execution, event)
+    handle_event(order, execution, "E")
+    resume(order, execution)
+    assert accepted(order, execution) == ["E", "Outside"]
+    handle_event(order, execution, "late")
+
+
+def test_a_case_that_was_removed_is_no_longer_accepted() -> None:
+    order, execution = migrate(*parked(Select("wait", On("E", log("event")), On("F", log("f")))), deploy(WAIT))
+    with unchanged(order, execution), pytest.raises(EventNotAccepted):
+        handle_event(order, execution, "F")
+    assert accepted(order, execution) == ["E"]
+
+
+def test_a_condition_that_changed_is_looked_at_again() -> None:
+    order, execution = migrate(
+        *parked(WaitFor("w", lambda w: False), do("a")), deploy(WaitFor("w", lambda w: True), do("a"))
+    )
+    assert kinds(order, execution) == ["condition", "step"]
+    assert order.log == ["a"]
+
+
+GONE = (
+    "an instance of 'flow' stands on {!r}, which the definition no longer has: bring a step or wait of that name back"
+)
+
+
+def test_a_select_that_was_removed() -> None:
+    order, execution = migrate(*parked(WAIT), deploy(do("a")))
+    with unchanged(order, execution), pytest.raises(UnknownStatement) as caught:
+        handle_event(order, execution, "E")
+    assert str(caught.value).startswith(GONE.format("wait"))
+
+
+def test_a_condition_that_was_removed() -> None:
+    order, execution = migrate(*parked(WaitFor("w", lambda w: False)), deploy(do("a")))
+    with unchanged(order, execution), pytest.raises(UnknownStatement) as caught:
+        resume(order, execution)
+    assert str(caught.value).startswith(GONE.format("w"))
+
+
+def fails(w: Logged) -> None:
+    raise TimeoutError
+
+
+def test_a_step_that_was_removed_and_brought_back() -> None:
+    old = deploy(Step("step", fails))
+    order, execution = old(), Execution.start("id-1", old)
+    with pytest.raises(TimeoutError):
+        resume(order, execution)
+    order, execution = migrate(order, execution, deploy(do("another")))
+    with pytest.raises(UnknownStatement) as caught:
+        resume(order, execution)
+    assert str(caught.value).startswith(GONE.format("step"))
+    assert standing(execution) == {"main": "step"}
+    order, execution = migrate(order, execution, deploy(do("another"), do("step")))
+    resume(order, execution)
+    assert (order.log, execution.status) == (["step"], "finished")
+
+
+def test_a_thread_that_was_removed_before_it_began() -> None:
+    class Crash(Exception):
+        pass
+
+    def crash(kind: str) -> None:
+        raise Crash
+
+    old = deploy(Go("g", do("a")), WAIT)
+    order, execution = old(), Execution.start("id-1", old)
+    with pytest.raises(Crash):
+        resume(order, execution, crash)
+    assert standing(execution) == {"main": "wait", "g": ""}
+    order, execution = migrate(order, execution, deploy(WAIT))
+    with pytest.raises(UnknownStatement) as caught:
+        resume(order, execution)
+    assert str(caught.value).startswith(GONE.format("g"))
+
+
+def test_fields_may_be_added_with_a_default() -> None:
+    class Wider(Logged, name="flow"):
+        extra: str = "default"
+        definition = S(WAIT)
+
+    order, execution = migrate(*parked(WAIT), Wider)
+    assert isinstance(order, Wider)
+    assert order.extra == "default"
+    assert reload(order, execution) == (order, execution)
+
+
+def test_an_instance_keeps_the_version_it_was_started_with_until_somebody_writes_another() -> None:
+    first = deploy(WAIT)
+    _, execution = start(first)
+    assert execution.definition_version == first.__program__.version
+    assert execution.definition_version != deploy(WAIT, do("a")).__program__.version

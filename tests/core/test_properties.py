@@ -1,0 +1,268 @@
+"""Random definitions under random events: the interpreter against the naive executor, and against itself.
+
+A failure prints the definition as data, and a blob that replays it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+
+from tests.core.generate import EVENTS, OPS, SPECS, Fields, Op, Spec, build
+from tests.core.helpers import reload, saved, unchanged
+from tests.core.reference import DuplicateId, Reference, takes_input
+from workflow_core import (
+    DuplicateThread,
+    EventNotAccepted,
+    Execution,
+    InvalidInput,
+    WaitKind,
+    handle_event,
+    resume,
+)
+from workflow_core.interpreter import Accepted, Machine
+
+random_flows = settings(max_examples=300, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+
+DUPLICATE = "a thread of that id still lives"
+
+
+def accepted(order: Fields, execution: Execution) -> list[Accepted]:
+    return list(Machine(order, execution).accepted())
+
+
+# --- the interpreter and the reference -------------------------------------------------------
+
+
+class Pair:
+    """One instance, run by both; after every call all that can be seen of the two must be the same."""
+
+    def __init__(self, flow: type[Fields]) -> None:
+        self.flow = flow
+        self.order, self.execution = flow(), Execution.start("id-1", flow)
+        self.mirror = Reference(flow(), "id-1")
+        self.broken = False
+
+    def both(self, ours: Callable[[], Any], theirs: Callable[[], Any]) -> None:
+        expected = self.outcome(theirs)
+        assert self.outcome(ours) == expected
+        self.broken = expected[0] == DUPLICATE
+        if not self.broken:
+            self.compare()
+
+    def outcome(self, call: Callable[[], Any]) -> tuple[Any, list[str]]:
+        self.flow.trace.clear()
+        try:
+            output = call()
+        except (DuplicateThread, DuplicateId):
+            output = DUPLICATE
+        return output, list(self.flow.trace)
+
+    def compare(self) -> None:
+        execution, mirror = self.execution, self.mirror
+        assert self.order == mirror.workflow
+        assert execution.pc == mirror.pc
+        assert (execution.status == "finished") is mirror.finished
+        assert [(thread.id, thread.step, thread.pc) for thread in execution.threads] == [
+            (thread.id, thread.at.name if thread.at else "", thread.pc) for thread in mirror.threads
+        ]
+        assert [(one.thread.id, one.case.event, one.wait_id) for one in accepted(self.order, execution)] == [
+            (thread.id, name, thread.wait_id) for thread, _, name in mirror.accepted()
+        ]
+        assert [(t.event, t.id, t.handled, t.setup_data) for t in execution.teardowns] == [
+            (request.event, request.wait_id, handled, request.setup_data) for _, request, handled in mirror.teardowns
+        ]
+
+    def resume(self) -> None:
+        self.both(lambda: resume(self.order, self.execution), self.mirror.resume)
+        if not self.broken:
+            assert self.execution.status == ("finished" if self.mirror.finished else "waiting")
+
+    def send(self, op: Op) -> None:
+        how, pick, amount = op
+        offers = self.mirror.accepted()
+        if how == "any":
+            name = EVENTS[pick % len(EVENTS)]
+            offers = [offer for offer in offers if offer[2] == name]
+            if not offers:
+                with unchanged(self.order, self.execution), pytest.raises(EventNotAccepted):
+                    handle_event(self.order, self.execution, name)
+        if not offers:
+            return
+        thread, case, name = offers[pick % len(offers)]
+        address: dict[str, Any] = {}
+        if how == "by thread":
+            address["thread_id"] = thread.id
+        elif how == "by wait id":
+            address["wait_id"] = thread.wait_id
+        else:
+            thread, case, name = next(offer for offer in offers if offer[2] == name)
+        input = amount if takes_input(case) else None
+        self.both(
+            lambda: handle_event(self.order, self.execution, name, input, **address),
+            lambda: self.mirror.handle(thread, case, name, input),
+        )
+
+
+@random_flows
+@given(SPECS, OPS)
+def test_the_interpreter_and_the_reference_agree(spec: list[Spec], ops: list[Op]) -> None:
+    pair = Pair(build(spec))
+    pair.compare()
+    pair.resume()
+    seen = 0
+    for op in ops:
+        seen = max(seen, len(pair.execution.threads))
+        if pair.broken:
+            break
+        if op[0] == "resume":
+            pair.resume()
+        else:
+            pair.send(op)
+    if not pair.broken:
+        pair.resume()
+    event("duplicate thread" if pair.broken else str(pair.execution.status))
+    event(f"log of {len(pair.order.log) // 5 * 5} and more")
+    event(f"threads: {seen}")
+
+
+# --- the interpreter and itself --------------------------------------------------------------
+
+
+class Crash(Exception):
+    """The process dies right behind a checkpoint."""
+
+
+class Run:
+    """One instance and all states that were saved of it."""
+
+    def __init__(self, flow: type[Fields]) -> None:
+        flow.trace.clear()
+        self.order, self.execution = flow(), Execution.start("id-1", flow)
+        self.states: list[tuple[str, tuple[str, str]]] = []
+
+    def drive(self, ops: list[Op]) -> list[tuple[str, tuple[str, str]]]:
+        """Sends the events; gives what was saved: at each checkpoint and after each event."""
+        try:
+            self.resume()
+            for op in ops:
+                self.resume() if op[0] == "resume" else self.send(op)
+            self.resume()
+        except DuplicateThread:
+            self.states.append((DUPLICATE, ("", "")))
+        return self.states
+
+    def save(self, kind: str) -> None:
+        self.states.append((kind, saved(self.order, self.execution)))
+
+    def resume(self) -> None:
+        resume(self.order, self.execution, self.save)
+
+    def send(self, op: Op) -> None:
+        offers = accepted(self.order, self.execution)
+        if offers:
+            one = offers[op[1] % len(offers)]
+            takes = one.case.signature is not None and one.case.signature.takes_input
+            handle_event(self.order, self.execution, one.case.event, op[2] if takes else None, thread_id=one.thread.id)
+            self.save("event")
+
+
+class CrashingRun(Run):
+    """The same, by a process that dies behind every checkpoint: the next one loads what was saved."""
+
+    def resume(self) -> None:
+        while True:
+            try:
+                resume(self.order, self.execution, self.crash)
+                return
+            except Crash:
+                self.order, self.execution = reload(*self.last)
+
+    def crash(self, kind: str) -> None:
+        self.save(kind)
+        self.last = reload(self.order, self.execution)
+        raise Crash
+
+    def send(self, op: Op) -> None:
+        super().send(op)
+        self.order, self.execution = reload(self.order, self.execution)
+
+
+class LosingRun(CrashingRun):
+    """The same, by a process that also dies before each save: what was done is lost, and done again."""
+
+    lost: str = ""
+
+    def crash(self, kind: str) -> None:
+        state = str(saved(self.order, self.execution))
+        if self.lost != state:
+            self.lost = state
+            raise Crash
+        super().crash(kind)
+
+    def resume(self) -> None:
+        self.last = reload(self.order, self.execution)
+        super().resume()
+
+
+@random_flows
+@given(SPECS, OPS)
+def test_going_on_from_what_was_saved_at_every_checkpoint_gives_the_same_end(spec: list[Spec], ops: list[Op]) -> None:
+    flow = build(spec)
+    states = Run(flow).drive(ops)
+    trace = list(flow.trace)
+    assert CrashingRun(flow).drive(ops) == states
+    assert flow.trace == trace
+    event(f"states: {len(states) // 10 * 10} and more")
+
+
+@random_flows
+@given(SPECS, OPS)
+def test_work_that_was_done_but_not_saved_is_done_again_with_the_same_end(spec: list[Spec], ops: list[Op]) -> None:
+    flow = build(spec)
+    assert LosingRun(flow).drive(ops) == Run(flow).drive(ops)
+
+
+# --- refusals --------------------------------------------------------------------------------
+
+
+def refuse_all(order: Fields, execution: Execution) -> None:
+    """Tries every event that is not accepted now, and every accepted one in wrong ways."""
+
+    def refused(error: type[Exception], event: str, input: Any = None, **address: Any) -> None:
+        with pytest.raises(error):
+            handle_event(order, execution, event, input, **address)
+
+    now = accepted(order, execution)
+    names = {one.case.event for one in now}
+    for name in {*EVENTS, "Nope", ""} - names:
+        refused(EventNotAccepted, name)
+    for one in now:
+        event, thread = one.case.event, one.thread
+        refused(EventNotAccepted, event, wait_id=f"{thread.id}@{thread.pc + 1}")
+        refused(EventNotAccepted, event, thread_id="nobody")
+        refused(EventNotAccepted, event, thread_id=thread.id, pc=thread.pc - 1)
+        if one.case.kind is not WaitKind.TIMEOUT:
+            refused(InvalidInput, event, {"wrong": 1}, thread_id=thread.id)
+
+
+@random_flows
+@given(SPECS, OPS)
+def test_a_refused_event_leaves_everything_as_it_was(spec: list[Spec], ops: list[Op]) -> None:
+    run = Run(build(spec))
+    with unchanged(run.order, run.execution):
+        refuse_all(run.order, run.execution)
+    try:
+        run.resume()
+        for op in ops:
+            run.resume() if op[0] == "resume" else run.send(op)
+            with unchanged(run.order, run.execution):
+                refuse_all(run.order, run.execution)
+        run.resume()
+        with unchanged(run.order, run.execution):
+            run.resume()
+    except DuplicateThread:
+        return

@@ -1,0 +1,165 @@
+"""Timeouts: deadlines are counted from ``now=``; the caller delivers a timeout like an event, with its wait id."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from tests.core.helpers import NOON, Logged, accepted, do, log, reload, standing, start, unchanged
+from workflow_core import (
+    DefinitionError,
+    EventNotAccepted,
+    On,
+    Return,
+    S,
+    Select,
+    Timeout,
+    While,
+    Workflow,
+    handle_event,
+    resume,
+)
+from workflow_core.execution import Execution
+
+
+class Cart(Logged):
+    hours: int = 2
+
+    def add(self) -> None:
+        self.n += 1
+
+    definition = S(
+        While(
+            "shopping",
+            lambda w: w.n < 3,
+            Select(
+                "fill",
+                On("Add", add),
+                Timeout("remind", lambda w: timedelta(hours=w.hours), do("send a reminder")),
+                Timeout("give up", timedelta(days=1), do("drop the cart"), Return()),
+            ),
+        ),
+        do("ship"),
+    )
+
+
+def deadlines(execution: Execution) -> dict[str, object]:
+    return {wait.event: wait.deadline for wait in execution.threads[0].waits}
+
+
+def test_deadlines_are_counted_from_the_moment_the_select_is_entered() -> None:
+    order, execution = start(Cart, now=NOON)
+    assert deadlines(execution) == {
+        "Add": None,
+        "remind": NOON + timedelta(hours=2),
+        "give up": NOON + timedelta(days=1),
+    }
+    later = NOON + timedelta(minutes=5)
+    order.hours = 3
+    handle_event(order, execution, "Add", now=later)
+    assert deadlines(execution)["remind"] == later + timedelta(hours=3)
+
+
+def test_a_later_resume_does_not_move_a_deadline() -> None:
+    order, execution = start(Cart, now=NOON)
+    before = deadlines(execution)
+    resume(order, execution, now=NOON + timedelta(hours=1))
+    assert deadlines(execution) == before
+    assert deadlines(reload(order, execution)[1]) == before
+
+
+def test_without_now_there_is_no_deadline() -> None:
+    order, execution = start(Cart)
+    assert deadlines(execution) == {"Add": None, "remind": None, "give up": None}
+    handle_event(order, execution, "remind")
+    resume(order, execution)
+    assert order.log == ["send a reminder"]
+
+
+def test_a_timeout_is_delivered_by_name_and_wait_id_and_runs_its_statements() -> None:
+    order, execution = start(Cart, now=NOON)
+    wait_id = execution.threads[0].waits[0].id
+    assert handle_event(order, execution, "give up", wait_id=wait_id, now=NOON + timedelta(days=1)) is None
+    resume(order, execution)
+    assert order.log == ["drop the cart"]
+    assert execution.status == "finished"
+
+
+def test_after_a_timeout_the_loop_goes_on() -> None:
+    order, execution = start(Cart, n=2, now=NOON)
+    handle_event(order, execution, "remind", now=NOON + timedelta(hours=2))
+    resume(order, execution, now=NOON + timedelta(hours=2))
+    assert standing(execution) == {"main": "fill"}
+    assert deadlines(execution)["remind"] == NOON + timedelta(hours=4)
+    handle_event(order, execution, "Add")
+    resume(order, execution)
+    assert order.log == ["send a reminder", "ship"]
+
+
+def test_a_timeout_of_a_wait_that_was_left_is_refused() -> None:
+    order, execution = start(Cart, now=NOON)
+    stale = execution.threads[0].waits[0].id
+    handle_event(order, execution, "Add")
+    with unchanged(order, execution), pytest.raises(EventNotAccepted, match=f"under wait id '{stale}'"):
+        handle_event(order, execution, "give up", wait_id=stale)
+
+
+def test_a_timeout_that_lost_is_refused() -> None:
+    class Flow(Logged):
+        definition = S(Select("a", On("E", log("e")), Timeout("late", timedelta(1))), Select("b", On("F", log("f"))))
+
+    order, execution = start(Flow)
+    wait_id = execution.threads[0].waits[0].id
+    handle_event(order, execution, "E")
+    with unchanged(order, execution), pytest.raises(EventNotAccepted):
+        handle_event(order, execution, "late", wait_id=wait_id)
+
+
+def test_clients_are_not_told_of_timeouts() -> None:
+    order, execution = start(Cart)
+    assert accepted(order, execution) == ["Add"]
+
+
+def test_a_timeout_in_a_prefixed_section_goes_by_its_qualified_name() -> None:
+    class Flow(Logged):
+        definition = S(S(Select("s", Timeout("late", timedelta(1), do("behind"))), prefix="p"))
+
+    order, execution = start(Flow)
+    with unchanged(order, execution), pytest.raises(EventNotAccepted):
+        handle_event(order, execution, "late")
+    handle_event(order, execution, "p/late")
+    resume(order, execution)
+    assert order.log == ["behind"]
+
+
+def test_a_delay_must_be_a_timedelta() -> None:
+    class Flow(Workflow):
+        definition = S(Select("s", Timeout("late", lambda w: 60)))
+
+    with pytest.raises(DefinitionError) as caught:
+        start(Flow)
+    assert caught.value.statement == "Timeout 'late'"
+    assert caught.value.reason == "its delay function returned 60"
+    assert caught.value.mend == "Let it return a timedelta."
+
+
+def test_a_step_whose_next_attempt_is_to_come_waits_for_it() -> None:
+    class Flow(Logged):
+        definition = S(do("a"))
+
+    order, execution = Flow(), Execution.start("id-1", Flow, now=NOON)
+
+    class Crash(Exception):
+        pass
+
+    def crash(kind: str) -> None:
+        raise Crash
+
+    with pytest.raises(Crash):
+        resume(order, execution, crash, now=NOON)
+    execution.threads[0].retry_at = NOON + timedelta(minutes=1)
+    resume(order, execution, now=NOON + timedelta(seconds=59))
+    assert (order.log, execution.status) == ([], "running")
+    resume(order, execution, now=NOON + timedelta(minutes=1))
+    assert (order.log, execution.status) == (["a"], "finished")

@@ -1,0 +1,222 @@
+"""A new version of a workflow under instances that were parked by the old one."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from cloud_adapter.dispatch import Outcome
+from cloud_adapter.errors import UserCodeError, WorkflowNotFound
+from tests.engine.harness import ID, World, in_world, write
+from workflow_core import (
+    Go,
+    InvalidFields,
+    On,
+    S,
+    Select,
+    Step,
+    Timeout,
+    UnknownStatement,
+    WaitFor,
+    While,
+    Workflow,
+)
+
+DAY = timedelta(days=1)
+
+
+def version(*statements: Any, **fields: Any) -> type[Workflow]:
+    """A version of the one workflow of this file."""
+
+    class Version(Workflow, name="article"):
+        log: list[str] = []
+        definition = S(*statements)
+
+    return Version
+
+
+def nothing(workflow: Workflow) -> None: ...
+
+
+START = Select("start", On("Begin", nothing))
+END = Select("end", On("End", nothing))
+OLD = version(
+    START, Step("write", write("write")), Select("review", On("Approve", nothing)), Step("print", write("p")), END
+)
+
+
+@in_world(OLD)
+async def test_statements_may_be_added_before_and_behind_a_parked_instance(world: World) -> None:
+    await world.create()
+    await world.send("Begin")
+    await world.deliver()
+    old = (await world.instance()).execution.definition_version
+    new = version(
+        Step("outline", write("outline")),
+        START,
+        Step("write", write("write")),
+        Step("proofread", write("proofread")),
+        Select("review", On("Approve", write("approved")), On("Refuse", write("refused"))),
+        Step("illustrate", write("illustrate")),
+        Step("print", write("p")),
+        END,
+    )
+    process = world.start(new)
+    accepted = (await process.engine.get("article", ID)).accepted
+    assert [one.case.event for one in accepted] == ["Approve", "Refuse"]
+    await process.send("Refuse")
+    await world.deliver(process)
+    assert (await world.fields()).log == ["write", "refused", "illustrate", "p"]
+    assert (await world.instance()).execution.definition_version != old
+
+
+@in_world(OLD)
+async def test_a_step_that_is_due_runs_with_the_new_code(world: World) -> None:
+    await world.create()
+    await world.send("Begin")
+    new = version(START, Step("write", write("rewritten")), END)
+    await world.deliver(world.start(new))
+    assert (await world.fields()).log == ["rewritten"]
+
+
+@in_world(OLD)
+async def test_an_unknown_statement_is_acknowledged_and_goes_on_when_it_is_back(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.create()
+    await world.send("Begin")
+    before = await world.instance()
+    bad = world.start(version(START, Step("compose", write("compose")), END))
+    caplog.set_level(logging.ERROR, "gorchestrate")
+    with bad.calls() as calls:
+        assert await bad.deliver(world.queue.resumes[0]) is Outcome.DONE
+    assert calls == ["load"]
+    assert "stands on 'write', which the definition no longer has" in caplog.text
+    assert await world.instance() == before
+    assert world.queue.tasks == {}
+
+    assert await world.start().engine.recover() == 1
+    await world.deliver()
+    assert (await world.fields()).log == ["write"]
+    assert (await world.instance()).execution.status == "waiting"
+
+
+@in_world(OLD)
+async def test_an_event_for_an_unknown_wait_changes_nothing(world: World) -> None:
+    await world.create()
+    before = await world.instance()
+    bad = world.start(version(END))
+    with pytest.raises(UnknownStatement, match="'start'"):
+        await bad.send("End")
+    assert await world.instance() == before
+
+
+TIMED = version(
+    Go("timer", Select("pause", Timeout("pause over", DAY, Step("wake", write("wake"))))),
+    Go("waiter", WaitFor("never", lambda w: "never" in w.log)),
+    Select("main wait", On("End", nothing)),
+)
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        # The statement that another thread stands on is gone.
+        version(
+            Go("timer", Select("pause", Timeout("pause over", DAY, Step("wake", write("wake"))))),
+            Go("waiter", WaitFor("ever", lambda w: "never" in w.log)),
+            Select("main wait", On("End", nothing)),
+        ),
+        # The statement of the timer itself is gone.
+        version(
+            Go("timer", Select("rest", Timeout("rest over", DAY, Step("wake", write("wake"))))),
+            Go("waiter", WaitFor("never", lambda w: "never" in w.log)),
+            Select("main wait", On("End", nothing)),
+        ),
+    ],
+)
+@in_world(TIMED)
+async def test_a_timer_beside_an_unknown_statement_does_not_fail_the_instance(world: World, new: Any) -> None:
+    await world.create()
+    await world.clock.advance(DAY.total_seconds())
+    before = await world.instance()
+    bad = world.start(new)
+    assert await bad.deliver(world.queue.timers[0]) is Outcome.DONE
+    assert await world.instance() == before
+    assert await world.start().engine.recover() == 1
+    await world.deliver()
+    assert (await world.fields()).log == ["wake"]
+
+
+@in_world(TIMED)
+async def test_a_timeout_that_is_gone_never_comes(world: World) -> None:
+    await world.create()
+    await world.clock.advance(DAY.total_seconds())
+    before = await world.instance()
+    new = world.start(
+        version(
+            Go("timer", Select("pause", On("Wake", nothing))),
+            Go("waiter", WaitFor("never", lambda w: "never" in w.log)),
+            Select("main wait", On("End", nothing)),
+        )
+    )
+    assert await new.deliver(world.queue.timers[0]) is Outcome.DONE
+    assert await world.instance() == before
+    await new.send("Wake")
+    await new.send("End")
+    assert (await world.instance()).execution.status == "finished"
+
+
+@in_world(OLD)
+async def test_a_new_condition_that_raises_is_acknowledged(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    old = version(Go("w", WaitFor("done", lambda w: False)), START, Step("write", write("write")), END)
+    new = version(Go("w", WaitFor("done", lambda w: 1 / 0)), START, Step("write", write("write")), END)
+    process = world.start(old)
+    await process.engine.create("article", ID)
+    await process.send("Begin")
+    before = await world.instance()
+    bad = world.start(new)
+    caplog.set_level(logging.ERROR, "gorchestrate")
+    assert await bad.deliver(world.queue.resumes[0]) is Outcome.DONE
+    assert "ZeroDivisionError" in caplog.text
+    assert "done" in caplog.text
+    assert await world.instance() == before
+    with pytest.raises(UserCodeError, match="'done'"):
+        await bad.send("End")
+    assert await process.engine.recover() == 1
+    await world.deliver(process)
+    assert (await world.fields()).log == ["write"]
+
+
+@in_world(OLD)
+async def test_fields_that_no_longer_fit_are_left_alone(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    class Changed(Workflow, name="article"):
+        log: int
+        definition = OLD.definition
+
+    await world.create()
+    await world.send("Begin")
+    before = await world.instance()
+    bad = world.start(Changed)
+    caplog.set_level(logging.ERROR, "gorchestrate")
+    assert await bad.deliver(world.queue.resumes[0]) is Outcome.DONE
+    assert "do not fit their types: log" in caplog.text
+    with pytest.raises(InvalidFields):
+        await bad.send("Approve")
+    assert await world.instance() == before
+
+
+@in_world(OLD)
+async def test_a_workflow_that_is_no_longer_served(world: World) -> None:
+    class Other(Workflow, name="other"):
+        definition = S(While("x", lambda w: False, END))
+
+    await world.create()
+    await world.send("Begin")
+    process = world.start(Other)
+    assert await process.deliver(world.queue.resumes[0]) is Outcome.DONE
+    with pytest.raises(WorkflowNotFound, match="but: other"):
+        await process.send("Approve")

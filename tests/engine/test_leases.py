@@ -1,0 +1,441 @@
+"""Leases: one process at a time runs the steps of an instance, and one that has lost its lease cannot write."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from asyncio import Task as Running
+from asyncio import ensure_future
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from cloud_adapter.dispatch import Outcome
+from cloud_adapter.errors import Unavailable
+from cloud_adapter.tasks import ResumeTask
+from tests.engine.harness import ID, Gate, Process, World, in_world, write
+from workflow_core import Go, On, S, Select, Step, StepContext, While, Workflow
+
+GATE = Gate()
+KEYS: list[str] = []
+LEASE = timedelta(seconds=60)
+
+
+class Bakery(Workflow, name="bakery"):
+    search_fields = ("stage",)
+
+    log: list[str] = []
+    stage: str = "raw"
+    sold: int = 0
+
+    async def bake(self, step: StepContext) -> None:
+        KEYS.append(step.idempotency_key)
+        self.stage = "in the oven"
+        self.log.append(f"baking {len(KEYS)}")
+        await GATE.wait()
+        self.stage = "baked"
+
+    def sell(self) -> int:
+        self.sold += 1
+        return self.sold
+
+    definition = S(
+        Go("shop", While("selling", lambda w: w.sold < 9, Select("sell", On("Sell", sell)))),
+        Step("bake", bake),
+        Step("cool", write("cool")),
+        Select("end", On("End", lambda w: None)),
+    )
+
+
+async def baking(world: World, process: Process | None = None) -> Running[Outcome]:
+    """An instance whose step is running, and the delivery that runs it."""
+    KEYS.clear()
+    await world.create()
+    return await delivering(world, process or world.process)
+
+
+async def delivering(world: World, process: Process) -> Running[Outcome]:
+    running = ensure_future(process.perform(world.queue.resumes[0]))
+    await world.clock.settle()
+    return running
+
+
+async def die(process: Process, running: Running[Outcome]) -> None:
+    process.die()
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def lease_end(world: World) -> timedelta:
+    lease = (await world.instance()).lease
+    assert lease is not None
+    return lease.expires_at - world.now
+
+
+@in_world(Bakery)
+async def test_a_lease_is_taken_renewed_and_released(world: World) -> None:
+    await world.create()
+    created = await world.instance()
+    KEYS.clear()
+    running = await delivering(world, world.process)
+    begin = world.now
+    assert (await world.instance()).execution.pc == created.execution.pc + 1, "a lease is a commit like any other"
+    assert await lease_end(world) == LEASE
+    token = (await world.instance()).lease.token  # type: ignore[union-attr]
+
+    with world.process.calls() as calls:
+        for _ in range(9):
+            await world.clock.advance(20)
+            assert await lease_end(world) == LEASE, "renewed after a third of it"
+    assert calls == ["commit"] * 9
+    assert (await world.instance()).execution.pc == created.execution.pc + 10
+    instance = await world.instance()
+    assert instance.lease is not None
+    assert instance.lease.token == token
+    assert instance.wake_at == instance.lease.expires_at
+    assert world.now == begin + timedelta(minutes=3)
+
+    GATE.open()
+    assert await world.finish(running) is Outcome.DONE
+    assert (await world.instance()).lease is None
+    await world.deliver()  # three minutes are over the budget
+    instance = await world.instance()
+    assert instance.lease is None
+    assert instance.wake_at is None
+    assert (await world.fields()).log == ["baking 1", "cool"]
+    assert len(KEYS) == 1
+    (baked,) = [entry for entry in instance.history if entry.statement == "bake"]
+    assert baked.duration_ms == 180_000
+
+
+@in_world(Bakery)
+async def test_a_renewal_saves_nothing_of_a_running_step(world: World) -> None:
+    running = await baking(world)
+    before = await world.instance()
+    await world.clock.advance(20)
+    after = await world.instance()
+    assert after.version == before.version + 1
+    assert after.fields == before.fields
+    assert after.search == {"stage": "raw"}
+    GATE.open()
+    await world.finish(running)
+    assert (await world.instance()).search == {"stage": "baked"}
+
+
+@in_world(Bakery)
+async def test_a_step_shorter_than_a_third_of_the_lease_costs_no_renewal(world: World) -> None:
+    running = await baking(world)
+    with world.process.calls() as calls:
+        await world.clock.advance(19)
+        GATE.open()
+        await world.finish(running)
+        await world.clock.advance(100)
+    assert calls == ["commit", "commit"]
+
+
+# --- the process dies ------------------------------------------------------------------------
+
+
+@in_world(Bakery)
+async def test_a_step_whose_process_died_runs_again_when_the_lease_is_over(world: World) -> None:
+    running = await baking(world)
+    await die(world.process, running)
+    other = world.start()
+    (task,) = world.queue.resumes
+
+    # The queue sends it again, because nobody acknowledged it; the lease is still live.
+    assert await other.deliver(task) is Outcome.DONE
+    (again,) = world.queue.resumes
+    assert again.at == world.now + LEASE
+    assert len(KEYS) == 1
+
+    await world.clock.advance_to(again.at)
+    running = await delivering(world, other)
+    GATE.open()
+    assert await world.finish(running) is Outcome.DONE
+    assert len(KEYS) == 2
+    assert len(set(KEYS)) == 1, "the idempotency key is that of the first attempt"
+    assert (await world.fields()).log == ["baking 2", "cool"]
+
+
+@in_world(Bakery)
+async def test_an_event_waits_for_a_dead_process_lease_and_then_goes_on(world: World) -> None:
+    await die(world.process, await baking(world))
+    await world.clock.advance(55)
+    other = world.start()
+    asked_at = world.now
+    assert await other.send("Sell") == 1
+    assert timedelta(seconds=5) <= world.now - asked_at <= timedelta(seconds=6)
+    assert (await world.instance()).lease is None
+    # The event's commit took the dead lease away, and with it made a task for the step that is due.
+    assert [task.at for task in world.queue.resumes][1:] == [None]
+
+
+@in_world(Bakery)
+async def test_a_dead_process_can_write_nothing(world: World) -> None:
+    running = await baking(world)
+    world.process.die()
+    before = await world.instance()
+    GATE.open()
+    await asyncio.wait([running])
+    assert await world.instance() == before
+    assert world.queue.resumes == world.queue.created
+
+
+# --- the lease is lost -----------------------------------------------------------------------
+
+
+@in_world(Bakery)
+async def test_a_holder_whose_lease_was_taken_cannot_commit(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    running = await baking(world)
+    slow_gate = GATE._open
+    assert slow_gate is not None
+    # The holder is cut off, so its lease runs out; another one takes over and finishes.
+    for nth in range(1, 20):
+        world.process.unavailable("commit", nth, applied=False)
+    await world.clock.advance(65)
+    other = world.start()
+    takeover = await delivering(world, other)
+    GATE.open()
+    assert await world.finish(takeover) is Outcome.DONE
+    world.process.wire.faults.clear()
+    before = await world.instance()
+    assert (await world.fields()).log == ["baking 2", "cool"]
+
+    caplog.set_level(logging.WARNING, "gorchestrate")
+    slow_gate.set()
+    assert await world.finish(running) is Outcome.DONE
+    assert await world.instance() == before
+    assert "lease lost" in caplog.text
+
+
+@in_world(Bakery)
+async def test_a_holder_that_slept_past_its_lease_notices_at_its_next_renewal(world: World) -> None:
+    running = await baking(world)
+    slow_gate = GATE._open
+    assert slow_gate is not None
+    # The whole process stands still: the time passes, but its renewal comes late.
+    world.clock._now += timedelta(seconds=61)
+    other = world.start()
+    takeover = ensure_future(other.perform(world.queue.resumes[0]))
+    await world.clock.settle()
+    assert len(KEYS) == 2
+    assert await lease_end(world) == LEASE, "the late renewal did not get through"
+    slow_gate.set()
+    GATE.open()
+    await world.finish(takeover)
+    assert await world.finish(running) is Outcome.DONE
+    assert (await world.fields()).log == ["baking 2", "cool"]
+
+
+@pytest.mark.parametrize("applied", [False, True])
+@in_world(Bakery)
+async def test_a_renewal_that_fails_once_is_made_up_for(world: World, applied: bool) -> None:
+    running = await baking(world)
+    world.process.unavailable("commit", applied=applied)
+    await world.clock.advance(21)
+    assert timedelta(seconds=59) <= await lease_end(world) <= LEASE
+    GATE.open()
+    await world.finish(running)
+    assert (await world.fields()).log == ["baking 1", "cool"]
+    assert len(KEYS) == 1
+
+
+@in_world(Bakery)
+async def test_after_a_renewal_of_which_it_never_heard_the_instance_goes_on(world: World) -> None:
+    """The renewal was applied, its reply was lost, and so was each look after it: our own lease is in the way."""
+    running = await baking(world)
+    world.process.unavailable("commit", applied=True)
+    for nth in range(1, 6):
+        world.process.unavailable("load", nth, applied=False)
+    await world.clock.advance(25)
+    GATE.open()
+    assert await world.finish(running) is Outcome.DONE
+    world.queue.tasks.pop(world.queue.resumes[0].name)
+    # It was acknowledged, so there must be another task, or nobody would ever run the step.
+    (again,) = world.queue.resumes
+    assert again.at == (await world.instance()).lease.expires_at  # type: ignore[union-attr]
+    await world.clock.advance_to(again.at)
+    running = await delivering(world, world.process)
+    GATE.open()
+    await world.finish(running)
+    assert (await world.fields()).log == ["baking 2", "cool"]
+    assert len(set(KEYS)) == 1
+
+
+@pytest.mark.parametrize("applied", [False, True])
+@pytest.mark.parametrize("nth", [1, 2, 3])
+@in_world(Bakery)
+async def test_the_reply_of_a_commit_under_the_lease_is_lost(world: World, nth: int, applied: bool) -> None:
+    KEYS.clear()
+    await world.create()
+    world.process.unavailable("commit", nth, applied=applied)
+    running = await delivering(world, world.process)
+    await world.clock.advance(1)
+    GATE.open()
+    assert await world.finish(running) is Outcome.DONE
+    assert (await world.fields()).log == ["baking 1", "cool"]
+    assert len(KEYS) == 1
+    assert (await world.instance()).lease is None
+
+
+@in_world(Bakery)
+async def test_two_engines_resume_at_the_same_time(world: World) -> None:
+    KEYS.clear()
+    await world.create()
+    other = world.start()
+    (task,) = world.queue.resumes
+    both = [ensure_future(process.perform(task)) for process in (world.process, other)]
+    await world.clock.advance(1)
+    assert len(KEYS) == 1
+    GATE.open()
+    assert [await world.finish(one) for one in both] == [Outcome.DONE] * 2
+    assert len(KEYS) == 1
+    assert (await world.fields()).log == ["baking 1", "cool"]
+
+
+class Broken(Workflow, name="broken"):
+    """The way on from its step raises."""
+
+    log: list[str] = []
+    n: int = 0
+
+    async def work(self) -> None:
+        KEYS.append("work")
+        await GATE.wait()
+        self.n = len(KEYS)
+
+    definition = S(
+        Go("beside", Select("stop", On("Stop", lambda w: None))),
+        Step("work", work),
+        While("first attempt", lambda w: 1 / (w.n - 1) < 0, Step("never", write("never"))),
+        Step("after", write("after")),
+        Select("end", On("End", lambda w: None)),
+    )
+
+
+@in_world(Broken)
+async def test_a_holder_that_has_lost_its_lease_cannot_fail_the_instance_either(world: World) -> None:
+    KEYS.clear()
+    await world.create()
+    running = await delivering(world, world.process)
+    slow_gate = GATE._open
+    assert slow_gate is not None
+    for nth in range(1, 20):
+        world.process.unavailable("commit", nth, applied=False)
+    await world.clock.advance(65)
+    world.process.wire.faults.clear()
+    takeover = await delivering(world, world.start())
+    assert len(KEYS) == 2
+    KEYS.pop()  # the first one sees n == 1, and divides by zero
+    before = await world.instance()
+    slow_gate.set()
+    await world.clock.settle()
+    assert await world.instance() == before
+    KEYS.append("work")
+    GATE.open()
+    assert await world.finish(takeover) is Outcome.DONE
+    assert await world.finish(running) is Outcome.DONE
+    instance = await world.instance()
+    assert instance.execution.status == "waiting"
+    assert (await world.fields()).log == ["after"]
+
+
+@in_world(Broken)
+async def test_an_instance_that_has_ended_is_not_failed_afterwards(world: World) -> None:
+    KEYS.clear()
+    await world.create()
+    running = await delivering(world, world.process)
+    slow_gate = GATE._open
+    assert slow_gate is not None
+    for nth in range(1, 20):
+        world.process.unavailable("commit", nth, applied=False)
+    await world.clock.advance(65)
+    world.process.wire.faults.clear()
+    takeover = await delivering(world, world.start())
+    GATE.open()
+    await world.finish(takeover)
+    await world.start().send("End")
+    before = await world.instance()
+    assert before.execution.status == "finished"
+    KEYS.pop()
+    slow_gate.set()
+    assert await world.finish(running) is Outcome.DONE
+    assert await world.instance() == before
+
+
+# --- tasks -----------------------------------------------------------------------------------
+
+
+@in_world(Bakery)
+async def test_a_resume_while_leased_is_acknowledged_and_scheduled_again(world: World) -> None:
+    running = await baking(world)
+    (task,) = world.queue.resumes
+    before = await world.instance()
+    assert before.lease is not None
+    other = world.start()
+    with other.calls() as calls:
+        assert await other.deliver(task) is Outcome.DONE
+    assert calls == ["load", "create_task"]
+    assert [one.at for one in world.queue.resumes] == [before.lease.expires_at]
+    assert await world.instance() == before
+    GATE.open()
+    await world.finish(running)
+    # That one comes when everything is done.
+    with other.calls() as calls:
+        await world.pass_time(timedelta(minutes=2), other)
+    assert calls == ["load"]
+    assert world.queue.tasks == {}
+
+
+@pytest.mark.parametrize("exists", [True, False])
+@in_world(Bakery)
+async def test_a_task_before_its_commit_asks_to_be_sent_again_but_not_for_ever(world: World, exists: bool) -> None:
+    if exists:
+        await world.create()
+        world.queue.purge()
+    pc = 7 if exists else 1
+    await world.queue.create(
+        ResumeTask(workflow="bakery", id=ID, pc=pc, created_at=world.now).task("of a commit that never came")
+    )
+    (task,) = world.queue.resumes
+    with world.process.calls() as calls:
+        assert await world.process.deliver(task) is Outcome.NOT_YET
+    assert calls == ["load"]
+    await world.clock.advance(600)
+    assert await world.process.deliver(task) is Outcome.NOT_YET
+    await world.clock.advance(1)
+    assert await world.process.deliver(task) is Outcome.DONE
+    assert world.queue.tasks == {}
+    assert KEYS == [] or not exists or (await world.fields()).log == []
+
+
+@in_world(Bakery)
+async def test_duplicate_and_late_tasks_do_nothing(world: World) -> None:
+    running = await baking(world)
+    (task,) = world.queue.resumes
+    GATE.open()
+    await world.finish(running)
+    before = await world.instance()
+    for late in (task, replace(task, name="late"), task):
+        with world.process.calls() as calls:
+            assert await world.process.perform(late) is Outcome.DONE
+        assert calls == ["load"]
+    await world.send("End")
+    with world.process.calls() as calls:
+        assert await world.process.perform(task) is Outcome.DONE
+    assert calls == ["load"]
+    assert before.version + 1 == (await world.instance()).version
+    assert len(KEYS) == 1
+
+
+@in_world(Bakery)
+async def test_a_database_that_does_not_answer_lets_the_queue_try_again(world: World) -> None:
+    await world.create()
+    (task,) = world.queue.resumes
+    world.process.unavailable("load", applied=False)
+    assert await world.process.perform(task) is Outcome.FAILED
+    world.process.unavailable("load", applied=False)
+    with pytest.raises(Unavailable):
+        await world.send("Sell")

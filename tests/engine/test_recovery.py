@@ -1,0 +1,282 @@
+"""``recover()``: whatever got lost outside of the database, an instance that should be moving is moved again."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import ensure_future
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from cloud_adapter.errors import Unavailable
+from tests.engine.harness import Gate, World, in_world, write
+from workflow_core import Go, On, S, Select, Step, StepContext, Timeout, Workflow
+
+GATE = Gate()
+MINUTE = timedelta(minutes=1)
+
+
+class Parcel(Workflow, name="parcel"):
+    log: list[str] = []
+    failures: int = 0
+    hold: bool = False
+
+    async def pack(self, step: StepContext) -> None:
+        if self.hold:
+            await GATE.wait()
+        if step.attempt <= self.failures:
+            raise ConnectionError("no tape")
+        self.log.append("pack")
+
+    definition = S(
+        Select(
+            "address",
+            On("Send", lambda w: None, Go("label", Step("print label", write("label"))), Step("pack", pack)),
+            On("Keep", lambda w: None),
+            Timeout("forgotten", timedelta(hours=1), Step("return", write("return"))),
+        ),
+        Select("signature", On("Sign", lambda w: None), Timeout("lost", timedelta(days=30))),
+    )
+
+
+async def recover(world: World, **kwargs: Any) -> int:
+    count: int = await world.finish(world.start().engine.recover(**kwargs))
+    return count
+
+
+@in_world(Parcel)
+async def test_a_lost_resume_task(world: World) -> None:
+    await world.create()
+    await world.send("Send")
+    world.queue.purge()
+    assert await recover(world) == 1
+    (task,) = world.queue.tasks.values()
+    assert (task.path, task.at) == ("/resume", world.now)
+    await world.deliver()
+    assert sorted((await world.fields()).log) == ["label", "pack"]
+    assert await recover(world) == 0
+
+
+@in_world(Parcel)
+async def test_a_lost_retry(world: World) -> None:
+    await world.create(failures=2)
+    await world.send("Send")
+    await world.deliver()
+    world.queue.purge()
+    assert await recover(world) == 0, "its time has not come"
+    await world.clock.advance(1)
+    assert await recover(world) == 1
+    await world.pass_time(MINUTE)
+    assert (await world.fields()).log == ["label", "pack"]
+
+
+@in_world(Parcel)
+async def test_a_lost_timer(world: World) -> None:
+    await world.create()
+    world.queue.purge()
+    await world.clock.advance(3599)
+    assert await recover(world) == 0
+    await world.clock.advance(1)
+    assert await recover(world) == 1
+    (task,) = world.queue.tasks.values()
+    assert task.path == "/callback/timeout"
+    await world.deliver()
+    assert (await world.fields()).log == ["return"]
+    assert await world.history("timeout") == [("timeout", "forgotten")]
+
+
+@in_world(Parcel)
+async def test_an_expired_lease(world: World) -> None:
+    await world.create(hold=True)
+    await world.send("Send")
+    running = ensure_future(world.process.perform(world.queue.resumes[0]))
+    await world.clock.settle()
+    world.process.die()
+    running.cancel()
+    await asyncio.wait([running])
+    world.queue.purge()
+    assert await recover(world) == 0, "the lease is live"
+    await world.clock.advance(60)
+    assert await recover(world) == 1
+    other = world.start()
+    running = ensure_future(other.perform(world.queue.resumes[0]))
+    await world.clock.settle()
+    GATE.open()
+    await world.finish(running)
+    assert sorted((await world.fields()).log) == ["label", "pack"]
+
+
+@in_world(Parcel)
+async def test_nothing_is_done_for_healthy_instances(world: World) -> None:
+    await world.create(id="waits")
+    await world.create(id="held", hold=True)
+    await world.send("Send", id="held")
+    running = ensure_future(world.process.perform(world.queue.resumes[0]))
+    await world.create(id="retries", failures=1)
+    await world.send("Send", id="retries")
+    (task,) = [task for task in world.queue.resumes if task.body["id"] == "retries"]
+    await world.process.deliver(task)
+    await world.create(id="ended")
+    await world.send("Keep", id="ended")
+    await world.send("Sign", id="ended")
+    tasks = dict(world.queue.tasks)
+    process = world.start()
+    with process.calls() as calls:
+        assert await process.engine.recover() == 0
+    assert calls == ["due"]
+    assert world.queue.tasks == tasks
+    GATE.open()
+    await world.finish(running)
+
+
+@in_world(Parcel)
+async def test_recovery_ahead_of_time(world: World) -> None:
+    await world.create()
+    begin = world.now
+    world.queue.purge()
+    await world.clock.advance(3000)
+    assert await recover(world, ahead=9 * MINUTE) == 0
+    assert await recover(world, ahead=10 * MINUTE) == 1
+    (timer,) = world.queue.timers
+    assert timer.at == begin + timedelta(hours=1)
+    await world.pass_time(timedelta(minutes=10))
+    assert (await world.fields()).log == ["return"]
+    assert await world.history("timeout") == [("timeout", "forgotten")]
+
+
+@in_world(Parcel)
+async def test_recovery_called_again_within_a_minute_makes_no_second_task(world: World) -> None:
+    await world.create()
+    await world.send("Send")
+    world.queue.purge()
+    for _ in range(3):
+        assert await recover(world) == 1
+    assert len(world.queue.tasks) == 1
+    await world.clock.advance(60)
+    await recover(world)
+    assert len(world.queue.tasks) == 2
+    await world.deliver()
+    assert sorted((await world.fields()).log) == ["label", "pack"]
+
+
+@in_world(Parcel)
+async def test_recovery_beside_a_task_that_is_not_lost_does_no_harm(world: World) -> None:
+    await world.create()
+    await world.send("Send")
+    await recover(world)
+    assert len(world.queue.resumes) == 2
+    await world.deliver()
+    assert sorted((await world.fields()).log) == ["label", "pack"]
+
+
+class Both(Workflow, name="both"):
+    """A timer in one thread, a step in another one."""
+
+    log: list[str] = []
+
+    definition = S(
+        Go("timer", Select("pause", Timeout("pause over", timedelta(hours=1)))),
+        Select("begin", On("Begin", lambda w: None)),
+        Step("work", write("work")),
+        Select("end", On("End", lambda w: None)),
+    )
+
+
+@in_world(Both)
+async def test_an_overdue_timer_and_a_due_step_are_both_found_at_once(world: World) -> None:
+    await world.create()
+    world.queue.purge()
+    await world.clock.advance(7200)
+    await world.send("Begin")
+    world.queue.purge()
+    assert await recover(world) == 1
+    await world.deliver()
+    assert (await world.fields()).log == ["work"]
+    assert await world.history("timeout") == [("timeout", "pause over")]
+
+
+class Later(Workflow, name="later"):
+    log: list[str] = []
+
+    def never(self) -> None:
+        raise ConnectionError
+
+    definition = S(
+        Go("timer", Select("pause", Timeout("pause over", timedelta(seconds=2)))),
+        Step("work", never),
+    )
+
+
+@in_world(Later)
+async def test_an_overdue_timer_beside_a_retry_whose_time_has_not_come(world: World) -> None:
+    await world.started()
+    for _ in range(2):
+        await world.clock.advance(1.5)
+        for task in world.queue.resumes:
+            await world.process.deliver(task)
+    world.queue.purge()
+    retry_at = (await world.instance()).execution.threads[0].retry_at
+    assert retry_at is not None
+    assert retry_at > world.now
+    assert await recover(world) == 1
+    assert [task.path for task in world.queue.tasks.values()] == ["/callback/timeout"]
+
+
+@in_world(Parcel)
+async def test_a_purge_of_the_whole_queue(world: World) -> None:
+    """Instances in every state; the queue is emptied again and again, and recovery alone brings them to their end."""
+    ids = [f"{state}-{n}" for state in ("new", "sent", "kept", "failing", "signed") for n in range(3)]
+    for id in ids:
+        await world.create(id=id, failures=3 if id.startswith("failing") else 0)
+        if id.startswith(("sent", "failing", "signed")):
+            await world.send("Send", id=id)
+        if id.startswith("kept"):
+            await world.send("Keep", id=id)
+    for _ in range(62):
+        world.queue.purge()
+        await recover(world)
+        await world.deliver()
+        await world.clock.advance(60)
+    for id in ids:
+        if id.startswith("signed"):
+            await world.send("Sign", id=id)
+    await world.clock.advance(timedelta(days=31).total_seconds())
+    for _ in range(2):
+        world.queue.purge()
+        await recover(world)
+        await world.deliver()
+    for id in ids:
+        instance = await world.instance(id)
+        assert instance.execution.status == "finished", id
+        expected = {"new": ["return"], "kept": []}.get(id.partition("-")[0], ["label", "pack"])
+        assert sorted((await world.fields(id)).log) == expected, id
+    assert await recover(world) == 0
+
+
+@in_world(Parcel)
+async def test_a_limit_takes_the_longest_overdue_first(world: World) -> None:
+    for n in range(3):
+        await world.create(id=f"order-{n}")
+        await world.send("Send", id=f"order-{n}")
+        await world.clock.advance(1)
+    world.queue.purge()
+    assert await recover(world, limit=2) == 2
+    assert [task.body["id"] for task in world.queue.resumes] == ["order-0", "order-1"]
+    await world.deliver()
+    await world.clock.advance(60)
+    assert await recover(world, limit=2) == 1
+
+
+@in_world(Parcel)
+async def test_recovery_while_the_queue_does_not_answer(world: World) -> None:
+    await world.create()
+    await world.send("Send")
+    world.queue.purge()
+    process = world.start()
+    process.unavailable("create_task", applied=False)
+    with pytest.raises(Unavailable):
+        await process.engine.recover()
+    assert await process.engine.recover() == 1
+    await world.deliver()
+    assert sorted((await world.fields()).log) == ["label", "pack"]

@@ -1,0 +1,347 @@
+"""Every error of the public application: its whole problem document, and that it changed nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from cloud_adapter.api import create_api
+from cloud_adapter.clock import SystemClock
+from cloud_adapter.engine import Engine
+from cloud_adapter.errors import Unavailable
+from cloud_adapter.local_queue import LocalQueue
+from cloud_adapter.ports import Task
+from cloud_adapter.problems import STATUS
+from cloud_adapter.sqlite_store import SqliteStore
+from tests.http.helpers import BODY_BYTES_MAX, Http, expected, problem, serving
+from tests.http.workflows import SLASH_EVENT, UNICODE_EVENT, Desk
+
+Create = Callable[[str], str]
+
+DESK_EVENTS = [
+    "Put",
+    "PutBox",
+    "Keep",
+    "Write",
+    "Count",
+    "Touch",
+    "Refuse",
+    "Crash",
+    "Lie",
+    "Stutter",
+    "Spoil",
+    "Close",
+]
+DESK_EVENTS += [UNICODE_EVENT, SLASH_EVENT]
+LISTED = ", ".join(map(repr, DESK_EVENTS))
+
+
+@pytest.fixture
+def desk(http: Http, create: Create) -> Any:
+    """The URL of an instance; it must be the same when the test is over."""
+    url = create("desk")
+    before = http.get(url)
+    yield url
+    assert http.get(url) == before
+
+
+def no_input(event: str) -> dict[str, Any]:
+    message = "this event takes no input: send none"
+    error = {"field": "", "message": message, "type": "no_input"}
+    return expected(422, "Invalid input", f"invalid input for event {event!r}: input: {message}", errors=[error])
+
+
+def not_accepted(event: str) -> dict[str, Any]:
+    detail = f"event {event!r} is not accepted now: the instance is waiting, it accepts: {LISTED}"
+    return expected(409, "Event not accepted", detail, accepted=DESK_EVENTS, instance_status="waiting")
+
+
+@pytest.mark.parametrize("body", [b"1", b"{}", b'""', b"false", b"nonsense", b"\xff", b"["])
+def test_an_event_that_takes_no_input(http: Http, desk: str, body: bytes) -> None:
+    assert http.problem("POST", f"{desk}/Count", content=body) == no_input("Count")
+
+
+@pytest.mark.parametrize(
+    ("event", "input", "fields"),
+    [
+        ("Put", {"name": "pen", "qty": "many"}, {"qty": "int_parsing"}),
+        ("Put", {"name": "pen", "qty": 0}, {"qty": "greater_than_equal"}),
+        ("Put", {"name": "", "qty": 0}, {"name": "string_too_short", "qty": "greater_than_equal"}),
+        ("Put", {}, {"name": "missing"}),
+        ("Put", [], {"": "model_type"}),
+        ("Put", None, {"": "model_type"}),
+        ("PutBox", {"items": [{"name": "a"}, {"name": "b", "qty": -1}]}, {"items.1.qty": "greater_than_equal"}),
+        ("PutBox", {"items": {}}, {"items": "list_type"}),
+        ("Write", 5, {"": "string_type"}),
+    ],
+)
+def test_a_wrong_input_names_each_field(http: Http, desk: str, event: str, input: Any, fields: dict[str, str]) -> None:
+    document = http.problem("POST", f"{desk}/{event}", json=input)
+    errors = document["errors"]
+    assert {error["field"]: error["type"] for error in errors} == fields
+    assert all(set(error) == {"field", "message", "type"} for error in errors)
+    listing = "; ".join(f"{error['field'] or 'input'}: {error['message']}" for error in errors)
+    assert document == expected(422, "Invalid input", f"invalid input for event {event!r}: {listing}", errors=errors)
+
+
+@pytest.mark.parametrize("event", ["Put", "Keep", "Write"])
+@pytest.mark.parametrize(
+    "body",
+    [b"{", b"{'name': 'pen'}", b"pen", b'"\xff"', b'\xff\xfe"\x00', b'"\\ud800"', b"[" * 5_000, b"1 2", b"\x00"],
+    ids=["cut", "quotes", "word", "no UTF-8", "UTF-16", "surrogate", "deep", "two", "nul"],
+)
+def test_a_body_that_is_no_json(http: Http, desk: str, event: str, body: bytes) -> None:
+    document = http.problem("POST", f"{desk}/{event}", content=body)
+    (error,) = document["errors"]
+    assert (error["field"], error["type"]) == ("", "json_invalid")
+    assert document == expected(
+        422, "Invalid input", f"invalid input for event {event!r}: input: {error['message']}", errors=[error]
+    )
+
+
+@pytest.mark.parametrize("body", [b"", b"  "])
+def test_an_empty_body_is_no_input(http: Http, desk: str, body: bytes) -> None:
+    document = http.problem("POST", f"{desk}/Write", content=body)
+    assert (document["status"], document["errors"][0]["type"]) == (422, "string_type")
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        (b'{"nonsense": 1}', {"nonsense": "extra_forbidden"}),
+        (b'{"note": 1, "items": [{"qty": 2}]}', {"note": "string_type", "items.0.name": "missing"}),
+        (b"[]", {"": "model_type"}),
+        (b"null", {"": "model_type"}),
+        (b"{", {"": "json_invalid"}),
+        (b"\xff", {"": "json_invalid"}),
+    ],
+)
+def test_wrong_initial_fields(http: Http, id: str, body: bytes, fields: dict[str, str]) -> None:
+    document = http.problem("POST", f"/wf/desk/{id}", content=body)
+    assert {error["field"]: error["type"] for error in document["errors"]} == fields
+    assert document == expected(422, "Invalid input", document["detail"], errors=document["errors"])
+    assert document["detail"].startswith("invalid input for the initial fields of workflow 'desk': ")
+    assert http.problem("GET", f"/wf/desk/{id}")["status"] == 404, "nothing was created"
+
+
+@pytest.mark.parametrize("event", ["Archive", "Nonsense", "put", "at the desk", "a/b", ".hidden"])
+def test_an_event_that_is_not_accepted(http: Http, desk: str, event: str) -> None:
+    assert http.problem("POST", f"{desk}/{event}", json={"name": "pen"}) == not_accepted(event)
+
+
+def test_an_event_without_its_name_creates_nothing_and_sends_nothing(http: Http, desk: str) -> None:
+    assert http.problem("POST", f"{desk}/") == not_accepted("")
+    assert http.problem("POST", f"{desk}-new/", json={})["status"] == 404
+    assert http.problem("GET", f"{desk}-new")["status"] == 404
+
+
+def test_an_event_that_its_handler_refuses(http: Http, desk: str) -> None:
+    assert http.problem("POST", f"{desk}/Refuse") == expected(409, "Event rejected", "the desk refuses: ask tomorrow")
+
+
+def test_an_error_whose_text_is_no_unicode(http: Http, desk: str) -> None:
+    assert http.problem("POST", f"{desk}/Stutter") == expected(409, "Event rejected", r"no Unicode: \udcff")
+
+
+@pytest.mark.parametrize(
+    ("event", "title", "detail"),
+    [
+        ("Crash", "User code error", "the handler of event 'Crash' raised RuntimeError: the handler is wrong"),
+        ("Lie", "Invalid output", None),
+        ("Spoil", "User code error", None),
+    ],
+)
+def test_a_bug_in_the_workflow_is_an_error_of_the_server(
+    http: Http, desk: str, event: str, title: str, detail: str | None
+) -> None:
+    response = http.request("POST", f"{desk}/{event}")
+    document = problem(response)
+    assert document == expected(500, title, detail or document["detail"])
+    assert "Traceback" not in response.text and ".py" not in response.text
+
+
+def test_fields_that_would_be_wrong_are_not_saved(http: Http, desk: str) -> None:
+    document = http.problem("POST", f"{desk}/Write", json="x" * 3_000)
+    assert (document["status"], document["title"]) == (500, "Invalid fields")
+    assert "note" in document["detail"]
+
+
+@pytest.mark.parametrize("path", ["", "/Put"])
+def test_a_body_over_the_limit(http: Http, desk: str, path: str) -> None:
+    detail = f"the body of the request is over the limit of {BODY_BYTES_MAX:,} bytes: send less"
+    body = b'"' + b"x" * BODY_BYTES_MAX
+    assert http.problem("POST", desk + path, content=body) == expected(413, "Too large", detail)
+    # In pieces, so that no header tells the size.
+    document = http.problem("POST", desk + path, content=iter([b"x" * 1_000] * 20))
+    assert document == expected(413, "Too large", detail)
+
+
+def test_a_body_of_just_the_limit_is_taken(http: Http, create: Create) -> None:
+    body = b'"' + b"x" * (BODY_BYTES_MAX - 2) + b'"'
+    assert http.request("POST", f"{create('desk')}/Keep", content=body).status_code == 200
+
+
+def test_an_instance_that_would_be_too_large(tmp_path: Path) -> None:
+    with serving(tmp_path / "large.db", Desk, max_body_bytes=2_000_000) as http:
+        http.create("/wf/desk/a")
+        http.send("/wf/desk/a/Keep", "☕" * 100_000)
+        before = http.get("/wf/desk/a")
+        document = http.problem("POST", "/wf/desk/a/Put", json={"name": "x" * 800_000})
+        assert document == expected(413, "Too large", document["detail"])
+        assert "the limit is 1,000,000; its largest field is 'items' with 800," in document["detail"]
+        assert http.get("/wf/desk/a") == before
+        document = http.problem("POST", "/wf/desk/b", json={"items": [{"name": "x" * 1_000_000}]})
+        assert (document["status"], document["title"]) == (413, "Too large")
+        assert http.problem("GET", "/wf/desk/b")["status"] == 404
+
+
+@pytest.mark.parametrize(
+    ("id", "reason"),
+    [
+        ("%20a", "it may hold printable characters other than '/', and no white space at the ends"),
+        ("a%20", "it may hold printable characters other than '/', and no white space at the ends"),
+        ("a%0Ab", "it may hold printable characters other than '/', and no white space at the ends"),
+        ("%00", "it may hold printable characters other than '/', and no white space at the ends"),
+        ("%2E%2E", "'.', '..' and '__...__' are reserved"),
+        ("__a__", "'.', '..' and '__...__' are reserved"),
+        ("x" * 401, "it is longer than 400 bytes"),
+        ("%E2%98%95" * 134, "it is longer than 400 bytes"),
+    ],
+)
+@pytest.mark.parametrize(("method", "event"), [("POST", ""), ("GET", ""), ("POST", "/Put")])
+def test_an_id_that_cannot_be_one(http: Http, id: str, reason: str, method: str, event: str) -> None:
+    response = http.client.send(
+        httpx.Request(method, httpx.URL(str(http.client.base_url), raw_path=f"/wf/desk/{id}{event}".encode()))
+    )
+    document = problem(response)
+    assert document == expected(400, "Invalid request", document["detail"])
+    assert document["detail"].endswith(f" cannot be the id of an instance: {reason}")
+    assert len(document["detail"]) < 300
+
+
+@pytest.mark.parametrize("key", [b"", b"x" * 256, b"\xc3\xa9", b"a\x7fb"])
+@pytest.mark.parametrize("path", ["-new", "/Put", "/Nonsense"])
+def test_a_key_that_cannot_be_one(http: Http, desk: str, key: bytes, path: str) -> None:
+    document = http.problem("POST", desk + path, headers=[(b"Idempotency-Key", key)])
+    assert document == expected(400, "Invalid request", "an idempotency key has 1 to 255 printable ASCII characters")
+    assert http.problem("GET", f"{desk}-new")["status"] == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/wf/nonsense/a"),
+        ("GET", "/wf/nonsense/a"),
+        ("POST", "/wf/nonsense/a/Put"),
+        ("GET", "/wf/nonsense"),
+        ("GET", "/definition/nonsense"),
+        ("GET", "/graph/nonsense"),
+        ("GET", "/swagger/nonsense"),
+    ],
+)
+def test_a_workflow_that_is_not_served(http: Http, method: str, path: str) -> None:
+    assert http.problem(method, path) == expected(
+        404,
+        "Workflow not found",
+        "no workflow 'nonsense' is served here, but: desk, failing, pizza, slow, timed, twins",
+    )
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", ""), ("POST", "/Put"), ("POST", "/Nonsense")])
+def test_an_instance_that_is_not_there(http: Http, method: str, path: str) -> None:
+    document = http.problem(method, f"/wf/desk/nobody{path}", content=b"" if method == "GET" else b"{}")
+    assert document == expected(404, "Instance not found", document["detail"])
+    assert "'nobody'" in document["detail"] and "'desk'" in document["detail"]
+
+
+@pytest.mark.parametrize("path", ["/nonsense", "/wf", "/wf/", "/wf/desk/", "/graph", "/wf//a", "/definition/desk/x"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_path_that_is_not_served(http: Http, method: str, path: str) -> None:
+    assert http.problem(method, path) == expected(404, "Not Found", "Not Found")
+
+
+@pytest.mark.parametrize("path", ["/resume", "/callback/timeout", "/recover"])
+def test_what_tasks_call_is_not_served_to_the_public(http: Http, path: str) -> None:
+    assert http.problem("POST", path, json={}) == expected(404, "Not Found", "Not Found")
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/", {"GET", "HEAD"}),
+        ("/wf/desk", {"GET", "HEAD"}),
+        ("/wf/desk/some", {"GET", "HEAD", "POST"}),
+        ("/wf/desk/some/Put", {"POST"}),
+        ("/definition/desk", {"GET", "HEAD"}),
+        ("/graph/desk", {"GET", "HEAD"}),
+        ("/swagger/desk", {"GET", "HEAD"}),
+    ],
+)
+def test_a_method_that_is_not_served(http: Http, path: str, allowed: set[str]) -> None:
+    for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} - allowed:
+        response = http.request(method, path)
+        assert problem(response) == expected(405, "Method Not Allowed", "Method Not Allowed")
+        assert set(response.headers["allow"].split(", ")) == allowed
+
+
+def test_a_format_that_there_is_none(http: Http) -> None:
+    assert http.problem("GET", "/graph/desk?format=svg") == expected(
+        400, "Invalid request", "there is no format 'svg', but: mermaid, json"
+    )
+
+
+class _Store(SqliteStore):
+    """A database whose reads fail."""
+
+    def __init__(self, path: Path, error: Exception) -> None:
+        super().__init__(path)
+        self.error = error
+
+    async def load(self, workflow: str, id: str) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "document"),
+    [
+        (Unavailable("the database does not answer"), expected(503, "Unavailable", "the database does not answer")),
+        (
+            LookupError("a secret of the server"),
+            expected(500, "Internal Server Error", "LookupError: see the log of the server"),
+        ),
+    ],
+)
+def test_an_error_of_the_server(tmp_path: Path, error: Exception, document: dict[str, Any]) -> None:
+    store = _Store(tmp_path / "broken.db", error)
+    clock = SystemClock()
+    queue = LocalQueue(_never, clock)
+    app = create_api(Engine([Desk], store, queue, clock=clock), max_body_bytes=1_000)
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app)  # raises what the application raises
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            response = await client.get("/wf/desk/a")
+        await store.close()
+        return response
+
+    response = asyncio.run(ask())
+    assert problem(response) == document
+    assert response.headers.get("retry-after") == ("1" if document["status"] == 503 else None)
+
+
+async def _never(task: Task, retries: int) -> bool:
+    raise AssertionError("no task was to be delivered")
+
+
+def test_each_error_of_the_table_is_provoked_here() -> None:
+    titles = {"Busy"}  # in test_events
+    titles |= {"Instance exists", "Idempotency key reused"}  # in test_instances
+    titles |= {"Invalid request", "Workflow not found", "Instance not found", "Event not accepted", "Event rejected"}
+    titles |= {"Too large", "Invalid input", "Unavailable"}
+    kinds = {title.lower().replace(" ", "") for title in titles}
+    assert {cls.__name__.lower() for cls in STATUS} == kinds
