@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
 import sys
@@ -16,7 +17,8 @@ from rich.console import Console
 from cloud_adapter import demo as demo_script
 from cloud_adapter import logs
 from cloud_adapter.emulators import running_stack
-from cloud_adapter.server import create_server, listen, running
+from cloud_adapter.listening import listen
+from cloud_adapter.server import create_server, running
 from cloud_adapter.settings import Settings
 from cloud_adapter.source import load_workflows
 from workflow_core import WorkflowError
@@ -104,6 +106,41 @@ def _serve_on_emulators(source: Path, port: int) -> None:
             console.print(f"  export {name}='{value}'")
         sys.stdout.flush()
         _wait_for_signal()
+
+
+@app.command()
+def tasks_emulator(
+    host: Host = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The gRPC port; 0 takes a free one.")] = 8123,
+    issuer_port: Annotated[int, typer.Option(help="The HTTP port of the token issuer; 0 takes a free one.")] = 8124,
+    issuer_url: Annotated[
+        str | None, typer.Option(help="How the issuer is reached by those who verify tokens, if not on HOST.")
+    ] = None,
+    queue: Annotated[
+        list[str] | None,
+        typer.Option(help="A queue that is there from the start: projects/P/locations/L/queues/Q. Repeatable."),
+    ] = None,
+) -> None:
+    """Emulates Google Cloud Tasks, in memory, until Ctrl-C."""
+    from cloud_adapter.tasks_emulator import serve  # lazy: Google's client takes longer to load than all the rest
+
+    async def run() -> None:
+        ended, loop = asyncio.Event(), asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, ended.set)
+        async with serve(
+            host=host, port=port, issuer_port=issuer_port, issuer_url=issuer_url, queues=queue or []
+        ) as emulator:
+            console = Console(highlight=False, soft_wrap=True)
+            console.print(f"export CLOUD_TASKS_EMULATOR_HOST={emulator.address}")
+            console.print(f"Tokens are issued by {emulator.issuer_url}")
+            for name in queue or []:
+                console.print(f"  {name}")
+            sys.stdout.flush()
+            await ended.wait()
+
+    logs.configure("INFO")
+    asyncio.run(run())
 
 
 def _wait_for_signal() -> None:

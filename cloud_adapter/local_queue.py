@@ -1,29 +1,24 @@
 """The TaskQueue port inside the process, on asyncio: for the embedded runtime and for tests.
 
-It joins the rules of a queue (``queue_rules``) to a clock and to whoever takes the deliveries. It must never know what
-a task asks for, and decides nothing about retries, rates or names itself.
+It stands on the rules of a queue (``queue_rules``) and what runs them (``queue_runner``), and hands each delivery to a
+function. It must never know what a task asks for, and decides nothing about retries, rates or names itself.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 from cloud_adapter.errors import InvalidRequest, TooLarge, Unavailable
 from cloud_adapter.ports import Clock, Task
-from cloud_adapter.queue_rules import Entry, Outcome, QueueFull, QueueState, RateLimits, RetryConfig
-
-logger = logging.getLogger("gorchestrate.queue")
+from cloud_adapter.queue_rules import Entry, QueueFull, QueueState, RateLimits, RetryConfig
+from cloud_adapter.queue_runner import QueueRunner, Reply
 
 LOCAL_RETRY: Final = RetryConfig(max_attempts=100, max_backoff=timedelta(seconds=10))
 LOCAL_LIMITS: Final = RateLimits(max_dispatches_per_second=10_000, max_burst_size=1_000, max_concurrent_dispatches=100)
 TASK_BYTES_MAX: Final = 1_000_000
-SLEEP_SECONDS_MAX: Final = 600.0
-"""The longest sleep: the timers of a machine stand still while it is suspended, its clock does not."""
 
 Deliver = Callable[[Task, int], Awaitable[bool]]
 
@@ -49,10 +44,7 @@ class LocalQueue:
         self._deliver = deliver
         self._clock = clock
         self._rules: QueueState[tuple[str, str]] = QueueState(retry=retry, limits=limits)
-        self._changed = asyncio.Event()  # there may be something to send, or another time to wake up
-        self._progress = asyncio.Event()  # something was sent, or a delivery ended
-        self._dispatcher: asyncio.Task[None] | None = None
-        self._deliveries: set[asyncio.Task[None]] = set()
+        self._runner = QueueRunner(self._rules, clock, self._attempt, lambda e: f"{e.name} ({e.payload[0]})")
         self._closed = False
 
     async def create(self, task: Task) -> None:
@@ -75,12 +67,12 @@ class LocalQueue:
             raise InvalidRequest(str(error)) from error
         except QueueFull as error:
             raise Unavailable(str(error)) from error
-        self._changed.set()
+        self._runner.wake()
 
     async def delete(self, name: str) -> None:
         """Takes a task out; one that is not there (any more) is no error. A delivery that runs goes on."""
         self._rules.delete(name, self._clock.now())
-        self._changed.set()
+        self._runner.wake()
 
     async def start(self) -> None:
         """Begins to deliver; tasks created before are kept.
@@ -88,90 +80,23 @@ class LocalQueue:
         Raises:
             RuntimeError: it was started or closed before.
         """
-        if self._closed or self._dispatcher is not None:
+        if self._closed or self._runner.started:
             raise RuntimeError("a queue is started once: make a new one")
-        self._dispatcher = asyncio.create_task(self._dispatch(), name="gorchestrate-queue")
+        self._runner.start()
 
     async def close(self, grace_seconds: float = 10) -> None:
         """Stops dispatching, gives the running deliveries that time to end, then cancels them. May be called again.
 
         Tasks created meanwhile are accepted and never delivered; afterwards ``create`` raises ``Unavailable``.
         """
-        if self._dispatcher is not None:
-            self._dispatcher.cancel()
-            await asyncio.gather(self._dispatcher, return_exceptions=True)
-        if self._deliveries and grace_seconds > 0:
-            await _first_of(asyncio.wait(self._deliveries), self._clock.sleep(grace_seconds))
+        await self._runner.stop(grace_seconds)
         self._closed = True
-        if self._deliveries:
-            logger.warning("%d deliveries were still running after the grace period", len(self._deliveries))
-        for delivery in self._deliveries:
-            delivery.cancel()
-        await asyncio.gather(*self._deliveries, return_exceptions=True)
-        self._progress.set()
 
     async def idle(self) -> None:
         """Returns once nothing can be sent at this time and no delivery runs (or the queue does not run)."""
-        while self._deliveries or self._overdue():
-            self._progress.clear()
-            await self._progress.wait()
+        await self._runner.idle()
 
-    def _overdue(self) -> bool:
-        if self._dispatcher is None or self._dispatcher.done():
-            return False
-        now = self._clock.now()
-        at = self._rules.next_event(now)
-        return at is not None and at <= now
-
-    async def _dispatch(self) -> None:
-        try:
-            while True:
-                self._changed.clear()
-                now = self._clock.now()
-                for entry in self._rules.dispatchable(now):
-                    delivery = asyncio.create_task(self._attempt(entry), name=f"gorchestrate-task-{entry.name}")
-                    self._deliveries.add(delivery)
-                    delivery.add_done_callback(self._ended)
-                self._progress.set()
-                at = self._rules.next_event(now)
-                if at is None:
-                    await self._changed.wait()
-                else:
-                    # The time that passed since `now` may make this negative: then the next round is at once.
-                    seconds = min((at - self._clock.now()).total_seconds(), SLEEP_SECONDS_MAX)
-                    await _first_of(self._changed.wait(), self._clock.sleep(seconds))
-        except Exception:
-            logger.exception("the queue has stopped: this is a defect of gorchestrate")
-            raise
-
-    async def _attempt(self, entry: Entry[tuple[str, str]]) -> None:
+    async def _attempt(self, entry: Entry[tuple[str, str]]) -> Reply:
         path, body = entry.payload
-        acknowledged = False
-        try:
-            task = Task(entry.name, path, json.loads(body), entry.schedule_time)
-            acknowledged = bool(await self._deliver(task, entry.dispatch_count - 1))
-        except Exception:
-            logger.exception("attempt %d of task %s (%s) failed", entry.dispatch_count, entry.name, path)
-        finally:  # also when cancelled: an attempt that is not reported would hold its place for ever
-            outcome = self._rules.finished(entry, acknowledged, self._clock.now())
-            if outcome is Outcome.DROPPED:
-                logger.error("task %s (%s) is given up after %d attempts", entry.name, path, entry.dispatch_count)
-
-    def _ended(self, delivery: asyncio.Task[None]) -> None:
-        self._deliveries.discard(delivery)
-        self._changed.set()
-        self._progress.set()
-
-
-async def _first_of(*awaitables: Coroutine[Any, Any, object]) -> None:
-    """Waits until one of them has ended, ends the others, and raises what one of them raised."""
-    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-    for result in results:
-        if isinstance(result, Exception):
-            raise result
+        task = Task(entry.name, path, json.loads(body), entry.schedule_time)
+        return Reply(bool(await self._deliver(task, entry.dispatch_count - 1)))

@@ -157,6 +157,7 @@ class Entry(Generic[P]):
         dispatch_count: attempts so far, the running one included.
         response_count: attempts that got a response.
         running: whether an attempt runs.
+        retry: the task's own retry configuration; None: the queue's.
     """
 
     name: str
@@ -169,6 +170,7 @@ class Entry(Generic[P]):
     first_dispatch_time: datetime | None = None
     last_attempt: Attempt | None = None
     running: bool = False
+    retry: RetryConfig | None = None
 
 
 class _TokenBucket:
@@ -227,9 +229,11 @@ class QueueState(Generic[P]):
         """How many attempts run, those of deleted tasks included."""
         return len(self._running)
 
-    def create(self, name: str, payload: P, at: datetime | None, now: datetime) -> Entry[P] | None:
-        """Adds a task that is due at ``at`` (None, or in the past: now). Returns None if its name is taken: by a task,
-        or by one that ended less than the retention ago.
+    def create(
+        self, name: str, payload: P, at: datetime | None, now: datetime, *, retry: RetryConfig | None = None
+    ) -> Entry[P] | None:
+        """Adds a task that is due at ``at`` (None, or in the past: now), with a retry configuration of its own or the
+        queue's. Returns None if its name is taken: by a task, or by one that ended less than the retention ago.
 
         Raises:
             ValueError: the name is not 1 to 500 of ``A-Za-z0-9_-``, ``at`` is naive or more than 30 days ahead.
@@ -246,12 +250,17 @@ class QueueState(Generic[P]):
                 f"task {name} is due at {at}: give a time at most {SCHEDULE_AHEAD_MAX.days} days ahead, "
                 "and schedule it again then"
             )
-        if name in self._entries or self._remembers(name, now):
+        if name in self._entries or self.remembers(name, now):
             return None
         if len(self._entries) >= self._entries_max:
             raise QueueFull(f"the queue holds {self._entries_max} tasks, which is its limit: try again later")
         self._sequence += 1
-        return self._put(Entry(name, payload, self._sequence, create_time=now, schedule_time=at))
+        return self._put(Entry(name, payload, self._sequence, create_time=now, schedule_time=at, retry=retry))
+
+    def remembers(self, name: str, now: datetime) -> bool:
+        """Whether a task of that name ended less than the retention ago."""
+        self._bury(now)
+        return name in self._tombstones
 
     def get(self, name: str) -> Entry[P] | None:
         """The task of that name, running or not, if there is one."""
@@ -293,20 +302,21 @@ class QueueState(Generic[P]):
                 break
             heappop(self._heap)
             self._bucket.take(self.limits, now)
-            entry = replace(
-                head,
-                dispatch_count=head.dispatch_count + 1,
-                first_dispatch_time=head.first_dispatch_time or now,
-                last_attempt=Attempt(head.schedule_time, now),
-                running=True,
-            )
-            self._entries[entry.name] = entry
-            self._running.add(entry)
-            sent.append(entry)
+            sent.append(self._start(head, now))
         return sent
 
+    def run(self, name: str, now: datetime) -> Entry[P] | None:
+        """A task to send now although it is not due, or runs already, or the queue is paused or at its limits; None if
+        there is no such task. The entry must be handed to ``finished``, once.
+
+        If a task has several attempts at a time, one that is acknowledged ends it, and of those that fail only the
+        last one started is followed by another one.
+        """
+        entry = self._entries.get(name)
+        return entry and self._start(entry, now)
+
     def finished(self, entry: Entry[P], acknowledged: bool, now: datetime, *, responded: bool = True) -> Outcome:
-        """The attempt ended that began when ``dispatchable`` returned this very entry.
+        """The attempt ended that began when ``dispatchable`` or ``run`` returned this very entry.
 
         Args:
             acknowledged: whether the task is done with; if not it is retried after a backoff, or dropped.
@@ -318,14 +328,18 @@ class QueueState(Generic[P]):
         if entry not in self._running:
             raise ValueError(f"no such attempt of task {entry.name} runs: report each one once")
         self._running.remove(entry)
-        if self._entries.get(entry.name) is not entry:
+        current = self._entries.get(entry.name)
+        if current is None or current.sequence != entry.sequence:
             return Outcome.IGNORED
         if acknowledged:
             self._remove(entry.name, now)
             return Outcome.ACKNOWLEDGED
+        if current is not entry:
+            return Outcome.IGNORED
         assert entry.first_dispatch_time is not None and entry.last_attempt is not None
-        at = now + self.retry.backoff(entry.dispatch_count)
-        if self.retry.spent(entry.dispatch_count, entry.first_dispatch_time, now) or (
+        retry = entry.retry or self.retry
+        at = now + retry.backoff(entry.dispatch_count)
+        if retry.spent(entry.dispatch_count, entry.first_dispatch_time, now) or (
             at - entry.create_time > TASK_LIFE_MAX
         ):
             self._remove(entry.name, now)
@@ -350,6 +364,18 @@ class QueueState(Generic[P]):
     def _may_dispatch(self) -> bool:
         return not self.paused and len(self._running) < self.limits.max_concurrent_dispatches
 
+    def _start(self, entry: Entry[P], now: datetime) -> Entry[P]:
+        started = replace(
+            entry,
+            dispatch_count=entry.dispatch_count + 1,
+            first_dispatch_time=entry.first_dispatch_time or now,
+            last_attempt=Attempt(entry.schedule_time, now),
+            running=True,
+        )
+        self._entries[entry.name] = started
+        self._running.add(started)
+        return started
+
     def _put(self, entry: Entry[P]) -> Entry[P]:
         self._entries[entry.name] = entry
         heappush(self._heap, (entry.schedule_time, entry.sequence, entry))
@@ -372,10 +398,6 @@ class QueueState(Generic[P]):
             heapify(self._heap)
         self._tombstones[name] = now + self._retention
         self._bury(now)
-
-    def _remembers(self, name: str, now: datetime) -> bool:
-        self._bury(now)
-        return name in self._tombstones
 
     def _bury(self, now: datetime) -> None:
         """Forgets the tombstones that are too old, or too many."""

@@ -14,9 +14,10 @@ import pytest
 
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.errors import InvalidRequest, TooLarge, Unavailable
-from cloud_adapter.local_queue import SLEEP_SECONDS_MAX, TASK_BYTES_MAX, LocalQueue
+from cloud_adapter.local_queue import TASK_BYTES_MAX, LocalQueue
 from cloud_adapter.ports import Clock, Task, TaskQueue
 from cloud_adapter.queue_rules import RateLimits, RetryConfig
+from cloud_adapter.queue_runner import SLEEP_SECONDS_MAX
 from tests.contract.queue_contract import QueueContract, QueueHarness, Receiver, task
 from tests.manual_clock import ManualClock
 

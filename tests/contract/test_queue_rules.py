@@ -226,7 +226,64 @@ def test_the_end_of_a_deleted_attempt_is_ignored() -> None:
     assert queue.finished(new, True, at(1)) is Outcome.ACKNOWLEDGED
 
 
+def test_a_task_can_have_a_retry_config_of_its_own() -> None:
+    queue = filled("a")
+    assert queue.create("b", "B", None, START, retry=RetryConfig(max_attempts=1))
+    assert queue.create("c", "C", None, START, retry=RetryConfig(min_backoff=seconds(7)))
+    outcomes = [queue.finished(entry, False, START) for entry in queue.dispatchable(START)]
+    assert outcomes == [Outcome.RETRY, Outcome.DROPPED, Outcome.RETRY]
+    assert [(entry.name, entry.schedule_time) for entry in queue.entries()] == [("a", at(0.1)), ("c", at(7))]
+
+
+# --- run -------------------------------------------------------------------------------------
+
+
+def test_run_does_not_wait_for_the_time_nor_the_limits_nor_the_pause() -> None:
+    queue = filled("a", limits=RateLimits(max_concurrent_dispatches=1, max_burst_size=1))
+    queue.create("later", "", at(60), START)
+    queue.dispatchable(START)
+    queue.pause()
+    entry = queue.run("later", at(1))
+    assert entry is not None
+    assert (entry.dispatch_count, entry.running, queue.running) == (1, True, 2)
+    assert queue.finished(entry, False, at(2)) is Outcome.RETRY
+    again = queue.get("later")
+    assert again is not None
+    assert again.schedule_time == at(2.1)
+    assert queue.run("never-there", at(2)) is None
+
+
+def test_of_two_attempts_of_a_task_one_that_is_acknowledged_ends_it() -> None:
+    queue = filled("a")
+    (first,) = queue.dispatchable(START)
+    second = queue.run("a", START)
+    assert second is not None
+    assert second.dispatch_count == 2
+    assert queue.finished(first, True, at(1)) is Outcome.ACKNOWLEDGED
+    assert queue.finished(second, False, at(1)) is Outcome.IGNORED
+    assert (len(queue), queue.running) == (0, 0)
+
+
+def test_of_two_attempts_that_fail_the_last_one_counts() -> None:
+    queue = filled("a")
+    (first,) = queue.dispatchable(START)
+    second = queue.run("a", START)
+    assert second is not None
+    assert queue.finished(first, False, at(1)) is Outcome.IGNORED
+    assert queue.next_event(at(1)) is None
+    assert queue.finished(second, False, at(2)) is Outcome.RETRY
+    assert queue.next_event(at(2)) == at(2.2)
+
+
 # --- names -----------------------------------------------------------------------------------
+
+
+def test_a_name_is_remembered() -> None:
+    queue = filled("a")
+    assert not queue.remembers("a", START)
+    queue.delete("a", START)
+    assert queue.remembers("a", at(3_599))
+    assert not queue.remembers("a", at(3_600))
 
 
 def test_a_name_stays_taken_for_the_retention() -> None:

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 import httpx
 
-from cloud_adapter.server import listen, running
+from cloud_adapter.listening import listen
+from cloud_adapter.server import running
 from cloud_adapter.settings import Settings
 from workflow_core import Workflow
 

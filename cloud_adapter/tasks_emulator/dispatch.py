@@ -1,0 +1,131 @@
+"""Makes the attempt of a task: one HTTP request. Knows nothing of queues' rules; whether to try again is theirs."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import ssl
+from typing import Final
+
+import httpx
+
+from cloud_adapter.ports import Clock
+from cloud_adapter.queue_rules import Entry
+from cloud_adapter.queue_runner import Reply, first_of
+from cloud_adapter.tasks_emulator.queue_messages import Message
+from cloud_adapter.tasks_emulator.task_messages import METHODS, Job
+from cloud_adapter.tasks_emulator.tokens import TokenIssuer
+
+logger = logging.getLogger("gorchestrate.tasks_emulator")
+
+_NOT_FORWARDED: Final = ("host", "content-length", "x-google-", "x-appengine-", "x-cloudtasks-")
+
+# The codes of google.rpc that an attempt's HTTP status is shown as.
+_OK, _UNKNOWN, _DEADLINE_EXCEEDED, _UNAVAILABLE = 0, 2, 4, 14
+_CODES: Final = {400: 3, 401: 16, 403: 7, 404: 5, 409: 10, 429: 8, 499: 1, 501: 12, 503: 14, 504: 4}
+_OTHER_CODES: Final = {2: _OK, 4: 9, 5: 13}
+
+
+@functools.cache
+def _ssl_context() -> ssl.SSLContext:
+    return httpx.create_ssl_context()  # takes a tenth of a second
+
+
+class Dispatcher:
+    """Sends tasks to where they ask to be sent.
+
+    Args:
+        clock: the time in which deadlines are measured, and tokens dated.
+    """
+
+    def __init__(self, clock: Clock, issuer: TokenIssuer) -> None:
+        self._clock = clock
+        self._issuer = issuer
+        # A connection for each attempt: one that the target closes while it is idle would count as a failure.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        self._client = httpx.AsyncClient(
+            verify=_ssl_context(), limits=limits, timeout=None, trust_env=False, follow_redirects=False
+        )
+
+    async def attempt(self, queue_id: str, entry: Entry[Job]) -> Reply:
+        """Makes one attempt, and notes in the job how it ended. A 2xx alone acknowledges a task."""
+        job, status = entry.payload, None
+        try:
+            request = self._request(queue_id, entry)
+            status = await self._send(request, job.deadline.total_seconds())
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            job.status = (_UNAVAILABLE, f"No response: {error or type(error).__name__}")
+        else:
+            if status is None:
+                job.status = (_DEADLINE_EXCEEDED, f"No response within {job.deadline.total_seconds():g} s.")
+            else:
+                job.status = (
+                    _CODES.get(status, _OTHER_CODES.get(status // 100, _UNKNOWN)),
+                    f"HTTP status code {status}",
+                )
+        job.previous = status
+        if status is not None and status < 500:
+            job.responses += 1
+        level = logging.INFO if job.status[0] == _OK else logging.WARNING
+        logger.log(level, "task %s, attempt %d: %s", entry.name, entry.dispatch_count, job.status[1])
+        return Reply(acknowledged=job.status[0] == _OK, responded=status is not None)
+
+    async def close(self) -> None:
+        """Closes what connections there are."""
+        await self._client.aclose()
+
+    async def _send(self, request: httpx.Request, deadline_seconds: float) -> int | None:
+        """The status of the response; None if the deadline came first."""
+        status: int | None = None
+
+        async def send() -> None:
+            nonlocal status
+            response = await self._client.send(request, stream=True)
+            try:
+                async for _ in response.aiter_raw():
+                    pass
+            finally:
+                await response.aclose()
+            status = response.status_code
+
+        await first_of(send(), self._clock.sleep(deadline_seconds))
+        await asyncio.sleep(0)  # the transport of a request that was cut off is closed in the loop's next round
+        return status
+
+    def _request(self, queue_id: str, entry: Entry[Job]) -> httpx.Request:
+        message = entry.payload.message.http_request
+        headers = {
+            name: value for name, value in message.headers.items() if not name.lower().startswith(_NOT_FORWARDED)
+        }
+        headers |= self._own_headers(queue_id, entry)
+        if token := self._token(message):
+            headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
+            headers["Authorization"] = f"Bearer {token}"
+        return self._client.build_request(
+            METHODS[message.http_method],
+            message.url,
+            headers=[(name.encode(), value.encode()) for name, value in headers.items()],
+            content=message.body or None,
+        )
+
+    def _own_headers(self, queue_id: str, entry: Entry[Job]) -> dict[str, str]:
+        job, retries = entry.payload, entry.dispatch_count - 1
+        assert entry.last_attempt is not None
+        headers = {
+            "X-CloudTasks-QueueName": queue_id,
+            "X-CloudTasks-TaskName": entry.name,
+            "X-CloudTasks-TaskRetryCount": str(retries),
+            "X-CloudTasks-TaskExecutionCount": str(job.responses),
+            "X-CloudTasks-TaskETA": f"{entry.last_attempt.schedule_time.timestamp():.6f}",
+        }
+        if job.previous is not None:
+            headers["X-CloudTasks-TaskPreviousResponse"] = str(job.previous)
+            headers["X-CloudTasks-TaskRetryReason"] = ""  # the real service sends it so, whatever the reason
+        return headers
+
+    def _token(self, message: Message) -> str | None:
+        if not message.HasField("oidc_token"):
+            return None
+        audience = message.oidc_token.audience or message.url
+        return self._issuer.token(message.oidc_token.service_account_email, audience, self._clock.now())

@@ -1,0 +1,390 @@
+"""CloudTasksQueue, with Google's own client on real sockets: the contract of all queues, and what is its own.
+
+By default against our emulator, whose time is the test's. If CLOUD_TASKS_EMULATOR_HOST is set, the contract runs
+against the emulator that listens there, in real time (minutes): ours in another process, or any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import grpc
+import pytest
+from google.cloud import tasks_v2
+from starlette.requests import Request
+from starlette.responses import Response
+
+from cloud_adapter.clock import SystemClock
+from cloud_adapter.cloud_tasks_queue import EMULATOR_VARIABLE, TASK_BYTES_MAX, CloudTasksQueue, TaskTarget
+from cloud_adapter.errors import InvalidRequest, SettingsError, TooLarge, Unavailable
+from cloud_adapter.ports import Clock, Task, TaskQueue
+from cloud_adapter.tasks_emulator import Emulator, serve
+from tests.contract.queue_contract import QueueContract, QueueHarness, Receiver, task
+from tests.emulator.harness import QUEUE, a_client, advance, until
+from tests.http_target import http_server
+from tests.manual_clock import ManualClock
+
+EXTERNAL = os.environ.get(EMULATOR_VARIABLE)
+
+
+class Worker:
+    """Hands what comes over HTTP to a receiver."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self.receiver = receiver
+        self.requests: list[Request] = []
+        self._inside: list[str] = []
+
+    @property
+    def held(self) -> list[str]:
+        """The deliveries that wait until they are released."""
+        return [name for name in self._inside if name in self.receiver._gates]
+
+    async def handle(self, request: Request, body: bytes) -> Response:
+        name = request.headers["X-CloudTasks-TaskName"]
+        retries = int(request.headers["X-CloudTasks-TaskRetryCount"])
+        self.requests.append(request)
+        self._inside.append(name)
+        try:
+            good = await self.receiver(Task(name, request.url.path, json.loads(body)), retries)
+        finally:
+            self._inside.remove(name)
+        return Response(status_code=200 if good else 500)
+
+
+@dataclass
+class Harness:
+    """Everything in this process, on a clock that the test moves."""
+
+    clock: ManualClock
+    emulator: Emulator
+    queue: CloudTasksQueue
+    worker: Worker
+
+    @property
+    def receiver(self) -> Receiver:
+        return self.worker.receiver
+
+    def now(self) -> datetime:
+        return self.clock.now()
+
+    async def advance(self, seconds: float = 0) -> None:
+        await advance(self.clock, self.emulator, lambda: len(self.worker.held), seconds)
+
+
+@dataclass
+class RealTimeHarness:
+    """Against an emulator elsewhere, on the machine's time."""
+
+    queue: CloudTasksQueue
+    worker: Worker
+    client: tasks_v2.CloudTasksAsyncClient
+
+    @property
+    def receiver(self) -> Receiver:
+        return self.worker.receiver
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    async def advance(self, seconds: float = 0) -> None:
+        target = self.now() + timedelta(seconds=seconds)
+        await asyncio.sleep(seconds)
+
+        async def nothing_due() -> bool:
+            pages = await self.client.list_tasks(parent=self.queue.path)
+            due = [t.name.rpartition("/")[2] async for t in pages if t.schedule_time <= target]
+            return set(due) <= set(self.worker.held)
+
+        await until(nothing_due, poll_seconds=0.05)
+
+
+@asynccontextmanager
+async def opened() -> AsyncIterator[Harness]:
+    clock = ManualClock()
+    worker = Worker(Receiver(clock.now))
+    async with (
+        serve(queues=[QUEUE], clock=clock, grace_seconds=0) as emulator,
+        http_server(worker.handle) as url,
+        environment(emulator.address),
+        a_queue(TaskTarget(url), clock) as queue,
+    ):
+        yield Harness(clock, emulator, queue, worker)
+
+
+@asynccontextmanager
+async def a_queue(target: TaskTarget, clock: Clock, id: str = "q") -> AsyncIterator[CloudTasksQueue]:
+    queue = CloudTasksQueue("p", "l", id, target, clock)
+    try:
+        yield queue
+    finally:
+        await queue.close()
+
+
+@asynccontextmanager
+async def environment(address: str) -> AsyncIterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(EMULATOR_VARIABLE, address)
+        yield
+
+
+class TestContract(QueueContract):
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[QueueHarness]:
+        if EXTERNAL is None:
+            async with opened() as harness:
+                yield harness
+            return
+        clock, id = SystemClock(), f"contract-{uuid.uuid4()}"
+        worker = Worker(Receiver(clock.now))
+        async with (
+            a_client(EXTERNAL) as client,
+            http_server(worker.handle) as url,
+            a_queue(TaskTarget(url), clock, id) as queue,
+        ):
+            await client.create_queue(parent="projects/p/locations/l", queue={"name": queue.path})
+            yield RealTimeHarness(queue, worker, client)
+            await client.delete_queue(name=queue.path)
+
+
+def run(scenario: Callable[[Harness], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with opened() as harness:
+            await scenario(harness)
+
+    asyncio.run(main())
+
+
+def test_it_is_the_port() -> None:
+    queue: TaskQueue = CloudTasksQueue("p", "l", "q", TaskTarget("http://localhost"), SystemClock())
+    assert queue
+
+
+def test_what_is_sent() -> None:
+    async def scenario(h: Harness) -> None:
+        at = h.now() + timedelta(seconds=90)
+        await h.queue.create(Task("name", "/resume", {"id": "ü"}, at))
+        async with a_client(h.emulator.address) as client:
+            found = await client.get_task(request={"name": f"{QUEUE}/tasks/name", "response_view": "FULL"})
+        assert found.http_request.http_method is tasks_v2.HttpMethod.POST
+        assert found.http_request.url.endswith("/resume")
+        assert json.loads(found.http_request.body) == {"id": "ü"}
+        assert found.http_request.headers["Content-Type"] == "application/json"
+        assert "oidc_token" not in found.http_request
+        assert found.schedule_time == at
+        assert found.dispatch_deadline == timedelta(minutes=10)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("audience", [None, "https://other.example"])
+def test_the_worker_gets_a_token_for_it(audience: str | None) -> None:
+    async def scenario(h: Harness) -> None:
+        url = h.queue._target.url
+        target = TaskTarget(url + "/", service_account="tasks@p.iam.gserviceaccount.com", audience=audience)
+        async with a_queue(target, h.clock) as queue:
+            await queue.create(task("a"))
+            await h.advance()
+        (request,) = h.worker.requests
+        assert request.headers["Authorization"].startswith("Bearer ey")
+        assert request.url.path == "/resume"
+        async with a_client(h.emulator.address) as client:
+            pages = await client.list_tasks(parent=QUEUE)
+            assert [t async for t in pages] == []
+
+    run(scenario)
+
+
+def test_a_task_beyond_the_horizon_comes_at_the_horizon() -> None:
+    async def scenario(h: Harness) -> None:
+        start = h.now()
+        await h.queue.create(task("a", start + timedelta(days=400)))
+        async with a_client(h.emulator.address) as client:
+            found = await client.get_task(name=f"{QUEUE}/tasks/a")
+        assert start + timedelta(days=29, hours=23) < found.schedule_time <= start + timedelta(days=30)
+
+    run(scenario)
+
+
+def test_what_is_refused() -> None:
+    async def scenario(h: Harness) -> None:
+        for name in ["", "a b", "a/b", "ü", "a\n", "n" * 501]:
+            with pytest.raises(InvalidRequest, match="1 to 500 of the characters"):
+                await h.queue.create(task(name))
+            with pytest.raises(InvalidRequest, match="1 to 500 of the characters"):
+                await h.queue.delete(name)
+        with pytest.raises(InvalidRequest, match="aware"):
+            await h.queue.create(task("a", datetime(2030, 1, 1)))
+        with pytest.raises(InvalidRequest, match="JSON"):
+            await h.queue.create(task("a", at=None, when=h.now()))
+        with pytest.raises(InvalidRequest, match="JSON"):
+            await h.queue.create(task("a", number=float("nan")))
+        with pytest.raises(TooLarge, match="1000000 is the limit"):
+            await h.queue.create(task("a", text="x" * TASK_BYTES_MAX))
+        async with a_queue(TaskTarget("http://localhost", service_account="x" * 60_000), h.clock) as queue:
+            with pytest.raises(TooLarge, match="Task size too large"):
+                await queue.create(task("a", text="x" * 990_000))
+        with pytest.raises(InvalidRequest, match="at most 2083 characters"):
+            await h.queue.create(Task("a", "/" + "x" * 3_000, {}))
+        await h.queue.create(task("a"))
+        await h.advance()
+        assert h.receiver.names == ["a"]
+
+    run(scenario)
+
+
+def test_a_missing_queue_is_named() -> None:
+    async def scenario(h: Harness) -> None:
+        async with a_queue(TaskTarget("http://localhost"), h.clock, "other") as queue:
+            with pytest.raises(Unavailable, match="projects/p/locations/l/queues/other does not exist"):
+                await queue.create(task("a"))
+            await queue.delete("a")
+
+    run(scenario)
+
+
+def test_after_the_close_nothing_is_created() -> None:
+    async def scenario(h: Harness) -> None:
+        await h.queue.create(task("a"))
+        await h.queue.close()
+        await h.queue.close()
+        with pytest.raises(Unavailable, match="closed"):
+            await h.queue.create(task("b"))
+
+    run(scenario)
+
+
+def test_it_may_be_used_in_one_event_loop_after_the_other() -> None:
+    queue = CloudTasksQueue("p", "l", "q", TaskTarget("http://localhost"), SystemClock())
+
+    async def main(name: str) -> None:
+        async with serve(queues=[QUEUE], grace_seconds=0) as emulator, environment(emulator.address):
+            await queue.create(task(name, SystemClock().now() + timedelta(hours=1)))
+            async with a_client(emulator.address) as client:
+                assert (await client.get_task(name=f"{QUEUE}/tasks/{name}")).name.endswith(name)
+
+    for name in "ab":
+        asyncio.run(main(name))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("", "l", "q", TaskTarget("http://x")), "project"),
+        (("p", "l/x", "q", TaskTarget("http://x")), "location"),
+        (("p", "l", "a/b", TaskTarget("http://x")), "queue"),
+        (("p", "l", "q", TaskTarget("x.run.app")), "begins with https"),
+    ],
+)
+def test_wrong_settings(arguments: tuple[str, str, str, TaskTarget], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        CloudTasksQueue(*arguments, SystemClock())
+    with pytest.raises(SettingsError, match="15 seconds to 30 minutes"):
+        CloudTasksQueue("p", "l", "q", TaskTarget("http://x"), SystemClock(), dispatch_deadline=timedelta(seconds=14))
+
+
+# --- errors of the service -------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def failing_service(*codes: grpc.StatusCode) -> AsyncIterator[list[str]]:
+    """A Cloud Tasks that answers with those errors, one after the other, then well; gives the calls it got."""
+    calls: list[str] = []
+    left = list(codes)
+
+    class Service(grpc.GenericRpcHandler):  # type: ignore[misc]
+        def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+            async def call(_: bytes, context: grpc.aio.ServicerContext) -> bytes:
+                calls.append(details.method.rpartition("/")[2])
+                if left:
+                    await context.abort(left.pop(0), "no luck")
+                return b""
+
+            return grpc.unary_unary_rpc_method_handler(call)
+
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((Service(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with environment(f"127.0.0.1:{port}"):
+        yield calls
+    await server.stop(None)
+
+
+def call_with(*codes: grpc.StatusCode, method: str = "create") -> list[str]:
+    async def main() -> list[str]:
+        async with (
+            failing_service(*codes) as calls,
+            a_queue(TaskTarget("http://localhost"), SystemClock()) as queue,
+        ):
+            try:
+                await (queue.create(task("a")) if method == "create" else queue.delete("a"))
+            except Exception as error:
+                error.add_note(f"{len(calls)} calls")
+                raise
+            return calls
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("method", ["create", "delete"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ],
+)
+def test_a_transient_error_is_tried_again(code: grpc.StatusCode, method: str) -> None:
+    assert len(call_with(code, code, method=method)) == 3
+
+
+def test_a_lost_reply_is_a_success() -> None:
+    assert len(call_with(grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ALREADY_EXISTS)) == 2
+    assert len(call_with(grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND, method="delete")) == 2
+
+
+@pytest.mark.parametrize("method", ["create", "delete"])
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (grpc.StatusCode.PERMISSION_DENIED, Unavailable),
+        (grpc.StatusCode.UNAUTHENTICATED, Unavailable),
+        (grpc.StatusCode.FAILED_PRECONDITION, Unavailable),
+        (grpc.StatusCode.INVALID_ARGUMENT, InvalidRequest),
+    ],
+)
+def test_an_error_that_stays_is_not_tried_again(code: grpc.StatusCode, error: type[Exception], method: str) -> None:
+    with pytest.raises(error, match="no luck") as caught:
+        call_with(code, method=method)
+    assert caught.value.__notes__ == ["1 calls"]
+
+
+def test_in_the_end_it_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cloud_adapter import cloud_tasks_client
+
+    monkeypatch.setattr(cloud_tasks_client, "_RETRY", cloud_tasks_client._RETRY.with_timeout(0.3))
+    with pytest.raises(Unavailable, match="does not answer: 503 no luck"):
+        call_with(*[grpc.StatusCode.UNAVAILABLE] * 100)
+
+
+def test_without_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    monkeypatch.delenv(EMULATOR_VARIABLE, raising=False)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", f"{tmp_path}/none.json")
+
+    async def main() -> None:
+        async with a_queue(TaskTarget("http://localhost"), SystemClock()) as queue:
+            with pytest.raises(Unavailable, match=r"none\.json"):
+                await queue.create(task("a"))
+
+    asyncio.run(main())

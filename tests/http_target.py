@@ -1,0 +1,60 @@
+"""A real HTTP server, in the test's event loop, that records what it is sent. Knows nothing of queues."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from socket import socket
+
+import uvicorn
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from cloud_adapter.listening import listen
+
+Handle = Callable[[Request, bytes], Awaitable[Response]]
+
+
+@contextlib.asynccontextmanager
+async def http_server(handle: Handle) -> AsyncIterator[str]:
+    """Serves one handler for every path and method; gives the server's URL."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        response = await handle(request, await request.body())
+        await response(scope, receive, send)
+
+    async with asgi_server(app) as url:
+        yield url
+
+
+@contextlib.asynccontextmanager
+async def asgi_server(app: ASGIApp) -> AsyncIterator[str]:
+    """Serves an application on a free port; gives its URL."""
+    listener = listen("127.0.0.1", 0)
+    server = _Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    await server.listening.wait()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        server.force_exit = True
+        await serving
+        listener.close()
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
