@@ -77,9 +77,11 @@ def demo(
     """Starts a server on a free port and orders a pizza over HTTP, through every role."""
     console = Console(soft_wrap=True)
     if emulators:
-        with tempfile.TemporaryDirectory(prefix="gorchestrate-demo-") as folder:
-            with running_stack(source, port=port, output=Path(folder)) as stack:
-                good = _play(stack.api_url, keep, console)
+        with (
+            tempfile.TemporaryDirectory(prefix="gorchestrate-demo-") as folder,
+            running_stack(source, port=port, output=Path(folder)) as stack,
+        ):
+            good = _play(stack.api_url, keep, console)
         raise typer.Exit(0 if good else 1)
     workflows = load_workflows(source)
     with tempfile.TemporaryDirectory(prefix="gorchestrate-demo-") as folder:
