@@ -20,7 +20,7 @@ from workflow_core import Workflow
 from workflow_core import __all__ as vocabulary
 
 README = (ROOT / "README.md").read_text()
-KINDS = {"python", "bash fresh", "bash server", "bash curl", "json"}
+KINDS = {"python", "bash fresh", "bash server", "bash curl", "bash emulators", "json"}
 
 
 @dataclass(frozen=True)
@@ -192,3 +192,14 @@ def test_the_table_of_routes_is_that_of_the_code() -> None:
 def test_the_version_of_python_is_that_of_the_project() -> None:
     project = (ROOT / "pyproject.toml").read_text()
     assert 'requires-python = ">=3.11"' in project and "Python 3.11 or later" in README
+
+
+@pytest.mark.usefixtures("firestore_emulator_programs")
+def test_the_demo_on_the_emulators() -> None:
+    (block,) = of("bash emulators")
+    command = block.text.strip().replace(".venv/bin/gorchestrate", " ".join(GORCHESTRATE))
+    result = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=180, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert '"status": "completed"' in result.stdout
