@@ -31,14 +31,20 @@ _GET_IT = (
 
 
 @pytest.fixture(scope="session")
-def firestore_emulator() -> Iterator[str]:
+def firestore_emulator_programs() -> None:
+    """Skips the test unless an emulator can be started here."""
+    for program in ("gcloud", "java"):
+        if shutil.which(program) is None:
+            missing(f"the Firestore emulator needs {program}: {_GET_IT}")
+
+
+@pytest.fixture(scope="session")
+def firestore_emulator(request: pytest.FixtureRequest) -> Iterator[str]:
     """``host:port`` of an emulator: the one that ``FIRESTORE_EMULATOR_HOST`` names, or one of the run's own."""
     if host := os.environ.get(HOST_VARIABLE):
         yield host
         return
-    for program in ("gcloud", "java"):
-        if shutil.which(program) is None:
-            missing(f"the Firestore emulator needs {program}: {_GET_IT}")
+    request.getfixturevalue("firestore_emulator_programs")
     with running() as host:
         yield host
 
