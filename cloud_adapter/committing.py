@@ -14,11 +14,12 @@ from dataclasses import replace
 
 from cloud_adapter import logs
 from cloud_adapter.document import HistoryEntry, Instance, KeyRecord, Lease
-from cloud_adapter.errors import Conflict, DuplicateKey, InstanceExists, InstanceNotFound, Unavailable
+from cloud_adapter.errors import Conflict, DuplicateKey, InstanceExists, InstanceNotFound, TooLarge, Unavailable
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock, Store, TaskQueue
 from cloud_adapter.session import Change, Session
 from workflow_core import Workflow, WorkflowError
+from workflow_core.interpreter import error_text
 
 WRITE_ATTEMPTS_MAX = 5
 
@@ -76,14 +77,13 @@ class Committer:
         key: KeyRecord | None = None,
         lease: Lease | None = None,
         keep_fields: bool = False,
-        hand_on: bool = False,
     ) -> None:
         """Saves the session's state, if the document is still the version that was loaded.
 
         Args:
             key: recorded in the same atomic write.
             lease: what the document bears from then on; None releases it.
-            keep_fields, hand_on: see ``Session.prepare``.
+            keep_fields: see ``Session.prepare``.
 
         Raises:
             Conflict: somebody else has committed in between. Nothing was written.
@@ -92,9 +92,7 @@ class Committer:
             Unavailable: whether it was written is not known.
         """
         now = self.clock.now()
-        change = session.prepare(
-            self.token(), now, self.options.horizon, lease=lease, keep_fields=keep_fields, hand_on=hand_on
-        )
+        change = session.prepare(self.token(), now, self.options.horizon, lease=lease, keep_fields=keep_fields)
         await self._apply(session, change, lambda: self.store.commit(change.instance, key))
 
     async def _apply(self, session: Session, change: Change, write: Callable[[], Awaitable[Instance]]) -> None:
@@ -154,14 +152,18 @@ class Committer:
             if session.execution.ended or others:
                 return
             session.machine.fail(error, statement)
-            session.note("failed", self.clock.now(), statement=statement, error=f"{type(error).__name__}: {error}")
+            session.note("failed", self.clock.now(), statement=statement, error=error_text(error))
             try:
                 await self.commit(session)
+                return
+            except TooLarge:
+                # Its own failure did not fit any more.
+                session.instance = replace(session.instance, history=())
+                await self.commit(session)
+                return
             except (Conflict, Superseded):
                 attempt += 1
                 await self.pause(attempt)
-                continue
-            return
 
 
 def _log(instance: Instance, entries: list[HistoryEntry]) -> None:

@@ -44,7 +44,7 @@ from cloud_adapter.stepping import RunSync, Stepper
 from cloud_adapter.tasks import ResumeTask, TimeoutTask
 from workflow_core import EventNotAccepted, EventRejected, Execution, Status, WaitKind, Workflow, WorkflowError
 from workflow_core.events import stable_key
-from workflow_core.interpreter import Accepted
+from workflow_core.interpreter import Accepted, error_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +258,7 @@ class Engine:
         except (EventRejected, asyncio.CancelledError):
             raise
         except Exception as error:
-            raise UserCodeError(f"the handler of event {event!r} raised {type(error).__name__}: {error}") from error
+            raise UserCodeError(f"the handler of event {event!r} raised {error_text(error)}") from error
         duration_ms = round((self.clock.now() - started).total_seconds() * 1000, 3)
         return signature.output_json(event, output), duration_ms
 
@@ -309,7 +309,9 @@ class Engine:
                 _settle(session, accepted)
                 session.check_fields()
             except Exception as error:
-                await self._committer.fail(cls, body.id, error, body.event)
+                # What a condition has raised is kept as it is, like what a step has raised.
+                cause = error.__cause__ if isinstance(error, UserCodeError) else None
+                await self._committer.fail(cls, body.id, cause if isinstance(cause, Exception) else error, body.event)
                 return
             session.note("timeout", now, statement=body.event, thread=accepted.thread.id)
             try:

@@ -23,6 +23,8 @@ def check_id(id: str) -> str:
         reason = "it is empty"
     elif not id.isprintable() or "/" in id or id != id.strip():
         reason = "it may hold printable characters other than '/', and no white space at the ends"
+    elif "\ufffd" in id:
+        reason = "it is not valid UTF-8"
     elif id in (".", "..") or _RESERVED.fullmatch(id):
         reason = "'.', '..' and '__...__' are reserved"
     elif len(id.encode("utf-8", "replace")) > ID_BYTES_MAX:

@@ -25,8 +25,10 @@ class RetryPolicy:
         """The delay after that many failures; None when no attempt is left."""
         if failures >= self.max_attempts:
             return None
-        # The exponent is bounded so that it cannot overflow.
-        return min(self.max_delay, self.initial * self.factor ** min(failures - 1, 60))
+        try:
+            return min(self.max_delay, self.initial * self.factor ** (failures - 1))
+        except OverflowError:
+            return self.max_delay
 
 
 @dataclass(frozen=True, slots=True)

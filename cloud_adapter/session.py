@@ -16,7 +16,7 @@ from cloud_adapter.errors import UserCodeError
 from cloud_adapter.ports import Task
 from cloud_adapter.tasks import ResumeTask, TimeoutTask
 from workflow_core import Execution, ThreadStatus, Wait, WaitKind, WaitStatus, Workflow, WorkflowError
-from workflow_core.interpreter import Machine, Work
+from workflow_core.interpreter import Machine, Work, error_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +85,12 @@ class Session:
         *,
         lease: Lease | None = None,
         keep_fields: bool = False,
-        hand_on: bool = False,
     ) -> Change:
         """What has to be written for the session's state to be saved.
 
         Args:
             lease: the lease that the document bears from then on.
             keep_fields: leave the fields as they were stored, whatever user code did to them.
-            hand_on: create a resume task for what is due, even if it was due before.
 
         Raises:
             InvalidFields: a field holds what its type does not allow.
@@ -111,7 +109,8 @@ class Session:
             wait.setup_data = task.name
             create.append(task)
         if lease is None:
-            create += self._resumes(token, now, hand_on or self.instance.lease is not None)
+            # Whoever held the lease was to do what is due: that takes a task now.
+            create += self._resumes(token, now, anew=self.instance.lease is not None)
         instance = replace(
             self.instance,
             fields=fields,
@@ -166,9 +165,7 @@ class Session:
 def condition_error(cls: type[Workflow], error: Exception) -> UserCodeError:
     """The error for what a condition of the workflow has raised."""
     notes = "; ".join(getattr(error, "__notes__", []))
-    return UserCodeError(
-        f"a condition of workflow {cls.__workflow_name__!r} raised {type(error).__name__}: {error} ({notes})"
-    )
+    return UserCodeError(f"a condition of workflow {cls.__workflow_name__!r} raised {error_text(error)} ({notes})")
 
 
 _Due = tuple[tuple[object, ...], datetime | None]

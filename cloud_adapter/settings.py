@@ -24,7 +24,7 @@ class Settings(BaseSettings):
     db: Path = Path("gorchestrate.db")
     """The file of the embedded database; made if it is not there."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    lease_seconds: float = Field(15, ge=1, le=3600)
+    lease_seconds: float = Field(8, ge=1, le=3600)
     """How long a crashed process can hold an instance back; a step that runs longer renews its lease."""
     max_wait_seconds: float = Field(10, ge=0, le=60)
     """How long an event waits for a busy instance before it gets 503."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from inspect import isawaitable
 from typing import Any
 
@@ -16,10 +16,13 @@ from cloud_adapter import logs
 from cloud_adapter.committing import Committer, Superseded
 from cloud_adapter.document import Lease
 from cloud_adapter.errors import Conflict, InstanceNotFound, NotYet, Unavailable
-from cloud_adapter.session import Session
+from cloud_adapter.session import Session, resume_at
 from cloud_adapter.tasks import ResumeTask, TimeoutTask
 from workflow_core import CheckpointKind, Workflow
-from workflow_core.interpreter import MOVES, Machine, Work
+from workflow_core.interpreter import MOVES, Machine, Work, error_text
+
+CLOCK_SKEW = timedelta(seconds=10)
+"""A task that comes this much before its time was sent by a clock that runs ahead of ours: it is sent again."""
 
 RunSync = Callable[..., Awaitable[Any]]
 """Runs a synchronous function with its arguments so that the event loop goes on meanwhile."""
@@ -55,6 +58,9 @@ class Stepper:
             session.machine.check()
             now = self.clock.now()
             if session.next_work() is None:
+                at = resume_at(session.execution, session.instance.lease, now)
+                if at is not None and now < at <= now + CLOCK_SKEW:
+                    await self.committer.queue.create(body.task(self.committer.token(), at))
                 return
             if session.leased(now):
                 assert session.instance.lease is not None
@@ -109,7 +115,7 @@ class Stepper:
                     work = self._next(session.machine)
                 release = work is None or performed >= self.options.budget_steps or self.clock.now() >= until
                 lease = None if release else self._lease(token)
-                await self.committer.commit(session, lease=lease, hand_on=release and work is not None)
+                await self.committer.commit(session, lease=lease)
             except (LeaseLost, Conflict, Superseded, Unavailable):
                 raise
             except Exception as error:
@@ -157,7 +163,7 @@ class Stepper:
             return
         delay = self.options.retry.delay(work.attempt + 1)
         machine.failed(work, error, None if delay is None else now + delay)
-        text = f"{type(error).__name__}: {error}"
+        text = error_text(error)
         session.note(f"{work.kind.value} failed", now, error=text[:500], **details)
         if work.kind is CheckpointKind.STEP and delay is None:
             machine.fail(error, work.statement)

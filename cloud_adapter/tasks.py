@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from cloud_adapter.ports import Task
 from workflow_core.events import stable_key
@@ -26,7 +26,7 @@ class ResumeTask(BaseModel):
     workflow: str
     id: str
     pc: int
-    created_at: datetime
+    created_at: AwareDatetime
 
     def task(self, salt: str, at: datetime | None = None) -> Task:
         """The task; the same ``salt`` gives the same name."""
@@ -42,7 +42,7 @@ class TimeoutTask(BaseModel):
     workflow: str
     id: str
     pc: int
-    created_at: datetime
+    created_at: AwareDatetime
     wait_id: str
     event: str
 

@@ -183,8 +183,8 @@ class Execution:
             <Status.RUNNING: 'running'>
         """
         main = Thread(MAIN_THREAD, MAIN_THREAD)
-        version = workflow.__program__.version
-        return cls(id, workflow.__workflow_name__, _RUNNING, 0, [main], [], version, None, now, now)
+        program = workflow.__program__
+        return cls(id, program.workflow, _RUNNING, 0, [main], [], program.version, None, now, now)
 
     @property
     def ended(self) -> bool:

@@ -2,7 +2,8 @@
 
 It does no I/O, reads no clock and draws no random number. It never calls a user's step, setup or teardown by
 itself: ``next_work`` says what is due, the caller performs it with ``call`` and reports with ``done`` or
-``failed``. Conditions and condition handlers, which only look at fields and change them, are called here.
+``failed``; ``run_alone`` is these in one, for a caller that awaits nothing. Conditions and condition handlers,
+which only look at fields and change them, are called here.
 
 Rules:
 
@@ -18,12 +19,21 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, NamedTuple
+from inspect import iscoroutine
+from typing import Any
 
-from workflow_core.errors import DefinitionError, DuplicateThread, EventNotAccepted, LoopLimitExceeded, UnknownStatement
+from workflow_core.errors import (
+    AsyncInSyncCall,
+    DefinitionError,
+    DuplicateThread,
+    EventNotAccepted,
+    LoopLimitExceeded,
+    UnknownStatement,
+)
 from workflow_core.events import EventRequest, StepContext
 from workflow_core.execution import (
     MAIN_THREAD,
@@ -41,6 +51,9 @@ from workflow_core.program import Instruction, Op, Program, SelectCase
 from workflow_core.signatures import is_async
 from workflow_core.workflow import Workflow
 
+MESSAGE_CHARS_MAX = 2_000
+"""How much of an error's message is kept."""
+
 MOVES_MAX = 10_000
 """How many instructions a thread may pass in one transition before it counts as an endless loop."""
 
@@ -53,7 +66,6 @@ _STEP, _SELECT, _WAIT_FOR, _JUMP, _BRANCH, _GO, _END = Op
 _CONDITION, _HANDLER, _TIMEOUT, _EVENT = WaitKind.CONDITION, WaitKind.HANDLER, WaitKind.TIMEOUT, WaitKind.EVENT
 _SET_UP, _PENDING_SETUP = WaitStatus.SET_UP, WaitStatus.PENDING_SETUP
 _RUNNING, _IDLE = Status.RUNNING, Status.WAITING
-_NO_CASES: Mapping[str, SelectCase] = {}
 
 
 class CheckpointKind(StrEnum):
@@ -72,11 +84,14 @@ MOVES = (CheckpointKind.RESUME, CheckpointKind.CONDITION)
 """The kinds that ``done`` performs without a ``call``."""
 
 
-_STEP_WORK = CheckpointKind.STEP
-_new_tuple: Any = tuple.__new__  # half the time of a named tuple's own constructor
+Checkpoint = Callable[[CheckpointKind], object]
+"""Called each time the state should be saved."""
+
+_STEP_WORK, _RESUME_WORK = CheckpointKind.STEP, CheckpointKind.RESUME
 
 
-class Work(NamedTuple):
+@dataclass(slots=True)
+class Work:
     """One thing that is due: of ``thread`` (None for a teardown), on ``wait`` (a setup or a teardown)."""
 
     kind: CheckpointKind
@@ -94,7 +109,8 @@ class Work(NamedTuple):
         return self.wait.event if self.wait is not None else self.thread.step  # type: ignore[union-attr]
 
 
-class Accepted(NamedTuple):
+@dataclass(slots=True)
+class Accepted:
     """An event that may be received now: ``thread`` waits for it under ``wait_id``."""
 
     thread: Thread
@@ -135,15 +151,17 @@ class Machine:
         status = execution.status
         for thread in execution.threads if status is _RUNNING or status is _IDLE else ():
             thread_status = thread.status
-            if thread_status is _EXECUTING:
+            if thread_status is _WAITING:
+                waits = thread.waits
+                if waits and waits[0].kind is _CONDITION and self._holds(self.program.at(thread.step)):
+                    return Work(CheckpointKind.CONDITION, thread, None)
+            elif thread_status is _EXECUTING:
                 if step is None and (thread.retry_at is None or self._due(thread.retry_at)):
-                    step = _new_tuple(Work, (_STEP_WORK, thread, None))
+                    step = Work(_STEP_WORK, thread, None)
             elif thread_status is _RESUMING:
-                return Work(CheckpointKind.RESUME, thread, None)
-            elif thread_status is _SETTING_UP:
+                return Work(_RESUME_WORK, thread, None)
+            else:
                 setup = setup or self._setup_due(thread)
-            elif thread.waits and thread.waits[0].kind is _CONDITION and self._holds(self.program.at(thread.step)):
-                return Work(CheckpointKind.CONDITION, thread, None)
         for teardown in execution.teardowns:
             if self._pending(teardown.status, WaitStatus.PENDING_TEARDOWN, teardown.retry_at):
                 return Work(CheckpointKind.TEARDOWN, None, teardown)
@@ -151,7 +169,7 @@ class Machine:
 
     def _holds(self, instruction: Instruction) -> bool:
         try:
-            return instruction.op is not _WAIT_FOR or bool(instruction.cond(self.workflow))  # type: ignore[misc]
+            return instruction.op is not _WAIT_FOR or bool(instruction.cond(self.workflow))
         except Exception as error:
             error.add_note(f"raised by the condition {instruction.name!r} of workflow {self.program.workflow!r}")
             raise
@@ -183,7 +201,7 @@ class Machine:
             UnknownStatement: it has not.
         """
         for thread in self.execution.threads:
-            self._address(thread)
+            self._instruction(thread)
 
     def tick(self) -> None:
         """Counts a save that changes nothing but who holds the instance."""
@@ -198,16 +216,14 @@ class Machine:
             UnknownStatement: the definition no longer has the statement.
             Exception: whatever the user's code raises.
         """
-        kind, thread, wait = work
-        if kind is _STEP_WORK:
-            program = self.program
-            try:
-                instruction = program.code[program.addresses[thread.step]]  # type: ignore[union-attr]
-            except KeyError:
-                raise program.unknown(thread.step) from None  # type: ignore[union-attr]
+        thread = work.thread
+        if work.kind is _STEP_WORK:
+            assert thread is not None
+            instruction = self.program.step(thread.step)
             if instruction.takes_context:
-                return instruction.action(self.workflow, self.step_context(thread))  # type: ignore[misc, arg-type]
-            return instruction.action(self.workflow)  # type: ignore[misc]
+                return instruction.action(self.workflow, self.step_context(thread))
+            return instruction.action(self.workflow)
+        wait = work.wait
         if isinstance(wait, Teardown):
             handler = self._event_handler(wait.step, wait.event)
             return handler.teardown(self.request(wait, "teardown"), wait.handled)
@@ -218,8 +234,7 @@ class Machine:
         """Whether the user's code behind ``work`` is a coroutine function."""
         wait = work.wait
         if wait is None:
-            instruction = self.program.at(work.thread.step)  # type: ignore[union-attr]
-            return instruction.action is not None and is_async(instruction.action)
+            return is_async(self.program.at(work.thread.step).action)  # type: ignore[union-attr]
         select = wait.step if isinstance(wait, Teardown) else work.thread.step  # type: ignore[union-attr]
         handler = self._event_handler(select, wait.event)
         return is_async(handler.teardown if isinstance(wait, Teardown) else handler.setup)
@@ -227,26 +242,66 @@ class Machine:
     def done(self, work: Work, result: Any = None) -> None:
         """The work was performed; ``result`` is what the user's code returned."""
         execution = self.execution
-        kind, thread, wait = work
         execution.pc += 1
+        kind = work.kind
+        thread = work.thread
         if kind is _STEP_WORK:
-            if thread.attempt:  # type: ignore[union-attr]
-                thread.attempt = 0  # type: ignore[union-attr]
-                thread.retry_at = thread.error = None  # type: ignore[union-attr]
-            self._run(thread, self.program.addresses[thread.step] + 1)  # type: ignore[union-attr, arg-type]
-        elif kind is CheckpointKind.TEARDOWN:
-            execution.teardowns.remove(wait)  # type: ignore[arg-type]
-        elif kind is CheckpointKind.SETUP:
-            assert thread is not None and isinstance(wait, Wait)
+            assert thread is not None
+            if thread.attempt:
+                thread.attempt = 0
+                thread.retry_at = thread.error = None
+            self._run(thread, self.program.step(thread.step).next)
+            return
+        wait = work.wait
+        if wait is None:
+            assert thread is not None
+            if thread.waits:
+                self._leave(thread)
+            self._run(thread, self._instruction(thread))
+        elif isinstance(wait, Teardown):
+            execution.teardowns.remove(wait)
+        else:
+            assert thread is not None
             wait.status, wait.setup_data = _SET_UP, result
             wait.attempt, wait.retry_at, wait.error = 0, None, None
             self._rest(thread)
             self._summarize()
+
+    def run_alone(self, checkpoint: Checkpoint | None) -> bool:
+        """Moves the instance on from step to step while it has one thread and nothing else is due.
+
+        The short way for a caller that awaits nothing: the same transitions as with ``next_work``, ``call`` and
+        ``done``, in the same order, but what is due next is not looked for, as only the next step can be.
+
+        Args:
+            checkpoint: called after each transition.
+
+        Returns:
+            Whether nothing is due any more. False says nothing: ask ``next_work``.
+
+        Raises:
+            AsyncInSyncCall: a step returned a coroutine. Like any error of a step, it is noted in the thread.
+            Exception: whatever a step or a condition raises.
+        """
+        execution = self.execution
+        threads = execution.threads
+        if len(threads) != 1 or execution.status is not _RUNNING or execution.teardowns:
+            return False
+        thread = threads[0]
+        if thread.attempt or thread.retry_at is not None or thread.waits:
+            return False
+        if thread.status is _RESUMING:
+            execution.pc += 1
+            self._run(thread, self._instruction(thread), True, checkpoint, _RESUME_WORK)
         else:
-            assert thread is not None
-            if thread.waits:
-                self._leave(thread)
-            self._run(thread, self._address(thread))
+            step = self.program.rests.get(thread.step)
+            if step is None or step.op is not _STEP or thread.pc != execution.pc:
+                return False
+            self._run(thread, step, True, checkpoint)
+        waits = thread.waits
+        if execution.status is _RUNNING or execution.teardowns:
+            return False
+        return not waits or waits[0].kind is not _CONDITION
 
     def failed(self, work: Work, error: BaseException, retry_at: datetime | None = None) -> None:
         """The work has failed; it is tried again at ``retry_at``, or, for a setup or teardown, given up if None.
@@ -254,18 +309,18 @@ class Machine:
         A step without a next attempt stays due; whether the instance fails is said with ``fail``.
         """
         self.execution.pc += 1
-        kind, thread, wait = work
-        if kind is CheckpointKind.STEP:
+        thread, wait = work.thread, work.wait
+        if work.kind is _STEP_WORK:
             assert thread is not None
             thread.attempt += 1
             thread.retry_at = retry_at
             thread.error = error_info(error, thread.step)
             return
         assert wait is not None
-        wait.status = WaitStatus.TEARDOWN_ERROR if kind is CheckpointKind.TEARDOWN else WaitStatus.SETUP_ERROR
+        wait.status = WaitStatus.TEARDOWN_ERROR if thread is None else WaitStatus.SETUP_ERROR
         wait.attempt += 1
         wait.retry_at = retry_at
-        wait.error = f"{type(error).__name__}: {error}"
+        wait.error = error_text(error)
         if thread is not None:
             self._rest(thread)
             self._summarize()
@@ -295,8 +350,8 @@ class Machine:
 
     def accepted(self) -> Iterator[Accepted]:
         """The events that may be received now, timeouts included, in the order of the threads and cases."""
-        for thread in self.execution.threads:
-            for event in self._cases(thread):
+        for thread in () if self.execution.ended else self.execution.threads:
+            for event in self.program.at(thread.step).cases if thread.status in (_WAITING, _SETTING_UP) else ():
                 if (one := self._accepts(thread, event)) is not None:
                     yield one
 
@@ -308,7 +363,9 @@ class Machine:
         Raises:
             EventNotAccepted: there is none. Nothing is changed.
         """
-        for thread in self.execution.threads:
+        execution = self.execution
+        status = execution.status
+        for thread in execution.threads if status is _IDLE or status is _RUNNING else ():
             if (thread_id is None or thread.id == thread_id) and (pc is None or thread.pc == pc):
                 one = self._accepts(thread, event)
                 if one is not None and (wait_id is None or one.wait_id == wait_id):
@@ -316,20 +373,19 @@ class Machine:
         detail = f" in thread {thread_id!r}" if thread_id else ""
         detail += f" under wait id {wait_id!r}" if wait_id else ""
         detail += f" for pc {pc}" if pc is not None else ""
-        raise EventNotAccepted(event, self.accepted_names(), self.execution.status, detail)
+        raise EventNotAccepted(event, self.accepted_names(), status, detail)
 
     def accepted_names(self) -> list[str]:
         """The names of the events that may be received now, timeouts left out, each once."""
         return list(dict.fromkeys(one.case.event for one in self.accepted() if one.case.kind is not _TIMEOUT))
 
-    def _cases(self, thread: Thread) -> Mapping[str, SelectCase]:
-        status = thread.status
-        if (status is _WAITING or status is _SETTING_UP) and not self.execution.ended:
-            return self.program.at(thread.step).cases
-        return _NO_CASES
-
     def _accepts(self, thread: Thread, event: str) -> Accepted | None:
-        case = self._cases(thread).get(event)
+        if thread.status is not _WAITING and thread.status is not _SETTING_UP:
+            return None
+        try:
+            case = self.program.rests[thread.step].cases.get(event)
+        except KeyError:
+            raise self.program.unknown(thread.step) from None
         if case is None:
             return None
         for wait in thread.waits:
@@ -343,21 +399,21 @@ class Machine:
     def handle(self, accepted: Accepted, value: Any) -> Any:
         """Calls the handler with a validated input; its output may be awaitable for an ``EventHandler``."""
         case = accepted.case
+        handler = case.handler
+        if handler is not None:
+            return handler(self.workflow, value) if case.takes_input else handler(self.workflow)
         if case.event_handler is not None:
             wait = accepted.wait
             assert wait is not None
             return case.event_handler.handle(self.request(wait, "handle"), value)
-        if case.handler is None:
-            return None
-        if case.signature is not None and case.signature.takes_input:
-            return case.handler(self.workflow, value)
-        return case.handler(self.workflow)
+        return None
 
     def handled(self, accepted: Accepted) -> None:
         """The event has happened: its thread leaves the select and moves on behind the case."""
         self.execution.pc += 1
-        self._leave(accepted.thread, accepted.case.event)
-        self._run(accepted.thread, accepted.case.target)
+        thread, case = accepted.thread, accepted.case
+        self._leave(thread, case.event)
+        self._run(thread, case.entry)
 
     # --- contexts ------------------------------------------------------------------------
 
@@ -379,66 +435,116 @@ class Machine:
 
     # --- moving a thread -----------------------------------------------------------------
 
-    def _run(self, thread: Thread, at: int) -> None:
-        """Moves the thread from an address on until it rests or ends."""
-        code = self.program.code
+    def _run(
+        self,
+        thread: Thread,
+        instruction: Instruction,
+        through_steps: bool = False,
+        checkpoint: Checkpoint | None = None,
+        kind: CheckpointKind | None = None,
+    ) -> None:
+        """Moves the thread from an instruction on until it rests or ends.
+
+        Steps are run in this same loop because calls are what an interpreter in Python spends its time on.
+
+        Args:
+            through_steps: run the steps it comes to as well, until another thread is started; see ``run_alone``.
+            checkpoint: called after each transition then.
+            kind: the transition that is under way; None if the thread already rests on ``instruction``.
+        """
+        execution = self.execution
         workflow = self.workflow
-        instruction = code[at]
-        moves = 0
-        try:
-            while True:
-                op = instruction.op
-                if op is _STEP:
-                    thread.status = _EXECUTING
-                    thread.step = instruction.name
-                    thread.pc = self.execution.pc
-                    self.execution.status = _RUNNING
-                    return
-                if op is _JUMP or (op is _BRANCH and not instruction.cond(workflow)):  # type: ignore[misc]
-                    at = instruction.target
-                elif op is _SELECT or (op is _WAIT_FOR and not instruction.cond(workflow)):  # type: ignore[misc]
+        moves_left = MOVES_MAX
+        while True:
+            op = instruction.op
+            if op is _STEP:
+                pc = execution.pc
+                thread.status = _EXECUTING
+                thread.step = instruction.name
+                thread.pc = pc
+                execution.status = _RUNNING
+                if not through_steps:
+                    break
+                if checkpoint is not None and kind is not None:
+                    checkpoint(kind)
+                    if execution.pc != pc or execution.status is not _RUNNING:
+                        return  # the callback has moved or ended the instance
+                try:
+                    action = instruction.action
+                    result = (
+                        action(workflow, self.step_context(thread)) if instruction.takes_context else action(workflow)
+                    )
+                    if result is not None and iscoroutine(result):
+                        result.close()
+                        raise AsyncInSyncCall(f"{thread.step!r} returned a coroutine: call 'await aresume(...)'")
+                except Exception as error:
+                    self.failed(Work(_STEP_WORK, thread, None), error)
+                    raise
+                execution.pc = pc + 1
+                kind = _STEP_WORK
+                moves_left = MOVES_MAX
+                instruction = instruction.next
+                continue
+            try:
+                if op is _BRANCH:
+                    cond = instruction.cond  # bound first: CPython is slow to call what it finds in a slot
+                    instruction = instruction.next if cond(workflow) else instruction.other
+                elif op is _SELECT:
                     self._park(thread, instruction)
-                    return
+                    break
                 elif op is _END:
                     self._end(thread)
-                    return
-                else:
-                    if op is _GO:
-                        self._start(instruction)
-                    elif op is _WAIT_FOR and instruction.handler is not None:
+                    break
+                elif op is _JUMP:
+                    instruction = instruction.other
+                elif op is _GO:
+                    self._start(instruction)
+                    through_steps = False
+                    instruction = instruction.next
+                elif instruction.cond(workflow):
+                    if instruction.handler is not None:
                         instruction.handler(workflow)
-                    at += 1
-                moves += 1
-                if moves > MOVES_MAX:
+                    instruction = instruction.next
+                else:
+                    self._park(thread, instruction)
+                    break
+                moves_left -= 1
+                if not moves_left:
                     raise LoopLimitExceeded(
                         f"thread {thread.id!r} passed {MOVES_MAX} instructions without reaching a step or a wait: a "
                         f"loop there never ends; put a Step, Select or WaitFor on every way through it"
                     )
-                instruction = code[at]
-        except Exception as error:
-            error.add_note(f"raised at {instruction.name!r} of workflow {self.program.workflow!r}")
-            raise
+            except Exception as error:
+                error.add_note(f"raised at {instruction.name!r} of workflow {self.program.workflow!r}")
+                raise
+        if checkpoint is not None and kind is not None:
+            checkpoint(kind)
 
     def _park(self, thread: Thread, instruction: Instruction) -> None:
-        pc = self.execution.pc
+        execution = self.execution
+        pc = execution.pc
         wait_id = f"{thread.id}@{pc}"
-        thread.status = _WAITING
+        status = _WAITING
         waits: list[Wait] = []
-        if instruction.op is _WAIT_FOR:
-            waits.append(Wait(instruction.name, _CONDITION, _SET_UP, wait_id))
         for case in instruction.cases.values():
             kind = case.kind
             if kind is _EVENT:
-                waits.append(Wait(case.event, _EVENT, _SET_UP, wait_id))
+                waits.append(Wait(case.event, kind, _SET_UP, wait_id))
             elif kind is _TIMEOUT:
-                waits.append(Wait(case.event, _TIMEOUT, _SET_UP, wait_id, self._deadline(case)))
+                waits.append(Wait(case.event, kind, _SET_UP, wait_id, self._deadline(case)))
             else:
-                waits.append(Wait(case.event, _HANDLER, _PENDING_SETUP, wait_id))
-                thread.status = _SETTING_UP
+                waits.append(Wait(case.event, kind, _PENDING_SETUP, wait_id))
+                status = _SETTING_UP
+        if not waits:
+            waits.append(Wait(instruction.name, _CONDITION, _SET_UP, wait_id))
+        thread.status = status
         thread.step = instruction.name
         thread.pc = pc
         thread.waits = waits
-        self._summarize()
+        if len(execution.threads) == 1:
+            execution.status = _IDLE if status is _WAITING else _RUNNING
+        else:
+            self._summarize()
 
     def _deadline(self, case: SelectCase) -> datetime | None:
         delay = case.delay
@@ -479,12 +585,15 @@ class Machine:
             )
         self.execution.threads.append(Thread(id, instruction.name))
 
-    def _address(self, thread: Thread) -> int:
+    def _instruction(self, thread: Thread) -> Instruction:
+        """What the thread stands on, or starts with."""
         program = self.program
+        if thread.step:
+            return program.at(thread.step)
         try:
-            return program.addresses[thread.step] if thread.step else program.entries[thread.name]
+            return program.code[program.entries[thread.name]]
         except KeyError:
-            raise program.unknown(thread.step or thread.name) from None
+            raise program.unknown(thread.name) from None
 
     def _end(self, thread: Thread) -> None:
         execution = self.execution
@@ -499,7 +608,7 @@ class Machine:
 
     def _summarize(self) -> None:
         execution = self.execution
-        status = Status.WAITING
+        status = _IDLE
         for thread in execution.threads:
             if thread.status is not _WAITING:
                 status = _RUNNING
@@ -509,4 +618,18 @@ class Machine:
 
 def error_info(error: BaseException, statement: str) -> ErrorInfo:
     """An error as it is kept with an instance."""
-    return ErrorInfo(type(error).__name__, str(error)[:2000], statement)
+    return ErrorInfo(type(error).__name__, _message(error), statement)
+
+
+def error_text(error: BaseException) -> str:
+    """An error in one line: its type and its message."""
+    return f"{type(error).__name__}: {_message(error)}"
+
+
+def _message(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception as raised:
+        text = f"(its message cannot be had: str() raised {type(raised).__name__})"
+    # It may hold what is no valid Unicode, such as the name of a file, and is to be saved as JSON.
+    return text[:MESSAGE_CHARS_MAX].encode(errors="backslashreplace").decode()[:MESSAGE_CHARS_MAX]

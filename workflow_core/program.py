@@ -56,14 +56,19 @@ class Op(IntEnum):
     """End the thread."""
 
 
-@dataclass(frozen=True, slots=True)
+def _unused(*_: Any) -> Any:
+    raise AssertionError("the instruction has no such function")
+
+
+@dataclass(slots=True)
 class SelectCase:
     """A case of a select as the interpreter sees it.
 
     Attributes:
         event: the name of the event, or of the timeout.
-        target: where the thread goes on after it happened.
+        target: where the thread goes on after it happened; ``entry`` is the instruction there.
         signature: the types of the handler; None for a timeout.
+        takes_input: whether the handler takes an input.
     """
 
     event: str
@@ -72,23 +77,32 @@ class SelectCase:
     handler: Callable[..., Any] | None = None
     event_handler: EventHandler | None = None
     signature: HandlerSignature | None = None
+    takes_input: bool = False
     role: str | None = None
     delay: timedelta | Callable[[Any], timedelta] = timedelta()
+    entry: Instruction = field(init=False, repr=False, compare=False)
 
 
 @dataclass(slots=True)
 class Instruction:
-    """One instruction; which attributes it uses is said at its ``op``."""
+    """One instruction; which attributes it uses is said at its ``op``.
+
+    Attributes:
+        next: where a thread goes on that does not jump; with ``other``, set when the whole program is known.
+        other: where it goes on if it does: the instruction at ``target``.
+    """
 
     op: Op
     name: str = ""
     target: int = -1
-    cond: Callable[[Any], Any] | None = None
-    action: Callable[..., Any] | None = None
+    cond: Callable[[Any], Any] = _unused
+    action: Callable[..., Any] = _unused
     takes_context: bool = False
     handler: Callable[[Any], Any] | None = None
     cases: Mapping[str, SelectCase] = field(default_factory=dict)
     id: str | Callable[[Any], Any] | None = None
+    next: Instruction = field(init=False, repr=False, compare=False)
+    other: Instruction = field(init=False, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +114,7 @@ class Program:
         definition: the tree that it was compiled from.
         code: the instructions.
         addresses: where a statement stands in ``code``, by its name. Only steps and waits have an address.
+        rests: the instruction of each statement that a thread may rest on, by its name.
         entries: where a thread starts, by its name.
         events: for each event, the selects and cases that wait for it.
         async_parts: the names of the steps and events whose code is asynchronous.
@@ -110,6 +125,7 @@ class Program:
     definition: Section
     code: tuple[Instruction, ...]
     addresses: Mapping[str, int]
+    rests: Mapping[str, Instruction]
     entries: Mapping[str, int]
     events: Mapping[str, tuple[tuple[str, SelectCase], ...]]
     async_parts: tuple[str, ...]
@@ -122,9 +138,20 @@ class Program:
             UnknownStatement: the definition has no such statement.
         """
         try:
-            return self.code[self.addresses[statement]]
+            return self.rests[statement]
         except KeyError:
             raise self.unknown(statement) from None
+
+    def step(self, name: str) -> Instruction:
+        """The instruction of a step.
+
+        Raises:
+            UnknownStatement: the definition has no such step.
+        """
+        instruction = self.at(name)
+        if instruction.op is not Op.STEP:
+            raise self.unknown(name)
+        return instruction
 
     def unknown(self, statement: str) -> UnknownStatement:
         """The error for a statement that an instance stands on and the definition no longer has."""
@@ -179,11 +206,13 @@ class _Compiler:
         self.thread(MAIN_THREAD, self.definition, "")
         while self.threads:
             self.thread(*self.threads.pop(0))
+        self.link()
         return Program(
             self.workflow,
             self.definition,
             tuple(self.code),
             self.addresses,
+            {name: self.code[address] for name, address in self.addresses.items()},
             self.entries,
             {event: tuple(cases) for event, cases in self.events.items()},
             tuple(self.async_parts),
@@ -200,6 +229,22 @@ class _Compiler:
         """Lets these jumps end at the instruction that comes next."""
         for jump in jumps:
             self.code[jump].target = len(self.code)
+
+    def link(self) -> None:
+        """Joins each instruction to those it leads to, so that a thread need not pass the jumps between them."""
+        for address, instruction in enumerate(self.code):
+            if instruction.op is not Op.END:
+                instruction.next = self.destination(address + 1)
+            if instruction.target >= 0:
+                instruction.other = self.destination(instruction.target)
+            for case in instruction.cases.values():
+                case.entry = self.destination(case.target)
+
+    def destination(self, address: int) -> Instruction:
+        """What a thread reaches from there by jumps alone; it ends, as every way round a loop has its branch."""
+        while (instruction := self.code[address]).op is Op.JUMP:
+            address = instruction.target
+        return instruction
 
     def name(self, kind: str, name: str) -> str:
         """The qualified name of a statement, taken note of as used."""
@@ -380,14 +425,26 @@ class _Compiler:
             if any(is_async(f) for f in (handler.setup, handler.handle, handler.teardown)):
                 self.async_parts.append(case.event)
             compiled = SelectCase(
-                case.event, WaitKind.HANDLER, len(self.code), event_handler=handler, signature=signature, role=case.role
+                case.event,
+                WaitKind.HANDLER,
+                len(self.code),
+                event_handler=handler,
+                signature=signature,
+                takes_input=signature.takes_input,
+                role=case.role,
             )
         else:
             self.plain("On", case.event, case.handler)
             takes = "the workflow and at most one input"
             signature = handler_signature(where, case.handler, self.namespace, takes=takes)
             compiled = SelectCase(
-                case.event, WaitKind.EVENT, len(self.code), case.handler, signature=signature, role=case.role
+                case.event,
+                WaitKind.EVENT,
+                len(self.code),
+                case.handler,
+                signature=signature,
+                takes_input=signature.takes_input,
+                role=case.role,
             )
         self.outline.update(f"On {case.event} {signature.input_schema} {signature.output_schema}\n".encode())
         return compiled

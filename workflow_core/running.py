@@ -13,11 +13,8 @@ from typing import Any
 
 from workflow_core.errors import AsyncInSyncCall
 from workflow_core.execution import Execution
-from workflow_core.interpreter import MOVES, CheckpointKind, Machine, Work
+from workflow_core.interpreter import MOVES, Checkpoint, CheckpointKind, Machine, Work
 from workflow_core.workflow import Workflow
-
-Checkpoint = Callable[[CheckpointKind], object]
-"""Called each time the state should be saved."""
 
 AsyncCheckpoint = Callable[[CheckpointKind], Awaitable[object] | None]
 """The same for ``aresume``; may be async."""
@@ -43,6 +40,8 @@ def resume(
     machine = Machine(workflow, execution, now)
     if machine.program.async_parts:
         raise AsyncInSyncCall(f"{machine.program.async_parts[0]!r} is asynchronous: call 'await aresume(...)'")
+    if machine.run_alone(checkpoint):
+        return
     machine.retry_errors()
     while (work := machine.next_work()) is not None:
         result = None
@@ -58,6 +57,8 @@ def resume(
         machine.done(work, result)
         if checkpoint is not None:
             checkpoint(work.kind)
+        if machine.run_alone(checkpoint):
+            return
 
 
 async def aresume(

@@ -5,8 +5,11 @@ Everything here happens once, when a workflow class is created.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+import json
+import math
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -68,10 +71,12 @@ class HandlerSignature:
             if body == b"null":
                 return None
             raise _takes_none(event)
+        what = f"event {event!r}"
+        refuse_infinite_numbers(what, body)
         try:
             return self.input.validate_json(body)
         except ValidationError as error:
-            raise InvalidInput(f"event {event!r}", field_errors(error)) from None
+            raise InvalidInput(what, field_errors(error)) from None
 
     def output_json(self, event: str, value: Any) -> bytes:
         """The output as JSON.
@@ -80,11 +85,29 @@ class HandlerSignature:
             InvalidOutput: it does not fit the return annotation.
         """
         try:
-            return self.output.dump_json(value, warnings="error")
+            return self.output.dump_json(value, by_alias=True, warnings="error")
         except PydanticSerializationError as error:
             raise InvalidOutput(
                 f"the handler of event {event!r} returned what its annotation does not allow: {error}"
             ) from error
+
+
+def refuse_infinite_numbers(what: str, body: str | bytes) -> None:
+    """Refuses ``NaN``, ``Infinity`` and numbers like ``1e999``: they are no JSON, and could not be saved as such.
+
+    Raises:
+        InvalidInput: the text has one. Whatever else is wrong with it is left to its validation.
+    """
+
+    def number(text: str) -> float:
+        value = float(text)
+        if not math.isfinite(value):
+            message = f"{text[:40]} is not a finite number"
+            raise InvalidInput(what, [{"field": "", "message": message, "type": "finite_number"}])
+        return value
+
+    with contextlib.suppress(ValueError, RecursionError):
+        json.loads(body, parse_float=number, parse_constant=number)
 
 
 def _takes_none(event: str) -> InvalidInput:

@@ -13,7 +13,7 @@ from pydantic_core import PydanticSerializationError
 
 from workflow_core.errors import DefinitionError, InvalidInput, WorkflowError
 from workflow_core.program import Program, compile_definition
-from workflow_core.signatures import JsonSchema, field_errors
+from workflow_core.signatures import JsonSchema, field_errors, refuse_infinite_numbers
 from workflow_core.statements import Section
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
@@ -81,10 +81,11 @@ class Workflow(BaseModel):
         Raises:
             InvalidInput: a field is unknown, missing, or of the wrong type.
         """
+        what = f"the initial fields of workflow {cls.__workflow_name__!r}"
+        refuse_infinite_numbers(what, fields)
         try:
             return cls.model_validate_json(fields.strip() or "{}", extra="forbid", by_alias=True, by_name=True)
         except ValidationError as error:
-            what = f"the initial fields of workflow {cls.__workflow_name__!r}"
             raise InvalidInput(what, field_errors(error)) from None
 
     def dump_fields(self) -> str:

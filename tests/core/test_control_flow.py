@@ -185,6 +185,25 @@ def test_break_leaves_an_infinite_loop_at_once() -> None:
     assert run(Flow).log == ["round 1", "end of round", "round 2", "behind"]
 
 
+def test_a_loop_may_be_left_in_several_places() -> None:
+    class Flow(Logged):
+        definition = S(
+            While(
+                "w",
+                lambda w: True,
+                Select("s", On("A", log("a"), Break()), On("B", log("b"), Break()), On("C", log("c"))),
+            ),
+            do("behind"),
+        )
+
+    for event in ("A", "B"):
+        order, execution = start(Flow)
+        handle_event(order, execution, "C")
+        handle_event(order, execution, event)
+        resume(order, execution)
+        assert order.log == ["c", event.lower(), "behind"]
+
+
 @pytest.mark.parametrize("leave", [Break(), Continue()], ids=["break", "continue"])
 def test_break_and_continue_act_from_any_depth(leave: Break | Continue) -> None:
     class Flow(Logged):
@@ -312,6 +331,17 @@ def test_a_loop_that_never_comes_to_rest_is_cut_off() -> None:
     assert "thread 'main' passed 10000 instructions without reaching a step or a wait" in str(caught.value)
     assert "put a Step, Select or WaitFor on every way through it" in str(caught.value)
     assert caught.value.__notes__[0].endswith("of workflow 'Endless'")
+
+
+def test_the_limit_is_ten_thousand_moves() -> None:
+    seen: list[str] = []
+
+    class Endless(Logged):
+        definition = S(While("w", asked(seen, "w", True), If("i", asked(seen, "i", False), do("never"))))
+
+    with pytest.raises(LoopLimitExceeded):
+        start(Endless)
+    assert 5_000 <= len(seen) <= 10_001  # at least every other move of a round asks
 
 
 def test_conditions_that_hold_count_as_moves_too() -> None:

@@ -215,6 +215,14 @@ def test_a_function_that_cannot_be_called_is_refused(statement: Any, where: str,
     assert takes in error.mend
 
 
+def test_parameters_with_a_default_that_nobody_fills_are_left_alone() -> None:
+    def check(w: Any, limit: int = 5) -> bool:
+        return limit == 5
+
+    workflow = define(If("i", check, WaitFor("w", check, check)), Go("g", do("a"), id=check))
+    assert list(workflow.__program__.addresses) == ["w", "a"]
+
+
 def test_what_takes_a_context_is_seen_through_methods_partials_and_callables() -> None:
     class Acts:
         def __call__(self, w: Any, step: StepContext) -> None: ...

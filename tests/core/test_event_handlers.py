@@ -293,6 +293,22 @@ def test_the_end_of_main_tears_down_what_other_threads_wait_for() -> None:
     assert a.requests[-1].thread_id == "one"
 
 
+def test_setups_and_teardowns_run_in_the_order_of_threads_and_cases() -> None:
+    one = Recorder()
+
+    class Flow(Logged):
+        definition = S(
+            Go("first", Select("s1", On("A", one), On("B", one))),
+            Go("second", Select("s2", On("C", one))),
+            Select("main waits", On("Stop", log("stop"))),
+        )
+
+    order, execution = start(Flow)
+    handle_event(order, execution, "Stop")
+    resume(order, execution)
+    assert [call[:2] for call in one.calls] == [(action, event) for action in ("setup", "teardown") for event in "ABC"]
+
+
 def test_setups_of_all_threads_run_before_the_next_step() -> None:
     a = Recorder()
 

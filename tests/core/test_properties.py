@@ -20,6 +20,7 @@ from workflow_core import (
     Execution,
     InvalidInput,
     WaitKind,
+    aresume,
     handle_event,
     resume,
 )
@@ -170,6 +171,14 @@ class Run:
             self.save("event")
 
 
+class AwaitingRun(Run):
+    """The same by ``aresume``; no part of it is asynchronous, so that it never pauses."""
+
+    def resume(self) -> None:
+        with pytest.raises(StopIteration):
+            aresume(self.order, self.execution, self.save).send(None)
+
+
 class CrashingRun(Run):
     """The same, by a process that dies behind every checkpoint: the next one loads what was saved."""
 
@@ -217,6 +226,16 @@ def test_going_on_from_what_was_saved_at_every_checkpoint_gives_the_same_end(spe
     assert CrashingRun(flow).drive(ops) == states
     assert flow.trace == trace
     event(f"states: {len(states) // 10 * 10} and more")
+
+
+@random_flows
+@given(SPECS, OPS)
+def test_aresume_does_what_resume_does(spec: list[Spec], ops: list[Op]) -> None:
+    flow = build(spec)
+    states = Run(flow).drive(ops)
+    trace = list(flow.trace)
+    assert AwaitingRun(flow).drive(ops) == states
+    assert flow.trace == trace
 
 
 @random_flows

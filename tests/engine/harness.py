@@ -337,6 +337,8 @@ def in_world(*workflows: type[Workflow], **kwargs: Any) -> Callable[[Any], Calla
         def run(tmp_path: Path, **arguments: Any) -> None:
             async def scenario() -> None:
                 world = World(tmp_path, *workflows, **kwargs)
+                # No test here cuts the power: waiting for the disk would be most of the time that they take.
+                await world.store._run(lambda connection: connection.execute("PRAGMA synchronous = OFF").close())
                 try:
                     await test(world, **arguments)
                 finally:
