@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CALL_SECONDS_MAX: Final = 5.0
-RETRY_SECONDS_MAX: Final = 15.0
+RETRY_SECONDS_MAX: Final = 5.0
 """How long a call is tried again. Google's client does not do that by itself when a task is created."""
 
 _TRANSIENT: Final = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,6 +21,8 @@ from cloud_adapter.engine import Engine
 from cloud_adapter.errors import InvalidRequest
 from cloud_adapter.tasks import RESUME_PATH, TIMEOUT_PATH
 from workflow_core import WorkflowError
+
+_logger = logging.getLogger("gorchestrate.http")
 
 BODY_BYTES_MAX = 100_000
 
@@ -75,6 +78,8 @@ def create_worker(
 
 def _on_workflow_error(request: Request, error: Exception) -> Response:
     response = problems.on_workflow_error(request, error)
+    if response.status_code != 503:
+        return response
     # 503 would slow the whole queue down.
-    response.status_code = 500 if response.status_code == 503 else response.status_code
-    return response
+    _logger.warning("%s: %s", request.url.path, error)
+    return problems.problem(500, "Unavailable", str(error))

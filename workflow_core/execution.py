@@ -9,14 +9,26 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from pydantic import TypeAdapter
 
-if TYPE_CHECKING:
-    from workflow_core.workflow import Workflow
-
 MAIN_THREAD = "main"
+
+
+class _Program(Protocol):
+    @property
+    def workflow(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+
+class Definition(Protocol):
+    """What is to be known of a ``Workflow`` class here: the name and the version of its definition."""
+
+    @property
+    def __program__(self) -> _Program: ...
 
 
 class Status(StrEnum):
@@ -172,8 +184,8 @@ class Execution:
     updated_at: datetime | None = None
 
     @classmethod
-    def start(cls, id: str, workflow: type[Workflow], *, now: datetime | None = None) -> Execution:
-        """A new instance of ``workflow``, standing before its first statement.
+    def start(cls, id: str, workflow: Definition, *, now: datetime | None = None) -> Execution:
+        """A new instance of ``workflow``, a ``Workflow`` class, standing before its first statement.
 
         Example:
             >>> from workflow_core import Execution, S, Step, Workflow
