@@ -183,6 +183,18 @@ def test_a_step_that_was_removed_and_brought_back() -> None:
     assert (order.log, execution.status) == (["step"], "finished")
 
 
+def test_a_step_whose_name_is_that_of_a_wait_now() -> None:
+    old = deploy(Step("wait", fails))
+    order, execution = old(), Execution.start("id-1", old)
+    with pytest.raises(TimeoutError):
+        resume(order, execution)
+    order, execution = migrate(order, execution, deploy(WAIT))
+    with pytest.raises(UnknownStatement) as caught:
+        resume(order, execution)
+    assert str(caught.value).startswith(GONE.format("wait"))
+    assert order.log == []
+
+
 def test_a_thread_that_was_removed_before_it_began() -> None:
     class Crash(Exception):
         pass

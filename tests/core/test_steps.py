@@ -17,6 +17,7 @@ from workflow_core import (
     On,
     S,
     Select,
+    Status,
     Step,
     StepContext,
     WaitFor,
@@ -206,6 +207,21 @@ def test_going_on_from_any_checkpoint_gives_the_same_end() -> None:
     for state in states:
         resume(*state)
         assert saved(*state) == saved(order, execution)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_instance_that_the_checkpoint_has_ended_runs_no_further_step(threads: int) -> None:
+    class Flow(Logged):
+        definition = S(*[Go("side", do("s1"))][: threads - 1], do("a"), do("b"))
+
+    order, execution = Flow(), Execution.start("id-1", Flow)
+
+    def cancel(kind: str) -> None:
+        if kind == "step":
+            execution.status = Status.CANCELED
+
+    resume(order, execution, cancel)
+    assert (order.log, execution.status) == (["a"], "canceled")
 
 
 def test_an_error_of_the_checkpoint_propagates() -> None:
