@@ -31,6 +31,7 @@ from workflow_core.errors import (
     DefinitionError,
     DuplicateThread,
     EventNotAccepted,
+    ExecutionError,
     LoopLimitExceeded,
     UnknownStatement,
 )
@@ -127,7 +128,7 @@ class Machine:
             as over.
     """
 
-    __slots__ = ("execution", "now", "program", "workflow")
+    __slots__ = ("execution", "moves", "now", "program", "workflow")
 
     def __init__(self, workflow: Workflow, execution: Execution, now: datetime | None = None) -> None:
         program: Program = workflow.__program__
@@ -140,6 +141,7 @@ class Machine:
         self.workflow = workflow
         self.execution = execution
         self.now = now
+        self.moves = 0
 
     # --- what is due ---------------------------------------------------------------------
 
@@ -250,11 +252,18 @@ class Machine:
             if thread.attempt:
                 thread.attempt = 0
                 thread.retry_at = thread.error = None
+            self.moves = 0
             self._run(thread, self.program.step(thread.step).next)
             return
         wait = work.wait
         if wait is None:
             assert thread is not None
+            self.moves += 1
+            if self.moves > MOVES_MAX:
+                raise LoopLimitExceeded(
+                    f"after {MOVES_MAX} moves thread {thread.id!r} goes on at {thread.step!r} without a step: two "
+                    f"threads make each other's conditions true for ever; put a Step or a Select on their way"
+                )
             if thread.waits:
                 self._leave(thread)
             self._run(thread, self._instruction(thread))
@@ -577,7 +586,10 @@ class Machine:
         if id is None:
             id = instruction.name
         elif not isinstance(id, str):
-            id = str(id(self.workflow))
+            value = id(self.workflow)
+            id = str(value)
+            if value is None or not id:
+                raise ExecutionError(f"Go {instruction.name!r}: its id function returned {value!r}: return a text")
         if self.execution.thread(id) is not None:
             raise DuplicateThread(
                 f"Go {instruction.name!r}: a thread {id!r} still lives; give each thread an id of its own: "

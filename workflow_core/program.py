@@ -197,6 +197,7 @@ class _Compiler:
         self.entries: dict[str, int] = {}
         self.events: dict[str, list[tuple[str, SelectCase]]] = {}
         self.async_parts: list[str] = []
+        self.timeouts: set[str] = set()
         self.prefix = ""
         self.loops: list[_Loop] = []
         self.threads: list[tuple[str, Section, str]] = []
@@ -206,6 +207,12 @@ class _Compiler:
         self.thread(MAIN_THREAD, self.definition, "")
         while self.threads:
             self.thread(*self.threads.pop(0))
+        for name in self.events.keys() & self.timeouts:
+            raise DefinitionError(
+                f"Timeout {name!r}",
+                "an event has the same name, so it cannot be told which has happened",
+                "Rename one.",
+            )
         self.link()
         return Program(
             self.workflow,
@@ -331,6 +338,7 @@ class _Compiler:
 
     def branches(self, kind: str, branches: tuple[Branch, ...]) -> None:
         ends: list[int] = []
+        self.outline.update(f"{kind} of {len(branches)}\n".encode())
         for branch in branches:
             skip: list[int] = []
             if branch.cond is not None:
@@ -408,6 +416,7 @@ class _Compiler:
 
     def timeout(self, case: Timeout) -> SelectCase:
         name = self.name("Timeout", case.name)
+        self.timeouts.add(name)
         if callable(case.delay):
             parameters(f"Timeout {name!r}", case.delay, 1, 1, "the workflow alone")
         return SelectCase(name, WaitKind.TIMEOUT, len(self.code), delay=case.delay)

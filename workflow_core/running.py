@@ -127,6 +127,9 @@ def handle_event(
     else:
         value = signature.validate(event, input)
     output = machine.handle(accepted, value)
+    if output is not None and iscoroutine(output):
+        output.close()
+        raise AsyncInSyncCall(f"the handler of {event!r} returned a coroutine: make it a plain function")
     machine.handled(accepted)
     return output
 

@@ -148,7 +148,9 @@ def parameters(where: str, function: Callable[..., Any], least: int, most: int, 
         if parameter.kind is parameter.VAR_POSITIONAL:
             names += [parameter.name] * (least - len(names))
         elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            if len(names) < most or parameter.default is parameter.empty:
+            # One with a default and no annotation is the author's own, as in ``lambda w, i=i: ...``.
+            annotated = parameter.annotation is not parameter.empty
+            if parameter.default is parameter.empty or (annotated and len(names) < most):
                 names.append(parameter.name)
         elif parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
             names += [parameter.name] * (most + 1)

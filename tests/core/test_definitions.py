@@ -17,6 +17,7 @@ from workflow_core import (
     Default,
     DefinitionError,
     EventRequest,
+    Execution,
     Go,
     If,
     On,
@@ -31,6 +32,7 @@ from workflow_core import (
     WaitFor,
     While,
     Workflow,
+    resume,
 )
 
 nothing = log("")
@@ -475,3 +477,26 @@ def test_the_version_depends_on_names_order_nesting_and_schemas_alone() -> None:
         version(Select("a", On("F", takes_text), Timeout("t", timedelta(1)))),
     ]
     assert len({same, *others}) == len(others) + 1
+
+
+def test_an_event_and_a_timeout_do_not_share_a_name() -> None:
+    with pytest.raises(DefinitionError, match="an event has the same name") as caught:
+
+        class Confused(Workflow, name="confused"):
+            definition = S(
+                Select("first", On("X", lambda w: None)),
+                Select("second", On("Y", lambda w: None), Timeout("X", timedelta(hours=1))),
+            )
+
+    assert caught.value.statement == "Timeout 'X'"
+    assert caught.value.mend == "Rename one."
+
+
+def test_a_default_without_an_annotation_is_the_authors_own() -> None:
+    class Bound(Workflow, name="bound"):
+        log: list[int] = []
+        definition = S(*[Step(f"step {i}", lambda w, i=i: w.log.append(i)) for i in range(3)])
+
+    workflow = Bound()
+    resume(workflow, Execution.start("1", Bound))
+    assert workflow.log == [0, 1, 2]

@@ -13,7 +13,17 @@ import pytest
 from pydantic import BaseModel, Field
 
 from tests.core.helpers import Logged, start, unchanged
-from workflow_core import Execution, InvalidInput, On, S, Select, handle_event
+from workflow_core import (
+    AsyncInSyncCall,
+    Execution,
+    InvalidInput,
+    On,
+    S,
+    Select,
+    Workflow,
+    handle_event,
+    resume,
+)
 from workflow_core.signatures import HandlerSignature, InvalidOutput
 
 
@@ -256,3 +266,17 @@ def test_a_resume_between_events_is_optional_where_only_waits_follow() -> None:
     order, execution = start(Flow)
     assert [handle_event(order, execution, "A", 1), handle_event(order, execution, "B", 2)] == [1, 2]
     assert execution.status == "finished"
+
+
+def test_a_handler_that_returns_a_coroutine_is_refused() -> None:
+    async def slow() -> None: ...
+
+    class Sneaky(Workflow, name="sneaky"):
+        definition = S(Select("wait", On("X", lambda w: slow())))
+
+    workflow, execution = Sneaky(), Execution.start("1", Sneaky)
+    resume(workflow, execution)
+    before = execution.to_json()
+    with pytest.raises(AsyncInSyncCall, match="returned a coroutine"):
+        handle_event(workflow, execution, "X")
+    assert execution.to_json() == before

@@ -8,8 +8,10 @@ from tests.core.helpers import Logged, accepted, do, kinds, log, run, standing, 
 from workflow_core import (
     DuplicateThread,
     Execution,
+    ExecutionError,
     Go,
     If,
+    LoopLimitExceeded,
     On,
     Return,
     S,
@@ -18,6 +20,7 @@ from workflow_core import (
     StepContext,
     WaitFor,
     While,
+    Workflow,
     handle_event,
     resume,
 )
@@ -340,3 +343,30 @@ def test_threads_of_one_statement_wait_under_ids_of_their_own() -> None:
     ids = {thread.id: thread.waits[0].id for thread in execution.threads}
     assert ids == {thread.id: f"{thread.id}@{thread.pc}" for thread in execution.threads}
     assert set(ids) == {"main", "1", "2"}
+
+
+def test_threads_that_wake_each_other_for_ever_are_cut_off() -> None:
+    class PingPong(Workflow, name="ping-pong"):
+        ball: int = 0
+
+        def hit(self) -> None:
+            self.ball = 1 - self.ball
+
+        definition = S(
+            Go(
+                "other",
+                While("other plays", lambda w: True, WaitFor("ball is there", lambda w: w.ball == 1, hit)),
+            ),
+            While("main plays", lambda w: True, WaitFor("ball is here", lambda w: w.ball == 0, hit)),
+        )
+
+    with pytest.raises(LoopLimitExceeded, match="conditions true for ever"):
+        resume(PingPong(), Execution.start("1", PingPong))
+
+
+def test_a_thread_needs_an_id() -> None:
+    class Nameless(Workflow, name="nameless"):
+        definition = S(Go("thread", Step("work", lambda w: None), id=lambda w: None))
+
+    with pytest.raises(ExecutionError, match="its id function returned None"):
+        resume(Nameless(), Execution.start("1", Nameless))
