@@ -77,6 +77,7 @@ def demo(
     """Starts a server on a free port and orders a pizza over HTTP, through every role."""
     console = Console(soft_wrap=True)
     if emulators:
+        _unwind_on_sigterm()
         with (
             tempfile.TemporaryDirectory(prefix="gorchestrate-demo-") as folder,
             running_stack(source, port=port, output=Path(folder)) as stack,
@@ -101,6 +102,7 @@ def _play(url: str, keep: bool, console: Console) -> bool:
 
 
 def _serve_on_emulators(source: Path, port: int) -> None:
+    _unwind_on_sigterm()
     with running_stack(source, port=port) as stack:
         console = Console(highlight=False, soft_wrap=True)
         console.print(f"Serving {source} on {stack.api_url}, its worker on {stack.worker_url}. For other programs:")
@@ -143,6 +145,11 @@ def tasks_emulator(
 
     logs.configure("INFO")
     asyncio.run(run())
+
+
+def _unwind_on_sigterm() -> None:
+    """Otherwise the signal would end this process alone, and leave behind what it has started."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def _wait_for_signal() -> None:

@@ -35,7 +35,6 @@ class Service:
     def __init__(self, *workflows: type[Workflow]) -> None:
         self._workflows = workflows
         self._settings = Settings.load()
-        logs.configure(self._settings.log_level)
         self._runtime: EmbeddedRuntime | CloudRuntime | None = None
         self._api: ASGIApp | None = None
         self._worker: ASGIApp | None = None
@@ -59,6 +58,8 @@ class Service:
 
     async def _start(self) -> EmbeddedRuntime | CloudRuntime:
         if self._runtime is None:
+            # Not before: `gorchestrate` imports the file too, and has logs of its own.
+            logs.configure(self._settings.log_level)
             kind = EmbeddedRuntime if self._settings.backend == "embedded" else CloudRuntime
             self._runtime = kind(self._workflows, self._settings)
             await self._runtime.start()

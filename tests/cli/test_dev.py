@@ -204,7 +204,7 @@ def test_a_setting_that_is_wrong_is_named(
 
 
 def test_an_unknown_setting_is_answered_with_those_that_there_are() -> None:
-    result = run("dev", GORCHESTRATE_DATABASE="x")
+    result = run("dev", GORCHESTRATE_DATABASE_FILE="x")
     fails(result, *(f"GORCHESTRATE_{name.upper()}" for name in Settings.model_fields))
 
 

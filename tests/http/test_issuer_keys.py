@@ -2,76 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
-import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from cloud_adapter.auth import OidcVerifier
 from cloud_adapter.errors import Unauthenticated, Unavailable
-
-AUDIENCE = "http://worker:8080"
-EMAIL = "gorchestrate-tasks@p.iam.gserviceaccount.com"
-KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-
-
-@dataclass
-class Issuer:
-    """Publishes a key as the usual Cloud Tasks emulator does."""
-
-    url: str = ""
-    alg: str = "RS256"
-    kid: str = "1"
-    keys: bool = True
-    asked: list[str] = field(default_factory=list)
-
-    def answer(self, path: str) -> Any:
-        self.asked.append(path)
-        if path == "/.well-known/openid-configuration":
-            return {"issuer": self.url, "jwks_uri": f"{self.url}/jwks"}
-        if path == "/jwks" and self.keys:
-            public = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(KEY.public_key()))
-            return {"keys": [public | {"kid": self.kid, "use": "sig", "alg": self.alg}]}
-        return None
-
-    def token(self, kid: str = "1") -> str:
-        now = datetime.now(UTC)
-        claims = {"iss": self.url, "aud": AUDIENCE, "email": EMAIL, "email_verified": True, "iat": now}
-        return jwt.encode(claims | {"exp": now + timedelta(minutes=5)}, KEY, "RS256", {"kid": kid})
-
-
-@contextmanager
-def issuing() -> Iterator[Issuer]:
-    issuer = Issuer()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            answer = issuer.answer(self.path)
-            self.send_response(404 if answer is None else 200)
-            self.end_headers()
-            self.wfile.write(json.dumps(answer).encode())
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    issuer.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield issuer
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+from tests.http.issuer import AUDIENCE, EMAIL, Issuer, issuing
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def run(tmp_path: Path) -> Run:
         clock = ManualClock()
         runtime = EmbeddedRuntime(WORKFLOWS, Settings(db=tmp_path / "worker.db"), clock=clock)
         api = httpx.ASGITransport(create_api(runtime.engine, max_body_bytes=10_000))
-        worker = httpx.ASGITransport(create_worker(runtime.engine))
+        worker = httpx.ASGITransport(create_worker(runtime.engine, None))
         async with (
             httpx.AsyncClient(transport=api, base_url="http://api") as public,
             httpx.AsyncClient(transport=worker, base_url="http://worker") as internal,

@@ -1,0 +1,100 @@
+"""A deployment that cannot be right does not start, and says which variable is to blame."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from pizza import PizzaOrder
+
+from cloud_adapter.errors import SettingsError
+from cloud_adapter.service import Service
+from cloud_adapter.settings import GOOGLE_ISSUER, Settings
+from tests.cli.processes import ROOT, environment, free_port
+
+CLOUD = {
+    "GORCHESTRATE_BACKEND": "cloud",
+    "GORCHESTRATE_PROJECT": "p",
+    "GORCHESTRATE_LOCATION": "europe-west1",
+    "GORCHESTRATE_WORKER_URL": "https://worker.run.app",
+    "GORCHESTRATE_TASKS_ACCOUNT": "tasks@p.iam.gserviceaccount.com",
+}
+EMULATOR = {"CLOUD_TASKS_EMULATOR_HOST": "127.0.0.1:8123"}
+ISSUER = {"GORCHESTRATE_ISSUER": "http://127.0.0.1:8124"}
+ON_CLOUD_RUN = {"K_SERVICE": "api"}
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("GORCHESTRATE_") or name in {**EMULATOR, **ON_CLOUD_RUN}:
+            monkeypatch.delenv(name)
+
+
+def set_all(monkeypatch: pytest.MonkeyPatch, *groups: dict[str, str]) -> None:
+    for group in groups:
+        for name, value in group.items():
+            monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize("empty", [False, True])
+@pytest.mark.parametrize("missing", [name for name in CLOUD if name != "GORCHESTRATE_BACKEND"])
+def test_the_cloud_backend_needs_its_settings(monkeypatch: pytest.MonkeyPatch, missing: str, empty: bool) -> None:
+    set_all(monkeypatch, CLOUD)
+    if empty:
+        monkeypatch.setenv(missing, "")
+    else:
+        monkeypatch.delenv(missing)
+    with pytest.raises(SettingsError, match=f"{missing} is missing: the cloud backend needs it"):
+        Service(PizzaOrder)
+
+
+def test_a_file_on_cloud_run_would_be_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, ON_CLOUD_RUN)
+    with pytest.raises(SettingsError, match=r"GORCHESTRATE_BACKEND is embedded.*set it to cloud"):
+        Service(PizzaOrder)
+
+
+@pytest.mark.parametrize("more", [{}, ON_CLOUD_RUN, ON_CLOUD_RUN | EMULATOR], ids=["here", "cloud", "both"])
+def test_nobody_but_google_signs_outside_an_emulator(monkeypatch: pytest.MonkeyPatch, more: dict[str, str]) -> None:
+    set_all(monkeypatch, CLOUD, ISSUER, more)
+    with pytest.raises(
+        SettingsError, match=r"GORCHESTRATE_ISSUER is http://127\.0\.0\.1:8124: only with CLOUD_TASKS_EMULA"
+    ):
+        Service(PizzaOrder)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("GORCHESTRATE_BACKEND", "aws"), ("GORCHESTRATE_LEASE_SECONDS", "0"), ("GORCHESTRATE_TASK_ACCOUNT", "x")],
+)
+def test_a_wrong_or_unknown_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    set_all(monkeypatch, CLOUD, {name: value})
+    with pytest.raises(SettingsError, match=name):
+        Service(PizzaOrder)
+
+
+def test_right_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, CLOUD, ON_CLOUD_RUN)
+    assert Settings.load().issuer == GOOGLE_ISSUER
+    monkeypatch.delenv("K_SERVICE")
+    set_all(monkeypatch, ISSUER, EMULATOR)
+    assert Settings.load().issuer == ISSUER["GORCHESTRATE_ISSUER"]
+
+
+@pytest.mark.parametrize("target", ["api", "worker"])
+def test_the_function_ends_instead_of_listening(target: str) -> None:
+    command = [sys.executable, "-m", "functions_framework", "--source", "functions/main.py", "--target", target]
+    ended = subprocess.run(
+        [*command, "--host", "127.0.0.1", "--port", str(free_port())],
+        cwd=ROOT,
+        env=environment(**(CLOUD | {"GORCHESTRATE_WORKER_URL": ""})),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode != 0
+    assert "GORCHESTRATE_WORKER_URL is missing" in ended.stderr
