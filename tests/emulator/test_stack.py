@@ -8,7 +8,6 @@ import io
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import time
@@ -46,14 +45,7 @@ GONE_SECONDS_MAX = 5
 
 
 @pytest.fixture(scope="module", autouse=True)
-def programs() -> None:
-    for program in ("gcloud", "java"):
-        if shutil.which(program) is None:
-            missing(
-                f"the Firestore emulator needs {program}: install the Google Cloud CLI "
-                "(https://cloud.google.com/sdk/docs/install) with `gcloud components install beta "
-                "cloud-firestore-emulator`, and a Java runtime"
-            )
+def programs(firestore_emulator_programs: None) -> None:
     if not Path("/proc/self/environ").exists():
         missing("the processes of a stack are found through /proc: run this on Linux")
 
