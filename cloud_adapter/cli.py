@@ -53,7 +53,7 @@ def dev(
     if emulators:
         _serve_on_emulators(source, port)
         return
-    settings = Settings.load(db=db)
+    settings = Settings.load(backend="embedded", db=db)
     logs.configure(settings.log_level)
     workflows = load_workflows(source)
     listener = listen(host, port)
@@ -86,7 +86,7 @@ def demo(
         raise typer.Exit(0 if good else 1)
     workflows = load_workflows(source)
     with tempfile.TemporaryDirectory(prefix="gorchestrate-demo-") as folder:
-        settings = Settings.load(db=Path(folder) / "demo.db")
+        settings = Settings.load(backend="embedded", db=Path(folder) / "demo.db")
         with running(workflows, settings, listen("127.0.0.1", port)) as url:
             good = _play(url, keep, console)
     raise typer.Exit(0 if good else 1)
