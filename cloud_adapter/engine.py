@@ -186,38 +186,29 @@ class Engine:
         cls = self.workflow(workflow)
         check_id(id)
         check_key(key)
-        fingerprint = stable_key(event, body.decode("utf-8", "replace"), thread_id, wait_id)
-        known = self._record(key, fingerprint, "", self.clock.now())
+        request = _EventRequest(id, event, body, key, thread_id, wait_id)
+        known = self._record(key, request.fingerprint, "", self.clock.now())
         patience = _Patience(self._committer)
         while True:
             try:
-                return await self._attempt(cls, id, event, body, key, fingerprint, thread_id, wait_id)
+                return await self._attempt(cls, request)
             except Unavailable:
                 raise
             except Conflict:
                 pass
             except WorkflowError as error:
-                # Made again, a request gets its response, even where it would be refused or would wait by now.
-                again = isinstance(error, (Busy, DuplicateKey))
-                if known is not None and not (again and patience.attempt):
+                # Made again, a request gets its response, even where it would be refused or would wait by now. While it
+                # waits, one look is enough: a commit of the other one is met as a duplicate key.
+                waits_on = isinstance(error, Busy) and patience.attempt > 0
+                if known is not None and not waits_on:
                     stored = await self._replay(workflow, id, known)
                     if stored is not None:
                         return stored
-                if not again:
+                if not isinstance(error, (Busy, DuplicateKey)):
                     raise
             await patience.wait(f"{workflow!r} {id!r}")
 
-    async def _attempt(
-        self,
-        cls: type[Workflow],
-        id: str,
-        event: str,
-        body: bytes,
-        key: str | None,
-        fingerprint: str,
-        thread_id: str | None,
-        wait_id: str | None,
-    ) -> bytes:
+    async def _attempt(self, cls: type[Workflow], request: _EventRequest) -> bytes:
         """Delivers an event to the instance as it is now.
 
         Raises:
@@ -225,25 +216,26 @@ class Engine:
             Conflict: somebody else has committed in between.
             DuplicateKey: the request was made before.
         """
-        session = await self._committer.load(cls, id)
+        session = await self._committer.load(cls, request.id)
         now = self.clock.now()
-        machine = session.machine
+        event = request.event
         try:
-            accepted = _accept_event(session, event, thread_id, wait_id)
+            accepted = _accept_event(session, event, request.thread_id, request.wait_id)
         except EventNotAccepted as error:
             # What is still to be run may lead to where the event is accepted.
             busy = session.leased(now) or session.next_work() is not None
-            if busy and event in machine.program.events and not session.execution.ended:
+            if busy and event in session.machine.program.events and not session.execution.ended:
                 raise Busy(str(error)) from error
             raise
         if session.leased(now):
-            raise Busy(f"a step of {id!r} is running")
-        response, duration_ms = await self._run_handler(session, accepted, event, body)
+            raise Busy(f"a step of {request.id!r} is running")
+        response, duration_ms = await self._run_handler(session, accepted, event, request.body)
         _settle(session, accepted)
         thread = accepted.thread.id
         session.note("event", now, statement=event, thread=thread, duration_ms=duration_ms)
         with contextlib.suppress(Superseded):
-            await self._committer.commit(session, key=self._record(key, fingerprint, response.decode(), now))
+            record = self._record(request.key, request.fingerprint, response.decode(), now)
+            await self._committer.commit(session, key=record)
         return response
 
     async def _run_handler(self, session: Session, accepted: Accepted, event: str, body: bytes) -> tuple[bytes, float]:
@@ -386,6 +378,23 @@ class Engine:
                 f"the idempotency key {record.key!r} was used for another request on {id!r}: take a new key"
             )
         return stored.response.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class _EventRequest:
+    """What a client sends with an event; see ``Engine.handle_event``."""
+
+    id: str
+    event: str
+    body: bytes
+    key: str | None
+    thread_id: str | None
+    wait_id: str | None
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells this request from another one under the same key."""
+        return stable_key(self.event, self.body.decode("utf-8", "replace"), self.thread_id, self.wait_id)
 
 
 class _Patience:

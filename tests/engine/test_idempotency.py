@@ -190,6 +190,17 @@ async def test_the_same_request_twice_at_the_same_time(world: World) -> None:
     assert (await world.fields()).balance == 6
 
 
+@in_world(Account)
+async def test_a_request_that_had_to_wait_meets_its_twin(world: World) -> None:
+    """The first attempt loses to another event, the second to the same request, sent twice at once."""
+    await world.create()
+    other = world.start()
+    world.process.fault("commit", 1, before=lambda: other.post("Note", b'"x"'))
+    world.process.fault("commit", 2, before=lambda: other.post("Deposit", b"5", key="k"))
+    assert await world.send("Deposit", 5, key="k") == 5
+    assert (await world.fields()).balance == 5
+
+
 # --- create ----------------------------------------------------------------------------------
 
 
