@@ -12,8 +12,6 @@ from typing import Any
 from urllib.parse import quote
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -23,7 +21,7 @@ from cloud_adapter import openapi, problems
 from cloud_adapter.document import Instance
 from cloud_adapter.engine import Engine, View
 from cloud_adapter.errors import InvalidRequest, TooLarge
-from workflow_core import WorkflowError, describe, diagram
+from workflow_core import describe, diagram
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 
@@ -45,18 +43,7 @@ def create_api(engine: Engine, *, max_body_bytes: int, lifespan: Lifespan[Starle
         Route("/graph/{name}", handlers.graph, methods=["GET"]),
         Route("/swagger/{name}", handlers.swagger, methods=["GET"]),
     ]
-    app = Starlette(
-        routes=routes,
-        lifespan=lifespan,
-        middleware=[Middleware(problems.UnexpectedErrors)],
-        exception_handlers={
-            WorkflowError: problems.on_workflow_error,
-            HTTPException: problems.on_http_error,
-        },
-    )
-    # An event without its name, /wf/pizza/order-1/, must not become the creation of an instance.
-    app.router.redirect_slashes = False
-    return app
+    return problems.application(routes, lifespan=lifespan)
 
 
 async def read_body(request: Request, limit: int) -> bytes:

@@ -39,7 +39,7 @@ from cloud_adapter.errors import (
 from cloud_adapter.names import check_id, check_key
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock, Page, Store, TaskQueue
-from cloud_adapter.session import Session, condition_error, due_timeouts, resume_at
+from cloud_adapter.session import Session, condition_error, due_timeouts, milliseconds, resume_at
 from cloud_adapter.stepping import RunSync, Stepper
 from cloud_adapter.tasks import ResumeTask, TimeoutTask
 from workflow_core import EventNotAccepted, EventRejected, Execution, Status, WaitKind, Workflow, WorkflowError
@@ -251,7 +251,7 @@ class Engine:
             raise
         except Exception as error:
             raise UserCodeError(f"the handler of event {event!r} raised {error_text(error)}") from error
-        duration_ms = round((self.clock.now() - started).total_seconds() * 1000, 3)
+        duration_ms = milliseconds(started, self.clock.now())
         return signature.output_json(event, output), duration_ms
 
     # --- what tasks ask ------------------------------------------------------------------
@@ -338,20 +338,13 @@ class Engine:
     async def _schedule(self, instance: Instance, now: datetime, ahead: timedelta, salt: str) -> None:
         execution = instance.execution
         for wait in due_timeouts(execution, now + ahead):
-            body = TimeoutTask(
-                workflow=instance.workflow,
-                id=instance.id,
-                pc=execution.pc,
-                created_at=now,
-                wait_id=wait.id,
-                event=wait.event,
-            )
             assert wait.deadline is not None
+            body = TimeoutTask.of(execution, wait, now)
             await self.queue.create(body.task(salt, max(now, wait.deadline)))
         # Beside them, because an overdue timeout hides what else is due in ``wake_at``.
         at = resume_at(execution, instance.lease, now)
         if at is not None and at <= now + ahead:
-            resume = ResumeTask(workflow=instance.workflow, id=instance.id, pc=execution.pc, created_at=now)
+            resume = ResumeTask.of(execution, now)
             await self.queue.create(resume.task(f"{salt} {execution.pc}", max(now, at)))
 
     async def _again(self, body: TimeoutTask, at: datetime) -> None:

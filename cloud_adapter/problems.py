@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.routing import Route
+from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from cloud_adapter import errors
 from workflow_core import EventNotAccepted, EventRejected, InvalidInput, WorkflowError
@@ -67,6 +71,28 @@ def on_http_error(_: Request, error: Exception) -> Response:
     response = problem(error.status_code, HTTPStatus(error.status_code).phrase, error.detail)
     response.headers.update(error.headers or {})
     return response
+
+
+def application(
+    routes: Sequence[Route],
+    *,
+    lifespan: Lifespan[Starlette] | None = None,
+    on_error: Callable[[Request, Exception], Response] = on_workflow_error,
+) -> Starlette:
+    """An application whose errors, of every kind, are problem documents.
+
+    Args:
+        on_error: answers what gorchestrate raised on purpose.
+    """
+    app = Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        middleware=[Middleware(UnexpectedErrors)],
+        exception_handlers={WorkflowError: on_error, HTTPException: on_http_error},
+    )
+    # A path with a slash too many is another path: /wf/pizza/order-1/ must not become the creation of an instance.
+    app.router.redirect_slashes = False
+    return app
 
 
 class UnexpectedErrors:

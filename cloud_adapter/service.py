@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,8 +14,6 @@ from cloud_adapter.embedded import EmbeddedRuntime
 from cloud_adapter.settings import Settings
 from cloud_adapter.worker import create_worker
 from workflow_core import Workflow
-
-HttpFunction = Callable[[Request], Awaitable[Response]]
 
 
 class Service:

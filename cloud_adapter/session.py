@@ -136,30 +136,25 @@ class Session:
 
     def _timer(self, wait: Wait, salt: str, now: datetime, horizon: timedelta) -> Task:
         assert wait.deadline is not None
-        execution = self.execution
-        body = TimeoutTask(
-            workflow=execution.workflow,
-            id=execution.id,
-            pc=execution.pc,
-            created_at=now,
-            wait_id=wait.id,
-            event=wait.event,
-        )
-        return body.task(salt, min(wait.deadline, now + horizon))
+        return TimeoutTask.of(self.execution, wait, now).task(salt, min(wait.deadline, now + horizon))
 
     def _resumes(self, token: str, now: datetime, anew: bool) -> Iterator[Task]:
         """A resume task for each time at which something is due that no task was created for yet."""
         due = set(_due(self.execution))
         if not anew:
             due -= self._due
-        execution = self.execution
-        body = ResumeTask(workflow=execution.workflow, id=execution.id, pc=execution.pc, created_at=now)
+        body = ResumeTask.of(self.execution, now)
         for key, at in due:
             if at is not None:
                 # Named after what is due, not after this commit: made again, it is the same task.
                 yield body.task(f"{key} {at.isoformat()}", at)
         if any(at is None for _, at in due):
             yield body.task(token)
+
+
+def milliseconds(start: datetime, end: datetime) -> float:
+    """How long something took, as the history keeps it."""
+    return round((end - start).total_seconds() * 1000, 3)
 
 
 def condition_error(cls: type[Workflow], error: Exception) -> UserCodeError:

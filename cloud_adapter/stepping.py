@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from inspect import isawaitable
 from typing import Any
 
@@ -16,7 +16,7 @@ from cloud_adapter import logs
 from cloud_adapter.committing import Committer, Superseded
 from cloud_adapter.document import Lease
 from cloud_adapter.errors import Conflict, InstanceNotFound, NotYet, Unavailable
-from cloud_adapter.session import Session, resume_at
+from cloud_adapter.session import Session, milliseconds, resume_at
 from cloud_adapter.tasks import ResumeTask, TimeoutTask
 from workflow_core import CheckpointKind, Workflow
 from workflow_core.interpreter import MOVES, Machine, Work, error_text
@@ -155,7 +155,7 @@ class Stepper:
         details = {
             "thread": work.thread.id if work.thread is not None else "",
             "statement": work.statement,
-            "duration_ms": _milliseconds(started, now),
+            "duration_ms": milliseconds(started, now),
         }
         if error is None:
             machine.done(work, result)
@@ -220,7 +220,3 @@ def _call(machine: Machine, work: Work) -> Any:
     except StopIteration as error:
         # A future cannot carry it: the one who awaits it would wait for ever.
         raise RuntimeError(f"{work.statement!r} raised StopIteration") from error
-
-
-def _milliseconds(start: datetime, end: datetime) -> float:
-    return round((end - start).total_seconds() * 1000, 3)

@@ -7,6 +7,7 @@ from datetime import datetime
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from cloud_adapter.ports import Task
+from workflow_core import Execution, Wait
 from workflow_core.events import stable_key
 
 RESUME_PATH = "/resume"
@@ -28,6 +29,11 @@ class ResumeTask(BaseModel):
     pc: int
     created_at: AwareDatetime
 
+    @classmethod
+    def of(cls, execution: Execution, now: datetime) -> ResumeTask:
+        """The task for an instance as it stands."""
+        return cls(workflow=execution.workflow, id=execution.id, pc=execution.pc, created_at=now)
+
     def task(self, salt: str, at: datetime | None = None) -> Task:
         """The task; the same ``salt`` gives the same name."""
         name = stable_key("resume", self.workflow, self.id, salt)
@@ -45,6 +51,18 @@ class TimeoutTask(BaseModel):
     created_at: AwareDatetime
     wait_id: str
     event: str
+
+    @classmethod
+    def of(cls, execution: Execution, wait: Wait, now: datetime) -> TimeoutTask:
+        """The task for a timeout of an instance as it stands."""
+        return cls(
+            workflow=execution.workflow,
+            id=execution.id,
+            pc=execution.pc,
+            created_at=now,
+            wait_id=wait.id,
+            event=wait.event,
+        )
 
     def task(self, salt: str, at: datetime) -> Task:
         """The task; the same ``salt`` gives the same name."""

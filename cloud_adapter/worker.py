@@ -6,8 +6,6 @@ import json
 import logging
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -20,7 +18,6 @@ from cloud_adapter.dispatch import Outcome, run_task
 from cloud_adapter.engine import Engine
 from cloud_adapter.errors import InvalidRequest
 from cloud_adapter.tasks import RESUME_PATH, TIMEOUT_PATH
-from workflow_core import WorkflowError
 
 _logger = logging.getLogger("gorchestrate.http")
 
@@ -59,21 +56,12 @@ def create_worker(
         if authorize is not None:
             await authorize(request)
 
-    app = Starlette(
-        routes=[
-            Route(RESUME_PATH, task, methods=["POST"]),
-            Route(TIMEOUT_PATH, task, methods=["POST"]),
-            Route("/recover", recover, methods=["POST"]),
-        ],
-        lifespan=lifespan,
-        middleware=[Middleware(problems.UnexpectedErrors)],
-        exception_handlers={
-            WorkflowError: _on_workflow_error,
-            HTTPException: problems.on_http_error,
-        },
-    )
-    app.router.redirect_slashes = False
-    return app
+    routes = [
+        Route(RESUME_PATH, task, methods=["POST"]),
+        Route(TIMEOUT_PATH, task, methods=["POST"]),
+        Route("/recover", recover, methods=["POST"]),
+    ]
+    return problems.application(routes, lifespan=lifespan, on_error=_on_workflow_error)
 
 
 def _on_workflow_error(request: Request, error: Exception) -> Response:

@@ -113,7 +113,6 @@ class Program:
         workflow: the name of the workflow.
         definition: the tree that it was compiled from.
         code: the instructions.
-        addresses: where a statement stands in ``code``, by its name. Only steps and waits have an address.
         rests: the instruction of each statement that a thread may rest on, by its name.
         entries: where a thread starts, by its name.
         events: for each event, the selects and cases that wait for it.
@@ -124,7 +123,6 @@ class Program:
     workflow: str
     definition: Section
     code: tuple[Instruction, ...]
-    addresses: Mapping[str, int]
     rests: Mapping[str, Instruction]
     entries: Mapping[str, int]
     events: Mapping[str, tuple[tuple[str, SelectCase], ...]]
@@ -193,7 +191,7 @@ class _Compiler:
         self.namespace = namespace
         self.code: list[Instruction] = []
         self.names: dict[str, str] = {MAIN_THREAD: "the main thread"}
-        self.addresses: dict[str, int] = {}
+        self.rests: dict[str, Instruction] = {}
         self.entries: dict[str, int] = {}
         self.events: dict[str, list[tuple[str, SelectCase]]] = {}
         self.async_parts: list[str] = []
@@ -218,8 +216,7 @@ class _Compiler:
             self.workflow,
             self.definition,
             tuple(self.code),
-            self.addresses,
-            {name: self.code[address] for name, address in self.addresses.items()},
+            self.rests,
             self.entries,
             {event: tuple(cases) for event, cases in self.events.items()},
             tuple(self.async_parts),
@@ -270,7 +267,8 @@ class _Compiler:
         """Emits a statement that a thread can stand on."""
         for loop in self.loops:
             loop.can_pause = True
-        self.addresses[instruction.name] = self.emit(instruction)
+        self.emit(instruction)
+        self.rests[instruction.name] = instruction
 
     # --- statements ----------------------------------------------------------------------
 

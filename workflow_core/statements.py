@@ -86,14 +86,9 @@ class If(Statement):
         first = self.branches[0].name
         if self.branches[-1].cond is None:
             raise DefinitionError(f"If {first!r}", "a branch stands behind its else_", "Put else_ last.")
-        return replace_branches(self, (*self.branches, branch))
-
-
-def replace_branches(statement: If, branches: tuple[Branch, ...]) -> If:
-    """A copy of an ``If`` with other branches."""
-    copy = object.__new__(If)
-    _set(copy, branches=branches)
-    return copy
+        extended = object.__new__(If)
+        _set(extended, branches=(*self.branches, branch))
+        return extended
 
 
 @dataclass(frozen=True, slots=True, init=False)

@@ -104,12 +104,12 @@ def test_a_section_used_twice_needs_a_prefix() -> None:
     section = S(do("pack"), do("send"))
     assert refusal(section, section).statement == "Step 'pack'"
     workflow = define(S(section, prefix="first"), S(section, prefix="second"))
-    assert list(workflow.__program__.addresses) == ["first/pack", "first/send", "second/pack", "second/send"]
+    assert list(workflow.__program__.rests) == ["first/pack", "first/send", "second/pack", "second/send"]
 
 
 def test_prefixes_nest_and_end_with_their_section() -> None:
     workflow = define(S(do("a"), S(do("b"), prefix="in"), do("c"), prefix="out"), do("d"))
-    assert list(workflow.__program__.addresses) == ["out/a", "out/in/b", "out/c", "d"]
+    assert list(workflow.__program__.rests) == ["out/a", "out/in/b", "out/c", "d"]
 
 
 def test_a_prefix_reaches_threads_and_timeouts_but_not_events() -> None:
@@ -123,7 +123,7 @@ def test_a_prefix_reaches_threads_and_timeouts_but_not_events() -> None:
     program = workflow.__program__
     assert set(program.entries) == {"main", "p/g"}
     assert list(program.at("p/s").cases) == ["E", "p/t"]
-    assert "p/x" in program.addresses
+    assert "p/x" in program.rests
 
 
 def test_a_qualified_name_may_still_be_taken() -> None:
@@ -222,7 +222,7 @@ def test_parameters_with_a_default_that_nobody_fills_are_left_alone() -> None:
         return limit == 5
 
     workflow = define(If("i", check, WaitFor("w", check, check)), Go("g", do("a"), id=check))
-    assert list(workflow.__program__.addresses) == ["w", "a"]
+    assert list(workflow.__program__.rests) == ["w", "a"]
 
 
 def test_what_takes_a_context_is_seen_through_methods_partials_and_callables() -> None:
@@ -235,7 +235,7 @@ def test_what_takes_a_context_is_seen_through_methods_partials_and_callables() -
         Step("callable", Acts()), Step("method", Acts().alone), Step("partial", functools.partial(three, 1)), do("f")
     )
     program = workflow.__program__
-    takes = {name: program.at(name).takes_context for name in program.addresses}
+    takes = {name: program.at(name).takes_context for name in program.rests}
     assert takes == {"callable": True, "method": False, "partial": True, "f": False}
 
 
@@ -448,7 +448,7 @@ def test_a_class_without_name_and_definition_is_abstract_and_a_derived_one_inher
     assert not hasattr(Base, "__program__")
     assert list(Second.model_fields) == ["status", "extra"]
     assert Second.__program__.workflow == "second"
-    assert list(Second.__program__.addresses) == ["a"]
+    assert list(Second.__program__.rests) == ["a"]
 
 
 # --- the version of a definition -------------------------------------------------------------

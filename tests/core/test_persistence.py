@@ -261,4 +261,4 @@ def test_a_workflow_may_configure_its_model() -> None:
 
     with pytest.raises(ValueError, match="valid integer"):
         Strict().n = "x"  # type: ignore[assignment]
-    assert Strict.__program__.addresses.keys() == {"a"}
+    assert Strict.__program__.rests.keys() == {"a"}

@@ -156,7 +156,7 @@ def test_a_diagram_is_whole(workflow: type[Workflow]) -> None:
     assert reached | ends == set(nodes), "each node can be reached; a thread's end need not be"
     assert {start for start, _, _ in edges} | ends == set(nodes), "from each node it goes on"
     labels = " ".join(nodes.values()) + " ".join(label for _, label, _ in edges)
-    for name in workflow.__program__.addresses:
+    for name in workflow.__program__.rests:
         plain = name.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
         assert plain.replace("|", "&#124;") in labels
 
