@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from cloud_adapter import logs
-from cloud_adapter.document import HistoryEntry, Instance, KeyRecord, Lease
+from cloud_adapter.document import TOKENS_MAX, HistoryEntry, Instance, KeyRecord, Lease
 from cloud_adapter.errors import Conflict, DuplicateKey, InstanceExists, InstanceNotFound, TooLarge, Unavailable
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock, Store, TaskQueue
@@ -121,6 +121,8 @@ class Committer:
                     if current.tokens[-1] != change.token:
                         raise Superseded("the commit was applied, and others since") from error
                     return replace(change.instance, version=current.version)
+                if current is not None and not isinstance(error, DuplicateKey) and _forgotten(change, current):
+                    raise Unavailable("whether the commit was applied is not known: too many others since") from error
                 # Not applied so far. Trying the very same write again is safe: it is compared like the first.
                 attempt += 1
                 if not isinstance(error, Unavailable) or attempt >= WRITE_ATTEMPTS_MAX:
@@ -164,6 +166,12 @@ class Committer:
             except (Conflict, Superseded):
                 attempt += 1
                 await self.pause(attempt)
+
+
+def _forgotten(change: Change, current: Instance) -> bool:
+    """Whether so many have committed since the version that the change is based on that its own token may be gone."""
+    base = change.instance.tokens[-2:-1]
+    return len(current.tokens) >= TOKENS_MAX and not set(base) & set(current.tokens)
 
 
 def _log(instance: Instance, entries: list[HistoryEntry]) -> None:

@@ -140,9 +140,7 @@ class Session:
 
     def _resumes(self, token: str, now: datetime, anew: bool) -> Iterator[Task]:
         """A resume task for each time at which something is due that no task was created for yet."""
-        due = set(_due(self.execution))
-        if not anew:
-            due -= self._due
+        due = [one for one in _due(self.execution) if anew or one not in self._due]
         body = ResumeTask.of(self.execution, now)
         for key, at in due:
             if at is not None:

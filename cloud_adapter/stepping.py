@@ -57,14 +57,15 @@ class Stepper:
         while (session := await self.arrived(cls, body)) is not None:
             session.machine.check()
             now = self.clock.now()
-            if session.next_work() is None:
-                at = resume_at(session.execution, session.instance.lease, now)
-                if at is not None and now < at <= now + CLOCK_SKEW:
-                    await self.committer.queue.create(body.task(self.committer.token(), at))
-                return
             if session.leased(now):
+                # Also where nothing seems to be due: the holder's clock may run ahead of ours.
                 assert session.instance.lease is not None
                 await self.committer.queue.create(body.task(self.committer.token(), session.instance.lease.expires_at))
+                return
+            if session.next_work() is None:
+                at = resume_at(session.execution, None, now)
+                if at is not None and now < at <= now + CLOCK_SKEW:
+                    await self.committer.queue.create(body.task(self.committer.token(), at))
                 return
             lease = Lease(self.committer.token(), now + self.options.lease)
             session.machine.tick()

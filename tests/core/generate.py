@@ -2,7 +2,8 @@
 
 A definition is read as plain data (nested tuples, which print well) from random bytes and then built. By
 construction it compiles and comes to rest: names are numbered; every loop starts with a step or a select, and is
-left when the log has grown to ``LOG_MAX`` entries, which each step adds one to.
+left when the log has grown to ``LOG_MAX`` entries, which each step and each event adds one to, and a timeout in a loop
+by a step that it starts with.
 
 Steps, handlers and conditions work on two small integers and a log. What may not be seen in the fields, because
 conditions and setups only read them, goes to ``Flow.trace``, a list outside of the fields.
@@ -113,7 +114,9 @@ class Tape:
             case "select":
                 return self.select(inner, in_loop=in_loop)
             case "go":
-                return (kind, self.of(("log", "name", "log", "text")), self.block(inner, in_loop=False))
+                first = [self.select(0, in_loop=False)] if self.below(2) else []
+                ids = ("log",) if in_loop else ("log", "name", "log", "text")
+                return (kind, self.of(ids), [*first, *self.block(inner, in_loop=False)])
             case "while":
                 first = self.select(0, in_loop=True) if self.below(2) else ("step", self.effect(), True)
                 return (kind, self.cond() if self.below(3) else None, first, self.block(inner, in_loop=True))
@@ -126,15 +129,14 @@ class Tape:
 
     def select(self, depth: int, *, in_loop: bool) -> Spec:
         first = self.below(len(EVENTS))
-        cases = [
-            (
-                EVENTS[(first + i) % len(EVENTS)],
-                self.of(("none", "int", "object", "timeout")),
-                self.effect(),
-                self.block(depth, in_loop=in_loop, least=0),
-            )
-            for i in range(1 + self.below(3))
-        ]
+        cases = []
+        for i in range(1 + self.below(3)):
+            kind = self.of(("none", "int", "object", "timeout", "timeout"))
+            effect = self.effect()
+            body = self.block(depth, in_loop=in_loop, least=0)
+            if kind == "timeout" and in_loop:
+                body.insert(0, ("step", effect, False))
+            cases.append((EVENTS[(first + i) % len(EVENTS)], kind, effect, body))
         return ("select", cases)
 
 
@@ -147,7 +149,21 @@ def definition(data: bytes) -> list[Spec]:
     return [*threads, *rest, *last]
 
 
-SPECS: SearchStrategy[list[Spec]] = st.binary(min_size=100, max_size=500).map(definition)
+def orders(data: bytes) -> list[Spec]:
+    """A loop whose events each start a thread, which waits for an event or a timer of its own: what shops look like."""
+    tape = Tape(data)
+    waits = [("B", tape.of(("none", "object")), tape.effect(), []), ("", "timeout", tape.effect(), [])]
+    thread = ("go", "log", [("select", waits), *tape.block(0, in_loop=False)])
+    cases = [("A", "int", tape.effect(), [thread])]
+    if tape.below(2):
+        cases.append(("D", "none", tape.effect(), [("break",)]))
+    loop = ("while", None, ("select", cases), tape.block(0, in_loop=True) if tape.below(2) else [])
+    return [loop, *tape.block(1, in_loop=False)]
+
+
+_BYTES = st.binary(min_size=100, max_size=500)
+
+SPECS: SearchStrategy[list[Spec]] = _BYTES.map(definition) | _BYTES.map(orders)
 
 
 # --- built -----------------------------------------------------------------------------------
@@ -158,14 +174,33 @@ def build(spec: list[Spec]) -> type[Fields]:
 
     class Flow(Fields, name="flow"):
         trace: ClassVar[list[str]] = []
-        definition = _Builder().section(spec)
+        definition = Builder().section(spec)
 
     return Flow
 
 
-class _Builder:
+class Builder:
+    """Builds the statements of a drawn definition. What a subclass overrides is marked as a hook: it may add to how
+    user code runs, not to what it does to the fields."""
+
     def __init__(self) -> None:
         self.count = 0
+
+    def action(self, action: Callable[..., Any]) -> Callable[..., Any]:
+        """Hook: what a step runs."""
+        return action
+
+    def handler(self, handler: Callable[..., Any]) -> Callable[..., Any]:
+        """Hook: what handles a plain event."""
+        return handler
+
+    def event_handler(self, label: str) -> Any:
+        """Hook: an event handler object."""
+        return Outside(label)
+
+    def delay(self) -> Any:
+        """Hook: how long a timeout waits."""
+        return timedelta(hours=1)
 
     def name(self, kind: str) -> str:
         self.count += 1
@@ -228,7 +263,7 @@ class _Builder:
             apply(w, effect)
             w.log.append(f"{step.step} of {step.thread_id} at {step.pc}: {step.idempotency_key[:6]}")
 
-        return Step(name, with_context if takes_context else plain)
+        return Step(name, self.action(with_context if takes_context else plain))
 
     def loop(self, cond: Spec | None, first: Spec, body: list[Spec]) -> While:
         name = self.name("while")
@@ -246,7 +281,7 @@ class _Builder:
         event, kind, effect, body = spec
         statements = self.statements(body)
         if kind == "timeout":
-            return Timeout(self.name("timeout"), timedelta(hours=1), *statements)
+            return Timeout(self.name("timeout"), self.delay(), *statements)
         label = self.name("on")
 
         def without_input(w: Fields) -> int:
@@ -259,8 +294,9 @@ class _Builder:
             w.log.append(f"{label}({input})")
             return w.x
 
-        handlers = {"none": without_input, "int": with_input, "object": Outside(label)}
-        return On(event, handlers[kind], *statements)
+        if kind == "object":
+            return On(event, self.event_handler(label), *statements)
+        return On(event, self.handler(with_input if kind == "int" else without_input), *statements)
 
 
 class Outside:

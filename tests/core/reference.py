@@ -190,32 +190,41 @@ class Reference:
     def tear_down(self) -> bool:
         if not self.teardowns:
             return False
-        handler, request, handled = self.teardowns[0]
+        self.tear_down_of(0)
+        return True
+
+    def tear_down_of(self, index: int) -> None:
+        handler, request, handled = self.teardowns[index]
         handler.teardown(request, handled)
         self.pc += 1
-        self.teardowns.pop(0)
-        return True
+        self.teardowns.pop(index)
 
     def set_up(self) -> bool:
         for thread in self.threads:
             if thread.to_set_up:
-                case = thread.to_set_up[0]
-                thread.setup_data[case.event] = case.handler.setup(self.request(thread, case, "setup"))
-                self.pc += 1
-                thread.to_set_up.pop(0)
+                self.set_up_of(thread, thread.to_set_up[0])
                 return True
         return False
+
+    def set_up_of(self, thread: RefThread, case: On) -> None:
+        thread.setup_data[case.event] = case.handler.setup(self.request(thread, case, "setup"))
+        self.pc += 1
+        thread.to_set_up.remove(case)
 
     def step(self) -> bool:
         for thread in self.threads:
             if thread.at is not None and isinstance(thread.at.statement, Step):
-                name = type(self.workflow).__workflow_name__
-                context = StepContext(name, self.id, thread.id, thread.at.name, thread.pc, attempt=1)
-                action = thread.at.statement.action
-                action(*(self.workflow, context)[: arity(action)])
-                self.advance(thread)
+                self.step_of(thread)
                 return True
         return False
+
+    def step_of(self, thread: RefThread) -> None:
+        assert thread.at is not None
+        name = type(self.workflow).__workflow_name__
+        context = StepContext(name, self.id, thread.id, thread.at.name, thread.pc, attempt=1)
+        action = thread.at.statement.action
+        action(*(self.workflow, context)[: arity(action)])
+        self.advance(thread)
 
     def accepted(self) -> list[tuple[RefThread, On | Timeout, str]]:
         """The events that may be received now, timeouts included: thread, case and name."""

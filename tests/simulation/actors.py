@@ -1,0 +1,223 @@
+"""Who acts in a simulation: processes, and within them the requests that they serve. A process can be killed, paused,
+and have its own idea of the time; each of its calls to the outside can fail in every way that a real one can.
+
+What a call means is not known here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from cloud_adapter.engine import Engine
+from cloud_adapter.errors import Unavailable
+from cloud_adapter.ports import Task
+from tests.simulation.store import SimulatedStore
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+class Killed(BaseException):
+    """The process is dead: whatever it was about to do does not happen."""
+
+
+class SimulatedFailure(Exception):
+    """What a step, a setup or a teardown raises when it is to fail."""
+
+
+CURRENT: ContextVar[Actor] = ContextVar("CURRENT")
+"""On whose behalf the code runs that runs now."""
+
+
+@dataclass(eq=False)
+class Actor:
+    """One request that a process serves.
+
+    Attributes:
+        disturbed: a fault or a pause has met it; what it holds may have expired under it.
+        running: the user code that it runs now.
+        done: the user code that it has run to its end, by kind and idempotency key: how it ended.
+        task: what serves the request.
+    """
+
+    process: Process
+    name: str
+    disturbed: bool = False
+    running: list[Run] = field(default_factory=list)
+    done: dict[tuple[str, str], tuple[int, bool]] = field(default_factory=dict)
+    task: Any = None
+
+    def begin(self, kind: str, workflow: Any, id: str, key: str, attempt: int = 0) -> Run:
+        """User code begins to run."""
+        world = self.process.world
+        run = Run(self, kind, id, key, attempt, *world.user_code())
+        world.say("%s runs a %s of %s, attempt %s", self.name, kind, id, attempt)
+        world.began(run)
+        self.running.append(run)
+        return run
+
+
+@dataclass(eq=False)
+class Run:
+    """User code that runs."""
+
+    actor: Actor
+    kind: str
+    id: str
+    key: str
+    attempt: int
+    seconds: float
+    fails: bool
+
+    async def take_time(self) -> None:
+        await self.actor.process.sleep(self.seconds)
+
+    def end(self) -> None:
+        self.actor.process.alive()
+        self.actor.running.remove(self)
+        self.actor.done[self.kind, self.key] = self.attempt, self.fails
+        if self.fails:
+            raise SimulatedFailure("as was to be")
+
+
+class Process:
+    """A process that runs the engine, with a clock of its own."""
+
+    def __init__(self, world: World, name: str, revision: int, skew: float, rng: Random) -> None:
+        self.world = world
+        self.name = name
+        self.skew = timedelta(seconds=skew)
+        self.dead = False
+        self.paused_until = 0.0
+        self._waiting: dict[Any, None] = {}
+        self.actors: dict[Actor, None] = {}
+        self.engine = Engine(
+            [world.flows[revision]],
+            SimulatedStore(world.database, self.call, world.written),
+            self,
+            clock=self,
+            options=world.options,
+            rng=rng,
+            run_sync=_inline,
+        )
+
+    # --- the ports: the clock and the queue ----------------------------------------------
+
+    def now(self) -> datetime:
+        return self.world.now + self.skew
+
+    async def sleep(self, seconds: float) -> None:
+        await self._wait(lambda future: self.world.timeline.after(seconds, self._resolve, future, None, None))
+
+    async def create(self, task: Task) -> None:
+        sent = replace(task, body=json.loads(json.dumps(task.body)))
+        await self.call("create task", lambda: self.world.queue.create(sent))
+
+    async def delete(self, name: str) -> None:
+        await self.call("delete task", lambda: self.world.queue.delete(name))
+
+    # --- what can happen to it -----------------------------------------------------------
+
+    def alive(self) -> None:
+        if self.dead:
+            raise Killed
+
+    def kill(self) -> None:
+        """Ends it at once: what is under way to the outside may still arrive there."""
+        if self.dead:
+            return
+        self.world.say("%s is killed", self.name)
+        self.dead = True
+        for actor in self.actors:
+            actor.running.clear()
+        for future in list(self._waiting):
+            if not future.done():
+                future.set_exception(Killed())
+        self.world.killed(self)
+
+    def pause(self, seconds: float) -> None:
+        """Stands still for that time, as a process whose CPU was taken away."""
+        self.world.say("%s stands still for %.1f s", self.name, seconds)
+        self.paused_until = max(self.paused_until, self.world.timeline.now + seconds)
+        for actor in self.actors:
+            actor.disturbed = True
+
+    # --- calls to the outside ------------------------------------------------------------
+
+    async def call(self, name: str, land: Callable[[], Any]) -> Any:
+        """Makes a call that takes effect when ``land`` is called, if it ever is."""
+        self.alive()
+        world, actor = self.world, CURRENT.get()
+        fault, size = world.faults.draw()
+        there, back = world.latency(), world.latency()
+        if fault is not None:
+            actor.disturbed = True
+            world.say("%s: %s meets the fault %r (%.2f)", actor.name, name, fault, size)
+        lease = world.options.lease.total_seconds()
+        unavailable = Unavailable(f"the simulation cut {name}") if fault in ("refused", "lost", "late") else None
+        match fault:
+            case "lost":
+                back += size**2 * (1 if world.prompt else 10)
+            case "late":
+                back, there = back + size**2 * 10, size * 60
+            case "slow":
+                there = size * 2 * lease
+            case "slow reply":
+                back = size * 2 * lease
+            case "pause":
+                self.pause(size * 2 * lease)
+            case "cancelled":
+                actor.task.cancel()
+            case "killed before":
+                self.kill()
+        self.alive()
+
+        def send(future: Any) -> None:
+            timeline = world.timeline
+            if unavailable is not None:
+                timeline.after(back, self._resolve, future, None, unavailable)
+            if fault != "refused":
+                timeline.after(there, arrive, future)
+
+        def arrive(future: Any) -> None:
+            result, error = world.on_behalf(actor, name, land)
+            if fault == "killed after":
+                self.kill()
+            elif unavailable is None:
+                world.timeline.after(back, self._resolve, future, result, error)
+
+        if fault == "killed during":
+            world.timeline.after(there, world.on_behalf, actor, name, land)
+            self.kill()
+            raise Killed
+        return await self._wait(send)
+
+    async def _wait(self, begin: Callable[[Any], None]) -> Any:
+        self.alive()
+        future = self.world.loop.create_future()
+        self._waiting[future] = None
+        begin(future)
+        try:
+            return await future
+        finally:
+            del self._waiting[future]
+
+    def _resolve(self, future: Any, result: Any, error: Exception | None) -> None:
+        if future.done():
+            return
+        if self.paused_until > self.world.timeline.now:
+            self.world.timeline.at(self.paused_until, self._resolve, future, result, error)
+        elif error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+
+async def _inline(function: Callable[..., Any], *args: Any) -> Any:
+    return function(*args)

@@ -1,0 +1,450 @@
+"""Deliberate bugs: what the simulation must find. Each replaces a part of the product, inside a ``with`` block.
+
+A bug is one that a person could make: a check left out, two calls in the wrong order, a name that is not unique.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from cloud_adapter import engine as engine_module
+from cloud_adapter import session as session_module
+from cloud_adapter import stepping
+from cloud_adapter.committing import Committer
+from cloud_adapter.dispatch import Outcome
+from cloud_adapter.document import Instance
+from cloud_adapter.engine import Engine
+from cloud_adapter.errors import Conflict, DuplicateKey, NotYet, Unavailable
+from cloud_adapter.session import Change, Session
+from cloud_adapter.stepping import Stepper
+from cloud_adapter.tasks import ResumeTask, TimeoutTask
+from tests.simulation import world
+from tests.simulation.store import Database
+from workflow_core.events import stable_key
+from workflow_core.interpreter import Accepted, Machine
+
+Patch = pytest.MonkeyPatch
+Bug = Callable[[Patch], None]
+
+BUGS: dict[str, Bug] = {}
+
+
+def bug(apply: Bug) -> Bug:
+    """Lists a bug under the words of its function's name."""
+    BUGS[apply.__name__.replace("_", " ")] = apply
+    return apply
+
+
+@contextmanager
+def applied(name: str | None) -> Iterator[None]:
+    """The bug of that name is there inside the block; none for None."""
+    with pytest.MonkeyPatch.context() as patch:
+        if name is not None:
+            BUGS[name](patch)
+        yield
+
+
+# --- writing ---------------------------------------------------------------------------------
+
+
+@bug
+def commit_without_precondition(patch: Patch) -> None:
+    write = Database.write
+
+    def last_one_wins(self: Database, instance: Instance, document: Any, key: Any, *, create: bool) -> int:
+        version = self.documents.get((instance.workflow, instance.id), (0, {}))[0]
+        return write(self, instance if create else replace(instance, version=version), document, key, create=create)
+
+    patch.setattr(Database, "write", last_one_wins)
+
+
+@bug
+def tasks_created_after_the_commit(patch: Patch) -> None:
+    apply = Committer._apply
+
+    async def later(self: Committer, session: Session, change: Change, write: Any) -> None:
+        await apply(self, session, replace(change, create=()), write)
+        for task in change.create:
+            with suppress(Unavailable):
+                await self.queue.create(task)
+
+    patch.setattr(Committer, "_apply", later)
+
+
+@bug
+def timers_deleted_before_the_commit(patch: Patch) -> None:
+    apply = Committer._apply
+
+    async def sooner(self: Committer, session: Session, change: Change, write: Any) -> None:
+        for name in change.delete:
+            with suppress(Unavailable):
+                await self.queue.delete(name)
+        await apply(self, session, replace(change, delete=()), write)
+
+    patch.setattr(Committer, "_apply", sooner)
+
+
+@bug
+def no_commit_token(patch: Patch) -> None:
+    async def nothing(self: Committer, instance: Instance) -> None:
+        return None
+
+    patch.setattr(Committer, "_reload", nothing)
+
+
+@bug
+def a_forgotten_commit_counts_as_a_conflict(patch: Patch) -> None:
+    patch.setattr("cloud_adapter.committing._forgotten", lambda change, current: False)
+
+
+@bug
+def a_lost_reply_counts_as_a_conflict(patch: Patch) -> None:
+    async def once(self: Committer, change: Change, write: Callable[[], Awaitable[Instance]]) -> Instance:
+        try:
+            return await write()
+        except Unavailable as error:
+            raise Conflict("no answer") from error
+
+    patch.setattr(Committer, "_write", once)
+
+
+@bug
+def a_lost_reply_counts_as_success(patch: Patch) -> None:
+    async def once(self: Committer, change: Change, write: Callable[[], Awaitable[Instance]]) -> Instance:
+        try:
+            return await write()
+        except Unavailable:
+            return change.instance
+
+    patch.setattr(Committer, "_write", once)
+
+
+# --- events ----------------------------------------------------------------------------------
+
+
+@bug
+def idempotency_key_in_a_second_write(patch: Patch) -> None:
+    commit = Committer.commit
+
+    async def twice(self: Committer, session: Session, *, key: Any = None, **kwargs: Any) -> None:
+        await commit(self, session, **kwargs)
+        if key is not None:
+            session.machine.tick()
+            await commit(self, session, key=key)
+
+    patch.setattr(Committer, "commit", twice)
+
+
+@bug
+def idempotency_key_not_recorded(patch: Patch) -> None:
+    commit = Committer.commit
+
+    async def without(self: Committer, session: Session, *, key: Any = None, **kwargs: Any) -> None:
+        await commit(self, session, **kwargs)
+
+    patch.setattr(Committer, "commit", without)
+
+
+@bug
+def idempotency_key_not_looked_up(patch: Patch) -> None:
+    async def nothing(self: Engine, workflow: str, id: str, record: Any) -> None:
+        return None
+
+    patch.setattr(Engine, "_replay", nothing)
+
+
+@bug
+def idempotency_key_without_fingerprint(patch: Patch) -> None:
+    replay = Engine._replay
+
+    async def any_request(self: Engine, workflow: str, id: str, record: Any) -> bytes | None:
+        stored = await self.store.load_key(workflow, id, record.key, self.clock.now())
+        return None if stored is None else await replay(self, workflow, id, stored)
+
+    patch.setattr(Engine, "_replay", any_request)
+
+
+@bug
+def a_duplicate_key_is_written_again(patch: Patch) -> None:
+    commit = Committer.commit
+
+    async def insist(self: Committer, session: Session, *, key: Any = None, **kwargs: Any) -> None:
+        try:
+            await commit(self, session, key=key, **kwargs)
+        except DuplicateKey:
+            await commit(self, session, **kwargs)
+
+    patch.setattr(Committer, "commit", insist)
+
+
+@bug
+def event_under_a_live_lease(patch: Patch) -> None:
+    _leased(patch, engine_module.Engine, "_attempt")
+
+
+@bug
+def conditions_not_looked_at_after_an_event(patch: Patch) -> None:
+    def only_this(session: Session, happened: Any = None) -> None:
+        if happened is None:
+            session.machine.settle()
+        else:
+            session.machine.handled(happened)
+
+    patch.setattr(engine_module, "_settle", only_this)
+
+
+# --- timers ----------------------------------------------------------------------------------
+
+
+@bug
+def timer_not_matched_by_wait_id(patch: Patch) -> None:
+    accept = Machine.accept
+
+    def by_name(self: Machine, event: str, thread_id: str | None = None, wait_id: str | None = None) -> Any:
+        return accept(self, event, thread_id)
+
+    patch.setattr(Machine, "accept", by_name)
+
+
+@bug
+def timer_before_its_deadline(patch: Patch) -> None:
+    accept = Machine.accept
+
+    def without_deadline(self: Machine, *args: Any, **kwargs: Any) -> Accepted:
+        accepted = accept(self, *args, **kwargs)
+        wait = accepted.wait
+        return replace(accepted, wait=None if wait is None else replace(wait, deadline=None))
+
+    patch.setattr(Machine, "accept", without_deadline)
+
+
+@bug
+def early_timer_dropped(patch: Patch) -> None:
+    async def nothing(self: Engine, body: TimeoutTask, at: datetime) -> None:
+        return None
+
+    patch.setattr(Engine, "_again", nothing)
+
+
+@bug
+def timer_not_stored_with_its_wait(patch: Patch) -> None:
+    patch.setattr(session_module, "_open_timeouts", lambda execution: iter(()))
+
+
+@bug
+def timeout_under_a_live_lease(patch: Patch) -> None:
+    _leased(patch, engine_module.Engine, "handle_timeout")
+
+
+# --- steps -----------------------------------------------------------------------------------
+
+
+@bug
+def step_under_the_lease_of_another(patch: Patch) -> None:
+    _leased(patch, Stepper, "resume")
+
+
+@bug
+def lease_not_taken_before_the_step(patch: Patch) -> None:
+    commit = Committer.commit
+
+    async def pretend(self: Committer, session: Session, **kwargs: Any) -> None:
+        if kwargs.get("lease") is not None and not session.entries and not kwargs.get("keep_fields"):
+            session.execution.pc -= 1
+            session.instance = replace(session.instance, lease=kwargs["lease"])
+            return
+        await commit(self, session, **kwargs)
+
+    patch.setattr(Committer, "commit", pretend)
+
+
+@bug
+def lease_not_renewed(patch: Patch) -> None:
+    async def never(self: Stepper, session: Session, lock: Any) -> None:
+        return None
+
+    patch.setattr(Stepper, "_renew", never)
+
+
+@bug
+def lease_not_released(patch: Patch) -> None:
+    prepare = Session.prepare
+
+    def keep(self: Session, token: str, now: datetime, horizon: timedelta, **kwargs: Any) -> Change:
+        change = prepare(self, token, now, horizon, **kwargs)
+        return replace(change, instance=replace(change.instance, lease=change.instance.lease or self.instance.lease))
+
+    patch.setattr(Session, "prepare", keep)
+
+
+@bug
+def busy_instance_acknowledged_without_another_task(patch: Patch) -> None:
+    resume = Stepper.resume
+
+    async def give_up(self: Stepper, cls: Any, body: ResumeTask) -> None:
+        session = await self.arrived(cls, body)
+        if session is not None and not session.leased(self.clock.now()):
+            await resume(self, cls, body)
+
+    patch.setattr(Stepper, "resume", give_up)
+
+
+@bug
+def dirty_fields_of_a_failed_step_kept(patch: Patch) -> None:
+    patch.setattr(Session, "reset_fields", lambda self: None)
+
+
+@bug
+def no_task_for_the_next_attempt(patch: Patch) -> None:
+    resumes = Session._resumes
+
+    def only_now(self: Session, token: str, now: datetime, anew: bool) -> Iterator[Any]:
+        return (task for task in resumes(self, token, now, anew) if task.at is None)
+
+    patch.setattr(Session, "_resumes", only_now)
+
+
+@bug
+def attempts_not_counted(patch: Patch) -> None:
+    failed = Machine.failed
+
+    def forget(self: Machine, work: Any, error: BaseException, retry_at: datetime | None = None) -> None:
+        failed(self, work, error, retry_at)
+        if work.thread is not None and work.wait is None:
+            work.thread.attempt = 0
+
+    patch.setattr(Machine, "failed", forget)
+
+
+@bug
+def attempt_before_its_time(patch: Patch) -> None:
+    patch.setattr(Machine, "_due", lambda self, retry_at: True)
+
+
+# --- tasks -----------------------------------------------------------------------------------
+
+
+@bug
+def task_ahead_of_its_commit_acknowledged(patch: Patch) -> None:
+    arrived = Stepper.arrived
+
+    async def whatever(self: Stepper, cls: Any, body: Any) -> Any:
+        with suppress(NotYet):
+            return await arrived(self, cls, body)
+
+    patch.setattr(Stepper, "arrived", whatever)
+
+
+@bug
+def task_names_without_the_commits_token(patch: Patch) -> None:
+    def by_pc(self: ResumeTask, salt: str, at: datetime | None = None) -> Any:
+        return make(self, str(self.pc) if at is None else salt, at)
+
+    make = ResumeTask.task
+    patch.setattr(ResumeTask, "task", by_pc)
+
+
+@bug
+def timer_names_without_the_commits_token(patch: Patch) -> None:
+    make = TimeoutTask.task
+    patch.setattr(TimeoutTask, "task", lambda self, salt, at: make(self, "", at))
+
+
+@bug
+def failed_task_acknowledged(patch: Patch) -> None:
+    run_task = world.run_task
+
+    async def content(engine: Engine, path: str, body: Any) -> Outcome:
+        outcome = await run_task(engine, path, body)
+        return Outcome.DONE if outcome is Outcome.FAILED else outcome
+
+    patch.setattr(world, "run_task", content)
+
+
+@bug
+def early_task_dropped(patch: Patch) -> None:
+    patch.setattr(stepping, "CLOCK_SKEW", timedelta(0))
+
+
+# --- recovery --------------------------------------------------------------------------------
+
+
+@bug
+def recovery_skips_leases(patch: Patch) -> None:
+    schedule = Engine._schedule
+
+    async def unleased(self: Engine, instance: Instance, *rest: Any) -> None:
+        if instance.lease is None:
+            await schedule(self, instance, *rest)
+
+    patch.setattr(Engine, "_schedule", unleased)
+
+
+@bug
+def recovery_skips_timers(patch: Patch) -> None:
+    patch.setattr(engine_module, "due_timeouts", lambda execution, before: [])
+
+
+@bug
+def wake_up_time_without_timers(patch: Patch) -> None:
+    patch.setattr(session_module, "wake_at", session_module.resume_at)
+
+
+@bug
+def recovery_under_one_name(patch: Patch) -> None:
+    make = ResumeTask.task
+    patch.setattr(
+        ResumeTask,
+        "task",
+        lambda self, salt, at=None: make(self, stable_key("recover") if salt.startswith("recover") else salt, at),
+    )
+
+
+# --- user code -------------------------------------------------------------------------------
+
+
+@bug
+def idempotency_key_of_a_step_by_attempt(patch: Patch) -> None:
+    patch.setattr(
+        "workflow_core.events.StepContext.idempotency_key",
+        property(lambda self: stable_key(self.workflow, self.workflow_id, self.thread_id, self.pc, self.attempt)),
+    )
+
+
+@bug
+def teardown_forgotten_when_it_fails(patch: Patch) -> None:
+    failed = Machine.failed
+
+    def forget(self: Machine, work: Any, error: BaseException, retry_at: datetime | None = None) -> None:
+        failed(self, work, error, retry_at)
+        if work.thread is None:
+            self.execution.teardowns.remove(work.wait)
+
+    patch.setattr(Machine, "failed", forget)
+
+
+# --- helpers ---------------------------------------------------------------------------------
+
+_BLIND: ContextVar[bool] = ContextVar("_BLIND", default=False)
+
+
+def _leased(patch: Patch, cls: type, method: str) -> None:
+    """Lets one method see no leases."""
+    original, leased = getattr(cls, method), Session.leased
+
+    async def blind(self: Any, *args: Any, **kwargs: Any) -> Any:
+        before = _BLIND.set(True)
+        try:
+            return await original(self, *args, **kwargs)
+        finally:
+            _BLIND.reset(before)
+
+    patch.setattr(cls, method, blind)
+    patch.setattr(Session, "leased", lambda self, now: not _BLIND.get() and leased(self, now))

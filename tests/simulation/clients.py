@@ -1,0 +1,262 @@
+"""The clients of a simulation: they create instances, look at them, send events, and try again, with keys and without.
+
+They check what they are told against what was committed.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from cloud_adapter.engine import View
+from cloud_adapter.errors import (
+    Busy,
+    IdempotencyKeyReused,
+    InstanceExists,
+    InstanceNotFound,
+    Unavailable,
+    UserCodeError,
+)
+from tests.core.generate import EVENTS
+from tests.simulation.actors import Actor, Process
+from tests.simulation.flows import ADDED, BROKEN, REJECTED
+from tests.simulation.model import Model, require
+from workflow_core import DuplicateThread, EventNotAccepted, EventRejected, InvalidInput
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+PATIENCE_SECONDS = 45.0
+"""How long a client waits for an answer."""
+
+LOST = object()
+"""The answer that never came."""
+
+
+@dataclass(eq=False)
+class Group:
+    """What is to take effect once: all calls under one key, or one call without a key."""
+
+    commits: list[tuple[Call, Any]] = field(default_factory=list)
+    requests: int = 0
+
+
+@dataclass(eq=False)
+class Request:
+    """What a client wants; ``event`` is empty for the creation."""
+
+    model: Model
+    event: str
+    body: bytes
+    thread_id: str | None = None
+    wait_id: str | None = None
+    key: str | None = None
+    group: Group = field(default_factory=Group)
+
+    @property
+    def what(self) -> str:
+        return f"{self.event or 'the creation'} {self.body.decode(errors='replace')} {self.key or ''}".strip()
+
+
+@dataclass(eq=False, kw_only=True)
+class Call(Actor):
+    """One attempt at a request.
+
+    Attributes:
+        refused: it was answered by an error that says that nothing was changed.
+    """
+
+    request: Request
+    started: float
+    seen_pc: int
+    refused: bool = False
+
+
+class Client:
+    """One client of one instance; what it does is drawn from ``rng``."""
+
+    def __init__(self, world: World, model: Model, name: str, rng: Random, requests: int) -> None:
+        self.world = world
+        self.model = model
+        self.name = name
+        self.rng = rng
+        self.requests = requests
+        self.calls = 0
+
+    async def run(self) -> None:
+        await self.create()
+        for number in range(self.requests):
+            await self.world.wait(self.rng.expovariate(1 / self.world.pause_seconds))
+            request = await self.choose(f"{self.name}-{number}")
+            twins = 2 if request.key is not None and self.rng.random() < 0.1 else 1
+            await self.world.all(self.insist(request) for _ in range(twins))
+            if request.key is not None and self.rng.random() < 0.2:
+                await self.insist(request)  # whose answer has got lost on the way to a user
+            elif request.key is not None and self.rng.random() < 0.05:
+                other = Request(self.model, request.event, b"2", key=request.key, group=request.group)
+                request.group.requests += 1
+                await self.insist(other)
+
+    async def create(self) -> None:
+        body = self.rng.choice((b"", b"{}", b'{"x": 2}', b'{"y": -1, "x": 1}'))
+        key = f"{self.name}-create" if self.rng.random() < 0.5 else None
+        await self.insist(Request(self.model, "", body, key=key))
+
+    async def choose(self, key: str) -> Request:
+        """An event that is accepted, or was, or any other."""
+        rng = self.rng
+        event, takes_input = rng.choice(EVENTS), rng.random() < 0.5
+        thread_id = wait_id = None
+        if rng.random() < 0.75:
+            view = await self.look()
+            if view is not None and view.accepted:
+                one = rng.choice(view.accepted)
+                event = one.case.event
+                takes_input = one.case.signature is not None and one.case.signature.takes_input
+                way = rng.random()
+                thread_id = one.thread.id if way < 0.3 else None
+                wait_id = one.wait_id if 0.2 < way < 0.5 else None
+        body = str(rng.choice((-3, -2, -1, 0, 1, 2, 3))).encode() if takes_input else b""
+        if rng.random() < 0.15:
+            body = rng.choice((b'{"wrong": 1}', b"nonsense", b"", b"1", str(REJECTED).encode(), str(BROKEN).encode()))
+        if event == ADDED:
+            event = EVENTS[0]
+        return Request(self.model, event, body, thread_id, wait_id, key if rng.random() < 0.6 else None)
+
+    async def look(self) -> View | None:
+        process = self.world.any_process(self.rng)
+        started, seen = self.world.timeline.now, self.pc
+        if process is None:
+            return None
+        actor = Actor(process, f"{process.name} view for {self.name}")
+        answer = await self.ask(actor, lambda: process.engine.get("flow", self.model.id))
+        if isinstance(answer, View):
+            self.check_view(answer, seen)
+            return answer
+        known = self.model.states and self.model.states[0][0] < started
+        require(
+            answer is LOST or isinstance(answer, Unavailable) or (isinstance(answer, InstanceNotFound) and not known),
+            f"{self.name} looks at it and gets {answer!r}",
+        )
+        return None
+
+    def check_view(self, view: View, seen: int) -> None:
+        pc = view.instance.execution.pc
+        require(pc >= seen, f"{self.name} sees the state of pc {pc}, which is older than {seen}")
+        shown = {(one.case.event, one.thread.id, one.wait_id) for one in view.accepted if one.case.event != ADDED}
+        expected = {one for one in self.model.accepted_at[pc] if one[0] in EVENTS}
+        require(shown == expected, f"{self.name} is shown {shown} at pc {pc}, and {expected} is accepted")
+
+    @property
+    def pc(self) -> int:
+        return max(self.model.accepted_at, default=-1)
+
+    # --- sending -------------------------------------------------------------------------
+
+    async def insist(self, request: Request) -> None:
+        """Sends until there is an answer; without a key, another attempt would be another request."""
+        for _ in range(8):
+            process = self.world.any_process(self.rng)
+            if process is not None:
+                answer = await self.send(process, request)
+                if not (answer is LOST or isinstance(answer, (Unavailable, Busy))):
+                    return
+                if request.key is None:
+                    if not isinstance(answer, Busy) and self.rng.random() < 0.7:
+                        return
+                    request = Request(self.model, request.event, request.body, request.thread_id, request.wait_id)
+            await self.world.wait(self.rng.uniform(0.1, 20) if self.rng.random() < 0.5 else 0.1)
+
+    async def send(self, process: Process, request: Request) -> Any:
+        self.calls += 1
+        name = f"{process.name} {request.event or 'create'} for {self.name}.{self.calls}"
+        call = Call(process, name, request=request, started=self.world.timeline.now, seen_pc=self.pc)
+        landed_before = list(request.group.commits)
+        engine = process.engine
+
+        async def perform() -> Any:
+            if not request.event:
+                return await engine.create("flow", self.model.id, request.body, key=request.key)
+            return await engine.handle_event(
+                "flow",
+                self.model.id,
+                request.event,
+                request.body,
+                key=request.key,
+                thread_id=request.thread_id,
+                wait_id=request.wait_id,
+            )
+
+        answer = await self.ask(call, perform)
+        if answer is LOST:
+            return answer
+        if isinstance(answer, Exception):
+            self.check_error(call, answer, landed_before)
+        else:
+            self.check_answer(call, answer)
+        return answer
+
+    async def ask(self, actor: Actor, perform: Any) -> Any:
+        """The answer: what ``perform`` returns or raises, or ``LOST``."""
+        self.world.say("%s %s", actor.name, actor.request.what if isinstance(actor, Call) else "")
+        future = self.world.loop.create_future()
+
+        def answered(answer: Any) -> None:
+            if not future.done():
+                text = repr(answer) if isinstance(answer, (bytes, Exception)) else "lost" if answer is LOST else "done"
+                self.world.say("%s gets: %.150s", actor.name, text)
+                future.set_result(answer)
+
+        self.world.serve(actor, perform, answered)
+        self.world.timeline.after(PATIENCE_SECONDS, answered, LOST)
+        return await future
+
+    # --- what answers must be ------------------------------------------------------------
+
+    def check_answer(self, call: Call, answer: Any) -> None:
+        request = call.request
+        commits = request.group.commits
+        require(commits, f"{request.what} is answered by success, and has not taken effect")
+        (author, output), *more = commits
+        require(not more, f"{request.what} has taken effect {len(commits)} times")
+        if isinstance(answer, View):
+            self.check_view(answer, 0)
+            return
+        same = (author.request.body, author.request.event) == (request.body, request.event)
+        require(same, f"{request.what} is answered by success, and {author.request.what} has taken effect")
+        require(
+            json.loads(answer) == json.loads(json.dumps(output)),
+            f"{request.what} is answered by {answer!r}, its output was {output!r}",
+        )
+
+    def check_error(self, call: Call, error: Exception, landed_before: list[Any]) -> None:
+        """An error that says that nothing was changed must be true, then and later, and must have a reason."""
+        request, model = call.request, self.model
+        if isinstance(error, Unavailable):
+            return
+        call.refused = True
+        mine = [author for author, _ in request.group.commits if author is call]
+        require(not mine, f"{request.what} is answered by {error!r}, and has taken effect")
+        if isinstance(error, Busy):
+            return
+        if isinstance(error, IdempotencyKeyReused):
+            require(request.group.requests, f"{request.what}: its key is said to be another one's")
+            return
+        same = [one for one in landed_before if one[0].request.body == request.body]
+        require(not same, f"{request.what} had taken effect, and is answered by {error!r} when it is sent again")
+        if isinstance(error, InstanceExists):
+            require(not request.event and model.states, f"it is said to exist: {error}")
+        elif isinstance(error, InstanceNotFound):
+            require(not model.states or model.states[0][0] > call.started, f"it exists: {error}")
+        elif isinstance(error, EventNotAccepted):
+            always = model.accepted_all_along(call.started, request.event, request.thread_id, request.wait_id)
+            require(not always, f"{request.event} was accepted all along: {error}")
+        elif isinstance(error, EventRejected):
+            require(request.body == str(REJECTED).encode(), f"{request.what} is rejected: {error}")
+        elif isinstance(error, UserCodeError):
+            require(request.body == str(BROKEN).encode(), f"{request.what} fails: {error!r}")
+        else:
+            bad = isinstance(error, (InvalidInput, DuplicateThread))
+            require(bad, f"{request.what} is answered by {error!r}")

@@ -1,0 +1,132 @@
+"""Generated workflows whose code takes time, fails, and tells the simulation that it runs.
+
+What they do to their fields is what the plain ones of ``tests.core.generate`` do, which the model runs. The second
+revision of a definition differs in form alone: sections around and branches between the statements, cases in another
+order, a case that nobody sends.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, ClassVar
+
+from tests.core.generate import Builder, Fields, Outside, Spec
+from tests.core.reference import arity
+from tests.simulation.actors import CURRENT
+from workflow_core import (
+    EventRejected,
+    EventRequest,
+    If,
+    On,
+    S,
+    Select,
+    Statement,
+    Step,
+    StepContext,
+)
+
+ADDED = "Added"
+"""An event that the second revision alone knows."""
+
+REJECTED, BROKEN = 13, 17
+"""Inputs that a handler refuses, and that it fails on."""
+
+DELAYS = (0.05, 1, 5, 30, 30, 120, 3_600, 40 * 86_400)
+
+
+def build(spec: list[Spec], seed: int, revision: int) -> type[Fields]:
+    """The instrumented workflow of a drawn definition."""
+
+    class Flow(Fields, name="flow"):
+        trace: ClassVar[list[str]] = []
+        definition = _Instrumented(random.Random(seed), revision).section(spec)
+
+    return Flow
+
+
+def build_plain(spec: list[Spec]) -> type[Fields]:
+    """What the model runs: not compiled, as compiling takes longer than a run."""
+
+    class Plain(Fields):
+        trace: ClassVar[list[str]] = []
+
+    Plain.__workflow_name__ = "flow"
+    Plain.definition = Builder().section(spec)
+    return Plain
+
+
+class _Instrumented(Builder):
+    def __init__(self, rng: random.Random, revision: int) -> None:
+        super().__init__()
+        self.rng = rng
+        self.revision = revision
+        self.added = 0
+
+    def statements(self, specs: list[Spec]) -> list[Statement]:
+        return [self.revised(statement) for statement in super().statements(specs)]
+
+    def revised(self, statement: Statement) -> Statement:
+        if not self.revision:
+            return statement
+        self.added += 1
+        if isinstance(statement, Select):
+            statement = Select(statement.name, *reversed(statement.cases), On(ADDED, lambda w: None))
+        never = If(f"added {self.added}", lambda w: False, Step(f"added step {self.added}", lambda w: None))
+        return (S(statement), S(never, statement), S(statement, never))[self.added % 3]
+
+    def action(self, action: Callable[..., Any]) -> Callable[..., Any]:
+        count = arity(action)
+        if self.count % 3 == 0:
+
+            def at_once(w: Fields, step: StepContext) -> None:
+                run = CURRENT.get().begin("step", w, step.workflow_id, step.idempotency_key, step.attempt)
+                action(*(w, step)[:count])
+                run.end()
+
+            return at_once
+
+        async def in_time(w: Fields, step: StepContext) -> None:
+            run = CURRENT.get().begin("step", w, step.workflow_id, step.idempotency_key, step.attempt)
+            action(*(w, step)[:count])
+            await run.take_time()
+            run.end()
+
+        return in_time
+
+    def handler(self, handler: Callable[..., Any]) -> Callable[..., Any]:
+        if arity(handler) == 1:
+            return handler
+
+        def picky(w: Fields, input: int) -> int:
+            output: int = handler(w, input)
+            if input == REJECTED:
+                raise EventRejected("the handler does not like it")
+            if input == BROKEN:
+                raise ValueError("the handler has a bug")
+            return output
+
+        return picky
+
+    def event_handler(self, label: str) -> Any:
+        return _Registered(label)
+
+    def delay(self) -> timedelta | Callable[[Fields], timedelta]:  # type: ignore[override]
+        delays = [timedelta(seconds=self.rng.choice(DELAYS)) for _ in range(3)]
+        return delays[0] if self.rng.random() < 0.5 else lambda w: delays[len(w.log) % 3]
+
+
+class _Registered(Outside):
+    async def setup(self, request: EventRequest) -> list[Any]:  # type: ignore[override]
+        run = CURRENT.get().begin("setup", request.workflow, request.workflow_id, request.idempotency_key)
+        data = super().setup(request)
+        await run.take_time()
+        run.end()
+        return data
+
+    async def teardown(self, request: EventRequest, handled: bool) -> None:  # type: ignore[override]
+        run = CURRENT.get().begin("teardown", request.workflow, request.workflow_id, request.idempotency_key)
+        super().teardown(request, handled)
+        await run.take_time()
+        run.end()

@@ -1,0 +1,451 @@
+"""What is right: the naive executor beside each instance, and the rules that every write must keep.
+
+Each write that lands must be exactly one legal move of the executor (or a lease taken or renewed), done by the actor
+that may do it; the stored state must be the executor's. So an effect that is lost, doubled, out of order or of a wait
+that was over is found at the very write that does it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from cloud_adapter.document import Instance
+from tests.core.generate import Fields
+from tests.core.reference import Reference, Select, Step, case_name, is_handler
+from tests.simulation.flows import ADDED
+from workflow_core import Status, Timeout, WaitKind, WaitStatus
+
+if TYPE_CHECKING:
+    from tests.simulation.actors import Actor
+    from tests.simulation.clients import Call
+    from tests.simulation.world import World
+
+LATE_MAX = timedelta(minutes=15)
+"""How late a timeout may be that nothing but other work of its instance holds up."""
+
+USER_CODE = ("step", "setup", "teardown")
+
+
+class Violation(AssertionError):
+    """A promise was broken."""
+
+
+def require(holds: object, what: str, *details: object) -> None:
+    if not holds:
+        raise Violation(what + "".join(f"; {detail}" for detail in details))
+
+
+class Mirror(Reference):
+    """The naive executor, one move at a time, and with failures."""
+
+    def __init__(self, workflow: Fields, id: str) -> None:
+        super().__init__(workflow, id)
+        self.failed = False
+        self.attempts: Counter[tuple[Any, ...]] = Counter()
+        self.given_up: set[tuple[str, str, str]] = set()
+
+    def settle(self) -> None:
+        while not self.failed and self.move():
+            pass
+
+    def run_step(self, thread_id: str, name: str) -> None:
+        thread = self.standing(thread_id, name, Step)
+        self.attempts.pop(("step", thread.id, thread.pc), None)
+        self.step_of(thread)
+
+    def step_failed(self, thread_id: str, name: str) -> None:
+        thread = self.standing(thread_id, name, Step)
+        self.attempts["step", thread.id, thread.pc] += 1
+        self.pc += 1
+
+    def set_up_event(self, thread_id: str, event: str) -> None:
+        thread = next(one for one in self.threads if one.id == thread_id)
+        case = next((one for one in thread.to_set_up if one.event == event), None)
+        require(case is not None, f"{event!r} of {thread_id!r} was set up, and needed no setup")
+        assert case is not None
+        self.attempts.pop(("setup", thread.wait_id, event), None)
+        self.set_up_of(thread, case)
+
+    def setup_failed(self, thread_id: str, event: str, *, given_up: bool) -> None:
+        thread = next(one for one in self.threads if one.id == thread_id)
+        require(any(one.event == event for one in thread.to_set_up), f"{event!r} of {thread_id!r} needed no setup")
+        self.attempts["setup", thread.wait_id, event] += 1
+        self.pc += 1
+        if given_up:
+            self.given_up.add(("setup", thread.wait_id, event))
+
+    def torn_down(self, wait_id: str, event: str) -> None:
+        self.attempts.pop(("teardown", wait_id, event), None)
+        self.tear_down_of([(one.wait_id, one.event) for _, one, _ in self.teardowns].index((wait_id, event)))
+
+    def teardown_failed(self, wait_id: str, event: str, *, given_up: bool) -> None:
+        self.attempts["teardown", wait_id, event] += 1
+        self.pc += 1
+        if given_up:
+            self.given_up.add(("teardown", wait_id, event))
+
+    def fail(self) -> None:
+        require(not self.ended, "an instance that had ended has failed")
+        self.pc += 1
+        self.failed = True
+        for thread in self.threads:
+            self.leave(thread, None)
+
+    @property
+    def ended(self) -> bool:
+        return self.finished or self.failed
+
+    def standing(self, thread_id: str, name: str, kind: type[Any]) -> Any:
+        thread = next((one for one in self.threads if one.id == thread_id), None)
+        require(thread is not None, f"{name!r} was run in thread {thread_id!r}, which does not live")
+        assert thread is not None
+        at = thread.at
+        require(
+            at is not None and at.name == name and isinstance(at.statement, kind),
+            f"{name!r} was run in thread {thread_id!r}, which stands on {at.name if at else 'nothing'!r}",
+        )
+        return thread
+
+    def accepts(self) -> frozenset[tuple[str, str, str]]:
+        """Event, thread and wait of everything that may be received now."""
+        if self.ended:
+            return frozenset()
+        return frozenset((name, thread.id, thread.wait_id) for thread, _, name in self.accepted())
+
+    def pending(self) -> str:
+        """What is still to be done without anything that comes from outside; empty if nothing is."""
+        for wait_id, event in [(request.wait_id, request.event) for _, request, _ in self.teardowns]:
+            if ("teardown", wait_id, event) not in self.given_up:
+                return f"the teardown of {event!r}"
+        for thread in () if self.ended else self.threads:
+            statement = thread.at.statement if thread.at is not None else None
+            if statement is None or isinstance(statement, Step):
+                return f"the step of thread {thread.id!r}"
+            if any(("setup", thread.wait_id, case.event) not in self.given_up for case in thread.to_set_up):
+                return f"a setup of thread {thread.id!r}"
+            if isinstance(statement, Select) and any(isinstance(case, Timeout) for case in statement.cases):
+                return f"a timeout of thread {thread.id!r}"
+        return ""
+
+
+@dataclass(eq=False)
+class Model:
+    """What is known of one instance.
+
+    Attributes:
+        states: since when which events were accepted, the first of these when it was created.
+        accepted_at: the same by pc.
+        holders: who wrote each lease's token first.
+        commits: how many writes have landed.
+    """
+
+    world: World
+    id: str
+    mirror: Mirror | None = None
+    states: list[tuple[float, frozenset[tuple[str, str, str]]]] = field(default_factory=list)
+    accepted_at: dict[int, frozenset[tuple[str, str, str]]] = field(default_factory=dict)
+    holders: dict[str, Actor] = field(default_factory=dict)
+    commits: int = 0
+
+    # --- a write that landed -------------------------------------------------------------
+
+    def committed(self, actor: Actor, old: Instance | None, new: Instance) -> None:
+        """Checks a write, and follows it.
+
+        Raises:
+            Violation: it breaks a promise.
+        """
+        history = () if old is None else old.history
+        require(new.history[-len(new.history) :] is not None and self._goes_on(history, new), "the history was changed")
+        entries = new.history[self._kept(history, new) :]
+        kinds = [entry.kind for entry in entries]
+        self.world.say(
+            "%s commits %s, pc %d%s",
+            actor.name,
+            ", ".join(f"{entry.kind} {entry.statement}".strip() for entry in entries) or "a lease",
+            new.execution.pc,
+            f", leased until {new.lease.expires_at:%M:%S}" if new.lease else "",
+        )
+        self._check_lease(actor, old, new, kinds)
+        self.commits += 1
+        if old is None:
+            require(kinds == ["created"], f"the first write has the history {kinds}")
+            self.mirror = Mirror(self.world.plain(**json.loads(actor.request.body or b"{}")), self.id)  # type: ignore[attr-defined]
+            self.mirror.settle()
+            actor.request.group.commits.append((actor, None))  # type: ignore[attr-defined]
+        elif not entries:
+            require(new.lease is not None, "a write changed nothing")
+            self.executor.pc += 1
+        else:
+            self._follow(actor, old, new, [(one.kind, one.statement, one.thread) for one in entries])
+        self._compare(new)
+        accepts = self.executor.accepts()
+        self.states.append((self.world.timeline.now, accepts))
+        self.accepted_at[new.execution.pc] = accepts
+
+    @property
+    def executor(self) -> Mirror:
+        assert self.mirror is not None
+        return self.mirror
+
+    @staticmethod
+    def _kept(history: Any, new: Instance) -> int:
+        """How many entries of the new history are old ones: the ring keeps the last 50."""
+        for dropped in range(min(3, len(history)) + 1):
+            kept = history[dropped:]
+            if new.history[: len(kept)] == kept and (dropped == 0 or len(new.history) == 50):
+                return len(kept)
+        return -1
+
+    def _goes_on(self, history: Any, new: Instance) -> bool:
+        return self._kept(history, new) >= 0
+
+    def _check_lease(self, actor: Actor, old: Instance | None, new: Instance, kinds: list[str]) -> None:
+        before = old.lease if old is not None else None
+        if before is not None:
+            holder = self.holders[before.token]
+            if holder is not actor:
+                require(
+                    before.expires_at <= actor.process.now(),
+                    f"{actor.name} has committed over the live lease of {holder.name}",
+                )
+                require(
+                    holder.process.dead or holder.disturbed or not holder.running,
+                    f"the lease of {holder.name} ran out while it was at work undisturbed",
+                )
+        if new.lease is not None:
+            require(
+                self.holders.setdefault(new.lease.token, actor) is actor, f"{actor.name} has written another's lease"
+            )
+        if kinds and kinds[0].split(" ")[0] in USER_CODE:
+            require(
+                before is not None and self.holders[before.token] is actor,
+                f"{actor.name} has committed a {kinds[0]} without the lease",
+            )
+
+    def _follow(self, actor: Actor, old: Instance, new: Instance, entries: list[tuple[str, str, str]]) -> None:
+        mirror = self.executor
+        kind, statement, thread = entries[0]
+        rest = [one[0] for one in entries[1:]]
+        require(rest in ([], ["failed"]), f"one write has the entries {entries}")
+        require(not rest or kind == "step failed", f"one write has the entries {entries}")
+        if kind == "event":
+            self._event(actor, statement, thread)
+        elif kind == "timeout":
+            offer = self._offer(statement, thread)
+            self._check_time(actor, old, offer[0].wait_id, statement)
+            mirror.handle(*offer, None)
+        elif kind == "failed":
+            mirror.fail()
+        else:
+            self._user_code(actor, old, new, kind, statement, thread)
+        if rest:
+            mirror.fail()
+        mirror.settle()
+
+    def _event(self, actor: Actor, event: str, thread: str) -> None:
+        from tests.simulation.clients import Call
+
+        require(isinstance(actor, Call), f"{actor.name} has committed the event {event!r}")
+        assert isinstance(actor, Call)
+        request = actor.request
+        require(request.event == event, f"the history tells of {event!r}, and {request.event!r} was sent")
+        offer = self._offer(event, thread)
+        body = json.loads(request.body) if request.body else None
+        output = self.executor.handle(*offer, body)
+        self._once(actor)
+        request.group.commits.append((actor, output))
+
+    def _offer(self, event: str, thread: str) -> Any:
+        """What the model accepts of that name in that thread."""
+        for offer in self.executor.accepted():
+            if (offer[2], offer[0].id) == (event, thread):
+                return offer
+        raise Violation(f"{event!r} of thread {thread!r} has happened, and is not waited for")
+
+    def _check_time(self, actor: Actor, old: Instance, wait_id: str, timeout: str) -> None:
+        """A timeout happens after its deadline, and soon once nothing disturbs it any more."""
+        waits = (one for thread in old.execution.threads for one in thread.waits)
+        deadline = next(one.deadline for one in waits if (one.id, one.event) == (wait_id, timeout))
+        assert deadline is not None
+        require(deadline <= actor.process.now(), f"the timeout {timeout!r} has happened before its time")
+        late = self.world.now - max(deadline, self.world.quiet_since)
+        require(late < LATE_MAX or self.world.queue.has_lost, f"the timeout {timeout!r} has happened {late} late")
+
+    @staticmethod
+    def _once(actor: Call) -> None:
+        group = actor.request.group
+        require(not group.commits, f"{actor.request.what} has taken effect twice")
+        require(not actor.refused, f"{actor.request.what} has taken effect though it was refused")
+
+    def _user_code(self, actor: Actor, old: Instance, new: Instance, kind: str, statement: str, thread: str) -> None:
+        mirror = self.executor
+        what, _, failed = kind.partition(" ")
+        require(what in USER_CODE and failed in ("", "failed"), f"the history has an entry {kind!r}")
+        wait_id = ""
+        if what == "step":
+            at = mirror.standing(thread, statement, Step)
+            stored = next(one for one in old.execution.threads if one.id == thread)
+            early = stored.retry_at is not None and stored.retry_at > actor.process.now()
+            require(not early, f"{statement!r} was tried again before {stored.retry_at}")
+            count = mirror.attempts["step", at.id, at.pc]
+            key = self._step_key(thread, at.pc)
+            require(
+                actor.done.get(("step", key)) == (count + 1, bool(failed)),
+                f"{kind!r} of {statement!r} was committed, not as it was run: {actor.done.get(('step', key))}",
+            )
+        else:
+            wait_id = self._wait_id(old, new, what, statement, thread)
+        if kind == "step":
+            mirror.run_step(thread, statement)
+        elif kind == "step failed":
+            mirror.step_failed(thread, statement)
+        elif kind == "setup":
+            mirror.set_up_event(thread, statement)
+        elif kind == "setup failed":
+            wait = next(w for t in new.execution.threads for w in t.waits if (w.id, w.event) == (wait_id, statement))
+            mirror.setup_failed(thread, statement, given_up=wait.retry_at is None)
+        elif kind == "teardown":
+            mirror.torn_down(wait_id, statement)
+        else:
+            left = [one for one in new.execution.teardowns if (one.id, one.event) == (wait_id, statement)]
+            require(left, f"the teardown of {statement!r} has failed, and is forgotten")
+            mirror.teardown_failed(wait_id, statement, given_up=left[0].retry_at is None)
+
+    def _step_key(self, thread: str, pc: int) -> str:
+        from workflow_core import StepContext
+
+        return StepContext("flow", self.id, thread, "", pc, 1).idempotency_key
+
+    @staticmethod
+    def _wait_id(old: Instance, new: Instance, what: str, event: str, thread: str) -> str:
+        """Which wait a setup or teardown was of: the history does not say."""
+        if what == "setup":
+            return next(one.waits[0].id for one in old.execution.threads if one.id == thread)
+        after = {(one.id, one.event): one.attempt for one in new.execution.teardowns}
+        for one in old.execution.teardowns:
+            if one.event == event and after.get((one.id, one.event)) != one.attempt:
+                return one.id
+        raise Violation(f"the history tells of a teardown of {event!r}, and none was done")
+
+    # --- what is stored ------------------------------------------------------------------
+
+    def _compare(self, new: Instance) -> None:
+        """The stored state is the executor's."""
+        mirror, execution = self.executor, new.execution
+        status = Status.FINISHED if mirror.finished else Status.FAILED if mirror.failed else None
+        require(
+            execution.status == status or (status is None and not execution.ended),
+            f"the status is {execution.status}, and should be {status}",
+        )
+        attempts = mirror.attempts
+        self._equal("pc", execution.pc, mirror.pc)
+        self._equal("fields", json.loads(new.fields), json.loads(mirror.workflow.dump_fields()))
+        self._equal(
+            "threads",
+            [(one.id, one.step, one.pc, one.attempt) for one in execution.threads],
+            [
+                (one.id, one.at.name if one.at else "", one.pc, attempts["step", one.id, one.pc])
+                for one in mirror.threads
+            ],
+        )
+        self._equal(
+            "teardowns",
+            sorted((one.event, one.id, one.handled, one.setup_data, one.attempt) for one in execution.teardowns),
+            sorted(
+                (one.event, one.wait_id, handled, one.setup_data, attempts["teardown", one.wait_id, one.event])
+                for _, one, handled in mirror.teardowns
+            ),
+        )
+        if not execution.ended:
+            for stored, thread in zip(execution.threads, mirror.threads, strict=True):
+                self._compare_waits(stored, thread)
+        self._check_wake_up(new)
+
+    def _compare_waits(self, stored: Any, thread: Any) -> None:
+        statement = thread.at.statement if thread.at is not None else None
+        if not isinstance(statement, Select):
+            return
+        to_set_up = [case.event for case in thread.to_set_up]
+        expected = {}
+        for case in statement.cases:
+            name = case_name(case, thread.at.prefix)
+            data = thread.setup_data.get(name) if is_handler(case) else None
+            attempts = self.executor.attempts["setup", thread.wait_id, name]
+            expected[name] = (thread.wait_id, name not in to_set_up, data, attempts)
+        self._equal(
+            f"waits of {thread.id!r}",
+            {
+                one.event: (
+                    one.id,
+                    one.status is WaitStatus.SET_UP,
+                    one.setup_data if one.kind is WaitKind.HANDLER else None,
+                    one.attempt,
+                )
+                for one in stored.waits
+                if one.event != ADDED
+            },
+            expected,
+        )
+
+    @staticmethod
+    def _equal(what: str, stored: object, expected: object) -> None:
+        require(stored == expected, f"the stored {what} are not those of the model", f"{stored} != {expected}")
+
+    @staticmethod
+    def _check_wake_up(new: Instance) -> None:
+        """Recovery finds the instance in time."""
+        execution = new.execution
+        times: list[datetime] = [] if new.lease is None else [new.lease.expires_at]
+        assert execution.updated_at is not None
+        for teardown in execution.teardowns:
+            if teardown.status is WaitStatus.PENDING_TEARDOWN or teardown.retry_at is not None:
+                times.append(teardown.retry_at or execution.updated_at)
+        for thread in () if execution.ended else execution.threads:
+            times += [one.deadline for one in thread.waits if one.deadline is not None]
+            if thread.status in ("executing", "resuming"):
+                times.append(thread.retry_at or execution.updated_at)
+            for wait in thread.waits:
+                if wait.status is WaitStatus.PENDING_SETUP or wait.retry_at is not None:
+                    times.append(wait.retry_at or execution.updated_at)
+        if new.lease is not None:
+            require(
+                new.wake_at is not None and new.wake_at <= new.lease.expires_at, "recovery would not find the lease"
+            )
+        elif not times:
+            require(new.wake_at is None, f"it is to be woken at {new.wake_at}, for nothing")
+        else:
+            require(
+                new.wake_at is not None and new.wake_at <= min(times),
+                f"it is to be woken at {new.wake_at}, and something is due at {min(times)}",
+            )
+
+    # --- what clients see ----------------------------------------------------------------
+
+    def accepted_all_along(self, since: float, event: str, thread_id: str | None, wait_id: str | None) -> bool:
+        """Whether the event was accepted at each moment since then."""
+        always = bool(self.states) and self.states[0][0] <= since
+        for i, (_, accepts) in enumerate(self.states):
+            if i + 1 < len(self.states) and self.states[i + 1][0] < since:
+                continue
+            always = always and any(
+                name == event and thread_id in (None, thread) and wait_id in (None, wait)
+                for name, thread, wait in accepts
+            )
+        return always
+
+    # --- the end -------------------------------------------------------------------------
+
+    def check_rest(self, stored: Instance) -> None:
+        """Once nothing moves any more, nothing is left that should."""
+        pending = self.executor.pending()
+        require(not pending, f"it has come to rest, and {pending} is still to be done")
+        require(stored.lease is None, "it has come to rest under a lease")
+        require(stored.wake_at is None, f"it has come to rest, and is to be woken at {stored.wake_at}")
+        expected = (Status.FINISHED, Status.FAILED) if self.executor.ended else (Status.WAITING,)
+        # An instance with a setup that was given up stays as it is.
+        require(stored.execution.status in expected, f"it has come to rest as {stored.execution.status}")

@@ -1,0 +1,138 @@
+"""The simulated database: the Store port on a dictionary, with the semantics of the real ones.
+
+``Database`` is what is stored, and changes at once; ``SimulatedStore`` is one process's way to it, which may fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from cloud_adapter.document import Document, Instance, KeyRecord, decode, encode
+from cloud_adapter.errors import Conflict, DuplicateKey, InstanceExists, InstanceNotFound, InvalidRequest
+from cloud_adapter.ports import Page
+
+Call = Callable[[str, Callable[[], Any]], Awaitable[Any]]
+"""Makes a call to the outside: gets its name, and what it does when it arrives there."""
+
+Observer = Callable[[Instance | None, Instance, KeyRecord | None], None]
+"""Is told of each write that landed: the instance before and after it, and the key."""
+
+
+class Database:
+    """Documents as ``encode`` makes them, with the version that a commit is compared with."""
+
+    def __init__(self) -> None:
+        self.documents: dict[tuple[str, str], tuple[int, Document]] = {}
+        self.keys: dict[tuple[str, str, str], KeyRecord] = {}
+        self.cursors: dict[str, tuple[datetime | None, str]] = {}
+
+    def load(self, workflow: str, id: str) -> Instance:
+        try:
+            version, document = self.documents[workflow, id]
+        except KeyError:
+            raise InstanceNotFound(f"there is no instance {id!r} of {workflow!r}") from None
+        return decode(document, version)
+
+    def write(self, instance: Instance, document: Document, key: KeyRecord | None, *, create: bool) -> int:
+        """Writes a new instance (``create``), or one whose version is the stored one; gives the new version."""
+        at = instance.workflow, instance.id
+        version = self.documents[at][0] if at in self.documents else 0
+        if create and version:
+            raise InstanceExists(f"there is an instance {at}")
+        if not create and version != instance.version:
+            raise Conflict(f"{at} is not version {instance.version}, but {version}")
+        if key is not None:
+            known = self.keys.get((*at, key.key))
+            if known is not None and known.expires_at > document["updated_at"]:
+                raise DuplicateKey(f"{at} has the key {key.key!r}")
+            self.keys[*at, key.key] = key
+        self.documents[at] = version + 1, document
+        return version + 1
+
+    def all(self) -> list[Instance]:
+        return [decode(document, version) for version, document in self.documents.values()]
+
+
+class SimulatedStore:
+    """The Store port.
+
+    Args:
+        call: carries a call to the database.
+        written: told of each write that landed.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        call: Call,
+        written: Observer = lambda old, new, key: None,
+    ) -> None:
+        self._database = database
+        self._call = call
+        self._written = written
+
+    async def create(self, instance: Instance, key: KeyRecord | None = None) -> None:
+        await self._write("create", instance, key)
+
+    async def commit(self, instance: Instance, key: KeyRecord | None = None) -> Instance:
+        written: Instance = await self._write("commit", instance, key)
+        return written
+
+    async def _write(self, name: str, instance: Instance, key: KeyRecord | None) -> Any:
+        document = encode(instance)
+
+        def land() -> Instance:
+            at = instance.workflow, instance.id
+            old = self._database.documents.get(at)
+            version = self._database.write(instance, document, key, create=name == "create")
+            self._written(None if old is None else decode(old[1], old[0]), decode(document, version), key)
+            return replace(instance, version=version)
+
+        return await self._call(name, land)
+
+    async def load(self, workflow: str, id: str) -> Instance:
+        instance: Instance = await self._call("load", lambda: self._database.load(workflow, id))
+        return instance
+
+    async def load_key(self, workflow: str, id: str, key: str, now: datetime) -> KeyRecord | None:
+        record: KeyRecord | None = await self._call("load_key", lambda: self._database.keys.get((workflow, id, key)))
+        return record if record is not None and record.expires_at > now else None
+
+    async def due(self, before: datetime, limit: int = 100) -> Sequence[Instance]:
+        def look() -> Sequence[Instance]:
+            due = [(one.wake_at, one) for one in self._database.all() if one.wake_at is not None]
+            due.sort(key=lambda item: item[0])
+            return [instance for wake_at, instance in due if wake_at <= before][:limit]
+
+        instances: Sequence[Instance] = await self._call("due", look)
+        return instances
+
+    async def list(
+        self, workflow: str, *, status: str | None = None, limit: int = 50, cursor: str | None = None
+    ) -> Page:
+        cursors = self._database.cursors
+        if cursor is not None and cursor not in cursors:
+            raise InvalidRequest(f"{cursor!r} is no cursor that this store gave")
+
+        def look() -> Page:
+            found = [one for one in self._database.all() if one.workflow == workflow]
+            found = [one for one in found if status is None or one.execution.status == status]
+            found.sort(key=_order, reverse=True)
+            rest = [one for one in found if cursor is None or _order(one) < cursors[cursor]]
+            if len(rest) <= limit:
+                return Page(rest, None)
+            cursors[following := f"page-{len(cursors)}"] = _order(rest[limit - 1])
+            return Page(rest[:limit], following)
+
+        page: Page = await self._call("list", look)
+        return page
+
+    async def close(self) -> None:
+        pass
+
+
+def _order(instance: Instance) -> tuple[datetime | None, str]:
+    return instance.execution.updated_at, instance.id

@@ -1,0 +1,57 @@
+"""The promises hold in a few hundred simulated runs, and a seed is all that it takes to see one again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.bugs import applied
+from tests.simulation.failures import first_failure, run, shrink, trace
+from tests.simulation.world import FAULTS, Scenario
+
+ROOT = Path(__file__).parents[2]
+CHUNKS = 8
+SEEDS = 50
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_the_promises_hold(chunk: int) -> None:
+    failure = first_failure(range(chunk * SEEDS, (chunk + 1) * SEEDS))
+    assert failure is None, f"python -m tests.simulation --seed {failure.scenario.seed}: {failure.error}"
+
+
+def test_the_runs_meet_all_that_they_are_for() -> None:
+    text = "\n".join(line for seed in range(60) for line in trace(Scenario(seed)))
+    met = [*(f"the fault {fault!r}" for fault in FAULTS), "is lost", "is deleted", "is there already", "recovery"]
+    met += [f"commits {kind}" for kind in ("event", "timeout", "step", "step failed", "setup", "teardown")]
+    met += [", failed", "revision 1", "-> Conflict", "-> DuplicateKey", "Outcome.NOT_YET"]
+    met += ["EventNotAccepted", "EventRejected", "Busy", "Unavailable", "UserCodeError", "IdempotencyKeyReused"]
+    assert [one for one in met if one not in text] == []
+
+
+def test_a_seed_gives_the_same_run_in_another_process() -> None:
+    seed = next(seed for seed in range(100) if len(trace(Scenario(seed))) > 300)
+    other = subprocess.run(
+        [sys.executable, "-m", "tests.simulation", "--seed", str(seed)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONHASHSEED": "17"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert other.stdout.splitlines() == trace(Scenario(seed))
+
+
+def test_a_failure_is_made_small() -> None:
+    with applied("timers deleted before the commit"):
+        failure = first_failure(range(100))
+        assert failure is not None
+        small = shrink(failure, seconds=4)
+        assert small.kind == failure.kind
+        assert len(trace(small.scenario)) < len(trace(failure.scenario))
+    assert run(small.scenario) is None  # it is the bug, not the scenario

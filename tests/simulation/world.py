@@ -1,0 +1,434 @@
+"""One simulated run: everything in it is drawn from one seed, and every promise is checked on the way and at the end.
+
+The engine, the interpreter and the documents are the real ones. The database, the queue, the clocks, the processes and
+the clients are simulated, in one thread and without real time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+from cloud_adapter import committing, document
+from cloud_adapter.dispatch import Outcome, run_task
+from cloud_adapter.document import Instance, KeyRecord
+from cloud_adapter.options import EngineOptions, RetryPolicy
+from cloud_adapter.ports import Task
+from tests.core import generate
+from tests.simulation import flows
+from tests.simulation.actors import CURRENT, Actor, Killed, Process, Run
+from tests.simulation.clients import LOST, Client
+from tests.simulation.loop import Loop, Timeline
+from tests.simulation.model import Model, Violation, require
+from tests.simulation.queue import SimulatedQueue
+from tests.simulation.store import Database
+from workflow_core import WorkflowError
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+EVENTS_MAX = 60_000
+"""A run that has not come to rest after so many events never will."""
+
+SETTLING_SECONDS = 240.0
+"""How long what faults have begun may last."""
+
+RATES = (0.0, 0.0, 0.003, 0.01, 0.03, 0.1)
+FAULTS = (
+    "refused",
+    "lost",
+    "late",
+    "slow",
+    "slow reply",
+    "pause",
+    "cancelled",
+    "killed before",
+    "killed during",
+    "killed after",
+)
+SLOW = ("late", "slow", "slow reply", "pause")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is run: all of it is drawn from the seed, but for what was taken away to find out what a failure needs.
+
+    Attributes:
+        suppressed: the numbers of faults that do not happen.
+        clients: how many of the clients come.
+        requests: how many requests a client makes at most.
+        tape: how much of the random bytes is used that the definition is read from.
+    """
+
+    seed: int
+    suppressed: frozenset[int] = frozenset()
+    clients: int = 99
+    requests: int = 99
+    tape: int = 999
+
+
+class Faults:
+    """Decides which call meets which fault."""
+
+    def __init__(self, rng: Random, suppressed: frozenset[int], prompt: bool) -> None:
+        self.rng = rng
+        self.on = True
+        self.suppressed = suppressed
+        self.laid: list[int] = []
+        self.rates = {kind: rng.choice(RATES) for kind in FAULTS if not (prompt and kind in SLOW)}
+        self._count = 0
+
+    def draw(self) -> tuple[str | None, float]:
+        """A fault, or None, and its size between 0 and 1."""
+        point, size = self.rng.random(), self.rng.random()
+        self._count += 1
+        if self.on:
+            for kind, rate in self.rates.items():
+                if point < rate:
+                    return (kind, size) if self.happens(self._count) else (None, size)
+                point -= rate
+        return None, size
+
+    def planned(self) -> bool:
+        """Whether a fault that was to happen does."""
+        self._count += 1
+        return self.on and self.happens(self._count)
+
+    def happens(self, number: int) -> bool:
+        if number in self.suppressed:
+            return False
+        self.laid.append(number)
+        return True
+
+
+@dataclass
+class World:
+    """The simulation of one scenario.
+
+    Args:
+        recording: keep what happens, as text, in ``trace``.
+    """
+
+    scenario: Scenario
+    recording: bool = False
+    trace: list[str] = field(default_factory=list)
+    violation: Exception | None = None
+
+    def __post_init__(self) -> None:
+        rng = self.rng = Random(self.scenario.seed)
+        self.timeline = Timeline()
+        self.loop = Loop()
+        self.database = Database()
+        self.acting: Actor | None = None
+        self.is_quiet = False
+        self.lines = 0
+        self._client_tasks: list[Any] = []
+
+        tape = rng.randbytes(rng.choice((40, 100, 250)))[: self.scenario.tape]
+        spec = rng.choice((generate.definition,) * 3 + (generate.orders,))(tape)
+        self.flows = [flows.build(spec, self.scenario.seed, revision) for revision in range(rng.choice((1, 1, 2)))]
+        self.plain = flows.build_plain(spec)
+        prompt = rng.random() < 0.3
+        self.options = EngineOptions(
+            task_age_max=timedelta(minutes=1 if prompt else 10),
+            lease=timedelta(seconds=rng.choice((20, 60))),
+            max_wait=timedelta(seconds=rng.choice((1, 10))),
+            retry=RetryPolicy(max_attempts=rng.choice((2, 4, 10))),
+            budget=timedelta(seconds=rng.choice((2, 30))),
+            budget_steps=rng.choice((1, 3, 500)),
+        )
+        self.failing = rng.choice((0.0, 0.1, 0.4))
+        self.slowness = rng.choice((0.0, 0.1, 0.3))
+        self.skew = rng.choice((0.0, 0.5, 2.0))
+        self.tokens_kept = rng.choice((2, 20))
+        self.prompt = prompt
+        self.faults = Faults(Random(rng.random()), self.scenario.suppressed, prompt)
+        self.queue = SimulatedQueue(
+            self, Random(rng.random()), rng.choice((0.0, 0.05, 0.3)), rng.choice((30.0, 30.0, 600.0))
+        )
+        self.recovers = rng.random() < 0.4
+        self.pause_seconds = rng.choice((5.0, 5.0, 300.0))
+        self.loses_tasks = self.recovers and rng.random() < 0.6
+        self.quiet_at = rng.uniform(60, 300)
+
+        self.processes: dict[int, Process] = {}
+        for number in range(rng.choice((1, 2, 3, 3))):
+            self.start(number)
+        self.models = {f"i-{number}": Model(self, f"i-{number}") for number in range(rng.choice((1, 1, 2)))}
+        self.clients = [
+            Client(self, model, f"{id}-{letter}", Random(rng.random()), min(requests, self.scenario.requests))
+            for id, model in self.models.items()
+            for letter, requests in zip("abc", self._requests(rng), strict=False)
+        ]
+        self._plan_faults(rng)
+
+    @staticmethod
+    def _requests(rng: Random) -> list[int]:
+        return [rng.randrange(1, 9) for _ in range(rng.choice((1, 2, 3)))]
+
+    def _plan_faults(self, rng: Random) -> None:
+        for happens, most in ((self._kill_one, 3), (self._pause_one, 0 if self.prompt else 2), (self._lose_one, 12)):
+            for _ in range(rng.randrange(most + 1)):
+                self.timeline.at(rng.uniform(0, self.quiet_at), happens)
+        if self.recovers:
+            for second in range(45, int(self.quiet_at) + 600, 60):
+                self.timeline.at(second, self._recover)
+        self.timeline.at(self.quiet_at, self._end_faults)
+        self.timeline.at(self.quiet_at + SETTLING_SECONDS, self._become_quiet)
+
+    # --- time and chance -----------------------------------------------------------------
+
+    @property
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self.timeline.now)
+
+    def latency(self) -> float:
+        point = self.rng.random()
+        return 0.002 + 0.03 * point if point < 0.95 else (point - 0.95) * 20
+
+    def user_code(self) -> tuple[float, bool]:
+        """How long user code takes, and whether it fails."""
+        lease = self.options.lease.total_seconds()
+        point, size = self.rng.random(), self.rng.random()
+        seconds = size * 0.1 if point >= self.slowness else size * 5 if point >= self.slowness / 3 else size * 3 * lease
+        return seconds, self.rng.random() < self.failing
+
+    async def wait(self, seconds: float) -> None:
+        future = self.loop.create_future()
+        self.timeline.after(seconds, future.set_result, None)
+        await future
+
+    async def all(self, coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
+        tasks = [self.loop.create_task(self._guard(one)) for one in coroutines]
+        self._client_tasks += tasks
+        for task in tasks:
+            await task
+
+    async def _guard(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        try:
+            await coroutine
+        except Exception as error:
+            self.violated(error)
+
+    # --- processes -----------------------------------------------------------------------
+
+    def start(self, number: int) -> None:
+        revision = self.rng.randrange(len(self.flows))
+        skew = self.rng.uniform(-self.skew, self.skew)
+        rng = Random(self.rng.random())
+        process = self.processes[number] = Process(self, f"p{number}", revision, skew, rng)
+        self.say("%s starts with revision %d, its clock %+.1f s off", process.name, revision, skew)
+
+    def killed(self, process: Process) -> None:
+        number = int(process.name[1:])
+        self.timeline.after(self.rng.uniform(0, 30) if self.faults.on else 1, self.start, number)
+
+    def any_process(self, rng: Random) -> Process | None:
+        process = self.processes[rng.randrange(len(self.processes))]
+        return None if process.dead else process
+
+    def serve(self, actor: Actor, perform: Callable[[], Awaitable[Any]], answered: Callable[[Any], None]) -> None:
+        """Lets a process serve a request; ``answered`` gets what it returned, the error it raised, or ``LOST``."""
+        process = actor.process
+
+        def arrive() -> None:
+            if process.dead:
+                answered(LOST)
+            elif process.paused_until > self.timeline.now:
+                self.timeline.at(process.paused_until, arrive)
+            else:
+                context = copy_context()
+                context.run(CURRENT.set, actor)
+                process.actors[actor] = None
+                actor.task = self.loop.create_task(work(), context=context)
+
+        async def work() -> None:
+            try:
+                answer = await perform()
+            except (Killed, asyncio.CancelledError):
+                answer = LOST
+                actor.running.clear()
+            except Exception as error:
+                answer = error
+            process.actors.pop(actor, None)
+            if actor.running and not process.dead:
+                self.violated(Violation(f"{actor.name} has ended, and its user code goes on"))
+            fault, _ = self.faults.draw()
+            self.timeline.after(self.latency(), answered, LOST if fault == "lost" else answer)
+
+        self.timeline.after(self.latency(), arrive)
+
+    def deliver(self, task: Task, ended: Callable[[Outcome | None], None]) -> None:
+        """Lets a process do what a task asks for."""
+        process = self.any_process(self.rng)
+        if process is None:
+            ended(None)
+            return
+        actor = Actor(process, f"{process.name} {task.path} {task.name[:6]}")
+
+        def answered(answer: Any) -> None:
+            if isinstance(answer, Exception):
+                self.violated(answer)
+            outcome = answer if isinstance(answer, Outcome) else None
+            self.say("%s: %s", actor.name, outcome)
+            ended(outcome)
+
+        self.serve(actor, lambda: run_task(process.engine, task.path, task.body), answered)
+
+    def on_behalf(self, actor: Actor, name: str, land: Callable[[], Any]) -> tuple[Any, Exception | None]:
+        """A call arrives: gives its result, or its error."""
+        self.acting = actor
+        try:
+            result, error = land(), None
+        except WorkflowError as raised:
+            result, error = None, raised
+        except Exception as raised:
+            self.violated(raised)
+            result, error = None, raised
+        self.say("%s: %s%s", actor.name, name, f" -> {type(error).__name__}" if error else "")
+        return result, error
+
+    def written(self, old: Instance | None, new: Instance, key: KeyRecord | None) -> None:
+        """A write has landed."""
+        assert self.acting is not None
+        self.models[new.id].committed(self.acting, old, new)
+
+    def began(self, run: Run) -> None:
+        """User code begins to run."""
+        require(not run.actor.running, f"{run.actor.name} runs two things at a time")
+        for process in self.processes.values():
+            for other in process.actors:
+                if other is not run.actor and not other.disturbed and not run.actor.disturbed:
+                    busy = [one for one in other.running if one.id == run.id]
+                    if busy:
+                        self.violated(Violation(f"{run.actor.name} and {other.name} run user code at the same time"))
+
+    # --- faults that no call brings about ------------------------------------------------
+
+    def _kill_one(self) -> None:
+        if self.faults.planned() and (process := self.any_process(self.rng)) is not None:
+            process.kill()
+
+    def _pause_one(self) -> None:
+        if self.faults.planned() and (process := self.any_process(self.rng)) is not None:
+            process.pause(self.rng.uniform(0, 2) * self.options.lease.total_seconds())
+
+    def _lose_one(self) -> None:
+        if self.loses_tasks and self.faults.planned():
+            self.queue.lose(all=self.rng.random() < 0.5)
+
+    def _recover(self) -> None:
+        process = self.any_process(self.rng)
+        if process is not None:
+            actor = Actor(process, f"{process.name} recovery")
+            self.serve(actor, lambda: process.engine.recover(), lambda answer: None)
+
+    def _end_faults(self) -> None:
+        self.say("the faults end")
+        self.faults.on = False
+
+    def _become_quiet(self) -> None:
+        self.is_quiet = True
+
+    @property
+    def quiet_since(self) -> datetime:
+        """When the last fault is over and forgotten."""
+        return START + timedelta(seconds=self.quiet_at + SETTLING_SECONDS)
+
+    # --- the run -------------------------------------------------------------------------
+
+    def say(self, text: str, *details: Any) -> None:
+        self.lines += 1
+        if self.recording:
+            self.trace.append(f"{self.timeline.now:9.3f}  {text % details}")
+
+    def violated(self, error: Exception) -> None:
+        if self.violation is None:
+            self.violation = error
+
+    def violate(self, what: str) -> None:
+        self.violated(Violation(what))
+
+    def run(self) -> None:
+        """Runs it to its end.
+
+        Raises:
+            Violation: a promise was broken.
+        """
+        for client in self.clients[: self.scenario.clients]:
+            self.timeline.at(self.rng.uniform(0, 20), self._begin, client)
+        with _logged_bugs(self), _tokens_kept(self.tokens_kept):
+            try:
+                self._run_until_rest()
+                for _ in range(50 if self.recovers else 0):
+                    wake_at = [one.wake_at for one in self.database.all() if one.wake_at is not None]
+                    if not wake_at:
+                        break
+                    self.timeline.at((min(wake_at) - START).total_seconds() + 2 * self.skew, self._recover)
+                    self._run_until_rest()
+            finally:
+                self._close()
+        require(not self.queue.entries, f"{len(self.queue.entries)} tasks are left")
+        for instance in self.database.all():
+            self.models[instance.id].check_rest(instance)
+
+    def _begin(self, client: Client) -> None:
+        self._client_tasks.append(self.loop.create_task(self._guard(client.run())))
+
+    def _close(self) -> None:
+        """Ends what still runs: nothing of a run may be left to the garbage collector."""
+        for process in self.processes.values():
+            process.kill()
+        for task in self._client_tasks:
+            task.cancel()
+        self.loop.run_ready()
+
+    def _run_until_rest(self) -> None:
+        for _ in range(EVENTS_MAX):
+            if not self.timeline.next():
+                return
+            self.loop.run_ready()
+            if self.violation is not None:
+                raise self.violation
+        raise Violation(f"it has not come to rest after {EVENTS_MAX} events, at {self.timeline.now:.0f} s")
+
+
+@contextmanager
+def _tokens_kept(count: int) -> Iterator[None]:
+    """Lets a document remember so many commits, so that a run comes to where they are forgotten."""
+    before = document.TOKENS_MAX
+    document.TOKENS_MAX = committing.TOKENS_MAX = count
+    try:
+        yield
+    finally:
+        document.TOKENS_MAX = committing.TOKENS_MAX = before
+
+
+class _logged_bugs(logging.Handler):  # noqa: N801
+    """Makes an error that the engine has logged, as one that it cannot explain, a violation."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.ERROR)
+        self.world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, Exception) and not isinstance(error, WorkflowError):
+            self.world.violated(error)
+
+    def __enter__(self) -> None:
+        self.logger = logging.getLogger("gorchestrate")
+        self.before = self.logger.level, self.logger.propagate
+        self.logger.setLevel(logging.ERROR)
+        self.logger.propagate = False
+        self.logger.addHandler(self)
+
+    def __exit__(self, *_: object) -> None:
+        self.logger.removeHandler(self)
+        self.logger.level, self.logger.propagate = self.before
