@@ -7,15 +7,14 @@ gives the same run, on any machine, as long as the code is the same.
 from __future__ import annotations
 
 import argparse
-import logging
 import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Sequence
 
-from tests.simulation.bugs import BUGS, applied
-from tests.simulation.failures import Failure, first_failure, run, shrink, trace
+from tests.simulation.bugs import BUGS
+from tests.simulation.failures import Failure, first_failure, prepare, run, shrink, trace
 from tests.simulation.world import Scenario
 
 CHUNK = 200
@@ -28,7 +27,7 @@ def explore(first: int, count: int, jobs: int, minutes: float, bug: str | None) 
     failures: list[Failure] = []
     done = 0
     chunks = [range(at, min(at + CHUNK, first + count)) for at in range(first, first + count, CHUNK)]
-    with multiprocessing.get_context("spawn").Pool(jobs, _quiet, (bug,), maxtasksperchild=5) as pool:
+    with multiprocessing.get_context("spawn").Pool(jobs, prepare, (bug,), maxtasksperchild=5) as pool:
         for seeds, failure in zip(chunks, pool.imap(first_failure, chunks), strict=True):
             done += len(seeds)
             minutes_gone = (time.monotonic() - started) / 60
@@ -41,11 +40,6 @@ def explore(first: int, count: int, jobs: int, minutes: float, bug: str | None) 
                 pool.terminate()
                 break
     return failures
-
-
-def _quiet(bug: str | None) -> None:
-    logging.getLogger("gorchestrate").propagate = False
-    applied(bug).__enter__()
 
 
 def show(failure: Failure) -> None:
@@ -67,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--bug", choices=sorted(BUGS), help="with this deliberate bug")
     given = parser.parse_args(arguments)
     if given.seed is not None:
-        _quiet(given.bug)
+        prepare(given.bug)
         print("\n".join(trace(Scenario(given.seed))))
         failure = run(Scenario(given.seed))
         if failure is not None:
@@ -75,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(failure is not None)
     failures = explore(given.first, given.seeds, given.jobs, given.minutes, given.bug)
     if failures:
-        _quiet(given.bug)
+        prepare(given.bug)
         show(failures[0])
     return int(bool(failures))
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import logging
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
+from tests.simulation.bugs import applied
 from tests.simulation.world import Scenario, World
 
 Kind = tuple[str, str]
@@ -28,6 +31,15 @@ class Failure:
     kind: Kind
     faults: tuple[int, ...]
     size: int
+
+
+def prepare(bug: str | None) -> None:
+    """Makes this process one that only runs scenarios: without logs, and with that deliberate bug, if one is named."""
+    logging.getLogger("gorchestrate").propagate = False
+    _bug.enter_context(applied(bug))
+
+
+_bug = ExitStack()
 
 
 def run(scenario: Scenario) -> Failure | None:
