@@ -192,8 +192,10 @@ class Stepper:
             # Not in the middle of a commit: the next one needs the version that it gives.
             async with lock:
                 task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait([task])
+            lost = None if task.cancelled() else task.exception()
+        if lost is not None:
+            raise lost
 
     async def _renew(self, session: Session, lock: asyncio.Lock) -> None:
         assert session.instance.lease is not None
