@@ -1,0 +1,362 @@
+"""Kills the processes of a deployment, again and again, while clients use it: what is recorded is checked at the end.
+
+The processes are the product's own, on Google's Firestore emulator and the emulator of Cloud Tasks, which stand for
+Google's services and stay alive. A seed draws who is killed when; what that meets depends on real time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from cloud_adapter.emulators import LOCATION, PROJECT, QUEUE, TASKS_ACCOUNT
+from tests import firestore_emulator
+from tests.cli.processes import GORCHESTRATE, ROOT, Process, free_port, started
+from tests.emulator.harness import a_client
+from tests.kill.check import Mark, Record, violations
+
+SOURCE = Path(__file__).with_name("source.py")
+QUEUE_PATH = f"projects/{PROJECT}/locations/{LOCATION}/queues/{QUEUE}"
+LEASE_SECONDS = 3
+RECOVER_SECONDS = 4
+APIS, WORKERS = 2, 2
+ASSEMBLIES, PIZZAS = 3, 2
+ROUNDS, PARTS = 2, 4
+KILL_SECONDS = (0.8, 3.5)
+DRAIN_SECONDS_MAX = 90.0
+ATTEMPT_SECONDS_MAX = 8.0
+
+
+class Drained(Exception):
+    """There was no answer until the time was up."""
+
+
+@dataclass
+class Slot:
+    """A port, and the process that serves it now."""
+
+    target: str
+    port: int
+    process: Process | None = None
+
+
+@dataclass
+class Report:
+    """What a run came to."""
+
+    records: list[Record] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
+    kills: list[tuple[int, float]] = field(default_factory=list)
+    kills_in_a_step: int = 0
+    requests: int = 0
+    retries: int = 0
+    violations: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        steps = sum(mark.what == "start" for mark in self.marks)
+        again = steps - len({mark.key for mark in self.marks})
+        return (
+            f"{len(self.kills)} kills, {self.kills_in_a_step} of them in a step; {len(self.records)} instances, "
+            f"{self.requests} requests, {self.retries} made again; {steps} steps, {again} run again; "
+            f"{len(self.violations)} violations"
+        )
+
+
+class Deployment:
+    """The processes, and who kills them."""
+
+    def __init__(self, folder: Path, environment: dict[str, str], tasks: str, report: Report, seed: int) -> None:
+        self.folder = folder
+        self.environment = environment
+        self.tasks = tasks
+        self.report = report
+        self.random = random.Random(seed)
+        self.slots = [Slot(target, free_port()) for target in ["api"] * APIS + ["worker"] * WORKERS]
+        self.marks = folder / "side-effects.jsonl"
+
+    def start(self, slot: Slot) -> None:
+        options = ["--source", str(SOURCE), "--target", slot.target, "--host", "127.0.0.1", "--port", str(slot.port)]
+        command = [sys.executable, "-m", "functions_framework", *options]
+        slot.process = Process(command, self.folder, ROOT, self.environment)
+
+    def ports(self, target: str) -> list[int]:
+        return [slot.port for slot in self.slots if slot.target == target]
+
+    # --- killing -------------------------------------------------------------------------
+
+    async def kill_until(self, until: float) -> None:
+        while time.monotonic() < until:
+            await asyncio.sleep(self.random.uniform(*KILL_SECONDS))
+            slot = await self._in_a_step() if self.random.random() < 0.6 else None
+            slot = slot or self.random.choice(self.slots)
+            assert slot.process is not None
+            process = slot.process.process.pid
+            self.report.kills.append((process, time.monotonic()))
+            self.report.kills_in_a_step += process in {mark.process for mark in self._running()}
+            await asyncio.to_thread(slot.process.kill)
+            self.start(slot)
+
+    async def _in_a_step(self) -> Slot | None:
+        """Waits for a worker that runs a step."""
+        for _ in range(100):
+            for mark in self._running():
+                for slot in self.slots:
+                    if slot.process is not None and slot.process.process.pid == mark.process:
+                        return slot
+            await asyncio.sleep(0.01)
+        return None
+
+    def _running(self) -> list[Mark]:
+        """The steps that have begun and not ended."""
+        running: dict[tuple[str, int], Mark] = {}
+        for mark in self.read_marks():
+            if mark.what == "start":
+                running[mark.key, mark.process] = mark
+            else:
+                running.pop((mark.key, mark.process), None)
+        return list(running.values())
+
+    def read_marks(self) -> list[Mark]:
+        if not self.marks.exists():
+            return []
+        return [Mark(**json.loads(line)) for line in self.marks.read_text().splitlines()]
+
+    def end(self) -> None:
+        for slot in self.slots:
+            if slot.process is not None:
+                slot.process.kill()
+
+    # --- what Google would do ------------------------------------------------------------
+
+    @asynccontextmanager
+    async def one_worker_url(self, port: int) -> AsyncIterator[None]:
+        """Hands each connection to one worker after the other, as a load balancer does; a dead one drops it."""
+        ports = self.ports("worker")
+        turn = 0
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal turn
+            turn += 1
+            try:
+                to = await asyncio.open_connection("127.0.0.1", ports[turn % len(ports)])
+            except OSError:
+                writer.transport.abort()
+                return
+            await asyncio.gather(_pipe(reader, to[1]), _pipe(to[0], writer))
+
+        async with await asyncio.start_server(serve, "127.0.0.1", port):
+            yield
+
+    async def recover(self, worker_url: str) -> None:
+        """Calls recovery every few seconds, with a token, as Cloud Scheduler does."""
+        token = {"service_account_email": TASKS_ACCOUNT, "audience": worker_url}
+        request = {"url": f"{worker_url}/recover", "oidc_token": token}
+        async with a_client(self.tasks) as client:
+            while True:
+                await client.create_task(parent=QUEUE_PATH, task={"http_request": request})
+                await asyncio.sleep(RECOVER_SECONDS)
+
+    async def tasks_left(self) -> list[str]:
+        """What is due and not done; a timer whose deletion was cut off may stay until its time."""
+        soon = datetime.now(UTC) + timedelta(hours=1)
+        async with a_client(self.tasks) as client:
+            tasks = [task async for task in await client.list_tasks(parent=QUEUE_PATH)]
+        return [task.name.rpartition("/")[2] for task in tasks if task.schedule_time < soon]
+
+
+async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+class Client:
+    """Makes each request again, under its key, until it is answered."""
+
+    def __init__(self, deployment: Deployment, http: httpx.AsyncClient, report: Report, until: float) -> None:
+        self.urls = [f"http://127.0.0.1:{port}" for port in deployment.ports("api")]
+        self.http = http
+        self.report = report
+        self.give_up = until + DRAIN_SECONDS_MAX
+        self.until = until
+
+    async def insist(self, method: str, path: str, body: Any = None, *, over: Callable[[], Any] | None = None) -> Any:
+        """The response's JSON. ``over`` tells, after a refusal, whether to stop; then None is the answer.
+
+        Raises:
+            Drained: there was no answer in time.
+        """
+        key = f"key-{self.report.requests}"
+        self.report.requests += 1
+        attempt = 0
+        while time.monotonic() < self.give_up:
+            url = self.urls[(self.report.requests + attempt) % len(self.urls)] + path
+            attempt += 1
+            self.report.retries += attempt > 1
+            with suppress(httpx.HTTPError):
+                response = await self.http.request(method, url, json=body, headers={"Idempotency-Key": key})
+                if response.is_success:
+                    return response.json()
+                if response.status_code not in (409, 500, 503):
+                    raise AssertionError(f"{method} {path}: {response.status_code} {response.text}")
+                if response.status_code == 409 and over is not None and await over():
+                    return None
+            await asyncio.sleep(0.1)
+        raise Drained(path)
+
+    # --- what clients do -----------------------------------------------------------------
+
+    async def assemblies(self, lane: int) -> None:
+        number = 0
+        while time.monotonic() < self.until:
+            record = Record("assembly", f"assembly-{lane}-{number}")
+            number += 1
+            self.report.records.append(record)
+            record.expected = {"received": list(range(PARTS)), "booked": list(range(2, PARTS + 1, 2))}
+            with suppress(Drained):
+                await self.insist("POST", f"/wf/assembly/{record.id}", {"rounds": ROUNDS, "parts": PARTS})
+                await asyncio.gather(self._parts(record), self._races(record))
+            await self._end(record)
+
+    async def _parts(self, record: Record) -> None:
+        for part in range(PARTS):
+            count = await self.insist("POST", f"/wf/assembly/{record.id}/Receive", part)
+            assert count == part + 1, f"{record.id}: part {part} is answered by {count}"
+
+    async def _races(self, record: Record) -> None:
+        path = f"/wf/assembly/{record.id}"
+        for round in range(ROUNDS):
+
+            async def is_over(round: int = round) -> bool:
+                state = (await self.insist("GET", path))["state"]
+                return len(state["races"]) > round
+
+            async def is_on(round: int = round) -> bool:
+                seen = await self.insist("GET", path)
+                return await is_over() or any(event["name"] == "Win" for event in seen["events"])
+
+            while not await is_on():
+                if time.monotonic() > self.give_up:
+                    raise Drained(path)
+                await asyncio.sleep(0.05)
+            if await is_over():
+                continue
+            record.sent.add(round)
+            if await self.insist("POST", f"{path}/Win", round, over=is_over) is not None:
+                record.won.add(round)
+
+    async def pizzas(self, lane: int) -> None:
+        number = 0
+        while time.monotonic() < self.until:
+            record = Record("pizza", f"pizza-{lane}-{number}")
+            number += 1
+            self.report.records.append(record)
+            cart = [{"name": "margherita", "qty": 2}, {"name": "marinara", "qty": 1}]
+            record.expected = {"cart": cart, "status": "completed", "paid_amount": 21, "courier": "Cai"}
+            path = f"/wf/pizza/{record.id}"
+            with suppress(Drained):
+                await self.insist("POST", path)
+                for pizza in cart:
+                    await self.insist("POST", f"{path}/AddToCart", pizza)
+                for event, body in (
+                    ("SubmitCart", None),
+                    ("ConfirmOrder", {"manager": "Mia", "amount": 21}),
+                    ("Pay", {"amount": 10}),
+                    ("StartCooking", None),
+                    ("FinishCooking", None),
+                    ("TakeDelivery", {"courier": "Cai"}),
+                    ("Pay", {"amount": 11}),
+                    ("Deliver", None),
+                ):
+                    await self.insist("POST", f"{path}/{event}", body)
+            await self._end(record)
+
+    async def _end(self, record: Record) -> None:
+        """Waits for the instance's end, and notes how it looks."""
+        with suppress(Drained):
+            while record.status != "finished":
+                seen = await self.insist("GET", f"/wf/{record.workflow}/{record.id}")
+                record.status, record.state = seen["meta"]["status"], seen["state"]
+                if time.monotonic() > self.give_up:
+                    break
+                await asyncio.sleep(0.1)
+
+
+async def run(folder: Path, seconds: float, seed: int, say: Callable[[str], None] = lambda text: None) -> Report:
+    """Kills for that time, lets everything come to its end, and checks it."""
+    report = Report()
+    tasks, issuer, worker = free_port(), free_port(), free_port()
+    with ExitStack() as stack:
+        firestore = stack.enter_context(firestore_emulator.running())
+        environment = {
+            "FIRESTORE_EMULATOR_HOST": firestore,
+            "CLOUD_TASKS_EMULATOR_HOST": f"127.0.0.1:{tasks}",
+            "GORCHESTRATE_BACKEND": "cloud",
+            "GORCHESTRATE_PROJECT": PROJECT,
+            "GORCHESTRATE_LOCATION": LOCATION,
+            "GORCHESTRATE_QUEUE": QUEUE,
+            "GORCHESTRATE_WORKER_URL": f"http://127.0.0.1:{worker}",
+            "GORCHESTRATE_TASKS_ACCOUNT": TASKS_ACCOUNT,
+            "GORCHESTRATE_ISSUER": f"http://127.0.0.1:{issuer}",
+            "GORCHESTRATE_LEASE_SECONDS": str(LEASE_SECONDS),
+            "SIDE_EFFECTS": str(folder / "side-effects.jsonl"),
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'functions'}",
+        }
+        options = ["--port", str(tasks), "--issuer-port", str(issuer), "--queue", QUEUE_PATH]
+        stack.enter_context(started([*GORCHESTRATE, "tasks-emulator", *options], folder))
+        deployment = Deployment(folder, environment, f"127.0.0.1:{tasks}", report, seed)
+        stack.callback(deployment.end)
+        for slot in deployment.slots:
+            deployment.start(slot)
+        async with AsyncExitStack() as tasks_and_clients:
+            await tasks_and_clients.enter_async_context(deployment.one_worker_url(worker))
+            http = await tasks_and_clients.enter_async_context(httpx.AsyncClient(timeout=ATTEMPT_SECONDS_MAX))
+            await _until_served(http, deployment)
+            recovery = asyncio.create_task(deployment.recover(environment["GORCHESTRATE_WORKER_URL"]))
+            until = time.monotonic() + seconds
+            client = Client(deployment, http, report, until)
+            lanes = [client.assemblies(lane) for lane in range(ASSEMBLIES)]
+            lanes += [client.pizzas(lane) for lane in range(PIZZAS)]
+            progress = asyncio.create_task(_progress(report, say))
+            try:
+                await asyncio.gather(deployment.kill_until(until), *lanes)
+            finally:
+                recovery.cancel()
+                progress.cancel()
+            left = await deployment.tasks_left()
+            while left and time.monotonic() < client.give_up:
+                await asyncio.sleep(0.2)
+                left = await deployment.tasks_left()
+        report.marks = deployment.read_marks()
+    report.violations = violations(report.records, report.marks, report.kills, left)
+    return report
+
+
+async def _until_served(http: httpx.AsyncClient, deployment: Deployment) -> None:
+    for slot in deployment.slots:
+        until = time.monotonic() + 60
+        while True:
+            with suppress(httpx.HTTPError):
+                await http.get(f"http://127.0.0.1:{slot.port}/wf/pizza")
+                break
+            assert time.monotonic() < until, f"{slot.target} does not answer: {slot.process and slot.process.errors()}"
+            await asyncio.sleep(0.1)
+
+
+async def _progress(report: Report, say: Callable[[str], None]) -> None:
+    while True:
+        await asyncio.sleep(10)
+        say(f"{len(report.kills)} kills, {len(report.records)} instances, {report.requests} requests")
