@@ -14,7 +14,15 @@ from dataclasses import replace
 
 from cloud_adapter import logs
 from cloud_adapter.document import TOKENS_MAX, HistoryEntry, Instance, KeyRecord, Lease
-from cloud_adapter.errors import Conflict, DuplicateKey, InstanceExists, InstanceNotFound, TooLarge, Unavailable
+from cloud_adapter.errors import (
+    Conflict,
+    DamagedDocument,
+    DuplicateKey,
+    InstanceExists,
+    InstanceNotFound,
+    TooLarge,
+    Unavailable,
+)
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock, Store, TaskQueue
 from cloud_adapter.session import Change, Session
@@ -116,7 +124,10 @@ class Committer:
             try:
                 return await write()
             except (Conflict, DuplicateKey, InstanceExists, Unavailable) as error:
-                current = await self._reload(change.instance)
+                try:
+                    current = await self._reload(change.instance)
+                except DamagedDocument:
+                    raise error from None  # what stands there is no commit of ours
                 if current is not None and change.token in current.tokens:
                     if current.tokens[-1] != change.token:
                         raise Superseded("the commit was applied, and others since") from error

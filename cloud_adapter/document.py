@@ -142,8 +142,8 @@ def decode(document: Mapping[str, Any], version: Any) -> Instance:
     """
     where = f"the document of {document.get('workflow')!r} {document.get('id')!r}"
     format = document.get("format")
-    if not isinstance(format, int) or format > FORMAT:
-        raise DamagedDocument(f"{where} has format {format!r}, this release reads up to {FORMAT}: upgrade gorchestrate")
+    if not isinstance(format, int) or not 1 <= format <= FORMAT:
+        raise DamagedDocument(f"{where} has format {format!r}, this release reads 1 to {FORMAT}: upgrade gorchestrate")
     for name, types in _TYPES.items():
         if not isinstance(document.get(name), types):
             raise DamagedDocument(f"{where} cannot be read: {name!r} is {document.get(name)!r:.100}")

@@ -135,8 +135,11 @@ class Engine:
 
         Raises:
             InstanceNotFound, WorkflowNotFound, DamagedDocument, Unavailable
+            UnknownStatement: it stands on a statement that the definition no longer has.
         """
-        return _view(await self._committer.load(self.workflow(workflow), check_id(id)))
+        session = await self._committer.load(self.workflow(workflow), check_id(id))
+        session.machine.check()
+        return _view(session)
 
     async def list(
         self, workflow: str, *, status: str | None = None, limit: int = 50, cursor: str | None = None
@@ -217,6 +220,7 @@ class Engine:
             DuplicateKey: the request was made before.
         """
         session = await self._committer.load(cls, request.id)
+        session.machine.check()
         now = self.clock.now()
         event = request.event
         try:

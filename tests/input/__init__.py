@@ -1,0 +1,1 @@
+"""Input of every kind, against the running application."""
