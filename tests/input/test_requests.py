@@ -46,7 +46,8 @@ ODD_NUMBERS = ["NaN", "Infinity", "-Infinity", "1e999", "-0.0", "9" * 5_000, "1"
 ODD_BODIES = [
     b"\xff\xfe{}", b"\xef\xbb\xbf1", b"[" * 3_000, b"[" * 3_000 + b"]" * 3_000, b'{"a":' * 1_000 + b"1" + b"}" * 1_000,
     b'{"size": "small", "size": "large", "weight": 1}', b'{"weight": 1, "weight": -1}', b'"\\ud800"', b'"\\u0000"',
-    b"1 2", b"nul", b"\x00", b"'a'", b'{"__proto__": 1, "weight": 1}', b"0" * 2_000, b'"' + b"x" * BODY_BYTES_MAX + b'"',
+    b"1 2", b"nul", b"\x00", b"'a'", b'{"__proto__": 1, "weight": 1}', b"0" * 2_000,
+    b'"' + b"x" * BODY_BYTES_MAX + b'"',
 ]  # fmt: skip
 
 texts = st.sampled_from(ODD_TEXTS) | st.text(max_size=30)

@@ -7,7 +7,7 @@ import pytest
 from tests.simulation.bugs import BUGS, applied
 from tests.simulation.failures import first_failure
 
-SEEDS = 600
+SEEDS = 4_000
 
 
 @pytest.mark.parametrize("name", BUGS)
