@@ -189,8 +189,12 @@ class Stepper:
         try:
             yield
         finally:
-            # Not in the middle of a commit: the next one needs the version that it gives.
-            async with lock:
+            try:
+                # Not in the middle of a commit: the next one needs the version that it gives.
+                async with lock:
+                    pass
+            finally:
+                # Also if this request is cancelled meanwhile: left alone, it would renew the lease for ever.
                 task.cancel()
             await asyncio.wait([task])
             lost = None if task.cancelled() else task.exception()

@@ -5,14 +5,13 @@ Everything here happens once, when a workflow class is created.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
-import json
 import math
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
@@ -72,11 +71,12 @@ class HandlerSignature:
                 return None
             raise _takes_none(event)
         what = f"event {event!r}"
-        refuse_infinite_numbers(what, body)
         try:
-            return self.input.validate_json(body)
+            value = self.input.validate_json(body)
         except ValidationError as error:
             raise InvalidInput(what, field_errors(error)) from None
+        refuse_infinite_numbers(what, self.input.dump_python(value, warnings=False))
+        return value
 
     def output_json(self, event: str, value: Any) -> bytes:
         """The output as JSON.
@@ -92,22 +92,34 @@ class HandlerSignature:
             ) from error
 
 
-def refuse_infinite_numbers(what: str, body: str | bytes) -> None:
-    """Refuses ``NaN``, ``Infinity`` and numbers like ``1e999``: they are no JSON, and could not be saved as such.
+def refuse_infinite_numbers(what: str, value: Any) -> None:
+    """Refuses values that hold ``nan`` or an infinity: they are no JSON, and could not be saved as such.
+
+    Args:
+        value: what a model or a type adapter has dumped.
 
     Raises:
-        InvalidInput: the text has one. Whatever else is wrong with it is left to its validation.
+        InvalidInput: it holds one.
     """
+    found = next(_infinite(value, ""), None)
+    if found is not None:
+        field, number = found
+        raise InvalidInput(
+            what, [{"field": field, "message": f"{number} is not a finite number", "type": "finite_number"}]
+        )
 
-    def number(text: str) -> float:
-        value = float(text)
+
+def _infinite(value: Any, path: str) -> Iterator[tuple[str, object]]:
+    if isinstance(value, (float, Decimal)):
         if not math.isfinite(value):
-            message = f"{text[:40]} is not a finite number"
-            raise InvalidInput(what, [{"field": "", "message": message, "type": "finite_number"}])
-        return value
-
-    with contextlib.suppress(ValueError, RecursionError):
-        json.loads(body, parse_float=number, parse_constant=number)
+            yield path, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _infinite(key, path)
+            yield from _infinite(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for index, item in enumerate(value):
+            yield from _infinite(item, f"{path}.{index}" if path else str(index))
 
 
 def _takes_none(event: str) -> InvalidInput:

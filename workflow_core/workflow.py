@@ -82,11 +82,12 @@ class Workflow(BaseModel):
             InvalidInput: a field is unknown, missing, or of the wrong type.
         """
         what = f"the initial fields of workflow {cls.__workflow_name__!r}"
-        refuse_infinite_numbers(what, fields)
         try:
-            return cls.model_validate_json(fields.strip() or "{}", extra="forbid", by_alias=True, by_name=True)
+            new = cls.model_validate_json(fields.strip() or "{}", extra="forbid", by_alias=True, by_name=True)
         except ValidationError as error:
             raise InvalidInput(what, field_errors(error)) from None
+        refuse_infinite_numbers(what, new.model_dump(warnings=False))
+        return new
 
     def dump_fields(self) -> str:
         """The fields as the JSON text that is persisted.

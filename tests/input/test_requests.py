@@ -42,7 +42,19 @@ ODD_TEXTS = [
     '"',
     "{}",
 ]
-ODD_NUMBERS = ["NaN", "Infinity", "-Infinity", "1e999", "-0.0", "9" * 5_000, "1" + "0" * 400, "0.1e-400", "1e308"]
+ODD_NUMBERS = [
+    "NaN",
+    "Infinity",
+    "-Infinity",
+    "1e999",
+    "-0.0",
+    "9" * 5_000,
+    "1" + "0" * 400,
+    '"inf"',
+    '"-1e999"',
+    "0.1e-400",
+    "1e308",
+]
 ODD_BODIES = [
     b"\xff\xfe{}", b"\xef\xbb\xbf1", b"[" * 3_000, b"[" * 3_000 + b"]" * 3_000, b'{"a":' * 1_000 + b"1" + b"}" * 1_000,
     b'{"size": "small", "size": "large", "weight": 1}', b'{"weight": 1, "weight": -1}', b'"\\ud800"', b'"\\u0000"',
