@@ -27,7 +27,7 @@ from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock, Store, TaskQueue
 from cloud_adapter.session import Change, Session
 from workflow_core import Workflow, WorkflowError
-from workflow_core.interpreter import error_text
+from workflow_core.moving import error_text
 
 WRITE_ATTEMPTS_MAX = 5
 

@@ -44,7 +44,8 @@ from cloud_adapter.stepping import RunSync, Stepper
 from cloud_adapter.tasks import ResumeTask, TimeoutTask
 from workflow_core import EventNotAccepted, EventRejected, Execution, Status, WaitKind, Workflow, WorkflowError
 from workflow_core.events import stable_key
-from workflow_core.interpreter import Accepted, error_text
+from workflow_core.interpreter import Accepted
+from workflow_core.moving import error_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from cloud_adapter.errors import UserCodeError
 from cloud_adapter.ports import Task
 from cloud_adapter.tasks import ResumeTask, TimeoutTask
 from workflow_core import Execution, ThreadStatus, Wait, WaitKind, WaitStatus, Workflow, WorkflowError
-from workflow_core.interpreter import Machine, Work, error_text
+from workflow_core.interpreter import Machine, Work
+from workflow_core.moving import error_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ from cloud_adapter.errors import Conflict, InstanceNotFound, NotYet, Unavailable
 from cloud_adapter.session import Session, milliseconds, resume_at
 from cloud_adapter.tasks import ResumeTask, TimeoutTask
 from workflow_core import CheckpointKind, Workflow
-from workflow_core.interpreter import MOVES, Machine, Work, error_text
+from workflow_core.interpreter import MOVES, Machine, Work
+from workflow_core.moving import error_text
 
 CLOCK_SKEW = timedelta(seconds=10)
 """A task that comes this much before its time was sent by a clock that runs ahead of ours: it is sent again."""

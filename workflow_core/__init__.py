@@ -3,22 +3,32 @@
 Does no I/O, reads no clock, draws no random number and knows no cloud. What is listed in ``__all__`` is public.
 """
 
+from workflow_core.calls import Activity, Child
 from workflow_core.errors import (
     AsyncInSyncCall,
+    AttemptOver,
+    ChildFailed,
     DefinitionError,
     DuplicateThread,
     EventNotAccepted,
     EventRejected,
     ExecutionError,
+    Failure,
     InvalidInput,
     LoopLimitExceeded,
+    TerminalError,
+    TimedOut,
     UnknownStatement,
     WorkflowError,
 )
-from workflow_core.events import EventHandler, EventRequest, StepContext
+from workflow_core.events import ActivityContext, EventHandler, EventRequest, StepContext
 from workflow_core.execution import (
+    BufferedEvent,
     ErrorInfo,
     Execution,
+    Leave,
+    LeaveKind,
+    Parent,
     Status,
     Teardown,
     Thread,
@@ -27,7 +37,10 @@ from workflow_core.execution import (
     WaitKind,
     WaitStatus,
 )
-from workflow_core.interpreter import CheckpointKind
+from workflow_core.fanout import ForEach, Parallel
+from workflow_core.handling import Fail, Try
+from workflow_core.moving import CheckpointKind
+from workflow_core.retry import Retry
 from workflow_core.running import ahandle_event, aresume, handle_event, resume
 from workflow_core.statements import (
     Break,
@@ -41,6 +54,7 @@ from workflow_core.statements import (
     S,
     Section,
     Select,
+    Sleep,
     Statement,
     Step,
     Switch,
@@ -51,10 +65,16 @@ from workflow_core.statements import (
 from workflow_core.workflow import InvalidFields, Workflow
 
 __all__ = [
+    "Activity",
+    "ActivityContext",
     "AsyncInSyncCall",
+    "AttemptOver",
     "Break",
+    "BufferedEvent",
     "Case",
     "CheckpointKind",
+    "Child",
+    "ChildFailed",
     "Continue",
     "Default",
     "DefinitionError",
@@ -66,25 +86,37 @@ __all__ = [
     "EventRequest",
     "Execution",
     "ExecutionError",
+    "Fail",
+    "Failure",
+    "ForEach",
     "Go",
     "If",
     "InvalidFields",
     "InvalidInput",
+    "Leave",
+    "LeaveKind",
     "LoopLimitExceeded",
     "On",
+    "Parallel",
+    "Parent",
+    "Retry",
     "Return",
     "S",
     "Section",
     "Select",
+    "Sleep",
     "Statement",
     "Status",
     "Step",
     "StepContext",
     "Switch",
     "Teardown",
+    "TerminalError",
     "Thread",
     "ThreadStatus",
+    "TimedOut",
     "Timeout",
+    "Try",
     "UnknownStatement",
     "Wait",
     "WaitFor",

@@ -50,6 +50,35 @@ class AsyncInSyncCall(ExecutionError):
     """``resume`` or ``handle_event`` met asynchronous code; ``aresume`` or ``ahandle_event`` runs it."""
 
 
+# --- what a workflow can catch with Try ------------------------------------------------------
+
+
+class TerminalError(WorkflowError):
+    """Raised by a step or an activity, itself or a subclass of it: another attempt would fail as well.
+
+    Example:
+        >>> def charge(order):
+        ...     if order.card_expired:
+        ...         raise TerminalError("the card has expired")
+    """
+
+
+class Failure(TerminalError):
+    """What a ``Fail`` statement raises."""
+
+
+class TimedOut(WorkflowError):
+    """A step or an activity has taken longer than its ``timeout``, or an activity gave no heartbeat; it is retried."""
+
+
+class ChildFailed(TerminalError):
+    """The instance that a ``Child`` has started failed or was canceled, or could not be started."""
+
+
+class AttemptOver(WorkflowError):
+    """Raised by an activity's heartbeat: the attempt was given up, or the instance no longer waits for it."""
+
+
 # --- the caller must act ---------------------------------------------------------------------
 
 

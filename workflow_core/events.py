@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
+
+from workflow_core.execution import ErrorInfo
 
 
 def stable_key(*parts: object) -> str:
@@ -27,6 +30,9 @@ class StepContext:
         step: the name of the step.
         pc: the instance's pc when the thread reached the step.
         attempt: 1 at the first attempt, one more after each failed one.
+        item: in a ``ForEach``, the item of this round; of the innermost one, where several stand around the step.
+        index: its position, from 0; None outside of a ``ForEach``.
+        error: in an ``except_`` section, what it has caught.
     """
 
     workflow: str
@@ -35,11 +41,47 @@ class StepContext:
     step: str
     pc: int
     attempt: int
+    item: Any = None
+    index: int | None = None
+    error: ErrorInfo | None = None
 
     @property
     def idempotency_key(self) -> str:
         """The same in every attempt of this step, and in no other step: hand it to outside systems."""
         return stable_key(self.workflow, self.workflow_id, self.thread_id, self.pc)
+
+
+async def _no_heartbeat() -> None:
+    """Where nobody counts the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityContext:
+    """What the function of an activity may know of where it runs.
+
+    Attributes:
+        workflow: the name of the workflow.
+        workflow_id: the id of the instance.
+        thread_id: the id of the thread that waits for it.
+        activity: the name of the statement.
+        wait_id: the id of the wait; another one each time a thread comes to the statement.
+        attempt: 1 at the first attempt, one more after each failed one.
+        heartbeat: ``await context.heartbeat()`` gives a sign of life, which puts the end of the attempt off by the
+            statement's ``heartbeat``. It raises ``AttemptOver`` where the result no longer matters: stop then.
+    """
+
+    workflow: str
+    workflow_id: str
+    thread_id: str
+    activity: str
+    wait_id: str
+    attempt: int
+    heartbeat: Callable[[], Awaitable[None]] = _no_heartbeat
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same in every attempt of this activity, and in no other one: hand it to outside systems."""
+        return stable_key(self.workflow, self.workflow_id, self.wait_id, self.activity)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,12 +38,15 @@ class Status(StrEnum):
     """At least one thread can move: it has a step due, or events to set up."""
     WAITING = "waiting"
     """Every thread waits for an event, a timer or a condition."""
+    PAUSED = "paused"
+    """Nothing moves until it is unpaused."""
     FINISHED = "finished"
     FAILED = "failed"
     CANCELED = "canceled"
 
 
-_RUNNING, _WAITING = Status.RUNNING, Status.WAITING
+_RUNNING = Status.RUNNING
+_ENDS = frozenset((Status.FINISHED, Status.FAILED, Status.CANCELED))
 
 
 class ThreadStatus(StrEnum):
@@ -68,6 +71,23 @@ class WaitKind(StrEnum):
     """An event with an ``EventHandler`` object, set up with and torn down from an outside system."""
     TIMEOUT = "timeout"
     CONDITION = "condition"
+    """A condition on the fields, or the end of threads that were started in parallel."""
+    ACTIVITY = "activity"
+    CHILD = "child"
+
+
+FROM_CLIENTS = frozenset((WaitKind.EVENT, WaitKind.HANDLER))
+"""The kinds of what clients send."""
+
+
+class LeaveKind(StrEnum):
+    """Why a thread leaves the sections that it is in."""
+
+    ERROR = "error"
+    CANCEL = "cancel"
+    RETURN = "return"
+    BREAK = "break"
+    CONTINUE = "continue"
 
 
 class WaitStatus(StrEnum):
@@ -82,11 +102,63 @@ class WaitStatus(StrEnum):
 
 @dataclass(slots=True)
 class ErrorInfo:
-    """An error as it is kept with an instance: its type's name, its message, the statement it came from."""
+    """An error as it is kept with an instance.
+
+    Attributes:
+        type: the name of its class.
+        statement: the one that it came from.
+        bases: its class and what that is derived from, as ``module.name``; by these it is caught.
+    """
 
     type: str
     message: str
     statement: str = ""
+    bases: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Leave:
+    """A thread that is on its way out, while a ``finally_`` section runs or its branches come to their end.
+
+    Attributes:
+        step: for an error, the name of the statement that the thread stood on.
+    """
+
+    kind: LeaveKind
+    error: ErrorInfo | None = None
+    step: str = ""
+
+
+@dataclass(slots=True)
+class BufferedEvent:
+    """An event that came before anybody waited for it; ``input`` is its JSON text."""
+
+    event: str
+    input: str
+    at: datetime | None = None
+
+
+@dataclass(slots=True)
+class Parent:
+    """Who started an instance and waits for its end.
+
+    Attributes:
+        id: the id of the instance.
+        wait_id: the wait that is over when the child has ended.
+        event: the name of the ``Child`` statement.
+        told: whether it knows of the end.
+        attempt: how often telling it has failed.
+        retry_at: when it is told again.
+    """
+
+    workflow: str
+    id: str
+    wait_id: str
+    event: str
+    told: bool = False
+    attempt: int = 0
+    retry_at: datetime | None = None
+    error: str | None = None
 
 
 @dataclass(slots=True)
@@ -96,11 +168,13 @@ class Wait:
     Attributes:
         event: the name of the event or of the timeout; for a condition, of its statement.
         id: the wait's id: the thread's id and its pc at entry. All cases of one wait share it.
-        deadline: for a timeout, when it is due; None where the caller keeps no time.
-        setup_data: what ``setup`` returned, as JSON data; for a timeout, the name of its task.
-        attempt: how often ``setup`` has failed.
-        retry_at: when ``setup`` is tried again.
+        deadline: for a timeout, when it is due; for an activity, when its attempt counts as failed; None where the
+            caller keeps no time.
+        setup_data: what ``setup`` returned, as JSON data; for what has a deadline, the name of its task.
+        attempt: how often ``setup``, or the activity, has failed.
+        retry_at: when it is tried again.
         error: why the last attempt failed.
+        input: what an activity gets, or how a child is to be started, as JSON data.
     """
 
     event: str
@@ -112,17 +186,19 @@ class Wait:
     attempt: int = 0
     retry_at: datetime | None = None
     error: str | None = None
+    input: Any = None
 
 
 @dataclass(slots=True)
 class Teardown:
-    """An event that was left and is still to be torn down; it outlives its thread.
+    """An event that was left and is still to be torn down, or a child that is to be canceled; it outlives its thread.
 
     Attributes:
         step: the name of the ``Select`` that the event belongs to.
         id: the id of the wait that was left.
         handled: whether it was this event that happened.
         status: pending teardown, or teardown error.
+        kind: ``handler`` or ``child``.
     """
 
     step: str
@@ -134,6 +210,7 @@ class Teardown:
     attempt: int = 0
     retry_at: datetime | None = None
     error: str | None = None
+    kind: WaitKind = WaitKind.HANDLER
 
 
 @dataclass(slots=True)
@@ -142,11 +219,16 @@ class Thread:
 
     Attributes:
         id: unique among the live threads; ``main`` for the main thread.
-        name: the ``Go`` statement that started it; ``main`` for the main thread.
+        name: the ``Go`` statement, or the branch of a parallel one, that it runs; ``main`` for the main thread.
         step: the name of the statement it stands on; empty before its first.
         pc: the instance's pc when the thread reached that statement.
         attempt: how often the step that it stands on has failed.
         retry_at: when that step is tried again.
+        parent: the id of the thread that waits for its end, if one does.
+        positions: the position of each ``ForEach`` that it is in.
+        errors: the error that each ``except_`` section that it is or was in has caught.
+        pending: how it goes on behind the ``finally_`` section of each ``Try`` that it is on its way out of.
+        leaving: how it goes on once the branches that it has started have ended.
     """
 
     id: str
@@ -158,6 +240,11 @@ class Thread:
     attempt: int = 0
     retry_at: datetime | None = None
     error: ErrorInfo | None = None
+    parent: str = ""
+    positions: dict[str, int] = field(default_factory=dict)
+    errors: dict[str, ErrorInfo] = field(default_factory=dict)
+    pending: dict[str, Leave] = field(default_factory=dict)
+    leaving: Leave | None = None
 
 
 @dataclass(slots=True)
@@ -170,6 +257,9 @@ class Execution:
         teardowns: events that were left and are still to be torn down.
         definition_version: the version of the definition that moved the instance last.
         error: why the instance has failed.
+        canceling: it was canceled, and its ``finally_`` sections still run.
+        buffer: events that came before anybody waited for them, in their order.
+        parent: who waits for its end.
     """
 
     id: str
@@ -182,6 +272,9 @@ class Execution:
     error: ErrorInfo | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
+    canceling: bool = False
+    buffer: list[BufferedEvent] = field(default_factory=list)
+    parent: Parent | None = None
 
     @classmethod
     def start(cls, id: str, workflow: Definition, *, now: datetime | None = None) -> Execution:
@@ -201,8 +294,7 @@ class Execution:
     @property
     def ended(self) -> bool:
         """Whether the instance is finished, failed or canceled."""
-        status = self.status
-        return status is not _RUNNING and status is not _WAITING
+        return self.status in _ENDS
 
     def thread(self, id: str) -> Thread | None:
         """The live thread of that id, if there is one."""

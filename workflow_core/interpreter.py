@@ -19,27 +19,18 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from enum import StrEnum
-from inspect import iscoroutine
+from datetime import datetime
 from typing import Any
 
-from workflow_core.errors import (
-    AsyncInSyncCall,
-    DefinitionError,
-    DuplicateThread,
-    EventNotAccepted,
-    ExecutionError,
-    LoopLimitExceeded,
-    UnknownStatement,
-)
-from workflow_core.events import EventRequest, StepContext
+from workflow_core.errors import EventNotAccepted, LoopLimitExceeded
+from workflow_core.events import ActivityContext, EventRequest
 from workflow_core.execution import (
-    MAIN_THREAD,
-    ErrorInfo,
+    FROM_CLIENTS,
+    BufferedEvent,
     Execution,
+    Parent,
     Status,
     Teardown,
     Thread,
@@ -48,56 +39,36 @@ from workflow_core.execution import (
     WaitKind,
     WaitStatus,
 )
-from workflow_core.program import Instruction, Op, Program, SelectCase
+from workflow_core.moving import MOVES_MAX, Checkpoint, CheckpointKind, Mover, error_info, error_text
+from workflow_core.program import Op, SelectCase
+from workflow_core.retry import Retry
 from workflow_core.signatures import is_async
 from workflow_core.workflow import Workflow
-
-MESSAGE_CHARS_MAX = 2_000
-"""How much of an error's message is kept."""
-
-MOVES_MAX = 10_000
-"""How many instructions a thread may pass in one transition before it counts as an endless loop."""
 
 # Looking up a member of an enum class costs as much as an instruction: the hot ones are bound once.
 _EXECUTING = ThreadStatus.EXECUTING
 _RESUMING = ThreadStatus.RESUMING
 _SETTING_UP = ThreadStatus.SETTING_UP
 _WAITING = ThreadStatus.WAITING
-_STEP, _SELECT, _WAIT_FOR, _JUMP, _BRANCH, _GO, _END = Op
-_CONDITION, _HANDLER, _TIMEOUT, _EVENT = WaitKind.CONDITION, WaitKind.HANDLER, WaitKind.TIMEOUT, WaitKind.EVENT
+_STEP, _WAIT_FOR, _FORK = Op.STEP, Op.WAIT_FOR, Op.FORK
+_CONDITION, _EVENT, _ACTIVITY = WaitKind.CONDITION, WaitKind.EVENT, WaitKind.ACTIVITY
 _SET_UP, _PENDING_SETUP = WaitStatus.SET_UP, WaitStatus.PENDING_SETUP
 _RUNNING, _IDLE = Status.RUNNING, Status.WAITING
-
-
-class CheckpointKind(StrEnum):
-    """A kind of transition: what is due, and what ``resume`` tells its checkpoint callback was done."""
-
-    RESUME = "resume"
-    """A thread was started, or started anew, and came to rest."""
-    CONDITION = "condition"
-    """A thread waited for a condition that holds now, and moved on."""
-    TEARDOWN = "teardown"
-    SETUP = "setup"
-    STEP = "step"
-
 
 MOVES = (CheckpointKind.RESUME, CheckpointKind.CONDITION)
 """The kinds that ``done`` performs without a ``call``."""
 
-
-Checkpoint = Callable[[CheckpointKind], object]
-"""Called each time the state should be saved."""
-
 _STEP_WORK, _RESUME_WORK = CheckpointKind.STEP, CheckpointKind.RESUME
+_EVENT_WORK, _ACTIVITY_WORK = CheckpointKind.EVENT, CheckpointKind.ACTIVITY
 
 
 @dataclass(slots=True)
 class Work:
-    """One thing that is due: of ``thread`` (None for a teardown), on ``wait`` (a setup or a teardown)."""
+    """One thing that is due: of ``thread`` (None for a teardown, or for the parent), on ``wait`` (None for a step)."""
 
     kind: CheckpointKind
     thread: Thread | None
-    wait: Wait | Teardown | None
+    wait: Wait | Teardown | Parent | None
 
     @property
     def attempt(self) -> int:
@@ -108,6 +79,14 @@ class Work:
     def statement(self) -> str:
         """The name of the step, or of the event."""
         return self.wait.event if self.wait is not None else self.thread.step  # type: ignore[union-attr]
+
+    @property
+    def concerns_others(self) -> bool:
+        """Whether it is about another instance: a child to be started or canceled, or the parent to be told."""
+        wait = self.wait
+        return isinstance(wait, Parent) or (
+            self.kind is not CheckpointKind.STEP and wait is not None and wait.kind is WaitKind.CHILD
+        )
 
 
 @dataclass(slots=True)
@@ -120,43 +99,36 @@ class Accepted:
     wait: Wait | None
 
 
-class Machine:
-    """One instance in memory.
+class Machine(Mover):
+    """One instance in memory; for its arguments see ``Mover``."""
 
-    Args:
-        now: the current time, in UTC. Without it timeouts get no deadline, and waits for a next attempt count
-            as over.
-    """
-
-    __slots__ = ("execution", "moves", "now", "program", "workflow")
-
-    def __init__(self, workflow: Workflow, execution: Execution, now: datetime | None = None) -> None:
-        program: Program = workflow.__program__
-        if execution.workflow != program.workflow:
-            raise UnknownStatement(
-                f"the execution is one of workflow {execution.workflow!r}, the fields are of "
-                f"{program.workflow!r}: pass the two that belong together"
-            )
-        self.program = program
-        self.workflow = workflow
-        self.execution = execution
-        self.now = now
-        self.moves = 0
+    __slots__ = ()
 
     # --- what is due ---------------------------------------------------------------------
 
     def next_work(self) -> Work | None:
-        """What is to be done next: moves first, then teardowns, setups, and at last a step. None: all blocked."""
+        """What is to be done next: moves first, then teardowns, setups, buffered events, and at last a step.
+
+        None: all are blocked.
+        """
         execution = self.execution
         step: Work | None = None
         setup: Work | None = None
+        delivery: Work | None = None
         status = execution.status
         for thread in execution.threads if status is _RUNNING or status is _IDLE else ():
             thread_status = thread.status
             if thread_status is _WAITING:
                 waits = thread.waits
-                if waits and waits[0].kind is _CONDITION and self._holds(self.program.at(thread.step)):
-                    return Work(CheckpointKind.CONDITION, thread, None)
+                if waits:
+                    kind = waits[0].kind
+                    if kind is _CONDITION:
+                        if self._holds(thread):
+                            return Work(CheckpointKind.CONDITION, thread, None)
+                    elif self.alone and kind is _ACTIVITY:
+                        step = step or Work(CheckpointKind.ACTIVITY, thread, waits[0])
+                    elif execution.buffer:
+                        delivery = delivery or self._delivery(thread)
             elif thread_status is _EXECUTING:
                 if step is None and (thread.retry_at is None or self._due(thread.retry_at)):
                     step = Work(_STEP_WORK, thread, None)
@@ -167,11 +139,17 @@ class Machine:
         for teardown in execution.teardowns:
             if self._pending(teardown.status, WaitStatus.PENDING_TEARDOWN, teardown.retry_at):
                 return Work(CheckpointKind.TEARDOWN, None, teardown)
-        return setup or step
+        parent = execution.parent
+        if parent is not None and not parent.told and execution.ended and self._due(parent.retry_at):
+            return Work(CheckpointKind.TELL, None, parent)
+        return setup or delivery or step
 
-    def _holds(self, instruction: Instruction) -> bool:
+    def _holds(self, thread: Thread) -> bool:
+        instruction = self.program.at(thread.step)
         try:
-            return instruction.op is not _WAIT_FOR or bool(instruction.cond(self.workflow))
+            if instruction.op is _FORK:
+                return self.can_fork(thread, instruction)
+            return instruction.op is not _WAIT_FOR or bool(self.value(thread, instruction, instruction.cond))
         except Exception as error:
             error.add_note(f"raised by the condition {instruction.name!r} of workflow {self.program.workflow!r}")
             raise
@@ -196,6 +174,14 @@ class Machine:
                 return Work(CheckpointKind.SETUP, thread, wait)
         return None
 
+    def _delivery(self, thread: Thread) -> Work | None:
+        """The delivery of the first buffered event that the thread waits for."""
+        for buffered in self.execution.buffer:
+            for wait in thread.waits:
+                if wait.event == buffered.event and wait.kind is _EVENT:
+                    return Work(CheckpointKind.EVENT, thread, wait)
+        return None
+
     def check(self) -> None:
         """Whether the definition still has every statement that a thread stands on.
 
@@ -203,7 +189,7 @@ class Machine:
             UnknownStatement: it has not.
         """
         for thread in self.execution.threads:
-            self._instruction(thread)
+            self.start_of(thread)
 
     def tick(self) -> None:
         """Counts a save that changes nothing but who holds the instance."""
@@ -214,8 +200,11 @@ class Machine:
     def call(self, work: Work) -> Any:
         """Calls the user's code that ``work`` stands for; what it returns may be awaitable.
 
+        What concerns other instances is not known here: for a child, or for the parent, nothing is called.
+
         Raises:
             UnknownStatement: the definition no longer has the statement.
+            InvalidInput: a buffered event does not fit its handler any more.
             Exception: whatever the user's code raises.
         """
         thread = work.thread
@@ -226,10 +215,21 @@ class Machine:
                 return instruction.action(self.workflow, self.step_context(thread))
             return instruction.action(self.workflow)
         wait = work.wait
+        if work.concerns_others:
+            return None
+        if work.kind is CheckpointKind.EVENT:
+            assert thread is not None
+            accepted = self._waiting(thread, wait.event)  # type: ignore[union-attr]
+            assert accepted.case.signature is not None
+            body = self._buffered(accepted.case.event).input.encode()
+            return self.handle(accepted, accepted.case.signature.validate_json(accepted.case.event, body))
+        if work.kind is CheckpointKind.ACTIVITY:
+            assert thread is not None
+            return self.call_activity(self._waiting(thread, wait.event))  # type: ignore[union-attr]
         if isinstance(wait, Teardown):
             handler = self._event_handler(wait.step, wait.event)
             return handler.teardown(self.request(wait, "teardown"), wait.handled)
-        assert wait is not None and thread is not None
+        assert isinstance(wait, Wait) and thread is not None
         return self._event_handler(thread.step, wait.event).setup(self.request(wait, "setup"))
 
     def is_async(self, work: Work) -> bool:
@@ -237,6 +237,8 @@ class Machine:
         wait = work.wait
         if wait is None:
             return is_async(self.program.at(work.thread.step).action)  # type: ignore[union-attr]
+        if work.concerns_others or work.kind in (CheckpointKind.EVENT, CheckpointKind.ACTIVITY):
+            return False
         select = wait.step if isinstance(wait, Teardown) else work.thread.step  # type: ignore[union-attr]
         handler = self._event_handler(select, wait.event)
         return is_async(handler.teardown if isinstance(wait, Teardown) else handler.setup)
@@ -253,7 +255,11 @@ class Machine:
                 thread.attempt = 0
                 thread.retry_at = thread.error = None
             self.moves = 0
-            self._run(thread, self.program.step(thread.step).next)
+            self.run(thread, self.program.step(thread.step).next)
+            return
+        if kind is _EVENT_WORK or kind is _ACTIVITY_WORK:
+            execution.pc -= 1
+            self._delivered(work, result)
             return
         wait = work.wait
         if wait is None:
@@ -265,16 +271,48 @@ class Machine:
                     f"threads make each other's conditions true for ever; put a Step or a Select on their way"
                 )
             if thread.waits:
-                self._leave(thread)
-            self._run(thread, self._instruction(thread))
+                self.leave_wait(thread)
+            self.run(thread, self.start_of(thread))
         elif isinstance(wait, Teardown):
             execution.teardowns.remove(wait)
+        elif isinstance(wait, Parent):
+            wait.told = True
+            wait.attempt, wait.retry_at, wait.error = 0, None, None
         else:
             assert thread is not None
             wait.status, wait.setup_data = _SET_UP, result
             wait.attempt, wait.retry_at, wait.error = 0, None, None
-            self._rest(thread)
-            self._summarize()
+            if wait.kind is WaitKind.CHILD and wait.input["detached"]:
+                self.leave_wait(thread, wait.event)
+                self.run(thread, self.program.at(thread.step).cases[wait.event].entry)
+                return
+            self.rest(thread)
+            self.summarize()
+
+    def _delivered(self, work: Work, result: Any) -> None:
+        """A buffered event, or the result of an activity, has come to its thread."""
+        assert work.thread is not None and work.wait is not None
+        accepted = self._waiting(work.thread, work.wait.event)
+        if work.kind is CheckpointKind.EVENT:
+            self.execution.buffer.remove(self._buffered(accepted.case.event))
+        elif accepted.case.handler is not None:
+            assert accepted.case.activity is not None
+            self.handle_json(accepted, accepted.case.activity.signature.output_json(accepted.case.event, result))
+        self.handled(accepted)
+
+    def _waiting(self, thread: Thread, event: str) -> Accepted:
+        accepted = self._accepts(thread, event)
+        assert accepted is not None
+        return accepted
+
+    def _buffered(self, event: str) -> BufferedEvent:
+        return next(one for one in self.execution.buffer if one.event == event)
+
+    def drop(self, work: Work) -> None:
+        """The buffered event was refused by its handler: it has not happened."""
+        assert work.wait is not None
+        self.execution.pc += 1
+        self.execution.buffer.remove(self._buffered(work.wait.event))
 
     def run_alone(self, checkpoint: Checkpoint | None) -> bool:
         """Moves the instance on from step to step while it has one thread and nothing else is due.
@@ -294,45 +332,46 @@ class Machine:
         """
         execution = self.execution
         threads = execution.threads
-        if len(threads) != 1 or execution.status is not _RUNNING or execution.teardowns:
+        if len(threads) != 1 or execution.status is not _RUNNING or execution.teardowns or execution.buffer:
             return False
         thread = threads[0]
         if thread.attempt or thread.retry_at is not None or thread.waits:
             return False
         if thread.status is _RESUMING:
             execution.pc += 1
-            self._run(thread, self._instruction(thread), True, checkpoint, _RESUME_WORK)
+            self.run(thread, self.start_of(thread), True, checkpoint, _RESUME_WORK)
         else:
             step = self.program.rests.get(thread.step)
             if step is None or step.op is not _STEP or thread.pc != execution.pc:
                 return False
-            self._run(thread, step, True, checkpoint)
+            self.run(thread, step, True, checkpoint)
         waits = thread.waits
-        if execution.status is _RUNNING or execution.teardowns:
+        if execution.status is _RUNNING or execution.teardowns or execution.buffer:
             return False
-        return not waits or waits[0].kind is not _CONDITION
+        return not waits or waits[0].kind not in (_CONDITION, _ACTIVITY)
 
     def failed(self, work: Work, error: BaseException, retry_at: datetime | None = None) -> None:
         """The work has failed; it is tried again at ``retry_at``, or, for a setup or teardown, given up if None.
 
         A step without a next attempt stays due; whether the instance fails is said with ``fail``.
         """
-        self.execution.pc += 1
         thread, wait = work.thread, work.wait
         if work.kind is _STEP_WORK:
             assert thread is not None
-            thread.attempt += 1
-            thread.retry_at = retry_at
-            thread.error = error_info(error, thread.step)
+            self.failed_step(thread, error, retry_at)
             return
+        self.execution.pc += 1
         assert wait is not None
-        wait.status = WaitStatus.TEARDOWN_ERROR if thread is None else WaitStatus.SETUP_ERROR
         wait.attempt += 1
         wait.retry_at = retry_at
         wait.error = error_text(error)
-        if thread is not None:
-            self._rest(thread)
-            self._summarize()
+        if isinstance(wait, Teardown):
+            wait.status = WaitStatus.TEARDOWN_ERROR
+        elif isinstance(wait, Wait) and wait.status is not _SET_UP:
+            assert thread is not None
+            wait.status = WaitStatus.SETUP_ERROR
+            self.rest(thread)
+            self.summarize()
 
     def retry_errors(self) -> None:
         """Makes setups and teardowns that have failed due again."""
@@ -344,16 +383,96 @@ class Machine:
         for teardown in self.execution.teardowns:
             teardown.status = WaitStatus.PENDING_TEARDOWN
 
+    def give_up(self, work: Work, error: BaseException) -> None:
+        """The work has failed for good: its thread goes on where that is caught, else the instance fails.
+
+        A buffered event that was not caught stays in the buffer.
+        """
+        assert work.thread is not None
+        self.execution.pc += 1
+        self.throw(work.thread, error_info(error, work.statement))
+        if work.kind is CheckpointKind.EVENT and not self.execution.ended:
+            self.execution.buffer.remove(self._buffered(work.statement))
+
     def fail(self, error: BaseException, statement: str = "") -> None:
         """Ends the instance as failed. Its threads stay where they stand; their events are to be torn down."""
+        self.execution.pc += 1
+        self.fail_with(error_info(error, statement))
+
+    def retry(self, work: Work) -> Retry | None:
+        """The policy for what has failed, if the definition has one."""
+        policy: Retry | None = None
+        if work.kind is _STEP_WORK:
+            policy = self.program.at(work.statement).retry
+        return policy or self.workflow.default_retry
+
+    # --- what an operator does -----------------------------------------------------------
+
+    def cancel(self) -> None:
+        """Cancels the instance: every thread leaves what it is in. It is canceled once all ``finally_`` sections have
+        come to their end. The caller says before whether it may be."""
         execution = self.execution
         execution.pc += 1
-        execution.status = Status.FAILED
-        execution.error = error_info(error, statement)
-        for thread in execution.threads:
-            self._leave(thread)
-            if thread.status in (_WAITING, _SETTING_UP):
-                thread.status = _RESUMING
+        execution.canceling = True
+        execution.status = _RUNNING
+        for thread in list(execution.threads):
+            if thread in execution.threads:
+                self.cancel_thread(thread)
+        if execution.threads and not execution.ended:
+            self.summarize()
+
+    def pause(self) -> None:
+        """Nothing of the instance moves from now on."""
+        self.execution.pc += 1
+        self.execution.status = Status.PAUSED
+
+    def unpause(self) -> None:
+        """It goes on. Timers and activities are to be scheduled again, as what came meanwhile was not heard."""
+        self.execution.pc += 1
+        self.summarize()
+        for thread in self.execution.threads:
+            for wait in thread.waits:
+                if wait.kind in (WaitKind.TIMEOUT, _ACTIVITY):
+                    wait.setup_data = None
+                if wait.kind is _ACTIVITY:
+                    wait.deadline = self.attempt_ends(self.program.at(thread.step).cases[wait.event], wait.retry_at)
+
+    # --- activities ----------------------------------------------------------------------
+
+    def call_activity(self, accepted: Accepted, heartbeat: Any = None) -> Any:
+        """Calls the function of an activity; what it returns may be awaitable."""
+        spec, wait = accepted.case.activity, accepted.wait
+        assert spec is not None and wait is not None
+        arguments: list[Any] = []
+        if spec.signature.takes_input:
+            arguments.append(spec.signature.validate(wait.event, wait.input))
+        if spec.takes_context:
+            execution = self.execution
+            where = (execution.workflow, execution.id, accepted.thread.id, wait.event, wait.id, wait.attempt + 1)
+            arguments.append(ActivityContext(*where, *([] if heartbeat is None else [heartbeat])))
+        return spec.function(*arguments)
+
+    def activity_failed(self, accepted: Accepted, error: BaseException, retry_at: datetime | None) -> None:
+        """An attempt of an activity has failed. It is tried again at ``retry_at``; None: it is given up."""
+        self.execution.pc += 1
+        wait = accepted.wait
+        assert wait is not None
+        if retry_at is None:
+            self.throw(accepted.thread, error_info(error, wait.event))
+            return
+        wait.attempt += 1
+        wait.retry_at = retry_at
+        wait.error = error_text(error)
+        wait.setup_data = None
+        wait.deadline = self.attempt_ends(accepted.case, retry_at)
+
+    # --- children ------------------------------------------------------------------------
+
+    def child_failed(self, accepted: Accepted, error: BaseException) -> None:
+        """A child has failed, or was canceled, or could not be started."""
+        self.execution.pc += 1
+        self.leave_wait(accepted.thread, accepted.case.event)
+        self.throw(accepted.thread, error_info(error, accepted.case.event))
 
     # --- events --------------------------------------------------------------------------
 
@@ -386,7 +505,7 @@ class Machine:
 
     def accepted_names(self) -> list[str]:
         """The names of the events that may be received now, timeouts left out, each once."""
-        return list(dict.fromkeys(one.case.event for one in self.accepted() if one.case.kind is not _TIMEOUT))
+        return list(dict.fromkeys(one.case.event for one in self.accepted() if one.case.kind in FROM_CLIENTS))
 
     def _accepts(self, thread: Thread, event: str) -> Accepted | None:
         if thread.status is not _WAITING and thread.status is not _SETTING_UP:
@@ -410,6 +529,10 @@ class Machine:
         case = accepted.case
         handler = case.handler
         if handler is not None:
+            if case.takes_item:
+                each = self.program.at(accepted.thread.step).each
+                arguments = (self.workflow, value) if case.takes_input else (self.workflow,)
+                return handler(*arguments, item=self.item(accepted.thread, each)[0])
             return handler(self.workflow, value) if case.takes_input else handler(self.workflow)
         if case.event_handler is not None:
             wait = accepted.wait
@@ -417,19 +540,30 @@ class Machine:
             return case.event_handler.handle(self.request(wait, "handle"), value)
         return None
 
+    def handle_json(self, accepted: Accepted, body: bytes) -> None:
+        """Calls the handler, if there is one, of a result that comes as JSON."""
+        signature = accepted.case.signature
+        if signature is not None:
+            self.handle(accepted, signature.validate_json(accepted.case.event, body) if signature.takes_input else None)
+
     def handled(self, accepted: Accepted) -> None:
         """The event has happened: its thread leaves the select and moves on behind the case."""
         self.execution.pc += 1
         thread, case = accepted.thread, accepted.case
-        self._leave(thread, case.event)
-        self._run(thread, case.entry)
+        self.leave_wait(thread, case.event)
+        self.run(thread, case.entry)
+
+    def buffers(self, event: str) -> bool:
+        """Whether the event is kept if it comes before it is waited for."""
+        cases = self.program.events.get(event, ())
+        return not self.execution.ended and any(case.buffered for _, case in cases)
+
+    def buffer(self, event: str, input: str) -> None:
+        """Keeps an event that nobody waits for yet; ``input`` is its JSON text."""
+        self.execution.pc += 1
+        self.execution.buffer.append(BufferedEvent(event, input, self.now))
 
     # --- contexts ------------------------------------------------------------------------
-
-    def step_context(self, thread: Thread) -> StepContext:
-        """What the step that the thread stands on is told."""
-        execution = self.execution
-        return StepContext(execution.workflow, execution.id, thread.id, thread.step, thread.pc, thread.attempt + 1)
 
     def request(self, wait: Wait | Teardown, action: str) -> EventRequest:
         """What an ``EventHandler`` is told."""
@@ -441,207 +575,3 @@ class Machine:
         if case is None or case.event_handler is None:
             raise self.program.unknown(event)
         return case.event_handler
-
-    # --- moving a thread -----------------------------------------------------------------
-
-    def _run(
-        self,
-        thread: Thread,
-        instruction: Instruction,
-        through_steps: bool = False,
-        checkpoint: Checkpoint | None = None,
-        kind: CheckpointKind | None = None,
-    ) -> None:
-        """Moves the thread from an instruction on until it rests or ends.
-
-        Steps are run in this same loop because calls are what an interpreter in Python spends its time on.
-
-        Args:
-            through_steps: run the steps it comes to as well, until another thread is started; see ``run_alone``.
-            checkpoint: called after each transition then.
-            kind: the transition that is under way; None if the thread already rests on ``instruction``.
-        """
-        execution = self.execution
-        workflow = self.workflow
-        moves_left = MOVES_MAX
-        while True:
-            op = instruction.op
-            if op is _STEP:
-                pc = execution.pc
-                thread.status = _EXECUTING
-                thread.step = instruction.name
-                thread.pc = pc
-                execution.status = _RUNNING
-                if not through_steps:
-                    break
-                if checkpoint is not None and kind is not None:
-                    checkpoint(kind)
-                    if execution.pc != pc or execution.status is not _RUNNING:
-                        return  # the callback has moved or ended the instance
-                try:
-                    action = instruction.action
-                    result = (
-                        action(workflow, self.step_context(thread)) if instruction.takes_context else action(workflow)
-                    )
-                    if result is not None and iscoroutine(result):
-                        result.close()
-                        raise AsyncInSyncCall(f"{thread.step!r} returned a coroutine: call 'await aresume(...)'")
-                except Exception as error:
-                    self.failed(Work(_STEP_WORK, thread, None), error)
-                    raise
-                execution.pc = pc + 1
-                kind = _STEP_WORK
-                moves_left = MOVES_MAX
-                instruction = instruction.next
-                continue
-            try:
-                if op is _BRANCH:
-                    cond = instruction.cond  # bound first: CPython is slow to call what it finds in a slot
-                    instruction = instruction.next if cond(workflow) else instruction.other
-                elif op is _SELECT:
-                    self._park(thread, instruction)
-                    break
-                elif op is _END:
-                    self._end(thread)
-                    break
-                elif op is _JUMP:
-                    instruction = instruction.other
-                elif op is _GO:
-                    self._start(instruction)
-                    through_steps = False
-                    instruction = instruction.next
-                elif instruction.cond(workflow):
-                    if instruction.handler is not None:
-                        instruction.handler(workflow)
-                    instruction = instruction.next
-                else:
-                    self._park(thread, instruction)
-                    break
-                moves_left -= 1
-                if not moves_left:
-                    raise LoopLimitExceeded(
-                        f"thread {thread.id!r} passed {MOVES_MAX} instructions without reaching a step or a wait: a "
-                        f"loop there never ends; put a Step, Select or WaitFor on every way through it"
-                    )
-            except Exception as error:
-                error.add_note(f"raised at {instruction.name!r} of workflow {self.program.workflow!r}")
-                raise
-        if checkpoint is not None and kind is not None:
-            checkpoint(kind)
-
-    def _park(self, thread: Thread, instruction: Instruction) -> None:
-        execution = self.execution
-        pc = execution.pc
-        wait_id = f"{thread.id}@{pc}"
-        status = _WAITING
-        waits: list[Wait] = []
-        for case in instruction.cases.values():
-            kind = case.kind
-            if kind is _EVENT:
-                waits.append(Wait(case.event, kind, _SET_UP, wait_id))
-            elif kind is _TIMEOUT:
-                waits.append(Wait(case.event, kind, _SET_UP, wait_id, self._deadline(case)))
-            else:
-                waits.append(Wait(case.event, kind, _PENDING_SETUP, wait_id))
-                status = _SETTING_UP
-        if not waits:
-            waits.append(Wait(instruction.name, _CONDITION, _SET_UP, wait_id))
-        thread.status = status
-        thread.step = instruction.name
-        thread.pc = pc
-        thread.waits = waits
-        if len(execution.threads) == 1:
-            execution.status = _IDLE if status is _WAITING else _RUNNING
-        else:
-            self._summarize()
-
-    def _deadline(self, case: SelectCase) -> datetime | None:
-        delay = case.delay
-        if not isinstance(delay, timedelta):
-            delay = delay(self.workflow)
-            if not isinstance(delay, timedelta):
-                raise DefinitionError(
-                    f"Timeout {case.event!r}", f"its delay function returned {delay!r}", "Let it return a timedelta."
-                )
-        return None if self.now is None else self.now + delay
-
-    def _rest(self, thread: Thread) -> None:
-        """Whether a parked thread still has events to set up."""
-        pending = any(
-            wait.status is _PENDING_SETUP or (wait.status is not _SET_UP and wait.retry_at) for wait in thread.waits
-        )
-        thread.status = _SETTING_UP if pending else _WAITING
-
-    def _leave(self, thread: Thread, event: str | None = None) -> None:
-        """Leaves a wait: what an outside system may know of is to be torn down, even if its setup never ended."""
-        for wait in thread.waits:
-            if wait.kind is _HANDLER:
-                self.execution.teardowns.append(
-                    Teardown(thread.step, wait.event, wait.id, wait.event == event, wait.setup_data)
-                )
-        thread.waits = []
-
-    def _start(self, instruction: Instruction) -> None:
-        id = instruction.id
-        if id is None:
-            id = instruction.name
-        elif not isinstance(id, str):
-            value = id(self.workflow)
-            id = str(value)
-            if value is None or not id:
-                raise ExecutionError(f"Go {instruction.name!r}: its id function returned {value!r}: return a text")
-        if self.execution.thread(id) is not None:
-            raise DuplicateThread(
-                f"Go {instruction.name!r}: a thread {id!r} still lives; give each thread an id of its own: "
-                f"Go(name, ..., id=lambda w: ...)"
-            )
-        self.execution.threads.append(Thread(id, instruction.name))
-
-    def _instruction(self, thread: Thread) -> Instruction:
-        """What the thread stands on, or starts with."""
-        program = self.program
-        if thread.step:
-            return program.at(thread.step)
-        try:
-            return program.code[program.entries[thread.name]]
-        except KeyError:
-            raise program.unknown(thread.name) from None
-
-    def _end(self, thread: Thread) -> None:
-        execution = self.execution
-        if thread.id != MAIN_THREAD:
-            execution.threads.remove(thread)
-            self._summarize()
-            return
-        for other in execution.threads:
-            self._leave(other)
-        execution.threads = []
-        execution.status = Status.FINISHED
-
-    def _summarize(self) -> None:
-        execution = self.execution
-        status = _IDLE
-        for thread in execution.threads:
-            if thread.status is not _WAITING:
-                status = _RUNNING
-                break
-        execution.status = status
-
-
-def error_info(error: BaseException, statement: str) -> ErrorInfo:
-    """An error as it is kept with an instance."""
-    return ErrorInfo(type(error).__name__, _message(error), statement)
-
-
-def error_text(error: BaseException) -> str:
-    """An error in one line: its type and its message."""
-    return f"{type(error).__name__}: {_message(error)}"
-
-
-def _message(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except Exception as raised:
-        text = f"(its message cannot be had: str() raised {type(raised).__name__})"
-    # It may hold what is no valid Unicode, such as the name of a file, and is to be saved as JSON.
-    return text[:MESSAGE_CHARS_MAX].encode(errors="backslashreplace").decode()[:MESSAGE_CHARS_MAX]

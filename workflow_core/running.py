@@ -11,9 +11,10 @@ from datetime import datetime
 from inspect import isawaitable, iscoroutine
 from typing import Any
 
-from workflow_core.errors import AsyncInSyncCall
+from workflow_core.errors import AsyncInSyncCall, EventRejected, InvalidInput
 from workflow_core.execution import Execution
-from workflow_core.interpreter import MOVES, Checkpoint, CheckpointKind, Machine, Work
+from workflow_core.interpreter import MOVES, Machine, Work
+from workflow_core.moving import Checkpoint, CheckpointKind
 from workflow_core.workflow import Workflow
 
 AsyncCheckpoint = Callable[[CheckpointKind], Awaitable[object] | None]
@@ -37,7 +38,7 @@ def resume(
         ExecutionError: see its subclasses.
         Exception: what a step or a condition raises. A step's error is also noted in its thread.
     """
-    machine = Machine(workflow, execution, now)
+    machine = Machine(workflow, execution, now, alone=True)
     if machine.program.async_parts:
         raise AsyncInSyncCall(f"{machine.program.async_parts[0]!r} is asynchronous: call 'await aresume(...)'")
     if machine.run_alone(checkpoint):
@@ -69,7 +70,7 @@ async def aresume(
     now: datetime | None = None,
 ) -> None:
     """Like ``resume``, for definitions with asynchronous code; ``checkpoint`` may be async as well."""
-    machine = Machine(workflow, execution, now)
+    machine = Machine(workflow, execution, now, alone=True)
     machine.retry_errors()
     while (work := machine.next_work()) is not None:
         result = None
@@ -158,8 +159,17 @@ async def ahandle_event(
 
 
 def _note(machine: Machine, work: Work, error: Exception, checkpoint: Checkpoint | None) -> object:
-    """Notes a failure. That of a step is the caller's; that of a setup or teardown disturbs nobody."""
-    machine.failed(work, error)
-    if work.kind is CheckpointKind.STEP:
+    """Notes a failure. That of a setup or teardown disturbs nobody; one that a ``Try`` catches goes on there; any other
+    is the caller's."""
+    thread = work.thread
+    if work.kind in (CheckpointKind.SETUP, CheckpointKind.TEARDOWN):
+        machine.failed(work, error)
+    elif work.kind is CheckpointKind.EVENT and isinstance(error, (EventRejected, InvalidInput)):
+        machine.drop(work)
+    elif thread is not None and machine.catches(thread, machine.start_of(thread), error):
+        machine.give_up(work, error)
+    else:
+        if work.kind is CheckpointKind.STEP:
+            machine.failed(work, error)
         raise error
     return checkpoint(work.kind) if checkpoint is not None else None

@@ -5,6 +5,7 @@ Everything here happens once, when a workflow class is created.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import math
@@ -21,6 +22,9 @@ from pydantic_core import PydanticSerializationError
 from workflow_core.errors import DefinitionError, InvalidInput, WorkflowError
 
 JsonSchema = dict[str, Any]
+
+ITEM = "item"
+"""The keyword by which a handler takes the item of the ``ForEach`` around it."""
 
 
 class InvalidOutput(WorkflowError):
@@ -136,6 +140,36 @@ def field_errors(error: ValidationError) -> list[dict[str, Any]]:
     ]
 
 
+class OfItem:
+    """A function of the workflow that takes the item of the ``ForEach`` around it as well."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+
+def of_workflow(where: str, function: Callable[..., Any], *, in_each: bool) -> Callable[..., Any] | OfItem:
+    """A function of the workflow, or of the workflow and an item.
+
+    Raises:
+        DefinitionError: it has another signature.
+    """
+    if not in_each:
+        parameters(where, function, 1, 1, "the workflow alone")
+        return function
+    names = parameters(where, function, 1, 2, "the workflow, or the workflow and the item of the ForEach")
+    return function if len(names) == 1 else OfItem(function)
+
+
+def takes_item(function: Callable[..., Any]) -> bool:
+    """Whether a handler has the keyword ``item``."""
+    with contextlib.suppress(TypeError, ValueError):
+        parameter = inspect.signature(function).parameters.get(ITEM)
+        return parameter is not None and parameter.kind is parameter.KEYWORD_ONLY
+    return False
+
+
 def is_async(function: Callable[..., Any]) -> bool:
     """Whether calling ``function`` gives a coroutine."""
     while isinstance(function, functools.partial):
@@ -145,8 +179,13 @@ def is_async(function: Callable[..., Any]) -> bool:
     )
 
 
-def parameters(where: str, function: Callable[..., Any], least: int, most: int, takes: str) -> list[str]:
+def parameters(
+    where: str, function: Callable[..., Any], least: int, most: int, takes: str, *, in_each: bool = False
+) -> list[str]:
     """The names of the positional parameters that a caller of ``function`` fills: as many as it has, up to ``most``.
+
+    Args:
+        in_each: whether it may have the keyword ``item``.
 
     Raises:
         DefinitionError: it cannot be called with ``least`` to ``most`` positional arguments.
@@ -165,33 +204,42 @@ def parameters(where: str, function: Callable[..., Any], least: int, most: int, 
             if parameter.default is parameter.empty or (annotated and len(names) < most):
                 names.append(parameter.name)
         elif parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
-            names += [parameter.name] * (most + 1)
+            names += [] if in_each and parameter.name == ITEM else [parameter.name] * (most + 1)
     if not least <= len(names) <= most:
         raise DefinitionError(where, f"its function has the signature {signature}", f"It must take {takes}.")
     return names
 
 
 def handler_signature(
-    where: str, function: Callable[..., Any], namespace: Mapping[str, Any], *, takes: str, least: int = 1
+    where: str,
+    function: Callable[..., Any],
+    namespace: Mapping[str, Any],
+    *,
+    takes: str,
+    least: int = 1,
+    in_each: bool = False,
+    before: int = 1,
 ) -> HandlerSignature:
     """The types of an event handler, from its annotations.
 
     Args:
         namespace: names that annotations may use beside the globals of the function.
+        in_each: whether it may have the keyword ``item``.
+        before: how many parameters stand before the input.
 
     Raises:
         DefinitionError: it has a wrong number of parameters, or its annotations cannot be a schema.
     """
-    names = parameters(where, function, least, 2, takes)
-    takes_input = len(names) == 2
+    names = parameters(where, function, least, 2, takes, in_each=in_each)
+    takes_input = len(names) > before
     hints = _hints(where, function, namespace)
-    if takes_input and names[1] not in hints:
+    if takes_input and names[before] not in hints:
         raise DefinitionError(
             where,
-            f"its parameter {names[1]!r} has no annotation, so clients cannot know what to send",
-            f"Write {names[1]}: SomeType, or {names[1]}: Any to take any JSON value.",
+            f"its parameter {names[before]!r} has no annotation, so clients cannot know what to send",
+            f"Write {names[before]}: SomeType, or {names[before]}: Any to take any JSON value.",
         )
-    input, input_schema = _adapter(where, hints[names[1]] if takes_input else type(None), "validation")
+    input, input_schema = _adapter(where, hints[names[before]] if takes_input else type(None), "validation")
     output, output_schema = _adapter(where, hints.get("return", Any), "serialization")
     return HandlerSignature(
         takes_input, is_async(function), input, output, input_schema if takes_input else None, output_schema

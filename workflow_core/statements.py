@@ -9,14 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from workflow_core.errors import DefinitionError
 from workflow_core.events import EventHandler
+from workflow_core.retry import Retry
 
-Condition = Callable[[Any], Any]
-"""A function of the workflow whose result is taken as true or false. It must not change the fields."""
+Condition = Callable[..., Any]
+"""A function of the workflow whose result is taken as true or false. It must not change the fields. Inside a
+``ForEach`` it may take the item as well."""
+
+Delay = timedelta | datetime | Callable[..., timedelta | datetime]
+"""A time to wait, the moment to wait for (aware), or a function of the workflow that gives one of them."""
 
 
 class Statement:
@@ -41,13 +46,24 @@ class Step(Statement):
         name: unique in the definition.
         action: a function of the workflow, or of the workflow and a ``StepContext``; sync or async. It runs
             at least once: the context's idempotency key is the same in every attempt.
+        retry: when it is tried again; by default as the workflow's ``default_retry`` says, or the engine's options.
+        timeout: how long one attempt may take before it is interrupted and counts as failed with ``TimedOut``; for
+            asynchronous actions alone.
     """
 
     name: str
     action: Callable[..., Any]
+    retry: Retry | None = None
+    timeout: timedelta | None = None
 
-    def __init__(self, name: str, action: Callable[..., Any]) -> None:
-        _set(self, name=_name(self, name), action=_function(name, "action", action))
+    def __init__(
+        self, name: str, action: Callable[..., Any], *, retry: Retry | None = None, timeout: timedelta | None = None
+    ) -> None:
+        check_name(self, name)
+        check_function(name, "action", action)
+        check_retry(f"Step {name!r}", retry)
+        check_duration(f"Step {name!r}", "timeout", timeout)
+        set_attributes(self, name=name, action=action, retry=retry, timeout=timeout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,23 +87,23 @@ class If(Statement):
     branches: tuple[Branch, ...]
 
     def __init__(self, name: str, cond: Condition, *statements: Statement) -> None:
-        _set(self, branches=(_branch(self, name, cond, statements),))
+        set_attributes(self, branches=(make_branch(self, name, cond, statements),))
 
     def elif_(self, name: str, cond: Condition, *statements: Statement) -> If:
         """The same statement with one more condition, tried if none before it held."""
-        return self._with(_branch(self, name, cond, statements))
+        return self._with(make_branch(self, name, cond, statements))
 
     def else_(self, *statements: Statement) -> If:
         """The same statement with what runs if no condition held."""
         where = f"else of {self.branches[0].name!r}"
-        return self._with(Branch("", None, _body(where, statements)))
+        return self._with(Branch("", None, make_body(where, statements)))
 
     def _with(self, branch: Branch) -> If:
         first = self.branches[0].name
         if self.branches[-1].cond is None:
             raise DefinitionError(f"If {first!r}", "a branch stands behind its else_", "Put else_ last.")
         extended = object.__new__(If)
-        _set(extended, branches=(*self.branches, branch))
+        set_attributes(extended, branches=(*self.branches, branch))
         return extended
 
 
@@ -98,7 +114,7 @@ class Case:
     branch: Branch
 
     def __init__(self, name: str, cond: Condition, *statements: Statement) -> None:
-        _set(self, branch=_branch(self, name, cond, statements, may_be_empty=True))
+        set_attributes(self, branch=make_branch(self, name, cond, statements, may_be_empty=True))
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -108,7 +124,7 @@ class Default:
     branch: Branch
 
     def __init__(self, *statements: Statement) -> None:
-        _set(self, branch=Branch("", None, _body("Default", statements, may_be_empty=True)))
+        set_attributes(self, branch=Branch("", None, make_body("Default", statements, may_be_empty=True)))
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -119,7 +135,7 @@ class Switch(Statement):
     branches: tuple[Branch, ...]
 
     def __init__(self, name: str, *cases: Case | Default) -> None:
-        _name(self, name)
+        check_name(self, name)
         where = f"Switch {name!r}"
         if not cases:
             raise DefinitionError(where, "it has no case", "Give it at least one Case(name, cond, ...).")
@@ -128,7 +144,7 @@ class Switch(Statement):
                 raise DefinitionError(where, f"{case!r} is no case", "Write Case(name, cond, ...) or Default(...).")
         if any(isinstance(case, Default) for case in cases[:-1]):
             raise DefinitionError(where, "a case stands behind its Default", "Put one Default, last.")
-        _set(self, name=name, branches=tuple(case.branch for case in cases))
+        set_attributes(self, name=name, branches=tuple(case.branch for case in cases))
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -140,9 +156,9 @@ class While(Statement):
     body: Section
 
     def __init__(self, name: str, cond: Condition, *statements: Statement) -> None:
-        _name(self, name)
+        check_name(self, name)
         where = f"While {name!r}"
-        _set(self, name=name, cond=_function(name, "cond", cond), body=_body(where, statements))
+        set_attributes(self, name=name, cond=check_function(name, "cond", cond), body=make_body(where, statements))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +186,14 @@ class On:
             inside the request that brings the event, and its output is the response.
         statements: run after the handler.
         role: who is meant to send the event; shown to clients.
+        buffered: keep the events that come before the select is entered, and deliver them, in order, when it is.
     """
 
     event: str
     handler: Callable[..., Any] | EventHandler
     body: Section
     role: str | None = None
+    buffered: bool = False
 
     def __init__(
         self,
@@ -183,15 +201,23 @@ class On:
         handler: Callable[..., Any] | EventHandler,
         *statements: Statement,
         role: str | None = None,
+        buffered: bool = False,
     ) -> None:
-        _name(self, event)
+        check_name(self, event)
         if not (callable(handler) or isinstance(handler, EventHandler)):
             raise DefinitionError(
                 f"On {event!r}",
                 f"its handler is {handler!r}",
                 "Give it a function of the workflow, or an object with setup, handle and teardown.",
             )
-        _set(self, event=event, handler=handler, body=_body(f"On {event!r}", statements, may_be_empty=True), role=role)
+        if buffered and isinstance(handler, EventHandler):
+            raise DefinitionError(
+                f"On {event!r}",
+                "it is buffered, and its handler is set up when the select is entered",
+                "Leave buffered out: nothing is registered before.",
+            )
+        body = make_body(f"On {event!r}", statements, may_be_empty=True)
+        set_attributes(self, event=event, handler=handler, body=body, role=role, buffered=buffered)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -200,22 +226,17 @@ class Timeout:
 
     Args:
         name: unique in the definition.
-        delay: a ``timedelta``, or a function of the workflow that gives one; taken when the select is entered.
+        delay: how long to wait, or until when; a function of the workflow is called when the select is entered.
     """
 
     name: str
-    delay: timedelta | Callable[[Any], timedelta]
+    delay: Delay
     body: Section
 
-    def __init__(self, name: str, delay: timedelta | Callable[[Any], timedelta], *statements: Statement) -> None:
-        _name(self, name)
-        if not (isinstance(delay, timedelta) or callable(delay)):
-            raise DefinitionError(
-                f"Timeout {name!r}",
-                f"its delay is {delay!r}",
-                "Give it a timedelta, or a function of the workflow that returns one.",
-            )
-        _set(self, name=name, delay=delay, body=_body(f"Timeout {name!r}", statements, may_be_empty=True))
+    def __init__(self, name: str, delay: Delay, *statements: Statement) -> None:
+        check_name(self, name)
+        check_delay(f"Timeout {name!r}", delay)
+        set_attributes(self, name=name, delay=delay, body=make_body(f"Timeout {name!r}", statements, may_be_empty=True))
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -226,7 +247,7 @@ class Select(Statement):
     cases: tuple[On | Timeout, ...]
 
     def __init__(self, name: str, *cases: On | Timeout) -> None:
-        _name(self, name)
+        check_name(self, name)
         where = f"Select {name!r}"
         if not cases:
             raise DefinitionError(where, "it has no case, so it would wait for ever", "Give it an On or a Timeout.")
@@ -240,7 +261,30 @@ class Select(Statement):
             if key in seen:
                 raise DefinitionError(where, f"it has two cases {key!r}", "Merge them, or rename one.")
             seen.add(key)
-        _set(self, name=name, cases=cases)
+        set_attributes(self, name=name, cases=cases)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Sleep(Statement):
+    """Parks its thread for a time, at no cost.
+
+    Args:
+        name: unique in the definition.
+        delay: how long to sleep, or until when; a function of the workflow is called when the thread comes to it.
+
+    Example:
+        >>> from datetime import timedelta
+        >>> from workflow_core import Sleep
+        >>> statement = Sleep("trial period", timedelta(days=90))
+    """
+
+    name: str
+    delay: Delay
+
+    def __init__(self, name: str, delay: Delay) -> None:
+        check_name(self, name)
+        check_delay(f"Sleep {name!r}", delay)
+        set_attributes(self, name=name, delay=delay)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -256,11 +300,11 @@ class WaitFor(Statement):
     handler: Callable[[Any], Any] | None
 
     def __init__(self, name: str, cond: Condition, handler: Callable[[Any], Any] | None = None) -> None:
-        _name(self, name)
-        _function(name, "cond", cond)
+        check_name(self, name)
+        check_function(name, "cond", cond)
         if handler is not None:
-            _function(name, "handler", handler)
-        _set(self, name=name, cond=cond, handler=handler)
+            check_function(name, "handler", handler)
+        set_attributes(self, name=name, cond=cond, handler=handler)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -277,12 +321,12 @@ class Go(Statement):
     id: str | Callable[[Any], Any] | None
 
     def __init__(self, name: str, *statements: Statement, id: str | Callable[[Any], Any] | None = None) -> None:
-        _name(self, name)
+        check_name(self, name)
         if not (id is None or callable(id) or (isinstance(id, str) and id)):
             raise DefinitionError(
                 f"Go {name!r}", f"its id is {id!r}", "Give it a text, or a function of the workflow that returns one."
             )
-        _set(self, name=name, body=_body(f"Go {name!r}", statements), id=id)
+        set_attributes(self, name=name, body=make_body(f"Go {name!r}", statements), id=id)
 
 
 def S(*statements: Statement, prefix: str = "") -> Section:
@@ -294,19 +338,19 @@ def S(*statements: Statement, prefix: str = "") -> Section:
     """
     if not isinstance(prefix, str):
         raise DefinitionError("S", f"its prefix is {prefix!r}", "Give it a text.")
-    section = _body("S", statements, may_be_empty=True)
+    section = make_body("S", statements, may_be_empty=True)
     return replace(section, prefix=prefix)
 
 
 # --- checks ----------------------------------------------------------------------------------
 
 
-def _set(instance: object, **values: Any) -> None:
+def set_attributes(instance: object, **values: Any) -> None:
     for key, value in values.items():
         object.__setattr__(instance, key, value)
 
 
-def _name(owner: object, name: str) -> str:
+def check_name(owner: object, name: str) -> str:
     kind = type(owner).__name__
     if not isinstance(name, str) or not name.strip():
         raise DefinitionError(f"{kind} {name!r}", "it has no name", f"Give it one first: {kind}('...', ...).")
@@ -319,7 +363,7 @@ def _name(owner: object, name: str) -> str:
     return name
 
 
-def _function(name: str, what: str, value: Any) -> Any:
+def check_function(name: str, what: str, value: Any) -> Any:
     if not callable(value):
         raise DefinitionError(
             repr(name),
@@ -329,15 +373,35 @@ def _function(name: str, what: str, value: Any) -> Any:
     return value
 
 
-def _branch(
+def check_retry(where: str, retry: object) -> None:
+    if not (retry is None or isinstance(retry, Retry)):
+        raise DefinitionError(where, f"its retry is {retry!r}", "Write retry=Retry(max_attempts=3).")
+
+
+def check_duration(where: str, what: str, value: object) -> None:
+    if not (value is None or (isinstance(value, timedelta) and value > timedelta())):
+        raise DefinitionError(where, f"its {what} is {value!r}", f"Write {what}=timedelta(seconds=30).")
+
+
+def check_delay(where: str, delay: object) -> None:
+    """Raises ``DefinitionError`` if ``delay`` is no ``Delay``."""
+    if isinstance(delay, datetime) and delay.tzinfo is None:
+        raise DefinitionError(where, f"its delay is {delay!r}, without a time zone", "Write datetime(..., tzinfo=UTC).")
+    if not (isinstance(delay, (timedelta, datetime)) or callable(delay)):
+        raise DefinitionError(
+            where, f"its delay is {delay!r}", "Give it a timedelta, or a function of the workflow that returns one."
+        )
+
+
+def make_branch(
     owner: object, name: str, cond: Condition, statements: Sequence[Statement], *, may_be_empty: bool = False
 ) -> Branch:
-    _name(owner, name)
+    check_name(owner, name)
     where = f"{type(owner).__name__} {name!r}"
-    return Branch(name, _function(name, "cond", cond), _body(where, statements, may_be_empty=may_be_empty))
+    return Branch(name, check_function(name, "cond", cond), make_body(where, statements, may_be_empty=may_be_empty))
 
 
-def _body(where: str, statements: Sequence[Statement], *, may_be_empty: bool = False) -> Section:
+def make_body(where: str, statements: Sequence[Statement], *, may_be_empty: bool = False) -> Section:
     if not statements and not may_be_empty:
         raise DefinitionError(where, "it has no statements", "Put at least one inside, or take it out.")
     for statement in statements:

@@ -11,8 +11,10 @@ from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import PydanticSerializationError
 
+from workflow_core.compiler import compile_definition
 from workflow_core.errors import DefinitionError, InvalidInput, WorkflowError
-from workflow_core.program import Program, compile_definition
+from workflow_core.program import Program
+from workflow_core.retry import Retry
 from workflow_core.signatures import JsonSchema, field_errors, refuse_infinite_numbers
 from workflow_core.statements import Section
 
@@ -49,6 +51,8 @@ class Workflow(BaseModel):
     definition: ClassVar[Section]
     search_fields: ClassVar[tuple[str, ...]] = ()
     """Names of fields that are stored so that instances can be listed by them."""
+    default_retry: ClassVar[Retry | None] = None
+    """When a step or an activity without a policy of its own is tried again; None: as the engine's options say."""
 
     __workflow_name__: ClassVar[str]
     __program__: ClassVar[Program]

@@ -99,6 +99,11 @@ def test_the_full_dict_reads_back_too() -> None:
         "attempt": 0,
         "retry_at": None,
         "error": None,
+        "parent": "",
+        "positions": {},
+        "errors": {},
+        "pending": {},
+        "leaving": None,
     }
     assert Execution.from_json(json.dumps(data)) == FULL
 

@@ -1,0 +1,109 @@
+"""The vocabulary of failures: ``Try`` and ``Fail``.
+
+Checks their own arguments alone, as ``workflow_core.statements``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from workflow_core.errors import DefinitionError
+from workflow_core.retry import ErrorTypes, check_error_types
+from workflow_core.statements import Section, Statement, check_function, check_name, make_body, set_attributes
+
+
+@dataclass(frozen=True, slots=True)
+class Except:
+    """What runs when an error of one of ``types`` has come out of a ``Try``; made by ``Try.except_``."""
+
+    name: str
+    types: tuple[type[BaseException], ...]
+    body: Section
+    then: Callable[..., Any] | None
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Try(Statement):
+    """Runs its statements; what fails in them for good can be caught, and cleaned up after.
+
+    A failure is: a step, an activity or a child for which no attempt is left, a ``Fail``, or a branch of a parallel
+    statement that has failed. What a condition or the handler of an event raises is a bug, and is not caught.
+
+    Example:
+        >>> from workflow_core import Step, Try
+        >>> statement = (
+        ...     Try("book the trip", Step("book a flight", lambda trip: None))
+        ...     .except_(ConnectionError, Step("apologize", lambda trip: None), name="the airline does not answer")
+        ...     .finally_(Step("close the case", lambda trip: None))
+        ... )
+    """
+
+    name: str
+    body: Section
+    excepts: tuple[Except, ...] = ()
+    cleanup: Section | None = None
+
+    def __init__(self, name: str, *statements: Statement) -> None:
+        check_name(self, name)
+        set_attributes(self, name=name, body=make_body(f"Try {name!r}", statements), excepts=(), cleanup=None)
+
+    def except_(
+        self, types: ErrorTypes, *statements: Statement, name: str | None = None, then: Callable[..., Any] | None = None
+    ) -> Try:
+        """The same statement with what runs if an error of these types comes out of it, and none before caught it.
+
+        Args:
+            types: a class of errors, or a tuple of them; ``Exception`` for every error.
+            statements: run instead of the rest of the ``Try``; steps find the error in ``StepContext.error``.
+            name: unique in the definition; by default made of the name of the ``Try`` and the types.
+            then: a function of the workflow and the error (an ``ErrorInfo``), called first, to keep it in the fields.
+        """
+        where = f"except_ of Try {self.name!r}"
+        classes = check_error_types(where, types)
+        if self.cleanup is not None:
+            raise DefinitionError(where, "it stands behind finally_", "Put finally_ last.")
+        if name is None:
+            name = f"{self.name} except {' or '.join(one.__name__ for one in classes)}"
+        if then is not None:
+            check_function(name, "then", then)
+        clause = Except(name, classes, make_body(where, statements, may_be_empty=True), then)
+        check_name(clause, name)
+        return self._with(excepts=(*self.excepts, clause))
+
+    def finally_(self, *statements: Statement) -> Try:
+        """The same statement with what runs however it is left: at its end, by an error, ``Return``, ``Break``,
+        ``Continue``, or because the instance is canceled."""
+        where = f"finally_ of Try {self.name!r}"
+        if self.cleanup is not None:
+            raise DefinitionError(where, "there are two", "Put all statements into one finally_.")
+        return self._with(cleanup=make_body(where, statements))
+
+    def _with(self, **changed: Any) -> Try:
+        extended = object.__new__(Try)
+        values = {"name": self.name, "body": self.body, "excepts": self.excepts, "cleanup": self.cleanup}
+        set_attributes(extended, **(values | changed))
+        return extended
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Fail(Statement):
+    """Fails with a ``Failure``: the instance, unless a ``Try`` around it catches that.
+
+    Args:
+        message: a text, or a function of the workflow that gives one.
+    """
+
+    name: str
+    message: str | Callable[..., Any]
+
+    def __init__(self, name: str, message: str | Callable[..., Any]) -> None:
+        check_name(self, name)
+        if not (isinstance(message, str) or callable(message)):
+            raise DefinitionError(
+                f"Fail {name!r}",
+                f"its message is {message!r}",
+                "Give it a text, or a function of the workflow that returns one.",
+            )
+        set_attributes(self, name=name, message=message)

@@ -1,0 +1,84 @@
+"""``Retry``: when what has failed is tried again. A policy as plain values: it keeps no count and reads no clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from workflow_core.errors import DefinitionError, TerminalError
+
+ErrorTypes = type[BaseException] | tuple[type[BaseException], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """When a step, an activity, a setup or a teardown that has failed is tried again.
+
+    Args:
+        max_attempts: how often it is tried in all; None: until it succeeds.
+        initial: the delay after the first failure; each further one is ``factor`` times as long.
+        factor: 1 for delays that do not grow.
+        max_delay: no delay is longer, but for its jitter.
+        jitter: a delay is lengthened at random by up to this part of it, so that many that have failed together are not
+            tried again together; 0.1 is a tenth.
+        retry_on: the errors that are worth another attempt.
+        give_up_on: of these, those that are not. A ``TerminalError`` never is.
+
+    Raises:
+        DefinitionError: a value cannot be right.
+
+    Example:
+        >>> from datetime import timedelta
+        >>> policy = Retry(max_attempts=3, initial=timedelta(seconds=2), give_up_on=ValueError)
+        >>> policy.delay(1, TimeoutError()), policy.delay(2, TimeoutError()), policy.delay(3, TimeoutError())
+        (datetime.timedelta(seconds=2), datetime.timedelta(seconds=4), None)
+        >>> policy.delay(1, ValueError()) is None
+        True
+    """
+
+    max_attempts: int | None = 10
+    initial: timedelta = timedelta(seconds=1)
+    factor: float = 2.0
+    max_delay: timedelta = timedelta(minutes=5)
+    jitter: float = 0.0
+    retry_on: ErrorTypes = Exception
+    give_up_on: ErrorTypes = ()
+
+    def __post_init__(self) -> None:
+        if self.max_attempts is not None and self.max_attempts < 1:
+            raise DefinitionError("Retry", f"max_attempts is {self.max_attempts}", "Give 1 for a single attempt.")
+        if min(self.initial, self.max_delay) < timedelta() or self.factor < 1 or not 0 <= self.jitter <= 1:
+            raise DefinitionError(
+                "Retry", f"{self} is no policy", "Give delays of 0 or more, a factor of 1 or more, a jitter of 0 to 1."
+            )
+        for types in (self.retry_on, self.give_up_on):
+            check_error_types("Retry", types)
+
+    def delay(self, failures: int, error: BaseException, chance: float = 0.0) -> timedelta | None:
+        """The delay after that many failures, the last one with ``error``; None when it is not to be tried again.
+
+        Args:
+            chance: a random number from 0 to 1, for the jitter.
+        """
+        if self.max_attempts is not None and failures >= self.max_attempts:
+            return None
+        if isinstance(error, (TerminalError, self.give_up_on)) or not isinstance(error, self.retry_on):
+            return None
+        try:
+            delay = min(self.max_delay, self.initial * self.factor ** (failures - 1))
+        except OverflowError:
+            delay = self.max_delay
+        return delay * (1 + self.jitter * chance)
+
+
+def check_error_types(where: str, types: object) -> tuple[type[BaseException], ...]:
+    """Classes of errors, one or a tuple, as a tuple.
+
+    Raises:
+        DefinitionError: it is something else.
+    """
+    result = types if isinstance(types, tuple) else (types,)
+    for one in result:
+        if not (isinstance(one, type) and issubclass(one, BaseException)):
+            raise DefinitionError(where, f"{one!r} is no class of errors", "Name classes such as ValueError.")
+    return result
