@@ -29,7 +29,6 @@ from workflow_core.events import ActivityContext, EventRequest
 from workflow_core.execution import (
     FROM_CLIENTS,
     BufferedEvent,
-    Execution,
     Parent,
     Status,
     Teardown,
@@ -43,7 +42,6 @@ from workflow_core.moving import MOVES_MAX, Checkpoint, CheckpointKind, Mover, e
 from workflow_core.program import Op, SelectCase
 from workflow_core.retry import Retry
 from workflow_core.signatures import is_async
-from workflow_core.workflow import Workflow
 
 # Looking up a member of an enum class costs as much as an instruction: the hot ones are bound once.
 _EXECUTING = ThreadStatus.EXECUTING
