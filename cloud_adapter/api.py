@@ -19,11 +19,14 @@ from starlette.types import Lifespan
 
 from cloud_adapter import openapi, problems
 from cloud_adapter.document import Instance
-from cloud_adapter.engine import Engine, View
+from cloud_adapter.engine import BUFFERED, Engine, View
 from cloud_adapter.errors import InvalidRequest, TooLarge
 from workflow_core import describe, diagram
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
+
+ACTIONS = {"cancel", "pause", "unpause"}
+"""What can be done with every instance, at ``/wf/{name}/{id}/{action}``."""
 
 
 def create_api(engine: Engine, *, max_body_bytes: int, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
@@ -31,12 +34,22 @@ def create_api(engine: Engine, *, max_body_bytes: int, lifespan: Lifespan[Starle
 
     Args:
         max_body_bytes: a larger request gets 413.
+
+    Raises:
+        ValueError: an event has the name of an action on instances.
     """
+    for cls in engine.workflows.values():
+        for action in ACTIONS & cls.__program__.events.keys():
+            raise ValueError(
+                f"workflow {cls.__workflow_name__!r} has an event {action!r}, which is what the API calls an action on "
+                f"every instance: give the event another name"
+            )
     handlers = _Handlers(engine, max_body_bytes)
     routes = [
         Route("/", handlers.index, methods=["GET"]),
         Route("/wf/{name}", handlers.list, methods=["GET"]),
         Route("/wf/{name}/{id}", handlers.instance, methods=["GET", "POST"]),
+        *(Route(f"/wf/{{name}}/{{id}}/{action}", handlers.operate, methods=["POST"]) for action in ACTIONS),
         # A path: the name of an event may hold a slash, the id of an instance may not.
         Route("/wf/{name}/{id}/{event:path}", handlers.send, methods=["POST"]),
         Route("/definition/{name}", handlers.definition, methods=["GET"]),
@@ -90,7 +103,15 @@ class _Handlers:
             thread_id=request.query_params.get("thread"),
             wait_id=request.query_params.get("wait_id"),
         )
+        if response == BUFFERED:
+            return Response(status_code=202)
         return Response(response, media_type="application/json")
+
+    async def operate(self, request: Request) -> Response:
+        action = request.url.path.rpartition("/")[2]
+        operate = {"cancel": self.engine.cancel, "pause": self.engine.pause, "unpause": self.engine.unpause}[action]
+        view = await operate(request.path_params["name"], request.path_params["id"])
+        return JSONResponse(view_data(view))
 
     async def list(self, request: Request) -> Response:
         query = request.query_params

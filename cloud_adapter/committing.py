@@ -84,6 +84,7 @@ class Committer:
         *,
         key: KeyRecord | None = None,
         lease: Lease | None = None,
+        keep_lease: bool = False,
         keep_fields: bool = False,
     ) -> None:
         """Saves the session's state, if the document is still the version that was loaded.
@@ -91,7 +92,7 @@ class Committer:
         Args:
             key: recorded in the same atomic write.
             lease: what the document bears from then on; None releases it.
-            keep_fields: see ``Session.prepare``.
+            keep_lease, keep_fields: see ``Session.prepare``.
 
         Raises:
             Conflict: somebody else has committed in between. Nothing was written.
@@ -100,7 +101,9 @@ class Committer:
             Unavailable: whether it was written is not known.
         """
         now = self.clock.now()
-        change = session.prepare(self.token(), now, self.options.horizon, lease=lease, keep_fields=keep_fields)
+        change = session.prepare(
+            self.token(), now, self.options.horizon, lease=lease, keep_lease=keep_lease, keep_fields=keep_fields
+        )
         await self._apply(session, change, lambda: self.store.commit(change.instance, key))
 
     async def _apply(self, session: Session, change: Change, write: Callable[[], Awaitable[Instance]]) -> None:

@@ -15,7 +15,16 @@ from pydantic import ValidationError
 
 from cloud_adapter.engine import Engine
 from cloud_adapter.errors import InvalidRequest, NotYet, Unavailable
-from cloud_adapter.tasks import RESUME_PATH, TIMEOUT_PATH, ResumeTask, TimeoutTask
+from cloud_adapter.tasks import (
+    ACTIVITY_PATH,
+    RESULT_PATH,
+    RESUME_PATH,
+    TIMEOUT_PATH,
+    ActivityTask,
+    ResultTask,
+    ResumeTask,
+    TimeoutTask,
+)
 from workflow_core import WorkflowError
 
 _logger = logging.getLogger("gorchestrate.tasks")
@@ -43,6 +52,10 @@ async def run_task(engine: Engine, path: str, body: Mapping[str, Any]) -> Outcom
             await engine.resume(ResumeTask.model_validate(body))
         elif path == TIMEOUT_PATH:
             await engine.handle_timeout(TimeoutTask.model_validate(body))
+        elif path == ACTIVITY_PATH:
+            await engine.run_activity(ActivityTask.model_validate(body))
+        elif path == RESULT_PATH:
+            await engine.handle_result(ResultTask.model_validate(body))
         else:
             raise InvalidRequest(f"no task has the path {path!r}")
     except ValidationError as error:

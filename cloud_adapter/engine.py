@@ -22,6 +22,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from inspect import isawaitable
 
+from cloud_adapter.activities import Activities
+from cloud_adapter.changing import Apply, Leased, Patience, arrived, change, settle
+from cloud_adapter.children import Children, cancel_session
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.committing import Committer, Superseded
 from cloud_adapter.document import Instance, KeyRecord
@@ -30,6 +33,7 @@ from cloud_adapter.errors import (
     Conflict,
     DuplicateKey,
     IdempotencyKeyReused,
+    InstanceEnded,
     InstanceExists,
     InvalidRequest,
     Unavailable,
@@ -39,13 +43,18 @@ from cloud_adapter.errors import (
 from cloud_adapter.names import check_id, check_key
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock, Page, Store, TaskQueue
-from cloud_adapter.session import Session, condition_error, due_timeouts, milliseconds, resume_at
-from cloud_adapter.stepping import RunSync, Stepper
-from cloud_adapter.tasks import ResumeTask, TimeoutTask
+from cloud_adapter.session import TIMED_KINDS, Session, due_timeouts, milliseconds, resume_at
+from cloud_adapter.stepping import Stepper
+from cloud_adapter.tasks import ActivityTask, ResultTask, ResumeTask, TimeoutTask
+from cloud_adapter.user_code import RunSync
 from workflow_core import EventNotAccepted, EventRejected, Execution, Status, WaitKind, Workflow, WorkflowError
 from workflow_core.events import stable_key
+from workflow_core.execution import FROM_CLIENTS
 from workflow_core.interpreter import Accepted
 from workflow_core.moving import error_text
+
+BUFFERED = b""
+"""The response to an event that is kept, and handled once somebody waits for it. No handler's output is empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +72,7 @@ class Engine:
     Args:
         workflows: the classes that are served; their names must differ.
         rng: gives tokens and jitter; a seeded one makes a run repeatable.
-        run_sync: runs synchronous steps; by default in a thread.
+        run_sync: runs synchronous steps and activities; by default in a thread.
 
     Raises:
         ValueError: two workflows have one name.
@@ -86,7 +95,9 @@ class Engine:
         self.queue = queue
         self.workflows: Mapping[str, type[Workflow]] = _by_name(workflows)
         self._committer = Committer(store, queue, self.clock, self.options, rng or random.SystemRandom())
-        self._stepper = Stepper(self._committer, run_sync)
+        children = Children(self._committer, self.workflows)
+        self._stepper = Stepper(self._committer, children, run_sync)
+        self._activities = Activities(self._committer, run_sync)
 
     def workflow(self, name: str) -> type[Workflow]:
         """The workflow of that name.
@@ -118,7 +129,7 @@ class Engine:
         first = cls.new(fields)
         execution = Execution.start(check_id(id), cls, now=now)
         session = Session(cls, Instance(workflow, id, execution, first.dump_fields()), now)
-        _settle(session)
+        settle(session)
         session.note("created", now)
         record = self._record(key, stable_key("create", fields.decode("utf-8", "replace")), "", now)
         try:
@@ -177,7 +188,7 @@ class Engine:
             wait_id: the wait that is meant; a later one for the same event does not count.
 
         Returns:
-            The handler's output, as JSON.
+            The handler's output, as JSON; ``BUFFERED``, which is empty, if the event was kept until it is waited for.
 
         Raises:
             EventNotAccepted, EventRejected, InvalidInput, IdempotencyKeyReused, InstanceNotFound, WorkflowNotFound,
@@ -192,7 +203,7 @@ class Engine:
         check_key(key)
         request = _EventRequest(id, event, body, key, thread_id, wait_id)
         known = self._record(key, request.fingerprint, "", self.clock.now())
-        patience = _Patience(self._committer)
+        patience = Patience(self._committer)
         while True:
             try:
                 return await self._attempt(cls, request)
@@ -227,21 +238,45 @@ class Engine:
         try:
             accepted = _accept_event(session, event, request.thread_id, request.wait_id)
         except EventNotAccepted as error:
+            if not session.execution.live or event not in session.machine.program.events:
+                raise
+            addressed = request.thread_id is not None or request.wait_id is not None
+            if not addressed and session.machine.buffers(event) and not session.leased(now):
+                return await self._buffer(session, request, error)
             # What is still to be run may lead to where the event is accepted.
-            busy = session.leased(now) or session.next_work() is not None
-            if busy and event in session.machine.program.events and not session.execution.ended:
+            if session.leased(now) or session.next_work() is not None:
                 raise Busy(str(error)) from error
             raise
         if session.leased(now):
             raise Busy(f"a step of {request.id!r} is running")
+        if any(one.event == event for one in session.execution.buffer):
+            raise Busy(f"earlier events {event!r} of {request.id!r} are still to be delivered")
         response, duration_ms = await self._run_handler(session, accepted, event, request.body)
-        _settle(session, accepted)
+        settle(session, accepted)
         thread = accepted.thread.id
         session.note("event", now, statement=event, thread=thread, duration_ms=duration_ms)
         with contextlib.suppress(Superseded):
             record = self._record(request.key, request.fingerprint, response.decode(), now)
             await self._committer.commit(session, key=record)
         return response
+
+    async def _buffer(self, session: Session, request: _EventRequest, refusal: EventNotAccepted) -> bytes:
+        """Keeps an event until somebody waits for it."""
+        event, now = request.event, self.clock.now()
+        if len(session.execution.buffer) >= self.options.buffer_max:
+            detail = f", and {self.options.buffer_max} events are kept already"
+            raise EventNotAccepted(event, refusal.accepted, refusal.status, detail)
+        cases = [case for _, case in session.machine.program.events[event] if case.buffered]
+        signature = cases[0].signature
+        assert signature is not None
+        signature.validate_json(event, request.body)
+        session.machine.buffer(event, request.body.decode("utf-8"))
+        session.note("buffered", now, statement=event)
+        settle(session)
+        with contextlib.suppress(Superseded):
+            record = self._record(request.key, request.fingerprint, "", now)
+            await self._committer.commit(session, key=record)
+        return BUFFERED
 
     async def _run_handler(self, session: Session, accepted: Accepted, event: str, body: bytes) -> tuple[bytes, float]:
         signature = accepted.case.signature
@@ -258,6 +293,64 @@ class Engine:
             raise UserCodeError(f"the handler of event {event!r} raised {error_text(error)}") from error
         duration_ms = milliseconds(started, self.clock.now())
         return signature.output_json(event, output), duration_ms
+
+    # --- what operators ask --------------------------------------------------------------
+
+    async def cancel(self, workflow: str, id: str) -> View:
+        """Cancels an instance: its waits are torn down, a step that runs no longer counts, its ``finally_`` sections
+        run, and then it is canceled. Once it is on its way, nothing more happens.
+
+        Raises:
+            InstanceEnded: it has come to another end. Nothing was changed.
+            InstanceNotFound, WorkflowNotFound, UserCodeError, Busy, Unavailable
+        """
+        return await self._operate(workflow, id, cancel_session)
+
+    async def pause(self, workflow: str, id: str) -> View:
+        """Pauses an instance: nothing in it moves, and it takes no events, until it is unpaused. A step that runs no
+        longer counts: it is run again then.
+
+        Raises:
+            InstanceEnded: it has come to its end. Nothing was changed.
+            InstanceNotFound, WorkflowNotFound, Busy, Unavailable
+        """
+
+        def apply(session: Session, now: datetime) -> bool:
+            execution = session.execution
+            if execution.ended:
+                raise InstanceEnded(f"{id!r} is {execution.status}: it can no longer be paused")
+            if execution.status is Status.PAUSED:
+                return False
+            session.machine.pause()
+            session.note("pause", now)
+            return True
+
+        return await self._operate(workflow, id, apply)
+
+    async def unpause(self, workflow: str, id: str) -> View:
+        """Lets a paused instance go on; timeouts that have passed meanwhile happen now.
+
+        Raises:
+            InstanceEnded: it has come to its end. Nothing was changed.
+            InstanceNotFound, WorkflowNotFound, UserCodeError, Busy, Unavailable
+        """
+
+        def apply(session: Session, now: datetime) -> bool:
+            execution = session.execution
+            if execution.ended:
+                raise InstanceEnded(f"{id!r} is {execution.status}: it can no longer be unpaused")
+            if execution.status is not Status.PAUSED:
+                return False
+            session.machine.unpause()
+            session.note("unpause", now)
+            settle(session)
+            return True
+
+        return await self._operate(workflow, id, apply)
+
+    async def _operate(self, workflow: str, id: str, apply: Apply) -> View:
+        await change(self._committer, self.workflow(workflow), check_id(id), apply, over_lease=True)
+        return await self.get(workflow, id)
 
     # --- what tasks ask ------------------------------------------------------------------
 
@@ -281,44 +374,57 @@ class Engine:
             Unavailable: try again.
         """
         cls = self.workflow(body.workflow)
-        patience = _Patience(self._committer)
-        while (session := await self._stepper.arrived(cls, body)) is not None:
-            now = self.clock.now()
+        loaded = await arrived(self._committer, cls, body)
+        if loaded is None:
+            return
+        again: datetime | None = None
+
+        def apply(session: Session, now: datetime) -> bool:
+            nonlocal again
+            again = None
             try:
                 accepted = session.machine.accept(body.event, wait_id=body.wait_id)
             except EventNotAccepted:
-                return
-            if accepted.case.kind is not WaitKind.TIMEOUT or accepted.wait is None:
-                return
-            session.machine.check()
+                return False
+            if accepted.case.kind not in TIMED_KINDS or accepted.wait is None:
+                return False
             deadline = accepted.wait.deadline
-            lease = session.instance.lease
             if deadline is not None and deadline > now:
-                await self._again(body, min(deadline, now + self.options.horizon))
-                return
-            if lease is not None and session.leased(now):
-                if patience.over():
-                    await self._again(body, lease.expires_at)
-                    return
-                await patience.wait(body.id)
-                continue
-            try:
-                _settle(session, accepted)
-                session.check_fields()
-            except Exception as error:
-                # What a condition has raised is kept as it is, like what a step has raised.
-                cause = error.__cause__ if isinstance(error, UserCodeError) else None
-                await self._committer.fail(cls, body.id, cause if isinstance(cause, Exception) else error, body.event)
-                return
-            session.note("timeout", now, statement=body.event, thread=accepted.thread.id)
-            try:
-                await self._committer.commit(session)
-            except Superseded:
-                pass
-            except Conflict:
-                await self._committer.pause(0)
-                continue
-            return
+                again = min(deadline, now + self.options.horizon)
+                return False
+            if accepted.case.kind is WaitKind.ACTIVITY:
+                self._activities.timed_out(session, accepted, now)
+                settle(session)
+                return True
+            thread = accepted.thread.id
+            settle(session, accepted)
+            session.check_fields()
+            session.note("timeout", now, statement=body.event, thread=thread)
+            return True
+
+        try:
+            await change(self._committer, cls, body.id, apply, loaded=loaded, statement=body.event)
+        except Busy as error:
+            again = error.until if isinstance(error, Leased) else self.clock.now()
+        if again is not None:
+            await self.queue.create(body.task(self._committer.token(), again))
+
+    async def run_activity(self, body: ActivityTask) -> None:
+        """Runs an attempt of an activity and brings its result in, unless it is over.
+
+        Raises:
+            NotYet: the commit that the task belongs to has not landed yet.
+            Unavailable: try again.
+        """
+        await self._activities.run(self.workflow(body.workflow), body)
+
+    async def handle_result(self, body: ResultTask) -> None:
+        """Brings in the result of an activity whose instance was busy when it was there.
+
+        Raises:
+            Unavailable: try again.
+        """
+        await self._activities.deliver(self.workflow(body.workflow), body)
 
     async def recover(self, *, ahead: timedelta = timedelta(), limit: int = 1000) -> int:
         """Schedules again what should be moving and is not: after a crash, a lost task, a purged queue.
@@ -351,9 +457,6 @@ class Engine:
         if at is not None and at <= now + ahead:
             resume = ResumeTask.of(execution, now)
             await self.queue.create(resume.task(f"{salt} {execution.pc}", max(now, at)))
-
-    async def _again(self, body: TimeoutTask, at: datetime) -> None:
-        await self.queue.create(body.task(self._committer.token(), at))
 
     # --- idempotency keys ----------------------------------------------------------------
 
@@ -395,24 +498,6 @@ class _EventRequest:
         return stable_key(self.event, self.body.decode("utf-8", "replace"), self.thread_id, self.wait_id)
 
 
-class _Patience:
-    """Waits for a busy instance, again and again, but not for ever."""
-
-    def __init__(self, committer: Committer) -> None:
-        self.committer = committer
-        self.until = committer.clock.now() + committer.options.max_wait
-        self.attempt = 0
-
-    def over(self) -> bool:
-        return self.committer.clock.now() >= self.until
-
-    async def wait(self, what: str) -> None:
-        if self.over():
-            raise Busy(f"{what} is busy: its steps still run, or many others send events to it; try again")
-        await self.committer.pause(self.attempt)
-        self.attempt += 1
-
-
 def _by_name(workflows: Iterable[type[Workflow]]) -> dict[str, type[Workflow]]:
     result: dict[str, type[Workflow]] = {}
     for cls in workflows:
@@ -427,24 +512,13 @@ def _by_name(workflows: Iterable[type[Workflow]]) -> dict[str, type[Workflow]]:
 
 def _accept_event(session: Session, event: str, thread_id: str | None, wait_id: str | None) -> Accepted:
     accepted = session.machine.accept(event, thread_id, wait_id)
-    if accepted.case.kind is WaitKind.TIMEOUT:
+    if accepted.case.kind not in FROM_CLIENTS:
         names = session.machine.accepted_names()
-        raise EventNotAccepted(event, names, session.execution.status, " (it is a timeout)")
+        article = "an" if accepted.case.kind is WaitKind.ACTIVITY else "a"
+        raise EventNotAccepted(event, names, session.execution.status, f" (it is {article} {accepted.case.kind})")
     return accepted
 
 
-def _settle(session: Session, happened: Accepted | None = None) -> None:
-    """Moves every thread on, in memory, until it rests; first the one that an event has happened to."""
-    try:
-        if happened is not None:
-            session.machine.handled(happened)
-        session.machine.settle()
-    except WorkflowError:
-        raise
-    except Exception as error:
-        raise condition_error(session.cls, error) from error
-
-
 def _view(session: Session) -> View:
-    accepted = (one for one in session.machine.accepted() if one.case.kind is not WaitKind.TIMEOUT)
+    accepted = (one for one in session.machine.accepted() if one.case.kind in FROM_CLIENTS)
     return View(session.instance, session.machine.workflow, tuple(accepted))

@@ -26,6 +26,10 @@ class InstanceExists(WorkflowError):
     """There already is an instance of that id."""
 
 
+class InstanceEnded(WorkflowError):
+    """The instance is finished, failed or canceled, so it can no longer be canceled or paused."""
+
+
 class TooLarge(WorkflowError):
     """A request or an instance is larger than the limit; the message gives the size and the largest field."""
 

@@ -32,6 +32,7 @@ STATUS: dict[type[WorkflowError], int] = {
     errors.WorkflowNotFound: 404,
     errors.InstanceNotFound: 404,
     errors.InstanceExists: 409,
+    errors.InstanceEnded: 409,
     EventNotAccepted: 409,
     EventRejected: 409,
     errors.TooLarge: 413,

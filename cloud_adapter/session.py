@@ -6,7 +6,7 @@ loop; whoever loses a commit throws the session away.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,9 +14,19 @@ from typing import Any
 from cloud_adapter.document import HistoryEntry, Instance, Lease
 from cloud_adapter.errors import UserCodeError
 from cloud_adapter.ports import Task
-from cloud_adapter.tasks import ResumeTask, TimeoutTask
-from workflow_core import Execution, ThreadStatus, Wait, WaitKind, WaitStatus, Workflow, WorkflowError
-from workflow_core.interpreter import Machine, Work
+from cloud_adapter.tasks import ActivityTask, ResumeTask, TimeoutTask
+from workflow_core import (
+    ErrorInfo,
+    Execution,
+    Status,
+    ThreadStatus,
+    Wait,
+    WaitKind,
+    WaitStatus,
+    Workflow,
+    WorkflowError,
+)
+from workflow_core.interpreter import Accepted, Machine, Work
 from workflow_core.moving import error_text
 
 
@@ -70,6 +80,17 @@ class Session:
         except Exception as error:
             raise condition_error(self.cls, error) from error
 
+    def throw(self, fail: Callable[[], None], now: datetime) -> None:
+        """Lets something fail for good in a thread; if nobody catches it, the history tells that the instance has."""
+        fail()
+        error = self.execution.error
+        if self.execution.status is Status.FAILED and error is not None:
+            self.note("failed", now, statement=error.statement, error=f"{error.type}: {error.message}"[:500])
+
+    def activity_failed(self, accepted: Accepted, error: ErrorInfo, retry_at: datetime | None, now: datetime) -> None:
+        """An attempt of an activity has failed; see ``Machine.activity_failed``."""
+        self.throw(lambda: self.machine.activity_failed(accepted, error, retry_at), now)
+
     def note(self, kind: str, now: datetime, **details: Any) -> None:
         """Adds an entry to the instance's history."""
         self.entries.append(HistoryEntry(now, kind, pc=self.execution.pc, **details))
@@ -85,12 +106,14 @@ class Session:
         horizon: timedelta,
         *,
         lease: Lease | None = None,
+        keep_lease: bool = False,
         keep_fields: bool = False,
     ) -> Change:
         """What has to be written for the session's state to be saved.
 
         Args:
             lease: the lease that the document bears from then on.
+            keep_lease: leave another one's lease as it is: what is due is done when it has expired.
             keep_fields: leave the fields as they were stored, whatever user code did to them.
 
         Raises:
@@ -109,7 +132,13 @@ class Session:
             task = self._timer(wait, token, now, horizon)
             wait.setup_data = task.name
             create.append(task)
-        if lease is None:
+            if wait.kind is WaitKind.ACTIVITY:
+                create.append(ActivityTask.of(execution, wait, now).task(token, wait.retry_at))
+        if keep_lease:
+            lease = self.instance.lease
+            assert lease is not None
+            create.append(ResumeTask.of(execution, now).task(token, lease.expires_at))
+        elif lease is None:
             # Whoever held the lease was to do what is due: that takes a task now.
             create += self._resumes(token, now, anew=self.instance.lease is not None)
         instance = replace(
@@ -162,6 +191,12 @@ def condition_error(cls: type[Workflow], error: Exception) -> UserCodeError:
     return UserCodeError(f"a condition of workflow {cls.__workflow_name__!r} raised {error_text(error)} ({notes})")
 
 
+TIMED_KINDS = (WaitKind.TIMEOUT, WaitKind.ACTIVITY)
+"""What has a deadline, and a task that comes then."""
+
+SET_UP_KINDS = (WaitKind.HANDLER, WaitKind.CHILD)
+"""What is to be set up when it is waited for."""
+
 _Due = tuple[tuple[object, ...], datetime | None]
 
 
@@ -170,20 +205,26 @@ def _due(execution: Execution) -> Iterator[_Due]:
     for teardown in execution.teardowns:
         if teardown.status is WaitStatus.PENDING_TEARDOWN or teardown.retry_at is not None:
             yield (("teardown", teardown.id, teardown.event), teardown.retry_at)
-    if execution.ended:
+    parent = execution.parent
+    if parent is not None and not parent.told and execution.ended:
+        yield (("tell", parent.wait_id), parent.retry_at)
+    if not execution.live:
         return
+    buffered = {one.event for one in execution.buffer}
     for thread in execution.threads:
         if thread.status in (ThreadStatus.EXECUTING, ThreadStatus.RESUMING):
             yield (("thread", thread.id, thread.pc), thread.retry_at)
         for wait in thread.waits:
-            if wait.status is WaitStatus.PENDING_SETUP or wait.retry_at is not None:
+            if wait.kind is WaitKind.EVENT and wait.event in buffered:
+                yield (("buffered", wait.id, wait.event), None)
+            elif wait.status is WaitStatus.PENDING_SETUP or (wait.retry_at is not None and wait.kind in SET_UP_KINDS):
                 yield (("setup", wait.id, wait.event), wait.retry_at)
 
 
 def _timeouts(execution: Execution) -> Iterator[Wait]:
     for thread in execution.threads:
         for wait in thread.waits:
-            if wait.kind is WaitKind.TIMEOUT:
+            if wait.kind in TIMED_KINDS:
                 yield wait
 
 
@@ -204,13 +245,13 @@ def resume_at(execution: Execution, lease: Lease | None, now: datetime) -> datet
 
 def wake_at(execution: Execution, lease: Lease | None, now: datetime) -> datetime | None:
     """When the next thing is due, a timeout included."""
-    times = [] if execution.ended else [wait.deadline for wait in _timeouts(execution) if wait.deadline is not None]
+    times = [] if not execution.live else [wait.deadline for wait in _timeouts(execution) if wait.deadline is not None]
     resume = resume_at(execution, lease, now)
     return min([*times, *([] if resume is None else [resume])], default=None)
 
 
 def due_timeouts(execution: Execution, before: datetime) -> list[Wait]:
     """The timeouts whose deadline is not after ``before``."""
-    if execution.ended:
+    if not execution.live:
         return []
     return [wait for wait in _timeouts(execution) if wait.deadline is not None and wait.deadline <= before]

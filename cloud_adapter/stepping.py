@@ -5,28 +5,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import timedelta
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from inspect import isawaitable
 from typing import Any
 
 from pydantic_core import from_json, to_json
 
 from cloud_adapter import logs
+from cloud_adapter.changing import arrived
+from cloud_adapter.children import Children
 from cloud_adapter.committing import Committer, Superseded
 from cloud_adapter.document import Lease
-from cloud_adapter.errors import Conflict, InstanceNotFound, NotYet, Unavailable
+from cloud_adapter.errors import Conflict, Unavailable
 from cloud_adapter.session import Session, milliseconds, resume_at
-from cloud_adapter.tasks import ResumeTask, TimeoutTask
-from workflow_core import CheckpointKind, Workflow
+from cloud_adapter.tasks import ResumeTask
+from cloud_adapter.user_code import RunSync, within
+from workflow_core import CheckpointKind, EventRejected, InvalidInput, Workflow
 from workflow_core.interpreter import MOVES, Machine, Work
 from workflow_core.moving import error_text
 
 CLOCK_SKEW = timedelta(seconds=10)
 """A task that comes this much before its time was sent by a clock that runs ahead of ours: it is sent again."""
 
-RunSync = Callable[..., Awaitable[Any]]
-"""Runs a synchronous function with its arguments so that the event loop goes on meanwhile."""
+CHANGES_FIELDS = (CheckpointKind.STEP, CheckpointKind.EVENT)
+"""The work whose code changes the fields; what all other does to them is forgotten."""
 
 
 class LeaseLost(Exception):
@@ -37,11 +40,12 @@ class Stepper:
     """Moves instances on.
 
     Args:
-        run_sync: runs synchronous user code; by default in a thread.
+        run_sync: runs synchronous user code.
     """
 
-    def __init__(self, committer: Committer, run_sync: RunSync = asyncio.to_thread) -> None:
+    def __init__(self, committer: Committer, children: Children, run_sync: RunSync) -> None:
         self.committer = committer
+        self.children = children
         self.clock = committer.clock
         self.options = committer.options
         self.run_sync = run_sync
@@ -55,20 +59,22 @@ class Stepper:
             UserCodeError: a condition of the workflow raised. Nothing was changed.
         """
         attempt = 0
-        while (session := await self.arrived(cls, body)) is not None:
+        mine = ""
+        while (session := await arrived(self.committer, cls, body)) is not None:
             session.machine.check()
             now = self.clock.now()
-            if session.leased(now):
+            lease = session.instance.lease
+            if lease is not None and lease.token != mine and session.leased(now):
                 # Also where nothing seems to be due: the holder's clock may run ahead of ours.
-                assert session.instance.lease is not None
-                await self.committer.queue.create(body.task(self.committer.token(), session.instance.lease.expires_at))
+                await self.committer.queue.create(body.task(self.committer.token(), lease.expires_at))
                 return
             if session.next_work() is None:
                 at = resume_at(session.execution, None, now)
                 if at is not None and now < at <= now + CLOCK_SKEW:
                     await self.committer.queue.create(body.task(self.committer.token(), at))
                 return
-            lease = Lease(self.committer.token(), now + self.options.lease)
+            mine = self.committer.token()
+            lease = Lease(mine, now + self.options.lease)
             session.machine.tick()
             try:
                 await self.committer.commit(session, lease=lease)
@@ -80,24 +86,9 @@ class Stepper:
                 await self._work(session, lease.token)
                 return
             except (LeaseLost, Conflict, Superseded):
-                # Looked at again, because it may be our own lease that is left: a renewal of which we never heard.
+                # Looked at again, because it may be our own lease that is left: after a renewal of which we never
+                # heard, or where the instance was canceled or paused under it. Nothing of ours runs any more.
                 _warn(session, "lease lost")
-
-    async def arrived(self, cls: type[Workflow], body: ResumeTask | TimeoutTask) -> Session | None:
-        """The instance that a task is for; None if the task's commit never came and the task is too old.
-
-        Raises:
-            NotYet: the commit that the task belongs to has not landed yet.
-        """
-        session: Session | None = None
-        with contextlib.suppress(InstanceNotFound):
-            session = await self.committer.load(cls, body.id)
-        if session is not None and session.execution.pc >= body.pc:
-            return session
-        if self.clock.now() - body.created_at > self.options.task_age_max:
-            logs.transition("task given up", body.workflow, body.id, pc=body.pc, level=logging.WARNING)
-            return None
-        raise NotYet(f"the commit {body.pc} of {body.workflow!r} {body.id!r} has not landed yet")
 
     async def _work(self, session: Session, token: str) -> None:
         """Performs what is due until nothing is, or the budget is used up; the last commit releases the lease."""
@@ -136,51 +127,86 @@ class Stepper:
         return Lease(token, self.clock.now() + self.options.lease)
 
     async def _perform(self, session: Session, work: Work) -> None:
-        """Runs the user's code and notes what came of it, in memory."""
-        machine = session.machine
+        """Runs the user's code and notes what came of it, in memory.
+
+        Raises:
+            LeaseLost: another one has committed meanwhile.
+            Unavailable: nothing came of it; try again.
+        """
         started = self.clock.now()
         error: Exception | None = None
         result: Any = None
-        async with self._renewing(session):
+        async with self._renewing(session) as renewal:
             try:
-                result = await self._call(machine, work)
-                if work.kind is CheckpointKind.STEP:
+                result = await self._call(session, work, renewal)
+                if work.kind in CHANGES_FIELDS:
                     session.check_fields()
                 elif work.kind is CheckpointKind.SETUP:
                     # What cannot be kept is a failure of the setup, not of the instance.
                     result = from_json(to_json(result))
+            except LeaseLost:
+                raise
             except Exception as raised:
+                if work.concerns_others and isinstance(raised, Unavailable):
+                    raise
                 error = raised
-        now = self.clock.now()
-        if error is not None or work.kind is not CheckpointKind.STEP:
+        if error is not None or work.kind not in CHANGES_FIELDS:
             session.reset_fields()
+        now = self.clock.now()
         details = {
             "thread": work.thread.id if work.thread is not None else "",
             "statement": work.statement,
             "duration_ms": milliseconds(started, now),
         }
         if error is None:
-            machine.done(work, result)
+            session.machine.done(work, result)
             session.note(work.kind.value, now, **details)
-            return
-        delay = self.options.retry.delay(work.attempt + 1)
-        machine.failed(work, error, None if delay is None else now + delay)
-        text = error_text(error)
-        session.note(f"{work.kind.value} failed", now, error=text[:500], **details)
-        if work.kind is CheckpointKind.STEP and delay is None:
-            machine.fail(error, work.statement)
-            session.note("failed", now, statement=work.statement, error=text[:500])
+        else:
+            self._failed(session, work, error, now, details)
 
-    async def _call(self, machine: Machine, work: Work) -> Any:
+    def _failed(self, session: Session, work: Work, error: Exception, now: datetime, details: dict[str, Any]) -> None:
+        """Notes a failure: for another attempt, or for good."""
+        machine = session.machine
+        text = error_text(error)
+        if work.kind is CheckpointKind.EVENT and isinstance(error, (EventRejected, InvalidInput)):
+            session.note("event rejected", now, error=text[:500], **details)
+            machine.drop(work)
+            return
+        policy = machine.retry(work) or self.options.retry
+        delay = policy.delay(work.attempt + 1, error, self.committer.rng.random())
+        if work.kind is CheckpointKind.TELL:
+            delay = delay or policy.max_delay  # a parent that does not listen will
+        elif work.kind is CheckpointKind.EVENT:
+            delay = None  # its handler is a function of the fields: it would fail again
+        if work.kind is not CheckpointKind.EVENT:
+            machine.failed(work, error, None if delay is None else now + delay)
+        session.note(f"{work.kind.value} failed", now, error=text[:500], **details)
+        if delay is not None:
+            return
+        if work.kind in (CheckpointKind.STEP, CheckpointKind.EVENT):
+            session.throw(lambda: machine.give_up(work, error), now)
+        elif work.kind is CheckpointKind.SETUP and work.concerns_others:
+            thread = work.thread
+            assert thread is not None
+            session.throw(lambda: machine.child_failed(thread, work.statement, error), now)
+
+    async def _call(self, session: Session, work: Work, renewal: asyncio.Task[None]) -> Any:
+        machine = session.machine
+        if work.concerns_others:
+            await self.children.perform(session, work)
+            return None
         if machine.is_async(work):
             result = machine.call(work)
         else:
             result = await self.run_sync(_call, machine, work)
-        return await result if isawaitable(result) else result
+        if not isawaitable(result):
+            return result
+        limit = machine.program.at(work.statement).timeout if work.kind is CheckpointKind.STEP else None
+        return await within(self.clock, limit, result, repr(work.statement), renewal)
 
     @contextlib.asynccontextmanager
-    async def _renewing(self, session: Session) -> AsyncIterator[None]:
-        """Renews the lease while the body runs.
+    async def _renewing(self, session: Session) -> AsyncIterator[asyncio.Task[None]]:
+        """Renews the lease while the body runs; gives the task that does it, which ends when the lease is lost.
 
         Raises:
             LeaseLost: at the end, if a renewal found that another one has committed.
@@ -188,7 +214,7 @@ class Stepper:
         lock = asyncio.Lock()
         task = asyncio.create_task(self._renew(session, lock))
         try:
-            yield
+            yield task
         finally:
             try:
                 # Not in the middle of a commit: the next one needs the version that it gives.

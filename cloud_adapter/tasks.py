@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import ClassVar, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from cloud_adapter.ports import Task
-from workflow_core import Execution, Wait
+from workflow_core import ErrorInfo, Execution, Wait
 from workflow_core.events import stable_key
 
 RESUME_PATH = "/resume"
 TIMEOUT_PATH = "/callback/timeout"
+ACTIVITY_PATH = "/activity"
+RESULT_PATH = "/callback/result"
 
 
-class ResumeTask(BaseModel):
-    """The body of a task that moves an instance on.
+class InstanceTask(BaseModel):
+    """What the body of every task has.
 
     Attributes:
         pc: the pc of the commit that the task belongs to.
@@ -24,10 +27,22 @@ class ResumeTask(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    path: ClassVar[str]
+
     workflow: str
     id: str
     pc: int
     created_at: AwareDatetime
+
+    def _task(self, at: datetime | None, *names: str | int) -> Task:
+        name = stable_key(self.path, self.workflow, self.id, *names)
+        return Task(name, self.path, self.model_dump(mode="json"), at)
+
+
+class ResumeTask(InstanceTask):
+    """The body of a task that moves an instance on."""
+
+    path = RESUME_PATH
 
     @classmethod
     def of(cls, execution: Execution, now: datetime) -> ResumeTask:
@@ -36,35 +51,56 @@ class ResumeTask(BaseModel):
 
     def task(self, salt: str, at: datetime | None = None) -> Task:
         """The task; the same ``salt`` gives the same name."""
-        name = stable_key("resume", self.workflow, self.id, salt)
-        return Task(name, RESUME_PATH, self.model_dump(mode="json"), at)
+        return self._task(at, salt)
 
 
-class TimeoutTask(BaseModel):
-    """The body of a task that delivers a timeout; ``wait_id`` and ``event`` say which."""
+class WaitTask(InstanceTask):
+    """The body of a task that is about one wait of an instance; ``wait_id`` and ``event`` say which."""
 
-    model_config = ConfigDict(frozen=True)
-
-    workflow: str
-    id: str
-    pc: int
-    created_at: AwareDatetime
     wait_id: str
     event: str
 
     @classmethod
-    def of(cls, execution: Execution, wait: Wait, now: datetime) -> TimeoutTask:
-        """The task for a timeout of an instance as it stands."""
-        return cls(
-            workflow=execution.workflow,
-            id=execution.id,
-            pc=execution.pc,
-            created_at=now,
-            wait_id=wait.id,
-            event=wait.event,
-        )
+    def of(cls, execution: Execution, wait: Wait, now: datetime) -> Self:
+        """The task for a wait of an instance as it stands."""
+        about = {"wait_id": wait.id, "event": wait.event, "attempt": wait.attempt}
+        common = {"workflow": execution.workflow, "id": execution.id, "pc": execution.pc, "created_at": now}
+        return cls.model_validate(common | {name: about[name] for name in about if name in cls.model_fields})
 
-    def task(self, salt: str, at: datetime) -> Task:
+    def task(self, salt: str, at: datetime | None) -> Task:
         """The task; the same ``salt`` gives the same name."""
-        name = stable_key("timeout", self.workflow, self.id, self.wait_id, self.event, salt)
-        return Task(name, TIMEOUT_PATH, self.model_dump(mode="json"), at)
+        return self._task(at, self.wait_id, self.event, salt)
+
+
+class TimeoutTask(WaitTask):
+    """The body of a task that delivers a timeout, or ends an attempt of an activity that has taken too long."""
+
+    path = TIMEOUT_PATH
+
+
+class ActivityTask(WaitTask):
+    """The body of a task that runs an activity.
+
+    Attributes:
+        attempt: how often it has failed before; one that comes later than the next attempt does nothing.
+    """
+
+    path = ACTIVITY_PATH
+
+    attempt: int
+
+
+class ResultTask(ActivityTask):
+    """The body of a task that brings the result of an activity to an instance that was busy when it was there.
+
+    Attributes:
+        result: as JSON, where it has succeeded.
+        error: why it has failed.
+        retry_seconds: when it is tried again; None: it is given up.
+    """
+
+    path = RESULT_PATH
+
+    result: str = "null"
+    error: ErrorInfo | None = None
+    retry_seconds: float | None = None

@@ -17,11 +17,14 @@ from cloud_adapter.auth import Authorize
 from cloud_adapter.dispatch import Outcome, run_task
 from cloud_adapter.engine import Engine
 from cloud_adapter.errors import InvalidRequest
-from cloud_adapter.tasks import RESUME_PATH, TIMEOUT_PATH
+from cloud_adapter.tasks import ACTIVITY_PATH, RESULT_PATH, RESUME_PATH, TIMEOUT_PATH
 
 _logger = logging.getLogger("gorchestrate.http")
 
-BODY_BYTES_MAX = 100_000
+BODY_BYTES_MAX = 1_100_000
+"""A little more than a task may have."""
+
+TASK_PATHS = (RESUME_PATH, TIMEOUT_PATH, ACTIVITY_PATH, RESULT_PATH)
 
 # Neither 429 nor 503: those slow the whole queue down.
 _STATUS = {Outcome.DONE: 200, Outcome.NOT_YET: 425, Outcome.FAILED: 500}
@@ -57,8 +60,7 @@ def create_worker(
             await authorize(request)
 
     routes = [
-        Route(RESUME_PATH, task, methods=["POST"]),
-        Route(TIMEOUT_PATH, task, methods=["POST"]),
+        *(Route(path, task, methods=["POST"]) for path in TASK_PATHS),
         Route("/recover", recover, methods=["POST"]),
     ]
     return problems.application(routes, lifespan=lifespan, on_error=_on_workflow_error)

@@ -296,6 +296,11 @@ class Execution:
         """Whether the instance is finished, failed or canceled."""
         return self.status in _ENDS
 
+    @property
+    def live(self) -> bool:
+        """Whether the instance is running or waiting: neither ended nor paused."""
+        return self.status is _RUNNING or self.status is Status.WAITING
+
     def thread(self, id: str) -> Thread | None:
         """The live thread of that id, if there is one."""
         return next((thread for thread in self.threads if thread.id == id), None)

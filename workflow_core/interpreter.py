@@ -29,6 +29,7 @@ from workflow_core.events import ActivityContext, EventRequest
 from workflow_core.execution import (
     FROM_CLIENTS,
     BufferedEvent,
+    ErrorInfo,
     Parent,
     Status,
     Teardown,
@@ -399,10 +400,9 @@ class Machine(Mover):
 
     def retry(self, work: Work) -> Retry | None:
         """The policy for what has failed, if the definition has one."""
-        policy: Retry | None = None
-        if work.kind is _STEP_WORK:
-            policy = self.program.at(work.statement).retry
-        return policy or self.workflow.default_retry
+        if work.kind is not _STEP_WORK:
+            return None
+        return self.program.at(work.statement).retry or self.workflow.default_retry
 
     # --- what an operator does -----------------------------------------------------------
 
@@ -412,6 +412,7 @@ class Machine(Mover):
         execution = self.execution
         execution.pc += 1
         execution.canceling = True
+        execution.buffer = []
         execution.status = _RUNNING
         for thread in list(execution.threads):
             if thread in execution.threads:
@@ -450,27 +451,52 @@ class Machine(Mover):
             arguments.append(ActivityContext(*where, *([] if heartbeat is None else [heartbeat])))
         return spec.function(*arguments)
 
-    def activity_failed(self, accepted: Accepted, error: BaseException, retry_at: datetime | None) -> None:
+    def activity(self, event: str, wait_id: str, attempt: int) -> Accepted | None:
+        """Who waits for that attempt of an activity; None if nobody does any more."""
+        accepted = self._wait_for(event, wait_id, _ACTIVITY)
+        if accepted is None or accepted.wait is None or accepted.wait.attempt != attempt:
+            return None
+        return accepted
+
+    def heartbeat(self, accepted: Accepted) -> None:
+        """An attempt of an activity gives a sign of life, which puts its end off."""
+        assert accepted.wait is not None
+        self.execution.pc += 1
+        accepted.wait.deadline = self.attempt_ends(accepted.case)
+
+    def activity_failed(self, accepted: Accepted, error: ErrorInfo, retry_at: datetime | None) -> None:
         """An attempt of an activity has failed. It is tried again at ``retry_at``; None: it is given up."""
         self.execution.pc += 1
         wait = accepted.wait
         assert wait is not None
         if retry_at is None:
-            self.throw(accepted.thread, error_info(error, wait.event))
+            self.throw(accepted.thread, error)
             return
         wait.attempt += 1
         wait.retry_at = retry_at
-        wait.error = error_text(error)
+        wait.error = f"{error.type}: {error.message}"
         wait.setup_data = None
         wait.deadline = self.attempt_ends(accepted.case, retry_at)
 
     # --- children ------------------------------------------------------------------------
 
-    def child_failed(self, accepted: Accepted, error: BaseException) -> None:
+    def child(self, event: str, wait_id: str) -> Accepted | None:
+        """Who waits for the end of a child, or for its start; None if nobody does any more."""
+        return self._wait_for(event, wait_id, WaitKind.CHILD)
+
+    def child_failed(self, thread: Thread, event: str, error: BaseException) -> None:
         """A child has failed, or was canceled, or could not be started."""
         self.execution.pc += 1
-        self.leave_wait(accepted.thread, accepted.case.event)
-        self.throw(accepted.thread, error_info(error, accepted.case.event))
+        self.leave_wait(thread, event)
+        self.throw(thread, error_info(error, event))
+
+    def _wait_for(self, event: str, wait_id: str, kind: WaitKind) -> Accepted | None:
+        for thread in self.execution.threads:
+            for wait in thread.waits:
+                if wait.id == wait_id and wait.event == event and wait.kind is kind:
+                    case = self.program.at(thread.step).cases.get(event)
+                    return None if case is None or case.kind is not kind else Accepted(thread, case, wait_id, wait)
+        return None
 
     # --- events --------------------------------------------------------------------------
 

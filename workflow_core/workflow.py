@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, to_json
 
 from workflow_core.compiler import compile_definition
 from workflow_core.errors import DefinitionError, InvalidInput, WorkflowError
@@ -103,6 +103,19 @@ class Workflow(BaseModel):
             return self.model_dump_json(round_trip=True, by_alias=False, warnings="error")
         except PydanticSerializationError as error:
             raise InvalidFields(f"the fields of {type(self).__name__} cannot be saved: {error}") from error
+
+    def result_json(self) -> bytes:
+        """The result of an instance that has finished, as JSON: that of its method ``result``, its field of that name,
+        or all its fields if it has neither.
+
+        Raises:
+            InvalidFields: it cannot be JSON.
+        """
+        result = getattr(self, "result", self)
+        try:
+            return to_json(result() if callable(result) else result)
+        except PydanticSerializationError as error:
+            raise InvalidFields(f"the result of {type(self).__name__} cannot be JSON: {error}") from error
 
     @classmethod
     def load_fields(cls, fields: str | bytes) -> Self:

@@ -12,13 +12,14 @@ import pytest
 
 from cloud_adapter.dispatch import Outcome
 from cloud_adapter.errors import Busy
-from cloud_adapter.options import EngineOptions, RetryPolicy
+from cloud_adapter.options import EngineOptions
 from tests.engine.harness import ID, Killed, World, in_world, write
 from workflow_core import (
     EventNotAccepted,
     EventRequest,
     Go,
     On,
+    Retry,
     Return,
     S,
     Select,
@@ -218,7 +219,7 @@ async def test_a_failing_setup_is_tried_again_with_backoff_and_the_same_key(worl
     assert await world.send("Pay", 1) == "paid to 7"
 
 
-@in_world(Order, options=EngineOptions(retry=RetryPolicy(max_attempts=3)))
+@in_world(Order, options=EngineOptions(retry=Retry(max_attempts=3)))
 async def test_a_setup_is_given_up_after_its_attempts(world: World) -> None:
     BANK.failures["setup"] = 99
     await world.started()
@@ -253,7 +254,7 @@ async def test_an_event_while_the_setups_are_still_tried(world: World) -> None:
 
 
 @pytest.mark.parametrize("gives", [object(), {"account": lambda: None}, "\udce9"])
-@in_world(Order, options=EngineOptions(retry=RetryPolicy(max_attempts=2)))
+@in_world(Order, options=EngineOptions(retry=Retry(max_attempts=2)))
 async def test_a_setup_that_gives_what_cannot_be_kept_has_failed(world: World, gives: Any) -> None:
     BANK.gives = gives
     await world.started()
@@ -280,7 +281,7 @@ async def test_setup_data_is_json_data(world: World) -> None:
 # --- failing teardowns -----------------------------------------------------------------------
 
 
-@in_world(Order, options=EngineOptions(retry=RetryPolicy(max_attempts=4)))
+@in_world(Order, options=EngineOptions(retry=Retry(max_attempts=4)))
 async def test_a_failing_teardown_blocks_nothing(world: World) -> None:
     BANK.failures["teardown True"] = 2
     BANK.failures["teardown False"] = 99

@@ -12,10 +12,10 @@ import pytest
 
 from cloud_adapter.dispatch import Outcome
 from cloud_adapter.document import DOCUMENT_BYTES_MAX
-from cloud_adapter.options import EngineOptions, RetryPolicy
+from cloud_adapter.options import EngineOptions
 from tests.engine.harness import ID, World, in_world, write
-from workflow_core import EventNotAccepted, Go, If, On, S, Select, Step, StepContext, WaitFor, While, Workflow
-from workflow_core.interpreter import MESSAGE_CHARS_MAX
+from workflow_core import EventNotAccepted, Go, If, On, Retry, S, Select, Step, StepContext, WaitFor, While, Workflow
+from workflow_core.moving import MESSAGE_CHARS_MAX
 
 ATTEMPTS: list[StepContext] = []
 """What the steps of ``Flaky`` were told, attempt by attempt."""
@@ -102,7 +102,7 @@ async def test_a_failing_step_does_not_run_before_its_time(world: World) -> None
     assert len(ATTEMPTS) == 1
 
 
-@in_world(Flaky, options=EngineOptions(retry=RetryPolicy(max_attempts=3)))
+@in_world(Flaky, options=EngineOptions(retry=Retry(max_attempts=3)))
 async def test_attempts_used_up_fail_the_instance(world: World) -> None:
     await world.started(failures=99)
     await world.pass_time(timedelta(hours=1))
@@ -125,17 +125,17 @@ async def test_attempts_used_up_fail_the_instance(world: World) -> None:
 @pytest.mark.parametrize(
     ("policy", "delays"),
     [
-        (RetryPolicy(max_attempts=5, initial=timedelta(seconds=10), factor=1), [10, 10, 10, 10]),
-        (RetryPolicy(max_attempts=5, max_delay=timedelta(seconds=3)), [1, 2, 3, 3]),
-        (RetryPolicy(max_attempts=1), []),
+        (Retry(max_attempts=5, initial=timedelta(seconds=10), factor=1), [10, 10, 10, 10]),
+        (Retry(max_attempts=5, max_delay=timedelta(seconds=3)), [1, 2, 3, 3]),
+        (Retry(max_attempts=1), []),
     ],
 )
-def test_the_delays_of_a_policy(policy: RetryPolicy, delays: list[float]) -> None:
-    assert [policy.delay(n) for n in range(1, 5)] == [*seconds(*delays), *[None] * (4 - len(delays))]
+def test_the_delays_of_a_policy(policy: Retry, delays: list[float]) -> None:
+    assert [policy.delay(n, OSError()) for n in range(1, 5)] == [*seconds(*delays), *[None] * (4 - len(delays))]
 
 
 def test_the_delays_of_a_policy_with_very_many_attempts() -> None:
-    assert RetryPolicy(max_attempts=10**6).delay(10**5) == timedelta(minutes=5)
+    assert Retry(max_attempts=10**6).delay(10**5, OSError()) == timedelta(minutes=5)
 
 
 # --- kinds of steps --------------------------------------------------------------------------
@@ -204,7 +204,7 @@ def test_steps_may_be_sync_or_async(run_sync: Any, tmp_path: Any) -> None:
 def test_an_odd_error_is_an_error_like_others(fail: str, run_sync: Any, tmp_path: Any) -> None:
     options: dict[str, Any] = {} if run_sync is None else {"run_sync": run_sync}
 
-    @in_world(Kinds, options=EngineOptions(retry=RetryPolicy(max_attempts=2)), **options)
+    @in_world(Kinds, options=EngineOptions(retry=Retry(max_attempts=2)), **options)
     async def scenario(world: World) -> None:
         await world.started(fail=fail)
         (thread,) = (await world.instance()).execution.threads

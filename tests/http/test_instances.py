@@ -240,10 +240,12 @@ class TestList:
         assert listed.get("/wf/desk?status=canceled") == {"instances": [], "cursor": None}
 
     def test_each_status_can_be_asked_for_and_none_other(self, listed: Http) -> None:
-        for status in ("running", "waiting", "finished", "failed", "canceled"):
+        for status in ("running", "waiting", "paused", "finished", "failed", "canceled"):
             listed.get(f"/wf/desk?status={status}")
         assert listed.problem("GET", "/wf/desk?status=broken") == expected(
-            400, "Invalid request", "there is no status 'broken', but: running, waiting, finished, failed, canceled"
+            400,
+            "Invalid request",
+            "there is no status 'broken', but: running, waiting, paused, finished, failed, canceled",
         )
 
     @pytest.mark.parametrize("limit", ["0", "201", "-1"])

@@ -19,7 +19,7 @@ from typing import Any
 from cloud_adapter import committing, document
 from cloud_adapter.dispatch import Outcome, run_task
 from cloud_adapter.document import Instance, KeyRecord
-from cloud_adapter.options import EngineOptions, RetryPolicy
+from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Task
 from tests.core import generate
 from tests.simulation import flows
@@ -29,7 +29,7 @@ from tests.simulation.loop import Loop, Timeline
 from tests.simulation.model import Model, Violation, require
 from tests.simulation.queue import SimulatedQueue
 from tests.simulation.store import Database
-from workflow_core import WorkflowError
+from workflow_core import Retry, WorkflowError
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -139,7 +139,7 @@ class World:
             task_age_max=timedelta(minutes=1 if prompt else 10),
             lease=timedelta(seconds=rng.choice((20, 60))),
             max_wait=timedelta(seconds=rng.choice((1, 10))),
-            retry=RetryPolicy(max_attempts=rng.choice((2, 4, 10))),
+            retry=Retry(max_attempts=rng.choice((2, 4, 10))),
             budget=timedelta(seconds=rng.choice((2, 30))),
             budget_steps=rng.choice((1, 3, 500)),
         )

@@ -1,0 +1,156 @@
+"""Runs activities: outside of the instance's lease, each in a request of its own, and brings their results in.
+
+An attempt is known by the wait and its number: whatever comes after the next attempt has begun, or when the instance no
+longer waits, changes nothing. An attempt that nobody hears of is ended by its deadline, which is a timer.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+from inspect import isawaitable
+from typing import Any
+
+from cloud_adapter import logs
+from cloud_adapter.changing import Leased, arrived, change, settle
+from cloud_adapter.committing import Committer
+from cloud_adapter.errors import Busy, InstanceNotFound
+from cloud_adapter.session import Session, milliseconds
+from cloud_adapter.tasks import ActivityTask, ResultTask
+from cloud_adapter.user_code import RunSync, within
+from workflow_core import AttemptOver, TimedOut, Workflow
+from workflow_core.interpreter import Accepted
+from workflow_core.moving import error_info
+from workflow_core.signatures import is_async
+
+
+class Activities:
+    """Runs the activities of instances.
+
+    Args:
+        run_sync: runs synchronous user code.
+    """
+
+    def __init__(self, committer: Committer, run_sync: RunSync) -> None:
+        self.committer = committer
+        self.run_sync = run_sync
+
+    async def run(self, cls: type[Workflow], body: ActivityTask) -> None:
+        """Runs an attempt of an activity, unless it is over.
+
+        Raises:
+            NotYet: the commit that the task belongs to has not landed yet.
+            Unavailable: try again.
+        """
+        session = await arrived(self.committer, cls, body)
+        accepted = None if session is None else _awaited(session, body)
+        if session is None or accepted is None:
+            return
+        clock = self.committer.clock
+        started = clock.now()
+        common = body.model_dump()
+        try:
+            output = await self._call(session, accepted, body)
+            assert accepted.case.activity is not None
+            text = accepted.case.activity.signature.output_json(body.event, output).decode()
+            result = ResultTask(**common, result=text)
+        except AttemptOver:
+            return
+        except Exception as error:
+            result = ResultTask(
+                **common, error=error_info(error, body.event), retry_seconds=self._retry(accepted, session, error)
+            )
+        await self.deliver(cls, result, milliseconds(started, clock.now()))
+
+    async def deliver(self, cls: type[Workflow], result: ResultTask, duration_ms: float = 0) -> None:
+        """Brings the result of an attempt into the instance; if that is busy for long, by a task of its own."""
+
+        def apply(session: Session, now: datetime) -> bool:
+            accepted = _awaited(session, result)
+            if accepted is None:
+                return False
+            details = {"thread": accepted.thread.id, "statement": result.event, "duration_ms": duration_ms}
+            error = result.error
+            if error is None:
+                try:
+                    session.machine.handle_json(accepted, result.result.encode())
+                    session.check_fields()
+                except Exception as raised:
+                    session.reset_fields()
+                    error = error_info(raised, result.event)
+                else:
+                    session.note("activity", now, **details)
+                    settle(session, accepted)
+                    return True
+            retry_at = None if result.retry_seconds is None else now + timedelta(seconds=result.retry_seconds)
+            session.note("activity failed", now, error=f"{error.type}: {error.message}"[:500], **details)
+            session.activity_failed(accepted, error, retry_at, now)
+            settle(session)
+            return True
+
+        committer = self.committer
+        try:
+            await change(committer, cls, result.id, apply, statement=result.event)
+        except Busy as error:
+            at = error.until if isinstance(error, Leased) else committer.clock.now()
+            await committer.queue.create(result.task(committer.token(), at))
+        except InstanceNotFound:
+            logs.transition("result of nobody", result.workflow, result.id, level=logging.WARNING)
+
+    async def _call(self, session: Session, accepted: Accepted, body: ActivityTask) -> Any:
+        spec, machine = accepted.case.activity, session.machine
+        assert spec is not None
+
+        async def heartbeat() -> None:
+            await self._heartbeat(session.cls, body)
+
+        if is_async(spec.function):
+            output = machine.call_activity(accepted, heartbeat)
+        else:
+            output = await self.run_sync(machine.call_activity, accepted, heartbeat)
+        if not isawaitable(output):
+            return output
+        if spec.heartbeat is not None:
+            return await output
+        assert accepted.wait is not None
+        deadline = accepted.wait.deadline
+        limit = None if deadline is None else deadline - self.committer.clock.now()
+        return await within(self.committer.clock, limit, output, f"activity {body.event!r}")
+
+    async def _heartbeat(self, cls: type[Workflow], body: ActivityTask) -> None:
+        def apply(session: Session, now: datetime) -> bool:
+            accepted = _awaited(session, body)
+            if accepted is None:
+                raise AttemptOver(f"attempt {body.attempt + 1} of activity {body.event!r} is over: stop")
+            session.machine.heartbeat(accepted)
+            return True
+
+        try:
+            await change(self.committer, cls, body.id, apply, keep_fields=True)
+        except Busy:
+            # No deadline passes while the instance is leased; the next one will come through.
+            logs.transition("heartbeat skipped", body.workflow, body.id, level=logging.WARNING)
+
+    def timed_out(self, session: Session, accepted: Accepted, now: datetime) -> None:
+        """The deadline of an attempt has passed."""
+        assert accepted.wait is not None
+        error = TimedOut(f"activity {accepted.wait.event!r} gave no result by {accepted.wait.deadline}")
+        details = {"thread": accepted.thread.id, "statement": accepted.wait.event, "error": f"TimedOut: {error}"}
+        session.note("activity failed", now, **details)
+        seconds = self._retry(accepted, session, error)
+        retry_at = None if seconds is None else now + timedelta(seconds=seconds)
+        session.activity_failed(accepted, error_info(error, accepted.wait.event), retry_at, now)
+
+    def _retry(self, accepted: Accepted, session: Session, error: Exception) -> float | None:
+        """After how many seconds the attempt that has failed is followed by another one; None: by none."""
+        assert accepted.case.activity is not None and accepted.wait is not None
+        policy = accepted.case.activity.retry or session.cls.default_retry or self.committer.options.retry
+        delay = policy.delay(accepted.wait.attempt + 1, error, self.committer.rng.random())
+        return None if delay is None else delay.total_seconds()
+
+
+def _awaited(session: Session, body: ActivityTask) -> Accepted | None:
+    """Who waits for this attempt; None if nobody does any more, or while the instance is paused."""
+    if not session.execution.live:
+        return None
+    return session.machine.activity(body.event, body.wait_id, body.attempt)

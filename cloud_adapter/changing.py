@@ -1,0 +1,147 @@
+"""Changes an instance from outside of its steps: load, change in memory, commit, and again if somebody was faster.
+
+This is how timers, results of activities, the end of children, heartbeats and operators reach an instance. Clients'
+events have their own way in ``cloud_adapter.engine``, as they are answered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from cloud_adapter import logs
+from cloud_adapter.committing import Committer, Superseded
+from cloud_adapter.errors import Busy, Conflict, InstanceNotFound, NotYet, Unavailable, UserCodeError
+from cloud_adapter.session import Session, condition_error
+from cloud_adapter.tasks import InstanceTask
+from workflow_core import Workflow, WorkflowError
+from workflow_core.interpreter import Accepted
+
+Apply = Callable[[Session, datetime], bool]
+"""Changes a loaded instance; False if there is nothing to change (any more)."""
+
+
+class Patience:
+    """Waits for a busy instance, again and again, but not for ever."""
+
+    def __init__(self, committer: Committer) -> None:
+        self.committer = committer
+        self.until = committer.clock.now() + committer.options.max_wait
+        self.attempt = 0
+
+    async def wait(self, what: str) -> None:
+        """Waits a little longer than the last time.
+
+        Raises:
+            Busy: it has waited for long enough.
+        """
+        if self.committer.clock.now() >= self.until:
+            raise Busy(f"{what} is busy: its steps still run, or many others send events to it; try again")
+        await self.committer.pause(self.attempt)
+        self.attempt += 1
+
+
+class Leased(Busy):
+    """The instance was leased all the time.
+
+    Attributes:
+        until: when the lease expires.
+    """
+
+    def __init__(self, message: str, until: datetime) -> None:
+        super().__init__(message)
+        self.until = until
+
+
+async def arrived(committer: Committer, cls: type[Workflow], body: InstanceTask) -> Session | None:
+    """The instance that a task is for; None if the task's commit never came and the task is too old.
+
+    Raises:
+        NotYet: the commit that the task belongs to has not landed yet.
+    """
+    session: Session | None = None
+    with contextlib.suppress(InstanceNotFound):
+        session = await committer.load(cls, body.id)
+    if session is not None and session.execution.pc >= body.pc:
+        return session
+    if committer.clock.now() - body.created_at > committer.options.task_age_max:
+        logs.transition("task given up", body.workflow, body.id, pc=body.pc, level=logging.WARNING)
+        return None
+    raise NotYet(f"the commit {body.pc} of {body.workflow!r} {body.id!r} has not landed yet")
+
+
+async def change(
+    committer: Committer,
+    cls: type[Workflow],
+    id: str,
+    apply: Apply,
+    *,
+    loaded: Session | None = None,
+    statement: str | None = None,
+    over_lease: bool = False,
+    keep_fields: bool = False,
+) -> bool:
+    """Changes an instance. Gives what ``apply`` said at last.
+
+    Args:
+        loaded: the instance, if it has just been loaded.
+        statement: what the change is about, if nobody is told of an error of the workflow's code in it: that fails the
+            instance then.
+        over_lease: do not wait for a step that runs: its commit will fail, and its lease stays until it expires, so
+            that nothing else runs meanwhile.
+        keep_fields: see ``Session.prepare``.
+
+    Raises:
+        Leased: a step runs, and has not come to its end in time. Nothing was changed.
+        Busy: others were faster again and again. Nothing was changed.
+        InstanceNotFound, UnknownStatement, Unavailable
+        Exception: what ``apply`` raises. Nothing was changed.
+    """
+    patience = Patience(committer)
+    while True:
+        session, loaded = loaded or await committer.load(cls, id), None
+        session.machine.check()
+        now = committer.clock.now()
+        lease = session.instance.lease if session.leased(now) else None
+        if lease is not None and not over_lease:
+            try:
+                await patience.wait(repr(id))
+            except Busy as error:
+                raise Leased(str(error), lease.expires_at) from None
+            continue
+        try:
+            if not apply(session, now):
+                return False
+            await committer.commit(session, keep_lease=lease is not None, keep_fields=keep_fields)
+            return True
+        except Superseded:
+            return True
+        except Conflict:
+            await patience.wait(repr(id))
+        except (Busy, Unavailable):
+            raise
+        except Exception as error:
+            if statement is None:
+                raise
+            # What a condition has raised is kept as it is, like what a step has raised.
+            cause = error.__cause__ if isinstance(error, UserCodeError) else None
+            await committer.fail(cls, id, cause if isinstance(cause, Exception) else error, statement)
+            return True
+
+
+def settle(session: Session, happened: Accepted | None = None) -> None:
+    """Moves every thread on, in memory, until it rests; first the one that an event has happened to.
+
+    Raises:
+        UserCodeError: a condition of the workflow raised.
+    """
+    try:
+        if happened is not None:
+            session.machine.handled(happened)
+        session.machine.settle()
+    except WorkflowError:
+        raise
+    except Exception as error:
+        raise condition_error(session.cls, error) from error

@@ -1,0 +1,140 @@
+"""Instances that are started by instances: their start, their cancellation, and what becomes of their end.
+
+A child knows its parent from its first write. Its end is told by its own resume, which lasts until the parent has
+taken it: so no end is lost, whoever dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from datetime import datetime
+
+from cloud_adapter.changing import change, settle
+from cloud_adapter.committing import Committer, Superseded
+from cloud_adapter.document import Instance
+from cloud_adapter.errors import Busy, InstanceEnded, InstanceExists, InstanceNotFound, Unavailable, WorkflowNotFound
+from cloud_adapter.names import check_id
+from cloud_adapter.session import Session
+from workflow_core import ChildFailed, Execution, Parent, Status, Teardown, Wait, WaitStatus, Workflow, WorkflowError
+from workflow_core.interpreter import Work
+
+
+class Children:
+    """Does what one instance has to do with another one.
+
+    Args:
+        workflows: those that are served, by name.
+    """
+
+    def __init__(self, committer: Committer, workflows: Mapping[str, type[Workflow]]) -> None:
+        self.committer = committer
+        self.workflows = workflows
+
+    async def perform(self, session: Session, work: Work) -> None:
+        """Starts a child, cancels one, or tells the parent.
+
+        Raises:
+            ChildFailed: it cannot be started.
+            Busy: the parent is; try again later.
+            Unavailable: try again.
+        """
+        wait = work.wait
+        if isinstance(wait, Parent):
+            await self._tell(session, wait)
+        elif isinstance(wait, Teardown):
+            await self._cancel(wait)
+        else:
+            assert wait is not None
+            await self._start(session, wait)
+
+    async def _start(self, session: Session, wait: Wait) -> None:
+        given, parent = wait.input, session.execution
+        link = Parent(parent.workflow, parent.id, wait.id, wait.event, told=given["detached"])
+        try:
+            cls = self._workflow(given["workflow"])
+            now = self.committer.clock.now()
+            fields = cls.new(json.dumps(given["fields"]))
+            execution = Execution.start(check_id(given["id"]), cls, now=now)
+            execution.parent = link
+            child = Session(cls, Instance(cls.__workflow_name__, execution.id, execution, fields.dump_fields()), now)
+            settle(child)
+            child.note("created", now)
+            await self.committer.create(child)
+        except Superseded:
+            pass  # it is there, and others have moved it on
+        except Unavailable:
+            raise
+        except InstanceExists as error:
+            # Made by an earlier attempt, or another one's.
+            other = (await self.committer.load(cls, given["id"])).execution.parent
+            if other is None or (other.workflow, other.id, other.wait_id) != (link.workflow, link.id, link.wait_id):
+                raise ChildFailed(f"{error}: give the child another id") from error
+        except WorkflowError as error:
+            raise ChildFailed(f"{given['workflow']!r} {given['id']!r} could not be started: {error}") from error
+
+    async def _cancel(self, teardown: Teardown) -> None:
+        child = teardown.setup_data
+        cls = self._workflow(child["workflow"])
+        with contextlib.suppress(InstanceNotFound, InstanceEnded):
+            await change(self.committer, cls, child["id"], cancel_session, over_lease=True)
+
+    async def _tell(self, session: Session, parent: Parent) -> None:
+        child = session.execution
+        failure: ChildFailed | None = None
+        if child.status is not Status.FINISHED:
+            why = f": {child.error.type}: {child.error.message}" if child.error is not None else ""
+            failure = ChildFailed(f"{child.workflow!r} {child.id!r} is {child.status}{why}")
+
+        def apply(session_of_parent: Session, now: datetime) -> bool:
+            machine = session_of_parent.machine
+            accepted = machine.child(parent.event, parent.wait_id)
+            if accepted is None or accepted.wait is None:
+                return False
+            if not session_of_parent.execution.live or accepted.wait.status is not WaitStatus.SET_UP:
+                raise Busy(f"{parent.id!r} does not listen to its child now")
+            details = {"thread": accepted.thread.id, "statement": parent.event}
+            error: Exception | None = failure
+            if error is None:
+                try:
+                    machine.handle_json(accepted, session.machine.workflow.result_json())
+                    session_of_parent.check_fields()
+                except Exception as raised:
+                    session_of_parent.reset_fields()
+                    error = raised
+            if error is None:
+                session_of_parent.note("child", now, **details)
+                settle(session_of_parent, accepted)
+            else:
+                session_of_parent.note("child failed", now, error=f"{type(error).__name__}: {error}"[:500], **details)
+                session_of_parent.throw(lambda: machine.child_failed(accepted.thread, parent.event, error), now)
+                settle(session_of_parent)
+            return True
+
+        cls = self._workflow(parent.workflow)
+        with contextlib.suppress(InstanceNotFound):
+            await change(self.committer, cls, parent.id, apply, statement=parent.event)
+
+    def _workflow(self, name: str) -> type[Workflow]:
+        try:
+            return self.workflows[name]
+        except KeyError:
+            raise WorkflowNotFound(f"no workflow {name!r} is served here") from None
+
+
+def cancel_session(session: Session, now: datetime) -> bool:
+    """Cancels a loaded instance; False if it is canceled already, or on the way to it.
+
+    Raises:
+        InstanceEnded: it has come to another end.
+    """
+    execution = session.execution
+    if execution.canceling or execution.status is Status.CANCELED:
+        return False
+    if execution.ended:
+        raise InstanceEnded(f"{execution.id!r} is {execution.status}: it can no longer be canceled")
+    session.machine.cancel()
+    session.note("cancel", now)
+    settle(session)
+    return True
