@@ -84,7 +84,7 @@ class Activities:
                     return True
             retry_at = None if result.retry_seconds is None else now + timedelta(seconds=result.retry_seconds)
             session.note("activity failed", now, error=f"{error.type}: {error.message}"[:500], **details)
-            session.activity_failed(accepted, error, retry_at, now)
+            session.machine.activity_failed(accepted, error, retry_at)
             settle(session)
             return True
 
@@ -139,7 +139,7 @@ class Activities:
         session.note("activity failed", now, **details)
         seconds = self._retry(accepted, session, error)
         retry_at = None if seconds is None else now + timedelta(seconds=seconds)
-        session.activity_failed(accepted, error_info(error, accepted.wait.event), retry_at, now)
+        session.machine.activity_failed(accepted, error_info(error, accepted.wait.event), retry_at)
 
     def _retry(self, accepted: Accepted, session: Session, error: Exception) -> float | None:
         """After how many seconds the attempt that has failed is followed by another one; None: by none."""

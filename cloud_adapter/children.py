@@ -108,7 +108,7 @@ class Children:
                 settle(session_of_parent, accepted)
             else:
                 session_of_parent.note("child failed", now, error=f"{type(error).__name__}: {error}"[:500], **details)
-                session_of_parent.throw(lambda: machine.child_failed(accepted.thread, parent.event, error), now)
+                machine.child_failed(accepted.thread, parent.event, error)
                 settle(session_of_parent)
             return True
 

@@ -27,7 +27,6 @@ from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock, Store, TaskQueue
 from cloud_adapter.session import Change, Session
 from workflow_core import Workflow, WorkflowError
-from workflow_core.moving import error_text
 
 WRITE_ATTEMPTS_MAX = 5
 
@@ -168,13 +167,13 @@ class Committer:
             if session.execution.ended or others:
                 return
             session.machine.fail(error, statement)
-            session.note("failed", self.clock.now(), statement=statement, error=error_text(error))
             try:
                 await self.commit(session)
                 return
             except TooLarge:
                 # Its own failure did not fit any more.
                 session.instance = replace(session.instance, history=())
+                session.entries = []
                 await self.commit(session)
                 return
             except (Conflict, Superseded):

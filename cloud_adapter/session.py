@@ -6,7 +6,7 @@ loop; whoever loses a commit throws the session away.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,7 +16,6 @@ from cloud_adapter.errors import UserCodeError
 from cloud_adapter.ports import Task
 from cloud_adapter.tasks import ActivityTask, ResumeTask, TimeoutTask
 from workflow_core import (
-    ErrorInfo,
     Execution,
     Status,
     ThreadStatus,
@@ -26,7 +25,7 @@ from workflow_core import (
     Workflow,
     WorkflowError,
 )
-from workflow_core.interpreter import Accepted, Machine, Work
+from workflow_core.interpreter import Machine, Work
 from workflow_core.moving import error_text
 
 
@@ -52,8 +51,7 @@ class Session:
         self.instance = instance
         self.machine = Machine(cls.load_fields(instance.fields), instance.execution, now)
         self.entries: list[HistoryEntry] = []
-        self._due = set(_due(instance.execution))
-        self._timers = set(_timers(instance.execution))
+        self._look()
 
     @property
     def execution(self) -> Execution:
@@ -79,17 +77,6 @@ class Session:
             raise
         except Exception as error:
             raise condition_error(self.cls, error) from error
-
-    def throw(self, fail: Callable[[], None], now: datetime) -> None:
-        """Lets something fail for good in a thread; if nobody catches it, the history tells that the instance has."""
-        fail()
-        error = self.execution.error
-        if self.execution.status is Status.FAILED and error is not None:
-            self.note("failed", now, statement=error.statement, error=f"{error.type}: {error.message}"[:500])
-
-    def activity_failed(self, accepted: Accepted, error: ErrorInfo, retry_at: datetime | None, now: datetime) -> None:
-        """An attempt of an activity has failed; see ``Machine.activity_failed``."""
-        self.throw(lambda: self.machine.activity_failed(accepted, error, retry_at), now)
 
     def note(self, kind: str, now: datetime, **details: Any) -> None:
         """Adds an entry to the instance's history."""
@@ -120,6 +107,9 @@ class Session:
             InvalidFields: a field holds what its type does not allow.
         """
         execution = self.execution
+        error = execution.error
+        if execution.status is Status.FAILED and not self._has_failed and error is not None:
+            self.note("failed", now, statement=error.statement, error=f"{error.type}: {error.message}"[:500])
         execution.updated_at = now
         execution.definition_version = self.machine.program.version
         fields = self.instance.fields
@@ -157,8 +147,14 @@ class Session:
         """The change was saved; ``instance`` bears its new version."""
         self.instance = instance
         self.entries = []
-        self._due = set(_due(instance.execution))
-        self._timers = set(_timers(instance.execution))
+        self._look()
+
+    def _look(self) -> None:
+        """Notes what is stored, to tell later what is new."""
+        execution = self.instance.execution
+        self._due = set(_due(execution))
+        self._timers = set(_timers(execution))
+        self._has_failed = execution.status is Status.FAILED
 
     def _search(self) -> dict[str, Any]:
         names = set(self.cls.search_fields)

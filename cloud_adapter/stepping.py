@@ -184,11 +184,10 @@ class Stepper:
         if delay is not None:
             return
         if work.kind in (CheckpointKind.STEP, CheckpointKind.EVENT):
-            session.throw(lambda: machine.give_up(work, error), now)
+            machine.give_up(work, error)
         elif work.kind is CheckpointKind.SETUP and work.concerns_others:
-            thread = work.thread
-            assert thread is not None
-            session.throw(lambda: machine.child_failed(thread, work.statement, error), now)
+            assert work.thread is not None
+            machine.child_failed(work.thread, work.statement, error)
 
     async def _call(self, session: Session, work: Work, renewal: asyncio.Task[None]) -> Any:
         machine = session.machine

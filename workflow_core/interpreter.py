@@ -502,7 +502,7 @@ class Machine(Mover):
 
     def accepted(self) -> Iterator[Accepted]:
         """The events that may be received now, timeouts included, in the order of the threads and cases."""
-        for thread in () if self.execution.ended else self.execution.threads:
+        for thread in self.execution.threads if self.execution.live else ():
             for event in self.program.at(thread.step).cases if thread.status in (_WAITING, _SETTING_UP) else ():
                 if (one := self._accepts(thread, event)) is not None:
                     yield one

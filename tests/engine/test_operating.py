@@ -1,0 +1,209 @@
+"""What operators do: cancel, pause, unpause; also while a step runs, twice, and with faults."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from cloud_adapter.dispatch import Outcome
+from cloud_adapter.errors import InstanceEnded, InstanceNotFound
+from tests.engine.harness import Gate, World, in_world, write
+from workflow_core import (
+    EventNotAccepted,
+    EventRequest,
+    Go,
+    On,
+    S,
+    Select,
+    Status,
+    Step,
+    Timeout,
+    Try,
+    Workflow,
+)
+
+GATE = Gate()
+STARTS: list[str] = []
+TORN_DOWN: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    STARTS.clear()
+    TORN_DOWN.clear()
+
+
+class Bell:
+    def setup(self, request: EventRequest) -> None: ...
+
+    def handle(self, request: EventRequest, input: Any) -> None: ...
+
+    def teardown(self, request: EventRequest, handled: bool) -> None:
+        TORN_DOWN.append(request.event)
+
+
+class Trip(Workflow, name="trip"):
+    log: list[str] = []
+
+    async def drive(self) -> None:
+        STARTS.append("drive")
+        self.log.append("drive")
+        await GATE.wait()
+        self.log.append("arrived")
+
+    definition = S(
+        Go("beside", Select("hear", On("Ring", Bell()), Timeout("late", timedelta(hours=1)))),
+        Try(
+            "trip",
+            Select("start", On("Start", write("started"))),
+            Step("drive", drive),
+            Select("there", On("Leave", write("left"))),
+        ).finally_(Step("pack up", write("packed")), Select("hand in the key", On("Key", write("key")))),
+    )
+
+
+async def cancel(world: World, id: str = "order-1") -> Any:
+    return await world.finish(world.process.engine.cancel("trip", id))
+
+
+@in_world(Trip)
+async def test_cancel_tears_down_runs_the_cleanup_and_ends(world: World) -> None:
+    await world.started()
+    assert len(world.queue.timers) == 1
+    view = await cancel(world)
+    assert view.instance.execution.canceling
+    assert not world.queue.timers, "its timer is deleted"
+    await world.deliver()
+    assert TORN_DOWN == ["Ring"]
+    assert (await world.fields()).log == ["packed"]
+    assert (await world.instance()).execution.status == "waiting"
+    with pytest.raises(EventNotAccepted):
+        await world.send("Start")
+    await world.send("Key")
+    execution = (await world.instance()).execution
+    assert (execution.status, execution.canceling, execution.threads) == (Status.CANCELED, False, [])
+    assert (await world.fields()).log == ["packed", "key"]
+    assert not world.queue.tasks
+    assert (await world.instance()).wake_at is None
+
+
+@in_world(Trip)
+async def test_cancel_twice_is_once_and_an_end_is_an_end(world: World) -> None:
+    await world.started()
+    await cancel(world)
+    before = await world.instance()
+    await cancel(world)
+    assert await world.instance() == before
+    await world.deliver()
+    await world.send("Key")
+    ended = await world.instance()
+    await cancel(world)
+    assert await world.instance() == ended
+    for operate in (world.process.engine.pause, world.process.engine.unpause):
+        with pytest.raises(InstanceEnded, match="is canceled"):
+            await world.finish(operate("trip", "order-1"))
+    with pytest.raises(InstanceNotFound):
+        await cancel(world, "nobody")
+    assert await world.instance() == ended
+
+
+@in_world(Trip)
+async def test_a_step_that_runs_is_interrupted_and_its_effect_is_fenced_off(world: World) -> None:
+    await world.started()
+    await world.send("Start")
+    running = asyncio.ensure_future(world.process.perform(world.queue.resumes[0]))
+    await world.clock.settle()
+    assert STARTS == ["drive"]
+    await cancel(world)
+    instance = await world.instance()
+    assert instance.lease is not None, "nothing else may run before the step has come to its end"
+    assert instance.execution.canceling
+    await world.clock.advance(20)  # the renewal finds out, and the step is interrupted
+    assert await world.finish(running) is Outcome.DONE
+    await world.deliver()
+    assert (await world.fields()).log == ["started", "packed"]
+
+
+@in_world(Trip)
+async def test_the_holder_of_the_lease_is_dead(world: World) -> None:
+    await world.started()
+    await world.send("Start")
+    dying = world.start()
+    running = asyncio.ensure_future(dying.perform(world.queue.resumes[0]))
+    await world.clock.settle()
+    dying.die()
+    await cancel(world)
+    running.cancel()
+    world.queue.tasks.pop(next(task.name for task in world.queue.resumes if task.at is None))
+    await world.pass_time(timedelta(seconds=61))
+    assert (await world.fields()).log == ["started", "packed"], "without recovery, and without the task that it had"
+
+
+@in_world(Trip)
+async def test_paused_nothing_moves_and_unpaused_it_goes_on(world: World) -> None:
+    await world.started()
+    engine = world.process.engine
+    await world.finish(engine.pause("trip", "order-1"))
+    paused = await world.instance()
+    assert paused.execution.status == "paused"
+    assert paused.wake_at is None
+    with pytest.raises(EventNotAccepted, match="the instance is paused, it accepts: none"):
+        await world.send("Start")
+    await world.finish(engine.pause("trip", "order-1"))
+    await world.pass_time(timedelta(hours=2))
+    assert await world.instance() == paused
+    assert not world.queue.tasks, "the timer has come, and nobody heard it"
+    await world.finish(engine.unpause("trip", "order-1"))
+    await world.deliver()
+    assert await world.history("timeout") == [("timeout", "late")], "it happens now"
+    await world.send("Start")
+    assert (await world.history("pause", "unpause")) == [("pause", ""), ("unpause", "")]
+
+
+@in_world(Trip)
+async def test_a_step_that_runs_when_it_is_paused_runs_again(world: World) -> None:
+    await world.started()
+    await world.send("Start")
+    running = asyncio.ensure_future(world.process.perform(world.queue.resumes[0]))
+    await world.clock.settle()
+    await world.finish(world.process.engine.pause("trip", "order-1"))
+    await world.clock.advance(20)
+    assert await world.finish(running) is Outcome.DONE
+    await world.clock.advance(60)
+    await world.deliver()
+    assert (await world.fields()).log == ["started"]
+    await world.finish(world.process.engine.unpause("trip", "order-1"))
+    again = asyncio.ensure_future(world.process.perform(world.queue.resumes[-1]))
+    await world.clock.settle()
+    GATE.open()
+    assert await world.finish(again) is Outcome.DONE
+    assert STARTS == ["drive", "drive"]
+    assert (await world.fields()).log == ["started", "drive", "arrived"]
+
+
+@in_world(Trip)
+async def test_a_paused_instance_can_be_canceled(world: World) -> None:
+    await world.started()
+    await world.finish(world.process.engine.pause("trip", "order-1"))
+    await cancel(world)
+    await world.deliver()
+    assert (await world.fields()).log == ["packed"]
+
+
+@pytest.mark.parametrize("applied", [False, True])
+@pytest.mark.parametrize("call", ["commit", "load", "create_task", "delete_task"])
+@in_world(Trip)
+async def test_a_fault_while_it_is_canceled(world: World, call: str, applied: bool) -> None:
+    await world.started()
+    world.process.unavailable(call, applied=applied)
+    for _ in range(2):
+        try:
+            await cancel(world)
+        except Exception as error:
+            assert type(error).__name__ == "Unavailable"  # noqa: PT017 - or it is raised
+    await world.deliver()
+    assert (await world.fields()).log == ["packed"]
+    assert TORN_DOWN == ["Ring"]

@@ -1,0 +1,202 @@
+"""Policies of steps, timeouts, failures that a ``Try`` catches, and long sleeps, on the engine."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cloud_adapter.dispatch import Outcome
+from tests.engine.harness import Gate, World, in_world, write
+from workflow_core import (
+    ErrorInfo,
+    Fail,
+    Go,
+    On,
+    Parallel,
+    Retry,
+    S,
+    Select,
+    Sleep,
+    Step,
+    StepContext,
+    TerminalError,
+    Timeout,
+    Try,
+    Workflow,
+)
+
+GATE = Gate()
+FAILURES: list[Exception] = []
+NEW_YEAR = datetime(2031, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    FAILURES.clear()
+
+
+def attempt(workflow: Flight, step: StepContext) -> None:
+    workflow.log.append(f"attempt {step.attempt}")
+    if FAILURES:
+        raise FAILURES.pop(0)
+
+
+class Flight(Workflow, name="flight"):
+    log: list[str] = []
+
+    def note(self, error: ErrorInfo) -> None:
+        self.log.append(f"{error.type} at {error.statement}")
+
+    definition = S(
+        Try(
+            "booking",
+            Step("book", attempt, retry=Retry(max_attempts=3, initial=timedelta(seconds=2), give_up_on=KeyError)),
+            Step("seat", attempt),
+        )
+        .except_((KeyError, ConnectionError), Step("apologize", write("apologize")), name="no flight", then=note)
+        .finally_(Step("close", write("close"))),
+        Select("end", On("End", lambda w: None)),
+    )
+
+
+@in_world(Flight)
+async def test_attempts_follow_the_policy_of_the_step(world: World) -> None:
+    FAILURES.extend([ConnectionError("1"), ConnectionError("2")])
+    await world.started()
+    (thread,) = (await world.instance()).execution.threads
+    assert (thread.attempt, thread.retry_at) == (1, world.now + timedelta(seconds=2))
+    assert (await world.instance()).lease is None
+    await world.pass_time(timedelta(seconds=2))
+    (thread,) = (await world.instance()).execution.threads
+    assert (thread.attempt, thread.retry_at) == (2, world.now + timedelta(seconds=4))
+    await world.pass_time(timedelta(seconds=4))
+    assert (await world.fields()).log == ["attempt 3", "attempt 1", "close"], "the fields of failed attempts are undone"
+
+
+@in_world(Flight)
+async def test_an_error_that_is_given_up_on_is_caught_at_once(world: World) -> None:
+    FAILURES.append(KeyError("full"))
+    await world.started()
+    assert (await world.fields()).log == ["KeyError at book", "apologize", "close"]
+    (thread,) = (await world.instance()).execution.threads
+    assert (thread.step, thread.attempt, thread.error) == ("end", 0, None)
+    assert await world.history("failed") == []
+
+
+class Default(Workflow, name="default"):
+    log: list[str] = []
+    default_retry = Retry(max_attempts=2, initial=timedelta(seconds=7))
+    definition = S(Step("seat", attempt), Select("end", On("End", lambda w: None)))
+
+
+@in_world(Default)
+async def test_the_default_policy_is_the_workflows(world: World) -> None:
+    FAILURES.extend([ValueError("1"), ValueError("2")])
+    await world.started()
+    (thread,) = (await world.instance()).execution.threads
+    assert (thread.attempt, thread.retry_at) == (1, world.now + timedelta(seconds=7))
+    await world.pass_time(timedelta(seconds=7))
+    assert (await world.instance()).execution.status == "failed"
+
+
+@in_world(Flight)
+async def test_what_nobody_catches_fails_the_instance_after_the_cleanup(world: World) -> None:
+    FAILURES.append(TerminalError("the end"))
+    await world.started()
+    execution = (await world.instance()).execution
+    assert execution.status == "failed"
+    assert execution.error is not None
+    assert (execution.error.type, execution.error.statement) == ("TerminalError", "book")
+    assert (await world.fields()).log == ["close"]
+    assert execution.threads[0].step == "book", "where it can be repaired"
+    assert not world.queue.tasks
+    assert (await world.instance()).wake_at is None
+
+
+class Slow(Workflow, name="slow"):
+    log: list[str] = []
+
+    async def work(self) -> None:
+        self.log.append("begun")
+        await GATE.wait()
+
+    definition = S(
+        Try(
+            "in time",
+            Step("work", work, timeout=timedelta(seconds=100), retry=Retry(max_attempts=1)),
+        ).except_(TimeoutError, name="other").except_(Exception, Step("late", write("late")), name="too late"),
+        Select("end", On("End", lambda w: None)),
+    )  # fmt: skip
+
+
+@in_world(Slow)
+async def test_a_step_that_takes_too_long_is_interrupted(world: World) -> None:
+    await world.create()
+    running = asyncio.ensure_future(world.process.perform(world.queue.resumes[0]))
+    for _ in range(5):
+        await world.clock.settle()
+        assert not running.done()
+        await world.clock.advance(20)
+    assert await world.finish(running) is Outcome.DONE
+    await world.deliver()  # its budget was over as well
+    assert (await world.fields()).log == ["late"]
+    assert await world.history("step failed") == [("step failed", "work")]
+
+
+class Sleeper(Workflow, name="sleeper"):
+    log: list[str] = []
+    definition = S(
+        Go("other", Sleep("until new year", NEW_YEAR), Step("cheers", write("cheers"))),
+        Sleep("half a year", lambda w: timedelta(days=183)),
+        Select("wait", On("End", lambda w: None), Timeout("at noon", lambda w: NEW_YEAR + timedelta(days=400))),
+        Step("awake", write("awake")),
+    )
+
+
+@in_world(Sleeper)
+async def test_sleeps_of_months_and_until_a_moment(world: World) -> None:
+    assert world.now < NEW_YEAR
+    await world.started()
+    tasks = 0
+    begin = world.now
+    while "awake" not in (await world.fields()).log:
+        assert world.now - begin < timedelta(days=1000)
+        await world.pass_time(timedelta(days=5))
+        tasks += 1
+    assert (await world.fields()).log == ["cheers", "awake"]
+    entries = {entry.statement: entry.at for entry in (await world.instance()).history if entry.kind == "timeout"}
+    assert entries["until new year"] == NEW_YEAR
+    assert entries["half a year"] == begin + timedelta(days=183)
+    assert entries["at noon"] == NEW_YEAR + timedelta(days=400)
+
+
+class Branches(Workflow, name="branches"):
+    log: list[str] = []
+    definition = S(
+        Try(
+            "both",
+            Parallel(
+                "work",
+                S(Select("go", On("Go", lambda w: None)), Fail("no", "no way")),
+                S(
+                    Try("holding", Select("hold", On("Never", lambda w: None))).finally_(
+                        Step("let go", write("let go"))
+                    )
+                ),
+            ),
+        ).except_(Exception, Step("after", write("after")), name="failed"),
+        Select("end", On("End", lambda w: None)),
+    )
+
+
+@in_world(Branches)
+async def test_a_branch_that_fails_cancels_the_other_one(world: World) -> None:
+    await world.started()
+    assert len((await world.instance()).execution.threads) == 3
+    await world.send("Go")
+    await world.deliver()
+    assert (await world.fields()).log == ["let go", "after"]
+    (thread,) = (await world.instance()).execution.threads
+    assert thread.step == "end"
