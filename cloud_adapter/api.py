@@ -21,12 +21,10 @@ from cloud_adapter import openapi, problems
 from cloud_adapter.document import Instance
 from cloud_adapter.engine import BUFFERED, Engine, View
 from cloud_adapter.errors import InvalidRequest, TooLarge
+from cloud_adapter.names import ACTIONS
 from workflow_core import describe, diagram
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
-
-ACTIONS = {"cancel", "pause", "unpause"}
-"""What can be done with every instance, at ``/wf/{name}/{id}/{action}``."""
 
 
 def create_api(engine: Engine, *, max_body_bytes: int, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
@@ -34,16 +32,7 @@ def create_api(engine: Engine, *, max_body_bytes: int, lifespan: Lifespan[Starle
 
     Args:
         max_body_bytes: a larger request gets 413.
-
-    Raises:
-        ValueError: an event has the name of an action on instances.
     """
-    for cls in engine.workflows.values():
-        for action in ACTIONS & cls.__program__.events.keys():
-            raise ValueError(
-                f"workflow {cls.__workflow_name__!r} has an event {action!r}, which is what the API calls an action on "
-                f"every instance: give the event another name"
-            )
     handlers = _Handlers(engine, max_body_bytes)
     routes = [
         Route("/", handlers.index, methods=["GET"]),

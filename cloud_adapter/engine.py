@@ -40,7 +40,7 @@ from cloud_adapter.errors import (
     UserCodeError,
     WorkflowNotFound,
 )
-from cloud_adapter.names import check_id, check_key
+from cloud_adapter.names import ACTIONS, check_id, check_key
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock, Page, Store, TaskQueue
 from cloud_adapter.session import TIMED_KINDS, Session, due_timeouts, milliseconds, resume_at
@@ -75,7 +75,7 @@ class Engine:
         run_sync: runs synchronous steps and activities; by default in a thread.
 
     Raises:
-        ValueError: two workflows have one name.
+        ValueError: two workflows have one name, or an event has the name of an action on instances.
     """
 
     def __init__(
@@ -407,7 +407,10 @@ class Engine:
         except Busy as error:
             again = error.until if isinstance(error, Leased) else self.clock.now()
         if again is not None:
-            await self.queue.create(body.task(self._committer.token(), again))
+            await self._again(body, again)
+
+    async def _again(self, body: TimeoutTask, at: datetime) -> None:
+        await self.queue.create(body.task(self._committer.token(), at))
 
     async def run_activity(self, body: ActivityTask) -> None:
         """Runs an attempt of an activity and brings its result in, unless it is over.
@@ -507,6 +510,12 @@ def _by_name(workflows: Iterable[type[Workflow]]) -> dict[str, type[Workflow]]:
                 f"{cls.__module__}.{cls.__qualname__} and {other.__module__}.{other.__qualname__} are both named "
                 f"{cls.__workflow_name__!r}: give one another name"
             )
+        for action in ACTIONS:
+            if action in cls.__program__.events:
+                raise ValueError(
+                    f"workflow {cls.__workflow_name__!r} has an event {action!r}, which can be done with every "
+                    f"instance: give the event another name"
+                )
     return result
 
 

@@ -1,4 +1,4 @@
-"""Which ids and idempotency keys are taken. They become part of URLs, of document names and of logs."""
+"""Which ids, idempotency keys and names of events may be given: they become part of URLs, documents and logs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from cloud_adapter.errors import InvalidRequest
 
 ID_BYTES_MAX = 400
 KEY_CHARS_MAX = 255
+
+ACTIONS = ("cancel", "pause", "unpause")
+"""What can be done with every instance, at ``/wf/{name}/{id}/{action}``: no event may have such a name."""
 
 _RESERVED = re.compile(r"__.*__")
 

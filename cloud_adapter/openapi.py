@@ -30,6 +30,13 @@ _KEY: Json = {
 }
 
 
+_ACTIONS = {
+    "cancel": "Cancel an instance: its cleanup still runs",
+    "pause": "Let nothing in an instance move, and refuse its events",
+    "unpause": "Let a paused instance go on",
+}
+
+
 def document(cls: type[Workflow], server: str) -> Json:
     """The OpenAPI document of a workflow that is served at the URL ``server``."""
     name = cls.__workflow_name__
@@ -49,6 +56,11 @@ def document(cls: type[Workflow], server: str) -> Json:
         paths[f"/wf/{name}/{{id}}/{quote(event_name, safe='')}"] = {
             "parameters": [_ID],
             "post": _event_operation(event_name, cases, schemas),
+        }
+    for action, summary in _ACTIONS.items():
+        paths[f"/wf/{name}/{{id}}/{action}"] = {
+            "parameters": [_ID],
+            "post": _operation(action, summary, _INSTANCE, 404, 409),
         }
     # As the fields are shown is as they are saved: by their own names, and without what is computed.
     state = schemas.take(cls.model_json_schema(by_alias=False, mode="validation"))
@@ -98,7 +110,7 @@ def _operation(id: str, summary: str, output: Json, *errors: int, success: str =
     reasons = {
         400: "A name, an id or an argument cannot be right.",
         404: "There is no such instance.",
-        409: "The instance exists already, or does not accept the event now.",
+        409: "The instance exists already, does not accept the event now, or has ended.",
         413: "The request or the instance would be too large.",
         422: "The input is invalid; the document says which field.",
         503: "Busy, or the database did not answer: try again.",
@@ -126,6 +138,8 @@ def _event_operation(name: str, cases: list[Json], schemas: _Schemas) -> Json:
     if roles:
         operation["tags"] = roles
     operation["parameters"] = [_KEY]
+    if any(case["buffered"] for case in cases):
+        operation["responses"]["202"] = {"description": "Nobody waits for it yet: it is kept, and handled later."}
     if inputs:
         required = len(inputs) == len(cases)
         operation["requestBody"] = {

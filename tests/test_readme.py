@@ -169,7 +169,13 @@ def test_every_file_that_the_readme_names_is_there() -> None:
         assert (ROOT / path).exists(), path
 
 
-@pytest.mark.parametrize("word", ["S", "Step", "If", "Switch", "While", "Select", "WaitFor", "Go"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        *["S", "Step", "If", "Switch", "While", "Select", "WaitFor", "Go", "Sleep", "Try", "Fail"],
+        *["ForEach", "Parallel", "Activity", "Child"],
+    ],
+)
 def test_the_table_of_statements_has_each(word: str) -> None:
     assert word in vocabulary
     assert any(row[0].startswith(f"`{word}(") for row in table("| statement |"))

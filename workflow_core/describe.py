@@ -42,6 +42,7 @@ def events(program: Program) -> list[Node]:
                 {
                     "name": event,
                     "role": case.role,
+                    "buffered": case.buffered,
                     "select": select,
                     "input": case.signature.input_schema,
                     "output": case.signature.output_schema,

@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 from pizza import PizzaOrder
 from pydantic import BaseModel, Field, computed_field
 
+from cloud_adapter.names import ACTIONS
 from tests.http.helpers import BODY_BYTES_MAX, Http, serving, until
 from tests.http.workflows import WORKFLOWS
 from workflow_core import On, S, Select, While, Workflow
@@ -119,7 +120,7 @@ def test_there_is_an_operation_for_each_event_of_the_definition(http: Http) -> N
         spec = Spec(http, name)
         events = {event["name"] for event in http.get(f"/definition/{name}")["events"]}
         posts = {path for method, path in spec.operations() if method == "post"}
-        assert posts == {f"/wf/{name}/{{id}}"} | {f"/wf/{name}/{{id}}/{event}" for event in events}
+        assert posts == {f"/wf/{name}/{{id}}"} | {f"/wf/{name}/{{id}}/{event}" for event in {*events, *ACTIONS}}
 
 
 def test_an_event_under_any_name_has_its_path(http: Http, id: str) -> None:
@@ -169,9 +170,16 @@ def test_a_whole_order_is_as_documented(http: Http, id: str) -> None:
     send("FinishCooking")
     send("TakeDelivery", {"courier": "Grace"})
     send("Deliver")
+    send("pause")
+    send("Pay", {"amount": 1}, 409)
+    send("unpause")
     assert send("Pay", {"amount": 11.5}) == 0
     shown = until(lambda: (view := http.get(f"/wf/pizza/{id}"))["meta"]["status"] == "finished" and view)
     assert shown["state"]["status"] == "completed"
+
+    send("cancel", status=409)
+    spec.request("post", one, id=f"{id}-2")
+    assert spec.request("post", f"{one}/cancel", id=f"{id}-2").status_code == 200
 
     large = httpx.Client(base_url=http.client.base_url)
     with large:

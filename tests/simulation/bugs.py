@@ -17,6 +17,7 @@ import pytest
 from cloud_adapter import engine as engine_module
 from cloud_adapter import session as session_module
 from cloud_adapter import stepping
+from cloud_adapter.changing import arrived
 from cloud_adapter.committing import Committer
 from cloud_adapter.dispatch import Outcome
 from cloud_adapter.document import Instance
@@ -197,7 +198,7 @@ def conditions_not_looked_at_after_an_event(patch: Patch) -> None:
         else:
             session.machine.handled(happened)
 
-    patch.setattr(engine_module, "_settle", only_this)
+    patch.setattr(engine_module, "settle", only_this)
 
 
 # --- timers ----------------------------------------------------------------------------------
@@ -289,7 +290,7 @@ def busy_instance_acknowledged_without_another_task(patch: Patch) -> None:
     resume = Stepper.resume
 
     async def give_up(self: Stepper, cls: Any, body: ResumeTask) -> None:
-        session = await self.arrived(cls, body)
+        session = await arrived(self.committer, cls, body)
         if session is not None and not session.leased(self.clock.now()):
             await resume(self, cls, body)
 
@@ -333,13 +334,12 @@ def attempt_before_its_time(patch: Patch) -> None:
 
 @bug
 def task_ahead_of_its_commit_acknowledged(patch: Patch) -> None:
-    arrived = Stepper.arrived
-
-    async def whatever(self: Stepper, cls: Any, body: Any) -> Any:
+    async def whatever(committer: Committer, cls: Any, body: Any) -> Any:
         with suppress(NotYet):
-            return await arrived(self, cls, body)
+            return await arrived(committer, cls, body)
 
-    patch.setattr(Stepper, "arrived", whatever)
+    for module in (stepping, engine_module):
+        patch.setattr(module, "arrived", whatever)
 
 
 @bug

@@ -1,0 +1,109 @@
+"""Cancel, pause and unpause over HTTP, and events that come early."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cloud_adapter.embedded import EmbeddedRuntime
+from cloud_adapter.settings import Settings
+from tests.http.helpers import Http, expected, serving, until
+from workflow_core import Activity, Child, On, S, Select, Step, Try, Workflow
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+class Part(Workflow, name="part"):
+    number: int = 0
+    result: int = 0
+
+    def keep(self, doubled: int) -> None:
+        self.result = doubled
+
+    definition = S(Activity("double", double, input=lambda w: w.number, then=keep))
+
+
+class Job(Workflow, name="job"):
+    paid: int = 0
+    doubled: int = 0
+    cleaned: bool = False
+
+    def pay(self, amount: int) -> int:
+        self.paid += amount
+        return self.paid
+
+    def keep(self, doubled: int) -> None:
+        self.doubled = doubled
+
+    def clean(self) -> None:
+        self.cleaned = True
+
+    definition = S(
+        Try(
+            "job",
+            Select("start", On("Start", lambda w: None)),
+            Child("part", Part, input=lambda w: {"number": 21}, then=keep),
+            Select("till", On("Pay", pay, buffered=True)),
+            Select("more", On("More", lambda w: None)),
+        ).finally_(Step("clean", clean))
+    )
+
+
+@pytest.fixture
+def http(tmp_path: Path) -> Iterator[Http]:
+    with serving(tmp_path / "jobs.db", Job, Part) as http:
+        yield http
+
+
+def test_an_early_event_a_child_and_its_activity(http: Http) -> None:
+    http.create("/wf/job/1")
+    early = http.request("POST", "/wf/job/1/Pay", json=5, headers={"Idempotency-Key": "k"})
+    assert (early.status_code, early.content) == (202, b"")
+    again = http.request("POST", "/wf/job/1/Pay", json=5, headers={"Idempotency-Key": "k"})
+    assert (again.status_code, again.content) == (202, b"")
+    http.send("/wf/job/1/Start")
+    seen = until(lambda: (view := http.get("/wf/job/1"))["meta"]["threads"][0]["step"] == "more" and view)
+    assert seen["state"] == {"paid": 5, "doubled": 42, "cleaned": False}
+    assert [event["name"] for event in seen["events"]] == ["More"]
+
+
+def test_cancel(http: Http) -> None:
+    http.create("/wf/job/2")
+    assert http.ok("POST", "/wf/job/2/cancel")["meta"]["status"] in ("running", "canceled")
+    seen = until(lambda: (view := http.get("/wf/job/2"))["meta"]["status"] == "canceled" and view)
+    assert seen["state"]["cleaned"]
+    assert seen["events"] == []
+    assert http.ok("POST", "/wf/job/2/cancel")["meta"] == seen["meta"], "twice is once"
+    problem = http.problem("POST", "/wf/job/2/pause")
+    assert problem == expected(409, "Instance ended", "'2' is canceled: it can no longer be paused")
+    assert http.problem("POST", "/wf/job/nobody/cancel")["status"] == 404
+    assert [one["id"] for one in http.get("/wf/job?status=canceled")["instances"]] == ["2"]
+
+
+def test_pause(http: Http) -> None:
+    http.create("/wf/job/3")
+    paused = http.ok("POST", "/wf/job/3/pause")
+    assert (paused["meta"]["status"], paused["events"]) == ("paused", [])
+    problem = http.problem("POST", "/wf/job/3/Start")
+    assert (problem["status"], problem["instance_status"], problem["accepted"]) == (409, "paused", [])
+    assert http.ok("POST", "/wf/job/3/unpause")["meta"]["status"] == "waiting"
+    http.send("/wf/job/3/Start")
+
+
+def test_they_are_in_the_openapi_document(http: Http) -> None:
+    document = http.get("/swagger/job")
+    assert {"/wf/job/{id}/cancel", "/wf/job/{id}/pause", "/wf/job/{id}/unpause"} <= document["paths"].keys()
+    assert "202" in document["paths"]["/wf/job/{id}/Pay"]["post"]["responses"]
+    assert "202" not in document["paths"]["/wf/job/{id}/Start"]["post"]["responses"]
+
+
+def test_an_event_may_not_have_the_name_of_an_action(tmp_path: Path) -> None:
+    class Wrong(Workflow, name="wrong"):
+        definition = S(Select("wait", On("cancel", lambda w: None)))
+
+    with pytest.raises(ValueError, match="give the event another name"):
+        EmbeddedRuntime([Wrong], Settings(db=tmp_path / "wrong.db"))
