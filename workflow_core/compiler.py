@@ -93,6 +93,13 @@ class _Crossing:
 
 
 @dataclass(frozen=True, slots=True)
+class _Cleanup:
+    """A ``finally_`` section being compiled: nothing leaves it but errors, else a cancellation could be lost in it."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Body:
     """The statements of a thread, which are compiled behind all others, and what stands around them."""
 
@@ -117,7 +124,7 @@ class _Compiler:
         self.async_parts: list[str] = []
         self.internal: dict[str, str] = {}
         self.prefix = ""
-        self.nest: list[_Loop | _Crossing] = []
+        self.nest: list[_Loop | _Crossing | _Cleanup] = []
         self.guard: Guard | None = None
         self.guards: list[Guard] = []
         self.region = ""
@@ -349,6 +356,12 @@ class _Compiler:
     def exit(self, kind: LeaveKind) -> int:
         """Emits what leaves the innermost loop, or for ``RETURN`` the thread, past the ``finally_`` sections within."""
         for one in reversed(self.nest):
+            if isinstance(one, _Cleanup):
+                raise DefinitionError(
+                    f"finally_ of Try {one.name!r}",
+                    f"a {kind.value.capitalize()} leaves it",
+                    "Let a finally_ section run to its end.",
+                )
             if isinstance(one, _Crossing):
                 one.exits[kind] = None
                 at = self.emit(Instruction(Op.LEAVE, leave=kind))
@@ -474,8 +487,8 @@ class _Compiler:
         if not statement.excepts and statement.cleanup is None:
             raise DefinitionError(f"Try {name!r}", "it catches nothing", "Add .except_(...) or .finally_(...).")
         outer, caught = self.guard, self.caught
-        body = Guard(name, tuple(self.clause(name, one) for one in statement.excepts), outer)
-        handling = outer if statement.cleanup is None else Guard(name, (), outer)
+        body = Guard(name, tuple(self.clause(name, one) for one in statement.excepts), outer, self.region)
+        handling = outer if statement.cleanup is None else Guard(name, (), outer, self.region)
         self.guards += [body] if handling is outer or handling is None else [body, handling]
         crossing = _Crossing(body)
         if statement.cleanup is not None:
@@ -513,7 +526,9 @@ class _Compiler:
         # Within another finally_ section the outer one counts: a thread that is canceled in it runs all of it.
         region, self.region = self.region, self.region or name
         self.outline.update(b"finally")
+        self.nest.append(_Cleanup(name))
         self.section(section)
+        self.nest.pop()
         left = Instruction(Op.LEFT, name)
         self.emit(left)
         self.region = region

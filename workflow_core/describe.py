@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from workflow_core.calls import Activity, Child
+from workflow_core.fanout import ForEach, Parallel
+from workflow_core.handling import Except, Fail, Try
 from workflow_core.program import Program
 from workflow_core.statements import (
     Branch,
+    Delay,
     Go,
     If,
     On,
     Section,
     Select,
+    Sleep,
     Statement,
     Step,
     Switch,
@@ -72,6 +77,27 @@ def _statement(statement: Statement, prefix: str) -> Node:
             return {"kind": _kind(statement), "name": prefix + name, "statements": _section(body, prefix)}
         case Select(name, cases):
             return {"kind": "select", "name": prefix + name, "cases": [_case(case, prefix) for case in cases]}
+        case Sleep(name, delay):
+            return {"kind": "sleep", "name": prefix + name, "delay": _delay(delay)}
+        case Fail(name, message):
+            text = "computed" if callable(message) else message
+            return {"kind": "fail", "name": prefix + name, "message": text}
+        case Try(name, body, excepts, cleanup):
+            node: Node = {"kind": "try", "name": prefix + name, "statements": _section(body, prefix)}
+            node["excepts"] = [_except(clause, prefix) for clause in excepts]
+            return node | {"finally": None if cleanup is None else _section(cleanup, prefix)}
+        case ForEach(name, _, body, parallel, limit):
+            node = {"kind": "for_each", "name": prefix + name, "parallel": parallel, "limit": limit}
+            return node | {"statements": _section(body, prefix)}
+        case Parallel(name, branches):
+            sections = [_section(branch, prefix) for branch in branches]
+            return {"kind": "parallel", "name": prefix + name, "branches": sections}
+        case Activity(name):
+            return {"kind": "activity", "name": prefix + name}
+        case Child(name, workflow):
+            other = workflow if isinstance(workflow, str) else workflow.__workflow_name__
+            node = {"kind": "child", "name": prefix + name, "workflow": other}
+            return node | {"detached": statement.detached}
         case _:
             return {"kind": _kind(statement)}
 
@@ -90,8 +116,16 @@ def _branch(branch: Branch, prefix: str) -> Node:
 def _case(case: On | Timeout, prefix: str) -> Node:
     node: Node = {"kind": "on", "name": case.event if isinstance(case, On) else prefix + case.name}
     if isinstance(case, On):
-        node["role"] = case.role
+        node |= {"role": case.role, "buffered": case.buffered}
     else:
-        node["kind"] = "timeout"
-        node["delay"] = "computed" if callable(case.delay) else str(case.delay)
+        node |= {"kind": "timeout", "delay": _delay(case.delay)}
     return node | {"statements": _section(case.body, prefix)}
+
+
+def _delay(delay: Delay) -> str:
+    return "computed" if callable(delay) else str(delay)
+
+
+def _except(clause: Except, prefix: str) -> Node:
+    types = [one.__name__ for one in clause.types]
+    return {"name": prefix + clause.name, "types": types, "statements": _section(clause.body, prefix)}

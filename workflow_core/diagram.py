@@ -69,6 +69,20 @@ class _Drawing:
                 return self.loop(node, ends)
             case "select":
                 return self.select(node, ends)
+            case "sleep":
+                return self.block(f"{node['name']} ({_wait(node['delay'])})", ("{{", "}}"), ends)
+            case "activity" | "child":
+                return self.block(node["name"], ("[[", "]]"), ends)
+            case "fail":
+                self.block(node["name"], (">", "]"), ends)
+            case "try":
+                return self.attempt(node, ends)
+            case "for_each" if not node["parallel"]:
+                return self.loop(node | {"name": f"each of {node['name']}"}, ends, ("next", "done"))
+            case "for_each":
+                return self.fork(f"each of {node['name']}", [node["statements"]], ends)
+            case "parallel":
+                return self.fork(node["name"], node["branches"], ends)
             case "go":
                 at = self.block(f"start {node['name']}", ("[/", "/]"), ends)
                 thread = self.thread(node["name"], node["statements"])
@@ -97,11 +111,35 @@ class _Drawing:
             ends = [(condition, "no")]
         return result + ends
 
-    def loop(self, node: Node, ends: Ends) -> Ends:
+    def loop(self, node: Node, ends: Ends, labels: tuple[str, str] = ("yes", "no")) -> Ends:
         condition = self.block(node["name"], ("{", "}"), ends)[0][0]
         self.loops.append(_Loop(condition))
-        self.join(self.section(node["statements"], [(condition, "yes")]), condition)
-        return [(condition, "no"), *self.loops.pop().breaks]
+        self.join(self.section(node["statements"], [(condition, labels[0])]), condition)
+        return [(condition, labels[1]), *self.loops.pop().breaks]
+
+    def attempt(self, node: Node, ends: Ends) -> Ends:
+        """A ``Try``: dotted arrows lead from its start to what its failures lead to."""
+        start = self.block(f"try {node['name']}", ("(", ")"), ends)[0][0]
+        result = self.section(node["statements"], [(start, "")])
+        for clause in node["excepts"]:
+            caught = self.node(clause["name"], ("(", ")"))
+            self.lines.append(f'  {start} -.->|"{_text(" or ".join(clause["types"]))}"| {caught}')
+            result += self.section(clause["statements"], [(caught, "")])
+        if node["finally"] is None:
+            return result
+        cleanup = self.block(f"finally of {node['name']}", ("(", ")"), result)
+        self.lines.append(f'  {start} -.->|"however it is left"| {cleanup[0][0]}')
+        return self.section(node["finally"], cleanup)
+
+    def fork(self, name: str, branches: list[list[Node]], ends: Ends) -> Ends:
+        """Threads that begin together and are waited for; ``Return`` ends a branch, ``Break`` stands in none."""
+        start = self.block(name, ("[/", "/]"), ends)
+        outer_end, outer_loops, self.loops = self.end, self.loops, []
+        self.end = self.node(f"all of {name}", ("[\\", "\\]"))
+        for branch in branches:
+            self.join(self.section(branch, start), self.end)
+        joined, self.end, self.loops = self.end, outer_end, outer_loops
+        return [(joined, "")]
 
     def select(self, node: Node, ends: Ends) -> Ends:
         at = self.block(node["name"], ("{{", "}}"), ends)[0][0]
@@ -109,11 +147,16 @@ class _Drawing:
         for case in node["cases"]:
             label = case["name"]
             if case["kind"] == "timeout":
-                label = f"{label} (after {case['delay']})"
+                label = f"{label} ({_wait(case['delay'])})"
             elif case["role"]:
                 label = f"{label} ({case['role']})"
             result += self.section(case["statements"], [(at, label)])
         return result
+
+
+def _wait(delay: str) -> str:
+    """A delay in words; one that begins with a year is a moment."""
+    return f"until {delay}" if delay[:4].isdigit() and delay[4:5] == "-" else f"after {delay}"
 
 
 def _text(label: str) -> str:

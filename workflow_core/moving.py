@@ -542,8 +542,10 @@ class Mover:
     def _depart(self, thread: Thread, leave: Leave, guard: Guard | None) -> Instruction | None:
         """Takes a thread out of the sections around it. Gives where it goes on; None if it has ended by that."""
         error = leave.error
+        doomed = self._is_doomed(thread)
         while guard is not None:
-            if leave.kind is _ERROR and error is not None:
+            # An error in a cleanup does not call a cancellation off: only a Try in that cleanup can catch it.
+            if leave.kind is _ERROR and error is not None and (guard.region or not doomed):
                 for clause in guard.clauses:
                     if clause.names is None or not clause.names.isdisjoint(error.bases):
                         self._land(thread)
@@ -566,6 +568,11 @@ class Mover:
             thread.status = _EXECUTING if self.program.at(leave.step).op is _STEP else _RESUMING
             self.fail_with(error)
         return None
+
+    def _is_doomed(self, thread: Thread) -> bool:
+        """Whether the thread is canceled: with the instance, or because another branch has failed."""
+        parent = self.execution.thread(thread.parent) if thread.parent else None
+        return self.execution.canceling or (parent is not None and parent.leaving is not None)
 
     def _land(self, thread: Thread) -> None:
         self.leave_wait(thread)

@@ -140,12 +140,14 @@ class Guard:
     """The ``Try`` around an instruction, and the next one around that; in its ``except_`` sections without ``clauses``.
 
     Attributes:
+        region: the ``finally_`` section that it stands in; see ``Instruction.region``.
         cleanup_at: where its ``finally_`` section begins, -1 for none; ``cleanup`` is the instruction there.
     """
 
     name: str
     clauses: tuple[Clause, ...]
     outer: Guard | None
+    region: str = ""
     cleanup_at: int = -1
     cleanup: Instruction = field(init=False, repr=False, compare=False)
 
