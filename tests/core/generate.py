@@ -23,19 +23,25 @@ from workflow_core import (
     Case,
     Continue,
     Default,
+    ErrorInfo,
     EventRequest,
+    Fail,
+    ForEach,
     Go,
     If,
     On,
+    Parallel,
     Return,
     S,
     Section,
     Select,
+    Sleep,
     Statement,
     Step,
     StepContext,
     Switch,
     Timeout,
+    Try,
     WaitFor,
     While,
     Workflow,
@@ -70,6 +76,7 @@ class Tape:
 
     def __init__(self, data: bytes) -> None:
         self.data = iter(data)
+        self.in_cleanup = False
 
     def below(self, limit: int) -> int:
         return next(self.data, 0) % limit
@@ -93,11 +100,13 @@ class Tape:
         return self.many(least, 3, lambda: self.statement(depth, in_loop=in_loop))
 
     def statement(self, depth: int, *, in_loop: bool) -> Spec:
-        kinds = ["step", "step", "wait for"]
+        kinds = ["step", "step", "wait for", "risky", "sleep", "fail"]
         if in_loop:
             kinds += ["break", "continue"]
         if depth > 0:
-            kinds += ["select"] * 6 + ["go"] * 4 + ["while", "if", "switch"] * 2 + ["section", "twice", "return"]
+            kinds += ["select"] * 6 + ["go"] * 4 + ["while", "if", "switch"] * 2 + ["section", "twice"]
+            kinds += ["try"] * 6 + ["each"] * 3 + ["parallel"] * 3
+            kinds += [] if self.in_cleanup else ["return"]
         return self.of_kind(self.of(kinds), depth, in_loop=in_loop)
 
     def of_kind(self, kind: str, depth: int, *, in_loop: bool = False) -> Spec:
@@ -107,6 +116,24 @@ class Tape:
                 return (kind, self.effect(), self.of((False, True)))
             case "wait for":
                 return (kind, self.cond(), self.of((False, True)))
+            case "risky":
+                return (kind, self.effect(), self.cond(), self.below(len(ERRORS)))
+            case "sleep":
+                return ("step", self.effect(), False) if in_loop else (kind,)
+            case "fail":
+                # Not at every turn: whatever stands behind it would never be reached.
+                return ("if", [(self.cond(), [(kind,)])], None)
+            case "try":
+                body = self.block(inner, in_loop=in_loop)
+                excepts = self.many(
+                    0, 2, lambda: (self.below(len(ERRORS) + 2), self.block(inner, in_loop=in_loop, least=0))
+                )
+                cleanup = self.cleanup(inner) if self.below(2) or not excepts else None
+                return (kind, body, excepts, cleanup)
+            case "each":
+                return (kind, self.items(), self.below(3), self.block(inner, in_loop=True))
+            case "parallel":
+                return (kind, self.many(1, 3, lambda: self.thread_body(inner)))
             case "break" | "continue":
                 return (kind,)
             case "return":
@@ -116,7 +143,7 @@ class Tape:
             case "go":
                 first = [self.select(0, in_loop=False)] if self.below(2) else []
                 ids = ("log",) if in_loop else ("log", "name", "log", "text")
-                return (kind, self.of(ids), [*first, *self.block(inner, in_loop=False)])
+                return (kind, self.of(ids), [*first, *self.thread_body(inner)])
             case "while":
                 first = self.select(0, in_loop=True) if self.below(2) else ("step", self.effect(), True)
                 return (kind, self.cond() if self.below(3) else None, first, self.block(inner, in_loop=True))
@@ -126,6 +153,22 @@ class Tape:
                 return (kind, self.block(inner, in_loop=in_loop))
         cases = self.many(1, 3, lambda: (self.cond(), self.block(inner, in_loop=in_loop)))
         return (kind, cases, self.block(inner, in_loop=in_loop) if self.below(2) else None)
+
+    def thread_body(self, depth: int) -> list[Spec]:
+        outer, self.in_cleanup = self.in_cleanup, False
+        body = self.block(depth, in_loop=False)
+        self.in_cleanup = outer
+        return body
+
+    def cleanup(self, depth: int) -> list[Spec]:
+        outer, self.in_cleanup = self.in_cleanup, True
+        body = self.block(depth, in_loop=False)
+        self.in_cleanup = outer
+        return body
+
+    def items(self) -> Spec:
+        """A collection that never shrinks."""
+        return (self.below(4),)
 
     def select(self, depth: int, *, in_loop: bool) -> Spec:
         first = self.below(len(EVENTS))
@@ -216,6 +259,31 @@ class Builder:
         match spec:
             case ("step", effect, takes_context):
                 return self.step(effect, takes_context)
+            case ("risky", effect, cond, number):
+                return self.risky(effect, cond, ERRORS[number])
+            case ("sleep",):
+                return Sleep(self.name("sleep"), self.delay())
+            case ("fail",):
+                return Fail(self.name("fail"), "as drawn")
+            case ("try", body, excepts, cleanup):
+                attempt = Try(self.name("try"), *self.statements(body))
+                for number, statements in excepts:
+                    types: Any = (*ERRORS, ERRORS, Exception)[number]
+                    name = self.name("except")
+                    attempt = attempt.except_(types, *self.statements(statements), name=name, then=caught(name))
+                return attempt if cleanup is None else attempt.finally_(*self.statements(cleanup))
+            case ("each", (most,), parallel, body):
+                name = self.name("each")
+                items = lambda w: w.log[:most]  # noqa: E731
+                if not parallel:
+                    return ForEach(name, items, *self.statements(body))
+                # Each round is a thread of its own, so nothing in it may leave a loop.
+                limit = None if parallel == 1 else 1
+                return ForEach(
+                    name, items, self.of_item(), *self.statements(unlooped(body)), parallel=True, limit=limit
+                )
+            case ("parallel", branches):
+                return Parallel(self.name("parallel"), *(self.section(branch) for branch in branches))
             case ("wait for", cond, has_handler):
                 name = self.name("wait")
                 return WaitFor(name, condition(cond), note(name) if has_handler else None)
@@ -264,6 +332,27 @@ class Builder:
             w.log.append(f"{step.step} of {step.thread_id} at {step.pc}: {step.idempotency_key[:6]}")
 
         return Step(name, self.action(with_context if takes_context else plain))
+
+    def of_item(self) -> Step:
+        """A step that logs its item."""
+        name = self.name("step")
+
+        def action(w: Fields, step: StepContext) -> None:
+            w.log.append(f"{name} {step.index}: {step.item} {step.error and step.error.type}")
+
+        return Step(name, self.action(action))
+
+    def risky(self, effect: Spec, cond: Spec, error: type[Exception]) -> Step:
+        """A step that fails if a condition holds, after it has changed the fields."""
+        name, holds = self.name("risky"), condition(cond)
+
+        def action(w: Fields, step: StepContext) -> None:
+            if holds(w):
+                raise error(f"{name} failed")
+            apply(w, effect)
+            w.log.append(f"{name} {step.index} {step.error and step.error.type}")
+
+        return Step(name, self.action(action))
 
     def loop(self, cond: Spec | None, first: Spec, body: list[Spec]) -> While:
         name = self.name("while")
@@ -318,6 +407,45 @@ class Outside:
         request.workflow.trace.append(f"teardown {self.label} {handled} {request.setup_data} {request.idempotency_key}")
 
 
+class FirstError(Exception):
+    """What some steps raise."""
+
+
+class SecondError(FirstError):
+    """What others raise, which is a special case of the first."""
+
+
+ERRORS = (FirstError, SecondError)
+
+
+def caught(name: str) -> Callable[[Fields, ErrorInfo], None]:
+    return lambda w, error: w.log.append(f"{name} caught {error.type} of {error.statement}")
+
+
+def unlooped(specs: list[Spec]) -> list[Spec]:
+    """The same statements without those that leave the loop around them."""
+    return [spec for spec in map(_unlooped, specs) if spec is not None]
+
+
+def _unlooped(spec: Spec) -> Spec | None:
+    match spec:
+        case ("break",) | ("continue",):
+            return None
+        case ("if" | "switch" as kind, cases, last):
+            cases = [(cond, unlooped(body) or [("step", ("x", 1), False)]) for cond, body in cases]
+            return (kind, cases, None if last is None else unlooped(last) or [("step", ("x", 1), False)])
+        case ("select", cases):
+            return ("select", [(*case[:3], unlooped(case[3])) for case in cases])
+        case ("section", prefix, body):
+            return ("section", prefix, unlooped(body))
+        case ("twice", body):
+            return ("twice", unlooped(body))
+        case ("try", body, excepts, cleanup):
+            body = unlooped(body) or [("step", ("x", 1), False)]
+            return ("try", body, [(number, unlooped(one)) for number, one in excepts], cleanup)
+    return spec
+
+
 def apply(w: Fields, effect: Spec) -> None:
     field, amount = effect
     setattr(w, field, getattr(w, field) + amount)
@@ -353,14 +481,16 @@ def traced(name: str, spec: Spec) -> Callable[[Fields], bool]:
 # --- what is sent ----------------------------------------------------------------------------
 
 Op = tuple[str, int, int]
-"""What is done, with which of the events that are accepted (or known), and its input."""
+"""What is done (one of ``WAYS``, or ``cancel``), with which of the events that are accepted or known, its input."""
 
 WAYS = ("accepted", "accepted", "accepted", "by thread", "by wait id", "any", "resume", "resume", "resume")
 
 
 def operations(data: bytes) -> list[Op]:
     tape = Tape(data)
-    return [(tape.of(WAYS), tape.below(8), tape.below(7) - 3) for _ in range(len(data) // 3)]
+    ops = [(tape.of(WAYS), tape.below(8), tape.below(7) - 3) for _ in range(len(data) // 3)]
+    # Seldom, as nothing much happens any more once an instance is canceled.
+    return [("cancel", 0, 0) if (way, pick) == ("any", 7) else (way, pick, amount) for way, pick, amount in ops]
 
 
 OPS: SearchStrategy[list[Op]] = st.binary(min_size=9, max_size=60).map(operations)

@@ -1,8 +1,8 @@
 """A naive executor of definitions, written independently of the interpreter, for the property tests to compare with.
 
-It walks the tree of statements: each thread is a generator that stops at a step or a wait. Nothing is compiled,
-nothing can be saved, errors of user code are not handled. What the interpreter promises about order is what
-stands in ``resume``:
+It walks the tree of statements: each thread is a generator that stops at a step or a wait. Nothing is compiled and
+nothing can be saved. A failure is thrown into the generator of its thread, where Python's own ``try`` does what ``Try``
+is to do; so is a cancellation. What the interpreter promises about order is what stands in ``resume``:
 
 1. Threads are listed in the order in which they were started. A thread that was started begins in a transition of
    its own, after the thread that started it has come to rest.
@@ -11,8 +11,12 @@ stands in ``resume``:
 4. Then setups: of the first thread that has one to do, of its first case.
 5. At last a step: that of the first thread that stands on one. Then all is looked at anew, from 2 on.
 
-Each of these, and each event that is handled, adds 1 to ``pc``. When the main thread ends, all threads end and what
-they waited for is torn down, in the order of the threads.
+Each of these, and each event that is handled, adds 1 to ``pc``; so does a failure, and a cancellation. When the main
+thread ends, all threads end and what they waited for is torn down, in the order of the threads.
+
+A branch of a parallel statement that fails cancels the others, in the order of the threads; when all have ended its
+error is thrown where they are waited for. A canceled thread that is in a ``finally_`` section runs that to its end
+first; what fails in it passes all ``except_`` sections outside of it.
 """
 
 from __future__ import annotations
@@ -27,26 +31,50 @@ from workflow_core import (
     Continue,
     EventHandler,
     EventRequest,
+    Fail,
+    Failure,
+    ForEach,
     Go,
     If,
     On,
+    Parallel,
     Return,
     Section,
     Select,
+    Sleep,
     Step,
     StepContext,
     Switch,
     Timeout,
+    Try,
     WaitFor,
     While,
     Workflow,
 )
+from workflow_core.moving import error_info
 
 Leave = type[Break] | type[Continue] | type[Return] | None
 """How a statement was left: None, to go on behind it."""
 
 Walk = Generator["Rest", str | None, Leave]
 """A thread: gives where it rests, is sent the event that happened."""
+
+Parallels = (Parallel, ForEach)
+"""What a thread rests on while it waits for its branches."""
+
+
+class Thrown(Exception):
+    """What has failed for good, at which statement, and where its thread stood."""
+
+    def __init__(self, error: Exception, statement: str, at: Rest | None) -> None:
+        super().__init__(error, statement)
+        self.error = error
+        self.statement = statement
+        self.at = at
+
+
+class Canceled(Exception):
+    """Thrown into a thread that is to leave all that it is in."""
 
 
 class DuplicateId(Exception):
@@ -58,7 +86,7 @@ class Rest:
     """Where a thread rests."""
 
     name: str
-    statement: Step | Select | WaitFor
+    statement: Step | Select | WaitFor | Sleep | Parallel | ForEach | Fail
     prefix: str
 
 
@@ -70,6 +98,13 @@ class RefThread:
     pc: int = 0
     to_set_up: list[On] = field(default_factory=list)
     setup_data: dict[str, Any] = field(default_factory=dict)
+    parent: str = ""
+    items: list[tuple[ForEach, int]] = field(default_factory=list)
+    errors: list[Exception] = field(default_factory=list)
+    cleaning: int = 0
+    is_canceled: bool = False
+    leaving: Exception | None = None
+    started: int = 0
 
     @property
     def wait_id(self) -> str:
@@ -84,16 +119,35 @@ class Reference:
         self.id = id
         self.pc = 0
         self.finished = False
+        self.error: Thrown | None = None
+        self.canceling = False
+        self.canceled = False
+        self.current: RefThread
         self.threads: list[RefThread] = []
         self.teardowns: list[tuple[EventHandler, EventRequest, bool]] = []
         self.start("main", workflow.definition, "")
 
     # --- the walk ------------------------------------------------------------------------
 
-    def start(self, id: str, body: Section, prefix: str) -> None:
+    def start(self, id: str, body: Section, prefix: str, by: RefThread | None = None) -> RefThread:
         if any(thread.id == id for thread in self.threads):
             raise DuplicateId(id)
-        self.threads.append(RefThread(id, self.section(body, prefix)))
+        thread = RefThread(id, self.section(body, prefix))
+        if by is not None:
+            thread.items, thread.errors = list(by.items), list(by.errors)
+            thread.cleaning = 1 if by.cleaning else 0
+        self.threads.append(thread)
+        return thread
+
+    def call(self, function: Callable[..., Any]) -> Any:
+        """Calls a function of the workflow, or of the workflow and the item."""
+        return function(*(self.workflow, self.item(self.current)[0])[: arity(function)])
+
+    def item(self, thread: RefThread) -> tuple[Any, int | None]:
+        if not thread.items:
+            return None, None
+        statement, position = thread.items[-1]
+        return statement.items(self.workflow)[position], position
 
     def section(self, section: Section, prefix: str) -> Walk:
         if section.prefix:
@@ -115,10 +169,10 @@ class Reference:
                 yield Rest(prefix + statement.name, statement, prefix)
             case If() | Switch():
                 for branch in statement.branches:
-                    if branch.cond is None or branch.cond(w):
+                    if branch.cond is None or self.call(branch.cond):
                         return (yield from self.section(branch.body, prefix))
             case While():
-                while statement.cond(w):
+                while self.call(statement.cond):
                     leave = yield from self.section(statement.body, prefix)
                     if leave is Break:
                         break
@@ -128,29 +182,191 @@ class Reference:
                 event = yield Rest(prefix + statement.name, statement, prefix)
                 return (yield from self.section(find_case(statement, prefix, event).body, prefix))
             case WaitFor():
-                while not statement.cond(w):
+                while not self.call(statement.cond):
                     yield Rest(prefix + statement.name, statement, prefix)
                 if statement.handler is not None:
                     statement.handler(w)
             case Go():
                 id = statement.id
                 name = prefix + statement.name
-                self.start(name if id is None else str(id(w)) if callable(id) else id, statement.body, prefix)
+                id = name if id is None else str(self.call(id)) if callable(id) else id
+                self.start(id, statement.body, prefix, self.current)
+            case Sleep():
+                yield Rest(prefix + statement.name, statement, prefix)
+            case Fail():
+                name = prefix + statement.name
+                raise Thrown(Failure(statement.message), name, Rest(name, statement, prefix))
+            case Try():
+                return (yield from self.attempt(statement, prefix))
+            case ForEach() if not statement.parallel:
+                return (yield from self.rounds(statement, prefix))
+            case ForEach() | Parallel():
+                yield from self.branches(statement, prefix)
         return None
+
+    def attempt(self, statement: Try, prefix: str) -> Walk:
+        thread = self.current
+        in_cleanup = thread.cleaning > 0
+        depth, caught = len(thread.items), len(thread.errors)
+        is_abandoned = False
+        try:
+            try:
+                return (yield from self.section(statement.body, prefix))
+            except Thrown as thrown:
+                clause = next((one for one in statement.excepts if isinstance(thrown.error, one.types)), None)
+                if clause is None or (self.is_doomed(thread) and not in_cleanup):
+                    raise
+                del thread.items[depth:]
+                thread.errors.append(thrown.error)
+                if clause.then is not None:
+                    clause.then(self.workflow, error_info(thrown.error, thrown.statement))
+                leave = yield from self.section(clause.body, prefix)
+                del thread.errors[caught:]
+                return leave
+        except GeneratorExit:
+            is_abandoned = True
+            raise
+        finally:
+            if statement.cleanup is not None and not is_abandoned:
+                del thread.items[depth:], thread.errors[caught:]
+                thread.cleaning += 1
+                try:
+                    yield from self.section(statement.cleanup, prefix)
+                finally:
+                    thread.cleaning -= 1
+                if thread.is_canceled and not thread.cleaning:
+                    raise Canceled
+
+    def rounds(self, statement: ForEach, prefix: str) -> Walk:
+        thread, position = self.current, 0
+        while position < len(self.call(statement.items)):
+            thread.items.append((statement, position))
+            leave = yield from self.section(statement.body, prefix)
+            thread.items.pop()
+            if leave is Break:
+                break
+            if leave is Return:
+                return Return
+            position += 1
+        return None
+
+    def branches(self, statement: Parallel | ForEach, prefix: str) -> Walk:
+        thread, name = self.current, prefix + statement.name
+        thread.started = 0
+        while True:
+            if thread.leaving is None:
+                while thread.started < self.total(statement) and self.may_start(thread, statement):
+                    number = thread.started
+                    thread.started += 1
+                    if isinstance(statement, Parallel):
+                        body = statement.branches[number]
+                        id = f"{name}[{body.prefix or number}]"
+                    else:
+                        body, id = statement.body, f"{name}[{number}]"
+                    branch = self.start(id if thread.id == "main" else f"{thread.id}/{id}", body, prefix, thread)
+                    branch.parent = thread.id
+                    if isinstance(statement, ForEach):
+                        branch.items.append((statement, number))
+            if not self.children(thread):
+                break
+            yield Rest(name, statement, prefix)
+        leaving, thread.leaving = thread.leaving, None
+        if leaving is not None:
+            raise leaving
+
+    def total(self, statement: Parallel | ForEach) -> int:
+        if isinstance(statement, Parallel):
+            return len(statement.branches)
+        return len(self.call(statement.items))
+
+    def may_start(self, thread: RefThread, statement: Parallel | ForEach) -> bool:
+        limit = statement.limit if isinstance(statement, ForEach) else None
+        return limit is None or len(self.children(thread)) < limit
+
+    def children(self, thread: RefThread) -> list[RefThread]:
+        return [one for one in self.threads if one.parent == thread.id]
+
+    def is_doomed(self, thread: RefThread) -> bool:
+        parent = next((one for one in self.threads if thread.parent and one.id == thread.parent), None)
+        return self.canceling or (parent is not None and parent.leaving is not None)
 
     def advance(self, thread: RefThread, event: str | None = None) -> None:
         """Lets a thread walk on to its next rest."""
         self.pc += 1
         self.leave(thread, event)
-        try:
-            thread.at = thread.walk.send(event)
-        except StopIteration:
+        self.walk(thread, lambda: thread.walk.send(event))
+
+    def throw(self, thread: RefThread, error: Exception) -> None:
+        """Throws a failure or a cancellation into a thread."""
+        if thread.at is None or inspect.getgeneratorstate(thread.walk) == inspect.GEN_CREATED:
             self.end(thread)
             return
-        thread.pc = self.pc
-        thread.setup_data = {}
-        if isinstance(thread.at.statement, Select):
-            thread.to_set_up = [case for case in thread.at.statement.cases if is_handler(case)]
+        self.leave(thread, None)
+        self.walk(thread, lambda: thread.walk.throw(error))
+
+    def walk(self, thread: RefThread, go: Callable[[], Rest]) -> None:
+        before = self.current if hasattr(self, "current") else thread
+        self.current = thread
+        try:
+            rest = go()
+        except StopIteration:
+            self.end(thread)
+        except Canceled:
+            self.end(thread)
+        except Thrown as thrown:
+            self.fell(thread, thrown)
+        else:
+            thread.at = rest
+            thread.pc = self.pc
+            thread.setup_data = {}
+            if isinstance(thread.at.statement, Select):
+                thread.to_set_up = [case for case in thread.at.statement.cases if is_handler(case)]
+        finally:
+            self.current = before
+
+    def fell(self, thread: RefThread, thrown: Thrown) -> None:
+        """Nobody in the thread has caught what has failed."""
+        parent = next((one for one in self.threads if thread.parent and one.id == thread.parent), None)
+        if not thread.parent:
+            thread.at = thrown.at
+            self.error = thrown
+            self.canceling = False
+            for one in self.threads:
+                self.leave(one, None)
+            return
+        self.end(thread)
+        if parent is None or parent.leaving is not None:
+            return
+        parent.leaving = Thrown(thrown.error, thrown.statement, parent.at)
+        for other in self.children(parent):
+            if other in self.threads:
+                self.cancel_thread(other)
+
+    def fail_at(self, thread: RefThread, error: Exception) -> None:
+        """What a thread stands on has failed for good."""
+        assert thread.at is not None
+        self.pc += 1
+        self.throw(thread, Thrown(error, thread.at.name, thread.at))
+
+    def cancel(self) -> None:
+        self.pc += 1
+        self.canceling = True
+        for thread in list(self.threads):
+            if thread in self.threads:
+                self.cancel_thread(thread)
+
+    def cancel_thread(self, thread: RefThread) -> None:
+        if thread.at is None:
+            self.end(thread)
+        elif thread.cleaning:
+            thread.is_canceled = True
+        elif isinstance(thread.at.statement, Parallels) and (children := self.children(thread)):
+            thread.leaving = Canceled()
+            for child in children:
+                if child in self.threads:
+                    self.cancel_thread(child)
+        else:
+            self.throw(thread, Canceled())
 
     def leave(self, thread: RefThread, event: str | None) -> None:
         if thread.at is not None and isinstance(thread.at.statement, Select):
@@ -161,12 +377,15 @@ class Reference:
         thread.to_set_up = []
 
     def end(self, thread: RefThread) -> None:
-        self.threads.remove(thread)
-        if thread.id == "main":
+        if thread.id == "main" and not self.canceling:
+            self.threads.remove(thread)
             for other in self.threads:
                 self.leave(other, None)
             self.threads = []
             self.finished = True
+            return
+        self.threads.remove(thread)
+        self.canceled = self.canceling and not self.threads
 
     def request(self, thread: RefThread, case: On, action: str) -> EventRequest:
         data = thread.setup_data.get(case.event)
@@ -180,12 +399,25 @@ class Reference:
             pass
 
     def move(self) -> bool:
-        for thread in self.threads:
+        for thread in self.threads if self.error is None else ():
+            self.current = thread
             waits_for = thread.at.statement if thread.at is not None else None
-            if thread.at is None or (isinstance(waits_for, WaitFor) and waits_for.cond(self.workflow)):
+            if (
+                thread.at is None
+                or (isinstance(waits_for, WaitFor) and self.call(waits_for.cond))
+                or (isinstance(waits_for, Parallels) and self.may_go_on(thread, waits_for))
+            ):
                 self.advance(thread)
                 return True
         return False
+
+    def may_go_on(self, thread: RefThread, statement: Any) -> bool:
+        if not self.children(thread):
+            return True
+        limited = isinstance(statement, ForEach) and statement.limit is not None
+        if thread.leaving is not None or not limited or not self.may_start(thread, statement):
+            return False
+        return thread.started < self.total(statement)
 
     def tear_down(self) -> bool:
         if not self.teardowns:
@@ -200,7 +432,7 @@ class Reference:
         self.teardowns.pop(index)
 
     def set_up(self) -> bool:
-        for thread in self.threads:
+        for thread in self.threads if self.error is None else ():
             if thread.to_set_up:
                 self.set_up_of(thread, thread.to_set_up[0])
                 return True
@@ -212,7 +444,7 @@ class Reference:
         thread.to_set_up.remove(case)
 
     def step(self) -> bool:
-        for thread in self.threads:
+        for thread in self.threads if self.error is None else ():
             if thread.at is not None and isinstance(thread.at.statement, Step):
                 self.step_of(thread)
                 return True
@@ -221,20 +453,30 @@ class Reference:
     def step_of(self, thread: RefThread) -> None:
         assert thread.at is not None
         name = type(self.workflow).__workflow_name__
-        context = StepContext(name, self.id, thread.id, thread.at.name, thread.pc, attempt=1)
-        action = thread.at.statement.action
-        action(*(self.workflow, context)[: arity(action)])
+        error = thread.errors[-1] if thread.errors else None
+        known = None if error is None else error_info(error, "")
+        context = StepContext(name, self.id, thread.id, thread.at.name, thread.pc, 1, *self.item(thread), known)
+        action = thread.at.statement.action  # type: ignore[union-attr]
+        try:
+            action(*(self.workflow, context)[: arity(action)])
+        except Exception as raised:
+            self.fail_at(thread, raised)
+            return
         self.advance(thread)
 
-    def accepted(self) -> list[tuple[RefThread, On | Timeout, str]]:
+    def accepted(self) -> list[tuple[RefThread, Any, str]]:
         """The events that may be received now, timeouts included: thread, case and name."""
-        return [
-            (thread, case, case_name(case, thread.at.prefix))
-            for thread in self.threads
-            if thread.at is not None and isinstance(thread.at.statement, Select)
-            for case in thread.at.statement.cases
-            if case not in thread.to_set_up
-        ]
+        offers: list[tuple[RefThread, Any, str]] = []
+        for thread in self.threads if self.error is None else ():
+            if thread.at is None:
+                continue
+            statement, prefix = thread.at.statement, thread.at.prefix
+            if isinstance(statement, Sleep):
+                offers.append((thread, statement, thread.at.name))
+            elif isinstance(statement, Select):
+                cases = (case for case in statement.cases if case not in thread.to_set_up)
+                offers += [(thread, case, case_name(case, prefix)) for case in cases]
+        return offers
 
     def handle(self, thread: RefThread, case: On | Timeout, event: str, input: Any) -> Any:
         """Delivers an event that is accepted."""

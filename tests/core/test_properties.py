@@ -11,20 +11,21 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 
-from tests.core.generate import EVENTS, OPS, SPECS, Fields, Op, Spec, build
+from tests.core.generate import ERRORS, EVENTS, OPS, SPECS, Fields, Op, Spec, build
 from tests.core.helpers import reload, saved, unchanged
 from tests.core.reference import DuplicateId, Reference, takes_input
 from workflow_core import (
+    CheckpointKind,
     DuplicateThread,
     EventNotAccepted,
     Execution,
     InvalidInput,
-    WaitKind,
     aresume,
     handle_event,
     resume,
 )
-from workflow_core.interpreter import Accepted, Machine
+from workflow_core.execution import FROM_CLIENTS
+from workflow_core.interpreter import Accepted, Machine, Work
 
 random_flows = settings(max_examples=300, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 
@@ -36,6 +37,23 @@ def accepted(order: Fields, execution: Execution) -> list[Accepted]:
 
 
 # --- the interpreter and the reference -------------------------------------------------------
+
+
+def resume_or_fail(order: Fields, execution: Execution, checkpoint: Any = None) -> None:
+    """Resumes; a step that fails, and that nobody catches, fails the instance."""
+    while True:
+        try:
+            resume(order, execution, checkpoint)
+            return
+        except ERRORS as error:
+            fail(order, execution, error)
+
+
+def fail(order: Fields, execution: Execution, error: Exception) -> None:
+    machine = Machine(order, execution)
+    thread = next(one for one in execution.threads if one.attempt)
+    execution.pc -= 1  # the failed attempt and the end are one here
+    machine.give_up(Work(CheckpointKind.STEP, thread, None), error)
 
 
 class Pair:
@@ -67,6 +85,14 @@ class Pair:
         assert self.order == mirror.workflow
         assert execution.pc == mirror.pc
         assert (execution.status == "finished") is mirror.finished
+        assert (execution.status == "canceled") is mirror.canceled
+        assert execution.canceling is (mirror.canceling and not mirror.canceled)
+        assert (execution.status == "failed") is (mirror.error is not None)
+        if execution.error is not None and mirror.error is not None:
+            assert (execution.error.statement, execution.error.type) == (
+                mirror.error.statement,
+                type(mirror.error.error).__name__,
+            )
         assert [(thread.id, thread.step, thread.pc) for thread in execution.threads] == [
             (thread.id, thread.at.name if thread.at else "", thread.pc) for thread in mirror.threads
         ]
@@ -78,9 +104,15 @@ class Pair:
         ]
 
     def resume(self) -> None:
-        self.both(lambda: resume(self.order, self.execution), self.mirror.resume)
+        self.both(lambda: resume_or_fail(self.order, self.execution), self.mirror.resume)
         if not self.broken:
-            assert self.execution.status == ("finished" if self.mirror.finished else "waiting")
+            ended = "finished" if self.mirror.finished else "failed" if self.mirror.error else "waiting"
+            assert self.execution.status == ("canceled" if self.mirror.canceled else ended)
+
+    def cancel(self) -> None:
+        if self.execution.ended or self.execution.canceling:
+            return
+        self.both(lambda: Machine(self.order, self.execution).cancel(), self.mirror.cancel)
 
     def send(self, op: Op) -> None:
         how, pick, amount = op
@@ -121,6 +153,8 @@ def test_the_interpreter_and_the_reference_agree(spec: list[Spec], ops: list[Op]
             break
         if op[0] == "resume":
             pair.resume()
+        elif op[0] == "cancel":
+            pair.cancel()
         else:
             pair.send(op)
     if not pair.broken:
@@ -150,7 +184,7 @@ class Run:
         try:
             self.resume()
             for op in ops:
-                self.resume() if op[0] == "resume" else self.send(op)
+                self.perform(op)
             self.resume()
         except DuplicateThread:
             self.states.append((DUPLICATE, ("", "")))
@@ -159,7 +193,25 @@ class Run:
     def save(self, kind: str) -> None:
         self.states.append((kind, saved(self.order, self.execution)))
 
+    def perform(self, op: Op) -> None:
+        if op[0] == "resume":
+            self.resume()
+        elif op[0] != "cancel":
+            self.send(op)
+        elif not (self.execution.ended or self.execution.canceling):
+            Machine(self.order, self.execution).cancel()
+            self.save("cancel")
+
     def resume(self) -> None:
+        while True:
+            try:
+                self.go_on()
+                return
+            except ERRORS as error:
+                fail(self.order, self.execution, error)
+                self.save("failed")
+
+    def go_on(self) -> None:
         resume(self.order, self.execution, self.save)
 
     def send(self, op: Op) -> None:
@@ -174,7 +226,7 @@ class Run:
 class AwaitingRun(Run):
     """The same by ``aresume``; no part of it is asynchronous, so that it never pauses."""
 
-    def resume(self) -> None:
+    def go_on(self) -> None:
         with pytest.raises(StopIteration):
             aresume(self.order, self.execution, self.save).send(None)
 
@@ -182,7 +234,7 @@ class AwaitingRun(Run):
 class CrashingRun(Run):
     """The same, by a process that dies behind every checkpoint: the next one loads what was saved."""
 
-    def resume(self) -> None:
+    def go_on(self) -> None:
         while True:
             try:
                 resume(self.order, self.execution, self.crash)
@@ -195,8 +247,8 @@ class CrashingRun(Run):
         self.last = reload(self.order, self.execution)
         raise Crash
 
-    def send(self, op: Op) -> None:
-        super().send(op)
+    def perform(self, op: Op) -> None:
+        super().perform(op)
         self.order, self.execution = reload(self.order, self.execution)
 
 
@@ -212,9 +264,9 @@ class LosingRun(CrashingRun):
             raise Crash
         super().crash(kind)
 
-    def resume(self) -> None:
+    def go_on(self) -> None:
         self.last = reload(self.order, self.execution)
-        super().resume()
+        super().go_on()
 
 
 @random_flows
@@ -264,7 +316,7 @@ def refuse_all(order: Fields, execution: Execution) -> None:
         refused(EventNotAccepted, event, wait_id=f"{thread.id}@{thread.pc + 1}")
         refused(EventNotAccepted, event, thread_id="nobody")
         refused(EventNotAccepted, event, thread_id=thread.id, pc=thread.pc - 1)
-        if one.case.kind is not WaitKind.TIMEOUT:
+        if one.case.kind in FROM_CLIENTS:
             refused(InvalidInput, event, {"wrong": 1}, thread_id=thread.id)
 
 
@@ -277,7 +329,7 @@ def test_a_refused_event_leaves_everything_as_it_was(spec: list[Spec], ops: list
     try:
         run.resume()
         for op in ops:
-            run.resume() if op[0] == "resume" else run.send(op)
+            run.perform(op)
             with unchanged(run.order, run.execution):
                 refuse_all(run.order, run.execution)
         run.resume()

@@ -6,6 +6,8 @@ What a call means is not known here.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -76,7 +78,13 @@ class Run:
     fails: bool
 
     async def take_time(self) -> None:
-        await self.actor.process.sleep(self.seconds)
+        try:
+            await self.actor.process.sleep(self.seconds)
+        except asyncio.CancelledError:
+            # Interrupted, as its lease is lost.
+            with contextlib.suppress(ValueError):
+                self.actor.running.remove(self)
+            raise
 
     def end(self) -> None:
         self.actor.process.alive()
