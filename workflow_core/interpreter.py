@@ -415,7 +415,7 @@ class Machine(Mover):
         execution.buffer = []
         execution.status = _RUNNING
         for thread in list(execution.threads):
-            if thread in execution.threads:
+            if thread in execution.threads and execution.canceling:
                 self.cancel_thread(thread)
         if execution.threads and not execution.ended:
             self.summarize()

@@ -352,7 +352,7 @@ class Reference:
         self.pc += 1
         self.canceling = True
         for thread in list(self.threads):
-            if thread in self.threads:
+            if thread in self.threads and self.error is None:
                 self.cancel_thread(thread)
 
     def cancel_thread(self, thread: RefThread) -> None:
