@@ -410,7 +410,7 @@ class Engine:
             await self._again(body, again)
 
     async def _again(self, body: TimeoutTask, at: datetime) -> None:
-        await self.queue.create(body.task(self._committer.token(), at))
+        await self.queue.create(body.later(at, self.clock.now()))
 
     async def run_activity(self, body: ActivityTask) -> None:
         """Runs an attempt of an activity and brings its result in, unless it is over.

@@ -66,13 +66,13 @@ class Stepper:
             lease = session.instance.lease
             if lease is not None and lease.token != mine and session.leased(now):
                 # Also where nothing seems to be due: the holder's clock may run ahead of ours.
-                await self.committer.queue.create(body.task(self.committer.token(), lease.expires_at))
+                await self.committer.queue.create(body.later(lease.expires_at, now))
                 return
             work = session.next_work()
             if work is None and lease is None:
                 at = resume_at(session.execution, None, now)
                 if at is not None and now < at <= now + CLOCK_SKEW:
-                    await self.committer.queue.create(body.task(self.committer.token(), at))
+                    await self.committer.queue.create(body.later(at, now))
                 return
             mine = self.committer.token()
             session.machine.tick()
