@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 EMULATOR_VARIABLE: Final = "CLOUD_TASKS_EMULATOR_HOST"
 TASK_BYTES_MAX: Final = 1_000_000
 DISPATCH_DEADLINE: Final = timedelta(minutes=10)
+DEADLINE_MIN: Final = timedelta(seconds=15)
+DEADLINE_MAX: Final = timedelta(minutes=30)
 CLOCK_SKEW_MAX: Final = timedelta(minutes=1)
 """By how much this clock may differ from Google's when a task is cut to the horizon."""
 
@@ -86,7 +88,7 @@ class CloudTasksQueue:
                 raise SettingsError(f"the {what} of the task queue is {value!r}: give its id, as in the console")
         if not target.url.startswith(("http://", "https://")):
             raise SettingsError(f"the worker's URL is {target.url!r}: it begins with https:// (or, locally, http://)")
-        if not timedelta(seconds=15) <= dispatch_deadline <= timedelta(minutes=30):
+        if not DEADLINE_MIN <= dispatch_deadline <= DEADLINE_MAX:
             raise SettingsError(f"the dispatch deadline is {dispatch_deadline}: give 15 seconds to 30 minutes")
         self.path = f"projects/{project}/locations/{location}/queues/{queue}"
         self._target = target
@@ -147,7 +149,7 @@ class CloudTasksQueue:
             url=self._target.url.rstrip("/") + task.path,
             body=body,
             at=self._within_horizon(task),
-            deadline=self._deadline,
+            deadline=self._deadline if task.deadline is None else max(DEADLINE_MIN, min(task.deadline, DEADLINE_MAX)),
             service_account=account,
             audience=(self._target.audience or self._target.url.rstrip("/")) if account else None,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from cloud_adapter.document import Instance, KeyRecord
@@ -86,12 +86,15 @@ class Task:
         path: ``/resume`` or ``/callback/timeout``.
         body: JSON data.
         at: when it is due; None: now.
+        deadline: how long the request may take before it counts as failed; None: as the queue has it. A queue may have
+            limits of its own.
     """
 
     name: str
     path: str
     body: dict[str, Any]
     at: datetime | None = None
+    deadline: timedelta | None = None
 
 
 class TaskQueue(Protocol):

@@ -25,6 +25,7 @@ from workflow_core import (
     Workflow,
     WorkflowError,
 )
+from workflow_core.calls import ACTIVITY_TIMEOUT
 from workflow_core.interpreter import Machine, Work
 from workflow_core.moving import error_text
 
@@ -123,7 +124,8 @@ class Session:
             wait.setup_data = task.name
             create.append(task)
             if wait.kind is WaitKind.ACTIVITY:
-                create.append(ActivityTask.of(execution, wait, now).task(token, wait.retry_at))
+                attempt = ActivityTask.of(execution, wait, now).task(token, wait.retry_at)
+                create.append(replace(attempt, deadline=self._request_limit(wait)))
         if keep_lease:
             lease = self.instance.lease
             assert lease is not None
@@ -164,6 +166,14 @@ class Session:
     def _timer(self, wait: Wait, salt: str, now: datetime, horizon: timedelta) -> Task:
         assert wait.deadline is not None
         return TimeoutTask.of(self.execution, wait, now).task(salt, min(wait.deadline, now + horizon))
+
+    def _request_limit(self, wait: Wait) -> timedelta:
+        """How long the request that runs an activity may take; one with a heartbeat, as long as the queue lets it."""
+        thread = self.execution.thread(wait.id.rpartition("@")[0])
+        assert thread is not None
+        spec = self.machine.program.at(thread.step).cases[wait.event].activity
+        assert spec is not None
+        return timedelta(days=1) if spec.heartbeat is not None else spec.timeout or ACTIVITY_TIMEOUT
 
     def _resumes(self, token: str, now: datetime, anew: bool) -> Iterator[Task]:
         """A resume task for each time at which something is due that no task was created for yet."""

@@ -580,7 +580,8 @@ class Machine(Mover):
     def buffers(self, event: str) -> bool:
         """Whether the event is kept if it comes before it is waited for."""
         cases = self.program.events.get(event, ())
-        return not self.execution.ended and any(case.buffered for _, case in cases)
+        execution = self.execution
+        return execution.live and not execution.canceling and any(case.buffered for _, case in cases)
 
     def buffer(self, event: str, input: str) -> None:
         """Keeps an event that nobody waits for yet; ``input`` is its JSON text."""

@@ -168,6 +168,19 @@ def test_it_is_the_port() -> None:
     assert queue
 
 
+@pytest.mark.parametrize(
+    ("asked", "sent"), [(1, 15), (60, 60), (1_800, 1_800), (86_400, 1_800)], ids=["short", "fits", "long", "too long"]
+)
+def test_a_task_with_a_deadline_of_its_own(asked: int, sent: int) -> None:
+    async def scenario(h: Harness) -> None:
+        await h.queue.create(Task("name", "/activity", {}, h.now() + timedelta(seconds=90), timedelta(seconds=asked)))
+        async with a_client(h.emulator.address) as client:
+            found = await client.get_task(request={"name": f"{QUEUE}/tasks/name"})
+        assert found.dispatch_deadline == timedelta(seconds=sent)
+
+    run(scenario)
+
+
 def test_what_is_sent() -> None:
     async def scenario(h: Harness) -> None:
         at = h.now() + timedelta(seconds=90)

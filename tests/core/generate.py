@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from workflow_core import (
+    Activity,
+    ActivityContext,
     Break,
     Case,
     Continue,
@@ -104,7 +106,7 @@ class Tape:
         return self.many(least, 3, lambda: self.statement(depth, in_loop=in_loop))
 
     def statement(self, depth: int, *, in_loop: bool) -> Spec:
-        kinds = ["step", "step", "wait for", "sleep", *([] if self.calm else ["risky", "fail"])]
+        kinds = ["step", "step", "wait for", "sleep", "activity", *([] if self.calm else ["risky", "fail"])]
         if in_loop:
             kinds += ["break", "continue"]
         if depth > 0:
@@ -122,6 +124,8 @@ class Tape:
                 return (kind, self.cond(), self.of((False, True)))
             case "risky":
                 return (kind, self.effect(), self.cond(), self.below(len(ERRORS)))
+            case "activity":
+                return (kind, self.of("xy"), not self.calm and self.below(3) == 0)
             case "sleep":
                 return ("step", self.effect(), False) if in_loop else (kind,)
             case "fail":
@@ -245,6 +249,14 @@ class Builder:
         """Hook: an event handler object."""
         return Outside(label)
 
+    def activity(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Hook: the function of an activity."""
+        return function
+
+    def attempt_timeout(self) -> timedelta | None:
+        """Hook: how long an attempt of an activity may take."""
+        return None
+
     def delay(self) -> Any:
         """Hook: how long a timeout waits."""
         return timedelta(hours=1)
@@ -265,6 +277,8 @@ class Builder:
                 return self.step(effect, takes_context)
             case ("risky", effect, cond, number):
                 return self.risky(effect, cond, ERRORS[number])
+            case ("activity", field, risky):
+                return self.work(field, risky)
             case ("sleep",):
                 return Sleep(self.name("sleep"), self.delay())
             case ("fail",):
@@ -345,6 +359,22 @@ class Builder:
             w.log.append(f"{name} {step.index}: {step.item} {step.error and step.error.type}")
 
         return Step(name, self.action(action))
+
+    def work(self, field: str, risky: bool) -> Activity:
+        """An activity that adds one to a field, and fails for some of its values."""
+        name = self.name("activity")
+
+        def function(number: int, context: ActivityContext) -> int:
+            if risky and number % 3 == 0:
+                raise FirstError(f"{name} failed")
+            return number + 1
+
+        def then(w: Fields, number: int) -> None:
+            setattr(w, field, number)
+            w.log.append(f"{name}: {number}")
+
+        timeout = self.attempt_timeout()
+        return Activity(name, self.activity(function), input=lambda w: getattr(w, field), then=then, timeout=timeout)
 
     def risky(self, effect: Spec, cond: Spec, error: type[Exception]) -> Step:
         """A step that fails if a condition holds, after it has changed the fields."""

@@ -9,7 +9,7 @@ is to do; so is a cancellation. What the interpreter promises about order is wha
 2. Moves come first: the first thread in the list that has not begun, or whose condition holds.
 3. Then teardowns, in the order in which their waits were left and, within one wait, of its cases.
 4. Then setups: of the first thread that has one to do, of its first case.
-5. At last a step: that of the first thread that stands on one. Then all is looked at anew, from 2 on.
+5. At last a step, or an activity: that of the first thread that stands on one. Then all is looked at anew, from 2 on.
 
 Each of these, and each event that is handled, adds 1 to ``pc``; so does a failure, and a cancellation. When the main
 thread ends, all threads end and what they waited for is torn down, in the order of the threads.
@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workflow_core import (
+    Activity,
     Break,
     Continue,
     EventHandler,
@@ -86,7 +87,7 @@ class Rest:
     """Where a thread rests."""
 
     name: str
-    statement: Step | Select | WaitFor | Sleep | Parallel | ForEach | Fail
+    statement: Step | Select | WaitFor | Sleep | Activity | Parallel | ForEach | Fail
     prefix: str
 
 
@@ -105,6 +106,7 @@ class RefThread:
     is_canceled: bool = False
     leaving: Exception | None = None
     started: int = 0
+    input: Any = None
 
     @property
     def wait_id(self) -> str:
@@ -191,7 +193,7 @@ class Reference:
                 name = prefix + statement.name
                 id = name if id is None else str(self.call(id)) if callable(id) else id
                 self.start(id, statement.body, prefix, self.current)
-            case Sleep():
+            case Sleep() | Activity():
                 yield Rest(prefix + statement.name, statement, prefix)
             case Fail():
                 name = prefix + statement.name
@@ -319,6 +321,8 @@ class Reference:
             thread.at = rest
             thread.pc = self.pc
             thread.setup_data = {}
+            if isinstance(thread.at.statement, Activity):
+                thread.input = self.call(thread.at.statement.input)  # type: ignore[arg-type]
             if isinstance(thread.at.statement, Select):
                 thread.to_set_up = [case for case in thread.at.statement.cases if is_handler(case)]
         finally:
@@ -448,7 +452,28 @@ class Reference:
             if thread.at is not None and isinstance(thread.at.statement, Step):
                 self.step_of(thread)
                 return True
+            if thread.at is not None and isinstance(thread.at.statement, Activity):
+                self.activity_of(thread)
+                return True
         return False
+
+    def activity_of(self, thread: RefThread) -> None:
+        """What the library alone does with an activity: it runs it like a step."""
+        assert thread.at is not None
+        activity: Activity = thread.at.statement  # type: ignore[assignment]
+        try:
+            result = activity.function(*(thread.input, None)[: arity(activity.function)])
+        except Exception as raised:
+            self.fail_at(thread, raised)
+            return
+        self.activity_done(thread, result)
+
+    def activity_done(self, thread: RefThread, result: Any) -> None:
+        assert thread.at is not None
+        activity: Activity = thread.at.statement  # type: ignore[assignment]
+        if activity.then is not None:
+            activity.then(self.workflow, result)
+        self.advance(thread, thread.at.name)
 
     def step_of(self, thread: RefThread) -> None:
         assert thread.at is not None

@@ -20,12 +20,13 @@ from workflow_core import (
     EventNotAccepted,
     Execution,
     InvalidInput,
+    WaitKind,
     aresume,
     handle_event,
     resume,
 )
 from workflow_core.execution import FROM_CLIENTS
-from workflow_core.interpreter import Accepted, Machine, Work
+from workflow_core.interpreter import Accepted, Machine
 
 random_flows = settings(max_examples=300, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 
@@ -33,7 +34,8 @@ DUPLICATE = "a thread of that id still lives"
 
 
 def accepted(order: Fields, execution: Execution) -> list[Accepted]:
-    return list(Machine(order, execution).accepted())
+    """What can be delivered, but for results of activities, which the library runs by itself."""
+    return [one for one in Machine(order, execution).accepted() if one.case.kind is not WaitKind.ACTIVITY]
 
 
 # --- the interpreter and the reference -------------------------------------------------------
@@ -50,10 +52,12 @@ def resume_or_fail(order: Fields, execution: Execution, checkpoint: Any = None) 
 
 
 def fail(order: Fields, execution: Execution, error: Exception) -> None:
-    machine = Machine(order, execution)
-    thread = next(one for one in execution.threads if one.attempt)
-    execution.pc -= 1  # the failed attempt and the end are one here
-    machine.give_up(Work(CheckpointKind.STEP, thread, None), error)
+    machine = Machine(order, execution, alone=True)
+    work = machine.next_work()
+    assert work is not None
+    if work.kind is CheckpointKind.STEP:
+        execution.pc -= 1  # the failed attempt and the end are one here
+    machine.give_up(work, error)
 
 
 class Pair:

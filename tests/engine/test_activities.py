@@ -153,6 +153,12 @@ async def test_a_terminal_error_is_not_tried_again_and_fails_the_instance_if_nob
 
 
 @in_world(Hold)
+async def test_its_request_may_take_as_long_as_the_attempt(world: World) -> None:
+    await world.create()
+    assert [task.deadline for task in activities(world)] == [timedelta(seconds=90)]
+
+
+@in_world(Hold)
 async def test_while_it_runs_events_and_other_threads_go_on(world: World) -> None:
     await world.create()
     running = asyncio.ensure_future(world.process.perform(activities(world)[0]))

@@ -16,10 +16,12 @@ from workflow_core import (
     EventRequest,
     Go,
     On,
+    Retry,
     S,
     Select,
     Status,
     Step,
+    StepContext,
     Timeout,
     Try,
     Workflow,
@@ -182,6 +184,29 @@ async def test_a_step_that_runs_when_it_is_paused_runs_again(world: World) -> No
     assert await world.finish(again) is Outcome.DONE
     assert STARTS == ["drive", "drive"]
     assert (await world.fields()).log == ["started", "drive", "arrived"]
+
+
+class Flaky(Workflow, name="flaky"):
+    log: list[str] = []
+
+    def work(self, step: StepContext) -> None:
+        if step.attempt == 1:
+            raise ConnectionError("later")
+        self.log.append(f"attempt {step.attempt}")
+
+    definition = S(Step("work", work, retry=Retry(initial=timedelta(seconds=30))))
+
+
+@in_world(Flaky)
+async def test_an_attempt_whose_time_came_in_a_pause_is_made_up_for(world: World) -> None:
+    await world.started()
+    await world.finish(world.process.engine.pause("flaky", "order-1"))
+    await world.pass_time(timedelta(minutes=5))
+    assert not world.queue.tasks, "its task has come, and found a paused instance"
+    await world.finish(world.process.engine.unpause("flaky", "order-1"))
+    assert not world.queue.refused, "a queue takes each name once"
+    await world.deliver()
+    assert (await world.fields()).log == ["attempt 2"]
 
 
 @in_world(Trip)

@@ -98,7 +98,9 @@ class Run:
     def end(self) -> None:
         self.actor.process.alive()
         self.actor.running.remove(self)
-        self.actor.done[self.kind, self.key] = self.attempt, self.fails or self.error is not None
+        has_failed = self.fails or self.error is not None
+        self.actor.done[self.kind, self.key] = self.attempt, has_failed
+        self.actor.process.world.done.add((self.kind, self.key, self.attempt, has_failed))
         if self.fails:
             raise SimulatedFailure("as was to be")
         if self.error is not None:

@@ -17,6 +17,7 @@ import pytest
 from cloud_adapter import engine as engine_module
 from cloud_adapter import session as session_module
 from cloud_adapter import stepping
+from cloud_adapter.activities import Activities
 from cloud_adapter.changing import arrived
 from cloud_adapter.committing import Committer
 from cloud_adapter.dispatch import Outcome
@@ -28,6 +29,7 @@ from cloud_adapter.stepping import Stepper
 from cloud_adapter.tasks import ResumeTask, TimeoutTask
 from tests.simulation import world
 from tests.simulation.store import Database
+from workflow_core import WaitKind
 from workflow_core.events import stable_key
 from workflow_core.interpreter import Accepted, Machine
 
@@ -371,6 +373,65 @@ def failed_task_acknowledged(patch: Patch) -> None:
 @bug
 def early_task_dropped(patch: Patch) -> None:
     patch.setattr(stepping, "CLOCK_SKEW", timedelta(0))
+
+
+# --- activities ------------------------------------------------------------------------------
+
+
+@bug
+def result_of_an_earlier_attempt_counts(patch: Patch) -> None:
+    def any_attempt(self: Machine, event: str, wait_id: str, attempt: int) -> Any:
+        return self._wait_for(event, wait_id, WaitKind.ACTIVITY)
+
+    patch.setattr(Machine, "activity", any_attempt)
+
+
+@bug
+def result_of_an_activity_under_a_live_lease(patch: Patch) -> None:
+    _leased(patch, Activities, "deliver")
+
+
+# --- operators -------------------------------------------------------------------------------
+
+
+@bug
+def cancel_ends_the_lease_of_a_running_step(patch: Patch) -> None:
+    commit = Committer.commit
+
+    async def without(self: Committer, session: Session, *, keep_lease: bool = False, **kwargs: Any) -> None:
+        await commit(self, session, **kwargs)
+
+    patch.setattr(Committer, "commit", without)
+
+
+@bug
+def timers_not_set_again_after_a_pause(patch: Patch) -> None:
+    unpause = Machine.unpause
+
+    def forget(self: Machine) -> None:
+        waits = [wait for thread in self.execution.threads for wait in thread.waits]
+        before = [wait.setup_data for wait in waits]
+        unpause(self)
+        for wait, data in zip(waits, before, strict=True):
+            wait.setup_data = data
+
+    patch.setattr(Machine, "unpause", forget)
+
+
+# --- failures --------------------------------------------------------------------------------
+
+
+@bug
+def cleanup_left_out_when_it_is_canceled(patch: Patch) -> None:
+    def at_once(self: Machine, thread: Any) -> None:
+        self._end(thread)
+
+    patch.setattr(Machine, "cancel_thread", at_once)
+
+
+@bug
+def error_in_a_cleanup_calls_a_cancellation_off(patch: Patch) -> None:
+    patch.setattr(Machine, "_is_doomed", lambda self, thread: False)
 
 
 # --- recovery --------------------------------------------------------------------------------

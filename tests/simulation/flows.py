@@ -16,6 +16,7 @@ from tests.core.generate import Builder, Fields, Outside, Spec
 from tests.core.reference import arity
 from tests.simulation.actors import CURRENT
 from workflow_core import (
+    ActivityContext,
     EventRejected,
     EventRequest,
     If,
@@ -108,6 +109,21 @@ class _Instrumented(Builder):
             return output
 
         return picky
+
+    def activity(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        async def in_time(number: int, context: ActivityContext) -> int:
+            key = context.idempotency_key
+            run = CURRENT.get().begin("activity", None, context.workflow_id, key, context.attempt)
+            results: list[int] = []
+            run.perform(lambda: results.append(function(number, context)))
+            await run.take_time()
+            run.end()
+            return results[0]
+
+        return in_time
+
+    def attempt_timeout(self) -> timedelta | None:
+        return timedelta(seconds=self.rng.choice((20, 90, 600)))
 
     def event_handler(self, label: str) -> Any:
         return _Registered(label)

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from cloud_adapter.document import HistoryEntry, Instance
 from tests.core.generate import Fields, FirstError, SecondError
-from tests.core.reference import Reference, RefThread, Select, Sleep, Step, Thrown, case_name, is_handler
+from tests.core.reference import Activity, Reference, RefThread, Select, Sleep, Step, Thrown, case_name, is_handler
 from tests.simulation.actors import SimulatedFailure
 from tests.simulation.flows import ADDED
-from workflow_core import Status, Timeout, WaitKind, WaitStatus
+from workflow_core import Status, TimedOut, Timeout, WaitKind, WaitStatus
+from workflow_core.events import stable_key
 
 if TYPE_CHECKING:
     from tests.simulation.actors import Actor
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
 LATE_MAX = timedelta(minutes=15)
 """How late a timeout may be that nothing but other work of its instance holds up."""
 
-RAISED: dict[str, type[Exception]] = {one.__name__: one for one in (FirstError, SecondError, SimulatedFailure)}
-"""What steps raise."""
+RAISED: dict[str, type[Exception]] = {
+    one.__name__: one for one in (FirstError, SecondError, SimulatedFailure, TimedOut)
+}
+"""What steps and activities raise."""
 
 OVER_LEASES = ("cancel", "pause", "unpause")
 """What operators do although a step runs, leaving its lease in place."""
@@ -151,7 +154,7 @@ class Mirror(Reference):
                 return f"the teardown of {event!r}"
         for thread in () if self.ended or self.paused else self.threads:
             statement = thread.at.statement if thread.at is not None else None
-            if statement is None or isinstance(statement, Step):
+            if statement is None or isinstance(statement, (Step, Activity)):
                 return f"the step of thread {thread.id!r}"
             if any(("setup", thread.wait_id, case.event) not in self.given_up for case in thread.to_set_up):
                 return f"a setup of thread {thread.id!r}"
@@ -281,6 +284,8 @@ class Model:
             mirror.cancel()
         elif kind in ("pause", "unpause"):
             mirror.pause(paused=kind == "pause")
+        elif kind in ("activity", "activity failed"):
+            self._activity(actor, old, new, entries[0])
         else:
             self._user_code(actor, old, new, entries[0])
         mirror.settle()
@@ -362,6 +367,34 @@ class Model:
             left = [one for one in new.execution.teardowns if (one.id, one.event) == (wait_id, statement)]
             require(left, f"the teardown of {statement!r} has failed, and is forgotten")
             mirror.teardown_failed(wait_id, statement, given_up=left[0].retry_at is None)
+
+    def _activity(self, actor: Actor, old: Instance, new: Instance, entry: HistoryEntry) -> None:
+        mirror, name = self.executor, entry.statement
+        thread = mirror.standing(entry.thread, name, Activity)
+        stored = next(one for one in old.execution.threads if one.id == thread.id).waits[0]
+        key = thread.wait_id, name
+        count = mirror.attempts[("activity", *key)]
+        require(stored.attempt == count, f"{name!r} has failed {count} times, stored is {stored.attempt}")
+        about = stable_key("flow", self.id, thread.wait_id, name)
+        error, _, message = entry.error.partition(": ")
+        if not error:
+            ran = ("activity", about, count + 1, False) in self.world.done
+            require(ran, f"attempt {count + 1} of {name!r} was never run to its end")
+            activity: Any = thread.at.statement
+            mirror.activity_done(thread, activity.function(thread.input, None))
+            return
+        if error == "TimedOut":
+            late = stored.deadline is not None and stored.deadline <= actor.process.now() + timedelta(seconds=1)
+            require(late, f"{name!r} has timed out before {stored.deadline}")
+        else:
+            ran = ("activity", about, count + 1, True) in self.world.done
+            require(ran, f"attempt {count + 1} of {name!r} is said to have failed, and did not: {entry.error}")
+        waits = (wait for one in new.execution.threads for wait in one.waits if not new.execution.ended)
+        if any((wait.id, wait.event, wait.attempt) == (*key, count + 1) for wait in waits):
+            mirror.attempts[("activity", *key)] += 1
+            mirror.pc += 1
+        else:
+            mirror.fail_at(thread, RAISED[error](message))
 
     def _step_key(self, thread: str, pc: int) -> str:
         from workflow_core import StepContext
@@ -456,6 +489,8 @@ class Model:
             if thread.status in ("executing", "resuming"):
                 times.append(thread.retry_at or execution.updated_at)
             for wait in thread.waits:
+                if wait.kind is WaitKind.ACTIVITY:
+                    continue  # its deadline counts, by which its next attempt has begun
                 if wait.status is WaitStatus.PENDING_SETUP or wait.retry_at is not None:
                     times.append(wait.retry_at or execution.updated_at)
         if new.lease is not None:

@@ -127,6 +127,7 @@ class World:
         self.database = Database()
         self.acting: Actor | None = None
         self.is_quiet = False
+        self.done: set[tuple[str, str, int, bool]] = set()
         self.lines = 0
         self._client_tasks: list[Any] = []
 
@@ -302,10 +303,12 @@ class World:
     def began(self, run: Run) -> None:
         """User code begins to run."""
         require(not run.actor.running, f"{run.actor.name} runs two things at a time")
+        if run.kind == "activity":
+            return  # beside all others
         for process in self.processes.values():
             for other in process.actors:
                 if other is not run.actor and not other.disturbed and not run.actor.disturbed:
-                    busy = [one for one in other.running if one.id == run.id]
+                    busy = [one for one in other.running if one.id == run.id and one.kind != "activity"]
                     if busy:
                         self.violated(Violation(f"{run.actor.name} and {other.name} run user code at the same time"))
 
