@@ -249,7 +249,7 @@ class Engine:
             raise
         if session.leased(now):
             raise Busy(f"a step of {request.id!r} is running")
-        if any(one.event == event for one in session.execution.buffer):
+        if accepted.case.buffered and any(one.event == event for one in session.execution.buffer):
             raise Busy(f"earlier events {event!r} of {request.id!r} are still to be delivered")
         response, duration_ms = await self._run_handler(session, accepted, event, request.body)
         settle(session, accepted)

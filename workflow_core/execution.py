@@ -122,11 +122,13 @@ class Leave:
 
     Attributes:
         step: for an error, the name of the statement that the thread stood on.
+        pc: for an error, the pc of the thread there.
     """
 
     kind: LeaveKind
     error: ErrorInfo | None = None
     step: str = ""
+    pc: int = 0
 
 
 @dataclass(slots=True)
