@@ -308,7 +308,7 @@ def test_an_error_in_a_finally_section_replaces_the_first_one() -> None:
         "cleaned",
         "caught",
     ]
-    order, execution = play(flow(Try("try", Fail("bad", "first")).finally_(Fail("worse", "second"))), end="failed")
+    _, execution = play(flow(Try("try", Fail("bad", "first")).finally_(Fail("worse", "second"))), end="failed")
     assert execution.error is not None
     assert execution.error.message == "second"
 
@@ -359,13 +359,17 @@ def nested_in_loops(leave: Any) -> Any:
     [
         (
             Break(),
-            ["i 1", "clean inner 2", "behind inner", "clean middle 3", "behind inner", "clean middle 4", "behind inner"]
-            + ["clean middle 5", "clean outside", "end"],
+            [
+                *("i 1", "clean inner 2", "behind inner", "clean middle 3"),
+                *("behind inner", "clean middle 4", "behind inner", "clean middle 5", "clean outside", "end"),
+            ],
         ),
         (
             Continue(),
-            ["i 1", "clean inner 2", "i 3", "after", "clean inner 4", "behind inner", "clean middle 5"]
-            + ["clean outside", "end"],
+            [
+                *("i 1", "clean inner 2", "i 3", "after", "clean inner 4"),
+                *("behind inner", "clean middle 5", "clean outside", "end"),
+            ],
         ),
         (Return(), ["i 1", "clean inner 2", "clean middle 3", "clean outside"]),
     ],
@@ -447,7 +451,7 @@ def test_a_thread_catches_what_fails_in_it() -> None:
 
 def test_a_try_does_not_catch_what_fails_in_a_thread_that_it_starts() -> None:
     attempt = Try("try", Go("side", Fail("bad", "of the side")), Sleep("wait", timedelta(1))).except_(Exception)
-    order, execution = play(flow(attempt), end="failed")
+    _, execution = play(flow(attempt), end="failed")
     assert execution.error is not None
     assert execution.error.message == "of the side"
 
