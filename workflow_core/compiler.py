@@ -197,7 +197,7 @@ class _Compiler:
                 f"the name is taken by {self.names[name]}",
                 'Rename one, or give one of two sections a prefix: S(..., prefix="...").',
             )
-        self.names[name] = f"a {kind}" if kind[0] not in "IO" else f"an {kind}"
+        self.names[name] = f"an {kind}" if kind[0] in "IOAe" else f"a {kind}"
         self.outline.update(f"{kind} {name}\n".encode())
         return name
 
@@ -350,7 +350,7 @@ class _Compiler:
         if not any(isinstance(one, _Loop) for one in self.nest):
             raise DefinitionError(
                 f"{kind} in workflow {self.workflow!r}",
-                "it stands outside a loop (a Go inside a loop is outside of it)",
+                "it stands outside a loop (a Go inside a loop is outside of it, and so is a parallel round)",
                 "Put it inside a While or a ForEach, or use Return() to end the thread.",
             )
         self.outline.update(kind.encode())
