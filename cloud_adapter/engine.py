@@ -249,7 +249,8 @@ class Engine:
             raise
         if session.leased(now):
             raise Busy(f"a step of {request.id!r} is running")
-        if accepted.case.buffered and any(one.event == event for one in session.execution.buffer):
+        earlier = any(one.event == event for one in session.execution.buffer)
+        if earlier and accepted.case.buffered and accepted.wait is not None:
             raise Busy(f"earlier events {event!r} of {request.id!r} are still to be delivered")
         response, duration_ms = await self._run_handler(session, accepted, event, request.body)
         settle(session, accepted)
@@ -410,7 +411,7 @@ class Engine:
             await self._again(body, again)
 
     async def _again(self, body: TimeoutTask, at: datetime) -> None:
-        await self.queue.create(body.task(self._committer.token(), at))
+        await self.queue.create(body.later(at, self.clock.now()))
 
     async def run_activity(self, body: ActivityTask) -> None:
         """Runs an attempt of an activity and brings its result in, unless it is over.

@@ -155,6 +155,7 @@ class Session:
         self._due = set(_due(execution))
         self._timers = set(_timers(execution))
         self._has_failed = execution.status is Status.FAILED
+        self._was_paused = execution.status is Status.PAUSED
 
     def _search(self) -> dict[str, Any]:
         names = set(self.cls.search_fields)
@@ -166,12 +167,15 @@ class Session:
 
     def _resumes(self, token: str, now: datetime, anew: bool) -> Iterator[Task]:
         """A resume task for each time at which something is due that no task was created for yet."""
+        anew = anew or self._was_paused
         due = [one for one in _due(self.execution) if anew or one not in self._due]
         body = ResumeTask.of(self.execution, now)
         for key, at in due:
             if at is not None:
-                # Named after what is due, not after this commit: made again, it is the same task.
-                yield body.task(f"{key} {at.isoformat()}", at)
+                # Named after what is due, not after this commit: made again, it is the same task. But if the instance
+                # was paused, that one may have come and gone.
+                salt = token if self._was_paused else ""
+                yield body.task(f"{key} {at.isoformat()} {salt}", at)
         if any(at is None for _, at in due):
             yield body.task(token)
 

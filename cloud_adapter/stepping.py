@@ -66,24 +66,28 @@ class Stepper:
             lease = session.instance.lease
             if lease is not None and lease.token != mine and session.leased(now):
                 # Also where nothing seems to be due: the holder's clock may run ahead of ours.
-                await self.committer.queue.create(body.task(self.committer.token(), lease.expires_at))
+                await self.committer.queue.create(body.later(lease.expires_at, now))
                 return
-            if session.next_work() is None:
+            work = session.next_work()
+            if work is None and lease is None:
                 at = resume_at(session.execution, None, now)
                 if at is not None and now < at <= now + CLOCK_SKEW:
-                    await self.committer.queue.create(body.task(self.committer.token(), at))
+                    await self.committer.queue.create(body.later(at, now))
                 return
             mine = self.committer.token()
-            lease = Lease(mine, now + self.options.lease)
             session.machine.tick()
             try:
-                await self.committer.commit(session, lease=lease)
+                # Where nothing is due, a lease is left behind by one that was canceled or paused under it.
+                taken = None if work is None else Lease(mine, now + self.options.lease)
+                await self.committer.commit(session, lease=taken)
             except (Conflict, Superseded):
                 attempt += 1
                 await self.committer.pause(attempt)
                 continue
+            if work is None:
+                return
             try:
-                await self._work(session, lease.token)
+                await self._work(session, mine)
                 return
             except (LeaseLost, Conflict, Superseded):
                 # Looked at again, because it may be our own lease that is left: after a renewal of which we never

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import ClassVar, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
@@ -10,6 +10,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 from cloud_adapter.ports import Task
 from workflow_core import ErrorInfo, Execution, Wait
 from workflow_core.events import stable_key
+
+PUT_OFF_SECONDS_MAX = 10.0
+"""How long a task waits at the least that was put off again and again."""
 
 RESUME_PATH = "/resume"
 TIMEOUT_PATH = "/callback/timeout"
@@ -23,6 +26,7 @@ class InstanceTask(BaseModel):
     Attributes:
         pc: the pc of the commit that the task belongs to.
         created_at: when the task was made; one that waits too long for its commit is given up.
+        again: how often it has put itself off.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -33,10 +37,26 @@ class InstanceTask(BaseModel):
     id: str
     pc: int
     created_at: AwareDatetime
+    again: int = 0
 
-    def _task(self, at: datetime | None, *names: str | int) -> Task:
-        name = stable_key(self.path, self.workflow, self.id, *names)
+    def task(self, salt: str, at: datetime | None = None) -> Task:
+        """The task; the same ``salt`` gives the same name."""
+        name = stable_key(self.path, self.workflow, self.id, *self._about(), salt)
         return Task(name, self.path, self.model_dump(mode="json"), at)
+
+    def later(self, at: datetime, now: datetime) -> Task:
+        """The same task once more, where it has come too early: at ``at``.
+
+        It is named after that moment and after how often it was put off, so that deliveries made twice do not
+        multiply; and it waits longer each time, as it may be a clock that is wrong.
+        """
+        following = self.model_copy(update={"again": self.again + 1})
+        seconds = min(0.1 * 2 ** min(self.again, 10), PUT_OFF_SECONDS_MAX) if self.again else 0.0
+        least = timedelta(seconds=seconds)
+        return following.task(f"again {following.again} {at.isoformat()}", max(at, now + least))
+
+    def _about(self) -> tuple[str, ...]:
+        return ()
 
 
 class ResumeTask(InstanceTask):
@@ -48,10 +68,6 @@ class ResumeTask(InstanceTask):
     def of(cls, execution: Execution, now: datetime) -> ResumeTask:
         """The task for an instance as it stands."""
         return cls(workflow=execution.workflow, id=execution.id, pc=execution.pc, created_at=now)
-
-    def task(self, salt: str, at: datetime | None = None) -> Task:
-        """The task; the same ``salt`` gives the same name."""
-        return self._task(at, salt)
 
 
 class WaitTask(InstanceTask):
@@ -67,9 +83,8 @@ class WaitTask(InstanceTask):
         common = {"workflow": execution.workflow, "id": execution.id, "pc": execution.pc, "created_at": now}
         return cls.model_validate(common | {name: about[name] for name in about if name in cls.model_fields})
 
-    def task(self, salt: str, at: datetime | None) -> Task:
-        """The task; the same ``salt`` gives the same name."""
-        return self._task(at, self.wait_id, self.event, salt)
+    def _about(self) -> tuple[str, ...]:
+        return self.wait_id, self.event
 
 
 class TimeoutTask(WaitTask):

@@ -441,9 +441,9 @@ class Machine(Mover):
         execution.buffer = []
         execution.status = _RUNNING
         for thread in list(execution.threads):
-            if thread in execution.threads and not execution.ended:
+            if thread in execution.threads and execution.canceling:
                 self.cancel_thread(thread)
-        if not execution.ended:
+        if execution.threads and not execution.ended:
             self.summarize()
 
     def pause(self) -> None:
@@ -607,7 +607,8 @@ class Machine(Mover):
     def buffers(self, event: str) -> bool:
         """Whether the event is kept if it comes before it is waited for."""
         cases = self.program.events.get(event, ())
-        return self.execution.live and any(case.buffered for _, case in cases)
+        execution = self.execution
+        return execution.live and not execution.canceling and any(case.buffered for _, case in cases)
 
     def buffer(self, event: str, input: str) -> None:
         """Keeps an event that nobody waits for yet; ``input`` is its JSON text."""

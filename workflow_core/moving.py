@@ -518,19 +518,17 @@ class Mover:
         return policy is not None and policy.delay(failures, error) is not None
 
     def catches(self, thread: Thread, instruction: Instruction, error: BaseException) -> bool:
-        """Whether a failure at the instruction is caught, or passes a ``finally_`` section on its way out."""
+        """Whether a failure at the instruction is caught, or passes a ``finally_`` section on its way out, unless the
+        thread is canceled already."""
         return self._is_caught(thread, instruction.guard, error_info(error, instruction.name))
 
     def _is_caught(self, thread: Thread, guard: Guard | None, error: ErrorInfo) -> bool:
-        doomed = self._is_doomed(thread)
         while guard is not None:
-            if guard.cleanup_at >= 0 or self._clause(guard, error, doomed) is not None:
+            if guard.cleanup_at >= 0 or self._clause(guard, error, False) is not None:
                 return True
             guard = guard.outer
         parent = self.execution.thread(thread.parent) if thread.parent else None
-        if parent is None or parent.leaving is not None:
-            return False
-        return self._is_caught(parent, self.start_of(parent).guard, error)
+        return parent is not None and self._is_caught(parent, self.start_of(parent).guard, error)
 
     def _clause(self, guard: Guard, error: ErrorInfo, doomed: bool) -> Clause | None:
         """The ``except_`` section that catches the error. One in a cleanup does not call a cancellation off: only a

@@ -178,7 +178,9 @@ def _keep(machine: Machine, event: str, input: Any) -> bool:
         return False
     with contextlib.suppress(EventNotAccepted):
         accepted = machine.accept(event)
-        if not accepted.case.buffered or all(one.event != event for one in machine.execution.buffer):
+        if not (accepted.case.buffered and accepted.wait) or all(
+            one.event != event for one in machine.execution.buffer
+        ):
             return False
     signature = next(case.signature for _, case in machine.program.events[event] if case.buffered)
     assert signature is not None

@@ -72,10 +72,14 @@ class Tape:
     """Random bytes that choices are read from; ends in zeros, the simplest choice everywhere.
 
     Drawing each choice from a strategy of its own takes ten times as long as the test itself.
+
+    Args:
+        calm: nothing fails.
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, *, calm: bool = False) -> None:
         self.data = iter(data)
+        self.calm = calm
         self.in_cleanup = False
 
     def below(self, limit: int) -> int:
@@ -100,7 +104,7 @@ class Tape:
         return self.many(least, 3, lambda: self.statement(depth, in_loop=in_loop))
 
     def statement(self, depth: int, *, in_loop: bool) -> Spec:
-        kinds = ["step", "step", "wait for", "risky", "sleep", "fail"]
+        kinds = ["step", "step", "wait for", "sleep", *([] if self.calm else ["risky", "fail"])]
         if in_loop:
             kinds += ["break", "continue"]
         if depth > 0:
@@ -183,18 +187,18 @@ class Tape:
         return ("select", cases)
 
 
-def definition(data: bytes) -> list[Spec]:
+def definition(data: bytes, *, calm: bool = False) -> list[Spec]:
     """Some threads to begin with, anything, and in most cases a loop that keeps the main thread alive."""
-    tape = Tape(data)
+    tape = Tape(data, calm=calm)
     last = [("while", None, tape.select(0, in_loop=True), tape.block(1, in_loop=True))] if tape.below(4) else []
     threads = tape.many(0, 2, lambda: tape.of_kind("go", DEPTH))
     rest = tape.many(1, 4, lambda: tape.statement(DEPTH, in_loop=False))
     return [*threads, *rest, *last]
 
 
-def orders(data: bytes) -> list[Spec]:
+def orders(data: bytes, *, calm: bool = False) -> list[Spec]:
     """A loop whose events each start a thread, which waits for an event or a timer of its own: what shops look like."""
-    tape = Tape(data)
+    tape = Tape(data, calm=calm)
     waits = [("B", tape.of(("none", "object")), tape.effect(), []), ("", "timeout", tape.effect(), [])]
     thread = ("go", "log", [("select", waits), *tape.block(0, in_loop=False)])
     cases = [("A", "int", tape.effect(), [thread])]

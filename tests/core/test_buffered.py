@@ -211,10 +211,16 @@ def test_a_failed_instance_keeps_what_came() -> None:
     assert (execution.status, len(execution.buffer), kinds(order, execution)) == ("failed", 1, [])
 
 
-def test_while_it_is_canceled_only_what_comes_from_then_on_is_kept() -> None:
+def test_an_instance_that_is_canceled_keeps_nothing() -> None:
     attempt = Try("try", WAIT).finally_(Sleep("rest", timedelta(1)), Select("s", EARLY))
-    order, _ = play(flow(attempt), ("E", 1), cancel, ("E", 2), "rest", end="canceled")
-    assert order.log == ["got 2"]
+    order, execution = start(flow(attempt))
+    handle_event(order, execution, "E", 1)
+    cancel(order, execution)
+    with unchanged(order, execution), pytest.raises(EventNotAccepted):
+        handle_event(order, execution, "E", 2)
+    handle_event(order, execution, "rest")
+    handle_event(order, execution, "E", 3)
+    assert (order.log, execution.status) == (["got 3"], "canceled")
 
 
 def test_a_paused_instance_keeps_nothing() -> None:

@@ -385,6 +385,56 @@ async def test_a_resume_while_leased_is_acknowledged_and_scheduled_again(world: 
     assert world.queue.tasks == {}
 
 
+@in_world(Bakery)
+async def test_deliveries_made_twice_while_it_is_leased_do_not_multiply(world: World) -> None:
+    """Each puts itself off; a name of its own for each would double their number with every round."""
+    await baking(world)
+    (task,) = world.queue.resumes
+    world.queue.tasks.clear()
+    for round in range(5):
+        for _ in range(3):
+            assert await world.process.perform(task) is Outcome.DONE
+        (again,) = world.queue.tasks.values()
+        lease = (await world.instance()).lease
+        assert lease is not None and again.at is not None
+        assert again.at >= lease.expires_at
+        assert again.body["again"] == round + 1
+        world.queue.tasks.clear()
+        task = again
+
+
+@in_world(Bakery)
+async def test_a_clock_that_lags_is_given_time(world: World) -> None:
+    """The queue's clock is ahead, so that a task for the end of the lease comes before it, again and again."""
+    await baking(world)
+    (task,) = world.queue.resumes
+    await world.clock.advance(19)
+    at = []
+    for _ in range(12):
+        world.queue.tasks.clear()
+        body = ResumeTask.model_validate(task.body)
+        task = body.later(world.now, world.now)
+        assert task.at is not None
+        at.append((task.at - world.now).total_seconds())
+    assert at[0] == 0
+    assert at[-1] == 10
+    assert at == sorted(at)
+
+
+@in_world(Bakery)
+async def test_a_request_that_is_cancelled_during_a_renewal_leaves_no_renewal_behind(world: World) -> None:
+    running = await baking(world)
+    world.process.fault("commit", before=lambda: world.clock.sleep(5))
+    await world.clock.advance(21)  # the renewal is under way, and takes 5 s
+    for _ in range(2):  # the second one while it waits for the renewal to be over
+        running.cancel()
+        await world.clock.settle()
+    assert running.cancelled()
+    pc = (await world.instance()).execution.pc
+    await world.clock.advance(300)
+    assert (await world.instance()).execution.pc == pc, "nobody renews a lease that nobody needs"
+
+
 @pytest.mark.parametrize("exists", [True, False])
 @in_world(Bakery)
 async def test_a_task_before_its_commit_asks_to_be_sent_again_but_not_for_ever(world: World, exists: bool) -> None:

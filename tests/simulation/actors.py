@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from cloud_adapter.engine import Engine
 from cloud_adapter.errors import Unavailable
 from cloud_adapter.ports import Task
+from tests.core.generate import FirstError
 from tests.simulation.store import SimulatedStore
 
 if TYPE_CHECKING:
@@ -76,6 +77,14 @@ class Run:
     attempt: int
     seconds: float
     fails: bool
+    error: Exception | None = None
+
+    def perform(self, action: Callable[[], object]) -> None:
+        """What the code does to the fields; it may fail by itself, at its end."""
+        try:
+            action()
+        except FirstError as error:
+            self.error = error
 
     async def take_time(self) -> None:
         try:
@@ -89,9 +98,11 @@ class Run:
     def end(self) -> None:
         self.actor.process.alive()
         self.actor.running.remove(self)
-        self.actor.done[self.kind, self.key] = self.attempt, self.fails
+        self.actor.done[self.kind, self.key] = self.attempt, self.fails or self.error is not None
         if self.fails:
             raise SimulatedFailure("as was to be")
+        if self.error is not None:
+            raise self.error
 
 
 class Process:

@@ -14,6 +14,7 @@ from cloud_adapter.engine import View
 from cloud_adapter.errors import (
     Busy,
     IdempotencyKeyReused,
+    InstanceEnded,
     InstanceExists,
     InstanceNotFound,
     Unavailable,
@@ -89,6 +90,12 @@ class Client:
         await self.create()
         for number in range(self.requests):
             await self.world.wait(self.rng.expovariate(1 / self.world.pause_seconds))
+            point = self.rng.random()
+            if point < 0.03:
+                await self.operate("cancel" if point < 0.015 else "pause")
+                if point >= 0.015:
+                    await self.world.wait(self.rng.expovariate(1 / 60))
+                    await self.operate("unpause")
             request = await self.choose(f"{self.name}-{number}")
             twins = 2 if request.key is not None and self.rng.random() < 0.1 else 1
             await self.world.all(self.insist(request) for _ in range(twins))
@@ -124,6 +131,27 @@ class Client:
         if event == ADDED:
             event = EVENTS[0]
         return Request(self.model, event, body, thread_id, wait_id, key if rng.random() < 0.6 else None)
+
+    async def operate(self, action: str) -> None:
+        """Cancels, pauses or unpauses, until there is an answer."""
+        for _ in range(8):
+            process = self.world.any_process(self.rng)
+            if process is not None:
+                seen = self.pc
+                actor = Actor(process, f"{process.name} {action} for {self.name}")
+                operate = getattr(process.engine, action)
+                answer = await self.ask(actor, lambda operate=operate: operate("flow", self.model.id))  # type: ignore[misc]
+                if isinstance(answer, View):
+                    self.check_view(answer, seen)
+                    return
+                if isinstance(answer, InstanceEnded):
+                    require(self.model.executor.ended, f"{action} is refused, and it has not ended: {answer}")
+                    return
+                if not (answer is LOST or isinstance(answer, (Unavailable, Busy))):
+                    known = isinstance(answer, (InstanceNotFound, DuplicateThread))
+                    require(known, f"{action} is answered by {answer!r}")
+                    return
+            await self.world.wait(self.rng.uniform(0.1, 20))
 
     async def look(self) -> View | None:
         process = self.world.any_process(self.rng)

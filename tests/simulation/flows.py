@@ -82,14 +82,14 @@ class _Instrumented(Builder):
 
             def at_once(w: Fields, step: StepContext) -> None:
                 run = CURRENT.get().begin("step", w, step.workflow_id, step.idempotency_key, step.attempt)
-                action(*(w, step)[:count])
+                run.perform(lambda: action(*(w, step)[:count]))
                 run.end()
 
             return at_once
 
         async def in_time(w: Fields, step: StepContext) -> None:
             run = CURRENT.get().begin("step", w, step.workflow_id, step.idempotency_key, step.attempt)
-            action(*(w, step)[:count])
+            run.perform(lambda: action(*(w, step)[:count]))
             await run.take_time()
             run.end()
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from cloud_adapter.document import Instance
-from tests.core.generate import Fields
-from tests.core.reference import Reference, Select, Step, case_name, is_handler
+from cloud_adapter.document import HistoryEntry, Instance
+from tests.core.generate import Fields, FirstError, SecondError
+from tests.core.reference import Reference, RefThread, Select, Sleep, Step, Thrown, case_name, is_handler
+from tests.simulation.actors import SimulatedFailure
 from tests.simulation.flows import ADDED
 from workflow_core import Status, Timeout, WaitKind, WaitStatus
 
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 
 LATE_MAX = timedelta(minutes=15)
 """How late a timeout may be that nothing but other work of its instance holds up."""
+
+RAISED: dict[str, type[Exception]] = {one.__name__: one for one in (FirstError, SecondError, SimulatedFailure)}
+"""What steps raise."""
+
+OVER_LEASES = ("cancel", "pause", "unpause")
+"""What operators do although a step runs, leaving its lease in place."""
 
 USER_CODE = ("step", "setup", "teardown")
 
@@ -44,12 +51,12 @@ class Mirror(Reference):
 
     def __init__(self, workflow: Fields, id: str) -> None:
         super().__init__(workflow, id)
-        self.failed = False
+        self.paused = False
         self.attempts: Counter[tuple[Any, ...]] = Counter()
         self.given_up: set[tuple[str, str, str]] = set()
 
     def settle(self) -> None:
-        while not self.failed and self.move():
+        while not self.paused and self.move():
             pass
 
     def run_step(self, thread_id: str, name: str) -> None:
@@ -57,10 +64,12 @@ class Mirror(Reference):
         self.attempts.pop(("step", thread.id, thread.pc), None)
         self.step_of(thread)
 
-    def step_failed(self, thread_id: str, name: str) -> None:
+    def step_failed(self, thread_id: str, name: str, error: Exception, *, given_up: bool) -> None:
         thread = self.standing(thread_id, name, Step)
         self.attempts["step", thread.id, thread.pc] += 1
         self.pc += 1
+        if given_up:
+            self.fail_at(thread, error)
 
     def set_up_event(self, thread_id: str, event: str) -> None:
         thread = next(one for one in self.threads if one.id == thread_id)
@@ -91,13 +100,26 @@ class Mirror(Reference):
     def fail(self) -> None:
         require(not self.ended, "an instance that had ended has failed")
         self.pc += 1
-        self.failed = True
+        self.error = Thrown(Exception(), "", None)
+        self.canceling = self.paused = False
         for thread in self.threads:
             self.leave(thread, None)
 
+    def cancel(self) -> None:
+        self.paused = False
+        super().cancel()
+
+    def pause(self, *, paused: bool) -> None:
+        self.pc += 1
+        self.paused = paused
+
+    @property
+    def failed(self) -> bool:
+        return self.error is not None
+
     @property
     def ended(self) -> bool:
-        return self.finished or self.failed
+        return self.finished or self.failed or self.canceled
 
     def standing(self, thread_id: str, name: str, kind: type[Any]) -> Any:
         thread = next((one for one in self.threads if one.id == thread_id), None)
@@ -110,9 +132,15 @@ class Mirror(Reference):
         )
         return thread
 
+    def attempts_of(self, thread: RefThread) -> int:
+        """How often the step that the thread stands on has failed."""
+        if thread.at is None or not isinstance(thread.at.statement, Step) or self.failed:
+            return 0
+        return self.attempts["step", thread.id, thread.pc]
+
     def accepts(self) -> frozenset[tuple[str, str, str]]:
         """Event, thread and wait of everything that may be received now."""
-        if self.ended:
+        if self.ended or self.paused:
             return frozenset()
         return frozenset((name, thread.id, thread.wait_id) for thread, _, name in self.accepted())
 
@@ -121,13 +149,14 @@ class Mirror(Reference):
         for wait_id, event in [(request.wait_id, request.event) for _, request, _ in self.teardowns]:
             if ("teardown", wait_id, event) not in self.given_up:
                 return f"the teardown of {event!r}"
-        for thread in () if self.ended else self.threads:
+        for thread in () if self.ended or self.paused else self.threads:
             statement = thread.at.statement if thread.at is not None else None
             if statement is None or isinstance(statement, Step):
                 return f"the step of thread {thread.id!r}"
             if any(("setup", thread.wait_id, case.event) not in self.given_up for case in thread.to_set_up):
                 return f"a setup of thread {thread.id!r}"
-            if isinstance(statement, Select) and any(isinstance(case, Timeout) for case in statement.cases):
+            cases = statement.cases if isinstance(statement, Select) else ()
+            if isinstance(statement, Sleep) or any(isinstance(case, Timeout) for case in cases):
                 return f"a timeout of thread {thread.id!r}"
         return ""
 
@@ -173,15 +202,15 @@ class Model:
         self._check_lease(actor, old, new, kinds)
         self.commits += 1
         if old is None:
-            require(kinds == ["created"], f"the first write has the history {kinds}")
+            require(kinds in (["created"], ["created", "failed"]), f"the first write has the history {kinds}")
             self.mirror = Mirror(self.world.plain(**json.loads(actor.request.body or b"{}")), self.id)  # type: ignore[attr-defined]
             self.mirror.settle()
             actor.request.group.commits.append((actor, None))  # type: ignore[attr-defined]
         elif not entries:
-            require(new.lease is not None, "a write changed nothing")
+            require(new.lease is not None or old.lease is not None, "a write changed nothing")
             self.executor.pc += 1
         else:
-            self._follow(actor, old, new, [(one.kind, one.statement, one.thread) for one in entries])
+            self._follow(actor, old, new, entries)
         self._compare(new)
         accepts = self.executor.accepts()
         self.states.append((self.world.timeline.now, accepts))
@@ -208,7 +237,14 @@ class Model:
         before = old.lease if old is not None else None
         if before is not None:
             holder = self.holders[before.token]
-            if holder is not actor:
+            if kinds and kinds[0] in OVER_LEASES:
+                require(new.lease in (before, None), f"{actor.name} has changed a lease")
+                require(
+                    new.lease is not None or before.expires_at <= actor.process.now(),
+                    f"{actor.name} has ended the live lease of {holder.name}",
+                )
+                holder.disturbed = True
+            elif holder is not actor:
                 require(
                     before.expires_at <= actor.process.now(),
                     f"{actor.name} has committed over the live lease of {holder.name}",
@@ -217,7 +253,7 @@ class Model:
                     holder.process.dead or holder.disturbed or not holder.running,
                     f"the lease of {holder.name} ran out while it was at work undisturbed",
                 )
-        if new.lease is not None:
+        if new.lease is not None and new.lease != before:
             require(
                 self.holders.setdefault(new.lease.token, actor) is actor, f"{actor.name} has written another's lease"
             )
@@ -227,12 +263,12 @@ class Model:
                 f"{actor.name} has committed a {kinds[0]} without the lease",
             )
 
-    def _follow(self, actor: Actor, old: Instance, new: Instance, entries: list[tuple[str, str, str]]) -> None:
+    def _follow(self, actor: Actor, old: Instance, new: Instance, entries: Any) -> None:
         mirror = self.executor
-        kind, statement, thread = entries[0]
-        rest = [one[0] for one in entries[1:]]
+        kind, statement, thread = entries[0].kind, entries[0].statement, entries[0].thread
+        rest = [one.kind for one in entries[1:]]
         require(rest in ([], ["failed"]), f"one write has the entries {entries}")
-        require(not rest or kind == "step failed", f"one write has the entries {entries}")
+        failed_before = mirror.failed
         if kind == "event":
             self._event(actor, statement, thread)
         elif kind == "timeout":
@@ -241,11 +277,15 @@ class Model:
             mirror.handle(*offer, None)
         elif kind == "failed":
             mirror.fail()
+        elif kind == "cancel":
+            mirror.cancel()
+        elif kind in ("pause", "unpause"):
+            mirror.pause(paused=kind == "pause")
         else:
-            self._user_code(actor, old, new, kind, statement, thread)
-        if rest:
-            mirror.fail()
+            self._user_code(actor, old, new, entries[0])
         mirror.settle()
+        newly = mirror.failed and not failed_before
+        require(kind == "failed" or bool(rest) == newly, f"the entries are {entries}; failed: {mirror.failed}")
 
     def _event(self, actor: Actor, event: str, thread: str) -> None:
         from tests.simulation.clients import Call
@@ -282,8 +322,9 @@ class Model:
         require(not group.commits, f"{actor.request.what} has taken effect twice")
         require(not actor.refused, f"{actor.request.what} has taken effect though it was refused")
 
-    def _user_code(self, actor: Actor, old: Instance, new: Instance, kind: str, statement: str, thread: str) -> None:
+    def _user_code(self, actor: Actor, old: Instance, new: Instance, entry: HistoryEntry) -> None:
         mirror = self.executor
+        kind, statement, thread = entry.kind, entry.statement, entry.thread
         what, _, failed = kind.partition(" ")
         require(what in USER_CODE and failed in ("", "failed"), f"the history has an entry {kind!r}")
         wait_id = ""
@@ -303,7 +344,13 @@ class Model:
         if kind == "step":
             mirror.run_step(thread, statement)
         elif kind == "step failed":
-            mirror.step_failed(thread, statement)
+            given_up = not any(
+                (one.id, one.step, one.pc) == (thread, statement, at.pc) and one.retry_at is not None
+                for one in new.execution.threads
+            )
+            name, _, message = entry.error.partition(": ")
+            require(name in RAISED, f"{statement!r} has failed with {entry.error}")
+            mirror.step_failed(thread, statement, RAISED[name](message), given_up=given_up)
         elif kind == "setup":
             mirror.set_up_event(thread, statement)
         elif kind == "setup failed":
@@ -338,6 +385,7 @@ class Model:
         """The stored state is the executor's."""
         mirror, execution = self.executor, new.execution
         status = Status.FINISHED if mirror.finished else Status.FAILED if mirror.failed else None
+        status = Status.CANCELED if mirror.canceled else Status.PAUSED if mirror.paused else status
         require(
             execution.status == status or (status is None and not execution.ended),
             f"the status is {execution.status}, and should be {status}",
@@ -347,11 +395,9 @@ class Model:
         self._equal("fields", json.loads(new.fields), json.loads(mirror.workflow.dump_fields()))
         self._equal(
             "threads",
-            [(one.id, one.step, one.pc, one.attempt) for one in execution.threads],
-            [
-                (one.id, one.at.name if one.at else "", one.pc, attempts["step", one.id, one.pc])
-                for one in mirror.threads
-            ],
+            # Of an instance that has failed, whether a cleanup was passed on the way decides what is left of attempts.
+            [(one.id, one.step, one.pc, 0 if mirror.failed else one.attempt) for one in execution.threads],
+            [(one.id, one.at.name if one.at else "", one.pc, mirror.attempts_of(one)) for one in mirror.threads],
         )
         self._equal(
             "teardowns",
@@ -405,7 +451,7 @@ class Model:
         for teardown in execution.teardowns:
             if teardown.status is WaitStatus.PENDING_TEARDOWN or teardown.retry_at is not None:
                 times.append(teardown.retry_at or execution.updated_at)
-        for thread in () if execution.ended else execution.threads:
+        for thread in execution.threads if execution.live else ():
             times += [one.deadline for one in thread.waits if one.deadline is not None]
             if thread.status in ("executing", "resuming"):
                 times.append(thread.retry_at or execution.updated_at)
@@ -446,6 +492,7 @@ class Model:
         require(not pending, f"it has come to rest, and {pending} is still to be done")
         require(stored.lease is None, "it has come to rest under a lease")
         require(stored.wake_at is None, f"it has come to rest, and is to be woken at {stored.wake_at}")
-        expected = (Status.FINISHED, Status.FAILED) if self.executor.ended else (Status.WAITING,)
+        ends = (Status.FINISHED, Status.FAILED, Status.CANCELED)
+        expected = ends if self.executor.ended else (Status.PAUSED,) if self.executor.paused else (Status.WAITING,)
         # An instance with a setup that was given up stays as it is.
         require(stored.execution.status in expected, f"it has come to rest as {stored.execution.status}")

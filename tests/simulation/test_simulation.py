@@ -49,7 +49,7 @@ def test_a_seed_gives_the_same_run_in_another_process() -> None:
 
 def test_a_failure_is_made_small() -> None:
     with applied("timers deleted before the commit"):
-        failure = first_failure(range(100))
+        failure = first_failure(range(1_000))
         assert failure is not None
         small = shrink(failure, seconds=4)
         assert small.kind == failure.kind

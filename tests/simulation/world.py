@@ -131,7 +131,7 @@ class World:
         self._client_tasks: list[Any] = []
 
         tape = rng.randbytes(rng.choice((40, 100, 250)))[: self.scenario.tape]
-        spec = rng.choice((generate.definition,) * 3 + (generate.orders,))(tape)
+        spec = rng.choice((generate.definition,) * 3 + (generate.orders,))(tape, calm=rng.random() < 0.6)
         self.flows = [flows.build(spec, self.scenario.seed, revision) for revision in range(rng.choice((1, 1, 2)))]
         self.plain = flows.build_plain(spec)
         prompt = rng.random() < 0.3
