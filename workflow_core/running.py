@@ -6,7 +6,6 @@ Where one raises because user code did, discard both and go on from what was sav
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from inspect import isawaitable, iscoroutine
@@ -14,7 +13,7 @@ from typing import Any
 
 from workflow_core.errors import AsyncInSyncCall, EventNotAccepted, EventRejected, InvalidInput
 from workflow_core.execution import Execution
-from workflow_core.interpreter import MOVES, Machine, Work
+from workflow_core.interpreter import MOVES, Accepted, Machine, Work
 from workflow_core.moving import Checkpoint, CheckpointKind
 from workflow_core.workflow import Workflow
 
@@ -129,9 +128,14 @@ def handle_event(
         AsyncInSyncCall: the handler is asynchronous; nothing was changed. Use ``ahandle_event``.
     """
     machine = Machine(workflow, execution, now)
-    if thread_id is None and wait_id is None and pc is None and _keep(machine, event, input):
+    try:
+        accepted = machine.accept(event, thread_id, wait_id, pc)
+    except EventNotAccepted:
+        if _keeps(machine, event, input, thread_id, wait_id, pc):
+            return None
+        raise
+    if execution.buffer and _comes_later(machine, accepted) and _keeps(machine, event, input, thread_id, wait_id, pc):
         return None
-    accepted = machine.accept(event, thread_id, wait_id, pc)
     signature = accepted.case.signature
     if signature is None:
         value = None
@@ -160,9 +164,14 @@ async def ahandle_event(
 ) -> Any:
     """Like ``handle_event``, for an ``EventHandler`` whose ``handle`` is asynchronous as well."""
     machine = Machine(workflow, execution, now)
-    if thread_id is None and wait_id is None and pc is None and _keep(machine, event, input):
+    try:
+        accepted = machine.accept(event, thread_id, wait_id, pc)
+    except EventNotAccepted:
+        if _keeps(machine, event, input, thread_id, wait_id, pc):
+            return None
+        raise
+    if execution.buffer and _comes_later(machine, accepted) and _keeps(machine, event, input, thread_id, wait_id, pc):
         return None
-    accepted = machine.accept(event, thread_id, wait_id, pc)
     signature = accepted.case.signature
     value = None if signature is None else signature.validate(event, input)
     output = machine.handle(accepted, value)
@@ -172,16 +181,20 @@ async def ahandle_event(
     return output
 
 
-def _keep(machine: Machine, event: str, input: Any) -> bool:
-    """Keeps an event that is buffered and cannot be delivered now: nobody waits for it, or earlier ones come first."""
-    if not machine.buffers(event):
+def _comes_later(machine: Machine, accepted: Accepted) -> bool:
+    """Whether events of that name that came before are still to be delivered there."""
+    case = accepted.case
+    return (
+        case.buffered and accepted.wait is not None and any(one.event == case.event for one in machine.execution.buffer)
+    )
+
+
+def _keeps(
+    machine: Machine, event: str, input: Any, thread_id: str | None, wait_id: str | None, pc: int | None
+) -> bool:
+    """Keeps an event that cannot be delivered now, if it is buffered and for no certain wait."""
+    if thread_id is not None or wait_id is not None or pc is not None or not machine.buffers(event):
         return False
-    with contextlib.suppress(EventNotAccepted):
-        accepted = machine.accept(event)
-        if not (accepted.case.buffered and accepted.wait) or all(
-            one.event != event for one in machine.execution.buffer
-        ):
-            return False
     signature = next(case.signature for _, case in machine.program.events[event] if case.buffered)
     assert signature is not None
     value = signature.validate(event, input)
