@@ -250,7 +250,7 @@ class Engine:
         if session.leased(now):
             raise Busy(f"a step of {request.id!r} is running")
         earlier = any(one.event == event for one in session.execution.buffer)
-        if earlier and accepted.wait is not None and accepted.wait.kind is WaitKind.EVENT:
+        if earlier and accepted.wait is not None and accepted.wait.buffered:
             raise Busy(f"earlier events {event!r} of {request.id!r} are still to be delivered")
         response, duration_ms = await self._run_handler(session, accepted, event, request.body)
         settle(session, accepted)

@@ -225,7 +225,7 @@ def _due(execution: Execution) -> Iterator[_Due]:
         if thread.status in (ThreadStatus.EXECUTING, ThreadStatus.RESUMING):
             yield (("thread", thread.id, thread.pc), thread.retry_at)
         for wait in thread.waits:
-            if wait.kind is WaitKind.EVENT and wait.event in buffered:
+            if wait.buffered and wait.event in buffered:
                 yield (("buffered", wait.id, wait.event), None)
             elif wait.status is WaitStatus.PENDING_SETUP or (wait.retry_at is not None and wait.kind in SET_UP_KINDS):
                 yield (("setup", wait.id, wait.event), wait.retry_at)

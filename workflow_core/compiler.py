@@ -197,7 +197,7 @@ class _Compiler:
                 f"the name is taken by {self.names[name]}",
                 'Rename one, or give one of two sections a prefix: S(..., prefix="...").',
             )
-        self.names[name] = f"a {kind}" if kind[0] not in "IO" else f"an {kind}"
+        self.names[name] = f"an {kind}" if kind[0] in "IOAe" else f"a {kind}"
         self.outline.update(f"{kind} {name}\n".encode())
         return name
 
@@ -221,6 +221,9 @@ class _Compiler:
                 f"{kind} {name!r}", f"its {what} is async", "Compute the value in a Step and test the field."
             )
         return result
+
+    def takes_item(self, handler: Callable[..., Any]) -> bool:
+        return self.each is not None and takes_item(handler)
 
     def value(self, kind: str, name: str, value: Any, what: str) -> Any:
         """A plain value, or a function of the workflow."""
@@ -347,7 +350,7 @@ class _Compiler:
         if not any(isinstance(one, _Loop) for one in self.nest):
             raise DefinitionError(
                 f"{kind} in workflow {self.workflow!r}",
-                "it stands outside a loop (a Go inside a loop is outside of it)",
+                "it stands outside a loop (a Go inside a loop is outside of it, and so is a parallel round)",
                 "Put it inside a While or a ForEach, or use Return() to end the thread.",
             )
         self.outline.update(kind.encode())
@@ -455,7 +458,7 @@ class _Compiler:
                 takes_input=signature.takes_input,
                 role=case.role,
                 buffered=case.buffered,
-                takes_item=takes_item(case.handler),
+                takes_item=self.takes_item(case.handler),
             )
         self.outline.update(f"On {case.event} {signature.input_schema} {signature.output_schema}\n".encode())
         return compiled
@@ -582,6 +585,8 @@ class _Compiler:
             self.async_parts.append(name)
         elif statement.heartbeat is not None:
             raise DefinitionError(where, "it has a heartbeat, but its function is not async", "Write async def.")
+        if statement.input is not None and not signature.takes_input:
+            raise DefinitionError(where, "it has an input, but its function takes none", "Give it a parameter.")
         spec = ActivitySpec(
             function,
             signature,
@@ -616,5 +621,5 @@ class _Compiler:
             case.handler = then
             case.signature = self.handler(where, then, "the workflow and at most the result")
             case.takes_input = case.signature.takes_input
-            case.takes_item = takes_item(then)
+            case.takes_item = self.takes_item(then)
         return case

@@ -34,7 +34,7 @@ def statements(program: Program) -> list[Node]:
     Branches are nodes of kind ``branch`` (without a name: else), cases of kind ``on`` and ``timeout``. Names are
     qualified by the prefixes of their sections.
     """
-    return _section(program.definition, "")
+    return _section(program.definition, "", program)
 
 
 def events(program: Program) -> list[Node]:
@@ -56,44 +56,56 @@ def events(program: Program) -> list[Node]:
     return result
 
 
-def _section(section: Section, prefix: str) -> list[Node]:
+def _section(section: Section, prefix: str, program: Program) -> list[Node]:
     if section.prefix:
         prefix = f"{prefix}{section.prefix}/"
     nodes: list[Node] = []
     for statement in section.statements:
-        nodes += _section(statement, prefix) if isinstance(statement, Section) else [_statement(statement, prefix)]
+        nodes += (
+            _section(statement, prefix, program)
+            if isinstance(statement, Section)
+            else [_statement(statement, prefix, program)]
+        )
     return nodes
 
 
-def _statement(statement: Statement, prefix: str) -> Node:
+def _statement(statement: Statement, prefix: str, program: Program) -> Node:
     match statement:
         case Step(name) | WaitFor(name):
             return {"kind": _kind(statement), "name": prefix + name}
         case If(branches):
-            return {"kind": "if", "branches": [_branch(branch, prefix) for branch in branches]}
+            return {"kind": "if", "branches": [_branch(branch, prefix, program) for branch in branches]}
         case Switch(name, branches):
-            return {"kind": "switch", "name": prefix + name, "branches": [_branch(b, prefix) for b in branches]}
+            return {
+                "kind": "switch",
+                "name": prefix + name,
+                "branches": [_branch(b, prefix, program) for b in branches],
+            }
         case While(name, _, body) | Go(name, body):
-            return {"kind": _kind(statement), "name": prefix + name, "statements": _section(body, prefix)}
+            return {"kind": _kind(statement), "name": prefix + name, "statements": _section(body, prefix, program)}
         case Select(name, cases):
-            return {"kind": "select", "name": prefix + name, "cases": [_case(case, prefix) for case in cases]}
+            return {"kind": "select", "name": prefix + name, "cases": [_case(case, prefix, program) for case in cases]}
         case Sleep(name, delay):
             return {"kind": "sleep", "name": prefix + name, "delay": _delay(delay)}
         case Fail(name, message):
             text = "computed" if callable(message) else message
             return {"kind": "fail", "name": prefix + name, "message": text}
         case Try(name, body, excepts, cleanup):
-            node: Node = {"kind": "try", "name": prefix + name, "statements": _section(body, prefix)}
-            node["excepts"] = [_except(clause, prefix) for clause in excepts]
-            return node | {"finally": None if cleanup is None else _section(cleanup, prefix)}
+            node: Node = {"kind": "try", "name": prefix + name, "statements": _section(body, prefix, program)}
+            node["excepts"] = [_except(clause, prefix, program) for clause in excepts]
+            return node | {"finally": None if cleanup is None else _section(cleanup, prefix, program)}
         case ForEach(name, _, body, parallel, limit):
             node = {"kind": "for_each", "name": prefix + name, "parallel": parallel, "limit": limit}
-            return node | {"statements": _section(body, prefix)}
+            return node | {"statements": _section(body, prefix, program)}
         case Parallel(name, branches):
-            sections = [_section(branch, prefix) for branch in branches]
+            sections = [_section(branch, prefix, program) for branch in branches]
             return {"kind": "parallel", "name": prefix + name, "branches": sections}
         case Activity(name):
-            return {"kind": "activity", "name": prefix + name}
+            name = prefix + name
+            activity = program.at(name).cases[name].activity
+            assert activity is not None
+            types = activity.signature
+            return {"kind": "activity", "name": name, "input": types.input_schema, "output": types.output_schema}
         case Child(name, workflow):
             other = workflow if isinstance(workflow, str) else workflow.__workflow_name__
             node = {"kind": "child", "name": prefix + name, "workflow": other}
@@ -108,24 +120,24 @@ def _kind(statement: Statement) -> str:
     return kinds.get(name, name.lower())
 
 
-def _branch(branch: Branch, prefix: str) -> Node:
+def _branch(branch: Branch, prefix: str, program: Program) -> Node:
     name = prefix + branch.name if branch.cond is not None else None
-    return {"kind": "branch", "name": name, "statements": _section(branch.body, prefix)}
+    return {"kind": "branch", "name": name, "statements": _section(branch.body, prefix, program)}
 
 
-def _case(case: On | Timeout, prefix: str) -> Node:
+def _case(case: On | Timeout, prefix: str, program: Program) -> Node:
     node: Node = {"kind": "on", "name": case.event if isinstance(case, On) else prefix + case.name}
     if isinstance(case, On):
         node |= {"role": case.role, "buffered": case.buffered}
     else:
         node |= {"kind": "timeout", "delay": _delay(case.delay)}
-    return node | {"statements": _section(case.body, prefix)}
+    return node | {"statements": _section(case.body, prefix, program)}
 
 
 def _delay(delay: Delay) -> str:
     return "computed" if callable(delay) else str(delay)
 
 
-def _except(clause: Except, prefix: str) -> Node:
+def _except(clause: Except, prefix: str, program: Program) -> Node:
     types = [one.__name__ for one in clause.types]
-    return {"name": prefix + clause.name, "types": types, "statements": _section(clause.body, prefix)}
+    return {"name": prefix + clause.name, "types": types, "statements": _section(clause.body, prefix, program)}

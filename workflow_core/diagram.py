@@ -23,10 +23,17 @@ class _Loop:
     breaks: Ends = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class _Crossing:
+    """What leaves a ``Try`` by ``Return``, ``Break`` or ``Continue``, past its ``finally_`` section."""
+
+    ends: dict[str, Ends] = field(default_factory=dict)
+
+
 class _Drawing:
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.loops: list[_Loop] = []
+        self.nest: list[_Loop | _Crossing] = []
         self.end = ""
         self.count = 0
 
@@ -45,11 +52,11 @@ class _Drawing:
 
     def thread(self, name: str, statements: list[Node]) -> str:
         """Draws a thread of its own, from its start to its end; gives its start."""
-        outer_end, outer_loops, self.loops = self.end, self.loops, []
+        outer_end, outer_nest, self.nest = self.end, self.nest, []
         start = self.node(name, ("([", "])"))
         self.end = self.node("end", ("((", "))"))
         self.join(self.section(statements, [(start, "")]), self.end)
-        self.end, self.loops = outer_end, outer_loops
+        self.end, self.nest = outer_end, outer_nest
         return start
 
     def section(self, statements: list[Node], ends: Ends) -> Ends:
@@ -88,13 +95,23 @@ class _Drawing:
                 thread = self.thread(node["name"], node["statements"])
                 self.lines.append(f"  {at[0][0]} -.-> {thread}")
                 return at
-            case "break":
-                self.loops[-1].breaks += ends
-            case "continue":
-                self.join(ends, self.loops[-1].start)
             case _:
-                self.join(ends, self.end)
+                self.leave(node["kind"], ends)
         return []
+
+    def leave(self, kind: str, ends: Ends) -> None:
+        """Draws a ``return``, a ``break`` or a ``continue``."""
+        for one in reversed(self.nest):
+            if isinstance(one, _Crossing):
+                one.ends.setdefault(kind, []).extend(ends)
+                return
+            if kind == "continue":
+                self.join(ends, one.start)
+                return
+            if kind == "break":
+                one.breaks += ends
+                return
+        self.join(ends, self.end)
 
     def block(self, label: str, shape: tuple[str, str], ends: Ends) -> Ends:
         node = self.node(label, shape)
@@ -113,13 +130,18 @@ class _Drawing:
 
     def loop(self, node: Node, ends: Ends, labels: tuple[str, str] = ("yes", "no")) -> Ends:
         condition = self.block(node["name"], ("{", "}"), ends)[0][0]
-        self.loops.append(_Loop(condition))
+        loop = _Loop(condition)
+        self.nest.append(loop)
         self.join(self.section(node["statements"], [(condition, labels[0])]), condition)
-        return [(condition, labels[1]), *self.loops.pop().breaks]
+        self.nest.pop()
+        return [(condition, labels[1]), *loop.breaks]
 
     def attempt(self, node: Node, ends: Ends) -> Ends:
         """A ``Try``: dotted arrows lead from its start to what its failures lead to."""
         start = self.block(f"try {node['name']}", ("(", ")"), ends)[0][0]
+        crossing = _Crossing()
+        if node["finally"] is not None:
+            self.nest.append(crossing)
         result = self.section(node["statements"], [(start, "")])
         for clause in node["excepts"]:
             caught = self.node(clause["name"], ("(", ")"))
@@ -127,18 +149,23 @@ class _Drawing:
             result += self.section(clause["statements"], [(caught, "")])
         if node["finally"] is None:
             return result
-        cleanup = self.block(f"finally of {node['name']}", ("(", ")"), result)
+        self.nest.pop()
+        ways_in = [*result, *(end for ends in crossing.ends.values() for end in ends)]
+        cleanup = self.block(f"finally of {node['name']}", ("(", ")"), ways_in)
         self.lines.append(f'  {start} -.->|"however it is left"| {cleanup[0][0]}')
-        return self.section(node["finally"], cleanup)
+        ways_out = self.section(node["finally"], cleanup)
+        for kind in crossing.ends:
+            self.leave(kind, [(end, f"{label}, {kind}" if label else kind) for end, label in ways_out])
+        return ways_out if result else []
 
     def fork(self, name: str, branches: list[list[Node]], ends: Ends) -> Ends:
         """Threads that begin together and are waited for; ``Return`` ends a branch, ``Break`` stands in none."""
         start = self.block(name, ("[/", "/]"), ends)
-        outer_end, outer_loops, self.loops = self.end, self.loops, []
+        outer_end, outer_nest, self.nest = self.end, self.nest, []
         self.end = self.node(f"all of {name}", ("[\\", "\\]"))
         for branch in branches:
             self.join(self.section(branch, start), self.end)
-        joined, self.end, self.loops = self.end, outer_end, outer_loops
+        joined, self.end, self.nest = self.end, outer_end, outer_nest
         return [(joined, "")]
 
     def select(self, node: Node, ends: Ends) -> Ends:

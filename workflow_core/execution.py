@@ -122,11 +122,13 @@ class Leave:
 
     Attributes:
         step: for an error, the name of the statement that the thread stood on.
+        pc: for an error, the pc of the thread there.
     """
 
     kind: LeaveKind
     error: ErrorInfo | None = None
     step: str = ""
+    pc: int = 0
 
 
 @dataclass(slots=True)
@@ -175,6 +177,7 @@ class Wait:
         retry_at: when it is tried again.
         error: why the last attempt failed.
         input: what an activity gets, or how a child is to be started, as JSON data.
+        buffered: events that came before are delivered to it.
     """
 
     event: str
@@ -187,6 +190,7 @@ class Wait:
     retry_at: datetime | None = None
     error: str | None = None
     input: Any = None
+    buffered: bool = False
 
 
 @dataclass(slots=True)

@@ -62,6 +62,8 @@ class Try(Statement):
         """
         where = f"except_ of Try {self.name!r}"
         classes = check_error_types(where, types)
+        if not classes:
+            raise DefinitionError(where, "it names no class of errors", "Name classes such as ValueError.")
         if self.cleanup is not None:
             raise DefinitionError(where, "it stands behind finally_", "Put finally_ last.")
         if name is None:

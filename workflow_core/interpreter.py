@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from pydantic_core import to_json
+
 from workflow_core.errors import EventNotAccepted, LoopLimitExceeded
 from workflow_core.events import ActivityContext, EventRequest
 from workflow_core.execution import (
@@ -125,7 +127,8 @@ class Machine(Mover):
                         if self._holds(thread):
                             return Work(CheckpointKind.CONDITION, thread, None)
                     elif self.alone and kind is _ACTIVITY:
-                        step = step or Work(CheckpointKind.ACTIVITY, thread, waits[0])
+                        if step is None and self._due(waits[0].retry_at):
+                            step = Work(_ACTIVITY_WORK, thread, waits[0])
                     elif execution.buffer:
                         delivery = delivery or self._delivery(thread)
             elif thread_status is _EXECUTING:
@@ -177,8 +180,8 @@ class Machine(Mover):
         """The delivery of the first buffered event that the thread waits for."""
         for buffered in self.execution.buffer:
             for wait in thread.waits:
-                if wait.event == buffered.event and wait.kind is _EVENT:
-                    return Work(CheckpointKind.EVENT, thread, wait)
+                if wait.buffered and wait.event == buffered.event:
+                    return Work(_EVENT_WORK, thread, wait)
         return None
 
     def check(self) -> None:
@@ -242,6 +245,22 @@ class Machine(Mover):
         handler = self._event_handler(select, wait.event)
         return is_async(handler.teardown if isinstance(wait, Teardown) else handler.setup)
 
+    def take_in(self, work: Work, result: Any) -> None:
+        """Hands what an activity has returned to its ``then``; call it before ``done``, and for any work.
+
+        Raises:
+            InvalidOutput: it does not fit the annotation of the activity.
+            InvalidInput: it does not fit that of ``then``.
+            Exception: whatever ``then`` raises.
+        """
+        if work.kind is not _ACTIVITY_WORK:
+            return
+        assert work.thread is not None
+        accepted = self._waiting(work.thread, work.statement)
+        if accepted.case.handler is not None:
+            assert accepted.case.activity is not None
+            self.handle_json(accepted, accepted.case.activity.signature.output_json(accepted.case.event, result))
+
     def done(self, work: Work, result: Any = None) -> None:
         """The work was performed; ``result`` is what the user's code returned."""
         execution = self.execution
@@ -258,7 +277,7 @@ class Machine(Mover):
             return
         if kind is _EVENT_WORK or kind is _ACTIVITY_WORK:
             execution.pc -= 1
-            self._delivered(work, result)
+            self._delivered(work)
             return
         wait = work.wait
         if wait is None:
@@ -288,15 +307,13 @@ class Machine(Mover):
             self.rest(thread)
             self.summarize()
 
-    def _delivered(self, work: Work, result: Any) -> None:
+    def _delivered(self, work: Work) -> None:
         """A buffered event, or the result of an activity, has come to its thread."""
         assert work.thread is not None and work.wait is not None
         accepted = self._waiting(work.thread, work.wait.event)
         if work.kind is CheckpointKind.EVENT:
             self.execution.buffer.remove(self._buffered(accepted.case.event))
-        elif accepted.case.handler is not None:
-            assert accepted.case.activity is not None
-            self.handle_json(accepted, accepted.case.activity.signature.output_json(accepted.case.event, result))
+        self.moves = 0
         self.handled(accepted)
 
     def _waiting(self, thread: Thread, event: str) -> Accepted:
@@ -345,7 +362,7 @@ class Machine(Mover):
                 return False
             self.run(thread, step, True, checkpoint)
         waits = thread.waits
-        if execution.status is _RUNNING or execution.teardowns or execution.buffer:
+        if execution.status is _RUNNING or execution.teardowns or execution.buffer or execution.parent is not None:
             return False
         return not waits or waits[0].kind not in (_CONDITION, _ACTIVITY)
 
@@ -376,7 +393,7 @@ class Machine(Mover):
         """Makes setups and teardowns that have failed due again."""
         for thread in self.execution.threads:
             for wait in thread.waits:
-                if wait.error is not None:
+                if wait.status is WaitStatus.SETUP_ERROR:
                     wait.status = _PENDING_SETUP
                     thread.status = _SETTING_UP
         for teardown in self.execution.teardowns:
@@ -389,6 +406,7 @@ class Machine(Mover):
         """
         assert work.thread is not None
         self.execution.pc += 1
+        self.moves = 0
         self.throw(work.thread, error_info(error, work.statement))
         if work.kind is CheckpointKind.EVENT and not self.execution.ended:
             self.execution.buffer.remove(self._buffered(work.statement))
@@ -400,9 +418,15 @@ class Machine(Mover):
 
     def retry(self, work: Work) -> Retry | None:
         """The policy for what has failed, if the definition has one."""
-        if work.kind is not _STEP_WORK:
+        if work.kind is _STEP_WORK:
+            policy = self.program.at(work.statement).retry
+        elif work.kind is _ACTIVITY_WORK:
+            assert work.thread is not None
+            activity = self._waiting(work.thread, work.statement).case.activity
+            policy = None if activity is None else activity.retry
+        else:
             return None
-        return self.program.at(work.statement).retry or self.workflow.default_retry
+        return policy or self.workflow.default_retry
 
     # --- what an operator does -----------------------------------------------------------
 
@@ -434,7 +458,8 @@ class Machine(Mover):
                 if wait.kind in (WaitKind.TIMEOUT, _ACTIVITY):
                     wait.setup_data = None
                 if wait.kind is _ACTIVITY:
-                    wait.deadline = self.attempt_ends(self.program.at(thread.step).cases[wait.event], wait.retry_at)
+                    start = None if self._due(wait.retry_at) else wait.retry_at
+                    wait.deadline = self.attempt_ends(self.program.at(thread.step).cases[wait.event], start)
 
     # --- activities ----------------------------------------------------------------------
 
@@ -444,7 +469,7 @@ class Machine(Mover):
         assert spec is not None and wait is not None
         arguments: list[Any] = []
         if spec.signature.takes_input:
-            arguments.append(spec.signature.validate(wait.event, wait.input))
+            arguments.append(spec.signature.validate_json(wait.event, to_json(wait.input)))
         if spec.takes_context:
             execution = self.execution
             where = (execution.workflow, execution.id, accepted.thread.id, wait.event, wait.id, wait.attempt + 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from inspect import iscoroutine
 from typing import Any
@@ -42,7 +42,8 @@ from workflow_core.execution import (
     WaitKind,
     WaitStatus,
 )
-from workflow_core.program import Each, Function, Guard, Instruction, Op, Program, SelectCase
+from workflow_core.program import Clause, Each, Function, Guard, Instruction, Op, Program, SelectCase
+from workflow_core.retry import Retry
 from workflow_core.signatures import OfItem
 from workflow_core.workflow import Workflow
 
@@ -170,12 +171,16 @@ class Mover:
                         result.close()
                         raise AsyncInSyncCall(f"{thread.step!r} returned a coroutine: call 'await aresume(...)'")
                 except Exception as error:
-                    if instruction.guard is None or not self.catches(thread, instruction, error):
+                    if (
+                        instruction.guard is None
+                        or self.tries_again(instruction.retry, 1, error)
+                        or not self.catches(thread, instruction, error)
+                    ):
                         self.failed_step(thread, error, None)
                         raise
                     execution.pc = pc + 1
                     moves_left = MOVES_MAX
-                    leave = Leave(_ERROR, error_info(error, instruction.name), instruction.name)
+                    leave = Leave(_ERROR, error_info(error, instruction.name), instruction.name, pc)
                     landed = self._depart(thread, leave, instruction.guard)
                     if landed is None:
                         break
@@ -247,7 +252,7 @@ class Mover:
         elif op is _FAIL:
             message = str(self.value(thread, instruction, instruction.message))
             error = error_info(Failure(message), name)
-            return self._depart(thread, Leave(_ERROR, error, name), instruction.guard)
+            return self._depart(thread, Leave(_ERROR, error, name, self.execution.pc), instruction.guard)
         elif op is _LEAVE:
             assert instruction.guard is not None
             thread.pending[instruction.guard.name] = Leave(instruction.leave)
@@ -319,6 +324,8 @@ class Mover:
             kind = case.kind
             if kind is _EVENT:
                 waits.append(Wait(case.event, kind, _SET_UP, wait_id))
+                if case.buffered:
+                    waits[-1].buffered = True
             elif kind is _TIMEOUT:
                 waits.append(Wait(case.event, kind, _SET_UP, wait_id, self._deadline(thread, instruction, case)))
             elif kind is _ACTIVITY:
@@ -345,9 +352,9 @@ class Mover:
         if isinstance(delay, timedelta):
             return None if self.now is None else self.now + delay
         if isinstance(delay, datetime) and delay.tzinfo is not None:
-            return delay
+            return delay.astimezone(UTC)
         raise DefinitionError(
-            f"Timeout {case.event!r}",
+            f"{'Sleep' if case.event == instruction.name else 'Timeout'} {case.event!r}",
             f"its delay function returned {delay!r}",
             "Let it return a timedelta, or a datetime with a time zone.",
         )
@@ -503,19 +510,39 @@ class Mover:
 
     # --- failures and cancellation -------------------------------------------------------
 
+    def tries_again(self, policy: Retry | None, failures: int, error: BaseException) -> bool:
+        """Whether the definition says that what has failed that often, the last time with ``error``, is tried again.
+
+        Args:
+            policy: the statement's own.
+        """
+        policy = policy or self.workflow.default_retry
+        return policy is not None and policy.delay(failures, error) is not None
+
     def catches(self, thread: Thread, instruction: Instruction, error: BaseException) -> bool:
-        """Whether a failure at the instruction is caught, or passes a ``finally_`` section on its way out."""
-        guard = instruction.guard
+        """Whether a failure at the instruction is caught, or passes a ``finally_`` section on its way out, unless the
+        thread is canceled already."""
+        return self._is_caught(thread, instruction.guard, error_info(error, instruction.name))
+
+    def _is_caught(self, thread: Thread, guard: Guard | None, error: ErrorInfo) -> bool:
         while guard is not None:
-            if guard.cleanup_at >= 0 or any(isinstance(error, clause.types) for clause in guard.clauses):
+            if guard.cleanup_at >= 0 or self._clause(guard, error, False) is not None:
                 return True
             guard = guard.outer
         parent = self.execution.thread(thread.parent) if thread.parent else None
-        return parent is not None and self.catches(parent, self.start_of(parent), error)
+        return parent is not None and self._is_caught(parent, self.start_of(parent).guard, error)
+
+    def _clause(self, guard: Guard, error: ErrorInfo, doomed: bool) -> Clause | None:
+        """The ``except_`` section that catches the error. One in a cleanup does not call a cancellation off: only a
+        ``Try`` in that cleanup can catch it."""
+        for clause in guard.clauses if guard.region or not doomed else ():
+            if clause.names is None or not clause.names.isdisjoint(error.bases):
+                return clause
+        return None
 
     def throw(self, thread: Thread, error: ErrorInfo) -> None:
         """What the thread stands on has failed for good: it goes on where that is caught, or fails."""
-        landed = self._depart(thread, Leave(_ERROR, error, thread.step), self.start_of(thread).guard)
+        landed = self._depart(thread, Leave(_ERROR, error, thread.step, thread.pc), self.start_of(thread).guard)
         if landed is not None:
             self.run(thread, landed)
 
@@ -523,12 +550,12 @@ class Mover:
         """Takes a thread out of all that it is in, past its ``finally_`` sections; one that is in one runs it to its
         end first."""
         leave = Leave(_CANCEL)
-        if not thread.step:
-            self._end(thread)
-            return
         instruction = self.start_of(thread)
         if instruction.region:
             thread.pending[instruction.region] = leave
+            return
+        if not thread.step:
+            self._end(thread)
             return
         if instruction.op is _FORK and (children := self._children(thread)):
             thread.leaving = leave
@@ -544,15 +571,12 @@ class Mover:
         error = leave.error
         doomed = self._is_doomed(thread)
         while guard is not None:
-            # An error in a cleanup does not call a cancellation off: only a Try in that cleanup can catch it.
-            if leave.kind is _ERROR and error is not None and (guard.region or not doomed):
-                for clause in guard.clauses:
-                    if clause.names is None or not clause.names.isdisjoint(error.bases):
-                        self._land(thread)
-                        thread.errors[clause.name] = error
-                        if clause.then is not None:
-                            clause.then(self.workflow, error)
-                        return clause.entry
+            if error is not None and (clause := self._clause(guard, error, doomed)) is not None:
+                self._land(thread)
+                thread.errors[clause.name] = error
+                if clause.then is not None:
+                    clause.then(self.workflow, error)
+                return clause.entry
             if guard.cleanup_at >= 0:
                 self._land(thread)
                 thread.pending[guard.name] = leave
@@ -564,8 +588,9 @@ class Mover:
             self._fail_branch(thread, error)
         else:
             # Where it can be repaired: not at the end of the last finally_ section that it has passed.
-            thread.step = leave.step
-            thread.status = _EXECUTING if self.program.at(leave.step).op is _STEP else _RESUMING
+            thread.step, thread.pc = leave.step, leave.pc
+            failed = self.program.rests.get(leave.step)
+            thread.status = _EXECUTING if failed is not None and failed.op is _STEP else _RESUMING
             self.fail_with(error)
         return None
 
@@ -585,7 +610,7 @@ class Mover:
         self._end(thread)
         if parent is None or parent.leaving is not None:
             return
-        parent.leaving = Leave(_ERROR, error, parent.step)
+        parent.leaving = Leave(_ERROR, error, parent.step, parent.pc)
         for other in self._children(parent):
             self.cancel_thread(other)
 

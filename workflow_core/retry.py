@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -45,12 +46,16 @@ class Retry:
     give_up_on: ErrorTypes = ()
 
     def __post_init__(self) -> None:
-        if self.max_attempts is not None and self.max_attempts < 1:
-            raise DefinitionError("Retry", f"max_attempts is {self.max_attempts}", "Give 1 for a single attempt.")
-        if min(self.initial, self.max_delay) < timedelta() or self.factor < 1 or not 0 <= self.jitter <= 1:
-            raise DefinitionError(
-                "Retry", f"{self} is no policy", "Give delays of 0 or more, a factor of 1 or more, a jitter of 0 to 1."
-            )
+        attempts = self.max_attempts
+        if attempts is not None and not (isinstance(attempts, int) and attempts >= 1):
+            raise DefinitionError("Retry", f"max_attempts is {attempts!r}", "Give 1 for a single attempt.")
+        for what, delay in (("initial", self.initial), ("max_delay", self.max_delay)):
+            if not isinstance(delay, timedelta) or delay < timedelta():
+                raise DefinitionError("Retry", f"{what} is {delay!r}", f"Write {what}=timedelta(seconds=2).")
+        if not (isinstance(self.factor, (int, float)) and 1 <= self.factor < math.inf):
+            raise DefinitionError("Retry", f"factor is {self.factor!r}", "Give a number of 1 or more.")
+        if not (isinstance(self.jitter, (int, float)) and 0 <= self.jitter <= 1):
+            raise DefinitionError("Retry", f"jitter is {self.jitter!r}", "Give a number from 0 to 1.")
         for types in (self.retry_on, self.give_up_on):
             check_error_types("Retry", types)
 
@@ -67,7 +72,7 @@ class Retry:
         try:
             delay = min(self.max_delay, self.initial * self.factor ** (failures - 1))
         except OverflowError:
-            delay = self.max_delay
+            delay = self.max_delay if self.initial else self.initial
         return delay * (1 + self.jitter * chance)
 
 

@@ -11,9 +11,9 @@ from datetime import datetime
 from inspect import isawaitable, iscoroutine
 from typing import Any
 
-from workflow_core.errors import AsyncInSyncCall, EventRejected, InvalidInput
+from workflow_core.errors import AsyncInSyncCall, EventNotAccepted, EventRejected, InvalidInput
 from workflow_core.execution import Execution
-from workflow_core.interpreter import MOVES, Machine, Work
+from workflow_core.interpreter import MOVES, Accepted, Machine, Work
 from workflow_core.moving import Checkpoint, CheckpointKind
 from workflow_core.workflow import Workflow
 
@@ -26,6 +26,9 @@ def resume(
 ) -> None:
     """Runs an instance until every thread is blocked, then returns.
 
+    Activities are run here as well, one after another. What fails goes to the ``Try`` that catches it if no attempt is
+    left by the ``Retry`` of its statement or the workflow's ``default_retry``, at once if there is neither.
+
     Args:
         workflow: the instance's fields; changed by its steps.
         execution: where it stands; changed.
@@ -36,7 +39,8 @@ def resume(
     Raises:
         AsyncInSyncCall: the definition has asynchronous code; nothing was changed. Use ``aresume``.
         ExecutionError: see its subclasses.
-        Exception: what a step or a condition raises. A step's error is also noted in its thread.
+        Exception: what a condition raises, or a step or an activity, unless a ``Try`` catches it. The last two stay
+            due, and their errors are also noted in their threads.
     """
     machine = Machine(workflow, execution, now, alone=True)
     if machine.program.async_parts:
@@ -52,6 +56,7 @@ def resume(
                 if result is not None and iscoroutine(result):
                     result.close()
                     raise AsyncInSyncCall(f"{work.statement!r} returned a coroutine: call 'await aresume(...)'")
+                machine.take_in(work, result)
             except Exception as error:
                 _note(machine, work, error, checkpoint)
                 continue
@@ -79,6 +84,7 @@ async def aresume(
                 result = machine.call(work)
                 if isawaitable(result):
                     result = await result
+                machine.take_in(work, result)
             except Exception as error:
                 saved = _note(machine, work, error, checkpoint)
                 if isawaitable(saved):
@@ -102,16 +108,19 @@ def handle_event(
 ) -> Any:
     """Delivers an event: runs its handler and moves its thread on to the next step or wait. Then call ``resume``.
 
+    One that comes too early, for an ``On`` that is ``buffered``, is kept; ``resume`` delivers it.
+
     Args:
-        event: the event's name; for a ``Timeout``, its name.
-        input: what the handler takes: an instance of the annotated type, or JSON data that fits it.
+        event: the event's name; for a ``Timeout``, a ``Sleep``, an ``Activity`` or a ``Child``, its name.
+        input: what the handler takes: an instance of the annotated type, or JSON data that fits it; for a child, its
+            result.
         thread_id: the thread that is meant, where several wait for the event; by default the first.
         wait_id: the wait that is meant; a later wait for the same event does not count.
         pc: the pc at which that wait was entered; another one does not count.
         now: the current time; without it timeouts that are entered get no deadline.
 
     Returns:
-        What the handler returns.
+        What the handler returns; None for an event that is kept.
 
     Raises:
         EventNotAccepted: no thread waits for it now; nothing was changed.
@@ -119,7 +128,14 @@ def handle_event(
         AsyncInSyncCall: the handler is asynchronous; nothing was changed. Use ``ahandle_event``.
     """
     machine = Machine(workflow, execution, now)
-    accepted = machine.accept(event, thread_id, wait_id, pc)
+    try:
+        accepted = machine.accept(event, thread_id, wait_id, pc)
+    except EventNotAccepted:
+        if _keeps(machine, event, input, thread_id, wait_id, pc):
+            return None
+        raise
+    if execution.buffer and _comes_later(machine, accepted) and _keeps(machine, event, input, thread_id, wait_id, pc):
+        return None
     signature = accepted.case.signature
     if signature is None:
         value = None
@@ -148,7 +164,14 @@ async def ahandle_event(
 ) -> Any:
     """Like ``handle_event``, for an ``EventHandler`` whose ``handle`` is asynchronous as well."""
     machine = Machine(workflow, execution, now)
-    accepted = machine.accept(event, thread_id, wait_id, pc)
+    try:
+        accepted = machine.accept(event, thread_id, wait_id, pc)
+    except EventNotAccepted:
+        if _keeps(machine, event, input, thread_id, wait_id, pc):
+            return None
+        raise
+    if execution.buffer and _comes_later(machine, accepted) and _keeps(machine, event, input, thread_id, wait_id, pc):
+        return None
     signature = accepted.case.signature
     value = None if signature is None else signature.validate(event, input)
     output = machine.handle(accepted, value)
@@ -158,18 +181,43 @@ async def ahandle_event(
     return output
 
 
+def _comes_later(machine: Machine, accepted: Accepted) -> bool:
+    """Whether events of that name that came before are still to be delivered there."""
+    case = accepted.case
+    return (
+        case.buffered and accepted.wait is not None and any(one.event == case.event for one in machine.execution.buffer)
+    )
+
+
+def _keeps(
+    machine: Machine, event: str, input: Any, thread_id: str | None, wait_id: str | None, pc: int | None
+) -> bool:
+    """Keeps an event that cannot be delivered now, if it is buffered and for no certain wait."""
+    if thread_id is not None or wait_id is not None or pc is not None or not machine.buffers(event):
+        return False
+    signature = next(case.signature for _, case in machine.program.events[event] if case.buffered)
+    assert signature is not None
+    value = signature.validate(event, input)
+    machine.buffer(event, signature.input.dump_json(value, by_alias=True).decode())
+    return True
+
+
 def _note(machine: Machine, work: Work, error: Exception, checkpoint: Checkpoint | None) -> object:
-    """Notes a failure. That of a setup or teardown disturbs nobody; one that a ``Try`` catches goes on there; any other
-    is the caller's."""
+    """Notes a failure. That of a setup or teardown disturbs nobody; one for good that a ``Try`` catches goes on there;
+    any other is the caller's."""
     thread = work.thread
     if work.kind in (CheckpointKind.SETUP, CheckpointKind.TEARDOWN):
         machine.failed(work, error)
     elif work.kind is CheckpointKind.EVENT and isinstance(error, (EventRejected, InvalidInput)):
         machine.drop(work)
-    elif thread is not None and machine.catches(thread, machine.start_of(thread), error):
+    elif (
+        thread is not None
+        and not machine.tries_again(machine.retry(work), work.attempt + 1, error)
+        and machine.catches(thread, machine.start_of(thread), error)
+    ):
         machine.give_up(work, error)
     else:
-        if work.kind is CheckpointKind.STEP:
+        if work.kind in (CheckpointKind.STEP, CheckpointKind.ACTIVITY):
             machine.failed(work, error)
         raise error
     return checkpoint(work.kind) if checkpoint is not None else None

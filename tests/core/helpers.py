@@ -5,13 +5,14 @@ Holds no test and no fake: everything goes through the public functions of ``wor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from workflow_core import CheckpointKind, Execution, Step, Workflow, resume
-from workflow_core.interpreter import Machine
+from workflow_core import CheckpointKind, Execution, Step, StepContext, Workflow, aresume, handle_event, resume
+from workflow_core.interpreter import Machine, Work
 
 W = TypeVar("W", bound=Workflow)
 
@@ -38,6 +39,30 @@ def log(text: str) -> Callable[[Any], None]:
         w.log.append(text)
 
     return append
+
+
+class Unlucky(Exception):
+    """What is tried again by ``play`` where nobody catches it."""
+
+
+def failing(name: str, error: type[Exception] | Exception = ValueError, **options: Any) -> Step:
+    """A step that raises each time."""
+
+    def fail(w: Any) -> None:
+        raise error if isinstance(error, Exception) else error(f"{name} failed")
+
+    return Step(name, fail, **options)
+
+
+def unlucky(name: str, times: int = 1, **options: Any) -> Step:
+    """A step that fails that often, and then logs its name."""
+
+    def act(w: Any, step: StepContext) -> None:
+        if step.attempt <= times:
+            raise Unlucky(f"{name}, attempt {step.attempt}")
+        w.log.append(name)
+
+    return Step(name, act, **options)
 
 
 def start(workflow: type[W], *, now: datetime | None = None, **fields: Any) -> tuple[W, Execution]:
@@ -87,3 +112,87 @@ def unchanged(order: Workflow, execution: Execution) -> Iterator[None]:
     before = saved(order, execution)
     yield
     assert saved(order, execution) == before
+
+
+# --- the whole life of an instance -----------------------------------------------------------
+
+Op = str | tuple[str, Any] | Callable[[Any, Execution], object]
+"""What is done to a blocked instance: an event, an event and its input, or a function such as ``cancel``."""
+
+State = tuple[int, str, str]
+"""What was saved at a checkpoint, and how many operations had been done by then."""
+
+
+def cancel(order: Workflow, execution: Execution) -> None:
+    """What an operator does."""
+    Machine(order, execution).cancel()
+
+
+def give_up(error: Exception) -> Op:
+    """What is done to an instance whose step has failed for good, by a caller that has tried often enough."""
+
+    def act(order: Workflow, execution: Execution) -> None:
+        thread = next(one for one in execution.threads if one.status == "executing")
+        Machine(order, execution).give_up(Work(CheckpointKind.STEP, thread, None), error)
+
+    return act
+
+
+def play(
+    workflow: type[W], *ops: Op, end: str = "finished", now: datetime | None = None, **fields: Any
+) -> tuple[W, Execution]:
+    """Runs an instance through its life, and does the operations one after another, each when it is blocked.
+
+    Asserts how it ends; that it does so whether it is run by ``resume`` or ``aresume``, with the same checkpoints; and
+    that going on from what was saved at any checkpoint gives the same end.
+    """
+    order, execution = workflow(**fields), Execution.start("id-1", workflow, now=now)
+    states = _live(order, execution, ops, now, awaits=True)
+    assert execution.status == end, f"{execution.status}: {execution.error}, at {standing(execution)}"
+    last = saved(order, execution)
+    is_sync = not workflow.__program__.async_parts
+    if is_sync:
+        again = workflow(**fields), Execution.start("id-1", workflow, now=now)
+        assert _live(*again, ops, now, awaits=False) == states
+        assert saved(*again) == last
+    for done, saved_fields, saved_execution in states:
+        loaded = workflow.load_fields(saved_fields), Execution.from_json(saved_execution)
+        _live(*loaded, ops[done:], now, awaits=not is_sync)
+        assert saved(*loaded) == last, f"going on from {saved_execution} gave another end"
+    return order, execution
+
+
+def _live(
+    order: Workflow, execution: Execution, ops: Sequence[Op], now: datetime | None, *, awaits: bool
+) -> list[State]:
+    states: list[State] = []
+    done = 0
+
+    def save(kind: str) -> None:
+        states.append((done, order.dump_fields(), execution.to_json()))
+
+    _go_on(order, execution, save, now, awaits)
+    for done, op in enumerate(ops, 1):  # noqa: B007 - save reads it
+        if isinstance(op, str):
+            handle_event(order, execution, op, now=now)
+        elif isinstance(op, tuple):
+            handle_event(order, execution, *op, now=now)
+        else:
+            op(order, execution)
+        save("operation")
+        _go_on(order, execution, save, now, awaits)
+    return states
+
+
+def _go_on(
+    order: Workflow, execution: Execution, save: Callable[[str], None], now: datetime | None, awaits: bool
+) -> None:
+    while True:
+        try:
+            if awaits:
+                asyncio.run(aresume(order, execution, save, now=now))
+            else:
+                resume(order, execution, save, now=now)
+            return
+        except Unlucky:
+            save("failed")

@@ -65,10 +65,11 @@ Parallels = (Parallel, ForEach)
 
 
 class Thrown(Exception):
-    """What has failed for good, at which statement, and where its thread stood."""
+    """What has failed for good, at which statement, and where its thread stood, since when."""
 
-    def __init__(self, error: Exception, statement: str, at: Rest | None) -> None:
+    def __init__(self, error: Exception, statement: str, at: Rest | None, pc: int) -> None:
         super().__init__(error, statement)
+        self.pc = pc
         self.error = error
         self.statement = statement
         self.at = at
@@ -197,7 +198,7 @@ class Reference:
                 yield Rest(prefix + statement.name, statement, prefix)
             case Fail():
                 name = prefix + statement.name
-                raise Thrown(Failure(statement.message), name, Rest(name, statement, prefix))
+                raise Thrown(Failure(statement.message), name, Rest(name, statement, prefix), self.pc)
             case Try():
                 return (yield from self.attempt(statement, prefix))
             case ForEach() if not statement.parallel:
@@ -332,7 +333,7 @@ class Reference:
         """Nobody in the thread has caught what has failed."""
         parent = next((one for one in self.threads if thread.parent and one.id == thread.parent), None)
         if not thread.parent:
-            thread.at = thrown.at
+            thread.at, thread.pc = thrown.at, thrown.pc
             self.error = thrown
             self.canceling = False
             for one in self.threads:
@@ -341,7 +342,7 @@ class Reference:
         self.end(thread)
         if parent is None or parent.leaving is not None:
             return
-        parent.leaving = Thrown(thrown.error, thrown.statement, parent.at)
+        parent.leaving = Thrown(thrown.error, thrown.statement, parent.at, parent.pc)
         for other in self.children(parent):
             if other in self.threads:
                 self.cancel_thread(other)
@@ -350,7 +351,7 @@ class Reference:
         """What a thread stands on has failed for good."""
         assert thread.at is not None
         self.pc += 1
-        self.throw(thread, Thrown(error, thread.at.name, thread.at))
+        self.throw(thread, Thrown(error, thread.at.name, thread.at, thread.pc))
 
     def cancel(self) -> None:
         self.pc += 1
@@ -360,10 +361,10 @@ class Reference:
                 self.cancel_thread(thread)
 
     def cancel_thread(self, thread: RefThread) -> None:
-        if thread.at is None:
-            self.end(thread)
-        elif thread.cleaning:
+        if thread.cleaning:
             thread.is_canceled = True
+        elif thread.at is None:
+            self.end(thread)
         elif isinstance(thread.at.statement, Parallels) and (children := self.children(thread)):
             thread.leaving = Canceled()
             for child in children:

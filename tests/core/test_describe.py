@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pydantic import BaseModel
+
 from workflow_core import (
     Activity,
+    ActivityContext,
     Break,
     Child,
+    Continue,
     Fail,
     ForEach,
+    Go,
+    If,
     On,
     Parallel,
     Return,
@@ -21,6 +28,7 @@ from workflow_core import (
     Step,
     Timeout,
     Try,
+    While,
     Workflow,
     describe,
     diagram,
@@ -76,7 +84,7 @@ def test_as_data() -> None:
                 "name": "at once",
                 "parallel": True,
                 "limit": 3,
-                "statements": [{"kind": "activity", "name": "call"}],
+                "statements": [{"kind": "activity", "name": "call", "input": None, "output": {"type": "null"}}],
             },
             {
                 "kind": "parallel",
@@ -121,3 +129,124 @@ def test_as_a_diagram() -> None:
         ("wait", "Early (who)", "end"),
         ("wait", "late (until 2031-01-01 00:00:00+00:00)", "end"),
     }
+
+
+class Order(BaseModel):
+    name: str
+
+
+def price(order: Order, context: ActivityContext) -> float:
+    return 1.0
+
+
+def define(*statements: Any) -> type[Workflow]:
+    class Defined(Workflow, name="defined"):
+        definition = S(*statements)
+
+    return Defined
+
+
+def step(name: str) -> Step:
+    return Step(name, nothing)
+
+
+def test_an_activity_has_the_schemas_of_its_input_and_its_result() -> None:
+    cls = define(S(Activity("price", price, input=lambda w: Order(name="x")), prefix="p"))
+    (node,) = describe.statements(cls.__program__)
+    assert (node["kind"], node["name"], node["output"]) == ("activity", "p/price", {"type": "number"})
+    assert node["input"]["properties"]["name"]["type"] == "string"
+    json.dumps(node)
+
+
+def test_a_child_has_the_name_of_its_workflow_and_a_try_that_needs_no_finally_has_none() -> None:
+    cls = define(Try("t", Child("c", Everything, id="x")).except_(OSError, name="e"))
+    assert describe.statements(cls.__program__) == [
+        {
+            "kind": "try",
+            "name": "t",
+            "statements": [{"kind": "child", "name": "c", "workflow": "everything", "detached": False}],
+            "excepts": [{"name": "e", "types": ["OSError"], "statements": []}],
+            "finally": None,
+        }
+    ]
+
+
+def test_what_is_computed_says_so() -> None:
+    cls = define(Sleep("s", lambda w: timedelta(1)), Fail("f", lambda w: "why"))
+    sleep, fail = describe.statements(cls.__program__)
+    assert (sleep["delay"], fail["message"]) == ("computed", "computed")
+
+
+def test_events_say_whether_they_are_buffered() -> None:
+    cls = define(Select("s", On("A", nothing, buffered=True), On("B", nothing)))
+    assert [(event["name"], event["buffered"]) for event in describe.events(cls.__program__)] == [
+        ("A", True),
+        ("B", False),
+    ]
+
+
+def test_what_leaves_a_try_passes_its_finally_section() -> None:
+    body = If("which", nothing, Return()).elif_("or", nothing, Break()).else_(step("go on"))
+    attempt = Try("t", step("work"), body).finally_(step("clean"))
+    cls = define(While("loop", nothing, Try("outer", attempt).finally_(step("outer clean")), step("more")))
+    assert edges(cls) == {
+        ("defined", "", "loop"),
+        ("loop", "yes", "try outer"),
+        ("try outer", "", "try t"),
+        ("try t", "", "work"),
+        ("work", "", "which"),
+        ("which", "yes", "finally of t"),
+        ("which", "no", "or"),
+        ("or", "yes", "finally of t"),
+        ("or", "no", "go on"),
+        ("go on", "", "finally of t"),
+        ("try t", "however it is left", "finally of t"),
+        ("finally of t", "", "clean"),
+        ("clean", "", "finally of outer"),
+        ("clean", "return", "finally of outer"),
+        ("clean", "break", "finally of outer"),
+        ("try outer", "however it is left", "finally of outer"),
+        ("finally of outer", "", "outer clean"),
+        ("outer clean", "", "more"),
+        ("outer clean", "return", "end"),
+        ("outer clean", "break", "end"),
+        ("more", "", "loop"),
+        ("loop", "no", "end"),
+    }
+
+
+def test_a_loop_inside_a_try_is_left_within_it_and_nothing_follows_a_return() -> None:
+    loop = ForEach("each", lambda w: [], step("a"), If("leave", nothing, Continue()).else_(Break()))
+    cls = define(Try("t", loop, Return()).finally_(step("clean")))
+    assert edges(cls) == {
+        ("defined", "", "try t"),
+        ("try t", "", "each of each"),
+        ("each of each", "next", "a"),
+        ("a", "", "leave"),
+        ("leave", "yes", "each of each"),
+        ("leave", "no", "finally of t"),
+        ("each of each", "done", "finally of t"),
+        ("try t", "however it is left", "finally of t"),
+        ("finally of t", "", "clean"),
+        ("clean", "return", "end"),
+    }
+
+
+def test_a_thread_inside_a_try_has_its_own_end() -> None:
+    fork = Parallel("both", S(step("l"), Return()), S(step("r")))
+    attempt = Try("t", Go("side", Return()), ForEach("all", lambda w: [], step("x"), parallel=True), fork)
+    found = edges(define(attempt.except_(OSError, step("caught"), name="e").finally_(step("clean"))))
+    assert {
+        ("try t", "", "start side"),
+        ("start side", "", "side"),
+        ("side", "", "end"),
+        ("start side", "", "each of all"),
+        ("x", "", "all of each of all"),
+        ("all of each of all", "", "both"),
+        ("l", "", "all of both"),
+        ("r", "", "all of both"),
+        ("all of both", "", "finally of t"),
+        ("try t", "OSError", "e"),
+        ("caught", "", "finally of t"),
+        ("clean", "", "end"),
+    } <= found

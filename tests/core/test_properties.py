@@ -15,7 +15,6 @@ from tests.core.generate import ERRORS, EVENTS, OPS, SPECS, Fields, Op, Spec, bu
 from tests.core.helpers import reload, saved, unchanged
 from tests.core.reference import DuplicateId, Reference, takes_input
 from workflow_core import (
-    CheckpointKind,
     DuplicateThread,
     EventNotAccepted,
     Execution,
@@ -55,8 +54,7 @@ def fail(order: Fields, execution: Execution, error: Exception) -> None:
     machine = Machine(order, execution, alone=True)
     work = machine.next_work()
     assert work is not None
-    if work.kind is CheckpointKind.STEP:
-        execution.pc -= 1  # the failed attempt and the end are one here
+    execution.pc -= 1  # the failed attempt and the end are one here
     machine.give_up(work, error)
 
 

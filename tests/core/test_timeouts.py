@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
-from tests.core.helpers import NOON, Logged, accepted, do, log, reload, standing, start, unchanged
+from tests.core.helpers import NOON, Logged, accepted, do, log, play, reload, standing, start, unchanged
 from workflow_core import (
     DefinitionError,
     EventNotAccepted,
+    Go,
     On,
     Return,
     S,
     Select,
+    Sleep,
     Timeout,
     While,
     Workflow,
@@ -163,3 +166,68 @@ def test_a_step_whose_next_attempt_is_to_come_waits_for_it() -> None:
     assert (order.log, execution.status) == ([], "running")
     resume(order, execution, now=NOON + timedelta(minutes=1))
     assert (order.log, execution.status) == (["a"], "finished")
+
+
+# --- moments, and sleeping -------------------------------------------------------------------
+
+TEA_TIME = datetime(2025, 1, 1, 18, tzinfo=timezone(timedelta(hours=2)))
+
+
+@pytest.mark.parametrize("delay", [TEA_TIME, lambda w: TEA_TIME], ids=["value", "function"])
+def test_a_timeout_may_be_a_moment_and_is_kept_in_utc(delay: Any) -> None:
+    class Flow(Logged):
+        definition = S(Select("s", On("E", log("e")), Timeout("tea", delay, do("drink"))))
+
+    for now in (None, NOON):
+        _, execution = start(Flow, now=now)
+        deadline = execution.threads[0].waits[1].deadline
+        assert deadline == datetime(2025, 1, 1, 16, tzinfo=UTC)
+        assert deadline is not None
+        assert deadline.tzinfo is UTC
+    assert play(Flow, "tea", now=NOON)[0].log == ["drink"]
+
+
+def test_a_sleep_ends_like_a_timeout_of_its_own_name() -> None:
+    class Flow(Logged):
+        definition = S(
+            Sleep("for a day", timedelta(days=1)),
+            do("a"),
+            Sleep("for n hours", lambda w: timedelta(hours=w.n)),
+            S(Sleep("until tea", TEA_TIME), prefix="p"),
+            do("b"),
+        )
+
+    order, execution = start(Flow, now=NOON)
+    assert (execution.status, deadlines(execution)) == ("waiting", {"for a day": NOON + timedelta(days=1)})
+    assert accepted(order, execution) == []
+    order.n = 3
+    handle_event(order, execution, "for a day")
+    resume(order, execution, now=NOON + timedelta(days=1))
+    assert deadlines(execution) == {"for n hours": NOON + timedelta(days=1, hours=3)}
+    with unchanged(order, execution), pytest.raises(EventNotAccepted):
+        handle_event(order, execution, "for a day")
+    assert play(Flow, "for a day", "for n hours", "p/until tea", now=NOON)[0].log == ["a", "b"]
+
+
+@pytest.mark.parametrize("wrong", [60, None, "tomorrow", datetime(2025, 1, 1)], ids=str)
+def test_a_sleep_needs_a_time(wrong: Any) -> None:
+    class Flow(Logged):
+        definition = S(Sleep("nap", lambda w: wrong))
+
+    with pytest.raises(DefinitionError) as caught:
+        start(Flow, now=NOON)
+    assert (caught.value.statement, caught.value.reason) == ("Sleep 'nap'", f"its delay function returned {wrong!r}")
+
+
+def test_sleeps_of_several_threads_are_told_apart_by_their_waits() -> None:
+    class Flow(Logged):
+        definition = S(
+            Go("one", Sleep("nap", timedelta(1)), do("a")),
+            Sleep("long", timedelta(2)),
+        )
+
+    _, execution = start(Flow, now=NOON)
+    assert {thread.id: thread.waits[0].id for thread in execution.threads} == {
+        thread.id: f"{thread.id}@{thread.pc}" for thread in execution.threads
+    }
+    assert play(Flow, "nap", "long", now=NOON)[0].log == ["a"]
