@@ -103,7 +103,7 @@ class Mirror(Reference):
     def fail(self) -> None:
         require(not self.ended, "an instance that had ended has failed")
         self.pc += 1
-        self.error = Thrown(Exception(), "", None)
+        self.error = Thrown(Exception(), "", None, self.pc)
         self.canceling = self.paused = False
         for thread in self.threads:
             self.leave(thread, None)

