@@ -83,7 +83,7 @@ class Activities:
                     settle(session, accepted)
                     return True
             retry_at = None if result.retry_seconds is None else now + timedelta(seconds=result.retry_seconds)
-            session.note("activity failed", now, error=f"{error.type}: {error.message}"[:500], **details)
+            session.note("activity failed", now, error=error.text[:500], **details)
             session.machine.activity_failed(accepted, error, retry_at)
             settle(session)
             return True

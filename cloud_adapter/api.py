@@ -98,8 +98,7 @@ class _Handlers:
 
     async def operate(self, request: Request) -> Response:
         action = request.url.path.rpartition("/")[2]
-        operate = {"cancel": self.engine.cancel, "pause": self.engine.pause, "unpause": self.engine.unpause}[action]
-        view = await operate(request.path_params["name"], request.path_params["id"])
+        view = await getattr(self.engine, action)(request.path_params["name"], request.path_params["id"])
         return JSONResponse(view_data(view))
 
     async def list(self, request: Request) -> Response:

@@ -13,10 +13,12 @@ from datetime import datetime
 
 from cloud_adapter import logs
 from cloud_adapter.committing import Committer, Superseded
+from cloud_adapter.document import Instance
 from cloud_adapter.errors import Busy, Conflict, InstanceNotFound, NotYet, Unavailable, UserCodeError
+from cloud_adapter.names import check_id
 from cloud_adapter.session import Session, condition_error
 from cloud_adapter.tasks import InstanceTask
-from workflow_core import Workflow, WorkflowError
+from workflow_core import Execution, Parent, Workflow, WorkflowError
 from workflow_core.interpreter import Accepted
 
 Apply = Callable[[Session, datetime], bool]
@@ -89,8 +91,8 @@ async def change(
         loaded: the instance, if it has just been loaded.
         statement: what the change is about, if nobody is told of an error of the workflow's code in it: that fails the
             instance then.
-        over_lease: do not wait for a step that runs: its commit will fail, and its lease stays until it expires, so
-            that nothing else runs meanwhile.
+        over_lease: do not wait for a step that runs: its commit will fail, and its lease stays until the step has come
+            to its end or the lease expires; nothing else runs until then.
         keep_fields: see ``Session.prepare``.
 
     Raises:
@@ -145,3 +147,19 @@ def settle(session: Session, happened: Accepted | None = None) -> None:
         raise
     except Exception as error:
         raise condition_error(session.cls, error) from error
+
+
+def begin(cls: type[Workflow], id: str, fields: bytes | str, now: datetime, parent: Parent | None = None) -> Session:
+    """A new instance, moved on to where its threads rest; not stored yet.
+
+    Raises:
+        InvalidInput, InvalidRequest
+        UserCodeError: a condition of the workflow raised.
+    """
+    first = cls.new(fields)
+    execution = Execution.start(check_id(id), cls, now=now)
+    execution.parent = parent
+    session = Session(cls, Instance(cls.__workflow_name__, id, execution, first.dump_fields()), now)
+    settle(session)
+    session.note("created", now)
+    return session

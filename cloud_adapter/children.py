@@ -8,29 +8,29 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable
 from datetime import datetime
 
-from cloud_adapter.changing import change, settle
+from cloud_adapter.changing import begin, change, settle
 from cloud_adapter.committing import Committer, Superseded
-from cloud_adapter.document import Instance
-from cloud_adapter.errors import Busy, InstanceEnded, InstanceExists, InstanceNotFound, Unavailable, WorkflowNotFound
-from cloud_adapter.names import check_id
+from cloud_adapter.errors import Busy, InstanceEnded, InstanceExists, InstanceNotFound, Unavailable
+from cloud_adapter.operating import cancel
 from cloud_adapter.session import Session
-from workflow_core import ChildFailed, Execution, Parent, Status, Teardown, Wait, WaitStatus, Workflow, WorkflowError
+from workflow_core import ChildFailed, Parent, Status, Teardown, Wait, WaitStatus, Workflow, WorkflowError
 from workflow_core.interpreter import Work
+from workflow_core.moving import error_text
 
 
 class Children:
     """Does what one instance has to do with another one.
 
     Args:
-        workflows: those that are served, by name.
+        workflow: gives the workflow of a name, or raises ``WorkflowNotFound``.
     """
 
-    def __init__(self, committer: Committer, workflows: Mapping[str, type[Workflow]]) -> None:
+    def __init__(self, committer: Committer, workflow: Callable[[str], type[Workflow]]) -> None:
         self.committer = committer
-        self.workflows = workflows
+        self.workflow = workflow
 
     async def perform(self, session: Session, work: Work) -> None:
         """Starts a child, cancels one, or tells the parent.
@@ -53,14 +53,8 @@ class Children:
         given, parent = wait.input, session.execution
         link = Parent(parent.workflow, parent.id, wait.id, wait.event, told=given["detached"])
         try:
-            cls = self._workflow(given["workflow"])
-            now = self.committer.clock.now()
-            fields = cls.new(json.dumps(given["fields"]))
-            execution = Execution.start(check_id(given["id"]), cls, now=now)
-            execution.parent = link
-            child = Session(cls, Instance(cls.__workflow_name__, execution.id, execution, fields.dump_fields()), now)
-            settle(child)
-            child.note("created", now)
+            cls = self.workflow(given["workflow"])
+            child = begin(cls, given["id"], json.dumps(given["fields"]), self.committer.clock.now(), link)
             await self.committer.create(child)
         except Superseded:
             pass  # it is there, and others have moved it on
@@ -76,15 +70,15 @@ class Children:
 
     async def _cancel(self, teardown: Teardown) -> None:
         child = teardown.setup_data
-        cls = self._workflow(child["workflow"])
+        cls = self.workflow(child["workflow"])
         with contextlib.suppress(InstanceNotFound, InstanceEnded):
-            await change(self.committer, cls, child["id"], cancel_session, over_lease=True)
+            await change(self.committer, cls, child["id"], cancel, over_lease=True)
 
     async def _tell(self, session: Session, parent: Parent) -> None:
         child = session.execution
         failure: ChildFailed | None = None
         if child.status is not Status.FINISHED:
-            why = f": {child.error.type}: {child.error.message}" if child.error is not None else ""
+            why = f": {child.error.text}" if child.error is not None else ""
             failure = ChildFailed(f"{child.workflow!r} {child.id!r} is {child.status}{why}")
 
         def apply(session_of_parent: Session, now: datetime) -> bool:
@@ -107,34 +101,11 @@ class Children:
                 session_of_parent.note("child", now, **details)
                 settle(session_of_parent, accepted)
             else:
-                session_of_parent.note("child failed", now, error=f"{type(error).__name__}: {error}"[:500], **details)
+                session_of_parent.note("child failed", now, error=error_text(error)[:500], **details)
                 machine.child_failed(accepted.thread, parent.event, error)
                 settle(session_of_parent)
             return True
 
-        cls = self._workflow(parent.workflow)
+        cls = self.workflow(parent.workflow)
         with contextlib.suppress(InstanceNotFound):
             await change(self.committer, cls, parent.id, apply, statement=parent.event)
-
-    def _workflow(self, name: str) -> type[Workflow]:
-        try:
-            return self.workflows[name]
-        except KeyError:
-            raise WorkflowNotFound(f"no workflow {name!r} is served here") from None
-
-
-def cancel_session(session: Session, now: datetime) -> bool:
-    """Cancels a loaded instance; False if it is canceled already, or on the way to it.
-
-    Raises:
-        InstanceEnded: it has come to another end.
-    """
-    execution = session.execution
-    if execution.canceling or execution.status is Status.CANCELED:
-        return False
-    if execution.ended:
-        raise InstanceEnded(f"{execution.id!r} is {execution.status}: it can no longer be canceled")
-    session.machine.cancel()
-    session.note("cancel", now)
-    settle(session)
-    return True

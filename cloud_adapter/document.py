@@ -43,7 +43,9 @@ class HistoryEntry:
     """One thing that happened to an instance.
 
     Attributes:
-        kind: ``created``, ``event``, ``timeout``, ``step``, ``setup``, ``teardown``, ``finished``, ``failed``.
+        kind: ``created``, ``failed``; what was done, as ``event``, ``timeout``, ``step``, ``setup``, ``teardown``,
+            ``activity``, ``child``, ``tell``, with ``failed`` behind it where that did not succeed; ``buffered``,
+            ``event rejected``; ``cancel``, ``pause``, ``unpause``.
         statement: the step or event it is about.
         duration_ms: how long the user's code ran.
         error: why it failed.

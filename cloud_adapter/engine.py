@@ -6,7 +6,8 @@ It knows the ports alone, never an adapter. Its promises, and what they rest on:
   on the version that was loaded. Whoever loses loads again and decides anew.
 * No wake-up is lost: the tasks that a state needs are created before the commit that needs them. A task that comes
   before its commit asks to be sent again; one whose commit never came, or that comes late or twice, finds nothing
-  to do. Task names carry the commit's random token, so an attempt that lost cannot stand in another one's way.
+  to do. Task names carry the commit's random token, so an attempt that lost cannot stand in another one's way; those
+  of retries, of recovery and of tasks that put themselves off are named after what they are for.
 * A step runs under a lease, which is a commit like any other; each commit of its holder is compared too, so a
   holder that lost its lease can no longer write.
 * Each commit writes a random token. If its reply is lost, the token in the document tells that it was applied.
@@ -22,9 +23,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from inspect import isawaitable
 
+from cloud_adapter import operating
 from cloud_adapter.activities import Activities
-from cloud_adapter.changing import Apply, Leased, Patience, arrived, change, settle
-from cloud_adapter.children import Children, cancel_session
+from cloud_adapter.changing import Apply, Leased, Patience, arrived, begin, change, settle
+from cloud_adapter.children import Children
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.committing import Committer, Superseded
 from cloud_adapter.document import Instance, KeyRecord
@@ -33,7 +35,6 @@ from cloud_adapter.errors import (
     Conflict,
     DuplicateKey,
     IdempotencyKeyReused,
-    InstanceEnded,
     InstanceExists,
     InvalidRequest,
     Unavailable,
@@ -47,7 +48,7 @@ from cloud_adapter.session import TIMED_KINDS, Session, due_timeouts, millisecon
 from cloud_adapter.stepping import Stepper
 from cloud_adapter.tasks import ActivityTask, ResultTask, ResumeTask, TimeoutTask
 from cloud_adapter.user_code import RunSync
-from workflow_core import EventNotAccepted, EventRejected, Execution, Status, WaitKind, Workflow, WorkflowError
+from workflow_core import EventNotAccepted, EventRejected, Status, WaitKind, Workflow, WorkflowError
 from workflow_core.events import stable_key
 from workflow_core.execution import FROM_CLIENTS
 from workflow_core.interpreter import Accepted
@@ -95,7 +96,7 @@ class Engine:
         self.queue = queue
         self.workflows: Mapping[str, type[Workflow]] = _by_name(workflows)
         self._committer = Committer(store, queue, self.clock, self.options, rng or random.SystemRandom())
-        children = Children(self._committer, self.workflows)
+        children = Children(self._committer, self.workflow)
         self._stepper = Stepper(self._committer, children, run_sync)
         self._activities = Activities(self._committer, run_sync)
 
@@ -126,11 +127,7 @@ class Engine:
         """
         cls = self.workflow(workflow)
         now = self.clock.now()
-        first = cls.new(fields)
-        execution = Execution.start(check_id(id), cls, now=now)
-        session = Session(cls, Instance(workflow, id, execution, first.dump_fields()), now)
-        settle(session)
-        session.note("created", now)
+        session = begin(cls, id, fields, now)
         record = self._record(key, stable_key("create", fields.decode("utf-8", "replace")), "", now)
         try:
             await self._committer.create(session, record)
@@ -249,8 +246,7 @@ class Engine:
             raise
         if session.leased(now):
             raise Busy(f"a step of {request.id!r} is running")
-        earlier = any(one.event == event for one in session.execution.buffer)
-        if earlier and accepted.wait is not None and accepted.wait.buffered:
+        if session.machine.comes_later(accepted):
             raise Busy(f"earlier events {event!r} of {request.id!r} are still to be delivered")
         response, duration_ms = await self._run_handler(session, accepted, event, request.body)
         settle(session, accepted)
@@ -267,10 +263,7 @@ class Engine:
         if len(session.execution.buffer) >= self.options.buffer_max:
             detail = f", and {self.options.buffer_max} events are kept already"
             raise EventNotAccepted(event, refusal.accepted, refusal.status, detail)
-        cases = [case for _, case in session.machine.program.events[event] if case.buffered]
-        signature = cases[0].signature
-        assert signature is not None
-        signature.validate_json(event, request.body)
+        session.machine.kept_as(event).validate_json(event, request.body)
         session.machine.buffer(event, request.body.decode("utf-8"))
         session.note("buffered", now, statement=event)
         settle(session)
@@ -305,7 +298,7 @@ class Engine:
             InstanceEnded: it has come to another end. Nothing was changed.
             InstanceNotFound, WorkflowNotFound, UserCodeError, Busy, Unavailable
         """
-        return await self._operate(workflow, id, cancel_session)
+        return await self._operate(workflow, id, operating.cancel)
 
     async def pause(self, workflow: str, id: str) -> View:
         """Pauses an instance: nothing in it moves, and it takes no events, until it is unpaused. A step that runs no
@@ -315,18 +308,7 @@ class Engine:
             InstanceEnded: it has come to its end. Nothing was changed.
             InstanceNotFound, WorkflowNotFound, Busy, Unavailable
         """
-
-        def apply(session: Session, now: datetime) -> bool:
-            execution = session.execution
-            if execution.ended:
-                raise InstanceEnded(f"{id!r} is {execution.status}: it can no longer be paused")
-            if execution.status is Status.PAUSED:
-                return False
-            session.machine.pause()
-            session.note("pause", now)
-            return True
-
-        return await self._operate(workflow, id, apply)
+        return await self._operate(workflow, id, operating.pause)
 
     async def unpause(self, workflow: str, id: str) -> View:
         """Lets a paused instance go on; timeouts that have passed meanwhile happen now.
@@ -335,19 +317,7 @@ class Engine:
             InstanceEnded: it has come to its end. Nothing was changed.
             InstanceNotFound, WorkflowNotFound, UserCodeError, Busy, Unavailable
         """
-
-        def apply(session: Session, now: datetime) -> bool:
-            execution = session.execution
-            if execution.ended:
-                raise InstanceEnded(f"{id!r} is {execution.status}: it can no longer be unpaused")
-            if execution.status is not Status.PAUSED:
-                return False
-            session.machine.unpause()
-            session.note("unpause", now)
-            settle(session)
-            return True
-
-        return await self._operate(workflow, id, apply)
+        return await self._operate(workflow, id, operating.unpause)
 
     async def _operate(self, workflow: str, id: str, apply: Apply) -> View:
         await change(self._committer, self.workflow(workflow), check_id(id), apply, over_lease=True)

@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any
 from urllib.parse import quote
 
+from cloud_adapter.names import ACTIONS
 from workflow_core import Status, Workflow, describe
 
 Json = dict[str, Any]
@@ -30,13 +31,6 @@ _KEY: Json = {
 }
 
 
-_ACTIONS = {
-    "cancel": "Cancel an instance: its cleanup still runs",
-    "pause": "Let nothing in an instance move, and refuse its events",
-    "unpause": "Let a paused instance go on",
-}
-
-
 def document(cls: type[Workflow], server: str) -> Json:
     """The OpenAPI document of a workflow that is served at the URL ``server``."""
     name = cls.__workflow_name__
@@ -57,7 +51,7 @@ def document(cls: type[Workflow], server: str) -> Json:
             "parameters": [_ID],
             "post": _event_operation(event_name, cases, schemas),
         }
-    for action, summary in _ACTIONS.items():
+    for action, summary in ACTIONS.items():
         paths[f"/wf/{name}/{{id}}/{action}"] = {
             "parameters": [_ID],
             "post": _operation(action, summary, _INSTANCE, 404, 409),

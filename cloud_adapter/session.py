@@ -110,7 +110,7 @@ class Session:
         execution = self.execution
         error = execution.error
         if execution.status is Status.FAILED and not self._has_failed and error is not None:
-            self.note("failed", now, statement=error.statement, error=f"{error.type}: {error.message}"[:500])
+            self.note("failed", now, statement=error.statement, error=error.text[:500])
         execution.updated_at = now
         execution.definition_version = self.machine.program.version
         fields = self.instance.fields

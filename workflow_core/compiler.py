@@ -491,12 +491,13 @@ class _Compiler:
             raise DefinitionError(f"Try {name!r}", "it catches nothing", "Add .except_(...) or .finally_(...).")
         outer, caught = self.guard, self.caught
         body = Guard(name, tuple(self.clause(name, one) for one in statement.excepts), outer, self.region)
-        handling = outer if statement.cleanup is None else Guard(name, (), outer, self.region)
-        self.guards += [body] if handling is outer or handling is None else [body, handling]
-        crossing = _Crossing(body)
+        guards, handling, crossing = [body], outer, _Crossing(body)
         if statement.cleanup is not None:
+            handling = Guard(name, (), outer, self.region)
+            guards.append(handling)
             self.emit(Instruction(Op.OPEN, name))
             self.nest.append(crossing)
+        self.guards += guards
         self.guard = body
         self.section(statement.body)
         ends = [self.emit(Instruction(Op.JUMP))]
@@ -510,7 +511,7 @@ class _Compiler:
         self.land(ends)
         if statement.cleanup is not None:
             self.nest.pop()
-            self.cleanup(name, statement.cleanup, crossing, [body, handling])
+            self.cleanup(name, statement.cleanup, crossing, guards)
 
     def clause(self, where: str, clause: Except) -> Clause:
         name = self.name("except_", clause.name)
@@ -521,10 +522,9 @@ class _Compiler:
         names = frozenset(f"{one.__module__}.{one.__qualname__}" for one in clause.types)
         return Clause(name, clause.types, None if catches_all else names, clause.then)
 
-    def cleanup(self, name: str, section: Section, crossing: _Crossing, guards: list[Guard | None]) -> None:
+    def cleanup(self, name: str, section: Section, crossing: _Crossing, guards: list[Guard]) -> None:
         """Emits a ``finally_`` section, and behind it the ways on for what has passed it on its way out."""
         for guard in guards:
-            assert guard is not None
             guard.cleanup_at = len(self.code)
         # Within another finally_ section the outer one counts: a thread that is canceled in it runs all of it.
         region, self.region = self.region, self.region or name

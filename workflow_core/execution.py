@@ -115,6 +115,11 @@ class ErrorInfo:
     statement: str = ""
     bases: list[str] = field(default_factory=list)
 
+    @property
+    def text(self) -> str:
+        """The error in one line: its type and its message."""
+        return f"{self.type}: {self.message}"
+
 
 @dataclass(slots=True)
 class Leave:

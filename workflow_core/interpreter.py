@@ -44,7 +44,7 @@ from workflow_core.execution import (
 from workflow_core.moving import MOVES_MAX, Checkpoint, CheckpointKind, Mover, error_info, error_text
 from workflow_core.program import Op, SelectCase
 from workflow_core.retry import Retry
-from workflow_core.signatures import is_async
+from workflow_core.signatures import HandlerSignature, is_async
 
 # Looking up a member of an enum class costs as much as an instruction: the hot ones are bound once.
 _EXECUTING = ThreadStatus.EXECUTING
@@ -264,8 +264,11 @@ class Machine(Mover):
     def done(self, work: Work, result: Any = None) -> None:
         """The work was performed; ``result`` is what the user's code returned."""
         execution = self.execution
-        execution.pc += 1
         kind = work.kind
+        if kind is _EVENT_WORK or kind is _ACTIVITY_WORK:
+            self._delivered(work)
+            return
+        execution.pc += 1
         thread = work.thread
         if kind is _STEP_WORK:
             assert thread is not None
@@ -274,10 +277,6 @@ class Machine(Mover):
                 thread.retry_at = thread.error = None
             self.moves = 0
             self.run(thread, self.program.step(thread.step).next)
-            return
-        if kind is _EVENT_WORK or kind is _ACTIVITY_WORK:
-            execution.pc -= 1
-            self._delivered(work)
             return
         wait = work.wait
         if wait is None:
@@ -312,7 +311,7 @@ class Machine(Mover):
         assert work.thread is not None and work.wait is not None
         accepted = self._waiting(work.thread, work.wait.event)
         if work.kind is CheckpointKind.EVENT:
-            self.execution.buffer.remove(self._buffered(accepted.case.event))
+            self._forget_buffered(work)
         self.moves = 0
         self.handled(accepted)
 
@@ -326,9 +325,11 @@ class Machine(Mover):
 
     def drop(self, work: Work) -> None:
         """The buffered event was refused by its handler: it has not happened."""
-        assert work.wait is not None
         self.execution.pc += 1
-        self.execution.buffer.remove(self._buffered(work.wait.event))
+        self._forget_buffered(work)
+
+    def _forget_buffered(self, work: Work) -> None:
+        self.execution.buffer.remove(self._buffered(work.statement))
 
     def run_alone(self, checkpoint: Checkpoint | None) -> bool:
         """Moves the instance on from step to step while it has one thread and nothing else is due.
@@ -409,7 +410,7 @@ class Machine(Mover):
         self.moves = 0
         self.throw(work.thread, error_info(error, work.statement))
         if work.kind is CheckpointKind.EVENT and not self.execution.ended:
-            self.execution.buffer.remove(self._buffered(work.statement))
+            self._forget_buffered(work)
 
     def fail(self, error: BaseException, statement: str = "") -> None:
         """Ends the instance as failed. Its threads stay where they stand; their events are to be torn down."""
@@ -499,7 +500,7 @@ class Machine(Mover):
             return
         wait.attempt += 1
         wait.retry_at = retry_at
-        wait.error = f"{error.type}: {error.message}"
+        wait.error = error.text
         wait.setup_data = None
         wait.deadline = self.attempt_ends(accepted.case, retry_at)
 
@@ -607,6 +608,17 @@ class Machine(Mover):
         cases = self.program.events.get(event, ())
         execution = self.execution
         return execution.live and not execution.canceling and any(case.buffered for _, case in cases)
+
+    def kept_as(self, event: str) -> HandlerSignature:
+        """The types of an event that is buffered."""
+        signature = next(case.signature for _, case in self.program.events[event] if case.buffered)
+        assert signature is not None
+        return signature
+
+    def comes_later(self, accepted: Accepted) -> bool:
+        """Whether events of that name that came before are still to be delivered there."""
+        wait = accepted.wait
+        return wait is not None and wait.buffered and any(one.event == wait.event for one in self.execution.buffer)
 
     def buffer(self, event: str, input: str) -> None:
         """Keeps an event that nobody waits for yet; ``input`` is its JSON text."""

@@ -439,15 +439,16 @@ class Mover:
         name, branches = instruction.name, instruction.branches
         live = len(self._children(thread))
         if thread.leaving is None:
-            total = len(branches) if instruction.items is None else len(self.items(thread, instruction))
+            has_items = instruction.items is not None
+            total = len(self.items(thread, instruction)) if has_items else len(branches)
             position = thread.positions.get(name, 0)
             while position < total and (instruction.limit is None or live < instruction.limit):
-                number, branch = (position, branches[0]) if instruction.items is not None else (0, branches[position])
-                suffix = f"{branch}[{number}]" if instruction.items is not None else branch
-                child = self._start(thread, suffix if thread.id == MAIN_THREAD else f"{thread.id}/{suffix}", branch)
+                branch = branches[0] if has_items else branches[position]
+                id = f"{branch}[{position}]" if has_items else branch
+                child = self._start(thread, id if thread.id == MAIN_THREAD else f"{thread.id}/{id}", branch)
                 child.parent = thread.id
-                if instruction.items is not None:
-                    child.positions[name] = number
+                if has_items:
+                    child.positions[name] = position
                 position, live = position + 1, live + 1
             thread.positions[name] = position
         if live:

@@ -13,7 +13,7 @@ from typing import Any
 
 from workflow_core.errors import AsyncInSyncCall, EventNotAccepted, EventRejected, InvalidInput
 from workflow_core.execution import Execution
-from workflow_core.interpreter import MOVES, Accepted, Machine, Work
+from workflow_core.interpreter import MOVES, Machine, Work
 from workflow_core.moving import Checkpoint, CheckpointKind
 from workflow_core.workflow import Workflow
 
@@ -134,7 +134,7 @@ def handle_event(
         if _keeps(machine, event, input, thread_id, wait_id, pc):
             return None
         raise
-    if execution.buffer and _comes_later(machine, accepted) and _keeps(machine, event, input, thread_id, wait_id, pc):
+    if execution.buffer and machine.comes_later(accepted) and _keeps(machine, event, input, thread_id, wait_id, pc):
         return None
     signature = accepted.case.signature
     if signature is None:
@@ -170,7 +170,7 @@ async def ahandle_event(
         if _keeps(machine, event, input, thread_id, wait_id, pc):
             return None
         raise
-    if execution.buffer and _comes_later(machine, accepted) and _keeps(machine, event, input, thread_id, wait_id, pc):
+    if execution.buffer and machine.comes_later(accepted) and _keeps(machine, event, input, thread_id, wait_id, pc):
         return None
     signature = accepted.case.signature
     value = None if signature is None else signature.validate(event, input)
@@ -181,22 +181,13 @@ async def ahandle_event(
     return output
 
 
-def _comes_later(machine: Machine, accepted: Accepted) -> bool:
-    """Whether events of that name that came before are still to be delivered there."""
-    case = accepted.case
-    return (
-        case.buffered and accepted.wait is not None and any(one.event == case.event for one in machine.execution.buffer)
-    )
-
-
 def _keeps(
     machine: Machine, event: str, input: Any, thread_id: str | None, wait_id: str | None, pc: int | None
 ) -> bool:
     """Keeps an event that cannot be delivered now, if it is buffered and for no certain wait."""
     if thread_id is not None or wait_id is not None or pc is not None or not machine.buffers(event):
         return False
-    signature = next(case.signature for _, case in machine.program.events[event] if case.buffered)
-    assert signature is not None
+    signature = machine.kept_as(event)
     value = signature.validate(event, input)
     machine.buffer(event, signature.input.dump_json(value, by_alias=True).decode())
     return True

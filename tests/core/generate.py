@@ -136,7 +136,7 @@ class Tape:
                 excepts = self.many(
                     0, 2, lambda: (self.below(len(ERRORS) + 2), self.block(inner, in_loop=in_loop, least=0))
                 )
-                cleanup = self.cleanup(inner) if self.below(2) or not excepts else None
+                cleanup = self.thread_body(inner, in_cleanup=True) if self.below(2) or not excepts else None
                 return (kind, body, excepts, cleanup)
             case "each":
                 return (kind, self.items(), self.below(3), self.block(inner, in_loop=True))
@@ -162,14 +162,9 @@ class Tape:
         cases = self.many(1, 3, lambda: (self.cond(), self.block(inner, in_loop=in_loop)))
         return (kind, cases, self.block(inner, in_loop=in_loop) if self.below(2) else None)
 
-    def thread_body(self, depth: int) -> list[Spec]:
-        outer, self.in_cleanup = self.in_cleanup, False
-        body = self.block(depth, in_loop=False)
-        self.in_cleanup = outer
-        return body
-
-    def cleanup(self, depth: int) -> list[Spec]:
-        outer, self.in_cleanup = self.in_cleanup, True
+    def thread_body(self, depth: int, *, in_cleanup: bool = False) -> list[Spec]:
+        """What nothing leaves but its own end: a thread, or a cleanup."""
+        outer, self.in_cleanup = self.in_cleanup, in_cleanup
         body = self.block(depth, in_loop=False)
         self.in_cleanup = outer
         return body
