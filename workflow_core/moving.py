@@ -563,6 +563,7 @@ class Mover:
             for child in children:
                 self.cancel_thread(child)
             return
+        thread.leaving = None  # its branches have failed and ended, and it has not moved on since
         landed = self._depart(thread, leave, instruction.guard)
         if landed is not None:
             self.run(thread, landed)

@@ -371,6 +371,7 @@ class Reference:
                 if child in self.threads:
                     self.cancel_thread(child)
         else:
+            thread.leaving = None
             self.throw(thread, Canceled())
 
     def leave(self, thread: RefThread, event: str | None) -> None:

@@ -298,6 +298,22 @@ def test_a_parallel_that_is_failing_already_is_canceled_instead() -> None:
     assert canceled(attempt, do("never 2"), ops=("soon", cancel, "rest")) == ["clean right", "x"]
 
 
+def test_branches_that_have_failed_and_ended_before_do_not_disturb_the_cleanup() -> None:
+    cleanup = Parallel("cleanup", S(do("c1")), S(do("c2")))
+    Flow = flow(Try("try", Parallel("both", S(Fail("bad", "no")))).finally_(cleanup, do("c3")))  # noqa: N806
+    order, execution = Flow(), Execution.start("id-1", Flow)
+
+    def cancel_once_they_have(kind: str) -> None:
+        if execution.threads[0].leaving is not None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        resume(order, execution, cancel_once_they_have)
+    Machine(order, execution).cancel()
+    resume(order, execution)
+    assert (execution.status, order.log) == ("canceled", ["c1", "c2", "c3"])
+
+
 # --- what fails meanwhile --------------------------------------------------------------------
 
 
