@@ -101,12 +101,17 @@ class _Cleanup:
 
 @dataclass(frozen=True, slots=True)
 class _Body:
-    """The statements of a thread, which are compiled behind all others, and what stands around them."""
+    """The statements of a thread, which are compiled behind all others, and what stands around them.
+
+    Attributes:
+        shelter: the ``finally_`` section around them, be it of this thread or of one that waits for it.
+    """
 
     name: str
     section: Section
     prefix: str = ""
     region: str = ""
+    shelter: str = ""
     caught: str = ""
     each: Each | None = None
 
@@ -128,6 +133,7 @@ class _Compiler:
         self.guard: Guard | None = None
         self.guards: list[Guard] = []
         self.region = ""
+        self.shelter = ""
         self.caught = ""
         self.each: Each | None = None
         self.bodies = [_Body(MAIN_THREAD, definition)]
@@ -229,14 +235,21 @@ class _Compiler:
         """A plain value, or a function of the workflow."""
         return self.function(kind, name, value, what) if callable(value) else value
 
-    def spawn(self, name: str, body: Section) -> None:
-        """Compiles the statements of a thread, later."""
-        self.bodies.append(_Body(name, body, self.prefix, self.region, self.caught, self.each))
+    def spawn(self, name: str, body: Section, *, branch: bool = False) -> None:
+        """Compiles the statements of a thread, later.
+
+        Args:
+            branch: another thread waits for its end, and is canceled in its place.
+        """
+        shelter = self.region or self.shelter
+        region = "" if branch else shelter
+        self.bodies.append(_Body(name, body, self.prefix, region, shelter, self.caught, self.each))
 
     # --- statements ----------------------------------------------------------------------
 
     def thread(self, body: _Body) -> None:
-        self.prefix, self.region, self.caught, self.each = body.prefix, body.region, body.caught, body.each
+        self.prefix, self.region, self.shelter = body.prefix, body.region, body.shelter
+        self.caught, self.each = body.caught, body.each
         self.entries[body.name] = len(self.code)
         self.outline.update(f"thread {body.name}\n".encode())
         self.section(body.section)
@@ -551,7 +564,7 @@ class _Compiler:
         if statement.parallel:
             self.park(Instruction(Op.FORK, name, items=items, branches=(name,), limit=statement.limit))
             self.each = inner
-            self.spawn(name, statement.body)
+            self.spawn(name, statement.body, branch=True)
             self.each = outer
             return
         loop = _Loop(self.emit(Instruction(Op.EACH, name, items=items)), can_pause=True)
@@ -570,7 +583,7 @@ class _Compiler:
         self.emit(Instruction(Op.OPEN, name))
         self.park(Instruction(Op.FORK, name, branches=branches))
         for branch, section in zip(branches, statement.branches, strict=True):
-            self.spawn(branch, Section((section,)))
+            self.spawn(branch, Section((section,)), branch=True)
 
     # --- work done elsewhere -------------------------------------------------------------
 

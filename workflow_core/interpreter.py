@@ -440,7 +440,8 @@ class Machine(Mover):
         execution.buffer = []
         execution.status = _RUNNING
         for thread in list(execution.threads):
-            if thread in execution.threads and execution.canceling:
+            # A branch is canceled by the thread that waits for it, unless that is in a finally_ section.
+            if not thread.parent and thread in execution.threads and execution.canceling:
                 self.cancel_thread(thread)
         if execution.threads and not execution.ended:
             self.summarize()

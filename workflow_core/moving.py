@@ -598,8 +598,7 @@ class Mover:
 
     def _is_doomed(self, thread: Thread) -> bool:
         """Whether the thread is canceled: with the instance, or because another branch has failed."""
-        parent = self.execution.thread(thread.parent) if thread.parent else None
-        return self.execution.canceling or (parent is not None and parent.leaving is not None)
+        return any(leave.kind is _CANCEL for leave in thread.pending.values())
 
     def _land(self, thread: Thread) -> None:
         self.leave_wait(thread)

@@ -158,7 +158,8 @@ class Instruction:
 
     Attributes:
         guard: the innermost ``Try`` around it.
-        region: the outermost ``finally_`` section that it stands in, by the name of the ``Try``.
+        region: the outermost ``finally_`` section of its thread that it stands in, by the name of the ``Try``; in a
+            thread that ``Go`` has started in such a section, that one.
         caught: the innermost ``except_`` section that it stands in.
         each: the innermost ``ForEach`` around it.
         exits: for ``LEFT``, where a thread goes on that leaves by ``Return``, ``Break`` or ``Continue``.

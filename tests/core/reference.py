@@ -16,7 +16,7 @@ thread ends, all threads end and what they waited for is torn down, in the order
 
 A branch of a parallel statement that fails cancels the others, in the order of the threads; when all have ended its
 error is thrown where they are waited for. A canceled thread that is in a ``finally_`` section runs that to its end
-first; what fails in it passes all ``except_`` sections outside of it.
+first, with the branches that were started there; what fails in it passes all ``except_`` sections outside of it.
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ class RefThread:
     items: list[tuple[ForEach, int]] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)
     cleaning: int = 0
+    is_sheltered: bool = False
     is_canceled: bool = False
+    is_doomed: bool = False
     leaving: Exception | None = None
     started: int = 0
     input: Any = None
@@ -138,7 +140,8 @@ class Reference:
         thread = RefThread(id, self.section(body, prefix))
         if by is not None:
             thread.items, thread.errors = list(by.items), list(by.errors)
-            thread.cleaning = 1 if by.cleaning else 0
+            thread.is_sheltered = by.cleaning > 0 or by.is_sheltered
+            thread.cleaning = 1 if thread.is_sheltered else 0
         self.threads.append(thread)
         return thread
 
@@ -217,7 +220,7 @@ class Reference:
                 return (yield from self.section(statement.body, prefix))
             except Thrown as thrown:
                 clause = next((one for one in statement.excepts if isinstance(thrown.error, one.types)), None)
-                if clause is None or (self.is_doomed(thread) and not in_cleanup):
+                if clause is None or (thread.is_doomed and not in_cleanup):
                     raise
                 del thread.items[depth:]
                 thread.errors.append(thrown.error)
@@ -267,7 +270,7 @@ class Reference:
                     else:
                         body, id = statement.body, f"{name}[{number}]"
                     branch = self.start(id if thread.id == "main" else f"{thread.id}/{id}", body, prefix, thread)
-                    branch.parent = thread.id
+                    branch.parent, branch.cleaning = thread.id, 0
                     if isinstance(statement, ForEach):
                         branch.items.append((statement, number))
             if not self.children(thread):
@@ -288,10 +291,6 @@ class Reference:
 
     def children(self, thread: RefThread) -> list[RefThread]:
         return [one for one in self.threads if one.parent == thread.id]
-
-    def is_doomed(self, thread: RefThread) -> bool:
-        parent = next((one for one in self.threads if thread.parent and one.id == thread.parent), None)
-        return self.canceling or (parent is not None and parent.leaving is not None)
 
     def advance(self, thread: RefThread, event: str | None = None) -> None:
         """Lets a thread walk on to its next rest."""
@@ -357,12 +356,12 @@ class Reference:
         self.pc += 1
         self.canceling = True
         for thread in list(self.threads):
-            if thread in self.threads and self.error is None:
+            if not thread.parent and thread in self.threads and self.error is None:
                 self.cancel_thread(thread)
 
     def cancel_thread(self, thread: RefThread) -> None:
         if thread.cleaning:
-            thread.is_canceled = True
+            thread.is_canceled = thread.is_doomed = True
         elif thread.at is None:
             self.end(thread)
         elif isinstance(thread.at.statement, Parallels) and (children := self.children(thread)):
@@ -371,7 +370,7 @@ class Reference:
                 if child in self.threads:
                     self.cancel_thread(child)
         else:
-            thread.leaving = None
+            thread.leaving, thread.is_doomed = None, True
             self.throw(thread, Canceled())
 
     def leave(self, thread: RefThread, event: str | None) -> None:

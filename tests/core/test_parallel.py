@@ -203,6 +203,15 @@ def test_the_statement_fails_only_when_the_cleanups_have_ended() -> None:
     assert play(flow(attempt), "rest")[0].log == ["c1", "c2", "caught"]
 
 
+def test_in_a_cleanup_as_well_a_branch_that_fails_cancels_the_others() -> None:
+    left = S(Try("try left", wait("l"), do("never")).finally_(do("clean left"), wait("rest"), do("end of left")))
+    cleanup = Try("try", Parallel("both", left, S(Fail("bad", "no")))).except_(Exception, do("caught"))
+    Flow = flow(Try("outer", do("a")).finally_(cleanup, do("b")))  # noqa: N806
+    _, execution = start(Flow)
+    assert standing(execution) == {"main": "both", "both[0]": "rest"}
+    assert play(Flow, "rest")[0].log == ["a", "clean left", "end of left", "caught", "b"]
+
+
 def test_an_error_that_a_branch_catches_itself_disturbs_nobody() -> None:
     left = S(Try("try", failing("bad")).except_(ValueError, do("caught")))
     assert play(flow(Parallel("both", left, S(wait("w"), do("r"))), do("b")), "w")[0].log == ["caught", "r", "b"]
