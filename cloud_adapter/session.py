@@ -29,6 +29,9 @@ from workflow_core.calls import ACTIVITY_TIMEOUT
 from workflow_core.interpreter import Machine, Work
 from workflow_core.moving import error_text
 
+CLOCK_SKEW = timedelta(seconds=10)
+"""By how much the clocks of processes and queues may differ: so much before its time a task may come."""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -178,16 +181,23 @@ class Session:
     def _resumes(self, token: str, now: datetime, anew: bool) -> Iterator[Task]:
         """A resume task for each time at which something is due that no task was created for yet."""
         anew = anew or self._was_paused
-        due = [one for one in _due(self.execution) if anew or one not in self._due]
         body = ResumeTask.of(self.execution, now)
-        for key, at in due:
-            if at is not None:
+        soon: list[datetime] = []
+        for key, at in _due(self.execution):
+            if not anew and (key, at) in self._due:
+                continue
+            if at is None or (anew and at <= now + CLOCK_SKEW):
+                # The task that it had may have come by now, too early, or at its time under the lease, and be gone. The
+                # first of them will do: it is followed by the others.
+                soon.append(at or now)
+            else:
                 # Named after what is due, not after this commit: made again, it is the same task. But if the instance
                 # was paused, that one may have come and gone.
                 salt = token if self._was_paused else ""
                 yield body.task(f"{key} {at.isoformat()} {salt}", at)
-        if any(at is None for _, at in due):
-            yield body.task(token)
+        if soon:
+            first = min(soon)
+            yield body.task(token, first if first > now else None)
 
 
 def milliseconds(start: datetime, end: datetime) -> float:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from inspect import isawaitable
 from typing import Any
 
@@ -18,15 +18,12 @@ from cloud_adapter.children import Children
 from cloud_adapter.committing import Committer, Superseded
 from cloud_adapter.document import Lease
 from cloud_adapter.errors import Conflict, Unavailable
-from cloud_adapter.session import Session, milliseconds, resume_at
+from cloud_adapter.session import CLOCK_SKEW, Session, milliseconds, resume_at
 from cloud_adapter.tasks import ResumeTask
 from cloud_adapter.user_code import RunSync, within
 from workflow_core import CheckpointKind, EventRejected, InvalidInput, Workflow
 from workflow_core.interpreter import MOVES, Machine, Work
 from workflow_core.moving import error_text
-
-CLOCK_SKEW = timedelta(seconds=10)
-"""A task that comes this much before its time was sent by a clock that runs ahead of ours: it is sent again."""
 
 CHANGES_FIELDS = (CheckpointKind.STEP, CheckpointKind.EVENT)
 """The work whose code changes the fields; what all other does to them is forgotten."""
@@ -71,7 +68,8 @@ class Stepper:
             work = session.next_work()
             if work is None and lease is None:
                 at = resume_at(session.execution, None, now)
-                if at is not None and now < at <= now + CLOCK_SKEW:
+                # Early, by the clock of the queue, and by that of whoever left the rest to this task.
+                if at is not None and now < at <= now + 2 * CLOCK_SKEW:
                     await self.committer.queue.create(body.later(at, now))
                 return
             mine = self.committer.token()

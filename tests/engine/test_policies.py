@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cloud_adapter.dispatch import Outcome
+from cloud_adapter.options import EngineOptions
 from tests.engine.harness import Gate, World, in_world, write
 from workflow_core import (
     ErrorInfo,
@@ -19,11 +20,14 @@ from workflow_core import (
     S,
     Select,
     Sleep,
+    Status,
     Step,
     StepContext,
     TerminalError,
     Timeout,
     Try,
+    WaitFor,
+    While,
     Workflow,
 )
 
@@ -200,3 +204,66 @@ async def test_a_branch_that_fails_cancels_the_other_one(world: World) -> None:
     assert (await world.fields()).log == ["let go", "after"]
     (thread,) = (await world.instance()).execution.threads
     assert thread.step == "end"
+
+
+def twice(workflow: Flights, step: StepContext) -> None:
+    if step.attempt == 1:
+        raise ConnectionError
+    workflow.log.append(step.step)
+
+
+def always(workflow: Flights) -> bool:
+    return True
+
+
+def flying(name: str) -> Go:
+    return Go(name, Step(f"fly {name}", twice, retry=Retry(initial=timedelta(minutes=1))))
+
+
+class Flights(Workflow, name="flights"):
+    log: list[str] = []
+
+    definition = S(
+        Go("bell", While("for ever", always, Select("ring", On("Ring", lambda w: None)), Step("call", write("call")))),
+        flying("a"),
+        flying("b"),
+        flying("c"),
+        WaitFor("all", lambda w: len([one for one in w.log if one != "call"]) == 3),
+    )
+
+
+@in_world(Flights, options=EngineOptions(budget_steps=1))
+async def test_attempts_whose_tasks_met_one_lease_are_not_forgotten(world: World) -> None:
+    """They put themselves off as one; whoever hands on cannot rely on the tasks that they had."""
+    await world.started()
+    await world.clock.advance(60)
+    tasks = list(world.queue.tasks.values())
+    assert len(tasks) == 3
+    other = world.start()
+
+    async def others_come() -> None:
+        for task in tasks[1:]:
+            assert await other.perform(task) is Outcome.DONE
+            del world.queue.tasks[task.name]
+
+    world.process.fault("commit", 1, after=others_come)
+    await world.process.deliver(tasks[0])
+    await world.pass_time(timedelta(minutes=2))
+    assert sorted((await world.fields()).log) == ["fly a", "fly b", "fly c"]
+    assert (await world.instance()).execution.status is Status.FINISHED
+
+
+@in_world(Flights)
+async def test_a_task_that_comes_early_and_does_other_work_is_made_again(world: World) -> None:
+    begin = world.now
+    await world.started()
+    for seconds in (52, 55, 59):
+        await world.clock.advance_to(begin + timedelta(seconds=seconds))
+        await world.send("Ring")
+        retries = [task for task in world.queue.tasks.values() if task.at is not None]
+        for task in retries:
+            assert await world.process.deliver(task) is Outcome.DONE
+    assert (await world.fields()).log == ["call"] * 3
+    assert len(world.queue.tasks) < 6, "they do not multiply"
+    await world.pass_time(timedelta(seconds=1))
+    assert sorted((await world.fields()).log)[3:] == ["fly a", "fly b", "fly c"]
