@@ -12,16 +12,21 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from cloud_adapter.errors import DamagedDocument, TooLarge
-from workflow_core import Execution
+from workflow_core import Execution, Status
 
 FORMAT = 1
 """The version of the layout. A reader refuses a newer one."""
 
 DOCUMENT_BYTES_MAX = 1_000_000
 """Firestore's limit is 1,048,576 bytes, names and overhead included."""
+
+RESERVED_BYTES = 20_000
+"""What a lease, a failure, a cancellation and a pause may take beyond that: they are possible with all that fits."""
+
+_NEEDS_MORE = frozenset((Status.FAILED, Status.CANCELED, Status.PAUSED))
 
 HISTORY_MAX = 50
 """How many history entries an instance keeps."""
@@ -35,7 +40,7 @@ class Lease:
     """Whoever holds it runs the instance's steps; ``token`` is random."""
 
     token: str
-    expires_at: datetime
+    expires_at: AwareDatetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,7 @@ class HistoryEntry:
         error: why it failed.
     """
 
-    at: datetime
+    at: AwareDatetime
     kind: str
     statement: str = ""
     thread: str = ""
@@ -113,7 +118,7 @@ def encode(instance: Instance) -> Document:
     """The document of an instance.
 
     Raises:
-        TooLarge: it is over ``DOCUMENT_BYTES_MAX``.
+        TooLarge: it is over ``DOCUMENT_BYTES_MAX``, or ``RESERVED_BYTES`` more where these may be used.
     """
     execution = instance.execution
     document: Document = {
@@ -132,7 +137,8 @@ def encode(instance: Instance) -> Document:
         "history": _HISTORY.dump_json(instance.history[-HISTORY_MAX:], exclude_defaults=True).decode(),
         "search": dict(instance.search),
     }
-    _check_size(document)
+    needs_more = instance.lease is not None or execution.canceling or execution.status in _NEEDS_MORE
+    _check_size(document, DOCUMENT_BYTES_MAX + (RESERVED_BYTES if needs_more else 0))
     return document
 
 
@@ -166,10 +172,10 @@ def decode(document: Mapping[str, Any], version: Any) -> Instance:
         raise DamagedDocument(f"{where} cannot be read: {error}") from error
 
 
-def _check_size(document: Document) -> None:
+def _check_size(document: Document, limit: int) -> None:
     sizes = {name: len(str(value).encode()) for name, value in document.items()}
     total = sum(sizes.values())
-    if total <= DOCUMENT_BYTES_MAX:
+    if total <= limit:
         return
     part = max(sizes, key=sizes.__getitem__)
     detail = f"its largest part is {part!r} with {sizes[part]:,} bytes"
@@ -179,6 +185,6 @@ def _check_size(document: Document) -> None:
         largest = max(bytes_of, key=bytes_of.__getitem__)
         detail = f"its largest field is {largest!r} with {bytes_of[largest]:,} bytes"
     raise TooLarge(
-        f"the instance would take {total:,} bytes, the limit is {DOCUMENT_BYTES_MAX:,}; {detail}: keep large data "
+        f"the instance would take {total:,} bytes, the limit is {limit:,}; {detail}: keep large data "
         f"elsewhere and store a reference to it"
     )

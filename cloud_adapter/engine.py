@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from inspect import isawaitable
 
-from cloud_adapter import operating
+from cloud_adapter import logs, operating
 from cloud_adapter.activities import Activities
 from cloud_adapter.changing import Apply, Leased, Patience, arrived, begin, change, settle
 from cloud_adapter.children import Children
@@ -403,8 +404,12 @@ class Engine:
     async def recover(self, *, ahead: timedelta = timedelta(), limit: int = 1000) -> int:
         """Schedules again what should be moving and is not: after a crash, a lost task, a purged queue.
 
+        What cannot be moved by this code is logged and passed over: it stands on a statement that is gone, its fields
+        no longer fit, or its workflow is not served here.
+
         Args:
             ahead: also what will be due within that time.
+            limit: how many instances are scheduled at most, the longest overdue first.
 
         Returns:
             How many instances were scheduled.
@@ -415,10 +420,28 @@ class Engine:
         now = self.clock.now()
         # Called again within a minute it makes the same tasks, which the queue takes once.
         salt = f"recover {int(now.timestamp()) // 60}"
-        instances = await self.store.due(now + ahead, limit)
-        for instance in instances:
-            await self._schedule(instance, now, ahead, salt)
-        return len(instances)
+        scheduled = 0
+        last: Instance | None = None
+        while scheduled < limit:
+            wanted = limit - scheduled
+            instances = await self.store.due(now + ahead, wanted, after=last)
+            for instance in instances:
+                if self._can_move(instance, now):
+                    await self._schedule(instance, now, ahead, salt)
+                    scheduled += 1
+            if len(instances) < wanted:
+                break
+            last = instances[-1]
+        return scheduled
+
+    def _can_move(self, instance: Instance, now: datetime) -> bool:
+        try:
+            Session(self.workflow(instance.workflow), instance, now).machine.check()
+        except WorkflowError as error:
+            text = error_text(error)[:500]
+            logs.transition("cannot move", instance.workflow, instance.id, level=logging.WARNING, error=text)
+            return False
+        return True
 
     async def _schedule(self, instance: Instance, now: datetime, ahead: timedelta, salt: str) -> None:
         execution = instance.execution

@@ -215,12 +215,15 @@ class FirestoreStore:
             return Page(page, None)
         return Page(page, write_cursor(page[-1].execution.updated_at, page[-1].id))
 
-    async def due(self, before: datetime, limit: int = 100) -> Sequence[Instance]:
+    async def due(self, before: datetime, limit: int = 100, *, after: Instance | None = None) -> Sequence[Instance]:
         """See ``ports.Store.due``."""
         check_limit(limit)
         async with self._calling() as client:
             group = client.collection_group(INSTANCES)
             query = group.where(filter=FieldFilter("wake_at", "<=", before)).order_by("wake_at").order_by("__name__")
+            if after is not None:
+                reference = _reference(client, after.workflow, after.id)
+                query = query.start_after({"wake_at": after.wake_at, "__name__": reference})
             return await self._readable(query, limit)
 
     async def close(self) -> None:

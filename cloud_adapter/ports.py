@@ -68,8 +68,12 @@ class Store(Protocol):
         """
         ...
 
-    async def due(self, before: datetime, limit: int = 100) -> Sequence[Instance]:
-        """Instances whose ``wake_at`` is not after ``before``, the longest overdue first; damaged ones are left out."""
+    async def due(self, before: datetime, limit: int = 100, *, after: Instance | None = None) -> Sequence[Instance]:
+        """Instances whose ``wake_at`` is not after ``before``, the longest overdue first; damaged ones are left out.
+
+        Args:
+            after: one that this method gave: only those that follow it.
+        """
         ...
 
     async def close(self) -> None:

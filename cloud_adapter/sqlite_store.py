@@ -89,7 +89,10 @@ _UPDATE = (
     f"UPDATE instances SET revision = revision + 1, {', '.join(f'{name} = ?' for name in COLUMNS)} "
     "WHERE workflow = ? AND id = ? AND revision = ?"
 )
-_DUE = f"{_SELECT} WHERE wake_at IS NOT NULL AND wake_at <= ? ORDER BY wake_at"
+_DUE = (
+    f"{_SELECT} WHERE wake_at IS NOT NULL AND wake_at <= ? AND (wake_at, rowid) > "
+    "(?, coalesce((SELECT rowid FROM instances WHERE workflow = ? AND id = ?), 0)) ORDER BY wake_at, rowid"
+)
 _INSERT_KEY = (
     "INSERT INTO idempotency_keys (workflow, id, key, expires_at, fingerprint, response) VALUES (?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (workflow, id, key) DO UPDATE SET expires_at = excluded.expires_at, "
@@ -203,10 +206,13 @@ class SqliteStore:
             return Page(page, None)
         return Page(page, write_cursor(page[-1].execution.updated_at, page[-1].id))
 
-    async def due(self, before: datetime, limit: int = 100) -> Sequence[Instance]:
+    async def due(self, before: datetime, limit: int = 100, *, after: Instance | None = None) -> Sequence[Instance]:
         """See ``ports.Store.due``."""
         check_limit(limit)
-        parameters = (_microseconds(before),)
+        last = (
+            (-(2**63), "", "") if after is None else (_microseconds(after.wake_at or EPOCH), after.workflow, after.id)
+        )
+        parameters = (_microseconds(before), *last)
         return await self._run(lambda connection: _readable(connection, _DUE, parameters, limit))
 
     async def close(self) -> None:

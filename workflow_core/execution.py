@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from pydantic import TypeAdapter
+from pydantic import AwareDatetime, TypeAdapter
 
 MAIN_THREAD = "main"
 
@@ -142,7 +142,7 @@ class BufferedEvent:
 
     event: str
     input: str
-    at: datetime | None = None
+    at: AwareDatetime | None = None
 
 
 @dataclass(slots=True)
@@ -164,7 +164,7 @@ class Parent:
     event: str
     told: bool = False
     attempt: int = 0
-    retry_at: datetime | None = None
+    retry_at: AwareDatetime | None = None
     error: str | None = None
 
 
@@ -189,10 +189,10 @@ class Wait:
     kind: WaitKind
     status: WaitStatus
     id: str
-    deadline: datetime | None = None
+    deadline: AwareDatetime | None = None
     setup_data: Any = None
     attempt: int = 0
-    retry_at: datetime | None = None
+    retry_at: AwareDatetime | None = None
     error: str | None = None
     input: Any = None
     buffered: bool = False
@@ -217,7 +217,7 @@ class Teardown:
     setup_data: Any = None
     status: WaitStatus = WaitStatus.PENDING_TEARDOWN
     attempt: int = 0
-    retry_at: datetime | None = None
+    retry_at: AwareDatetime | None = None
     error: str | None = None
     kind: WaitKind = WaitKind.HANDLER
 
@@ -247,7 +247,7 @@ class Thread:
     pc: int = 0
     waits: list[Wait] = field(default_factory=list)
     attempt: int = 0
-    retry_at: datetime | None = None
+    retry_at: AwareDatetime | None = None
     error: ErrorInfo | None = None
     parent: str = ""
     positions: dict[str, int] = field(default_factory=dict)
@@ -279,8 +279,8 @@ class Execution:
     teardowns: list[Teardown] = field(default_factory=list)
     definition_version: str = ""
     error: ErrorInfo | None = None
-    created_at: datetime | None = None
-    updated_at: datetime | None = None
+    created_at: AwareDatetime | None = None
+    updated_at: AwareDatetime | None = None
     canceling: bool = False
     buffer: list[BufferedEvent] = field(default_factory=list)
     parent: Parent | None = None

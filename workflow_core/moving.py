@@ -97,6 +97,10 @@ class Mover:
         now: the current time, in UTC. Without it timeouts get no deadline, and waits for a next attempt count
             as over.
         alone: there is nobody else to run activities: they are due like steps.
+
+    Raises:
+        UnknownStatement: the execution is one of another workflow.
+        ValueError: ``now`` has no time zone.
     """
 
     __slots__ = ("alone", "execution", "moves", "now", "program", "workflow")
@@ -110,6 +114,8 @@ class Mover:
                 f"the execution is one of workflow {execution.workflow!r}, the fields are of "
                 f"{program.workflow!r}: pass the two that belong together"
             )
+        if now is not None and now.tzinfo is None:
+            raise ValueError(f"now is {now}, which has no time zone: pass datetime.now(UTC)")
         self.program = program
         self.workflow = workflow
         self.execution = execution

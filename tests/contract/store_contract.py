@@ -503,6 +503,22 @@ class StoreContract:
         await store.commit(replace(changed(instance), wake_at=NOW - SECOND))
         assert await _due(store, NOW) == ["order-1"]
 
+    @asynchronously
+    async def test_due_goes_on_behind_an_instance(self, make_store: MakeStore) -> None:
+        store = make_store()
+        places = [("pizza", "b", 0), ("pizza", "a", 1), ("parcel", "z", 1), ("pizza", "b2", 1), ("pizza", "a2", 2)]
+        for workflow, id, second in places:
+            await store.create(an_instance(workflow=workflow, id=id, wake_at=NOW + second * SECOND))
+        expected = await _due(store, NOW + 9 * SECOND)
+        assert (expected[0], sorted(expected[1:4]), expected[4]) == ("b", ["a", "b2", "z"], "a2")
+        for limit in (1, 2, 5):
+            met: list[str] = []
+            last = None
+            while page := await store.due(NOW + 9 * SECOND, limit, after=last):
+                met += [instance.id for instance in page]
+                last = page[-1]
+            assert met == expected, limit
+
     # --- the end -----------------------------------------------------------------------------
 
     @asynchronously

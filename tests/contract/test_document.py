@@ -15,12 +15,14 @@ from cloud_adapter.document import (
     HISTORY_MAX,
     TOKENS_MAX,
     HistoryEntry,
+    Lease,
     decode,
     encode,
 )
 from cloud_adapter.errors import DamagedDocument, TooLarge
 from tests.contract.store_contract import NOW, a_full_instance, an_instance
-from workflow_core.execution import Thread
+from workflow_core.execution import ErrorInfo, Status, Thread
+from workflow_core.moving import MESSAGE_CHARS_MAX
 
 
 def test_decode_is_the_inverse_of_encode() -> None:
@@ -100,6 +102,20 @@ def test_the_limit_counts_bytes_and_names_the_largest_field() -> None:
     fields = json.dumps({"small": "x" * 1000, "photo": photo}, ensure_ascii=False)
     with pytest.raises(TooLarge, match=r"limit is 1,000,000; its largest field is 'photo' with 1,000,\d+ bytes: keep"):
         encode(replace(instance, fields=fields))
+
+
+def test_what_fits_can_be_leased_failed_canceled_and_paused() -> None:
+    instance = an_instance()
+    rest = DOCUMENT_BYTES_MAX - sum(len(str(value)) for value in encode(instance).values())
+    instance = replace(instance, fields=json.dumps("x" * rest))
+    lease = Lease("0123456789abcdef", NOW)
+    with pytest.raises(TooLarge):
+        encode(replace(instance, tokens=("t",)))
+    assert encode(replace(instance, tokens=("t",), lease=lease))
+    entries = tuple(HistoryEntry(NOW, "step failed", error="é" * 500) for _ in range(2))
+    for status in (Status.FAILED, Status.CANCELED, Status.PAUSED):
+        execution = replace(instance.execution, status=status, error=ErrorInfo("E", "é" * MESSAGE_CHARS_MAX))
+        assert encode(replace(instance, execution=execution, history=entries))
 
 
 @pytest.mark.parametrize("fields", ["[]", '"text"', "{}"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import ensure_future
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -280,3 +281,25 @@ async def test_recovery_while_the_queue_does_not_answer(world: World) -> None:
     assert await process.engine.recover() == 1
     await world.deliver()
     assert sorted((await world.fields()).log) == ["label", "pack"]
+
+
+@in_world(Parcel, Later)
+async def test_what_cannot_be_moved_hides_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """It is not even scheduled: a workflow that is not served, a statement that is gone, fields that do not fit."""
+    for n in range(3):
+        await world.create(id=f"stuck-{n}")
+        await world.send("Send", id=f"stuck-{n}")
+        instance = await world.instance(f"stuck-{n}")
+        if n == 1:
+            instance.execution.threads[0].step = "gone"
+        await world.store.commit(replace(instance, fields='{"log": 5}') if n == 2 else instance)
+    await world.finish(world.process.engine.create("later", "stuck-too", b""))
+    await world.clock.advance(1)
+    await world.create(id="sound")
+    await world.send("Send", id="sound")
+    world.queue.purge()
+    alone = world.start(Parcel)
+    assert await alone.engine.recover(limit=2) == 2
+    assert [task.body["id"] for task in world.queue.resumes] == ["stuck-0", "sound"]
+    passed_over = [record.fields["id"] for record in caplog.records if "cannot move" in record.message]  # type: ignore[attr-defined]
+    assert sorted(set(passed_over)) == ["stuck-1", "stuck-2", "stuck-too"]

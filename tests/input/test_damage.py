@@ -33,6 +33,17 @@ DAMAGES: dict[str, tuple[str, Any]] = {
         "execution",
         '{"id":"x","workflow":"store","threads":[{"id":"t","name":"gone","status":"resuming"}]}',
     ),
+    "a deadline without a time zone": (
+        "execution",
+        '{"id":"x","workflow":"store","status":"waiting","pc":1,"threads":'
+        '[{"id":"main","name":"main","status":"waiting","step":"gone","pc":1,"waits":'
+        '[{"event":"t","kind":"timeout","status":"set_up","id":"main@1","deadline":"2020-01-01T00:00:00"}]}]}',
+    ),
+    "an attempt without a time zone": (
+        "execution",
+        '{"id":"x","workflow":"store","threads":[{"id":"main","name":"main","retry_at":"2020-01-01T00:00:00"}]}',
+    ),
+    "a lease without a time zone": ("lease", '{"token":"t","expires_at":"2020-01-01T00:00:00"}'),
     "fields that are no JSON": ("fields", "nonsense"),
     "fields that are a number": ("fields", "1"),
     "fields of the wrong type": ("fields", '{"numbers":"none"}'),
@@ -91,8 +102,10 @@ def test_a_damaged_document(attacked: Attacked, names: tuple[str, str], kind: st
 
 def test_recovery_goes_on_behind_the_damaged(attacked: Attacked, names: tuple[str, str]) -> None:
     """An endless instance whose task is lost is found by recovery, though damaged ones are longer overdue."""
-    _, damaged = names
-    damage(attacked, damaged, *DAMAGES["execution that is no JSON"])
+    for kind in DAMAGES:
+        id = f"damaged-{next(_numbers)}"
+        attacked.http.create(f"/wf/store/{id}")
+        damage(attacked, id, *DAMAGES[kind])
     http = attacked.http
     url = f"/wf/endless/recovered-{next(_numbers)}"
     http.create(url)

@@ -101,11 +101,14 @@ class SimulatedStore:
         record: KeyRecord | None = await self._call("load_key", lambda: self._database.keys.get((workflow, id, key)))
         return record if record is not None and record.expires_at > now else None
 
-    async def due(self, before: datetime, limit: int = 100) -> Sequence[Instance]:
+    async def due(self, before: datetime, limit: int = 100, *, after: Instance | None = None) -> Sequence[Instance]:
+        def place(instance: Instance) -> tuple[datetime, str, str]:
+            assert instance.wake_at is not None
+            return instance.wake_at, instance.workflow, instance.id
+
         def look() -> Sequence[Instance]:
-            due = [(one.wake_at, one) for one in self._database.all() if one.wake_at is not None]
-            due.sort(key=lambda item: item[0])
-            return [instance for wake_at, instance in due if wake_at <= before][:limit]
+            due = (one for one in self._database.all() if one.wake_at is not None and one.wake_at <= before)
+            return sorted((one for one in due if after is None or place(one) > place(after)), key=place)[:limit]
 
         instances: Sequence[Instance] = await self._call("due", look)
         return instances
