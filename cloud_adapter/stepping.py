@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from inspect import isawaitable
 from typing import Any
 
@@ -30,7 +30,7 @@ CHANGES_FIELDS = (CheckpointKind.STEP, CheckpointKind.EVENT)
 
 
 class LeaseLost(Exception):
-    """Another one has taken the lease: whatever was run since the last commit is not ours to save."""
+    """The lease has expired, or another one has committed: what was run since the last commit is not ours to save."""
 
 
 class Stepper:
@@ -132,15 +132,15 @@ class Stepper:
         """Runs the user's code and notes what came of it, in memory.
 
         Raises:
-            LeaseLost: another one has committed meanwhile.
+            LeaseLost: another one has committed meanwhile, or the lease of asynchronous code has expired.
             Unavailable: nothing came of it; try again.
         """
         started = self.clock.now()
         error: Exception | None = None
         result: Any = None
-        async with self._renewing(session) as renewal:
+        async with self._renewing(session, hold=_is_blocking(session, work)) as lost:
             try:
-                result = await self._call(session, work, renewal)
+                result = await self._call(session, work, lost)
                 if work.kind in CHANGES_FIELDS:
                     session.check_fields()
                 elif work.kind is CheckpointKind.SETUP:
@@ -191,31 +191,49 @@ class Stepper:
             assert work.thread is not None
             machine.child_failed(work.thread, work.statement, error)
 
-    async def _call(self, session: Session, work: Work, renewal: asyncio.Task[None]) -> Any:
+    async def _call(self, session: Session, work: Work, lost: asyncio.Future[None]) -> Any:
         machine = session.machine
+        result: Any
         if work.concerns_others:
-            await self.children.perform(session, work)
-            return None
-        if machine.is_async(work):
+            result = self.children.perform(session, work)
+        elif machine.is_async(work):
             result = machine.call(work)
         else:
             result = await self.run_sync(_call, machine, work)
         if not isawaitable(result):
             return result
         limit = machine.program.at(work.statement).timeout if work.kind is CheckpointKind.STEP else None
-        return await within(self.clock, limit, result, repr(work.statement), renewal)
+        expiry = asyncio.ensure_future(self._expiry(session))
+        try:
+            return await within(self.clock, limit, result, repr(work.statement), lost, expiry)
+        finally:
+            expiry.cancel()
+
+    async def _expiry(self, session: Session) -> None:
+        """Raises ``LeaseLost`` once the lease has expired, because no renewal of it came through."""
+        while True:
+            assert session.instance.lease is not None
+            left = session.instance.lease.expires_at - self.clock.now()
+            if left <= timedelta():
+                raise LeaseLost
+            await self.clock.sleep(left.total_seconds())
 
     @contextlib.asynccontextmanager
-    async def _renewing(self, session: Session) -> AsyncIterator[asyncio.Task[None]]:
-        """Renews the lease while the body runs; gives the task that does it, which ends when the lease is lost.
+    async def _renewing(self, session: Session, *, hold: bool) -> AsyncIterator[asyncio.Future[None]]:
+        """Renews the lease while the body runs; gives a future that fails once another one has committed.
+
+        Args:
+            hold: the body cannot be interrupted: the lease is renewed to its end even so, lest something else begins
+                beside it.
 
         Raises:
-            LeaseLost: at the end, if a renewal found that another one has committed.
+            LeaseLost: at the end, if another one has committed.
         """
         lock = asyncio.Lock()
-        task = asyncio.create_task(self._renew(session, lock))
+        lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(self._renew(session, lock, lost, hold=hold))
         try:
-            yield task
+            yield lost
         finally:
             try:
                 # Not in the middle of a commit: the next one needs the version that it gives.
@@ -225,23 +243,43 @@ class Stepper:
                 # Also if this request is cancelled meanwhile: left alone, it would renew the lease for ever.
                 task.cancel()
             await asyncio.wait([task])
-            lost = None if task.cancelled() else task.exception()
-        if lost is not None:
-            raise lost
+            has_lost = not lost.cancel() and lost.exception() is not None
+        if has_lost:
+            raise LeaseLost
+        if not task.cancelled():
+            task.result()
 
-    async def _renew(self, session: Session, lock: asyncio.Lock) -> None:
+    async def _renew(self, session: Session, lock: asyncio.Lock, lost: asyncio.Future[None], *, hold: bool) -> None:
         assert session.instance.lease is not None
         token = session.instance.lease.token
         while True:
             await self.clock.sleep(self.options.lease.total_seconds() / 3)
             async with lock:
-                session.machine.tick()
-                try:
-                    await self.committer.commit(session, lease=self._lease(token), keep_fields=True)
-                except (Conflict, Superseded) as error:
-                    raise LeaseLost from error
-                except Unavailable:
-                    _warn(session, "lease not renewed")
+                while not await self._renewed(session, token):
+                    if not lost.done():
+                        lost.set_exception(LeaseLost())
+                    if not hold:
+                        return
+                    # Somebody has committed over the lease, which may be ours still.
+                    session = await self.committer.load(session.cls, session.execution.id)
+                    if session.instance.lease is None or session.instance.lease.token != token:
+                        return
+
+    async def _renewed(self, session: Session, token: str) -> bool:
+        """Whether the session is the last version, as far as it is known."""
+        session.machine.tick()
+        try:
+            await self.committer.commit(session, lease=self._lease(token), keep_fields=True)
+        except (Conflict, Superseded):
+            return False
+        except Unavailable:
+            _warn(session, "lease not renewed")
+        return True
+
+
+def _is_blocking(session: Session, work: Work) -> bool:
+    """Whether the code cannot be interrupted."""
+    return not work.concerns_others and not session.machine.is_async(work)
 
 
 def _warn(session: Session, kind: str) -> None:

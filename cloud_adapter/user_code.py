@@ -15,7 +15,7 @@ RunSync = Callable[..., Awaitable[Any]]
 
 
 async def within(
-    clock: Clock, limit: timedelta | None, awaitable: Awaitable[Any], what: str, *watched: asyncio.Task[None]
+    clock: Clock, limit: timedelta | None, awaitable: Awaitable[Any], what: str, *watched: asyncio.Future[None]
 ) -> Any:
     """The result of ``awaitable``, which is interrupted after ``limit``, and when one of ``watched`` ends before.
 

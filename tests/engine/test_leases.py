@@ -6,8 +6,10 @@ import asyncio
 import logging
 from asyncio import Task as Running
 from asyncio import ensure_future
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ from cloud_adapter.dispatch import Outcome
 from cloud_adapter.errors import Unavailable
 from cloud_adapter.tasks import ResumeTask
 from tests.engine.harness import ID, Gate, Process, World, in_world, write
-from workflow_core import Go, On, S, Select, Step, StepContext, While, Workflow
+from workflow_core import Go, On, S, Select, Step, StepContext, Try, While, Workflow
 
 GATE = Gate()
 KEYS: list[str] = []
@@ -65,6 +67,11 @@ async def die(process: Process, running: Running[Outcome]) -> None:
     process.die()
     running.cancel()
     await asyncio.wait([running])
+
+
+def stand_still(world: World) -> None:
+    """All processes stand still for longer than a lease: the time passes, and what they are to do then comes late."""
+    world.clock._now += timedelta(seconds=61)
 
 
 async def lease_end(world: World) -> timedelta:
@@ -191,21 +198,18 @@ async def test_a_holder_whose_lease_was_taken_cannot_commit(world: World, caplog
     running = await baking(world)
     slow_gate = GATE._open
     assert slow_gate is not None
-    # The holder is cut off, so its lease runs out; another one takes over and finishes.
-    for nth in range(1, 20):
-        world.process.unavailable("commit", nth, applied=False)
-    await world.clock.advance(65)
-    other = world.start()
-    takeover = await delivering(world, other)
+    stand_still(world)
+    takeover = await delivering(world, world.start())
     GATE.open()
-    assert await world.finish(takeover) is Outcome.DONE
-    world.process.wire.faults.clear()
+    await world.clock.settle()
+    assert takeover.result() is Outcome.DONE
     before = await world.instance()
     assert (await world.fields()).log == ["baking 2", "cool"]
 
     caplog.set_level(logging.WARNING, "gorchestrate")
     slow_gate.set()
-    assert await world.finish(running) is Outcome.DONE
+    await world.clock.settle()
+    assert running.result() is Outcome.DONE
     assert await world.instance() == before
     assert "lease lost" in caplog.text
 
@@ -215,8 +219,7 @@ async def test_a_holder_that_slept_past_its_lease_notices_at_its_next_renewal(wo
     running = await baking(world)
     slow_gate = GATE._open
     assert slow_gate is not None
-    # The whole process stands still: the time passes, but its renewal comes late.
-    world.clock._now += timedelta(seconds=61)
+    stand_still(world)
     other = world.start()
     takeover = ensure_future(other.perform(world.queue.resumes[0]))
     await world.clock.settle()
@@ -227,6 +230,89 @@ async def test_a_holder_that_slept_past_its_lease_notices_at_its_next_renewal(wo
     await world.finish(takeover)
     assert await world.finish(running) is Outcome.DONE
     assert (await world.fields()).log == ["baking 2", "cool"]
+
+
+@in_world(Bakery)
+async def test_a_holder_that_cannot_renew_its_lease_is_interrupted_when_it_expires(world: World) -> None:
+    running = await baking(world)
+    for nth in range(1, 60):
+        world.process.unavailable("commit", nth, applied=False)
+    await world.clock.advance(59.9)
+    assert not running.done()
+    task = world.queue.resumes[0]
+    await world.clock.advance(0.1)
+    GATE.open()  # too late
+    other = world.start()
+    takeover = ensure_future(other.perform(task))
+    await world.clock.settle()
+    GATE.open()
+    await world.finish(takeover)
+    await world.finish(running)
+    assert (await world.fields()).log == ["baking 2", "cool"]
+    assert [one.kind for one in (await world.instance()).history].count("step") == 2
+
+
+async def held_up(function: Callable[..., Any], *args: Any) -> Any:
+    """Runs synchronous code as in a thread: it takes its time, and whoever waits for it cannot interrupt it."""
+    await GATE.wait()
+    return function(*args)
+
+
+class Kiln(Workflow, name="kiln"):
+    log: list[str] = []
+
+    definition = S(
+        Try("firing", Step("fire", write("fire"))).finally_(Select("cold", On("Cold", lambda w: w.log.append("cold")))),
+    )
+
+
+@in_world(Kiln, run_sync=held_up)
+async def test_synchronous_code_outlasts_a_time_without_the_database(world: World) -> None:
+    await world.create()
+    running = await delivering(world, world.process)
+    for nth in range(1, 60):
+        world.process.unavailable("commit", nth, applied=False)
+    await world.clock.advance(90)
+    world.process.wire.faults.clear()
+    GATE.open()
+    assert await world.finish(running) is Outcome.DONE
+    assert (await world.fields()).log == ["fire"], "nobody has taken the lease meanwhile"
+
+
+@in_world(Kiln, run_sync=held_up)
+async def test_nothing_begins_beside_synchronous_code_when_it_is_canceled(world: World) -> None:
+    await world.create()
+    running = await delivering(world, world.process)
+    other = world.start()
+    await world.finish(other.engine.cancel("kiln", ID))
+    for _ in range(20):
+        await world.pass_time(timedelta(seconds=15), other)
+        assert await lease_end(world) > timedelta()
+    GATE.open()
+    assert await world.finish(running) is Outcome.DONE
+    instance = await world.instance()
+    assert (instance.lease, instance.execution.canceling) == (None, True)
+    await world.send("Cold")
+    assert (await world.fields()).log == ["cold"], "its effect does not count"
+    assert (await world.instance()).execution.status == "canceled"
+
+
+@in_world(Kiln, run_sync=held_up)
+async def test_nothing_begins_beside_synchronous_code_after_a_pause(world: World) -> None:
+    await world.create()
+    running = await delivering(world, world.process)
+    await world.finish(world.process.engine.pause("kiln", ID))
+    await world.clock.advance(50)
+    await world.finish(world.process.engine.unpause("kiln", ID))
+    reached = GATE.reached
+    await world.pass_time(timedelta(minutes=5), world.start())
+    assert GATE.reached == reached, "the step does not run again yet"
+    GATE.open()
+    await world.clock.settle()
+    assert GATE.reached == reached + 1
+    GATE.open()
+    assert await world.finish(running) is Outcome.DONE
+    assert (await world.fields()).log == ["fire"]
 
 
 @pytest.mark.parametrize("applied", [False, True])
@@ -318,10 +404,7 @@ async def test_a_holder_that_has_lost_its_lease_cannot_fail_the_instance_either(
     running = await delivering(world, world.process)
     slow_gate = GATE._open
     assert slow_gate is not None
-    for nth in range(1, 20):
-        world.process.unavailable("commit", nth, applied=False)
-    await world.clock.advance(65)
-    world.process.wire.faults.clear()
+    stand_still(world)
     takeover = await delivering(world, world.start())
     assert len(KEYS) == 2
     KEYS.pop()  # the first one sees n == 1, and divides by zero
@@ -331,8 +414,8 @@ async def test_a_holder_that_has_lost_its_lease_cannot_fail_the_instance_either(
     assert await world.instance() == before
     KEYS.append("work")
     GATE.open()
-    assert await world.finish(takeover) is Outcome.DONE
-    assert await world.finish(running) is Outcome.DONE
+    await world.clock.settle()
+    assert (takeover.result(), running.result()) == (Outcome.DONE, Outcome.DONE)
     instance = await world.instance()
     assert instance.execution.status == "waiting"
     assert (await world.fields()).log == ["after"]
@@ -345,19 +428,18 @@ async def test_an_instance_that_has_ended_is_not_failed_afterwards(world: World)
     running = await delivering(world, world.process)
     slow_gate = GATE._open
     assert slow_gate is not None
-    for nth in range(1, 20):
-        world.process.unavailable("commit", nth, applied=False)
-    await world.clock.advance(65)
-    world.process.wire.faults.clear()
+    stand_still(world)
     takeover = await delivering(world, world.start())
     GATE.open()
-    await world.finish(takeover)
+    await world.clock.settle()
+    assert takeover.done()
     await world.start().send("End")
     before = await world.instance()
     assert before.execution.status == "finished"
     KEYS.pop()
     slow_gate.set()
-    assert await world.finish(running) is Outcome.DONE
+    await world.clock.settle()
+    assert running.result() is Outcome.DONE
     assert await world.instance() == before
 
 
