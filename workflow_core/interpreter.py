@@ -362,10 +362,13 @@ class Machine(Mover):
             if step is None or step.op is not _STEP or thread.pc != execution.pc:
                 return False
             self.run(thread, step, True, checkpoint)
-        waits = thread.waits
         if execution.status is _RUNNING or execution.teardowns or execution.buffer or execution.parent is not None:
             return False
-        return not waits or waits[0].kind not in (_CONDITION, _ACTIVITY)
+        waits = thread.waits
+        if not waits:
+            return True
+        kind = waits[0].kind
+        return kind is not _CONDITION and kind is not _ACTIVITY
 
     def failed(self, work: Work, error: BaseException, retry_at: datetime | None = None) -> None:
         """The work has failed; it is tried again at ``retry_at``, or, for a setup or teardown, given up if None.

@@ -62,7 +62,7 @@ _STEP, _SELECT, _WAIT_FOR, _JUMP, _BRANCH, _GO, _END, _BRANCH_OF_ITEM, _OPEN, _E
 _CONDITION, _TIMEOUT, _EVENT = WaitKind.CONDITION, WaitKind.TIMEOUT, WaitKind.EVENT
 _HANDLER, _ACTIVITY, _CHILD = WaitKind.HANDLER, WaitKind.ACTIVITY, WaitKind.CHILD
 _SET_UP, _PENDING_SETUP = WaitStatus.SET_UP, WaitStatus.PENDING_SETUP
-_RUNNING, _IDLE = Status.RUNNING, Status.WAITING
+_RUNNING, _IDLE, _FINISHED = Status.RUNNING, Status.WAITING, Status.FINISHED
 _ERROR, _CANCEL = LeaveKind.ERROR, LeaveKind.CANCEL
 
 
@@ -478,8 +478,9 @@ class Mover:
         execution = self.execution
         if thread.id == MAIN_THREAD and not execution.canceling:
             for other in execution.threads:
-                self.leave_wait(other)
-            self._finish(Status.FINISHED)
+                if other.waits:
+                    self.leave_wait(other)
+            self._finish(_FINISHED)
             return
         self.leave_wait(thread)
         execution.threads.remove(thread)
