@@ -129,6 +129,7 @@ class Leave:
     """A thread that is on its way out, while a ``finally_`` section runs or its branches come to their end.
 
     Attributes:
+        error: why, for an error; for a cancellation, what a branch has failed with in its cleanup.
         step: for an error, the name of the statement that the thread stood on.
         pc: for an error, the pc of the thread there.
     """

@@ -578,7 +578,7 @@ class Mover:
     def _depart(self, thread: Thread, leave: Leave, guard: Guard | None) -> Instruction | None:
         """Takes a thread out of the sections around it. Gives where it goes on; None if it has ended by that."""
         error = leave.error
-        doomed = self._is_doomed(thread)
+        doomed = leave.kind is _CANCEL or self._is_doomed(thread)
         while guard is not None:
             if error is not None and (clause := self._clause(guard, error, doomed)) is not None:
                 self._land(thread)
@@ -591,7 +591,7 @@ class Mover:
                 thread.pending[guard.name] = leave
                 return guard.cleanup
             guard = guard.outer
-        if leave.kind is _CANCEL or error is None:
+        if error is None:
             self._end(thread)
         elif thread.parent:
             self._fail_branch(thread, error)
@@ -616,7 +616,12 @@ class Mover:
         """A branch has failed: the others are canceled, and then whoever waits for them fails."""
         parent = self.execution.thread(thread.parent)
         self._end(thread)
-        if parent is None or parent.leaving is not None:
+        if parent is None:
+            return
+        if parent.leaving is not None:
+            if parent.leaving.error is None:
+                # In a cleanup, while all were canceled: whoever waits for them is, but not as if nothing had happened.
+                parent.leaving = Leave(_CANCEL, error, parent.step, parent.pc)
             return
         parent.leaving = Leave(_ERROR, error, parent.step, parent.pc)
         for other in self._children(parent):

@@ -15,7 +15,8 @@ Each of these, and each event that is handled, adds 1 to ``pc``; so does a failu
 thread ends, all threads end and what they waited for is torn down, in the order of the threads.
 
 A branch of a parallel statement that fails cancels the others, in the order of the threads; when all have ended its
-error is thrown where they are waited for. A canceled thread that is in a ``finally_`` section runs that to its end
+error is thrown where they are waited for. If they were canceled with whoever waits for them, so is what one of them
+fails with in a ``finally_`` section. A canceled thread that is in a ``finally_`` section runs that to its end
 first, with the branches that were started there; what fails in it passes all ``except_`` sections outside of it.
 """
 
@@ -339,9 +340,12 @@ class Reference:
                 self.leave(one, None)
             return
         self.end(thread)
-        if parent is None or parent.leaving is not None:
+        if parent is None or isinstance(parent.leaving, Thrown):
             return
+        parent.is_doomed = parent.leaving is not None
         parent.leaving = Thrown(thrown.error, thrown.statement, parent.at, parent.pc)
+        if parent.is_doomed:
+            return
         for other in self.children(parent):
             if other in self.threads:
                 self.cancel_thread(other)

@@ -326,6 +326,16 @@ def test_an_error_in_a_cleanup_does_not_call_the_cancellation_off() -> None:
     assert (execution.error.message, execution.canceling) == ("in the cleanup", False)
 
 
+def test_an_error_in_the_cleanup_of_a_branch_fails_the_instance_as_well() -> None:
+    """When all cleanups have run, and past all ``except_`` sections; the first of several counts."""
+    fork = Parallel("both", branch("left", Fail("bad", "first")), branch("right", Fail("worse", "second")))
+    attempt = Try("try", fork).except_(Exception, do("never")).finally_(do("outer cleaned"))
+    order, execution = play(flow(attempt, do("never 2")), cancel, end="failed")
+    assert order.log == ["clean left", "clean right", "outer cleaned"]
+    assert execution.error is not None
+    assert (execution.error.message, execution.error.statement) == ("first", "bad")
+
+
 def test_an_error_in_a_cleanup_can_be_caught_in_it() -> None:
     rescue = Try("rescue", failing("bad")).except_(ValueError, do("rescued"))
     assert canceled(Try("try", WAIT).finally_(rescue, CLEAN)) == ["rescued", "cleaned"]
