@@ -222,6 +222,15 @@ def test_a_thread_that_is_started_in_an_except_section_is_told_of_the_error() ->
     assert ends(attempt, WaitFor("told", lambda w: bool(w.log))) == ["in a thread: ('ValueError', 'bad failed', 'bad')"]
 
 
+def test_after_waits_the_error_is_still_known() -> None:
+    def told(w: Any, step: StepContext) -> None:
+        w.log.append("" if step.error is None else step.error.message)
+
+    attempt = Try("try", failing("bad")).except_(ValueError, Select("wait", On("Go", log("go"))), Step("told", told))
+    attempt = attempt.finally_(Select("wait again", On("Go", log("go"))), Step("not told", told))
+    assert ends(attempt, ops=("Go", "Go")) == ["go", "bad failed", "go", ""]
+
+
 def test_then_is_called_with_the_error_before_the_section_in_the_same_transition() -> None:
     seen: list[ErrorInfo] = []
 
@@ -457,6 +466,15 @@ def test_a_try_does_not_catch_what_fails_in_a_thread_that_it_starts() -> None:
 
 
 # --- Fail, and what nobody catches -----------------------------------------------------------
+
+
+def test_outside_of_a_try_a_step_raises_to_the_caller_and_stays_due() -> None:
+    Flow = flow(do("a"), failing("bad"))  # noqa: N806
+    order, execution = Flow(), Execution.start("id-1", Flow)
+    for attempt in (1, 2):
+        with pytest.raises(ValueError, match="bad"):
+            resume(order, execution)
+        assert (standing(execution), execution.threads[0].attempt) == ({"main": "bad"}, attempt)
 
 
 @pytest.mark.parametrize("message", ["no stock", lambda w: "no " + "stock", lambda w: w.n])
