@@ -528,13 +528,13 @@ class Mover:
         return policy is not None and policy.delay(failures, error) is not None
 
     def catches(self, thread: Thread, instruction: Instruction, error: BaseException) -> bool:
-        """Whether a failure at the instruction is caught, or passes a ``finally_`` section on its way out, unless the
-        thread is canceled already."""
+        """Whether a failure at the instruction is caught, or passes a ``finally_`` section on its way out."""
         return self._is_caught(thread, instruction.guard, error_info(error, instruction.name))
 
     def _is_caught(self, thread: Thread, guard: Guard | None, error: ErrorInfo) -> bool:
+        doomed = self._is_doomed(thread)
         while guard is not None:
-            if guard.cleanup_at >= 0 or self._clause(guard, error, False) is not None:
+            if guard.cleanup_at >= 0 or self._clause(guard, error, doomed) is not None:
                 return True
             guard = guard.outer
         parent = self.execution.thread(thread.parent) if thread.parent else None

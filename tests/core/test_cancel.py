@@ -342,7 +342,9 @@ def test_an_error_in_a_cleanup_can_be_caught_in_it() -> None:
 
 
 def test_a_step_of_a_cleanup_that_fails_is_the_callers_to_try_again() -> None:
-    assert canceled(Try("try", WAIT).finally_(unlucky("clean", 2))) == ["clean"]
+    inner = Try("inner", WAIT).finally_(unlucky("clean", 2))
+    assert canceled(inner) == ["clean"]
+    assert canceled(Try("outer", inner).except_(Exception, do("never"))) == ["clean"]
     policy = Retry(max_attempts=3)
     inner = Try("inner", WAIT).finally_(unlucky("clean", 2, retry=policy))
     assert canceled(Try("outer", inner).except_(Exception, do("never"))) == ["clean"]
