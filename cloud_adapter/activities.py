@@ -93,7 +93,7 @@ class Activities:
             await change(committer, cls, result.id, apply, statement=result.event)
         except Busy as error:
             at = error.until if isinstance(error, Leased) else committer.clock.now()
-            await committer.queue.create(result.later(at, committer.clock.now()))
+            await committer.queue.create(result.later(at, committer.clock.now(), result.pc))
         except InstanceNotFound:
             logs.transition("result of nobody", result.workflow, result.id, level=logging.WARNING)
 

@@ -7,7 +7,7 @@ It knows the ports alone, never an adapter. Its promises, and what they rest on:
 * No wake-up is lost: the tasks that a state needs are created before the commit that needs them. A task that comes
   before its commit asks to be sent again; one whose commit never came, or that comes late or twice, finds nothing
   to do. Task names carry the commit's random token, so an attempt that lost cannot stand in another one's way; those
-  of retries, of recovery and of tasks that put themselves off are named after what they are for.
+  of retries, of recovery and of tasks that put themselves off are named after what they are for and when.
 * A step runs under a lease, which is a commit like any other; each commit of its holder is compared too, so a
   holder that lost its lease can no longer write.
 * Each commit writes a random token. If its reply is lost, the token in the document tells that it was applied.
@@ -349,6 +349,7 @@ class Engine:
         loaded = await arrived(self._committer, cls, body)
         if loaded is None:
             return
+        pc = loaded.execution.pc
         again: datetime | None = None
 
         def apply(session: Session, now: datetime) -> bool:
@@ -379,10 +380,7 @@ class Engine:
         except Busy as error:
             again = error.until if isinstance(error, Leased) else self.clock.now()
         if again is not None:
-            await self._again(body, again)
-
-    async def _again(self, body: TimeoutTask, at: datetime) -> None:
-        await self.queue.create(body.later(at, self.clock.now()))
+            await self.queue.create(body.later(again, self.clock.now(), pc))
 
     async def run_activity(self, body: ActivityTask) -> None:
         """Runs an attempt of an activity and brings its result in, unless it is over.

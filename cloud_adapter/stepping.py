@@ -63,14 +63,14 @@ class Stepper:
             lease = session.instance.lease
             if lease is not None and lease.token != mine and session.leased(now):
                 # Also where nothing seems to be due: the holder's clock may run ahead of ours.
-                await self.committer.queue.create(body.later(lease.expires_at, now))
+                await self.committer.queue.create(body.later(lease.expires_at, now, session.execution.pc))
                 return
             work = session.next_work()
             if work is None and lease is None:
                 at = resume_at(session.execution, None, now)
                 # Early, by the clock of the queue, and by that of whoever left the rest to this task.
                 if at is not None and now < at <= now + 2 * CLOCK_SKEW:
-                    await self.committer.queue.create(body.later(at, now))
+                    await self.committer.queue.create(body.later(at, now, session.execution.pc))
                 return
             mine = self.committer.token()
             session.machine.tick()

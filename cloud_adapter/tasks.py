@@ -44,16 +44,20 @@ class InstanceTask(BaseModel):
         name = stable_key(self.path, self.workflow, self.id, *self._about(), salt)
         return Task(name, self.path, self.model_dump(mode="json"), at)
 
-    def later(self, at: datetime, now: datetime) -> Task:
+    def later(self, at: datetime, now: datetime, pc: int) -> Task:
         """The same task once more, where it has come too early: at ``at``.
 
-        It is named after that moment and after how often it was put off, so that deliveries made twice do not
-        multiply; and it waits longer each time, as it may be a clock that is wrong.
+        It is named after that moment, the state that was met, and how often it was put off, so that deliveries made
+        twice do not multiply, and all that wait for the same go on as one. In another state it is another task, as this
+        one may have come and gone by then. It waits longer each time, as it may be a clock that is wrong.
+
+        Args:
+            pc: the pc of the instance as it was met.
         """
         following = self.model_copy(update={"again": self.again + 1})
         seconds = min(0.1 * 2 ** min(self.again, 10), PUT_OFF_SECONDS_MAX) if self.again else 0.0
         least = timedelta(seconds=seconds)
-        return following.task(f"again {following.again} {at.isoformat()}", max(at, now + least))
+        return following.task(f"again {following.again} {at.isoformat()} {pc}", max(at, now + least))
 
     def _about(self) -> tuple[str, ...]:
         return ()
@@ -103,6 +107,9 @@ class ActivityTask(WaitTask):
     path = ACTIVITY_PATH
 
     attempt: int
+
+    def _about(self) -> tuple[str, ...]:
+        return *super()._about(), str(self.attempt)
 
 
 class ResultTask(ActivityTask):

@@ -495,7 +495,7 @@ async def test_a_clock_that_lags_is_given_time(world: World) -> None:
     for _ in range(12):
         world.queue.tasks.clear()
         body = ResumeTask.model_validate(task.body)
-        task = body.later(world.now, world.now)
+        task = body.later(world.now, world.now, body.pc)
         assert task.at is not None
         at.append((task.at - world.now).total_seconds())
     assert at[0] == 0
