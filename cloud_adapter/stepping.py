@@ -174,7 +174,7 @@ class Stepper:
             session.note("event rejected", now, error=text[:500], **details)
             machine.drop(work)
             return
-        policy = machine.retry(work) or self.options.retry
+        policy = machine.policy(work) or self.options.retry
         delay = policy.delay(work.attempt + 1, error, self.committer.rng.random())
         if work.kind is CheckpointKind.TELL:
             delay = delay or policy.max_delay  # a parent that does not listen will

@@ -113,6 +113,10 @@ class InvalidInput(WorkflowError):
         self.errors = errors
 
 
+class RepairRefused(WorkflowError):
+    """What an operator wanted to mend cannot be done as the instance stands. Nothing was changed."""
+
+
 class EventRejected(WorkflowError):
     """Raised by an event's handler to refuse the event: the sender gets the message, and nothing is changed.
 

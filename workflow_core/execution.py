@@ -270,7 +270,7 @@ class Execution:
         teardowns: events that were left and are still to be torn down.
         definition_version: the version of the definition that moved the instance last.
         error: why the instance has failed.
-        canceling: it was canceled, and its ``finally_`` sections still run.
+        canceling: it was canceled, and its ``finally_`` sections still run, or one of them has failed.
         buffer: events that came before anybody waited for them, in their order.
         parent: who waits for its end.
     """

@@ -420,7 +420,7 @@ class Machine(Mover):
         self.execution.pc += 1
         self.fail_with(error_info(error, statement))
 
-    def retry(self, work: Work) -> Retry | None:
+    def policy(self, work: Work) -> Retry | None:
         """The policy for what has failed, if the definition has one."""
         if work.kind is _STEP_WORK:
             policy = self.program.at(work.statement).retry
@@ -444,7 +444,7 @@ class Machine(Mover):
         execution.status = _RUNNING
         for thread in list(execution.threads):
             # A branch is canceled by the thread that waits for it, unless that is in a finally_ section.
-            if not thread.parent and thread in execution.threads and execution.canceling:
+            if not thread.parent and thread in execution.threads and not execution.ended:
                 self.cancel_thread(thread)
         if execution.threads and not execution.ended:
             self.summarize()

@@ -632,7 +632,6 @@ class Mover:
         execution = self.execution
         execution.status = Status.FAILED
         execution.error = error
-        execution.canceling = False
         for thread in execution.threads:
             self.leave_wait(thread)
             if thread.status in (_WAITING, _SETTING_UP):

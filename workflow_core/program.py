@@ -238,6 +238,18 @@ class Program:
             raise self.unknown(name)
         return instruction
 
+    def statements_of(self, thread: str) -> list[str]:
+        """The steps and waits of a thread, by the name of its ``Go`` or its branch, in their order.
+
+        Raises:
+            UnknownStatement: the definition has no such thread.
+        """
+        if thread not in self.entries:
+            raise self.unknown(thread)
+        start = self.entries[thread]
+        end = min((entry for entry in self.entries.values() if entry > start), default=len(self.code))
+        return [one.name for one in self.code[start:end] if self.rests.get(one.name) is one]
+
     def unknown(self, statement: str) -> UnknownStatement:
         """The error for a statement that an instance stands on and the definition no longer has."""
         return UnknownStatement(

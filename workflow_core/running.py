@@ -203,7 +203,7 @@ def _note(machine: Machine, work: Work, error: Exception, checkpoint: Checkpoint
         machine.drop(work)
     elif (
         thread is not None
-        and not machine.tries_again(machine.retry(work), work.attempt + 1, error)
+        and not machine.tries_again(machine.policy(work), work.attempt + 1, error)
         and machine.catches(thread, machine.start_of(thread), error)
     ):
         machine.give_up(work, error)

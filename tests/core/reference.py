@@ -335,7 +335,6 @@ class Reference:
         if not thread.parent:
             thread.at, thread.pc = thrown.at, thrown.pc
             self.error = thrown
-            self.canceling = False
             for one in self.threads:
                 self.leave(one, None)
             return

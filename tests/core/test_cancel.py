@@ -323,7 +323,7 @@ def test_an_error_in_a_cleanup_does_not_call_the_cancellation_off() -> None:
     order, execution = play(flow(outer, do("never 2")), cancel, end="failed")
     assert order.log == ["cleaned", "outer cleaned"]
     assert execution.error is not None
-    assert (execution.error.message, execution.canceling) == ("in the cleanup", False)
+    assert (execution.error.message, execution.canceling) == ("in the cleanup", True)
 
 
 def test_an_error_in_the_cleanup_of_a_branch_fails_the_instance_as_well() -> None:

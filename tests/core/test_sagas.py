@@ -119,7 +119,7 @@ def test_an_undo_is_tried_for_ever_and_a_cancellation_ends_it(saga: ModuleType) 
     machine = Machine(trip, execution)
     work = machine.next_work()
     assert work is not None
-    policy = machine.retry(work)
+    policy = machine.policy(work)
     assert policy is not None
     assert policy.delay(work.attempt + 10_000, ConnectionError()) == policy.max_delay
     cancel(trip, execution)

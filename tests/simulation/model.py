@@ -104,7 +104,7 @@ class Mirror(Reference):
         require(not self.ended, "an instance that had ended has failed")
         self.pc += 1
         self.error = Thrown(Exception(), "", None, self.pc)
-        self.canceling = self.paused = False
+        self.paused = False
         for thread in self.threads:
             self.leave(thread, None)
 
