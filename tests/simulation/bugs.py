@@ -24,6 +24,7 @@ from cloud_adapter.dispatch import Outcome
 from cloud_adapter.document import Instance
 from cloud_adapter.engine import Engine
 from cloud_adapter.errors import Conflict, DuplicateKey, NotYet, Unavailable
+from cloud_adapter.ports import Task
 from cloud_adapter.session import Change, Session
 from cloud_adapter.stepping import Stepper
 from cloud_adapter.tasks import ResumeTask, TimeoutTask
@@ -230,10 +231,20 @@ def timer_before_its_deadline(patch: Patch) -> None:
 
 @bug
 def early_timer_dropped(patch: Patch) -> None:
-    async def nothing(self: Engine, body: TimeoutTask, at: datetime) -> None:
-        return None
+    handle_timeout = Engine.handle_timeout
 
-    patch.setattr(Engine, "_again", nothing)
+    class Dropped(Exception):
+        pass
+
+    def later(self: TimeoutTask, at: datetime, now: datetime, pc: int) -> Task:
+        raise Dropped
+
+    async def without_another(self: Engine, body: TimeoutTask) -> None:
+        with suppress(Dropped):
+            await handle_timeout(self, body)
+
+    patch.setattr(TimeoutTask, "later", later)
+    patch.setattr(Engine, "handle_timeout", without_another)
 
 
 @bug
