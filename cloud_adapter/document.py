@@ -50,10 +50,12 @@ class HistoryEntry:
     Attributes:
         kind: ``created``, ``failed``; what was done, as ``event``, ``timeout``, ``step``, ``setup``, ``teardown``,
             ``activity``, ``child``, ``tell``, with ``failed`` behind it where that did not succeed; ``buffered``,
-            ``event rejected``; ``cancel``, ``pause``, ``unpause``.
+            ``event rejected``; what an operator did: ``cancel``, ``pause``, ``unpause``, ``retry``, ``goto``, ``set``.
         statement: the step or event it is about.
         duration_ms: how long the user's code ran.
         error: why it failed.
+        by, reason: which operator did it, and why, as far as they said.
+        detail: what the operator has changed.
     """
 
     at: AwareDatetime
@@ -63,6 +65,9 @@ class HistoryEntry:
     pc: int = 0
     duration_ms: float = 0
     error: str = ""
+    by: str = ""
+    reason: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
