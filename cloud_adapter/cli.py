@@ -1,4 +1,4 @@
-"""The command line: ``gorchestrate``."""
+"""The command line: ``gorchestrate``. Here is what serves; what asks is in ``cloud_adapter.cli_instances``."""
 
 from __future__ import annotations
 
@@ -11,34 +11,27 @@ import threading
 from pathlib import Path
 from typing import Annotated
 
-import httpx
 import typer
 from rich.console import Console
 
+from cloud_adapter import cli_instances, logs
 from cloud_adapter import demo as demo_script
-from cloud_adapter import logs
-from cloud_adapter.api import instance_url
 from cloud_adapter.emulators import running_stack
-from cloud_adapter.errors import InvalidRequest
 from cloud_adapter.listening import listen
 from cloud_adapter.server import create_server, running
 from cloud_adapter.settings import Settings
 from cloud_adapter.source import load_workflows
 from workflow_core import WorkflowError
 
-DEFAULT_URL = "http://127.0.0.1:8080"
 DEFAULT_SOURCE = Path("functions/main.py")
 
 app = typer.Typer(help="Stateful workflows on serverless Google Cloud.", no_args_is_help=True)
+app.add_typer(cli_instances.app)
 
 Source = Annotated[Path, typer.Argument(help="The Python file that defines or imports the workflows.")]
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 Port = Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.", min=0, max=65535)]
 Db = Annotated[Path | None, typer.Option(help="The database file. By default GORCHESTRATE_DB, else gorchestrate.db.")]
-
-WorkflowName = Annotated[str, typer.Argument(help="The name of the workflow.")]
-InstanceId = Annotated[str, typer.Argument(help="The id of the instance.")]
-Url = Annotated[str, typer.Option(help="Where the API is served.")]
 
 Emulators = Annotated[
     bool,
@@ -118,38 +111,6 @@ def _serve_on_emulators(source: Path, port: int) -> None:
             console.print(f"  export {name}='{value}'")
         sys.stdout.flush()
         _wait_for_signal()
-
-
-@app.command()
-def cancel(workflow: WorkflowName, id: InstanceId, url: Url = DEFAULT_URL) -> None:
-    """Cancels an instance: its cleanup runs, and then it is canceled."""
-    _operate(url, workflow, id, "cancel")
-
-
-@app.command()
-def pause(workflow: WorkflowName, id: InstanceId, url: Url = DEFAULT_URL) -> None:
-    """Pauses an instance: nothing in it moves, and it takes no events."""
-    _operate(url, workflow, id, "pause")
-
-
-@app.command()
-def unpause(workflow: WorkflowName, id: InstanceId, url: Url = DEFAULT_URL) -> None:
-    """Lets a paused instance go on."""
-    _operate(url, workflow, id, "unpause")
-
-
-def _operate(url: str, workflow: str, id: str, action: str) -> None:
-    address = f"{url.rstrip('/')}{instance_url(workflow, id)}/{action}"
-    try:
-        response = httpx.post(address, timeout=60)
-        answer = response.json()
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise InvalidRequest(
-            f"{address} does not answer as the API does ({error}): give its root with --url"
-        ) from error
-    if response.is_error:
-        raise InvalidRequest(answer.get("detail", response.text))
-    typer.echo(f"{id} is {answer['meta']['status']}")
 
 
 @app.command()

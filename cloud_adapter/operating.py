@@ -19,7 +19,7 @@ from cloud_adapter.committing import Committer, Superseded
 from cloud_adapter.document import Instance
 from cloud_adapter.errors import Conflict, InstanceEnded
 from cloud_adapter.session import Session
-from workflow_core import Execution, InvalidInput, Status, UnknownStatement, Workflow, repair
+from workflow_core import Execution, InvalidInput, RepairRefused, Status, UnknownStatement, Workflow, repair
 from workflow_core.execution import MAIN_THREAD
 from workflow_core.signatures import field_errors
 
@@ -35,6 +35,7 @@ class Operation(BaseModel):
     by: str = Field("", max_length=200, description="Who asks for it; kept in the history.")
     reason: str = Field("", max_length=500, description="Why; kept in the history.")
     dry_run: bool = Field(False, description="Only tell what the instance would be like: nothing is saved.")
+    pc: int | None = Field(None, description="Only if nothing has happened since ``meta.pc`` was this.")
 
     @classmethod
     def from_json(cls, body: bytes) -> Operation:
@@ -171,6 +172,7 @@ async def operate(committer: Committer, cls: type[Workflow], id: str, operation:
 
     Raises:
         Busy: others were faster again and again. Nothing was changed.
+        RepairRefused: it is not at the ``pc`` that was asked for. Nothing was changed.
         TooLarge, InstanceNotFound, Unavailable
         WorkflowError: what the operation raises. Nothing was changed.
     """
@@ -179,6 +181,9 @@ async def operate(committer: Committer, cls: type[Workflow], id: str, operation:
         session = await committer.load(cls, id, partial(operation.mend, cls))
         now = committer.clock.now()
         leased = session.leased(now)
+        pc = session.execution.pc
+        if operation.pc not in (None, pc):
+            raise RepairRefused(f"{id!r} has moved on: its pc is {pc}, not {operation.pc}: look at it again")
         if not operation.apply(session, now):
             return session
         try:

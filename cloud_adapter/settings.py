@@ -16,6 +16,8 @@ from cloud_adapter.options import EngineOptions
 PREFIX = "GORCHESTRATE_"
 GOOGLE_ISSUER = "https://accounts.google.com"
 TASKS_EMULATOR_VARIABLE = "CLOUD_TASKS_EMULATOR_HOST"
+URL_VARIABLE, TOKEN_VARIABLE = CLIENT_VARIABLES = (f"{PREFIX}URL", f"{PREFIX}TOKEN")
+"""Where the command line finds the API, and what it shows there: no settings of the runtime."""
 
 
 class Settings(BaseSettings):
@@ -83,7 +85,7 @@ class Settings(BaseSettings):
             SettingsError: one is unknown or wrong; the message names it.
         """
         known = {PREFIX + name.upper() for name in cls.model_fields}
-        unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+        unknown = sorted({name for name in os.environ if name.startswith(PREFIX)} - known - set(CLIENT_VARIABLES))
         if unknown:
             raise SettingsError(f"unknown setting {unknown[0]}: there are {', '.join(sorted(known))}")
         try:

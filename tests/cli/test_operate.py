@@ -1,29 +1,86 @@
-"""``gorchestrate cancel``, ``pause`` and ``unpause`` against a running application."""
+"""The commands about instances, against a running application and against its database."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
+from click.testing import Result
 from pizza import PizzaOrder
 from typer.testing import CliRunner
 
+from cloud_adapter import cli_output
 from cloud_adapter.cli import app
 from cloud_adapter.errors import InvalidRequest
-from tests.http.helpers import serving
+from tests.http.helpers import Http, serving, until
+from workflow_core import On, S, Select, Step, TerminalError, Workflow
+
+ROOT = Path(__file__).parents[2]
+Run = Callable[..., Result]
 
 
-def test_an_instance_is_paused_goes_on_and_is_canceled(tmp_path: Path) -> None:
-    runner = CliRunner()
-    with serving(tmp_path / "operate.db", PizzaOrder) as http:
-        http.create("/wf/pizza/a%20b")
-        url = str(http.client.base_url)
-        for action, status in (("pause", "paused"), ("unpause", "waiting"), ("cancel", "canceled")):
-            result = runner.invoke(app, [action, "pizza", "a b", "--url", url])
-            assert (result.exit_code, result.output) == (0, f"a b is {status}\n")
-        result = runner.invoke(app, ["pause", "pizza", "a b", "--url", url])
-        assert isinstance(result.exception, InvalidRequest)
-        assert str(result.exception) == "'a b' is canceled: it can no longer be paused"
+class Fragile(Workflow, name="fragile"):
+    """Fails in its step as long as it is to."""
+
+    good: bool = False
+    amount: float = 0
+    note: str = ""
+
+    def work(self) -> None:
+        if not self.good:
+            raise TerminalError("the outside is broken")
+
+    def pay(self, amount: float) -> float:
+        self.amount += amount
+        return self.amount
+
+    def write(self, note: str) -> None:
+        self.note = note
+
+    definition = S(
+        Step("work", work),
+        Select("open", On("Pay", pay, role="customer"), On("Write", write), On("Close", lambda f: None)),
+        Select("last word", On("Say", lambda f: None)),
+    )
+
+
+@pytest.fixture
+def http(tmp_path: Path) -> Iterator[Http]:
+    with serving(tmp_path / "operate.db", PizzaOrder, Fragile) as served:
+        yield served
+
+
+@pytest.fixture
+def run(http: Http) -> Run:
+    """Runs a command against the application; fails if the command does, unless ``refused``."""
+
+    def run(*arguments: str, stdin: str = "") -> Result:
+        options = () if "--source" in arguments else ("--url", str(http.client.base_url))
+        result = CliRunner().invoke(app, [*arguments, *options], input=stdin)
+        if isinstance(result.exception, InvalidRequest):
+            raise result.exception
+        return result
+
+    return run
+
+
+def output(result: Result) -> str:
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_an_instance_is_paused_goes_on_and_is_canceled(http: Http, run: Run) -> None:
+    http.create("/wf/pizza/a%20b")
+    for action, status in (("pause", "paused"), ("unpause", "waiting"), ("cancel", "canceled")):
+        assert output(run(action, "pizza", "a b", "--by", "Ann", "--reason", "a test")) == f"a b is {status}\n"
+    with pytest.raises(InvalidRequest, match="'a b' is canceled: it can no longer be paused"):
+        run("pause", "pizza", "a b")
+    lines = [line.split("\t") for line in output(run("history", "pizza", "a b")).splitlines()]
+    assert [line[1] for line in lines if "by Ann; a test" in line[-1]] == ["pause", "unpause", "cancel"]
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "nonsense"])
@@ -31,3 +88,110 @@ def test_an_address_where_nobody_answers(url: str) -> None:
     result = CliRunner().invoke(app, ["cancel", "pizza", "1", "--url", url])
     assert isinstance(result.exception, InvalidRequest)
     assert "give its root with --url" in str(result.exception)
+
+
+def test_an_order_from_its_start_to_its_history(http: Http, run: Run) -> None:
+    assert output(run("ls")).splitlines() == ["fragile", "pizza"]
+    assert output(run("start", "pizza", "1", "ticket=5", "--key", "k")) == "1 is waiting\n"
+    assert http.get("/wf/pizza/1")["state"]["ticket"] == "5", "a text field takes a number as a text"
+
+    cart = json.loads(output(run("send", "pizza", "1", "AddToCart", "name=quattro stagioni", "qty=2")))["cart"]
+    assert cart == [{"name": "quattro stagioni", "qty": 2}]
+    run("send", "pizza", "1", "AddToCart", "--input", '{"name": "funghi"}')
+    run("send", "pizza", "1", "AddToCart", "--input", "-", stdin='{"name": "diavola"}')
+    assert [one["name"] for one in http.get("/wf/pizza/1")["state"]["cart"]] == [
+        "quattro stagioni",
+        "funghi",
+        "diavola",
+    ]
+
+    shown = [line.split("\t") for line in output(run("show", "pizza", "1")).splitlines()]
+    assert shown[0] == ["pizza 1", "waiting"]
+    assert ["stands", "main", "customer fills the cart", "waiting"] in shown
+    assert ["accepts", "SubmitCart", "customer", "main"] in shown
+    assert any(line[:3] == ["due", "cart timed out", "timeout"] for line in shown)
+    assert json.loads(output(run("show", "pizza", "1", "--json"))) == http.get("/wf/pizza/1")
+
+    assert output(run("ls", "pizza", "--status", "waiting")).split("\t")[:2] == ["1", "waiting"]
+    assert output(run("ls", "pizza", "--status", "failed")) == ""
+    page = json.loads(output(run("ls", "pizza", "--json", "--limit", "1")))
+    assert [one["id"] for one in page["instances"]] == ["1"]
+
+
+def test_what_is_wrong_with_an_input(run: Run) -> None:
+    run("start", "pizza", "1")
+    for wrong, why in (
+        (["qty"], "FIELD=VALUE"),
+        (["name=a", "--input", "{}"], "not by both"),
+        (["--input", "{"], "JSON"),
+        (["qty=0", "name=a"], "qty"),
+    ):
+        with pytest.raises(InvalidRequest, match=why):
+            run("send", "pizza", "1", "AddToCart", *wrong)
+
+
+def test_what_has_failed_is_mended_and_tried_again(http: Http, run: Run) -> None:
+    http.create("/wf/fragile/1")
+    until(lambda: http.get("/wf/fragile/1")["meta"]["status"] == "failed")
+    assert "the outside is broken (at 'work')" in output(run("show", "fragile", "1"))
+    before = http.get("/wf/fragile/1")
+
+    assert output(run("set", "fragile", "1", "good=true", "--dry-run")) == "good: false -> true\n"
+    declined = run("set", "fragile", "1", "good=true", stdin="n\n")
+    assert declined.exit_code == 1
+    assert http.get("/wf/fragile/1") == before
+    with pytest.raises(InvalidRequest, match="good"):
+        run("set", "fragile", "1", "good=maybe", "--yes")
+    assert http.get("/wf/fragile/1") == before
+
+    output(run("set", "fragile", "1", "good=true", "--by", "Ann", "--reason", "it is mended", stdin="y\n"))
+    output(run("retry", "fragile", "1", "--by", "Ann"))
+    until(lambda: http.get("/wf/fragile/1")["meta"]["status"] == "waiting")
+    assert "thread main: 'open', waiting -> 'last word'" in output(
+        run("goto", "fragile", "1", "last word", "--dry-run")
+    )
+    output(run("goto", "fragile", "1", "last word", "--yes"))
+    until(lambda: [one["name"] for one in http.get("/wf/fragile/1")["events"]] == ["Say"])
+    assert "by Ann; it is mended" in output(run("history", "fragile", "1"))
+
+
+def test_a_database_without_an_application(tmp_path: Path, run: Run) -> None:
+    """The same commands with ``--source``: what they start goes on when a runtime serves the database."""
+    on = ("--source", str(ROOT / "functions" / "main.py"), "--db", str(tmp_path / "alone.db"))
+    output(run("start", "pizza", "1", *on))
+    output(run("set", "pizza", "1", 'cart=[{"name": "funghi"}]', "--yes", *on))
+    shown = json.loads(output(run("show", "pizza", "1", "--json", *on)))
+    assert shown["state"]["cart"] == [{"name": "funghi", "qty": 1}]
+    with serving(tmp_path / "alone.db", PizzaOrder) as http:
+        http.send("/wf/pizza/1/SubmitCart")
+        assert http.get("/wf/pizza/1")["state"]["status"] == "submitted"
+
+
+def test_an_instance_is_watched_until_its_end(http: Http, run: Run) -> None:
+    http.create("/wf/pizza/1")
+    http.ok("POST", "/wf/pizza/1/cancel")
+    views = [json.loads(line) for line in output(run("show", "pizza", "1", "--watch", "--json")).splitlines()]
+    assert [view["meta"]["status"] for view in views][-1] == "canceled"
+
+
+def test_in_a_terminal_lists_are_tables(http: Http, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    http.create("/wf/pizza/1", json={"ticket": "[red]"})
+    assert cli_output.is_terminal()
+    for command in (("show", "pizza", "1"), ("ls", "pizza"), ("history", "pizza", "1")):
+        assert "───" in output(run(*command))
+    assert '"[red]"' in output(run("show", "pizza", "1")), "what is stored is no markup"
+
+
+def test_a_token_is_sent(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    class Recording(httpx.AsyncClient):
+        async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+            seen.append(request.headers["Authorization"])
+            return await super().send(request, **options)
+
+    monkeypatch.setattr(httpx, "AsyncClient", Recording)
+    output(run("ls", "--token", "secret"))
+    assert seen == ["Bearer secret"]

@@ -370,6 +370,18 @@ async def test_a_dry_run_tells_what_would_be_and_saves_nothing(world: World) -> 
 
 
 @in_world(Parcel)
+async def test_what_has_moved_on_since_it_was_looked_at_is_left_alone(world: World) -> None:
+    await on_its_way(world)
+    seen = (await world.instance()).execution.pc
+    await world.send("Seen")
+    before = await world.instance()
+    with pytest.raises(RepairRefused, match=f"has moved on: its pc is {before.execution.pc}, not {seen}"):
+        await operate(world, SetFields(fields={"weight": 2}, pc=seen))
+    assert await world.instance() == before
+    await operate(world, SetFields(fields={"weight": 2}, pc=before.execution.pc))
+
+
+@in_world(Parcel)
 async def test_a_lost_reply_is_no_second_repair(world: World) -> None:
     await on_its_way(world)
     world.process.unavailable("commit", applied=True)

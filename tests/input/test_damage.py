@@ -74,23 +74,32 @@ def names(attacked: Attacked) -> tuple[str, str]:
     return sound, damaged
 
 
+def check_problem(problem: dict[str, Any]) -> None:
+    assert problem["status"] == 500, problem
+    assert problem["title"] in ("Damaged document", "Invalid fields", "Unknown statement"), problem
+    assert "Traceback" not in problem["detail"]
+    assert len(problem["detail"]) < 2_000
+
+
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_a_damaged_document(attacked: Attacked, names: tuple[str, str], kind: str) -> None:
     sound, damaged = names
     http = attacked.http
     damage(attacked, damaged, *DAMAGES[kind])
     before = attacked.stored()
+    if kind.endswith("that is gone"):
+        shown = http.get(f"/wf/store/{damaged}")
+        assert "which the definition no longer has" in shown["meta"]["problem"], "it can be looked at, and repaired"
+        assert shown["events"] == []
+    else:
+        check_problem(http.problem("GET", f"/wf/store/{damaged}"))
     for method, path, body in (
-        ("GET", "", None),
         ("POST", "/Count", None),
         ("POST", "/KeepLabel", "new"),
         ("POST", "/KeepLabel", 5),
     ):
         problem = http.problem(method, f"/wf/store/{damaged}{path}", json=body, headers={"Idempotency-Key": "k"})
-        assert problem["status"] == 500, problem
-        assert problem["title"] in ("Damaged document", "Invalid fields", "Unknown statement"), problem
-        assert "Traceback" not in problem["detail"]
-        assert len(problem["detail"]) < 2_000
+        check_problem(problem)
     assert http.problem("POST", f"/wf/store/{damaged}", json={})["status"] == 409, "it is not created over"
     assert attacked.stored() == before
 

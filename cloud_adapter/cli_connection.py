@@ -1,0 +1,104 @@
+"""How the command line reaches instances: the API over HTTP, or the same application in this process, on the database
+itself. Knows no command."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from cloud_adapter.api import create_api
+from cloud_adapter.cloud import CloudRuntime
+from cloud_adapter.embedded import EmbeddedRuntime
+from cloud_adapter.errors import InvalidRequest
+from cloud_adapter.settings import Settings
+from cloud_adapter.source import load_workflows
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+TIMEOUT_SECONDS = 60
+
+
+class Connection:
+    """The API, for one command; use it in a ``with`` block.
+
+    Args:
+        url: the root of a running API.
+        token: an identity token for it, if it asks for one.
+        source: the file of the workflows: then the database is used itself, as the settings name it, and no API has to
+            be running. Repairs are possible there only, and where ``gorchestrate dev`` serves.
+        db: the database file, over the settings'.
+    """
+
+    def __init__(self, url: str, token: str = "", source: Path | None = None, db: Path | None = None) -> None:
+        self._runner = asyncio.Runner()
+        self._runtime: EmbeddedRuntime | CloudRuntime | None = None
+        if source is None:
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            self.where = url.rstrip("/")
+            self._client = httpx.AsyncClient(timeout=TIMEOUT_SECONDS, headers=headers)
+            return
+        settings = Settings.load(db=db)
+        kind = EmbeddedRuntime if settings.backend == "embedded" else CloudRuntime
+        self._runtime = kind(load_workflows(source), settings)  # not started: it delivers no tasks
+        app = create_api(self._runtime.engine, max_body_bytes=settings.max_body_bytes, repair=True)
+        self.where = "http://database"
+        self._client = httpx.AsyncClient(transport=httpx.ASGITransport(app), timeout=TIMEOUT_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._run(self._client.aclose())
+        if self._runtime is not None:
+            self._run(self._runtime.close())
+        self._runner.close()
+
+    def get(self, path: str, **query: Any) -> Json:
+        """What a path shows.
+
+        Raises:
+            InvalidRequest: it was refused, or there is no such API.
+        """
+        params = {name: value for name, value in query.items() if value is not None}
+        answer: Json = self._json(self._request("GET", path, params=params))
+        return answer
+
+    def post(self, path: str, body: Any = None, **headers: str) -> Any:
+        """What is answered to a request; None: nothing.
+
+        Raises:
+            InvalidRequest: it was refused, or there is no such API.
+        """
+        options: Json = {} if body is None else {"json": body}
+        response = self._request("POST", path, headers=headers, **options)
+        return self._json(response) if response.content else None
+
+    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            response = self._run(self._client.request(method, f"{self.where}{path}", **options))
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise self._no_api(error) from error
+        if response.is_error:
+            answer = self._json(response)
+            raise InvalidRequest(answer.get("detail", response.text) if isinstance(answer, dict) else response.text)
+        return response
+
+    def _json(self, response: httpx.Response) -> Any:
+        try:
+            return response.json()
+        except ValueError as error:
+            raise self._no_api(f"status {response.status_code}, no JSON") from error
+
+    def _no_api(self, why: object) -> InvalidRequest:
+        return InvalidRequest(f"{self.where} does not answer as the API does ({why}): give its root with --url")
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(work)

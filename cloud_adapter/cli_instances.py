@@ -1,0 +1,399 @@
+"""The commands about instances: list, show, start, send, operate and repair. Each asks the API of a running
+application, or with ``--source`` the same API in this process, on the database itself."""
+
+from __future__ import annotations
+
+import getpass
+import inspect
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from cloud_adapter import cli_output as output
+from cloud_adapter.api import IDEMPOTENCY_HEADER, instance_url
+from cloud_adapter.cli_connection import Connection, Json
+from cloud_adapter.errors import InvalidRequest
+from cloud_adapter.settings import TOKEN_VARIABLE, URL_VARIABLE
+from workflow_core.execution import MAIN_THREAD, Status
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+OVER = frozenset((Status.FINISHED, Status.FAILED, Status.CANCELED))
+
+app = typer.Typer()
+
+WorkflowName = Annotated[str, typer.Argument(metavar="WORKFLOW", help="The name of the workflow.")]
+InstanceId = Annotated[str, typer.Argument(metavar="ID", help="The id of the instance.")]
+Url = Annotated[str, typer.Option(envvar=URL_VARIABLE, help="The root of the API.")]
+Token = Annotated[
+    str,
+    typer.Option(
+        envvar=TOKEN_VARIABLE,
+        help="An identity token, where the API asks for one: $(gcloud auth print-identity-token).",
+    ),
+]
+Source = Annotated[
+    Path | None,
+    typer.Option(help="Use the database of the settings itself; this Python file has the workflows. No API is needed."),
+]
+Db = Annotated[Path | None, typer.Option(help="With --source: the database file. By default GORCHESTRATE_DB.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the API's JSON.")]
+Fields = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[FIELD=VALUE]...", help="The input. A value is JSON, or a text as it is."),
+]
+Input = Annotated[str | None, typer.Option("--input", help="The input as JSON; - reads it.")]
+Key = Annotated[str | None, typer.Option(help="An idempotency key: made again, the request changes nothing.")]
+By = Annotated[str | None, typer.Option(help="Who does it, for the history; by default your user name.")]
+Reason = Annotated[str, typer.Option(help="Why, for the history.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def _connect(url: Url = DEFAULT_URL, token: Token = "", source: Source = None, db: Db = None) -> Connection:
+    return Connection(url, token, source, db)
+
+
+def _command(name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes a function a command; ``api``, its first parameter, is made from options that all commands have."""
+    shared = inspect.signature(_connect, eval_str=True).parameters
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        def run(**given: Any) -> None:
+            with _connect(**{option: given.pop(option) for option in shared}) as api:
+                function(api, **given)
+
+        _, *own = inspect.signature(function, eval_str=True).parameters.values()
+        run.__doc__ = function.__doc__
+        run.__annotations__ = {one.name: one.annotation for one in (*own, *shared.values())}
+        run.__signature__ = inspect.Signature([*own, *shared.values()])  # type: ignore[attr-defined]
+        app.command(name or function.__name__)(run)
+        return function
+
+    return register
+
+
+# --- looking ---------------------------------------------------------------------------------
+
+
+@_command("ls")
+def list_instances(
+    api: Connection,
+    workflow: Annotated[str | None, typer.Argument(help="The name of the workflow; without: the workflows.")] = None,
+    status: Annotated[Status | None, typer.Option(help="Only those of this status.")] = None,
+    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=200)] = 50,
+    cursor: Annotated[str | None, typer.Option(help="Where the last page ended.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lists the instances of a workflow, those that were updated last first."""
+    page = (
+        api.get("/")
+        if workflow is None
+        else api.get(_path("wf", workflow), status=status and status.value, limit=limit, cursor=cursor)
+    )
+    if as_json:
+        output.print_json(page)
+    elif workflow is None:
+        output.print_lines(one.rpartition("/")[2] for one in page["workflows"])
+    else:
+        output.print_instances(page)
+
+
+@_command()
+def show(
+    api: Connection,
+    workflow: WorkflowName,
+    id: InstanceId,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Show it again with each change, until it ends.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Shows where an instance stands, what it waits for, and its fields."""
+    views = _watched(api, workflow, id) if watch else iter([api.get(instance_url(workflow, id))])
+    if as_json:
+        for view in views:
+            output.print_json(view, lines=watch)
+    elif watch and output.is_terminal():
+        output.print_live(views)
+    else:
+        for view in views:
+            output.print_instance(view)
+
+
+def _watched(api: Connection, workflow: str, id: str) -> Iterator[Json]:
+    """The instance now, and whenever it has changed, until it has ended."""
+    last: Json | None = None
+    while last is None or last["meta"]["status"] not in OVER or last["meta"]["teardowns"]:
+        view = api.get(instance_url(workflow, id))
+        if last is None or view["meta"]["pc"] != last["meta"]["pc"] or view["meta"]["status"] != last["meta"]["status"]:
+            yield view
+        last = view
+        time.sleep(0.5)
+
+
+@_command()
+def history(
+    api: Connection,
+    workflow: WorkflowName,
+    id: InstanceId,
+    as_json: AsJson = False,
+) -> None:
+    """Shows what has happened to an instance, the latest last."""
+    entries = api.get(instance_url(workflow, id))["history"]
+    if as_json:
+        output.print_json(entries)
+    else:
+        output.print_history(entries)
+
+
+# --- what clients do -------------------------------------------------------------------------
+
+
+@_command()
+def start(
+    api: Connection,
+    workflow: WorkflowName,
+    id: InstanceId,
+    fields: Fields = None,
+    input: Input = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Creates an instance, with initial fields: start pizza order-1 customer=Ann"""
+    schema = api.get(_path("definition", workflow))["fields"] if fields else {}
+    view = api.post(instance_url(workflow, id), _input(fields, input, schema), **_key(key))
+    _print_view(view, as_json)
+
+
+@_command()
+def send(
+    api: Connection,
+    workflow: WorkflowName,
+    id: InstanceId,
+    event: Annotated[str, typer.Argument(help="The name of the event.")],
+    fields: Fields = None,
+    input: Input = None,
+    key: Key = None,
+    thread: Annotated[str | None, typer.Option(help="The thread that is meant, where several wait for it.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Sends an event, and shows the answer: send pizza order-1 Pay amount=31.5"""
+    schema: Json = {}
+    if fields:
+        events = api.get(_path("definition", workflow))["events"]
+        schema = next((one["input"] or {} for one in events if one["name"] == event), {})
+    query = f"?thread={quote(thread, safe='')}" if thread is not None else ""
+    path = f"{instance_url(workflow, id)}/{quote(event, safe='')}{query}"
+    answer = api.post(path, _input(fields, input, schema), **_key(key))
+    if answer is None and not as_json:
+        output.print_lines(["kept until it is waited for"])
+    else:
+        output.print_json(answer)
+
+
+# --- what operators do -----------------------------------------------------------------------
+
+
+@_command()
+def cancel(
+    api: Connection,
+    workflow: WorkflowName,
+    id: InstanceId,
+    by: By = None,
+    reason: Reason = "",
+    as_json: AsJson = False,
+) -> None:
+    """Cancels an instance: its cleanup runs, and then it is canceled."""
+    _operate(api, workflow, id, "cancel", as_json, _who(by, reason))
+
+
+@_command()
+def pause(
+    api: Connection,
+    workflow: WorkflowName,
+    id: InstanceId,
+    by: By = None,
+    reason: Reason = "",
+    as_json: AsJson = False,
+) -> None:
+    """Pauses an instance: nothing in it moves, and it takes no events."""
+    _operate(api, workflow, id, "pause", as_json, _who(by, reason))
+
+
+@_command()
+def unpause(
+    api: Connection,
+    workflow: WorkflowName,
+    id: InstanceId,
+    by: By = None,
+    reason: Reason = "",
+    as_json: AsJson = False,
+) -> None:
+    """Lets a paused instance go on."""
+    _operate(api, workflow, id, "unpause", as_json, _who(by, reason))
+
+
+@_command()
+def retry(
+    api: Connection,
+    workflow: WorkflowName,
+    id: InstanceId,
+    by: By = None,
+    reason: Reason = "",
+    as_json: AsJson = False,
+) -> None:
+    """Lets a failed instance go on from where it failed."""
+    _operate(api, workflow, id, "retry", as_json, _who(by, reason))
+
+
+@_command()
+def goto(
+    api: Connection,
+    workflow: WorkflowName,
+    id: InstanceId,
+    statement: Annotated[str, typer.Argument(help="The name of the step or wait.")],
+    thread: Annotated[str, typer.Option(help="The id of the thread.")] = MAIN_THREAD,
+    by: By = None,
+    reason: Reason = "",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Repairs an instance: puts a thread before a step or a wait of its own."""
+    order = _who(by, reason) | {"statement": statement, "thread": thread}
+    _repair(api, workflow, id, "goto", order, dry_run, yes, as_json)
+
+
+@_command("set")
+def set_fields(
+    api: Connection,
+    workflow: WorkflowName,
+    id: InstanceId,
+    fields: Annotated[list[str], typer.Argument(metavar="FIELD=VALUE...", help="A value is JSON, or a text as it is.")],
+    by: By = None,
+    reason: Reason = "",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Repairs an instance: gives fields other values, which must fit their types."""
+    schema = api.get(_path("definition", workflow))["fields"]
+    order = _who(by, reason) | {"fields": _pairs(fields, schema)}
+    _repair(api, workflow, id, "set", order, dry_run, yes, as_json)
+
+
+def _operate(api: Connection, workflow: str, id: str, action: str, as_json: bool, order: Json) -> None:
+    _print_view(api.post(f"{instance_url(workflow, id)}/{action}", order), as_json)
+
+
+def _repair(
+    api: Connection, workflow: str, id: str, action: str, order: Json, dry_run: bool, yes: bool, as_json: bool
+) -> None:
+    """Shows what would change, and asks; then does it, if nothing else has happened meanwhile."""
+    path = f"{instance_url(workflow, id)}/{action}"
+    if dry_run or not yes:
+        with _broken_instances():
+            before = api.get(instance_url(workflow, id))
+            order = order | {"pc": before["meta"]["pc"]}
+        after = api.post(path, order | {"dry_run": True})
+        if as_json and dry_run:
+            output.print_json(after)
+        elif not as_json:
+            output.print_difference(before, after)
+        if dry_run:
+            return
+        if not yes:
+            typer.confirm("Do it?", abort=True, err=True)
+    _print_view(api.post(path, order), as_json)
+
+
+@contextmanager
+def _broken_instances() -> Iterator[None]:
+    try:
+        yield
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{error}. What it is like now cannot be shown: add --yes to mend it unseen") from error
+
+
+# --- helpers ---------------------------------------------------------------------------------
+
+
+def _print_view(view: Json, as_json: bool) -> None:
+    if as_json:
+        output.print_json(view)
+    else:
+        output.print_lines([f"{view['meta']['id']} is {view['meta']['status']}"])
+
+
+def _path(*parts: str) -> str:
+    return "/" + "/".join(quote(part, safe="") for part in parts)
+
+
+def _who(by: str | None, reason: str) -> Json:
+    if by is None:
+        try:
+            by = getpass.getuser()
+        except (OSError, KeyError):  # nobody, as in some containers
+            by = ""
+    return {"by": by, "reason": reason}
+
+
+def _key(key: str | None) -> dict[str, str]:
+    return {} if key is None else {IDEMPOTENCY_HEADER: key}
+
+
+def _input(fields: list[str] | None, text: str | None, schema: Json) -> Any:
+    """The input of a request: pairs, or a JSON text; None: no body.
+
+    Raises:
+        InvalidRequest: both are given, or the text is no JSON.
+    """
+    if text is None:
+        return _pairs(fields, schema) if fields else None
+    if fields:
+        raise InvalidRequest("give the input by FIELD=VALUE or by --input, not by both")
+    try:
+        return json.loads(sys.stdin.read() if text == "-" else text)
+    except ValueError as error:
+        raise InvalidRequest(f"--input is no JSON: {error}") from None
+
+
+def _pairs(pairs: list[str], schema: Json) -> Json:
+    """An object of ``field=value`` texts. A value is read as JSON, but where the schema takes a text it stays one.
+
+    Raises:
+        InvalidRequest: one is no pair.
+    """
+    properties = _resolved(schema, schema).get("properties", {})
+    result: Json = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise InvalidRequest(f"{pair!r} is no FIELD=VALUE: give an input that is no object by --input")
+        result[name] = text if _takes_text(properties.get(name, {}), schema) else _json_or_text(text)
+    return result
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _takes_text(schema: Json, root: Json) -> bool:
+    schema = _resolved(schema, root)
+    return schema.get("type") == "string"
+
+
+def _resolved(schema: Json, root: Json) -> Json:
+    reference = schema.get("$ref", "")
+    found: Json = root.get("$defs", {}).get(reference.rpartition("/")[2], {}) if reference else schema
+    return found
