@@ -22,7 +22,7 @@ from cloud_adapter.document import Instance
 from cloud_adapter.engine import BUFFERED, Engine, View
 from cloud_adapter.errors import InvalidRequest, TooLarge
 from cloud_adapter.names import ACTIONS
-from workflow_core import describe, diagram
+from workflow_core import describe, mermaid
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 
@@ -128,7 +128,7 @@ class _Handlers:
         program = self.engine.workflow(request.path_params["name"]).__program__
         format = request.query_params.get("format", "mermaid")
         if format == "mermaid":
-            return PlainTextResponse(diagram.mermaid(program))
+            return PlainTextResponse(mermaid.draw(program))
         if format == "json":
             return JSONResponse(describe.statements(program))
         raise InvalidRequest(f"there is no format {format!r}, but: mermaid, json")

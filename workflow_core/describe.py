@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from workflow_core.calls import Activity, Child
@@ -54,6 +55,22 @@ def events(program: Program) -> list[Node]:
                 }
             )
     return result
+
+
+_DURATION = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+
+
+def in_words(delay: str) -> str:
+    """The ``delay`` of a node in words: ``after 1 day 30 min``, ``until 2031-01-01 00:00:00+00:00``."""
+    if delay == "computed":
+        return "at a computed time"
+    duration = _DURATION.fullmatch(delay)
+    if duration is None:
+        return f"until {delay}" if re.match(r"\d{4}-", delay) else f"after {delay}"
+    days, hours, minutes, seconds = (float(part or 0) for part in duration.groups())
+    amounts = ((days, "day" if days == 1 else "days"), (hours, "h"), (minutes, "min"), (seconds, "s"))
+    parts = [f"{number:.9g} {unit}" for number, unit in amounts if number]
+    return f"after {' '.join(parts) or '0 s'}"
 
 
 def _section(section: Section, prefix: str, program: Program) -> list[Node]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from workflow_core import describe
-from workflow_core.describe import Node
+from workflow_core.describe import Node, in_words
 from workflow_core.program import Program
 
 Ends = list[tuple[str, str]]
 """Open arrows: the node that each starts at, and its label."""
 
 
-def mermaid(program: Program) -> str:
+def draw(program: Program) -> str:
     """The diagram of a definition."""
     return _Drawing().draw(program)
 
@@ -77,7 +78,7 @@ class _Drawing:
             case "select":
                 return self.select(node, ends)
             case "sleep":
-                return self.block(f"{node['name']} ({_wait(node['delay'])})", ("{{", "}}"), ends)
+                return self.block(f"{node['name']} ({in_words(node['delay'])})", ("{{", "}}"), ends)
             case "activity" | "child":
                 return self.block(node["name"], ("[[", "]]"), ends)
             case "fail":
@@ -174,18 +175,20 @@ class _Drawing:
         for case in node["cases"]:
             label = case["name"]
             if case["kind"] == "timeout":
-                label = f"{label} ({_wait(case['delay'])})"
+                label = f"{label} ({in_words(case['delay'])})"
             elif case["role"]:
                 label = f"{label} ({case['role']})"
             result += self.section(case["statements"], [(at, label)])
         return result
 
 
-def _wait(delay: str) -> str:
-    """A delay in words; one that begins with a year is a moment."""
-    return f"until {delay}" if delay[:4].isdigit() and delay[4:5] == "-" else f"after {delay}"
+# Mermaid has character references of its own, and takes ``&#124;`` for one of them behind an ``&``. It reads labels as
+# Markdown, and some of what looks like its own syntax even within quotes. So whatever is not plain text is a reference.
+_SPECIAL = re.compile(r"[^\w .,'()/?!@+=-]|_|^[+=-]")
+_NUMBERED = re.compile(r"^(\d+)([.)])")
 
 
 def _text(label: str) -> str:
-    text = label.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
-    return text.replace("|", "&#124;")
+    """A label, escaped: it is shown as it is, whatever it holds."""
+    text = _SPECIAL.sub(lambda found: f"#{ord(found[0])};", label)
+    return _NUMBERED.sub(lambda found: f"{found[1]}#{ord(found[2])};", text)
