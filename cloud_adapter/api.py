@@ -171,7 +171,7 @@ def view_data(view: View) -> dict[str, Any]:
         )
     history = [
         {"at": entry.at.isoformat(), "kind": entry.kind, "statement": entry.statement, "thread": entry.thread}
-        | {"pc": entry.pc, "duration_ms": entry.duration_ms, "error": entry.error}
+        | {"pc": entry.pc, "duration_ms": entry.duration_ms, "error": entry.error, "select": entry.select}
         for entry in instance.history
     ]
     return {"meta": meta, "state": json.loads(instance.fields), "events": events, "history": history}

@@ -52,6 +52,7 @@ class HistoryEntry:
             ``activity``, ``child``, ``tell``, with ``failed`` behind it where that did not succeed; ``buffered``,
             ``event rejected``; ``cancel``, ``pause``, ``unpause``.
         statement: the step or event it is about.
+        select: for an event that was handled, the select that waited for it.
         duration_ms: how long the user's code ran.
         error: why it failed.
     """
@@ -63,6 +64,7 @@ class HistoryEntry:
     pc: int = 0
     duration_ms: float = 0
     error: str = ""
+    select: str = ""
 
 
 @dataclass(frozen=True, slots=True)

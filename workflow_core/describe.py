@@ -32,8 +32,8 @@ Node = dict[str, Any]
 def statements(program: Program) -> list[Node]:
     """The statements of a definition as a tree of ``{"kind": ..., "name": ..., "statements": [...]}``.
 
-    Branches are nodes of kind ``branch`` (without a name: else), cases of kind ``on`` and ``timeout``. Names are
-    qualified by the prefixes of their sections.
+    Branches are nodes of kind ``branch`` (without a name: else), cases of kind ``on`` and ``timeout``, the clauses of a
+    ``Try`` of kind ``except``. Names are qualified by the prefixes of their sections.
     """
     return _section(program.definition, "", program)
 
@@ -157,4 +157,5 @@ def _delay(delay: Delay) -> str:
 
 def _except(clause: Except, prefix: str, program: Program) -> Node:
     types = [one.__name__ for one in clause.types]
-    return {"name": prefix + clause.name, "types": types, "statements": _section(clause.body, prefix, program)}
+    node: Node = {"kind": "except", "name": prefix + clause.name, "types": types}
+    return node | {"statements": _section(clause.body, prefix, program)}

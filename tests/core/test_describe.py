@@ -96,6 +96,7 @@ def test_as_data() -> None:
         ],
         "excepts": [
             {
+                "kind": "except",
                 "name": "caught",
                 "types": ["KeyError", "ValueError"],
                 "statements": [{"kind": "child", "name": "other", "workflow": "elsewhere", "detached": True}],
@@ -213,7 +214,7 @@ def test_a_child_has_the_name_of_its_workflow_and_a_try_that_needs_no_finally_ha
             "kind": "try",
             "name": "t",
             "statements": [{"kind": "child", "name": "c", "workflow": "everything", "detached": False}],
-            "excepts": [{"name": "e", "types": ["OSError"], "statements": []}],
+            "excepts": [{"kind": "except", "name": "e", "types": ["OSError"], "statements": []}],
             "finally": None,
         }
     ]

@@ -146,7 +146,10 @@ def test_what_is_shown_of_an_instance(http: Http, id: str) -> None:
         ("created", "", ""),
         ("event", "Write", "main"),
     ]
-    assert all(set(e) == {"at", "kind", "statement", "thread", "pc", "duration_ms", "error"} for e in shown["history"])
+    assert all(
+        set(e) == {"at", "kind", "statement", "thread", "pc", "duration_ms", "error", "select"}
+        for e in shown["history"]
+    )
 
 
 def test_a_timeout_is_no_event_that_may_be_sent(http: Http, id: str) -> None:

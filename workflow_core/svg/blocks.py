@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from workflow_core import live
 from workflow_core.describe import Node, in_words
 from workflow_core.svg.text import clean, shortened, width
 
@@ -26,6 +27,7 @@ class Block:
         goes_on: whether a thread may come to what stands behind it.
         state: ``here``, ``passed``, ``failed``, or empty.
         across: whether its lanes stand side by side.
+        state_width: the room for the sign of its state, at its right edge.
     """
 
     kind: str
@@ -42,6 +44,7 @@ class Block:
     y: float = 0
     width: float = 0
     height: float = 0
+    state_width: float = 0
     title_lines: list[str] = field(default_factory=list)
     note_lines: list[tuple[str, str]] = field(default_factory=list)
 
@@ -79,10 +82,7 @@ class _Reader:
         name = node.get("name")
         block.name = name
         block.title = block.title or clean(name or "")
-        if width(block.caption, CAPTION_SIZE) > CAPTION_WIDTH_MAX:
-            block.notes.insert(0, ("muted", block.caption))
-            block.caption = ""
-        return block
+        return _finished(block, node)
 
     def block(self, node: Node) -> Block:
         kind = node["kind"]
@@ -137,13 +137,13 @@ class _Reader:
         self.loop, self.thread = outer
         return body
 
-    def lane(self, kind: str, title: str, caption: str, nodes: list[Node], name: str | None = None) -> Block:
+    def lane(self, kind: str, title: str, caption: str, nodes: list[Node], node: Node | None = None) -> Block:
+        """A part of a statement: what it runs, and what is known of it, if it is a node."""
         body = self.section(nodes)
-        block = Block(kind, name, clean(title), clean(caption), body=body, goes_on=ends_reached(body))
-        if width(block.caption, CAPTION_SIZE) > CAPTION_WIDTH_MAX:
-            block.notes.append(_note(block.caption))
-            block.caption = ""
-        return block
+        node = node or {}
+        notes = [_note("kept if it comes early")] if node.get("buffered") else []
+        block = Block(kind, node.get("name"), clean(title), clean(caption), notes, body, goes_on=ends_reached(body))
+        return _finished(block, node)
 
     def decision(self, node: Node) -> Block:
         lanes = []
@@ -152,20 +152,16 @@ class _Reader:
             name = branch["name"]
             words = ("case", "case", "default") if switch else ("if", "else if", "else")
             word = words[2] if name is None else words[min(number, 1)]
-            lanes.append(self.lane("branch", name or "otherwise", word, branch["statements"], name))
+            lanes.append(self.lane("branch", name or "otherwise", word, branch["statements"], branch))
         block = Block(node["kind"], caption="switch" if switch else "", across=True)
         _with_lanes(block, lanes)
         block.goes_on = block.goes_on or node["branches"][-1]["name"] is not None
         return block
 
     def case(self, case: Node) -> Block:
-        if case["kind"] == "timeout":
-            return self.lane("timeout", case["name"], in_words(case["delay"]), case["statements"], case["name"])
-        role = case["role"]
-        block = self.lane("on", case["name"], "event" if role is None else f"{role}", case["statements"], case["name"])
-        if case["buffered"]:
-            block.notes.append(_note("kept if it comes early"))
-        return block
+        role = case.get("role")
+        caption = in_words(case["delay"]) if case["kind"] == "timeout" else "event" if role is None else str(role)
+        return self.lane(case["kind"], case["name"], caption, case["statements"], case)
 
     def for_each(self, node: Node) -> Block:
         if not node["parallel"]:
@@ -188,7 +184,7 @@ class _Reader:
         excepts = []
         for clause in node["excepts"]:
             types = " or ".join(clause["types"])
-            excepts.append(self.lane("except", clause["name"], types, clause["statements"], clause["name"]))
+            excepts.append(self.lane("except", clause["name"], types, clause["statements"], clause))
         block.lanes = excepts
         block.goes_on = ends_reached(block.body) or any(lane.goes_on for lane in excepts)
         if node["finally"] is not None:
@@ -202,5 +198,21 @@ def _with_lanes(block: Block, lanes: list[Block]) -> Block:
     return block
 
 
-def _note(text: str) -> tuple[str, str]:
-    return ("muted", shortened(clean(text), NOTE_CHARS_MAX))
+def _finished(block: Block, node: Node) -> Block:
+    """The block with what is known of it, and with its caption below its title if that is long."""
+    if width(block.caption, CAPTION_SIZE) > CAPTION_WIDTH_MAX:
+        block.notes.insert(0, _note(block.caption))
+        block.caption = ""
+    known = node.get("live")
+    if known is None:
+        return block
+    block.state = live.state_of(node)
+    if known["due"] is not None:
+        block.notes.append(_note(f"due {known['due']}"))
+    block.notes += [_note(text, "here-text") for text in live.in_words(known["threads"])]
+    block.notes += [_note(text, "failed-text") for text in live.errors_in_words(node)]
+    return block
+
+
+def _note(text: str, role: str = "muted") -> tuple[str, str]:
+    return (role, shortened(clean(text), NOTE_CHARS_MAX))

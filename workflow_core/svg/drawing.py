@@ -11,6 +11,7 @@ from workflow_core.svg.layout import ICON, LINE, NOTE_LINE, NOTE_SIZE, PAD, PAD_
 AXIS = PAD + ICON / 2
 """How far from the left edge of blocks the arrows between them run."""
 
+_OUTLINED = frozenset(("here", "failed"))
 _AT_ONCE = frozenset(("go", "parallel", "thread"))
 
 
@@ -32,6 +33,11 @@ def text(parent: Element, role: str, x: float, y: float, content: str, size: int
 def icon(parent: Element, name: str, role: str, x: float, y: float, **attributes: str) -> None:
     """An icon, by its upper left corner."""
     path(parent, role, style.ICONS[name], transform=f"translate({number(x)} {number(y)})", **attributes)
+
+
+def sign(parent: Element, state: str, x: float, y: float) -> None:
+    """The icon of a state."""
+    icon(parent, state, state, x, y, **{"stroke-width": "4.5" if state == "here" else "2.2"})
 
 
 def arrow(parent: Element, x: float, start: float, end: float) -> None:
@@ -74,6 +80,10 @@ def _frame(group: Element, block: Block, role: str) -> None:
         values["stroke-dasharray"] = "5 4"
     if role == "jump":
         values["rx"] = number(min(block.height / 2, 19))
+    if block.state in _OUTLINED:
+        values |= style.attributes(role, block.state) | {"stroke-width": "2.5"}
+    if block.state == "failed":
+        values["stroke-dasharray"] = "8 3"
     corner = {"x": block.x, "y": block.y, "width": block.width, "height": block.height}
     SubElement(group, "rect", values | {name: number(value) for name, value in corner.items()})
 
@@ -82,7 +92,9 @@ def _head(group: Element, block: Block, family: str) -> None:
     top = block.y + PAD_TOP
     icon(group, block.kind, f"{family}-icon", block.x + PAD, top + (LINE - ICON) / 2)
     left, y = text_left(block), top + 15
-    right = block.x + block.width - PAD
+    right = block.x + block.width - PAD - block.state_width
+    if block.state:
+        sign(group, block.state, right + block.state_width - ICON, top + (LINE - ICON) / 2)
     if block.caption:
         text(group, "muted", right, y, block.caption, CAPTION_SIZE, **{"text-anchor": "end"})
     for line in block.title_lines:

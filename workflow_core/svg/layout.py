@@ -77,7 +77,7 @@ class _Layout:
         return y - GAP if blocks else y
 
     def block(self, block: Block, x: float, y: float, room: float) -> None:
-        block.x, block.y, block.width = x, y, room
+        block.x, block.y, block.width, block.state_width = x, y, room, self.state_width
         end: float = y + PAD
         if block.title:
             left = text_left(block) - x

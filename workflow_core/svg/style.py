@@ -35,7 +35,7 @@ COLORS: dict[str, dict[str, tuple[str, str]]] = {
     "here-text": {"fill": ("#1a57b8", "#8fbbff")},
     "failed-text": {"fill": ("#a8221b", "#ffa59d")},
 }
-"""For each role, its attributes in light and in dark."""
+"""For each role, its attributes in light and in dark. Those of states stand behind those that they are added to."""
 
 SCOPE = "wf-diagram"
 
@@ -80,14 +80,17 @@ ICONS = {
     "continue": "M13.5 3.5v3a3 3 0 0 1-3 3h-8M5.3 6.7L2.5 9.5l2.8 2.8",
     "passed": "M2.8 8.6l3.4 3.4 7-8",
     "failed": "M3.5 3.5l9 9M12.5 3.5l-9 9",
-    "here": "M8 4.5a3.5 3.5 0 1 0 0 7 3.5 3.5 0 1 0 0-7z",
+    "here": "M8 5.5a2.5 2.5 0 1 0 0 5 2.5 2.5 0 1 0 0-5z",
 }
 """Paths in a square of 16, drawn as lines."""
 
 
-def attributes(role: str) -> dict[str, str]:
-    """The class of a role, and its light colours as presentation attributes."""
-    return {"class": f"wf-{role}"} | {name: light for name, (light, _) in COLORS[role].items()}
+def attributes(*roles: str) -> dict[str, str]:
+    """The classes of roles, and their light colours as presentation attributes; the last role that has one counts."""
+    result = {"class": " ".join(f"wf-{role}" for role in roles)}
+    for role in roles:
+        result |= {name: light for name, (light, _) in COLORS[role].items()}
+    return result
 
 
 def _style() -> str:
