@@ -125,9 +125,9 @@ class _Look:
 
     def live(self) -> Live:
         statements = describe.statements(self.program)
-        self.section(statements)
+        is_known, _ = self.section(statements)
         execution = self.execution
-        ended = execution.status is Status.FINISHED and not _may_have_returned(statements)
+        ended = execution.status is Status.FINISHED and not _may_have_returned(statements, is_known)
         if ended:
             for node in statements:
                 node["live"]["passed"] = True
@@ -185,8 +185,12 @@ def _parts(node: Node) -> list[Any]:
     return [*node.get("branches", ()), *node.get("cases", ()), *node.get("excepts", ())]
 
 
-def _may_have_returned(nodes: list[Node]) -> bool:
-    """Whether the main thread may have ended by a ``Return`` among these statements, about which all else is known."""
+def _may_have_returned(nodes: list[Node], is_known: bool) -> bool:
+    """Whether the main thread may have ended by a ``Return`` among these statements.
+
+    Args:
+        is_known: what it did last has been noted, so what has not been noted on the way was not done.
+    """
     for node in nodes:
         kind = node["kind"]
         if kind == "return":
@@ -194,10 +198,11 @@ def _may_have_returned(nodes: list[Node]) -> bool:
         if kind in ("go", "parallel") or (kind == "for_each" and node["parallel"]):
             continue
         # That a case has happened is recorded, of a condition or an error it may not be known.
-        parts = [one for one in _parts(node) if one["kind"] in ("branch", "except") or one["live"]["passed"]]
-        if any(map(_may_have_returned, [node.get("statements", []), *(one["statements"] for one in parts)])):
+        unsure = ("branch", "except") if is_known else _PARTS
+        parts = [one["statements"] for one in _parts(node) if one["kind"] in unsure or one["live"]["passed"]]
+        if any(_may_have_returned(one, is_known) for one in [node.get("statements", []), *parts]):
             return True
-        if kind in _RECORDED and not (node["live"]["passed"] or node.get("detached")):
+        if is_known and kind in _RECORDED and not (node["live"]["passed"] or node.get("detached")):
             return False
     return False
 

@@ -143,7 +143,8 @@ def test_the_pizza_order_on_its_way() -> None:
     handle_event(order, execution, "Pay", {"amount": 10})
     asyncio.run(aresume(order, execution))
     assert execution.status == "finished"
-    found = look(PizzaOrder.__program__, execution)
+    assert not look(PizzaOrder.__program__, execution).ended, "nothing is known of it"
+    found = look(PizzaOrder.__program__, execution, ["delivery arrives"])
     assert found.ended
     assert {state_of(node) for node in found.statements} == {"passed"}
 
