@@ -262,6 +262,8 @@ def test_timers_say_when_they_are_due() -> None:
     due = {node["name"]: node["live"]["due"] for node in all_nodes(found.statements) if node["live"]["due"]}
     assert due == {"rest": "2026-01-01T01:00:00+00:00", "late": "2026-01-01T02:00:00+00:00"}
     assert states(found) == {"side": "passed", "rest": "here", "wait": "here"}, "a timer that runs has not happened"
+    late = next(one for one in groups(check_picture(Timers, found)) if one.get("data-name") == "late")
+    assert texts(late) == ["after 2 h", "late", "due 2026-01-01 02:00:00 UTC"]
 
 
 # --- failures ----------------------------------------------------------------------------------

@@ -101,7 +101,7 @@ def test_what_is_written_on_the_statements() -> None:
         "both": ["in parallel", "both"],
         "l/left": ["step", "l/left"],
         "give up": ["fail", "give up", "message: no way"],
-        "caught": ["caught", "KeyError or ValueError"],
+        "caught": ["caught", "except KeyError or ValueError"],
         "other": ["child", "other", "of workflow elsewhere, goes on at once"],
         "rest": ["sleep", "rest", "after 1 day"],
         "wait": ["wait for one of 2", "wait"],

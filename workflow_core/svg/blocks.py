@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from workflow_core import live
 from workflow_core.describe import Node, in_words
@@ -183,7 +184,7 @@ class _Reader:
         block = Block("try", caption="try", body=self.section(node["statements"]))
         excepts = []
         for clause in node["excepts"]:
-            types = " or ".join(clause["types"])
+            types = f"except {' or '.join(clause['types'])}"
             excepts.append(self.lane("except", clause["name"], types, clause["statements"], clause))
         block.lanes = excepts
         block.goes_on = ends_reached(block.body) or any(lane.goes_on for lane in excepts)
@@ -208,7 +209,8 @@ def _finished(block: Block, node: Node) -> Block:
         return block
     block.state = live.state_of(node)
     if known["due"] is not None:
-        block.notes.append(_note(f"due {known['due']}"))
+        due = datetime.fromisoformat(known["due"]).astimezone(UTC)
+        block.notes.append(_note(f"due {due:%Y-%m-%d %H:%M:%S} UTC"))
     block.notes += [_note(text, "here-text") for text in live.in_words(known["threads"])]
     block.notes += [_note(text, "failed-text") for text in live.errors_in_words(node)]
     return block

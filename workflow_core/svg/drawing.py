@@ -76,7 +76,7 @@ def draw_block(parent: Element, block: Block) -> None:
 
 def _frame(group: Element, block: Block, role: str) -> None:
     values = style.attributes(role) | {"stroke-width": "1", "rx": "6" if role == "lane" else "8"}
-    if block.kind in _AT_ONCE:
+    if block.kind in _AT_ONCE and block.state != "here":
         values["stroke-dasharray"] = "5 4"
     if role == "jump":
         values["rx"] = number(min(block.height / 2, 19))
