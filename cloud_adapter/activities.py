@@ -114,8 +114,15 @@ class Activities:
             return await output
         assert accepted.wait is not None
         deadline = accepted.wait.deadline
-        limit = None if deadline is None else deadline - self.committer.clock.now()
-        return await within(self.committer.clock, limit, output, f"activity {body.event!r}")
+        clock = self.committer.clock
+        limit = None if deadline is None else deadline - clock.now()
+        try:
+            return await within(clock, limit, output, f"activity {body.event!r}")
+        except TimedOut as error:
+            if deadline is not None and clock.now() >= deadline:
+                # That is for the task of the deadline to say: an unpause may have put it off meanwhile.
+                raise AttemptOver(str(error)) from error
+            raise
 
     async def _heartbeat(self, cls: type[Workflow], body: ActivityTask) -> None:
         def apply(session: Session, now: datetime) -> bool:

@@ -22,7 +22,7 @@ from cloud_adapter.document import Instance
 from cloud_adapter.engine import BUFFERED, Engine, View
 from cloud_adapter.errors import InvalidRequest, TooLarge
 from cloud_adapter.graphs import Format
-from cloud_adapter.names import ACTIONS
+from cloud_adapter.operating import ACTIONS, REPAIRS, Operation
 from workflow_core import describe, svg
 from workflow_core.live import Live
 from workflow_core.program import Program
@@ -36,19 +36,23 @@ _PICTURE_HEADERS = {
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 
 
-def create_api(engine: Engine, *, max_body_bytes: int, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
+def create_api(
+    engine: Engine, *, max_body_bytes: int, repair: bool = False, lifespan: Lifespan[Starlette] | None = None
+) -> Starlette:
     """The application for an engine.
 
     Args:
         max_body_bytes: a larger request gets 413.
+        repair: also serve ``REPAIRS``: only where every caller may as well write to the database.
     """
-    handlers = _Handlers(engine, max_body_bytes)
+    operations = {**ACTIONS, **REPAIRS} if repair else ACTIONS
+    handlers = _Handlers(engine, max_body_bytes, operations)
     routes = [
         Route("/", handlers.index, methods=["GET"]),
         Route("/wf/{name}", handlers.list, methods=["GET"]),
         Route("/wf/{name}/{id}", handlers.instance, methods=["GET", "POST"]),
         Route("/wf/{name}/{id}/graph", handlers.instance_graph, methods=["GET"]),
-        *(Route(f"/wf/{{name}}/{{id}}/{action}", handlers.operate, methods=["POST"]) for action in ACTIONS),
+        *(Route(f"/wf/{{name}}/{{id}}/{action}", handlers.operate, methods=["POST"]) for action in operations),
         # A path: the name of an event may hold a slash, the id of an instance may not.
         Route("/wf/{name}/{id}/{event:path}", handlers.send, methods=["POST"]),
         Route("/definition/{name}", handlers.definition, methods=["GET"]),
@@ -73,9 +77,10 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 
 class _Handlers:
-    def __init__(self, engine: Engine, max_body_bytes: int) -> None:
+    def __init__(self, engine: Engine, max_body_bytes: int, operations: Mapping[str, type[Operation]]) -> None:
         self.engine = engine
         self.max_body_bytes = max_body_bytes
+        self.operations = operations
 
     async def index(self, _: Request) -> Response:
         return JSONResponse({"workflows": [f"/definition/{name}" for name in sorted(self.engine.workflows)]})
@@ -107,9 +112,11 @@ class _Handlers:
         return Response(response, media_type="application/json")
 
     async def operate(self, request: Request) -> Response:
-        action = request.url.path.rpartition("/")[2]
-        view = await getattr(self.engine, action)(request.path_params["name"], request.path_params["id"])
-        return JSONResponse(view_data(view))
+        operation = self.operations[request.url.path.rpartition("/")[2]]
+        order = operation.from_json(await read_body(request, self.max_body_bytes))
+        return JSONResponse(
+            view_data(await self.engine.operate(request.path_params["name"], request.path_params["id"], order))
+        )
 
     async def list(self, request: Request) -> Response:
         query = request.query_params
@@ -167,6 +174,7 @@ def view_data(view: View) -> dict[str, Any]:
     meta = instance.execution.to_dict() | {
         "wake_at": None if instance.wake_at is None else instance.wake_at.isoformat(),
         "leased_until": None if lease is None else lease.expires_at.isoformat(),
+        "problem": view.problem or None,
     }
     url = instance_url(instance.workflow, instance.id)
     names = [one.case.event for one in view.accepted]
@@ -189,6 +197,7 @@ def view_data(view: View) -> dict[str, Any]:
     history = [
         {"at": entry.at.isoformat(), "kind": entry.kind, "statement": entry.statement, "thread": entry.thread}
         | {"pc": entry.pc, "duration_ms": entry.duration_ms, "error": entry.error, "select": entry.select}
+        | {"by": entry.by, "reason": entry.reason, "detail": entry.detail}
         for entry in instance.history
     ]
     return {"meta": meta, "state": json.loads(instance.fields), "events": events, "history": history}

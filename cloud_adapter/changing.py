@@ -1,7 +1,8 @@
 """Changes an instance from outside of its steps: load, change in memory, commit, and again if somebody was faster.
 
-This is how timers, results of activities, the end of children, heartbeats and operators reach an instance. Clients'
-events have their own way in ``cloud_adapter.engine``, as they are answered.
+This is how timers, results of activities, the end of children and heartbeats reach an instance. Clients' events have
+their own way in ``cloud_adapter.engine``, as they are answered, and operators theirs in ``cloud_adapter.operating``, as
+they do not wait for steps.
 """
 
 from __future__ import annotations
@@ -82,7 +83,6 @@ async def change(
     *,
     loaded: Session | None = None,
     statement: str | None = None,
-    over_lease: bool = False,
     keep_fields: bool = False,
 ) -> bool:
     """Changes an instance. Gives what ``apply`` said at last.
@@ -91,8 +91,6 @@ async def change(
         loaded: the instance, if it has just been loaded.
         statement: what the change is about, if nobody is told of an error of the workflow's code in it: that fails the
             instance then.
-        over_lease: do not wait for a step that runs: its commit will fail, and its lease stays until the step has come
-            to its end or the lease expires; nothing else runs until then.
         keep_fields: see ``Session.prepare``.
 
     Raises:
@@ -107,7 +105,7 @@ async def change(
         session.machine.check()
         now = committer.clock.now()
         lease = session.instance.lease if session.leased(now) else None
-        if lease is not None and not over_lease:
+        if lease is not None:
             try:
                 await patience.wait(repr(id))
             except Busy as error:
@@ -116,7 +114,7 @@ async def change(
         try:
             if not apply(session, now):
                 return False
-            await committer.commit(session, keep_lease=lease is not None, keep_fields=keep_fields)
+            await committer.commit(session, keep_fields=keep_fields)
             return True
         except Superseded:
             return True

@@ -14,7 +14,7 @@ from datetime import datetime
 from cloud_adapter.changing import begin, change, settle
 from cloud_adapter.committing import Committer, Superseded
 from cloud_adapter.errors import Busy, InstanceEnded, InstanceExists, InstanceNotFound, Unavailable
-from cloud_adapter.operating import cancel
+from cloud_adapter.operating import Cancel, operate
 from cloud_adapter.session import Session
 from workflow_core import ChildFailed, Parent, Status, Teardown, Wait, WaitStatus, Workflow, WorkflowError
 from workflow_core.interpreter import Work
@@ -72,7 +72,7 @@ class Children:
         child = teardown.setup_data
         cls = self.workflow(child["workflow"])
         with contextlib.suppress(InstanceNotFound, InstanceEnded):
-            await change(self.committer, cls, child["id"], cancel, over_lease=True)
+            await operate(self.committer, cls, child["id"], Cancel())
 
     async def _tell(self, session: Session, parent: Parent) -> None:
         child = session.execution

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from cloud_adapter import logs
-from cloud_adapter.document import TOKENS_MAX, HistoryEntry, Instance, KeyRecord, Lease
+from cloud_adapter.document import TOKENS_MAX, HistoryEntry, Instance, KeyRecord, Lease, encode
 from cloud_adapter.errors import (
     Conflict,
     DamagedDocument,
@@ -59,9 +59,10 @@ class Committer:
         """Waits before another attempt: 20 ms, doubling up to 640 ms, with jitter."""
         await self.clock.sleep(0.02 * 2 ** min(attempt, 5) * self.rng.uniform(0.5, 1.0))
 
-    async def load(self, cls: type[Workflow], id: str) -> Session:
-        """The instance as it is now."""
-        return Session(cls, await self.store.load(cls.__workflow_name__, id), self.clock.now())
+    async def load(self, cls: type[Workflow], id: str, mend: Callable[[Instance], Instance] | None = None) -> Session:
+        """The instance as it is now; ``mend`` changes what is stored before it is read."""
+        instance = await self.store.load(cls.__workflow_name__, id)
+        return Session(cls, instance if mend is None else mend(instance), self.clock.now())
 
     async def create(self, session: Session, key: KeyRecord | None = None) -> None:
         """Stores a new instance.
@@ -85,6 +86,7 @@ class Committer:
         lease: Lease | None = None,
         keep_lease: bool = False,
         keep_fields: bool = False,
+        dry_run: bool = False,
     ) -> None:
         """Saves the session's state, if the document is still the version that was loaded.
 
@@ -92,6 +94,7 @@ class Committer:
             key: recorded in the same atomic write.
             lease: what the document bears from then on; None releases it.
             keep_lease, keep_fields: see ``Session.prepare``.
+            dry_run: only see whether it could be saved.
 
         Raises:
             Conflict: somebody else has committed in between. Nothing was written.
@@ -103,6 +106,10 @@ class Committer:
         change = session.prepare(
             self.token(), now, self.options.horizon, lease=lease, keep_lease=keep_lease, keep_fields=keep_fields
         )
+        if dry_run:
+            encode(change.instance)
+            session.committed(change.instance)
+            return
         await self._apply(session, change, lambda: self.store.commit(change.instance, key))
 
     async def _apply(self, session: Session, change: Change, write: Callable[[], Awaitable[Instance]]) -> None:

@@ -50,11 +50,13 @@ class HistoryEntry:
     Attributes:
         kind: ``created``, ``failed``; what was done, as ``event``, ``timeout``, ``step``, ``setup``, ``teardown``,
             ``activity``, ``child``, ``tell``, with ``failed`` behind it where that did not succeed; ``buffered``,
-            ``event rejected``; ``cancel``, ``pause``, ``unpause``.
+            ``event rejected``; what an operator did: ``cancel``, ``pause``, ``unpause``, ``retry``, ``goto``, ``set``.
         statement: the step or event it is about.
         select: for an event that was handled, the select that waited for it.
         duration_ms: how long the user's code ran.
         error: why it failed.
+        by, reason: which operator did it, and why, as far as they said.
+        detail: what the operator has changed.
     """
 
     at: AwareDatetime
@@ -65,6 +67,9 @@ class HistoryEntry:
     duration_ms: float = 0
     error: str = ""
     select: str = ""
+    by: str = ""
+    reason: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

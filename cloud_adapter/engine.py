@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from inspect import isawaitable
 
-from cloud_adapter import logs, operating
+from cloud_adapter import logs
 from cloud_adapter.activities import Activities
-from cloud_adapter.changing import Apply, Leased, Patience, arrived, begin, change, settle
+from cloud_adapter.changing import Leased, Patience, arrived, begin, change, settle
 from cloud_adapter.children import Children
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.committing import Committer, Superseded
@@ -42,14 +42,15 @@ from cloud_adapter.errors import (
     UserCodeError,
     WorkflowNotFound,
 )
-from cloud_adapter.names import ACTIONS, check_id, check_key
+from cloud_adapter.names import check_id, check_key
+from cloud_adapter.operating import ACTIONS, REPAIRS, Operation, operate
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock, Page, Store, TaskQueue
 from cloud_adapter.session import TIMED_KINDS, Session, due_timeouts, milliseconds, resume_at
 from cloud_adapter.stepping import Stepper
 from cloud_adapter.tasks import ActivityTask, ResultTask, ResumeTask, TimeoutTask
 from cloud_adapter.user_code import RunSync
-from workflow_core import EventNotAccepted, EventRejected, Status, WaitKind, Workflow, WorkflowError
+from workflow_core import EventNotAccepted, EventRejected, Status, UnknownStatement, WaitKind, Workflow, WorkflowError
 from workflow_core.events import stable_key
 from workflow_core.execution import FROM_CLIENTS
 from workflow_core.interpreter import Accepted
@@ -61,11 +62,16 @@ BUFFERED = b""
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """An instance as it is shown: what is stored, its typed fields, and the events that it accepts now."""
+    """An instance as it is shown: what is stored, its typed fields, and the events that it accepts now.
+
+    Attributes:
+        problem: why nothing in it can move, if it stands on what the definition no longer has.
+    """
 
     instance: Instance
     workflow: Workflow
     accepted: tuple[Accepted, ...]
+    problem: str = ""
 
 
 class Engine:
@@ -145,11 +151,9 @@ class Engine:
 
         Raises:
             InstanceNotFound, WorkflowNotFound, DamagedDocument, Unavailable
-            UnknownStatement: it stands on a statement that the definition no longer has.
+            InvalidFields: its fields do not fit their types any more.
         """
-        session = await self._committer.load(self.workflow(workflow), check_id(id))
-        session.machine.check()
-        return _view(session)
+        return _view(await self._committer.load(self.workflow(workflow), check_id(id)))
 
     async def list(
         self, workflow: str, *, status: str | None = None, limit: int = 50, cursor: str | None = None
@@ -291,38 +295,15 @@ class Engine:
 
     # --- what operators ask --------------------------------------------------------------
 
-    async def cancel(self, workflow: str, id: str) -> View:
-        """Cancels an instance: its waits are torn down, a step that runs no longer counts, its ``finally_`` sections
-        run, and then it is canceled. Once it is on its way, nothing more happens.
+    async def operate(self, workflow: str, id: str, operation: Operation) -> View:
+        """Carries out what an operator asks for, as ``Cancel(by="ann")``; gives the instance as it is then, or with
+        ``dry_run`` as it would be.
 
         Raises:
-            InstanceEnded: it has come to another end. Nothing was changed.
-            InstanceNotFound, WorkflowNotFound, UserCodeError, Busy, Unavailable
+            InstanceEnded, RepairRefused: it cannot be done with the instance as it is. Nothing was changed.
+            InstanceNotFound, WorkflowNotFound, UnknownStatement, UserCodeError, TooLarge, Busy, Unavailable
         """
-        return await self._operate(workflow, id, operating.cancel)
-
-    async def pause(self, workflow: str, id: str) -> View:
-        """Pauses an instance: nothing in it moves, and it takes no events, until it is unpaused. A step that runs no
-        longer counts: it is run again then.
-
-        Raises:
-            InstanceEnded: it has come to its end. Nothing was changed.
-            InstanceNotFound, WorkflowNotFound, Busy, Unavailable
-        """
-        return await self._operate(workflow, id, operating.pause)
-
-    async def unpause(self, workflow: str, id: str) -> View:
-        """Lets a paused instance go on; timeouts that have passed meanwhile happen now.
-
-        Raises:
-            InstanceEnded: it has come to its end. Nothing was changed.
-            InstanceNotFound, WorkflowNotFound, UserCodeError, Busy, Unavailable
-        """
-        return await self._operate(workflow, id, operating.unpause)
-
-    async def _operate(self, workflow: str, id: str, apply: Apply) -> View:
-        await change(self._committer, self.workflow(workflow), check_id(id), apply, over_lease=True)
-        return await self.get(workflow, id)
+        return _view(await operate(self._committer, self.workflow(workflow), check_id(id), operation))
 
     # --- what tasks ask ------------------------------------------------------------------
 
@@ -502,7 +483,7 @@ def _by_name(workflows: Iterable[type[Workflow]]) -> dict[str, type[Workflow]]:
                 f"{cls.__module__}.{cls.__qualname__} and {other.__module__}.{other.__qualname__} are both named "
                 f"{cls.__workflow_name__!r}: give one another name"
             )
-        for action in ACTIONS:
+        for action in (*ACTIONS, *REPAIRS):
             if action in cls.__program__.events:
                 raise ValueError(
                     f"workflow {cls.__workflow_name__!r} has an event {action!r}, which can be done with every "
@@ -521,5 +502,9 @@ def _accept_event(session: Session, event: str, thread_id: str | None, wait_id: 
 
 
 def _view(session: Session) -> View:
-    accepted = (one for one in session.machine.accepted() if one.case.kind in FROM_CLIENTS)
-    return View(session.instance, session.machine.workflow, tuple(accepted))
+    instance, machine = session.instance, session.machine
+    try:
+        machine.check()
+    except UnknownStatement as error:
+        return View(instance, machine.workflow, (), str(error))
+    return View(instance, machine.workflow, tuple(one for one in machine.accepted() if one.case.kind in FROM_CLIENTS))

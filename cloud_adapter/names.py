@@ -9,13 +9,6 @@ from cloud_adapter.errors import InvalidRequest
 ID_BYTES_MAX = 400
 KEY_CHARS_MAX = 255
 
-ACTIONS = {
-    "cancel": "Cancel an instance: its cleanup still runs",
-    "pause": "Let nothing in an instance move, and refuse its events",
-    "unpause": "Let a paused instance go on",
-}
-"""What can be done with every instance, at ``/wf/{name}/{id}/{action}``: no event may have such a name."""
-
 _RESERVED = re.compile(r"__.*__")
 
 

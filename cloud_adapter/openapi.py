@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from importlib.metadata import version
 from itertools import count
 from typing import Any
 from urllib.parse import quote
 
 from cloud_adapter.graphs import Format
-from cloud_adapter.names import ACTIONS
+from cloud_adapter.operating import ACTIONS, Operation
 from workflow_core import Status, Workflow, describe
 
 Json = dict[str, Any]
@@ -56,10 +57,10 @@ def document(cls: type[Workflow], server: str) -> Json:
         # An event may be called graph.
         path = paths.setdefault(f"/wf/{name}/{{id}}/{quote(event_name, safe='')}", {"parameters": [_ID]})
         path["post"] = _event_operation(event_name, cases, schemas)
-    for action, summary in ACTIONS.items():
+    for action, operation in ACTIONS.items():
         paths[f"/wf/{name}/{{id}}/{action}"] = {
             "parameters": [_ID],
-            "post": _operation(action, summary, _INSTANCE, 404, 409),
+            "post": _action_operation(action, operation, schemas.take(operation.model_json_schema())),
         }
     # As the fields are shown is as they are saved: by their own names, and without what is computed.
     state = schemas.take(cls.model_json_schema(by_alias=False, mode="validation"))
@@ -146,6 +147,15 @@ def _event_operation(name: str, cases: list[Json], schemas: _Schemas) -> Json:
             "content": {"application/json": {"schema": _any_of(inputs)}},
         }
     return operation
+
+
+def _action_operation(name: str, action: type[Operation], schema: Json) -> Json:
+    description = inspect.cleandoc(action.__doc__ or "")
+    operation = _operation(name, f"{name.capitalize()} an instance", _INSTANCE, 404, 409, 413, 422)
+    return operation | {
+        "description": description,
+        "requestBody": {"required": False, "content": {"application/json": {"schema": schema}}},
+    }
 
 
 def _any_of(schemas: list[Json]) -> Json:

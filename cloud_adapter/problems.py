@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from cloud_adapter import errors
-from workflow_core import EventNotAccepted, EventRejected, InvalidInput, WorkflowError
+from workflow_core import EventNotAccepted, EventRejected, InvalidInput, RepairRefused, WorkflowError
 
 _logger = logging.getLogger("gorchestrate.http")
 
@@ -35,6 +35,7 @@ STATUS: dict[type[WorkflowError], int] = {
     errors.InstanceEnded: 409,
     EventNotAccepted: 409,
     EventRejected: 409,
+    RepairRefused: 409,
     errors.TooLarge: 413,
     InvalidInput: 422,
     errors.IdempotencyKeyReused: 422,

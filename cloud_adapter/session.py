@@ -112,7 +112,7 @@ class Session:
         """
         execution = self.execution
         error = execution.error
-        if execution.status is Status.FAILED and not self._has_failed and error is not None:
+        if execution.status is Status.FAILED and error is not None and error is not self._error:
             self.note("failed", now, statement=error.statement, error=error.text[:500])
         execution.updated_at = now
         execution.definition_version = self.machine.program.version
@@ -159,8 +159,8 @@ class Session:
         execution = self.instance.execution
         self._due = set(_due(execution))
         self._timers = set(_timers(execution))
-        self._has_failed = execution.status is Status.FAILED
-        self._was_paused = execution.status is Status.PAUSED
+        self._error = execution.error
+        self._was_live = execution.live
 
     def _search(self) -> dict[str, Any]:
         names = set(self.cls.search_fields)
@@ -180,7 +180,8 @@ class Session:
 
     def _resumes(self, token: str, now: datetime, anew: bool) -> Iterator[Task]:
         """A resume task for each time at which something is due that no task was created for yet."""
-        anew = anew or self._was_paused
+        revived = self.execution.live and not self._was_live
+        anew = anew or revived
         body = ResumeTask.of(self.execution, now)
         soon: list[datetime] = []
         for key, at in _due(self.execution):
@@ -192,8 +193,8 @@ class Session:
                 soon.append(at or now)
             else:
                 # Named after what is due, not after this commit: made again, it is the same task. But if the instance
-                # was paused, that one may have come and gone.
-                salt = token if self._was_paused else ""
+                # was paused or had failed, that one may have come and gone.
+                salt = token if revived else ""
                 yield body.task(f"{key} {at.isoformat()} {salt}", at)
         if soon:
             first = min(soon)

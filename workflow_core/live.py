@@ -2,8 +2,8 @@
 
 What the threads stand on is known exactly. What has been passed is concluded: from what the caller knows to have
 happened, and from the order of statements, as a section is always run from its top. So a statement that was put before
-one that has been reached counts as passed too, though it never ran; of a branch that was left long ago nothing may be
-known.
+one that has been reached counts as passed too, though it never ran, as does what an operator has put a thread past; of
+a branch that was left long ago nothing may be known.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What an operator mends in an instance: one that has failed is tried again, a thread is put elsewhere, fields are set.
 
-Each function changes a loaded instance in memory, or raises and changes nothing. It loads, saves and decides nothing;
-to move the instance on is the caller's part.
+Each function works in memory, and raises before it has changed anything. It loads, saves and decides nothing; to move
+the instance on is the caller's part.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from workflow_core.errors import RepairRefused
+from workflow_core.errors import InvalidInput, RepairRefused
 from workflow_core.execution import LeaveKind, Status, Thread, ThreadStatus
 from workflow_core.interpreter import Machine
-from workflow_core.workflow import InvalidFields
+from workflow_core.signatures import refuse_infinite_numbers
+from workflow_core.workflow import InvalidFields, Workflow
 
 
 def retry(machine: Machine) -> None:
@@ -80,23 +81,23 @@ def goto(machine: Machine, thread_id: str, statement: str) -> None:
         machine.summarize()
 
 
-def set_fields(machine: Machine, changes: Mapping[str, Any]) -> None:
-    """Gives fields other values, which are JSON data.
+def set_fields(cls: type[Workflow], fields: str, changes: Mapping[str, Any]) -> str:
+    """The stored fields of an instance with other values, which are JSON data. What was stored may not fit the types
+    any more: what comes out does.
 
     Raises:
         RepairRefused: there is no such field, or a value does not fit its type.
     """
-    cls = type(machine.workflow)
     unknown = sorted(set(changes) - set(cls.model_fields))
     if unknown:
         there = ", ".join(cls.model_fields)
         raise RepairRefused(f"workflow {cls.__workflow_name__!r} has no field {unknown[0]!r}, but: {there}")
-    fields = from_json(machine.workflow.dump_fields())
     try:
-        machine.workflow = cls.load_fields(to_json(fields | dict(changes)))
-    except InvalidFields as error:
+        workflow = cls.load_fields(to_json(from_json(fields) | dict(changes)))
+        refuse_infinite_numbers("the fields", workflow.model_dump(warnings=False))
+    except (InvalidFields, InvalidInput) as error:
         raise RepairRefused(str(error)) from error
-    machine.execution.pc += 1
+    return workflow.dump_fields()
 
 
 def _begin_anew(thread: Thread) -> None:

@@ -257,12 +257,21 @@ def test_what_is_being_canceled_is_put_nowhere() -> None:
 
 
 def test_fields_are_set_and_typed() -> None:
-    order, execution = start(flow(WAIT))
-    machine = Machine(order, execution)
-    pc = execution.pc
-    set_fields(machine, {"n": 5, "log": ["x"]})
-    assert isinstance(machine.workflow, Logged)
-    assert (machine.workflow.n, machine.workflow.log, execution.pc) == (5, ["x"], pc + 1)
-    for changes, message in (({"n": "many"}, "n: "), ({"m": 5}, "has no field 'm', but: log"), ({"log": 5}, "log: ")):
-        with unchanged(machine.workflow, execution), pytest.raises(RepairRefused, match=message):
-            set_fields(machine, changes)
+    Flow = flow(WAIT)  # noqa: N806
+    before = Flow(n=1, log=["a"]).dump_fields()
+    after = Flow.load_fields(set_fields(Flow, before, {"n": 5, "log": ["x"]}))
+    assert (after.n, after.log) == (5, ["x"])
+    for changes, message in (
+        ({"n": "many"}, "n: "),
+        ({"m": 5}, "has no field 'm', but: log"),
+        ({"log": 5}, "log: "),
+    ):
+        with pytest.raises(RepairRefused, match=message):
+            set_fields(Flow, before, changes)
+
+
+def test_what_does_not_fit_any_more_is_mended() -> None:
+    Flow = flow(WAIT)  # noqa: N806
+    with pytest.raises(RepairRefused, match="n: "):
+        set_fields(Flow, '{"n": "many", "log": []}', {"log": ["x"]})
+    assert Flow.load_fields(set_fields(Flow, '{"n": "many", "log": []}', {"n": 2})).n == 2

@@ -11,6 +11,7 @@ import pytest
 
 from cloud_adapter.dispatch import Outcome
 from cloud_adapter.document import Lease
+from cloud_adapter.operating import Pause, Unpause
 from cloud_adapter.tasks import ACTIVITY_PATH, RESULT_PATH
 from tests.engine.harness import Gate, World, in_world, write
 from workflow_core import (
@@ -200,10 +201,26 @@ async def test_an_asynchronous_function_is_interrupted_when_its_time_is_over(wor
     await world.create()
     running = asyncio.ensure_future(world.process.perform(activities(world)[0]))
     await world.clock.settle()
+    deadline = world.now + timedelta(seconds=90)
     await world.clock.advance(90)
     assert await world.finish(running) is Outcome.DONE
+    await world.process.deliver(world.queue.timers[0])
     (wait,) = (await world.instance()).execution.threads[0].waits
-    assert (wait.attempt, wait.error) == (1, "TimedOut: activity 'hold' took longer than 90 s")
+    assert (wait.attempt, wait.error) == (1, f"TimedOut: activity 'hold' gave no result by {deadline}")
+
+
+@in_world(Hold)
+async def test_an_attempt_that_was_put_off_by_a_pause_does_not_end_by_its_old_deadline(world: World) -> None:
+    await world.create()
+    running = asyncio.ensure_future(world.process.perform(activities(world)[0]))
+    await world.clock.settle()
+    await world.clock.advance(80)
+    for operation in (Pause(), Unpause()):
+        await world.process.engine.operate("hold", "order-1", operation)
+    await world.clock.advance(10)
+    assert await world.finish(running) is Outcome.DONE
+    (wait,) = (await world.instance()).execution.threads[0].waits
+    assert (wait.attempt, wait.error) == (0, None)
 
 
 @in_world(Hold)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cloud_adapter.errors import Unavailable
+from cloud_adapter.operating import Cancel
 from tests.engine.harness import Killed, World, in_world, write
 from workflow_core import (
     Child,
@@ -113,7 +114,7 @@ async def test_its_failure_is_raised_at_the_statement(world: World) -> None:
 @in_world(Shop, Delivery)
 async def test_its_cancellation_is_a_failure_too(world: World) -> None:
     await world.started()
-    await world.finish(world.process.engine.cancel("delivery", "delivery-1"))
+    await world.finish(world.process.engine.operate("delivery", "delivery-1", Cancel()))
     await world.deliver()
     assert (await world.fields()).log == ["ChildFailed: 'delivery' 'delivery-1' is canceled"]
 
@@ -121,7 +122,7 @@ async def test_its_cancellation_is_a_failure_too(world: World) -> None:
 @in_world(Shop, Delivery)
 async def test_canceling_the_parent_cancels_the_child(world: World) -> None:
     await world.started()
-    await world.finish(world.process.engine.cancel("shop", "order-1"))
+    await world.finish(world.process.engine.operate("shop", "order-1", Cancel()))
     await world.deliver()
     assert (await world.instance()).execution.status == "canceled"
     stopped = await child(world)
@@ -147,7 +148,7 @@ async def test_a_detached_child_is_not_waited_for(world: World) -> None:
     await world.started()
     assert (await world.fields()).log == ["next"]
     assert (await child(world, "leaflet-1")).execution.status == "waiting"
-    await world.finish(world.process.engine.cancel("leaflets", "order-1"))
+    await world.finish(world.process.engine.operate("leaflets", "order-1", Cancel()))
     await world.deliver()
     assert (await child(world, "leaflet-1")).execution.status == "waiting", "it has its own life"
 

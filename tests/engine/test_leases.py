@@ -15,6 +15,7 @@ import pytest
 
 from cloud_adapter.dispatch import Outcome
 from cloud_adapter.errors import Unavailable
+from cloud_adapter.operating import Cancel, Pause, Unpause
 from cloud_adapter.tasks import ResumeTask
 from tests.engine.harness import ID, Gate, Process, World, in_world, write
 from workflow_core import Go, On, S, Select, Step, StepContext, Try, While, Workflow
@@ -284,7 +285,7 @@ async def test_nothing_begins_beside_synchronous_code_when_it_is_canceled(world:
     await world.create()
     running = await delivering(world, world.process)
     other = world.start()
-    await world.finish(other.engine.cancel("kiln", ID))
+    await world.finish(other.engine.operate("kiln", ID, Cancel()))
     for _ in range(20):
         await world.pass_time(timedelta(seconds=15), other)
         assert await lease_end(world) > timedelta()
@@ -301,9 +302,9 @@ async def test_nothing_begins_beside_synchronous_code_when_it_is_canceled(world:
 async def test_nothing_begins_beside_synchronous_code_after_a_pause(world: World) -> None:
     await world.create()
     running = await delivering(world, world.process)
-    await world.finish(world.process.engine.pause("kiln", ID))
+    await world.finish(world.process.engine.operate("kiln", ID, Pause()))
     await world.clock.advance(50)
-    await world.finish(world.process.engine.unpause("kiln", ID))
+    await world.finish(world.process.engine.operate("kiln", ID, Unpause()))
     reached = GATE.reached
     await world.pass_time(timedelta(minutes=5), world.start())
     assert GATE.reached == reached, "the step does not run again yet"

@@ -10,6 +10,7 @@ import pytest
 
 from cloud_adapter.dispatch import Outcome
 from cloud_adapter.errors import InstanceEnded, InstanceNotFound
+from cloud_adapter.operating import Cancel, Pause, Unpause
 from tests.engine.harness import Gate, World, in_world, write
 from workflow_core import (
     EventNotAccepted,
@@ -68,7 +69,7 @@ class Trip(Workflow, name="trip"):
 
 
 async def cancel(world: World, id: str = "order-1") -> Any:
-    return await world.finish(world.process.engine.cancel("trip", id))
+    return await world.finish(world.process.engine.operate("trip", id, Cancel()))
 
 
 @in_world(Trip)
@@ -104,9 +105,9 @@ async def test_cancel_twice_is_once_and_an_end_is_an_end(world: World) -> None:
     ended = await world.instance()
     await cancel(world)
     assert await world.instance() == ended
-    for operate in (world.process.engine.pause, world.process.engine.unpause):
+    for operation in (Pause(), Unpause()):
         with pytest.raises(InstanceEnded, match="is canceled"):
-            await world.finish(operate("trip", "order-1"))
+            await world.finish(world.process.engine.operate("trip", "order-1", operation))
     with pytest.raises(InstanceNotFound):
         await cancel(world, "nobody")
     assert await world.instance() == ended
@@ -148,17 +149,17 @@ async def test_the_holder_of_the_lease_is_dead(world: World) -> None:
 async def test_paused_nothing_moves_and_unpaused_it_goes_on(world: World) -> None:
     await world.started()
     engine = world.process.engine
-    await world.finish(engine.pause("trip", "order-1"))
+    await world.finish(engine.operate("trip", "order-1", Pause()))
     paused = await world.instance()
     assert paused.execution.status == "paused"
     assert paused.wake_at is None
     with pytest.raises(EventNotAccepted, match="the instance is paused, it accepts: none"):
         await world.send("Start")
-    await world.finish(engine.pause("trip", "order-1"))
+    await world.finish(engine.operate("trip", "order-1", Pause()))
     await world.pass_time(timedelta(hours=2))
     assert await world.instance() == paused
     assert not world.queue.tasks, "the timer has come, and nobody heard it"
-    await world.finish(engine.unpause("trip", "order-1"))
+    await world.finish(engine.operate("trip", "order-1", Unpause()))
     await world.deliver()
     assert await world.history("timeout") == [("timeout", "late")], "it happens now"
     await world.send("Start")
@@ -171,13 +172,13 @@ async def test_a_step_that_runs_when_it_is_paused_runs_again(world: World) -> No
     await world.send("Start")
     running = asyncio.ensure_future(world.process.perform(world.queue.resumes[0]))
     await world.clock.settle()
-    await world.finish(world.process.engine.pause("trip", "order-1"))
+    await world.finish(world.process.engine.operate("trip", "order-1", Pause()))
     await world.clock.advance(20)
     assert await world.finish(running) is Outcome.DONE
     await world.clock.advance(60)
     await world.deliver()
     assert (await world.fields()).log == ["started"]
-    await world.finish(world.process.engine.unpause("trip", "order-1"))
+    await world.finish(world.process.engine.operate("trip", "order-1", Unpause()))
     again = asyncio.ensure_future(world.process.perform(world.queue.resumes[-1]))
     await world.clock.settle()
     GATE.open()
@@ -200,10 +201,10 @@ class Flaky(Workflow, name="flaky"):
 @in_world(Flaky)
 async def test_an_attempt_whose_time_came_in_a_pause_is_made_up_for(world: World) -> None:
     await world.started()
-    await world.finish(world.process.engine.pause("flaky", "order-1"))
+    await world.finish(world.process.engine.operate("flaky", "order-1", Pause()))
     await world.pass_time(timedelta(minutes=5))
     assert not world.queue.tasks, "its task has come, and found a paused instance"
-    await world.finish(world.process.engine.unpause("flaky", "order-1"))
+    await world.finish(world.process.engine.operate("flaky", "order-1", Unpause()))
     assert not world.queue.refused, "a queue takes each name once"
     await world.deliver()
     assert (await world.fields()).log == ["attempt 2"]
@@ -212,7 +213,7 @@ async def test_an_attempt_whose_time_came_in_a_pause_is_made_up_for(world: World
 @in_world(Trip)
 async def test_a_paused_instance_can_be_canceled(world: World) -> None:
     await world.started()
-    await world.finish(world.process.engine.pause("trip", "order-1"))
+    await world.finish(world.process.engine.operate("trip", "order-1", Pause()))
     await cancel(world)
     await world.deliver()
     assert (await world.fields()).log == ["packed"]

@@ -344,7 +344,7 @@ def test_each_error_of_the_table_is_provoked_here() -> None:
     titles |= {"Instance exists", "Idempotency key reused"}  # in test_instances
     titles |= {"Invalid request", "Workflow not found", "Instance not found", "Event not accepted", "Event rejected"}
     titles |= {"Too large", "Invalid input", "Unavailable"}
-    titles |= {"Instance ended"}  # in test_operating
+    titles |= {"Instance ended", "Repair refused"}  # in test_operating
     titles |= {"Unauthenticated", "Forbidden"}  # in test_auth
     kinds = {title.lower().replace(" ", "") for title in titles}
     assert {cls.__name__.lower() for cls in STATUS} == kinds

@@ -122,6 +122,21 @@ def test_an_instance_that_fails(tmp_path: Path) -> None:
         assert "#10007; bake" in http.request("GET", "/wf/broken/1/graph?format=mermaid").text
 
 
+def test_an_instance_on_what_the_definition_no_longer_has(tmp_path: Path) -> None:
+    def version(select: str) -> type[Workflow]:
+        class Moved(Workflow, name="moved"):
+            definition = S(Select(select, On("Go", lambda w: None)))
+
+        return Moved
+
+    with serving(tmp_path / "moved.db", version("old")) as http:
+        http.create("/wf/moved/1")
+    with serving(tmp_path / "moved.db", version("new")) as http:
+        root = picture(http, "/wf/moved/1/graph")
+        assert "main stands on “old”, which the definition no longer has" in texts(root)
+        assert states(root) == {}
+
+
 def test_an_event_that_is_named_graph(tmp_path: Path) -> None:
     class Named(Workflow, name="named"):
         count: int = 0

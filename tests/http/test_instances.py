@@ -146,10 +146,9 @@ def test_what_is_shown_of_an_instance(http: Http, id: str) -> None:
         ("created", "", ""),
         ("event", "Write", "main"),
     ]
-    assert all(
-        set(e) == {"at", "kind", "statement", "thread", "pc", "duration_ms", "error", "select"}
-        for e in shown["history"]
-    )
+    keys = {"at", "kind", "statement", "thread", "pc", "duration_ms", "error", "select", "by", "reason", "detail"}
+    assert all(set(entry) == keys for entry in shown["history"])
+    assert meta["problem"] is None
 
 
 def test_a_timeout_is_no_event_that_may_be_sent(http: Http, id: str) -> None:

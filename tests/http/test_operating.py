@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
+from cloud_adapter.api import create_api
 from cloud_adapter.embedded import EmbeddedRuntime
+from cloud_adapter.operating import REPAIRS
 from cloud_adapter.settings import Settings
-from tests.http.helpers import Http, expected, serving, until
-from workflow_core import Activity, Child, On, S, Select, Step, Try, Workflow
+from tests.http.helpers import BODY_BYTES_MAX, Http, expected, problem, serving, until
+from workflow_core import Activity, Child, On, S, Select, Step, TerminalError, Try, Workflow
 
 
 def double(number: int) -> int:
@@ -92,6 +96,66 @@ def test_pause(http: Http) -> None:
     assert (problem["status"], problem["instance_status"], problem["accepted"]) == (409, "paused", [])
     assert http.ok("POST", "/wf/job/3/unpause")["meta"]["status"] == "waiting"
     http.send("/wf/job/3/Start")
+
+
+BROKEN = {"outside": True}
+
+
+class Wire(Workflow, name="wire"):
+    number: int = 1
+    told: int = 0
+
+    def tell(self) -> None:
+        if BROKEN["outside"]:
+            raise TerminalError("the line is dead")
+        self.told = self.number
+
+    definition = S(Step("tell", tell), Select("done", On("Over", lambda w: None)))
+
+
+def test_what_has_failed_is_mended_and_retried(tmp_path: Path) -> None:
+    BROKEN["outside"] = True
+    with serving(tmp_path / "wires.db", Wire) as http:
+        http.create("/wf/wire/1")
+        until(lambda: http.get("/wf/wire/1")["meta"]["status"] == "failed")
+        BROKEN["outside"] = False
+        why = {"by": "ann", "reason": "mended"}
+        before = http.get("/wf/wire/1")
+        would = http.ok("POST", "/wf/wire/1/set", json={"fields": {"number": 5}, "dry_run": True})
+        assert would["state"]["number"] == 5
+        assert http.get("/wf/wire/1") == before
+        assert http.ok("POST", "/wf/wire/1/set", json={"fields": {"number": 5}} | why)["state"]["number"] == 5
+        assert http.ok("POST", "/wf/wire/1/retry", json=why)["meta"]["error"] is None
+        seen = until(lambda: (view := http.get("/wf/wire/1"))["meta"]["status"] == "waiting" and view)
+        assert seen["state"]["told"] == 5
+        said = [(one["kind"], one["by"], one["reason"], one["detail"]) for one in seen["history"] if one["by"]]
+        assert said == [("set", "ann", "mended", '{"number": 5}'), ("retry", "ann", "mended", "")]
+        http.ok("POST", "/wf/wire/1/set", json={"fields": {"number": 6}})
+        assert http.ok("POST", "/wf/wire/1/goto", json={"statement": "tell"})["meta"]["threads"][0]["step"] == "tell"
+        until(lambda: http.get("/wf/wire/1")["state"]["told"] == 6)
+
+        refused = http.problem("POST", "/wf/wire/1/retry")
+        assert refused["title"] == "Repair refused" and refused["status"] == 409
+        refused = http.problem("POST", "/wf/wire/1/goto", json={"statement": "nowhere"})
+        assert "there are 'done', 'tell'" in refused["detail"]
+        refused = http.problem("POST", "/wf/wire/1/goto", json={"to": "tell"})
+        assert refused["status"] == 422 and {one["field"] for one in refused["errors"]} == {"statement", "to"}
+        assert http.problem("POST", "/wf/wire/1/cancel", content=b"nonsense")["status"] == 422
+
+
+def test_repairs_are_not_served_where_callers_may_not_write_to_the_database(tmp_path: Path) -> None:
+    async def ask() -> tuple[httpx.Response, ...]:
+        runtime = EmbeddedRuntime([Wire], Settings(db=tmp_path / "wires.db"))
+        transport = httpx.ASGITransport(create_api(runtime.engine, max_body_bytes=BODY_BYTES_MAX))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            created = await client.post("/wf/wire/1")
+            answers = [await client.post(f"/wf/wire/1/{name}", json={}) for name in REPAIRS]
+        await runtime.close()
+        return created, *answers
+
+    created, *answers = asyncio.run(ask())
+    assert created.status_code == 201
+    assert [problem(answer)["title"] for answer in answers] == ["Event not accepted"] * 2
 
 
 def test_they_are_in_the_openapi_document(http: Http) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from cloud_adapter.errors import (
     Unavailable,
     UserCodeError,
 )
+from cloud_adapter.operating import ACTIONS
 from tests.core.generate import EVENTS
 from tests.simulation.actors import Actor, Process
 from tests.simulation.flows import ADDED, BROKEN, REJECTED
@@ -139,8 +141,8 @@ class Client:
             if process is not None:
                 seen = self.pc
                 actor = Actor(process, f"{process.name} {action} for {self.name}")
-                operate = getattr(process.engine, action)
-                answer = await self.ask(actor, lambda operate=operate: operate("flow", self.model.id))  # type: ignore[misc]
+                operate = partial(process.engine.operate, "flow", self.model.id, ACTIONS[action]())
+                answer = await self.ask(actor, operate)
                 if isinstance(answer, View):
                     self.check_view(answer, seen)
                     return
