@@ -13,16 +13,25 @@ from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Lifespan
 
-from cloud_adapter import openapi, problems
+from cloud_adapter import graphs, openapi, problems, progress
 from cloud_adapter.document import Instance
 from cloud_adapter.engine import BUFFERED, Engine, View
 from cloud_adapter.errors import InvalidRequest, TooLarge
+from cloud_adapter.graphs import Format
 from cloud_adapter.operating import ACTIONS, REPAIRS, Operation
-from workflow_core import describe, diagram
+from workflow_core import describe, svg
+from workflow_core.live import Live
+from workflow_core.program import Program
+
+# A picture opened by its own address is a document: it has its style sheet, and nothing else may come into it.
+_PICTURE_HEADERS = {
+    "Content-Security-Policy": f"default-src 'none'; style-src {svg.STYLE_SOURCE}",
+    "X-Content-Type-Options": "nosniff",
+}
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 
@@ -42,6 +51,7 @@ def create_api(
         Route("/", handlers.index, methods=["GET"]),
         Route("/wf/{name}", handlers.list, methods=["GET"]),
         Route("/wf/{name}/{id}", handlers.instance, methods=["GET", "POST"]),
+        Route("/wf/{name}/{id}/graph", handlers.instance_graph, methods=["GET"]),
         *(Route(f"/wf/{{name}}/{{id}}/{action}", handlers.operate, methods=["POST"]) for action in operations),
         # A path: the name of an event may hold a slash, the id of an instance may not.
         Route("/wf/{name}/{id}/{event:path}", handlers.send, methods=["POST"]),
@@ -132,17 +142,24 @@ class _Handlers:
         )
 
     async def graph(self, request: Request) -> Response:
-        program = self.engine.workflow(request.path_params["name"]).__program__
-        format = request.query_params.get("format", "mermaid")
-        if format == "mermaid":
-            return PlainTextResponse(diagram.mermaid(program))
-        if format == "json":
-            return JSONResponse(describe.statements(program))
-        raise InvalidRequest(f"there is no format {format!r}, but: mermaid, json")
+        format = Format.of(request.query_params.get("format", Format.MERMAID))
+        return _graph(self.engine.workflow(request.path_params["name"]).__program__, format)
+
+    async def instance_graph(self, request: Request) -> Response:
+        format = Format.of(request.query_params.get("format", Format.SVG))
+        name = request.path_params["name"]
+        program = self.engine.workflow(name).__program__
+        view = await self.engine.get(name, request.path_params["id"])
+        return _graph(program, format, progress.live(program, view.instance))
 
     async def swagger(self, request: Request) -> Response:
         cls = self.engine.workflow(request.path_params["name"])
         return JSONResponse(openapi.document(cls, str(request.base_url).rstrip("/")))
+
+
+def _graph(program: Program, format: Format, live: Live | None = None) -> Response:
+    headers = _PICTURE_HEADERS if format is Format.SVG else None
+    return Response(graphs.draw(program, format, live), media_type=format.media_type, headers=headers)
 
 
 def instance_url(workflow: str, id: str) -> str:
@@ -179,7 +196,7 @@ def view_data(view: View) -> dict[str, Any]:
         )
     history = [
         {"at": entry.at.isoformat(), "kind": entry.kind, "statement": entry.statement, "thread": entry.thread}
-        | {"pc": entry.pc, "duration_ms": entry.duration_ms, "error": entry.error}
+        | {"pc": entry.pc, "duration_ms": entry.duration_ms, "error": entry.error, "select": entry.select}
         | {"by": entry.by, "reason": entry.reason, "detail": entry.detail}
         for entry in instance.history
     ]

@@ -14,9 +14,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cloud_adapter import cli_instances, logs
+from cloud_adapter import cli_instances, graphs, logs
 from cloud_adapter import demo as demo_script
+from cloud_adapter.cli_instances import WorkflowName
 from cloud_adapter.emulators import running_stack
+from cloud_adapter.errors import InvalidRequest
+from cloud_adapter.graphs import Format
 from cloud_adapter.listening import listen
 from cloud_adapter.server import create_server, running
 from cloud_adapter.settings import Settings
@@ -111,6 +114,19 @@ def _serve_on_emulators(source: Path, port: int) -> None:
             console.print(f"  export {name}='{value}'")
         sys.stdout.flush()
         _wait_for_signal()
+
+
+@app.command()
+def graph(
+    workflow: WorkflowName,
+    source: Source = DEFAULT_SOURCE,
+    format: Annotated[Format, typer.Option(help="A picture, the text of a Mermaid flowchart, or data.")] = Format.SVG,
+) -> None:
+    """Prints the diagram of a workflow that SOURCE defines or imports."""
+    programs = {one.__workflow_name__: one.__program__ for one in load_workflows(source)}
+    if workflow not in programs:
+        raise InvalidRequest(f"{source} has no workflow {workflow!r}, but: {', '.join(sorted(programs))}")
+    typer.echo(graphs.draw(programs[workflow], format).rstrip("\n"))
 
 
 @app.command()

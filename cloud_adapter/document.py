@@ -52,6 +52,7 @@ class HistoryEntry:
             ``activity``, ``child``, ``tell``, with ``failed`` behind it where that did not succeed; ``buffered``,
             ``event rejected``; what an operator did: ``cancel``, ``pause``, ``unpause``, ``retry``, ``goto``, ``set``.
         statement: the step or event it is about.
+        select: for an event that was handled, the select that waited for it.
         duration_ms: how long the user's code ran.
         error: why it failed.
         by, reason: which operator did it, and why, as far as they said.
@@ -65,6 +66,7 @@ class HistoryEntry:
     pc: int = 0
     duration_ms: float = 0
     error: str = ""
+    select: str = ""
     by: str = ""
     reason: str = ""
     detail: str = ""

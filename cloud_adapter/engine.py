@@ -253,10 +253,10 @@ class Engine:
             raise Busy(f"a step of {request.id!r} is running")
         if session.machine.comes_later(accepted):
             raise Busy(f"earlier events {event!r} of {request.id!r} are still to be delivered")
+        thread, select = accepted.thread.id, accepted.thread.step
         response, duration_ms = await self._run_handler(session, accepted, event, request.body)
         settle(session, accepted)
-        thread = accepted.thread.id
-        session.note("event", now, statement=event, thread=thread, duration_ms=duration_ms)
+        session.note("event", now, statement=event, thread=thread, duration_ms=duration_ms, select=select)
         with contextlib.suppress(Superseded):
             record = self._record(request.key, request.fingerprint, response.decode(), now)
             await self._committer.commit(session, key=record)

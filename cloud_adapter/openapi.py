@@ -8,6 +8,7 @@ from itertools import count
 from typing import Any
 from urllib.parse import quote
 
+from cloud_adapter.graphs import Format
 from cloud_adapter.operating import ACTIONS, Operation
 from workflow_core import Status, Workflow, describe
 
@@ -44,14 +45,18 @@ def document(cls: type[Workflow], server: str) -> Json:
             "get": _operation("get", "Where an instance stands, and what it accepts now", _INSTANCE, 404),
         },
     }
+    paths[f"/graph/{name}"] = {"get": _graph_operation("graph", "The diagram of the definition", Format.MERMAID)}
+    paths[f"/wf/{name}/{{id}}/graph"] = {
+        "parameters": [_ID],
+        "get": _graph_operation("instance_graph", "Where an instance stands, on the diagram", Format.SVG, 404),
+    }
     events: dict[str, list[Json]] = {}
     for event in describe.events(cls.__program__):
         events.setdefault(event["name"], []).append(event)
     for event_name, cases in events.items():
-        paths[f"/wf/{name}/{{id}}/{quote(event_name, safe='')}"] = {
-            "parameters": [_ID],
-            "post": _event_operation(event_name, cases, schemas),
-        }
+        # An event may be called graph.
+        path = paths.setdefault(f"/wf/{name}/{{id}}/{quote(event_name, safe='')}", {"parameters": [_ID]})
+        path["post"] = _event_operation(event_name, cases, schemas)
     for action, operation in ACTIONS.items():
         paths[f"/wf/{name}/{{id}}/{action}"] = {
             "parameters": [_ID],
@@ -156,6 +161,16 @@ def _action_operation(name: str, action: type[Operation], schema: Json) -> Json:
 def _any_of(schemas: list[Json]) -> Json:
     unique = [schema for i, schema in enumerate(schemas) if schema not in schemas[:i]]
     return unique[0] if len(unique) == 1 else {"anyOf": unique}
+
+
+def _graph_operation(id: str, summary: str, default: Format, *errors: int) -> Json:
+    operation = _operation(id, summary, {}, *errors)
+    content: Json = {format.media_type: {"schema": {"type": "string"}} for format in Format}
+    content[Format.JSON.media_type]["schema"] = {"type": "array", "items": {"type": "object"}}
+    operation["responses"]["200"]["content"] = content
+    formats = {"enum": [format.value for format in Format], "default": default.value}
+    operation["parameters"] = [{"name": "format", "in": "query", "schema": formats}]
+    return operation
 
 
 def _list_operation() -> Json:

@@ -160,6 +160,8 @@ class Stepper:
             "statement": work.statement,
             "duration_ms": milliseconds(started, now),
         }
+        if work.kind is CheckpointKind.EVENT and work.thread is not None:
+            details["select"] = work.thread.step
         if error is None:
             session.machine.done(work, result)
             session.note(work.kind.value, now, **details)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from workflow_core.calls import Activity, Child
@@ -31,8 +32,8 @@ Node = dict[str, Any]
 def statements(program: Program) -> list[Node]:
     """The statements of a definition as a tree of ``{"kind": ..., "name": ..., "statements": [...]}``.
 
-    Branches are nodes of kind ``branch`` (without a name: else), cases of kind ``on`` and ``timeout``. Names are
-    qualified by the prefixes of their sections.
+    Branches are nodes of kind ``branch`` (without a name: else), cases of kind ``on`` and ``timeout``, the clauses of a
+    ``Try`` of kind ``except``. Names are qualified by the prefixes of their sections.
     """
     return _section(program.definition, "", program)
 
@@ -54,6 +55,22 @@ def events(program: Program) -> list[Node]:
                 }
             )
     return result
+
+
+_DURATION = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+
+
+def in_words(delay: str) -> str:
+    """The ``delay`` of a node in words: ``after 1 day 30 min``, ``until 2031-01-01 00:00:00+00:00``."""
+    if delay == "computed":
+        return "at a computed time"
+    duration = _DURATION.fullmatch(delay)
+    if duration is None:
+        return f"until {delay}" if re.match(r"\d{4}-", delay) else f"after {delay}"
+    days, hours, minutes, seconds = (float(part or 0) for part in duration.groups())
+    amounts = ((days, "day" if days == 1 else "days"), (hours, "h"), (minutes, "min"), (seconds, "s"))
+    parts = [f"{number:.9g} {unit}" for number, unit in amounts if number]
+    return f"after {' '.join(parts) or '0 s'}"
 
 
 def _section(section: Section, prefix: str, program: Program) -> list[Node]:
@@ -140,4 +157,5 @@ def _delay(delay: Delay) -> str:
 
 def _except(clause: Except, prefix: str, program: Program) -> Node:
     types = [one.__name__ for one in clause.types]
-    return {"name": prefix + clause.name, "types": types, "statements": _section(clause.body, prefix, program)}
+    node: Node = {"kind": "except", "name": prefix + clause.name, "types": types}
+    return node | {"statements": _section(clause.body, prefix, program)}

@@ -7,6 +7,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from pydantic import BaseModel
 
 from workflow_core import (
@@ -31,7 +32,7 @@ from workflow_core import (
     While,
     Workflow,
     describe,
-    diagram,
+    mermaid,
 )
 
 
@@ -59,7 +60,7 @@ class Everything(Workflow, name="everything"):
 
 def edges(cls: type[Workflow]) -> set[tuple[str, str, str]]:
     """Label of the start, of the arrow, and of the end."""
-    text = diagram.mermaid(cls.__program__)
+    text = mermaid.draw(cls.__program__)
     names = dict(re.findall(r'^  (n\d+)[^\s"]+"([^"]*)"', text, re.MULTILINE))
     arrows = re.findall(r'^  (n\d+) (?:-->|-\.->)(?:\|"([^"]*)"\|)? (n\d+)$', text, re.MULTILINE)
     assert len(names) + len(arrows) + 1 == len(text.splitlines()), "each line was understood"
@@ -95,6 +96,7 @@ def test_as_data() -> None:
         ],
         "excepts": [
             {
+                "kind": "except",
                 "name": "caught",
                 "types": ["KeyError", "ValueError"],
                 "statements": [{"kind": "child", "name": "other", "workflow": "elsewhere", "detached": True}],
@@ -124,11 +126,58 @@ def test_as_a_diagram() -> None:
         ("caught", "", "other"),
         ("other", "", "finally of work"),
         ("try work", "however it is left", "finally of work"),
-        ("finally of work", "", "rest (after 1 day, 0:00:00)"),
-        ("rest (after 1 day, 0:00:00)", "", "wait"),
+        ("finally of work", "", "rest (after 1 day)"),
+        ("rest (after 1 day)", "", "wait"),
         ("wait", "Early (who)", "end"),
-        ("wait", "late (until 2031-01-01 00:00:00+00:00)", "end"),
+        ("wait", "late (until 2031-01-01 00#58;00#58;00+00#58;00)", "end"),
     }
+
+
+@pytest.mark.parametrize(
+    ("delay", "words"),
+    [
+        (timedelta(hours=24), "after 1 day"),
+        (timedelta(days=2, hours=10, minutes=5, seconds=1.5), "after 2 days 10 h 5 min 1.5 s"),
+        (timedelta(days=10, seconds=20), "after 10 days 20 s"),
+        (timedelta(), "after 0 s"),
+        (timedelta(-1), "after -1 day, 0:00:00"),
+        (datetime(2031, 1, 1, tzinfo=UTC), "until 2031-01-01 00:00:00+00:00"),
+        ("computed", "at a computed time"),
+    ],
+)
+def test_a_delay_in_words(delay: object, words: str) -> None:
+    assert describe.in_words(str(delay)) == words
+
+
+# What Mermaid 11 does to a label: it reads references such as #35; (https://mermaid.js.org/syntax/flowchart.html), an
+# HTML reference in it gets a second ampersand, and the rest is Markdown.
+STRANGE = (
+    *('say "hi" <b>&amp;</b>', "a | b", "`code`", "**bold** _x_ __init__", "#quot; #35;", "%%{init: {}}%%", "$$x$$"),
+    *(
+        "1. first",
+        "12) twelfth",
+        "- item",
+        "+ item",
+        "# title",
+        "---",
+        "===",
+        "\\n",
+        "fa:fa-car",
+        "~~no~~",
+        "a;b",
+        "x::y",
+    ),
+    *("Größe 日本語 é", "🍕 → 🛵", "[x](http://x)", "{y}", "(z)", "end", "ﬂ°°35¶ß"),
+)
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_a_label_of_a_diagram_is_shown_as_it_is(name: str) -> None:
+    (node,) = (one for one in mermaid.draw(define(step(name)).__program__).splitlines() if one.startswith("  n3["))
+    label = node[len('  n3["') : -len('"]')]
+    assert re.fullmatch(r"(?:[^\W_]|[ .,'()/?!@+=-]|#\d+;)+", label), "nothing is left that Mermaid would read"
+    assert not re.match(r"[+=-]|\d+[.)]", label), "no list, and no line, in Markdown"
+    assert re.sub(r"#(\d+);", lambda found: chr(int(found[1])), label) == name
 
 
 class Order(BaseModel):
@@ -165,7 +214,7 @@ def test_a_child_has_the_name_of_its_workflow_and_a_try_that_needs_no_finally_ha
             "kind": "try",
             "name": "t",
             "statements": [{"kind": "child", "name": "c", "workflow": "everything", "detached": False}],
-            "excepts": [{"name": "e", "types": ["OSError"], "statements": []}],
+            "excepts": [{"kind": "except", "name": "e", "types": ["OSError"], "statements": []}],
             "finally": None,
         }
     ]

@@ -289,9 +289,10 @@ def test_a_method_that_is_not_served(http: Http, path: str, allowed: set[str]) -
         assert set(response.headers["allow"].split(", ")) == allowed
 
 
-def test_a_format_that_there_is_none(http: Http) -> None:
-    assert http.problem("GET", "/graph/desk?format=svg") == expected(
-        400, "Invalid request", "there is no format 'svg', but: mermaid, json"
+@pytest.mark.parametrize("path", ["/graph/desk", "/wf/desk/no-instance/graph"])
+def test_a_format_that_there_is_none(http: Http, path: str) -> None:
+    assert http.problem("GET", f"{path}?format=png") == expected(
+        400, "Invalid request", "there is no format 'png', but: svg, mermaid, json"
     )
 
 

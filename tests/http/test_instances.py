@@ -146,7 +146,7 @@ def test_what_is_shown_of_an_instance(http: Http, id: str) -> None:
         ("created", "", ""),
         ("event", "Write", "main"),
     ]
-    keys = {"at", "kind", "statement", "thread", "pc", "duration_ms", "error", "by", "reason", "detail"}
+    keys = {"at", "kind", "statement", "thread", "pc", "duration_ms", "error", "select", "by", "reason", "detail"}
     assert all(set(entry) == keys for entry in shown["history"])
     assert meta["problem"] is None
 

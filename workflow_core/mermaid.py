@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from workflow_core import describe
 from workflow_core.describe import Node
+from workflow_core.live import Live, errors_in_words, in_words, state_of
 from workflow_core.program import Program
 
 Ends = list[tuple[str, str]]
 """Open arrows: the node that each starts at, and its label."""
 
 
-def mermaid(program: Program) -> str:
-    """The diagram of a definition."""
-    return _Drawing().draw(program)
+def draw(program: Program, live: Live | None = None) -> str:
+    """The diagram of a definition, or of an instance.
+
+    Args:
+        live: the instance, as ``workflow_core.live.look`` gives it; then statements begin with a sign of their state.
+    """
+    return _Drawing().draw(program.workflow, describe.statements(program) if live is None else live.statements)
 
 
 @dataclass(slots=True)
@@ -36,13 +42,15 @@ class _Drawing:
         self.nest: list[_Loop | _Crossing] = []
         self.end = ""
         self.count = 0
+        self.known: Node = {}
 
-    def draw(self, program: Program) -> str:
-        self.thread(program.workflow, describe.statements(program))
+    def draw(self, workflow: str, statements: list[Node]) -> str:
+        self.thread(workflow, statements)
         return "\n".join(["flowchart TD", *self.lines]) + "\n"
 
     def node(self, label: str, shape: tuple[str, str]) -> str:
         self.count += 1
+        label, self.known = _with_state(label, self.known), {}
         self.lines.append(f'  n{self.count}{shape[0]}"{_text(label)}"{shape[1]}')
         return f"n{self.count}"
 
@@ -65,6 +73,7 @@ class _Drawing:
         return ends
 
     def statement(self, node: Node, ends: Ends) -> Ends:
+        self.known = node if "name" in node and node["kind"] != "switch" else {}
         match node["kind"]:
             case "step":
                 return self.block(node["name"], ("[", "]"), ends)
@@ -77,7 +86,7 @@ class _Drawing:
             case "select":
                 return self.select(node, ends)
             case "sleep":
-                return self.block(f"{node['name']} ({_wait(node['delay'])})", ("{{", "}}"), ends)
+                return self.block(f"{node['name']} ({describe.in_words(node['delay'])})", ("{{", "}}"), ends)
             case "activity" | "child":
                 return self.block(node["name"], ("[[", "]]"), ends)
             case "fail":
@@ -123,6 +132,7 @@ class _Drawing:
         for branch in branches:
             if branch["name"] is None:
                 return result + self.section(branch["statements"], ends)
+            self.known = branch
             condition = self.block(branch["name"], ("{", "}"), ends)[0][0]
             result += self.section(branch["statements"], [(condition, "yes")])
             ends = [(condition, "no")]
@@ -174,18 +184,31 @@ class _Drawing:
         for case in node["cases"]:
             label = case["name"]
             if case["kind"] == "timeout":
-                label = f"{label} ({_wait(case['delay'])})"
+                label = f"{label} ({describe.in_words(case['delay'])})"
             elif case["role"]:
                 label = f"{label} ({case['role']})"
             result += self.section(case["statements"], [(at, label)])
         return result
 
 
-def _wait(delay: str) -> str:
-    """A delay in words; one that begins with a year is a moment."""
-    return f"until {delay}" if delay[:4].isdigit() and delay[4:5] == "-" else f"after {delay}"
+def _with_state(label: str, node: Node) -> str:
+    """A label with what is known of its node, which may be nothing."""
+    state = state_of(node)
+    if not state:
+        return label
+    words = "; ".join([*in_words(node["live"]["threads"]), *errors_in_words(node)])
+    return f"{_SIGNS[state]} {label}" + (f" ({words})" if words else "")
+
+
+_SIGNS = {"here": "●", "passed": "✓", "failed": "✗"}
+
+# Mermaid has character references of its own, and takes ``&#124;`` for one of them behind an ``&``. It reads labels as
+# Markdown, and some of what looks like its own syntax even within quotes. So whatever is not plain text is a reference.
+_SPECIAL = re.compile(r"[^\w .,'()/?!@+=-]|_|^[+=-]")
+_NUMBERED = re.compile(r"^(\d+)([.)])")
 
 
 def _text(label: str) -> str:
-    text = label.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
-    return text.replace("|", "&#124;")
+    """A label, escaped: it is shown as it is, whatever it holds."""
+    text = _SPECIAL.sub(lambda found: f"#{ord(found[0])};", label)
+    return _NUMBERED.sub(lambda found: f"{found[1]}#{ord(found[2])};", text)
