@@ -177,7 +177,7 @@ class Tape:
         first = self.below(len(EVENTS))
         cases = []
         for i in range(1 + self.below(3)):
-            kind = self.of(("none", "int", "object", "timeout", "timeout"))
+            kind = self.of(("none", "int", "object", "timeout", "timeout", "kept", "kept"))
             effect = self.effect()
             body = self.block(depth, in_loop=in_loop, least=0)
             if kind == "timeout" and in_loop:
@@ -200,16 +200,33 @@ def orders(data: bytes, *, calm: bool = False) -> list[Spec]:
     tape = Tape(data, calm=calm)
     waits = [("B", tape.of(("none", "object")), tape.effect(), []), ("", "timeout", tape.effect(), [])]
     thread = ("go", "log", [("select", waits), *tape.block(0, in_loop=False)])
-    cases = [("A", "int", tape.effect(), [thread])]
+    cases = [("A", tape.of(("int", "kept")), tape.effect(), [thread])]
     if tape.below(2):
         cases.append(("D", "none", tape.effect(), [("break",)]))
     loop = ("while", None, ("select", cases), tape.block(0, in_loop=True) if tape.below(2) else [])
     return [loop, *tape.block(1, in_loop=False)]
 
 
+def inbox(data: bytes, *, calm: bool = False) -> list[Spec]:
+    """A loop that takes events which may have come while it waited for something else, and a thread that does too."""
+    tape = Tape(data, calm=calm)
+
+    def taken() -> Spec:
+        cases = [("A", "kept", tape.effect(), tape.block(0, in_loop=True, least=0)), ("B", "kept", tape.effect(), [])]
+        other = tape.of(("none", "object", "timeout", ""))
+        more = [("C", other, tape.effect(), [("step", tape.effect(), False)])] if other else []
+        return ("select", [*cases[tape.below(2) :], *more])
+
+    before = tape.of((("sleep",), ("select", [("D", "none", tape.effect(), [])]), ("step", tape.effect(), True)))
+    gate = ("select", [("D", "none", tape.effect(), [])])
+    threads = tape.many(0, 1, lambda: ("go", "name", [before, *unlooped([taken()])]))
+    loop = ("while", None, *((gate, [taken(), taken()]) if tape.below(2) else (taken(), [gate])))
+    return [*threads, before, loop, *tape.block(1, in_loop=False)]
+
+
 _BYTES = st.binary(min_size=100, max_size=500)
 
-SPECS: SearchStrategy[list[Spec]] = _BYTES.map(definition) | _BYTES.map(orders)
+SPECS: SearchStrategy[list[Spec]] = _BYTES.map(definition) | _BYTES.map(orders) | _BYTES.map(inbox)
 
 
 # --- built -----------------------------------------------------------------------------------
@@ -414,7 +431,8 @@ class Builder:
 
         if kind == "object":
             return On(event, self.event_handler(label), *statements)
-        return On(event, self.handler(with_input if kind == "int" else without_input), *statements)
+        handler = self.handler(without_input if kind == "none" else with_input)
+        return On(event, handler, *statements, buffered=kind == "kept")
 
 
 class Outside:
@@ -510,9 +528,24 @@ def traced(name: str, spec: Spec) -> Callable[[Fields], bool]:
 # --- what is sent ----------------------------------------------------------------------------
 
 Op = tuple[str, int, int]
-"""What is done (one of ``WAYS``, or ``cancel``), with which of the events that are accepted or known, its input."""
+"""What is done (one of ``WAYS``, or ``cancel``), with which of the events that are accepted or known, its input.
 
-WAYS = ("accepted", "accepted", "accepted", "by thread", "by wait id", "any", "resume", "resume", "resume")
+``any`` is one that may not be accepted, ``early`` one that is kept then, if the definition buffers any.
+"""
+
+WAYS = (
+    "accepted",
+    "accepted",
+    "accepted",
+    "by thread",
+    "by wait id",
+    "any",
+    "early",
+    "early",
+    "resume",
+    "resume",
+    "resume",
+)
 
 
 def operations(data: bytes) -> list[Op]:

@@ -30,7 +30,7 @@ from cloud_adapter.stepping import Stepper
 from cloud_adapter.tasks import ResumeTask, TimeoutTask
 from tests.simulation import world
 from tests.simulation.store import Database
-from workflow_core import WaitKind
+from workflow_core import Execution, WaitKind
 from workflow_core.events import stable_key
 from workflow_core.interpreter import Accepted, Machine
 
@@ -202,6 +202,75 @@ def conditions_not_looked_at_after_an_event(patch: Patch) -> None:
             session.machine.handled(happened)
 
     patch.setattr(engine_module, "settle", only_this)
+
+
+# --- events that are kept ---------------------------------------------------------------------
+
+
+@bug
+def kept_event_delivered_twice(patch: Patch) -> None:
+    patch.setattr(Machine, "_forget_buffered", lambda self, work: None)
+
+
+@bug
+def kept_event_dropped_at_the_next_commit(patch: Patch) -> None:
+    prepare = Session.prepare
+
+    def forget(self: Session, *args: Any, **kwargs: Any) -> Change:
+        if self.entries and self.entries[-1].kind != "buffered":
+            self.execution.buffer = []
+        return prepare(self, *args, **kwargs)
+
+    patch.setattr(Session, "prepare", forget)
+
+
+@bug
+def kept_event_overtaken_by_a_later_one(patch: Patch) -> None:
+    patch.setattr(Machine, "comes_later", lambda self, accepted: False)
+
+
+@bug
+def kept_events_in_reverse_order(patch: Patch) -> None:
+    def last(self: Machine, event: str) -> Any:
+        return next(one for one in reversed(self.execution.buffer) if one.event == event)
+
+    patch.setattr(Machine, "_buffered", last)
+
+
+@bug
+def kept_events_without_limit(patch: Patch) -> None:
+    attempt = Engine._buffer
+
+    async def always(self: Engine, session: Session, *rest: Any) -> bytes:
+        before, self.options = self.options, replace(self.options, buffer_max=1_000)
+        try:
+            return await attempt(self, session, *rest)
+        finally:
+            self.options = before
+
+    patch.setattr(Engine, "_buffer", always)
+
+
+@bug
+def kept_event_without_a_task_of_its_own(patch: Patch) -> None:
+    due = session_module._due
+    patch.setattr(session_module, "_due", lambda execution: (one for one in due(execution) if one[0][0] != "buffered"))
+
+
+@bug
+def kept_event_due_before_the_setups_that_come_first(patch: Patch) -> None:
+    due = session_module._due
+
+    def at_once(execution: Execution) -> Iterator[Any]:
+        yield from due(execution)
+        kept = {one.event for one in execution.buffer}
+        for thread in execution.threads if execution.live else ():
+            if thread.status == "setting_up":
+                for wait in thread.waits:
+                    if wait.buffered and wait.event in kept:
+                        yield ("buffered", wait.id, wait.event), None
+
+    patch.setattr(session_module, "_due", at_once)
 
 
 # --- timers ----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from cloud_adapter.engine import View
+from cloud_adapter.engine import BUFFERED, View
 from cloud_adapter.errors import (
     Busy,
     IdempotencyKeyReused,
@@ -23,7 +23,7 @@ from cloud_adapter.errors import (
 from tests.core.generate import EVENTS
 from tests.simulation.actors import Actor, Process
 from tests.simulation.flows import ADDED, BROKEN, REJECTED
-from tests.simulation.model import Model, require
+from tests.simulation.model import KEPT, Model, require
 from workflow_core import DuplicateThread, EventNotAccepted, EventRejected, InvalidInput
 
 if TYPE_CHECKING:
@@ -116,7 +116,10 @@ class Client:
         rng = self.rng
         event, takes_input = rng.choice(EVENTS), rng.random() < 0.5
         thread_id = wait_id = None
-        if rng.random() < 0.75:
+        kept = self.model.keepable
+        if kept and rng.random() < 0.3:
+            event, takes_input = rng.choice(kept), True
+        elif rng.random() < 0.75:
             view = await self.look()
             if view is not None and view.accepted:
                 one = rng.choice(view.accepted)
@@ -174,7 +177,7 @@ class Client:
         pc = view.instance.execution.pc
         require(pc >= seen, f"{self.name} sees the state of pc {pc}, which is older than {seen}")
         shown = {(one.case.event, one.thread.id, one.wait_id) for one in view.accepted if one.case.event != ADDED}
-        expected = {one for one in self.model.accepted_at[pc] if one[0] in EVENTS}
+        expected = {one for one in self.model.accepted_at[pc] if one[0] in EVENTS and one[1]}
         require(shown == expected, f"{self.name} is shown {shown} at pc {pc}, and {expected} is accepted")
 
     @property
@@ -255,7 +258,7 @@ class Client:
         same = (author.request.body, author.request.event) == (request.body, request.event)
         require(same, f"{request.what} is answered by success, and {author.request.what} has taken effect")
         require(
-            json.loads(answer) == json.loads(json.dumps(output)),
+            answer == BUFFERED if output is KEPT else answer and json.loads(answer) == json.loads(json.dumps(output)),
             f"{request.what} is answered by {answer!r}, its output was {output!r}",
         )
 
@@ -280,7 +283,7 @@ class Client:
             require(not model.states or model.states[0][0] > call.started, f"it exists: {error}")
         elif isinstance(error, EventNotAccepted):
             always = model.accepted_all_along(call.started, request.event, request.thread_id, request.wait_id)
-            require(not always, f"{request.event} was accepted all along: {error}")
+            require(not always, f"{request.event} was accepted, or to be kept, all along: {error}")
         elif isinstance(error, EventRejected):
             require(request.body == str(REJECTED).encode(), f"{request.what} is rejected: {error}")
         elif isinstance(error, UserCodeError):

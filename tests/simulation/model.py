@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from cloud_adapter.document import HistoryEntry, Instance
 from tests.core.generate import Fields, FirstError, SecondError
-from tests.core.reference import Activity, Reference, RefThread, Select, Sleep, Step, Thrown, case_name, is_handler
+from tests.core.reference import Activity, On, Reference, RefThread, Select, Sleep, Step, Thrown, case_name, is_handler
 from tests.simulation.actors import SimulatedFailure
-from tests.simulation.flows import ADDED
+from tests.simulation.flows import ADDED, BROKEN, REJECTED
 from workflow_core import Status, TimedOut, Timeout, WaitKind, WaitStatus
 from workflow_core.events import stable_key
 
@@ -34,14 +34,25 @@ RAISED: dict[str, type[Exception]] = {
 }
 """What steps and activities raise."""
 
+DELIVERIES = ("event", "event rejected", "event failed")
+"""How the delivery of an event that was kept may end."""
+
 OVER_LEASES = ("cancel", "pause", "unpause")
 """What operators do although a step runs, leaving its lease in place."""
 
 USER_CODE = ("step", "setup", "teardown")
 
+KEPT = object()
+"""The output of an event that was kept, and is handled later."""
+
 
 class Violation(AssertionError):
     """A promise was broken."""
+
+
+def _is_call(actor: Actor) -> bool:
+    """Whether it is a client that waits for an answer."""
+    return hasattr(actor, "request")
 
 
 def require(holds: object, what: str, *details: object) -> None:
@@ -50,10 +61,11 @@ def require(holds: object, what: str, *details: object) -> None:
 
 
 class Mirror(Reference):
-    """The naive executor, one move at a time, and with failures."""
+    """The naive executor, one move at a time, and with failures; it keeps up to ``kept_max`` events."""
 
-    def __init__(self, workflow: Fields, id: str) -> None:
+    def __init__(self, workflow: Fields, id: str, kept_max: int) -> None:
         super().__init__(workflow, id)
+        self.kept_max = kept_max
         self.paused = False
         self.attempts: Counter[tuple[Any, ...]] = Counter()
         self.given_up: set[tuple[str, str, str]] = set()
@@ -124,6 +136,42 @@ class Mirror(Reference):
     def ended(self) -> bool:
         return self.finished or self.failed or self.canceled
 
+    # --- events that are kept ------------------------------------------------------------
+
+    def deliver_kept(self, thread_id: str, event: str, how: str, message: str) -> None:
+        """An event that was kept has come to its thread: it was handled, refused by its handler, or that has failed."""
+        due = self.kept_due()
+        require(due is not None, f"{event!r} of {thread_id!r} was delivered, and nothing that was kept is due")
+        assert due is not None
+        thread, case = due
+        require(
+            (thread.id, case.event) == (thread_id, event),
+            f"{event!r} of {thread_id!r} was delivered before {case.event!r} of {thread.id!r}",
+        )
+        body = next(input for name, input in self.buffer if name == event)
+        expected = {REJECTED: "event rejected", BROKEN: "event failed"}.get(body, "event")
+        require(how == expected, f"{event!r} with {body} has come to {how!r}: {message}")
+        if how == "event":
+            self.deliver_to(thread, case)
+        elif how == "event rejected":
+            self.take_kept(event)
+            self.pc += 1
+        else:
+            self.fail_at(thread, ValueError(message))
+            if not self.ended:
+                self.take_kept(event)
+
+    def kept_due(self) -> tuple[RefThread, On] | None:
+        """What is to be delivered next, and to whom: not while events of that thread are being set up."""
+        for thread in () if self.ended or self.paused else self.threads:
+            if any(("setup", thread.wait_id, case.event) not in self.given_up for case in thread.to_set_up):
+                continue
+            for event, _ in self.buffer:
+                case = self.buffering_case(thread, event)
+                if case is not None:
+                    return thread, case
+        return None
+
     def standing(self, thread_id: str, name: str, kind: type[Any]) -> Any:
         thread = next((one for one in self.threads if one.id == thread_id), None)
         require(thread is not None, f"{name!r} was run in thread {thread_id!r}, which does not live")
@@ -142,10 +190,12 @@ class Mirror(Reference):
         return self.attempts["step", thread.id, thread.pc]
 
     def accepts(self) -> frozenset[tuple[str, str, str]]:
-        """Event, thread and wait of everything that may be received now."""
+        """Event, thread and wait of everything that may be received now; without the two, of what would be kept."""
         if self.ended or self.paused:
             return frozenset()
-        return frozenset((name, thread.id, thread.wait_id) for thread, _, name in self.accepted())
+        accepted = [(name, thread.id, thread.wait_id) for thread, _, name in self.accepted()]
+        kept = self.buffered if not self.canceling and len(self.buffer) < self.kept_max else ()
+        return frozenset([*accepted, *((event, "", "") for event in kept)])
 
     def pending(self) -> str:
         """What is still to be done without anything that comes from outside; empty if nothing is."""
@@ -161,6 +211,8 @@ class Mirror(Reference):
             cases = statement.cases if isinstance(statement, Select) else ()
             if isinstance(statement, Sleep) or any(isinstance(case, Timeout) for case in cases):
                 return f"a timeout of thread {thread.id!r}"
+        if self.kept_due() is not None:
+            return "the delivery of an event that was kept"
         return ""
 
 
@@ -206,7 +258,8 @@ class Model:
         self.commits += 1
         if old is None:
             require(kinds in (["created"], ["created", "failed"]), f"the first write has the history {kinds}")
-            self.mirror = Mirror(self.world.plain(**json.loads(actor.request.body or b"{}")), self.id)  # type: ignore[attr-defined]
+            fields = self.world.plain(**json.loads(actor.request.body or b"{}"))  # type: ignore[attr-defined]
+            self.mirror = Mirror(fields, self.id, self.world.options.buffer_max)
             self.mirror.settle()
             actor.request.group.commits.append((actor, None))  # type: ignore[attr-defined]
         elif not entries:
@@ -260,7 +313,8 @@ class Model:
             require(
                 self.holders.setdefault(new.lease.token, actor) is actor, f"{actor.name} has written another's lease"
             )
-        if kinds and kinds[0].split(" ")[0] in USER_CODE:
+        is_delivery = kinds and kinds[0] in DELIVERIES and not _is_call(actor)
+        if is_delivery or (kinds and kinds[0].split(" ")[0] in USER_CODE):
             require(
                 before is not None and self.holders[before.token] is actor,
                 f"{actor.name} has committed a {kinds[0]} without the lease",
@@ -272,7 +326,12 @@ class Model:
         rest = [one.kind for one in entries[1:]]
         require(rest in ([], ["failed"]), f"one write has the entries {entries}")
         failed_before = mirror.failed
-        if kind == "event":
+        if kind == "buffered":
+            self._buffered(actor, statement)
+        elif kind in DELIVERIES and not _is_call(actor):
+            error = entries[0].error.partition(": ")[2]
+            mirror.deliver_kept(thread, statement, kind, error)
+        elif kind == "event":
             self._event(actor, statement, thread)
         elif kind == "timeout":
             offer = self._offer(statement, thread)
@@ -292,14 +351,25 @@ class Model:
         newly = mirror.failed and not failed_before
         require(kind == "failed" or bool(rest) == newly, f"the entries are {entries}; failed: {mirror.failed}")
 
-    def _event(self, actor: Actor, event: str, thread: str) -> None:
-        from tests.simulation.clients import Call
+    def _buffered(self, actor: Any, event: str) -> None:
+        """An event came that nobody waits for."""
+        require(_is_call(actor), f"{actor.name} has kept the event {event!r}")
+        request, mirror = actor.request, self.executor
+        require(request.event == event, f"the history tells of {event!r}, and {request.event!r} was sent")
+        require(mirror.keeps(event) and not mirror.paused, f"{event!r} is kept, which is not to be")
+        require(len(mirror.buffer) < mirror.kept_max, f"more than {mirror.kept_max} events are kept")
+        require(request.thread_id is request.wait_id is None, f"{request.what} was for a certain wait, and is kept")
+        waiting = [offer for offer in mirror.accepted() if offer[2] == event]
+        require(not waiting, f"{event!r} is kept, and could be handled")
+        mirror.keep(event, json.loads(request.body))
+        self._once(actor)
+        request.group.commits.append((actor, KEPT))
 
-        require(isinstance(actor, Call), f"{actor.name} has committed the event {event!r}")
-        assert isinstance(actor, Call)
+    def _event(self, actor: Any, event: str, thread: str) -> None:
         request = actor.request
         require(request.event == event, f"the history tells of {event!r}, and {request.event!r} was sent")
         offer = self._offer(event, thread)
+        require(not self.executor.comes_later(offer[1]), f"{request.what} has overtaken an earlier one")
         body = json.loads(request.body) if request.body else None
         output = self.executor.handle(*offer, body)
         self._once(actor)
@@ -443,6 +513,7 @@ class Model:
         if not execution.ended:
             for stored, thread in zip(execution.threads, mirror.threads, strict=True):
                 self._compare_waits(stored, thread)
+        self._equal("buffer", [(one.event, json.loads(one.input)) for one in execution.buffer], mirror.buffer)
         self._check_wake_up(new)
 
     def _compare_waits(self, stored: Any, thread: Any) -> None:
@@ -477,14 +548,17 @@ class Model:
 
     @staticmethod
     def _check_wake_up(new: Instance) -> None:
-        """Recovery finds the instance in time."""
+        """Recovery finds the instance in time, and not before."""
         execution = new.execution
         times: list[datetime] = [] if new.lease is None else [new.lease.expires_at]
         assert execution.updated_at is not None
         for teardown in execution.teardowns:
             if teardown.status is WaitStatus.PENDING_TEARDOWN or teardown.retry_at is not None:
                 times.append(teardown.retry_at or execution.updated_at)
+        kept = {one.event for one in execution.buffer}
         for thread in execution.threads if execution.live else ():
+            if thread.status == "waiting" and any(one.buffered and one.event in kept for one in thread.waits):
+                times.append(execution.updated_at)
             times += [one.deadline for one in thread.waits if one.deadline is not None]
             if thread.status in ("executing", "resuming"):
                 times.append(thread.retry_at or execution.updated_at)
@@ -501,11 +575,16 @@ class Model:
             require(new.wake_at is None, f"it is to be woken at {new.wake_at}, for nothing")
         else:
             require(
-                new.wake_at is not None and new.wake_at <= min(times),
+                new.wake_at == min(times),
                 f"it is to be woken at {new.wake_at}, and something is due at {min(times)}",
             )
 
     # --- what clients see ----------------------------------------------------------------
+
+    @property
+    def keepable(self) -> list[str]:
+        """The events that are kept where nobody waits for them."""
+        return sorted(self.mirror.buffered) if self.mirror is not None else []
 
     def accepted_all_along(self, since: float, event: str, thread_id: str | None, wait_id: str | None) -> bool:
         """Whether the event was accepted at each moment since then."""

@@ -132,7 +132,8 @@ class World:
         self._client_tasks: list[Any] = []
 
         tape = rng.randbytes(rng.choice((40, 100, 250)))[: self.scenario.tape]
-        spec = rng.choice((generate.definition,) * 3 + (generate.orders,))(tape, calm=rng.random() < 0.6)
+        shape = rng.choice((generate.definition,) * 3 + (generate.orders, generate.inbox))
+        spec = shape(tape, calm=rng.random() < 0.6)
         self.flows = [flows.build(spec, self.scenario.seed, revision) for revision in range(rng.choice((1, 1, 2)))]
         self.plain = flows.build_plain(spec)
         prompt = rng.random() < 0.3
@@ -143,6 +144,7 @@ class World:
             retry=Retry(max_attempts=rng.choice((2, 4, 10))),
             budget=timedelta(seconds=rng.choice((2, 30))),
             budget_steps=rng.choice((1, 3, 500)),
+            buffer_max=rng.choice((1, 3, 100)),
         )
         self.failing = rng.choice((0.0, 0.1, 0.4))
         self.slowness = rng.choice((0.0, 0.1, 0.3))
