@@ -10,6 +10,7 @@ import contextlib
 import json
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 from cloud_adapter.changing import begin, change, settle
 from cloud_adapter.committing import Committer, Superseded
@@ -44,13 +45,13 @@ class Children:
         if isinstance(wait, Parent):
             await self._tell(session, wait)
         elif isinstance(wait, Teardown):
-            await self._cancel(wait)
+            await self._cancel(session, wait)
         else:
             assert wait is not None
-            await self._start(session, wait)
+            await self._start(session, wait, wait.input)
 
-    async def _start(self, session: Session, wait: Wait) -> None:
-        given, parent = wait.input, session.execution
+    async def _start(self, session: Session, wait: Wait | Teardown, given: Any) -> None:
+        parent = session.execution
         link = Parent(parent.workflow, parent.id, wait.id, wait.event, told=given["detached"])
         try:
             cls = self.workflow(given["workflow"])
@@ -62,17 +63,27 @@ class Children:
             raise
         except InstanceExists as error:
             # Made by an earlier attempt, or another one's.
-            other = (await self.committer.load(cls, given["id"])).execution.parent
-            if other is None or (other.workflow, other.id, other.wait_id) != (link.workflow, link.id, link.wait_id):
+            other = await self.committer.load(cls, given["id"])
+            if not _is_child(other, session, wait.id):
                 raise ChildFailed(f"{error}: give the child another id") from error
         except WorkflowError as error:
             raise ChildFailed(f"{given['workflow']!r} {given['id']!r} could not be started: {error}") from error
 
-    async def _cancel(self, teardown: Teardown) -> None:
+    async def _cancel(self, session: Session, teardown: Teardown) -> None:
         child = teardown.setup_data
+        if "fields" in child:
+            # Its start may still be under way, and succeed once we have found nothing: better it is there.
+            try:
+                await self._start(session, teardown, child)
+            except ChildFailed:
+                return
+
+        def apply(session_of_child: Session, now: datetime) -> bool:
+            return _is_child(session_of_child, session, teardown.id) and cancel(session_of_child, now)
+
         cls = self.workflow(child["workflow"])
         with contextlib.suppress(InstanceNotFound, InstanceEnded):
-            await change(self.committer, cls, child["id"], cancel, over_lease=True)
+            await change(self.committer, cls, child["id"], apply, over_lease=True)
 
     async def _tell(self, session: Session, parent: Parent) -> None:
         child = session.execution
@@ -109,3 +120,9 @@ class Children:
         cls = self.workflow(parent.workflow)
         with contextlib.suppress(InstanceNotFound):
             await change(self.committer, cls, parent.id, apply, statement=parent.event)
+
+
+def _is_child(child: Session, parent: Session, wait_id: str) -> bool:
+    """Whether an instance was started for that wait of the other one, and is not somebody else's of the same id."""
+    link, execution = child.execution.parent, parent.execution
+    return link is not None and (link.workflow, link.id, link.wait_id) == (execution.workflow, execution.id, wait_id)

@@ -23,6 +23,7 @@ from workflow_core import (
     ActivityContext,
     Break,
     Case,
+    Child,
     Continue,
     Default,
     ErrorInfo,
@@ -77,11 +78,13 @@ class Tape:
 
     Args:
         calm: nothing fails.
+        children: other instances are started, which takes an engine.
     """
 
-    def __init__(self, data: bytes, *, calm: bool = False) -> None:
+    def __init__(self, data: bytes, *, calm: bool = False, children: bool = False) -> None:
         self.data = iter(data)
         self.calm = calm
+        self.children = children
         self.in_cleanup = False
 
     def below(self, limit: int) -> int:
@@ -109,6 +112,7 @@ class Tape:
         kinds = ["step", "step", "wait for", "sleep", "activity", *([] if self.calm else ["risky", "fail"])]
         if in_loop:
             kinds += ["break", "continue"]
+        kinds += ["child"] * 4 if self.children else []
         if depth > 0:
             kinds += ["select"] * 6 + ["go"] * 4 + ["while", "if", "switch"] * 2 + ["section", "twice"]
             kinds += ["try"] * 6 + ["each"] * 3 + ["parallel"] * 3
@@ -126,6 +130,8 @@ class Tape:
                 return (kind, self.effect(), self.cond(), self.below(len(ERRORS)))
             case "activity":
                 return (kind, self.of("xy"), not self.calm and self.below(3) == 0)
+            case "child":
+                return (kind, self.of("xy"), self.of(("own", "own", "log")), self.below(4) == 0)
             case "sleep":
                 return ("step", self.effect(), False) if in_loop else (kind,)
             case "fail":
@@ -186,13 +192,19 @@ class Tape:
         return ("select", cases)
 
 
-def definition(data: bytes, *, calm: bool = False) -> list[Spec]:
+def definition(data: bytes, *, calm: bool = False, children: bool = False) -> list[Spec]:
     """Some threads to begin with, anything, and in most cases a loop that keeps the main thread alive."""
-    tape = Tape(data, calm=calm)
+    tape = Tape(data, calm=calm, children=children)
     last = [("while", None, tape.select(0, in_loop=True), tape.block(1, in_loop=True))] if tape.below(4) else []
     threads = tape.many(0, 2, lambda: tape.of_kind("go", DEPTH))
     rest = tape.many(1, 4, lambda: tape.statement(DEPTH, in_loop=False))
     return [*threads, *rest, *last]
+
+
+def errand(data: bytes, *, calm: bool = False) -> list[Spec]:
+    """What soon comes to its end: what children do."""
+    tape = Tape(data, calm=calm)
+    return tape.many(1, 3, lambda: tape.statement(1, in_loop=False))
 
 
 def orders(data: bytes, *, calm: bool = False) -> list[Spec]:
@@ -291,6 +303,8 @@ class Builder:
                 return self.risky(effect, cond, ERRORS[number])
             case ("activity", field, risky):
                 return self.work(field, risky)
+            case ("child", field, id, detached):
+                return self.child(field, id, detached)
             case ("sleep",):
                 return Sleep(self.name("sleep"), self.delay())
             case ("fail",):
@@ -387,6 +401,23 @@ class Builder:
 
         timeout = self.attempt_timeout()
         return Activity(name, self.activity(function), input=lambda w: getattr(w, field), then=then, timeout=timeout)
+
+    def child(self, field: str, id: str, detached: bool) -> Child:
+        """A child whose result becomes a field; with ids that others may have taken, or with its own."""
+        name = self.name("child")
+
+        def then(w: Fields, number: int) -> None:
+            setattr(w, field, number)
+            w.log.append(f"{name}: {number}")
+
+        return Child(
+            name,
+            "child",
+            id=(lambda w: f"c-{len(w.log) // 3}") if id == "log" else None,
+            input=lambda w: {field: getattr(w, field)},
+            then=None if detached else then,
+            detached=detached,
+        )
 
     def risky(self, effect: Spec, cond: Spec, error: type[Exception]) -> Step:
         """A step that fails if a condition holds, after it has changed the fields."""

@@ -1,5 +1,7 @@
 """A naive executor of definitions, written independently of the interpreter, for the property tests to compare with.
 
+Children need an engine; here a thread only comes to rest on them (``tests.simulation`` does the rest).
+
 It walks the tree of statements: each thread is a generator that stops at a step or a wait. Nothing is compiled and
 nothing can be saved. A failure is thrown into the generator of its thread, where Python's own ``try`` does what ``Try``
 is to do; so is a cancellation. What the interpreter promises about order is what stands in ``resume``:
@@ -36,6 +38,7 @@ from typing import Any
 from workflow_core import (
     Activity,
     Break,
+    Child,
     Continue,
     EventHandler,
     EventRequest,
@@ -95,7 +98,7 @@ class Rest:
     """Where a thread rests."""
 
     name: str
-    statement: Step | Select | WaitFor | Sleep | Activity | Parallel | ForEach | Fail
+    statement: Step | Select | WaitFor | Sleep | Activity | Child | Parallel | ForEach | Fail
     prefix: str
 
 
@@ -206,7 +209,7 @@ class Reference:
                 name = prefix + statement.name
                 id = name if id is None else str(self.call(id)) if callable(id) else id
                 self.start(id, statement.body, prefix, self.current)
-            case Sleep() | Activity():
+            case Sleep() | Activity() | Child():
                 yield Rest(prefix + statement.name, statement, prefix)
             case Fail():
                 name = prefix + statement.name

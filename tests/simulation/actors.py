@@ -66,6 +66,10 @@ class Actor:
         return run
 
 
+class Operator(Actor):
+    """What an operator asks for."""
+
+
 @dataclass(eq=False)
 class Run:
     """User code that runs."""
@@ -119,7 +123,7 @@ class Process:
         self._waiting: dict[Any, None] = {}
         self.actors: dict[Actor, None] = {}
         self.engine = Engine(
-            [world.flows[revision]],
+            [world.flows[revision], world.children[revision]],
             SimulatedStore(world.database, self.call, world.written),
             self,
             clock=self,

@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 
+from cloud_adapter import children as children_module
 from cloud_adapter import engine as engine_module
 from cloud_adapter import session as session_module
 from cloud_adapter import stepping
 from cloud_adapter.activities import Activities
 from cloud_adapter.changing import arrived
+from cloud_adapter.children import Children
 from cloud_adapter.committing import Committer
 from cloud_adapter.dispatch import Outcome
 from cloud_adapter.document import Instance
@@ -30,7 +32,7 @@ from cloud_adapter.stepping import Stepper
 from cloud_adapter.tasks import ResumeTask, TimeoutTask
 from tests.simulation import world
 from tests.simulation.store import Database
-from workflow_core import Execution, WaitKind
+from workflow_core import Execution, Parent, Status, WaitKind
 from workflow_core.events import stable_key
 from workflow_core.interpreter import Accepted, Machine
 
@@ -469,6 +471,74 @@ def result_of_an_earlier_attempt_counts(patch: Patch) -> None:
 @bug
 def result_of_an_activity_under_a_live_lease(patch: Patch) -> None:
     _leased(patch, Activities, "deliver")
+
+
+# --- children --------------------------------------------------------------------------------
+
+
+@bug
+def end_of_a_child_not_told(patch: Patch) -> None:
+    async def nothing(self: Children, session: Session, parent: Any) -> None:
+        return None
+
+    patch.setattr(Children, "_tell", nothing)
+
+
+@bug
+def end_of_a_child_told_again_and_again(patch: Patch) -> None:
+    done = Machine.done
+
+    def forget(self: Machine, work: Any, result: Any = None) -> None:
+        done(self, work, result)
+        if isinstance(work.wait, Parent):
+            work.wait.told = False
+
+    patch.setattr(Machine, "done", forget)
+
+
+@bug
+def child_without_a_name_of_its_own(patch: Patch) -> None:
+    start = Children._start
+
+    async def anew(self: Children, session: Session, wait: Any, given: Any) -> None:
+        await start(self, session, wait, given | {"id": self.committer.token()})
+
+    patch.setattr(Children, "_start", anew)
+
+
+@bug
+def instance_of_another_taken_for_the_child(patch: Patch) -> None:
+    patch.setattr(children_module, "_is_child", lambda child, parent, wait_id: True)
+
+
+@bug
+def cancel_not_passed_to_the_child(patch: Patch) -> None:
+    async def nothing(self: Children, session: Session, teardown: Any) -> None:
+        return None
+
+    patch.setattr(Children, "_cancel", nothing)
+
+
+@bug
+def canceled_child_that_may_still_be_born(patch: Patch) -> None:
+    cancel = Children._cancel
+
+    async def only_if_there(self: Children, session: Session, teardown: Any) -> None:
+        child = {name: teardown.setup_data[name] for name in ("workflow", "id")}
+        await cancel(self, session, replace(teardown, setup_data=child))
+
+    patch.setattr(Children, "_cancel", only_if_there)
+
+
+@bug
+def failed_child_counts_as_finished(patch: Patch) -> None:
+    tell = Children._tell
+
+    async def all_is_well(self: Children, session: Session, parent: Any) -> None:
+        session.execution.status = Status.FINISHED
+        await tell(self, session, parent)
+
+    patch.setattr(Children, "_tell", all_is_well)
 
 
 # --- operators -------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from cloud_adapter.errors import (
     UserCodeError,
 )
 from tests.core.generate import EVENTS
-from tests.simulation.actors import Actor, Process
+from tests.simulation.actors import Actor, Operator, Process
 from tests.simulation.flows import ADDED, BROKEN, REJECTED
 from tests.simulation.model import KEPT, Model, require
 from workflow_core import DuplicateThread, EventNotAccepted, EventRejected, InvalidInput
@@ -76,24 +76,42 @@ class Call(Actor):
 
 
 class Client:
-    """One client of one instance; what it does is drawn from ``rng``."""
+    """One client of one instance; what it does is drawn from ``rng``.
 
-    def __init__(self, world: World, model: Model, name: str, rng: Random, requests: int) -> None:
+    Args:
+        creates: it begins by creating the instance.
+        operates: how often it cancels or pauses it.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        model: Model,
+        name: str,
+        rng: Random,
+        requests: int,
+        *,
+        creates: bool = True,
+        operates: float = 0.06,
+    ) -> None:
         self.world = world
         self.model = model
         self.name = name
         self.rng = rng
         self.requests = requests
+        self.creates = creates
+        self.operates = operates
         self.calls = 0
 
     async def run(self) -> None:
-        await self.create()
+        if self.creates:
+            await self.create()
         for number in range(self.requests):
             await self.world.wait(self.rng.expovariate(1 / self.world.pause_seconds))
             point = self.rng.random()
-            if point < 0.03:
-                await self.operate("cancel" if point < 0.015 else "pause")
-                if point >= 0.015:
+            if point < self.operates:
+                await self.operate("cancel" if point < self.operates / 2 else "pause")
+                if point >= self.operates / 2:
                     await self.world.wait(self.rng.expovariate(1 / 60))
                     await self.operate("unpause")
             request = await self.choose(f"{self.name}-{number}")
@@ -141,9 +159,9 @@ class Client:
             process = self.world.any_process(self.rng)
             if process is not None:
                 seen = self.pc
-                actor = Actor(process, f"{process.name} {action} for {self.name}")
+                actor = Operator(process, f"{process.name} {action} for {self.name}")
                 operate = getattr(process.engine, action)
-                answer = await self.ask(actor, lambda operate=operate: operate("flow", self.model.id))  # type: ignore[misc]
+                answer = await self.ask(actor, lambda operate=operate: operate(self.model.workflow, self.model.id))  # type: ignore[misc]
                 if isinstance(answer, View):
                     self.check_view(answer, seen)
                     return
@@ -162,7 +180,7 @@ class Client:
         if process is None:
             return None
         actor = Actor(process, f"{process.name} view for {self.name}")
-        answer = await self.ask(actor, lambda: process.engine.get("flow", self.model.id))
+        answer = await self.ask(actor, lambda: process.engine.get(self.model.workflow, self.model.id))
         if isinstance(answer, View):
             self.check_view(answer, seen)
             return answer
@@ -209,9 +227,9 @@ class Client:
 
         async def perform() -> Any:
             if not request.event:
-                return await engine.create("flow", self.model.id, request.body, key=request.key)
+                return await engine.create(self.model.workflow, self.model.id, request.body, key=request.key)
             return await engine.handle_event(
-                "flow",
+                self.model.workflow,
                 self.model.id,
                 request.event,
                 request.body,

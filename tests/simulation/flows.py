@@ -37,23 +37,30 @@ REJECTED, BROKEN = 13, 17
 DELAYS = (0.05, 1, 5, 30, 30, 120, 3_600, 40 * 86_400)
 
 
-def build(spec: list[Spec], seed: int, revision: int) -> type[Fields]:
+class Answering(Fields):
+    """Fields with a result; abstract."""
+
+    def result(self) -> int:
+        return self.x - self.y + len(self.log)
+
+
+def build(spec: list[Spec], seed: int, revision: int, name: str) -> type[Fields]:
     """The instrumented workflow of a drawn definition."""
 
-    class Flow(Fields, name="flow"):
+    class Flow(Answering, name=name):
         trace: ClassVar[list[str]] = []
         definition = _Instrumented(random.Random(seed), revision).section(spec)
 
     return Flow
 
 
-def build_plain(spec: list[Spec]) -> type[Fields]:
+def build_plain(spec: list[Spec], name: str) -> type[Answering]:
     """What the model runs: not compiled, as compiling takes longer than a run."""
 
-    class Plain(Fields):
+    class Plain(Answering):
         trace: ClassVar[list[str]] = []
 
-    Plain.__workflow_name__ = "flow"
+    Plain.__workflow_name__ = name
     Plain.definition = Builder().section(spec)
     return Plain
 

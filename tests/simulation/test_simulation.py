@@ -28,6 +28,9 @@ def test_the_runs_meet_all_that_they_are_for() -> None:
     text = "\n".join(line for seed in range(60) for line in trace(Scenario(seed)))
     met = [*(f"the fault {fault!r}" for fault in FAULTS), "is lost", "is deleted", "is there already", "recovery"]
     met += [f"commits {kind}" for kind in ("event", "timeout", "step", "step failed", "setup", "teardown")]
+    met += [
+        f"commits {kind}" for kind in ("setup child", "teardown child", "child child", "child failed", "tell child")
+    ]
     met += [f"commits {kind}" for kind in ("buffered", "event rejected", "event failed")]
     met += [", failed", "revision 1", "-> Conflict", "-> DuplicateKey", "Outcome.NOT_YET"]
     met += ["EventNotAccepted", "EventRejected", "Busy", "Unavailable", "UserCodeError", "IdempotencyKeyReused"]
