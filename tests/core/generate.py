@@ -236,9 +236,20 @@ def inbox(data: bytes, *, calm: bool = False) -> list[Spec]:
     return [*threads, before, loop, *tape.block(1, in_loop=False)]
 
 
+def cleanups(data: bytes, *, calm: bool = False) -> list[Spec]:
+    """Work that is cleaned up after, inside of what catches errors: a cancellation must not be caught there."""
+    tape = Tape(data, calm=calm)
+    cleanup = [*tape.many(0, 1, lambda: tape.select(0, in_loop=False)), tape.of_kind("step" if calm else "risky", 0)]
+    work = ("try", [tape.select(0, in_loop=False), *tape.block(1, in_loop=False, least=0)], [], cleanup)
+    caught = ("try", [work], [(len(ERRORS) + 1, tape.block(0, in_loop=False))], None)
+    return [caught, *tape.block(1, in_loop=False)]
+
+
 _BYTES = st.binary(min_size=100, max_size=500)
 
-SPECS: SearchStrategy[list[Spec]] = _BYTES.map(definition) | _BYTES.map(orders) | _BYTES.map(inbox)
+SPECS: SearchStrategy[list[Spec]] = (
+    _BYTES.map(definition) | _BYTES.map(orders) | _BYTES.map(inbox) | _BYTES.map(cleanups)
+)
 
 
 # --- built -----------------------------------------------------------------------------------
@@ -273,13 +284,13 @@ class Builder:
         """Hook: an event handler object."""
         return Outside(label)
 
-    def activity(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def activity(self, function: Callable[..., Any], heartbeat: timedelta | None) -> Callable[..., Any]:
         """Hook: the function of an activity."""
         return function
 
-    def attempt_timeout(self) -> timedelta | None:
-        """Hook: how long an attempt of an activity may take."""
-        return None
+    def attempt_limit(self) -> dict[str, timedelta]:
+        """Hook: the ``timeout`` or the ``heartbeat`` of an activity."""
+        return {}
 
     def delay(self) -> Any:
         """Hook: how long a timeout waits."""
@@ -390,7 +401,7 @@ class Builder:
         """An activity that adds one to a field, and fails for some of its values."""
         name = self.name("activity")
 
-        def function(number: int, context: ActivityContext) -> int:
+        def plain(number: int, context: ActivityContext) -> int:
             if risky and number % 3 == 0:
                 raise FirstError(f"{name} failed")
             return number + 1
@@ -399,8 +410,9 @@ class Builder:
             setattr(w, field, number)
             w.log.append(f"{name}: {number}")
 
-        timeout = self.attempt_timeout()
-        return Activity(name, self.activity(function), input=lambda w: getattr(w, field), then=then, timeout=timeout)
+        limit = self.attempt_limit()
+        function = self.activity(plain, limit.get("heartbeat"))
+        return Activity(name, function, input=lambda w: getattr(w, field), then=then, **limit)
 
     def child(self, field: str, id: str, detached: bool) -> Child:
         """A child whose result becomes a field; with ids that others may have taken, or with its own."""

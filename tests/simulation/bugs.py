@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from cloud_adapter import activities as activities_module
 from cloud_adapter import children as children_module
 from cloud_adapter import engine as engine_module
 from cloud_adapter import session as session_module
@@ -25,14 +26,14 @@ from cloud_adapter.committing import Committer
 from cloud_adapter.dispatch import Outcome
 from cloud_adapter.document import Instance
 from cloud_adapter.engine import Engine
-from cloud_adapter.errors import Conflict, DuplicateKey, NotYet, Unavailable
+from cloud_adapter.errors import Conflict, DuplicateKey, InstanceNotFound, NotYet, Unavailable
 from cloud_adapter.ports import Task
 from cloud_adapter.session import Change, Session
 from cloud_adapter.stepping import Stepper
-from cloud_adapter.tasks import ResumeTask, TimeoutTask
+from cloud_adapter.tasks import ResultTask, ResumeTask, TimeoutTask
 from tests.simulation import world
 from tests.simulation.store import Database
-from workflow_core import Execution, Parent, Status, WaitKind
+from workflow_core import Execution, Parent, Status, Wait, WaitKind
 from workflow_core.events import stable_key
 from workflow_core.interpreter import Accepted, Machine
 
@@ -473,6 +474,48 @@ def result_of_an_activity_under_a_live_lease(patch: Patch) -> None:
     _leased(patch, Activities, "deliver")
 
 
+@bug
+def heartbeat_not_renewing_the_deadline(patch: Patch) -> None:
+    patch.setattr(Machine, "heartbeat", lambda self, accepted: self.tick())
+
+
+@bug
+def heartbeat_left_out(patch: Patch) -> None:
+    async def nothing(self: Activities, cls: Any, body: Any) -> None:
+        return None
+
+    patch.setattr(Activities, "_heartbeat", nothing)
+
+
+@bug
+def heartbeat_of_an_earlier_attempt_counts(patch: Patch) -> None:
+    def any_attempt(session: Session, body: Any) -> Accepted | None:
+        if isinstance(body, ResultTask) or not session.execution.live:
+            return awaited(session, body)
+        return session.machine._wait_for(body.event, body.wait_id, WaitKind.ACTIVITY)
+
+    awaited = activities_module._awaited
+    patch.setattr(activities_module, "_awaited", any_attempt)
+
+
+@bug
+def heartbeat_over_a_live_lease(patch: Patch) -> None:
+    _leased(patch, Activities, "_heartbeat")
+
+
+@bug
+def silent_attempt_never_taken_for_dead(patch: Patch) -> None:
+    async def never(self: Engine, body: TimeoutTask) -> None:
+        wait = next(
+            (one for one in await _waits(self, body) if (one.id, one.event) == (body.wait_id, body.event)), None
+        )
+        if wait is None or wait.kind is not WaitKind.ACTIVITY:
+            await handle_timeout(self, body)
+
+    handle_timeout = Engine.handle_timeout
+    patch.setattr(Engine, "handle_timeout", never)
+
+
 # --- children --------------------------------------------------------------------------------
 
 
@@ -642,6 +685,14 @@ def teardown_forgotten_when_it_fails(patch: Patch) -> None:
 
 
 # --- helpers ---------------------------------------------------------------------------------
+
+
+async def _waits(engine: Engine, body: TimeoutTask) -> list[Wait]:
+    with suppress(InstanceNotFound):
+        execution = (await engine.store.load(body.workflow, body.id)).execution
+        return [wait for thread in execution.threads for wait in thread.waits]
+    return []
+
 
 _BLIND: ContextVar[bool] = ContextVar("_BLIND", default=False)
 

@@ -134,9 +134,11 @@ class Client:
         rng = self.rng
         event, takes_input = rng.choice(EVENTS), rng.random() < 0.5
         thread_id = wait_id = None
+        inputs: tuple[int, ...] = (-3, -2, -1, 0, 1, 2, 3)
         kept = self.model.keepable
         if kept and rng.random() < 0.3:
             event, takes_input = rng.choice(kept), True
+            inputs = (*inputs, REJECTED, BROKEN)  # which is seen when it is delivered
         elif rng.random() < 0.75:
             view = await self.look()
             if view is not None and view.accepted:
@@ -146,7 +148,7 @@ class Client:
                 way = rng.random()
                 thread_id = one.thread.id if way < 0.3 else None
                 wait_id = one.wait_id if 0.2 < way < 0.5 else None
-        body = str(rng.choice((-3, -2, -1, 0, 1, 2, 3))).encode() if takes_input else b""
+        body = str(rng.choice(inputs)).encode() if takes_input else b""
         if rng.random() < 0.15:
             body = rng.choice((b'{"wrong": 1}', b"nonsense", b"", b"1", str(REJECTED).encode(), str(BROKEN).encode()))
         if event == ADDED:

@@ -117,20 +117,24 @@ class _Instrumented(Builder):
 
         return picky
 
-    def activity(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def activity(self, function: Callable[..., Any], heartbeat: timedelta | None) -> Callable[..., Any]:
         async def in_time(number: int, context: ActivityContext) -> int:
             key = context.idempotency_key
             run = CURRENT.get().begin("activity", None, context.workflow_id, key, context.attempt)
             results: list[int] = []
             run.perform(lambda: results.append(function(number, context)))
-            await run.take_time()
+            if heartbeat is None:
+                await run.take_time()
+            else:
+                await run.live(context, heartbeat.total_seconds())
             run.end()
             return results[0]
 
         return in_time
 
-    def attempt_timeout(self) -> timedelta | None:
-        return timedelta(seconds=self.rng.choice((20, 90, 600)))
+    def attempt_limit(self) -> dict[str, timedelta]:
+        what = self.rng.choice(("timeout", "heartbeat"))
+        return {what: timedelta(seconds=self.rng.choice((20, 90, 600) if what == "timeout" else (20, 40)))}
 
     def event_handler(self, label: str) -> Any:
         return _Registered(label)

@@ -32,11 +32,21 @@ from tests.core.reference import (
 )
 from tests.simulation.actors import Operator, SimulatedFailure
 from tests.simulation.flows import ADDED, BROKEN, REJECTED
-from workflow_core import ChildFailed, EventRequest, Parent, Status, TimedOut, Timeout, WaitKind, WaitStatus
+from workflow_core import (
+    ActivityContext,
+    ChildFailed,
+    EventRequest,
+    Parent,
+    Status,
+    TimedOut,
+    Timeout,
+    WaitKind,
+    WaitStatus,
+)
 from workflow_core.events import stable_key
 
 if TYPE_CHECKING:
-    from tests.simulation.actors import Actor
+    from tests.simulation.actors import Actor, Run
     from tests.simulation.clients import Call
     from tests.simulation.world import World
 
@@ -67,6 +77,12 @@ class Violation(AssertionError):
 def _is_call(actor: Actor) -> bool:
     """Whether it is a client that waits for an answer."""
     return hasattr(actor, "request")
+
+
+def _deadlines(instance: Instance) -> dict[tuple[str, str, int], datetime | None]:
+    """Until when each attempt at an activity may go on, by its wait, its name and how often it has failed."""
+    waits = (wait for thread in instance.execution.threads for wait in thread.waits)
+    return {(one.id, one.event, one.attempt): one.deadline for one in waits if one.kind is WaitKind.ACTIVITY}
 
 
 def require(holds: object, what: str, *details: object) -> None:
@@ -298,12 +314,18 @@ class Mirror(Reference):
         return self.attempts["step", thread.id, thread.pc]
 
     def accepts(self) -> frozenset[tuple[str, str, str]]:
-        """Event, thread and wait of everything that may be received now; without the two, of what would be kept."""
+        """Event, thread and wait of everything that may be received now; without the two, of what would be kept. Of an
+        activity, its name and how often it has failed."""
         if self.ended or self.paused:
             return frozenset()
         accepted = [(name, thread.id, thread.wait_id) for thread, _, name in self.accepted()]
         kept = self.buffered if not self.canceling and len(self.buffer) < self.kept_max else ()
-        return frozenset([*accepted, *((event, "", "") for event in kept)])
+        attempts = [
+            (f"{one.at.name} {self.attempts['activity', one.wait_id, one.at.name]}", one.id, one.wait_id)
+            for one in self.threads
+            if one.at is not None and isinstance(one.at.statement, Activity)
+        ]
+        return frozenset([*accepted, *attempts, *((event, "", "") for event in kept)])
 
     def pending(self) -> str:
         """What is still to be done without anything that comes from outside; empty if nothing is."""
@@ -364,7 +386,8 @@ class Model:
         self.world.say(
             "%s commits %s, pc %d%s",
             actor.name,
-            ", ".join(f"{entry.kind} {entry.statement}".strip() for entry in entries) or "a lease",
+            ", ".join(f"{entry.kind} {entry.statement}".strip() for entry in entries)
+            or ("a lease" if actor.beating is None else "a sign of life"),
             new.execution.pc,
             f", leased until {new.lease.expires_at:%M:%S}" if new.lease else "",
         )
@@ -376,7 +399,11 @@ class Model:
             self.mirror = Mirror(self.world.plain[self.workflow](**fields), self.id, self.world.options.buffer_max)
             self.mirror.settle()
         elif not entries:
-            require(new.lease is not None or old.lease is not None, "a write changed nothing")
+            if actor.beating is not None:
+                self._beat(actor, *actor.beating, old, new)
+            else:
+                require(new.lease is not None or old.lease is not None, "a write changed nothing")
+                self._equal("deadlines", _deadlines(new), _deadlines(old))
             self.executor.pc += 1
         else:
             self._follow(actor, old, new, entries)
@@ -681,6 +708,35 @@ class Model:
             mirror.pc += 1
         else:
             mirror.fail_at(thread, RAISED[error](message))
+
+    def _beat(self, actor: Actor, run: Run, since: datetime, old: Instance, new: Instance) -> None:
+        """A sign of life puts the end of its attempt off, and does nothing else."""
+        deadlines = _deadlines(old)
+        moved = {about: deadline for about, deadline in _deadlines(new).items() if deadlines.get(about) != deadline}
+        require(len(moved) == 1, f"the sign of life of {run.key} has moved the deadlines {moved}")
+        ((wait_id, name, attempt), deadline) = next(iter(moved.items()))
+        key = stable_key(self.workflow, self.id, wait_id, name)
+        require(
+            (key, attempt + 1) == (run.key, run.attempt), f"{name!r}: attempt {run.attempt} moves another's deadline"
+        )
+        case = actor.process.engine.workflow(self.workflow).__program__.at(name).cases[name]
+        assert case.activity is not None and case.activity.heartbeat is not None
+        heartbeat = case.activity.heartbeat
+        least, most = since + heartbeat, actor.process.now() + heartbeat
+        require(deadline is not None and least <= deadline <= most, f"the deadline of {name!r} becomes {deadline}")
+
+    def check_over(self, context: ActivityContext, since: float) -> None:
+        """An attempt is said to be over."""
+        name = f"{context.activity} {context.attempt - 1}"
+        waited = self.accepted_all_along(since, name, context.thread_id, context.wait_id)
+        if waited:
+            self.world.violate(f"attempt {context.attempt} of {context.activity!r} is not over, as it is told")
+
+    def check_heard(self, run: Run, commits: int) -> None:
+        """A sign of life was given: it was committed, if nothing was in its way."""
+        lease = self.world.database.load(self.workflow, self.id).lease
+        if self.commits == commits and lease is None and not run.actor.disturbed:
+            self.world.violate(f"a sign of life of attempt {run.attempt} was not heard")
 
     def _step_key(self, thread: str, pc: int) -> str:
         from workflow_core import StepContext

@@ -39,6 +39,8 @@ EVENTS_MAX = 60_000
 SETTLING_SECONDS = 240.0
 """How long what faults have begun may last."""
 
+SHAPES = (generate.orders, generate.inbox, generate.cleanups)
+
 RATES = (0.0, 0.0, 0.003, 0.01, 0.03, 0.1)
 FAULTS = (
     "refused",
@@ -137,7 +139,7 @@ class World:
         self._client_tasks: list[Any] = []
 
         tape = rng.randbytes(rng.choice((40, 100, 250)))[: self.scenario.tape]
-        shape = rng.choice((generate.definition, with_children) * 2 + (generate.orders, generate.inbox))
+        shape = rng.choice((generate.definition, with_children) * 2 + SHAPES)
         calm = rng.random() < 0.6
         specs = {"flow": shape(tape, calm=calm), "child": generate.errand(rng.randbytes(60), calm=calm)}
         revisions = range(rng.choice((1, 1, 2)))
@@ -224,6 +226,11 @@ class World:
         point, size = self.rng.random(), self.rng.random()
         seconds = size * 0.1 if point >= self.slowness else size * 5 if point >= self.slowness / 3 else size * 3 * lease
         return seconds, self.rng.random() < self.failing
+
+    def life(self, seconds: float, limit_seconds: float) -> tuple[bool, bool, float]:
+        """Whether what is to give signs of life hangs, goes on although it is over, and how long it lives."""
+        hangs, is_stubborn = self.rng.random() < self.slowness, self.rng.random() < 0.3
+        return hangs, is_stubborn, seconds if self.rng.random() < 0.5 else self.rng.uniform(0, 3) * limit_seconds
 
     async def wait(self, seconds: float) -> None:
         future = self.loop.create_future()
