@@ -290,6 +290,7 @@ class Reference:
             yield Rest(name, statement, prefix)
         leaving, thread.leaving = thread.leaving, None
         if leaving is not None:
+            thread.is_doomed = thread.is_doomed or isinstance(leaving, Canceled)
             raise leaving
 
     def total(self, statement: Parallel | ForEach) -> int:

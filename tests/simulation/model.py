@@ -281,7 +281,8 @@ class Mirror(Reference):
             self.take_kept(event)
             self.pc += 1
         else:
-            self.fail_at(thread, ValueError(message))
+            self.pc += 1
+            self.throw(thread, Thrown(ValueError(message), event, thread.at, thread.pc))
             if not self.ended:
                 self.take_kept(event)
 
