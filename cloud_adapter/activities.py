@@ -14,7 +14,7 @@ from typing import Any
 from cloud_adapter import logs
 from cloud_adapter.changing import Leased, arrived, change, settle
 from cloud_adapter.committing import Committer
-from cloud_adapter.errors import Busy, InstanceNotFound
+from cloud_adapter.errors import Busy, InstanceNotFound, Unavailable
 from cloud_adapter.session import Session, milliseconds
 from cloud_adapter.tasks import ActivityTask, ResultTask
 from cloud_adapter.user_code import RunSync, within
@@ -134,8 +134,9 @@ class Activities:
 
         try:
             await change(self.committer, cls, body.id, apply, keep_fields=True)
-        except Busy:
-            # No deadline passes while the instance is leased; the next one will come through.
+        except (Busy, Unavailable):
+            # No deadline passes while the instance is leased; and a database that does not answer is no failure of the
+            # function. The next one will come through.
             logs.transition("heartbeat skipped", body.workflow, body.id, level=logging.WARNING)
 
     def timed_out(self, session: Session, accepted: Accepted, now: datetime) -> None:

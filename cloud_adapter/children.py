@@ -10,6 +10,7 @@ import contextlib
 import json
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 from cloud_adapter.changing import begin, change, settle
 from cloud_adapter.committing import Committer, Superseded
@@ -19,6 +20,9 @@ from cloud_adapter.session import Session
 from workflow_core import ChildFailed, Parent, Status, Teardown, Wait, WaitStatus, Workflow, WorkflowError
 from workflow_core.interpreter import Work
 from workflow_core.moving import error_text
+
+_Key = tuple[str, str, str]
+"""The workflow and the id of a parent, and the id of its wait that a child was started for."""
 
 
 class Children:
@@ -44,13 +48,13 @@ class Children:
         if isinstance(wait, Parent):
             await self._tell(session, wait)
         elif isinstance(wait, Teardown):
-            await self._cancel(wait)
+            await self._cancel(session, wait)
         else:
             assert wait is not None
-            await self._start(session, wait)
+            await self._start(session, wait, wait.input)
 
-    async def _start(self, session: Session, wait: Wait) -> None:
-        given, parent = wait.input, session.execution
+    async def _start(self, session: Session, wait: Wait | Teardown, given: Any) -> None:
+        parent = session.execution
         link = Parent(parent.workflow, parent.id, wait.id, wait.event, told=given["detached"])
         try:
             cls = self.workflow(given["workflow"])
@@ -62,17 +66,24 @@ class Children:
             raise
         except InstanceExists as error:
             # Made by an earlier attempt, or another one's.
-            other = (await self.committer.load(cls, given["id"])).execution.parent
-            if other is None or (other.workflow, other.id, other.wait_id) != (link.workflow, link.id, link.wait_id):
+            other = await self.committer.load(cls, given["id"])
+            if not _is_child(other, _key(session, wait.id)):
                 raise ChildFailed(f"{error}: give the child another id") from error
         except WorkflowError as error:
             raise ChildFailed(f"{given['workflow']!r} {given['id']!r} could not be started: {error}") from error
 
-    async def _cancel(self, teardown: Teardown) -> None:
+    async def _cancel(self, session: Session, teardown: Teardown) -> None:
         child = teardown.setup_data
+        if "fields" in child:
+            # Its start may still be under way, and succeed once we have found nothing: better it is there.
+            try:
+                await self._start(session, teardown, child)
+            except ChildFailed:
+                return
+
         cls = self.workflow(child["workflow"])
         with contextlib.suppress(InstanceNotFound, InstanceEnded):
-            await operate(self.committer, cls, child["id"], Cancel())
+            await operate(self.committer, cls, child["id"], _CancelChild(started_for=_key(session, teardown.id)))
 
     async def _tell(self, session: Session, parent: Parent) -> None:
         child = session.execution
@@ -109,3 +120,21 @@ class Children:
         cls = self.workflow(parent.workflow)
         with contextlib.suppress(InstanceNotFound):
             await change(self.committer, cls, parent.id, apply, statement=parent.event)
+
+
+class _CancelChild(Cancel):
+    """Cancels an instance if it was started for a wait of another one, and is not somebody else's of the same id."""
+
+    started_for: _Key
+
+    def apply(self, session: Session, now: datetime) -> bool:
+        return _is_child(session, self.started_for) and super().apply(session, now)
+
+
+def _key(parent: Session, wait_id: str) -> _Key:
+    return parent.execution.workflow, parent.execution.id, wait_id
+
+
+def _is_child(session: Session, key: _Key) -> bool:
+    parent = session.execution.parent
+    return parent is not None and (parent.workflow, parent.id, parent.wait_id) == key

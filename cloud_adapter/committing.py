@@ -191,6 +191,8 @@ class Committer:
 def _forgotten(change: Change, current: Instance) -> bool:
     """Whether so many have committed since the version that the change is based on that its own token may be gone."""
     base = change.instance.tokens[-2:-1]
+    if not base and change.instance.execution.created_at != current.execution.created_at:
+        return False  # a creation, and what is there was created by another one
     return len(current.tokens) >= TOKENS_MAX and not set(base) & set(current.tokens)
 
 

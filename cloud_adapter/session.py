@@ -236,7 +236,8 @@ def _due(execution: Execution) -> Iterator[_Due]:
         if thread.status in (ThreadStatus.EXECUTING, ThreadStatus.RESUMING):
             yield (("thread", thread.id, thread.pc), thread.retry_at)
         for wait in thread.waits:
-            if wait.buffered and wait.event in buffered:
+            # Not while another event of the thread is still to be set up: that comes first, at its time.
+            if wait.buffered and wait.event in buffered and thread.status is ThreadStatus.WAITING:
                 yield (("buffered", wait.id, wait.event), None)
             elif wait.status is WaitStatus.PENDING_SETUP or (wait.retry_at is not None and wait.kind in SET_UP_KINDS):
                 yield (("setup", wait.id, wait.event), wait.retry_at)

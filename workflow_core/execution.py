@@ -210,6 +210,8 @@ class Teardown:
         step: the name of the ``Select`` that the event belongs to.
         id: the id of the wait that was left.
         handled: whether it was this event that happened.
+        setup_data: what ``setup`` returned; for a child, its workflow and id, and how it is to be started, if it is not
+            known whether it was.
         status: pending teardown, or teardown error.
         kind: ``handler`` or ``child``.
     """

@@ -411,7 +411,9 @@ class Mover:
                     Teardown(thread.step, wait.event, wait.id, wait.event == event, wait.setup_data)
                 )
             elif kind is _CHILD and wait.event != event:
-                child = {"workflow": wait.input["workflow"], "id": wait.input["id"]}
+                child = wait.input
+                if wait.status is _SET_UP:
+                    child = {"workflow": child["workflow"], "id": child["id"]}
                 self.execution.teardowns.append(
                     Teardown(thread.step, wait.event, wait.id, False, child, kind=WaitKind.CHILD)
                 )

@@ -23,6 +23,7 @@ from workflow_core import (
     ActivityContext,
     Break,
     Case,
+    Child,
     Continue,
     Default,
     ErrorInfo,
@@ -77,11 +78,13 @@ class Tape:
 
     Args:
         calm: nothing fails.
+        children: other instances are started, which takes an engine.
     """
 
-    def __init__(self, data: bytes, *, calm: bool = False) -> None:
+    def __init__(self, data: bytes, *, calm: bool = False, children: bool = False) -> None:
         self.data = iter(data)
         self.calm = calm
+        self.children = children
         self.in_cleanup = False
 
     def below(self, limit: int) -> int:
@@ -109,6 +112,7 @@ class Tape:
         kinds = ["step", "step", "wait for", "sleep", "activity", *([] if self.calm else ["risky", "fail"])]
         if in_loop:
             kinds += ["break", "continue"]
+        kinds += ["child"] * 4 if self.children else []
         if depth > 0:
             kinds += ["select"] * 6 + ["go"] * 4 + ["while", "if", "switch"] * 2 + ["section", "twice"]
             kinds += ["try"] * 6 + ["each"] * 3 + ["parallel"] * 3
@@ -126,6 +130,8 @@ class Tape:
                 return (kind, self.effect(), self.cond(), self.below(len(ERRORS)))
             case "activity":
                 return (kind, self.of("xy"), not self.calm and self.below(3) == 0)
+            case "child":
+                return (kind, self.of("xy"), self.of(("own", "own", "log")), self.below(4) == 0)
             case "sleep":
                 return ("step", self.effect(), False) if in_loop else (kind,)
             case "fail":
@@ -177,7 +183,7 @@ class Tape:
         first = self.below(len(EVENTS))
         cases = []
         for i in range(1 + self.below(3)):
-            kind = self.of(("none", "int", "object", "timeout", "timeout"))
+            kind = self.of(("none", "int", "object", "timeout", "timeout", "kept", "kept"))
             effect = self.effect()
             body = self.block(depth, in_loop=in_loop, least=0)
             if kind == "timeout" and in_loop:
@@ -186,13 +192,19 @@ class Tape:
         return ("select", cases)
 
 
-def definition(data: bytes, *, calm: bool = False) -> list[Spec]:
+def definition(data: bytes, *, calm: bool = False, children: bool = False) -> list[Spec]:
     """Some threads to begin with, anything, and in most cases a loop that keeps the main thread alive."""
-    tape = Tape(data, calm=calm)
+    tape = Tape(data, calm=calm, children=children)
     last = [("while", None, tape.select(0, in_loop=True), tape.block(1, in_loop=True))] if tape.below(4) else []
     threads = tape.many(0, 2, lambda: tape.of_kind("go", DEPTH))
     rest = tape.many(1, 4, lambda: tape.statement(DEPTH, in_loop=False))
     return [*threads, *rest, *last]
+
+
+def errand(data: bytes, *, calm: bool = False) -> list[Spec]:
+    """What soon comes to its end: what children do."""
+    tape = Tape(data, calm=calm)
+    return tape.many(1, 3, lambda: tape.statement(1, in_loop=False))
 
 
 def orders(data: bytes, *, calm: bool = False) -> list[Spec]:
@@ -200,16 +212,44 @@ def orders(data: bytes, *, calm: bool = False) -> list[Spec]:
     tape = Tape(data, calm=calm)
     waits = [("B", tape.of(("none", "object")), tape.effect(), []), ("", "timeout", tape.effect(), [])]
     thread = ("go", "log", [("select", waits), *tape.block(0, in_loop=False)])
-    cases = [("A", "int", tape.effect(), [thread])]
+    cases = [("A", tape.of(("int", "kept")), tape.effect(), [thread])]
     if tape.below(2):
         cases.append(("D", "none", tape.effect(), [("break",)]))
     loop = ("while", None, ("select", cases), tape.block(0, in_loop=True) if tape.below(2) else [])
     return [loop, *tape.block(1, in_loop=False)]
 
 
+def inbox(data: bytes, *, calm: bool = False) -> list[Spec]:
+    """A loop that takes events which may have come while it waited for something else, and a thread that does too."""
+    tape = Tape(data, calm=calm)
+
+    def taken() -> Spec:
+        cases = [("A", "kept", tape.effect(), tape.block(0, in_loop=True, least=0)), ("B", "kept", tape.effect(), [])]
+        other = tape.of(("none", "object", "timeout", ""))
+        more = [("C", other, tape.effect(), [("step", tape.effect(), False)])] if other else []
+        return ("select", [*cases[tape.below(2) :], *more])
+
+    before = tape.of((("sleep",), ("select", [("D", "none", tape.effect(), [])]), ("step", tape.effect(), True)))
+    gate = ("select", [("D", "none", tape.effect(), [])])
+    threads = tape.many(0, 1, lambda: ("go", "name", [before, *unlooped([taken()])]))
+    loop = ("while", None, *((gate, [taken(), taken()]) if tape.below(2) else (taken(), [gate])))
+    return [*threads, before, loop, *tape.block(1, in_loop=False)]
+
+
+def cleanups(data: bytes, *, calm: bool = False) -> list[Spec]:
+    """Work that is cleaned up after, inside of what catches errors: a cancellation must not be caught there."""
+    tape = Tape(data, calm=calm)
+    cleanup = [*tape.many(0, 1, lambda: tape.select(0, in_loop=False)), tape.of_kind("step" if calm else "risky", 0)]
+    work = ("try", [tape.select(0, in_loop=False), *tape.block(1, in_loop=False, least=0)], [], cleanup)
+    caught = ("try", [work], [(len(ERRORS) + 1, tape.block(0, in_loop=False))], None)
+    return [caught, *tape.block(1, in_loop=False)]
+
+
 _BYTES = st.binary(min_size=100, max_size=500)
 
-SPECS: SearchStrategy[list[Spec]] = _BYTES.map(definition) | _BYTES.map(orders)
+SPECS: SearchStrategy[list[Spec]] = (
+    _BYTES.map(definition) | _BYTES.map(orders) | _BYTES.map(inbox) | _BYTES.map(cleanups)
+)
 
 
 # --- built -----------------------------------------------------------------------------------
@@ -244,13 +284,13 @@ class Builder:
         """Hook: an event handler object."""
         return Outside(label)
 
-    def activity(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def activity(self, function: Callable[..., Any], heartbeat: timedelta | None) -> Callable[..., Any]:
         """Hook: the function of an activity."""
         return function
 
-    def attempt_timeout(self) -> timedelta | None:
-        """Hook: how long an attempt of an activity may take."""
-        return None
+    def attempt_limit(self) -> dict[str, timedelta]:
+        """Hook: the ``timeout`` or the ``heartbeat`` of an activity."""
+        return {}
 
     def delay(self) -> Any:
         """Hook: how long a timeout waits."""
@@ -274,6 +314,8 @@ class Builder:
                 return self.risky(effect, cond, ERRORS[number])
             case ("activity", field, risky):
                 return self.work(field, risky)
+            case ("child", field, id, detached):
+                return self.child(field, id, detached)
             case ("sleep",):
                 return Sleep(self.name("sleep"), self.delay())
             case ("fail",):
@@ -359,7 +401,7 @@ class Builder:
         """An activity that adds one to a field, and fails for some of its values."""
         name = self.name("activity")
 
-        def function(number: int, context: ActivityContext) -> int:
+        def plain(number: int, context: ActivityContext) -> int:
             if risky and number % 3 == 0:
                 raise FirstError(f"{name} failed")
             return number + 1
@@ -368,8 +410,26 @@ class Builder:
             setattr(w, field, number)
             w.log.append(f"{name}: {number}")
 
-        timeout = self.attempt_timeout()
-        return Activity(name, self.activity(function), input=lambda w: getattr(w, field), then=then, timeout=timeout)
+        limit = self.attempt_limit()
+        function = self.activity(plain, limit.get("heartbeat"))
+        return Activity(name, function, input=lambda w: getattr(w, field), then=then, **limit)
+
+    def child(self, field: str, id: str, detached: bool) -> Child:
+        """A child whose result becomes a field; with ids that others may have taken, or with its own."""
+        name = self.name("child")
+
+        def then(w: Fields, number: int) -> None:
+            setattr(w, field, number)
+            w.log.append(f"{name}: {number}")
+
+        return Child(
+            name,
+            "child",
+            id=(lambda w: f"c-{len(w.log) // 3}") if id == "log" else None,
+            input=lambda w: {field: getattr(w, field)},
+            then=None if detached else then,
+            detached=detached,
+        )
 
     def risky(self, effect: Spec, cond: Spec, error: type[Exception]) -> Step:
         """A step that fails if a condition holds, after it has changed the fields."""
@@ -414,7 +474,8 @@ class Builder:
 
         if kind == "object":
             return On(event, self.event_handler(label), *statements)
-        return On(event, self.handler(with_input if kind == "int" else without_input), *statements)
+        handler = self.handler(without_input if kind == "none" else with_input)
+        return On(event, handler, *statements, buffered=kind == "kept")
 
 
 class Outside:
@@ -510,9 +571,24 @@ def traced(name: str, spec: Spec) -> Callable[[Fields], bool]:
 # --- what is sent ----------------------------------------------------------------------------
 
 Op = tuple[str, int, int]
-"""What is done (one of ``WAYS``, or ``cancel``), with which of the events that are accepted or known, its input."""
+"""What is done (one of ``WAYS``, or ``cancel``), with which of the events that are accepted or known, its input.
 
-WAYS = ("accepted", "accepted", "accepted", "by thread", "by wait id", "any", "resume", "resume", "resume")
+``any`` is one that may not be accepted, ``early`` one that is kept then, if the definition buffers any.
+"""
+
+WAYS = (
+    "accepted",
+    "accepted",
+    "accepted",
+    "by thread",
+    "by wait id",
+    "any",
+    "early",
+    "early",
+    "resume",
+    "resume",
+    "resume",
+)
 
 
 def operations(data: bytes) -> list[Op]:

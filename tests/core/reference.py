@@ -1,5 +1,7 @@
 """A naive executor of definitions, written independently of the interpreter, for the property tests to compare with.
 
+Children need an engine; here a thread only comes to rest on them (``tests.simulation`` does the rest).
+
 It walks the tree of statements: each thread is a generator that stops at a step or a wait. Nothing is compiled and
 nothing can be saved. A failure is thrown into the generator of its thread, where Python's own ``try`` does what ``Try``
 is to do; so is a cancellation. What the interpreter promises about order is what stands in ``resume``:
@@ -9,10 +11,16 @@ is to do; so is a cancellation. What the interpreter promises about order is wha
 2. Moves come first: the first thread in the list that has not begun, or whose condition holds.
 3. Then teardowns, in the order in which their waits were left and, within one wait, of its cases.
 4. Then setups: of the first thread that has one to do, of its first case.
-5. At last a step, or an activity: that of the first thread that stands on one. Then all is looked at anew, from 2 on.
+5. Then the events that were kept: to the first thread that waits for one by an ``On`` that buffers it, of these the one
+   that came first.
+6. At last a step, or an activity: that of the first thread that stands on one. Then all is looked at anew, from 2 on.
 
-Each of these, and each event that is handled, adds 1 to ``pc``; so does a failure, and a cancellation. When the main
-thread ends, all threads end and what they waited for is torn down, in the order of the threads.
+Each of these, and each event that is handled or kept, adds 1 to ``pc``; so does a failure, and a cancellation. When the
+main thread ends, all threads end and what they waited for is torn down, in the order of the threads.
+
+An event that nobody waits for is kept if any ``On`` of the definition buffers it, and the instance is neither at its
+end nor on the way to being canceled. So is one that would come before an earlier one of its name; but one that is sent
+to a certain thread or wait is never kept. What is kept is forgotten when the instance finishes or is canceled.
 
 A branch of a parallel statement that fails cancels the others, in the order of the threads; when all have ended its
 error is thrown where they are waited for. If they were canceled with whoever waits for them, so is what one of them
@@ -23,13 +31,14 @@ first, with the branches that were started there; what fails in it passes all ``
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from workflow_core import (
     Activity,
     Break,
+    Child,
     Continue,
     EventHandler,
     EventRequest,
@@ -89,7 +98,7 @@ class Rest:
     """Where a thread rests."""
 
     name: str
-    statement: Step | Select | WaitFor | Sleep | Activity | Parallel | ForEach | Fail
+    statement: Step | Select | WaitFor | Sleep | Activity | Child | Parallel | ForEach | Fail
     prefix: str
 
 
@@ -131,6 +140,8 @@ class Reference:
         self.current: RefThread
         self.threads: list[RefThread] = []
         self.teardowns: list[tuple[EventHandler, EventRequest, bool]] = []
+        self.buffer: list[tuple[str, Any]] = []
+        self.buffered = {on.event for on in every_on(workflow.definition) if on.buffered}
         self.start("main", workflow.definition, "")
 
     # --- the walk ------------------------------------------------------------------------
@@ -198,7 +209,7 @@ class Reference:
                 name = prefix + statement.name
                 id = name if id is None else str(self.call(id)) if callable(id) else id
                 self.start(id, statement.body, prefix, self.current)
-            case Sleep() | Activity():
+            case Sleep() | Activity() | Child():
                 yield Rest(prefix + statement.name, statement, prefix)
             case Fail():
                 name = prefix + statement.name
@@ -279,6 +290,7 @@ class Reference:
             yield Rest(name, statement, prefix)
         leaving, thread.leaving = thread.leaving, None
         if leaving is not None:
+            thread.is_doomed = thread.is_doomed or isinstance(leaving, Canceled)
             raise leaving
 
     def total(self, statement: Parallel | ForEach) -> int:
@@ -336,7 +348,8 @@ class Reference:
             thread.at, thread.pc = thrown.at, thrown.pc
             self.error = thrown
             for one in self.threads:
-                self.leave(one, None)
+                if one is not thread:
+                    self.leave(one, None)
             return
         self.end(thread)
         if parent is None or isinstance(parent.leaving, Thrown):
@@ -358,6 +371,7 @@ class Reference:
     def cancel(self) -> None:
         self.pc += 1
         self.canceling = True
+        self.buffer = []
         for thread in list(self.threads):
             if not thread.parent and thread in self.threads and self.error is None:
                 self.cancel_thread(thread)
@@ -389,11 +403,13 @@ class Reference:
             self.threads.remove(thread)
             for other in self.threads:
                 self.leave(other, None)
-            self.threads = []
+            self.threads, self.buffer = [], []
             self.finished = True
             return
         self.threads.remove(thread)
         self.canceled = self.canceling and not self.threads
+        if self.canceled:
+            self.buffer = []
 
     def request(self, thread: RefThread, case: On, action: str) -> EventRequest:
         data = thread.setup_data.get(case.event)
@@ -403,7 +419,7 @@ class Reference:
 
     def resume(self) -> None:
         """Does what is due until all is blocked."""
-        while self.move() or self.tear_down() or self.set_up() or self.step():
+        while self.move() or self.tear_down() or self.set_up() or self.deliver() or self.step():
             pass
 
     def move(self) -> bool:
@@ -450,6 +466,32 @@ class Reference:
         thread.setup_data[case.event] = case.handler.setup(self.request(thread, case, "setup"))
         self.pc += 1
         thread.to_set_up.remove(case)
+
+    def deliver(self) -> bool:
+        """Delivers an event that was kept."""
+        for thread in self.threads if self.error is None else ():
+            for event, _ in self.buffer:
+                case = self.buffering_case(thread, event)
+                if case is not None:
+                    self.deliver_to(thread, case)
+                    return True
+        return False
+
+    def deliver_to(self, thread: RefThread, case: On) -> None:
+        self.handle(thread, case, case.event, self.take_kept(case.event))
+
+    def take_kept(self, event: str) -> Any:
+        """The first event of that name that was kept: it is no longer."""
+        return self.buffer.pop([name for name, _ in self.buffer].index(event))[1]
+
+    @staticmethod
+    def buffering_case(thread: RefThread, event: str) -> On | None:
+        """The case by which the thread waits for the event, if that buffers it."""
+        statement = thread.at.statement if thread.at is not None else None
+        for case in statement.cases if isinstance(statement, Select) else ():
+            if isinstance(case, On) and case.buffered and case.event == event:
+                return case
+        return None
 
     def step(self) -> bool:
         for thread in self.threads if self.error is None else ():
@@ -507,6 +549,19 @@ class Reference:
                 offers += [(thread, case, case_name(case, prefix)) for case in cases]
         return offers
 
+    def keeps(self, event: str) -> bool:
+        """Whether the event is kept where nobody waits for it."""
+        ended = self.finished or self.error is not None or self.canceling
+        return event in self.buffered and not ended
+
+    def keep(self, event: str, input: Any) -> None:
+        self.pc += 1
+        self.buffer.append((event, input))
+
+    def comes_later(self, case: Any) -> bool:
+        """Whether events of that name that came before are still to be delivered to the case."""
+        return isinstance(case, On) and case.buffered and any(event == case.event for event, _ in self.buffer)
+
     def handle(self, thread: RefThread, case: On | Timeout, event: str, input: Any) -> Any:
         """Delivers an event that is accepted."""
         output = None
@@ -536,3 +591,16 @@ def case_name(case: On | Timeout, prefix: str) -> str:
 
 def find_case(select: Select, prefix: str, event: str | None) -> On | Timeout:
     return next(case for case in select.cases if case_name(case, prefix) == event)
+
+
+def every_on(part: Any) -> Iterator[On]:
+    """Each ``On`` in a part of a definition."""
+    if isinstance(part, On):
+        yield part
+    if isinstance(part, tuple):
+        inner: Any = part
+    else:
+        is_part = is_dataclass(part) and not isinstance(part, type)
+        inner = (getattr(part, one.name) for one in fields(part)) if is_part else ()  # type: ignore[arg-type]
+    for one in inner:
+        yield from every_on(one)

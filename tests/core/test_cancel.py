@@ -150,8 +150,12 @@ def test_a_child_is_to_be_canceled_and_an_activity_is_left() -> None:
     cancel(order, execution)
     (teardown,) = execution.teardowns
     assert (execution.status, teardown.kind, teardown.event) == ("canceled", "child", "other")
-    assert teardown.setup_data == {"workflow": "elsewhere", "id": "c-1"}
+    assert teardown.setup_data == {"workflow": "elsewhere", "id": "c-1", "fields": {}, "detached": False}
     assert kinds(order, execution) == ["teardown"]
+    order, execution = start(Flow)
+    cancel(order, execution)
+    (teardown,) = execution.teardowns
+    assert teardown.setup_data == {"workflow": "elsewhere", "id": "c-1"}, "it is known to be started"
 
 
 def test_buffered_events_are_dropped() -> None:

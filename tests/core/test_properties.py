@@ -5,7 +5,9 @@ A failure prints the definition as data, and a blob that replays it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -101,6 +103,7 @@ class Pair:
         assert [(one.thread.id, one.case.event, one.wait_id) for one in accepted(self.order, execution)] == [
             (thread.id, name, thread.wait_id) for thread, _, name in mirror.accepted()
         ]
+        assert [(one.event, json.loads(one.input)) for one in execution.buffer] == mirror.buffer
         assert [(t.event, t.id, t.handled, t.setup_data) for t in execution.teardowns] == [
             (request.event, request.wait_id, handled, request.setup_data) for _, request, handled in mirror.teardowns
         ]
@@ -116,13 +119,21 @@ class Pair:
             return
         self.both(lambda: Machine(self.order, self.execution).cancel(), self.mirror.cancel)
 
+    def keep(self, name: str, amount: int) -> None:
+        self.both(
+            lambda: handle_event(self.order, self.execution, name, amount), lambda: self.mirror.keep(name, amount)
+        )
+
     def send(self, op: Op) -> None:
         how, pick, amount = op
         offers = self.mirror.accepted()
-        if how == "any":
-            name = EVENTS[pick % len(EVENTS)]
+        if how in ("any", "early"):
+            names = sorted(self.mirror.buffered) if how == "early" and self.mirror.buffered else EVENTS
+            name = names[pick % len(names)]
             offers = [offer for offer in offers if offer[2] == name]
-            if not offers:
+            if not offers and self.mirror.keeps(name):
+                self.keep(name, amount)
+            elif not offers:
                 with unchanged(self.order, self.execution), pytest.raises(EventNotAccepted):
                     handle_event(self.order, self.execution, name)
         if not offers:
@@ -136,6 +147,9 @@ class Pair:
         else:
             thread, case, name = next(offer for offer in offers if offer[2] == name)
         input = amount if takes_input(case) else None
+        if not address and self.mirror.comes_later(case):
+            self.keep(name, amount)
+            return
         self.both(
             lambda: handle_event(self.order, self.execution, name, input, **address),
             lambda: self.mirror.handle(thread, case, name, input),
@@ -218,7 +232,12 @@ class Run:
 
     def send(self, op: Op) -> None:
         offers = accepted(self.order, self.execution)
-        if offers:
+        names = [name for name in EVENTS if Machine(self.order, self.execution).buffers(name)]
+        if op[0] == "early" and names:
+            with suppress(InvalidInput):  # another wait for it may take no input
+                handle_event(self.order, self.execution, names[op[1] % len(names)], op[2])
+                self.save("event")
+        elif offers:
             one = offers[op[1] % len(offers)]
             takes = one.case.signature is not None and one.case.signature.takes_input
             handle_event(self.order, self.execution, one.case.event, op[2] if takes else None, thread_id=one.thread.id)
@@ -311,8 +330,13 @@ def refuse_all(order: Fields, execution: Execution) -> None:
 
     now = accepted(order, execution)
     names = {one.case.event for one in now}
+    machine = Machine(order, execution)
     for name in {*EVENTS, "Nope", ""} - names:
-        refused(EventNotAccepted, name)
+        if machine.buffers(name):
+            refused(InvalidInput, name, {"wrong": 1})
+            refused(EventNotAccepted, name, 1, thread_id="main")
+        else:
+            refused(EventNotAccepted, name)
     for one in now:
         event, thread = one.case.event, one.thread
         refused(EventNotAccepted, event, wait_id=f"{thread.id}@{thread.pc + 1}")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cloud_adapter.committing import WRITE_ATTEMPTS_MAX
 from cloud_adapter.dispatch import Outcome
 from cloud_adapter.document import Lease
 from cloud_adapter.operating import Pause, Unpause
@@ -320,6 +321,25 @@ async def test_heartbeats_put_the_deadline_off(world: World) -> None:
         GATE.open()
     assert await world.finish(running) is Outcome.DONE
     assert (await world.instance()).execution.threads[0].step == "end", "60 s passed, no 30 s without a sign of life"
+
+
+@pytest.mark.parametrize(("call", "times"), [("load", 1), ("commit", WRITE_ATTEMPTS_MAX)])
+@in_world(Alive)
+async def test_a_heartbeat_that_does_not_come_through_is_no_failure(world: World, call: str, times: int) -> None:
+    await world.create()
+    running = asyncio.ensure_future(world.process.perform(activities(world)[0]))
+    await world.clock.settle()
+    await world.clock.advance(20)
+    for nth in range(1, times + 1):
+        world.process.unavailable(call, nth, applied=False)
+    GATE.open()
+    for _ in range(2):
+        await world.clock.settle()
+        await world.clock.advance(5)
+        GATE.open()
+    assert await world.finish(running) is Outcome.DONE
+    assert (await world.instance()).execution.threads[0].step == "end"
+    assert await world.history("activity failed") == []
 
 
 @in_world(Alive)

@@ -12,6 +12,7 @@ from tests.engine.harness import World, in_world, write
 from workflow_core import (
     EventNotAccepted,
     EventRejected,
+    EventRequest,
     InvalidInput,
     On,
     S,
@@ -133,3 +134,47 @@ async def test_the_reply_of_a_commit_is_lost(world: World, nth: int, applied: bo
     await world.send("Open")
     await world.deliver()
     assert (await world.fields()).paid == [1, 2]
+
+
+class Registered:
+    """An event whose first setup fails."""
+
+    failures = 0
+
+    async def setup(self, request: EventRequest) -> None:
+        if self.failures:
+            Registered.failures -= 1
+            raise ConnectionError("not now")
+
+    def handle(self, request: EventRequest, input: int) -> None: ...
+
+    def teardown(self, request: EventRequest, handled: bool) -> None: ...
+
+
+class Desk(Workflow, name="desk"):
+    paid: list[int] = []
+
+    def pay(self, amount: int) -> int:
+        self.paid.append(amount)
+        return amount
+
+    definition = S(
+        Select("closed", On("Open", lambda w: None)),
+        Select("till", On("Pay", pay, buffered=True), On("Wire", Registered())),
+        Select("end", On("End", lambda w: None)),
+    )
+
+
+@in_world(Desk)
+async def test_where_a_setup_comes_first_and_fails_its_next_attempt_has_a_task(world: World) -> None:
+    await world.started()
+    await early(world, 1)
+    Registered.failures = 1
+    await world.send("Open")
+    await world.deliver()
+    instance = await world.instance()
+    (retry_at,) = [wait.retry_at for wait in instance.execution.threads[0].waits if wait.retry_at is not None]
+    assert instance.wake_at == retry_at > world.now
+    assert [task.at for task in world.queue.tasks.values()] == [retry_at]
+    await world.pass_time(retry_at - world.now)
+    assert (await world.fields()).paid == [1]

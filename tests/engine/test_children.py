@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from cloud_adapter.errors import Unavailable
+from cloud_adapter.errors import InstanceExists, Unavailable
 from cloud_adapter.operating import Cancel
 from tests.engine.harness import Killed, World, in_world, write
 from workflow_core import (
@@ -141,6 +142,32 @@ async def test_an_id_that_is_taken_is_a_failure_without_another_attempt(world: W
     (line,) = (await world.fields()).log
     assert line.startswith("ChildFailed: ")
     assert "give the child another id" in line
+
+
+@in_world(Shop, Delivery)
+async def test_an_instance_of_that_id_that_is_somebody_else_s_is_not_canceled(world: World) -> None:
+    await world.create()
+    await world.finish(world.process.engine.create("delivery", "delivery-1"))
+    await world.finish(world.process.engine.operate("shop", "order-1", Cancel()))
+    await world.deliver()
+    assert (await world.instance()).execution.status == "canceled"
+    assert (await world.instance()).execution.teardowns == []
+    assert (await child(world)).execution.status == "waiting"
+
+
+@in_world(Shop, Delivery)
+async def test_a_start_that_arrives_after_the_parent_was_canceled_finds_its_id_taken(world: World) -> None:
+    """Whoever cancels cannot know whether the call of a process that has died is still on its way."""
+    await world.create()
+    await world.finish(world.process.engine.operate("shop", "order-1", Cancel()))
+    await world.deliver()
+    assert (await world.instance()).execution.teardowns == []
+    canceled = await child(world)
+    assert (canceled.execution.status, canceled.execution.parent.wait_id) == ("canceled", "main@1")
+    assert Delivery.load_fields(canceled.fields).log == [], "no step of it has run"
+    with pytest.raises(InstanceExists):
+        await world.store.create(replace(canceled, version=None))
+    assert not world.queue.tasks
 
 
 @in_world(Leaflets, Delivery)

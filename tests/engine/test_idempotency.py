@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from cloud_adapter.dispatch import Outcome
-from cloud_adapter.document import DOCUMENT_BYTES_MAX
+from cloud_adapter.document import DOCUMENT_BYTES_MAX, TOKENS_MAX
 from cloud_adapter.errors import Busy, IdempotencyKeyReused, InstanceExists, TooLarge, Unavailable
 from tests.engine.harness import Gate, World, in_world, write
 from workflow_core import EventNotAccepted, EventRejected, On, S, Select, Step, While, Workflow
@@ -202,6 +202,19 @@ async def test_a_request_that_had_to_wait_meets_its_twin(world: World) -> None:
 
 
 # --- create ----------------------------------------------------------------------------------
+
+
+@in_world(Account)
+async def test_an_instance_that_has_made_many_commits_is_known_to_exist(world: World) -> None:
+    """Its document no longer holds the token of its first write."""
+    await world.create(key="c", balance=3)
+    for _ in range(TOKENS_MAX + 1):
+        await world.send("Deposit", 1)
+    await world.clock.advance(1)
+    before = await world.instance()
+    with pytest.raises(InstanceExists):
+        await world.create(balance=3)
+    assert (await world.create(key="c", balance=3)).instance == before
 
 
 @in_world(Account)

@@ -21,6 +21,7 @@ from cloud_adapter.errors import Unavailable
 from cloud_adapter.ports import Task
 from tests.core.generate import FirstError
 from tests.simulation.store import SimulatedStore
+from workflow_core import ActivityContext, AttemptOver
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -47,6 +48,7 @@ class Actor:
         running: the user code that it runs now.
         done: the user code that it has run to its end, by kind and idempotency key: how it ended.
         task: what serves the request.
+        beating: the activity that gives signs of life, and since when; these may still land when it is over.
     """
 
     process: Process
@@ -55,6 +57,7 @@ class Actor:
     running: list[Run] = field(default_factory=list)
     done: dict[tuple[str, str], tuple[int, bool]] = field(default_factory=dict)
     task: Any = None
+    beating: tuple[Run, datetime] | None = None
 
     def begin(self, kind: str, workflow: Any, id: str, key: str, attempt: int = 0) -> Run:
         """User code begins to run."""
@@ -64,6 +67,10 @@ class Actor:
         world.began(run)
         self.running.append(run)
         return run
+
+
+class Operator(Actor):
+    """What an operator asks for."""
 
 
 @dataclass(eq=False)
@@ -95,6 +102,41 @@ class Run:
                 self.actor.running.remove(self)
             raise
 
+    async def live(self, context: ActivityContext, limit_seconds: float) -> None:
+        """Takes time, and gives signs of life meanwhile, or hangs without one for a while. It may go on to its end
+        although its attempt is over."""
+        world, sleep = self.actor.process.world, self.actor.process.sleep
+        hangs, is_stubborn, seconds = world.life(self.seconds, limit_seconds)
+        try:
+            if hangs:
+                await sleep(2 * limit_seconds)
+            while seconds > 0:
+                await sleep(min(seconds, limit_seconds / 4))
+                seconds -= limit_seconds / 4
+                try:
+                    await self.beat(context)
+                except AttemptOver:
+                    if not is_stubborn:
+                        raise
+        except BaseException:
+            with contextlib.suppress(ValueError):
+                self.actor.running.remove(self)
+            raise
+
+    async def beat(self, context: ActivityContext) -> None:
+        """A sign of life: it is heard, or there is a reason."""
+        actor = self.actor
+        model = actor.process.world.models[context.workflow_id]
+        began, commits = actor.process.world.timeline.now, model.commits
+        actor.beating = actor.beating or (self, actor.process.now())
+        try:
+            await context.heartbeat()
+        except AttemptOver as error:
+            actor.process.world.say("%s is told %r", actor.name, error)
+            model.check_over(context, began)
+            raise
+        model.check_heard(self, commits)
+
     def end(self) -> None:
         self.actor.process.alive()
         self.actor.running.remove(self)
@@ -119,7 +161,7 @@ class Process:
         self._waiting: dict[Any, None] = {}
         self.actors: dict[Actor, None] = {}
         self.engine = Engine(
-            [world.flows[revision]],
+            [world.flows[revision], world.children[revision]],
             SimulatedStore(world.database, self.call, world.written),
             self,
             clock=self,

@@ -14,23 +14,26 @@ from typing import Any
 
 import pytest
 
+from cloud_adapter import activities as activities_module
+from cloud_adapter import children as children_module
 from cloud_adapter import engine as engine_module
 from cloud_adapter import session as session_module
 from cloud_adapter import stepping
 from cloud_adapter.activities import Activities
 from cloud_adapter.changing import arrived
+from cloud_adapter.children import Children
 from cloud_adapter.committing import Committer
 from cloud_adapter.dispatch import Outcome
 from cloud_adapter.document import Instance
 from cloud_adapter.engine import Engine
-from cloud_adapter.errors import Conflict, DuplicateKey, NotYet, Unavailable
+from cloud_adapter.errors import Conflict, DuplicateKey, InstanceNotFound, NotYet, Unavailable
 from cloud_adapter.ports import Task
 from cloud_adapter.session import Change, Session
 from cloud_adapter.stepping import Stepper
-from cloud_adapter.tasks import ResumeTask, TimeoutTask
+from cloud_adapter.tasks import ResultTask, ResumeTask, TimeoutTask
 from tests.simulation import world
 from tests.simulation.store import Database
-from workflow_core import WaitKind
+from workflow_core import Execution, Parent, Status, Wait, WaitKind
 from workflow_core.events import stable_key
 from workflow_core.interpreter import Accepted, Machine
 
@@ -202,6 +205,75 @@ def conditions_not_looked_at_after_an_event(patch: Patch) -> None:
             session.machine.handled(happened)
 
     patch.setattr(engine_module, "settle", only_this)
+
+
+# --- events that are kept ---------------------------------------------------------------------
+
+
+@bug
+def kept_event_delivered_twice(patch: Patch) -> None:
+    patch.setattr(Machine, "_forget_buffered", lambda self, work: None)
+
+
+@bug
+def kept_event_dropped_at_the_next_commit(patch: Patch) -> None:
+    prepare = Session.prepare
+
+    def forget(self: Session, *args: Any, **kwargs: Any) -> Change:
+        if self.entries and self.entries[-1].kind != "buffered":
+            self.execution.buffer = []
+        return prepare(self, *args, **kwargs)
+
+    patch.setattr(Session, "prepare", forget)
+
+
+@bug
+def kept_event_overtaken_by_a_later_one(patch: Patch) -> None:
+    patch.setattr(Machine, "comes_later", lambda self, accepted: False)
+
+
+@bug
+def kept_events_in_reverse_order(patch: Patch) -> None:
+    def last(self: Machine, event: str) -> Any:
+        return next(one for one in reversed(self.execution.buffer) if one.event == event)
+
+    patch.setattr(Machine, "_buffered", last)
+
+
+@bug
+def kept_events_without_limit(patch: Patch) -> None:
+    attempt = Engine._buffer
+
+    async def always(self: Engine, session: Session, *rest: Any) -> bytes:
+        before, self.options = self.options, replace(self.options, buffer_max=1_000)
+        try:
+            return await attempt(self, session, *rest)
+        finally:
+            self.options = before
+
+    patch.setattr(Engine, "_buffer", always)
+
+
+@bug
+def kept_event_without_a_task_of_its_own(patch: Patch) -> None:
+    due = session_module._due
+    patch.setattr(session_module, "_due", lambda execution: (one for one in due(execution) if one[0][0] != "buffered"))
+
+
+@bug
+def kept_event_due_before_the_setups_that_come_first(patch: Patch) -> None:
+    due = session_module._due
+
+    def at_once(execution: Execution) -> Iterator[Any]:
+        yield from due(execution)
+        kept = {one.event for one in execution.buffer}
+        for thread in execution.threads if execution.live else ():
+            if thread.status == "setting_up":
+                for wait in thread.waits:
+                    if wait.buffered and wait.event in kept:
+                        yield ("buffered", wait.id, wait.event), None
+
+    patch.setattr(session_module, "_due", at_once)
 
 
 # --- timers ----------------------------------------------------------------------------------
@@ -402,6 +474,116 @@ def result_of_an_activity_under_a_live_lease(patch: Patch) -> None:
     _leased(patch, Activities, "deliver")
 
 
+@bug
+def heartbeat_not_renewing_the_deadline(patch: Patch) -> None:
+    patch.setattr(Machine, "heartbeat", lambda self, accepted: self.tick())
+
+
+@bug
+def heartbeat_left_out(patch: Patch) -> None:
+    async def nothing(self: Activities, cls: Any, body: Any) -> None:
+        return None
+
+    patch.setattr(Activities, "_heartbeat", nothing)
+
+
+@bug
+def heartbeat_of_an_earlier_attempt_counts(patch: Patch) -> None:
+    def any_attempt(session: Session, body: Any) -> Accepted | None:
+        if isinstance(body, ResultTask) or not session.execution.live:
+            return awaited(session, body)
+        return session.machine._wait_for(body.event, body.wait_id, WaitKind.ACTIVITY)
+
+    awaited = activities_module._awaited
+    patch.setattr(activities_module, "_awaited", any_attempt)
+
+
+@bug
+def heartbeat_over_a_live_lease(patch: Patch) -> None:
+    _leased(patch, Activities, "_heartbeat")
+
+
+@bug
+def silent_attempt_never_taken_for_dead(patch: Patch) -> None:
+    async def never(self: Engine, body: TimeoutTask) -> None:
+        wait = next(
+            (one for one in await _waits(self, body) if (one.id, one.event) == (body.wait_id, body.event)), None
+        )
+        if wait is None or wait.kind is not WaitKind.ACTIVITY:
+            await handle_timeout(self, body)
+
+    handle_timeout = Engine.handle_timeout
+    patch.setattr(Engine, "handle_timeout", never)
+
+
+# --- children --------------------------------------------------------------------------------
+
+
+@bug
+def end_of_a_child_not_told(patch: Patch) -> None:
+    async def nothing(self: Children, session: Session, parent: Any) -> None:
+        return None
+
+    patch.setattr(Children, "_tell", nothing)
+
+
+@bug
+def end_of_a_child_told_again_and_again(patch: Patch) -> None:
+    done = Machine.done
+
+    def forget(self: Machine, work: Any, result: Any = None) -> None:
+        done(self, work, result)
+        if isinstance(work.wait, Parent):
+            work.wait.told = False
+
+    patch.setattr(Machine, "done", forget)
+
+
+@bug
+def child_without_a_name_of_its_own(patch: Patch) -> None:
+    start = Children._start
+
+    async def anew(self: Children, session: Session, wait: Any, given: Any) -> None:
+        await start(self, session, wait, given | {"id": self.committer.token()})
+
+    patch.setattr(Children, "_start", anew)
+
+
+@bug
+def instance_of_another_taken_for_the_child(patch: Patch) -> None:
+    patch.setattr(children_module, "_is_child", lambda session, key: True)
+
+
+@bug
+def cancel_not_passed_to_the_child(patch: Patch) -> None:
+    async def nothing(self: Children, session: Session, teardown: Any) -> None:
+        return None
+
+    patch.setattr(Children, "_cancel", nothing)
+
+
+@bug
+def canceled_child_that_may_still_be_born(patch: Patch) -> None:
+    cancel = Children._cancel
+
+    async def only_if_there(self: Children, session: Session, teardown: Any) -> None:
+        child = {name: teardown.setup_data[name] for name in ("workflow", "id")}
+        await cancel(self, session, replace(teardown, setup_data=child))
+
+    patch.setattr(Children, "_cancel", only_if_there)
+
+
+@bug
+def failed_child_counts_as_finished(patch: Patch) -> None:
+    tell = Children._tell
+
+    async def all_is_well(self: Children, session: Session, parent: Any) -> None:
+        session.execution.status = Status.FINISHED
+        await tell(self, session, parent)
+
+    patch.setattr(Children, "_tell", all_is_well)
+
+
 # --- operators -------------------------------------------------------------------------------
 
 
@@ -503,6 +685,14 @@ def teardown_forgotten_when_it_fails(patch: Patch) -> None:
 
 
 # --- helpers ---------------------------------------------------------------------------------
+
+
+async def _waits(engine: Engine, body: TimeoutTask) -> list[Wait]:
+    with suppress(InstanceNotFound):
+        execution = (await engine.store.load(body.workflow, body.id)).execution
+        return [wait for thread in execution.threads for wait in thread.waits]
+    return []
+
 
 _BLIND: ContextVar[bool] = ContextVar("_BLIND", default=False)
 

@@ -11,7 +11,7 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from cloud_adapter.engine import View
+from cloud_adapter.engine import BUFFERED, View
 from cloud_adapter.errors import (
     Busy,
     IdempotencyKeyReused,
@@ -23,9 +23,9 @@ from cloud_adapter.errors import (
 )
 from cloud_adapter.operating import ACTIONS
 from tests.core.generate import EVENTS
-from tests.simulation.actors import Actor, Process
+from tests.simulation.actors import Actor, Operator, Process
 from tests.simulation.flows import ADDED, BROKEN, REJECTED
-from tests.simulation.model import Model, require
+from tests.simulation.model import KEPT, Model, require
 from workflow_core import DuplicateThread, EventNotAccepted, EventRejected, InvalidInput
 
 if TYPE_CHECKING:
@@ -78,24 +78,42 @@ class Call(Actor):
 
 
 class Client:
-    """One client of one instance; what it does is drawn from ``rng``."""
+    """One client of one instance; what it does is drawn from ``rng``.
 
-    def __init__(self, world: World, model: Model, name: str, rng: Random, requests: int) -> None:
+    Args:
+        creates: it begins by creating the instance.
+        operates: how often it cancels or pauses it.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        model: Model,
+        name: str,
+        rng: Random,
+        requests: int,
+        *,
+        creates: bool = True,
+        operates: float = 0.06,
+    ) -> None:
         self.world = world
         self.model = model
         self.name = name
         self.rng = rng
         self.requests = requests
+        self.creates = creates
+        self.operates = operates
         self.calls = 0
 
     async def run(self) -> None:
-        await self.create()
+        if self.creates:
+            await self.create()
         for number in range(self.requests):
             await self.world.wait(self.rng.expovariate(1 / self.world.pause_seconds))
             point = self.rng.random()
-            if point < 0.03:
-                await self.operate("cancel" if point < 0.015 else "pause")
-                if point >= 0.015:
+            if point < self.operates:
+                await self.operate("cancel" if point < self.operates / 2 else "pause")
+                if point >= self.operates / 2:
                     await self.world.wait(self.rng.expovariate(1 / 60))
                     await self.operate("unpause")
             request = await self.choose(f"{self.name}-{number}")
@@ -118,7 +136,12 @@ class Client:
         rng = self.rng
         event, takes_input = rng.choice(EVENTS), rng.random() < 0.5
         thread_id = wait_id = None
-        if rng.random() < 0.75:
+        inputs: tuple[int, ...] = (-3, -2, -1, 0, 1, 2, 3)
+        kept = self.model.keepable
+        if kept and rng.random() < 0.3:
+            event, takes_input = rng.choice(kept), True
+            inputs = (*inputs, REJECTED, BROKEN)  # which is seen when it is delivered
+        elif rng.random() < 0.75:
             view = await self.look()
             if view is not None and view.accepted:
                 one = rng.choice(view.accepted)
@@ -127,7 +150,7 @@ class Client:
                 way = rng.random()
                 thread_id = one.thread.id if way < 0.3 else None
                 wait_id = one.wait_id if 0.2 < way < 0.5 else None
-        body = str(rng.choice((-3, -2, -1, 0, 1, 2, 3))).encode() if takes_input else b""
+        body = str(rng.choice(inputs)).encode() if takes_input else b""
         if rng.random() < 0.15:
             body = rng.choice((b'{"wrong": 1}', b"nonsense", b"", b"1", str(REJECTED).encode(), str(BROKEN).encode()))
         if event == ADDED:
@@ -140,8 +163,8 @@ class Client:
             process = self.world.any_process(self.rng)
             if process is not None:
                 seen = self.pc
-                actor = Actor(process, f"{process.name} {action} for {self.name}")
-                operate = partial(process.engine.operate, "flow", self.model.id, ACTIONS[action]())
+                actor = Operator(process, f"{process.name} {action} for {self.name}")
+                operate = partial(process.engine.operate, self.model.workflow, self.model.id, ACTIONS[action]())
                 answer = await self.ask(actor, operate)
                 if isinstance(answer, View):
                     self.check_view(answer, seen)
@@ -161,7 +184,7 @@ class Client:
         if process is None:
             return None
         actor = Actor(process, f"{process.name} view for {self.name}")
-        answer = await self.ask(actor, lambda: process.engine.get("flow", self.model.id))
+        answer = await self.ask(actor, lambda: process.engine.get(self.model.workflow, self.model.id))
         if isinstance(answer, View):
             self.check_view(answer, seen)
             return answer
@@ -176,7 +199,7 @@ class Client:
         pc = view.instance.execution.pc
         require(pc >= seen, f"{self.name} sees the state of pc {pc}, which is older than {seen}")
         shown = {(one.case.event, one.thread.id, one.wait_id) for one in view.accepted if one.case.event != ADDED}
-        expected = {one for one in self.model.accepted_at[pc] if one[0] in EVENTS}
+        expected = {one for one in self.model.accepted_at[pc] if one[0] in EVENTS and one[1]}
         require(shown == expected, f"{self.name} is shown {shown} at pc {pc}, and {expected} is accepted")
 
     @property
@@ -208,9 +231,9 @@ class Client:
 
         async def perform() -> Any:
             if not request.event:
-                return await engine.create("flow", self.model.id, request.body, key=request.key)
+                return await engine.create(self.model.workflow, self.model.id, request.body, key=request.key)
             return await engine.handle_event(
-                "flow",
+                self.model.workflow,
                 self.model.id,
                 request.event,
                 request.body,
@@ -257,7 +280,7 @@ class Client:
         same = (author.request.body, author.request.event) == (request.body, request.event)
         require(same, f"{request.what} is answered by success, and {author.request.what} has taken effect")
         require(
-            json.loads(answer) == json.loads(json.dumps(output)),
+            answer == BUFFERED if output is KEPT else answer and json.loads(answer) == json.loads(json.dumps(output)),
             f"{request.what} is answered by {answer!r}, its output was {output!r}",
         )
 
@@ -282,7 +305,7 @@ class Client:
             require(not model.states or model.states[0][0] > call.started, f"it exists: {error}")
         elif isinstance(error, EventNotAccepted):
             always = model.accepted_all_along(call.started, request.event, request.thread_id, request.wait_id)
-            require(not always, f"{request.event} was accepted all along: {error}")
+            require(not always, f"{request.event} was accepted, or to be kept, all along: {error}")
         elif isinstance(error, EventRejected):
             require(request.body == str(REJECTED).encode(), f"{request.what} is rejected: {error}")
         elif isinstance(error, UserCodeError):

@@ -37,23 +37,30 @@ REJECTED, BROKEN = 13, 17
 DELAYS = (0.05, 1, 5, 30, 30, 120, 3_600, 40 * 86_400)
 
 
-def build(spec: list[Spec], seed: int, revision: int) -> type[Fields]:
+class Answering(Fields):
+    """Fields with a result; abstract."""
+
+    def result(self) -> int:
+        return self.x - self.y + len(self.log)
+
+
+def build(spec: list[Spec], seed: int, revision: int, name: str) -> type[Fields]:
     """The instrumented workflow of a drawn definition."""
 
-    class Flow(Fields, name="flow"):
+    class Flow(Answering, name=name):
         trace: ClassVar[list[str]] = []
         definition = _Instrumented(random.Random(seed), revision).section(spec)
 
     return Flow
 
 
-def build_plain(spec: list[Spec]) -> type[Fields]:
+def build_plain(spec: list[Spec], name: str) -> type[Answering]:
     """What the model runs: not compiled, as compiling takes longer than a run."""
 
-    class Plain(Fields):
+    class Plain(Answering):
         trace: ClassVar[list[str]] = []
 
-    Plain.__workflow_name__ = "flow"
+    Plain.__workflow_name__ = name
     Plain.definition = Builder().section(spec)
     return Plain
 
@@ -110,20 +117,24 @@ class _Instrumented(Builder):
 
         return picky
 
-    def activity(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def activity(self, function: Callable[..., Any], heartbeat: timedelta | None) -> Callable[..., Any]:
         async def in_time(number: int, context: ActivityContext) -> int:
             key = context.idempotency_key
             run = CURRENT.get().begin("activity", None, context.workflow_id, key, context.attempt)
             results: list[int] = []
             run.perform(lambda: results.append(function(number, context)))
-            await run.take_time()
+            if heartbeat is None:
+                await run.take_time()
+            else:
+                await run.live(context, heartbeat.total_seconds())
             run.end()
             return results[0]
 
         return in_time
 
-    def attempt_timeout(self) -> timedelta | None:
-        return timedelta(seconds=self.rng.choice((20, 90, 600)))
+    def attempt_limit(self) -> dict[str, timedelta]:
+        what = self.rng.choice(("timeout", "heartbeat"))
+        return {what: timedelta(seconds=self.rng.choice((20, 90, 600) if what == "timeout" else (20, 40)))}
 
     def event_handler(self, label: str) -> Any:
         return _Registered(label)

@@ -9,20 +9,44 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from cloud_adapter.document import HistoryEntry, Instance
 from tests.core.generate import Fields, FirstError, SecondError
-from tests.core.reference import Activity, Reference, RefThread, Select, Sleep, Step, Thrown, case_name, is_handler
-from tests.simulation.actors import SimulatedFailure
-from tests.simulation.flows import ADDED
-from workflow_core import Status, TimedOut, Timeout, WaitKind, WaitStatus
+from tests.core.reference import (
+    Activity,
+    Child,
+    DuplicateId,
+    On,
+    Reference,
+    RefThread,
+    Select,
+    Sleep,
+    Step,
+    Thrown,
+    case_name,
+    is_handler,
+)
+from tests.simulation.actors import Operator, SimulatedFailure
+from tests.simulation.flows import ADDED, BROKEN, REJECTED
+from workflow_core import (
+    ActivityContext,
+    ChildFailed,
+    EventRequest,
+    Parent,
+    Status,
+    TimedOut,
+    Timeout,
+    WaitKind,
+    WaitStatus,
+)
 from workflow_core.events import stable_key
 
 if TYPE_CHECKING:
-    from tests.simulation.actors import Actor
+    from tests.simulation.actors import Actor, Run
     from tests.simulation.clients import Call
     from tests.simulation.world import World
 
@@ -34,14 +58,31 @@ RAISED: dict[str, type[Exception]] = {
 }
 """What steps and activities raise."""
 
+DELIVERIES = ("event", "event rejected", "event failed")
+"""How the delivery of an event that was kept may end."""
+
 OVER_LEASES = ("cancel", "pause", "unpause")
 """What operators do although a step runs, leaving its lease in place."""
 
 USER_CODE = ("step", "setup", "teardown")
 
+KEPT = object()
+"""The output of an event that was kept, and is handled later."""
+
 
 class Violation(AssertionError):
     """A promise was broken."""
+
+
+def _is_call(actor: Actor) -> bool:
+    """Whether it is a client that waits for an answer."""
+    return hasattr(actor, "request")
+
+
+def _deadlines(instance: Instance) -> dict[tuple[str, str, int], datetime | None]:
+    """Until when each attempt at an activity may go on, by its wait, its name and how often it has failed."""
+    waits = (wait for thread in instance.execution.threads for wait in thread.waits)
+    return {(one.id, one.event, one.attempt): one.deadline for one in waits if one.kind is WaitKind.ACTIVITY}
 
 
 def require(holds: object, what: str, *details: object) -> None:
@@ -49,11 +90,54 @@ def require(holds: object, what: str, *details: object) -> None:
         raise Violation(what + "".join(f"; {detail}" for detail in details))
 
 
-class Mirror(Reference):
-    """The naive executor, one move at a time, and with failures."""
+@dataclass(eq=False)
+class Errand:
+    """A child as its parent sees it.
 
-    def __init__(self, workflow: Fields, id: str) -> None:
+    Attributes:
+        is_born: the other instance was created.
+        is_started: the parent knows that.
+        is_over: the parent waits no more, as it knows of the end, or does not care.
+        is_left: the parent waits no more, and the child is to be canceled.
+        is_torn_down: it is said to have been canceled.
+    """
+
+    id: str
+    fields: dict[str, int]
+    detached: bool
+    is_born: bool = False
+    is_started: bool = False
+    is_over: bool = False
+    is_left: bool = False
+    is_torn_down: bool = False
+
+
+class _Cancellation:
+    """Stands in the list of teardowns for a child that is to be canceled."""
+
+    def setup(self, request: EventRequest) -> None: ...
+
+    def handle(self, request: EventRequest, input: Any) -> None: ...
+
+    def teardown(self, request: EventRequest, handled: bool) -> None: ...
+
+
+def _cannot_begin(world: World, errand: Errand) -> bool:
+    """Whether a child with these fields fails at once."""
+    try:
+        Mirror(world.plain["child"](**errand.fields), errand.id, 0).settle()
+    except DuplicateId:
+        return True
+    return False
+
+
+class Mirror(Reference):
+    """The naive executor, one move at a time, and with failures; it keeps up to ``kept_max`` events."""
+
+    def __init__(self, workflow: Fields, id: str, kept_max: int) -> None:
         super().__init__(workflow, id)
+        self.kept_max = kept_max
+        self.errands: dict[tuple[str, str], Errand] = {}
         self.paused = False
         self.attempts: Counter[tuple[Any, ...]] = Counter()
         self.given_up: set[tuple[str, str, str]] = set()
@@ -124,6 +208,95 @@ class Mirror(Reference):
     def ended(self) -> bool:
         return self.finished or self.failed or self.canceled
 
+    # --- children ------------------------------------------------------------------------
+
+    def walk(self, thread: RefThread, go: Callable[[], Any]) -> None:
+        super().walk(thread, go)
+        at = thread.at
+        if at is not None and isinstance(at.statement, Child) and (thread.wait_id, at.name) not in self.errands:
+            before, self.current = self.current, thread
+            own = stable_key(type(self.workflow).__workflow_name__, self.id, thread.wait_id, at.name)
+            id = own if at.statement.id is None else str(self.call(at.statement.id))  # type: ignore[arg-type]
+            fields = self.call(at.statement.input)  # type: ignore[arg-type]
+            self.errands[thread.wait_id, at.name] = Errand(id, fields, at.statement.detached)
+            self.current = before
+
+    def leave(self, thread: RefThread, event: str | None) -> None:
+        """What waits for a child no longer leaves its cancellation to be done."""
+        super().leave(thread, event)
+        at = thread.at
+        errand = self.errands.get((thread.wait_id, at.name)) if at is not None else None
+        if errand is None or errand.is_over or errand.is_left:
+            return
+        assert at is not None
+        errand.is_left = True
+        child: dict[str, Any] = {"workflow": "child", "id": errand.id}
+        if not errand.is_started:
+            child |= {"fields": errand.fields, "detached": errand.detached}
+        request = EventRequest(self.workflow, self.id, thread.id, thread.wait_id, at.name, child, "teardown")
+        self.teardowns.append((_Cancellation(), request, False))
+
+    def stands_on_child(self, thread_id: str, name: str) -> RefThread | None:
+        for thread in self.threads:
+            at = thread.at
+            if thread.id == thread_id and at is not None and at.name == name and isinstance(at.statement, Child):
+                return thread
+        return None
+
+    def child_started(self, thread: RefThread, errand: Errand) -> None:
+        errand.is_started = True
+        if errand.detached:
+            errand.is_over = True
+            self.advance(thread)
+        else:
+            self.pc += 1
+
+    def child_done(self, thread: RefThread, errand: Errand, result: int) -> None:
+        errand.is_over = True
+        thread.at.statement.then(self.workflow, result)  # type: ignore[union-attr]
+        self.advance(thread)
+
+    def child_failed(self, thread: RefThread, errand: Errand) -> None:
+        errand.is_over = True
+        self.fail_at(thread, ChildFailed())
+
+    # --- events that are kept ------------------------------------------------------------
+
+    def deliver_kept(self, thread_id: str, event: str, how: str, message: str) -> None:
+        """An event that was kept has come to its thread: it was handled, refused by its handler, or that has failed."""
+        due = self.kept_due()
+        require(due is not None, f"{event!r} of {thread_id!r} was delivered, and nothing that was kept is due")
+        assert due is not None
+        thread, case = due
+        require(
+            (thread.id, case.event) == (thread_id, event),
+            f"{event!r} of {thread_id!r} was delivered before {case.event!r} of {thread.id!r}",
+        )
+        body = next(input for name, input in self.buffer if name == event)
+        expected = {REJECTED: "event rejected", BROKEN: "event failed"}.get(body, "event")
+        require(how == expected, f"{event!r} with {body} has come to {how!r}: {message}")
+        if how == "event":
+            self.deliver_to(thread, case)
+        elif how == "event rejected":
+            self.take_kept(event)
+            self.pc += 1
+        else:
+            self.pc += 1
+            self.throw(thread, Thrown(ValueError(message), event, thread.at, thread.pc))
+            if not self.ended:
+                self.take_kept(event)
+
+    def kept_due(self) -> tuple[RefThread, On] | None:
+        """What is to be delivered next, and to whom: not while events of that thread are being set up."""
+        for thread in () if self.ended or self.paused else self.threads:
+            if any(("setup", thread.wait_id, case.event) not in self.given_up for case in thread.to_set_up):
+                continue
+            for event, _ in self.buffer:
+                case = self.buffering_case(thread, event)
+                if case is not None:
+                    return thread, case
+        return None
+
     def standing(self, thread_id: str, name: str, kind: type[Any]) -> Any:
         thread = next((one for one in self.threads if one.id == thread_id), None)
         require(thread is not None, f"{name!r} was run in thread {thread_id!r}, which does not live")
@@ -142,10 +315,18 @@ class Mirror(Reference):
         return self.attempts["step", thread.id, thread.pc]
 
     def accepts(self) -> frozenset[tuple[str, str, str]]:
-        """Event, thread and wait of everything that may be received now."""
+        """Event, thread and wait of everything that may be received now; without the two, of what would be kept. Of an
+        activity, its name and how often it has failed."""
         if self.ended or self.paused:
             return frozenset()
-        return frozenset((name, thread.id, thread.wait_id) for thread, _, name in self.accepted())
+        accepted = [(name, thread.id, thread.wait_id) for thread, _, name in self.accepted()]
+        kept = self.buffered if not self.canceling and len(self.buffer) < self.kept_max else ()
+        attempts = [
+            (f"{one.at.name} {self.attempts['activity', one.wait_id, one.at.name]}", one.id, one.wait_id)
+            for one in self.threads
+            if one.at is not None and isinstance(one.at.statement, Activity)
+        ]
+        return frozenset([*accepted, *attempts, *((event, "", "") for event in kept)])
 
     def pending(self) -> str:
         """What is still to be done without anything that comes from outside; empty if nothing is."""
@@ -158,9 +339,13 @@ class Mirror(Reference):
                 return f"the step of thread {thread.id!r}"
             if any(("setup", thread.wait_id, case.event) not in self.given_up for case in thread.to_set_up):
                 return f"a setup of thread {thread.id!r}"
+            if isinstance(statement, Child) and not self.errands[thread.wait_id, thread.at.name].is_started:
+                return f"the start of the child of thread {thread.id!r}"
             cases = statement.cases if isinstance(statement, Select) else ()
             if isinstance(statement, Sleep) or any(isinstance(case, Timeout) for case in cases):
                 return f"a timeout of thread {thread.id!r}"
+        if self.kept_due() is not None:
+            return "the delivery of an event that was kept"
         return ""
 
 
@@ -169,6 +354,7 @@ class Model:
     """What is known of one instance.
 
     Attributes:
+        parent: who has started it, and whether it knows of its end.
         states: since when which events were accepted, the first of these when it was created.
         accepted_at: the same by pc.
         holders: who wrote each lease's token first.
@@ -177,11 +363,14 @@ class Model:
 
     world: World
     id: str
+    workflow: str = "flow"
+    parent: Parent | None = None
     mirror: Mirror | None = None
     states: list[tuple[float, frozenset[tuple[str, str, str]]]] = field(default_factory=list)
     accepted_at: dict[int, frozenset[tuple[str, str, str]]] = field(default_factory=dict)
     holders: dict[str, Actor] = field(default_factory=dict)
     commits: int = 0
+    told: bool = False
 
     # --- a write that landed -------------------------------------------------------------
 
@@ -198,7 +387,8 @@ class Model:
         self.world.say(
             "%s commits %s, pc %d%s",
             actor.name,
-            ", ".join(f"{entry.kind} {entry.statement}".strip() for entry in entries) or "a lease",
+            ", ".join(f"{entry.kind} {entry.statement}".strip() for entry in entries)
+            or ("a lease" if actor.beating is None else "a sign of life"),
             new.execution.pc,
             f", leased until {new.lease.expires_at:%M:%S}" if new.lease else "",
         )
@@ -206,11 +396,15 @@ class Model:
         self.commits += 1
         if old is None:
             require(kinds in (["created"], ["created", "failed"]), f"the first write has the history {kinds}")
-            self.mirror = Mirror(self.world.plain(**json.loads(actor.request.body or b"{}")), self.id)  # type: ignore[attr-defined]
+            fields = self._born(actor, new) if self.parent is not None else self._created(actor)
+            self.mirror = Mirror(self.world.plain[self.workflow](**fields), self.id, self.world.options.buffer_max)
             self.mirror.settle()
-            actor.request.group.commits.append((actor, None))  # type: ignore[attr-defined]
         elif not entries:
-            require(new.lease is not None or old.lease is not None, "a write changed nothing")
+            if actor.beating is not None:
+                self._beat(actor, *actor.beating, old, new)
+            else:
+                require(new.lease is not None or old.lease is not None, "a write changed nothing")
+                self._equal("deadlines", _deadlines(new), _deadlines(old))
             self.executor.pc += 1
         else:
             self._follow(actor, old, new, entries)
@@ -218,6 +412,92 @@ class Model:
         accepts = self.executor.accepts()
         self.states.append((self.world.timeline.now, accepts))
         self.accepted_at[new.execution.pc] = accepts
+
+    def _created(self, actor: Any) -> Any:
+        """A client has created it."""
+        actor.request.group.commits.append((actor, None))
+        return json.loads(actor.request.body or b"{}")
+
+    # --- children ------------------------------------------------------------------------
+
+    def _born(self, actor: Actor, new: Instance) -> Any:
+        """Its parent has created it: gives its first fields."""
+        parent, errand = self.parent, self.errand
+        assert parent is not None
+        require(not _is_call(actor), f"{actor.name} has created a child")
+        require(errand is not None, f"{new.id!r} is born, and {parent.id!r} has no child {parent.event!r} there")
+        assert errand is not None
+        require(errand.id == new.id, f"child {parent.event!r} is born as {new.id!r}, and should be {errand.id!r}")
+        require(not errand.is_born, f"child {new.id!r} is born twice")
+        require(not errand.is_torn_down, f"child {new.id!r} is born after it was canceled with its parent")
+        self._equal("parent's knowledge", parent.told, errand.detached)
+        errand.is_born = True
+        self.told = parent.told
+        return errand.fields
+
+    @property
+    def errand(self) -> Errand | None:
+        """How the parent sees it."""
+        parent = self.parent
+        assert parent is not None
+        return self.world.models[parent.id].executor.errands.get((parent.wait_id, parent.event))
+
+    def _start(self, new: Instance, thread: Any, entry: HistoryEntry) -> None:
+        """A child was started, or could not be."""
+        mirror, name = self.executor, entry.statement
+        errand = mirror.errands[thread.wait_id, name]
+        if entry.kind == "setup":
+            require(errand.is_born, f"child {name!r} is said to be started, and is not")
+            mirror.child_started(thread, errand)
+            return
+        taken = errand.id in self.world.models and not errand.is_born
+        require(taken or _cannot_begin(self.world, errand), f"child {name!r} could be started: {entry.error}")
+        mirror.pc += 1
+        mirror.child_failed(thread, errand)
+
+    def _end_of_child(self, entry: HistoryEntry) -> None:
+        """The end of a child has come to its parent."""
+        thread = self.executor.standing(entry.thread, entry.statement, Child)
+        errand = self.executor.errands[thread.wait_id, entry.statement]
+        require(errand.is_started, f"child {errand.id!r} is said to have ended, and was not started")
+        child = self.world.models[errand.id].executor
+        if entry.kind == "child":
+            require(child.finished, f"child {errand.id!r} is said to have finished")
+            self.executor.child_done(thread, errand, child.workflow.result())  # type: ignore[attr-defined]
+        else:
+            require(child.failed or child.canceled, f"child {errand.id!r} is said to have failed: {entry.error}")
+            self.executor.child_failed(thread, errand)
+
+    def _tell(self, kind: str) -> None:
+        """The parent was told of the end, or could not be."""
+        require(self.parent is not None and self.executor.ended and not self.told, f"a {kind!r} that was not to be")
+        self.executor.pc += 1
+        if kind == "tell failed":
+            self.executor.attempts["tell",] += 1
+            return
+        require(not self._is_awaited(), f"the parent of {self.id!r} waits on, and is said to know of its end")
+        self.executor.attempts.pop(("tell",), None)
+        self.told = True
+
+    def _is_awaited(self) -> bool:
+        assert self.parent is not None
+        parent = self.world.models[self.parent.id].executor
+        threads = () if parent.ended else parent.threads
+        return any(
+            (thread.wait_id, thread.at.name if thread.at else "") == (self.parent.wait_id, self.parent.event)
+            for thread in threads
+        )
+
+    def _check_child(self) -> None:
+        """Where a child is at the end: its parent knows, or it still waits, or it was canceled."""
+        errand, ended = self.errand, self.executor.ended
+        assert errand is not None and self.parent is not None
+        require(self.told or not ended, f"{self.id!r} has ended, and its parent was not told")
+        given_up = self.world.models[self.parent.id].executor.given_up
+        left = errand.is_left and ("teardown", self.parent.wait_id, self.parent.event) not in given_up
+        canceled = ended or self.executor.canceling  # its cleanup may wait for an event
+        require(canceled or not left, f"{self.id!r} lives on, and its parent was canceled")
+        require(ended or errand.detached or errand.is_left or self._is_awaited(), f"nobody waits for {self.id!r}")
 
     @property
     def executor(self) -> Mirror:
@@ -260,7 +540,8 @@ class Model:
             require(
                 self.holders.setdefault(new.lease.token, actor) is actor, f"{actor.name} has written another's lease"
             )
-        if kinds and kinds[0].split(" ")[0] in USER_CODE:
+        is_delivery = kinds and kinds[0] in DELIVERIES and not _is_call(actor)
+        if is_delivery or (kinds and kinds[0].split(" ")[0] in (*USER_CODE, "tell")):
             require(
                 before is not None and self.holders[before.token] is actor,
                 f"{actor.name} has committed a {kinds[0]} without the lease",
@@ -272,7 +553,12 @@ class Model:
         rest = [one.kind for one in entries[1:]]
         require(rest in ([], ["failed"]), f"one write has the entries {entries}")
         failed_before = mirror.failed
-        if kind == "event":
+        if kind == "buffered":
+            self._buffered(actor, statement)
+        elif kind in DELIVERIES and not _is_call(actor):
+            error = entries[0].error.partition(": ")[2]
+            mirror.deliver_kept(thread, statement, kind, error)
+        elif kind == "event":
             self._event(actor, statement, thread)
         elif kind == "timeout":
             offer = self._offer(statement, thread)
@@ -281,25 +567,44 @@ class Model:
         elif kind == "failed":
             mirror.fail()
         elif kind == "cancel":
+            by_parent = self.parent is not None and self.errand is not None and self.errand.is_left
+            require(by_parent or isinstance(actor, Operator), f"{actor.name} has canceled {self.id!r}")
             mirror.cancel()
         elif kind in ("pause", "unpause"):
             mirror.pause(paused=kind == "pause")
         elif kind in ("activity", "activity failed"):
             self._activity(actor, old, new, entries[0])
+        elif kind in ("child", "child failed"):
+            self._end_of_child(entries[0])
+        elif kind in ("tell", "tell failed"):
+            self._tell(kind)
+        elif kind in ("setup", "setup failed") and (child := mirror.stands_on_child(thread, statement)) is not None:
+            self._start(new, child, entries[0])
         else:
             self._user_code(actor, old, new, entries[0])
         mirror.settle()
         newly = mirror.failed and not failed_before
         require(kind == "failed" or bool(rest) == newly, f"the entries are {entries}; failed: {mirror.failed}")
 
-    def _event(self, actor: Actor, event: str, thread: str) -> None:
-        from tests.simulation.clients import Call
+    def _buffered(self, actor: Any, event: str) -> None:
+        """An event came that nobody waits for."""
+        require(_is_call(actor), f"{actor.name} has kept the event {event!r}")
+        request, mirror = actor.request, self.executor
+        require(request.event == event, f"the history tells of {event!r}, and {request.event!r} was sent")
+        require(mirror.keeps(event) and not mirror.paused, f"{event!r} is kept, which is not to be")
+        require(len(mirror.buffer) < mirror.kept_max, f"more than {mirror.kept_max} events are kept")
+        require(request.thread_id is request.wait_id is None, f"{request.what} was for a certain wait, and is kept")
+        waiting = [offer for offer in mirror.accepted() if offer[2] == event]
+        require(not waiting, f"{event!r} is kept, and could be handled")
+        mirror.keep(event, json.loads(request.body))
+        self._once(actor)
+        request.group.commits.append((actor, KEPT))
 
-        require(isinstance(actor, Call), f"{actor.name} has committed the event {event!r}")
-        assert isinstance(actor, Call)
+    def _event(self, actor: Any, event: str, thread: str) -> None:
         request = actor.request
         require(request.event == event, f"the history tells of {event!r}, and {request.event!r} was sent")
         offer = self._offer(event, thread)
+        require(not self.executor.comes_later(offer[1]), f"{request.what} has overtaken an earlier one")
         body = json.loads(request.body) if request.body else None
         output = self.executor.handle(*offer, body)
         self._once(actor)
@@ -362,6 +667,15 @@ class Model:
             wait = next(w for t in new.execution.threads for w in t.waits if (w.id, w.event) == (wait_id, statement))
             mirror.setup_failed(thread, statement, given_up=wait.retry_at is None)
         elif kind == "teardown":
+            errand = mirror.errands.get((wait_id, statement))
+            if errand is not None:
+                if errand.is_born:
+                    child = self.world.models[errand.id].executor
+                    require(child.ended or child.canceling, f"child {errand.id!r} was not canceled")
+                else:
+                    cannot_be = errand.id in self.world.models or _cannot_begin(self.world, errand)
+                    require(cannot_be, f"child {errand.id!r} may still be born, and is said to be canceled")
+                errand.is_torn_down = True
             mirror.torn_down(wait_id, statement)
         else:
             left = [one for one in new.execution.teardowns if (one.id, one.event) == (wait_id, statement)]
@@ -375,7 +689,7 @@ class Model:
         key = thread.wait_id, name
         count = mirror.attempts[("activity", *key)]
         require(stored.attempt == count, f"{name!r} has failed {count} times, stored is {stored.attempt}")
-        about = stable_key("flow", self.id, thread.wait_id, name)
+        about = stable_key(self.workflow, self.id, thread.wait_id, name)
         error, _, message = entry.error.partition(": ")
         if not error:
             ran = ("activity", about, count + 1, False) in self.world.done
@@ -396,10 +710,39 @@ class Model:
         else:
             mirror.fail_at(thread, RAISED[error](message))
 
+    def _beat(self, actor: Actor, run: Run, since: datetime, old: Instance, new: Instance) -> None:
+        """A sign of life puts the end of its attempt off, and does nothing else."""
+        deadlines = _deadlines(old)
+        moved = {about: deadline for about, deadline in _deadlines(new).items() if deadlines.get(about) != deadline}
+        require(len(moved) == 1, f"the sign of life of {run.key} has moved the deadlines {moved}")
+        ((wait_id, name, attempt), deadline) = next(iter(moved.items()))
+        key = stable_key(self.workflow, self.id, wait_id, name)
+        require(
+            (key, attempt + 1) == (run.key, run.attempt), f"{name!r}: attempt {run.attempt} moves another's deadline"
+        )
+        case = actor.process.engine.workflow(self.workflow).__program__.at(name).cases[name]
+        assert case.activity is not None and case.activity.heartbeat is not None
+        heartbeat = case.activity.heartbeat
+        least, most = since + heartbeat, actor.process.now() + heartbeat
+        require(deadline is not None and least <= deadline <= most, f"the deadline of {name!r} becomes {deadline}")
+
+    def check_over(self, context: ActivityContext, since: float) -> None:
+        """An attempt is said to be over."""
+        name = f"{context.activity} {context.attempt - 1}"
+        waited = self.accepted_all_along(since, name, context.thread_id, context.wait_id)
+        if waited:
+            self.world.violate(f"attempt {context.attempt} of {context.activity!r} is not over, as it is told")
+
+    def check_heard(self, run: Run, commits: int) -> None:
+        """A sign of life was given: it was committed, if nothing was in its way."""
+        lease = self.world.database.load(self.workflow, self.id).lease
+        if self.commits == commits and lease is None and not run.actor.disturbed:
+            self.world.violate(f"a sign of life of attempt {run.attempt} was not heard")
+
     def _step_key(self, thread: str, pc: int) -> str:
         from workflow_core import StepContext
 
-        return StepContext("flow", self.id, thread, "", pc, 1).idempotency_key
+        return StepContext(self.workflow, self.id, thread, "", pc, 1).idempotency_key
 
     @staticmethod
     def _wait_id(old: Instance, new: Instance, what: str, event: str, thread: str) -> str:
@@ -443,10 +786,21 @@ class Model:
         if not execution.ended:
             for stored, thread in zip(execution.threads, mirror.threads, strict=True):
                 self._compare_waits(stored, thread)
+        self._equal("buffer", [(one.event, json.loads(one.input)) for one in execution.buffer], mirror.buffer)
+        link, parent = execution.parent, self.parent
+        stored_link = link and (link.workflow, link.id, link.wait_id, link.event, link.told, link.attempt)
+        known_link = parent and ("flow", parent.id, parent.wait_id, parent.event, self.told, attempts["tell",])
+        self._equal("parent", stored_link, known_link)
         self._check_wake_up(new)
 
     def _compare_waits(self, stored: Any, thread: Any) -> None:
         statement = thread.at.statement if thread.at is not None else None
+        if isinstance(statement, Child):
+            (wait,) = stored.waits
+            attempts = self.executor.attempts["setup", thread.wait_id, thread.at.name]
+            started = self.executor.errands[thread.wait_id, thread.at.name].is_started
+            found = (wait.event, wait.id, wait.status is WaitStatus.SET_UP, wait.attempt)
+            self._equal(f"wait of {thread.id!r}", found, (thread.at.name, thread.wait_id, started, attempts))
         if not isinstance(statement, Select):
             return
         to_set_up = [case.event for case in thread.to_set_up]
@@ -477,14 +831,20 @@ class Model:
 
     @staticmethod
     def _check_wake_up(new: Instance) -> None:
-        """Recovery finds the instance in time."""
+        """Recovery finds the instance in time, and not before."""
         execution = new.execution
         times: list[datetime] = [] if new.lease is None else [new.lease.expires_at]
         assert execution.updated_at is not None
         for teardown in execution.teardowns:
             if teardown.status is WaitStatus.PENDING_TEARDOWN or teardown.retry_at is not None:
                 times.append(teardown.retry_at or execution.updated_at)
+        parent = execution.parent
+        if parent is not None and not parent.told and execution.ended:
+            times.append(parent.retry_at or execution.updated_at)
+        kept = {one.event for one in execution.buffer}
         for thread in execution.threads if execution.live else ():
+            if thread.status == "waiting" and any(one.buffered and one.event in kept for one in thread.waits):
+                times.append(execution.updated_at)
             times += [one.deadline for one in thread.waits if one.deadline is not None]
             if thread.status in ("executing", "resuming"):
                 times.append(thread.retry_at or execution.updated_at)
@@ -501,11 +861,16 @@ class Model:
             require(new.wake_at is None, f"it is to be woken at {new.wake_at}, for nothing")
         else:
             require(
-                new.wake_at is not None and new.wake_at <= min(times),
+                new.wake_at == min(times),
                 f"it is to be woken at {new.wake_at}, and something is due at {min(times)}",
             )
 
     # --- what clients see ----------------------------------------------------------------
+
+    @property
+    def keepable(self) -> list[str]:
+        """The events that are kept where nobody waits for them."""
+        return sorted(self.mirror.buffered) if self.mirror is not None else []
 
     def accepted_all_along(self, since: float, event: str, thread_id: str | None, wait_id: str | None) -> bool:
         """Whether the event was accepted at each moment since then."""
@@ -523,6 +888,8 @@ class Model:
 
     def check_rest(self, stored: Instance) -> None:
         """Once nothing moves any more, nothing is left that should."""
+        if self.parent is not None:
+            self._check_child()
         pending = self.executor.pending()
         require(not pending, f"it has come to rest, and {pending} is still to be done")
         require(stored.lease is None, "it has come to rest under a lease")

@@ -25,9 +25,14 @@ def test_the_promises_hold(chunk: int) -> None:
 
 
 def test_the_runs_meet_all_that_they_are_for() -> None:
-    text = "\n".join(line for seed in range(60) for line in trace(Scenario(seed)))
+    text = "\n".join(line for seed in range(80) for line in trace(Scenario(seed)))
     met = [*(f"the fault {fault!r}" for fault in FAULTS), "is lost", "is deleted", "is there already", "recovery"]
     met += [f"commits {kind}" for kind in ("event", "timeout", "step", "step failed", "setup", "teardown")]
+    met += [
+        f"commits {kind}" for kind in ("setup child", "teardown child", "child child", "child failed", "tell child")
+    ]
+    met += ["AttemptOver", "commits a sign of life"]
+    met += [f"commits {kind}" for kind in ("buffered", "event rejected", "event failed")]
     met += [", failed", "revision 1", "-> Conflict", "-> DuplicateKey", "Outcome.NOT_YET"]
     met += ["EventNotAccepted", "EventRejected", "Busy", "Unavailable", "UserCodeError", "IdempotencyKeyReused"]
     assert [one for one in met if one not in text] == []
@@ -51,7 +56,7 @@ def test_a_failure_is_made_small() -> None:
     with applied("timers deleted before the commit"):
         failure = first_failure(range(1_000))
         assert failure is not None
-        small = shrink(failure, seconds=4)
+        small = shrink(failure, seconds=6)
         assert small.kind == failure.kind
         assert len(trace(small.scenario)) < len(trace(failure.scenario))
     assert run(small.scenario) is None  # it is the bug, not the scenario

@@ -19,11 +19,12 @@ from typing import Any
 from cloud_adapter import committing, document
 from cloud_adapter.dispatch import Outcome, run_task
 from cloud_adapter.document import Instance, KeyRecord
+from cloud_adapter.operating import Unpause
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Task
 from tests.core import generate
 from tests.simulation import flows
-from tests.simulation.actors import CURRENT, Actor, Killed, Process, Run
+from tests.simulation.actors import CURRENT, Actor, Killed, Operator, Process, Run
 from tests.simulation.clients import LOST, Client
 from tests.simulation.loop import Loop, Timeline
 from tests.simulation.model import Model, Violation, require
@@ -38,6 +39,8 @@ EVENTS_MAX = 60_000
 
 SETTLING_SECONDS = 240.0
 """How long what faults have begun may last."""
+
+SHAPES = (generate.orders, generate.inbox, generate.cleanups)
 
 RATES = (0.0, 0.0, 0.003, 0.01, 0.03, 0.1)
 FAULTS = (
@@ -107,6 +110,11 @@ class Faults:
         return True
 
 
+def with_children(data: bytes, *, calm: bool = False) -> list[generate.Spec]:
+    """Anything, children included."""
+    return generate.definition(data, calm=calm, children=True)
+
+
 @dataclass
 class World:
     """The simulation of one scenario.
@@ -132,9 +140,15 @@ class World:
         self._client_tasks: list[Any] = []
 
         tape = rng.randbytes(rng.choice((40, 100, 250)))[: self.scenario.tape]
-        spec = rng.choice((generate.definition,) * 3 + (generate.orders,))(tape, calm=rng.random() < 0.6)
-        self.flows = [flows.build(spec, self.scenario.seed, revision) for revision in range(rng.choice((1, 1, 2)))]
-        self.plain = flows.build_plain(spec)
+        shape = rng.choice((generate.definition, with_children) * 2 + SHAPES)
+        calm = rng.random() < 0.6
+        specs = {"flow": shape(tape, calm=calm), "child": generate.errand(rng.randbytes(60), calm=calm)}
+        revisions = range(rng.choice((1, 1, 2)))
+        self.flows, self.children = (
+            [flows.build(spec, self.scenario.seed, revision, name) for revision in revisions]
+            for name, spec in specs.items()
+        )
+        self.plain = {name: flows.build_plain(spec, name) for name, spec in specs.items()}
         prompt = rng.random() < 0.3
         self.options = EngineOptions(
             task_age_max=timedelta(minutes=1 if prompt else 10),
@@ -143,6 +157,7 @@ class World:
             retry=Retry(max_attempts=rng.choice((2, 4, 10))),
             budget=timedelta(seconds=rng.choice((2, 30))),
             budget_steps=rng.choice((1, 3, 500)),
+            buffer_max=rng.choice((1, 3, 100)),
         )
         self.failing = rng.choice((0.0, 0.1, 0.4))
         self.slowness = rng.choice((0.0, 0.1, 0.3))
@@ -173,6 +188,19 @@ class World:
     def _requests(rng: Random) -> list[int]:
         return [rng.randrange(1, 9) for _ in range(rng.choice((1, 2, 3)))]
 
+    def _adopt(self, born: Instance) -> Model:
+        """A child: it may get a client of its own."""
+        parent = born.execution.parent
+        require(parent is not None and born.workflow == "child", f"nobody knows {born.workflow!r} {born.id!r}")
+        model = self.models[born.id] = Model(self, born.id, born.workflow, parent)
+        if self.rng.random() < 0.7 and len(self.clients) < self.scenario.clients:
+            requests = min(self.rng.randrange(1, 9), self.scenario.requests)
+            name = f"{born.id[:6]}-{len(self.clients)}"
+            client = Client(self, model, name, Random(self.rng.random()), requests, creates=False, operates=0.1)
+            self.clients.append(client)
+            self.timeline.after(self.rng.uniform(0, 20), self._begin, client)
+        return model
+
     def _plan_faults(self, rng: Random) -> None:
         for happens, most in ((self._kill_one, 3), (self._pause_one, 0 if self.prompt else 2), (self._lose_one, 12)):
             for _ in range(rng.randrange(most + 1)):
@@ -199,6 +227,11 @@ class World:
         point, size = self.rng.random(), self.rng.random()
         seconds = size * 0.1 if point >= self.slowness else size * 5 if point >= self.slowness / 3 else size * 3 * lease
         return seconds, self.rng.random() < self.failing
+
+    def life(self, seconds: float, limit_seconds: float) -> tuple[bool, bool, float]:
+        """Whether what is to give signs of life hangs, goes on although it is over, and how long it lives."""
+        hangs, is_stubborn = self.rng.random() < self.slowness, self.rng.random() < 0.3
+        return hangs, is_stubborn, seconds if self.rng.random() < 0.5 else self.rng.uniform(0, 3) * limit_seconds
 
     async def wait(self, seconds: float) -> None:
         future = self.loop.create_future()
@@ -298,7 +331,8 @@ class World:
     def written(self, old: Instance | None, new: Instance, key: KeyRecord | None) -> None:
         """A write has landed."""
         assert self.acting is not None
-        self.models[new.id].committed(self.acting, old, new)
+        model = self.models.get(new.id) or self._adopt(new)
+        model.committed(self.acting, old, new)
 
     def began(self, run: Run) -> None:
         """User code begins to run."""
@@ -338,6 +372,19 @@ class World:
 
     def _become_quiet(self) -> None:
         self.is_quiet = True
+        for model in self.models.values():
+            if model.parent is not None:
+                self._unpause(self.models[model.parent.id])
+
+    def _unpause(self, model: Model) -> None:
+        """Its child could not tell it of its end: it would try for ever."""
+        process = self.any_process(self.rng)
+        if process is None:
+            self.timeline.after(1, self._unpause, model)
+        elif model.executor.paused:
+            engine = process.engine
+            operator = Operator(process, f"{process.name} unpause at the end")
+            self.serve(operator, lambda: engine.operate(model.workflow, model.id, Unpause()), lambda answer: None)
 
     @property
     def quiet_since(self) -> datetime:
