@@ -232,11 +232,12 @@ class Engine:
         session = await self._committer.load(cls, request.id)
         session.machine.check()
         now = self.clock.now()
-        event = request.event
+        program = session.machine.program
+        event = program.event(request.event)
         try:
             accepted = _accept_event(session, event, request.thread_id, request.wait_id)
         except EventNotAccepted as error:
-            if not session.execution.live or event not in session.machine.program.events:
+            if not session.execution.live or event not in program.events:
                 raise
             addressed = request.thread_id is not None or request.wait_id is not None
             if not addressed and session.machine.buffers(event) and not session.leased(now):
@@ -260,7 +261,7 @@ class Engine:
 
     async def _buffer(self, session: Session, request: _EventRequest, refusal: EventNotAccepted) -> bytes:
         """Keeps an event until somebody waits for it."""
-        event, now = request.event, self.clock.now()
+        event, now = session.machine.program.event(request.event), self.clock.now()
         if len(session.execution.buffer) >= self.options.buffer_max:
             detail = f", and {self.options.buffer_max} events are kept already"
             raise EventNotAccepted(event, refusal.accepted, refusal.status, detail)
@@ -372,7 +373,7 @@ class Engine:
             thread = accepted.thread.id
             settle(session, accepted)
             session.check_fields()
-            session.note("timeout", now, statement=body.event, thread=thread)
+            session.note("timeout", now, statement=accepted.case.event, thread=thread)
             return True
 
         try:

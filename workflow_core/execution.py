@@ -187,6 +187,7 @@ class Wait:
         error: why the last attempt failed.
         input: what an activity gets, or how a child is to be started, as JSON data.
         buffered: events that came before are delivered to it.
+        known_as: the name that it began under, if it was renamed since: idempotency keys are made of it.
     """
 
     event: str
@@ -200,6 +201,7 @@ class Wait:
     error: str | None = None
     input: Any = None
     buffered: bool = False
+    known_as: str = ""
 
 
 @dataclass(slots=True)
@@ -212,6 +214,7 @@ class Teardown:
         handled: whether it was this event that happened.
         status: pending teardown, or teardown error.
         kind: ``handler`` or ``child``.
+        known_as: as for a ``Wait``.
     """
 
     step: str
@@ -224,6 +227,7 @@ class Teardown:
     retry_at: AwareDatetime | None = None
     error: str | None = None
     kind: WaitKind = WaitKind.HANDLER
+    known_as: str = ""
 
 
 @dataclass(slots=True)

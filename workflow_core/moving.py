@@ -43,6 +43,7 @@ from workflow_core.execution import (
     WaitStatus,
 )
 from workflow_core.program import Clause, Each, Function, Guard, Instruction, Op, Program, SelectCase
+from workflow_core.renaming import rename
 from workflow_core.retry import Retry
 from workflow_core.signatures import OfItem
 from workflow_core.workflow import Workflow
@@ -116,6 +117,8 @@ class Mover:
             )
         if now is not None and now.tzinfo is None:
             raise ValueError(f"now is {now}, which has no time zone: pass datetime.now(UTC)")
+        if program.renamed or program.renamed_waits:
+            rename(execution, program)
         self.program = program
         self.workflow = workflow
         self.execution = execution
@@ -408,7 +411,14 @@ class Mover:
             kind = wait.kind
             if kind is _HANDLER:
                 self.execution.teardowns.append(
-                    Teardown(thread.step, wait.event, wait.id, wait.event == event, wait.setup_data)
+                    Teardown(
+                        thread.step,
+                        wait.event,
+                        wait.id,
+                        wait.event == event,
+                        wait.setup_data,
+                        known_as=wait.known_as,
+                    )
                 )
             elif kind is _CHILD and wait.event != event:
                 child = {"workflow": wait.input["workflow"], "id": wait.input["id"]}
@@ -422,13 +432,19 @@ class Mover:
     def _go(self, thread: Thread, instruction: Instruction) -> None:
         id = instruction.id
         if id is None:
-            id = instruction.name
+            id = self._own_id(instruction.name)
         elif not isinstance(id, str):
             value = self.value(thread, instruction, id)
             id = str(value)
             if value is None or not id:
                 raise ExecutionError(f"Go {instruction.name!r}: its id function returned {value!r}: return a text")
         self._start(thread, id, instruction.name)
+
+    def _own_id(self, name: str) -> str:
+        """The id of the one thread of a ``Go``: its name, or that under which it lives since before it was renamed."""
+        renamed = self.program.renamed
+        former = (one.id for one in self.execution.threads if renamed.get(one.id) == name) if renamed else ()
+        return next(iter(former), name)
 
     def _start(self, by: Thread, id: str, name: str) -> Thread:
         if self.execution.thread(id) is not None:
