@@ -25,7 +25,10 @@ class _Program(Protocol):
 
 
 class Definition(Protocol):
-    """What is to be known of a ``Workflow`` class here: the name and the version of its definition."""
+    """What is to be known of a ``Workflow`` class here: its name and the versions of its definition and its fields."""
+
+    @property
+    def __workflow_version__(self) -> int: ...
 
     @property
     def __program__(self) -> _Program: ...
@@ -277,6 +280,7 @@ class Execution:
         canceling: it was canceled, and its ``finally_`` sections still run, or one of them has failed.
         buffer: events that came before anybody waited for them, in their order.
         parent: who waits for its end.
+        fields_version: the version of the workflow that its fields are of; see ``Workflow.migrate``.
     """
 
     id: str
@@ -292,6 +296,7 @@ class Execution:
     canceling: bool = False
     buffer: list[BufferedEvent] = field(default_factory=list)
     parent: Parent | None = None
+    fields_version: int = 1
 
     @classmethod
     def start(cls, id: str, workflow: Definition, *, now: datetime | None = None) -> Execution:
@@ -306,8 +311,10 @@ class Execution:
         """
         # Given here, the collections cost half of what the defaults do.
         main = Thread(MAIN_THREAD, MAIN_THREAD, _RESUMING, "", 0, [], 0, None, None, "", {}, {}, {})
-        program = workflow.__program__
-        return cls(id, program.workflow, _RUNNING, 0, [main], [], program.version, None, now, now, False, [])
+        program, version = workflow.__program__, workflow.__workflow_version__
+        return cls(
+            id, program.workflow, _RUNNING, 0, [main], [], program.version, None, now, now, False, [], None, version
+        )
 
     @property
     def ended(self) -> bool:

@@ -46,7 +46,7 @@ from workflow_core.program import Clause, Each, Function, Guard, Instruction, Op
 from workflow_core.renaming import rename
 from workflow_core.retry import Retry
 from workflow_core.signatures import OfItem
-from workflow_core.workflow import Workflow
+from workflow_core.workflow import Workflow, check_version
 
 MESSAGE_CHARS_MAX = 2_000
 """How much of an error's message is kept."""
@@ -101,6 +101,7 @@ class Mover:
 
     Raises:
         UnknownStatement: the execution is one of another workflow.
+        NewerVersion: it was saved by a newer version of the workflow.
         ValueError: ``now`` has no time zone.
     """
 
@@ -117,6 +118,10 @@ class Mover:
             )
         if now is not None and now.tzinfo is None:
             raise ValueError(f"now is {now}, which has no time zone: pass datetime.now(UTC)")
+        version = workflow.__workflow_version__
+        if execution.fields_version != version:
+            check_version(type(workflow), execution.fields_version)
+            execution.fields_version = version
         if program.renamed or program.renamed_waits:
             rename(execution, program)
         self.program = program
