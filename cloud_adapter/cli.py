@@ -15,8 +15,8 @@ import httpx
 import typer
 from rich.console import Console
 
+from cloud_adapter import check_command, logs
 from cloud_adapter import demo as demo_script
-from cloud_adapter import logs
 from cloud_adapter.api import instance_url
 from cloud_adapter.emulators import running_stack
 from cloud_adapter.errors import InvalidRequest
@@ -118,6 +118,22 @@ def _serve_on_emulators(source: Path, port: int) -> None:
             console.print(f"  export {name}='{value}'")
         sys.stdout.flush()
         _wait_for_signal()
+
+
+@app.command()
+def check(
+    source: Source = DEFAULT_SOURCE,
+    against: Annotated[
+        str | None,
+        typer.Option(help="The store whose instances must be able to go on: a SQLite file, or PROJECT[/DATABASE]."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON, every instance listed.")] = False,
+) -> None:
+    """Says whether SOURCE can be deployed: its definitions compile, and live instances can go on under them.
+
+    Changes nothing. The exit code is 1 if something stands in the way, 2 if it could not be looked at.
+    """
+    raise typer.Exit(0 if check_command.run(source, against, as_json=as_json) else 1)
 
 
 @app.command()
