@@ -357,7 +357,7 @@ async def test_every_page_is_turned_and_equal_problems_are_one(world: World, mon
 
 
 class Moving:
-    """A store in which an instance moves on while the first page is read."""
+    """A store in which an instance moves on behind the first page of those that wait, and so before it."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -368,7 +368,7 @@ class Moving:
 
     async def list(self, workflow: str, **kwargs: Any) -> Any:
         page = await self.world.store.list(workflow, **kwargs)
-        if kwargs.get("status") is not None and not self.moved:
+        if kwargs.get("status") == "waiting" and not self.moved:
             self.moved = True
             await self.world.clock.advance(3600)
             await asyncio.wait_for(self.world.process.post("E", id="0"), 5)
