@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from cloud_adapter.checking import Place, Report, check_store
+from cloud_adapter.engine import by_name
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.ports import Store
 from cloud_adapter.source import load_workflows
@@ -42,7 +43,8 @@ def run(source: Path, against: str | None, *, as_json: bool) -> bool:
     console = Console(highlight=False, soft_wrap=True)
     try:
         workflows = load_workflows(source)
-    except DefinitionError as error:
+        by_name(workflows)
+    except (DefinitionError, ValueError) as error:
         if as_json:
             console.print_json(json.dumps({"ok": False, "definition_error": str(error)}))
         else:

@@ -95,7 +95,7 @@ class Engine:
         self.options = options or EngineOptions()
         self.store = store
         self.queue = queue
-        self.workflows: Mapping[str, type[Workflow]] = _by_name(workflows)
+        self.workflows: Mapping[str, type[Workflow]] = by_name(workflows)
         self._committer = Committer(store, queue, self.clock, self.options, rng or random.SystemRandom())
         children = Children(self._committer, self.workflow)
         self._stepper = Stepper(self._committer, children, run_sync)
@@ -494,7 +494,12 @@ class _EventRequest:
         return stable_key(self.event, self.body.decode("utf-8", "replace"), self.thread_id, self.wait_id)
 
 
-def _by_name(workflows: Iterable[type[Workflow]]) -> dict[str, type[Workflow]]:
+def by_name(workflows: Iterable[type[Workflow]]) -> dict[str, type[Workflow]]:
+    """The workflows that an engine may serve together, by their names.
+
+    Raises:
+        ValueError: two have one name, or an event has the name of an action on instances.
+    """
     result: dict[str, type[Workflow]] = {}
     for cls in workflows:
         other = result.setdefault(cls.__workflow_name__, cls)

@@ -151,6 +151,14 @@ def test_without_a_store_the_source_must_compile(good: Path, tmp_path: Path) -> 
     assert found["definition_error"].startswith("Select 'closed'")
 
 
+def test_an_event_that_no_engine_would_serve(tmp_path: Path) -> None:
+    source = tmp_path / "doors.py"
+    source.write_text(SOURCE.format(name="closed", renamed="").replace("Open", "cancel"))
+    ended = run("check", str(source))
+    assert ended.returncode == 1
+    assert "The definition is wrong. workflow 'door' has an event 'cancel'" in ended.stdout
+
+
 def test_the_sample_that_is_deployed_by_default() -> None:
     ended = run("check")
     assert (ended.returncode, ended.stdout) == (0, "functions/main.py compiles: pizza\n")
