@@ -547,7 +547,9 @@ class Machine(Mover):
         Raises:
             EventNotAccepted: there is none. Nothing is changed.
         """
-        event = self.program.event(event)
+        renamed = self.program.renamed_waits
+        if renamed:
+            event = renamed.get(event, event)
         execution = self.execution
         status = execution.status
         for thread in execution.threads if status is _IDLE or status is _RUNNING else ():
