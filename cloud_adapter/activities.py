@@ -69,7 +69,7 @@ class Activities:
             accepted = _awaited(session, result)
             if accepted is None:
                 return False
-            details = {"thread": accepted.thread.id, "statement": result.event, "duration_ms": duration_ms}
+            details = {"thread": accepted.thread.id, "statement": accepted.case.event, "duration_ms": duration_ms}
             error = result.error
             if error is None:
                 try:

@@ -99,7 +99,8 @@ class Children:
                 return False
             if not session_of_parent.execution.live or accepted.wait.status is not WaitStatus.SET_UP:
                 raise Busy(f"{parent.id!r} does not listen to its child now")
-            details = {"thread": accepted.thread.id, "statement": parent.event}
+            event = accepted.case.event  # the statement may have been renamed since the child was started
+            details = {"thread": accepted.thread.id, "statement": event}
             error: Exception | None = failure
             if error is None:
                 try:
@@ -113,7 +114,7 @@ class Children:
                 settle(session_of_parent, accepted)
             else:
                 session_of_parent.note("child failed", now, error=error_text(error)[:500], **details)
-                machine.child_failed(accepted.thread, parent.event, error)
+                machine.child_failed(accepted.thread, event, error)
                 settle(session_of_parent)
             return True
 

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cloud_adapter import cli_instances, graphs, logs
+from cloud_adapter import check_command, cli_instances, graphs, logs
 from cloud_adapter import demo as demo_script
 from cloud_adapter.cli_instances import WorkflowName
 from cloud_adapter.emulators import running_stack
@@ -114,6 +114,22 @@ def _serve_on_emulators(source: Path, port: int) -> None:
             console.print(f"  export {name}='{value}'")
         sys.stdout.flush()
         _wait_for_signal()
+
+
+@app.command()
+def check(
+    source: Source = DEFAULT_SOURCE,
+    against: Annotated[
+        str | None,
+        typer.Option(help="The store whose instances must go on: a SQLite file, PROJECT or PROJECT/DATABASE."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON, every instance listed.")] = False,
+) -> None:
+    """Says whether SOURCE can be deployed: its definitions compile, and live instances can go on under them.
+
+    Changes nothing. The exit code is 1 if something stands in the way, 2 if it could not be looked at.
+    """
+    raise typer.Exit(0 if check_command.run(source, against, as_json=as_json) else 1)
 
 
 @app.command()

@@ -25,7 +25,7 @@ from cloud_adapter.tasks import (
     ResumeTask,
     TimeoutTask,
 )
-from workflow_core import WorkflowError
+from workflow_core import NewerVersion, WorkflowError
 
 _logger = logging.getLogger("gorchestrate.tasks")
 
@@ -36,7 +36,7 @@ class Outcome(Enum):
     DONE = "done"
     """Acknowledged."""
     NOT_YET = "not yet"
-    """To be sent again: the commit that the task belongs to has not landed."""
+    """To be sent again: the commit that the task belongs to has not landed, or newer code has to do it."""
     FAILED = "failed"
     """To be sent again: the database or the queue did not answer, or the engine has a bug."""
 
@@ -63,6 +63,9 @@ async def run_task(engine: Engine, path: str, body: Mapping[str, Any]) -> Outcom
     except InvalidRequest:
         raise
     except NotYet:
+        return Outcome.NOT_YET
+    except NewerVersion as error:
+        _logger.warning("task to %s: %s", path, error)
         return Outcome.NOT_YET
     except Unavailable as error:
         _logger.warning("task to %s: %s", path, error)

@@ -101,7 +101,7 @@ class Engine:
         self.options = options or EngineOptions()
         self.store = store
         self.queue = queue
-        self.workflows: Mapping[str, type[Workflow]] = _by_name(workflows)
+        self.workflows: Mapping[str, type[Workflow]] = by_name(workflows)
         self._committer = Committer(store, queue, self.clock, self.options, rng or random.SystemRandom())
         children = Children(self._committer, self.workflow)
         self._stepper = Stepper(self._committer, children, run_sync)
@@ -236,11 +236,12 @@ class Engine:
         session = await self._committer.load(cls, request.id)
         session.machine.check()
         now = self.clock.now()
-        event = request.event
+        program = session.machine.program
+        event = program.event(request.event)
         try:
             accepted = _accept_event(session, event, request.thread_id, request.wait_id)
         except EventNotAccepted as error:
-            if not session.execution.live or event not in session.machine.program.events:
+            if not session.execution.live or event not in program.events:
                 raise
             addressed = request.thread_id is not None or request.wait_id is not None
             if not addressed and session.machine.buffers(event) and not session.leased(now):
@@ -264,7 +265,7 @@ class Engine:
 
     async def _buffer(self, session: Session, request: _EventRequest, refusal: EventNotAccepted) -> bytes:
         """Keeps an event until somebody waits for it."""
-        event, now = request.event, self.clock.now()
+        event, now = session.machine.program.event(request.event), self.clock.now()
         if len(session.execution.buffer) >= self.options.buffer_max:
             detail = f", and {self.options.buffer_max} events are kept already"
             raise EventNotAccepted(event, refusal.accepted, refusal.status, detail)
@@ -353,7 +354,7 @@ class Engine:
             thread = accepted.thread.id
             settle(session, accepted)
             session.check_fields()
-            session.note("timeout", now, statement=body.event, thread=thread)
+            session.note("timeout", now, statement=accepted.case.event, thread=thread)
             return True
 
         try:
@@ -474,7 +475,12 @@ class _EventRequest:
         return stable_key(self.event, self.body.decode("utf-8", "replace"), self.thread_id, self.wait_id)
 
 
-def _by_name(workflows: Iterable[type[Workflow]]) -> dict[str, type[Workflow]]:
+def by_name(workflows: Iterable[type[Workflow]]) -> dict[str, type[Workflow]]:
+    """The workflows that an engine may serve together, by their names.
+
+    Raises:
+        ValueError: two have one name, or an event has the name of an action on instances.
+    """
     result: dict[str, type[Workflow]] = {}
     for cls in workflows:
         other = result.setdefault(cls.__workflow_name__, cls)

@@ -47,6 +47,7 @@ from google.api_core.exceptions import (
     Unauthenticated,
 )
 from google.api_core.retry import AsyncRetry, if_exception_type
+from google.auth.credentials import Credentials
 from google.auth.exceptions import GoogleAuthError
 from google.cloud.firestore import (
     AsyncClient,
@@ -104,6 +105,7 @@ class FirestoreStore:
         client: is used, and left open by ``close``.
         project: by default the environment's.
         database: by default ``(default)``.
+        credentials: of Google's library, for the client that it makes; by default the application's.
         timeout_seconds: how long one RPC may take; then the call is ``Unavailable``.
     """
 
@@ -113,12 +115,14 @@ class FirestoreStore:
         *,
         project: str | None = None,
         database: str | None = None,
+        credentials: Credentials | None = None,
         timeout_seconds: float = 10.0,
     ) -> None:
         self._given = client
         self._own: AsyncClient | None = None
         self._project = project
         self._database = database
+        self._credentials = credentials
         self._timeout = timeout_seconds
         self._closed = False
         self._calls = 0
@@ -209,11 +213,21 @@ class FirestoreStore:
             if cursor is not None:
                 updated_at, id = read_cursor(cursor)
                 query = query.start_after({"updated_at": updated_at, "__name__": collection.document(_cursor_id(id))})
-            instances = await self._readable(query, limit + 1)
+            instances, damaged = await self._readable(query, limit + 1)
         page = instances[:limit]
         if len(instances) <= limit:
-            return Page(page, None)
-        return Page(page, write_cursor(page[-1].execution.updated_at, page[-1].id))
+            return Page(page, None, damaged)
+        return Page(page, write_cursor(page[-1].execution.updated_at, page[-1].id), damaged)
+
+    async def workflows(self) -> Sequence[str]:
+        """See ``ports.Store.workflows``. Each name is that of a document that is not there, but has some below it."""
+
+        async def names() -> Sequence[str]:
+            references = client.collection("workflows").list_documents(retry=None, timeout=self._timeout)
+            return [reference.id async for reference in references]
+
+        async with self._calling() as client:
+            return await _read(names)
 
     async def due(self, before: datetime, limit: int = 100, *, after: Instance | None = None) -> Sequence[Instance]:
         """See ``ports.Store.due``."""
@@ -224,7 +238,8 @@ class FirestoreStore:
             if after is not None:
                 reference = _reference(client, after.workflow, after.id)
                 query = query.start_after({"wake_at": after.wake_at, "__name__": reference})
-            return await self._readable(query, limit)
+            instances, _ = await self._readable(query, limit)
+            return instances
 
     async def close(self) -> None:
         """See ``ports.Store.close``. What was called before is done first; what is called later is ``Unavailable``."""
@@ -256,7 +271,7 @@ class FirestoreStore:
         if self._given is not None:
             return self._given
         if self._own is None:
-            self._own = AsyncClient(project=self._project, database=self._database)
+            self._own = AsyncClient(project=self._project, database=self._database, credentials=self._credentials)
         return self._own
 
     async def _commit(self, batch: AsyncWriteBatch, instance: Instance) -> int:
@@ -290,9 +305,11 @@ class FirestoreStore:
             raise DuplicateKey(f"the idempotency key {key.key!r} of {instance.workflow!r} {instance.id!r} is recorded")
         return snapshot
 
-    async def _readable(self, query: AsyncQuery, limit: int) -> Sequence[Instance]:
-        """The first of a query's instances that can be read: those that cannot must not hide what is behind them."""
+    async def _readable(self, query: AsyncQuery, limit: int) -> tuple[Sequence[Instance], Sequence[str]]:
+        """The first of a query's instances that can be read: those that cannot must not hide what is behind them. Also
+        what is wrong with these."""
         found: list[Instance] = []
+        damaged: list[str] = []
         while True:
             wanted = limit - len(found)
             snapshots = await self._run(query.limit(wanted))
@@ -301,8 +318,9 @@ class FirestoreStore:
                     found.append(_instance(snapshot))
                 except DamagedDocument as error:
                     _log.warning("left out: %s (%s)", error, snapshot.reference.path)
+                    damaged.append(f"{error} ({snapshot.reference.path})")
             if len(snapshots) < wanted or len(found) == limit:
-                return found
+                return found, damaged
             query = query.start_after(snapshots[-1])
 
     async def _run(self, query: AsyncQuery) -> Sequence[_Snapshot]:

@@ -113,7 +113,7 @@ def _operation(id: str, summary: str, output: Json, *errors: int, success: str =
         409: "The instance exists already, does not accept the event now, or has ended.",
         413: "The request or the instance would be too large.",
         422: "The input is invalid; the document says which field.",
-        503: "Busy, or the database did not answer: try again.",
+        503: "Busy, or the database did not answer, or newer code has saved the instance: try again.",
     }
     responses: Json = {success: _json(output, "Done.")}
     for code in sorted({400, 503, *errors}):

@@ -16,10 +16,16 @@ from cloud_adapter.document import Instance, KeyRecord
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a listing; ``cursor`` asks for the next one, None on the last."""
+    """One page of a listing.
+
+    Attributes:
+        cursor: asks for the next page, None on the last.
+        damaged: for each document that was left out because it cannot be read, what is wrong with it.
+    """
 
     instances: Sequence[Instance]
     cursor: str | None
+    damaged: Sequence[str] = ()
 
 
 class Store(Protocol):
@@ -66,6 +72,10 @@ class Store(Protocol):
         Raises:
             InvalidRequest: the cursor is not one that this method gave.
         """
+        ...
+
+    async def workflows(self) -> Sequence[str]:
+        """The names of the workflows that have instances, in any order."""
         ...
 
     async def due(self, before: datetime, limit: int = 100, *, after: Instance | None = None) -> Sequence[Instance]:

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from cloud_adapter import errors
-from workflow_core import EventNotAccepted, EventRejected, InvalidInput, RepairRefused, WorkflowError
+from workflow_core import EventNotAccepted, EventRejected, InvalidInput, NewerVersion, RepairRefused, WorkflowError
 
 _logger = logging.getLogger("gorchestrate.http")
 
@@ -41,6 +41,7 @@ STATUS: dict[type[WorkflowError], int] = {
     errors.IdempotencyKeyReused: 422,
     errors.Busy: 503,
     errors.Unavailable: 503,
+    NewerVersion: 503,
 }
 """Every other error is the workflow's or ours: 500."""
 

@@ -47,13 +47,19 @@ class Session:
     """A loaded instance with its typed fields and its machine.
 
     Raises:
-        InvalidFields: the stored fields do not fit the workflow's types.
+        InvalidFields: the stored fields do not fit the workflow's types, or cannot be migrated.
+        NewerVersion: they are of a newer version of the workflow.
     """
 
     def __init__(self, cls: type[Workflow], instance: Instance, now: datetime) -> None:
         self.cls = cls
         self.instance = instance
-        self.machine = Machine(cls.load_fields(instance.fields), instance.execution, now)
+        version = instance.execution.fields_version
+        self.machine = Machine(cls.load_fields(instance.fields, version), instance.execution, now)
+        if version != cls.__workflow_version__:
+            # In the place of what is stored, so that the next commit saves them, whatever it is about.
+            fields = self.machine.workflow.dump_fields()
+            self.instance = replace(instance, fields=fields, search=self._search())
         self.entries: list[HistoryEntry] = []
         self._look()
 

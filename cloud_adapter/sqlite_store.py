@@ -200,11 +200,20 @@ class SqliteStore:
             updated_at, id = read_cursor(cursor)
             query, parameters = f"{query} AND (updated_at, id) < (?, ?)", (*parameters, _microseconds(updated_at), id)
         query = f"{query} ORDER BY updated_at DESC, id DESC"
-        instances = await self._run(lambda connection: _readable(connection, query, parameters, limit + 1))
+        instances, damaged = await self._run(lambda connection: _readable(connection, query, parameters, limit + 1))
         page = instances[:limit]
         if len(instances) <= limit:
-            return Page(page, None)
-        return Page(page, write_cursor(page[-1].execution.updated_at, page[-1].id))
+            return Page(page, None, damaged)
+        return Page(page, write_cursor(page[-1].execution.updated_at, page[-1].id), damaged)
+
+    async def workflows(self) -> Sequence[str]:
+        """See ``ports.Store.workflows``."""
+
+        def work(connection: sqlite3.Connection) -> Sequence[str]:
+            with closing(connection.execute("SELECT DISTINCT workflow FROM instances")) as rows:
+                return [name.decode(errors="replace") for (name,) in rows]
+
+        return await self._run(work)
 
     async def due(self, before: datetime, limit: int = 100, *, after: Instance | None = None) -> Sequence[Instance]:
         """See ``ports.Store.due``."""
@@ -213,7 +222,8 @@ class SqliteStore:
             (-(2**63), "", "") if after is None else (_microseconds(after.wake_at or EPOCH), after.workflow, after.id)
         )
         parameters = (_microseconds(before), *last)
-        return await self._run(lambda connection: _readable(connection, _DUE, parameters, limit))
+        instances, _ = await self._run(lambda connection: _readable(connection, _DUE, parameters, limit))
+        return instances
 
     async def close(self) -> None:
         """See ``ports.Store.close``. What was called before is done first; what is called later is ``Unavailable``."""
@@ -331,8 +341,12 @@ def _insert_key(connection: sqlite3.Connection, instance: Instance, key: KeyReco
         raise DuplicateKey(f"the idempotency key {key.key!r} of {instance.workflow!r} {instance.id!r} is recorded")
 
 
-def _readable(connection: sqlite3.Connection, query: str, parameters: Sequence[Any], limit: int) -> Sequence[Instance]:
-    """The first of a query's instances that can be read: those that cannot must not hide what stands behind them."""
+def _readable(
+    connection: sqlite3.Connection, query: str, parameters: Sequence[Any], limit: int
+) -> tuple[Sequence[Instance], Sequence[str]]:
+    """The first of a query's instances that can be read: those that cannot must not hide what stands behind them.
+    Also what is wrong with these."""
+    damaged: list[str] = []
 
     def instances() -> Iterator[Instance]:
         for row in rows:
@@ -340,9 +354,10 @@ def _readable(connection: sqlite3.Connection, query: str, parameters: Sequence[A
                 yield _instance(row)
             except DamagedDocument as error:
                 _log.warning("left out: %s", error)
+                damaged.append(str(error))
 
     with closing(connection.execute(query, parameters)) as rows:
-        return list(islice(instances(), limit))
+        return list(islice(instances(), limit)), damaged
 
 
 def _values(document: Document) -> Sequence[str | int | None]:

@@ -21,7 +21,7 @@ from cloud_adapter.errors import Conflict, Unavailable
 from cloud_adapter.session import CLOCK_SKEW, Session, milliseconds, resume_at
 from cloud_adapter.tasks import ResumeTask
 from cloud_adapter.user_code import RunSync, within
-from workflow_core import CheckpointKind, EventRejected, InvalidInput, Workflow
+from workflow_core import CheckpointKind, EventRejected, InvalidInput, NewerVersion, Workflow
 from workflow_core.interpreter import MOVES, Machine, Work
 from workflow_core.moving import error_text
 
@@ -111,7 +111,7 @@ class Stepper:
                 release = work is None or performed >= self.options.budget_steps or self.clock.now() >= until
                 lease = None if release else self._lease(token)
                 await self.committer.commit(session, lease=lease)
-            except (LeaseLost, Conflict, Superseded, Unavailable):
+            except (LeaseLost, Conflict, Superseded, Unavailable, NewerVersion):
                 raise
             except Exception as error:
                 # Not a step that has failed, but the way on from it: a condition raised, a loop never ends, the
@@ -134,6 +134,7 @@ class Stepper:
         Raises:
             LeaseLost: another one has committed meanwhile, or the lease of asynchronous code has expired.
             Unavailable: nothing came of it; try again.
+            NewerVersion: another instance that it concerns is for newer code.
         """
         started = self.clock.now()
         error: Exception | None = None
@@ -149,7 +150,7 @@ class Stepper:
             except LeaseLost:
                 raise
             except Exception as raised:
-                if work.concerns_others and isinstance(raised, Unavailable):
+                if work.concerns_others and isinstance(raised, (Unavailable, NewerVersion)):
                     raise
                 error = raised
         if error is not None or work.kind not in CHANGES_FIELDS:

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Creates or updates everything that a deployment needs, and deploys the two functions. Run it as often as you like.
 #
-#   deploy/deploy.sh [--dry-run] [SETTINGS]
+#   deploy/deploy.sh [--dry-run] [--skip-check] [SETTINGS]
 #
 # SETTINGS is deploy/settings.env by default. --dry-run shows every command, sends nothing and changes nothing.
+# --skip-check deploys also what live instances cannot go on under; they wait then, untouched, for code that they can.
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=$(dirname "$HERE")
@@ -11,12 +12,13 @@ ROOT=$(dirname "$HERE")
 source "$HERE/lib.sh"
 
 main() {
-  local settings="$HERE/settings.env" argument
+  local settings="$HERE/settings.env" argument skip_check=false
   for argument in "$@"; do
     case $argument in
       --dry-run) DRY_RUN=true ;;
-      -h | --help) sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit ;;
-      -*) die "there is no option $argument: --dry-run, --help" ;;
+      --skip-check) skip_check=true ;;
+      -h | --help) sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit ;;
+      -*) die "there is no option $argument: --dry-run, --skip-check, --help" ;;
       *) settings=$argument ;;
     esac
   done
@@ -26,12 +28,14 @@ main() {
   derive
   need_gcloud
   need python3 "it builds the wheel and applies the indexes"
+  $skip_check || need gorchestrate "it checks your source; pip install -e . in this repository, or give --skip-check"
   $DRY_RUN && printf 'Dry run: nothing is sent, nothing is changed.\n'
 
   find_project
   enable_apis
   create_database
   apply_indexes
+  $skip_check || check_source
   create_accounts
   create_queue
   grant_roles
@@ -67,7 +71,9 @@ enable_apis() {
 
 create_database() {
   say "Firestore database $DATABASE"
+  IS_NEW=false
   if ! there gcloud firestore databases describe --project="$PROJECT" --database="$DATABASE"; then
+    IS_NEW=true
     run gcloud firestore databases create --project="$PROJECT" --database="$DATABASE" \
       --location="$FIRESTORE_LOCATION" --type=firestore-native --delete-protection
   fi
@@ -80,6 +86,21 @@ apply_indexes() {
   if $DRY_RUN; then options=(--dry-run); else token=$(gcloud auth print-access-token); fi
   GOOGLE_ACCESS_TOKEN=$token python3 "$HERE/firestore_indexes.py" ${options[@]+"${options[@]}"} \
     --project="$PROJECT" --database="$DATABASE" "$HERE/firestore.indexes.json"
+}
+
+# In a new database nothing stands yet, and its indexes are still being built.
+check_source() {
+  say "What is to be deployed, against the instances that are there"
+  local command=(gorchestrate check "$SOURCE/main.py") token
+  if ! $IS_NEW; then command+=(--against "$PROJECT/$DATABASE"); fi
+  show "${command[@]}"
+  if $DRY_RUN; then
+    printf '    the database there already: with --against %s\n' "$PROJECT/$DATABASE"
+    return
+  fi
+  token=$(gcloud auth print-access-token)
+  GOOGLE_ACCESS_TOKEN=$token "${command[@]}" ||
+    die "no function was deployed: mend what is listed above, or give --skip-check to deploy nevertheless"
 }
 
 create_accounts() {

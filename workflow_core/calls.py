@@ -11,10 +11,12 @@ from typing import Any
 from workflow_core.errors import DefinitionError
 from workflow_core.retry import Retry
 from workflow_core.statements import (
+    RenamedFrom,
     Statement,
     check_duration,
     check_function,
     check_name,
+    check_renamed,
     check_retry,
     set_attributes,
 )
@@ -41,6 +43,7 @@ class Activity(Statement):
             counts as failed with ``TimedOut``, and its result no longer matters.
         heartbeat: instead of a timeout: how long an asynchronous function may give no sign of life with
             ``await context.heartbeat()``.
+        renamed_from: the name, or names, that it had before; the result of an attempt that runs already is taken.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Activity(Statement):
     retry: Retry | None
     timeout: timedelta | None
     heartbeat: timedelta | None
+    renamed_from: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class Activity(Statement):
         retry: Retry | None = None,
         timeout: timedelta | None = None,
         heartbeat: timedelta | None = None,
+        renamed_from: RenamedFrom = (),
     ) -> None:
         check_name(self, name)
         where = f"Activity {name!r}"
@@ -82,6 +87,7 @@ class Activity(Statement):
             retry=retry,
             timeout=timeout,
             heartbeat=heartbeat,
+            renamed_from=check_renamed(self, name, renamed_from),
         )
 
 
@@ -99,6 +105,7 @@ class Child(Statement):
         input: a function of the workflow that gives the child's first fields: a mapping, or an object of its class.
         then: a function of the workflow and the result, which changes the fields.
         detached: go on at once; what becomes of the child does not matter here.
+        renamed_from: the name, or names, that it had before; the end of a child that runs already is heard.
     """
 
     name: str
@@ -107,6 +114,7 @@ class Child(Statement):
     input: Callable[..., Any] | None
     then: Callable[..., Any] | None
     detached: bool
+    renamed_from: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -117,6 +125,7 @@ class Child(Statement):
         input: Callable[..., Any] | None = None,
         then: Callable[..., Any] | None = None,
         detached: bool = False,
+        renamed_from: RenamedFrom = (),
     ) -> None:
         check_name(self, name)
         where = f"Child {name!r}"
@@ -131,4 +140,14 @@ class Child(Statement):
                 check_function(name, what, value)
         if detached and then is not None:
             raise DefinitionError(where, "it is detached, so it has no result", "Leave out then, or detached.")
-        set_attributes(self, name=name, workflow=workflow, id=id, input=input, then=then, detached=bool(detached))
+        former = check_renamed(self, name, renamed_from)
+        set_attributes(
+            self,
+            name=name,
+            workflow=workflow,
+            id=id,
+            input=input,
+            then=then,
+            detached=bool(detached),
+            renamed_from=former,
+        )

@@ -110,10 +110,38 @@ class _Body:
     name: str
     section: Section
     prefix: str = ""
+    former_prefixes: tuple[str, ...] = ()
     region: str = ""
     shelter: str = ""
     caught: str = ""
     each: Each | None = None
+
+
+class _Renamed:
+    """The former names of one kind, and what each of them is called now."""
+
+    def __init__(self) -> None:
+        self.now: dict[str, str] = {}
+        self.kinds: dict[str, str] = {}
+
+    def add(self, kind: str, former: str, name: str) -> None:
+        if self.now.setdefault(former, name) != name:
+            raise DefinitionError(
+                f"{kind} {name!r}",
+                f"its former name {former!r} is claimed by {self.kinds[former]} {self.now[former]!r} too",
+                "Give renamed_from to the one at which instances are to go on.",
+            )
+        self.kinds[former] = kind
+
+    def check(self, living: Mapping[str, str]) -> None:
+        """Refuses a former name that something has now: it could not be told which an instance stands on."""
+        for former, name in self.now.items():
+            if former in living:
+                raise DefinitionError(
+                    f"{self.kinds[former]} {name!r}",
+                    f"its former name {former!r} is that of {living[former]} in this definition",
+                    "Take it out of renamed_from, or give the other one another name.",
+                )
 
 
 class _Compiler:
@@ -128,7 +156,10 @@ class _Compiler:
         self.events: dict[str, list[tuple[str, SelectCase]]] = {}
         self.async_parts: list[str] = []
         self.internal: dict[str, str] = {}
+        self.renamed = _Renamed()
+        self.renamed_waits = _Renamed()
         self.prefix = ""
+        self.former_prefixes: tuple[str, ...] = ()
         self.nest: list[_Loop | _Crossing | _Cleanup] = []
         self.guard: Guard | None = None
         self.guards: list[Guard] = []
@@ -148,6 +179,10 @@ class _Compiler:
                 "an event has the same name, so it cannot be told which has happened",
                 "Rename one.",
             )
+        self.renamed.check(self.names)
+        self.renamed_waits.check(
+            dict.fromkeys(self.events, "an event") | {one: self.names[one] for one in self.internal}
+        )
         self.link()
         return Program(
             self.workflow,
@@ -158,6 +193,8 @@ class _Compiler:
             {event: tuple(cases) for event, cases in self.events.items()},
             tuple(self.async_parts),
             self.outline.hexdigest()[:12],
+            self.renamed.now,
+            self.renamed_waits.now,
         )
 
     # --- helpers -------------------------------------------------------------------------
@@ -194,9 +231,12 @@ class _Compiler:
             address = instruction.target
         return instruction
 
-    def name(self, kind: str, name: str) -> str:
-        """The qualified name of a statement, taken note of as used."""
+    def name(self, kind: str, name: str, renamed_from: tuple[str, ...] = ()) -> str:
+        """The qualified name of a statement, taken note of as used, as are those that it had before."""
+        former = self.former(name, renamed_from)
         name = self.prefix + name
+        for one in former:
+            self.renamed.add(kind, one, name)
         if name in self.names:
             raise DefinitionError(
                 f"{kind} {name!r}",
@@ -206,6 +246,12 @@ class _Compiler:
         self.names[name] = f"an {kind}" if kind[0] in "IOAe" else f"a {kind}"
         self.outline.update(f"{kind} {name}\n".encode())
         return name
+
+    def former(self, name: str, renamed_from: tuple[str, ...]) -> list[str]:
+        """The qualified names that a statement had before, be it that itself or a section around it was renamed."""
+        prefixes = (self.prefix, *self.former_prefixes)
+        _, *former = (prefix + one for prefix in prefixes for one in (name, *renamed_from))
+        return list(dict.fromkeys(former))
 
     def park(self, instruction: Instruction) -> None:
         """Emits a statement that a thread can stand on."""
@@ -243,12 +289,14 @@ class _Compiler:
         """
         shelter = self.region or self.shelter
         region = "" if branch else shelter
-        self.bodies.append(_Body(name, body, self.prefix, region, shelter, self.caught, self.each))
+        prefixes = self.prefix, self.former_prefixes
+        self.bodies.append(_Body(name, body, *prefixes, region, shelter, self.caught, self.each))
 
     # --- statements ----------------------------------------------------------------------
 
     def thread(self, body: _Body) -> None:
-        self.prefix, self.region, self.shelter = body.prefix, body.region, body.shelter
+        self.prefix, self.former_prefixes = body.prefix, body.former_prefixes
+        self.region, self.shelter = body.region, body.shelter
         self.caught, self.each = body.caught, body.each
         self.entries[body.name] = len(self.code)
         self.outline.update(f"thread {body.name}\n".encode())
@@ -256,14 +304,18 @@ class _Compiler:
         self.emit(Instruction(Op.END))
 
     def section(self, section: Section) -> None:
-        outer = self.prefix
+        outer, former = self.prefix, self.former_prefixes
         if section.prefix:
             self.prefix = f"{outer}{section.prefix}/"
+        if section.renamed_from or former:
+            parts = [f"{one}/" if one else "" for one in (section.prefix, *section.renamed_from)]
+            prefixes = dict.fromkeys(before + part for before in (outer, *former) for part in parts)
+            self.former_prefixes = tuple(one for one in prefixes if one != self.prefix)
         self.outline.update(b"(\n")
         for statement in section.statements:
             self.statement(statement)
         self.outline.update(b")\n")
-        self.prefix = outer
+        self.prefix, self.former_prefixes = outer, former
 
     def statement(self, statement: Statement) -> None:
         match statement:
@@ -308,7 +360,7 @@ class _Compiler:
                 raise DefinitionError(f"{statement!r}", "it is no statement known here", "Use those of workflow_core.")
 
     def step(self, step: Step) -> None:
-        name = self.name("Step", step.name)
+        name = self.name("Step", step.name, step.renamed_from)
         takes = "the workflow, or the workflow and a StepContext"
         names = parameters(f"Step {name!r}", step.action, 1, 2, takes)
         if is_async(step.action):
@@ -391,7 +443,7 @@ class _Compiler:
         return self.emit(Instruction(Op.END))
 
     def wait_for(self, statement: WaitFor) -> None:
-        name = self.name("WaitFor", statement.name)
+        name = self.name("WaitFor", statement.name, statement.renamed_from)
         cond: Any = self.function("WaitFor", name, statement.cond, "condition")
         if statement.handler is not None:
             parameters(f"WaitFor {name!r}", statement.handler, 1, 1, "the workflow alone")
@@ -399,12 +451,12 @@ class _Compiler:
         self.park(Instruction(Op.WAIT_FOR, name, cond=cond, handler=statement.handler))
 
     def go(self, statement: Go) -> None:
-        name = self.name("Go", statement.name)
+        name = self.name("Go", statement.name, statement.renamed_from)
         self.spawn(name, statement.body)
         self.emit(Instruction(Op.GO, name, id=self.value("Go", name, statement.id, "id")))
 
     def select(self, statement: Select) -> None:
-        name = self.name("Select", statement.name)
+        name = self.name("Select", statement.name, statement.renamed_from)
         instruction = Instruction(Op.SELECT, name)
         self.park(instruction)
         cases: list[SelectCase] = []
@@ -421,14 +473,23 @@ class _Compiler:
         instruction.cases = {case.event: case for case in cases}
 
     def timeout(self, case: Timeout) -> SelectCase:
-        return self.timer("Timeout", self.name("Timeout", case.name), case.delay)
+        name = self.waited_for("Timeout", case.name, case.renamed_from)
+        return self.timer("Timeout", name, case.delay)
+
+    def waited_for(self, kind: str, name: str, renamed_from: tuple[str, ...]) -> str:
+        """The qualified name of what is waited for and no client sends."""
+        former = self.former(name, renamed_from)
+        name = self.name(kind, name, renamed_from)
+        self.internal[name] = kind
+        for one in former:
+            self.renamed_waits.add(kind, one, name)
+        return name
 
     def timer(self, kind: str, name: str, delay: Delay) -> SelectCase:
-        self.internal[name] = kind
         return SelectCase(name, WaitKind.TIMEOUT, len(self.code), delay=self.value(kind, name, delay, "delay"))
 
     def sleep(self, statement: Sleep) -> None:
-        name = self.name("Sleep", statement.name)
+        name = self.waited_for("Sleep", statement.name, statement.renamed_from)
         self.wait(name, lambda: self.timer("Sleep", name, statement.delay))
 
     def wait(self, name: str, case: Callable[[], SelectCase]) -> None:
@@ -439,6 +500,8 @@ class _Compiler:
 
     def event(self, case: On) -> SelectCase:
         where = f"On {case.event!r}"
+        for one in case.renamed_from:
+            self.renamed_waits.add("On", one, case.event)
         if isinstance(case.handler, EventHandler):
             if isinstance(case.handler, type):
                 raise DefinitionError(where, "its handler is a class", f"Make an object: {case.handler.__name__}(...).")
@@ -493,13 +556,13 @@ class _Compiler:
     # --- failures ------------------------------------------------------------------------
 
     def fail(self, statement: Fail) -> None:
-        name = self.name("Fail", statement.name)
+        name = self.name("Fail", statement.name, statement.renamed_from)
         self.can_pause()
         message = self.value("Fail", name, statement.message, "message")
         self.rests[name] = self.code[self.emit(Instruction(Op.FAIL, name, message=message))]
 
     def try_(self, statement: Try) -> None:
-        name = self.name("Try", statement.name)
+        name = self.name("Try", statement.name, statement.renamed_from)
         if not statement.excepts and statement.cleanup is None:
             raise DefinitionError(f"Try {name!r}", "it catches nothing", "Add .except_(...) or .finally_(...).")
         outer, caught = self.guard, self.caught
@@ -527,7 +590,7 @@ class _Compiler:
             self.cleanup(name, statement.cleanup, crossing, guards)
 
     def clause(self, where: str, clause: Except) -> Clause:
-        name = self.name("except_", clause.name)
+        name = self.name("except_", clause.name, clause.renamed_from)
         if clause.then is not None:
             parameters(f"except_ {name!r}", clause.then, 2, 2, "the workflow and the error")
             self.plain("except_", name, clause.then)
@@ -556,7 +619,7 @@ class _Compiler:
     # --- many ----------------------------------------------------------------------------
 
     def for_each(self, statement: ForEach) -> None:
-        name = self.name("ForEach", statement.name)
+        name = self.name("ForEach", statement.name, statement.renamed_from)
         items = self.function("ForEach", name, statement.items, "items")
         self.emit(Instruction(Op.OPEN, name))
         outer = self.each
@@ -577,20 +640,25 @@ class _Compiler:
         self.land([loop.start, *loop.breaks])
 
     def parallel(self, statement: Parallel) -> None:
-        name = self.name("Parallel", statement.name)
-        local = [f"{statement.name}[{one.prefix or number}]" for number, one in enumerate(statement.branches)]
-        branches = tuple(self.name("branch of Parallel", one) for one in local)
+        name = self.name("Parallel", statement.name, statement.renamed_from)
+        branches = tuple(self.branch_name(statement, number) for number in range(len(statement.branches)))
         self.emit(Instruction(Op.OPEN, name))
         self.park(Instruction(Op.FORK, name, branches=branches))
         for branch, section in zip(branches, statement.branches, strict=True):
             self.spawn(branch, Section((section,)), branch=True)
 
+    def branch_name(self, statement: Parallel, number: int) -> str:
+        branch = statement.branches[number]
+        names = (statement.name, *statement.renamed_from)
+        marks = (branch.prefix or number, *(one or number for one in branch.renamed_from))
+        local, *former = dict.fromkeys(f"{name}[{mark}]" for name in names for mark in marks)
+        return self.name("branch of Parallel", local, tuple(former))
+
     # --- work done elsewhere -------------------------------------------------------------
 
     def activity(self, statement: Activity) -> None:
-        name = self.name("Activity", statement.name)
+        name = self.waited_for("Activity", statement.name, statement.renamed_from)
         where = f"Activity {name!r}"
-        self.internal[name] = "Activity"
         function = statement.function
         takes = "at most the input and an ActivityContext"
         signature = handler_signature(where, function, self.namespace, takes=takes, least=0, before=0)
@@ -613,8 +681,7 @@ class _Compiler:
         self.wait(name, lambda: self.result("Activity", name, WaitKind.ACTIVITY, statement.then, activity=spec))
 
     def child(self, statement: Child) -> None:
-        name = self.name("Child", statement.name)
-        self.internal[name] = "Child"
+        name = self.waited_for("Child", statement.name, statement.renamed_from)
         workflow = statement.workflow
         spec = ChildSpec(
             workflow if isinstance(workflow, str) else workflow.__workflow_name__,

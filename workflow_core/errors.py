@@ -113,6 +113,11 @@ class InvalidInput(WorkflowError):
         self.errors = errors
 
 
+class NewerVersion(WorkflowError):
+    """The instance was saved by a newer version of its workflow than this code has: the newer code can go on with it.
+    Nothing was changed."""
+
+
 class RepairRefused(WorkflowError):
     """What an operator wanted to mend cannot be done as the instance stands. Nothing was changed."""
 

@@ -68,6 +68,7 @@ class ActivityContext:
         attempt: 1 at the first attempt, one more after each failed one.
         heartbeat: ``await context.heartbeat()`` gives a sign of life, which puts the end of the attempt off by the
             statement's ``heartbeat``. It raises ``AttemptOver`` where the result no longer matters: stop then.
+        known_as: the name that the statement had when the thread came to it, if it was renamed since.
     """
 
     workflow: str
@@ -77,11 +78,12 @@ class ActivityContext:
     wait_id: str
     attempt: int
     heartbeat: Callable[[], Awaitable[None]] = _no_heartbeat
+    known_as: str = ""
 
     @property
     def idempotency_key(self) -> str:
         """The same in every attempt of this activity, and in no other one: hand it to outside systems."""
-        return stable_key(self.workflow, self.workflow_id, self.wait_id, self.activity)
+        return stable_key(self.workflow, self.workflow_id, self.wait_id, self.known_as or self.activity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ class EventRequest:
         event: the name of the event.
         setup_data: what ``setup`` returned; None before, or if it did not come to its end.
         action: ``setup``, ``handle`` or ``teardown``.
+        known_as: the name that the event had when the select was entered, if it was renamed since.
     """
 
     workflow: Any
@@ -105,12 +108,13 @@ class EventRequest:
     event: str
     setup_data: Any
     action: str
+    known_as: str = ""
 
     @property
     def idempotency_key(self) -> str:
         """The same in every attempt of this action on this wait."""
         name = type(self.workflow).__workflow_name__
-        return stable_key(name, self.workflow_id, self.wait_id, self.event, self.action)
+        return stable_key(name, self.workflow_id, self.wait_id, self.known_as or self.event, self.action)
 
 
 @runtime_checkable

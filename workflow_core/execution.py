@@ -25,7 +25,10 @@ class _Program(Protocol):
 
 
 class Definition(Protocol):
-    """What is to be known of a ``Workflow`` class here: the name and the version of its definition."""
+    """What is to be known of a ``Workflow`` class here: its name and the versions of its definition and its fields."""
+
+    @property
+    def __workflow_version__(self) -> int: ...
 
     @property
     def __program__(self) -> _Program: ...
@@ -187,6 +190,7 @@ class Wait:
         error: why the last attempt failed.
         input: what an activity gets, or how a child is to be started, as JSON data.
         buffered: events that came before are delivered to it.
+        known_as: the name that it began under, if it was renamed since: idempotency keys are made of it.
     """
 
     event: str
@@ -200,6 +204,7 @@ class Wait:
     error: str | None = None
     input: Any = None
     buffered: bool = False
+    known_as: str = ""
 
 
 @dataclass(slots=True)
@@ -214,6 +219,7 @@ class Teardown:
             known whether it was.
         status: pending teardown, or teardown error.
         kind: ``handler`` or ``child``.
+        known_as: as for a ``Wait``.
     """
 
     step: str
@@ -226,6 +232,7 @@ class Teardown:
     retry_at: AwareDatetime | None = None
     error: str | None = None
     kind: WaitKind = WaitKind.HANDLER
+    known_as: str = ""
 
 
 @dataclass(slots=True)
@@ -275,6 +282,7 @@ class Execution:
         canceling: it was canceled, and its ``finally_`` sections still run, or one of them has failed.
         buffer: events that came before anybody waited for them, in their order.
         parent: who waits for its end.
+        fields_version: the version of the workflow that its fields are of; see ``Workflow.migrate``.
     """
 
     id: str
@@ -290,6 +298,7 @@ class Execution:
     canceling: bool = False
     buffer: list[BufferedEvent] = field(default_factory=list)
     parent: Parent | None = None
+    fields_version: int = 1
 
     @classmethod
     def start(cls, id: str, workflow: Definition, *, now: datetime | None = None) -> Execution:
@@ -304,8 +313,10 @@ class Execution:
         """
         # Given here, the collections cost half of what the defaults do.
         main = Thread(MAIN_THREAD, MAIN_THREAD, _RESUMING, "", 0, [], 0, None, None, "", {}, {}, {})
-        program = workflow.__program__
-        return cls(id, program.workflow, _RUNNING, 0, [main], [], program.version, None, now, now, False, [])
+        program, version = workflow.__program__, workflow.__workflow_version__
+        return cls(
+            id, program.workflow, _RUNNING, 0, [main], [], program.version, None, now, now, False, [], None, version
+        )
 
     @property
     def ended(self) -> bool:

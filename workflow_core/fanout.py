@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from workflow_core.errors import DefinitionError
-from workflow_core.statements import Section, Statement, check_function, check_name, make_body, set_attributes
+from workflow_core.statements import (
+    RenamedFrom,
+    Section,
+    Statement,
+    check_function,
+    check_name,
+    check_renamed,
+    make_body,
+    set_attributes,
+)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -27,6 +36,7 @@ class ForEach(Statement):
         parallel: run the rounds in threads of their own, and go on when all have ended. The statement fails when a
             round fails; the other rounds are canceled. The collection may grow meanwhile, but must not shrink.
         limit: how many rounds run at a time; for ``parallel`` alone.
+        renamed_from: the name, or names, that it had before; instances in the loop keep their position.
 
     Example:
         >>> from workflow_core import ForEach, Step
@@ -39,6 +49,7 @@ class ForEach(Statement):
     body: Section
     parallel: bool
     limit: int | None
+    renamed_from: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -47,6 +58,7 @@ class ForEach(Statement):
         *statements: Statement,
         parallel: bool = False,
         limit: int | None = None,
+        renamed_from: RenamedFrom = (),
     ) -> None:
         check_name(self, name)
         where = f"ForEach {name!r}"
@@ -54,7 +66,10 @@ class ForEach(Statement):
         if limit is not None and not (parallel and isinstance(limit, int) and limit >= 1):
             raise DefinitionError(where, f"its limit is {limit!r}", "Write parallel=True, limit=10, or leave it out.")
         body = make_body(where, statements)
-        set_attributes(self, name=name, items=items, body=body, parallel=bool(parallel), limit=limit)
+        former = check_renamed(self, name, renamed_from)
+        set_attributes(
+            self, name=name, items=items, body=body, parallel=bool(parallel), limit=limit, renamed_from=former
+        )
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -66,12 +81,14 @@ class Parallel(Statement):
     Args:
         name: unique in the definition.
         branches: sections; one with a prefix keeps its place when others are added or moved.
+        renamed_from: the name, or names, that it had before; its branches are found again by it.
     """
 
     name: str
     branches: tuple[Section, ...]
+    renamed_from: tuple[str, ...] = ()
 
-    def __init__(self, name: str, *branches: Section) -> None:
+    def __init__(self, name: str, *branches: Section, renamed_from: RenamedFrom = ()) -> None:
         check_name(self, name)
         where = f"Parallel {name!r}"
         if not branches:
@@ -79,4 +96,4 @@ class Parallel(Statement):
         for branch in branches:
             if not isinstance(branch, Section) or not branch.statements:
                 raise DefinitionError(where, f"{branch!r} is no section with statements", "Write S(...) around it.")
-        set_attributes(self, name=name, branches=branches)
+        set_attributes(self, name=name, branches=branches, renamed_from=check_renamed(self, name, renamed_from))

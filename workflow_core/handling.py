@@ -6,12 +6,21 @@ Checks their own arguments alone, as ``workflow_core.statements``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from workflow_core.errors import DefinitionError
 from workflow_core.retry import ErrorTypes, check_error_types
-from workflow_core.statements import Section, Statement, check_function, check_name, make_body, set_attributes
+from workflow_core.statements import (
+    RenamedFrom,
+    Section,
+    Statement,
+    check_function,
+    check_name,
+    check_renamed,
+    make_body,
+    set_attributes,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +31,7 @@ class Except:
     types: tuple[type[BaseException], ...]
     body: Section
     then: Callable[..., Any] | None
+    renamed_from: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -44,13 +54,21 @@ class Try(Statement):
     body: Section
     excepts: tuple[Except, ...] = ()
     cleanup: Section | None = None
+    renamed_from: tuple[str, ...] = ()
 
-    def __init__(self, name: str, *statements: Statement) -> None:
+    def __init__(self, name: str, *statements: Statement, renamed_from: RenamedFrom = ()) -> None:
         check_name(self, name)
-        set_attributes(self, name=name, body=make_body(f"Try {name!r}", statements), excepts=(), cleanup=None)
+        body = make_body(f"Try {name!r}", statements)
+        former = check_renamed(self, name, renamed_from)
+        set_attributes(self, name=name, body=body, excepts=(), cleanup=None, renamed_from=former)
 
     def except_(
-        self, types: ErrorTypes, *statements: Statement, name: str | None = None, then: Callable[..., Any] | None = None
+        self,
+        types: ErrorTypes,
+        *statements: Statement,
+        name: str | None = None,
+        then: Callable[..., Any] | None = None,
+        renamed_from: RenamedFrom = (),
     ) -> Try:
         """The same statement with what runs if an error of these types comes out of it, and none before caught it.
 
@@ -59,6 +77,7 @@ class Try(Statement):
             statements: run instead of the rest of the ``Try``; steps find the error in ``StepContext.error``.
             name: unique in the definition; by default made of the name of the ``Try`` and the types.
             then: a function of the workflow and the error (an ``ErrorInfo``), called first, to keep it in the fields.
+            renamed_from: the name, or names, that it had before; one by default follows the name of the ``Try``.
         """
         where = f"except_ of Try {self.name!r}"
         classes = check_error_types(where, types)
@@ -66,12 +85,15 @@ class Try(Statement):
             raise DefinitionError(where, "it names no class of errors", "Name classes such as ValueError.")
         if self.cleanup is not None:
             raise DefinitionError(where, "it stands behind finally_", "Put finally_ last.")
+        by_default = f" except {' or '.join(one.__name__ for one in classes)}"
+        former = tuple(one + by_default for one in self.renamed_from) if name is None else ()
         if name is None:
-            name = f"{self.name} except {' or '.join(one.__name__ for one in classes)}"
+            name = self.name + by_default
         if then is not None:
             check_function(name, "then", then)
         clause = Except(name, classes, make_body(where, statements, may_be_empty=True), then)
         check_name(clause, name)
+        clause = replace(clause, renamed_from=(*former, *check_renamed(clause, name, renamed_from)))
         return self._with(excepts=(*self.excepts, clause))
 
     def finally_(self, *statements: Statement) -> Try:
@@ -84,7 +106,7 @@ class Try(Statement):
 
     def _with(self, **changed: Any) -> Try:
         extended = object.__new__(Try)
-        values = {"name": self.name, "body": self.body, "excepts": self.excepts, "cleanup": self.cleanup}
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
         set_attributes(extended, **(values | changed))
         return extended
 
@@ -99,8 +121,9 @@ class Fail(Statement):
 
     name: str
     message: str | Callable[..., Any]
+    renamed_from: tuple[str, ...] = ()
 
-    def __init__(self, name: str, message: str | Callable[..., Any]) -> None:
+    def __init__(self, name: str, message: str | Callable[..., Any], *, renamed_from: RenamedFrom = ()) -> None:
         check_name(self, name)
         if not (isinstance(message, str) or callable(message)):
             raise DefinitionError(
@@ -108,4 +131,4 @@ class Fail(Statement):
                 f"its message is {message!r}",
                 "Give it a text, or a function of the workflow that returns one.",
             )
-        set_attributes(self, name=name, message=message)
+        set_attributes(self, name=name, message=message, renamed_from=check_renamed(self, name, renamed_from))

@@ -478,7 +478,8 @@ class Machine(Mover):
         if spec.takes_context:
             execution = self.execution
             where = (execution.workflow, execution.id, accepted.thread.id, wait.event, wait.id, wait.attempt + 1)
-            arguments.append(ActivityContext(*where, *([] if heartbeat is None else [heartbeat])))
+            beat = {} if heartbeat is None else {"heartbeat": heartbeat}
+            arguments.append(ActivityContext(*where, **beat, known_as=wait.known_as))
         return spec.function(*arguments)
 
     def activity(self, event: str, wait_id: str, attempt: int) -> Accepted | None:
@@ -521,6 +522,7 @@ class Machine(Mover):
         self.throw(thread, error_info(error, event))
 
     def _wait_for(self, event: str, wait_id: str, kind: WaitKind) -> Accepted | None:
+        event = self.program.event(event)
         for thread in self.execution.threads:
             for wait in thread.waits:
                 if wait.id == wait_id and wait.event == event and wait.kind is kind:
@@ -545,6 +547,9 @@ class Machine(Mover):
         Raises:
             EventNotAccepted: there is none. Nothing is changed.
         """
+        renamed = self.program.renamed_waits
+        if renamed:
+            event = renamed.get(event, event)
         execution = self.execution
         status = execution.status
         for thread in execution.threads if status is _IDLE or status is _RUNNING else ():
@@ -609,13 +614,14 @@ class Machine(Mover):
 
     def buffers(self, event: str) -> bool:
         """Whether the event is kept if it comes before it is waited for."""
-        cases = self.program.events.get(event, ())
+        cases = self.program.events.get(self.program.event(event), ())
         execution = self.execution
         return execution.live and not execution.canceling and any(case.buffered for _, case in cases)
 
     def kept_as(self, event: str) -> HandlerSignature:
         """The types of an event that is buffered."""
-        signature = next(case.signature for _, case in self.program.events[event] if case.buffered)
+        cases = self.program.events[self.program.event(event)]
+        signature = next(case.signature for _, case in cases if case.buffered)
         assert signature is not None
         return signature
 
@@ -627,14 +633,15 @@ class Machine(Mover):
     def buffer(self, event: str, input: str) -> None:
         """Keeps an event that nobody waits for yet; ``input`` is its JSON text."""
         self.execution.pc += 1
-        self.execution.buffer.append(BufferedEvent(event, input, self.now))
+        self.execution.buffer.append(BufferedEvent(self.program.event(event), input, self.now))
 
     # --- contexts ------------------------------------------------------------------------
 
     def request(self, wait: Wait | Teardown, action: str) -> EventRequest:
         """What an ``EventHandler`` is told."""
         thread_id = wait.id.rpartition("@")[0]
-        return EventRequest(self.workflow, self.execution.id, thread_id, wait.id, wait.event, wait.setup_data, action)
+        where = self.execution.id, thread_id, wait.id, wait.event
+        return EventRequest(self.workflow, *where, wait.setup_data, action, wait.known_as)
 
     def _event_handler(self, select: str, event: str) -> Any:
         case = self.program.at(select).cases.get(event)

@@ -43,9 +43,10 @@ from workflow_core.execution import (
     WaitStatus,
 )
 from workflow_core.program import Clause, Each, Function, Guard, Instruction, Op, Program, SelectCase
+from workflow_core.renaming import rename
 from workflow_core.retry import Retry
 from workflow_core.signatures import OfItem
-from workflow_core.workflow import Workflow
+from workflow_core.workflow import Workflow, check_version
 
 MESSAGE_CHARS_MAX = 2_000
 """How much of an error's message is kept."""
@@ -100,6 +101,7 @@ class Mover:
 
     Raises:
         UnknownStatement: the execution is one of another workflow.
+        NewerVersion: it was saved by a newer version of the workflow.
         ValueError: ``now`` has no time zone.
     """
 
@@ -116,6 +118,12 @@ class Mover:
             )
         if now is not None and now.tzinfo is None:
             raise ValueError(f"now is {now}, which has no time zone: pass datetime.now(UTC)")
+        version = workflow.__workflow_version__
+        if execution.fields_version != version:
+            check_version(type(workflow), execution.fields_version)
+            execution.fields_version = version
+        if program.renamed or program.renamed_waits:
+            rename(execution, program)
         self.program = program
         self.workflow = workflow
         self.execution = execution
@@ -408,7 +416,14 @@ class Mover:
             kind = wait.kind
             if kind is _HANDLER:
                 self.execution.teardowns.append(
-                    Teardown(thread.step, wait.event, wait.id, wait.event == event, wait.setup_data)
+                    Teardown(
+                        thread.step,
+                        wait.event,
+                        wait.id,
+                        wait.event == event,
+                        wait.setup_data,
+                        known_as=wait.known_as,
+                    )
                 )
             elif kind is _CHILD and wait.event != event:
                 child = wait.input
@@ -424,13 +439,19 @@ class Mover:
     def _go(self, thread: Thread, instruction: Instruction) -> None:
         id = instruction.id
         if id is None:
-            id = instruction.name
+            id = self._own_id(instruction.name)
         elif not isinstance(id, str):
             value = self.value(thread, instruction, id)
             id = str(value)
             if value is None or not id:
                 raise ExecutionError(f"Go {instruction.name!r}: its id function returned {value!r}: return a text")
         self._start(thread, id, instruction.name)
+
+    def _own_id(self, name: str) -> str:
+        """The id of the one thread of a ``Go``: its name, or that under which it lives since before it was renamed."""
+        renamed = self.program.renamed
+        former = (one.id for one in self.execution.threads if renamed.get(one.id) == name) if renamed else ()
+        return next(iter(former), name)
 
     def _start(self, by: Thread, id: str, name: str) -> Thread:
         if self.execution.thread(id) is not None:

@@ -205,6 +205,8 @@ class Program:
         events: for each event, the selects and cases that wait for it.
         async_parts: the names of the steps and events whose code is asynchronous.
         version: changes when a statement is added, removed, moved, or changes its name or its schema.
+        renamed: the former names of statements and threads, and the names that they have now.
+        renamed_waits: the same for what can be waited for: events, timeouts, activities and children.
     """
 
     workflow: str
@@ -215,6 +217,12 @@ class Program:
     events: Mapping[str, tuple[tuple[str, SelectCase], ...]]
     async_parts: tuple[str, ...]
     version: str
+    renamed: Mapping[str, str]
+    renamed_waits: Mapping[str, str]
+
+    def event(self, name: str) -> str:
+        """The name by now of an event, a timeout, an activity or a child, which may come under a former one."""
+        return self.renamed_waits.get(name, name)
 
     def at(self, statement: str) -> Instruction:
         """The instruction of a step or a wait.
@@ -254,5 +262,6 @@ class Program:
         """The error for a statement that an instance stands on and the definition no longer has."""
         return UnknownStatement(
             f"an instance of {self.workflow!r} stands on {statement!r}, which the definition no longer has: "
-            f"bring a step or wait of that name back, or repair the instance"
+            f"bring a step or wait of that name back, give the one that has taken its place "
+            f"renamed_from={statement!r}, or repair the instance"
         )

@@ -24,6 +24,10 @@ Delay = timedelta | datetime | Callable[..., timedelta | datetime]
 """A time to wait, the moment to wait for (aware), or a function of the workflow that gives one of them."""
 
 
+RenamedFrom = str | tuple[str, ...]
+"""The names that a statement had before: instances that stand on one of them go on at the statement."""
+
+
 class Statement:
     """Anything that may stand in a section."""
 
@@ -36,6 +40,7 @@ class Section(Statement):
 
     statements: tuple[Statement, ...]
     prefix: str = ""
+    renamed_from: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -49,21 +54,30 @@ class Step(Statement):
         retry: when it is tried again; by default as the workflow's ``default_retry`` says, or the engine's options.
         timeout: how long one attempt may take before it is interrupted and counts as failed with ``TimedOut``; for
             asynchronous actions alone.
+        renamed_from: the name, or names, that it had before; instances that stand there go on here.
     """
 
     name: str
     action: Callable[..., Any]
     retry: Retry | None = None
     timeout: timedelta | None = None
+    renamed_from: tuple[str, ...] = ()
 
     def __init__(
-        self, name: str, action: Callable[..., Any], *, retry: Retry | None = None, timeout: timedelta | None = None
+        self,
+        name: str,
+        action: Callable[..., Any],
+        *,
+        retry: Retry | None = None,
+        timeout: timedelta | None = None,
+        renamed_from: RenamedFrom = (),
     ) -> None:
         check_name(self, name)
         check_function(name, "action", action)
         check_retry(f"Step {name!r}", retry)
         check_duration(f"Step {name!r}", "timeout", timeout)
-        set_attributes(self, name=name, action=action, retry=retry, timeout=timeout)
+        former = check_renamed(self, name, renamed_from)
+        set_attributes(self, name=name, action=action, retry=retry, timeout=timeout, renamed_from=former)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +201,8 @@ class On:
         statements: run after the handler.
         role: who is meant to send the event; shown to clients.
         buffered: keep the events that come before the select is entered, and deliver them, in order, when it is.
+        renamed_from: the name, or names, that the event had before. What still comes under them is taken for it, in
+            every select of the definition.
     """
 
     event: str
@@ -194,6 +210,7 @@ class On:
     body: Section
     role: str | None = None
     buffered: bool = False
+    renamed_from: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -202,6 +219,7 @@ class On:
         *statements: Statement,
         role: str | None = None,
         buffered: bool = False,
+        renamed_from: RenamedFrom = (),
     ) -> None:
         check_name(self, event)
         if not (callable(handler) or isinstance(handler, EventHandler)):
@@ -217,7 +235,8 @@ class On:
                 "Leave buffered out: nothing is registered before.",
             )
         body = make_body(f"On {event!r}", statements, may_be_empty=True)
-        set_attributes(self, event=event, handler=handler, body=body, role=role, buffered=buffered)
+        former = check_renamed(self, event, renamed_from)
+        set_attributes(self, event=event, handler=handler, body=body, role=role, buffered=buffered, renamed_from=former)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -227,16 +246,20 @@ class Timeout:
     Args:
         name: unique in the definition.
         delay: how long to wait, or until when; a function of the workflow is called when the select is entered.
+        renamed_from: as for a ``Step``; a timer that is scheduled already happens under the new name.
     """
 
     name: str
     delay: Delay
     body: Section
+    renamed_from: tuple[str, ...] = ()
 
-    def __init__(self, name: str, delay: Delay, *statements: Statement) -> None:
+    def __init__(self, name: str, delay: Delay, *statements: Statement, renamed_from: RenamedFrom = ()) -> None:
         check_name(self, name)
         check_delay(f"Timeout {name!r}", delay)
-        set_attributes(self, name=name, delay=delay, body=make_body(f"Timeout {name!r}", statements, may_be_empty=True))
+        body = make_body(f"Timeout {name!r}", statements, may_be_empty=True)
+        former = check_renamed(self, name, renamed_from)
+        set_attributes(self, name=name, delay=delay, body=body, renamed_from=former)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -245,8 +268,9 @@ class Select(Statement):
 
     name: str
     cases: tuple[On | Timeout, ...]
+    renamed_from: tuple[str, ...] = ()
 
-    def __init__(self, name: str, *cases: On | Timeout) -> None:
+    def __init__(self, name: str, *cases: On | Timeout, renamed_from: RenamedFrom = ()) -> None:
         check_name(self, name)
         where = f"Select {name!r}"
         if not cases:
@@ -261,7 +285,7 @@ class Select(Statement):
             if key in seen:
                 raise DefinitionError(where, f"it has two cases {key!r}", "Merge them, or rename one.")
             seen.add(key)
-        set_attributes(self, name=name, cases=cases)
+        set_attributes(self, name=name, cases=cases, renamed_from=check_renamed(self, name, renamed_from))
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -280,11 +304,12 @@ class Sleep(Statement):
 
     name: str
     delay: Delay
+    renamed_from: tuple[str, ...] = ()
 
-    def __init__(self, name: str, delay: Delay) -> None:
+    def __init__(self, name: str, delay: Delay, *, renamed_from: RenamedFrom = ()) -> None:
         check_name(self, name)
         check_delay(f"Sleep {name!r}", delay)
-        set_attributes(self, name=name, delay=delay)
+        set_attributes(self, name=name, delay=delay, renamed_from=check_renamed(self, name, renamed_from))
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -298,13 +323,22 @@ class WaitFor(Statement):
     name: str
     cond: Condition
     handler: Callable[[Any], Any] | None
+    renamed_from: tuple[str, ...] = ()
 
-    def __init__(self, name: str, cond: Condition, handler: Callable[[Any], Any] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        cond: Condition,
+        handler: Callable[[Any], Any] | None = None,
+        *,
+        renamed_from: RenamedFrom = (),
+    ) -> None:
         check_name(self, name)
         check_function(name, "cond", cond)
         if handler is not None:
             check_function(name, "handler", handler)
-        set_attributes(self, name=name, cond=cond, handler=handler)
+        former = check_renamed(self, name, renamed_from)
+        set_attributes(self, name=name, cond=cond, handler=handler, renamed_from=former)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -314,32 +348,47 @@ class Go(Statement):
     Args:
         id: the thread's id, or a function of the workflow that gives it; needed where a loop starts several.
             By default the statement's name.
+        renamed_from: as for a ``Step``; a thread that lives already keeps its id.
     """
 
     name: str
     body: Section
     id: str | Callable[[Any], Any] | None
+    renamed_from: tuple[str, ...] = ()
 
-    def __init__(self, name: str, *statements: Statement, id: str | Callable[[Any], Any] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *statements: Statement,
+        id: str | Callable[[Any], Any] | None = None,
+        renamed_from: RenamedFrom = (),
+    ) -> None:
         check_name(self, name)
         if not (id is None or callable(id) or (isinstance(id, str) and id)):
             raise DefinitionError(
                 f"Go {name!r}", f"its id is {id!r}", "Give it a text, or a function of the workflow that returns one."
             )
-        set_attributes(self, name=name, body=make_body(f"Go {name!r}", statements), id=id)
+        former = check_renamed(self, name, renamed_from)
+        set_attributes(self, name=name, body=make_body(f"Go {name!r}", statements), id=id, renamed_from=former)
 
 
-def S(*statements: Statement, prefix: str = "") -> Section:
+def S(*statements: Statement, prefix: str = "", renamed_from: RenamedFrom = ()) -> Section:
     """A section: statements that run one after another.
 
     Args:
         prefix: put before the name of every statement inside (``prefix/name``), so that a section can be used
             more than once in a definition. Names of events are left as they are.
+        renamed_from: the prefix, or prefixes, that it had before; empty, that it had none.
     """
     if not isinstance(prefix, str):
         raise DefinitionError("S", f"its prefix is {prefix!r}", "Give it a text.")
+    former = (renamed_from,) if isinstance(renamed_from, str) else renamed_from
+    if not (isinstance(former, tuple) and all(isinstance(one, str) for one in former)):
+        raise DefinitionError(
+            f"S with prefix {prefix!r}", f"its renamed_from is {former!r}", 'Give it the old prefix, "" for none.'
+        )
     section = make_body("S", statements, may_be_empty=True)
-    return replace(section, prefix=prefix)
+    return replace(section, prefix=prefix, renamed_from=former)
 
 
 # --- checks ----------------------------------------------------------------------------------
@@ -361,6 +410,22 @@ def check_name(owner: object, name: str) -> str:
             "Use up to 200 printable characters without white space at the ends.",
         )
     return name
+
+
+def check_renamed(owner: object, name: str, renamed_from: RenamedFrom) -> tuple[str, ...]:
+    """The former names of a statement, as a tuple.
+
+    Raises:
+        DefinitionError: they are no names.
+    """
+    former = (renamed_from,) if isinstance(renamed_from, str) else renamed_from
+    if not (isinstance(former, tuple) and all(isinstance(one, str) and one.strip() for one in former)):
+        raise DefinitionError(
+            f"{type(owner).__name__} {name!r}",
+            f"its renamed_from is {renamed_from!r}",
+            'Give it the old name, or a tuple of old names: renamed_from="...".',
+        )
+    return former
 
 
 def check_function(name: str, what: str, value: Any) -> Any:

@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from workflow_core.compiler import compile_definition
-from workflow_core.errors import DefinitionError, InvalidInput, WorkflowError
+from workflow_core.errors import DefinitionError, InvalidInput, NewerVersion, WorkflowError
 from workflow_core.program import Program
 from workflow_core.retry import Retry
 from workflow_core.signatures import JsonSchema, field_errors, refuse_infinite_numbers
@@ -34,6 +34,8 @@ class Workflow(BaseModel):
     Args:
         name: the workflow's name in URLs and in the database: letters, digits, ``_`` and ``-``; by default the
             name of the class.
+        version: the version of its fields, from 1; raise it when stored fields of before need ``migrate``. By default
+            that of its base.
 
     Example:
         >>> from workflow_core import On, S, Select, Workflow
@@ -55,16 +57,23 @@ class Workflow(BaseModel):
     """When a step or an activity without a policy of its own is tried again; None: as the engine's options say."""
 
     __workflow_name__: ClassVar[str]
+    __workflow_version__: ClassVar[int] = 1
     __program__: ClassVar[Program]
     __fields_schema__: ClassVar[JsonSchema]
 
-    def __init_subclass__(cls, *, name: str | None = None, **kwargs: Any) -> None:
+    def __init_subclass__(cls, *, name: str | None = None, version: int | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
 
     @classmethod
-    def __pydantic_init_subclass__(cls, *, name: str | None = None, **kwargs: Any) -> None:
+    def __pydantic_init_subclass__(cls, *, name: str | None = None, version: int | None = None, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
         cls.__workflow_name__ = cls.__name__ if name is None else name
+        if version is not None:
+            if type(version) is not int or version < 1:
+                raise DefinitionError(
+                    f"workflow {cls.__workflow_name__!r}", f"its version is {version!r}", "Give it 1, 2, 3, ..."
+                )
+            cls.__workflow_version__ = version
         if name is None and not hasattr(cls, "definition"):
             return
         where = f"workflow {cls.__workflow_name__!r}"
@@ -118,17 +127,69 @@ class Workflow(BaseModel):
             raise InvalidFields(f"the result of {type(self).__name__} cannot be JSON: {error}") from error
 
     @classmethod
-    def load_fields(cls, fields: str | bytes) -> Self:
+    def migrate(cls, version: int, fields: dict[str, Any]) -> dict[str, Any]:
+        """Turns the stored fields of an older version of the workflow into those of this one; override it.
+
+        It is called each time such an instance is loaded, until a change of it has saved the new ones: it must not do
+        anything else. By default it leaves them as they are.
+
+        Args:
+            version: the version that they were stored by; less than the class's own.
+            fields: JSON data, as they were stored; may be changed.
+
+        Example:
+            >>> from workflow_core import S, Step, Workflow
+            >>> class Invoice(Workflow, name="invoice", version=2):
+            ...     cents: int = 0
+            ...     @classmethod
+            ...     def migrate(cls, version, fields):
+            ...         fields["cents"] = round(fields.pop("amount") * 100)
+            ...         return fields
+            ...     definition = S(Step("send", lambda w: None))
+            >>> Invoice.load_fields('{"amount": 9.5}', 1).cents
+            950
+        """
+        return fields
+
+    @classmethod
+    def load_fields(cls, fields: str | bytes, version: int | None = None) -> Self:
         """The inverse of ``dump_fields``.
 
+        Args:
+            version: that which has dumped them, see ``Execution.fields_version``; by default that of the class.
+
         Raises:
-            InvalidFields: the text does not fit the types of the fields.
+            InvalidFields: the text does not fit the types of the fields, or cannot be migrated.
+            NewerVersion: it is of a newer version.
         """
+        if version is not None and version != cls.__workflow_version__:
+            fields = cls._migrated(fields, version)
         try:
             return cls.model_validate_json(fields, by_alias=False, by_name=True)
         except ValidationError as error:
             listing = "; ".join(f"{e['field']}: {e['message']}" for e in field_errors(error))
             raise InvalidFields(f"the fields of {cls.__name__} do not fit their types: {listing}") from error
+
+    @classmethod
+    def _migrated(cls, fields: str | bytes, version: int) -> bytes:
+        check_version(cls, version)
+        what = f"the fields of {cls.__name__}, which version {version} has stored,"
+        try:
+            data = cls.migrate(version, from_json(fields))
+            if isinstance(data, dict):
+                return to_json(data)
+        except Exception as error:
+            raise InvalidFields(f"{what} cannot be migrated: {type(error).__name__}: {error}") from error
+        raise InvalidFields(f"{what} cannot be migrated: migrate returned {data!r:.100}, let it return the fields")
+
+
+def check_version(cls: type[Workflow], version: int) -> None:
+    """Raises ``NewerVersion`` if what was stored is of a newer version than the class."""
+    if version > cls.__workflow_version__:
+        raise NewerVersion(
+            f"the instance was saved by version {version} of workflow {cls.__workflow_name__!r}, this code has version "
+            f"{cls.__workflow_version__}: try again, so that the newer code is reached, or deploy that again"
+        )
 
 
 def _schema(where: str, cls: type[Workflow]) -> JsonSchema:

@@ -454,6 +454,14 @@ class StoreContract:
         assert await _listed(store, status="finished", cursor=first.cursor) == ["order-1"]
 
     @asynchronously
+    async def test_the_workflows_that_have_instances(self, make_store: MakeStore) -> None:
+        store = make_store()
+        assert await store.workflows() == []
+        for workflow, id in (("pizza", "1"), ("pizza", "2"), ("Pizza-2", "1"), ("x", "3")):
+            await store.create(an_instance(id, workflow=workflow), a_key(f"key-{id}"))
+        assert sorted(await store.workflows()) == ["Pizza-2", "pizza", "x"]
+
+    @asynchronously
     async def test_list_keeps_workflows_apart(self, make_store: MakeStore) -> None:
         store = make_store()
         await store.create(an_instance("order-1", workflow="pizza"))

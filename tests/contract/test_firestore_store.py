@@ -493,6 +493,7 @@ def test_a_damaged_document_harms_no_other(
         assert page.cursor is None
         assert "left out: " in caplog.text
         assert "(workflows/pizza/instances/order-1)" in caplog.text
+        assert [one for one in page.damaged if "order-1" in one] == list(page.damaged) != []
         assert [instance.id for instance in await store.due(NOW, limit=2)] == ["order-0", "order-2"]
         first = await store.list("pizza", limit=1)
         assert [one.id for one in (await store.list("pizza", limit=1, cursor=first.cursor)).instances] == ["order-0"]

@@ -353,6 +353,7 @@ def test_a_damaged_row_harms_no_other(path: Path, caplog: pytest.LogCaptureFixtu
             page = await store.list("pizza", limit=2)
         assert [instance.id for instance in page.instances] == ["order-2", "order-0"]
         assert "left out: the document of 'pizza' 'order-1'" in caplog.text
+        assert [one for one in page.damaged if "order-1" in one] == list(page.damaged) != []
         assert [instance.id for instance in await store.due(NOW, limit=2)] == ["order-0", "order-2"]
         await store.commit(changed(await store.load("pizza", "order-0")))
 

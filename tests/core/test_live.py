@@ -392,7 +392,7 @@ class Recording(Builder):
 
         return run
 
-    def activity(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def activity(self, function: Callable[..., Any], heartbeat: timedelta | None) -> Callable[..., Any]:
         def run(number: int, context: ActivityContext) -> int:
             result: int = function(number, context)
             self.done.add(context.activity)

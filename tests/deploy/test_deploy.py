@@ -6,6 +6,7 @@ run has sent and left. gcloud is slow, so nothing is run for one test alone that
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import io
 import os
@@ -20,9 +21,13 @@ from typing import Any
 
 import pytest
 
+from cloud_adapter.document import Instance
+from cloud_adapter.firestore_store import FirestoreStore
 from cloud_adapter.settings import Settings
 from tests.deploy.fake_google import PROJECT_NUMBER, FakeGoogle, Request, fake_google
 from tests.deploy.tools import need
+from tests.firestore_emulator import HOST_VARIABLE
+from workflow_core import Execution, Status, Thread, ThreadStatus
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 TIMEOUT_S = 900
@@ -67,6 +72,8 @@ class Desk:
 
     google: FakeGoogle
     directory: Path
+    firestore: str = ""
+    """Where the documents are; the fake has none."""
 
     def settings(self, **changes: str | None) -> Path:
         """The example's settings with some changed; None leaves one out."""
@@ -91,6 +98,8 @@ class Desk:
             "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "1",
             "CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK": "1",
         }
+        if self.firestore:
+            variables |= {HOST_VARIABLE: self.firestore, "no_grpc_proxy": self.firestore.partition(":")[0]}
         first, first_upload = len(self.google.requests), len(self.google.uploads)
         process = subprocess.run(
             [DEPLOY / script, *arguments],
@@ -110,10 +119,10 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-def module_desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def module_desk(tmp_path_factory: pytest.TempPathFactory, firestore_emulator: str) -> Iterator[Desk]:
     need("gcloud")
     with fake_google() as google:
-        yield Desk(google, tmp_path_factory.mktemp("deploy"))
+        yield Desk(google, tmp_path_factory.mktemp("deploy"), firestore_emulator)
         assert google.refused == [], "something went past the recording proxy"
 
 
@@ -142,7 +151,25 @@ def second(module_desk: Desk, first: Run) -> Run:
 
 
 @pytest.fixture(scope="module")
-def torn_down(module_desk: Desk, second: Run) -> Run:
+def stopped(module_desk: Desk, second: Run) -> Run:
+    """A third one, stopped by an instance that could not go on."""
+    asyncio.run(_park(module_desk.firestore, "a step that is gone"))
+    return module_desk.run("deploy.sh", module_desk.settings(BUILD_ACCOUNT=BUILD_ACCOUNT))
+
+
+async def _park(emulator: str, step: str) -> None:
+    """Stores a pizza order that stands on ``step`` in the database of the deployment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(HOST_VARIABLE, emulator)
+        store = FirestoreStore(project="my-project")
+        execution = Execution("order-1", "pizza", Status.WAITING)
+        execution.threads = [Thread("main", "main", ThreadStatus.WAITING, step)]
+        await store.create(Instance("pizza", "order-1", execution, "{}"))
+        await store.close()
+
+
+@pytest.fixture(scope="module")
+def torn_down(module_desk: Desk, second: Run, stopped: Run) -> Run:
     """Torn down with its data, after somebody has removed some of it by hand."""
     module_desk.google.remove(API)
     module_desk.google.remove(f"{PROJECT}/serviceAccounts/{RUN_ACCOUNT}")
@@ -304,6 +331,39 @@ def test_a_second_deployment_creates_nothing(second: Run) -> None:
 
 def test_a_second_deployment_leaves_things_as_they_are(first: Run, second: Run) -> None:
     assert second.resources == first.resources
+
+
+# --- the check ---------------------------------------------------------------------------
+
+
+def test_a_new_database_has_no_instances_to_be_checked(first: Run) -> None:
+    assert [one for one in first.commands if one.startswith("gorchestrate")] == [
+        f"gorchestrate check {DEPLOY.parent}/functions/main.py"
+    ]
+    assert "compiles: pizza" in first.process.stdout
+
+
+def test_the_instances_that_are_there_are_checked(second: Run) -> None:
+    assert [one for one in second.commands if one.startswith("gorchestrate")] == [
+        f"gorchestrate check {DEPLOY.parent}/functions/main.py --against 'my-project/(default)'"
+    ]
+    assert "Live instances in my-project/(default): none" in second.process.stdout
+
+
+def test_an_instance_that_could_not_go_on_stops_the_deployment(stopped: Run, second: Run) -> None:
+    assert stopped.process.returncode == 1
+    assert "pizza: it stands on 'a step that is gone', which the definition no longer has" in stopped.process.stdout
+    assert "1 instance: order-1 (main)" in stopped.process.stdout
+    assert "no function was deployed: mend what is listed above, or give --skip-check" in stopped.process.stderr
+    assert not any("functions deploy" in one for one in stopped.commands)
+    assert stopped.resources == second.resources
+
+
+def test_the_check_can_be_left_out(desk: Desk) -> None:
+    run = desk.run("deploy.sh", "--skip-check", "--dry-run", desk.settings())
+    assert run.process.returncode == 0, run.process.stderr
+    assert not any("gorchestrate check" in one for one in run.commands)
+    assert any("functions deploy" in one for one in run.commands)
 
 
 # --- a dry run ---------------------------------------------------------------------------

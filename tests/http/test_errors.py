@@ -20,6 +20,7 @@ from cloud_adapter.problems import STATUS
 from cloud_adapter.sqlite_store import SqliteStore
 from tests.http.helpers import BODY_BYTES_MAX, Http, expected, problem, serving
 from tests.http.workflows import SLASH_EVENT, UNICODE_EVENT, Desk
+from workflow_core import NewerVersion
 
 Create = Callable[[str], str]
 
@@ -311,6 +312,7 @@ class _Store(SqliteStore):
     ("error", "document"),
     [
         (Unavailable("the database does not answer"), expected(503, "Unavailable", "the database does not answer")),
+        (NewerVersion("deploy that again"), expected(503, "Newer version", "deploy that again")),
         (
             LookupError("a secret of the server"),
             expected(500, "Internal Server Error", "LookupError: see the log of the server"),
@@ -343,7 +345,7 @@ def test_each_error_of_the_table_is_provoked_here() -> None:
     titles = {"Busy"}  # in test_events
     titles |= {"Instance exists", "Idempotency key reused"}  # in test_instances
     titles |= {"Invalid request", "Workflow not found", "Instance not found", "Event not accepted", "Event rejected"}
-    titles |= {"Too large", "Invalid input", "Unavailable"}
+    titles |= {"Too large", "Invalid input", "Unavailable", "Newer version"}
     titles |= {"Instance ended", "Repair refused"}  # in test_operating
     titles |= {"Unauthenticated", "Forbidden"}  # in test_auth
     kinds = {title.lower().replace(" ", "") for title in titles}

@@ -133,6 +133,10 @@ class SimulatedStore:
         page: Page = await self._call("list", look)
         return page
 
+    async def workflows(self) -> Sequence[str]:
+        names: Sequence[str] = await self._call("workflows", lambda: list({one for one, _ in self._database.documents}))
+        return names
+
     async def close(self) -> None:
         pass
 

@@ -1,0 +1,114 @@
+"""``gorchestrate check``: opens the store that is named, and prints what ``cloud_adapter.checking`` has found there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from cloud_adapter.checking import Place, Report, check_store
+from cloud_adapter.engine import by_name
+from cloud_adapter.errors import SettingsError
+from cloud_adapter.ports import Store
+from cloud_adapter.source import load_workflows
+from cloud_adapter.sqlite_store import SqliteStore
+from workflow_core import DefinitionError, Workflow
+
+TOKEN_VARIABLE = "GOOGLE_ACCESS_TOKEN"
+"""An access token for Firestore, as ``gcloud auth print-access-token`` gives it; else the application's credentials."""
+
+SHOWN_MAX = 20
+"""How many instances of one problem are listed, but in JSON."""
+
+_PROJECT = re.compile(
+    r"((?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9])(?:/(\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9]))?"
+)
+
+
+def run(source: Path, against: str | None, *, as_json: bool) -> bool:
+    """Checks a source, against the live instances of a store if one is named, and prints what was found.
+
+    Returns:
+        Whether nothing stands in the way of deploying it.
+
+    Raises:
+        SettingsError: the source or the store cannot be used.
+        Unavailable: the store did not answer.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    try:
+        workflows = load_workflows(source)
+        by_name(workflows)
+    except (DefinitionError, ValueError) as error:
+        if as_json:
+            console.print_json(json.dumps({"ok": False, "definition_error": str(error)}))
+        else:
+            console.print(f"[red]The definition is wrong.[/] {escape(str(error))}")
+        return False
+    report = Report() if against is None else asyncio.run(_check(against, workflows))
+    if as_json:
+        console.print_json(json.dumps(report.to_dict()))
+    else:
+        _print(console, source, workflows, against, report)
+    return not report.problems
+
+
+async def _check(against: str, workflows: list[type[Workflow]]) -> Report:
+    store = open_store(against)
+    try:
+        return await check_store(store, workflows)
+    finally:
+        await store.close()
+
+
+def open_store(name: str) -> Store:
+    """The store of that name: a SQLite file, or ``PROJECT`` or ``PROJECT/DATABASE`` for Firestore.
+
+    Raises:
+        SettingsError: it is neither, or the file is not one of ours.
+    """
+    if Path(name).is_file():
+        return SqliteStore(name)
+    match = _PROJECT.fullmatch(name)
+    if match is None:
+        raise SettingsError(
+            f"there is no file {name}, and it cannot be a Firestore project: name a SQLite file, or PROJECT, or "
+            f"PROJECT/DATABASE"
+        )
+    # Lazy: Google's client takes longer to load than all the rest.
+    from google.oauth2.credentials import Credentials
+
+    from cloud_adapter.firestore_store import FirestoreStore
+
+    token = os.environ.get(TOKEN_VARIABLE)
+    credentials = None if not token else Credentials(token=token)  # type: ignore[no-untyped-call]
+    return FirestoreStore(project=match[1], database=match[2] or "(default)", credentials=credentials)
+
+
+def _print(
+    console: Console, source: Path, workflows: list[type[Workflow]], against: str | None, report: Report
+) -> None:
+    names = ", ".join(cls.__workflow_name__ for cls in workflows)
+    console.print(f"{escape(str(source))} compiles: {escape(names)}")
+    if against is None:
+        return
+    counts = ", ".join(f"{name} {count}" for name, count in report.checked.items()) or "none"
+    console.print(f"Live instances in {escape(against)}: {escape(counts)}")
+    for problem, places in report.problems.items():
+        console.print(f"\n[red]✗[/] [bold]{escape(problem.workflow)}[/]: {escape(problem.what)}")
+        if ids := [_shown(place) for place in places if place.id]:
+            more = f", and {len(ids) - SHOWN_MAX} more" if len(ids) > SHOWN_MAX else ""
+            count = "1 instance" if len(ids) == 1 else f"{len(ids)} instances"
+            console.print(f"  {count}: {escape(', '.join(ids[:SHOWN_MAX]))}{more}")
+        console.print(f"  Mend: {escape(problem.mend)}.")
+    if not report.problems:
+        console.print("[green]✓[/] All of them can go on.")
+
+
+def _shown(place: Place) -> str:
+    return f"{place.id} ({place.thread})" if place.thread else place.id

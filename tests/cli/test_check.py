@@ -1,0 +1,215 @@
+"""``gorchestrate check``: what it prints, how it exits, and what it refuses to look at."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cloud_adapter import check_command
+from cloud_adapter.cli import app
+from cloud_adapter.document import Instance
+from cloud_adapter.errors import Unavailable
+from cloud_adapter.firestore_store import FirestoreStore
+from cloud_adapter.ports import Store
+from cloud_adapter.sqlite_store import SqliteStore
+from tests.cli.processes import run
+from workflow_core import Execution, On, S, Select, Workflow, resume
+
+SOURCE = """
+from workflow_core import On, S, Select, Workflow
+
+class Door(Workflow, name="door"):
+    opened: int = 0
+    definition = S(Select("{name}", On("Open", lambda w: None){renamed}))
+"""
+
+
+class Door(Workflow, name="door"):
+    opened: int = 0
+    definition = S(Select("closed", On("Open", lambda w: None)))
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    """The source of the doors that ``fill`` puts into a store."""
+    return write(tmp_path / "good.py", "closed")
+
+
+@pytest.fixture
+def renamed(tmp_path: Path) -> Path:
+    return write(tmp_path / "renamed.py", "shut", ', renamed_from="closed"')
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Path:
+    """The same after somebody has changed a name."""
+    return write(tmp_path / "bad.py", "shut")
+
+
+def write(path: Path, name: str, renamed: str = "") -> Path:
+    path.write_text(SOURCE.format(name=name, renamed=renamed))
+    return path
+
+
+async def fill(store: Store, count: int = 2) -> None:
+    for number in range(count):
+        door, execution = Door(), Execution.start(f"door-{number}", Door)
+        resume(door, execution)
+        await store.create(Instance("door", execution.id, execution, door.dump_fields()))
+    await store.close()
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Path:
+    """A database with two closed doors."""
+    path = tmp_path / "doors.db"
+    asyncio.run(fill(SqliteStore(path)))
+    return path
+
+
+GONE = "it stands on 'closed', which the definition no longer has"
+
+
+def test_a_source_that_can_be_deployed(good: Path, renamed: Path, db: Path) -> None:
+    for source in (good, renamed):
+        ended = run("check", str(source), "--against", str(db))
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert ended.stdout.splitlines() == [
+            f"{source} compiles: door",
+            f"Live instances in {db}: door 2",
+            "✓ All of them can go on.",
+        ]
+
+
+def test_a_source_that_would_leave_instances_behind(bad: Path, db: Path) -> None:
+    before = db.read_bytes()
+    ended = run("check", str(bad), "--against", str(db))
+    assert (ended.returncode, ended.stderr) == (1, "")
+    lines = ended.stdout.splitlines()
+    assert lines[3] == f"✗ door: {GONE}"
+    assert lines[4] == "  2 instances: door-0 (main), door-1 (main)"
+    assert lines[5].startswith("  Mend: give what has taken its place renamed_from='closed'")
+    assert len(lines) == 6
+    assert db.read_bytes() == before
+
+
+def test_json(good: Path, bad: Path, db: Path) -> None:
+    ended = run("check", str(bad), "--against", str(db), "--json")
+    assert ended.returncode == 1
+    found = json.loads(ended.stdout)
+    (problem,) = found["problems"]
+    assert found == {"ok": False, "checked": {"door": 2}, "problems": [problem]}
+    assert (problem["workflow"], problem["problem"]) == ("door", GONE)
+    assert problem["instances"] == [{"id": f"door-{number}", "thread": "main"} for number in range(2)]
+    ended = run("check", str(good), "--against", str(db), "--json")
+    assert (ended.returncode, json.loads(ended.stdout)) == (0, {"ok": True, "checked": {"door": 2}, "problems": []})
+
+
+def test_many_instances_are_cut_off_but_in_json(bad: Path, tmp_path: Path) -> None:
+    db = tmp_path / "many.db"
+    asyncio.run(fill(SqliteStore(db), 25))
+    text = CliRunner().invoke(app, ["check", str(bad), "--against", str(db)]).output
+    assert text.count("(main)") == check_command.SHOWN_MAX
+    assert "25 instances: " in text
+    assert "and 5 more" in text
+    found = json.loads(CliRunner().invoke(app, ["check", str(bad), "--against", str(db), "--json"]).output)
+    assert len(found["problems"][0]["instances"]) == 25
+
+
+def test_text_that_looks_like_markup_is_shown_as_it_is(bad: Path, tmp_path: Path) -> None:
+    db = tmp_path / "[red]doors.db"
+
+    async def fill_one() -> None:
+        store = SqliteStore(db)
+        door, execution = Door(), Execution.start("[bold]a[/bold]", Door)
+        resume(door, execution)
+        await store.create(Instance("door", execution.id, execution, door.dump_fields()))
+        await store.close()
+
+    asyncio.run(fill_one())
+    text = CliRunner().invoke(app, ["check", str(bad), "--against", str(db)]).output
+    assert f"Live instances in {db}: door 1" in text
+    assert "1 instance: [bold]a[/bold] (main)" in text
+
+
+def test_without_a_store_the_source_must_compile(good: Path, tmp_path: Path) -> None:
+    ended = run("check", str(good))
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{good} compiles: door\n", "")
+    wrong = write(tmp_path / "wrong.py", "closed", ', renamed_from="closed"')
+    ended = run("check", str(wrong))
+    assert ended.returncode == 1
+    assert "The definition is wrong. Select 'closed': its former name 'closed' is that of a Select" in ended.stdout
+    ended = run("check", str(wrong), "--json")
+    assert ended.returncode == 1
+    found = json.loads(ended.stdout)
+    assert found["ok"] is False
+    assert found["definition_error"].startswith("Select 'closed'")
+
+
+def test_an_event_that_no_engine_would_serve(tmp_path: Path) -> None:
+    source = tmp_path / "doors.py"
+    source.write_text(SOURCE.format(name="closed", renamed="").replace("Open", "cancel"))
+    ended = run("check", str(source))
+    assert ended.returncode == 1
+    assert "The definition is wrong. workflow 'door' has an event 'cancel'" in ended.stdout
+
+
+def test_the_sample_that_is_deployed_by_default() -> None:
+    ended = run("check")
+    assert (ended.returncode, ended.stdout) == (0, "functions/main.py compiles: pizza\n")
+
+
+@pytest.mark.parametrize(
+    "against", ["nothing.db", "./nothing", "Project", "orders/db", "a-project/x", "", "a-project/"]
+)
+def test_what_is_no_store(good: Path, tmp_path: Path, against: str) -> None:
+    ended = run("check", str(good), "--against", against, cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"there is no file {against}, and it cannot be a Firestore project" in ended.stderr
+    assert "PROJECT/DATABASE" in ended.stderr
+    assert not (tmp_path / "nothing.db").exists()
+
+
+def test_a_file_that_is_no_database(good: Path) -> None:
+    ended = run("check", str(good), "--against", str(good))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "is not a SQLite database" in ended.stderr
+
+
+@pytest.mark.parametrize("arguments", [["nowhere.py"], ["--against"], ["--jason"]])
+def test_wrong_usage(arguments: list[str]) -> None:
+    assert run("check", *arguments).returncode == 2
+
+
+@pytest.mark.parametrize("name", ["my-project", "my-project/(default)", "my-project/orders", "example.com:my-project"])
+def test_names_of_firestore(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GOOGLE_ACCESS_TOKEN", "a-token")
+    store = check_command.open_store(name)
+    assert isinstance(store, FirestoreStore)
+    client = store._client()
+    project, _, database = name.partition("/")
+    assert (client.project, client._database) == (project, database or "(default)")
+    assert client._credentials.token == "a-token"
+
+
+def test_firestore(good: Path, bad: Path, firestore_project: str) -> None:
+    asyncio.run(fill(FirestoreStore()))
+    runner = CliRunner()
+    result = runner.invoke(app, ["check", str(good), "--against", firestore_project])
+    assert (result.exit_code, result.exception) == (0, None)
+    assert f"Live instances in {firestore_project}: door 2" in result.output
+    result = runner.invoke(app, ["check", str(bad), "--against", f"{firestore_project}/(default)"])
+    assert result.exit_code == 1
+    assert re.search(GONE, result.output)
+
+
+def test_a_database_that_does_not_answer(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", "127.0.0.1:9")
+    result = CliRunner().invoke(app, ["check", str(good), "--against", "my-project"])
+    assert isinstance(result.exception, Unavailable)

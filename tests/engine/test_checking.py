@@ -1,0 +1,387 @@
+"""What the deploy check finds in instances that old code has parked, and that it finds nothing where all can go on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from cloud_adapter import checking
+from cloud_adapter.checking import Place, Report, check_store
+from cloud_adapter.operating import Cancel, Pause
+from tests.engine.harness import ID, World, in_world, write
+from workflow_core import (
+    Activity,
+    Child,
+    EventRequest,
+    ForEach,
+    Go,
+    If,
+    On,
+    Parallel,
+    Retry,
+    S,
+    Select,
+    Sleep,
+    Step,
+    Timeout,
+    Try,
+    WaitFor,
+    Workflow,
+)
+
+DAY = timedelta(days=1)
+
+
+def version(*statements: Any) -> type[Workflow]:
+    """A version of the one workflow of this file."""
+
+    class Version(Workflow, name="article"):
+        log: list[str] = []
+        definition = S(*statements)
+
+    return Version
+
+
+def nothing(workflow: Any) -> None: ...
+
+
+def fails(workflow: Any) -> None:
+    raise ValueError("no luck")
+
+
+class Outside:
+    def __init__(self, *, fails: bool = False) -> None:
+        self.fails = fails
+
+    def setup(self, request: EventRequest) -> None: ...
+    def handle(self, request: EventRequest, input: None) -> None: ...
+    def teardown(self, request: EventRequest, handled: bool) -> None:
+        if self.fails:
+            raise ConnectionError
+
+
+class Other(Workflow, name="other"):
+    definition = S(Select("s", On("E", nothing)))
+
+
+def takes_int(w: Any, input: int) -> None: ...
+
+
+def takes_text(w: Any, input: str) -> None: ...
+
+
+def activity_of_int(input: int) -> None: ...
+
+
+def activity_of_text(input: str) -> None: ...
+
+
+WAIT = Select("wait", On("E", nothing))
+END = Select("end", On("End", nothing))
+NO_TEXT = "input: Input should be a valid string"
+ONCE = Retry(max_attempts=1)
+NEVER = WaitFor("never", lambda w: False)
+
+
+def report(found: Report) -> list[tuple[str, str]]:
+    return [(place.thread, problem.what) for problem, places in found.problems.items() for place in places]
+
+
+def run_in_world(old: Any, scenario: Callable[[World], Any], tmp_path: Any) -> None:
+    in_world(old, Other)(scenario)(tmp_path=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "events", "new", "expected"),
+    [
+        ([WAIT], [], [END], [("main", "it stands on 'wait', which the definition no longer has")]),
+        ([WAIT], [], [Step("wait", nothing)], [("main", "it waits in 'wait', which is no wait of that kind now")]),
+        (
+            [WAIT],
+            [],
+            [WaitFor("wait", lambda w: False)],
+            [("main", "it waits in 'wait', which is no wait of that kind now")],
+        ),
+        (
+            [NEVER],
+            [],
+            [Select("never", On("E", nothing))],
+            [("main", "it waits in 'never', which is no wait of that kind now")],
+        ),
+        (
+            [WAIT],
+            [],
+            [Select("wait", On("F", nothing))],
+            [("main", "it waits in 'wait' for the event 'E', which is no longer there")],
+        ),
+        (
+            [WAIT],
+            [],
+            [Select("wait", On("E", Outside()))],
+            [("main", "it waits in 'wait' for the event 'E', which is no longer there")],
+        ),
+        (
+            [Select("wait", On("E", nothing), Timeout("late", DAY))],
+            [],
+            [WAIT],
+            [("main", "it waits in 'wait' for the timeout 'late', which is no longer there")],
+        ),
+        ([Sleep("nap", DAY)], [], [END], [("main", "it stands on 'nap', which the definition no longer has")]),
+        (
+            [Go("g", WAIT), END],
+            [],
+            [Go("g", Step("s", nothing)), END],
+            [("g", "it stands on 'wait', which the definition no longer has")],
+        ),
+        (
+            [Parallel("both", S(WAIT), S(END))],
+            [],
+            [Parallel("all", S(WAIT), S(END))],
+            [("main", "it stands on 'both', which the definition no longer has")],
+        ),
+        (
+            [ForEach("each", lambda w: [1, 2], WAIT)],
+            ["E"],
+            [ForEach("each number", lambda w: [1, 2], WAIT)],
+            [
+                (
+                    "main",
+                    "it stands on 'wait' in the ForEach 'each number' without a position there, and would begin with "
+                    "the first item",
+                )
+            ],
+        ),
+        (
+            [Try("t", Step("f", fails, retry=ONCE)).finally_(WAIT)],
+            [],
+            [Try("u", Step("f", fails, retry=ONCE)).finally_(WAIT)],
+            [("main", "it is on its way out of the Try 't', which has no finally_ any more")],
+        ),
+        (
+            [Try("t", Step("f", fails, retry=ONCE)).except_(ValueError, WAIT)],
+            [],
+            [Try("t", Step("f", fails, retry=ONCE)).except_(ValueError, WAIT, name="bad luck")],
+            [("main", "it stands in the except_ 'bad luck', and the error was caught under another name")],
+        ),
+        (
+            [Activity("count", activity_of_int, input=lambda w: 7)],
+            [],
+            [Activity("count", activity_of_text, input=lambda w: "7")],
+            [
+                (
+                    "main",
+                    f"the input of activity 'count' does not fit its function now: {NO_TEXT}",
+                )
+            ],
+        ),
+        (
+            [WAIT, Select("s", On("Later", takes_int, buffered=True))],
+            [("Later", 7)],
+            [WAIT],
+            [("", "it keeps an event 'Later', which is not buffered anywhere now")],
+        ),
+        (
+            [WAIT, Select("s", On("Later", takes_int, buffered=True))],
+            [("Later", 7)],
+            [WAIT, Select("s", On("Later", takes_text, buffered=True))],
+            [
+                (
+                    "",
+                    f"it keeps an event 'Later' whose input does not fit its handler now: {NO_TEXT}",
+                )
+            ],
+        ),
+        (
+            [Select("wait", On("E", Outside(fails=True))), END],
+            ["E"],
+            [Select("wait", On("E", nothing)), END],
+            [("", "its event 'E' of 'wait' is still to be torn down, and has no handler now")],
+        ),
+    ],
+    ids=lambda value: None,
+)
+def test_what_could_not_go_on(tmp_path: Any, old: Any, events: Any, new: Any, expected: Any) -> None:
+    async def scenario(world: World) -> None:
+        is_activity = isinstance(old[0], Activity)
+        await world.create()
+        for event in () if is_activity else (None, *events):
+            if event is not None:
+                name, *input = (event,) if isinstance(event, str) else event
+                await world.finish(world.process.post(name, str(*input).encode()))
+            await world.deliver()
+        assert report(await check_store(world.store, world.workflows)) == []
+        before = await world.instance()
+        assert report(await check_store(world.store, [version(*new)])) == expected
+        assert await world.instance() == before
+
+    run_in_world(version(*old), scenario, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        [Step("before", nothing), WAIT, Step("behind", nothing)],
+        [If("always", lambda w: True, WAIT)],
+        [Go("g", WAIT), END],
+        [Select("wait", On("E", takes_int), On("Added", nothing), Timeout("added", DAY))],
+        [Select("approval", On("E", nothing), renamed_from="wait")],
+        [Select("wait", On("Approve", nothing, renamed_from="E"))],
+        [S(WAIT, prefix="p", renamed_from="")],
+    ],
+)
+def test_what_can_go_on(tmp_path: Any, new: Any) -> None:
+    async def scenario(world: World) -> None:
+        await world.started()
+        found = await check_store(world.store, [version(*new)])
+        assert report(found) == []
+        assert found.checked == {"article": 1}
+        assert found.to_dict() == {"ok": True, "checked": {"article": 1}, "problems": []}
+
+    run_in_world(version(WAIT), scenario, tmp_path)
+
+
+@in_world(version(Step("write", write("w"))))
+async def test_a_step_that_is_due(world: World) -> None:
+    await world.create()
+    gone = await check_store(world.store, [version(Step("compose", nothing))])
+    assert report(gone) == [("main", "it stands on 'write', which the definition no longer has")]
+    (problem,) = gone.problems
+    assert problem.mend.startswith("give what has taken its place renamed_from='write', bring it back, wait until")
+    another = await check_store(world.store, [version(Select("write", On("E", nothing)))])
+    assert report(another) == [("main", "it stands on the step 'write', which is no step now")]
+
+
+class Narrow(Workflow, name="article"):
+    log: list[str] = []
+    title: str
+    definition = S(WAIT)
+
+
+class Migrated(Narrow, name="article", version=2):
+    @classmethod
+    def migrate(cls, version: int, fields: dict[str, Any]) -> dict[str, Any]:
+        return fields | {"title": "untitled"}
+
+
+@in_world(version(WAIT))
+async def test_fields_that_do_not_load(world: World) -> None:
+    await world.started()
+    found = await check_store(world.store, [Narrow])
+    assert report(found) == [("", "the fields of Narrow do not fit their types: title: Field required")]
+    (problem,) = found.problems
+    assert problem.mend == "give new fields a default, or raise the version of the workflow and write migrate"
+    assert report(await check_store(world.store, [Migrated])) == []
+
+
+@in_world(Migrated)
+async def test_an_instance_of_a_newer_version(world: World) -> None:
+    await world.started(title="t")
+    found = await check_store(world.store, [Narrow])
+    assert report(found) == [("", "it was saved by version 2, this code has version 1")]
+
+
+@in_world(version(WAIT), Other)
+async def test_instances_of_a_workflow_that_is_gone(world: World) -> None:
+    await world.started()
+    for number in range(2):
+        await world.process.engine.create("other", str(number))
+    found = await check_store(world.store, [version(WAIT)])
+    assert found.checked == {"article": 1, "other": 2}
+    ((problem, places),) = found.problems.items()
+    assert (problem.workflow, problem.what) == ("other", "the workflow is gone")
+    assert places == [Place("0"), Place("1")]
+    assert "cancel them" in problem.mend
+
+
+@in_world(version(Child("ask", "other", id="o")), Other)
+async def test_a_child_that_is_still_to_be_started_or_canceled(world: World) -> None:
+    await world.create()
+    mine = version(Child("ask", "other", id="o"))
+    start = await check_store(world.store, [mine])
+    assert report(start) == [
+        ("main", "its child of 'ask' is still to be started, and is of 'other', which is gone"),
+    ]
+    await world.deliver()
+    await world.finish(world.process.engine.operate("article", ID, Cancel()))
+    cancel = await check_store(world.store, [mine])
+    assert ("", "its child of 'ask' is still to be canceled, and is of 'other', which is gone") in report(cancel)
+    assert cancel.checked == {"article": 1, "other": 1}
+
+
+@in_world(version(WAIT))
+async def test_what_has_ended_is_no_problem(world: World) -> None:
+    await world.started()
+    await world.send("E")
+    for id in ("canceled", "failed"):
+        await world.create(id=id)
+    await world.finish(world.process.engine.operate("article", "canceled", Cancel()))
+    failed = await world.instance("failed")
+    failed.execution.status = failed.execution.status.FAILED
+    await world.store.commit(failed)
+    found = await check_store(world.store, [version(END)])
+    assert (report(found), found.checked) == ([], {})
+
+
+@in_world(version(WAIT))
+async def test_paused_instances_are_looked_at(world: World) -> None:
+    await world.started()
+    await world.finish(world.process.engine.operate("article", ID, Pause()))
+    assert len(report(await check_store(world.store, [version(END)]))) == 1
+
+
+@in_world(version(WAIT))
+async def test_a_document_that_cannot_be_read(world: World) -> None:
+    await world.started()
+    await world.create(id="good")
+    sql = "UPDATE instances SET execution = '{' WHERE id = ?"
+    await world.store._run(lambda connection: connection.execute(sql, (ID,)).close())
+    found = await check_store(world.store, [version(WAIT)])
+    ((problem, places),) = found.problems.items()
+    assert problem.what.startswith("the document of 'article' 'order-1' cannot be read")
+    assert places == [Place("")]
+    assert found.to_dict()["problems"][0]["instances"] == [{"id": None, "thread": None}]
+
+
+@in_world(version(WAIT))
+async def test_every_page_is_turned_and_equal_problems_are_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(7):
+        await world.create(id=str(number))
+    monkeypatch.setattr(checking, "PAGE", 2)
+    found = await check_store(world.store, [version(END)])
+    assert found.checked == {"article": 7}
+    ((_, places),) = found.problems.items()
+    assert sorted(place.id for place in places) == list("0123456")
+
+
+class Moving:
+    """A store in which an instance moves on behind the first page of those that wait, and so before it."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.moved = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.world.store, name)
+
+    async def list(self, workflow: str, **kwargs: Any) -> Any:
+        page = await self.world.store.list(workflow, **kwargs)
+        if kwargs.get("status") == "waiting" and not self.moved:
+            self.moved = True
+            await self.world.clock.advance(3600)
+            await asyncio.wait_for(self.world.process.post("E", id="0"), 5)
+        return page
+
+
+@in_world(version(WAIT, END))
+async def test_an_instance_that_moves_meanwhile_is_not_missed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        await world.create(id=str(number))
+        await world.clock.advance(3600)
+    monkeypatch.setattr(checking, "PAGE", 2)
+    found = await check_store(Moving(world), [version(WAIT)])  # type: ignore[arg-type]
+    assert report(found) == [("main", "it stands on 'end', which the definition no longer has")]
+    assert found.checked == {"article": 5}
