@@ -27,13 +27,16 @@ from workflow_core import describe, diagram
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 
 
-def create_api(engine: Engine, *, max_body_bytes: int, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
+def create_api(
+    engine: Engine, *, max_body_bytes: int, public: bool = True, lifespan: Lifespan[Starlette] | None = None
+) -> Starlette:
     """The application for an engine.
 
     Args:
         max_body_bytes: a larger request gets 413.
+        public: whether everybody may call; what is in front of the application asks for a token otherwise.
     """
-    handlers = _Handlers(engine, max_body_bytes)
+    handlers = _Handlers(engine, max_body_bytes, public)
     routes = [
         Route("/", handlers.index, methods=["GET"]),
         Route("/wf/{name}", handlers.list, methods=["GET"]),
@@ -63,9 +66,10 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 
 class _Handlers:
-    def __init__(self, engine: Engine, max_body_bytes: int) -> None:
+    def __init__(self, engine: Engine, max_body_bytes: int, public: bool) -> None:
         self.engine = engine
         self.max_body_bytes = max_body_bytes
+        self.public = public
 
     async def index(self, _: Request) -> Response:
         return JSONResponse({"workflows": [f"/definition/{name}" for name in sorted(self.engine.workflows)]})
@@ -135,7 +139,15 @@ class _Handlers:
 
     async def swagger(self, request: Request) -> Response:
         cls = self.engine.workflow(request.path_params["name"])
-        return JSONResponse(openapi.document(cls, str(request.base_url).rstrip("/")))
+        return JSONResponse(openapi.document(cls, base_url(request), public=self.public))
+
+
+def base_url(request: Request) -> str:
+    """The URL at which the client reaches the application, without a slash at its end."""
+    url = request.base_url
+    if request.headers.get("x-forwarded-proto") == "https":  # Cloud Run speaks HTTP to the container
+        url = url.replace(scheme="https")
+    return str(url).rstrip("/")
 
 
 def instance_url(workflow: str, id: str) -> str:
