@@ -1,7 +1,7 @@
 """The public HTTP application: start instances, send events, look at them. It decides nothing: the engine does.
 
-The routes are those of ``/definition/{name}``, ``/graph/{name}``, ``/swagger/{name}`` and, per workflow, ``/wf/...``;
-what tasks call is in ``cloud_adapter.worker``.
+The routes are those of ``/definition/{name}``, ``/graph/{name}``, ``/swagger/{name}``, ``/reference/{name}`` and, per
+workflow, ``/wf/...``; what tasks call is in ``cloud_adapter.worker``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from cloud_adapter.document import Instance
 from cloud_adapter.engine import BUFFERED, Engine, View
 from cloud_adapter.errors import InvalidRequest, TooLarge
 from cloud_adapter.names import ACTIONS
+from cloud_adapter.pages.reference import reference
+from cloud_adapter.pages.rendering import STATIC_ROUTE
 from workflow_core import describe, diagram
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
@@ -47,6 +49,8 @@ def create_api(
         Route("/definition/{name}", handlers.definition, methods=["GET"]),
         Route("/graph/{name}", handlers.graph, methods=["GET"]),
         Route("/swagger/{name}", handlers.swagger, methods=["GET"]),
+        Route("/reference/{name}", handlers.reference, methods=["GET"]),
+        STATIC_ROUTE,
     ]
     return problems.application(routes, lifespan=lifespan)
 
@@ -138,8 +142,14 @@ class _Handlers:
         raise InvalidRequest(f"there is no format {format!r}, but: mermaid, json")
 
     async def swagger(self, request: Request) -> Response:
+        return JSONResponse(self.openapi(request))
+
+    async def reference(self, request: Request) -> Response:
+        return reference(request, self.openapi(request))
+
+    def openapi(self, request: Request) -> dict[str, Any]:
         cls = self.engine.workflow(request.path_params["name"])
-        return JSONResponse(openapi.document(cls, base_url(request), public=self.public))
+        return openapi.document(cls, base_url(request), public=self.public)
 
 
 def base_url(request: Request) -> str:

@@ -104,8 +104,8 @@ class _Document:
     def paths(self) -> Json:
         one = f"/wf/{self.name}/{{id}}"
         paths: Json = {
-            f"/wf/{self.name}": {"get": self.page()},
             one: {"parameters": [self.id()], "post": self.create(), "get": self.get()},
+            f"/wf/{self.name}": {"get": self.page()},
         }
         names = _operation_ids(self.cls.__program__.events)
         for event, cases in self.cls.__program__.events.items():
@@ -117,8 +117,10 @@ class _Document:
 
     def tags(self) -> list[Json]:
         texts = {INSTANCES: "What can be done with every instance.", EVENTS: "Events that no role is named for."}
-        used = sorted(self.used_tags, key=lambda tag: tag in texts)
-        return [{"name": tag, "description": texts.get(tag, f"What is meant for the role `{tag}`.")} for tag in used]
+        return [
+            {"name": tag, "description": texts.get(tag, f"Events that the role `{tag}` sends.")}
+            for tag in self.used_tags
+        ]
 
     def id(self) -> Json:
         return {
@@ -144,7 +146,7 @@ class _Document:
             (errors.InvalidRequest, *CREATED, *MOVED, errors.Unavailable),
             known=[_refused(f"the initial fields of workflow {self.name!r}", self.cls.new)],
         )
-        first = sample(fields, self.schemas.definitions)
+        first = sample(fields, self.schemas.definitions, "required")
         media = {"schema": schema} | self.example(first if first != {} else None, self.cls.new)
         required = not _takes(self.cls.new, b"")
         description = "The initial fields; those that are not given have their defaults."
@@ -161,7 +163,6 @@ class _Document:
         )
 
     def page(self) -> Json:
-        status = {"enum": [status.value for status in Status], "type": "string"}
         limit = {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}
         cursor = "The `cursor` of the last page; without one, the first page."
         content = {"application/json": {"schema": ref("InstancePage")}}
@@ -174,7 +175,7 @@ class _Document:
             known=[errors.InvalidRequest("limit is 1000: give 1 to 200")],
         ) | {
             "parameters": [
-                _query("status", "Only those of this status.", status),
+                _query("status", "Only those of this status.", ref("Status")),
                 _query("limit", "How many a page has at most.", limit),
                 _query("cursor", cursor, {"type": "string"}),
             ]
@@ -264,7 +265,7 @@ class _Document:
         return response | {"content": {"application/json": {"schema": ref("Instance")}}}
 
     def output(self, outputs: list[Json], signature: HandlerSignature) -> Json:
-        value = sample(outputs[0], self.schemas.definitions, full=True)
+        value = sample(outputs[0], self.schemas.definitions, "all")
         media = {"schema": _any_of(outputs)} | self.example(value, signature.output.validate_json)
         return {"description": "Handled; what its handler gives back.", "content": {"application/json": media}}
 

@@ -54,7 +54,7 @@ class Errors:
     """The errors of a document's operations.
 
     Attributes:
-        shared: examples that more than one operation may refer to, by the last part of their types.
+        shared: an example of each error that there is, by the last part of its type.
     """
 
     def __init__(self, workflow: str, id: str) -> None:
@@ -71,9 +71,11 @@ class Errors:
         by_status: dict[int, Json] = {}
         own = {type(error): error for error in known}
         for kind in kinds:
-            value = problems.of_error(own.get(kind) or self._examples[kind])
-            example = {"summary": summary(kind), "value": value}
-            by_status.setdefault(value["status"], {})[_name(value)] = example if kind in own else self._share(example)
+            example: Json = {"summary": summary(kind), "value": problems.of_error(self._examples[kind])}
+            shown = self._share(example)
+            if kind in own:
+                shown = example | {"value": problems.of_error(own[kind])}
+            by_status.setdefault(problems.status_of(kind), {})[_name(example["value"])] = shown
         bug: Json = {"summary": "A bug in the server; its log tells more.", "value": problems.bug(LookupError())}
         by_status.setdefault(500, {})[_name(bug["value"])] = self._share(bug)
         return {str(status): self._response(status, by_status[status]) for status in sorted(by_status)}
@@ -102,7 +104,7 @@ def _examples(workflow: str, id: str) -> dict[Kind, WorkflowError]:
         errors.InstanceNotFound(f"there is no instance {id!r} of {workflow!r}"),
         errors.InstanceExists(f"there already is an instance {id!r} of {workflow!r}"),
         errors.InstanceEnded(f"{id!r} is finished: it can no longer be paused"),
-        EventNotAccepted("event", (), "finished"),
+        EventNotAccepted("Pay", ("Confirm",), "waiting"),
         EventRejected("what the handler says"),
         errors.TooLarge("the body of the request is over the limit of 1,000,000 bytes: send less"),
         InvalidInput(f"the initial fields of workflow {workflow!r}", [field]),

@@ -5,9 +5,12 @@ A sample is a good guess: whoever shows it checks before that it is valid.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 Json = dict[str, Any]
+
+Given = Literal["required", "simple", "all"]
+"""Which properties of an object a sample gives: those that must be there; also those with a simple default; all."""
 
 DEPTH_MAX = 6
 
@@ -24,18 +27,17 @@ _FORMATS = {
 }
 
 
-def sample(schema: Json, definitions: Json, *, full: bool = False, name: str = "text", depth: int = 0) -> Any:
+def sample(schema: Json, definitions: Json, given: Given = "simple", *, name: str = "text", depth: int = 0) -> Any:
     """A value of that schema.
 
     Args:
         definitions: what ``$ref`` refers to, by the last part of the reference.
-        full: with the properties that may be left out, too; but for those that have a simple default they are left
-            out otherwise.
+        given: which properties of an object are given.
         name: stands for a text that may be anything.
     """
 
     def inner(other: Json, name: str = name) -> Any:
-        return sample(other, definitions, full=full, name=name, depth=depth + 1)
+        return sample(other, definitions, given, name=name, depth=depth + 1)
 
     if "$ref" in schema:
         return inner(definitions[schema["$ref"].rpartition("/")[2]])
@@ -52,7 +54,7 @@ def sample(schema: Json, definitions: Json, *, full: bool = False, name: str = "
     kind = schema.get("type")
     match kind[0] if isinstance(kind, list) else kind:
         case "object":
-            return _object(schema, inner, full=full, depth=depth)
+            return _object(schema, inner, given, depth)
         case "array":
             return _array(schema, inner, depth=depth)
         case "integer" | "number":
@@ -66,15 +68,16 @@ def sample(schema: Json, definitions: Json, *, full: bool = False, name: str = "
     return "any JSON value"
 
 
-def _object(schema: Json, inner: Any, *, full: bool, depth: int) -> Json:
+def _object(schema: Json, inner: Any, given: Given, depth: int) -> Json:
     required = schema.get("required", ())
     result = {}
     for name, property in schema.get("properties", {}).items():
         simple = "examples" in property or isinstance(property.get("default"), (str, int, float))
-        if name in required or (depth < DEPTH_MAX and (full or simple)):
+        wanted = given == "all" or (given == "simple" and simple)
+        if name in required or (wanted and depth < DEPTH_MAX):
             result[name] = inner(property, name)
     values = schema.get("additionalProperties")
-    if not result and full and isinstance(values, dict) and depth < DEPTH_MAX:
+    if not result and given == "all" and isinstance(values, dict) and depth < DEPTH_MAX:
         result["key"] = inner(values, "text")
     return result
 

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from cloud_adapter.document import HistoryEntry
-from workflow_core import Execution, Status, execution
+from workflow_core import Execution, execution
 
 Json = dict[str, Any]
 
@@ -160,8 +160,8 @@ def _list(items: Json, description: str) -> Json:
     return {"type": "array", "items": items, "description": description}
 
 
-def _text(description: str, **more: Any) -> Json:
-    return {"type": "string", "description": description} | more
+def _text(description: str) -> Json:
+    return {"type": "string", "description": description}
 
 
 _SHOWN: Json = {
@@ -219,7 +219,7 @@ PROBLEM: Json = {
         "status": {"type": "integer", "description": "The status of the response."},
         "detail": _text("What is wrong, and what to do."),
         "accepted": _list({"type": "string"}, "With `event-not-accepted`: the events that are accepted now."),
-        "instance_status": _text("With `event-not-accepted`: the status of the instance.", enum=[*map(str, Status)]),
+        "instance_status": ref("Status") | {"description": "With `event-not-accepted`: the status of the instance."},
         "errors": _list(ref("FieldError"), "With `invalid-input`: what is wrong with each field."),
     },
 }

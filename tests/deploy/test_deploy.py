@@ -215,6 +215,7 @@ def test_the_functions_accept_the_settings_that_they_are_given(
     assert f"projects/{settings.project}/locations/{settings.location}/queues/{settings.queue}" == QUEUE
     assert settings.worker_url == settings.audience == WORKER_URL
     assert settings.tasks_account == TASKS_ACCOUNT
+    assert settings.public
 
 
 def test_the_source_is_the_users_code_the_wheel_and_pinned_requirements(first: Run) -> None:
@@ -303,7 +304,12 @@ def test_a_second_deployment_creates_nothing(second: Run) -> None:
 
 
 def test_a_second_deployment_leaves_things_as_they_are(first: Run, second: Run) -> None:
-    assert second.resources == first.resources
+    expected = copy.deepcopy(first.resources)
+    for function in (API, WORKER):
+        variables = expected[function]["serviceConfig"]["environmentVariables"]
+        assert variables["GORCHESTRATE_PUBLIC"] == "true"
+        variables["GORCHESTRATE_PUBLIC"] = "false"
+    assert second.resources == expected
 
 
 # --- a dry run ---------------------------------------------------------------------------
