@@ -73,6 +73,7 @@ class Failure:
     status: str
     names: list[str]
     text: str
+    headers: list[Row]
     examples: list[str]
 
 
@@ -160,13 +161,12 @@ class _Reader:
         answers: list[Answer] = []
         failures: list[Failure] = []
         for status, response in operation["responses"].items():
+            named = response.get("headers", {}).items()
+            headers = self.parameters([header | {"name": name, "in": "header"} for name, header in named])
             if status < "400":
-                headers = self.parameters(
-                    [header | {"name": name, "in": "header"} for name, header in response.get("headers", {}).items()]
-                )
                 answers.append(Answer(status, self.body(response), headers))
             else:
-                failures.append(_failure(status, response))
+                failures.append(_failure(status, response, headers))
         taken = operation.get("requestBody")
         id = operation["operationId"]
         event = operation["summary"].removeprefix("Send the event ")
@@ -249,10 +249,10 @@ class _Reader:
         return " ".join(words)
 
 
-def _failure(status: str, response: Json) -> Failure:
+def _failure(status: str, response: Json, headers: list[Row]) -> Failure:
     examples = [one for media in response["content"].values() for one in media.get("examples", {}).items()]
     own = [_pretty(example["value"]) for _, example in examples if "value" in example]
-    return Failure(status, [name for name, _ in examples], "" if examples else response["description"], own)
+    return Failure(status, [name for name, _ in examples], "" if examples else response["description"], headers, own)
 
 
 def _types(schema: Json) -> Iterator[Part]:

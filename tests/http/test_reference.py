@@ -45,6 +45,10 @@ def test_all_that_the_document_says_is_on_the_page(http: Http) -> None:
         assert all(f"<code>{property}</code>" in text for property in schema.get("properties", {}))
     for name, example in document["components"]["examples"].items():
         assert f"<code>{name}</code>" in text and example["value"]["detail"].replace('"', r"\"") in text
+    assert text.count("Header <code>Location</code>") == 1
+    assert text.count("Header <code>Retry-After</code>") == len(
+        re.findall("<h3 id=.(send|create|get|list|.*pause|can)", text)
+    )
     for tag in document["tags"]:
         assert f">{tag['name']}</h2>" in text
 
