@@ -12,8 +12,6 @@ Json = dict[str, Any]
 Given = Literal["required", "simple", "all"]
 """Which properties of an object a sample gives: those that must be there; also those with a simple default; all."""
 
-DEPTH_MAX = 6
-
 _FORMATS = {
     "date-time": "2026-01-31T12:00:00Z",
     "date": "2026-01-31",
@@ -27,20 +25,31 @@ _FORMATS = {
 }
 
 
-def sample(schema: Json, definitions: Json, given: Given = "simple", *, name: str = "text", depth: int = 0) -> Any:
+def sample(
+    schema: Json,
+    definitions: Json,
+    given: Given = "simple",
+    *,
+    name: str = "text",
+    within: frozenset[str] = frozenset(),
+) -> Any:
     """A value of that schema.
 
     Args:
         definitions: what ``$ref`` refers to, by the last part of the reference.
         given: which properties of an object are given.
         name: stands for a text that may be anything.
+        within: the references that lead here: what refers to itself is given once.
     """
+    if "$ref" in schema:
+        if schema["$ref"] in within:
+            return None
+        within |= {schema["$ref"]}
+        return sample(definitions[schema["$ref"].rpartition("/")[2]], definitions, given, name=name, within=within)
 
     def inner(other: Json, name: str = name) -> Any:
-        return sample(other, definitions, given, name=name, depth=depth + 1)
+        return sample(other, definitions, given, name=name, within=within)
 
-    if "$ref" in schema:
-        return inner(definitions[schema["$ref"].rpartition("/")[2]])
     if "examples" in schema:
         return schema["examples"][0]
     if "const" in schema:
@@ -49,14 +58,13 @@ def sample(schema: Json, definitions: Json, given: Given = "simple", *, name: st
         return schema["enum"][0]
     for key in ("anyOf", "oneOf", "allOf"):
         if key in schema:
-            # Null says least of all.
-            return inner(next((one for one in schema[key] if one.get("type") != "null"), schema[key][0]))
+            return inner(min(schema[key], key=lambda one: _says_little(one, within)))
     kind = schema.get("type")
     match kind[0] if isinstance(kind, list) else kind:
         case "object":
-            return _object(schema, inner, given, depth)
+            return _object(schema, inner, given, within)
         case "array":
-            return _array(schema, inner, depth=depth)
+            return _array(schema, inner, within)
         case "integer" | "number":
             return _number(schema)
         case "string":
@@ -68,42 +76,57 @@ def sample(schema: Json, definitions: Json, given: Given = "simple", *, name: st
     return "any JSON value"
 
 
-def _object(schema: Json, inner: Any, given: Given, depth: int) -> Json:
+def _says_little(schema: Json, within: frozenset[str]) -> int:
+    """Null says little as an alternative, what would go round in a circle nothing."""
+    return 2 if schema.get("$ref") in within else int(schema.get("type") == "null")
+
+
+def _object(schema: Json, inner: Any, given: Given, within: frozenset[str]) -> Json:
     required = schema.get("required", ())
     result = {}
     for name, property in schema.get("properties", {}).items():
         simple = "examples" in property or isinstance(property.get("default"), (str, int, float))
         wanted = given == "all" or (given == "simple" and simple)
-        if name in required or (wanted and depth < DEPTH_MAX):
+        if name in required or (wanted and property.get("$ref") not in within):
             result[name] = inner(property, name)
     values = schema.get("additionalProperties")
-    if not result and given == "all" and isinstance(values, dict) and depth < DEPTH_MAX:
+    if not result and given == "all" and isinstance(values, dict) and values.get("$ref") not in within:
         result["key"] = inner(values, "text")
     return result
 
 
-def _array(schema: Json, inner: Any, *, depth: int) -> list[Any]:
+def _array(schema: Json, inner: Any, within: frozenset[str]) -> list[Any]:
     if "prefixItems" in schema:
         return [inner(one) for one in schema["prefixItems"]]
     items = schema.get("items", {})
-    least = schema.get("minItems", 0)
-    count = max(least, 1 if depth < DEPTH_MAX and schema.get("maxItems", 1) else 0)
-    return [inner(items)] * count
+    none = items.get("$ref") in within or schema.get("maxItems") == 0
+    return [] if none else [inner(items)] * max(schema.get("minItems", 0), 1)
 
 
 def _number(schema: Json) -> Any:
-    if isinstance(schema.get("default"), (int, float)):
-        return schema["default"]
-    step = schema.get("multipleOf", 1)
-    above = schema.get("exclusiveMinimum")
-    least = schema.get("minimum", -1 if above is None else above + step)
-    value = max(step, -(-least // step) * step)
-    most = schema.get("maximum", value)
-    below = schema.get("exclusiveMaximum")
-    value = min(value, most)
-    if below is not None and value >= below:
-        value = below - step if above is None and "minimum" not in schema else (least + below) / 2
-    return value
+    """The simplest number that keeps to the limits."""
+    least, most = schema.get("minimum"), schema.get("maximum")
+    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    step = schema.get("multipleOf")
+
+    def fits(value: Any) -> bool:
+        return (
+            (least is None or value >= least)
+            and (most is None or value <= most)
+            and (above is None or value > above)
+            and (below is None or value < below)
+            and (step is None or value % step == 0)
+        )
+
+    low = above if least is None else least
+    high = below if most is None else most
+    guesses = [schema.get("default"), 1]
+    if step:
+        guesses += [step, ((low or 0) // step + 1) * step]
+    guesses += [] if low is None else [low, low + 1]
+    guesses += [] if high is None else [high, high - 1]
+    guesses += [] if low is None or high is None else [(low + high) / 2]
+    return next((guess for guess in guesses if isinstance(guess, (int, float)) and fits(guess)), 1)
 
 
 def _string(schema: Json, name: str) -> str:

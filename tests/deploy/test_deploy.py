@@ -230,6 +230,7 @@ def test_the_source_is_the_users_code_the_wheel_and_pinned_requirements(first: R
     assert any(pin.startswith("functions-framework==") for pin in pins)
     modules = zipfile.ZipFile(io.BytesIO(source.read(wheel))).namelist()
     assert {"cloud_adapter/service.py", "workflow_core/__init__.py"} <= set(modules)
+    assert {"cloud_adapter/pages/templates/base.html", "cloud_adapter/pages/static/style.css"} <= set(modules)
 
 
 def test_recovery_is_called_every_minute_in_the_name_of_the_tasks_account(first: Run) -> None:

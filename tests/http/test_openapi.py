@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import httpx
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
@@ -17,6 +18,7 @@ from pydantic import BaseModel, Field, computed_field, field_validator
 
 from cloud_adapter import openapi
 from cloud_adapter.names import ACTIONS
+from cloud_adapter.openapi_samples import sample
 from tests.core.generate import SPECS, build
 from tests.http.helpers import BODY_BYTES_MAX, Http, serving, until
 from tests.http.workflows import SLASH_EVENT, UNICODE_EVENT, WORKFLOWS
@@ -246,6 +248,59 @@ class Guarded(BaseModel):
     @classmethod
     def check(cls, value: Any) -> Any:
         return value.strip()
+
+
+class Node(BaseModel):
+    """Refers to itself where it must, may, and many times."""
+
+    name: str
+    next: Node | None
+    either: Node | list[Node] | int
+    many: list[Node]
+    named: dict[str, Node]
+    also: Node | None = None
+
+
+class Tree(Workflow, name="tree"):
+    def plant(self, node: Node) -> Node:
+        return node
+
+    def refuse(self, number: Annotated[float, Field(gt=0, lt=1)]) -> Annotated[int, Field(ge=7, multiple_of=5)]:
+        return 10
+
+    definition = S(Select("garden", On("Plant", plant), On("Refuse", refuse)))
+
+
+def test_what_refers_to_itself_has_an_example_that_ends() -> None:
+    document = openapi.document(Tree, "http://127.0.0.1")
+    plant = document["paths"]["/wf/tree/{id}/Plant"]["post"]
+    leaf = {"name": "name", "next": None, "either": [], "many": [], "named": {}}
+    assert plant["requestBody"]["content"]["application/json"]["example"] == leaf
+    answer = plant["responses"]["200"]["content"]["application/json"]["example"]
+    assert answer == leaf | {"also": None}
+    refuse = document["paths"]["/wf/tree/{id}/Refuse"]["post"]
+    assert refuse["requestBody"]["content"]["application/json"]["example"] == 0.5
+    assert refuse["responses"]["200"]["content"]["application/json"]["example"] == 10
+
+
+@pytest.mark.parametrize(
+    ("limits", "value"),
+    [
+        ({}, 1),
+        ({"default": 3}, 3),
+        ({"minimum": 7}, 7),
+        ({"exclusiveMinimum": 7}, 8),
+        ({"maximum": -2}, -2),
+        ({"exclusiveMaximum": 0}, -1),
+        ({"minimum": 7, "multipleOf": 5}, 10),
+        ({"exclusiveMinimum": 0, "exclusiveMaximum": 1}, 0.5),
+        ({"minimum": 2, "maximum": 2}, 2),
+    ],
+)
+def test_a_sample_keeps_to_the_limits(limits: dict[str, float], value: float) -> None:
+    schema = {"type": "number", **limits}
+    Draft202012Validator(schema).validate(value)
+    assert sample(schema, {}) == value
 
 
 class Odd(Workflow, name="odd"):

@@ -11,10 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
 from pizza import PizzaOrder
+from starlette.requests import Request
 
+from cloud_adapter import openapi
+from cloud_adapter.pages.reference import reference
 from tests.cli.processes import ROOT
+from tests.core.generate import SPECS, build
 from tests.http.helpers import Http, expected, serving, until
+from tests.http.workflows import WORKFLOWS
+from tests.input.workflows import WORKFLOWS as INPUT_WORKFLOWS
 from workflow_core import On, S, Select, Workflow
 
 NASTY = """<script>alert(1)</script> "'> [x](javascript:alert(2)) ![x](http://elsewhere/x.png)"""
@@ -129,6 +136,24 @@ def test_where_a_token_is_asked_for_the_lines_bear_one(tmp_path: Path) -> None:
     assert all('-H "Authorization: Bearer $(gcloud auth print-identity-token)"' in one for one in commands.values())
     assert "roles/run.invoker" in text and "Cloud Run's own" in html.unescape(text)
     assert "No token" not in text
+
+
+def rendered(cls: type[Workflow]) -> str:
+    scope = {"type": "http", "path": "/reference/x", "raw_path": b"/reference/x", "query_string": b"", "headers": []}
+    return bytes(reference(Request(scope), openapi.document(cls, "http://127.0.0.1")).body).decode()
+
+
+@settings(max_examples=30, deadline=None)
+@given(spec=SPECS)
+def test_there_is_a_page_for_any_definition(spec: list[Any]) -> None:
+    assert rendered(build(spec)).rstrip().endswith("</html>")
+
+
+@pytest.mark.parametrize("cls", [*WORKFLOWS, *INPUT_WORKFLOWS], ids=lambda cls: cls.__workflow_name__)
+def test_there_is_a_page_for_any_types(cls: type[Workflow]) -> None:
+    text = rendered(cls)
+    assert f"<h1>{cls.__workflow_name__}</h1>" in text
+    assert len(lines(text)) == len(cls.__program__.events) + 6
 
 
 def _nasty(value: str) -> Callable[[Any], None]:
