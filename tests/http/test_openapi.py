@@ -158,7 +158,7 @@ def test_every_document_is_well_formed(http: Http) -> None:
         check_structure(Spec(http, path.removeprefix("/definition/")))
 
 
-@settings(max_examples=20, deadline=None)  # the validator takes half a second
+@settings(max_examples=12, deadline=None)  # the validator takes half a second
 @given(public=st.booleans(), spec=SPECS)
 def test_the_document_of_any_definition_is_valid(public: bool, spec: list[Any]) -> None:
     OpenAPIV31SpecValidator(openapi.document(build(spec), "http://127.0.0.1", public=public)).validate()
