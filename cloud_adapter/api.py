@@ -1,7 +1,7 @@
 """The public HTTP application: start instances, send events, look at them. It decides nothing: the engine does.
 
-The routes are those of ``/definition/{name}``, ``/graph/{name}``, ``/swagger/{name}`` and, per workflow, ``/wf/...``;
-what tasks call is in ``cloud_adapter.worker``.
+The routes are those of ``/definition/{name}``, ``/graph/{name}``, ``/swagger/{name}``, ``/reference/{name}`` and, per
+workflow, ``/wf/...``; what tasks call is in ``cloud_adapter.worker``.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from cloud_adapter.engine import BUFFERED, Engine, View
 from cloud_adapter.errors import InvalidRequest, TooLarge
 from cloud_adapter.graphs import Format
 from cloud_adapter.operating import ACTIONS, REPAIRS, Operation
+from cloud_adapter.pages.reference import reference
+from cloud_adapter.pages.rendering import STATIC_ROUTE
 from workflow_core import describe, svg
 from workflow_core.live import Live
 from workflow_core.program import Program
@@ -37,16 +39,22 @@ IDEMPOTENCY_HEADER = "Idempotency-Key"
 
 
 def create_api(
-    engine: Engine, *, max_body_bytes: int, repair: bool = False, lifespan: Lifespan[Starlette] | None = None
+    engine: Engine,
+    *,
+    max_body_bytes: int,
+    public: bool = True,
+    repair: bool = False,
+    lifespan: Lifespan[Starlette] | None = None,
 ) -> Starlette:
     """The application for an engine.
 
     Args:
         max_body_bytes: a larger request gets 413.
+        public: whether everybody may call; what is in front of the application asks for a token otherwise.
         repair: also serve ``REPAIRS``: only where every caller may as well write to the database.
     """
     operations = {**ACTIONS, **REPAIRS} if repair else ACTIONS
-    handlers = _Handlers(engine, max_body_bytes, operations)
+    handlers = _Handlers(engine, max_body_bytes, public, operations)
     routes = [
         Route("/", handlers.index, methods=["GET"]),
         Route("/wf/{name}", handlers.list, methods=["GET"]),
@@ -58,6 +66,8 @@ def create_api(
         Route("/definition/{name}", handlers.definition, methods=["GET"]),
         Route("/graph/{name}", handlers.graph, methods=["GET"]),
         Route("/swagger/{name}", handlers.swagger, methods=["GET"]),
+        Route("/reference/{name}", handlers.reference, methods=["GET"]),
+        STATIC_ROUTE,
     ]
     return problems.application(routes, lifespan=lifespan)
 
@@ -77,9 +87,12 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 
 class _Handlers:
-    def __init__(self, engine: Engine, max_body_bytes: int, operations: Mapping[str, type[Operation]]) -> None:
+    def __init__(
+        self, engine: Engine, max_body_bytes: int, public: bool, operations: Mapping[str, type[Operation]]
+    ) -> None:
         self.engine = engine
         self.max_body_bytes = max_body_bytes
+        self.public = public
         self.operations = operations
 
     async def index(self, _: Request) -> Response:
@@ -153,8 +166,22 @@ class _Handlers:
         return _graph(program, format, progress.live(program, view.instance))
 
     async def swagger(self, request: Request) -> Response:
+        return JSONResponse(self.openapi(request))
+
+    async def reference(self, request: Request) -> Response:
+        return reference(request, self.openapi(request))
+
+    def openapi(self, request: Request) -> dict[str, Any]:
         cls = self.engine.workflow(request.path_params["name"])
-        return JSONResponse(openapi.document(cls, str(request.base_url).rstrip("/")))
+        return openapi.document(cls, base_url(request), public=self.public)
+
+
+def base_url(request: Request) -> str:
+    """The URL at which the client reaches the application, without a slash at its end."""
+    url = request.base_url
+    if request.headers.get("x-forwarded-proto") == "https":  # Cloud Run speaks HTTP to the container
+        url = url.replace(scheme="https")
+    return str(url).rstrip("/")
 
 
 def _graph(program: Program, format: Format, live: Live | None = None) -> Response:

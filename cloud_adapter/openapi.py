@@ -1,218 +1,403 @@
-"""The OpenAPI 3.1 document of a workflow, from the definition that runs."""
+"""The OpenAPI 3.1 document of a workflow, from the definition that runs: its operations.
+
+Its schemas are in ``cloud_adapter.openapi_schemas``, its errors in ``openapi_errors``, sample values in
+``openapi_samples``.
+"""
 
 from __future__ import annotations
 
 import inspect
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from itertools import count
 from typing import Any
 from urllib.parse import quote
 
+from cloud_adapter import errors
 from cloud_adapter.graphs import Format
-from cloud_adapter.operating import ACTIONS, Operation
-from workflow_core import Status, Workflow, describe
+from cloud_adapter.names import ID_BYTES_MAX, KEY_CHARS_MAX
+from cloud_adapter.openapi_errors import CREATED, FOUND, MOVED, SENT, Errors, Kind
+from cloud_adapter.openapi_samples import sample
+from cloud_adapter.openapi_schemas import Schemas, instance, ref
+from cloud_adapter.operating import ACTIONS, Operation, RetryFailed
+from workflow_core import EventNotAccepted, InvalidInput, RepairRefused, Status, Workflow, WorkflowError
+from workflow_core.errors import UnknownStatement
+from workflow_core.program import SelectCase
+from workflow_core.signatures import HandlerSignature
 
 Json = dict[str, Any]
 
-_PROBLEM = {"$ref": "#/components/schemas/Problem"}
-_INSTANCE = {"$ref": "#/components/schemas/Instance"}
+INSTANCES = "instances"
+"""The tag of what can be done with every instance."""
+EVENTS = "events"
+"""The tag of events that no role is named for."""
 
-_ID: Json = {
-    "name": "id",
-    "in": "path",
-    "required": True,
-    "description": "The id of the instance, chosen by whoever creates it.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 400},
-}
-_KEY: Json = {
+KEY: Json = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "The same request made again under the same key gets the first one's response and changes nothing.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "description": "The same request made again under the same key within a day gets the first one's response and "
+    "changes nothing.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": KEY_CHARS_MAX},
+}
+
+TOKEN = "googleIdentityToken"
+_TOKEN_SCHEME: Json = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "JWT",
+    "description": "An identity token of Google for somebody who has `roles/run.invoker` on the function. "
+    "`gcloud auth print-identity-token` prints one. Cloud Run checks it before the service is reached.",
 }
 
 
-def document(cls: type[Workflow], server: str) -> Json:
-    """The OpenAPI document of a workflow that is served at the URL ``server``."""
-    name = cls.__workflow_name__
-    schemas = _Schemas()
-    paths: Json = {
-        f"/wf/{name}": {"get": _list_operation()},
-        f"/wf/{name}/{{id}}": {
-            "parameters": [_ID],
-            "post": _create_operation(schemas.take(cls.model_json_schema(mode="validation"))),
-            "get": _operation("get", "Where an instance stands, and what it accepts now", _INSTANCE, 404),
-        },
-    }
-    paths[f"/graph/{name}"] = {"get": _graph_operation("graph", "The diagram of the definition", Format.MERMAID)}
-    paths[f"/wf/{name}/{{id}}/graph"] = {
-        "parameters": [_ID],
-        "get": _graph_operation("instance_graph", "Where an instance stands, on the diagram", Format.SVG, 404),
-    }
-    events: dict[str, list[Json]] = {}
-    for event in describe.events(cls.__program__):
-        events.setdefault(event["name"], []).append(event)
-    for event_name, cases in events.items():
-        # An event may be called graph.
-        path = paths.setdefault(f"/wf/{name}/{{id}}/{quote(event_name, safe='')}", {"parameters": [_ID]})
-        path["post"] = _event_operation(event_name, cases, schemas)
-    for action, operation in ACTIONS.items():
-        paths[f"/wf/{name}/{{id}}/{action}"] = {
-            "parameters": [_ID],
-            "post": _action_operation(action, operation, schemas.take(operation.model_json_schema())),
+def document(cls: type[Workflow], server: str, *, public: bool = True) -> Json:
+    """The OpenAPI document of a workflow that is served at the URL ``server``.
+
+    Args:
+        public: whether everybody may call; otherwise Cloud Run asks for an identity token.
+    """
+    return _Document(cls, server, public).build()
+
+
+def example_id(workflow: str) -> str:
+    """The id of the instance that the examples are about."""
+    return f"{workflow}-1"
+
+
+class _Document:
+    def __init__(self, cls: type[Workflow], server: str, public: bool) -> None:
+        self.cls = cls
+        self.name: str = cls.__workflow_name__
+        self.server = server
+        self.public = public
+        self.schemas = Schemas()
+        self.used_tags: list[str] = []
+        self.errors = Errors(self.name, example_id(self.name))
+        # As the fields are shown is as they are saved: by their own names, and without what is computed.
+        state = self.schemas.take(cls.model_json_schema(by_alias=False, mode="validation"))
+        self.schemas.definitions["Instance"] = instance(state)
+
+    def build(self) -> Json:
+        paths = self.paths()
+        components: Json = {"schemas": self.schemas.definitions, "examples": self.errors.shared}
+        if not self.public:
+            components["securitySchemes"] = {TOKEN: _TOKEN_SCHEME}
+        return {
+            "openapi": "3.1.0",
+            "info": {
+                "title": self.name,
+                "version": version("gorchestrate"),
+                "description": _text(self.cls) or f"The workflow `{self.name}`.",
+            },
+            "externalDocs": {
+                "description": "This document as a page to read.",
+                "url": f"{self.server}/reference/{self.name}",
+            },
+            "servers": [{"url": self.server}],
+            "tags": self.tags(),
+            "security": [] if self.public else [{TOKEN: []}],
+            "paths": paths,
+            "components": components,
         }
-    # As the fields are shown is as they are saved: by their own names, and without what is computed.
-    state = schemas.take(cls.model_json_schema(by_alias=False, mode="validation"))
-    schemas.definitions |= {"Instance": _instance_schema(state), "Problem": _PROBLEM_SCHEMA}
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": name, "version": version("gorchestrate"), "description": (cls.__doc__ or "").strip()},
-        "servers": [{"url": server}],
-        "paths": paths,
-        "components": {"schemas": schemas.definitions},
-    }
 
+    def paths(self) -> Json:
+        one = f"/wf/{self.name}/{{id}}"
+        paths: Json = {
+            one: {"parameters": [self.id()], "post": self.create(), "get": self.get()},
+            f"/wf/{self.name}": {"get": self.page()},
+            f"{one}/graph": {"parameters": [self.id()], "get": self.instance_graph()},
+            f"/graph/{self.name}": {"get": self.definition_graph()},
+        }
+        names = _operation_ids(self.cls.__program__.events)
+        for event, cases in self.cls.__program__.events.items():
+            operation = self.event(event, names[event], list(cases))
+            # An event may be called graph.
+            paths.setdefault(f"{one}/{quote(event, safe='')}", {"parameters": [self.id()]})["post"] = operation
+        for action, kind in ACTIONS.items():
+            paths[f"{one}/{action}"] = {"parameters": [self.id()], "post": self.action(action, kind)}
+        return paths
 
-class _Schemas:
-    """Moves the ``$defs`` of schemas into the document's components. Where a name means another schema there, as two
-    classes may have one name, those of the newcomer get a number."""
+    def tags(self) -> list[Json]:
+        texts = {INSTANCES: "What can be done with every instance.", EVENTS: "Events that no role is named for."}
+        return [
+            {"name": tag, "description": texts.get(tag, f"Events that the role `{tag}` sends.")}
+            for tag in self.used_tags
+        ]
 
-    def __init__(self) -> None:
-        self.definitions: Json = {"Instance": {}, "Problem": {}}
+    def id(self) -> Json:
+        return {
+            "name": "id",
+            "in": "path",
+            "required": True,
+            "description": "The id of the instance, chosen by whoever creates it: printable text without `/`.",
+            "schema": {"type": "string", "minLength": 1, "maxLength": ID_BYTES_MAX},
+            "example": example_id(self.name),
+        }
 
-    def take(self, schema: Json) -> Json:
-        definitions = schema.get("$defs", {})
-        for number in count(1):
-            names = {name: name if number == 1 else f"{name}{number}" for name in definitions}
-            refs = {f"#/$defs/{old}": f"#/components/schemas/{new}" for old, new in names.items()}
-            moved = {names[name]: _moved(definition, refs) for name, definition in definitions.items()}
-            if all(self.definitions.get(name, definition) == definition for name, definition in moved.items()):
-                break
-        self.definitions |= moved
-        result: Json = _moved({key: value for key, value in schema.items() if key != "$defs"}, refs)
+    # --- operations ----------------------------------------------------------------------
+
+    def create(self) -> Json:
+        fields = self.schemas.take(self.cls.model_json_schema(mode="validation"))
+        # Unlike everywhere else, fields that there are none of are refused here.
+        schema = {"allOf": [fields], "unevaluatedProperties": False}
+        result = self.operation(
+            "create_instance",
+            "Create an instance",
+            "It runs on to its first wait by itself; what is given back is where it stands when it is stored.",
+            {"201": self.instance("Created.", {"Location": _header("The path of the instance.")})},
+            (errors.InvalidRequest, *CREATED, *MOVED, errors.Unavailable),
+            known=[_refused(f"the initial fields of workflow {self.name!r}", self.cls.new)],
+        )
+        first = sample(fields, self.schemas.definitions, "required")
+        media = {"schema": schema} | self.example(first if first != {} else None, self.cls.new)
+        required = not _takes(self.cls.new, b"")
+        description = "The initial fields; those that are not given have their defaults."
+        body = {"description": description, "required": required, "content": {"application/json": media}}
+        return result | {"parameters": [KEY], "requestBody": body}
+
+    def get(self) -> Json:
+        return self.operation(
+            "get_instance",
+            "Where an instance stands, and what it accepts now",
+            "",
+            {"200": self.instance("The instance.")},
+            (*FOUND, errors.Unavailable),
+        )
+
+    def page(self) -> Json:
+        limit = {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}
+        cursor = "The `cursor` of the last page; without one, the first page."
+        content = {"application/json": {"schema": ref("InstancePage")}}
+        return self.operation(
+            "list_instances",
+            "The instances, those that were updated last first",
+            "A page at a time: ask again with the `cursor` of the answer, until that is null.",
+            {"200": {"description": "A page.", "content": content}},
+            (errors.InvalidRequest, errors.DamagedDocument, errors.Unavailable),
+            known=[errors.InvalidRequest("limit is 1000: give 1 to 200")],
+        ) | {
+            "parameters": [
+                _query("status", "Only those of this status.", ref("Status")),
+                _query("limit", "How many a page has at most.", limit),
+                _query("cursor", cursor, {"type": "string"}),
+            ]
+        }
+
+    def instance_graph(self) -> Json:
+        return self.graph(
+            "get_instance_graph", "Where an instance stands, on the diagram", Format.SVG, (*FOUND, errors.Unavailable)
+        )
+
+    def definition_graph(self) -> Json:
+        return self.graph("get_graph", "The diagram of the definition", Format.MERMAID, (errors.InvalidRequest,))
+
+    def graph(self, id: str, summary: str, default: Format, kinds: Iterable[Kind]) -> Json:
+        schemas: dict[Format, Json] = {format: {"type": "string"} for format in Format}
+        schemas[Format.JSON] = {"type": "array", "items": {"type": "object"}}
+        content = {format.media_type: {"schema": schema} for format, schema in schemas.items()}
+        description = "A picture, the text of a Mermaid flowchart, or the statements as data."
+        success: Json = {"200": {"description": description, "content": content}}
+        formats = {"enum": [format.value for format in Format], "default": default.value}
+        return self.operation(id, summary, "", success, kinds) | {"parameters": [_query("format", "As what.", formats)]}
+
+    def action(self, action: str, kind: type[Operation]) -> Json:
+        id = example_id(self.name)
+        refused: WorkflowError
+        if kind is RetryFailed:
+            refused = RepairRefused(f"{id!r} is waiting: only what has failed can be retried")
+        else:
+            refused = errors.InstanceEnded(f"{id!r} is finished: it can no longer be {_DONE[action]}")
+        result = self.operation(
+            f"{action}_instance",
+            f"{action.capitalize()} an instance",
+            _text(kind),
+            {"200": self.instance("Done, or it was so already.")},
+            (
+                *FOUND,
+                UnknownStatement,
+                errors.InstanceEnded,
+                RepairRefused,
+                errors.TooLarge,
+                InvalidInput,
+                *MOVED,
+                errors.Busy,
+                errors.Unavailable,
+            ),
+            known=[refused, _refused("the body of the request", kind.from_json)],
+        )
+        media = {"schema": self.schemas.take(kind.model_json_schema())}
+        return result | {
+            "requestBody": {
+                "description": "By whom, and why.",
+                "required": False,
+                "content": {"application/json": media},
+            }
+        }
+
+    def event(self, event: str, id: str, cases: list[tuple[str, SelectCase]]) -> Json:
+        selects = [select for select, _ in cases]
+        signatures = [case.signature for _, case in cases if case.signature is not None]
+        roles = sorted({case.role for _, case in cases if case.role})
+        outputs = [self.schemas.take(signature.output_schema) for signature in signatures]
+        result = self.operation(
+            id,
+            f"Send the event {event}",
+            "\n\n".join(filter(None, [*_unique(_text(case.handler) for _, case in cases), _accepted_in(selects)])),
+            {"200": self.output(outputs, signatures[0])},
+            (*FOUND, *SENT, *MOVED, errors.Busy, errors.Unavailable),
+            known=self.refusals(event, signatures[0]),
+            tags=roles or [EVENTS],
+        )
+        if any(case.buffered for _, case in cases):
+            result["responses"]["202"] = {
+                "description": "Nobody waits for it yet: it is kept, and handled later. There is no body."
+            }
+        thread = "The thread that is meant, where several wait for the event; `events` of the instance names it."
+        wait = "The wait that is meant; a later one for the same event does not count."
+        parameters = [_query("thread", thread, {"type": "string"}), _query("wait_id", wait, {"type": "string"}), KEY]
+        result["parameters"] = parameters
+        taking = [one for one in signatures if one.input_schema is not None]
+        inputs = [self.schemas.take(one.input_schema) for one in taking if one.input_schema is not None]
+        if inputs:
+            check = _validator(event, taking[0])
+            value = sample(inputs[0], self.schemas.definitions)
+            result["requestBody"] = {
+                "description": "The input of the event.",
+                "required": not any(_takes(_validator(event, signature), b"") for signature in signatures),
+                "content": {"application/json": {"schema": _any_of(inputs)} | self.example(value, check)},
+            }
         return result
 
+    def refusals(self, event: str, signature: HandlerSignature) -> list[WorkflowError]:
+        """How this event is refused."""
+        events = self.cls.__program__.events
+        selects = {select for select, _ in events[event]}
+        others = [name for name, cases in events.items() if selects.isdisjoint(select for select, _ in cases)][:1]
+        return [
+            EventNotAccepted(event, others, Status.WAITING if others else Status.FINISHED),
+            _refused(f"event {event!r}", _validator(event, signature)),
+        ]
 
-def _moved(value: Any, refs: dict[str, str]) -> Any:
-    if isinstance(value, dict):
-        return {key: _moved(item, refs) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_moved(item, refs) for item in value]
-    return refs.get(value, value) if isinstance(value, str) else value
+    # --- parts of them -------------------------------------------------------------------
+
+    def operation(
+        self,
+        id: str,
+        summary: str,
+        description: str,
+        success: Json,
+        kinds: Iterable[Kind],
+        *,
+        known: Iterable[WorkflowError] = (),
+        tags: Iterable[str] = (INSTANCES,),
+    ) -> Json:
+        self.used_tags += [tag for tag in tags if tag not in self.used_tags]
+        answers = success | self.errors.responses(kinds, known)
+        if not self.public:
+            answers |= _OF_CLOUD_RUN
+        operation: Json = {"operationId": id, "tags": list(tags), "summary": summary}
+        if description:
+            operation["description"] = description
+        return operation | {"responses": answers}
+
+    def instance(self, description: str, headers: Json | None = None) -> Json:
+        response: Json = {"description": description}
+        if headers:
+            response["headers"] = headers
+        return response | {"content": {"application/json": {"schema": ref("Instance")}}}
+
+    def output(self, outputs: list[Json], signature: HandlerSignature) -> Json:
+        value = sample(outputs[0], self.schemas.definitions, "all")
+        media = {"schema": _any_of(outputs)} | self.example(value, signature.output.validate_json)
+        return {"description": "Handled; what its handler gives back.", "content": {"application/json": media}}
+
+    def example(self, value: Any, check: Callable[[bytes], Any]) -> Json:
+        """A sample, if it is a valid one."""
+        return {"example": value} if value is not None and _takes(check, json.dumps(value).encode()) else {}
 
 
-def _json(schema: Json, description: str, media_type: str = "application/json") -> Json:
-    return {"description": description, "content": {media_type: {"schema": schema}}}
-
-
-def _operation(id: str, summary: str, output: Json, *errors: int, success: str = "200") -> Json:
-    reasons = {
-        400: "A name, an id or an argument cannot be right.",
-        404: "There is no such instance.",
-        409: "The instance exists already, does not accept the event now, or has ended.",
-        413: "The request or the instance would be too large.",
-        422: "The input is invalid; the document says which field.",
-        503: "Busy, or the database did not answer, or newer code has saved the instance: try again.",
+_OF_CLOUD_RUN: Json = {
+    status: {
+        "description": f"{text} This answer is Cloud Run's own.",
+        "content": {"text/html": {"schema": {"type": "string"}}},
     }
-    responses: Json = {success: _json(output, "Done.")}
-    for code in sorted({400, 503, *errors}):
-        responses[str(code)] = _json(_PROBLEM, reasons[code], "application/problem+json")
-    return {"operationId": id, "summary": summary, "responses": responses}
+    for status, text in {
+        "401": "The request bears no valid identity token.",
+        "403": "The token is not one of somebody with `roles/run.invoker`.",
+    }.items()
+}
 
 
-def _create_operation(fields: Json) -> Json:
-    operation = _operation("create", "Create an instance", _INSTANCE, 409, 413, 422, success="201")
-    return operation | {
-        "parameters": [_KEY],
-        "requestBody": {"required": False, "content": {"application/json": {"schema": fields}}},
-    }
+_DONE = {"cancel": "canceled", "pause": "paused", "unpause": "unpaused"}
 
 
-def _event_operation(name: str, cases: list[Json], schemas: _Schemas) -> Json:
-    inputs = [schemas.take(case["input"]) for case in cases if case["input"] is not None]
-    outputs = [schemas.take(case["output"]) for case in cases]
-    operation = _operation(f"send_{name}", f"Send the event {name}", _any_of(outputs), 404, 409, 413, 422)
-    roles = sorted({case["role"] for case in cases if case["role"]})
-    operation["description"] = "Accepted in: " + ", ".join(case["select"] for case in cases)
-    if roles:
-        operation["tags"] = roles
-    operation["parameters"] = [_KEY]
-    if any(case["buffered"] for case in cases):
-        operation["responses"]["202"] = {"description": "Nobody waits for it yet: it is kept, and handled later."}
-    if inputs:
-        required = len(inputs) == len(cases)
-        operation["requestBody"] = {
-            "required": required,
-            "content": {"application/json": {"schema": _any_of(inputs)}},
-        }
-    return operation
+def _text(of: Any) -> str:
+    """A docstring of one's own as Markdown; a base class does not speak for it."""
+    own = vars(of).get("__doc__") if isinstance(of, type) else getattr(of, "__doc__", None)
+    return inspect.cleandoc(own).replace("``", "`") if own and getattr(of, "__name__", "") != "<lambda>" else ""
 
 
-def _action_operation(name: str, action: type[Operation], schema: Json) -> Json:
-    description = inspect.cleandoc(action.__doc__ or "")
-    operation = _operation(name, f"{name.capitalize()} an instance", _INSTANCE, 404, 409, 413, 422)
-    return operation | {
-        "description": description,
-        "requestBody": {"required": False, "content": {"application/json": {"schema": schema}}},
-    }
+def _accepted_in(selects: list[str]) -> str:
+    return "Accepted in: " + ", ".join(f"*{select}*" for select in selects) + "."
+
+
+def _header(description: str) -> Json:
+    return {"description": description, "schema": {"type": "string"}}
+
+
+def _query(name: str, description: str, schema: Json) -> Json:
+    return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
+
+
+def _validator(event: str, signature: HandlerSignature) -> Callable[[bytes], Any]:
+    return lambda body: signature.validate_json(event, body)
+
+
+def _takes(check: Callable[[bytes], Any], body: bytes) -> bool:
+    try:
+        check(body)
+    except Exception:  # a validator of the user's may raise anything
+        return False
+    return True
+
+
+def _refused(what: str, check: Callable[[bytes], Any]) -> InvalidInput:
+    """How a wrong input is refused: by what the check really says to one."""
+    for body in (b"{}", b"[]", b"{"):
+        try:
+            check(body)
+        except InvalidInput as error:
+            return error
+        except Exception:  # a validator of the user's may raise anything
+            continue
+    return InvalidInput(what, [{"field": "", "message": "Invalid JSON", "type": "json_invalid"}])
 
 
 def _any_of(schemas: list[Json]) -> Json:
-    unique = [schema for i, schema in enumerate(schemas) if schema not in schemas[:i]]
+    unique = _unique(schemas)
     return unique[0] if len(unique) == 1 else {"anyOf": unique}
 
 
-def _graph_operation(id: str, summary: str, default: Format, *errors: int) -> Json:
-    operation = _operation(id, summary, {}, *errors)
-    content: Json = {format.media_type: {"schema": {"type": "string"}} for format in Format}
-    content[Format.JSON.media_type]["schema"] = {"type": "array", "items": {"type": "object"}}
-    operation["responses"]["200"]["content"] = content
-    formats = {"enum": [format.value for format in Format], "default": default.value}
-    operation["parameters"] = [{"name": "format", "in": "query", "schema": formats}]
-    return operation
+def _unique(items: Iterable[Any]) -> list[Any]:
+    result: list[Any] = []
+    for item in items:
+        if item not in result:
+            result.append(item)
+    return result
 
 
-def _list_operation() -> Json:
-    page: Json = {
-        "type": "object",
-        "required": ["instances", "cursor"],
-        "properties": {
-            "instances": {"type": "array", "items": {"type": "object"}},
-            "cursor": {"type": ["string", "null"], "description": "Asks for the next page; null on the last."},
-        },
-    }
-    query = [
-        {"name": "status", "in": "query", "schema": {"enum": [status.value for status in Status]}},
-        {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}},
-        {"name": "cursor", "in": "query", "schema": {"type": "string"}},
-    ]
-    return _operation("list", "The instances, those that were updated last first", page) | {"parameters": query}
-
-
-def _instance_schema(state: Json) -> Json:
-    return {
-        "type": "object",
-        "required": ["meta", "state", "events", "history"],
-        "properties": {
-            "meta": {"type": "object", "description": "Where the instance stands: status, pc, threads, error."},
-            "state": state,
-            "events": {"type": "array", "items": {"type": "object"}, "description": "What is accepted now."},
-            "history": {"type": "array", "items": {"type": "object"}, "description": "What happened last."},
-        },
-    }
-
-
-_PROBLEM_SCHEMA: Json = {
-    "type": "object",
-    "description": "RFC 9457",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "accepted": {"type": "array", "items": {"type": "string"}},
-        "errors": {"type": "array", "items": {"type": "object"}},
-    },
-}
+def _operation_ids(events: Iterable[str]) -> dict[str, str]:
+    """For each event the name of a method that sends it, as ``send_add_to_cart``; where two would be the same, those
+    that come later get a number."""
+    result: dict[str, str] = {}
+    for event in events:
+        plain = unicodedata.normalize("NFKD", event).encode("ascii", "ignore").decode()
+        words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", plain)
+        name = "_".join(["send", *words]).lower() if words else "send_event"
+        candidates = (name if number == 1 else f"{name}_{number}" for number in count(1))
+        result[event] = next(one for one in candidates if one not in result.values())
+    return result

@@ -23,7 +23,9 @@ _logger = logging.getLogger("gorchestrate.http")
 
 MEDIA_TYPE = "application/problem+json"
 
-_HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
+TYPE_PREFIX = "urn:gorchestrate:problem:"
+
+HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
 
 STATUS: dict[type[WorkflowError], int] = {
     errors.InvalidRequest: 400,
@@ -47,25 +49,48 @@ STATUS: dict[type[WorkflowError], int] = {
 
 
 def problem(status: int, title: str, detail: str, **more: Any) -> Response:
+    """The response with a problem document."""
+    return _response(document(status, title, detail, **more))
+
+
+def document(status: int, title: str, detail: str, **more: Any) -> dict[str, Any]:
     """A problem document."""
     kind = "-".join(re.findall(r"[A-Z]?[a-z0-9]+", title)).lower()
     # The text of an error may hold what cannot be sent, as a file's name that is no UTF-8 does.
     detail = detail.encode("utf-8", "backslashreplace").decode()
-    body = {"type": f"urn:gorchestrate:problem:{kind}", "title": title, "status": status, "detail": detail, **more}
-    return JSONResponse(body, status, _HEADERS.get(status), MEDIA_TYPE)
+    return {"type": f"{TYPE_PREFIX}{kind}", "title": title, "status": status, "detail": detail, **more}
 
 
-def on_workflow_error(_: Request, error: Exception) -> Response:
-    """The response to an error that gorchestrate raised on purpose."""
-    status = next((STATUS[cls] for cls in type(error).__mro__ if cls in STATUS), 500)
+def of_error(error: Exception) -> dict[str, Any]:
+    """The problem document of an error that gorchestrate raised on purpose."""
     more: dict[str, Any] = {}
     if isinstance(error, EventNotAccepted):
         more = {"accepted": list(error.accepted), "instance_status": error.status}
     elif isinstance(error, InvalidInput):
         more = {"errors": error.errors}
-    if status == 500:
+    return document(status_of(type(error)), _title(error), str(error), **more)
+
+
+def status_of(cls: type[Exception]) -> int:
+    """The status of the response to an error of that class."""
+    return next((STATUS[base] for base in cls.__mro__ if base in STATUS), 500)
+
+
+def on_workflow_error(_: Request, error: Exception) -> Response:
+    """The response to an error that gorchestrate raised on purpose."""
+    body = of_error(error)
+    if body["status"] == 500:
         _logger.error("%s", error, exc_info=error)
-    return problem(status, _title(error), str(error), **more)
+    return _response(body)
+
+
+def bug(error: Exception) -> dict[str, Any]:
+    """The problem document of an error that nobody has foreseen."""
+    return document(500, "Internal Server Error", f"{type(error).__name__}: see the log of the server")
+
+
+def _response(body: dict[str, Any]) -> Response:
+    return JSONResponse(body, body["status"], HEADERS.get(body["status"]), MEDIA_TYPE)
 
 
 def on_http_error(_: Request, error: Exception) -> Response:
@@ -126,8 +151,7 @@ class UnexpectedErrors:
             _logger.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
             if started:
                 raise
-            response = problem(500, "Internal Server Error", f"{type(error).__name__}: see the log of the server")
-            await response(scope, receive, send)
+            await _response(bug(error))(scope, receive, send)
 
 
 def _title(error: Exception) -> str:

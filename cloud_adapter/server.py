@@ -28,7 +28,13 @@ def create_server(workflows: Sequence[type[Workflow]], settings: Settings) -> uv
         finally:
             await runtime.close()
 
-    app = create_api(runtime.engine, max_body_bytes=settings.max_body_bytes, repair=True, lifespan=lifespan)
+    app = create_api(
+        runtime.engine,
+        max_body_bytes=settings.max_body_bytes,
+        public=settings.public,
+        repair=True,
+        lifespan=lifespan,
+    )
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=5)
     return uvicorn.Server(config)
 

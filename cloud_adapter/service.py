@@ -39,7 +39,8 @@ class Service:
         """The public routes."""
         runtime = await self._start()
         if self._api is None:
-            self._api = create_api(runtime.engine, max_body_bytes=runtime.settings.max_body_bytes)
+            settings = runtime.settings
+            self._api = create_api(runtime.engine, max_body_bytes=settings.max_body_bytes, public=settings.public)
         return _Mounted(self._api)
 
     async def worker(self, _: Request) -> Response:

@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     """Cloud: the audience of those tokens; by default the worker's URL."""
     issuer: str = GOOGLE_ISSUER
     """Cloud: who signs those tokens; another one than Google only with a Cloud Tasks emulator."""
+    public: bool = True
+    """Whether everybody may call the api; false: Cloud Run asks for an identity token, as the OpenAPI document says."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     lease_seconds: float = Field(8, ge=1, le=3600)
     """How long a crashed process can hold an instance back; a step that runs longer renews its lease."""

@@ -13,27 +13,27 @@ from workflow_core import EventRejected, Go, On, Return, S, Select, Step, StepCo
 class Pizza(BaseModel):
     """One line of the cart."""
 
-    name: Annotated[str, Field(min_length=1, max_length=100)]
+    name: Annotated[str, Field(min_length=1, max_length=100, examples=["margherita"])]
     qty: Annotated[int, Field(ge=1, le=100)] = 1
 
 
 class Confirmation(BaseModel):
     """The manager's word that the shop takes the order, and for how much."""
 
-    manager: Annotated[str, Field(min_length=1, max_length=100)]
-    amount: Annotated[float, Field(gt=0)]
+    manager: Annotated[str, Field(min_length=1, max_length=100, examples=["Ada"])]
+    amount: Annotated[float, Field(gt=0, examples=[31.5])]
 
 
 class Payment(BaseModel):
     """What the customer pays."""
 
-    amount: Annotated[float, Field(gt=0)]
+    amount: Annotated[float, Field(gt=0, examples=[31.5])]
 
 
 class Delivery(BaseModel):
     """Who brings the order."""
 
-    courier: Annotated[str, Field(min_length=1, max_length=100)]
+    courier: Annotated[str, Field(min_length=1, max_length=100, examples=["Grace"])]
 
 
 OrderStatus = Literal[
@@ -53,14 +53,17 @@ class PizzaOrder(Workflow, name="pizza"):
     courier: str = ""
 
     def add_to_cart(self, pizza: Pizza) -> PizzaOrder:
+        """Adds a line to the cart; gives the order."""
         self.cart.append(pizza)
         return self
 
     def empty_cart(self) -> PizzaOrder:
+        """Takes everything out of the cart; gives the order."""
         self.cart.clear()
         return self
 
     def submit(self) -> None:
+        """Sends the cart to the shop. An empty one is refused."""
         if not self.cart:
             raise EventRejected("the cart is empty: add a pizza first")
         self.status = "submitted"
@@ -69,6 +72,7 @@ class PizzaOrder(Workflow, name="pizza"):
         self.status = "timed out"
 
     def confirm(self, confirmation: Confirmation) -> PizzaOrder:
+        """Takes the order on, and says what it costs; gives the order."""
         self.manager = confirmation.manager
         self.amount = confirmation.amount
         self.status = "confirmed"
@@ -85,16 +89,20 @@ class PizzaOrder(Workflow, name="pizza"):
         self.ticket = f"T-{step.idempotency_key[:6]}"
 
     def start_cooking(self) -> None:
+        """The pizzas go into the oven."""
         self.status = "cooking"
 
     def finish_cooking(self) -> None:
+        """The pizzas are done."""
         self.status = "cooked"
 
     def take_delivery(self, delivery: Delivery) -> None:
+        """A courier is on the way."""
         self.courier = delivery.courier
         self.status = "delivering"
 
     def deliver(self) -> None:
+        """The customer has the pizzas."""
         self.status = "delivered"
 
     def complete(self) -> None:

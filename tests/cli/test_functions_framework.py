@@ -71,6 +71,8 @@ def test_its_errors_are_problem_documents(api: Server) -> None:
         ("POST", "/resume", 404),
         ("POST", "/wf/pizza/__reserved__", 400),
         ("GET", "/graph/pizza", 200),
+        ("GET", "/reference/pizza", 200),
+        ("GET", "/static/style.css", 200),
         ("HEAD", "/graph/pizza", 200),
     ]:
         response = api.client.request(method, path)

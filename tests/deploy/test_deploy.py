@@ -242,6 +242,7 @@ def test_the_functions_accept_the_settings_that_they_are_given(
     assert f"projects/{settings.project}/locations/{settings.location}/queues/{settings.queue}" == QUEUE
     assert settings.worker_url == settings.audience == WORKER_URL
     assert settings.tasks_account == TASKS_ACCOUNT
+    assert settings.public
 
 
 def test_the_source_is_the_users_code_the_wheel_and_pinned_requirements(first: Run) -> None:
@@ -256,6 +257,7 @@ def test_the_source_is_the_users_code_the_wheel_and_pinned_requirements(first: R
     assert any(pin.startswith("functions-framework==") for pin in pins)
     modules = zipfile.ZipFile(io.BytesIO(source.read(wheel))).namelist()
     assert {"cloud_adapter/service.py", "workflow_core/__init__.py"} <= set(modules)
+    assert {"cloud_adapter/pages/templates/base.html", "cloud_adapter/pages/static/style.css"} <= set(modules)
 
 
 def test_recovery_is_called_every_minute_in_the_name_of_the_tasks_account(first: Run) -> None:
@@ -330,7 +332,12 @@ def test_a_second_deployment_creates_nothing(second: Run) -> None:
 
 
 def test_a_second_deployment_leaves_things_as_they_are(first: Run, second: Run) -> None:
-    assert second.resources == first.resources
+    expected = copy.deepcopy(first.resources)
+    for function in (API, WORKER):
+        variables = expected[function]["serviceConfig"]["environmentVariables"]
+        assert variables["GORCHESTRATE_PUBLIC"] == "true"
+        variables["GORCHESTRATE_PUBLIC"] = "false"
+    assert second.resources == expected
 
 
 # --- the check ---------------------------------------------------------------------------

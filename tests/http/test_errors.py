@@ -243,6 +243,7 @@ def test_a_key_that_cannot_be_one(http: Http, desk: str, key: bytes, path: str) 
         ("GET", "/definition/nonsense"),
         ("GET", "/graph/nonsense"),
         ("GET", "/swagger/nonsense"),
+        ("GET", "/reference/nonsense"),
     ],
 )
 def test_a_workflow_that_is_not_served(http: Http, method: str, path: str) -> None:
@@ -281,6 +282,8 @@ def test_what_tasks_call_is_not_served_to_the_public(http: Http, path: str) -> N
         ("/definition/desk", {"GET", "HEAD"}),
         ("/graph/desk", {"GET", "HEAD"}),
         ("/swagger/desk", {"GET", "HEAD"}),
+        ("/reference/desk", {"GET", "HEAD"}),
+        ("/static/style.css", {"GET", "HEAD"}),
     ],
 )
 def test_a_method_that_is_not_served(http: Http, path: str, allowed: set[str]) -> None:

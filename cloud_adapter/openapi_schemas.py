@@ -1,0 +1,227 @@
+"""The schemas of an OpenAPI document: those that every document has, and the one place where all get their names.
+
+Knows JSON schemas and the classes that are shown; no workflow, no operation.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from cloud_adapter.document import HistoryEntry
+from workflow_core import Execution, execution
+
+Json = dict[str, Any]
+
+PREFIX = "#/components/schemas/"
+
+TIME_OR_NULL: Json = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]}
+TEXT_OR_NULL: Json = {"anyOf": [{"type": "string"}, {"type": "null"}]}
+
+
+def ref(name: str) -> Json:
+    """A reference to a schema of the document."""
+    return {"$ref": PREFIX + name}
+
+
+class Schemas:
+    """Collects the schemas of a document under names of their own.
+
+    Where a name means another schema already, as two classes may have one name, those of the newcomer get a number.
+    """
+
+    def __init__(self) -> None:
+        self.definitions: Json = _common()
+
+    def take(self, schema: Json) -> Json:
+        """Moves the ``$defs`` of a schema into the document, and the schema itself if it is a class of its own.
+
+        Returns:
+            What stands for it: a reference, or what is left of it.
+        """
+        definitions = schema.get("$defs", {})
+        rest = {key: value for key, value in schema.items() if key != "$defs"}
+        name = _component_name(rest)
+        if name and definitions.get(name, rest) == rest:
+            definitions, rest = definitions | {name: rest}, {"$ref": f"#/$defs/{name}"}
+        renamed = self._add(definitions)
+        result: Json = _renamed(rest, renamed)
+        return result
+
+    def _add(self, definitions: Json) -> dict[str, str]:
+        """Adds definitions; gives what references to them have become."""
+        number = 1
+        while True:
+            names = {name: name if number == 1 else f"{name}{number}" for name in definitions}
+            refs = {f"#/$defs/{old}": PREFIX + new for old, new in names.items()}
+            moved = {names[name]: _renamed(definition, refs) for name, definition in definitions.items()}
+            if all(self.definitions.get(name, definition) == definition for name, definition in moved.items()):
+                self.definitions |= moved
+                return refs
+            number += 1
+
+
+def _component_name(schema: Json) -> str:
+    """The name of a schema that is a class with properties; else nothing."""
+    title = schema.get("title", "")
+    return title if "properties" in schema and re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]*", title) else ""
+
+
+def _renamed(value: Any, refs: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _renamed(item, refs) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_renamed(item, refs) for item in value]
+    return refs.get(value, value) if isinstance(value, str) else value
+
+
+# --- what every document has -----------------------------------------------------------------
+
+
+def instance(state: Json) -> Json:
+    """The schema of an instance, whose fields have the schema ``state``."""
+    description = "An instance: where it stands, its fields, what it accepts now, and what happened last."
+    return _object(
+        description,
+        {
+            "meta": ref("Execution"),
+            "state": state,
+            "events": _list(ref("AcceptedEvent"), "What it accepts now."),
+            "history": _list(ref("HistoryEntry"), "What happened, the last entries."),
+        },
+    )
+
+
+def _common() -> Json:
+    meta = _of_class(Execution)
+    entry = _of_class(HistoryEntry)
+    for name, text in {
+        "wake_at": "When something is due next; in the past, the instance should be moving.",
+        "leased_until": "Until when whoever runs its step holds it.",
+        "problem": "Why it can only be looked at and repaired.",
+    }.items():
+        shape = TEXT_OR_NULL if name == "problem" else TIME_OR_NULL
+        meta["Execution"]["properties"][name] = shape | {"description": text}
+        meta["Execution"]["required"].append(name)
+    return meta | entry | _SHOWN | {"Instance": {}, "Problem": PROBLEM}
+
+
+def _of_class(cls: type) -> Json:
+    """The schemas of a dataclass and of all that it holds, every attribute given, with what its docstrings say."""
+    schema = TypeAdapter(cls).json_schema(mode="serialization", ref_template=PREFIX + "{model}")
+    definitions = schema.pop("$defs", {})
+    if "$ref" not in schema:
+        definitions[cls.__name__] = schema
+    for name, definition in definitions.items():
+        source = cls if name == cls.__name__ else getattr(execution, name)
+        definition["description"] = summary(source)
+        attributes = dict(_attributes(source))
+        for attribute, property in definition.get("properties", {}).items():
+            property.pop("title", None)
+            property.pop("default", None)
+            if attribute in attributes:
+                property["description"] = attributes[attribute]
+        if "properties" in definition:
+            definition["required"] = list(definition["properties"])
+            definition["additionalProperties"] = False
+    return dict(definitions)
+
+
+def summary(cls: type) -> str:
+    """The first paragraph of a docstring, in one line of Markdown."""
+    return _markdown((inspect.getdoc(cls) or "").split("\n\n")[0])
+
+
+def _markdown(text: str) -> str:
+    return " ".join(text.replace("``", "`").split())
+
+
+def _attributes(cls: type) -> Iterator[tuple[str, str]]:
+    """The attributes that a docstring lists, and what it says of them."""
+    listing = (inspect.getdoc(cls) or "").partition("Attributes:\n")[2]
+    for name, text in re.findall(r"^    (\w+): (.+(?:\n {8,}.+)*)", listing, re.MULTILINE):
+        text = _markdown(text)
+        yield name, text[0].upper() + text[1:]
+
+
+def _object(description: str, properties: Json) -> Json:
+    return {
+        "type": "object",
+        "description": description,
+        "required": list(properties),
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+
+def _list(items: Json, description: str) -> Json:
+    return {"type": "array", "items": items, "description": description}
+
+
+def _text(description: str) -> Json:
+    return {"type": "string", "description": description}
+
+
+_SHOWN: Json = {
+    "AcceptedEvent": _object(
+        "An event that an instance accepts now.",
+        {
+            "name": _text("The name of the event."),
+            "role": TEXT_OR_NULL | {"description": "Who is meant to send it."},
+            "thread": _text("The thread that waits for it."),
+            "wait_id": _text("The wait of that thread; another one each time it comes to wait."),
+            "input": {
+                "anyOf": [{"type": "object"}, {"type": "null"}],
+                "description": "The JSON schema of its input; null if it takes none.",
+            },
+            "url": _text("The path to send it to."),
+        },
+    ),
+    "InstanceSummary": _object(
+        "An instance in a list.",
+        {
+            "id": _text("Its id."),
+            "status": ref("Status"),
+            "created_at": TIME_OR_NULL,
+            "updated_at": TIME_OR_NULL,
+            "wake_at": TIME_OR_NULL | {"description": "When something is due next."},
+            "error": TEXT_OR_NULL | {"description": "Why it has failed."},
+            "search": {"type": "object", "description": "The fields that the workflow lists in `search_fields`."},
+            "url": _text("Its path."),
+        },
+    ),
+    "InstancePage": _object(
+        "One page of a list of instances.",
+        {
+            "instances": _list(ref("InstanceSummary"), "Those that were updated last first."),
+            "cursor": TEXT_OR_NULL | {"description": "Asks for the next page; null on the last."},
+        },
+    ),
+    "FieldError": _object(
+        "What is wrong with one field of an input.",
+        {
+            "field": _text("A dotted path; empty for the input as a whole."),
+            "message": _text("What is wrong."),
+            "type": _text("The kind of the mistake, as `missing` or `int_parsing`."),
+        },
+    ),
+}
+
+PROBLEM: Json = {
+    "type": "object",
+    "description": "An error (RFC 9457). The request has changed nothing; only with `unavailable` that is not known.",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": _text("What kind of error it is: a name that stays the same."),
+        "title": _text("The kind in words."),
+        "status": {"type": "integer", "description": "The status of the response."},
+        "detail": _text("What is wrong, and what to do."),
+        "accepted": _list({"type": "string"}, "With `event-not-accepted`: the events that are accepted now."),
+        "instance_status": ref("Status") | {"description": "With `event-not-accepted`: the status of the instance."},
+        "errors": _list(ref("FieldError"), "With `invalid-input`: what is wrong with each field."),
+    },
+}
