@@ -1,4 +1,4 @@
-"""Diagrams over HTTP and from the command line: of definitions, and of instances with where they stand."""
+"""Diagrams over HTTP: of definitions, and of instances with where they stand."""
 
 from __future__ import annotations
 
@@ -8,16 +8,11 @@ from typing import Any
 
 import pytest
 from pizza import PizzaOrder
-from typer.testing import CliRunner
 
-from cloud_adapter.cli import app
-from cloud_adapter.errors import InvalidRequest
 from tests.core.svg_reader import check_geometry, group, groups, parse, texts
 from tests.http.helpers import Http, serving, until
 from tests.http.workflows import Timed, Twins
-from workflow_core import On, Retry, S, Select, Step, Workflow, mermaid, svg
-
-MAIN = Path(__file__).parents[2] / "functions" / "main.py"
+from workflow_core import On, Retry, S, Select, Step, Workflow, svg
 
 
 def states(root: Any) -> dict[str | None, str | None]:
@@ -160,25 +155,6 @@ def test_of_what_is_not_there(http: Http, id: str) -> None:
         assert http.problem("GET", f"/wf/pizza/{id}/graph?format={format}")["status"] == 404
         assert http.problem("GET", f"/wf/nonsense/{id}/graph?format={format}")["status"] == 404
         assert http.problem("GET", f"/graph/nonsense?format={format}")["status"] == 404
-
-
-# --- the command line ----------------------------------------------------------------------------
-
-
-def test_the_command() -> None:
-    runner = CliRunner()
-    result = runner.invoke(app, ["graph", "pizza", str(MAIN)])
-    assert (result.exit_code, result.output) == (0, svg.draw(PizzaOrder.__program__) + "\n")
-    result = runner.invoke(app, ["graph", "pizza", str(MAIN), "--format", "mermaid"])
-    assert result.output == mermaid.draw(PizzaOrder.__program__)
-    assert runner.invoke(app, ["graph", "pizza", str(MAIN), "--format", "json"]).output.startswith('[{"kind":"while"')
-
-
-def test_the_command_of_what_is_not_there() -> None:
-    result = CliRunner().invoke(app, ["graph", "pasta", str(MAIN)])
-    assert isinstance(result.exception, InvalidRequest)
-    assert str(result.exception) == f"{MAIN} has no workflow 'pasta', but: pizza"
-    assert CliRunner().invoke(app, ["graph", "pizza", str(MAIN), "--format", "png"]).exit_code == 2
 
 
 @pytest.mark.parametrize("cls", [Timed, Twins])
