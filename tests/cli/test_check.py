@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cloud_adapter import check_command
-from cloud_adapter.cli import app
+from cloud_adapter.cli import check as check_command
+from cloud_adapter.cli.main import app
 from cloud_adapter.document import Instance
 from cloud_adapter.errors import Unavailable
 from cloud_adapter.firestore_store import FirestoreStore

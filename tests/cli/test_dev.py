@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from cloud_adapter import cli
+from cloud_adapter.cli import main as cli
 from cloud_adapter.settings import Settings
 from tests.cli.processes import GORCHESTRATE, ROOT, dev, run, started
 

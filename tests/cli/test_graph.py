@@ -7,7 +7,7 @@ from pathlib import Path
 from pizza import PizzaOrder
 from typer.testing import CliRunner
 
-from cloud_adapter.cli import app
+from cloud_adapter.cli.main import app
 from cloud_adapter.errors import InvalidRequest
 from workflow_core import mermaid, svg
 

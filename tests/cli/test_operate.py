@@ -13,8 +13,8 @@ from click.testing import Result
 from pizza import PizzaOrder
 from typer.testing import CliRunner
 
-from cloud_adapter import cli_output
-from cloud_adapter.cli import app
+from cloud_adapter.cli import output as cli_output
+from cloud_adapter.cli.main import app
 from cloud_adapter.errors import InvalidRequest
 from tests.http.helpers import Http, serving, until
 from workflow_core import On, S, Select, Step, TerminalError, Workflow

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from cloud_adapter.demo import ACTS
+from cloud_adapter.cli.demo import ACTS
 from functions.pizza import PizzaOrder
 from tests.engine.harness import World
 

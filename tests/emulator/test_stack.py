@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from google.cloud import tasks_v2
 from rich.console import Console
 
-from cloud_adapter import demo
+from cloud_adapter.cli import demo
 from cloud_adapter.emulators import LOCATION, PROJECT, QUEUE, TASKS_ACCOUNT, Stack, running_stack
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.tasks_emulator.tokens import TokenIssuer

@@ -10,7 +10,7 @@ from typing import Any
 
 from cloud_adapter import errors, problems
 from cloud_adapter.names import check_key
-from cloud_adapter.openapi_schemas import ref, summary
+from cloud_adapter.openapi.schemas import ref, summary
 from workflow_core import EventNotAccepted, EventRejected, InvalidInput, NewerVersion, RepairRefused, WorkflowError
 from workflow_core.errors import DuplicateThread, LoopLimitExceeded, UnknownStatement
 from workflow_core.signatures import InvalidOutput

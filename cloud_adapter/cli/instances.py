@@ -16,9 +16,9 @@ from urllib.parse import quote
 
 import typer
 
-from cloud_adapter import cli_output as output
 from cloud_adapter.api import IDEMPOTENCY_HEADER, instance_url
-from cloud_adapter.cli_connection import Connection, Json
+from cloud_adapter.cli import output
+from cloud_adapter.cli.connection import Connection, Json
 from cloud_adapter.errors import InvalidRequest
 from cloud_adapter.settings import TOKEN_VARIABLE, URL_VARIABLE
 from workflow_core.execution import MAIN_THREAD, Status

@@ -1,7 +1,6 @@
 """The OpenAPI 3.1 document of a workflow, from the definition that runs: its operations.
 
-Its schemas are in ``cloud_adapter.openapi_schemas``, its errors in ``openapi_errors``, sample values in
-``openapi_samples``.
+Its schemas are in ``schemas``, its errors in ``errors``, sample values in ``samples``.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from urllib.parse import quote
 from cloud_adapter import errors
 from cloud_adapter.graphs import Format
 from cloud_adapter.names import ID_BYTES_MAX, KEY_CHARS_MAX
-from cloud_adapter.openapi_errors import CREATED, FOUND, MOVED, SENT, Errors, Kind
-from cloud_adapter.openapi_samples import sample
-from cloud_adapter.openapi_schemas import Schemas, instance, ref
+from cloud_adapter.openapi.errors import CREATED, FOUND, MOVED, SENT, Errors, Kind
+from cloud_adapter.openapi.samples import sample
+from cloud_adapter.openapi.schemas import Schemas, instance, ref
 from cloud_adapter.operating import ACTIONS, Operation, RetryFailed
 from workflow_core import EventNotAccepted, InvalidInput, RepairRefused, Status, Workflow, WorkflowError
 from workflow_core.errors import UnknownStatement
@@ -112,7 +111,7 @@ class _Document:
             f"{one}/graph": {"parameters": [self.id()], "get": self.instance_graph()},
             f"/graph/{self.name}": {"get": self.definition_graph()},
         }
-        names = _operation_ids(self.cls.__program__.events)
+        names = operation_ids(self.cls.__program__.events)
         for event, cases in self.cls.__program__.events.items():
             operation = self.event(event, names[event], list(cases))
             # An event may be called graph.
@@ -390,7 +389,7 @@ def _unique(items: Iterable[Any]) -> list[Any]:
     return result
 
 
-def _operation_ids(events: Iterable[str]) -> dict[str, str]:
+def operation_ids(events: Iterable[str]) -> dict[str, str]:
     """For each event the name of a method that sends it, as ``send_add_to_cart``; where two would be the same, those
     that come later get a number."""
     result: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""The command line: ``gorchestrate``. Here is what serves; what asks is in ``cloud_adapter.cli_instances``."""
+"""The command line: ``gorchestrate``. Here is what serves; what asks is in ``cloud_adapter.cli.instances``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cloud_adapter import check_command, cli_instances, graphs, logs
-from cloud_adapter import demo as demo_script
-from cloud_adapter.cli_instances import WorkflowName
+from cloud_adapter import graphs, logs
+from cloud_adapter.cli import check as check_command
+from cloud_adapter.cli import demo as demo_script
+from cloud_adapter.cli import instances
+from cloud_adapter.cli.instances import WorkflowName
 from cloud_adapter.emulators import running_stack
 from cloud_adapter.errors import InvalidRequest
 from cloud_adapter.graphs import Format
@@ -29,7 +31,7 @@ from workflow_core import WorkflowError
 DEFAULT_SOURCE = Path("functions/main.py")
 
 app = typer.Typer(help="Stateful workflows on serverless Google Cloud.", no_args_is_help=True)
-app.add_typer(cli_instances.app)
+app.add_typer(instances.app)
 
 Source = Annotated[Path, typer.Argument(help="The Python file that defines or imports the workflows.")]
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
@@ -199,7 +201,3 @@ def main() -> None:
     except WorkflowError as error:
         typer.echo(f"gorchestrate: {error}", err=True)
         sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()
