@@ -174,7 +174,11 @@ HOUR = timedelta(hours=1)
         ({"nbf": NOW + HOUR}, "not yet valid"),
         ({"iat": None}, "iat"),
     ],
-    ids=lambda value: str(value) if isinstance(value, dict) else "",
+    ids=lambda value: (
+        ", ".join(f"{k}={v!r}" for k, v in value.items() if not isinstance(v, datetime)) or "times"
+        if isinstance(value, dict)
+        else ""
+    ),
 )
 def test_a_token_that_is_not_valid_here(run: Run, issuer: Issuer, changed: dict[str, Any], says: str) -> None:
     detail = refused(run, f"Bearer {issuer.token(**changed)}")
