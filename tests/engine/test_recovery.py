@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from asyncio import ensure_future
 from dataclasses import replace
 from datetime import timedelta
@@ -286,6 +287,7 @@ async def test_recovery_while_the_queue_does_not_answer(world: World) -> None:
 @in_world(Parcel, Later)
 async def test_what_cannot_be_moved_hides_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """It is not even scheduled: a workflow that is not served, a statement that is gone, fields that do not fit."""
+    caplog.set_level(logging.WARNING, "gorchestrate")
     for n in range(3):
         await world.create(id=f"stuck-{n}")
         await world.send("Send", id=f"stuck-{n}")
