@@ -226,7 +226,7 @@ class Reference:
         thread = self.current
         in_cleanup = thread.cleaning > 0
         depth, caught = len(thread.items), len(thread.errors)
-        is_abandoned = False
+        is_abandoned = is_late = False
         try:
             try:
                 return (yield from self.section(statement.body, prefix))
@@ -241,6 +241,9 @@ class Reference:
                 leave = yield from self.section(clause.body, prefix)
                 del thread.errors[caught:]
                 return leave
+        except Thrown:
+            is_late = thread.is_canceled  # it failed in the cleanup that a cancellation has left to run
+            raise
         except GeneratorExit:
             is_abandoned = True
             raise
@@ -252,7 +255,7 @@ class Reference:
                     yield from self.section(statement.cleanup, prefix)
                 finally:
                     thread.cleaning -= 1
-                if thread.is_canceled and not thread.cleaning:
+                if thread.is_canceled and not thread.cleaning and not is_late:
                     raise Canceled
 
     def rounds(self, statement: ForEach, prefix: str) -> Walk:

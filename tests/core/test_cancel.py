@@ -330,6 +330,15 @@ def test_an_error_in_a_cleanup_does_not_call_the_cancellation_off() -> None:
     assert (execution.error.message, execution.canceling) == ("in the cleanup", True)
 
 
+def test_an_error_in_the_cleanup_that_was_under_way_counts_as_well() -> None:
+    inner = Try("inner", do("a")).finally_(*CLEANUP, Fail("bad", "in the cleanup"))
+    outer = Try("outer", inner, do("never")).except_(Exception, do("never 2")).finally_(do("outer cleaned"))
+    order, execution = play(flow(outer, do("never 3")), cancel, "rest", end="failed")
+    assert order.log == ["a", "c1", "c2", "outer cleaned"]
+    assert execution.error is not None
+    assert (execution.error.message, execution.error.statement) == ("in the cleanup", "bad")
+
+
 def test_an_error_in_the_cleanup_of_a_branch_fails_the_instance_as_well() -> None:
     """When all cleanups have run, and past all ``except_`` sections; the first of several counts."""
     fork = Parallel("both", branch("left", Fail("bad", "first")), branch("right", Fail("worse", "second")))
