@@ -438,6 +438,7 @@ class Machine(Mover):
         """Cancels the instance: every thread leaves what it is in. It is canceled once all ``finally_`` sections have
         come to their end. The caller says before whether it may be."""
         execution = self.execution
+        was_paused = execution.status is Status.PAUSED
         execution.pc += 1
         execution.canceling = True
         execution.buffer = []
@@ -448,6 +449,8 @@ class Machine(Mover):
                 self.cancel_thread(thread)
         if execution.threads and not execution.ended:
             self.summarize()
+            if was_paused:
+                self._schedule_again()
 
     def pause(self) -> None:
         """Nothing of the instance moves from now on."""
@@ -455,9 +458,13 @@ class Machine(Mover):
         self.execution.status = Status.PAUSED
 
     def unpause(self) -> None:
-        """It goes on. Timers and activities are to be scheduled again, as what came meanwhile was not heard."""
+        """It goes on."""
         self.execution.pc += 1
         self.summarize()
+        self._schedule_again()
+
+    def _schedule_again(self) -> None:
+        """What came of timers and activities during a pause was not heard."""
         for thread in self.execution.threads:
             for wait in thread.waits:
                 if wait.kind in (WaitKind.TIMEOUT, _ACTIVITY):

@@ -20,6 +20,7 @@ from workflow_core import (
     Retry,
     S,
     Select,
+    Sleep,
     Status,
     Step,
     StepContext,
@@ -29,6 +30,7 @@ from workflow_core import (
 )
 
 GATE = Gate()
+HOUR = timedelta(hours=1)
 STARTS: list[str] = []
 TORN_DOWN: list[str] = []
 
@@ -217,6 +219,24 @@ async def test_a_paused_instance_can_be_canceled(world: World) -> None:
     await cancel(world)
     await world.deliver()
     assert (await world.fields()).log == ["packed"]
+
+
+class Cooling(Workflow, name="cooling"):
+    log: list[str] = []
+
+    definition = S(Try("run", Step("stop", write("stopped"))).finally_(Sleep("cool", HOUR), Step("off", write("off"))))
+
+
+@in_world(Cooling)
+async def test_a_timer_of_a_cleanup_that_came_in_a_pause_is_made_up_for_when_it_is_canceled(world: World) -> None:
+    await world.started()
+    await world.finish(world.process.engine.operate("cooling", "order-1", Pause()))
+    await world.pass_time(2 * HOUR)
+    assert not world.queue.tasks, "its task has come, and found a paused instance"
+    await world.finish(world.process.engine.operate("cooling", "order-1", Cancel()))
+    await world.deliver()
+    assert (await world.fields()).log == ["stopped", "off"]
+    assert (await world.instance()).execution.status == "canceled"
 
 
 @pytest.mark.parametrize("applied", [False, True])
