@@ -170,6 +170,17 @@ class Engine:
             raise InvalidRequest(f"limit is {limit}: give 1 to 200")
         return await self.store.list(workflow, status=status, limit=limit, cursor=cursor)
 
+    async def response(self, workflow: str, id: str, key: str) -> bytes | None:
+        """What was answered to a request on an instance, by its idempotency key; None if it is not known (any more).
+
+        Raises:
+            InvalidRequest, WorkflowNotFound, Unavailable
+        """
+        self.workflow(workflow)
+        check_key(key)
+        stored = await self.store.load_key(workflow, check_id(id), key, self.clock.now())
+        return None if stored is None else stored.response.encode()
+
     async def handle_event(
         self,
         workflow: str,
