@@ -132,7 +132,7 @@ def _wait(thread: Thread, wait: Wait) -> Due | None:
 
 
 def _shown(name: str, value: Any) -> Shown:
-    if isinstance(value, str):
+    if isinstance(value, str) and value:
         text = value
     elif isinstance(value, (dict, list)) and value:
         text = json.dumps(value, indent=2, ensure_ascii=False)

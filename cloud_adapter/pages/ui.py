@@ -11,6 +11,7 @@ import json
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -255,9 +256,8 @@ class _Pages:
         card.gone = now is None
         if now is not None and card.hidden.get("wait_id") != now.hidden.get("wait_id"):
             card.hidden["wait_id"] = now.hidden["wait_id"]
-            card.message = (
-                card.message and "Meanwhile the instance has moved on. It takes this event again: send it anew."
-            )
+            if status == HTTPStatus.CONFLICT:
+                card.message = "Meanwhile the instance has moved on. It takes this event again: send it anew."
         if not _in_background(request):
             return self._instance(request, view, card=card, status=status)
         html = fragment(request, "instance/card.html", card=card, path=_path(request))
