@@ -35,6 +35,9 @@ _PICTURE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
+SEARCH = "search."
+"""In front of the name of a search field: the query parameter by which instances are listed."""
+
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 
 
@@ -125,6 +128,7 @@ class _Handlers:
         page = await self.engine.list(
             request.path_params["name"],
             status=query.get("status"),
+            search={name.removeprefix(SEARCH): text for name, text in query.items() if name.startswith(SEARCH)},
             limit=_integer("limit", query.get("limit", "50")),
             cursor=query.get("cursor"),
         )

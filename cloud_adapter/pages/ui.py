@@ -106,13 +106,15 @@ class _Pages:
         name = request.path_params["name"]
         cls = self.engine.workflow(name)
         status, cursor = request.query_params.get("status") or None, request.query_params.get("cursor") or None
-        found = await self.engine.list(name, status=status, limit=PAGE_SIZE, cursor=cursor)
-        kept = {"status": status} if status else {}
+        given = {field: request.query_params.get(f"search.{field}", "") for field in cls.search_fields}
+        search = {field: text for field, text in given.items() if text}
+        found = await self.engine.list(name, status=status, search=search, limit=PAGE_SIZE, cursor=cursor)
+        kept = ({"status": status} if status else {}) | {f"search.{field}": text for field, text in search.items()}
         return page(
             request,
             "instances.html",
             workflow=name,
-            columns=cls.search_fields,
+            given=given,
             found=found,
             now=self.engine.clock.now(),
             statuses=list(Status),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -102,6 +101,15 @@ def test_the_instances_page_by_page(ui: Ui, tmp_path: Path) -> None:
 def test_search_fields_are_shown(ui: Ui, http: Http, id: str) -> None:
     http.create(f"/wf/desk/{id}", json={"note": "<b>for & Ann"})
     assert "<td>&lt;b&gt;for &amp; Ann</td>" in ui.get("/ui/desk")
+
+
+def test_search_fields_are_searched_by(ui: Ui, http: Http, id: str) -> None:
+    http.create(f"/wf/desk/{id}-1", json={"note": "Ann & <Bob>"})
+    http.create(f"/wf/desk/{id}-2", json={"note": "Cleo"})
+    search = forms(ui.get("/ui/desk"))[0]
+    assert dict(search.data) == {"status": "", "search.note": ""}
+    html = ui.page(http.request("GET", "/ui/desk", params={"status": "", "search.note": "Ann & <Bob>"}), 200)
+    assert html.count('<th scope="row">') == 1 and f"{id}-1" in html and 'value="Ann &amp; &lt;Bob&gt;"' in html
 
 
 # --- a new instance --------------------------------------------------------------------------

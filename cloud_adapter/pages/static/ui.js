@@ -113,7 +113,9 @@
   function element(html) {
     const template = document.createElement("template");
     template.innerHTML = html.trim();
-    return template.content.firstElementChild;
+    const result = template.content.firstElementChild;
+    for (const one of result.querySelectorAll("[autofocus]")) one.removeAttribute("autofocus"); // for whole pages only
+    return result;
   }
 
   function isUsed(card) {
