@@ -182,7 +182,7 @@ def test_the_table_of_statements_has_each(word: str) -> None:
 
 
 def test_the_table_of_routes_is_that_of_the_code() -> None:
-    app = create_api(None, max_body_bytes=1, ui=True)  # type: ignore[arg-type]
+    app = create_api(None, max_body_bytes=1, repair=True, ui=True)  # type: ignore[arg-type]
     served = {
         (method, re.sub(r":\w+}", "}", route.path))  # type: ignore[attr-defined]
         for route in app.routes

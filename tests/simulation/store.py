@@ -130,7 +130,11 @@ class SimulatedStore:
             found = [one for one in self._database.all() if one.workflow == workflow]
             found = [one for one in found if status is None or one.execution.status == status]
             wanted = (search or {}).items()
-            found = [one for one in found if all(_same(one.search.get(name), value) for name, value in wanted)]
+            found = [
+                one
+                for one in found
+                if all(name in one.search and _same(one.search[name], value) for name, value in wanted)
+            ]
             found.sort(key=_order, reverse=True)
             rest = [one for one in found if cursor is None or _order(one) < cursors[cursor]]
             if len(rest) <= limit:
