@@ -134,7 +134,7 @@ trees = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(trees | json_values)
 def test_a_form_that_is_posted_unchanged_gives_back_its_value(value: Any) -> None:
     schema = schema_of(Tree)
