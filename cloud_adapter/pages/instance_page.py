@@ -19,7 +19,7 @@ from cloud_adapter.engine import View
 from cloud_adapter.pages.rendering import fragment
 from cloud_adapter.views import view_data
 from workflow_core import svg
-from workflow_core.execution import Execution, Thread, ThreadStatus, Wait, WaitKind, WaitStatus
+from workflow_core.execution import Execution, Status, Thread, ThreadStatus, Wait, WaitKind, WaitStatus
 
 PARTS = ("status", "diagram", "waits", "fields", "timeline", "raw")
 """The parts of the page that change by themselves, in their order."""
@@ -89,7 +89,7 @@ def _standing(execution: Execution) -> list[tuple[str, str, str]]:
 
 def _waits(execution: Execution, leased_until: datetime | None, now: datetime) -> list[Due]:
     result: list[Due] = []
-    for thread in execution.threads:
+    for thread in execution.threads if execution.status is not Status.FAILED else ():
         if thread.status is ThreadStatus.EXECUTING:
             result.append(_step(thread, leased_until, now))
         for wait in thread.waits:

@@ -318,6 +318,7 @@ def test_a_failed_instance_can_be_retried(ui: Ui, http: Http, create: Callable[[
     html = ui.get(path(url))
     assert html.index("ZeroDivisionError") < html.index("Where it stands"), "the error comes first"
     assert [list(one.buttons) for one in forms(html)] == [["Retry this instance"]]
+    assert "Nothing: it has failed." in html and "Step, due" not in html
     ui.post(path(url), form(html, "Retry this instance").posted())
     assert [one["kind"] for one in http.get(url)["history"]].count("retry") == 1
 
