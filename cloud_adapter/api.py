@@ -1,15 +1,13 @@
 """The public HTTP application: start instances, send events, look at them. It decides nothing: the engine does.
 
 The routes are those of ``/definition/{name}``, ``/graph/{name}``, ``/swagger/{name}``, ``/reference/{name}`` and, per
-workflow, ``/wf/...``; what tasks call is in ``cloud_adapter.worker``.
+workflow, ``/wf/...``, and the pages under ``/ui/``; what tasks call is in ``cloud_adapter.worker``.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -18,13 +16,15 @@ from starlette.routing import Route
 from starlette.types import Lifespan
 
 from cloud_adapter import graphs, openapi, problems, progress
-from cloud_adapter.document import Instance
-from cloud_adapter.engine import BUFFERED, Engine, View
-from cloud_adapter.errors import InvalidRequest, TooLarge
+from cloud_adapter.engine import BUFFERED, Engine
+from cloud_adapter.errors import InvalidRequest
 from cloud_adapter.graphs import Format
 from cloud_adapter.operating import ACTIONS, REPAIRS, Operation
 from cloud_adapter.pages.reference import reference
 from cloud_adapter.pages.rendering import STATIC_ROUTE
+from cloud_adapter.pages.ui import ui_routes
+from cloud_adapter.request_body import read_body
+from cloud_adapter.views import instance_url, summary, view_data
 from workflow_core import describe, svg
 from workflow_core.live import Live
 from workflow_core.program import Program
@@ -35,6 +35,9 @@ _PICTURE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
+SEARCH = "search."
+"""In front of the name of a search field: the query parameter by which instances are listed."""
+
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 
 
@@ -44,6 +47,7 @@ def create_api(
     max_body_bytes: int,
     public: bool = True,
     repair: bool = False,
+    ui: bool = False,
     lifespan: Lifespan[Starlette] | None = None,
 ) -> Starlette:
     """The application for an engine.
@@ -52,6 +56,7 @@ def create_api(
         max_body_bytes: a larger request gets 413.
         public: whether everybody may call; what is in front of the application asks for a token otherwise.
         repair: also serve ``REPAIRS``: only where every caller may as well write to the database.
+        ui: also serve the pages under ``/ui/``: who may call may then look at everything and cancel it, by clicks.
     """
     operations = {**ACTIONS, **REPAIRS} if repair else ACTIONS
     handlers = _Handlers(engine, max_body_bytes, public, operations)
@@ -68,22 +73,9 @@ def create_api(
         Route("/swagger/{name}", handlers.swagger, methods=["GET"]),
         Route("/reference/{name}", handlers.reference, methods=["GET"]),
         STATIC_ROUTE,
+        *(ui_routes(engine, max_body_bytes) if ui else ()),
     ]
     return problems.application(routes, lifespan=lifespan)
-
-
-async def read_body(request: Request, limit: int) -> bytes:
-    """The body of a request.
-
-    Raises:
-        TooLarge: it has more than ``limit`` bytes.
-    """
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise TooLarge(f"the body of the request is over the limit of {limit:,} bytes: send less")
-    return bytes(body)
 
 
 class _Handlers:
@@ -136,10 +128,11 @@ class _Handlers:
         page = await self.engine.list(
             request.path_params["name"],
             status=query.get("status"),
+            search={name.removeprefix(SEARCH): text for name, text in query.items() if name.startswith(SEARCH)},
             limit=_integer("limit", query.get("limit", "50")),
             cursor=query.get("cursor"),
         )
-        return JSONResponse({"instances": [_summary(one) for one in page.instances], "cursor": page.cursor})
+        return JSONResponse({"instances": [summary(one) for one in page.instances], "cursor": page.cursor})
 
     async def definition(self, request: Request) -> Response:
         cls = self.engine.workflow(request.path_params["name"])
@@ -187,61 +180,6 @@ def base_url(request: Request) -> str:
 def _graph(program: Program, format: Format, live: Live | None = None) -> Response:
     headers = _PICTURE_HEADERS if format is Format.SVG else None
     return Response(graphs.draw(program, format, live), media_type=format.media_type, headers=headers)
-
-
-def instance_url(workflow: str, id: str) -> str:
-    """The path of an instance."""
-    return f"/wf/{workflow}/{quote(id, safe='')}"
-
-
-def view_data(view: View) -> dict[str, Any]:
-    """An instance as the API shows it: ``meta``, ``state``, ``events`` and ``history``."""
-    instance = view.instance
-    lease = instance.lease
-    meta = instance.execution.to_dict() | {
-        "wake_at": None if instance.wake_at is None else instance.wake_at.isoformat(),
-        "leased_until": None if lease is None else lease.expires_at.isoformat(),
-        "problem": view.problem or None,
-    }
-    url = instance_url(instance.workflow, instance.id)
-    names = [one.case.event for one in view.accepted]
-    events = []
-    for one in view.accepted:
-        signature = one.case.signature
-        assert signature is not None
-        # Where several threads wait for one event, the address says which is meant.
-        query = f"?thread={quote(one.thread.id, safe='')}" if names.count(one.case.event) > 1 else ""
-        events.append(
-            {
-                "name": one.case.event,
-                "role": one.case.role,
-                "thread": one.thread.id,
-                "wait_id": one.wait_id,
-                "input": signature.input_schema,
-                "url": f"{url}/{quote(one.case.event, safe='')}{query}",
-            }
-        )
-    history = [
-        {"at": entry.at.isoformat(), "kind": entry.kind, "statement": entry.statement, "thread": entry.thread}
-        | {"pc": entry.pc, "duration_ms": entry.duration_ms, "error": entry.error, "select": entry.select}
-        | {"by": entry.by, "reason": entry.reason, "detail": entry.detail}
-        for entry in instance.history
-    ]
-    return {"meta": meta, "state": json.loads(instance.fields), "events": events, "history": history}
-
-
-def _summary(instance: Instance) -> Mapping[str, Any]:
-    execution = instance.execution
-    return {
-        "id": instance.id,
-        "status": execution.status,
-        "created_at": execution.created_at and execution.created_at.isoformat(),
-        "updated_at": execution.updated_at and execution.updated_at.isoformat(),
-        "wake_at": instance.wake_at and instance.wake_at.isoformat(),
-        "error": execution.error and execution.error.message,
-        "search": dict(instance.search),
-        "url": instance_url(instance.workflow, instance.id),
-    }
 
 
 def _integer(name: str, text: str) -> int:

@@ -63,6 +63,7 @@ def running_stack(source: Path, *, port: int = 0, output: Path | None = None) ->
         "FIRESTORE_EMULATOR_HOST": f"127.0.0.1:{firestore}",
         "CLOUD_TASKS_EMULATOR_HOST": f"127.0.0.1:{tasks}",
         "GORCHESTRATE_BACKEND": "cloud",
+        "GORCHESTRATE_UI": "true",
         "GORCHESTRATE_PROJECT": PROJECT,
         "GORCHESTRATE_LOCATION": LOCATION,
         "GORCHESTRATE_QUEUE": QUEUE,

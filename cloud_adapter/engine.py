@@ -46,6 +46,7 @@ from cloud_adapter.names import check_id, check_key
 from cloud_adapter.operating import ACTIONS, REPAIRS, Operation, operate
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock, Page, Store, TaskQueue
+from cloud_adapter.searching import search_values
 from cloud_adapter.session import TIMED_KINDS, Session, due_timeouts, milliseconds, resume_at
 from cloud_adapter.stepping import Stepper
 from cloud_adapter.tasks import ActivityTask, ResultTask, ResumeTask, TimeoutTask
@@ -156,19 +157,39 @@ class Engine:
         return _view(await self._committer.load(self.workflow(workflow), check_id(id)))
 
     async def list(
-        self, workflow: str, *, status: str | None = None, limit: int = 50, cursor: str | None = None
+        self,
+        workflow: str,
+        *,
+        status: str | None = None,
+        search: Mapping[str, str] | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
     ) -> Page:
         """The instances of a workflow, those that were updated last first; at most 200 a page.
+
+        Args:
+            search: only those with these values in their search fields; each a text that the field's type takes.
+
+        Raises:
+            InvalidRequest, WorkflowNotFound, Unavailable
+        """
+        values = search_values(self.workflow(workflow), search or {})
+        if status is not None and status not in set(Status):
+            raise InvalidRequest(f"there is no status {status!r}, but: {', '.join(Status)}")
+        if not 1 <= limit <= 200:
+            raise InvalidRequest(f"limit is {limit}: give 1 to 200")
+        return await self.store.list(workflow, status=status, search=values, limit=limit, cursor=cursor)
+
+    async def response(self, workflow: str, id: str, key: str) -> bytes | None:
+        """What was answered to a request on an instance, by its idempotency key; None if it is not known (any more).
 
         Raises:
             InvalidRequest, WorkflowNotFound, Unavailable
         """
         self.workflow(workflow)
-        if status is not None and status not in set(Status):
-            raise InvalidRequest(f"there is no status {status!r}, but: {', '.join(Status)}")
-        if not 1 <= limit <= 200:
-            raise InvalidRequest(f"limit is {limit}: give 1 to 200")
-        return await self.store.list(workflow, status=status, limit=limit, cursor=cursor)
+        check_key(key)
+        stored = await self.store.load_key(workflow, check_id(id), key, self.clock.now())
+        return None if stored is None else stored.response.encode()
 
     async def handle_event(
         self,

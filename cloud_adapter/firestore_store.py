@@ -9,7 +9,7 @@ fields, never reads a clock, and lets no error of Google's libraries through.
 ``workflows/{workflow}`` itself is no document. What each query needs is declared in ``deploy/firestore.indexes.json``:
 
 * ``list``: ``instances`` by ``updated_at`` descending; with a status the composite index (``status``, ``updated_at``
-  descending).
+  descending), with a search field one of (``search.NAME``, ``updated_at`` descending), which you declare.
 * ``due``: the collection group ``instances`` by ``wake_at`` ascending.
 * Keys are deleted by a TTL policy on ``expires_at`` of the collection group ``idempotency_keys``, within about a day of
   their expiry; until then they are known by the time in them.
@@ -27,7 +27,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -200,7 +200,13 @@ class FirestoreStore:
         return record if record is not None and record.expires_at > now else None
 
     async def list(
-        self, workflow: str, *, status: str | None = None, limit: int = 50, cursor: str | None = None
+        self,
+        workflow: str,
+        *,
+        status: str | None = None,
+        search: Mapping[str, Any] | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
     ) -> Page:
         """See ``ports.Store.list``. Damaged documents are left out.
 
@@ -209,7 +215,7 @@ class FirestoreStore:
         check_limit(limit)
         async with self._calling() as client:
             collection = client.collection("workflows", workflow, INSTANCES)
-            query: AsyncQuery = _listing(collection, status)
+            query: AsyncQuery = _listing(collection, status, search or {})
             if cursor is not None:
                 updated_at, id = read_cursor(cursor)
                 query = query.start_after({"updated_at": updated_at, "__name__": collection.document(_cursor_id(id))})
@@ -351,9 +357,11 @@ def _key_reference(instance: AsyncDocumentReference, key: str) -> AsyncDocumentR
     return reference
 
 
-def _listing(collection: AsyncCollectionReference, status: str | None) -> AsyncQuery:
+def _listing(collection: AsyncCollectionReference, status: str | None, search: Mapping[str, Any]) -> AsyncQuery:
     down = AsyncQuery.DESCENDING
     query: AsyncQuery = collection.order_by("updated_at", direction=down).order_by("__name__", direction=down)
+    for name, value in search.items():
+        query = query.where(filter=FieldFilter(f"search.{name}", "==", value))
     return query if status is None else query.where(filter=FieldFilter("status", "==", status))
 
 

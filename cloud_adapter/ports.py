@@ -6,7 +6,7 @@ platform through: it raises what is named here, or ``Unavailable``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -65,9 +65,18 @@ class Store(Protocol):
         ...
 
     async def list(
-        self, workflow: str, *, status: str | None = None, limit: int = 50, cursor: str | None = None
+        self,
+        workflow: str,
+        *,
+        status: str | None = None,
+        search: Mapping[str, Any] | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
     ) -> Page:
         """The instances of a workflow, those that were updated last first.
+
+        Args:
+            search: only those whose search fields have these values: texts, numbers, booleans or None.
 
         Raises:
             InvalidRequest: the cursor is not one that this method gave.

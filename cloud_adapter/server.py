@@ -33,6 +33,7 @@ def create_server(workflows: Sequence[type[Workflow]], settings: Settings) -> uv
         max_body_bytes=settings.max_body_bytes,
         public=settings.public,
         repair=True,
+        ui=settings.serves_ui,
         lifespan=lifespan,
     )
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=5)

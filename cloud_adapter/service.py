@@ -40,7 +40,12 @@ class Service:
         runtime = await self._start()
         if self._api is None:
             settings = runtime.settings
-            self._api = create_api(runtime.engine, max_body_bytes=settings.max_body_bytes, public=settings.public)
+            self._api = create_api(
+                runtime.engine,
+                max_body_bytes=settings.max_body_bytes,
+                public=settings.public,
+                ui=settings.serves_ui,
+            )
         return _Mounted(self._api)
 
     async def worker(self, _: Request) -> Response:

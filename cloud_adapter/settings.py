@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     """Cloud: who signs those tokens; another one than Google only with a Cloud Tasks emulator."""
     public: bool = True
     """Whether everybody may call the api; false: Cloud Run asks for an identity token, as the OpenAPI document says."""
+    ui: bool | None = None
+    """Whether the pages under ``/ui/`` are served; by default only embedded. Who may call the api may use them."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     lease_seconds: float = Field(8, ge=1, le=3600)
     """How long a crashed process can hold an instance back; a step that runs longer renews its lease."""
@@ -61,6 +63,11 @@ class Settings(BaseSettings):
         return EngineOptions(
             lease=timedelta(seconds=self.lease_seconds), max_wait=timedelta(seconds=self.max_wait_seconds)
         )
+
+    @property
+    def serves_ui(self) -> bool:
+        """Whether the pages are served."""
+        return self.backend == "embedded" if self.ui is None else self.ui
 
     @model_validator(mode="after")
     def _fits_its_backend(self) -> Settings:

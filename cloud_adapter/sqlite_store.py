@@ -15,7 +15,7 @@ import logging
 import os.path
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -185,7 +185,13 @@ class SqliteStore:
         return await self._run(work)
 
     async def list(
-        self, workflow: str, *, status: str | None = None, limit: int = 50, cursor: str | None = None
+        self,
+        workflow: str,
+        *,
+        status: str | None = None,
+        search: Mapping[str, Any] | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
     ) -> Page:
         """See ``ports.Store.list``. Damaged documents are left out.
 
@@ -193,9 +199,12 @@ class SqliteStore:
         """
         check_limit(limit)
         query = f"{_SELECT} WHERE workflow = ?"
-        parameters: tuple[str | int, ...] = (workflow,)
+        parameters: tuple[str | int | float, ...] = (workflow,)
         if status is not None:
             query, parameters = f"{query} AND status = ?", (*parameters, status)
+        for name, value in (search or {}).items():
+            condition, values = _is_value(f'$."{name}"', value)
+            query, parameters = f"{query} AND {condition}", (*parameters, *values)
         if cursor is not None:
             updated_at, id = read_cursor(cursor)
             query, parameters = f"{query} AND (updated_at, id) < (?, ?)", (*parameters, _microseconds(updated_at), id)
@@ -326,6 +335,14 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:  # a failing disk ends it by itself
             connection.execute("ROLLBACK")
         raise
+
+
+def _is_value(path: str, value: str | float | bool | None) -> tuple[str, tuple[str | float, ...]]:
+    """The condition that a search field has a value of the same type, and its parameters."""
+    if value is None or isinstance(value, bool):
+        return "json_type(search, ?) = ?", (path, json.dumps(value))
+    types = "'text'" if isinstance(value, str) else "'integer', 'real'"
+    return f"json_type(search, ?) IN ({types}) AND json_extract(search, ?) = ?", (path, path, value)
 
 
 # --- rows ------------------------------------------------------------------------------------

@@ -12,11 +12,11 @@ from starlette.routing import Route
 from starlette.types import Lifespan
 
 from cloud_adapter import problems
-from cloud_adapter.api import read_body
 from cloud_adapter.auth import Authorize
 from cloud_adapter.dispatch import Outcome, run_task
 from cloud_adapter.engine import Engine
 from cloud_adapter.errors import InvalidRequest
+from cloud_adapter.request_body import read_body
 from cloud_adapter.tasks import ACTIVITY_PATH, RESULT_PATH, RESUME_PATH, TIMEOUT_PATH
 
 _logger = logging.getLogger("gorchestrate.http")

@@ -176,6 +176,7 @@ deploy_function() {
     "GORCHESTRATE_AUDIENCE=$WORKER_URL"
     "GORCHESTRATE_TASKS_ACCOUNT=$TASKS_EMAIL"
     "GORCHESTRATE_PUBLIC=$PUBLIC"
+    "GORCHESTRATE_UI=$UI"
     "GORCHESTRATE_LOG_LEVEL=$LOG_LEVEL"
   )
   joined=$(IFS=, && printf '%s' "${variables[*]}")

@@ -10,7 +10,7 @@ REQUIRED=(
   QUEUE QUEUE_DISPATCHES_PER_SECOND QUEUE_CONCURRENT_DISPATCHES
   QUEUE_ATTEMPTS QUEUE_RETRY_DURATION QUEUE_BACKOFF_MIN QUEUE_BACKOFF_MAX QUEUE_DOUBLINGS
   RUN_ACCOUNT TASKS_ACCOUNT
-  SOURCE RUNTIME API_FUNCTION WORKER_FUNCTION PUBLIC
+  SOURCE RUNTIME API_FUNCTION WORKER_FUNCTION PUBLIC UI
   MEMORY CPU CONCURRENCY INSTANCES_MIN API_INSTANCES_MAX WORKER_INSTANCES_MAX API_TIMEOUT WORKER_TIMEOUT
   RECOVERY_SCHEDULE LOG_LEVEL
 )
@@ -98,6 +98,7 @@ load_settings() {
 check_settings() {
   local name
   [[ $PUBLIC == true || $PUBLIC == false ]] || die "$1: PUBLIC is '$PUBLIC': write true or false"
+  [[ $UI == true || $UI == false ]] || die "$1: UI is '$UI': write true or false"
   for name in API_FUNCTION WORKER_FUNCTION; do
     # A longer one would have no predictable URL: the host's first label has 63 characters, 14 of them for the project.
     [[ ${!name} =~ ^[a-z][a-z0-9-]{0,47}[a-z0-9]$ ]] ||

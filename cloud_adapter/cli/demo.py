@@ -11,6 +11,7 @@ import httpx
 from rich.console import Console
 
 ORDER = "/wf/pizza/order-1"
+PAGE = "/ui/pizza/instances/order-1"
 FINISH_S_MAX = 30
 
 

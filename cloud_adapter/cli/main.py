@@ -69,6 +69,8 @@ def dev(
     console.print(f"Serving {source} on {url}, the state is in {settings.db}")
     for workflow in workflows:
         console.print(f"  {url}/wf/{workflow.__workflow_name__}/ID")
+    if settings.serves_ui:
+        console.print(f"Pages to look at it: {url}/ui/")
     sys.stdout.flush()
     server.run(sockets=[listener])
 
@@ -92,7 +94,7 @@ def demo(
         raise typer.Exit(0 if good else 1)
     workflows = load_workflows(source)
     with tempfile.TemporaryDirectory(prefix="gorchestrate-demo-") as folder:
-        settings = Settings.load(backend="embedded", db=Path(folder) / "demo.db")
+        settings = Settings.load(backend="embedded", db=Path(folder) / "demo.db", ui=True)
         with running(workflows, settings, listen("127.0.0.1", port)) as url:
             good = _play(url, keep, console)
     raise typer.Exit(0 if good else 1)
@@ -103,6 +105,7 @@ def _play(url: str, keep: bool, console: Console) -> bool:
     good = demo_script.play(url, console)
     if keep:
         console.print(f"\nThe server stays up: {url}{demo_script.ORDER}  (Ctrl-C ends it)", highlight=False)
+        console.print(f"The order as a page: {url}{demo_script.PAGE}", highlight=False)
         _wait_for_signal()
     return good
 

@@ -168,6 +168,7 @@ class _Document:
         )
 
     def page(self) -> Json:
+        searched = self.cls.search_fields
         limit = {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}
         cursor = "The `cursor` of the last page; without one, the first page."
         content = {"application/json": {"schema": ref("InstancePage")}}
@@ -181,6 +182,7 @@ class _Document:
         ) | {
             "parameters": [
                 _query("status", "Only those of this status.", ref("Status")),
+                *(_query(f"search.{name}", f"Only those with this `{name}`.", {"type": "string"}) for name in searched),
                 _query("limit", "How many a page has at most.", limit),
                 _query("cursor", cursor, {"type": "string"}),
             ]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import typer.main
 
@@ -73,6 +74,7 @@ def test_the_default_is_the_sample_and_the_database_of_the_settings(tmp_path: Pa
     ) as process:
         assert "Serving functions/main.py" in process.wait_for("Serving")
         process.wait_for("/wf/pizza/ID")
+        assert "Instances of pizza" in httpx.get(f"{process.wait_for('Pages').split()[-1]}pizza").text
         assert (tmp_path / "x.db").exists()
 
 

@@ -481,6 +481,24 @@ class StoreContract:
             with pytest.raises(InvalidRequest, match="cursor"):
                 await store.list("pizza", cursor=bad)
 
+    @asynchronously
+    async def test_list_finds_by_search_fields(self, make_store: MakeStore) -> None:
+        store = make_store()
+        values: list[Any] = ["1", 1, 1.5, True, False, None, "Jürgen ☕ 'x' \"y\" %", ""]
+        for number, value in enumerate(values):
+            status = Status.WAITING if number % 2 else Status.FAILED
+            instance = an_instance(f"i-{number}", status=status, updated_at=NOW + number * SECOND)
+            await store.create(replace(instance, search={"customer": value, "shop": "north"}))
+        await store.create(an_instance("without"))
+        for number, value in enumerate(values):
+            assert await _listed(store, search={"customer": value}) == [f"i-{number}"], repr(value)
+        assert await _listed(store, search={"customer": "1", "shop": "north"}) == ["i-0"]
+        assert await _listed(store, search={"customer": "1", "shop": "south"}) == []
+        assert await _listed(store, search={"customer": 1.0}) == ["i-1"]
+        assert await _listed(store, search={"shop": "north"}, status="failed") == ["i-6", "i-4", "i-2", "i-0"]
+        first = await store.list("pizza", search={"shop": "north"}, status="failed", limit=3)
+        assert await _listed(store, search={"shop": "north"}, status="failed", cursor=first.cursor) == ["i-0"]
+
     # --- due ---------------------------------------------------------------------------------
 
     @asynchronously

@@ -564,6 +564,22 @@ def test_every_query_has_its_index_and_every_index_its_query(use: Use) -> None:
     use(work)
 
 
+def test_a_search_needs_the_index_that_the_documents_tell_of(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        await store.list("pizza", search={"customer": "Ann"}, status="failed")
+        (query,) = [one.structured_query for one in client.requests if hasattr(one, "structured_query")]
+        equal = [one.field_filter.field.field_path for one in query.where.composite_filter.filters]
+        assert sorted(equal) == ["search.customer", "status"], "merged from two indexes"
+        order = [(one.field.field_path, one.direction.name) for one in query.order_by]
+        assert order == [("updated_at", "DESCENDING"), ("__name__", "DESCENDING")]
+        told = (
+            '{"fieldPath": "search.customer", "order": "ASCENDING"}, {"fieldPath": "updated_at", "order": "DESCENDING"}'
+        )
+        assert told in (INDEXES.parent / "README.md").read_text()
+
+    use(work)
+
+
 def test_what_no_query_needs_is_exempt_from_indexing(use: Use) -> None:
     async def work(store: FirestoreStore, client: RecordingClient) -> None:
         await store.create(a_full_instance(), a_key())

@@ -415,6 +415,7 @@ def test_a_missing_setting_is_named(script: str, name: str, desk: Desk) -> None:
     [
         ({"PROJECT": ""}, "PROJECT is missing"),
         ({"PUBLIC": "yes"}, "PUBLIC is 'yes': write true or false"),
+        ({"UI": "maybe"}, "UI is 'maybe': write true or false"),
         ({"API_FUNCTION": "Api"}, "API_FUNCTION is 'Api': lower-case letters"),
         ({"API_FUNCTION": "gorchestrate-worker"}, "are one and the same"),
         ({"SOURCE": "tests"}, "has no main.py"),

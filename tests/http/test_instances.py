@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote
 
 import pytest
 
 from tests.http.helpers import Http, expected, serving, until
 from tests.http.workflows import UNICODE_EVENT, WORKFLOWS, Desk, Timed
+from workflow_core import On, S, Select, Workflow
 
 
 class TestCreate:
@@ -285,3 +288,40 @@ def test_instances_outlive_the_server(tmp_path: Path) -> None:
         assert http.get("/wf/desk/a") == before
         assert http.send("/wf/desk/a/Write", "kept", headers={"Idempotency-Key": "k"}) is None
         assert http.get("/wf/desk/a") == before
+
+
+class Parcel(Workflow, name="parcel"):
+    """Searched by fields of several types."""
+
+    search_fields = ("customer", "weight", "fragile", "sent", "kind")
+
+    customer: str = ""
+    weight: float = 0
+    fragile: bool = False
+    sent: date | None = None
+    kind: Literal["box", "bag"] = "box"
+
+    definition = S(Select("on its way", On("Arrive", lambda w: None)))
+
+
+def test_instances_are_listed_by_their_search_fields(tmp_path: Path) -> None:
+    with serving(tmp_path / "parcels.db", Parcel) as http:
+        http.create("/wf/parcel/a", json={"customer": "Ann", "weight": 2, "sent": "2026-01-31", "kind": "bag"})
+        http.create("/wf/parcel/b", json={"customer": "Bob", "weight": 2.5, "fragile": True})
+        http.ok("POST", "/wf/parcel/b/pause")
+
+        def listed(**params: str) -> list[str]:
+            instances = http.ok("GET", "/wf/parcel", params={k.replace("__", "."): v for k, v in params.items()})
+            return [one["id"] for one in instances["instances"]]
+
+        assert listed() == ["b", "a"]
+        assert listed(search__customer="Ann") == ["a"]
+        assert listed(search__weight="2") == ["a"]
+        assert listed(search__weight="2.5", search__fragile="true", status="paused") == ["b"]
+        assert listed(search__weight="2.5", search__fragile="false") == []
+        assert listed(search__sent="2026-01-31", search__kind="bag") == ["a"]
+        for name, text, said in (("size", "1", "is no search field"), ("weight", "much", "no 'weight' can be 'much'")):
+            problem = http.problem("GET", "/wf/parcel", params={f"search.{name}": text})
+            assert problem["status"] == 400 and said in problem["detail"]
+        parameters = http.get("/swagger/parcel")["paths"]["/wf/parcel"]["get"]["parameters"]
+        assert "search.weight" in [one["name"] for one in parameters]

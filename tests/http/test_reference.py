@@ -192,8 +192,9 @@ def test_the_wheel_has_the_templates_and_files(tmp_path: Path) -> None:
     folder = ROOT / "cloud_adapter" / "pages"
     wanted = {
         f"cloud_adapter/pages/{file.relative_to(folder).as_posix()}"
-        for pattern in ("templates/*", "static/*")
+        for pattern in ("templates/**/*", "static/*")
         for file in folder.glob(pattern)
+        if file.is_file()
     }
     assert len(wanted) >= 4
     command = ["pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]

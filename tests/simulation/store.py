@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -114,7 +114,13 @@ class SimulatedStore:
         return instances
 
     async def list(
-        self, workflow: str, *, status: str | None = None, limit: int = 50, cursor: str | None = None
+        self,
+        workflow: str,
+        *,
+        status: str | None = None,
+        search: Mapping[str, Any] | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
     ) -> Page:
         cursors = self._database.cursors
         if cursor is not None and cursor not in cursors:
@@ -123,6 +129,12 @@ class SimulatedStore:
         def look() -> Page:
             found = [one for one in self._database.all() if one.workflow == workflow]
             found = [one for one in found if status is None or one.execution.status == status]
+            wanted = (search or {}).items()
+            found = [
+                one
+                for one in found
+                if all(name in one.search and _same(one.search[name], value) for name, value in wanted)
+            ]
             found.sort(key=_order, reverse=True)
             rest = [one for one in found if cursor is None or _order(one) < cursors[cursor]]
             if len(rest) <= limit:
@@ -139,6 +151,10 @@ class SimulatedStore:
 
     async def close(self) -> None:
         pass
+
+
+def _same(one: Any, other: Any) -> bool:
+    return one == other and isinstance(one, bool) is isinstance(other, bool)
 
 
 def _order(instance: Instance) -> tuple[datetime | None, str]:
