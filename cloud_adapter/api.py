@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Lifespan
 
-from cloud_adapter import graphs, openapi, problems, progress
+from cloud_adapter import graphs, health, openapi, problems, progress
 from cloud_adapter.document import Instance
 from cloud_adapter.engine import BUFFERED, Engine, View
 from cloud_adapter.errors import InvalidRequest, TooLarge
@@ -68,6 +68,7 @@ def create_api(
         Route("/swagger/{name}", handlers.swagger, methods=["GET"]),
         Route("/reference/{name}", handlers.reference, methods=["GET"]),
         STATIC_ROUTE,
+        *health.routes(engine),
     ]
     return problems.application(routes, lifespan=lifespan)
 

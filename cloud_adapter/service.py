@@ -56,7 +56,7 @@ class Service:
     async def _start(self) -> EmbeddedRuntime | CloudRuntime:
         if self._runtime is None:
             # Not before: `gorchestrate` imports the file too, and has logs of its own.
-            logs.configure(self._settings.log_level)
+            logs.configure(self._settings.log_level, self._settings.project)
             kind = EmbeddedRuntime if self._settings.backend == "embedded" else CloudRuntime
             self._runtime = kind(self._workflows, self._settings)
             await self._runtime.start()
