@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -35,8 +36,11 @@ def transition(
     """
     if logger.isEnabledFor(level):
         fields = {"kind": kind, "workflow": workflow, "id": id, **_given(details)}
+        if raised is not None:
+            # As a field: ``exc_info`` is for what gorchestrate itself did not expect.
+            fields["exception"] = "".join(traceback.format_exception(raised))
         text = details.get("statement", "")
-        logger.log(level, "%s %s/%s %s", kind, workflow, id, text, extra={"fields": fields}, exc_info=raised)
+        logger.log(level, "%s %s/%s %s", kind, workflow, id, text, extra={"fields": fields})
 
 
 @contextmanager

@@ -19,30 +19,45 @@ from cloud_adapter.telemetry import Span, Trace, Value, prefixed
 from cloud_adapter.trace_context import TraceContext, served
 
 _tracer = trace.get_tracer("gorchestrate")
-_meter = metrics.get_meter("gorchestrate")
 _w3c = TraceContextTextMapPropagator()
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
-EVENTS = _meter.create_counter("gorchestrate.events", "{event}", "Events that clients have sent, by what came of them.")
-STARTED = _meter.create_counter("gorchestrate.instances.started", "{instance}", "Instances that were created.")
-ENDED = _meter.create_counter("gorchestrate.instances.ended", "{instance}", "Instances that have ended, by status.")
-CONFLICTS = _meter.create_counter(
-    "gorchestrate.commit.conflicts", "{commit}", "Commits that were not made, as another one was faster."
-)
-BUSY_WAITS = _meter.create_counter("gorchestrate.busy.waits", "{wait}", "Waits for an instance that was busy.")
-ATTEMPT_DURATION = _meter.create_histogram(
-    "gorchestrate.attempt.duration",
-    "s",
-    "How long steps, activities, setups and teardowns took, by what came of them.",
-    explicit_bucket_boundaries_advisory=_SECONDS,
-)
-TASK_LATENESS = _meter.create_histogram(
-    "gorchestrate.task.lateness",
-    "s",
-    "How long after its time a task was delivered.",
-    explicit_bucket_boundaries_advisory=_SECONDS,
-)
+
+class Instruments:
+    """What is measured, by the instruments of a meter."""
+
+    def __init__(self, meter: metrics.Meter) -> None:
+        self.events = meter.create_counter(
+            "gorchestrate.events", "{event}", "Events that clients have sent, by what came of them."
+        )
+        self.started = meter.create_counter(
+            "gorchestrate.instances.started", "{instance}", "Instances that were created."
+        )
+        self.ended = meter.create_counter(
+            "gorchestrate.instances.ended", "{instance}", "Instances that have ended, by their status."
+        )
+        self.conflicts = meter.create_counter(
+            "gorchestrate.commit.conflicts", "{commit}", "Commits that were not made, as another one was faster."
+        )
+        self.busy_waits = meter.create_counter(
+            "gorchestrate.busy.waits", "{wait}", "Waits for an instance that was busy, or was changed by others."
+        )
+        self.attempt_duration = meter.create_histogram(
+            "gorchestrate.attempt.duration",
+            "s",
+            "How long steps, activities, setups and teardowns took, by what came of them.",
+            explicit_bucket_boundaries_advisory=_SECONDS,
+        )
+        self.task_lateness = meter.create_histogram(
+            "gorchestrate.task.lateness",
+            "s",
+            "How long after its time a task has come.",
+            explicit_bucket_boundaries_advisory=_SECONDS,
+        )
+
+
+instruments = Instruments(metrics.get_meter("gorchestrate"))
 
 
 class OtelSpan(Span):

@@ -159,7 +159,7 @@ def event(workflow: str, id: str, event: str, *, known: bool) -> Iterator[Span]:
         raise
     finally:
         about = {"workflow": workflow, "event": event} if known else {"workflow": OTHER, "event": OTHER}
-        otel.EVENTS.add(1, prefixed({**about, "outcome": outcome}))
+        otel.instruments.events.add(1, prefixed({**about, "outcome": outcome}))
 
 
 @contextmanager
@@ -180,7 +180,7 @@ def task(
         return
     kind = name.partition(" ")[0]
     if come.due is not None:
-        otel.TASK_LATENESS.record(max(0.0, (now - come.due).total_seconds()), prefixed({"task": kind}))
+        otel.instruments.task_lateness.record(max(0.0, (now - come.due).total_seconds()), prefixed({"task": kind}))
     messaging = {"messaging.operation.type": "process", "messaging.operation.name": kind, **come.attributes}
     child = now - made_at <= CHILD_UP_TO
     with otel.task_span(name, attributes, messaging, trace, child=child) as span:
@@ -205,31 +205,31 @@ def attempt(kind: str, statement: str, clock: Clock, workflow: str, **attributes
                 span.outcome = outcome
     finally:
         seconds = (clock.now() - started).total_seconds()
-        otel.ATTEMPT_DURATION.record(seconds, prefixed({**about, "kind": kind, "outcome": outcome}))
+        otel.instruments.attempt_duration.record(seconds, prefixed({**about, "kind": kind, "outcome": outcome}))
 
 
 def conflict(workflow: str) -> None:
     """Counts a commit that was not made because another one was faster."""
     if (otel := _otel()) is not None:
-        otel.CONFLICTS.add(1, prefixed({"workflow": workflow}))
+        otel.instruments.conflicts.add(1, prefixed({"workflow": workflow}))
 
 
 def busy_wait(workflow: str) -> None:
     """Counts a wait for an instance that others are working on."""
     if (otel := _otel()) is not None:
-        otel.BUSY_WAITS.add(1, prefixed({"workflow": workflow}))
+        otel.instruments.busy_waits.add(1, prefixed({"workflow": workflow}))
 
 
 def started(workflow: str) -> None:
     """Counts an instance that was created."""
     if (otel := _otel()) is not None:
-        otel.STARTED.add(1, prefixed({"workflow": workflow}))
+        otel.instruments.started.add(1, prefixed({"workflow": workflow}))
 
 
 def ended(workflow: str, status: str) -> None:
     """Counts an instance that has come to its end."""
     if (otel := _otel()) is not None:
-        otel.ENDED.add(1, prefixed({"workflow": workflow, "status": status}))
+        otel.instruments.ended.add(1, prefixed({"workflow": workflow, "status": status}))
 
 
 def outcome_of(error: BaseException) -> str:
