@@ -21,6 +21,7 @@ from cloud_adapter.trace_context import TraceContext, served
 _tracer = trace.get_tracer("gorchestrate")
 _w3c = TraceContextTextMapPropagator()
 
+_FLUSH_MS_MAX = 5_000
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
 
@@ -156,6 +157,13 @@ def continued(headers: Mapping[str, str], found: TraceContext | None) -> Iterato
         yield
     finally:
         contexts.detach(token)
+
+
+def flush() -> None:
+    """See ``telemetry.flush``. Blocks; what cannot be sent is logged by the SDK."""
+    force = getattr(trace.get_tracer_provider(), "force_flush", None)
+    if force is not None:
+        force(_FLUSH_MS_MAX)
 
 
 def carrier() -> Trace:

@@ -7,6 +7,7 @@ nothing: importing it takes longer than all that a cold start does for an event.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -96,6 +97,13 @@ def _load() -> ModuleType:
 def _otel() -> Any:
     """The module that does it; None if the program uses no OpenTelemetry."""
     return _load() if "opentelemetry.trace" in sys.modules else None
+
+
+async def flush() -> None:
+    """Sends the spans that have ended, if the program's provider holds any back."""
+    otel = _otel()
+    if otel is not None:
+        await asyncio.to_thread(otel.flush)
 
 
 def carrier() -> Trace:
