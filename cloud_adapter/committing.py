@@ -77,7 +77,7 @@ class Committer:
             await self.store.create(change.instance, key)
             return change.instance
 
-        await self._apply(session, change, write, new=True)
+        await self._apply(session, change, write)
 
     async def commit(
         self,
@@ -113,12 +113,10 @@ class Committer:
             return
         await self._apply(session, change, lambda: self.store.commit(change.instance, key))
 
-    async def _apply(
-        self, session: Session, change: Change, write: Callable[[], Awaitable[Instance]], *, new: bool = False
-    ) -> None:
+    async def _apply(self, session: Session, change: Change, write: Callable[[], Awaitable[Instance]]) -> None:
         for task in change.create:
             await self.queue.create(task)
-        tell = _teller(session, change.instance, new)
+        tell = _teller(session, change.instance)
         try:
             session.committed(await self._write(change, write))
         except Superseded:
@@ -202,7 +200,7 @@ def _forgotten(change: Change, current: Instance) -> bool:
     return len(current.tokens) >= TOKENS_MAX and not set(base) & set(current.tokens)
 
 
-def _teller(session: Session, instance: Instance, new: bool) -> Callable[[], None]:
+def _teller(session: Session, instance: Instance) -> Callable[[], None]:
     """Tells what a commit has made true, once it has: one line for each entry that it adds to the history."""
     entries, raised, had_ended = session.entries, session.raised, session.had_ended
     status, ended = instance.execution.status, instance.execution.ended
@@ -221,7 +219,7 @@ def _teller(session: Session, instance: Instance, new: bool) -> Callable[[], Non
                 duration_ms=entry.duration_ms,
                 error=entry.error,
             )
-        if new:
+        if instance.version is None:
             telemetry.started(instance.workflow)
         if ended and not had_ended:
             telemetry.ended(instance.workflow, status.value)

@@ -48,10 +48,10 @@ class Outcome(Enum):
 _Kind = tuple[type[InstanceTask], str, Callable[[Engine, Any], Awaitable[None]]]
 
 _KINDS: Mapping[str, _Kind] = {
-    RESUME_PATH: (ResumeTask, "resume", Engine.resume),
-    TIMEOUT_PATH: (TimeoutTask, "timeout", Engine.handle_timeout),
-    ACTIVITY_PATH: (ActivityTask, "deliver activity", Engine.run_activity),
-    RESULT_PATH: (ResultTask, "deliver result", Engine.handle_result),
+    RESUME_PATH: (ResumeTask, "resume", lambda engine, task: engine.resume(task)),
+    TIMEOUT_PATH: (TimeoutTask, "timeout", lambda engine, task: engine.handle_timeout(task)),
+    ACTIVITY_PATH: (ActivityTask, "deliver activity", lambda engine, task: engine.run_activity(task)),
+    RESULT_PATH: (ResultTask, "deliver result", lambda engine, task: engine.handle_result(task)),
 }
 """By the path of a task: its body, what its span is called, and what it does."""
 
