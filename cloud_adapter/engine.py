@@ -322,7 +322,8 @@ class Engine:
             InstanceEnded, RepairRefused: it cannot be done with the instance as it is. Nothing was changed.
             InstanceNotFound, WorkflowNotFound, UnknownStatement, UserCodeError, TooLarge, Busy, Unavailable
         """
-        cls, name = self.workflow(workflow), type(operation).__name__.lower()
+        cls = self.workflow(workflow)
+        name = next(name for name, kind in {**ACTIONS, **REPAIRS}.items() if isinstance(operation, kind))
         with logs.about(workflow, id), telemetry.request(f"{name} {workflow}", workflow, id):
             return _view(await operate(self._committer, cls, check_id(id), operation))
 
