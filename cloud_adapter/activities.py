@@ -11,12 +11,13 @@ from datetime import datetime, timedelta
 from inspect import isawaitable
 from typing import Any
 
-from cloud_adapter import logs
+from cloud_adapter import logs, telemetry
 from cloud_adapter.changing import Leased, arrived, change, settle
 from cloud_adapter.committing import Committer
 from cloud_adapter.errors import Busy, InstanceNotFound, Unavailable
 from cloud_adapter.session import Session, milliseconds
 from cloud_adapter.tasks import ActivityTask, ResultTask
+from cloud_adapter.telemetry import Value
 from cloud_adapter.user_code import RunSync, within
 from workflow_core import AttemptOver, TimedOut, Workflow
 from workflow_core.interpreter import Accepted
@@ -48,22 +49,43 @@ class Activities:
             return
         clock = self.committer.clock
         started = clock.now()
-        common = body.model_dump()
-        try:
-            output = await self._call(session, accepted, body)
-            assert accepted.case.activity is not None
-            text = accepted.case.activity.signature.output_json(body.event, output).decode()
-            result = ResultTask(**common, result=text)
-        except AttemptOver:
-            return
-        except Exception as error:
-            result = ResultTask(
-                **common, error=error_info(error, body.event), retry_seconds=self._retry(accepted, session, error)
-            )
-        await self.deliver(cls, result, milliseconds(started, clock.now()))
+        result, raised = await self._attempt(session, accepted, body)
+        if result is not None:
+            await self.deliver(cls, result, milliseconds(started, clock.now()), raised)
 
-    async def deliver(self, cls: type[Workflow], result: ResultTask, duration_ms: float = 0) -> None:
-        """Brings the result of an attempt into the instance; if that is busy for long, by a task of its own."""
+    async def _attempt(
+        self, session: Session, accepted: Accepted, body: ActivityTask
+    ) -> tuple[ResultTask | None, Exception | None]:
+        """Runs the function; gives what to bring in, None if the attempt was over before, and what it raised."""
+        spec, thread, number = accepted.case.activity, accepted.thread.id, body.attempt + 1
+        assert spec is not None
+        common = body.model_dump()
+        about: dict[str, Value] = {"instance": body.id, "thread": thread, "attempt": number, "pc": session.execution.pc}
+        with (
+            logs.about(body.workflow, body.id, thread=thread, statement=body.event, attempt=number),
+            telemetry.attempt("activity", body.event, self.committer.clock, body.workflow, **about) as span,
+        ):
+            try:
+                output = await self._call(session, accepted, body)
+                return ResultTask(**common, result=spec.signature.output_json(body.event, output).decode()), None
+            except AttemptOver as error:
+                span.outcome = "over"
+                span.refused(error)
+                return None, None
+            except Exception as error:
+                span.outcome = "failed"
+                span.failed(error)
+                retry = self._retry(accepted, session, error)
+                return ResultTask(**common, error=error_info(error, body.event), retry_seconds=retry), error
+
+    async def deliver(
+        self, cls: type[Workflow], result: ResultTask, duration_ms: float = 0, failure: Exception | None = None
+    ) -> None:
+        """Brings the result of an attempt into the instance; if that is busy for long, by a task of its own.
+
+        Args:
+            failure: what the attempt has raised, for the log.
+        """
 
         def apply(session: Session, now: datetime) -> bool:
             accepted = _awaited(session, result)
@@ -71,6 +93,7 @@ class Activities:
                 return False
             details = {"thread": accepted.thread.id, "statement": accepted.case.event, "duration_ms": duration_ms}
             error = result.error
+            session.raised = failure
             if error is None:
                 try:
                     session.machine.handle_json(accepted, result.result.encode())
@@ -78,6 +101,7 @@ class Activities:
                 except Exception as raised:
                     session.reset_fields()
                     error = error_info(raised, result.event)
+                    session.raised = raised
                 else:
                     session.note("activity", now, **details)
                     settle(session, accepted)

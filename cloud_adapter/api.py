@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Lifespan
 
-from cloud_adapter import graphs, openapi, problems, progress
+from cloud_adapter import graphs, health, openapi, problems, progress
 from cloud_adapter.engine import BUFFERED, Engine
 from cloud_adapter.errors import InvalidRequest
 from cloud_adapter.graphs import Format
@@ -73,6 +73,7 @@ def create_api(
         Route("/swagger/{name}", handlers.swagger, methods=["GET"]),
         Route("/reference/{name}", handlers.reference, methods=["GET"]),
         STATIC_ROUTE,
+        *health.routes(engine),
         *(ui_routes(engine, max_body_bytes) if ui else ()),
     ]
     return problems.application(routes, lifespan=lifespan)

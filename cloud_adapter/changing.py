@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 
-from cloud_adapter import logs
+from cloud_adapter import logs, telemetry
 from cloud_adapter.committing import Committer, Superseded
 from cloud_adapter.document import Instance
 from cloud_adapter.errors import Busy, Conflict, InstanceNotFound, NotYet, Unavailable, UserCodeError
@@ -29,8 +29,9 @@ Apply = Callable[[Session, datetime], bool]
 class Patience:
     """Waits for a busy instance, again and again, but not for ever."""
 
-    def __init__(self, committer: Committer) -> None:
+    def __init__(self, committer: Committer, workflow: str) -> None:
         self.committer = committer
+        self.workflow = workflow
         self.until = committer.clock.now() + committer.options.max_wait
         self.attempt = 0
 
@@ -42,6 +43,7 @@ class Patience:
         """
         if self.committer.clock.now() >= self.until:
             raise Busy(f"{what} is busy: its steps still run, or many others send events to it; try again")
+        telemetry.busy_wait(self.workflow)
         await self.committer.pause(self.attempt)
         self.attempt += 1
 
@@ -99,7 +101,7 @@ async def change(
         InstanceNotFound, UnknownStatement, Unavailable
         Exception: what ``apply`` raises. Nothing was changed.
     """
-    patience = Patience(committer)
+    patience = Patience(committer, cls.__workflow_name__)
     while True:
         session, loaded = loaded or await committer.load(cls, id), None
         session.machine.check()

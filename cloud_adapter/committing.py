@@ -12,8 +12,8 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from cloud_adapter import logs
-from cloud_adapter.document import TOKENS_MAX, HistoryEntry, Instance, KeyRecord, Lease, encode
+from cloud_adapter import logs, telemetry
+from cloud_adapter.document import TOKENS_MAX, Instance, KeyRecord, Lease, encode
 from cloud_adapter.errors import (
     Conflict,
     DamagedDocument,
@@ -25,8 +25,9 @@ from cloud_adapter.errors import (
 )
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock, Store, TaskQueue
-from cloud_adapter.session import Change, Session
+from cloud_adapter.session import ERROR_CHARS_MAX, Change, Session
 from workflow_core import Workflow, WorkflowError
+from workflow_core.moving import error_text
 
 WRITE_ATTEMPTS_MAX = 5
 
@@ -115,13 +116,13 @@ class Committer:
     async def _apply(self, session: Session, change: Change, write: Callable[[], Awaitable[Instance]]) -> None:
         for task in change.create:
             await self.queue.create(task)
-        entries = session.entries
+        tell = _teller(session, change.instance)
         try:
             session.committed(await self._write(change, write))
         except Superseded:
-            _log(change.instance, entries)
+            tell()
             raise
-        _log(change.instance, entries)
+        tell()
         for name in change.delete:
             # A timer that stays behind is ignored when it comes.
             with contextlib.suppress(Unavailable):
@@ -145,6 +146,8 @@ class Committer:
                     raise Unavailable("whether the commit was applied is not known: too many others since") from error
                 # Not applied so far. Trying the very same write again is safe: it is compared like the first.
                 attempt += 1
+                if isinstance(error, Conflict):
+                    telemetry.conflict(change.instance.workflow)
                 if not isinstance(error, Unavailable) or attempt >= WRITE_ATTEMPTS_MAX:
                     raise
                 await self.pause(attempt)
@@ -174,6 +177,7 @@ class Committer:
             if session.execution.ended or others:
                 return
             session.machine.fail(error, statement)
+            session.raised = error
             try:
                 await self.commit(session)
                 return
@@ -196,17 +200,28 @@ def _forgotten(change: Change, current: Instance) -> bool:
     return len(current.tokens) >= TOKENS_MAX and not set(base) & set(current.tokens)
 
 
-def _log(instance: Instance, entries: list[HistoryEntry]) -> None:
-    """Logs what a commit has made true: one line for each entry that it added to the history."""
-    for entry in entries:
-        logs.transition(
-            entry.kind,
-            instance.workflow,
-            instance.id,
-            level=logging.ERROR if entry.kind == "failed" else logging.WARNING if entry.error else logging.INFO,
-            thread=entry.thread,
-            statement=entry.statement,
-            pc=entry.pc,
-            duration_ms=entry.duration_ms,
-            error=entry.error,
-        )
+def _teller(session: Session, instance: Instance) -> Callable[[], None]:
+    """Tells what a commit has made true, once it has: one line for each entry that it adds to the history."""
+    entries, raised, had_ended = session.entries, session.raised, session.had_ended
+    status, ended = instance.execution.status, instance.execution.ended
+
+    def tell() -> None:
+        for entry in entries:
+            logs.transition(
+                entry.kind,
+                instance.workflow,
+                instance.id,
+                level=logging.ERROR if entry.kind == "failed" else logging.WARNING if entry.error else logging.INFO,
+                raised=raised if raised is not None and error_text(raised)[:ERROR_CHARS_MAX] == entry.error else None,
+                thread=entry.thread,
+                statement=entry.statement,
+                pc=entry.pc,
+                duration_ms=entry.duration_ms,
+                error=entry.error,
+            )
+        if instance.version is None:
+            telemetry.started(instance.workflow)
+        if ended and not had_ended:
+            telemetry.ended(instance.workflow, status.value)
+
+    return tell

@@ -7,12 +7,13 @@ mend is logged and acknowledged. Recovery finds the instance again once its caus
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
 from typing import Any
 
 from pydantic import ValidationError
 
+from cloud_adapter import logs, telemetry
 from cloud_adapter.engine import Engine
 from cloud_adapter.errors import InvalidRequest, NotYet, Unavailable
 from cloud_adapter.tasks import (
@@ -21,10 +22,13 @@ from cloud_adapter.tasks import (
     RESUME_PATH,
     TIMEOUT_PATH,
     ActivityTask,
+    InstanceTask,
     ResultTask,
     ResumeTask,
     TimeoutTask,
+    WaitTask,
 )
+from cloud_adapter.telemetry import UNKNOWN_DELIVERY, Delivery, Span, Value
 from workflow_core import NewerVersion, WorkflowError
 
 _logger = logging.getLogger("gorchestrate.tasks")
@@ -41,39 +45,66 @@ class Outcome(Enum):
     """To be sent again: the database or the queue did not answer, or the engine has a bug."""
 
 
-async def run_task(engine: Engine, path: str, body: Mapping[str, Any]) -> Outcome:
+_Kind = tuple[type[InstanceTask], str, Callable[[Engine, Any], Awaitable[None]]]
+
+_KINDS: Mapping[str, _Kind] = {
+    RESUME_PATH: (ResumeTask, "resume", lambda engine, task: engine.resume(task)),
+    TIMEOUT_PATH: (TimeoutTask, "timeout", lambda engine, task: engine.handle_timeout(task)),
+    ACTIVITY_PATH: (ActivityTask, "deliver activity", lambda engine, task: engine.run_activity(task)),
+    RESULT_PATH: (ResultTask, "deliver result", lambda engine, task: engine.handle_result(task)),
+}
+"""By the path of a task: its body, what its span is called, and what it does."""
+
+
+async def run_task(engine: Engine, path: str, body: Mapping[str, Any], come: Delivery = UNKNOWN_DELIVERY) -> Outcome:
     """Performs a task.
+
+    Args:
+        come: how it was delivered.
 
     Raises:
         InvalidRequest: it is no task of this engine.
     """
+    if path not in _KINDS:
+        raise InvalidRequest(f"no task has the path {path!r}")
+    model, name, perform = _KINDS[path]
     try:
-        if path == RESUME_PATH:
-            await engine.resume(ResumeTask.model_validate(body))
-        elif path == TIMEOUT_PATH:
-            await engine.handle_timeout(TimeoutTask.model_validate(body))
-        elif path == ACTIVITY_PATH:
-            await engine.run_activity(ActivityTask.model_validate(body))
-        elif path == RESULT_PATH:
-            await engine.handle_result(ResultTask.model_validate(body))
-        else:
-            raise InvalidRequest(f"no task has the path {path!r}")
+        task = model.model_validate(body)
     except ValidationError as error:
         raise InvalidRequest(f"the body of a task to {path!r} is wrong: {error}") from error
-    except InvalidRequest:
-        raise
-    except NotYet:
-        return Outcome.NOT_YET
-    except NewerVersion as error:
-        _logger.warning("task to %s: %s", path, error)
-        return Outcome.NOT_YET
-    except Unavailable as error:
-        _logger.warning("task to %s: %s", path, error)
-        return Outcome.FAILED
-    except WorkflowError:
-        _logger.exception("task to %s cannot be done: %s", path, dict(body))
-        return Outcome.DONE
-    except Exception:
-        _logger.exception("task to %s failed: %s", path, dict(body))
-        return Outcome.FAILED
+    if isinstance(task, WaitTask):
+        name = f"{name} {task.event}"
+    about: dict[str, Value] = {"workflow": task.workflow, "instance": task.id, "pc": task.pc}
+    now = engine.clock.now()
+    with (
+        logs.about(task.workflow, task.id),
+        telemetry.task(name, now, task.created_at, task.trace, come, **about) as span,
+    ):
+        try:
+            await perform(engine, task)
+        except InvalidRequest:
+            raise
+        except NotYet as error:
+            return _again(span, error)
+        except NewerVersion as error:
+            _logger.warning("task to %s: %s", path, error)
+            return _again(span, error)
+        except Unavailable as error:
+            _logger.warning("task to %s: %s", path, error)
+            span.failed(error)
+            return Outcome.FAILED
+        except WorkflowError as error:
+            _logger.exception("task to %s cannot be done: %s", path, dict(body))
+            span.failed(error)
+            return Outcome.DONE
+        except Exception as error:
+            _logger.exception("task to %s failed: %s", path, dict(body))
+            span.failed(error)
+            return Outcome.FAILED
     return Outcome.DONE
+
+
+def _again(span: Span, error: Exception) -> Outcome:
+    span.refused(error)
+    span.outcome = Outcome.NOT_YET.value
+    return Outcome.NOT_YET

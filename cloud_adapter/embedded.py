@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 from collections.abc import Iterable
 from datetime import timedelta
@@ -16,6 +17,7 @@ from cloud_adapter.local_queue import LocalQueue
 from cloud_adapter.ports import Clock, Task
 from cloud_adapter.settings import Settings
 from cloud_adapter.sqlite_store import SqliteStore
+from cloud_adapter.telemetry import Delivery, Value
 from workflow_core import Workflow
 
 _logger = logging.getLogger("gorchestrate.embedded")
@@ -38,7 +40,8 @@ class EmbeddedRuntime:
     async def start(self) -> None:
         """Begins to deliver tasks, and to look for what an earlier process has left. Twice is once."""
         if self._recovery is None:
-            self._recovery = asyncio.create_task(self._recover())
+            # In a context of its own: it is no part of the request that may have started it.
+            self._recovery = asyncio.create_task(self._recover(), context=contextvars.Context())
             await self.queue.start()
 
     async def close(self) -> None:
@@ -52,7 +55,9 @@ class EmbeddedRuntime:
         await self.store.close()
 
     async def _deliver(self, task: Task, retries: int) -> bool:
-        return await run_task(self.engine, task.path, task.body) is Outcome.DONE
+        about: dict[str, Value] = {"messaging.system": "gorchestrate", "messaging.message.id": task.name}
+        about |= {"gorchestrate.retry": retries}
+        return await run_task(self.engine, task.path, task.body, Delivery(task.at, about)) is Outcome.DONE
 
     async def _recover(self) -> None:
         every = self.settings.recover_seconds

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from inspect import isawaitable
 
-from cloud_adapter import logs
+from cloud_adapter import logs, telemetry
 from cloud_adapter.activities import Activities
 from cloud_adapter.changing import Leased, Patience, arrived, begin, change, settle
 from cloud_adapter.children import Children
@@ -37,6 +37,7 @@ from cloud_adapter.errors import (
     DuplicateKey,
     IdempotencyKeyReused,
     InstanceExists,
+    InstanceNotFound,
     InvalidRequest,
     Unavailable,
     UserCodeError,
@@ -134,7 +135,11 @@ class Engine:
             UserCodeError: a condition of the workflow raised.
         """
         cls = self.workflow(workflow)
-        now = self.clock.now()
+        with logs.about(workflow, id), telemetry.request(f"start {workflow}", workflow, id) as span:
+            return await self._create(cls, id, fields, key, span)
+
+    async def _create(self, cls: type[Workflow], id: str, fields: bytes, key: str | None, span: telemetry.Span) -> View:
+        workflow, now = cls.__workflow_name__, self.clock.now()
         session = begin(cls, id, fields, now)
         record = self._record(key, stable_key("create", fields.decode("utf-8", "replace")), "", now)
         try:
@@ -144,6 +149,7 @@ class Engine:
         except (InstanceExists, DuplicateKey):
             if record is None or await self._replay(workflow, id, record) is None:
                 raise
+            span.outcome = "replayed"
             return await self.get(workflow, id)
         return _view(session)
 
@@ -221,15 +227,25 @@ class Engine:
             Busy: the instance was busy for too long; nothing was changed.
             Unavailable: whether it was changed is not known; try again with the same key.
         """
-        cls = self.workflow(workflow)
-        check_id(id)
-        check_key(key)
-        request = _EventRequest(id, event, body, key, thread_id, wait_id)
-        known = self._record(key, request.fingerprint, "", self.clock.now())
-        patience = Patience(self._committer)
+        served = self.workflows.get(workflow)
+        known = served is not None and served.__program__.event(event) in served.__program__.events
+        with logs.about(workflow, id, statement=event), telemetry.event(workflow, id, event, known=known) as span:
+            cls = self.workflow(workflow)
+            check_id(id)
+            check_key(key)
+            request = _EventRequest(id, event, body, key, thread_id, wait_id)
+            response = await self._handle_event(cls, request, span)
+            if response == BUFFERED and not span.outcome:
+                span.outcome = "buffered"
+            return response
+
+    async def _handle_event(self, cls: type[Workflow], request: _EventRequest, span: telemetry.Span) -> bytes:
+        workflow, id = cls.__workflow_name__, request.id
+        known = self._record(request.key, request.fingerprint, "", self.clock.now())
+        patience = Patience(self._committer, workflow)
         while True:
             try:
-                return await self._attempt(cls, request)
+                return await self._attempt(cls, request, span)
             except Unavailable:
                 raise
             except Conflict:
@@ -241,12 +257,13 @@ class Engine:
                 if known is not None and not waits_on:
                     stored = await self._replay(workflow, id, known)
                     if stored is not None:
+                        span.outcome = "replayed"
                         return stored
                 if not isinstance(error, (Busy, DuplicateKey)):
                     raise
             await patience.wait(f"{workflow!r} {id!r}")
 
-    async def _attempt(self, cls: type[Workflow], request: _EventRequest) -> bytes:
+    async def _attempt(self, cls: type[Workflow], request: _EventRequest, span: telemetry.Span) -> bytes:
         """Delivers an event to the instance as it is now.
 
         Raises:
@@ -276,6 +293,7 @@ class Engine:
         if session.machine.comes_later(accepted):
             raise Busy(f"earlier events {event!r} of {request.id!r} are still to be delivered")
         thread, select = accepted.thread.id, accepted.thread.step
+        span.set(thread=thread, statement=select, pc=session.execution.pc)
         response, duration_ms = await self._run_handler(session, accepted, event, request.body)
         settle(session, accepted)
         session.note("event", now, statement=event, thread=thread, duration_ms=duration_ms, select=select)
@@ -325,7 +343,10 @@ class Engine:
             InstanceEnded, RepairRefused: it cannot be done with the instance as it is. Nothing was changed.
             InstanceNotFound, WorkflowNotFound, UnknownStatement, UserCodeError, TooLarge, Busy, Unavailable
         """
-        return _view(await operate(self._committer, self.workflow(workflow), check_id(id), operation))
+        cls = self.workflow(workflow)
+        name = next(name for name, kind in {**ACTIONS, **REPAIRS}.items() if isinstance(operation, kind))
+        with logs.about(workflow, id), telemetry.request(f"{name} {workflow}", workflow, id):
+            return _view(await operate(self._committer, cls, check_id(id), operation))
 
     # --- what tasks ask ------------------------------------------------------------------
 
@@ -401,6 +422,15 @@ class Engine:
             Unavailable: try again.
         """
         await self._activities.deliver(self.workflow(body.workflow), body)
+
+    async def check_store(self) -> None:
+        """Reads once.
+
+        Raises:
+            Unavailable: the store does not answer.
+        """
+        with contextlib.suppress(InstanceNotFound):
+            await self.store.load(next(iter(self.workflows), "none"), "health")
 
     async def recover(self, *, ahead: timedelta = timedelta(), limit: int = 1000) -> int:
         """Schedules again what should be moving and is not: after a crash, a lost task, a purged queue.

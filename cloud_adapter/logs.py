@@ -1,6 +1,6 @@
-"""Structured logs: one JSON line a transition, with the field names that Cloud Logging knows.
+"""Structured logs: one JSON line a transition, with the field names that Cloud Logging and Error Reporting know.
 
-``transition`` is what the engine calls; ``configure`` is for programs. A library never configures logging itself.
+The engine calls ``transition`` and ``about``, programs call ``configure``. A library never configures logging itself.
 """
 
 from __future__ import annotations
@@ -8,49 +8,120 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
+from cloud_adapter import telemetry, trace_context
+
 logger = logging.getLogger("gorchestrate")
 
+_LABELS = {"workflow": "workflow", "id": "instance"}
+"""The fields that are labels too: Cloud Logging has an index of these."""
 
-def transition(kind: str, workflow: str, id: str, *, level: int = logging.INFO, **details: Any) -> None:
+_about: ContextVar[Mapping[str, Any] | None] = ContextVar("gorchestrate_about", default=None)
+
+
+def transition(
+    kind: str, workflow: str, id: str, *, level: int = logging.INFO, raised: BaseException | None = None, **details: Any
+) -> None:
     """Logs that an instance has moved.
 
     Args:
+        raised: logged with its stack trace.
         details: ``thread``, ``statement``, ``pc``, ``duration_ms``, ``error``; empty ones are left out.
     """
     if logger.isEnabledFor(level):
-        fields = {
-            "kind": kind,
-            "workflow": workflow,
-            "id": id,
-            **{k: v for k, v in details.items() if v not in ("", None)},
-        }
-        logger.log(level, "%s %s/%s %s", kind, workflow, id, details.get("statement", ""), extra={"fields": fields})
+        fields = {"kind": kind, "workflow": workflow, "id": id, **_given(details)}
+        if raised is not None:
+            # As a field: ``exc_info`` is for what gorchestrate itself did not expect.
+            fields["exception"] = "".join(traceback.format_exception(raised))
+        text = details.get("statement", "")
+        logger.log(level, "%s %s/%s %s", kind, workflow, id, text, extra={"fields": fields})
+
+
+@contextmanager
+def about(workflow: str, id: str, **details: Any) -> Iterator[None]:
+    """Whatever is logged inside, by the user's code too, bears these fields.
+
+    Args:
+        details: ``thread``, ``statement``, ``attempt``; empty ones are left out.
+    """
+    token = _about.set({"workflow": workflow, "id": id, **_given(details)})
+    try:
+        yield
+    finally:
+        _about.reset(token)
+
+
+def _given(details: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in details.items() if value not in ("", None)}
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: ``severity``, ``time``, ``message``, ``logger``, and a transition's own fields."""
+    """One JSON object a line: ``severity``, ``time``, ``message``, ``logger``, what it is about, and in which trace.
+
+    Args:
+        project: the Google Cloud project of the traces; without one, ``logging.googleapis.com/trace`` is the bare id.
+    """
+
+    def __init__(self, project: str = "") -> None:
+        super().__init__()
+        self.traces = f"projects/{project}/traces/" if project else ""
 
     def format(self, record: logging.LogRecord) -> str:
+        fields = {**(_about.get() or {}), **getattr(record, "fields", {})}
         line: dict[str, Any] = {
             "severity": record.levelname,
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "message": record.getMessage().rstrip(),
             "logger": record.name,
-            **getattr(record, "fields", {}),
+            **fields,
+            **self._trace(),
         }
-        if record.exc_info:
+        if labels := {label: str(fields[name]) for name, label in _LABELS.items() if name in fields}:
+            line["logging.googleapis.com/labels"] = labels
+        if record.exc_info and record.exc_info[0] is not None:
             line["exception"] = self.formatException(record.exc_info)
         # What is no Unicode, as a file's name may be, must not cost the line.
         return json.dumps(line, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace").decode()
 
+    def _trace(self) -> dict[str, Any]:
+        request = trace_context.served.get()
+        trace = telemetry.current_trace() or (request and request.trace)
+        if not trace:
+            return {}
+        fields: dict[str, Any] = {"logging.googleapis.com/trace": f"{self.traces}{trace.trace_id}"}
+        if trace.span_id:
+            fields["logging.googleapis.com/spanId"] = trace.span_id
+        return fields | {"logging.googleapis.com/trace_sampled": trace.sampled}
 
-def configure(level: str = "INFO") -> None:
-    """Sends the logs of gorchestrate to standard error, as JSON lines."""
+
+class _OfWorkflows(logging.Filter):
+    """Of other loggers, what is logged while a workflow's code runs; of the rest only what is worth a warning."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return _about.get() is not None or record.levelno >= logging.WARNING
+
+
+def configure(level: str = "INFO", project: str = "") -> None:
+    """Sends the logs of gorchestrate, and those of the workflows' code, to standard error, as JSON lines.
+
+    A program that has given the root logger a handler keeps its own way with what is not gorchestrate's.
+    """
+    formatter = JsonFormatter(project)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
+    handler.setFormatter(formatter)
     logger.handlers[:] = [handler]
     logger.propagate = False
     logger.setLevel(level)
+    root = logging.getLogger()
+    if not root.handlers:
+        others = logging.StreamHandler(sys.stderr)
+        others.setFormatter(formatter)
+        others.addFilter(_OfWorkflows())
+        root.addHandler(others)
+        root.setLevel(level)

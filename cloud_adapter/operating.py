@@ -176,7 +176,7 @@ async def operate(committer: Committer, cls: type[Workflow], id: str, operation:
         TooLarge, InstanceNotFound, Unavailable
         WorkflowError: what the operation raises. Nothing was changed.
     """
-    patience = Patience(committer)
+    patience = Patience(committer, cls.__workflow_name__)
     while True:
         session = await committer.load(cls, id, partial(operation.mend, cls))
         now = committer.clock.now()

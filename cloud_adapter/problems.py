@@ -17,6 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from cloud_adapter import errors
+from cloud_adapter.request_context import TracedRequests
 from workflow_core import EventNotAccepted, EventRejected, InvalidInput, NewerVersion, RepairRefused, WorkflowError
 
 _logger = logging.getLogger("gorchestrate.http")
@@ -115,7 +116,7 @@ def application(
     app = Starlette(
         routes=routes,
         lifespan=lifespan,
-        middleware=[Middleware(UnexpectedErrors)],
+        middleware=[Middleware(TracedRequests), Middleware(UnexpectedErrors)],
         exception_handlers={WorkflowError: on_error, HTTPException: on_http_error},
     )
     # A path with a slash too many is another path: /wf/pizza/order-1/ must not become the creation of an instance.

@@ -7,6 +7,7 @@ and must never know what a payload means or how it is delivered.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -69,7 +70,9 @@ class QueueRunner(Generic[P]):
 
     def start(self) -> None:
         """Begins to make attempts, in the running event loop. To be called once."""
-        self._dispatcher = asyncio.create_task(self._dispatch(), name="gorchestrate-queue")
+        # In a context of its own: what it sends is no part of the request that may have started it.
+        context = contextvars.Context()
+        self._dispatcher = asyncio.create_task(self._dispatch(), name="gorchestrate-queue", context=context)
 
     def send(self, entry: Entry[P]) -> None:
         """Makes the attempt of an entry that the rules have marked as running."""

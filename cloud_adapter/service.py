@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cloud_adapter import logs
+from cloud_adapter import logs, telemetry
 from cloud_adapter.api import create_api
 from cloud_adapter.auth import OidcVerifier
 from cloud_adapter.cloud import CloudRuntime
@@ -19,6 +19,10 @@ from workflow_core import Workflow
 class Service:
     """What serves some workflows. Its engine starts with the first request: functions-framework has no start-up hook.
 
+    Args:
+        flush_telemetry: send the spans of a request before its response ends: later a function has no processor, and at
+            its end no time. Each response waits for that.
+
     Example (``main.py``; ``gorchestrate dev`` runs the same workflows without it)::
 
         service = Service(PizzaOrder)
@@ -28,8 +32,9 @@ class Service:
             return await service.api(request)
     """
 
-    def __init__(self, *workflows: type[Workflow]) -> None:
+    def __init__(self, *workflows: type[Workflow], flush_telemetry: bool = False) -> None:
         self._workflows = workflows
+        self._flush = flush_telemetry
         self._settings = Settings.load()
         self._runtime: EmbeddedRuntime | CloudRuntime | None = None
         self._api: ASGIApp | None = None
@@ -46,7 +51,7 @@ class Service:
                 public=settings.public,
                 ui=settings.serves_ui,
             )
-        return _Mounted(self._api)
+        return _Mounted(self._api, self._flush)
 
     async def worker(self, _: Request) -> Response:
         """The routes for the task queue and the scheduler."""
@@ -56,12 +61,12 @@ class Service:
             self._worker = create_worker(
                 runtime.engine, None if embedded else OidcVerifier.from_settings(runtime.settings)
             )
-        return _Mounted(self._worker)
+        return _Mounted(self._worker, self._flush)
 
     async def _start(self) -> EmbeddedRuntime | CloudRuntime:
         if self._runtime is None:
             # Not before: `gorchestrate` imports the file too, and has logs of its own.
-            logs.configure(self._settings.log_level)
+            logs.configure(self._settings.log_level, self._settings.project)
             kind = EmbeddedRuntime if self._settings.backend == "embedded" else CloudRuntime
             self._runtime = kind(self._workflows, self._settings)
             await self._runtime.start()
@@ -71,9 +76,15 @@ class Service:
 class _Mounted(Response):
     """A response that is given by an ASGI application."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, flush: bool) -> None:
         super().__init__()
         self.app = app
+        self.flush = flush
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.app(scope, receive, send)
+        async def flushing(message: Message) -> None:
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                await telemetry.flush()
+            await send(message)
+
+        await self.app(scope, receive, flushing if self.flush else send)

@@ -32,6 +32,9 @@ from workflow_core.moving import error_text
 CLOCK_SKEW = timedelta(seconds=10)
 """By how much the clocks of processes and queues may differ: so much before its time a task may come."""
 
+ERROR_CHARS_MAX = 500
+"""How much of an error's text the history keeps."""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -45,6 +48,10 @@ class Change:
 
 class Session:
     """A loaded instance with its typed fields and its machine.
+
+    Attributes:
+        raised: what user code has raised last, since the last commit; its stack trace is logged with the entry.
+        had_ended: whether the instance had ended by the last commit.
 
     Raises:
         InvalidFields: the stored fields do not fit the workflow's types, or cannot be migrated.
@@ -61,6 +68,7 @@ class Session:
             fields = self.machine.workflow.dump_fields()
             self.instance = replace(instance, fields=fields, search=self._search())
         self.entries: list[HistoryEntry] = []
+        self.raised: BaseException | None = None
         self._look()
 
     @property
@@ -119,7 +127,7 @@ class Session:
         execution = self.execution
         error = execution.error
         if execution.status is Status.FAILED and error is not None and error is not self._error:
-            self.note("failed", now, statement=error.statement, error=error.text[:500])
+            self.note("failed", now, statement=error.statement, error=error.text[:ERROR_CHARS_MAX])
         execution.updated_at = now
         execution.definition_version = self.machine.program.version
         fields = self.instance.fields
@@ -158,6 +166,7 @@ class Session:
         """The change was saved; ``instance`` bears its new version."""
         self.instance = instance
         self.entries = []
+        self.raised = None
         self._look()
 
     def _look(self) -> None:
@@ -167,6 +176,7 @@ class Session:
         self._timers = set(_timers(execution))
         self._error = execution.error
         self._was_live = execution.live
+        self.had_ended = execution.ended
 
     def _search(self) -> dict[str, Any]:
         names = set(self.cls.search_fields)

@@ -12,14 +12,15 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from cloud_adapter import logs
+from cloud_adapter import logs, telemetry
 from cloud_adapter.changing import arrived
 from cloud_adapter.children import Children
 from cloud_adapter.committing import Committer, Superseded
 from cloud_adapter.document import Lease
 from cloud_adapter.errors import Conflict, Unavailable
-from cloud_adapter.session import CLOCK_SKEW, Session, milliseconds, resume_at
+from cloud_adapter.session import CLOCK_SKEW, ERROR_CHARS_MAX, Session, milliseconds, resume_at
 from cloud_adapter.tasks import ResumeTask
+from cloud_adapter.telemetry import Span, Value
 from cloud_adapter.user_code import RunSync, within
 from workflow_core import CheckpointKind, EventRejected, InvalidInput, NewerVersion, Workflow
 from workflow_core.interpreter import MOVES, Machine, Work
@@ -104,7 +105,7 @@ class Stepper:
                 work = self._next(session.machine)
                 if work is not None:
                     statement = work.statement
-                    await self._perform(session, work)
+                    await self._attempt(session, work)
                     performed += 1
                     session.machine.now = self.clock.now()
                     work = self._next(session.machine)
@@ -128,7 +129,19 @@ class Stepper:
     def _lease(self, token: str) -> Lease:
         return Lease(token, self.clock.now() + self.options.lease)
 
-    async def _perform(self, session: Session, work: Work) -> None:
+    async def _attempt(self, session: Session, work: Work) -> None:
+        """Performs what is due, and tells the logs and the telemetry of it."""
+        execution, number = session.execution, work.attempt + 1
+        thread = work.thread.id if work.thread is not None else ""
+        about: dict[str, Value] = {"instance": execution.id, "thread": thread, "attempt": number, "pc": execution.pc}
+        kind, workflow = work.kind.value, execution.workflow
+        with (
+            logs.about(workflow, execution.id, thread=thread, statement=work.statement, attempt=number),
+            telemetry.attempt(kind, work.statement, self.clock, workflow, **about) as span,
+        ):
+            await self._perform(session, work, span)
+
+    async def _perform(self, session: Session, work: Work, span: Span) -> None:
         """Runs the user's code and notes what came of it, in memory.
 
         Raises:
@@ -166,17 +179,20 @@ class Stepper:
         if error is None:
             session.machine.done(work, result)
             session.note(work.kind.value, now, **details)
+        elif _is_refusal(work, error):
+            session.note("event rejected", now, error=error_text(error)[:ERROR_CHARS_MAX], **details)
+            session.machine.drop(work)
+            span.outcome = "rejected"
+            span.refused(error)
         else:
             self._failed(session, work, error, now, details)
+            span.outcome = "failed"
+            span.failed(error)
 
     def _failed(self, session: Session, work: Work, error: Exception, now: datetime, details: dict[str, Any]) -> None:
         """Notes a failure: for another attempt, or for good."""
         machine = session.machine
         text = error_text(error)
-        if work.kind is CheckpointKind.EVENT and isinstance(error, (EventRejected, InvalidInput)):
-            session.note("event rejected", now, error=text[:500], **details)
-            machine.drop(work)
-            return
         policy = machine.policy(work) or self.options.retry
         delay = policy.delay(work.attempt + 1, error, self.committer.rng.random())
         if work.kind is CheckpointKind.TELL:
@@ -185,7 +201,8 @@ class Stepper:
             delay = None  # its handler is a function of the fields: it would fail again
         if work.kind is not CheckpointKind.EVENT:
             machine.failed(work, error, None if delay is None else now + delay)
-        session.note(f"{work.kind.value} failed", now, error=text[:500], **details)
+        session.raised = error
+        session.note(f"{work.kind.value} failed", now, error=text[:ERROR_CHARS_MAX], **details)
         if delay is not None:
             return
         if work.kind in (CheckpointKind.STEP, CheckpointKind.EVENT):
@@ -283,6 +300,11 @@ class Stepper:
 def _is_blocking(session: Session, work: Work) -> bool:
     """Whether the code cannot be interrupted."""
     return not work.concerns_others and not session.machine.is_async(work)
+
+
+def _is_refusal(work: Work, error: Exception) -> bool:
+    """Whether a handler did not want the event."""
+    return work.kind is CheckpointKind.EVENT and isinstance(error, (EventRejected, InvalidInput))
 
 
 def _warn(session: Session, kind: str) -> None:

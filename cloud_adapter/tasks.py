@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import ClassVar, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
 from cloud_adapter.ports import Task
+from cloud_adapter.telemetry import Trace, carrier
 from workflow_core import ErrorInfo, Execution, Wait
 from workflow_core.events import stable_key
 
@@ -27,6 +28,7 @@ class InstanceTask(BaseModel):
         pc: the pc of the commit that the task belongs to.
         created_at: when the task was made; one that waits too long for its commit is given up.
         again: how often it has put itself off.
+        trace: the span in which it was made, see ``telemetry.carrier``; what is none counts as empty.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -38,11 +40,21 @@ class InstanceTask(BaseModel):
     pc: int
     created_at: AwareDatetime
     again: int = 0
+    trace: Trace = Field(default_factory=dict)
+
+    @field_validator("trace", mode="before")
+    @classmethod
+    def _forgive(cls, value: object) -> Trace:
+        """No task fails for its trace."""
+        texts = value if isinstance(value, dict) else {}
+        return {name: text for name, text in texts.items() if isinstance(name, str) and isinstance(text, str)}
 
     def task(self, salt: str, at: datetime | None = None) -> Task:
         """The task; the same ``salt`` gives the same name."""
         name = stable_key(self.path, self.workflow, self.id, *self._about(), salt)
-        return Task(name, self.path, self.model_dump(mode="json"), at)
+        trace = carrier() or self.trace
+        body = self.model_dump(mode="json", exclude={"trace"})
+        return Task(name, self.path, body | {"trace": trace} if trace else body, at)
 
     def later(self, at: datetime, now: datetime, pc: int) -> Task:
         """The same task once more, where it has come too early: at ``at``.

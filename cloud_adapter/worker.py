@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -11,13 +13,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Lifespan
 
-from cloud_adapter import problems
+from cloud_adapter import health, problems
 from cloud_adapter.auth import Authorize
 from cloud_adapter.dispatch import Outcome, run_task
 from cloud_adapter.engine import Engine
 from cloud_adapter.errors import InvalidRequest
 from cloud_adapter.request_body import read_body
 from cloud_adapter.tasks import ACTIVITY_PATH, RESULT_PATH, RESUME_PATH, TIMEOUT_PATH
+from cloud_adapter.telemetry import Delivery, Value
 
 _logger = logging.getLogger("gorchestrate.http")
 
@@ -25,6 +28,11 @@ BODY_BYTES_MAX = 1_100_000
 """A little more than a task may have."""
 
 TASK_PATHS = (RESUME_PATH, TIMEOUT_PATH, ACTIVITY_PATH, RESULT_PATH)
+
+_TASK_HEADERS = {
+    "x-cloudtasks-queuename": "messaging.destination.name",
+    "x-cloudtasks-taskname": "messaging.message.id",
+}
 
 # Neither 429 nor 503: those slow the whole queue down.
 _STATUS = {Outcome.DONE: 200, Outcome.NOT_YET: 425, Outcome.FAILED: 500}
@@ -48,7 +56,7 @@ def create_worker(
             raise InvalidRequest(f"the body of a task is JSON: {error}") from error
         if not isinstance(data, dict):
             raise InvalidRequest("the body of a task is a JSON object")
-        outcome = await run_task(engine, request.url.path, data)
+        outcome = await run_task(engine, request.url.path, data, _delivery(request.headers))
         return JSONResponse({"outcome": outcome.value}, _STATUS[outcome])
 
     async def recover(request: Request) -> Response:
@@ -62,8 +70,22 @@ def create_worker(
     routes = [
         *(Route(path, task, methods=["POST"]) for path in TASK_PATHS),
         Route("/recover", recover, methods=["POST"]),
+        *health.routes(engine),
     ]
     return problems.application(routes, lifespan=lifespan, on_error=_on_workflow_error)
+
+
+def _delivery(headers: Mapping[str, str]) -> Delivery:
+    """What the headers of Cloud Tasks say of a task; anybody could send them, so it is only told, never heeded."""
+    attributes: dict[str, Value] = {"messaging.system": "gcp_cloud_tasks"}
+    attributes |= {name: headers[header] for header, name in _TASK_HEADERS.items() if header in headers}
+    if (retries := headers.get("x-cloudtasks-taskretrycount", "")).isdecimal():
+        attributes["gorchestrate.retry"] = int(retries[:9])
+    try:
+        due = datetime.fromtimestamp(float(headers["x-cloudtasks-tasketa"]), UTC)
+    except (KeyError, ValueError, OverflowError, OSError):
+        due = None
+    return Delivery(due, attributes)
 
 
 def _on_workflow_error(request: Request, error: Exception) -> Response:

@@ -60,7 +60,7 @@ def dev(
         _serve_on_emulators(source, port)
         return
     settings = Settings.load(backend="embedded", db=db)
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.project)
     workflows = load_workflows(source)
     listener = listen(host, port)
     server = create_server(workflows, settings)

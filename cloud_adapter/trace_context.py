@@ -1,0 +1,80 @@
+"""Which trace the request that is being served belongs to, as its headers say. Knows HTTP headers, not OpenTelemetry.
+
+It is what correlates logs with traces where no OpenTelemetry is set up: Cloud Run puts every request into a trace.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+TRACEPARENT = "traceparent"
+CLOUD_TRACE_HEADER = "x-cloud-trace-context"
+
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_CLOUD_TRACE = re.compile(r"([0-9a-fA-F]{32})(?:/([0-9]{1,20}))?(?:;o=([0-9]))?")
+_NOTHING = re.compile(r"0+")
+
+
+@dataclass(frozen=True, slots=True)
+class TraceContext:
+    """A place in a trace.
+
+    Attributes:
+        trace_id: 32 hexadecimal digits.
+        span_id: 16 hexadecimal digits; empty if the header names no span.
+        sampled: whether the trace is recorded.
+    """
+
+    trace_id: str
+    span_id: str
+    sampled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ServedRequest:
+    """What is known of the HTTP request that is being served.
+
+    Attributes:
+        trace: where the caller stands.
+        attributes: of its span, under OpenTelemetry's names.
+    """
+
+    trace: TraceContext | None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+served: ContextVar[ServedRequest | None] = ContextVar("gorchestrate_served", default=None)
+"""The request that is being served; None outside of one."""
+
+
+def from_headers(headers: Mapping[str, str]) -> TraceContext | None:
+    """The context in ``traceparent``, or else in ``X-Cloud-Trace-Context``; None if there is no valid one.
+
+    Args:
+        headers: names in lower case.
+    """
+    return _w3c(headers.get(TRACEPARENT, "")) or _cloud(headers.get(CLOUD_TRACE_HEADER, ""))
+
+
+def _w3c(text: str) -> TraceContext | None:
+    found = _TRACEPARENT.fullmatch(text.strip())
+    if found is None or (found[4] and text.startswith("00")):
+        return None
+    return _valid(TraceContext(found[1], found[2], bool(int(found[3], 16) & 1)))
+
+
+def _cloud(text: str) -> TraceContext | None:
+    found = _CLOUD_TRACE.fullmatch(text.strip())
+    if found is None:
+        return None
+    span = int(found[2] or 0)  # in decimal, where traceparent has it in hexadecimal
+    span_id = f"{span:016x}" if 0 < span < 1 << 64 else ""
+    return _valid(TraceContext(found[1].lower(), span_id, found[3] == "1"))
+
+
+def _valid(context: TraceContext) -> TraceContext | None:
+    nothing = _NOTHING.fullmatch(context.trace_id) or (context.span_id and _NOTHING.fullmatch(context.span_id))
+    return None if nothing else context
