@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from traceback import format_exception
 
 from opentelemetry import context as contexts
 from opentelemetry import metrics, propagate, trace
@@ -17,6 +18,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from cloud_adapter.telemetry import Span, Trace, Value, prefixed
 from cloud_adapter.trace_context import TraceContext, served
+from workflow_core.moving import error_text
 
 _tracer = trace.get_tracer("gorchestrate")
 _w3c = TraceContextTextMapPropagator()
@@ -77,8 +79,9 @@ class OtelSpan(Span):
 
     def failed(self, error: BaseException) -> None:
         self._span.set_attribute("error.type", type(error).__qualname__)
-        self._span.record_exception(error)
-        self._span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+        # Not by record_exception, which takes it for granted that an error has a message, and that it is valid Unicode.
+        self._span.add_event("exception", _described(error))
+        self._span.set_status(Status(StatusCode.ERROR, error_text(error)))
 
     def ended(self, error: BaseException | None) -> None:
         """The block has ended; ``error`` leaves it."""
@@ -86,6 +89,13 @@ class OtelSpan(Span):
             self.failed(error)
         if self.outcome:
             self.set(outcome=self.outcome)
+
+
+def _described(error: BaseException) -> dict[str, str]:
+    """An error as the semantic conventions want it: https://opentelemetry.io/docs/specs/semconv/exceptions/"""
+    trace_back = "".join(format_exception(error)).encode(errors="backslashreplace").decode()
+    name, _, message = error_text(error).partition(": ")
+    return {"exception.type": name, "exception.message": message, "exception.stacktrace": trace_back}
 
 
 @contextmanager

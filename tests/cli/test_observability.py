@@ -15,7 +15,7 @@ import httpx
 import pytest
 from rich.console import Console
 
-from cloud_adapter import demo
+from cloud_adapter.cli import demo
 from tests.cli.processes import ROOT, dev, free_port, started
 from tests.http.helpers import until
 

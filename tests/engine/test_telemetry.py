@@ -361,3 +361,33 @@ async def test_a_step_whose_lease_is_lost_has_no_outcome_of_its_own(world: World
     span = recorder.one("step wait")
     assert about(span)["outcome"] == "lost" and span.status.status_code.name == "ERROR"
     assert recorder.metric("instances.ended") == {("canceled", "slow"): 1}
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+class Odd(Workflow, name="odd"):
+    mute: bool
+
+    def fail(self) -> None:
+        raise Mute if self.mute else OSError("caf\udce9")
+
+    definition = S(Step("fail", fail, retry=Retry(max_attempts=2)))
+
+
+@pytest.mark.parametrize(("mute", "message"), [(True, "its message cannot be had"), (False, "caf\\udce9")])
+def test_an_error_without_a_decent_message(mute: bool, message: str, recorder: Recorder, tmp_path: Any) -> None:
+    @in_world(Odd)
+    async def scenario(world: World) -> None:
+        await world.started(mute=mute)
+        await world.pass_time(timedelta(minutes=5))
+        assert (await world.instance()).execution.status == "failed"
+
+    scenario(tmp_path=tmp_path)
+    attempts = recorder.named("step fail")
+    assert len(attempts) == 2
+    for span in attempts:
+        assert message in str(span.events[0].attributes["exception.message"])
+        assert "in fail" in str(span.events[0].attributes["exception.stacktrace"])
