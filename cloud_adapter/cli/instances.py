@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import typer
 
-from cloud_adapter.api import IDEMPOTENCY_HEADER
+from cloud_adapter.api import IDEMPOTENCY_HEADER, SEARCH
 from cloud_adapter.cli import output
 from cloud_adapter.cli.connection import Connection, Json
 from cloud_adapter.errors import InvalidRequest
@@ -88,16 +88,20 @@ def list_instances(
     api: Connection,
     workflow: Annotated[str | None, typer.Argument(help="The name of the workflow; without: the workflows.")] = None,
     status: Annotated[Status | None, typer.Option(help="Only those of this status.")] = None,
+    search: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=VALUE", help="Only those with this value in a search field. Repeatable."),
+    ] = None,
     limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=200)] = 50,
     cursor: Annotated[str | None, typer.Option(help="Where the last page ended.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Lists the instances of a workflow, those that were updated last first."""
-    page = (
-        api.get("/")
-        if workflow is None
-        else api.get(_path("wf", workflow), status=status and status.value, limit=limit, cursor=cursor)
-    )
+    if workflow is None:
+        page = api.get("/")
+    else:
+        query = {f"{SEARCH}{name}": value for name, value in map(_pair, search or ())}
+        page = api.get(_path("wf", workflow), status=status and status.value, limit=limit, cursor=cursor, **query)
     if as_json:
         output.print_json(page)
     elif workflow is None:
@@ -374,12 +378,16 @@ def _pairs(pairs: list[str], schema: Json) -> Json:
     """
     properties = _resolved(schema, schema).get("properties", {})
     result: Json = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals or not name:
-            raise InvalidRequest(f"{pair!r} is no FIELD=VALUE: give an input that is no object by --input")
+    for name, text in map(_pair, pairs):
         result[name] = text if _takes_text(properties.get(name, {}), schema) else _json_or_text(text)
     return result
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise InvalidRequest(f"{text!r} is no FIELD=VALUE")
+    return name, value
 
 
 def _json_or_text(text: str) -> Any:

@@ -26,6 +26,8 @@ Run = Callable[..., Result]
 class Fragile(Workflow, name="fragile"):
     """Fails in its step as long as it is to."""
 
+    search_fields = ("note", "good")
+
     good: bool = False
     amount: float = 0
     note: str = ""
@@ -116,6 +118,17 @@ def test_an_order_from_its_start_to_its_history(http: Http, run: Run) -> None:
     assert output(run("ls", "pizza", "--status", "failed")) == ""
     page = json.loads(output(run("ls", "pizza", "--json", "--limit", "1")))
     assert [one["id"] for one in page["instances"]] == ["1"]
+
+
+def test_instances_are_found_by_their_search_fields(run: Run) -> None:
+    for id, note in (("1", "a=b"), ("2", "a=b"), ("3", "other")):
+        run("start", "fragile", id, f"note={note}", f"good={id == '2'}".lower())
+    found = output(run("ls", "fragile", "--search", "note=a=b")).splitlines()
+    assert sorted(line.split("\t")[0] for line in found) == ["1", "2"]
+    assert output(run("ls", "fragile", "--search", "note=a=b", "--search", "good=true")).split("\t")[0] == "2"
+    for wrong in ("amount=1", "note"):
+        with pytest.raises(InvalidRequest, match="note"):
+            run("ls", "fragile", "--search", wrong)
 
 
 def test_what_is_wrong_with_an_input(run: Run) -> None:
