@@ -54,8 +54,10 @@ def send(page: Page, event: str, **filled: str) -> None:
     form = card(page, event)
     for label, text in filled.items():
         form.get_by_label(label).fill(text)
+    outcome = page.locator("#outcome")
+    outcome.evaluate("one => one.replaceChildren()")  # the last one may be of the same event
     form.get_by_role("button", name=f"Send {event}").click()
-    expect(page.locator("#outcome")).to_contain_text(f"{event} was handled")
+    expect(outcome).to_contain_text(f"{event} was handled")
 
 
 def test_a_whole_order_by_clicks(context: BrowserContext, http: Http, id: str) -> None:
