@@ -59,11 +59,14 @@ from workflow_core.statements import (
 )
 
 
-def compile_definition(workflow: str, definition: Any, namespace: Mapping[str, Any]) -> Program:
+def compile_definition(
+    workflow: str, definition: Any, namespace: Mapping[str, Any], fields_version: int = 1
+) -> Program:
     """Compiles the definition of the workflow of that name.
 
     Args:
         namespace: names that handlers' annotations may use beside their globals.
+        fields_version: the version of the workflow.
 
     Raises:
         DefinitionError: there is a mistake in it.
@@ -72,7 +75,7 @@ def compile_definition(workflow: str, definition: Any, namespace: Mapping[str, A
         raise DefinitionError(
             f"workflow {workflow!r}", f"its definition is {definition!r}", "Write definition = S(...)."
         )
-    return _Compiler(workflow, definition, namespace).compile()
+    return _Compiler(workflow, definition, namespace).compile(fields_version)
 
 
 @dataclass(slots=True)
@@ -170,7 +173,7 @@ class _Compiler:
         self.bodies = [_Body(MAIN_THREAD, definition)]
         self.outline = hashlib.sha256()
 
-    def compile(self) -> Program:
+    def compile(self, fields_version: int) -> Program:
         while self.bodies:
             self.thread(self.bodies.pop(0))
         for name in self.events.keys() & self.internal.keys():
@@ -195,6 +198,7 @@ class _Compiler:
             self.outline.hexdigest()[:12],
             self.renamed.now,
             self.renamed_waits.now,
+            fields_version,
         )
 
     # --- helpers -------------------------------------------------------------------------

@@ -23,12 +23,12 @@ class _Program(Protocol):
     @property
     def version(self) -> str: ...
 
+    @property
+    def fields_version(self) -> int: ...
+
 
 class Definition(Protocol):
     """What is to be known of a ``Workflow`` class here: its name and the versions of its definition and its fields."""
-
-    @property
-    def __workflow_version__(self) -> int: ...
 
     @property
     def __program__(self) -> _Program: ...
@@ -313,10 +313,10 @@ class Execution:
         """
         # Given here, the collections cost half of what the defaults do.
         main = Thread(MAIN_THREAD, MAIN_THREAD, _RESUMING, "", 0, [], 0, None, None, "", {}, {}, {})
-        program, version = workflow.__program__, workflow.__workflow_version__
-        return cls(
-            id, program.workflow, _RUNNING, 0, [main], [], program.version, None, now, now, False, [], None, version
-        )
+        program = workflow.__program__
+        new = cls(id, program.workflow, _RUNNING, 0, [main], [], program.version, None, now, now, False, [], None)
+        new.fields_version = program.fields_version
+        return new
 
     @property
     def ended(self) -> bool:

@@ -554,9 +554,9 @@ class Machine(Mover):
         Raises:
             EventNotAccepted: there is none. Nothing is changed.
         """
-        renamed = self.program.renamed_waits
-        if renamed:
-            event = renamed.get(event, event)
+        program = self.program
+        if program.has_renamed:
+            event = program.event(event)
         execution = self.execution
         status = execution.status
         for thread in execution.threads if status is _IDLE or status is _RUNNING else ():

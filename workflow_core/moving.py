@@ -118,11 +118,10 @@ class Mover:
             )
         if now is not None and now.tzinfo is None:
             raise ValueError(f"now is {now}, which has no time zone: pass datetime.now(UTC)")
-        version = workflow.__workflow_version__
-        if execution.fields_version != version:
+        if execution.fields_version != program.fields_version:
             check_version(type(workflow), execution.fields_version)
-            execution.fields_version = version
-        if program.renamed or program.renamed_waits:
+            execution.fields_version = program.fields_version
+        if program.has_renamed:
             rename(execution, program)
         self.program = program
         self.workflow = workflow

@@ -207,6 +207,8 @@ class Program:
         version: changes when a statement is added, removed, moved, or changes its name or its schema.
         renamed: the former names of statements and threads, and the names that they have now.
         renamed_waits: the same for what can be waited for: events, timeouts, activities and children.
+        fields_version: the version of the workflow, which its fields are of.
+        has_renamed: whether there are any of the two.
     """
 
     workflow: str
@@ -219,6 +221,11 @@ class Program:
     version: str
     renamed: Mapping[str, str]
     renamed_waits: Mapping[str, str]
+    fields_version: int
+    has_renamed: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "has_renamed", bool(self.renamed or self.renamed_waits))
 
     def event(self, name: str) -> str:
         """The name by now of an event, a timeout, an activity or a child, which may come under a former one."""

@@ -85,7 +85,9 @@ class Workflow(BaseModel):
         for field in cls.search_fields:
             if field not in cls.model_fields:
                 raise DefinitionError(where, f"its search field {field!r} is no field", "Name fields of the model.")
-        cls.__program__ = compile_definition(cls.__workflow_name__, cls.definition, _namespace(cls))
+        cls.__program__ = compile_definition(
+            cls.__workflow_name__, cls.definition, _namespace(cls), cls.__workflow_version__
+        )
 
     @classmethod
     def new(cls, fields: bytes | str = b"") -> Self:
