@@ -20,6 +20,7 @@ from cloud_adapter.engine import BUFFERED, Engine
 from cloud_adapter.errors import InvalidRequest
 from cloud_adapter.graphs import Format
 from cloud_adapter.operating import ACTIONS, REPAIRS, Operation
+from cloud_adapter.other_sites import refuse_other_sites
 from cloud_adapter.pages.reference import reference
 from cloud_adapter.pages.rendering import STATIC_ROUTE
 from cloud_adapter.pages.ui import ui_routes
@@ -55,11 +56,12 @@ def create_api(
     Args:
         max_body_bytes: a larger request gets 413.
         public: whether everybody may call; what is in front of the application asks for a token otherwise.
-        repair: also serve ``REPAIRS``: only where every caller may as well write to the database.
+        repair: also serve ``REPAIRS``: only where every caller may as well write to the database. There, as
+            on the machine of a developer, what a page of another site sends is refused.
         ui: also serve the pages under ``/ui/``: who may call may then look at everything and cancel it, by clicks.
     """
     operations = {**ACTIONS, **REPAIRS} if repair else ACTIONS
-    handlers = _Handlers(engine, max_body_bytes, public, operations)
+    handlers = _Handlers(engine, max_body_bytes, public, operations, refuses_other_sites=repair)
     routes = [
         Route("/", handlers.index, methods=["GET"]),
         Route("/wf/{name}", handlers.list, methods=["GET"]),
@@ -81,12 +83,24 @@ def create_api(
 
 class _Handlers:
     def __init__(
-        self, engine: Engine, max_body_bytes: int, public: bool, operations: Mapping[str, type[Operation]]
+        self,
+        engine: Engine,
+        max_body_bytes: int,
+        public: bool,
+        operations: Mapping[str, type[Operation]],
+        *,
+        refuses_other_sites: bool,
     ) -> None:
         self.engine = engine
         self.max_body_bytes = max_body_bytes
         self.public = public
         self.operations = operations
+        self.refuses_other_sites = refuses_other_sites
+
+    async def body(self, request: Request) -> bytes:
+        if self.refuses_other_sites:
+            refuse_other_sites(request, same_origin=False)
+        return await read_body(request, self.max_body_bytes)
 
     async def index(self, _: Request) -> Response:
         return JSONResponse({"workflows": [f"/definition/{name}" for name in sorted(self.engine.workflows)]})
@@ -96,7 +110,7 @@ class _Handlers:
 
     async def create(self, request: Request) -> Response:
         name, id = request.path_params["name"], request.path_params["id"]
-        body = await read_body(request, self.max_body_bytes)
+        body = await self.body(request)
         view = await self.engine.create(name, id, body, key=request.headers.get(IDEMPOTENCY_HEADER))
         return JSONResponse(view_data(view), 201, {"Location": instance_url(name, id)})
 
@@ -108,7 +122,7 @@ class _Handlers:
             request.path_params["name"],
             request.path_params["id"],
             request.path_params["event"],
-            await read_body(request, self.max_body_bytes),
+            await self.body(request),
             key=request.headers.get(IDEMPOTENCY_HEADER),
             thread_id=request.query_params.get("thread"),
             wait_id=request.query_params.get("wait_id"),
@@ -119,7 +133,7 @@ class _Handlers:
 
     async def operate(self, request: Request) -> Response:
         operation = self.operations[request.url.path.rpartition("/")[2]]
-        order = operation.from_json(await read_body(request, self.max_body_bytes))
+        order = operation.from_json(await self.body(request))
         return JSONResponse(
             view_data(await self.engine.operate(request.path_params["name"], request.path_params["id"], order))
         )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
-from cloud_adapter.errors import Forbidden, InvalidRequest
+from cloud_adapter.errors import InvalidRequest
+from cloud_adapter.other_sites import refuse_other_sites
 from cloud_adapter.request_body import read_body
 
 FORM_TYPE = "application/x-www-form-urlencoded"
@@ -21,7 +22,7 @@ async def read_form(request: Request, limit: int) -> dict[str, str]:
         InvalidRequest: it is no form.
         TooLarge: it has more than ``limit`` bytes.
     """
-    _check_origin(request)
+    refuse_other_sites(request, same_origin=True)
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != FORM_TYPE:
         raise InvalidRequest(f"the content type is {content_type!r}: a page posts {FORM_TYPE}")
@@ -30,14 +31,3 @@ async def read_form(request: Request, limit: int) -> dict[str, str]:
         return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=CONTROLS_MAX))
     except ValueError as error:
         raise InvalidRequest(f"the form cannot be read: {error}") from None
-
-
-def _check_origin(request: Request) -> None:
-    """Browsers say where a request comes from; what says nothing is no browser, so it acts in nobody's name."""
-    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-    if site is not None:
-        ours = site in ("same-origin", "none")
-    else:
-        ours = origin is None or urlsplit(origin).netloc == request.headers.get("host")
-    if not ours:
-        raise Forbidden("this was sent by a page of another site, so nothing was done: open the page here, and send it")
