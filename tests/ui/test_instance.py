@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from pizza import PizzaOrder
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
 
 from tests.browser import check_accessible
 from tests.http.helpers import Http, serving, until
@@ -106,6 +106,7 @@ def test_two_tabs_at_once(context: BrowserContext, http: Http, id: str) -> None:
     expect(other.locator("#part-fields")).to_contain_text("half typed")
     name.fill("too late")
 
+    expect(one.locator("#part-fields")).to_contain_text("half typed")  # by now its forms are those of the new wait
     send(one, "SubmitCart")
     expect(card(other, "ConfirmOrder")).to_be_visible()
     gone = card(other, "AddToCart")
@@ -115,6 +116,28 @@ def test_two_tabs_at_once(context: BrowserContext, http: Http, id: str) -> None:
     expect(card(other, "EmptyCart")).to_have_count(0)
     gone.get_by_role("button", name="Discard").click()
     expect(gone).to_have_count(0)
+
+
+def test_a_form_comes_back_also_when_the_page_was_told_before_the_answer(
+    context: BrowserContext, http: Http, id: str
+) -> None:
+    http.create(f"/wf/pizza/{id}")
+    page = context.new_page()
+
+    def answer_late(route: Route) -> None:
+        if route.request.method == "POST":
+            response = route.fetch()
+            with page.expect_response(lambda one: one.request.method == "GET" and one.status == 200):
+                pass
+            route.fulfill(response=response)
+        else:
+            route.continue_()
+
+    page.goto(url(http, f"/ui/pizza/instances/{id}"))
+    page.route(f"**/instances/{id}*", answer_late)
+    send(page, "AddToCart", Name="margherita")
+    expect(card(page, "AddToCart").get_by_label("Name")).to_have_value("", timeout=10_000)
+    page.unroute_all()
 
 
 def test_a_form_that_was_typed_in_comes_back_with_its_event(context: BrowserContext, http: Http, id: str) -> None:

@@ -59,8 +59,9 @@
     note.hidden = !text;
   }
 
+  // Shows a state; says whether it did, as one that was asked for later may be shown already.
   function apply(state, number) {
-    if (number < applied) return;
+    if (number < applied) return false;
     applied = number;
     if (state.version !== version) delay = FAST_MS;
     if (state.ended) delay = ENDED_MS;
@@ -70,6 +71,7 @@
     for (const [name, html] of Object.entries(state.parts)) replace(name, html);
     arrange(document.getElementById("events"), state.events);
     arrange(document.getElementById("operations"), state.operations);
+    return true;
   }
 
   function replace(name, html) {
@@ -162,7 +164,7 @@
         document.getElementById(answer.focus)?.focus();
       } else if ("outcome" in answer) {
         card.remove();
-        apply(answer, number);
+        if (!apply(answer, number)) version = ""; // the card may have to come back: all is asked for again
         tell(answer.outcome);
       } else {
         complain(card, answer.detail);
@@ -172,7 +174,8 @@
     }
     card.ariaBusy = "false";
     delay = Math.min(delay, FAST_MS);
-    schedule();
+    if (version) schedule();
+    else follow();
   }
 
   function tell(html) {
