@@ -14,7 +14,7 @@ import httpx
 from cloud_adapter.api import create_api
 from cloud_adapter.cloud import CloudRuntime
 from cloud_adapter.embedded import EmbeddedRuntime
-from cloud_adapter.errors import InvalidRequest
+from cloud_adapter.errors import InvalidRequest, SettingsError
 from cloud_adapter.settings import Settings
 from cloud_adapter.source import load_workflows
 
@@ -32,18 +32,34 @@ class Connection:
         token: an identity token for it, if it asks for one.
         source: the file of the workflows: then the database is used itself, as the settings name it, and no API has to
             be running. Repairs are possible there only, and where ``gorchestrate dev`` serves.
-        db: the database file, over the settings'.
+        db: the database file, over the settings'; with ``source`` only.
+        new: whether a database file that is not there is made.
+
+    Attributes:
+        delivers: whether tasks are delivered: not on a database file that no server uses.
+
+    Raises:
+        SettingsError: a setting is wrong, or there is no such database file.
     """
 
-    def __init__(self, url: str, token: str = "", source: Path | None = None, db: Path | None = None) -> None:
+    def __init__(
+        self, url: str, token: str = "", source: Path | None = None, db: Path | None = None, *, new: bool = False
+    ) -> None:
+        if source is None and db is not None:
+            raise SettingsError(f"--db {db} is used with --source alone; without, the API at {url} is asked")
         self._runner = asyncio.Runner()
         self._runtime: EmbeddedRuntime | CloudRuntime | None = None
+        self.delivers = True
         if source is None:
             headers = {"Authorization": f"Bearer {token}"} if token else {}
             self.where = url.rstrip("/")
             self._client = httpx.AsyncClient(timeout=TIMEOUT_SECONDS, headers=headers)
             return
         settings = Settings.load(db=db)
+        if settings.backend == "embedded":
+            self.delivers = False
+            if not new and not settings.db.exists():
+                raise SettingsError(f"there is no database {settings.db}: name the file with --db or GORCHESTRATE_DB")
         kind = EmbeddedRuntime if settings.backend == "embedded" else CloudRuntime
         self._runtime = kind(load_workflows(source), settings)  # not started: it delivers no tasks
         app = create_api(self._runtime.engine, max_body_bytes=settings.max_body_bytes, repair=True)
@@ -72,14 +88,25 @@ class Connection:
         return answer
 
     def post(self, path: str, body: Any = None, **headers: str) -> Any:
-        """What is answered to a request; None: nothing.
+        """What is answered to a request.
 
         Raises:
             InvalidRequest: it was refused, or there is no such API.
         """
+        return self._json(self._post(path, body, headers))
+
+    def send(self, path: str, body: Any = None, **headers: str) -> tuple[bool, Any]:
+        """Sends an event; gives whether it was handled, and what its handler has answered. Else it is kept.
+
+        Raises:
+            InvalidRequest: it was refused, or there is no such API.
+        """
+        response = self._post(path, body, headers)
+        return (False, None) if response.status_code == 202 else (True, self._json(response))
+
+    def _post(self, path: str, body: Any, headers: dict[str, str]) -> httpx.Response:
         options: Json = {} if body is None else {"json": body}
-        response = self._request("POST", path, headers=headers, **options)
-        return self._json(response) if response.content else None
+        return self._request("POST", path, headers=headers, **options)
 
     def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:

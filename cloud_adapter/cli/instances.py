@@ -57,23 +57,31 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would ch
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
-def _connect(url: Url = DEFAULT_URL, token: Token = "", source: Source = None, db: Db = None) -> Connection:
-    return Connection(url, token, source, db)
+def _connect(
+    *, new: bool, url: Url = DEFAULT_URL, token: Token = "", source: Source = None, db: Db = None
+) -> Connection:
+    return Connection(url, token, source, db, new=new)
 
 
-def _command(name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Makes a function a command; ``api``, its first parameter, is made from options that all commands have."""
-    shared = inspect.signature(_connect, eval_str=True).parameters
+def _command(
+    name: str | None = None, *, new_database: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes a function a command; ``api``, its first parameter, is made from options that all commands have.
+
+    Args:
+        new_database: the command may be the first that uses a database.
+    """
+    _, *shared = inspect.signature(_connect, eval_str=True).parameters.values()
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         def run(**given: Any) -> None:
-            with _connect(**{option: given.pop(option) for option in shared}) as api:
+            with _connect(new=new_database, **{one.name: given.pop(one.name) for one in shared}) as api:
                 function(api, **given)
 
         _, *own = inspect.signature(function, eval_str=True).parameters.values()
         run.__doc__ = function.__doc__
-        run.__annotations__ = {one.name: one.annotation for one in (*own, *shared.values())}
-        run.__signature__ = inspect.Signature([*own, *shared.values()])  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in (*own, *shared)}
+        run.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
         app.command(name or function.__name__)(run)
         return function
 
@@ -161,7 +169,7 @@ def history(
 # --- what clients do -------------------------------------------------------------------------
 
 
-@_command()
+@_command(new_database=True)
 def start(
     api: Connection,
     workflow: WorkflowName,
@@ -174,7 +182,7 @@ def start(
     """Creates an instance, with initial fields: start pizza order-1 customer=Ann"""
     schema = api.get(_path("definition", workflow))["fields"] if fields else {}
     view = api.post(instance_url(workflow, id), _input(fields, input, schema), **_key(key))
-    _print_view(view, as_json)
+    _print_view(api, view, as_json)
 
 
 @_command()
@@ -196,9 +204,9 @@ def send(
         schema = next((one["input"] or {} for one in events if one["name"] == event), {})
     query = f"?thread={quote(thread, safe='')}" if thread is not None else ""
     path = f"{instance_url(workflow, id)}/{quote(event, safe='')}{query}"
-    answer = api.post(path, _input(fields, input, schema), **_key(key))
+    handled, answer = api.send(path, _input(fields, input, schema), **_key(key))
     if answer is None and not as_json:
-        output.print_lines(["kept until it is waited for"])
+        output.print_lines(["handled" if handled else "kept until it is waited for"])
     else:
         output.print_json(answer)
 
@@ -295,7 +303,7 @@ def set_fields(
 
 
 def _operate(api: Connection, workflow: str, id: str, action: str, as_json: bool, order: Json) -> None:
-    _print_view(api.post(f"{instance_url(workflow, id)}/{action}", order), as_json)
+    _print_view(api, api.post(f"{instance_url(workflow, id)}/{action}", order), as_json)
 
 
 def _repair(
@@ -315,8 +323,18 @@ def _repair(
         if dry_run:
             return
         if not yes:
-            typer.confirm("Do it?", abort=True, err=True)
-    _print_view(api.post(path, order), as_json)
+            _confirm()
+    _print_view(api, api.post(path, order), as_json)
+
+
+def _confirm() -> None:
+    """Asks; ends the command unless the answer is yes."""
+    try:
+        sure = typer.confirm("Do it?", err=True)
+    except typer.Abort:
+        raise InvalidRequest("nothing was done, for want of an answer: --yes does not ask") from None
+    if not sure:
+        raise typer.Abort
 
 
 @contextmanager
@@ -330,11 +348,14 @@ def _broken_instances() -> Iterator[None]:
 # --- helpers ---------------------------------------------------------------------------------
 
 
-def _print_view(view: Json, as_json: bool) -> None:
+def _print_view(api: Connection, view: Json, as_json: bool) -> None:
     if as_json:
         output.print_json(view)
-    else:
-        output.print_lines([f"{view['meta']['id']} is {view['meta']['status']}"])
+        return
+    status = view["meta"]["status"]
+    rests = status == Status.RUNNING and not api.delivers
+    note = ": its steps are run once a server uses this database" if rests else ""
+    output.print_lines([f"{view['meta']['id']} is {status}{note}"])
 
 
 def _path(*parts: str) -> str:
@@ -386,7 +407,7 @@ def _pairs(pairs: list[str], schema: Json) -> Json:
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise InvalidRequest(f"{text!r} is no FIELD=VALUE")
+        raise InvalidRequest(f"{text!r} is no FIELD=VALUE; an input that is no object is given by --input")
     return name, value
 
 

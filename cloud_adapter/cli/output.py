@@ -99,9 +99,9 @@ def _head(view: Json) -> list[str]:
     lines = [f"{meta['workflow']} {meta['id']}\t{meta['status']}{', being canceled' if meta['canceling'] else ''}"]
     if meta["error"]:
         error = meta["error"]
-        lines.append(f"error\t{error['type']}: {error['message']} (at {error['statement']!r})")
+        lines.append(f"error\t{_cell(error['type'] + ': ' + error['message'])} (at {error['statement']!r})")
     if meta["problem"]:
-        lines.append(f"problem\t{meta['problem']}")
+        lines.append(f"problem\t{_cell(meta['problem'])}")
     return lines
 
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from cloud_adapter.cli import output as cli_output
 from cloud_adapter.cli.main import app
-from cloud_adapter.errors import InvalidRequest
+from cloud_adapter.errors import InvalidRequest, SettingsError
 from tests.http.helpers import Http, serving, until
 from workflow_core import On, S, Select, Step, TerminalError, Workflow
 
@@ -63,7 +63,7 @@ def run(http: Http) -> Run:
     def run(*arguments: str, stdin: str = "") -> Result:
         options = () if "--source" in arguments else ("--url", str(http.client.base_url))
         result = CliRunner().invoke(app, [*arguments, *options], input=stdin)
-        if isinstance(result.exception, InvalidRequest):
+        if isinstance(result.exception, InvalidRequest | SettingsError):
             raise result.exception
         return result
 
@@ -119,6 +119,8 @@ def test_an_order_from_its_start_to_its_history(http: Http, run: Run) -> None:
     page = json.loads(output(run("ls", "pizza", "--json", "--limit", "1")))
     assert [one["id"] for one in page["instances"]] == ["1"]
 
+    assert output(run("send", "pizza", "1", "SubmitCart")) == "handled\n", "its handler has no output"
+
 
 def test_instances_are_found_by_their_search_fields(run: Run) -> None:
     for id, note in (("1", "a=b"), ("2", "a=b"), ("3", "other")):
@@ -152,6 +154,8 @@ def test_what_has_failed_is_mended_and_tried_again(http: Http, run: Run) -> None
     assert output(run("set", "fragile", "1", "good=true", "--dry-run")) == "good: false -> true\n"
     declined = run("set", "fragile", "1", "good=true", stdin="n\n")
     assert declined.exit_code == 1
+    with pytest.raises(InvalidRequest, match="--yes"):
+        run("set", "fragile", "1", "good=true", stdin="")
     assert http.get("/wf/fragile/1") == before
     with pytest.raises(InvalidRequest, match="good"):
         run("set", "fragile", "1", "good=maybe", "--yes")
@@ -171,13 +175,35 @@ def test_what_has_failed_is_mended_and_tried_again(http: Http, run: Run) -> None
 def test_a_database_without_an_application(tmp_path: Path, run: Run) -> None:
     """The same commands with ``--source``: what they start goes on when a runtime serves the database."""
     on = ("--source", str(ROOT / "functions" / "main.py"), "--db", str(tmp_path / "alone.db"))
-    output(run("start", "pizza", "1", *on))
+    with pytest.raises(SettingsError, match=r"there is no database .*alone\.db"):
+        run("show", "pizza", "1", *on)
+    assert output(run("start", "pizza", "1", *on)) == "1 is waiting\n"
     output(run("set", "pizza", "1", 'cart=[{"name": "funghi"}]', "--yes", *on))
     shown = json.loads(output(run("show", "pizza", "1", "--json", *on)))
     assert shown["state"]["cart"] == [{"name": "funghi", "qty": 1}]
     with serving(tmp_path / "alone.db", PizzaOrder) as http:
         http.send("/wf/pizza/1/SubmitCart")
         assert http.get("/wf/pizza/1")["state"]["status"] == "submitted"
+
+
+def test_on_a_database_that_nobody_serves_no_step_runs(tmp_path: Path, run: Run) -> None:
+    source = tmp_path / "letters.py"
+    source.write_text(
+        "from workflow_core import On, S, Select, Step, Workflow\n"
+        "class Letter(Workflow, name='letter'):\n"
+        "    def read(self) -> None: pass\n"
+        "    definition = S(Step('write', lambda w: None), Select('sent', On('Answer', read, buffered=True)))\n"
+    )
+    on = ("--source", str(source), "--db", str(tmp_path / "alone.db"))
+    started = output(run("start", "letter", "1", *on))
+    assert started == "1 is running: its steps are run once a server uses this database\n"
+    assert output(run("send", "letter", "1", "Answer", *on)) == "kept until it is waited for\n"
+    assert json.loads(output(run("show", "letter", "1", "--json", *on)))["meta"]["status"] == "running"
+
+
+def test_a_database_is_named_with_a_source(run: Run) -> None:
+    with pytest.raises(SettingsError, match="--source"):
+        run("ls", "pizza", "--db", "shop.db")
 
 
 def test_an_instance_is_watched_until_its_end(http: Http, run: Run) -> None:
