@@ -14,11 +14,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cloud_adapter.errors import SettingsError
+from cloud_adapter.listening import listen
 
 PROJECT = "demo-gorchestrate"
 LOCATION = "local"
@@ -27,6 +28,8 @@ TASKS_ACCOUNT = f"tasks@{PROJECT}.iam.gserviceaccount.com"
 
 READY_S_MAX = 60
 STOP_S_MAX = 10
+OUTPUT_SHOWN = 2_000
+"""How much of the output of a process that did not come up is shown, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +38,13 @@ class Stack:
 
     Attributes:
         environment: what a process needs to use them.
+        check: raises ``SettingsError`` if one of them has ended.
     """
 
     api_url: str
     worker_url: str
     environment: Mapping[str, str]
+    check: Callable[[], None]
 
 
 @contextlib.contextmanager
@@ -54,8 +59,8 @@ def running_stack(source: Path, *, port: int = 0, output: Path | None = None) ->
     Raises:
         SettingsError: a program is missing, or does not come up; the message says which.
     """
-    if not source.is_file():
-        raise SettingsError(f"there is no file {source}: name the Python file that has the entry points")
+    if port:
+        listen("127.0.0.1", port).close()  # whoever listens there already would be taken for the api
     firestore, tasks, issuer, worker = (_free_port() for _ in range(4))
     api = port or _free_port()
     worker_url = f"http://127.0.0.1:{worker}"
@@ -74,15 +79,22 @@ def running_stack(source: Path, *, port: int = 0, output: Path | None = None) ->
     gcloud = shutil.which("gcloud")
     if gcloud is None or shutil.which("java") is None:
         raise SettingsError(
-            "the Firestore emulator needs gcloud with its component cloud-firestore-emulator, and Java 17 or later: "
+            "the Firestore emulator needs gcloud with its component cloud-firestore-emulator, and Java 21 or later: "
             "see https://cloud.google.com/sdk/docs/install"
         )
     queue = f"projects/{PROJECT}/locations/{LOCATION}/queues/{QUEUE}"
     tasks_command = ["tasks-emulator", "--port", str(tasks), "--issuer-port", str(issuer), "--queue", queue]
+    processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def check() -> None:
+        for name, process in processes.items():
+            if process.poll() is not None:
+                raise SettingsError(f"{name} has ended, with exit code {process.returncode}")
+
     with contextlib.ExitStack() as stack:
 
         def start(name: str, command: Sequence[str], port: int) -> None:
-            stack.enter_context(_process(name, command, port, environment, output))
+            processes[name] = stack.enter_context(_process(name, command, port, environment, output))
 
         start(
             "firestore",
@@ -92,7 +104,7 @@ def running_stack(source: Path, *, port: int = 0, output: Path | None = None) ->
         start("tasks", [sys.executable, "-m", "cloud_adapter.cli", *tasks_command], tasks)
         start("worker", _function(source, "worker", worker), worker)
         start("api", _function(source, "api", api), api)
-        yield Stack(f"http://127.0.0.1:{api}", worker_url, environment)
+        yield Stack(f"http://127.0.0.1:{api}", worker_url, environment, check)
 
 
 def _function(source: Path, target: str, port: int) -> list[str]:
@@ -103,9 +115,10 @@ def _function(source: Path, target: str, port: int) -> list[str]:
 @contextlib.contextmanager
 def _process(
     name: str, command: Sequence[str], port: int, environment: Mapping[str, str], output: Path | None
-) -> Iterator[None]:
+) -> Iterator[subprocess.Popen[bytes]]:
+    path = None if output is None else output / f"{name}.log"
     with contextlib.ExitStack() as files:
-        log = files.enter_context(open(output / f"{name}.log", "wb")) if output is not None else sys.stderr
+        log = sys.stderr if path is None else files.enter_context(path.open("wb"))
         # A session of its own: Ctrl-C reaches us alone, and its children can be ended with it.
         process = subprocess.Popen(
             command,
@@ -116,10 +129,19 @@ def _process(
             start_new_session=True,
         )
         try:
-            _wait_until_ready(name, process, port)
-            yield
+            try:
+                _wait_until_ready(name, process, port)
+            except SettingsError as error:
+                raise SettingsError(f"{error}{_end_of(path)}") from None
+            yield process
         finally:
             _stop(process)
+
+
+def _end_of(path: Path | None) -> str:
+    if path is None:
+        return ""
+    return ". Its last words:\n" + path.read_bytes()[-OUTPUT_SHOWN:].decode(errors="replace")
 
 
 def _wait_until_ready(name: str, process: subprocess.Popen[bytes], port: int) -> None:

@@ -52,7 +52,16 @@ from cloud_adapter.session import TIMED_KINDS, Session, due_timeouts, millisecon
 from cloud_adapter.stepping import Stepper
 from cloud_adapter.tasks import ActivityTask, ResultTask, ResumeTask, TimeoutTask
 from cloud_adapter.user_code import RunSync
-from workflow_core import EventNotAccepted, EventRejected, Status, UnknownStatement, WaitKind, Workflow, WorkflowError
+from workflow_core import (
+    DefinitionError,
+    EventNotAccepted,
+    EventRejected,
+    Status,
+    UnknownStatement,
+    WaitKind,
+    Workflow,
+    WorkflowError,
+)
 from workflow_core.events import stable_key
 from workflow_core.execution import FROM_CLIENTS
 from workflow_core.interpreter import Accepted
@@ -85,7 +94,7 @@ class Engine:
         run_sync: runs synchronous steps and activities; by default in a thread.
 
     Raises:
-        ValueError: two workflows have one name, or an event has the name of an action on instances.
+        DefinitionError: they cannot be served together, see ``by_name``.
     """
 
     def __init__(
@@ -530,21 +539,32 @@ def by_name(workflows: Iterable[type[Workflow]]) -> dict[str, type[Workflow]]:
     """The workflows that an engine may serve together, by their names.
 
     Raises:
-        ValueError: two have one name, or an event has the name of an action on instances.
+        DefinitionError: two have one name, an event has the name of an action on instances, or a child is of a workflow
+            that is not among them.
     """
     result: dict[str, type[Workflow]] = {}
     for cls in workflows:
         other = result.setdefault(cls.__workflow_name__, cls)
         if other is not cls:
-            raise ValueError(
-                f"{cls.__module__}.{cls.__qualname__} and {other.__module__}.{other.__qualname__} are both named "
-                f"{cls.__workflow_name__!r}: give one another name"
+            raise DefinitionError(
+                f"{cls.__module__}.{cls.__qualname__} and {other.__module__}.{other.__qualname__}",
+                f"both are named {cls.__workflow_name__!r}",
+                "Give one another name.",
             )
         for action in (*ACTIONS, *REPAIRS):
             if action in cls.__program__.events:
-                raise ValueError(
-                    f"workflow {cls.__workflow_name__!r} has an event {action!r}, which can be done with every "
-                    f"instance: give the event another name"
+                raise DefinitionError(
+                    f"workflow {cls.__workflow_name__!r}",
+                    f"its event {action!r} has the name of what can be done with every instance",
+                    "Give the event another name.",
+                )
+    for cls in result.values():
+        for case in (case for instruction in cls.__program__.code for case in instruction.cases.values()):
+            if case.child is not None and case.child.workflow not in result:
+                raise DefinitionError(
+                    f"Child {case.event!r} of workflow {cls.__workflow_name__!r}",
+                    f"its workflow {case.child.workflow!r} is not served here, but: {', '.join(sorted(result))}",
+                    "Give both to Service(...), and import both where they are served from.",
                 )
     return result
 

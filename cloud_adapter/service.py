@@ -33,7 +33,7 @@ class Service:
     """
 
     def __init__(self, *workflows: type[Workflow], flush_telemetry: bool = False) -> None:
-        self._workflows = workflows
+        self.workflows = workflows
         self._flush = flush_telemetry
         self._settings = Settings.load()
         self._runtime: EmbeddedRuntime | CloudRuntime | None = None
@@ -68,7 +68,7 @@ class Service:
             # Not before: `gorchestrate` imports the file too, and has logs of its own.
             logs.configure(self._settings.log_level, self._settings.project)
             kind = EmbeddedRuntime if self._settings.backend == "embedded" else CloudRuntime
-            self._runtime = kind(self._workflows, self._settings)
+            self._runtime = kind(self.workflows, self._settings)
             await self._runtime.start()
         return self._runtime
 

@@ -101,7 +101,7 @@ class Settings(BaseSettings):
             return cls(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
         except ValidationError as error:
             lines = [
-                f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" if e["loc"] else e["msg"]
+                f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" if e["loc"] else str(e["ctx"]["error"])
                 for e in error.errors()
             ]
-            raise SettingsError("wrong setting " + "; ".join(lines)) from None
+            raise SettingsError("wrong setting: " + "; ".join(lines)) from None

@@ -44,7 +44,7 @@ def run(source: Path, against: str | None, *, as_json: bool) -> bool:
     try:
         workflows = load_workflows(source)
         by_name(workflows)
-    except (DefinitionError, ValueError) as error:
+    except DefinitionError as error:
         if as_json:
             console.print_json(json.dumps({"ok": False, "definition_error": str(error)}))
         else:
@@ -77,8 +77,8 @@ def open_store(name: str) -> Store:
     match = _PROJECT.fullmatch(name)
     if match is None:
         raise SettingsError(
-            f"there is no file {name}, and it cannot be a Firestore project: name a SQLite file, or PROJECT, or "
-            f"PROJECT/DATABASE"
+            f"there is no file {name}, and it cannot be a Firestore project: name a SQLite file, or PROJECT (6 to 30 "
+            f"letters, digits and '-'), or PROJECT/DATABASE, the database being (default) or of 4 to 63 of these"
         )
     # Lazy: Google's client takes longer to load than all the rest.
     from google.oauth2.credentials import Credentials

@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,7 @@ from cloud_adapter.cli import demo as demo_script
 from cloud_adapter.cli import instances
 from cloud_adapter.cli.instances import WorkflowName
 from cloud_adapter.emulators import running_stack
-from cloud_adapter.errors import InvalidRequest
+from cloud_adapter.errors import InvalidRequest, SettingsError
 from cloud_adapter.graphs import Format
 from cloud_adapter.listening import listen
 from cloud_adapter.server import create_server, running
@@ -29,6 +30,9 @@ from cloud_adapter.source import load_workflows
 from workflow_core import WorkflowError
 
 DEFAULT_SOURCE = Path("functions/main.py")
+LOCAL = "127.0.0.1"
+ENTRY_POINTS = ("api", "worker")
+STARTING_EMULATORS = "Starting the Firestore emulator, the Cloud Tasks emulator, the worker and the api ..."
 
 app = typer.Typer(help="Stateful workflows on serverless Google Cloud.", no_args_is_help=True)
 app.add_typer(instances.app)
@@ -50,29 +54,32 @@ Emulators = Annotated[
 @app.command()
 def dev(
     source: Source = DEFAULT_SOURCE,
-    host: Host = "127.0.0.1",
+    host: Host = LOCAL,
     port: Port = 8080,
     db: Db = None,
     emulators: Emulators = False,
 ) -> None:
     """Serves every workflow that SOURCE defines or imports, on the embedded runtime or on the emulators."""
     if emulators:
+        if db is not None or host != LOCAL:
+            raise SettingsError("--emulators listens on 127.0.0.1 and has a database of its own: no --host, no --db")
         _serve_on_emulators(source, port)
         return
     settings = Settings.load(backend="embedded", db=db)
     logs.configure(settings.log_level, settings.project)
     workflows = load_workflows(source)
-    listener = listen(host, port)
-    server = create_server(workflows, settings)
-    url = f"http://{host}:{listener.getsockname()[1]}"
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"Serving {source} on {url}, the state is in {settings.db}")
-    for workflow in workflows:
-        console.print(f"  {url}/wf/{workflow.__workflow_name__}/ID")
-    if settings.serves_ui:
-        console.print(f"Pages to look at it: {url}/ui/")
-    sys.stdout.flush()
-    server.run(sockets=[listener])
+    with contextlib.closing(listen(host, port)) as listener:
+        server = create_server(workflows, settings)
+        url = f"http://{host}:{listener.getsockname()[1]}"
+        console = Console(highlight=False, soft_wrap=True)
+        console.print(f"Serving {source} on {url}, the state is in {settings.db}")
+        for workflow in workflows:
+            console.print(f"  {url}/wf/{workflow.__workflow_name__}/ID")
+        if settings.serves_ui:
+            console.print(f"Pages to look at it: {url}/ui/")
+        console.print("Ctrl-C ends it; start it again to take up changes of the code.")
+        sys.stdout.flush()
+        server.run(sockets=[listener])
 
 
 @app.command()
@@ -85,12 +92,14 @@ def demo(
     """Starts a server on a free port and orders a pizza over HTTP, through every role."""
     console = Console(soft_wrap=True)
     if emulators:
+        load_workflows(source, *ENTRY_POINTS)
         _unwind_on_sigterm()
+        console.print(STARTING_EMULATORS)
         with (
             tempfile.TemporaryDirectory(prefix="gorchestrate-demo-") as folder,
             running_stack(source, port=port, output=Path(folder)) as stack,
         ):
-            good = _play(stack.api_url, keep, console)
+            good = _play(stack.api_url, keep, console, stack.check)
         raise typer.Exit(0 if good else 1)
     workflows = load_workflows(source)
     with tempfile.TemporaryDirectory(prefix="gorchestrate-demo-") as folder:
@@ -100,25 +109,27 @@ def demo(
     raise typer.Exit(0 if good else 1)
 
 
-def _play(url: str, keep: bool, console: Console) -> bool:
+def _play(url: str, keep: bool, console: Console, check: Callable[[], None] = lambda: None) -> bool:
     console.print(f"The server is {url}", highlight=False)
     good = demo_script.play(url, console)
     if keep:
         console.print(f"\nThe server stays up: {url}{demo_script.ORDER}  (Ctrl-C ends it)", highlight=False)
         console.print(f"The order as a page: {url}{demo_script.PAGE}", highlight=False)
-        _wait_for_signal()
+        _wait_for_signal(check)
     return good
 
 
 def _serve_on_emulators(source: Path, port: int) -> None:
+    load_workflows(source, *ENTRY_POINTS)
     _unwind_on_sigterm()
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(STARTING_EMULATORS)
     with running_stack(source, port=port) as stack:
-        console = Console(highlight=False, soft_wrap=True)
         console.print(f"Serving {source} on {stack.api_url}, its worker on {stack.worker_url}. For other programs:")
         for name, value in stack.environment.items():
             console.print(f"  export {name}='{value}'")
         sys.stdout.flush()
-        _wait_for_signal()
+        _wait_for_signal(stack.check)
 
 
 @app.command()
@@ -190,11 +201,13 @@ def _unwind_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
-def _wait_for_signal() -> None:
+def _wait_for_signal(check: Callable[[], None]) -> None:
+    """Waits; ``check`` raises once there is nothing left to wait for."""
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     with contextlib.suppress(KeyboardInterrupt):
-        ended.wait()
+        while not ended.wait(1):
+            check()
 
 
 def main() -> None:

@@ -156,7 +156,7 @@ def test_an_event_that_no_engine_would_serve(tmp_path: Path) -> None:
     source.write_text(SOURCE.format(name="closed", renamed="").replace("Open", "cancel"))
     ended = run("check", str(source))
     assert ended.returncode == 1
-    assert "The definition is wrong. workflow 'door' has an event 'cancel'" in ended.stdout
+    assert "The definition is wrong. workflow 'door': its event 'cancel'" in ended.stdout
 
 
 def test_the_sample_that_is_deployed_by_default() -> None:

@@ -144,11 +144,28 @@ SOURCES = {
     ),
     "import": ("import there_is_none", ["cannot be imported: ModuleNotFoundError", "there_is_none"]),
     "syntax": ("def f(:", ["cannot be imported: SyntaxError"]),
-    "raises": ("1 / 0", ["cannot be imported: ZeroDivisionError: division by zero"]),
+    "raises": ("1 / 0", ["cannot be imported: ZeroDivisionError: division by zero", "wrong_source.py, line 1: 1 / 0"]),
     "definition": (
         "from workflow_core import S, Step, Workflow\nclass W(Workflow):\n"
         "    definition = S(Step('a', print), Step('a', print))",
-        ["Step 'a': the name is taken by a Step. Rename one"],
+        ["Step 'a': the name is taken by a Step. Rename one", "wrong_source.py, line 2: class W(Workflow):"],
+    ),
+    "service": (
+        "from cloud_adapter.service import Service\n"
+        + WORKFLOW.format(cls="A", name="a")
+        + WORKFLOW.format(cls="B", name="b")
+        + "service = Service(A)",
+        ["does not give workflow 'b' to its Service(...)", "add B"],
+    ),
+    "child": (
+        "from workflow_core import Child, S, Workflow\n"
+        "class W(Workflow):\n    definition = S(Child('bring it', 'delivery'))",
+        ["Child 'bring it' of workflow 'W'", "'delivery' is not served here, but: W"],
+    ),
+    "event": (
+        "from workflow_core import On, S, Select, Workflow\n"
+        "class W(Workflow):\n    definition = S(Select('s', On('pause', lambda w: None)))",
+        ["its event 'pause'", "another name"],
     ),
     "twice": (
         WORKFLOW.format(cls="A", name="same") + WORKFLOW.format(cls="B", name="same"),
@@ -171,6 +188,32 @@ def test_a_port_that_is_taken(invoke: Invoke, source: Path) -> None:
         port = taken.getsockname()[1]
         fails(invoke("dev", str(source), "--port", str(port)), f"127.0.0.1:{port}", "--port")
         fails(invoke("demo", str(source), "--port", str(port)), f"127.0.0.1:{port}", "--port")
+
+
+def test_a_setting_that_only_the_service_of_the_file_needs(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GORCHESTRATE_BACKEND", "cloud")
+    (tmp_path / "entry.py").write_text("from cloud_adapter.service import Service\nservice = Service()")
+    fails(invoke("dev", "entry.py"), "gorchestrate: wrong setting: GORCHESTRATE_PROJECT is missing: the cloud backend")
+
+
+def test_the_emulators_listen_and_keep_where_they_do(invoke: Invoke, source: Path) -> None:
+    for arguments in (["--db", "x.db"], ["--host", "0.0.0.0"]):
+        fails(invoke("dev", str(source), "--emulators", *arguments), "--emulators", arguments[0])
+
+
+def test_a_deployment_has_entry_points(invoke: Invoke, source: Path) -> None:
+    for command in ("dev", "demo"):
+        fails(invoke(command, str(source), "--emulators"), "has no function 'api'")
+
+
+def test_the_workflows_of_a_service_are_served(tmp_path: Path, invoke: Invoke) -> None:
+    (tmp_path / "kitchen.py").write_text(WORKFLOW.format(cls="A", name="a"))
+    (tmp_path / "entry.py").write_text(
+        "import kitchen\nfrom cloud_adapter.service import Service\nservice = Service(kitchen.A)"
+    )
+    assert "entry.py compiles: a" in invoke("check", "entry.py").stdout
 
 
 def test_a_host_that_is_none(invoke: Invoke, source: Path) -> None:

@@ -13,7 +13,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from rich.console import Console
 from cloud_adapter.cli import demo
 from cloud_adapter.emulators import LOCATION, PROJECT, QUEUE, TASKS_ACCOUNT, Stack, running_stack
 from cloud_adapter.errors import SettingsError
+from cloud_adapter.listening import listen
 from cloud_adapter.tasks_emulator.tokens import TokenIssuer
 from tests.cli.processes import GORCHESTRATE, ROOT, run, started
 from tests.emulator.harness import a_client
@@ -220,11 +221,19 @@ def test_what_does_not_come_up_is_named_and_nothing_is_left(tmp_path: Path) -> N
     broken.write_text("raise RuntimeError('broken on purpose')\n")
     with (
         marked(),
-        pytest.raises(SettingsError, match=r"worker ended with exit code \d+"),
+        pytest.raises(SettingsError, match=r"(?s)worker ended with exit code \d+.*broken on purpose"),
         running_stack(broken, output=tmp_path),
     ):
         raise AssertionError("it must not come up")
-    assert "broken on purpose" in (tmp_path / "worker.log").read_text()
+
+
+def test_who_listens_already_is_not_taken_for_the_api() -> None:
+    with closing(listen("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for command in ("dev", "demo"):
+            ended = run(command, "--emulators", "--port", str(port))
+            assert ended.returncode == 2
+            assert f"cannot listen on 127.0.0.1:{port}" in ended.stderr
 
 
 def test_a_missing_source_is_an_error_before_anything_starts(tmp_path: Path) -> None:
@@ -272,3 +281,12 @@ def test_ended_while_it_starts_it_leaves_nothing(tmp_path: Path, command: str) -
 
         until(starts, 60)
         assert process.end(signal.SIGTERM) == 128 + signal.SIGTERM
+
+
+def test_it_ends_with_any_of_its_processes(tmp_path: Path) -> None:
+    with marked() as living, started([*GORCHESTRATE, "dev", "--emulators", "--port", "0"], tmp_path) as process:
+        until(lambda: "GORCHESTRATE_ISSUER=" in process.output() or process.process.poll() is not None, 90)
+        (tasks,) = (pid for pid in living() if b"tasks-emulator" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        os.kill(tasks, signal.SIGKILL)
+        assert process.process.wait(30) == 2
+        assert "gorchestrate: tasks has ended, with exit code -9" in process.errors()

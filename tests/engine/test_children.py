@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from cloud_adapter.engine import by_name
 from cloud_adapter.errors import InstanceExists, Unavailable
 from cloud_adapter.operating import Cancel
 from tests.engine.harness import Killed, World, in_world, write
 from workflow_core import (
     Child,
+    DefinitionError,
     ErrorInfo,
     EventNotAccepted,
     Fail,
@@ -182,16 +184,22 @@ async def test_a_detached_child_is_not_waited_for(world: World) -> None:
 
 class Orphan(Workflow, name="orphan"):
     log: list[str] = []
-    definition = S(Go("beside", Child("nobody", "no such workflow")), Select("end", On("End", lambda w: None)))
+    definition = S(Go("beside", Child("nobody", "leaflets")), Select("end", On("End", lambda w: None)))
 
 
-@in_world(Orphan)
-async def test_a_workflow_that_is_not_served_fails_the_parent(world: World) -> None:
+def test_the_workflow_of_a_child_is_served_beside_its_parents() -> None:
+    with pytest.raises(DefinitionError, match=r"Child 'nobody' of workflow 'orphan'.*'leaflets' is not served here"):
+        by_name([Orphan])
+
+
+@in_world(Orphan, Leaflets, Delivery)
+async def test_a_workflow_that_is_no_longer_served_fails_the_parent(world: World) -> None:
+    world.process.engine.workflows = {"orphan": Orphan}
     await world.started()
     execution = (await world.instance()).execution
     assert execution.status == "failed"
     assert execution.error is not None
-    assert "no workflow 'no such workflow' is served here" in execution.error.message
+    assert "no workflow 'leaflets' is served here" in execution.error.message
 
 
 @pytest.mark.parametrize("kind", ["dies", "unavailable"])

@@ -14,7 +14,7 @@ from cloud_adapter.embedded import EmbeddedRuntime
 from cloud_adapter.operating import REPAIRS
 from cloud_adapter.settings import Settings
 from tests.http.helpers import BODY_BYTES_MAX, Http, expected, problem, serving, until
-from workflow_core import Activity, Child, On, S, Select, Step, TerminalError, Try, Workflow
+from workflow_core import Activity, Child, DefinitionError, On, S, Select, Step, TerminalError, Try, Workflow
 
 
 def double(number: int) -> int:
@@ -169,7 +169,7 @@ def test_an_event_may_not_have_the_name_of_an_action(tmp_path: Path) -> None:
     class Wrong(Workflow, name="wrong"):
         definition = S(Select("wait", On("cancel", lambda w: None)))
 
-    with pytest.raises(ValueError, match="give the event another name"):
+    with pytest.raises(DefinitionError, match="Give the event another name"):
         EmbeddedRuntime([Wrong], Settings(db=tmp_path / "wrong.db"))
 
 
