@@ -1,4 +1,5 @@
-"""Structured logs: one JSON line a transition, with the field names that Cloud Logging and Error Reporting know.
+"""Structured logs: one JSON line a transition, with the field names that Cloud Logging and Error Reporting know; or text,
+in a developer's terminal.
 
 The engine calls ``transition`` and ``about``, programs call ``configure``. A library never configures logging itself.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -21,6 +23,8 @@ logger = logging.getLogger("gorchestrate")
 
 _LABELS = {"workflow": "workflow", "id": "instance"}
 """The fields that are labels too: Cloud Logging has an index of these."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 _about: ContextVar[Mapping[str, Any] | None] = ContextVar("gorchestrate_about", default=None)
 
@@ -100,6 +104,29 @@ class JsonFormatter(logging.Formatter):
         return fields | {"logging.googleapis.com/trace_sampled": trace.sampled}
 
 
+class TextFormatter(logging.Formatter):
+    """For a person at a terminal: the local time, what has happened to which instance, and stack traces below it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {**(_about.get() or {}), **getattr(record, "fields", {})}
+        parts = [f"{datetime.fromtimestamp(record.created):%H:%M:%S}"]
+        if record.levelno != logging.INFO:
+            parts.append(record.levelname)
+        parts.append(record.getMessage().strip())
+        if "kind" not in fields and "id" in fields:
+            parts.append(f"({fields['workflow']}/{fields['id']})")
+        if "error" in fields:
+            parts.append(f"- {fields['error']}")
+        lines = [" ".join(parts)]
+        if record.exc_info and record.exc_info[0] is not None:
+            lines.append(self.formatException(record.exc_info))
+        elif "exception" in fields:
+            lines.append(fields["exception"].rstrip())
+        # Texts of clients must not command the terminal.
+        text = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], "\n".join(lines))
+        return text.encode("utf-8", "backslashreplace").decode()
+
+
 class _OfWorkflows(logging.Filter):
     """Of other loggers, what is logged while a workflow's code runs; of the rest only what is worth a warning."""
 
@@ -107,12 +134,15 @@ class _OfWorkflows(logging.Filter):
         return _about.get() is not None or record.levelno >= logging.WARNING
 
 
-def configure(level: str = "INFO", project: str = "") -> None:
+def configure(level: str = "INFO", project: str = "", *, text: bool = False) -> None:
     """Sends the logs of gorchestrate, and those of the workflows' code, to standard error, as JSON lines.
 
     A program that has given the root logger a handler keeps its own way with what is not gorchestrate's.
+
+    Args:
+        text: as text for a person instead.
     """
-    formatter = JsonFormatter(project)
+    formatter = TextFormatter() if text else JsonFormatter(project)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     logger.handlers[:] = [handler]

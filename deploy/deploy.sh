@@ -28,7 +28,8 @@ main() {
   derive
   need_gcloud
   need python3 "it builds the wheel and applies the indexes"
-  $skip_check || need gorchestrate "it checks your source; pip install -e . in this repository, or give --skip-check"
+  PATH+=":$ROOT/.venv/bin"
+  $skip_check || need gorchestrate "it checks your source; pip install -e . in this repository and activate its virtual environment, or give --skip-check"
   $DRY_RUN && printf 'Dry run: nothing is sent, nothing is changed.\n'
 
   find_project
@@ -167,7 +168,7 @@ deploy_function() {
   shift 4
   variables=(
     GORCHESTRATE_BACKEND=cloud
-    GORCHESTRATE_LEASE_SECONDS=60
+    "GORCHESTRATE_LEASE_SECONDS=$LEASE_SECONDS"
     "GORCHESTRATE_PROJECT=$PROJECT"
     "GORCHESTRATE_DATABASE=$DATABASE"
     "GORCHESTRATE_LOCATION=$REGION"

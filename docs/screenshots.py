@@ -35,10 +35,11 @@ EVENTS = (
 
 def main() -> None:
     """Orders a pizza, and takes the pictures."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        sys.exit("The pictures are taken by Chromium: apt-get install chromium")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium") or shutil.which("chromium-browser"), args=["--no-sandbox"]
-        )
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         db = Path(folder) / "order.db"
         with running([PizzaOrder], Settings(db=db), listen("127.0.0.1", 0)) as url:
             order = f"{url}/wf/pizza/order-7"

@@ -5,6 +5,7 @@ import __future__
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,10 +13,14 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from pizza import PizzaOrder
+from typer.testing import CliRunner
 
 from cloud_adapter.api import create_api
+from cloud_adapter.cli.main import app
 from cloud_adapter.settings import PREFIX, Settings
 from tests.cli.processes import GORCHESTRATE, ROOT, environment, started
+from tests.http.helpers import serving
 from workflow_core import Workflow
 from workflow_core import __all__ as vocabulary
 
@@ -127,6 +132,24 @@ def test_the_commands_do_what_is_said(tmp_path: Path) -> None:
             assert "urn:gorchestrate:problem" not in printed or follows(block) == "json", "it is refused"
 
 
+def test_the_commands_of_operators_do_what_is_said(tmp_path: Path) -> None:
+    """Each as it stands in the table, without its optional parts, and those that have no instance there on one."""
+    rows = [
+        command.strip("`") for row in table("| command |") for command in re.findall(r"`(gorchestrate [^`]+)`", row[0])
+    ]
+    assert len(rows) == 11
+    with serving(tmp_path / "operate.db", PizzaOrder) as http:
+        http.create("/wf/pizza/order-7")
+        for row in rows:
+            _, name, *arguments = shlex.split(re.sub(r" \[.*\]", "", row))
+            arguments = arguments or ["pizza", "order-8"] * (name != "ls")
+            yes = ["--yes"] * (name in ("goto", "set"))
+            result = CliRunner().invoke(app, [name, *arguments, *yes, "--url", str(http.client.base_url)])
+            refused = name == "retry" and "is waiting" in str(result.exception)
+            assert result.exit_code == 0 or refused, f"{row}: {result.output}{result.exception}"
+        assert http.get("/wf/pizza/order-8")["meta"]["status"] == "canceled"
+
+
 def bash(text: str) -> str:
     result = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", text], env=environment(), capture_output=True, text=True, timeout=60
@@ -182,10 +205,10 @@ def test_the_table_of_statements_has_each(word: str) -> None:
 
 
 def test_the_table_of_routes_is_that_of_the_code() -> None:
-    app = create_api(None, max_body_bytes=1, repair=True, ui=True)  # type: ignore[arg-type]
+    api = create_api(None, max_body_bytes=1, repair=True, ui=True)  # type: ignore[arg-type]
     served = {
         (method, re.sub(r":\w+}", "}", route.path))  # type: ignore[attr-defined]
-        for route in app.routes
+        for route in api.routes
         for method in route.methods  # type: ignore[attr-defined]
         if method != "HEAD"
     }

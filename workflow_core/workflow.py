@@ -81,6 +81,15 @@ class Workflow(BaseModel):
             raise DefinitionError(where, "the name cannot be part of a URL", f"Use {_NAME.pattern}.")
         if not hasattr(cls, "definition"):
             raise DefinitionError(where, "it has no definition", "Write definition = S(...) in the class.")
+        for setting in ("definition", "search_fields", "default_retry"):
+            if setting in cls.model_fields:
+                raise DefinitionError(
+                    where, f"{setting!r} has an annotation, which makes it a field", f"Write {setting} = ... without."
+                )
+        if isinstance(cls.search_fields, str):
+            raise DefinitionError(
+                where, f"its search_fields is the text {cls.search_fields!r}", "Write a tuple: search_fields = ('a',)."
+            )
         cls.__fields_schema__ = _schema(where, cls)
         for field in cls.search_fields:
             if field not in cls.model_fields:

@@ -179,7 +179,7 @@ def start(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Creates an instance, with initial fields: start pizza order-1 customer=Ann"""
+    """Creates an instance, with initial fields: start pizza order-1 'cart=[{"name": "funghi"}]'"""
     schema = api.get(_path("definition", workflow))["fields"] if fields else {}
     view = api.post(instance_url(workflow, id), _input(fields, input, schema), **_key(key))
     _print_view(api, view, as_json)

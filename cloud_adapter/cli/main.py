@@ -66,7 +66,7 @@ def dev(
         _serve_on_emulators(source, port)
         return
     settings = Settings.load(backend="embedded", db=db)
-    logs.configure(settings.log_level, settings.project)
+    logs.configure(settings.log_level, settings.project, text=sys.stderr.isatty())
     workflows = load_workflows(source)
     with contextlib.closing(listen(host, port)) as listener:
         server = create_server(workflows, settings)
@@ -192,7 +192,7 @@ def tasks_emulator(
             sys.stdout.flush()
             await ended.wait()
 
-    logs.configure("INFO")
+    logs.configure("INFO", text=sys.stderr.isatty())
     asyncio.run(run())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -412,6 +413,26 @@ def test_search_fields_must_be_fields() -> None:
     assert caught.value.statement == "workflow 'Bad'"
     assert caught.value.reason == "its search field 'statsu' is no field"
     assert caught.value.mend == "Name fields of the model."
+
+
+@pytest.mark.parametrize("setting", ["search_fields", "default_retry", "definition"])
+def test_what_is_no_field_bears_no_annotation(setting: str) -> None:
+    """pydantic would make it a field, and the workflow would lose it without a word."""
+    body = {"__module__": __name__, "definition": S(do("a")), "__annotations__": {setting: Any}}
+    values = {"search_fields": (), "default_retry": None, "definition": body["definition"]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(DefinitionError, match=f"{setting!r} has an annotation"):
+            type(Workflow)("Bad", (Workflow,), body | {setting: values[setting]})
+
+
+def test_search_fields_are_no_text() -> None:
+    with pytest.raises(DefinitionError, match=r"Write a tuple"):
+
+        class Bad(Workflow):
+            customer: str = ""
+            search_fields = "customer"  # type: ignore[assignment]
+            definition = S(do("a"))
 
 
 def test_a_named_workflow_needs_a_definition() -> None:

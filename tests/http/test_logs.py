@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
 import pytest
 
-from cloud_adapter.logs import JsonFormatter
+from cloud_adapter.logs import JsonFormatter, TextFormatter, about
 from tests.http.helpers import Http, until
 
 Lines = Callable[[], list[dict[str, Any]]]
@@ -94,3 +95,29 @@ def test_unicode_is_readable() -> None:
     text = JsonFormatter().format(record)
     assert "\n" not in text and "☕" in text
     assert json.loads(text)["message"] == "Bestellung ☕\nzweite Zeile"
+
+
+def test_in_a_terminal_it_is_text() -> None:
+    def text(message: str, level: int = logging.INFO, **more: Any) -> str:
+        record = logging.makeLogRecord(
+            {"msg": message, "levelno": level, "levelname": logging.getLevelName(level)} | more
+        )
+        return TextFormatter().format(record)[len("00:00:00 ") :]
+
+    failed = {
+        "kind": "step failed",
+        "workflow": "pizza",
+        "id": "1",
+        "error": "OSError: no",
+        "exception": "Trace:\n  1\n",
+    }
+    assert text("step failed pizza/1 bake", logging.WARNING, fields=failed) == (
+        "WARNING step failed pizza/1 bake - OSError: no\nTrace:\n  1"
+    )
+    with about("pizza", "1"):
+        assert text("hello ") == "hello (pizza/1)", "what a workflow's code logs"
+    assert text("\x1b[2J\udce9") == "\\x1b[2J\\udce9", "nothing that would command the terminal"
+    try:
+        raise ValueError("why")
+    except ValueError:
+        assert "ValueError: why" in text("bug", logging.ERROR, exc_info=sys.exc_info())
