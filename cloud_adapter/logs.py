@@ -1,4 +1,4 @@
-"""Structured logs: one JSON line a transition, with the field names that Cloud Logging and Error Reporting know; or text,
+"""Structured logs: one JSON line a transition, with the field names that Cloud Logging and Error Reporting know. Or text,
 in a developer's terminal.
 
 The engine calls ``transition`` and ``about``, programs call ``configure``. A library never configures logging itself.

@@ -81,7 +81,7 @@ class Workflow(BaseModel):
             raise DefinitionError(where, "the name cannot be part of a URL", f"Use {_NAME.pattern}.")
         if not hasattr(cls, "definition"):
             raise DefinitionError(where, "it has no definition", "Write definition = S(...) in the class.")
-        for setting in ("definition", "search_fields", "default_retry"):
+        for setting in ("search_fields", "default_retry"):
             if setting in cls.model_fields:
                 raise DefinitionError(
                     where, f"{setting!r} has an annotation, which makes it a field", f"Write {setting} = ... without."

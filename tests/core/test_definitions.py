@@ -415,11 +415,11 @@ def test_search_fields_must_be_fields() -> None:
     assert caught.value.mend == "Name fields of the model."
 
 
-@pytest.mark.parametrize("setting", ["search_fields", "default_retry", "definition"])
+@pytest.mark.parametrize("setting", ["search_fields", "default_retry"])
 def test_what_is_no_field_bears_no_annotation(setting: str) -> None:
     """pydantic would make it a field, and the workflow would lose it without a word."""
     body = {"__module__": __name__, "definition": S(do("a")), "__annotations__": {setting: Any}}
-    values = {"search_fields": (), "default_retry": None, "definition": body["definition"]}
+    values = {"search_fields": (), "default_retry": None}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with pytest.raises(DefinitionError, match=f"{setting!r} has an annotation"):
