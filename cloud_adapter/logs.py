@@ -1,5 +1,6 @@
-"""Structured logs: one JSON line a transition, with the field names that Cloud Logging and Error Reporting know. Or text,
-in a developer's terminal.
+"""Structured logs: one JSON line a transition, with the field names that Cloud Logging and Error Reporting know.
+
+In a terminal they are text.
 
 The engine calls ``transition`` and ``about``, programs call ``configure``. A library never configures logging itself.
 """
