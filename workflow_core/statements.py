@@ -430,9 +430,10 @@ def check_renamed(owner: object, name: str, renamed_from: RenamedFrom) -> tuple[
 
 def check_function(name: str, what: str, value: Any) -> Any:
     if not callable(value):
+        found = f"a {type(value).__name__}" if isinstance(value, Statement) else repr(value)
         raise DefinitionError(
             repr(name),
-            f"its {what} is {value!r}",
+            f"its {what} is {found}",
             f"Give it a function of the workflow: {what} is called, not read once.",
         )
     return value
