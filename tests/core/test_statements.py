@@ -95,6 +95,7 @@ REFUSED: list[tuple[str, Build, str, str, str]] = [
         "two cases 'Event'",
         "rename one",
     ),
+    ("a condition forgotten", lambda: If("i", STEP), "'i'", "its cond is a Step", "a function of the workflow"),
     ("a value as If's condition", lambda: If("i", True, STEP), "'i'", "cond is True", "a function of the workflow"),
     ("a value as Case's condition", lambda: Case("c", 1, STEP), "'c'", "cond is 1", "a function of the workflow"),
     ("a value as While's condition", lambda: While("w", None, STEP), "'w'", "cond is None", "not read once"),
