@@ -293,13 +293,14 @@ def test_instances_outlive_the_server(tmp_path: Path) -> None:
 class Parcel(Workflow, name="parcel"):
     """Searched by fields of several types."""
 
-    search_fields = ("customer", "weight", "fragile", "sent", "kind")
+    search_fields = ("customer", "weight", "fragile", "sent", "kind", "größe")
 
     customer: str = ""
     weight: float = 0
     fragile: bool = False
     sent: date | None = None
     kind: Literal["box", "bag"] = "box"
+    größe: int = 0
 
     definition = S(Select("on its way", On("Arrive", lambda w: None)))
 
@@ -307,7 +308,7 @@ class Parcel(Workflow, name="parcel"):
 def test_instances_are_listed_by_their_search_fields(tmp_path: Path) -> None:
     with serving(tmp_path / "parcels.db", Parcel) as http:
         http.create("/wf/parcel/a", json={"customer": "Ann", "weight": 2, "sent": "2026-01-31", "kind": "bag"})
-        http.create("/wf/parcel/b", json={"customer": "Bob", "weight": 2.5, "fragile": True})
+        http.create("/wf/parcel/b", json={"customer": "Bob", "weight": 2.5, "fragile": True, "größe": 2})
         http.ok("POST", "/wf/parcel/b/pause")
 
         def listed(**params: str) -> list[str]:
@@ -323,5 +324,10 @@ def test_instances_are_listed_by_their_search_fields(tmp_path: Path) -> None:
         for name, text, said in (("size", "1", "is no search field"), ("weight", "much", "no 'weight' can be 'much'")):
             problem = http.problem("GET", "/wf/parcel", params={f"search.{name}": text})
             assert problem["status"] == 400 and said in problem["detail"]
+        assert listed(**{"search.größe": "2"}) == ["b"]
+        too_much = (("GET", {"params": {"search.größe": 2**63}}, 400), ("POST", {"json": {"größe": 2**63}}, 422))
+        for method, options, status in too_much:
+            problem = http.problem(method, "/wf/parcel" if method == "GET" else "/wf/parcel/c", **options)
+            assert problem["status"] == status and "64 bits" in problem["detail"]
         parameters = http.get("/swagger/parcel")["paths"]["/wf/parcel"]["get"]["parameters"]
         assert "search.weight" in [one["name"] for one in parameters]
