@@ -39,6 +39,9 @@ _PICTURE_HEADERS = {
 SEARCH = "search."
 """In front of the name of a search field: the query parameter by which instances are listed."""
 
+LIST_PARAMETERS = ("status", "limit", "cursor")
+"""The other query parameters of the list of instances."""
+
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 
 
@@ -78,7 +81,7 @@ def create_api(
         *health.routes(engine),
         *(ui_routes(engine, max_body_bytes) if ui else ()),
     ]
-    return problems.application(routes, lifespan=lifespan)
+    return problems.application(routes, lifespan=lifespan, hint=": GET / lists the workflows")
 
 
 class _Handlers:
@@ -139,9 +142,13 @@ class _Handlers:
         )
 
     async def list(self, request: Request) -> Response:
-        query = request.query_params
+        name, query = request.path_params["name"], request.query_params
+        known = (*LIST_PARAMETERS, *(f"{SEARCH}{field}" for field in self.engine.workflow(name).search_fields))
+        for parameter in query:
+            if parameter not in known and not parameter.startswith(SEARCH):
+                raise InvalidRequest(f"there is no query parameter {parameter[:100]!r}, but: {', '.join(known)}")
         page = await self.engine.list(
-            request.path_params["name"],
+            name,
             status=query.get("status"),
             search={name.removeprefix(SEARCH): text for name, text in query.items() if name.startswith(SEARCH)},
             limit=_integer("limit", query.get("limit", "50")),

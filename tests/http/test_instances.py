@@ -253,6 +253,12 @@ class TestList:
             "there is no status 'broken', but: running, waiting, paused, finished, failed, canceled",
         )
 
+    @pytest.mark.parametrize("name", ["stauts", "search", "Status", "search_note", ""])
+    def test_a_parameter_that_there_is_none(self, listed: Http, name: str) -> None:
+        assert listed.problem("GET", "/wf/desk", params={"status": "waiting", name: "failed"}) == expected(
+            400, "Invalid request", f"there is no query parameter {name!r}, but: status, limit, cursor, search.note"
+        )
+
     @pytest.mark.parametrize("limit", ["0", "201", "-1"])
     def test_a_limit_that_is_none(self, listed: Http, limit: str) -> None:
         assert listed.problem("GET", f"/wf/desk?limit={limit}") == expected(
