@@ -17,7 +17,7 @@ from starlette.types import Lifespan
 
 from cloud_adapter import graphs, health, openapi, problems, progress
 from cloud_adapter.engine import BUFFERED, Engine
-from cloud_adapter.errors import InvalidRequest
+from cloud_adapter.errors import Forbidden, InvalidRequest
 from cloud_adapter.graphs import Format
 from cloud_adapter.operating import ACTIONS, REPAIRS, Operation
 from cloud_adapter.other_sites import refuse_other_sites
@@ -71,6 +71,12 @@ def create_api(
         Route("/wf/{name}/{id}", handlers.instance, methods=["GET", "POST"]),
         Route("/wf/{name}/{id}/graph", handlers.instance_graph, methods=["GET"]),
         *(Route(f"/wf/{{name}}/{{id}}/{action}", handlers.operate, methods=["POST"]) for action in operations),
+        # No event has these names, so none is meant.
+        *(
+            Route(f"/wf/{{name}}/{{id}}/{action}", handlers.refuse_repair, methods=["POST"])
+            for action in REPAIRS
+            if action not in operations
+        ),
         # A path: the name of an event may hold a slash, the id of an instance may not.
         Route("/wf/{name}/{id}/{event:path}", handlers.send, methods=["POST"]),
         Route("/definition/{name}", handlers.definition, methods=["GET"]),
@@ -139,6 +145,14 @@ class _Handlers:
         order = operation.from_json(await self.body(request))
         return JSONResponse(
             view_data(await self.engine.operate(request.path_params["name"], request.path_params["id"], order))
+        )
+
+    async def refuse_repair(self, request: Request) -> Response:
+        self.engine.workflow(request.path_params["name"])
+        action = request.url.path.rpartition("/")[2]
+        raise Forbidden(
+            f"{action!r} is a repair, and none is served here, since who may send events may not rewrite state: use "
+            f"`gorchestrate {action} ... --source FILE`, with rights on the database"
         )
 
     async def list(self, request: Request) -> Response:
