@@ -17,7 +17,7 @@ from starlette.types import Lifespan
 
 from cloud_adapter import graphs, health, openapi, problems, progress
 from cloud_adapter.engine import BUFFERED, Engine
-from cloud_adapter.errors import InvalidRequest
+from cloud_adapter.errors import Forbidden, InvalidRequest
 from cloud_adapter.graphs import Format
 from cloud_adapter.operating import ACTIONS, REPAIRS, Operation
 from cloud_adapter.other_sites import refuse_other_sites
@@ -38,6 +38,9 @@ _PICTURE_HEADERS = {
 
 SEARCH = "search."
 """In front of the name of a search field: the query parameter by which instances are listed."""
+
+LIST_PARAMETERS = ("status", "limit", "cursor")
+"""The other query parameters of the list of instances."""
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 
@@ -68,6 +71,12 @@ def create_api(
         Route("/wf/{name}/{id}", handlers.instance, methods=["GET", "POST"]),
         Route("/wf/{name}/{id}/graph", handlers.instance_graph, methods=["GET"]),
         *(Route(f"/wf/{{name}}/{{id}}/{action}", handlers.operate, methods=["POST"]) for action in operations),
+        # No event has these names, so none is meant.
+        *(
+            Route(f"/wf/{{name}}/{{id}}/{action}", handlers.refuse_repair, methods=["POST"])
+            for action in REPAIRS
+            if action not in operations
+        ),
         # A path: the name of an event may hold a slash, the id of an instance may not.
         Route("/wf/{name}/{id}/{event:path}", handlers.send, methods=["POST"]),
         Route("/definition/{name}", handlers.definition, methods=["GET"]),
@@ -78,7 +87,7 @@ def create_api(
         *health.routes(engine),
         *(ui_routes(engine, max_body_bytes) if ui else ()),
     ]
-    return problems.application(routes, lifespan=lifespan)
+    return problems.application(routes, lifespan=lifespan, hint=": GET / lists the workflows")
 
 
 class _Handlers:
@@ -138,10 +147,22 @@ class _Handlers:
             view_data(await self.engine.operate(request.path_params["name"], request.path_params["id"], order))
         )
 
+    async def refuse_repair(self, request: Request) -> Response:
+        self.engine.workflow(request.path_params["name"])
+        action = request.url.path.rpartition("/")[2]
+        raise Forbidden(
+            f"{action!r} is a repair, and none is served here, since who may send events may not rewrite state: use "
+            f"`gorchestrate {action} ... --source FILE`, with rights on the database"
+        )
+
     async def list(self, request: Request) -> Response:
-        query = request.query_params
+        name, query = request.path_params["name"], request.query_params
+        known = (*LIST_PARAMETERS, *(f"{SEARCH}{field}" for field in self.engine.workflow(name).search_fields))
+        for parameter in query:
+            if parameter not in known and not parameter.startswith(SEARCH):
+                raise InvalidRequest(f"there is no query parameter {parameter[:100]!r}, but: {', '.join(known)}")
         page = await self.engine.list(
-            request.path_params["name"],
+            name,
             status=query.get("status"),
             search={name.removeprefix(SEARCH): text for name, text in query.items() if name.startswith(SEARCH)},
             limit=_integer("limit", query.get("limit", "50")),

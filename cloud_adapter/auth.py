@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from threading import Lock
 from typing import Any
@@ -23,10 +26,16 @@ from cloud_adapter.settings import GOOGLE_ISSUER, Settings
 GOOGLE_KEYS_URL = "https://www.googleapis.com/oauth2/v3/certs"
 DISCOVERY_PATH = "/.well-known/openid-configuration"
 KEYS_LIFESPAN_S = 3600
+KEYS_LIFESPAN_S_MAX = 6 * 3600
+"""How long known keys are used while the issuer does not give them again: about as long as Google allows."""
 KEYS_REFRESH_S_MIN = 30
-"""How long an unknown key id makes nobody ask for the keys again: anybody can send tokens with unknown ids."""
+"""How long nobody asks for keys again once there are some, be it that a key id is unknown (anybody can send tokens with
+unknown ids) or that the issuer has not answered."""
 KEYS_TIMEOUT_S = 10
+KEYS_THREADS_MAX = 16
 CLOCK_SKEW_S = 30
+
+_logger = logging.getLogger("gorchestrate.http")
 
 Authorize = Callable[[Request], Awaitable[None]]
 """Returns if the request may be served, else raises ``Unauthenticated`` or ``Forbidden``."""
@@ -37,14 +46,25 @@ class OidcVerifier:
 
     Args:
         keys_url: where the issuer's keys (a JWKS) are; None: where its discovery document says that they are.
+        monotonic: tells the age of the keys, in seconds.
     """
 
-    def __init__(self, *, issuer: str, audience: str, email: str, keys_url: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        issuer: str,
+        audience: str,
+        email: str,
+        keys_url: str | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         # Google signs with and without the scheme.
         self.issuers = [issuer, issuer.removeprefix("https://")] if issuer == GOOGLE_ISSUER else [issuer]
         self.audience = audience
         self.email = email
-        self.keys = IssuerKeys(issuer, keys_url)
+        self.keys = IssuerKeys(issuer, keys_url, monotonic)
+        # Its own, because slow synchronous steps may hold all of the loop's: then no task would get in.
+        self._threads = ThreadPoolExecutor(KEYS_THREADS_MAX, thread_name_prefix="issuer-keys")
 
     @classmethod
     def from_settings(cls, settings: Settings) -> OidcVerifier:
@@ -66,14 +86,17 @@ class OidcVerifier:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated("this is for the task queue alone: the request bears no OIDC token")
-        await asyncio.to_thread(self.verify, token)
+        id = _key_id(token)
+        key = self.keys.known(id)
+        if key is None:
+            key = await asyncio.get_running_loop().run_in_executor(self._threads, self.keys.find, id)
+        self._check(token, key)
 
     def verify(self, token: str) -> None:
         """The check itself; blocks while keys are fetched."""
-        try:
-            key = self.keys.find(jwt.get_unverified_header(token).get("kid"))
-        except jwt.InvalidTokenError as error:
-            raise Unauthenticated(f"the OIDC token is not one: {error}") from error
+        self._check(token, self.keys.find(_key_id(token)))
+
+    def _check(self, token: str, key: jwt.PyJWK | None) -> None:
         if key is None:
             raise Unauthenticated(f"the OIDC token was not signed by {self.issuers[0]}: it has no key of this id")
         try:
@@ -92,36 +115,82 @@ class OidcVerifier:
             raise Forbidden(f"the OIDC token is not one of {self.email}")
 
 
-class IssuerKeys:
-    """The keys of an issuer, fetched with the first token and kept for an hour. Safe for threads."""
+def _key_id(token: str) -> str | None:
+    try:
+        id: str | None = jwt.get_unverified_header(token).get("kid")
+    except jwt.InvalidTokenError as error:
+        raise Unauthenticated(f"the OIDC token is not one: {error}") from error
+    return id
 
-    def __init__(self, issuer: str, keys_url: str | None = None) -> None:
+
+class IssuerKeys:
+    """The keys of an issuer, fetched with the first token and again after an hour. Safe for threads.
+
+    While they cannot be fetched again, those that are known go on being used, for up to ``KEYS_LIFESPAN_S_MAX``.
+    """
+
+    def __init__(
+        self, issuer: str, keys_url: str | None = None, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._issuer = issuer
         self._keys_url = keys_url
+        self._monotonic = monotonic
         self._keys: dict[str, jwt.PyJWK] = {}
-        self._fetched_at: float | None = None
+        self._fetched_at = -math.inf
+        self._failed_at = -math.inf
+        self._failure = ""
         self._lock = Lock()
 
-    def find(self, id: object) -> jwt.PyJWK | None:
+    def known(self, id: str | None) -> jwt.PyJWK | None:
+        """The key of an id, if there is no need to ask the issuer for it; does not block."""
+        now = self._monotonic()
+        asked_at = max(self._fetched_at, self._failed_at)
+        if now - self._fetched_at <= KEYS_LIFESPAN_S or now - asked_at <= KEYS_REFRESH_S_MIN:
+            return self._usable(id, now)
+        return None
+
+    def find(self, id: str | None) -> jwt.PyJWK | None:
         """The key of an id, if the issuer has it; blocks while keys are fetched.
 
         Raises:
             Unavailable: the keys cannot be had.
         """
-        with self._lock:
-            age = None if self._fetched_at is None else time.monotonic() - self._fetched_at
-            lifespan = KEYS_LIFESPAN_S if id in self._keys else KEYS_REFRESH_S_MIN
-            if age is None or age > lifespan:
-                self._keys = self._fetch()
-                self._fetched_at = time.monotonic()
-            return self._keys.get(id) if isinstance(id, str) else None
+        came_at = self._monotonic()
+        # Whoever has a key does not wait for another one who fetches them again.
+        if not self._lock.acquire(blocking=self._usable(id, came_at) is None):
+            return self._usable(id, came_at)
+        try:
+            if (key := self.known(id)) is not None:
+                return key
+            now = self._monotonic()
+            if now - self._fetched_at <= KEYS_REFRESH_S_MIN:
+                return None
+            # Those who have waited while it failed do not ask one after the other: each may take its ten seconds.
+            if self._failed_at < came_at and (not self._keys or now - self._failed_at > KEYS_REFRESH_S_MIN):
+                self._fetch_again()
+            if (key := self._usable(id, self._monotonic())) is None and self._failed_at > self._fetched_at:
+                raise Unavailable(self._failure)
+            return key
+        finally:
+            self._lock.release()
+
+    def _usable(self, id: str | None, now: float) -> jwt.PyJWK | None:
+        return self._keys.get(id) if id is not None and now - self._fetched_at <= KEYS_LIFESPAN_S_MAX else None
+
+    def _fetch_again(self) -> None:
+        try:
+            self._keys = self._fetch()
+            self._fetched_at = self._monotonic()
+        except Unavailable as error:
+            self._failure, self._failed_at = str(error), self._monotonic()
+            _logger.warning("%s", error)
 
     def _fetch(self) -> dict[str, jwt.PyJWK]:
         try:
             url = self._keys_url or str(_get_json(self._issuer + DISCOVERY_PATH)["jwks_uri"])
             # Its "alg" does not count: we take RS256 alone, and there are emulators that misspell it.
             return {key["kid"]: jwt.PyJWK(key, "RS256") for key in _get_json(url)["keys"] if key.get("kty") == "RSA"}
-        except (OSError, HTTPException, ValueError, KeyError, TypeError, jwt.PyJWTError) as error:
+        except (OSError, HTTPException, ValueError, KeyError, TypeError, AttributeError, jwt.PyJWTError) as error:
             raise Unavailable(f"the keys of {self._issuer} cannot be had: {error!r}") from error
 
 

@@ -5,10 +5,13 @@ Heavy to import (200 ms); ``cloud_tasks_queue`` does so when it needs it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import asyncio
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import grpc
+import grpc.aio
 from google.api_core import exceptions as google_errors
 from google.api_core.retry import AsyncRetry, if_exception_type
 from google.auth.exceptions import GoogleAuthError
@@ -50,6 +53,9 @@ class CloudTasksClient:
     """
 
     def __init__(self, emulator: str | None) -> None:
+        self._calls = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         try:
             if emulator:
                 channel = grpc.aio.insecure_channel(emulator)
@@ -79,7 +85,8 @@ class CloudTasksClient:
         )
         call = self._client.create_task(parent=queue, task=message, retry=_RETRY, timeout=CALL_SECONDS_MAX)
         try:
-            await _translated(call, task.name)
+            with self._calling():
+                await _translated(call, task.name)
         except google_errors.AlreadyExists:
             return
         except google_errors.NotFound as error:
@@ -92,14 +99,27 @@ class CloudTasksClient:
             Unavailable: see ``CloudTasksQueue.delete``.
         """
         try:
-            await _translated(self._client.delete_task(name=name, retry=_RETRY, timeout=CALL_SECONDS_MAX), name)
+            with self._calling():
+                await _translated(self._client.delete_task(name=name, retry=_RETRY, timeout=CALL_SECONDS_MAX), name)
         except google_errors.NotFound:
             return
 
     async def close(self) -> None:
-        """Closes the connection."""
+        """Closes the connection, once the calls that were made have ended: it would cancel whoever waits for them."""
+        await self._idle.wait()
         transport: Any = self._client.transport  # its method has no annotation
         await transport.close()
+
+    @contextmanager
+    def _calling(self) -> Iterator[None]:
+        self._calls += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._idle.set()
 
 
 async def _translated(call: Awaitable[T], name: str) -> T:
@@ -114,5 +134,5 @@ async def _translated(call: Awaitable[T], name: str) -> T:
         raise InvalidRequest(f"Cloud Tasks refuses task {name}: {error.message}") from error
     except google_errors.RetryError as error:
         raise Unavailable(f"Cloud Tasks does not answer: {error.cause}") from error
-    except (google_errors.GoogleAPIError, GoogleAuthError, grpc.RpcError) as error:
+    except (google_errors.GoogleAPIError, GoogleAuthError, grpc.RpcError, grpc.aio.BaseError) as error:
         raise Unavailable(f"Cloud Tasks refuses the call, or does not answer: {error}") from error

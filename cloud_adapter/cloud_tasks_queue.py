@@ -119,7 +119,7 @@ class CloudTasksQueue:
         await self._connected().delete(self._full_name(name))
 
     async def close(self) -> None:
-        """Closes the connection. May be called again."""
+        """Closes the connection, once the calls that were made have ended. May be called again."""
         self._closed = True
         client, self._client = self._client, None
         if client is not None and self._loop is asyncio.get_running_loop():

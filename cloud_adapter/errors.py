@@ -43,7 +43,7 @@ class Unauthenticated(WorkflowError):
 
 
 class Forbidden(WorkflowError):
-    """The token of the request is valid, but another one's."""
+    """Whoever makes the request may not: its token is another one's, a page of another site sent it, it is a repair."""
 
 
 # --- whoever calls must try again ------------------------------------------------------------

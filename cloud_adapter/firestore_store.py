@@ -361,7 +361,8 @@ def _listing(collection: AsyncCollectionReference, status: str | None, search: M
     down = AsyncQuery.DESCENDING
     query: AsyncQuery = collection.order_by("updated_at", direction=down).order_by("__name__", direction=down)
     for name, value in search.items():
-        query = query.where(filter=FieldFilter(f"search.{name}", "==", value))
+        # Quoted where it has other letters than those of ASCII.
+        query = query.where(filter=FieldFilter(AsyncClient.field_path("search", name), "==", value))
     return query if status is None else query.where(filter=FieldFilter("status", "==", status))
 
 
@@ -457,7 +458,7 @@ def _refused(instance: Instance) -> Iterator[None]:
     except (InvalidArgument, ValueError, TypeError) as error:
         raise InvalidFields(
             f"Firestore cannot store {instance.workflow!r} {instance.id!r}: {error}; search_fields may name texts, "
-            f"numbers of 64 bits, and lists and maps of them, but no lists in lists"
+            f"numbers of 64 bits, booleans and null"
         ) from error
 
 

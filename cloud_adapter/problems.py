@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -94,11 +95,22 @@ def _response(body: dict[str, Any]) -> Response:
     return JSONResponse(body, body["status"], HEADERS.get(body["status"]), MEDIA_TYPE)
 
 
-def on_http_error(_: Request, error: Exception) -> Response:
-    """The response to a path or method that is not served."""
+def on_http_error(request: Request, error: Exception, *, hint: str = "") -> Response:
+    """The response to a path or method that is not served.
+
+    Args:
+        hint: what is said to one who asks for a path that is not served.
+    """
     assert isinstance(error, HTTPException)
-    response = problem(error.status_code, HTTPStatus(error.status_code).phrase, error.detail)
-    response.headers.update(error.headers or {})
+    headers, detail = error.headers or {}, error.detail
+    path = request.scope["path"][:200]
+    if error.status_code == 404:
+        detail = f"nothing is served at {path!r}{hint}"
+    elif error.status_code == 405:
+        allowed = ", ".join(sorted(headers.get("Allow", "").split(", ")))
+        detail = f"{request.method[:20]} is not served at {path!r}: use {allowed}"
+    response = problem(error.status_code, HTTPStatus(error.status_code).phrase, detail)
+    response.headers.update(headers)
     return response
 
 
@@ -107,17 +119,19 @@ def application(
     *,
     lifespan: Lifespan[Starlette] | None = None,
     on_error: Callable[[Request, Exception], Response] = on_workflow_error,
+    hint: str = "",
 ) -> Starlette:
     """An application whose errors, of every kind, are problem documents.
 
     Args:
         on_error: answers what gorchestrate raised on purpose.
+        hint: follows what is said of a path that is not served.
     """
     app = Starlette(
         routes=routes,
         lifespan=lifespan,
         middleware=[Middleware(TracedRequests), Middleware(UnexpectedErrors)],
-        exception_handlers={WorkflowError: on_error, HTTPException: on_http_error},
+        exception_handlers={WorkflowError: on_error, HTTPException: partial(on_http_error, hint=hint)},
     )
     # A path with a slash too many is another path: /wf/pizza/order-1/ must not become the creation of an instance.
     app.router.redirect_slashes = False

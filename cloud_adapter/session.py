@@ -14,6 +14,7 @@ from typing import Any
 from cloud_adapter.document import HistoryEntry, Instance, Lease
 from cloud_adapter.errors import UserCodeError
 from cloud_adapter.ports import Task
+from cloud_adapter.searching import stored_values
 from cloud_adapter.tasks import ActivityTask, ResumeTask, TimeoutTask
 from workflow_core import (
     Execution,
@@ -80,8 +81,9 @@ class Session:
         self.machine.workflow = self.cls.load_fields(self.instance.fields)
 
     def check_fields(self) -> None:
-        """Raises ``InvalidFields`` if a field holds what could not be loaded again."""
-        self.cls.load_fields(self.machine.workflow.dump_fields())
+        """Raises ``InvalidFields`` if a field holds what could not be loaded again, ``InvalidInput`` if it cannot be
+        searched by, though it is a search field."""
+        stored_values(self.cls.load_fields(self.machine.workflow.dump_fields()))
 
     def next_work(self) -> Work | None:
         """What is due next.
@@ -123,6 +125,7 @@ class Session:
 
         Raises:
             InvalidFields: a field holds what its type does not allow.
+            InvalidInput: a search field holds what cannot be searched by.
         """
         execution = self.execution
         error = execution.error
@@ -179,8 +182,7 @@ class Session:
         self.had_ended = execution.ended
 
     def _search(self) -> dict[str, Any]:
-        names = set(self.cls.search_fields)
-        return self.machine.workflow.model_dump(mode="json", include=names) if names else {}
+        return stored_values(self.machine.workflow)
 
     def _timer(self, wait: Wait, salt: str, now: datetime, horizon: timedelta) -> Task:
         assert wait.deadline is not None

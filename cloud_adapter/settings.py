@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cloud_adapter.errors import SettingsError
@@ -68,6 +68,12 @@ class Settings(BaseSettings):
     def serves_ui(self) -> bool:
         """Whether the pages are served."""
         return self.backend == "embedded" if self.ui is None else self.ui
+
+    @field_validator("worker_url", "audience")
+    @classmethod
+    def _without_slash(cls, url: str) -> str:
+        # Tokens are made for the one and compared with the other: they must not differ by how somebody writes a URL.
+        return url.strip().rstrip("/")
 
     @model_validator(mode="after")
     def _fits_its_backend(self) -> Settings:

@@ -56,6 +56,9 @@ _CONDITION, _EVENT, _ACTIVITY = WaitKind.CONDITION, WaitKind.EVENT, WaitKind.ACT
 _SET_UP, _PENDING_SETUP = WaitStatus.SET_UP, WaitStatus.PENDING_SETUP
 _RUNNING, _IDLE = Status.RUNNING, Status.WAITING
 
+NAMED_WAITS_MAX = 10
+"""How many waits for an event an error names."""
+
 MOVES = (CheckpointKind.RESUME, CheckpointKind.CONDITION)
 """The kinds that ``done`` performs without a ``call``."""
 
@@ -567,7 +570,19 @@ class Machine(Mover):
         detail = f" in thread {thread_id!r}" if thread_id else ""
         detail += f" under wait id {wait_id!r}" if wait_id else ""
         detail += f" for pc {pc}" if pc is not None else ""
+        if detail:
+            detail += self._elsewhere(event)
         raise EventNotAccepted(event, self.accepted_names(), status, detail)
+
+    def _elsewhere(self, event: str) -> str:
+        """By which threads and waits an event is accepted, where others were named."""
+        waits = [
+            f"{one.thread.id!r} under {one.wait_id!r}"
+            for one in self.accepted()
+            if one.case.event == event and one.case.kind in FROM_CLIENTS
+        ]
+        more = ", ..." if len(waits) > NAMED_WAITS_MAX else ""
+        return f", but in thread {', '.join(waits[:NAMED_WAITS_MAX])}{more}" if waits else ""
 
     def accepted_names(self) -> list[str]:
         """The names of the events that may be received now, timeouts left out, each once."""

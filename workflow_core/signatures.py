@@ -69,7 +69,8 @@ class HandlerSignature:
         Raises:
             InvalidInput: it is no JSON, or does not fit.
         """
-        body = body.strip() or b"null"
+        given = body.strip()
+        body = given or b"null"
         if not self.takes_input:
             if body == b"null":
                 return None
@@ -78,9 +79,18 @@ class HandlerSignature:
         try:
             value = self.input.validate_json(body)
         except ValidationError as error:
-            raise InvalidInput(what, field_errors(error)) from None
+            errors = field_errors(error)
+            raise InvalidInput(what, errors if given else [self._wants_some(errors)]) from None
         refuse_infinite_numbers(what, self.input.dump_python(value, warnings=False))
         return value
+
+    def _wants_some(self, errors: list[dict[str, Any]]) -> dict[str, Any]:
+        """What is wrong with no input at all, by what is wrong with ``null``."""
+        wanted = " or ".join(dict.fromkeys(e["message"] for e in errors))
+        required = (self.input_schema or {}).get("required", ())
+        fields = f" with {', '.join(map(repr, required))}" if required else ""
+        message = f"the body is empty: {wanted}{fields}, as JSON"
+        return {"field": "", "message": message, "type": "missing_input"}
 
     def output_json(self, event: str, value: Any) -> bytes:
         """The output as JSON.

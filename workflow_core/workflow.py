@@ -52,7 +52,8 @@ class Workflow(BaseModel):
 
     definition: ClassVar[Section]
     search_fields: ClassVar[tuple[str, ...]] = ()
-    """Names of fields that are stored so that instances can be listed by them."""
+    """Names of fields that are stored so that instances can be listed by them: texts, numbers of 64 bits, booleans, and
+    what is written as a text, as a date. Instances are not found by texts of 1,500 bytes and more."""
     default_retry: ClassVar[Retry | None] = None
     """When a step or an activity without a policy of its own is tried again; None: as the engine's options say."""
 
@@ -91,9 +92,8 @@ class Workflow(BaseModel):
                 where, f"its search_fields is the text {cls.search_fields!r}", "Write a tuple: search_fields = ('a',)."
             )
         cls.__fields_schema__ = _schema(where, cls)
-        for field in cls.search_fields:
-            if field not in cls.model_fields:
-                raise DefinitionError(where, f"its search field {field!r} is no field", "Name fields of the model.")
+        if cls.search_fields:
+            _check_search_fields(where, cls)
         cls.__program__ = compile_definition(
             cls.__workflow_name__, cls.definition, _namespace(cls), cls.__workflow_version__
         )
@@ -212,6 +212,36 @@ def _schema(where: str, cls: type[Workflow]) -> JsonSchema:
             f"its fields cannot be a JSON schema: {str(error).splitlines()[0]}",
             "Use types that pydantic can write as JSON, defined above the workflow.",
         ) from error
+
+
+def _check_search_fields(where: str, cls: type[Workflow]) -> None:
+    """Refuses what is no field, and a field in which no value could be searched by."""
+    schema = cls.model_json_schema(by_alias=False, mode="serialization")
+    definitions = schema.get("$defs", {})
+    properties = _resolved(schema, definitions)["properties"]
+    for field in cls.search_fields:
+        if field not in cls.model_fields:
+            raise DefinitionError(where, f"its search field {field!r} is no field", "Name fields of the model.")
+        if field in properties and not _has_single_values(properties[field], definitions):
+            raise DefinitionError(
+                where,
+                f"its search field {field!r} holds lists or objects, by which nothing is found",
+                "Name fields that hold a text, a number, a boolean or a date.",
+            )
+
+
+def _has_single_values(schema: JsonSchema, definitions: JsonSchema) -> bool:
+    """Whether a value of the schema may be another than null, a list or an object."""
+    schema = _resolved(schema, definitions)
+    if "anyOf" in schema:
+        return any(_has_single_values(one, definitions) for one in schema["anyOf"])
+    return schema.get("type") not in ("array", "object", "null") and "oneOf" not in schema
+
+
+def _resolved(schema: JsonSchema, definitions: JsonSchema) -> JsonSchema:
+    while "$ref" in schema:
+        schema = definitions[schema["$ref"].rpartition("/")[2]]
+    return schema
 
 
 def _namespace(cls: type) -> dict[str, Any]:

@@ -24,6 +24,7 @@ import pytest
 from cloud_adapter.document import DOCUMENT_BYTES_MAX, HistoryEntry, Instance, KeyRecord, Lease
 from cloud_adapter.errors import Conflict, DuplicateKey, InstanceExists, InstanceNotFound, InvalidRequest, TooLarge
 from cloud_adapter.ports import Store
+from cloud_adapter.searching import INTEGERS, TEXT_BYTES_MAX
 from workflow_core.execution import (
     ErrorInfo,
     Execution,
@@ -498,6 +499,19 @@ class StoreContract:
         assert await _listed(store, search={"shop": "north"}, status="failed") == ["i-6", "i-4", "i-2", "i-0"]
         first = await store.list("pizza", search={"shop": "north"}, status="failed", limit=3)
         assert await _listed(store, search={"shop": "north"}, status="failed", cursor=first.cursor) == ["i-0"]
+
+    @asynchronously
+    async def test_list_finds_whatever_may_be_searched_by(self, make_store: MakeStore) -> None:
+        """All that ``searching`` lets through, up to its limits."""
+        store = make_store()
+        name = "größe_数"
+        values: list[Any] = [*(INTEGERS[0], INTEGERS[-1]), *(1e308, -1e-300, 0), *("x" * TEXT_BYTES_MAX, "🍕")]
+        for number, value in enumerate(values):
+            await store.create(replace(an_instance(f"i-{number}"), search={name: value}))
+        await store.create(replace(an_instance("long"), search={name: "y" * (TEXT_BYTES_MAX + 1)}))
+        assert len((await store.load("pizza", "long")).search[name]) == TEXT_BYTES_MAX + 1
+        for number, value in enumerate(values):
+            assert await _listed(store, search={name: value}) == [f"i-{number}"], repr(value)[:100]
 
     # --- due ---------------------------------------------------------------------------------
 

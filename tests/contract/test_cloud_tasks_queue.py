@@ -23,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cloud_adapter.clock import SystemClock
+from cloud_adapter.cloud_tasks_client import CloudTasksClient
 from cloud_adapter.cloud_tasks_queue import EMULATOR_VARIABLE, TASK_BYTES_MAX, CloudTasksQueue, TaskTarget
 from cloud_adapter.errors import InvalidRequest, SettingsError, TooLarge, Unavailable
 from cloud_adapter.ports import Clock, Task, TaskQueue
@@ -389,6 +390,34 @@ def test_in_the_end_it_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cloud_tasks_client, "_RETRY", cloud_tasks_client._RETRY.with_timeout(0.3))
     with pytest.raises(Unavailable, match="does not answer: 503 no luck"):
         call_with(*[grpc.StatusCode.UNAVAILABLE] * 100)
+
+
+@pytest.mark.parametrize("sent", [0, 1], ids=["before its first attempt", "between two"])
+def test_a_call_comes_to_its_end_before_the_close(sent: int) -> None:
+    async def main() -> None:
+        async with (
+            failing_service(grpc.StatusCode.UNAVAILABLE) as calls,
+            a_queue(TaskTarget("http://localhost"), SystemClock()) as queue,
+        ):
+            call = asyncio.ensure_future(queue.create(task("a")))
+            await until(lambda: len(calls) >= sent)
+            await asyncio.sleep(0)
+            await queue.close()
+            await call
+            assert len(calls) == 2
+
+    asyncio.run(main())
+
+
+def test_a_closed_channel_is_unavailable() -> None:
+    async def main() -> None:
+        async with failing_service():
+            client = CloudTasksClient(os.environ[EMULATOR_VARIABLE])
+            await client.close()
+            with pytest.raises(Unavailable, match="closed"):
+                await client.delete("projects/p/locations/l/queues/q/tasks/a")
+
+    asyncio.run(main())
 
 
 def test_without_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:

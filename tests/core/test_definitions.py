@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
-from datetime import timedelta
-from typing import Any
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Literal
 
 import pytest
+from pydantic import BaseModel, Field
 
 from tests.core.helpers import do, log
 from workflow_core import (
@@ -433,6 +435,32 @@ def test_search_fields_are_no_text() -> None:
             customer: str = ""
             search_fields = "customer"  # type: ignore[assignment]
             definition = S(do("a"))
+
+
+class Item(BaseModel):
+    name: str = ""
+
+
+def searched_by(annotation: Any) -> None:
+    """A workflow whose search field is of that type."""
+    names = {"at": Field(None, alias="At"), "search_fields": ("at",), "definition": S(do("a"))}
+    type("Searched", (Workflow,), names | {"__annotations__": {"at": annotation}, "__module__": __name__})
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [int, str | None, date, Literal["a", 1], list[int] | str, Any, Decimal, Annotated[float, Field(ge=0)]],
+)
+def test_a_search_field_may_hold_what_is_found_by_its_text(annotation: Any) -> None:
+    searched_by(annotation)
+
+
+@pytest.mark.parametrize(
+    "annotation", [list[str], tuple[int, int] | None, set[int], dict[str, int], list[list[int]], Item]
+)
+def test_a_search_field_may_not_hold_lists_or_objects(annotation: Any) -> None:
+    with pytest.raises(DefinitionError, match="'at' holds lists or objects"):
+        searched_by(annotation)
 
 
 def test_a_named_workflow_needs_a_definition() -> None:

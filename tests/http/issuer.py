@@ -28,9 +28,13 @@ class Issuer:
     kid: str = "1"
     keys: bool = True
     asked: list[str] = field(default_factory=list)
+    held: threading.Event | None = None
+    """Until it is set, it does not answer."""
 
     def answer(self, path: str) -> Any:
         self.asked.append(path)
+        if self.held is not None:
+            self.held.wait(10)
         if path == "/.well-known/openid-configuration":
             return {"issuer": self.url, "jwks_uri": f"{self.url}/jwks"}
         if path == "/jwks" and self.keys:

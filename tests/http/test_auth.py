@@ -7,7 +7,9 @@ import base64
 import hashlib
 import hmac
 import json
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -272,5 +274,24 @@ def test_its_keys_are_fetched_once(run: Run, issuer: Issuer) -> None:
         assert {response.status_code for response in responses} == {200}
         assert (await w.post(authorization)).status_code == 200
         assert issuer.asked == ["/.well-known/openid-configuration", "/jwks"]
+
+    run(test)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known key", "first token"])
+def test_synchronous_code_that_holds_all_threads_keeps_no_task_out(run: Run, issuer: Issuer, known: bool) -> None:
+    async def test(w: World) -> None:
+        authorization = f"Bearer {issuer.token()}"
+        if known:
+            await w.post(authorization, "/recover")
+        loop, end = asyncio.get_running_loop(), threading.Event()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        step = loop.run_in_executor(None, end.wait, 60)
+        try:
+            response = await asyncio.wait_for(w.post(authorization, "/recover"), 30)
+        finally:
+            end.set()
+        assert response.status_code == 200
+        await step
 
     run(test)

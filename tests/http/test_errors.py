@@ -75,7 +75,7 @@ def test_an_event_that_takes_no_input(http: Http, desk: str, body: bytes) -> Non
         ("Put", {"name": "", "qty": 0}, {"name": "string_too_short", "qty": "greater_than_equal"}),
         ("Put", {}, {"name": "missing"}),
         ("Put", [], {"": "model_type"}),
-        ("Put", None, {"": "model_type"}),
+        ("Put", None, {"": "missing_input"}),
         ("PutBox", {"items": [{"name": "a"}, {"name": "b", "qty": -1}]}, {"items.1.qty": "greater_than_equal"}),
         ("PutBox", {"items": {}}, {"items": "list_type"}),
         ("Write", 5, {"": "string_type"}),
@@ -106,9 +106,15 @@ def test_a_body_that_is_no_json(http: Http, desk: str, event: str, body: bytes) 
 
 
 @pytest.mark.parametrize("body", [b"", b"  "])
-def test_an_empty_body_is_no_input(http: Http, desk: str, body: bytes) -> None:
-    document = http.problem("POST", f"{desk}/Write", content=body)
-    assert (document["status"], document["errors"][0]["type"]) == (422, "string_type")
+@pytest.mark.parametrize(
+    ("event", "wanted"),
+    [("Write", "Input should be a valid string, as JSON"), ("Put", "Input should be an object with 'name', as JSON")],
+)
+def test_an_empty_body_is_no_input(http: Http, desk: str, body: bytes, event: str, wanted: str) -> None:
+    error = {"field": "", "message": f"the body is empty: {wanted}", "type": "missing_input"}
+    assert http.problem("POST", f"{desk}/{event}", content=body) == expected(
+        422, "Invalid input", f"invalid input for event {event!r}: input: {error['message']}", errors=[error]
+    )
 
 
 @pytest.mark.parametrize(
@@ -264,12 +270,16 @@ def test_an_instance_that_is_not_there(http: Http, method: str, path: str) -> No
 @pytest.mark.parametrize("path", ["/nonsense", "/wf", "/wf/", "/wf/desk/", "/graph", "/wf//a", "/definition/desk/x"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_path_that_is_not_served(http: Http, method: str, path: str) -> None:
-    assert http.problem(method, path) == expected(404, "Not Found", "Not Found")
+    assert http.problem(method, path) == expected(
+        404, "Not Found", f"nothing is served at {path!r}: GET / lists the workflows"
+    )
 
 
 @pytest.mark.parametrize("path", ["/resume", "/callback/timeout", "/recover"])
 def test_what_tasks_call_is_not_served_to_the_public(http: Http, path: str) -> None:
-    assert http.problem("POST", path, json={}) == expected(404, "Not Found", "Not Found")
+    assert http.problem("POST", path, json={}) == expected(
+        404, "Not Found", f"nothing is served at {path!r}: GET / lists the workflows"
+    )
 
 
 @pytest.mark.parametrize(
@@ -289,7 +299,9 @@ def test_what_tasks_call_is_not_served_to_the_public(http: Http, path: str) -> N
 def test_a_method_that_is_not_served(http: Http, path: str, allowed: set[str]) -> None:
     for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} - allowed:
         response = http.request(method, path)
-        assert problem(response) == expected(405, "Method Not Allowed", "Method Not Allowed")
+        assert problem(response) == expected(
+            405, "Method Not Allowed", f"{method} is not served at {path!r}: use {', '.join(sorted(allowed))}"
+        )
         assert set(response.headers["allow"].split(", ")) == allowed
 
 

@@ -158,11 +158,14 @@ class TestThreads:
     def test_a_thread_that_does_not_wait(self, http: Http, create: Create) -> None:
         url = create("twins")
         before = http.get(url)
+        waits = {event["thread"]: event["wait_id"] for event in before["events"]}
+        elsewhere = ", ".join(f"{thread!r} under {wait_id!r}" for thread, wait_id in waits.items())
         for thread in ("main", "nobody"):
             assert http.problem("POST", f"{url}/Vote?thread={thread}", json=1) == expected(
                 409,
                 "Event not accepted",
-                f"event 'Vote' is not accepted now in thread {thread!r}: the instance is waiting, it accepts: 'Vote'",
+                f"event 'Vote' is not accepted now in thread {thread!r}, but in thread {elsewhere}: the instance is "
+                f"waiting, it accepts: 'Vote'",
                 accepted=["Vote"],
                 instance_status="waiting",
             )

@@ -253,6 +253,12 @@ class TestList:
             "there is no status 'broken', but: running, waiting, paused, finished, failed, canceled",
         )
 
+    @pytest.mark.parametrize("name", ["stauts", "search", "Status", "search_note", ""])
+    def test_a_parameter_that_there_is_none(self, listed: Http, name: str) -> None:
+        assert listed.problem("GET", "/wf/desk", params={"status": "waiting", name: "failed"}) == expected(
+            400, "Invalid request", f"there is no query parameter {name!r}, but: status, limit, cursor, search.note"
+        )
+
     @pytest.mark.parametrize("limit", ["0", "201", "-1"])
     def test_a_limit_that_is_none(self, listed: Http, limit: str) -> None:
         assert listed.problem("GET", f"/wf/desk?limit={limit}") == expected(
@@ -293,13 +299,14 @@ def test_instances_outlive_the_server(tmp_path: Path) -> None:
 class Parcel(Workflow, name="parcel"):
     """Searched by fields of several types."""
 
-    search_fields = ("customer", "weight", "fragile", "sent", "kind")
+    search_fields = ("customer", "weight", "fragile", "sent", "kind", "größe")
 
     customer: str = ""
     weight: float = 0
     fragile: bool = False
     sent: date | None = None
     kind: Literal["box", "bag"] = "box"
+    größe: int = 0
 
     definition = S(Select("on its way", On("Arrive", lambda w: None)))
 
@@ -307,7 +314,7 @@ class Parcel(Workflow, name="parcel"):
 def test_instances_are_listed_by_their_search_fields(tmp_path: Path) -> None:
     with serving(tmp_path / "parcels.db", Parcel) as http:
         http.create("/wf/parcel/a", json={"customer": "Ann", "weight": 2, "sent": "2026-01-31", "kind": "bag"})
-        http.create("/wf/parcel/b", json={"customer": "Bob", "weight": 2.5, "fragile": True})
+        http.create("/wf/parcel/b", json={"customer": "Bob", "weight": 2.5, "fragile": True, "größe": 2})
         http.ok("POST", "/wf/parcel/b/pause")
 
         def listed(**params: str) -> list[str]:
@@ -323,5 +330,10 @@ def test_instances_are_listed_by_their_search_fields(tmp_path: Path) -> None:
         for name, text, said in (("size", "1", "is no search field"), ("weight", "much", "no 'weight' can be 'much'")):
             problem = http.problem("GET", "/wf/parcel", params={f"search.{name}": text})
             assert problem["status"] == 400 and said in problem["detail"]
+        assert listed(**{"search.größe": "2"}) == ["b"]
+        too_much = (("GET", {"params": {"search.größe": 2**63}}, 400), ("POST", {"json": {"größe": 2**63}}, 422))
+        for method, options, status in too_much:
+            problem = http.problem(method, "/wf/parcel" if method == "GET" else "/wf/parcel/c", **options)
+            assert problem["status"] == status and "64 bits" in problem["detail"]
         parameters = http.get("/swagger/parcel")["paths"]["/wf/parcel"]["get"]["parameters"]
         assert "search.weight" in [one["name"] for one in parameters]

@@ -150,12 +150,17 @@ def test_repairs_are_not_served_where_callers_may_not_write_to_the_database(tmp_
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             created = await client.post("/wf/wire/1")
             answers = [await client.post(f"/wf/wire/1/{name}", json={}) for name in REPAIRS]
+            assert (await client.get("/wf/wire/1")).json() == created.json()
+            assert problem(await client.post("/wf/other/1/goto", json={}))["status"] == 404
         await runtime.close()
         return created, *answers
 
     created, *answers = asyncio.run(ask())
     assert created.status_code == 201
-    assert [problem(answer)["title"] for answer in answers] == ["Event not accepted"] * 2
+    for name, answer in zip(REPAIRS, answers, strict=True):
+        document = problem(answer)
+        assert (document["status"], document["title"]) == (403, "Forbidden")
+        assert f"`gorchestrate {name} ... --source FILE`" in document["detail"]
 
 
 def test_they_are_in_the_openapi_document(http: Http) -> None:

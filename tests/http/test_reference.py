@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given, settings
@@ -92,7 +93,10 @@ def test_what_it_loads_is_served_and_kept_by_browsers(http: Http) -> None:
 
 @pytest.mark.parametrize("name", ["nonsense.css", "..%2F__init__.py", "%2e%2e%2frendering.py", "style.css%00"])
 def test_nothing_else_is_served(http: Http, name: str) -> None:
-    assert http.problem("GET", f"/static/{name}") == expected(404, "Not Found", "Not Found")
+    path = unquote(f"/static/{name}")
+    assert http.problem("GET", f"/static/{name}") == expected(
+        404, "Not Found", f"nothing is served at {path!r}: GET / lists the workflows"
+    )
 
 
 def test_there_is_no_page_of_a_workflow_that_is_not_served(http: Http) -> None:

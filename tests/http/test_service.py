@@ -9,7 +9,10 @@ import sys
 import pytest
 from pizza import PizzaOrder
 
+from cloud_adapter.auth import OidcVerifier
+from cloud_adapter.cloud import CloudRuntime
 from cloud_adapter.errors import SettingsError
+from cloud_adapter.ports import Task
 from cloud_adapter.service import Service
 from cloud_adapter.settings import GOOGLE_ISSUER, Settings
 from tests.cli.processes import ROOT, environment, free_port
@@ -82,6 +85,18 @@ def test_right_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("K_SERVICE")
     set_all(monkeypatch, ISSUER, EMULATOR)
     assert Settings.load().issuer == ISSUER["GORCHESTRATE_ISSUER"]
+
+
+@pytest.mark.parametrize("end", ["", "/", "// "])
+@pytest.mark.parametrize("audience", ["", "https://custom.example"])
+def test_a_slash_at_the_end_of_a_url_is_no_matter(monkeypatch: pytest.MonkeyPatch, end: str, audience: str) -> None:
+    """Whom the tokens of tasks are for, and whom the worker takes them to be for."""
+    url = CLOUD["GORCHESTRATE_WORKER_URL"]
+    set_all(monkeypatch, CLOUD, {"GORCHESTRATE_WORKER_URL": url + end, "GORCHESTRATE_AUDIENCE": audience + end})
+    settings = Settings.load()
+    task = CloudRuntime([PizzaOrder], settings).queue._translate(Task("a", "/resume", {}))
+    assert task.url == f"{url}/resume"
+    assert task.audience == OidcVerifier.from_settings(settings).audience == (audience or url)
 
 
 @pytest.mark.parametrize("target", ["api", "worker"])

@@ -280,7 +280,7 @@ def test_a_body_over_the_limit(run: Run) -> None:
 @pytest.mark.parametrize("path", ["/", "/wf/timed/a", "/resume/", "/callback", "/nonsense"])
 def test_a_path_that_is_not_served(run: Run, path: str) -> None:
     async def test(w: World) -> None:
-        assert problem(await w.worker.post(path)) == expected(404, "Not Found", "Not Found")
+        assert problem(await w.worker.post(path)) == expected(404, "Not Found", f"nothing is served at {path!r}")
 
     run(test)
 
@@ -290,7 +290,9 @@ def test_a_method_that_is_not_served(run: Run, path: str) -> None:
     async def test(w: World) -> None:
         for method in ("GET", "PUT", "DELETE"):
             response = await w.worker.request(method, path)
-            assert problem(response) == expected(405, "Method Not Allowed", "Method Not Allowed")
+            assert problem(response) == expected(
+                405, "Method Not Allowed", f"{method} is not served at {path!r}: use POST"
+            )
             assert response.headers["allow"] == "POST"
 
     run(test)
