@@ -16,6 +16,7 @@ from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from cloud_adapter.errors import DamagedDocument, TooLarge
 from workflow_core import Execution, Status
+from workflow_core.execution import TIMED_KINDS
 
 FORMAT = 1
 """The version of the layout. A reader refuses a newer one."""
@@ -163,10 +164,12 @@ def decode(document: Mapping[str, Any], version: Any) -> Instance:
         if not isinstance(document.get(name), types):
             raise DamagedDocument(f"{where} cannot be read: {name!r} is {document.get(name)!r:.100}")
     try:
+        execution = Execution.from_json(document["execution"])
+        _check_timers(execution)
         return Instance(
             workflow=document["workflow"],
             id=document["id"],
-            execution=Execution.from_json(document["execution"]),
+            execution=execution,
             fields=document["fields"],
             lease=_LEASE.validate_json(document["lease"] or "null"),
             history=_HISTORY.validate_json(document["history"]),
@@ -177,6 +180,14 @@ def decode(document: Mapping[str, Any], version: Any) -> Instance:
         )
     except (ValidationError, KeyError, TypeError, AttributeError) as error:
         raise DamagedDocument(f"{where} cannot be read: {error}") from error
+
+
+def _check_timers(execution: Execution) -> None:
+    """Raises ``TypeError`` if what is kept for the task of a timer is no name."""
+    for thread in execution.threads:
+        for wait in thread.waits:
+            if wait.kind in TIMED_KINDS and not isinstance(wait.setup_data, str | None):
+                raise TypeError(f"the task of {wait.event!r} is {wait.setup_data!r:.100}")
 
 
 def _check_size(document: Document, limit: int) -> None:

@@ -48,13 +48,13 @@ from cloud_adapter.operating import ACTIONS, REPAIRS, Operation, operate
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock, Page, Store, TaskQueue
 from cloud_adapter.searching import search_values
-from cloud_adapter.session import TIMED_KINDS, Session, due_timeouts, milliseconds, resume_at
+from cloud_adapter.session import Session, due_timeouts, milliseconds, resume_at
 from cloud_adapter.stepping import Stepper
 from cloud_adapter.tasks import ActivityTask, ResultTask, ResumeTask, TimeoutTask
 from cloud_adapter.user_code import RunSync
 from workflow_core import EventNotAccepted, EventRejected, Status, UnknownStatement, WaitKind, Workflow, WorkflowError
 from workflow_core.events import stable_key
-from workflow_core.execution import FROM_CLIENTS
+from workflow_core.execution import FROM_CLIENTS, TIMED_KINDS
 from workflow_core.interpreter import Accepted
 from workflow_core.moving import error_text
 
@@ -457,18 +457,20 @@ class Engine:
             wanted = limit - scheduled
             instances = await self.store.due(now + ahead, wanted, after=last)
             for instance in instances:
-                if self._can_move(instance, now):
-                    await self._schedule(instance, now, ahead, salt)
-                    scheduled += 1
+                scheduled += await self._recover(instance, now, ahead, salt)
             if len(instances) < wanted:
                 break
             last = instances[-1]
         return scheduled
 
-    def _can_move(self, instance: Instance, now: datetime) -> bool:
+    async def _recover(self, instance: Instance, now: datetime, ahead: timedelta, salt: str) -> bool:
+        """Schedules an instance, if it can be moved. Whatever is wrong with it is its own affair."""
         try:
             Session(self.workflow(instance.workflow), instance, now).machine.check()
-        except WorkflowError as error:
+            await self._schedule(instance, now, ahead, salt)
+        except Unavailable:
+            raise
+        except Exception as error:
             text = error_text(error)[:500]
             logs.transition("cannot move", instance.workflow, instance.id, level=logging.WARNING, error=text)
             return False

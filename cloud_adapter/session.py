@@ -26,6 +26,7 @@ from workflow_core import (
     WorkflowError,
 )
 from workflow_core.calls import ACTIVITY_TIMEOUT
+from workflow_core.execution import TIMED_KINDS
 from workflow_core.interpreter import Machine, Work
 from workflow_core.moving import error_text
 
@@ -227,9 +228,6 @@ def condition_error(cls: type[Workflow], error: Exception) -> UserCodeError:
     notes = "; ".join(getattr(error, "__notes__", []))
     return UserCodeError(f"a condition of workflow {cls.__workflow_name__!r} raised {error_text(error)} ({notes})")
 
-
-TIMED_KINDS = (WaitKind.TIMEOUT, WaitKind.ACTIVITY)
-"""What has a deadline, and a task that comes then."""
 
 SET_UP_KINDS = (WaitKind.HANDLER, WaitKind.CHILD)
 """What is to be set up when it is waited for."""

@@ -95,12 +95,15 @@ class Workflow(BaseModel):
 
         Raises:
             InvalidInput: a field is unknown, missing, or of the wrong type.
+            InvalidFields: a validator of the workflow is wrong: it raised what is no ``ValueError``.
         """
         what = f"the initial fields of workflow {cls.__workflow_name__!r}"
         try:
             new = cls.model_validate_json(fields.strip() or "{}", extra="forbid", by_alias=True, by_name=True)
         except ValidationError as error:
             raise InvalidInput(what, field_errors(error)) from None
+        except Exception as error:
+            raise InvalidFields(f"{what} cannot be validated: {type(error).__name__}: {error}") from error
         refuse_infinite_numbers(what, new.model_dump(warnings=False))
         return new
 
@@ -161,7 +164,8 @@ class Workflow(BaseModel):
             version: that which has dumped them, see ``Execution.fields_version``; by default that of the class.
 
         Raises:
-            InvalidFields: the text does not fit the types of the fields, or cannot be migrated.
+            InvalidFields: the text does not fit the types of the fields, or cannot be migrated, or a validator raised
+                what is no ``ValueError``.
             NewerVersion: it is of a newer version.
         """
         if version is not None and version != cls.__workflow_version__:
@@ -171,6 +175,10 @@ class Workflow(BaseModel):
         except ValidationError as error:
             listing = "; ".join(f"{e['field']}: {e['message']}" for e in field_errors(error))
             raise InvalidFields(f"the fields of {cls.__name__} do not fit their types: {listing}") from error
+        except Exception as error:
+            raise InvalidFields(
+                f"the fields of {cls.__name__} cannot be validated: {type(error).__name__}: {error}"
+            ) from error
 
     @classmethod
     def _migrated(cls, fields: str | bytes, version: int) -> bytes:

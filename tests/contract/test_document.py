@@ -21,7 +21,7 @@ from cloud_adapter.document import (
 )
 from cloud_adapter.errors import DamagedDocument, TooLarge
 from tests.contract.store_contract import NOW, a_full_instance, an_instance
-from workflow_core.execution import ErrorInfo, Status, Thread
+from workflow_core.execution import ErrorInfo, Status, Thread, Wait, WaitKind, WaitStatus
 from workflow_core.moving import MESSAGE_CHARS_MAX
 
 
@@ -85,6 +85,17 @@ def test_a_newer_format_is_refused() -> None:
 def test_a_damaged_document_is_told(name: str, value: Any) -> None:
     with pytest.raises(DamagedDocument, match=r"the document of .* 'order-1'"):
         decode(encode(a_full_instance()) | {name: value}, 1)
+
+
+@pytest.mark.parametrize("kind", [WaitKind.TIMEOUT, WaitKind.ACTIVITY])
+def test_a_timer_whose_task_has_no_name_is_damaged(kind: WaitKind) -> None:
+    instance = an_instance()
+    wait = Wait("late", kind, WaitStatus.SET_UP, "main@1", setup_data=["name"])
+    instance.execution.threads.append(Thread("main", "main", waits=[wait]))
+    with pytest.raises(DamagedDocument, match=r"'order-1' cannot be read: the task of 'late' is \['name'\]"):
+        decode(encode(instance), 1)
+    wait.kind = WaitKind.HANDLER
+    assert decode(encode(instance), 1)
 
 
 @pytest.mark.parametrize("name", sorted(set(encode(an_instance())) - {"status", "pc", "created_at", "updated_at"}))
