@@ -168,8 +168,8 @@ class Workflow(BaseModel):
                 what is no ``ValueError``.
             NewerVersion: it is of a newer version.
         """
-        if version is not None and version != cls.__workflow_version__:
-            fields = cls._migrated(fields, version)
+        if version is not None:
+            fields = migrated(cls, fields, version)
         try:
             return cls.model_validate_json(fields, by_alias=False, by_name=True)
         except ValidationError as error:
@@ -180,17 +180,25 @@ class Workflow(BaseModel):
                 f"the fields of {cls.__name__} cannot be validated: {type(error).__name__}: {error}"
             ) from error
 
-    @classmethod
-    def _migrated(cls, fields: str | bytes, version: int) -> bytes:
-        check_version(cls, version)
-        what = f"the fields of {cls.__name__}, which version {version} has stored,"
-        try:
-            data = cls.migrate(version, from_json(fields))
-            if isinstance(data, dict):
-                return to_json(data)
-        except Exception as error:
-            raise InvalidFields(f"{what} cannot be migrated: {type(error).__name__}: {error}") from error
-        raise InvalidFields(f"{what} cannot be migrated: migrate returned {data!r:.100}, let it return the fields")
+
+def migrated(cls: type[Workflow], fields: str | bytes, version: int) -> str | bytes:
+    """The fields that a version of the workflow has stored, as JSON of the present one. They need not fit its types.
+
+    Raises:
+        InvalidFields: they cannot be migrated.
+        NewerVersion: they are of a newer version.
+    """
+    check_version(cls, version)
+    if version == cls.__workflow_version__:
+        return fields
+    what = f"the fields of {cls.__name__}, which version {version} has stored,"
+    try:
+        data = cls.migrate(version, from_json(fields))
+        if isinstance(data, dict):
+            return to_json(data)
+    except Exception as error:
+        raise InvalidFields(f"{what} cannot be migrated: {type(error).__name__}: {error}") from error
+    raise InvalidFields(f"{what} cannot be migrated: migrate returned {data!r:.100}, let it return the fields")
 
 
 def check_version(cls: type[Workflow], version: int) -> None:
