@@ -13,8 +13,10 @@ from cloud_adapter.document import (
     DOCUMENT_BYTES_MAX,
     FORMAT,
     HISTORY_MAX,
+    RESERVED_BYTES,
     TOKENS_MAX,
     HistoryEntry,
+    Instance,
     Lease,
     decode,
     encode,
@@ -115,14 +117,32 @@ def test_the_limit_counts_bytes_and_names_the_largest_field() -> None:
         encode(replace(instance, fields=fields))
 
 
+def filled(instance: Instance) -> Instance:
+    """An instance whose fields take all that there is."""
+    document = encode(instance)
+    counted = sum(len(str(value)) for name, value in document.items() if name not in ("history", "tokens"))
+    return replace(instance, fields=json.dumps("x" * (DOCUMENT_BYTES_MAX - counted)))
+
+
+def test_a_history_that_is_too_long_loses_its_oldest_entries() -> None:
+    long = tuple(HistoryEntry(NOW + timedelta(seconds=n), "step failed", error="é" * 500) for n in range(HISTORY_MAX))
+    tokens = ("0123456789abcdef",) * TOKENS_MAX
+    document = encode(replace(filled(an_instance()), history=long, tokens=tokens))
+    kept = decode(document, 1).history
+    assert 10 < len(kept) < 20
+    assert kept == long[-len(kept) :]
+    assert sum(len(str(value).encode()) for value in document.values()) <= DOCUMENT_BYTES_MAX + RESERVED_BYTES + 400
+    huge = HistoryEntry(NOW, "set", detail="x" * RESERVED_BYTES)
+    assert decode(encode(replace(filled(an_instance()), history=(*long, huge))), 1).history == ()
+
+
 def test_what_fits_can_be_leased_failed_canceled_and_paused() -> None:
     instance = an_instance()
-    rest = DOCUMENT_BYTES_MAX - sum(len(str(value)) for value in encode(instance).values())
-    instance = replace(instance, fields=json.dumps("x" * rest))
+    instance = filled(instance)
     lease = Lease("0123456789abcdef", NOW)
     with pytest.raises(TooLarge):
-        encode(replace(instance, tokens=("t",)))
-    assert encode(replace(instance, tokens=("t",), lease=lease))
+        encode(replace(instance, wake_at=NOW))
+    assert encode(replace(instance, wake_at=NOW, lease=lease))
     entries = tuple(HistoryEntry(NOW, "step failed", error="é" * 500) for _ in range(2))
     for status in (Status.FAILED, Status.CANCELED, Status.PAUSED):
         execution = replace(instance.execution, status=status, error=ErrorInfo("E", "é" * MESSAGE_CHARS_MAX))
