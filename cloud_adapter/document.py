@@ -28,6 +28,9 @@ RESERVED_BYTES = 20_000
 """What a lease, a failure, a cancellation and a pause may take beyond that: they are possible with all that fits. The
 history takes what is left of both, so that nothing is refused for what it says."""
 
+LEASE_BYTES = 1_000
+"""How much of the reserve a lease may take: whatever is committed under it, the rest is there for a failure."""
+
 _UNCOUNTED = frozenset(("history", "tokens"))
 """What grows with each commit, whatever that changes; both have limits of their own."""
 
@@ -130,8 +133,7 @@ def encode(instance: Instance) -> Document:
     """The document of an instance.
 
     Raises:
-        TooLarge: even without its history it is over ``DOCUMENT_BYTES_MAX``, or ``RESERVED_BYTES`` more where these may
-            be used.
+        TooLarge: even without its history it is over ``DOCUMENT_BYTES_MAX`` and what it may use of the reserve.
     """
     execution = instance.execution
     document: Document = {
@@ -150,8 +152,10 @@ def encode(instance: Instance) -> Document:
         "history": "[]",
         "search": dict(instance.search),
     }
-    needs_more = instance.lease is not None or execution.canceling or execution.status in _NEEDS_MORE
-    size = _check_size(document, DOCUMENT_BYTES_MAX + (RESERVED_BYTES if needs_more else 0))
+    more = 0 if instance.lease is None else LEASE_BYTES
+    if execution.canceling or execution.status in _NEEDS_MORE:
+        more = RESERVED_BYTES
+    size = _check_size(document, DOCUMENT_BYTES_MAX + more)
     document["history"] = _last_entries(instance.history, DOCUMENT_BYTES_MAX + RESERVED_BYTES - size)
     return document
 

@@ -13,6 +13,7 @@ from cloud_adapter.document import (
     DOCUMENT_BYTES_MAX,
     FORMAT,
     HISTORY_MAX,
+    LEASE_BYTES,
     RESERVED_BYTES,
     TOKENS_MAX,
     HistoryEntry,
@@ -143,6 +144,8 @@ def test_what_fits_can_be_leased_failed_canceled_and_paused() -> None:
     with pytest.raises(TooLarge):
         encode(replace(instance, wake_at=NOW))
     assert encode(replace(instance, wake_at=NOW, lease=lease))
+    with pytest.raises(TooLarge):
+        encode(replace(instance, fields=instance.fields + " " * LEASE_BYTES, lease=lease))
     entries = tuple(HistoryEntry(NOW, "step failed", error="é" * 500) for _ in range(2))
     for status in (Status.FAILED, Status.CANCELED, Status.PAUSED):
         execution = replace(instance.execution, status=status, error=ErrorInfo("E", "é" * MESSAGE_CHARS_MAX))
