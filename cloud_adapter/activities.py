@@ -7,6 +7,7 @@ longer waits, changes nothing. An attempt that nobody hears of is ended by its d
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import datetime, timedelta
 from inspect import isawaitable
 from typing import Any
@@ -37,7 +38,7 @@ class Activities:
         self.run_sync = run_sync
 
     async def run(self, cls: type[Workflow], body: ActivityTask) -> None:
-        """Runs an attempt of an activity, unless it is over.
+        """Runs an attempt of an activity, unless it is over; one that has come too early is scheduled again.
 
         Raises:
             NotYet: the commit that the task belongs to has not landed yet.
@@ -49,6 +50,13 @@ class Activities:
             return
         clock = self.committer.clock
         started = clock.now()
+        assert accepted.wait is not None
+        retry_at = accepted.wait.retry_at
+        if retry_at is not None and retry_at > started:
+            # Early by the clock of the queue, or a stop on the way there.
+            later = body.later(min(retry_at, started + self.committer.options.horizon), started, session.execution.pc)
+            await self.committer.queue.create(replace(later, deadline=session.request_limit(accepted.wait)))
+            return
         result, raised = await self._attempt(session, accepted, body)
         if result is not None:
             await self.deliver(cls, result, milliseconds(started, clock.now()), raised)

@@ -16,6 +16,7 @@ from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from cloud_adapter.errors import DamagedDocument, TooLarge
 from workflow_core import Execution, Status
+from workflow_core.execution import TIMED_KINDS
 
 FORMAT = 1
 """The version of the layout. A reader refuses a newer one."""
@@ -24,12 +25,19 @@ DOCUMENT_BYTES_MAX = 1_000_000
 """Firestore's limit is 1,048,576 bytes, names and overhead included."""
 
 RESERVED_BYTES = 20_000
-"""What a lease, a failure, a cancellation and a pause may take beyond that: they are possible with all that fits."""
+"""What a lease, a failure, a cancellation and a pause may take beyond that: they are possible with all that fits. The
+history takes what is left of both, so that nothing is refused for what it says."""
+
+LEASE_BYTES = 1_000
+"""How much of the reserve a lease may take: whatever is committed under it, the rest is there for a failure."""
+
+_UNCOUNTED = frozenset(("history", "tokens"))
+"""What grows with each commit, whatever that changes; both have limits of their own."""
 
 _NEEDS_MORE = frozenset((Status.FAILED, Status.CANCELED, Status.PAUSED))
 
 HISTORY_MAX = 50
-"""How many history entries an instance keeps."""
+"""How many history entries an instance keeps; fewer where they take too much."""
 
 TOKENS_MAX = 20
 """How many commit tokens an instance remembers."""
@@ -125,7 +133,7 @@ def encode(instance: Instance) -> Document:
     """The document of an instance.
 
     Raises:
-        TooLarge: it is over ``DOCUMENT_BYTES_MAX``, or ``RESERVED_BYTES`` more where these may be used.
+        TooLarge: even without its history it is over ``DOCUMENT_BYTES_MAX`` and what it may use of the reserve.
     """
     execution = instance.execution
     document: Document = {
@@ -141,11 +149,14 @@ def encode(instance: Instance) -> Document:
         "tokens": " ".join(instance.tokens[-TOKENS_MAX:]),
         "execution": execution.to_json(),
         "fields": instance.fields,
-        "history": _HISTORY.dump_json(instance.history[-HISTORY_MAX:], exclude_defaults=True).decode(),
+        "history": "[]",
         "search": dict(instance.search),
     }
-    needs_more = instance.lease is not None or execution.canceling or execution.status in _NEEDS_MORE
-    _check_size(document, DOCUMENT_BYTES_MAX + (RESERVED_BYTES if needs_more else 0))
+    more = 0 if instance.lease is None else LEASE_BYTES
+    if execution.canceling or execution.status in _NEEDS_MORE:
+        more = RESERVED_BYTES
+    size = _check_size(document, DOCUMENT_BYTES_MAX + more)
+    document["history"] = _last_entries(instance.history, DOCUMENT_BYTES_MAX + RESERVED_BYTES - size)
     return document
 
 
@@ -163,10 +174,12 @@ def decode(document: Mapping[str, Any], version: Any) -> Instance:
         if not isinstance(document.get(name), types):
             raise DamagedDocument(f"{where} cannot be read: {name!r} is {document.get(name)!r:.100}")
     try:
+        execution = Execution.from_json(document["execution"])
+        _check_timers(execution)
         return Instance(
             workflow=document["workflow"],
             id=document["id"],
-            execution=Execution.from_json(document["execution"]),
+            execution=execution,
             fields=document["fields"],
             lease=_LEASE.validate_json(document["lease"] or "null"),
             history=_HISTORY.validate_json(document["history"]),
@@ -179,11 +192,33 @@ def decode(document: Mapping[str, Any], version: Any) -> Instance:
         raise DamagedDocument(f"{where} cannot be read: {error}") from error
 
 
-def _check_size(document: Document, limit: int) -> None:
-    sizes = {name: len(str(value).encode()) for name, value in document.items()}
+def _check_timers(execution: Execution) -> None:
+    """Raises ``TypeError`` if what is kept for the task of a timer is no name."""
+    for thread in execution.threads:
+        for wait in thread.waits:
+            if wait.kind in TIMED_KINDS and not isinstance(wait.setup_data, str | None):
+                raise TypeError(f"the task of {wait.event!r} is {wait.setup_data!r:.100}")
+
+
+def _last_entries(history: tuple[HistoryEntry, ...], limit: int) -> str:
+    """As many of the last entries as are kept, as JSON."""
+    for first in range(max(0, len(history) - HISTORY_MAX), len(history)):
+        entries = _HISTORY.dump_json(history[first:], exclude_defaults=True)
+        if len(entries) <= limit:
+            return entries.decode()
+    return "[]"
+
+
+def _check_size(document: Document, limit: int) -> int:
+    """How many bytes of the document count.
+
+    Raises:
+        TooLarge: they are more than ``limit``.
+    """
+    sizes = {name: len(str(value).encode()) for name, value in document.items() if name not in _UNCOUNTED}
     total = sum(sizes.values())
     if total <= limit:
-        return
+        return total
     part = max(sizes, key=sizes.__getitem__)
     detail = f"its largest part is {part!r} with {sizes[part]:,} bytes"
     fields: Any = json.loads(document["fields"])

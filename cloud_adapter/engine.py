@@ -48,7 +48,7 @@ from cloud_adapter.operating import ACTIONS, REPAIRS, Operation, operate
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock, Page, Store, TaskQueue
 from cloud_adapter.searching import search_values
-from cloud_adapter.session import TIMED_KINDS, Session, due_timeouts, milliseconds, resume_at
+from cloud_adapter.session import Session, due_timeouts, milliseconds, resume_at
 from cloud_adapter.stepping import Stepper
 from cloud_adapter.tasks import ActivityTask, ResultTask, ResumeTask, TimeoutTask
 from cloud_adapter.user_code import RunSync
@@ -63,7 +63,7 @@ from workflow_core import (
     WorkflowError,
 )
 from workflow_core.events import stable_key
-from workflow_core.execution import FROM_CLIENTS
+from workflow_core.execution import FROM_CLIENTS, TIMED_KINDS
 from workflow_core.interpreter import Accepted
 from workflow_core.moving import error_text
 
@@ -388,12 +388,10 @@ class Engine:
         def apply(session: Session, now: datetime) -> bool:
             nonlocal again
             again = None
-            try:
-                accepted = session.machine.accept(body.event, wait_id=body.wait_id)
-            except EventNotAccepted:
+            accepted = _accept_timeout(session, body.event, body.wait_id)
+            if accepted is None:
                 return False
-            if accepted.case.kind not in TIMED_KINDS or accepted.wait is None:
-                return False
+            assert accepted.wait is not None
             deadline = accepted.wait.deadline
             if deadline is not None and deadline > now:
                 again = min(deadline, now + self.options.horizon)
@@ -444,8 +442,8 @@ class Engine:
     async def recover(self, *, ahead: timedelta = timedelta(), limit: int = 1000) -> int:
         """Schedules again what should be moving and is not: after a crash, a lost task, a purged queue.
 
-        What cannot be moved by this code is logged and passed over: it stands on a statement that is gone, its fields
-        no longer fit, or its workflow is not served here.
+        What cannot be moved by this code is logged and passed over: it stands on a statement that is gone, or waits for
+        a timeout that is, its fields no longer fit, a condition raises, or its workflow is not served here.
 
         Args:
             ahead: also what will be due within that time.
@@ -463,25 +461,30 @@ class Engine:
         scheduled = 0
         last: Instance | None = None
         while scheduled < limit:
-            wanted = limit - scheduled
-            instances = await self.store.due(now + ahead, wanted, after=last)
+            instances = await self.store.due(now + ahead, limit, after=last)
             for instance in instances:
-                if self._can_move(instance, now):
-                    await self._schedule(instance, now, ahead, salt)
-                    scheduled += 1
-            if len(instances) < wanted:
+                if scheduled < limit:
+                    scheduled += await self._recover(instance, now, ahead, salt)
+            if len(instances) < limit:
                 break
             last = instances[-1]
         return scheduled
 
-    def _can_move(self, instance: Instance, now: datetime) -> bool:
+    async def _recover(self, instance: Instance, now: datetime, ahead: timedelta, salt: str) -> bool:
+        """Schedules an instance, if it can be moved. Whatever is wrong with it is its own affair."""
         try:
-            Session(self.workflow(instance.workflow), instance, now).machine.check()
-        except WorkflowError as error:
+            session = Session(self.workflow(instance.workflow), instance, now + ahead)
+            session.machine.check()
+            if _can_move(session, now, now + ahead):
+                await self._schedule(instance, now, ahead, salt)
+                return True
+            text = "what is due in it is no longer in the definition"
+        except Unavailable:
+            raise
+        except Exception as error:
             text = error_text(error)[:500]
-            logs.transition("cannot move", instance.workflow, instance.id, level=logging.WARNING, error=text)
-            return False
-        return True
+        logs.transition("cannot move", instance.workflow, instance.id, level=logging.WARNING, error=text)
+        return False
 
     async def _schedule(self, instance: Instance, now: datetime, ahead: timedelta, salt: str) -> None:
         execution = instance.execution
@@ -576,6 +579,31 @@ def _accept_event(session: Session, event: str, thread_id: str | None, wait_id: 
         article = "an" if accepted.case.kind is WaitKind.ACTIVITY else "a"
         raise EventNotAccepted(event, names, session.execution.status, f" (it is {article} {accepted.case.kind})")
     return accepted
+
+
+def _accept_timeout(session: Session, event: str, wait_id: str) -> Accepted | None:
+    """Who waits for a timeout, or for the end of an attempt of an activity; None if nobody does any more."""
+    try:
+        accepted = session.machine.accept(event, wait_id=wait_id)
+    except EventNotAccepted:
+        return None
+    return accepted if accepted.case.kind in TIMED_KINDS and accepted.wait is not None else None
+
+
+def _can_move(session: Session, now: datetime, before: datetime) -> bool:
+    """Whether a task that comes for what is due by ``before`` finds something to do.
+
+    Raises:
+        UserCodeError: a condition of the workflow raised, as it will when the task comes.
+    """
+    execution, lease = session.execution, session.instance.lease
+    if any(_accept_timeout(session, wait.event, wait.id) for wait in due_timeouts(execution, before)):
+        return True
+    at = resume_at(execution, lease, now)
+    if at is None or at > before:
+        return False
+    # A live lease's holder may change what raises now; one that has expired is to be taken away at the least.
+    return session.leased(now) or session.next_work() is not None or lease is not None
 
 
 def _view(session: Session) -> View:

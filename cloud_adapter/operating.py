@@ -149,7 +149,9 @@ class SetFields(Operation):
     fields: dict[str, Any] = Field(min_length=1, description="The new values, by the fields' names.")
 
     def mend(self, cls: type[Workflow], instance: Instance) -> Instance:
-        return replace(instance, fields=repair.set_fields(cls, instance.fields, self.fields))
+        execution = instance.execution
+        fields = repair.set_fields(cls, instance.fields, execution.fields_version, self.fields)
+        return replace(instance, fields=fields, execution=replace(execution, fields_version=cls.__workflow_version__))
 
     def apply(self, session: Session, now: datetime) -> bool:
         detail = json.dumps(self.fields, ensure_ascii=False)

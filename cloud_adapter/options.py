@@ -21,7 +21,7 @@ class EngineOptions:
         task_age_max: a task that still waits for its commit is given up at this age.
         key_ttl: how long an idempotency key is remembered.
         buffer_max: how many events an instance keeps that came before anybody waited for them.
-        horizon: no task is scheduled further ahead; a later timer re-arms itself.
+        horizon: no task is scheduled further ahead; what is due later is scheduled again then.
     """
 
     lease: timedelta = timedelta(seconds=60)

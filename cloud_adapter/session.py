@@ -27,6 +27,7 @@ from workflow_core import (
     WorkflowError,
 )
 from workflow_core.calls import ACTIVITY_TIMEOUT
+from workflow_core.execution import TIMED_KINDS
 from workflow_core.interpreter import Machine, Work
 from workflow_core.moving import error_text
 
@@ -144,15 +145,16 @@ class Session:
             wait.setup_data = task.name
             create.append(task)
             if wait.kind is WaitKind.ACTIVITY:
-                attempt = ActivityTask.of(execution, wait, now).task(token, wait.retry_at)
-                create.append(replace(attempt, deadline=self._request_limit(wait)))
+                start = wait.retry_at and min(wait.retry_at, now + horizon)
+                attempt = ActivityTask.of(execution, wait, now).task(token, start)
+                create.append(replace(attempt, deadline=self.request_limit(wait)))
         if keep_lease:
             lease = self.instance.lease
             assert lease is not None
             create.append(ResumeTask.of(execution, now).task(token, lease.expires_at))
         elif lease is None:
             # Whoever held the lease was to do what is due: that takes a task now.
-            create += self._resumes(token, now, anew=self.instance.lease is not None)
+            create += self._resumes(token, now, horizon, anew=self.instance.lease is not None)
         instance = replace(
             self.instance,
             fields=fields,
@@ -164,6 +166,20 @@ class Session:
         )
         gone = self._timers - set(_timers(execution))
         return Change(instance, token, tuple(create), tuple(sorted(gone)))
+
+    def next_stops(self, body: ResumeTask, now: datetime, horizon: timedelta) -> Iterator[Task]:
+        """Resume tasks for what is due so late that ``body`` may be a stop on the way there, see ``stop_before``."""
+        for key, at in _due(self.execution):
+            if at is not None and at > body.created_at + horizon:
+                yield self._resume(key, at, now, horizon)
+
+    def request_limit(self, wait: Wait) -> timedelta:
+        """How long the request that runs an activity may take; one with a heartbeat, as long as the queue lets it."""
+        thread = self.execution.thread(wait.id.rpartition("@")[0])
+        assert thread is not None
+        spec = self.machine.program.at(thread.step).cases[wait.event].activity
+        assert spec is not None
+        return timedelta(days=1) if spec.heartbeat is not None else spec.timeout or ACTIVITY_TIMEOUT
 
     def committed(self, instance: Instance) -> None:
         """The change was saved; ``instance`` bears its new version."""
@@ -188,19 +204,10 @@ class Session:
         assert wait.deadline is not None
         return TimeoutTask.of(self.execution, wait, now).task(salt, min(wait.deadline, now + horizon))
 
-    def _request_limit(self, wait: Wait) -> timedelta:
-        """How long the request that runs an activity may take; one with a heartbeat, as long as the queue lets it."""
-        thread = self.execution.thread(wait.id.rpartition("@")[0])
-        assert thread is not None
-        spec = self.machine.program.at(thread.step).cases[wait.event].activity
-        assert spec is not None
-        return timedelta(days=1) if spec.heartbeat is not None else spec.timeout or ACTIVITY_TIMEOUT
-
-    def _resumes(self, token: str, now: datetime, anew: bool) -> Iterator[Task]:
+    def _resumes(self, token: str, now: datetime, horizon: timedelta, anew: bool) -> Iterator[Task]:
         """A resume task for each time at which something is due that no task was created for yet."""
         revived = self.execution.live and not self._was_live
         anew = anew or revived
-        body = ResumeTask.of(self.execution, now)
         soon: list[datetime] = []
         for key, at in _due(self.execution):
             if not anew and (key, at) in self._due:
@@ -210,13 +217,30 @@ class Session:
                 # first of them will do: it is followed by the others.
                 soon.append(at or now)
             else:
-                # Named after what is due, not after this commit: made again, it is the same task. But if the instance
-                # was paused or had failed, that one may have come and gone.
-                salt = token if revived else ""
-                yield body.task(f"{key} {at.isoformat()} {salt}", at)
+                # If the instance was paused or had failed, the task that it had may have come and gone.
+                yield self._resume(key, at, now, horizon, salt=token if revived else "")
         if soon:
             first = min(soon)
-            yield body.task(token, first if first > now else None)
+            yield ResumeTask.of(self.execution, now).task(token, first if first > now else None)
+
+    def _resume(self, key: object, at: datetime, now: datetime, horizon: timedelta, salt: str = "") -> Task:
+        """A resume task named after what is due, not after a commit: made again, it is the same task."""
+        stop = stop_before(at, now, horizon)
+        return ResumeTask.of(self.execution, now).task(f"{key} {stop.isoformat()} {salt}", stop)
+
+
+def stop_before(at: datetime, now: datetime, horizon: timedelta) -> datetime:
+    """When a task comes for what is due at ``at``: then, or if that is beyond the horizon, at a stop on the way there,
+    where a task for the rest of the way is made.
+
+    Stops are half a horizon apart, counted back from ``at``: so they are the same ones whoever counts, and the next one
+    is never that at which a task has just come, whatever its clock.
+    """
+    beyond = at - (now + horizon)
+    if beyond <= timedelta():
+        return at
+    half = horizon / 2
+    return at - half * -(-beyond // half)
 
 
 def milliseconds(start: datetime, end: datetime) -> float:
@@ -229,9 +253,6 @@ def condition_error(cls: type[Workflow], error: Exception) -> UserCodeError:
     notes = "; ".join(getattr(error, "__notes__", []))
     return UserCodeError(f"a condition of workflow {cls.__workflow_name__!r} raised {error_text(error)} ({notes})")
 
-
-TIMED_KINDS = (WaitKind.TIMEOUT, WaitKind.ACTIVITY)
-"""What has a deadline, and a task that comes then."""
 
 SET_UP_KINDS = (WaitKind.HANDLER, WaitKind.CHILD)
 """What is to be set up when it is waited for."""

@@ -72,6 +72,8 @@ class Stepper:
                 # Early, by the clock of the queue, and by that of whoever left the rest to this task.
                 if at is not None and now < at <= now + 2 * CLOCK_SKEW:
                     await self.committer.queue.create(body.later(at, now, session.execution.pc))
+                for task in session.next_stops(body, now, self.options.horizon):
+                    await self.committer.queue.create(task)
                 return
             mine = self.committer.token()
             session.machine.tick()

@@ -85,6 +85,9 @@ class WaitKind(StrEnum):
 FROM_CLIENTS = frozenset((WaitKind.EVENT, WaitKind.HANDLER))
 """The kinds of what clients send."""
 
+TIMED_KINDS = frozenset((WaitKind.TIMEOUT, WaitKind.ACTIVITY))
+"""The kinds of what has a deadline."""
+
 
 class LeaveKind(StrEnum):
     """Why a thread leaves the sections that it is in."""

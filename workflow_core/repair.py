@@ -16,7 +16,7 @@ from workflow_core.errors import InvalidInput, RepairRefused
 from workflow_core.execution import LeaveKind, Status, Thread, ThreadStatus
 from workflow_core.interpreter import Machine
 from workflow_core.signatures import refuse_infinite_numbers
-from workflow_core.workflow import InvalidFields, Workflow
+from workflow_core.workflow import InvalidFields, Workflow, migrated
 
 
 def retry(machine: Machine) -> None:
@@ -81,19 +81,23 @@ def goto(machine: Machine, thread_id: str, statement: str) -> None:
         machine.summarize()
 
 
-def set_fields(cls: type[Workflow], fields: str, changes: Mapping[str, Any]) -> str:
+def set_fields(cls: type[Workflow], fields: str, version: int, changes: Mapping[str, Any]) -> str:
     """The stored fields of an instance with other values, which are JSON data. What was stored may not fit the types
-    any more: what comes out does.
+    any more: what comes out does, and is of the version of the class.
+
+    Args:
+        version: that which has stored them, see ``Execution.fields_version``.
 
     Raises:
-        RepairRefused: there is no such field, or a value does not fit its type.
+        RepairRefused: there is no such field, a value does not fit its type, or the fields cannot be migrated.
+        NewerVersion: they are of a newer version.
     """
     unknown = sorted(set(changes) - set(cls.model_fields))
     if unknown:
         there = ", ".join(cls.model_fields)
         raise RepairRefused(f"workflow {cls.__workflow_name__!r} has no field {unknown[0]!r}, but: {there}")
     try:
-        workflow = cls.load_fields(to_json(from_json(fields) | dict(changes)))
+        workflow = cls.load_fields(to_json(from_json(migrated(cls, fields, version)) | dict(changes)))
         refuse_infinite_numbers("the fields", workflow.model_dump(warnings=False))
     except (InvalidFields, InvalidInput) as error:
         raise RepairRefused(str(error)) from error

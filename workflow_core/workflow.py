@@ -104,12 +104,15 @@ class Workflow(BaseModel):
 
         Raises:
             InvalidInput: a field is unknown, missing, or of the wrong type.
+            InvalidFields: a validator of the workflow is wrong: it raised what is no ``ValueError``.
         """
         what = f"the initial fields of workflow {cls.__workflow_name__!r}"
         try:
             new = cls.model_validate_json(fields.strip() or "{}", extra="forbid", by_alias=True, by_name=True)
         except ValidationError as error:
             raise InvalidInput(what, field_errors(error)) from None
+        except Exception as error:
+            raise InvalidFields(f"{what} cannot be validated: {type(error).__name__}: {error}") from error
         refuse_infinite_numbers(what, new.model_dump(warnings=False))
         return new
 
@@ -170,28 +173,41 @@ class Workflow(BaseModel):
             version: that which has dumped them, see ``Execution.fields_version``; by default that of the class.
 
         Raises:
-            InvalidFields: the text does not fit the types of the fields, or cannot be migrated.
+            InvalidFields: the text does not fit the types of the fields, or cannot be migrated, or a validator raised
+                what is no ``ValueError``.
             NewerVersion: it is of a newer version.
         """
-        if version is not None and version != cls.__workflow_version__:
-            fields = cls._migrated(fields, version)
+        if version is not None:
+            fields = migrated(cls, fields, version)
         try:
             return cls.model_validate_json(fields, by_alias=False, by_name=True)
         except ValidationError as error:
             listing = "; ".join(f"{e['field']}: {e['message']}" for e in field_errors(error))
             raise InvalidFields(f"the fields of {cls.__name__} do not fit their types: {listing}") from error
-
-    @classmethod
-    def _migrated(cls, fields: str | bytes, version: int) -> bytes:
-        check_version(cls, version)
-        what = f"the fields of {cls.__name__}, which version {version} has stored,"
-        try:
-            data = cls.migrate(version, from_json(fields))
-            if isinstance(data, dict):
-                return to_json(data)
         except Exception as error:
-            raise InvalidFields(f"{what} cannot be migrated: {type(error).__name__}: {error}") from error
-        raise InvalidFields(f"{what} cannot be migrated: migrate returned {data!r:.100}, let it return the fields")
+            raise InvalidFields(
+                f"the fields of {cls.__name__} cannot be validated: {type(error).__name__}: {error}"
+            ) from error
+
+
+def migrated(cls: type[Workflow], fields: str | bytes, version: int) -> str | bytes:
+    """The fields that a version of the workflow has stored, as JSON of the present one. They need not fit its types.
+
+    Raises:
+        InvalidFields: they cannot be migrated.
+        NewerVersion: they are of a newer version.
+    """
+    check_version(cls, version)
+    if version == cls.__workflow_version__:
+        return fields
+    what = f"the fields of {cls.__name__}, which version {version} has stored,"
+    try:
+        data = cls.migrate(version, from_json(fields))
+        if isinstance(data, dict):
+            return to_json(data)
+    except Exception as error:
+        raise InvalidFields(f"{what} cannot be migrated: {type(error).__name__}: {error}") from error
+    raise InvalidFields(f"{what} cannot be migrated: migrate returned {data!r:.100}, let it return the fields")
 
 
 def check_version(cls: type[Workflow], version: int) -> None:

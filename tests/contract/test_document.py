@@ -13,15 +13,18 @@ from cloud_adapter.document import (
     DOCUMENT_BYTES_MAX,
     FORMAT,
     HISTORY_MAX,
+    LEASE_BYTES,
+    RESERVED_BYTES,
     TOKENS_MAX,
     HistoryEntry,
+    Instance,
     Lease,
     decode,
     encode,
 )
 from cloud_adapter.errors import DamagedDocument, TooLarge
 from tests.contract.store_contract import NOW, a_full_instance, an_instance
-from workflow_core.execution import ErrorInfo, Status, Thread
+from workflow_core.execution import ErrorInfo, Status, Thread, Wait, WaitKind, WaitStatus
 from workflow_core.moving import MESSAGE_CHARS_MAX
 
 
@@ -87,6 +90,17 @@ def test_a_damaged_document_is_told(name: str, value: Any) -> None:
         decode(encode(a_full_instance()) | {name: value}, 1)
 
 
+@pytest.mark.parametrize("kind", [WaitKind.TIMEOUT, WaitKind.ACTIVITY])
+def test_a_timer_whose_task_has_no_name_is_damaged(kind: WaitKind) -> None:
+    instance = an_instance()
+    wait = Wait("late", kind, WaitStatus.SET_UP, "main@1", setup_data=["name"])
+    instance.execution.threads.append(Thread("main", "main", waits=[wait]))
+    with pytest.raises(DamagedDocument, match=r"'order-1' cannot be read: the task of 'late' is \['name'\]"):
+        decode(encode(instance), 1)
+    wait.kind = WaitKind.HANDLER
+    assert decode(encode(instance), 1)
+
+
 @pytest.mark.parametrize("name", sorted(set(encode(an_instance())) - {"status", "pc", "created_at", "updated_at"}))
 def test_a_document_that_lacks_a_value_is_damaged(name: str) -> None:
     document = encode(a_full_instance())
@@ -104,14 +118,34 @@ def test_the_limit_counts_bytes_and_names_the_largest_field() -> None:
         encode(replace(instance, fields=fields))
 
 
+def filled(instance: Instance) -> Instance:
+    """An instance whose fields take all that there is."""
+    document = encode(instance)
+    counted = sum(len(str(value)) for name, value in document.items() if name not in ("history", "tokens"))
+    return replace(instance, fields=json.dumps("x" * (DOCUMENT_BYTES_MAX - counted)))
+
+
+def test_a_history_that_is_too_long_loses_its_oldest_entries() -> None:
+    long = tuple(HistoryEntry(NOW + timedelta(seconds=n), "step failed", error="é" * 500) for n in range(HISTORY_MAX))
+    tokens = ("0123456789abcdef",) * TOKENS_MAX
+    document = encode(replace(filled(an_instance()), history=long, tokens=tokens))
+    kept = decode(document, 1).history
+    assert 10 < len(kept) < 20
+    assert kept == long[-len(kept) :]
+    assert sum(len(str(value).encode()) for value in document.values()) <= DOCUMENT_BYTES_MAX + RESERVED_BYTES + 400
+    huge = HistoryEntry(NOW, "set", detail="x" * RESERVED_BYTES)
+    assert decode(encode(replace(filled(an_instance()), history=(*long, huge))), 1).history == ()
+
+
 def test_what_fits_can_be_leased_failed_canceled_and_paused() -> None:
     instance = an_instance()
-    rest = DOCUMENT_BYTES_MAX - sum(len(str(value)) for value in encode(instance).values())
-    instance = replace(instance, fields=json.dumps("x" * rest))
+    instance = filled(instance)
     lease = Lease("0123456789abcdef", NOW)
     with pytest.raises(TooLarge):
-        encode(replace(instance, tokens=("t",)))
-    assert encode(replace(instance, tokens=("t",), lease=lease))
+        encode(replace(instance, wake_at=NOW))
+    assert encode(replace(instance, wake_at=NOW, lease=lease))
+    with pytest.raises(TooLarge):
+        encode(replace(instance, fields=instance.fields + " " * LEASE_BYTES, lease=lease))
     entries = tuple(HistoryEntry(NOW, "step failed", error="é" * 500) for _ in range(2))
     for status in (Status.FAILED, Status.CANCELED, Status.PAUSED):
         execution = replace(instance.execution, status=status, error=ErrorInfo("E", "é" * MESSAGE_CHARS_MAX))

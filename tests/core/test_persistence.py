@@ -258,6 +258,23 @@ def test_what_are_no_fields_is_not_loaded(text: str) -> None:
         Order.load_fields(text)
 
 
+def test_a_validator_that_is_wrong_is_told_like_fields_that_do_not_fit() -> None:
+    """Pydantic lets through whatever is no ``ValueError``."""
+
+    class Priced(Workflow):
+        currency: str = "EUR"
+
+        def model_post_init(self, context: Any) -> None:
+            {"EUR": 1}[self.currency]
+
+        definition = S(do("work"))
+
+    with pytest.raises(InvalidFields, match="the fields of Priced cannot be validated: KeyError: 'CHF'"):
+        Priced.load_fields('{"currency": "CHF"}')
+    with pytest.raises(InvalidFields, match="the initial fields of workflow 'Priced' cannot be validated: KeyError"):
+        Priced.new('{"currency": "CHF"}')
+
+
 def test_a_workflow_may_configure_its_model() -> None:
     class Strict(Workflow):
         model_config = ConfigDict(validate_assignment=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from workflow_core import (
     Fail,
     ForEach,
     Go,
+    NewerVersion,
     On,
     Parallel,
     RepairRefused,
@@ -26,6 +28,7 @@ from workflow_core import (
     Timeout,
     Try,
     While,
+    Workflow,
     resume,
 )
 from workflow_core.interpreter import Machine
@@ -259,7 +262,7 @@ def test_what_is_being_canceled_is_put_nowhere() -> None:
 def test_fields_are_set_and_typed() -> None:
     Flow = flow(WAIT)  # noqa: N806
     before = Flow(n=1, log=["a"]).dump_fields()
-    after = Flow.load_fields(set_fields(Flow, before, {"n": 5, "log": ["x"]}))
+    after = Flow.load_fields(set_fields(Flow, before, 1, {"n": 5, "log": ["x"]}))
     assert (after.n, after.log) == (5, ["x"])
     for changes, message in (
         ({"n": "many"}, "n: "),
@@ -267,11 +270,30 @@ def test_fields_are_set_and_typed() -> None:
         ({"log": 5}, "log: "),
     ):
         with pytest.raises(RepairRefused, match=message):
-            set_fields(Flow, before, changes)
+            set_fields(Flow, before, 1, changes)
 
 
 def test_what_does_not_fit_any_more_is_mended() -> None:
     Flow = flow(WAIT)  # noqa: N806
     with pytest.raises(RepairRefused, match="n: "):
-        set_fields(Flow, '{"n": "many", "log": []}', {"log": ["x"]})
-    assert Flow.load_fields(set_fields(Flow, '{"n": "many", "log": []}', {"n": 2})).n == 2
+        set_fields(Flow, '{"n": "many", "log": []}', 1, {"log": ["x"]})
+    assert Flow.load_fields(set_fields(Flow, '{"n": "many", "log": []}', 1, {"n": 2})).n == 2
+
+
+def test_fields_of_an_older_version_are_migrated_before_they_are_set() -> None:
+    class Invoice(Workflow, name="invoice", version=2):
+        cents: int = 0
+        note: str = ""
+
+        @classmethod
+        def migrate(cls, version: int, fields: dict[str, Any]) -> dict[str, Any]:
+            return fields | {"cents": round(fields["amount"] * 100)}
+
+        definition = S(WAIT)
+
+    assert json.loads(set_fields(Invoice, '{"amount": 9.5}', 1, {"note": "x"})) == {"cents": 950, "note": "x"}
+    assert json.loads(set_fields(Invoice, '{"amount": 9.5}', 1, {"cents": 7})) == {"cents": 7, "note": ""}
+    with pytest.raises(RepairRefused, match="which version 1 has stored, cannot be migrated: KeyError"):
+        set_fields(Invoice, "{}", 1, {"note": "x"})
+    with pytest.raises(NewerVersion):
+        set_fields(Invoice, "{}", 3, {"note": "x"})

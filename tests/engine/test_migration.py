@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cloud_adapter.dispatch import Outcome
-from cloud_adapter.operating import Cancel, Pause
+from cloud_adapter.operating import Cancel, Goto, Operation, Pause, SetFields
 from tests.engine.harness import ID, World, in_world
 from workflow_core import (
     Activity,
@@ -98,6 +98,40 @@ async def test_a_commit_that_keeps_the_fields_stores_them_migrated(world: World)
     await world.finish(new.engine.operate("invoice", ID, Pause()))
     paused = await world.instance()
     assert (json.loads(paused.fields)["cents"], paused.execution.fields_version) == (950, 2)
+
+
+@pytest.mark.parametrize(
+    ("operation", "cents"), [(SetFields(fields={"paid": True}), 950), (SetFields(fields={"cents": 7}), 7)]
+)
+@in_world(First)
+async def test_they_are_migrated_before_they_are_set(world: World, operation: Operation, cents: int) -> None:
+    await world.started(amount=9.5)
+    new = world.start(Second)
+    view = await world.finish(new.engine.operate("invoice", ID, operation.model_copy(update={"dry_run": True})))
+    assert view.workflow.cents == cents
+    assert (await world.instance()).execution.fields_version == 1
+    view = await world.finish(new.engine.operate("invoice", ID, operation))
+    after = await world.instance()
+    assert json.loads(after.fields) == view.workflow.model_dump()
+    assert (after.execution.fields_version, after.search) == (2, {"cents": cents})
+    assert (await new.engine.get("invoice", ID)).workflow == view.workflow
+
+
+@in_world(First)
+async def test_what_is_put_elsewhere_is_migrated_once(world: World) -> None:
+    await world.started(amount=9.5)
+    new = world.start(Second)
+    await world.finish(new.engine.operate("invoice", ID, Goto(statement="end")))
+    assert (await new.engine.get("invoice", ID)).workflow == Second(cents=950)
+
+
+@in_world(Second)
+async def test_older_code_sets_nothing_that_newer_code_has_stored(world: World) -> None:
+    await world.started(cents=950)
+    before = await world.instance()
+    with pytest.raises(NewerVersion):
+        await world.finish(world.start(First).engine.operate("invoice", ID, SetFields(fields={"paid": True})))
+    assert await world.instance() == before
 
 
 async def work(input: None, context: ActivityContext) -> None:

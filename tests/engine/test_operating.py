@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from cloud_adapter.dispatch import Outcome
-from cloud_adapter.errors import InstanceEnded, InstanceNotFound
-from cloud_adapter.operating import Cancel, Pause, Unpause
+from cloud_adapter.document import DOCUMENT_BYTES_MAX, encode
+from cloud_adapter.errors import InstanceEnded, InstanceNotFound, TooLarge
+from cloud_adapter.operating import Cancel, Pause, RetryFailed, Unpause
 from tests.engine.harness import Gate, World, in_world, write
 from workflow_core import (
     EventNotAccepted,
@@ -24,6 +25,7 @@ from workflow_core import (
     Status,
     Step,
     StepContext,
+    TerminalError,
     Timeout,
     Try,
     Workflow,
@@ -253,3 +255,39 @@ async def test_a_fault_while_it_is_canceled(world: World, call: str, applied: bo
     await world.deliver()
     assert (await world.fields()).log == ["packed"]
     assert TORN_DOWN == ["Ring"]
+
+
+class Full(Workflow, name="full"):
+    text: str = ""
+    log: list[str] = []
+
+    def work(self) -> None:
+        if not STARTS:
+            STARTS.append("work")
+            raise TerminalError("no room")
+
+    definition = S(
+        Select("wait", On("Work", lambda w: None), Timeout("late", HOUR)), Step("work", work), Sleep("rest", HOUR)
+    )
+
+
+@in_world(Full)
+async def test_what_has_come_to_its_limit_is_paused_and_goes_on(world: World) -> None:
+    """All that an operator and the engine write down fits beside the largest fields that do."""
+    await world.create(id="sample")
+    sample = encode(await world.instance("sample"))
+    rest = DOCUMENT_BYTES_MAX - sum(len(str(sample[name])) for name in sample if name not in ("history", "tokens"))
+    with pytest.raises(TooLarge):
+        await world.create(id="larger", text="x" * (rest + 1))
+    await world.create(id="filled", text="x" * rest)
+    about = {"by": "ann", "reason": "é" * 500}
+    for _ in range(3):
+        for operation in (Pause(**about), Unpause(**about)):
+            view = await world.finish(world.process.engine.operate("full", "filled", operation))
+    assert view.instance.execution.status is Status.WAITING
+    await world.send("Work", id="filled")
+    await world.deliver()
+    assert (await world.instance("filled")).execution.status is Status.FAILED
+    await world.finish(world.process.engine.operate("full", "filled", RetryFailed(**about)))
+    await world.deliver()
+    assert (await world.instance("filled")).execution.threads[0].step == "rest"

@@ -9,8 +9,10 @@ import pytest
 
 from cloud_adapter.dispatch import Outcome
 from cloud_adapter.options import EngineOptions
+from cloud_adapter.tasks import ACTIVITY_PATH
 from tests.engine.harness import Gate, World, in_world, write
 from workflow_core import (
+    Activity,
     ErrorInfo,
     Fail,
     Go,
@@ -43,6 +45,11 @@ def _fresh() -> None:
 
 def attempt(workflow: Flight, step: StepContext) -> None:
     workflow.log.append(f"attempt {step.attempt}")
+    if FAILURES:
+        raise FAILURES.pop(0)
+
+
+def signal() -> None:
     if FAILURES:
         raise FAILURES.pop(0)
 
@@ -274,3 +281,90 @@ async def test_a_task_that_comes_early_and_does_other_work_is_made_again(
     assert len(world.queue.tasks) < 8, "they do not multiply"
     await world.pass_time(timedelta(seconds=20))
     assert sorted((await world.fields()).log)[calls:] == ["fly a", "fly b", "fly c"]
+
+
+FAR = Retry(initial=timedelta(days=100), max_delay=timedelta(days=100))
+
+
+class Comet(Workflow, name="comet"):
+    log: list[str] = []
+
+    definition = S(
+        Go("bell", While("for ever", always, Select("ring", On("Ring", lambda w: None)), Step("call", write("call")))),
+        Go("again", Step("look again", attempt, retry=FAR)),
+        Step("look", attempt, retry=FAR),
+        Select("end", On("End", lambda w: None)),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("rings", [False, True])
+@pytest.mark.parametrize("skew", [-5, 0, 5])
+@in_world(Comet)
+async def test_an_attempt_beyond_the_horizon_comes_at_its_time(world: World, skew: int, rings: bool) -> None:
+    """Its tasks stop on the way there, and there they may come early, late, and twice, and do other work."""
+    FAILURES.extend([ConnectionError("1"), ConnectionError("2")])
+    await world.started()
+    due = world.now + timedelta(days=100)
+    while world.now < due:
+        assert len(world.queue.tasks) <= 4, "they do not multiply"
+        assert all(
+            task.at is not None and task.at - world.now <= timedelta(days=29) for task in world.queue.tasks.values()
+        )
+        task = min(world.queue.resumes, key=lambda task: task.at or world.now)
+        assert task.at is not None
+        await world.clock.advance_to(min(task.at + timedelta(seconds=skew), due) if task.at < due else due)
+        if rings:
+            await world.send("Ring")
+            world.queue.tasks = {one.name: one for one in world.queue.tasks.values() if one.at is not None}
+        assert await world.process.deliver(task) is Outcome.DONE
+        assert await world.process.perform(task) is Outcome.DONE
+    await world.deliver()
+    assert sorted(one for one in (await world.fields()).log if one != "call") == ["attempt 2", "attempt 2"]
+
+
+@in_world(Comet)
+async def test_a_task_that_comes_late_makes_none_for_what_has_its_own(world: World) -> None:
+    FAILURES.extend([ConnectionError("1"), ConnectionError("2")])
+    await world.create()
+    first = world.queue.resumes[0]
+    await world.deliver()
+    tasks = dict(world.queue.tasks)
+    assert await world.process.perform(first) is Outcome.DONE
+    assert world.queue.tasks == tasks
+
+
+class Probe(Workflow, name="probe"):
+    log: list[str] = []
+    definition = S(Activity("signal", signal, retry=FAR, timeout=timedelta(hours=1), then=write("heard")))
+
+
+@in_world(Probe)
+async def test_an_attempt_of_an_activity_beyond_the_horizon_comes_at_its_time(world: World) -> None:
+    FAILURES.append(ConnectionError("silence"))
+    await world.started()
+    due = world.now + timedelta(days=100)
+    while world.now < due:
+        assert len(world.queue.tasks) <= 2
+        assert all(
+            task.at is not None and task.at - world.now <= timedelta(days=29) for task in world.queue.tasks.values()
+        )
+        task = next(task for task in world.queue.tasks.values() if task.path == ACTIVITY_PATH)
+        assert task.at is not None and task.deadline == timedelta(hours=1)
+        await world.clock.advance_to(task.at)
+        await world.deliver()
+    assert (await world.instance()).execution.status is Status.FINISHED
+    assert await world.history("activity", "activity failed") == [("activity failed", "signal"), ("activity", "signal")]
+
+
+@in_world(Probe)
+async def test_an_attempt_of_an_activity_that_comes_early_is_put_off(world: World) -> None:
+    FAILURES.append(ConnectionError("silence"))
+    await world.started()
+    due = world.now + timedelta(days=100)
+    await world.clock.advance_to(due - timedelta(seconds=3))
+    task = next(task for task in world.queue.tasks.values() if task.path == ACTIVITY_PATH)
+    for _ in range(2):
+        assert await world.process.perform(task) is Outcome.DONE
+    assert await world.history("activity") == []
+    (again,) = [one for one in world.queue.tasks.values() if one.path == ACTIVITY_PATH and one.name != task.name]
+    assert (again.at, again.deadline) == (due, task.deadline)

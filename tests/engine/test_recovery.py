@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from asyncio import ensure_future
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from cloud_adapter.errors import Unavailable
+from cloud_adapter.document import Lease
+from cloud_adapter.errors import InvalidRequest, Unavailable
 from tests.engine.harness import Gate, World, in_world, write
-from workflow_core import Go, On, S, Select, Step, StepContext, Timeout, Workflow
+from workflow_core import Go, If, On, S, Select, Step, StepContext, Timeout, WaitFor, Workflow
+from workflow_core.execution import Thread
 
 GATE = Gate()
 MINUTE = timedelta(minutes=1)
@@ -303,5 +306,114 @@ async def test_what_cannot_be_moved_hides_nothing(world: World, caplog: pytest.L
     alone = world.start(Parcel)
     assert await alone.engine.recover(limit=2) == 2
     assert [task.body["id"] for task in world.queue.resumes] == ["stuck-0", "sound"]
-    passed_over = [record.fields["id"] for record in caplog.records if "cannot move" in record.message]  # type: ignore[attr-defined]
-    assert sorted(set(passed_over)) == ["stuck-1", "stuck-2", "stuck-too"]
+    assert passed_over(caplog) == ["stuck-1", "stuck-2", "stuck-too"]
+
+
+def passed_over(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The ids of the instances that recovery could not move, as the log tells them."""
+    ids = {record.fields["id"] for record in caplog.records if "cannot move" in record.message}  # type: ignore[attr-defined]
+    return sorted(ids)
+
+
+RATES = {"EUR": 1, "CHF": 2}
+
+
+class Priced(Workflow, name="priced"):
+    currency: str = "EUR"
+    log: list[str] = []
+
+    def model_post_init(self, context: Any) -> None:
+        RATES[self.currency]
+
+    definition = S(Select("pause", Timeout("pause over", timedelta(hours=1))), Step("work", write("work")))
+
+
+@in_world(Priced)
+async def test_whatever_one_instance_raises_the_others_are_recovered(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.WARNING, "gorchestrate")
+    for id, currency in (("wrong-validator", "CHF"), ("wrong-task", "EUR"), ("sound", "EUR")):
+        await world.create(id=id, currency=currency)
+        await world.clock.advance(1)
+    monkeypatch.delitem(RATES, "CHF")
+    world.queue.purge()
+    await world.clock.advance(3600)
+    process = world.start()
+    process.fault("create_task", 1, before=InvalidRequest("the queue does not take it"))
+    assert await process.engine.recover() == 1
+    assert [task.body["id"] for task in world.queue.tasks.values()] == ["sound"]
+    assert passed_over(caplog) == ["wrong-task", "wrong-validator"]
+
+
+def errand(timeout: str = "late", condition: Callable[[Any], bool] = lambda w: False) -> type[Workflow]:
+    """A workflow as one of its releases has it."""
+
+    class Errand(Workflow, name="errand"):
+        kind: str = ""
+        log: list[str] = []
+        definition = S(
+            If("watched", lambda w: w.kind != "timer", Go("watch", WaitFor("never", condition))),
+            If("works", lambda w: w.kind != "timer", Step("work", write("work"))),
+            Select("wait", On("End", lambda w: None), Timeout(timeout, timedelta(hours=1))),
+        )
+
+    return Errand
+
+
+def raises_for_some(workflow: Any) -> bool:
+    if workflow.kind == "condition":
+        raise KeyError("no such shop")
+    return False
+
+
+@pytest.mark.parametrize(
+    ("kind", "release", "error"),
+    [
+        ("timer", errand(timeout="too late"), "what is due in it is no longer in the definition"),
+        ("condition", errand(condition=raises_for_some), "a condition of workflow 'errand' raised KeyError"),
+    ],
+)
+@in_world(errand())
+async def test_what_is_overdue_for_ever_hides_nothing(
+    world: World, caplog: pytest.LogCaptureFixture, kind: str, release: type[Workflow], error: str
+) -> None:
+    """Two of them would take all that a call schedules, as they are always the longest overdue."""
+    caplog.set_level(logging.WARNING, "gorchestrate")
+    for id in ("stuck-1", "stuck-2"):
+        await world.create(id=id, kind=kind)
+        await world.clock.advance(1)
+    await world.clock.advance(3599)
+    await world.create(id="sound", kind="step")
+    world.queue.purge()
+    process = world.start(release)
+    assert await process.engine.recover(limit=2) == 1
+    await world.deliver(process)
+    assert (await world.fields("sound")).log == ["work"]
+    assert passed_over(caplog) == ["stuck-1", "stuck-2"]
+    assert all(error in record.fields["error"] for record in caplog.records if "cannot move" in record.message)  # type: ignore[attr-defined]
+
+
+@in_world(errand())
+async def test_a_step_is_found_beside_a_timer_that_is_gone(world: World) -> None:
+    await world.create(kind="timer")
+    instance = await world.instance()
+    instance.execution.threads.append(Thread("other", "watch"))
+    await world.store.commit(instance)
+    await world.clock.advance(3600)
+    process = world.start(errand(timeout="too late"))
+    assert await process.engine.recover() == 1
+    await world.deliver(process)
+    assert (await world.instance()).execution.threads[1].step == "never"
+    await world.clock.advance(60)
+    assert await process.engine.recover() == 0
+
+
+@in_world(errand())
+async def test_a_lease_that_is_left_behind_is_found_where_nothing_is_due(world: World) -> None:
+    await world.create()
+    await world.store.commit(replace(await world.instance(), lease=Lease("dead", world.now), wake_at=world.now))
+    await world.clock.advance(1)
+    assert await recover(world) == 1
+    await world.deliver()
+    assert (await world.instance()).lease is None

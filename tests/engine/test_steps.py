@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cloud_adapter.dispatch import Outcome
-from cloud_adapter.document import DOCUMENT_BYTES_MAX
+from cloud_adapter.document import DOCUMENT_BYTES_MAX, RESERVED_BYTES
 from cloud_adapter.options import EngineOptions
 from tests.engine.harness import ID, World, in_world, write
 from workflow_core import EventNotAccepted, Go, If, On, Retry, S, Select, Step, StepContext, WaitFor, While, Workflow
@@ -354,3 +354,23 @@ async def test_a_budget_that_ends_while_another_retry_is_due(world: World) -> No
     await world.pass_time(timedelta(seconds=30))
     assert sorted((await world.fields()).log) == ["a", "b"]
     assert (await world.instance()).execution.status == "finished"
+
+
+class Growing(Workflow, name="growing"):
+    size: int
+    text: str = ""
+
+    def grow(self) -> None:
+        self.text = "x" * self.size
+
+    definition = S(Step("grow", grow), Step("work", lambda w: None), Select("end", On("End", lambda w: None)))
+
+
+@pytest.mark.parametrize("more", [0, 500, 1_000, 10_000, 19_500, RESERVED_BYTES, 21_000])
+@in_world(Growing)
+async def test_whatever_is_too_large_under_a_lease_fails_the_instance(world: World, more: int) -> None:
+    await world.started(size=DOCUMENT_BYTES_MAX + more)
+    instance = await world.instance()
+    assert (instance.execution.status, instance.lease) == ("failed", None)
+    assert instance.execution.error is not None
+    assert instance.execution.error.type == "TooLarge"

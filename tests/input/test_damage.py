@@ -39,6 +39,12 @@ DAMAGES: dict[str, tuple[str, Any]] = {
         '[{"id":"main","name":"main","status":"waiting","step":"gone","pc":1,"waits":'
         '[{"event":"t","kind":"timeout","status":"set_up","id":"main@1","deadline":"2020-01-01T00:00:00"}]}]}',
     ),
+    "a timer whose task has no name": (
+        "execution",
+        '{"id":"x","workflow":"store","status":"waiting","pc":1,"threads":'
+        '[{"id":"main","name":"main","status":"waiting","step":"gone","pc":1,"waits":'
+        '[{"event":"t","kind":"timeout","status":"set_up","id":"main@1","setup_data":["task"]}]}]}',
+    ),
     "an attempt without a time zone": (
         "execution",
         '{"id":"x","workflow":"store","threads":[{"id":"main","name":"main","retry_at":"2020-01-01T00:00:00"}]}',

@@ -391,8 +391,8 @@ def dirty_fields_of_a_failed_step_kept(patch: Patch) -> None:
 def no_task_for_the_next_attempt(patch: Patch) -> None:
     resumes = Session._resumes
 
-    def only_now(self: Session, token: str, now: datetime, anew: bool) -> Iterator[Any]:
-        return (task for task in resumes(self, token, now, anew) if task.at is None)
+    def only_now(self: Session, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        return (task for task in resumes(self, *args, **kwargs) if task.at is None)
 
     patch.setattr(Session, "_resumes", only_now)
 
