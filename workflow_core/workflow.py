@@ -87,10 +87,6 @@ class Workflow(BaseModel):
                 raise DefinitionError(
                     where, f"{setting!r} has an annotation, which makes it a field", f"Write {setting} = ... without."
                 )
-        if isinstance(cls.search_fields, str):
-            raise DefinitionError(
-                where, f"its search_fields is the text {cls.search_fields!r}", "Write a tuple: search_fields = ('a',)."
-            )
         cls.__fields_schema__ = _schema(where, cls)
         if cls.search_fields:
             _check_search_fields(where, cls)
@@ -232,6 +228,10 @@ def _schema(where: str, cls: type[Workflow]) -> JsonSchema:
 
 def _check_search_fields(where: str, cls: type[Workflow]) -> None:
     """Refuses what is no field, and a field in which no value could be searched by."""
+    if isinstance(cls.search_fields, str):
+        raise DefinitionError(
+            where, f"its search_fields is the text {cls.search_fields!r}", "Write a tuple: search_fields = ('a',)."
+        )
     schema = cls.model_json_schema(by_alias=False, mode="serialization")
     definitions = schema.get("$defs", {})
     properties = _resolved(schema, definitions)["properties"]
