@@ -15,6 +15,7 @@ from cloud_adapter.document import HistoryEntry, Instance, Lease
 from cloud_adapter.errors import UserCodeError
 from cloud_adapter.ports import Task
 from cloud_adapter.tasks import ActivityTask, ResumeTask, TimeoutTask
+from cloud_adapter.user_code import call
 from workflow_core import (
     Execution,
     Status,
@@ -90,7 +91,8 @@ class Session:
             UserCodeError: a condition of the workflow raised.
         """
         try:
-            return self.machine.next_work()
+            work: Work | None = call(self.machine.next_work)
+            return work
         except WorkflowError:
             raise
         except Exception as error:

@@ -21,7 +21,7 @@ from cloud_adapter.errors import Conflict, Unavailable
 from cloud_adapter.session import CLOCK_SKEW, ERROR_CHARS_MAX, Session, milliseconds, resume_at
 from cloud_adapter.tasks import ResumeTask
 from cloud_adapter.telemetry import Span, Value
-from cloud_adapter.user_code import RunSync, within
+from cloud_adapter.user_code import RunSync, call, within
 from workflow_core import CheckpointKind, EventRejected, InvalidInput, NewerVersion, Workflow
 from workflow_core.interpreter import MOVES, Machine, Work
 from workflow_core.moving import error_text
@@ -121,8 +121,8 @@ class Stepper:
                 return
 
     def _next(self, machine: Machine) -> Work | None:
-        machine.settle()
-        work = machine.next_work()
+        call(machine.settle)
+        work: Work | None = call(machine.next_work)
         assert work is None or work.kind not in MOVES
         return work
 
@@ -177,7 +177,7 @@ class Stepper:
         if work.kind is CheckpointKind.EVENT and work.thread is not None:
             details["select"] = work.thread.step
         if error is None:
-            session.machine.done(work, result)
+            call(session.machine.done, work, result)
             session.note(work.kind.value, now, **details)
         elif _is_refusal(work, error):
             session.note("event rejected", now, error=error_text(error)[:ERROR_CHARS_MAX], **details)
@@ -206,10 +206,10 @@ class Stepper:
         if delay is not None:
             return
         if work.kind in (CheckpointKind.STEP, CheckpointKind.EVENT):
-            machine.give_up(work, error)
+            call(machine.give_up, work, error)
         elif work.kind is CheckpointKind.SETUP and work.concerns_others:
             assert work.thread is not None
-            machine.child_failed(work.thread, work.statement, error)
+            call(machine.child_failed, work.thread, work.statement, error)
 
     async def _call(self, session: Session, work: Work, lost: asyncio.Future[None]) -> Any:
         machine = session.machine
@@ -217,9 +217,9 @@ class Stepper:
         if work.concerns_others:
             result = self.children.perform(session, work)
         elif machine.is_async(work):
-            result = machine.call(work)
+            result = call(machine.call, work)
         else:
-            result = await self.run_sync(_call, machine, work)
+            result = await self.run_sync(call, machine.call, work)
         if not isawaitable(result):
             return result
         limit = machine.program.at(work.statement).timeout if work.kind is CheckpointKind.STEP else None
@@ -310,11 +310,3 @@ def _is_refusal(work: Work, error: Exception) -> bool:
 def _warn(session: Session, kind: str) -> None:
     execution = session.execution
     logs.transition(kind, execution.workflow, execution.id, level=logging.WARNING, pc=execution.pc)
-
-
-def _call(machine: Machine, work: Work) -> Any:
-    try:
-        return machine.call(work)
-    except StopIteration as error:
-        # A future cannot carry it: the one who awaits it would wait for ever.
-        raise RuntimeError(f"{work.statement!r} raised StopIteration") from error
