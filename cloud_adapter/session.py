@@ -39,12 +39,24 @@ ERROR_CHARS_MAX = 500
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a commit consists of: tasks to create before it, the document, tasks to delete after it."""
+    """What a commit consists of: tasks to create before it, the document, tasks to delete after it.
+
+    Attributes:
+        leases: whether the document bears a new lease; ``leased`` says until when.
+    """
 
     instance: Instance
     token: str
     create: tuple[Task, ...]
     delete: tuple[str, ...]
+    leases: bool = False
+
+    def leased(self, expires_at: datetime) -> Change:
+        """The same change, with its new lease ending then."""
+        assert self.instance.lease is not None
+        lease = replace(self.instance.lease, expires_at=expires_at)
+        wake = wake_at(self.instance.execution, lease, expires_at)
+        return replace(self, instance=replace(self.instance, lease=lease, wake_at=wake))
 
 
 class Session:
@@ -126,7 +138,7 @@ class Session:
         Raises:
             InvalidFields: a field holds what its type does not allow.
         """
-        execution = self.execution
+        execution, leases = self.execution, lease is not None
         error = execution.error
         if execution.status is Status.FAILED and error is not None and error is not self._error:
             self.note("failed", now, statement=error.statement, error=error.text[:ERROR_CHARS_MAX])
@@ -162,7 +174,7 @@ class Session:
             search=self.instance.search if keep_fields else self._search(),
         )
         gone = self._timers - set(_timers(execution))
-        return Change(instance, token, tuple(create), tuple(sorted(gone)))
+        return Change(instance, token, tuple(create), tuple(sorted(gone)), leases)
 
     def committed(self, instance: Instance) -> None:
         """The change was saved; ``instance`` bears its new version."""
