@@ -19,7 +19,7 @@ from cloud_adapter.errors import Busy, InstanceNotFound, Unavailable
 from cloud_adapter.session import Session, milliseconds
 from cloud_adapter.tasks import ActivityTask, ResultTask
 from cloud_adapter.telemetry import Value
-from cloud_adapter.user_code import RunSync, within
+from cloud_adapter.user_code import RunSync, call, within
 from workflow_core import AttemptOver, TimedOut, Workflow
 from workflow_core.interpreter import Accepted
 from workflow_core.moving import error_info
@@ -104,7 +104,7 @@ class Activities:
             session.raised = failure
             if error is None:
                 try:
-                    session.machine.handle_json(accepted, result.result.encode())
+                    call(session.machine.handle_json, accepted, result.result.encode())
                     session.check_fields()
                 except Exception as raised:
                     session.reset_fields()
@@ -137,15 +137,14 @@ class Activities:
             await self._heartbeat(session.cls, body)
 
         if is_async(spec.function):
-            output = machine.call_activity(accepted, heartbeat)
+            output = call(machine.call_activity, accepted, heartbeat)
         else:
-            output = await self.run_sync(machine.call_activity, accepted, heartbeat)
+            output = await self.run_sync(call, machine.call_activity, accepted, heartbeat)
         if not isawaitable(output):
             return output
-        if spec.heartbeat is not None:
-            return await output
         assert accepted.wait is not None
-        deadline = accepted.wait.deadline
+        # Heartbeats put the deadline off.
+        deadline = accepted.wait.deadline if spec.heartbeat is None else None
         clock = self.committer.clock
         limit = None if deadline is None else deadline - clock.now()
         try:

@@ -19,6 +19,7 @@ from cloud_adapter.errors import Busy, Conflict, InstanceNotFound, NotYet, Unava
 from cloud_adapter.names import check_id
 from cloud_adapter.session import Session, condition_error
 from cloud_adapter.tasks import InstanceTask
+from cloud_adapter.user_code import call
 from workflow_core import Execution, Parent, Workflow, WorkflowError
 from workflow_core.interpreter import Accepted
 
@@ -114,7 +115,7 @@ async def change(
                 raise Leased(str(error), lease.expires_at) from None
             continue
         try:
-            if not apply(session, now):
+            if not call(apply, session, now):
                 return False
             await committer.commit(session, keep_fields=keep_fields)
             return True
@@ -141,8 +142,8 @@ def settle(session: Session, happened: Accepted | None = None) -> None:
     """
     try:
         if happened is not None:
-            session.machine.handled(happened)
-        session.machine.settle()
+            call(session.machine.handled, happened)
+        call(session.machine.settle)
     except WorkflowError:
         raise
     except Exception as error:

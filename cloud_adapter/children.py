@@ -17,6 +17,7 @@ from cloud_adapter.committing import Committer, Superseded
 from cloud_adapter.errors import Busy, InstanceEnded, InstanceExists, InstanceNotFound, Unavailable
 from cloud_adapter.operating import Cancel, operate
 from cloud_adapter.session import Session
+from cloud_adapter.user_code import call
 from workflow_core import ChildFailed, Parent, Status, Teardown, Wait, WaitStatus, Workflow, WorkflowError
 from workflow_core.interpreter import Work
 from workflow_core.moving import error_text
@@ -104,7 +105,8 @@ class Children:
             error: Exception | None = failure
             if error is None:
                 try:
-                    machine.handle_json(accepted, session.machine.workflow.result_json())
+                    result = call(session.machine.workflow.result_json)
+                    call(machine.handle_json, accepted, result)
                     session_of_parent.check_fields()
                 except Exception as raised:
                     session_of_parent.reset_fields()

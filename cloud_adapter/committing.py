@@ -31,6 +31,9 @@ from workflow_core.moving import error_text
 
 WRITE_ATTEMPTS_MAX = 5
 
+Write = Callable[[Instance], Awaitable[Instance]]
+"""Writes an instance; gives it with its new version."""
+
 
 class Superseded(WorkflowError):
     """The commit was applied, but its reply was lost and others have come on top of it since."""
@@ -73,9 +76,9 @@ class Committer:
         """
         change = session.prepare(self.token(), self.clock.now(), self.options.horizon)
 
-        async def write() -> Instance:
-            await self.store.create(change.instance, key)
-            return change.instance
+        async def write(instance: Instance) -> Instance:
+            await self.store.create(instance, key)
+            return instance
 
         await self._apply(session, change, write)
 
@@ -84,7 +87,7 @@ class Committer:
         session: Session,
         *,
         key: KeyRecord | None = None,
-        lease: Lease | None = None,
+        lease: str | None = None,
         keep_lease: bool = False,
         keep_fields: bool = False,
         dry_run: bool = False,
@@ -93,7 +96,7 @@ class Committer:
 
         Args:
             key: recorded in the same atomic write.
-            lease: what the document bears from then on; None releases it.
+            lease: the token of the lease that the document bears from then on; None releases it.
             keep_lease, keep_fields: see ``Session.prepare``.
             dry_run: only see whether it could be saved.
 
@@ -104,18 +107,22 @@ class Committer:
             Unavailable: whether it was written is not known.
         """
         now = self.clock.now()
+        taken = None if lease is None else Lease(lease, now + self.options.lease)
         change = session.prepare(
-            self.token(), now, self.options.horizon, lease=lease, keep_lease=keep_lease, keep_fields=keep_fields
+            self.token(), now, self.options.horizon, lease=taken, keep_lease=keep_lease, keep_fields=keep_fields
         )
         if dry_run:
             encode(change.instance)
             session.committed(change.instance)
             return
-        await self._apply(session, change, lambda: self.store.commit(change.instance, key))
+        await self._apply(session, change, lambda instance: self.store.commit(instance, key))
 
-    async def _apply(self, session: Session, change: Change, write: Callable[[], Awaitable[Instance]]) -> None:
+    async def _apply(self, session: Session, change: Change, write: Write) -> None:
         for task in change.create:
             await self.queue.create(task)
+        if change.leases:
+            # Only now, as the tasks have taken their time.
+            change = change.leased(self.clock.now() + self.options.lease)
         tell = _teller(session, change.instance)
         try:
             session.committed(await self._write(change, write))
@@ -128,11 +135,11 @@ class Committer:
             with contextlib.suppress(Unavailable):
                 await self.queue.delete(name)
 
-    async def _write(self, change: Change, write: Callable[[], Awaitable[Instance]]) -> Instance:
+    async def _write(self, change: Change, write: Write) -> Instance:
         attempt = 0
         while True:
             try:
-                return await write()
+                return await write(change.instance)
             except (Conflict, DuplicateKey, InstanceExists, Unavailable) as error:
                 try:
                     current = await self._reload(change.instance)

@@ -51,7 +51,7 @@ from cloud_adapter.searching import search_values
 from cloud_adapter.session import Session, due_timeouts, milliseconds, resume_at
 from cloud_adapter.stepping import Stepper
 from cloud_adapter.tasks import ActivityTask, ResultTask, ResumeTask, TimeoutTask
-from cloud_adapter.user_code import RunSync
+from cloud_adapter.user_code import RunSync, call, within
 from workflow_core import (
     DefinitionError,
     EventNotAccepted,
@@ -332,10 +332,10 @@ class Engine:
         value = signature.validate_json(event, body)
         started = self.clock.now()
         try:
-            output = session.machine.handle(accepted, value)
+            output = call(session.machine.handle, accepted, value)
             if isawaitable(output):
-                output = await output
-        except (EventRejected, asyncio.CancelledError):
+                output = await within(self.clock, None, output, repr(event))
+        except EventRejected:
             raise
         except Exception as error:
             raise UserCodeError(f"the handler of event {event!r} raised {error_text(error)}") from error

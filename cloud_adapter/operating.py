@@ -19,6 +19,7 @@ from cloud_adapter.committing import Committer, Superseded
 from cloud_adapter.document import Instance
 from cloud_adapter.errors import Conflict, InstanceEnded
 from cloud_adapter.session import Session
+from cloud_adapter.user_code import call
 from workflow_core import Execution, InvalidInput, RepairRefused, Status, UnknownStatement, Workflow, repair
 from workflow_core.execution import MAIN_THREAD
 from workflow_core.signatures import field_errors
@@ -186,7 +187,7 @@ async def operate(committer: Committer, cls: type[Workflow], id: str, operation:
         pc = session.execution.pc
         if operation.pc not in (None, pc):
             raise RepairRefused(f"{id!r} has moved on: its pc is {pc}, not {operation.pc}: look at it again")
-        if not operation.apply(session, now):
+        if not call(operation.apply, session, now):
             return session
         try:
             await committer.commit(session, keep_lease=leased, dry_run=operation.dry_run)

@@ -16,6 +16,7 @@ from cloud_adapter.errors import UserCodeError
 from cloud_adapter.ports import Task
 from cloud_adapter.searching import stored_values
 from cloud_adapter.tasks import ActivityTask, ResumeTask, TimeoutTask
+from cloud_adapter.user_code import call
 from workflow_core import (
     Execution,
     Status,
@@ -40,12 +41,24 @@ ERROR_CHARS_MAX = 500
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a commit consists of: tasks to create before it, the document, tasks to delete after it."""
+    """What a commit consists of: tasks to create before it, the document, tasks to delete after it.
+
+    Attributes:
+        leases: whether the document bears a new lease; ``leased`` says until when.
+    """
 
     instance: Instance
     token: str
     create: tuple[Task, ...]
     delete: tuple[str, ...]
+    leases: bool = False
+
+    def leased(self, expires_at: datetime) -> Change:
+        """The same change, with its new lease ending then."""
+        assert self.instance.lease is not None
+        lease = replace(self.instance.lease, expires_at=expires_at)
+        wake = wake_at(self.instance.execution, lease, expires_at)
+        return replace(self, instance=replace(self.instance, lease=lease, wake_at=wake))
 
 
 class Session:
@@ -93,7 +106,8 @@ class Session:
             UserCodeError: a condition of the workflow raised.
         """
         try:
-            return self.machine.next_work()
+            work: Work | None = call(self.machine.next_work)
+            return work
         except WorkflowError:
             raise
         except Exception as error:
@@ -128,7 +142,7 @@ class Session:
             InvalidFields: a field holds what its type does not allow.
             InvalidInput: a search field holds what cannot be searched by.
         """
-        execution = self.execution
+        execution, leases = self.execution, lease is not None
         error = execution.error
         if execution.status is Status.FAILED and error is not None and error is not self._error:
             self.note("failed", now, statement=error.statement, error=error.text[:ERROR_CHARS_MAX])
@@ -165,7 +179,7 @@ class Session:
             search=self.instance.search if keep_fields else self._search(),
         )
         gone = self._timers - set(_timers(execution))
-        return Change(instance, token, tuple(create), tuple(sorted(gone)))
+        return Change(instance, token, tuple(create), tuple(sorted(gone)), leases)
 
     def next_stops(self, body: ResumeTask, now: datetime, horizon: timedelta) -> Iterator[Task]:
         """Resume tasks for what is due so late that ``body`` may be a stop on the way there, see ``stop_before``."""

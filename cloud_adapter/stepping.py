@@ -16,12 +16,11 @@ from cloud_adapter import logs, telemetry
 from cloud_adapter.changing import arrived
 from cloud_adapter.children import Children
 from cloud_adapter.committing import Committer, Superseded
-from cloud_adapter.document import Lease
 from cloud_adapter.errors import Conflict, Unavailable
 from cloud_adapter.session import CLOCK_SKEW, ERROR_CHARS_MAX, Session, milliseconds, resume_at
 from cloud_adapter.tasks import ResumeTask
 from cloud_adapter.telemetry import Span, Value
-from cloud_adapter.user_code import RunSync, within
+from cloud_adapter.user_code import RunSync, call, within
 from workflow_core import CheckpointKind, EventRejected, InvalidInput, NewerVersion, Workflow
 from workflow_core.interpreter import MOVES, Machine, Work
 from workflow_core.moving import error_text
@@ -79,8 +78,7 @@ class Stepper:
             session.machine.tick()
             try:
                 # Where nothing is due, a lease is left behind by one that was canceled or paused under it.
-                taken = None if work is None else Lease(mine, now + self.options.lease)
-                await self.committer.commit(session, lease=taken)
+                await self.committer.commit(session, lease=None if work is None else mine)
             except (Conflict, Superseded):
                 attempt += 1
                 await self.committer.pause(attempt)
@@ -107,13 +105,13 @@ class Stepper:
                 work = self._next(session.machine)
                 if work is not None:
                     statement = work.statement
+                    await self._ensure_lease(session, token)
                     await self._attempt(session, work)
                     performed += 1
                     session.machine.now = self.clock.now()
                     work = self._next(session.machine)
                 release = work is None or performed >= self.options.budget_steps or self.clock.now() >= until
-                lease = None if release else self._lease(token)
-                await self.committer.commit(session, lease=lease)
+                await self.committer.commit(session, lease=None if release else token)
             except (LeaseLost, Conflict, Superseded, Unavailable, NewerVersion):
                 raise
             except Exception as error:
@@ -123,13 +121,27 @@ class Stepper:
                 return
 
     def _next(self, machine: Machine) -> Work | None:
-        machine.settle()
-        work = machine.next_work()
+        call(machine.settle)
+        work: Work | None = call(machine.next_work)
         assert work is None or work.kind not in MOVES
         return work
 
-    def _lease(self, token: str) -> Lease:
-        return Lease(token, self.clock.now() + self.options.lease)
+    async def _ensure_lease(self, session: Session, token: str) -> None:
+        """Renews the lease unless two thirds of it are left, as there are whenever it is renewed.
+
+        Raises:
+            LeaseLost: it has expired.
+            Conflict, Superseded: another one has committed.
+        """
+        while (left := self._lease_left(session)) < self.options.lease * 2 / 3:
+            if left <= timedelta():
+                raise LeaseLost
+            session.machine.tick()
+            await self.committer.commit(session, lease=token, keep_fields=True)
+
+    def _lease_left(self, session: Session) -> timedelta:
+        assert session.instance.lease is not None
+        return session.instance.lease.expires_at - self.clock.now()
 
     async def _attempt(self, session: Session, work: Work) -> None:
         """Performs what is due, and tells the logs and the telemetry of it."""
@@ -179,7 +191,7 @@ class Stepper:
         if work.kind is CheckpointKind.EVENT and work.thread is not None:
             details["select"] = work.thread.step
         if error is None:
-            session.machine.done(work, result)
+            call(session.machine.done, work, result)
             session.note(work.kind.value, now, **details)
         elif _is_refusal(work, error):
             session.note("event rejected", now, error=error_text(error)[:ERROR_CHARS_MAX], **details)
@@ -208,10 +220,10 @@ class Stepper:
         if delay is not None:
             return
         if work.kind in (CheckpointKind.STEP, CheckpointKind.EVENT):
-            machine.give_up(work, error)
+            call(machine.give_up, work, error)
         elif work.kind is CheckpointKind.SETUP and work.concerns_others:
             assert work.thread is not None
-            machine.child_failed(work.thread, work.statement, error)
+            call(machine.child_failed, work.thread, work.statement, error)
 
     async def _call(self, session: Session, work: Work, lost: asyncio.Future[None]) -> Any:
         machine = session.machine
@@ -219,9 +231,9 @@ class Stepper:
         if work.concerns_others:
             result = self.children.perform(session, work)
         elif machine.is_async(work):
-            result = machine.call(work)
+            result = call(machine.call, work)
         else:
-            result = await self.run_sync(_call, machine, work)
+            result = await self.run_sync(call, machine.call, work)
         if not isawaitable(result):
             return result
         limit = machine.program.at(work.statement).timeout if work.kind is CheckpointKind.STEP else None
@@ -233,12 +245,9 @@ class Stepper:
 
     async def _expiry(self, session: Session) -> None:
         """Raises ``LeaseLost`` once the lease has expired, because no renewal of it came through."""
-        while True:
-            assert session.instance.lease is not None
-            left = session.instance.lease.expires_at - self.clock.now()
-            if left <= timedelta():
-                raise LeaseLost
+        while (left := self._lease_left(session)) > timedelta():
             await self.clock.sleep(left.total_seconds())
+        raise LeaseLost
 
     @contextlib.asynccontextmanager
     async def _renewing(self, session: Session, *, hold: bool) -> AsyncIterator[asyncio.Future[None]]:
@@ -274,8 +283,11 @@ class Stepper:
     async def _renew(self, session: Session, lock: asyncio.Lock, lost: asyncio.Future[None], *, hold: bool) -> None:
         assert session.instance.lease is not None
         token = session.instance.lease.token
+        third = self.options.lease / 3
+        pause = self._lease_left(session) - 2 * third
         while True:
-            await self.clock.sleep(self.options.lease.total_seconds() / 3)
+            await self.clock.sleep(pause.total_seconds())
+            pause = third
             async with lock:
                 while not await self._renewed(session, token):
                     if not lost.done():
@@ -291,7 +303,7 @@ class Stepper:
         """Whether the session is the last version, as far as it is known."""
         session.machine.tick()
         try:
-            await self.committer.commit(session, lease=self._lease(token), keep_fields=True)
+            await self.committer.commit(session, lease=token, keep_fields=True)
         except (Conflict, Superseded):
             return False
         except Unavailable:
@@ -312,11 +324,3 @@ def _is_refusal(work: Work, error: Exception) -> bool:
 def _warn(session: Session, kind: str) -> None:
     execution = session.execution
     logs.transition(kind, execution.workflow, execution.id, level=logging.WARNING, pc=execution.pc)
-
-
-def _call(machine: Machine, work: Work) -> Any:
-    try:
-        return machine.call(work)
-    except StopIteration as error:
-        # A future cannot carry it: the one who awaits it would wait for ever.
-        raise RuntimeError(f"{work.statement!r} raised StopIteration") from error

@@ -155,7 +155,7 @@ class Machine(Mover):
             if instruction.op is _FORK:
                 return self.can_fork(thread, instruction)
             return instruction.op is not _WAIT_FOR or bool(self.value(thread, instruction, instruction.cond))
-        except Exception as error:
+        except BaseException as error:
             error.add_note(f"raised by the condition {instruction.name!r} of workflow {self.program.workflow!r}")
             raise
 

@@ -238,7 +238,7 @@ class Mover:
                         f"thread {thread.id!r} passed {MOVES_MAX} instructions without reaching a step or a wait: a "
                         f"loop there never ends; put a Step, Select or WaitFor on every way through it"
                     )
-            except Exception as error:
+            except BaseException as error:
                 error.add_note(f"raised at {instruction.name!r} of workflow {self.program.workflow!r}")
                 raise
         if checkpoint is not None and kind is not None:

@@ -18,7 +18,7 @@ from cloud_adapter.errors import Unavailable
 from cloud_adapter.operating import Cancel, Pause, Unpause
 from cloud_adapter.tasks import ResumeTask
 from tests.engine.harness import ID, Gate, Process, World, in_world, write
-from workflow_core import Go, On, S, Select, Step, StepContext, Try, While, Workflow
+from workflow_core import Go, On, S, Select, Step, StepContext, Timeout, Try, While, Workflow
 
 GATE = Gate()
 KEYS: list[str] = []
@@ -189,6 +189,65 @@ async def test_a_dead_process_can_write_nothing(world: World) -> None:
     await asyncio.wait([running])
     assert await world.instance() == before
     assert world.queue.resumes == world.queue.created
+
+
+class Timed(Workflow, name="timed"):
+    log: list[str] = []
+
+    async def bake(self) -> None:
+        KEYS.append("bake")
+        await GATE.wait()
+
+    definition = S(
+        Step("knead", write("knead")),
+        Go("beside", Select("rest", Timeout("rested", timedelta(hours=1)))),
+        Step("bake", bake),
+    )
+
+
+@in_world(Timed)
+async def test_a_lease_counts_from_its_commit_not_from_the_tasks_before_it(world: World) -> None:
+    await world.create()
+    world.process.fault("create_task", before=lambda: world.clock.sleep(50))
+    await delivering(world, world.process)
+    with world.process.calls() as calls:
+        await world.clock.advance(50)
+    assert calls == ["commit"], "the timer's task was under way"
+    assert await lease_end(world) == LEASE
+    instance = await world.instance()
+    assert instance.lease is not None
+    assert instance.wake_at == instance.lease.expires_at
+
+
+@pytest.mark.parametrize(("reply_seconds", "is_renewed"), [(19, False), (21, True), (59, True)])
+@in_world(Bakery)
+async def test_no_step_begins_unless_two_thirds_of_the_lease_are_left(
+    world: World, reply_seconds: int, is_renewed: bool
+) -> None:
+    KEYS.clear()
+    await world.create()
+    world.process.fault("commit", after=lambda: world.clock.sleep(reply_seconds))
+    await delivering(world, world.process)
+    with world.process.calls() as calls:
+        await world.clock.advance(reply_seconds)
+    assert len(KEYS) == 1
+    assert calls == ["commit"] * is_renewed
+    assert await lease_end(world) == (LEASE if is_renewed else LEASE - timedelta(seconds=reply_seconds))
+    await world.clock.advance(20 if is_renewed else 20 - reply_seconds)
+    assert await lease_end(world) == LEASE, "renewed again when a third of it has passed"
+
+
+@in_world(Bakery)
+async def test_no_step_begins_under_a_lease_that_has_expired(world: World) -> None:
+    KEYS.clear()
+    await world.create()
+    world.process.fault("commit", after=lambda: world.clock.sleep(61))
+    await delivering(world, world.process)
+    with world.process.calls() as calls:
+        await world.clock.advance(61)
+    assert calls == ["load", "commit"], "it is taken anew"
+    assert len(KEYS) == 1
+    assert await lease_end(world) == LEASE
 
 
 # --- the lease is lost -----------------------------------------------------------------------

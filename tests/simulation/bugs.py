@@ -5,7 +5,7 @@ A bug is one that a person could make: a check left out, two calls in the wrong 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import replace
@@ -22,9 +22,9 @@ from cloud_adapter import stepping
 from cloud_adapter.activities import Activities
 from cloud_adapter.changing import arrived
 from cloud_adapter.children import Children
-from cloud_adapter.committing import Committer
+from cloud_adapter.committing import Committer, Write
 from cloud_adapter.dispatch import Outcome
-from cloud_adapter.document import Instance
+from cloud_adapter.document import Instance, Lease
 from cloud_adapter.engine import Engine
 from cloud_adapter.errors import Conflict, DuplicateKey, InstanceNotFound, NotYet, Unavailable
 from cloud_adapter.ports import Task
@@ -113,9 +113,9 @@ def a_forgotten_commit_counts_as_a_conflict(patch: Patch) -> None:
 
 @bug
 def a_lost_reply_counts_as_a_conflict(patch: Patch) -> None:
-    async def once(self: Committer, change: Change, write: Callable[[], Awaitable[Instance]]) -> Instance:
+    async def once(self: Committer, change: Change, write: Write) -> Instance:
         try:
-            return await write()
+            return await write(change.instance)
         except Unavailable as error:
             raise Conflict("no answer") from error
 
@@ -124,9 +124,9 @@ def a_lost_reply_counts_as_a_conflict(patch: Patch) -> None:
 
 @bug
 def a_lost_reply_counts_as_success(patch: Patch) -> None:
-    async def once(self: Committer, change: Change, write: Callable[[], Awaitable[Instance]]) -> Instance:
+    async def once(self: Committer, change: Change, write: Write) -> Instance:
         try:
-            return await write()
+            return await write(change.instance)
         except Unavailable:
             return change.instance
 
@@ -344,7 +344,8 @@ def lease_not_taken_before_the_step(patch: Patch) -> None:
     async def pretend(self: Committer, session: Session, **kwargs: Any) -> None:
         if kwargs.get("lease") is not None and not session.entries and not kwargs.get("keep_fields"):
             session.execution.pc -= 1
-            session.instance = replace(session.instance, lease=kwargs["lease"])
+            lease = Lease(kwargs["lease"], self.clock.now() + self.options.lease)
+            session.instance = replace(session.instance, lease=lease)
             return
         await commit(self, session, **kwargs)
 
@@ -353,7 +354,7 @@ def lease_not_taken_before_the_step(patch: Patch) -> None:
 
 @bug
 def lease_not_renewed(patch: Patch) -> None:
-    async def never(self: Stepper, session: Session, lock: Any) -> None:
+    async def never(self: Stepper, session: Session, *rest: Any, **hold: Any) -> None:
         return None
 
     patch.setattr(Stepper, "_renew", never)

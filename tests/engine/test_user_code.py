@@ -1,0 +1,175 @@
+"""User code of every kind that raises what is no ordinary error: it fails like any other, and its process lives on."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import CancelledError, ensure_future
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from cloud_adapter.errors import UserCodeError
+from cloud_adapter.options import EngineOptions
+from tests.engine.harness import Gate, World, in_world
+from workflow_core import Activity, EventHandler, EventRequest, Go, If, On, Retry, S, Select, Step, WaitFor, Workflow
+
+GATE = Gate()
+TWICE = Retry(max_attempts=2, initial=timedelta(seconds=5))
+OPTIONS = EngineOptions(retry=TWICE)
+NO_ERRORS = (SystemExit, KeyboardInterrupt, GeneratorExit, CancelledError, BaseException)
+
+raising: dict[str, type[BaseException]] = {}
+"""What the code at a place raises."""
+
+runs: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    raising.clear()
+    runs.clear()
+
+
+def at(place: str) -> None:
+    runs.append(place)
+    if place in raising:
+        raise raising[place]("by the code")
+
+
+async def later(place: str) -> None:
+    await asyncio.sleep(0)
+    if raising.get(place) is not CancelledError:
+        at(place)
+        return
+    # As where a library cancels what it does in the background.
+    runs.append(place)
+    inner = ensure_future(asyncio.sleep(3_600))
+    asyncio.get_running_loop().call_soon(inner.cancel)
+    await inner
+
+
+class Work(Workflow, name="work"):
+    async def step_later(self) -> None:
+        await later("async step")
+
+    def activity(_: None) -> None:  # noqa: N805 - a function, not a method
+        at("activity")
+
+    async def activity_later(_: None) -> None:  # noqa: N805
+        await later("async activity")
+
+    async def living(_: None) -> None:  # noqa: N805
+        await later("live activity")
+
+    definition = S(
+        Step("step", lambda w: at("step")),
+        Step("async step", step_later),
+        Activity("activity", activity),
+        Activity("async activity", activity_later),
+        Activity("live activity", living, heartbeat=timedelta(days=1)),
+        Activity("then", lambda: None, then=lambda w: at("then")),
+        If("condition", lambda w: at("condition") is None, Step("never", lambda w: None)),
+    )
+
+
+async def failed(world: World, place: str, times: int) -> None:
+    error, instance = raising[place], await world.instance()
+    assert instance.execution.status == "failed"
+    assert instance.execution.error is not None
+    assert instance.execution.error.text.startswith(f"RuntimeError: the code raised {error.__name__}")
+    assert runs.count(place) == times, "each attempt is counted"
+    assert (instance.lease, world.queue.tasks) == (None, {})
+
+
+@pytest.mark.parametrize("run_sync", [None, asyncio.to_thread])
+@pytest.mark.parametrize("error", [*NO_ERRORS, StopIteration])
+@pytest.mark.parametrize(("place", "times"), [("step", 2), ("activity", 2), ("then", 1), ("condition", 1)])
+def test_synchronous_code_that_raises_what_is_no_error(
+    place: str, times: int, error: type[BaseException], run_sync: Any, tmp_path: Any
+) -> None:
+    options: dict[str, Any] = {} if run_sync is None else {"run_sync": run_sync}
+
+    @in_world(Work, options=OPTIONS, **options)
+    async def scenario(world: World) -> None:
+        raising[place] = error
+        await world.create()
+        await world.pass_time(timedelta(minutes=1))
+        await failed(world, place, times)
+
+    scenario(tmp_path=tmp_path)
+
+
+@pytest.mark.parametrize("error", NO_ERRORS)
+@pytest.mark.parametrize("place", ["async step", "async activity", "live activity"])
+@in_world(Work, options=OPTIONS)
+async def test_asynchronous_code_that_raises_what_is_no_error(
+    world: World, place: str, error: type[BaseException]
+) -> None:
+    raising[place] = error
+    await world.create()
+    await world.pass_time(timedelta(minutes=1))
+    await failed(world, place, 2)
+
+
+class Held(Workflow, name="held"):
+    async def hold(self) -> None:
+        await GATE.wait()
+
+    definition = S(Step("hold", hold))
+
+
+@in_world(Held)
+async def test_code_whose_request_is_cancelled_has_not_failed(world: World) -> None:
+    await world.create()
+    running = ensure_future(world.process.perform(world.queue.resumes[0]))
+    await world.clock.settle()
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()
+    assert await world.history() == [("created", "")]
+    assert (await world.instance()).execution.threads[0].attempt == 0
+
+
+class Asked(Workflow, name="asked"):
+    class Outside(EventHandler):
+        def setup(self, request: EventRequest) -> None:
+            at("setup")
+
+        async def handle(self, request: EventRequest, input: Any) -> None:
+            await later("async handler")
+
+    def look(self) -> bool:
+        return bool(at("look"))
+
+    definition = S(
+        Go("beside", WaitFor("looked", look)),
+        Select("wait", On("Send", lambda w: at("handler")), On("Call", Outside())),
+        Select("end", On("End", lambda w: None)),
+    )
+
+
+@pytest.mark.parametrize("error", NO_ERRORS)
+@pytest.mark.parametrize(("event", "place"), [("Send", "handler"), ("Call", "async handler"), ("Send", "look")])
+@in_world(Asked)
+async def test_an_event_meets_what_is_no_error(
+    world: World, event: str, place: str, error: type[BaseException]
+) -> None:
+    await world.started()
+    before = await world.instance()
+    raising[place] = error
+    with pytest.raises(UserCodeError, match=f"the code raised {error.__name__}"):
+        await world.send(event)
+    assert await world.instance() == before
+    raising.clear()
+    await world.send(event)
+
+
+@pytest.mark.parametrize("error", NO_ERRORS)
+@in_world(Asked, options=OPTIONS)
+async def test_a_setup_that_raises_what_is_no_error(world: World, error: type[BaseException]) -> None:
+    raising["setup"] = error
+    await world.create()
+    await world.pass_time(timedelta(minutes=1))
+    assert await world.history("setup failed") == [("setup failed", "Call")] * 2
+    assert (await world.instance()).lease is None
