@@ -15,7 +15,7 @@ from typing import Any
 from cloud_adapter import logs, telemetry
 from cloud_adapter.changing import Leased, arrived, change, settle
 from cloud_adapter.committing import Committer
-from cloud_adapter.errors import Busy, InstanceNotFound, Unavailable
+from cloud_adapter.errors import Busy, InstanceNotFound, TooLarge, Unavailable
 from cloud_adapter.session import Session, milliseconds
 from cloud_adapter.tasks import ActivityTask, ResultTask
 from cloud_adapter.telemetry import Value
@@ -89,10 +89,14 @@ class Activities:
     async def deliver(
         self, cls: type[Workflow], result: ResultTask, duration_ms: float = 0, failure: Exception | None = None
     ) -> None:
-        """Brings the result of an attempt into the instance; if that is busy for long, by a task of its own.
+        """Brings the result of an attempt into the instance. If that is busy for long, a task of its own does it; if
+        the result is too large for one, this request goes on trying.
 
         Args:
             failure: what the attempt has raised, for the log.
+
+        Raises:
+            Unavailable: try again.
         """
 
         def apply(session: Session, now: datetime) -> bool:
@@ -120,14 +124,36 @@ class Activities:
             settle(session)
             return True
 
-        committer = self.committer
         try:
-            await change(committer, cls, result.id, apply, statement=result.event)
-        except Busy as error:
-            at = error.until if isinstance(error, Leased) else committer.clock.now()
-            await committer.queue.create(result.later(at, committer.clock.now(), result.pc))
+            is_delivered = False
+            while not is_delivered:
+                try:
+                    await change(self.committer, cls, result.id, apply, statement=result.event)
+                    is_delivered = True
+                except Busy as error:
+                    is_delivered = await self._put_off(cls, result, error)
         except InstanceNotFound:
             logs.transition("result of nobody", result.workflow, result.id, level=logging.WARNING)
+
+    async def _put_off(self, cls: type[Workflow], result: ResultTask, busy: Busy) -> bool:
+        """Leaves a result to a task of its own. False if it is too large for one, and may still come in.
+
+        Raises:
+            Unavailable: it is too large, and the time of the attempt is over.
+        """
+        clock = self.committer.clock
+        at = busy.until if isinstance(busy, Leased) else clock.now()
+        try:
+            await self.committer.queue.create(result.later(at, clock.now(), result.pc))
+            return True
+        except TooLarge as error:
+            accepted = _awaited(await self.committer.load(cls, result.id), result)
+            if accepted is None:
+                return True
+            assert accepted.wait is not None and accepted.wait.deadline is not None
+            if clock.now() >= accepted.wait.deadline:
+                raise Unavailable(f"the result of activity {result.event!r} does not come in: {error}") from error
+            return False
 
     async def _call(self, session: Session, accepted: Accepted, body: ActivityTask) -> Any:
         spec, machine = accepted.case.activity, session.machine

@@ -6,11 +6,12 @@ it no longer needs are deleted after. It decides nothing about what an instance 
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from cloud_adapter import logs, telemetry
 from cloud_adapter.document import TOKENS_MAX, Instance, KeyRecord, Lease, encode
@@ -30,6 +31,11 @@ from workflow_core import Workflow, WorkflowError
 from workflow_core.moving import error_text
 
 WRITE_ATTEMPTS_MAX = 5
+
+CALLS_MAX = 20
+"""How many tasks are created, or deleted, at a time."""
+
+T = TypeVar("T")
 
 Write = Callable[[Instance], Awaitable[Instance]]
 """Writes an instance; gives it with its new version."""
@@ -118,8 +124,7 @@ class Committer:
         await self._apply(session, change, lambda instance: self.store.commit(instance, key))
 
     async def _apply(self, session: Session, change: Change, write: Write) -> None:
-        for task in change.create:
-            await self.queue.create(task)
+        await _concurrently(self.queue.create, change.create)
         if change.leases:
             # Only now, as the tasks have taken their time.
             change = change.leased(self.clock.now() + self.options.lease)
@@ -130,10 +135,16 @@ class Committer:
             tell()
             raise
         tell()
-        for name in change.delete:
-            # A timer that stays behind is ignored when it comes.
-            with contextlib.suppress(Unavailable):
+
+        async def delete(name: str) -> None:
+            try:
                 await self.queue.delete(name)
+            except WorkflowError as error:
+                # A timer that stays behind is ignored when it comes.
+                about, text = change.instance, error_text(error)[:ERROR_CHARS_MAX]
+                logs.transition("timer not deleted", about.workflow, about.id, level=logging.WARNING, error=text)
+
+        await _concurrently(delete, change.delete)
 
     async def _write(self, change: Change, write: Write) -> Instance:
         attempt = 0
@@ -197,6 +208,28 @@ class Committer:
             except (Conflict, Superseded):
                 attempt += 1
                 await self.pause(attempt)
+
+
+async def _concurrently(call: Callable[[T], Awaitable[None]], arguments: Sequence[T]) -> None:
+    """Makes a call for each argument, ``CALLS_MAX`` at a time, begun in their order. None goes on when it returns.
+
+    Raises:
+        BaseException: the first that a call raises; the others are cancelled.
+    """
+    rest = iter(arguments)
+
+    async def some() -> None:
+        for argument in rest:
+            await call(argument)
+
+    running = [asyncio.ensure_future(some()) for _ in arguments[:CALLS_MAX]]
+    try:
+        await asyncio.gather(*running)
+    finally:
+        for one in running:
+            one.cancel()
+        if running:
+            await asyncio.wait(running)
 
 
 def _forgotten(change: Change, current: Instance) -> bool:

@@ -58,8 +58,8 @@ class LocalQueue:
         if self._closed:
             raise Unavailable("the queue is closed: the process is about to end, and recovery will bring the task back")
         try:
-            body = json.dumps(task.body, allow_nan=False)
-            size = len(task.path.encode()) + len(body)  # json.dumps writes ASCII
+            body = json.dumps(task.body, allow_nan=False, ensure_ascii=False)
+            size = len(task.path.encode()) + len(body.encode(errors="surrogatepass"))
             if size > TASK_BYTES_MAX:
                 raise TooLarge(f"task {task.name} has {size} bytes, {TASK_BYTES_MAX} is the limit: send a reference")
             self._rules.create(task.name, (task.path, body), task.at, self._clock.now())

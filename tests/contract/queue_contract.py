@@ -132,6 +132,15 @@ class QueueContract:
 
         self.run(scenario)
 
+    def test_a_body_in_another_script_is_no_longer_than_its_text(self) -> None:
+        async def scenario(h: QueueHarness) -> None:
+            text = "ж" * 450_000 + "\ud800"  # 0.9 MB in UTF-8; the last one stands for what is no Unicode
+            await h.queue.create(task("a", text=text))
+            await h.advance()
+            assert h.receiver.deliveries[0].task.body["text"] == text
+
+        self.run(scenario)
+
     def test_the_body_is_the_one_at_creation(self) -> None:
         async def scenario(h: QueueHarness) -> None:
             body = {"list": [1]}

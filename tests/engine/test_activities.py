@@ -12,6 +12,7 @@ import pytest
 from cloud_adapter.committing import WRITE_ATTEMPTS_MAX
 from cloud_adapter.dispatch import Outcome
 from cloud_adapter.document import Lease
+from cloud_adapter.errors import TooLarge
 from cloud_adapter.operating import Pause, Unpause
 from cloud_adapter.tasks import ACTIVITY_PATH, RESULT_PATH
 from tests.engine.harness import Gate, World, in_world, write
@@ -252,6 +253,48 @@ async def test_the_result_waits_in_a_task_while_a_step_runs(world: World) -> Non
     assert await world.process.deliver(result) is Outcome.DONE
     assert (await world.fields()).log == ["attempt 1"]
     assert len(CALLS) == 1, "it was not run again"
+
+
+async def ends_under_a_lease(world: World, seconds: int, refused: int) -> asyncio.Task[Outcome]:
+    """The delivery of an activity whose result comes while a step runs, and is too large for a task."""
+    await world.create()
+    running = asyncio.ensure_future(world.process.perform(activities(world)[0]))
+    await world.clock.settle()
+    instance = await world.instance()
+    instance.execution.pc += 1
+    lease = Lease("somebody", world.now + timedelta(seconds=seconds))
+    await world.store.commit(replace(instance, lease=lease, tokens=(*instance.tokens, "t")))
+    for nth in range(1, refused + 1):
+        world.process.fault("create_task", nth, before=TooLarge("a task has 1 MB at most"))
+    GATE.open()
+    return running
+
+
+@in_world(Hold)
+async def test_a_result_that_is_too_large_for_a_task_comes_in_when_the_lease_is_over(world: World) -> None:
+    running = await ends_under_a_lease(world, seconds=15, refused=1)  # it is put off after 10
+    await world.clock.advance(14)
+    assert (running.done(), world.process.wire.faults) == (False, [])
+    assert await world.finish(running) is Outcome.DONE
+    await world.deliver()
+    assert (await world.fields()).log == ["attempt 1", "after"]
+    assert len(CALLS) == 1
+
+
+@in_world(Hold)
+async def test_a_result_that_is_too_large_for_a_task_is_not_waited_for_for_ever(world: World) -> None:
+    running = await ends_under_a_lease(world, seconds=600, refused=20)
+    begin = world.now
+    assert await world.finish(running) is Outcome.FAILED
+    assert timedelta(seconds=90) <= world.now - begin <= timedelta(seconds=101)
+
+
+@in_world(Hold)
+async def test_a_result_that_is_too_large_for_a_task_and_is_no_longer_waited_for(world: World) -> None:
+    running = await ends_under_a_lease(world, seconds=600, refused=1)
+    await world.start().engine.operate("hold", "order-1", Pause())
+    assert await world.finish(running) is Outcome.DONE
+    assert (await world.fields()).log == []
 
 
 @in_world(Crawl)

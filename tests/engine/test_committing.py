@@ -1,0 +1,135 @@
+"""What a commit calls, and when: tasks are created before it, timers deleted after it, many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from asyncio import ensure_future
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pytest
+
+from cloud_adapter.committing import CALLS_MAX
+from cloud_adapter.errors import InvalidRequest, Unavailable
+from cloud_adapter.ports import Task
+from tests.engine.harness import Killed, World, in_world
+from workflow_core import Go, On, S, Select, Sleep, Workflow
+
+TIMERS = 50
+
+
+class Timers(Workflow, name="timers"):
+    n: int = 0
+
+    def begin(self) -> None:
+        self.n += 1
+
+    definition = S(
+        Select("wait", On("Begin", begin)),
+        S(*(Go(f"thread {n}", Sleep(f"sleep {n}", timedelta(hours=1))) for n in range(TIMERS))),
+        Select("end", On("End", begin)),
+    )
+
+
+@dataclass
+class SlowQueue:
+    """Lets each call of the world's queue take a second, and counts them."""
+
+    world: World
+    errors: dict[int, BaseException] = field(default_factory=dict)
+    calls: Counter[str] = field(default_factory=Counter)
+    running: int = 0
+    most: int = 0
+
+    def __post_init__(self) -> None:
+        self.real_create, self.real_delete = self.world.queue.create, self.world.queue.delete
+        self.world.queue.create = self.create  # type: ignore[method-assign]
+        self.world.queue.delete = self.delete  # type: ignore[method-assign]
+
+    async def create(self, task: Task) -> None:
+        await self._call("create")
+        await self.real_create(task)
+
+    async def delete(self, name: str) -> None:
+        await self._call("delete")
+        await self.real_delete(name)
+
+    async def _call(self, name: str) -> None:
+        self.calls[name] += 1
+        error = self.errors.get(self.calls[name])
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await self.world.clock.sleep(1)
+            if error is not None:
+                raise error
+        finally:
+            self.running -= 1
+
+
+@in_world(Timers)
+async def test_tasks_are_created_and_deleted_some_at_a_time(world: World) -> None:
+    await world.started()
+    queue, before, version = SlowQueue(world), world.now, (await world.instance()).version
+    sending = ensure_future(world.process.post("Begin"))
+    await world.clock.settle()
+    await world.clock.advance(2)
+    assert (await world.instance()).version == version, "not before all tasks exist"
+    await world.finish(sending)
+    assert len(world.queue.timers) == TIMERS
+    assert (queue.most, world.now - before) == (CALLS_MAX, timedelta(seconds=3))
+
+    before, queue.most = world.now, 0
+    await world.send("End")
+    assert (await world.instance()).execution.status == "finished"
+    assert world.queue.timers == []
+    assert (queue.most, world.now - before) == (CALLS_MAX, timedelta(seconds=3))
+
+
+@pytest.mark.parametrize("error", [Unavailable("cut"), InvalidRequest("no"), Killed()])
+@in_world(Timers)
+async def test_a_creation_that_fails_ends_the_others_and_nothing_is_committed(
+    world: World, error: BaseException
+) -> None:
+    await world.started()
+    queue, before = SlowQueue(world, {1: error, 2: Unavailable("later")}), await world.instance()
+    with pytest.raises(type(error)) as raised:
+        await world.send("Begin")
+    assert raised.value is error
+    assert (queue.running, queue.calls["create"]) == (0, CALLS_MAX)
+    await world.clock.advance(10)
+    assert queue.calls["create"] == CALLS_MAX, "nothing goes on"
+    assert await world.instance() == before
+    assert await world.send("Begin") is None
+
+
+@in_world(Timers)
+async def test_a_request_that_is_cancelled_creates_no_more_tasks(world: World) -> None:
+    await world.started()
+    queue = SlowQueue(world)
+    sending = ensure_future(world.process.post("Begin"))
+    await world.clock.settle()
+    sending.cancel()
+    await asyncio.wait([sending])
+    assert sending.cancelled()
+    await world.clock.advance(10)
+    assert (queue.running, queue.calls["create"], world.queue.timers) == (0, CALLS_MAX, [])
+
+
+@pytest.mark.parametrize("error", [Unavailable("cut"), InvalidRequest("'damaged name' cannot be a task's name")])
+@in_world(Timers)
+async def test_a_timer_that_cannot_be_deleted_stays_behind(
+    world: World, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.started()
+    await world.send("Begin")
+    SlowQueue(world, {1: error})
+    caplog.set_level(logging.WARNING, "gorchestrate")
+    assert await world.send("End") is None
+    assert (await world.fields()).n == 2
+    assert len(world.queue.timers) == 1
+    assert "timer not deleted" in caplog.text
+    await world.pass_time(timedelta(hours=2))
+    assert world.queue.tasks == {}
