@@ -21,7 +21,6 @@ from cloud_adapter.errors import (
     DuplicateKey,
     InstanceExists,
     InstanceNotFound,
-    TooLarge,
     Unavailable,
 )
 from cloud_adapter.options import EngineOptions
@@ -197,12 +196,6 @@ class Committer:
             session.machine.fail(error, statement)
             session.raised = error
             try:
-                await self.commit(session)
-                return
-            except TooLarge:
-                # Its own failure did not fit any more.
-                session.instance = replace(session.instance, history=())
-                session.entries = []
                 await self.commit(session)
                 return
             except (Conflict, Superseded):

@@ -51,6 +51,9 @@ from workflow_core.workflow import Workflow, check_version
 MESSAGE_CHARS_MAX = 2_000
 """How much of an error's message is kept."""
 
+CALENDAR_START, CALENDAR_END = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+"""For moments that Python's calendar does not reach; with some room for what is added to them."""
+
 MOVES_MAX = 10_000
 """How many instructions a thread may pass in one transition before it counts as an endless loop."""
 
@@ -362,10 +365,14 @@ class Mover:
 
     def _deadline(self, thread: Thread, instruction: Instruction, case: SelectCase) -> datetime | None:
         delay = self.value(thread, instruction, case.delay)
-        if isinstance(delay, timedelta):
-            return None if self.now is None else self.now + delay
-        if isinstance(delay, datetime) and delay.tzinfo is not None:
-            return delay.astimezone(UTC)
+        try:
+            if isinstance(delay, timedelta):
+                return None if self.now is None else self.now + delay
+            if isinstance(delay, datetime) and delay.tzinfo is not None:
+                return delay.astimezone(UTC)
+        except OverflowError:  # beyond the calendar
+            is_ahead = delay > timedelta() if isinstance(delay, timedelta) else delay.year > 1
+            return CALENDAR_END if is_ahead else CALENDAR_START
         raise DefinitionError(
             f"{'Sleep' if case.event == instruction.name else 'Timeout'} {case.event!r}",
             f"its delay function returned {delay!r}",

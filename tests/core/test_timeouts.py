@@ -187,6 +187,25 @@ def test_a_timeout_may_be_a_moment_and_is_kept_in_utc(delay: Any) -> None:
     assert play(Flow, "tea", now=NOON)[0].log == ["drink"]
 
 
+EAST, WEST = timezone(timedelta(hours=5)), timezone(timedelta(hours=-5))
+
+
+@pytest.mark.parametrize(
+    ("delay", "deadline"),
+    [
+        (datetime.max.replace(tzinfo=WEST), datetime(9999, 1, 1, tzinfo=UTC)),
+        (timedelta.max, datetime(9999, 1, 1, tzinfo=UTC)),
+        (datetime.min.replace(tzinfo=EAST), datetime(1, 1, 2, tzinfo=UTC)),
+        (timedelta.min, datetime(1, 1, 2, tzinfo=UTC)),
+    ],
+)
+def test_a_moment_beyond_the_calendar_is_at_its_end(delay: Any, deadline: datetime) -> None:
+    class Flow(Logged):
+        definition = S(Select("s", On("E", log("e")), Timeout("tea", lambda w: delay)))
+
+    assert start(Flow, now=NOON)[1].threads[0].waits[1].deadline == deadline
+
+
 def test_a_sleep_ends_like_a_timeout_of_its_own_name() -> None:
     class Flow(Logged):
         definition = S(
