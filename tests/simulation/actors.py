@@ -180,10 +180,10 @@ class Process:
 
     async def create(self, task: Task) -> None:
         sent = replace(task, body=json.loads(json.dumps(task.body)))
-        await self.call("create task", lambda: self.world.queue.create(sent))
+        await self.call("create task", lambda: self.world.queue.create(sent), drags=self.world.queue_drags)
 
     async def delete(self, name: str) -> None:
-        await self.call("delete task", lambda: self.world.queue.delete(name))
+        await self.call("delete task", lambda: self.world.queue.delete(name), drags=self.world.queue_drags)
 
     # --- what can happen to it -----------------------------------------------------------
 
@@ -213,8 +213,12 @@ class Process:
 
     # --- calls to the outside ------------------------------------------------------------
 
-    async def call(self, name: str, land: Callable[[], Any]) -> Any:
-        """Makes a call that takes effect when ``land`` is called, if it ever is."""
+    async def call(self, name: str, land: Callable[[], Any], *, drags: bool = False) -> Any:
+        """Makes a call that takes effect when ``land`` is called, if it ever is.
+
+        Args:
+            drags: it takes up to half a lease.
+        """
         self.alive()
         world, actor = self.world, CURRENT.get()
         fault, size = world.faults.draw()
@@ -223,6 +227,8 @@ class Process:
             actor.disturbed = True
             world.say("%s: %s meets the fault %r (%.2f)", actor.name, name, fault, size)
         lease = world.options.lease.total_seconds()
+        if drags:
+            there += size * lease / 2
         unavailable = Unavailable(f"the simulation cut {name}") if fault in ("refused", "lost", "late") else None
         match fault:
             case "lost":

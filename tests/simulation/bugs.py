@@ -361,6 +361,15 @@ def lease_not_renewed(patch: Patch) -> None:
 
 
 @bug
+def step_begun_whatever_is_left_of_the_lease(patch: Patch) -> None:
+    async def whatever_is_left(self: Stepper, session: Session, token: str) -> None:
+        return None
+
+    patch.setattr(Stepper, "_ensure_lease", whatever_is_left)
+    patch.setattr(Change, "leased", lambda self, expires_at: self)  # counted from before its tasks are created
+
+
+@bug
 def lease_not_released(patch: Patch) -> None:
     prepare = Session.prepare
 

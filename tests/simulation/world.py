@@ -168,6 +168,7 @@ class World:
         self.queue = SimulatedQueue(
             self, Random(rng.random()), rng.choice((0.0, 0.05, 0.3)), rng.choice((30.0, 30.0, 600.0))
         )
+        self.queue_drags = not prompt and Random(f"queue {self.scenario.seed}").random() < 0.1
         self.recovers = rng.random() < 0.4
         self.pause_seconds = rng.choice((5.0, 5.0, 300.0))
         self.loses_tasks = self.recovers and rng.random() < 0.6
@@ -339,6 +340,11 @@ class World:
         require(not run.actor.running, f"{run.actor.name} runs two things at a time")
         if run.kind == "activity":
             return  # beside all others
+        if not run.actor.disturbed:
+            lease = self.database.load(self.models[run.id].workflow, run.id).lease
+            left = timedelta() if lease is None else lease.expires_at - run.actor.process.now()
+            if left < self.options.lease * 0.6:
+                self.violated(Violation(f"{run.actor.name} begins with {left} of its lease left"))
         for process in self.processes.values():
             for other in process.actors:
                 if other is not run.actor and not other.disturbed and not run.actor.disturbed:
