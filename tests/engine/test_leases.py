@@ -238,6 +238,19 @@ async def test_no_step_begins_unless_two_thirds_of_the_lease_are_left(
 
 
 @in_world(Bakery)
+async def test_a_step_begins_also_where_each_commit_takes_more_than_a_third_of_the_lease(world: World) -> None:
+    KEYS.clear()
+    await world.create()
+    for nth in (1, 2):
+        world.process.fault("commit", nth, after=lambda: world.clock.sleep(25))
+    await delivering(world, world.process)
+    await world.clock.advance(25)
+    assert KEYS == [], "it is renewed"
+    await world.clock.advance(25)
+    assert len(KEYS) == 1
+
+
+@in_world(Bakery)
 async def test_no_step_begins_under_a_lease_that_has_expired(world: World) -> None:
     KEYS.clear()
     await world.create()
