@@ -34,6 +34,10 @@ WRITE_ATTEMPTS_MAX = 5
 CALLS_MAX = 20
 """How many tasks are created, or deleted, at a time."""
 
+FEW = 5
+"""So many are created one after another: the embedded queue takes them at once, and nobody may hear of them before the
+commit is on its way."""
+
 T = TypeVar("T")
 
 Write = Callable[[Instance], Awaitable[Instance]]
@@ -204,11 +208,16 @@ class Committer:
 
 
 async def _concurrently(call: Callable[[T], Awaitable[None]], arguments: Sequence[T]) -> None:
-    """Makes a call for each argument, ``CALLS_MAX`` at a time, begun in their order. None goes on when it returns.
+    """Makes a call for each argument, begun in their order; where there are many, ``CALLS_MAX`` at a time. None goes on
+    when it returns.
 
     Raises:
         BaseException: the first that a call raises; the others are cancelled.
     """
+    if len(arguments) <= FEW:
+        for argument in arguments:
+            await call(argument)
+        return
     rest = iter(arguments)
 
     async def some() -> None:
@@ -221,8 +230,7 @@ async def _concurrently(call: Callable[[T], Awaitable[None]], arguments: Sequenc
     finally:
         for one in running:
             one.cancel()
-        if running:
-            await asyncio.wait(running)
+        await asyncio.wait(running)
 
 
 def _forgotten(change: Change, current: Instance) -> bool:
