@@ -32,11 +32,11 @@ from workflow_core.moving import error_text
 WRITE_ATTEMPTS_MAX = 5
 
 CALLS_MAX = 20
-"""How many tasks are created, or deleted, at a time."""
+"""How many tasks are created, or deleted, at a time, where they are many."""
 
-FEW = 5
-"""So many are created one after another: the embedded queue takes them at once, and nobody may hear of them before the
-commit is on its way."""
+FEW_CALLS = 10
+"""So many are made one after another: where the queue is in this process, nothing else has a turn before the commit
+then, and no task comes ahead of it."""
 
 T = TypeVar("T")
 
@@ -208,29 +208,28 @@ class Committer:
 
 
 async def _concurrently(call: Callable[[T], Awaitable[None]], arguments: Sequence[T]) -> None:
-    """Makes a call for each argument, begun in their order; where there are many, ``CALLS_MAX`` at a time. None goes on
-    when it returns.
+    """Makes a call for each argument, begun in their order; if they are many, ``CALLS_MAX`` at a time.
 
     Raises:
-        BaseException: the first that a call raises; the others are cancelled.
+        BaseException: the first that a call raises; the others are cancelled, and have ended.
     """
-    if len(arguments) <= FEW:
-        for argument in arguments:
-            await call(argument)
-        return
     rest = iter(arguments)
 
     async def some() -> None:
         for argument in rest:
             await call(argument)
 
+    if len(arguments) <= FEW_CALLS:
+        await some()
+        return
     running = [asyncio.ensure_future(some()) for _ in arguments[:CALLS_MAX]]
     try:
         await asyncio.gather(*running)
-    finally:
+    except BaseException:
         for one in running:
             one.cancel()
         await asyncio.wait(running)
+        raise
 
 
 def _forgotten(change: Change, current: Instance) -> bool:

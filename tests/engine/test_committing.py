@@ -88,6 +88,33 @@ async def test_tasks_are_created_and_deleted_some_at_a_time(world: World) -> Non
     assert (queue.most, world.now - before) == (CALLS_MAX, timedelta(seconds=3))
 
 
+class Few(Workflow, name="few"):
+    definition = S(
+        Select("wait", On("Begin", lambda w: None)),
+        Go("beside", Sleep("long", timedelta(hours=1))),
+        Sleep("short", timedelta(minutes=1)),
+    )
+
+
+@in_world(Few)
+async def test_nothing_has_a_turn_between_few_tasks_and_their_commit(world: World) -> None:
+    await world.started()
+    order: list[str] = []
+    create = world.queue.create
+
+    async def at_once(task: Task) -> None:
+        await create(task)
+        asyncio.get_running_loop().call_soon(order.append, "delivery")
+
+    async def commit() -> None:
+        order.append("commit")
+
+    world.queue.create = at_once  # type: ignore[method-assign]
+    world.process.fault("commit", before=commit)
+    await world.send("Begin")
+    assert order == ["commit", "delivery", "delivery"]
+
+
 @pytest.mark.parametrize("error", [Unavailable("cut"), InvalidRequest("no"), Killed()])
 @in_world(Timers)
 async def test_a_creation_that_fails_ends_the_others_and_nothing_is_committed(

@@ -419,7 +419,7 @@ class World:
         """
         for client in self.clients[: self.scenario.clients]:
             self.timeline.at(self.rng.uniform(0, 20), self._begin, client)
-        with _logged_bugs(self), _tokens_kept(self.tokens_kept):
+        with _logged_bugs(self), _limits(self.tokens_kept):
             try:
                 self._run_until_rest()
                 for _ in range(50 if self.recovers else 0):
@@ -456,14 +456,17 @@ class World:
 
 
 @contextmanager
-def _tokens_kept(count: int) -> Iterator[None]:
-    """Lets a document remember so many commits, so that a run comes to where they are forgotten."""
-    before = document.TOKENS_MAX
-    document.TOKENS_MAX = committing.TOKENS_MAX = count
+def _limits(tokens_kept: int) -> Iterator[None]:
+    """Lets a document remember so many commits, so that a run comes to where they are forgotten, and lets all tasks be
+    created at a time, as otherwise only those of large instances are."""
+    before = document.TOKENS_MAX, committing.FEW_CALLS
+    document.TOKENS_MAX = committing.TOKENS_MAX = tokens_kept
+    committing.FEW_CALLS = 0
     try:
         yield
     finally:
-        document.TOKENS_MAX = committing.TOKENS_MAX = before
+        document.TOKENS_MAX, committing.FEW_CALLS = before
+        committing.TOKENS_MAX = document.TOKENS_MAX
 
 
 class _logged_bugs(logging.Handler):  # noqa: N801
