@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloud_adapter.errors import SettingsError
-from cloud_adapter.listening import listen
+from cloud_adapter.listening import free_ports, listen
 
 PROJECT = "demo-gorchestrate"
 LOCATION = "local"
@@ -61,8 +61,8 @@ def running_stack(source: Path, *, port: int = 0, output: Path | None = None) ->
     """
     if port:
         listen("127.0.0.1", port).close()  # whoever listens there already would be taken for the api
-    firestore, tasks, issuer, worker = (_free_port() for _ in range(4))
-    api = port or _free_port()
+    firestore, tasks, issuer, worker, free = free_ports(5)
+    api = port or free
     worker_url = f"http://127.0.0.1:{worker}"
     environment = {
         "FIRESTORE_EMULATOR_HOST": f"127.0.0.1:{firestore}",
@@ -165,10 +165,3 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port

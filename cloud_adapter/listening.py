@@ -1,8 +1,10 @@
-"""The sockets that servers listen on."""
+"""The sockets and ports that servers listen on."""
 
 from __future__ import annotations
 
+import random
 import socket
+from contextlib import suppress
 
 from cloud_adapter.errors import SettingsError
 
@@ -26,3 +28,21 @@ def listen(host: str, port: int) -> socket.socket:
             f"cannot listen on {host}:{port}: {error.strerror}; choose another --port or --host"
         ) from None
     return listener
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 for programs that are about to start.
+
+    They lie below those that systems give to outgoing connections: one of these could take a port before a program that
+    starts slowly does.
+
+    Raises:
+        SettingsError: there are not so many.
+    """
+    found: list[int] = []
+    for port in random.sample(range(20_000, 32_000), 1_000):
+        if len(found) == count:
+            return found
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.append(port)
+    raise SettingsError("there are too few free ports between 20000 and 32000 on 127.0.0.1: end what listens there")

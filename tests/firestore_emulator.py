@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+
+from cloud_adapter.listening import free_ports
 
 HOST_VARIABLE = "FIRESTORE_EMULATOR_HOST"
 RULES = Path(__file__).parents[1] / "deploy" / "firestore.rules"
@@ -68,7 +69,8 @@ def missing(reason: str) -> NoReturn:
 @contextmanager
 def running() -> Iterator[str]:
     """Starts an emulator on a free port, and ends it with all of its processes."""
-    host = f"127.0.0.1:{_free_port()}"
+    (port,) = free_ports(1)
+    host = f"127.0.0.1:{port}"
     command = ["gcloud", "emulators", "firestore", "start", f"--host-port={host}", f"--rules={RULES}", "--quiet"]
     with tempfile.TemporaryFile() as log:
         # gcloud starts a shell and that starts Java: a session of their own makes them one group that can be ended.
@@ -84,12 +86,6 @@ def running() -> Iterator[str]:
             yield host
         finally:
             _end_group(process)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def _answers(process: subprocess.Popen[bytes], host: str) -> bool:

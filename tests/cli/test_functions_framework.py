@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.cli.processes import Server, free_port, started
+from cloud_adapter.listening import free_ports
+from tests.cli.processes import Server, started
 from tests.http.helpers import until
 
 BINARY = str(Path(sys.executable).with_name("functions-framework"))
@@ -20,7 +21,7 @@ BINARY = str(Path(sys.executable).with_name("functions-framework"))
 
 @contextmanager
 def function(target: str, db: Path, **variables: str) -> Iterator[Server]:
-    port = free_port()
+    (port,) = free_ports(1)
     command = [BINARY, "--source", "functions/main.py", "--target", target, "--host", "127.0.0.1", "--port", str(port)]
     with (
         started(command, db.parent, GORCHESTRATE_DB=str(db), **variables) as process,

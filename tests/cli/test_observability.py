@@ -16,7 +16,8 @@ import pytest
 from rich.console import Console
 
 from cloud_adapter.cli import demo
-from tests.cli.processes import ROOT, dev, free_port, started
+from cloud_adapter.listening import free_ports
+from tests.cli.processes import ROOT, dev, started
 from tests.http.helpers import until
 
 DOCUMENT = (ROOT / "docs/observability.md").read_text()
@@ -104,7 +105,7 @@ def check(collector: Collector) -> None:
 @contextmanager
 def function(folder: Path, variables: dict[str, str]) -> Iterator[str]:
     """The entry point ``api`` under functions-framework; gives its URL."""
-    port = free_port()
+    (port,) = free_ports(1)
     binary = str(Path(sys.executable).with_name("functions-framework"))
     command = [binary, "--source", "main.py", "--target", "api", "--host", "127.0.0.1", "--port", str(port)]
     url = f"http://127.0.0.1:{port}"

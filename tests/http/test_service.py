@@ -12,10 +12,11 @@ from pizza import PizzaOrder
 from cloud_adapter.auth import OidcVerifier
 from cloud_adapter.cloud import CloudRuntime
 from cloud_adapter.errors import SettingsError
+from cloud_adapter.listening import free_ports
 from cloud_adapter.ports import Task
 from cloud_adapter.service import Service
 from cloud_adapter.settings import GOOGLE_ISSUER, Settings
-from tests.cli.processes import ROOT, environment, free_port
+from tests.cli.processes import ROOT, environment
 
 CLOUD = {
     "GORCHESTRATE_BACKEND": "cloud",
@@ -103,7 +104,7 @@ def test_a_slash_at_the_end_of_a_url_is_no_matter(monkeypatch: pytest.MonkeyPatc
 def test_the_function_ends_instead_of_listening(target: str) -> None:
     command = [sys.executable, "-m", "functions_framework", "--source", "functions/main.py", "--target", target]
     ended = subprocess.run(
-        [*command, "--host", "127.0.0.1", "--port", str(free_port())],
+        [*command, "--host", "127.0.0.1", "--port", str(free_ports(1)[0])],
         cwd=ROOT,
         env=environment(**(CLOUD | {"GORCHESTRATE_WORKER_URL": ""})),
         stdin=subprocess.DEVNULL,

@@ -21,8 +21,9 @@ from typing import Any
 import httpx
 
 from cloud_adapter.emulators import LOCATION, PROJECT, QUEUE, TASKS_ACCOUNT
+from cloud_adapter.listening import free_ports
 from tests import firestore_emulator
-from tests.cli.processes import GORCHESTRATE, ROOT, Process, free_port, started
+from tests.cli.processes import GORCHESTRATE, ROOT, Process, started
 from tests.emulator.harness import a_client
 from tests.kill.check import Mark, Record, violations
 
@@ -82,7 +83,8 @@ class Deployment:
         self.tasks = tasks
         self.report = report
         self.random = random.Random(seed)
-        self.slots = [Slot(target, free_port()) for target in ["api"] * APIS + ["worker"] * WORKERS]
+        targets = ["api"] * APIS + ["worker"] * WORKERS
+        self.slots = [Slot(target, port) for target, port in zip(targets, free_ports(len(targets)), strict=True)]
         self.marks = folder / "side-effects.jsonl"
 
     def start(self, slot: Slot) -> None:
@@ -298,7 +300,7 @@ class Client:
 async def run(folder: Path, seconds: float, seed: int, say: Callable[[str], None] = lambda text: None) -> Report:
     """Kills for that time, lets everything come to its end, and checks it."""
     report = Report()
-    tasks, issuer, worker = free_port(), free_port(), free_port()
+    tasks, issuer, worker = free_ports(3)
     with ExitStack() as stack:
         firestore = stack.enter_context(firestore_emulator.running())
         environment = {
