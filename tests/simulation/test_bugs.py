@@ -16,7 +16,7 @@ FIRST = {
     "canceled child that may still be born": 88,
     "kept event due before the setups that come first": 77,
     "kept event overtaken by a later one": 403,
-    "step begun whatever is left of the lease": 847,
+    "step begun whatever is left of the lease": 2370,
     "task names without the commits token": 194,
     "timer not matched by wait id": 52,
     "timers not set again after a pause": 17,

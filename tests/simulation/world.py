@@ -168,7 +168,7 @@ class World:
         self.queue = SimulatedQueue(
             self, Random(rng.random()), rng.choice((0.0, 0.05, 0.3)), rng.choice((30.0, 30.0, 600.0))
         )
-        self.queue_drags = not prompt and Random(f"queue {self.scenario.seed}").random() < 0.1
+        self._queue_drags = not prompt and Random(f"queue {self.scenario.seed}").random() < 0.1
         self.recovers = rng.random() < 0.4
         self.pause_seconds = rng.choice((5.0, 5.0, 300.0))
         self.loses_tasks = self.recovers and rng.random() < 0.6
@@ -221,6 +221,11 @@ class World:
     def latency(self) -> float:
         point = self.rng.random()
         return 0.002 + 0.03 * point if point < 0.95 else (point - 0.95) * 20
+
+    @property
+    def queue_drags(self) -> bool:
+        """Whether each call of the queue may take up to half a lease."""
+        return self._queue_drags and self.faults.on
 
     def user_code(self) -> tuple[float, bool]:
         """How long user code takes, and whether it fails."""
