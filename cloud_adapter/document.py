@@ -39,6 +39,9 @@ _NEEDS_MORE = frozenset((Status.FAILED, Status.CANCELED, Status.PAUSED))
 HISTORY_MAX = 50
 """How many history entries an instance keeps; fewer where they take too much."""
 
+INBOX_ENTRY_BYTES_MAX = 1_000_000
+"""How large the body of an inbox entry may be."""
+
 TOKENS_MAX = 20
 """How many commit tokens an instance remembers."""
 
@@ -94,6 +97,23 @@ class KeyRecord:
     fingerprint: str
     response: str
     expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class InboxEntry:
+    """Something that has come for an instance and waits beside it, until a commit takes it in.
+
+    Attributes:
+        name: 1 to 500 of the characters ``A-Za-z0-9_-``; what is posted under one name twice is one entry.
+        body: JSON text.
+        at: when it was posted: the inbox is read in this order.
+    """
+
+    workflow: str
+    id: str
+    name: str
+    body: str
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from cloud_adapter.document import Instance, KeyRecord
+from cloud_adapter.document import InboxEntry, Instance, KeyRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +50,47 @@ class Store(Protocol):
         """
         ...
 
-    async def commit(self, instance: Instance, key: KeyRecord | None = None) -> Instance:
-        """Writes a loaded and changed instance, and in the same atomic write the key. Returns it with its new version.
+    async def commit(
+        self, instance: Instance, keys: Sequence[KeyRecord] = (), taken: Sequence[InboxEntry] = ()
+    ) -> Instance:
+        """Writes a loaded and changed instance, and in the same atomic write records the keys and deletes the entries
+        of its inbox that were taken in. Returns the instance with its new version.
+
+        Args:
+            keys: each of another text.
+            taken: entries that ``inbox`` gave; one that is gone is no error.
 
         Raises:
             Conflict: the document is no longer ``instance.version``. Nothing was written.
-            DuplicateKey: the instance's key is recorded already (and not expired). Nothing was written.
+            DuplicateKey: one of the keys is recorded already (and not expired). Nothing was written.
             TooLarge: see ``document.encode``. Nothing was written.
         """
+        ...
+
+    async def post(self, entry: InboxEntry, key: KeyRecord | None = None) -> None:
+        """Puts an entry into an instance's inbox, and in the same atomic write records the key. The instance's document
+        is neither read nor written, so any number of callers can do so at the same time. An entry whose name is there
+        already changes nothing and is no error.
+
+        Raises:
+            DuplicateKey: the instance's key is recorded already (and not expired). Nothing was written.
+            TooLarge: the body has more than ``document.INBOX_ENTRY_BYTES_MAX``. Nothing was written.
+        """
+        ...
+
+    async def inbox(self, workflow: str, id: str, limit: int = 100) -> Sequence[InboxEntry]:
+        """The first entries of an instance's inbox, by ``at`` and ``name``. Load the instance before, not after: then
+        an entry that another commit takes in meanwhile makes the commit that is based on that load a conflict."""
+        ...
+
+    async def discard(self, entries: Sequence[InboxEntry]) -> None:
+        """Deletes entries of inboxes that nobody will take in, as their instance has ended or is gone. One that is gone
+        is no error."""
+        ...
+
+    async def uncollected(self, before: datetime, limit: int = 100) -> Sequence[tuple[str, str]]:
+        """Workflow and id of the instances, each once, whose inbox has an entry that was posted not after ``before``,
+        the oldest first; the instance itself may be gone. Looks at ``limit`` entries at most."""
         ...
 
     async def load_key(self, workflow: str, id: str, key: str, now: datetime) -> KeyRecord | None:
@@ -105,12 +138,15 @@ class Task:
     """A request that a queue makes later.
 
     Attributes:
-        name: 1 to 500 of the characters ``A-Za-z0-9_-``; a queue takes each name once.
+        name: 1 to 500 of the characters ``A-Za-z0-9_-``; a queue takes each name once. Empty: the queue names it, and
+            takes it each time that it is created.
         path: one of those in ``cloud_adapter.tasks``.
         body: JSON data.
         at: when it is due; None: now.
         deadline: how long the request may take before it counts as failed; None: as the queue has it. A queue may have
             limits of its own.
+        group: tasks of one group take turns with those of others, where the queue can see to it; it is no part of what
+            is delivered.
     """
 
     name: str
@@ -118,10 +154,18 @@ class Task:
     body: dict[str, Any]
     at: datetime | None = None
     deadline: timedelta | None = None
+    group: str = ""
 
 
 class TaskQueue(Protocol):
-    """Makes requests later: at least once, in no order, again and again until one is acknowledged."""
+    """Makes requests later: at least once, in no order, again and again until one is acknowledged.
+
+    Attributes:
+        calls_max: how many calls are best made at the same time; 1 where a call costs no round trip.
+    """
+
+    @property
+    def calls_max(self) -> int: ...
 
     async def create(self, task: Task) -> None:
         """Adds a task. A name that the queue has, or had lately, changes nothing and is no error.
