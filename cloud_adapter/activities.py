@@ -1,22 +1,27 @@
 """Runs activities: outside of the instance's lease, each in a request of its own, and brings their results in.
 
 An attempt is known by the wait and its number: whatever comes after the next attempt has begun, or when the instance no
-longer waits, changes nothing. An attempt that nobody hears of is ended by its deadline, which is a timer.
+longer waits, changes nothing. It begins for the task of the very commit that has scheduled it, known by its fence: so
+without a fault it runs once, however many commits were tried. An attempt that nobody hears of is ended by its deadline,
+which is a timer.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from copy import copy
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from inspect import isawaitable
 from typing import Any
 
 from cloud_adapter import logs, telemetry
-from cloud_adapter.changing import Leased, arrived, change, settle
 from cloud_adapter.committing import Committer
+from cloud_adapter.deliveries import TaskDecision
 from cloud_adapter.errors import Busy, InstanceNotFound, TooLarge, Unavailable
-from cloud_adapter.session import Session, milliseconds
+from cloud_adapter.lanes import Decision, Lanes, Leased, check_lease
+from cloud_adapter.ports import Task
+from cloud_adapter.session import ERROR_CHARS_MAX, Session, milliseconds, settle
 from cloud_adapter.tasks import ActivityTask, ResultTask
 from cloud_adapter.telemetry import Value
 from cloud_adapter.user_code import RunSync, call, within
@@ -33,8 +38,9 @@ class Activities:
         run_sync: runs synchronous user code.
     """
 
-    def __init__(self, committer: Committer, run_sync: RunSync) -> None:
+    def __init__(self, committer: Committer, lanes: Lanes, run_sync: RunSync) -> None:
         self.committer = committer
+        self.lanes = lanes
         self.run_sync = run_sync
 
     async def run(self, cls: type[Workflow], body: ActivityTask) -> None:
@@ -44,20 +50,14 @@ class Activities:
             NotYet: the commit that the task belongs to has not landed yet.
             Unavailable: try again.
         """
-        session = await arrived(self.committer, cls, body)
-        accepted = None if session is None else _awaited(session, body)
-        if session is None or accepted is None:
+        begun = await self.lanes.decide(cls, body.id, _Begin(body, self.committer.options))
+        if isinstance(begun, Task):
+            await self.committer.queue.create(begun)
+        if not isinstance(begun, _Attempt):
             return
         clock = self.committer.clock
         started = clock.now()
-        assert accepted.wait is not None
-        retry_at = accepted.wait.retry_at
-        if retry_at is not None and retry_at > started:
-            # Early by the clock of the queue, or a stop on the way there.
-            later = body.later(min(retry_at, started + self.committer.options.horizon), started, session.execution.pc)
-            await self.committer.queue.create(replace(later, deadline=session.request_limit(accepted.wait)))
-            return
-        result, raised = await self._attempt(session, accepted, body)
+        result, raised = await self._attempt(begun.session, begun.accepted, body)
         if result is not None:
             await self.deliver(cls, result, milliseconds(started, clock.now()), raised)
 
@@ -99,36 +99,12 @@ class Activities:
             Unavailable: try again.
         """
 
-        def apply(session: Session, now: datetime) -> bool:
-            accepted = _awaited(session, result)
-            if accepted is None:
-                return False
-            details = {"thread": accepted.thread.id, "statement": accepted.case.event, "duration_ms": duration_ms}
-            error = result.error
-            session.raised = failure
-            if error is None:
-                try:
-                    call(session.machine.handle_json, accepted, result.result.encode())
-                    session.check_fields()
-                except Exception as raised:
-                    session.reset_fields()
-                    error = error_info(raised, result.event)
-                    session.raised = raised
-                else:
-                    session.note("activity", now, **details)
-                    settle(session, accepted)
-                    return True
-            retry_at = None if result.retry_seconds is None else now + timedelta(seconds=result.retry_seconds)
-            session.note("activity failed", now, error=error.text[:500], **details)
-            session.machine.activity_failed(accepted, error, retry_at)
-            settle(session)
-            return True
-
+        taking = _TakeResult(result, duration_ms, failure)
         try:
             is_delivered = False
             while not is_delivered:
                 try:
-                    await change(self.committer, cls, result.id, apply, statement=result.event)
+                    await self.lanes.decide(cls, result.id, taking)
                     is_delivered = True
                 except Busy as error:
                     is_delivered = await self._put_off(cls, result, error)
@@ -182,15 +158,8 @@ class Activities:
             raise
 
     async def _heartbeat(self, cls: type[Workflow], body: ActivityTask) -> None:
-        def apply(session: Session, now: datetime) -> bool:
-            accepted = _awaited(session, body)
-            if accepted is None:
-                raise AttemptOver(f"attempt {body.attempt + 1} of activity {body.event!r} is over: stop")
-            session.machine.heartbeat(accepted)
-            return True
-
         try:
-            await change(self.committer, cls, body.id, apply, keep_fields=True)
+            await self.lanes.decide(cls, body.id, _Beat(body))
         except (Busy, Unavailable):
             # No deadline passes while the instance is leased; and a database that does not answer is no failure of the
             # function. The next one will come through.
@@ -212,6 +181,98 @@ class Activities:
         policy = accepted.case.activity.retry or session.cls.default_retry or self.committer.options.retry
         delay = policy.delay(accepted.wait.attempt + 1, error, self.committer.rng.random())
         return None if delay is None else delay.total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """An attempt that may begin: who waits for it, as they did then."""
+
+    session: Session
+    accepted: Accepted
+
+
+class _Begin(TaskDecision[ActivityTask]):
+    """Whether an attempt may begin. The answer is the attempt, the task of another time, or None if it is over."""
+
+    def deliver(self, session: Session, now: datetime) -> _Attempt | Task | None:
+        """See ``TaskDecision.deliver``."""
+        session.machine.check()
+        body = self.body
+        accepted = _awaited(session, body)
+        if accepted is None or accepted.wait is None or not body.is_for(accepted.wait):
+            return None
+        retry_at = accepted.wait.retry_at
+        if retry_at is not None and retry_at > now:
+            # Early by the clock of the queue, or a stop on the way there.
+            later = body.later(min(retry_at, now + self.options.horizon), now, session.execution.pc)
+            return replace(later, deadline=session.request_limit(accepted.wait))
+        # Copies: others change the session after this.
+        return _Attempt(session, replace(accepted, thread=copy(accepted.thread), wait=copy(accepted.wait)))
+
+
+class _TakeResult(Decision):
+    """Brings the result of an attempt in, unless nobody waits for it any more.
+
+    Args:
+        failure: what the attempt has raised, for the log.
+    """
+
+    def __init__(self, result: ResultTask, duration_ms: float, failure: Exception | None) -> None:
+        self.result = result
+        self.duration_ms = duration_ms
+        self.failure = failure
+        self.statement = result.event
+        self.size = len(result.result)
+
+    def decide(self, session: Session, now: datetime) -> None:
+        """See ``Decision.decide``."""
+        session.machine.check()
+        result = self.result
+        accepted = _awaited(session, result)
+        if accepted is None:
+            return
+        check_lease(session, now)
+        details = {"thread": accepted.thread.id, "statement": accepted.case.event, "duration_ms": self.duration_ms}
+        error, raised = result.error, self.failure
+        if error is None:
+            mark = session.mark()
+            try:
+                call(session.machine.handle_json, accepted, result.result.encode())
+                session.check_fields()
+            except Exception as failure:
+                if not session.undo(mark):
+                    raise
+                error, raised = error_info(failure, result.event), failure
+        session.raised = raised
+        if error is None:
+            session.note("activity", now, **details)
+            settle(session, accepted)
+            return
+        retry_at = None if result.retry_seconds is None else now + timedelta(seconds=result.retry_seconds)
+        session.note("activity failed", now, error=error.text[:ERROR_CHARS_MAX], **details)
+        session.machine.activity_failed(accepted, error, retry_at)
+        settle(session)
+
+
+class _Beat(Decision):
+    """An attempt gives a sign of life, which puts its end off."""
+
+    def __init__(self, body: ActivityTask) -> None:
+        self.body = body
+
+    def decide(self, session: Session, now: datetime) -> None:
+        """See ``Decision.decide``.
+
+        Raises:
+            AttemptOver: nobody waits for the attempt any more.
+        """
+        session.machine.check()
+        accepted = _awaited(session, self.body)
+        if accepted is None:
+            number, event = self.body.attempt + 1, self.body.event
+            raise AttemptOver(f"attempt {number} of activity {event!r} is over: stop")
+        check_lease(session, now)
+        session.machine.heartbeat(accepted)
 
 
 def _awaited(session: Session, body: ActivityTask) -> Accepted | None:

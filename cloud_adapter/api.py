@@ -16,8 +16,9 @@ from starlette.routing import Route
 from starlette.types import Lifespan
 
 from cloud_adapter import graphs, health, openapi, problems, progress
-from cloud_adapter.engine import BUFFERED, Engine
+from cloud_adapter.engine import Engine
 from cloud_adapter.errors import Forbidden, InvalidRequest
+from cloud_adapter.events import BUFFERED
 from cloud_adapter.graphs import Format
 from cloud_adapter.operating import ACTIONS, REPAIRS, Operation
 from cloud_adapter.other_sites import refuse_other_sites

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from cloud_adapter.changing import begin, change, settle
 from cloud_adapter.committing import Committer, Superseded
 from cloud_adapter.errors import Busy, InstanceEnded, InstanceExists, InstanceNotFound, Unavailable
+from cloud_adapter.lanes import Decision, Lanes, check_lease
 from cloud_adapter.operating import Cancel, operate
-from cloud_adapter.session import Session
+from cloud_adapter.session import ERROR_CHARS_MAX, Session, begin, settle
 from cloud_adapter.user_code import call
 from workflow_core import ChildFailed, Parent, Status, Teardown, Wait, WaitStatus, Workflow, WorkflowError
 from workflow_core.interpreter import Work
@@ -33,8 +33,9 @@ class Children:
         workflow: gives the workflow of a name, or raises ``WorkflowNotFound``.
     """
 
-    def __init__(self, committer: Committer, workflow: Callable[[str], type[Workflow]]) -> None:
+    def __init__(self, committer: Committer, lanes: Lanes, workflow: Callable[[str], type[Workflow]]) -> None:
         self.committer = committer
+        self.lanes = lanes
         self.workflow = workflow
 
     async def perform(self, session: Session, work: Work) -> None:
@@ -84,7 +85,7 @@ class Children:
 
         cls = self.workflow(child["workflow"])
         with contextlib.suppress(InstanceNotFound, InstanceEnded):
-            await operate(self.committer, cls, child["id"], _CancelChild(started_for=_key(session, teardown.id)))
+            await operate(self.lanes, cls, child["id"], _CancelChild(started_for=_key(session, teardown.id)))
 
     async def _tell(self, session: Session, parent: Parent) -> None:
         child = session.execution
@@ -93,36 +94,59 @@ class Children:
             why = f": {child.error.text}" if child.error is not None else ""
             failure = ChildFailed(f"{child.workflow!r} {child.id!r} is {child.status}{why}")
 
-        def apply(session_of_parent: Session, now: datetime) -> bool:
-            machine = session_of_parent.machine
-            accepted = machine.child(parent.event, parent.wait_id)
-            if accepted is None or accepted.wait is None:
-                return False
-            if not session_of_parent.execution.live or accepted.wait.status is not WaitStatus.SET_UP:
-                raise Busy(f"{parent.id!r} does not listen to its child now")
-            event = accepted.case.event  # the statement may have been renamed since the child was started
-            details = {"thread": accepted.thread.id, "statement": event}
-            error: Exception | None = failure
-            if error is None:
-                try:
-                    result = call(session.machine.workflow.result_json)
-                    call(machine.handle_json, accepted, result)
-                    session_of_parent.check_fields()
-                except Exception as raised:
-                    session_of_parent.reset_fields()
-                    error = raised
-            if error is None:
-                session_of_parent.note("child", now, **details)
-                settle(session_of_parent, accepted)
-            else:
-                session_of_parent.note("child failed", now, error=error_text(error)[:500], **details)
-                machine.child_failed(accepted.thread, event, error)
-                settle(session_of_parent)
-            return True
-
         cls = self.workflow(parent.workflow)
         with contextlib.suppress(InstanceNotFound):
-            await change(self.committer, cls, parent.id, apply, statement=parent.event)
+            await self.lanes.decide(cls, parent.id, _TakeEnd(session, parent, failure))
+
+
+class _TakeEnd(Decision):
+    """Brings the end of a child to its parent, unless that waits for it no more.
+
+    Args:
+        child: the child's session.
+        failure: why it has not finished.
+    """
+
+    def __init__(self, child: Session, parent: Parent, failure: ChildFailed | None) -> None:
+        self.child = child
+        self.parent = parent
+        self.failure = failure
+        self.statement = parent.event
+
+    def decide(self, session: Session, now: datetime) -> None:
+        """See ``Decision.decide``.
+
+        Raises:
+            Busy: the parent is paused, or does not know yet that the child was started.
+        """
+        machine, parent = session.machine, self.parent
+        machine.check()
+        accepted = machine.child(parent.event, parent.wait_id)
+        if accepted is None or accepted.wait is None:
+            return
+        check_lease(session, now)
+        if not session.execution.live or accepted.wait.status is not WaitStatus.SET_UP:
+            raise Busy(f"{parent.id!r} does not listen to its child now")
+        event = accepted.case.event  # the statement may have been renamed since the child was started
+        details = {"thread": accepted.thread.id, "statement": event}
+        error: Exception | None = self.failure
+        if error is None:
+            mark = session.mark()
+            try:
+                result = call(self.child.machine.workflow.result_json)
+                call(machine.handle_json, accepted, result)
+                session.check_fields()
+            except Exception as raised:
+                if not session.undo(mark):
+                    raise
+                error = raised
+        if error is None:
+            session.note("child", now, **details)
+            settle(session, accepted)
+        else:
+            session.note("child failed", now, error=error_text(error)[:ERROR_CHARS_MAX], **details)
+            machine.child_failed(accepted.thread, event, error)
+            settle(session)
 
 
 class _CancelChild(Cancel):

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from cloud_adapter import logs, telemetry
-from cloud_adapter.document import TOKENS_MAX, Instance, KeyRecord, Lease, encode
+from cloud_adapter.document import TOKENS_MAX, InboxEntry, Instance, KeyRecord, Lease
 from cloud_adapter.errors import (
     Conflict,
     DamagedDocument,
@@ -30,13 +30,6 @@ from workflow_core import Workflow, WorkflowError
 from workflow_core.moving import error_text
 
 WRITE_ATTEMPTS_MAX = 5
-
-CALLS_MAX = 20
-"""How many tasks are created, or deleted, at a time, where they are many."""
-
-FEW_CALLS = 10
-"""So many are made one after another: where the queue is in this process, nothing else has a turn before the commit
-then, and no task comes ahead of it."""
 
 T = TypeVar("T")
 
@@ -95,7 +88,8 @@ class Committer:
         self,
         session: Session,
         *,
-        key: KeyRecord | None = None,
+        keys: Sequence[KeyRecord] = (),
+        taken: Sequence[InboxEntry] = (),
         lease: str | None = None,
         keep_lease: bool = False,
         keep_fields: bool = False,
@@ -104,30 +98,31 @@ class Committer:
         """Saves the session's state, if the document is still the version that was loaded.
 
         Args:
-            key: recorded in the same atomic write.
+            keys: recorded in the same atomic write.
+            taken: what was taken in of the instance's inbox: deleted in the same atomic write.
             lease: the token of the lease that the document bears from then on; None releases it.
             keep_lease, keep_fields: see ``Session.prepare``.
             dry_run: only see whether it could be saved.
 
         Raises:
             Conflict: somebody else has committed in between. Nothing was written.
-            DuplicateKey: the key is recorded already. Nothing was written.
+            DuplicateKey: one of the keys is recorded already. Nothing was written.
+            TooLarge: see ``document.encode``. Nothing was written, and no task was created.
             Superseded: it was written, and somebody else has committed since.
             Unavailable: whether it was written is not known.
         """
         now = self.clock.now()
-        taken = None if lease is None else Lease(lease, now + self.options.lease)
+        new_lease = None if lease is None else Lease(lease, now + self.options.lease)
         change = session.prepare(
-            self.token(), now, self.options.horizon, lease=taken, keep_lease=keep_lease, keep_fields=keep_fields
+            self.token(), now, self.options.horizon, lease=new_lease, keep_lease=keep_lease, keep_fields=keep_fields
         )
         if dry_run:
-            encode(change.instance)
             session.committed(change.instance)
             return
-        await self._apply(session, change, lambda instance: self.store.commit(instance, key))
+        await self._apply(session, change, lambda instance: self.store.commit(instance, keys, taken))
 
     async def _apply(self, session: Session, change: Change, write: Write) -> None:
-        await _concurrently(self.queue.create, change.create)
+        await _concurrently(self.queue.create, change.create, self.queue.calls_max)
         if change.leases:
             # Only now, as the tasks have taken their time.
             change = change.leased(self.clock.now() + self.options.lease)
@@ -137,17 +132,23 @@ class Committer:
         except Superseded:
             tell()
             raise
+        except (Conflict, DuplicateKey, InstanceExists):
+            await self._delete(change.instance, change.own_names)
+            raise
         tell()
+        await self._delete(change.instance, change.delete)
+
+    async def _delete(self, instance: Instance, names: Sequence[str]) -> None:
+        """Deletes tasks that find nothing to do when they come, as far as that works."""
 
         async def delete(name: str) -> None:
             try:
                 await self.queue.delete(name)
             except WorkflowError as error:
-                # A timer that stays behind is ignored when it comes.
-                about, text = change.instance, error_text(error)[:ERROR_CHARS_MAX]
-                logs.transition("timer not deleted", about.workflow, about.id, level=logging.WARNING, error=text)
+                text = error_text(error)[:ERROR_CHARS_MAX]
+                logs.transition("timer not deleted", instance.workflow, instance.id, level=logging.WARNING, error=text)
 
-        await _concurrently(delete, change.delete)
+        await _concurrently(delete, names, self.queue.calls_max)
 
     async def _write(self, change: Change, write: Write) -> Instance:
         attempt = 0
@@ -207,8 +208,8 @@ class Committer:
                 await self.pause(attempt)
 
 
-async def _concurrently(call: Callable[[T], Awaitable[None]], arguments: Sequence[T]) -> None:
-    """Makes a call for each argument, begun in their order; if they are many, ``CALLS_MAX`` at a time.
+async def _concurrently(call: Callable[[T], Awaitable[None]], arguments: Sequence[T], calls_max: int) -> None:
+    """Makes a call for each argument, begun in their order, up to ``calls_max`` at a time.
 
     Raises:
         BaseException: the first that a call raises; the others are cancelled, and have ended.
@@ -219,15 +220,15 @@ async def _concurrently(call: Callable[[T], Awaitable[None]], arguments: Sequenc
         for argument in rest:
             await call(argument)
 
-    if len(arguments) <= FEW_CALLS:
+    if calls_max == 1 or len(arguments) <= 1:
         await some()
         return
-    running = [asyncio.ensure_future(some()) for _ in arguments[:CALLS_MAX]]
+    running = [asyncio.ensure_future(some()) for _ in arguments[:calls_max]]
     try:
         await asyncio.gather(*running)
     except BaseException:
-        for one in running:
-            one.cancel()
+        for task in running:
+            task.cancel()
         await asyncio.wait(running)
         raise
 
@@ -242,12 +243,14 @@ def _forgotten(change: Change, current: Instance) -> bool:
 
 def _teller(session: Session, instance: Instance) -> Callable[[], None]:
     """Tells what a commit has made true, once it has: one line for each entry that it adds to the history."""
-    entries, raised, had_ended = session.entries, session.raised, session.had_ended
+    entries, contexts = session.entries, session.contexts
+    raised, had_ended = session.raised, session.had_ended
     status, ended = instance.execution.status, instance.execution.ended
 
     def tell() -> None:
-        for entry in entries:
-            logs.transition(
+        for entry, context in zip(entries, contexts, strict=True):
+            context.run(
+                logs.transition,
                 entry.kind,
                 instance.workflow,
                 instance.id,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -125,6 +125,7 @@ class Instance:
         wake_at: when something is due next; in the past, the instance should be moving. None: it only waits.
         tokens: the random tokens of the last commits, newest last. A commit whose reply was lost is known by it.
         version: what the store compares; None for one that is not stored yet.
+        document: what ``encode`` has made of the instance, if that was done already.
     """
 
     workflow: str
@@ -137,6 +138,7 @@ class Instance:
     tokens: tuple[str, ...] = ()
     search: Mapping[str, Any] = field(default_factory=dict)
     version: Any = None
+    document: Document | None = field(default=None, compare=False, repr=False)
 
 
 Document = dict[str, Any]
@@ -155,6 +157,8 @@ def encode(instance: Instance) -> Document:
     Raises:
         TooLarge: even without its history it is over ``DOCUMENT_BYTES_MAX`` and what it may use of the reserve.
     """
+    if instance.document is not None:
+        return instance.document
     execution = instance.execution
     document: Document = {
         "format": FORMAT,
@@ -165,7 +169,7 @@ def encode(instance: Instance) -> Document:
         "created_at": execution.created_at,
         "updated_at": execution.updated_at,
         "wake_at": instance.wake_at,
-        "lease": None if instance.lease is None else _LEASE.dump_json(instance.lease).decode(),
+        "lease": _lease_text(instance.lease),
         "tokens": " ".join(instance.tokens[-TOKENS_MAX:]),
         "execution": execution.to_json(),
         "fields": instance.fields,
@@ -178,6 +182,18 @@ def encode(instance: Instance) -> Document:
     size = _check_size(document, DOCUMENT_BYTES_MAX + more)
     document["history"] = _last_entries(instance.history, DOCUMENT_BYTES_MAX + RESERVED_BYTES - size)
     return document
+
+
+def with_lease(instance: Instance, lease: Lease, wake_at: datetime | None) -> Instance:
+    """The instance under another lease; a document that was made of it is changed in the same way."""
+    document = instance.document
+    if document is not None:
+        document = document | {"lease": _lease_text(lease), "wake_at": wake_at}
+    return replace(instance, lease=lease, wake_at=wake_at, document=document)
+
+
+def _lease_text(lease: Lease | None) -> str | None:
+    return None if lease is None else _LEASE.dump_json(lease).decode()
 
 
 def decode(document: Mapping[str, Any], version: Any) -> Instance:

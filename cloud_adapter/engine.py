@@ -22,53 +22,50 @@ import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from inspect import isawaitable
 
 from cloud_adapter import logs, telemetry
 from cloud_adapter.activities import Activities
-from cloud_adapter.changing import Leased, Patience, arrived, begin, change, settle
 from cloud_adapter.children import Children
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.committing import Committer, Superseded
 from cloud_adapter.document import Instance, KeyRecord
 from cloud_adapter.errors import (
     Busy,
-    Conflict,
     DuplicateKey,
     IdempotencyKeyReused,
     InstanceExists,
     InstanceNotFound,
     InvalidRequest,
     Unavailable,
-    UserCodeError,
     WorkflowNotFound,
 )
+from cloud_adapter.events import BUFFERED, EventRequest, SendEvent
+from cloud_adapter.lanes import Lanes, Leased
 from cloud_adapter.names import check_id, check_key
 from cloud_adapter.operating import ACTIONS, REPAIRS, Operation, operate
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock, Page, Store, TaskQueue
+from cloud_adapter.schedule import due_timeouts, resume_at
 from cloud_adapter.searching import search_values
-from cloud_adapter.session import Session, due_timeouts, milliseconds, resume_at
+from cloud_adapter.session import Session, begin
 from cloud_adapter.stepping import Stepper
 from cloud_adapter.tasks import ActivityTask, ResultTask, ResumeTask, TimeoutTask
-from cloud_adapter.user_code import RunSync, call, within
+from cloud_adapter.timers import TimeOut, accepted_timeout
+from cloud_adapter.user_code import RunSync
 from workflow_core import (
     DefinitionError,
-    EventNotAccepted,
-    EventRejected,
     Status,
     UnknownStatement,
-    WaitKind,
     Workflow,
     WorkflowError,
 )
 from workflow_core.events import stable_key
-from workflow_core.execution import FROM_CLIENTS, TIMED_KINDS
+from workflow_core.execution import FROM_CLIENTS
 from workflow_core.interpreter import Accepted
 from workflow_core.moving import error_text
 
-BUFFERED = b""
-"""The response to an event that is kept, and handled once somebody waits for it. No handler's output is empty."""
+KEY_ATTEMPTS_MAX = 5
+"""How often an event finds that its key was recorded, and has expired since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +111,10 @@ class Engine:
         self.queue = queue
         self.workflows: Mapping[str, type[Workflow]] = by_name(workflows)
         self._committer = Committer(store, queue, self.clock, self.options, rng or random.SystemRandom())
-        children = Children(self._committer, self.workflow)
-        self._stepper = Stepper(self._committer, children, run_sync)
-        self._activities = Activities(self._committer, run_sync)
+        self._lanes = Lanes(self._committer)
+        children = Children(self._committer, self._lanes, self.workflow)
+        self._stepper = Stepper(self._committer, self._lanes, children, run_sync)
+        self._activities = Activities(self._committer, self._lanes, run_sync)
 
     def workflow(self, name: str) -> type[Workflow]:
         """The workflow of that name.
@@ -242,105 +240,37 @@ class Engine:
             cls = self.workflow(workflow)
             check_id(id)
             check_key(key)
-            request = _EventRequest(id, event, body, key, thread_id, wait_id)
+            request = EventRequest(id, event, body, key, thread_id, wait_id)
             response = await self._handle_event(cls, request, span)
             if response == BUFFERED and not span.outcome:
                 span.outcome = "buffered"
             return response
 
-    async def _handle_event(self, cls: type[Workflow], request: _EventRequest, span: telemetry.Span) -> bytes:
-        workflow, id = cls.__workflow_name__, request.id
-        known = self._record(request.key, request.fingerprint, "", self.clock.now())
-        patience = Patience(self._committer, workflow)
-        while True:
+    async def _handle_event(self, cls: type[Workflow], request: EventRequest, span: telemetry.Span) -> bytes:
+        known = request.known_as("", self.clock.now(), self.options.key_ttl)
+
+        async def replay() -> bytes | None:
+            stored = None if known is None else await self._replay(cls.__workflow_name__, request.id, known)
+            if stored is not None:
+                span.outcome = "replayed"
+            return stored
+
+        for attempt in range(KEY_ATTEMPTS_MAX):
+            sending = SendEvent(request, self.clock, self.options, span, replay)
             try:
-                return await self._attempt(cls, request, span)
+                response: bytes = await self._lanes.decide(cls, request.id, sending)
+                return response
             except Unavailable:
                 raise
-            except Conflict:
-                pass
             except WorkflowError as error:
-                # Made again, a request gets its response, even where it would be refused or would wait by now. While it
-                # waits, one look is enough: a commit of the other one is met as a duplicate key.
-                waits_on = isinstance(error, Busy) and patience.attempt > 0
-                if known is not None and not waits_on:
-                    stored = await self._replay(workflow, id, known)
-                    if stored is not None:
-                        span.outcome = "replayed"
-                        return stored
-                if not isinstance(error, (Busy, DuplicateKey)):
+                # Made again, a request gets its response, even where it would be refused by now.
+                stored = await replay()
+                if stored is not None:
+                    return stored
+                if not isinstance(error, DuplicateKey):
                     raise
-            await patience.wait(f"{workflow!r} {id!r}")
-
-    async def _attempt(self, cls: type[Workflow], request: _EventRequest, span: telemetry.Span) -> bytes:
-        """Delivers an event to the instance as it is now.
-
-        Raises:
-            Busy: it has to wait for what is being run, or is still to be run.
-            Conflict: somebody else has committed in between.
-            DuplicateKey: the request was made before.
-        """
-        session = await self._committer.load(cls, request.id)
-        session.machine.check()
-        now = self.clock.now()
-        program = session.machine.program
-        event = program.event(request.event)
-        try:
-            accepted = _accept_event(session, event, request.thread_id, request.wait_id)
-        except EventNotAccepted as error:
-            if not session.execution.live or event not in program.events:
-                raise
-            addressed = request.thread_id is not None or request.wait_id is not None
-            if not addressed and session.machine.buffers(event) and not session.leased(now):
-                return await self._buffer(session, request, error)
-            # What is still to be run may lead to where the event is accepted.
-            if session.leased(now) or session.next_work() is not None:
-                raise Busy(str(error)) from error
-            raise
-        if session.leased(now):
-            raise Busy(f"a step of {request.id!r} is running")
-        if session.machine.comes_later(accepted):
-            raise Busy(f"earlier events {event!r} of {request.id!r} are still to be delivered")
-        thread, select = accepted.thread.id, accepted.thread.step
-        span.set(thread=thread, statement=select, pc=session.execution.pc)
-        response, duration_ms = await self._run_handler(session, accepted, event, request.body)
-        settle(session, accepted)
-        session.note("event", now, statement=event, thread=thread, duration_ms=duration_ms, select=select)
-        with contextlib.suppress(Superseded):
-            record = self._record(request.key, request.fingerprint, response.decode(), now)
-            await self._committer.commit(session, key=record)
-        return response
-
-    async def _buffer(self, session: Session, request: _EventRequest, refusal: EventNotAccepted) -> bytes:
-        """Keeps an event until somebody waits for it."""
-        event, now = session.machine.program.event(request.event), self.clock.now()
-        if len(session.execution.buffer) >= self.options.buffer_max:
-            detail = f", and {self.options.buffer_max} events are kept already"
-            raise EventNotAccepted(event, refusal.accepted, refusal.status, detail)
-        session.machine.kept_as(event).validate_json(event, request.body)
-        session.machine.buffer(event, request.body.decode("utf-8"))
-        session.note("buffered", now, statement=event)
-        settle(session)
-        with contextlib.suppress(Superseded):
-            record = self._record(request.key, request.fingerprint, "", now)
-            await self._committer.commit(session, key=record)
-        return BUFFERED
-
-    async def _run_handler(self, session: Session, accepted: Accepted, event: str, body: bytes) -> tuple[bytes, float]:
-        signature = accepted.case.signature
-        assert signature is not None
-        value = signature.validate_json(event, body)
-        started = self.clock.now()
-        try:
-            output = call(session.machine.handle, accepted, value)
-            if isawaitable(output):
-                output = await within(self.clock, None, output, repr(event))
-        except EventRejected:
-            raise
-        except Exception as error:
-            raise UserCodeError(f"the handler of event {event!r} raised {error_text(error)}") from error
-        duration_ms = milliseconds(started, self.clock.now())
-        return signature.output_json(event, output), duration_ms
+            await self._committer.pause(attempt)  # its key was recorded, and has expired since
+        raise Unavailable(f"the idempotency key {request.key!r} of {request.id!r} changes again and again: try again")
 
     # --- what operators ask --------------------------------------------------------------
 
@@ -355,7 +285,7 @@ class Engine:
         cls = self.workflow(workflow)
         name = next(name for name, kind in {**ACTIONS, **REPAIRS}.items() if isinstance(operation, kind))
         with logs.about(workflow, id), telemetry.request(f"{name} {workflow}", workflow, id):
-            return _view(await operate(self._committer, cls, check_id(id), operation))
+            return _view(await operate(self._lanes, cls, check_id(id), operation))
 
     # --- what tasks ask ------------------------------------------------------------------
 
@@ -378,40 +308,13 @@ class Engine:
             UnknownStatement: the instance stands on a statement that the definition no longer has.
             Unavailable: try again.
         """
-        cls = self.workflow(body.workflow)
-        loaded = await arrived(self._committer, cls, body)
-        if loaded is None:
-            return
-        pc = loaded.execution.pc
-        again: datetime | None = None
-
-        def apply(session: Session, now: datetime) -> bool:
-            nonlocal again
-            again = None
-            accepted = _accept_timeout(session, body.event, body.wait_id)
-            if accepted is None:
-                return False
-            assert accepted.wait is not None
-            deadline = accepted.wait.deadline
-            if deadline is not None and deadline > now:
-                again = min(deadline, now + self.options.horizon)
-                return False
-            if accepted.case.kind is WaitKind.ACTIVITY:
-                self._activities.timed_out(session, accepted, now)
-                settle(session)
-                return True
-            thread = accepted.thread.id
-            settle(session, accepted)
-            session.check_fields()
-            session.note("timeout", now, statement=accepted.case.event, thread=thread)
-            return True
-
+        timeout = TimeOut(body, self.options, self._activities)
         try:
-            await change(self._committer, cls, body.id, apply, loaded=loaded, statement=body.event)
+            again = await self._lanes.decide(self.workflow(body.workflow), body.id, timeout)
         except Busy as error:
             again = error.until if isinstance(error, Leased) else self.clock.now()
         if again is not None:
-            await self.queue.create(body.later(again, self.clock.now(), pc))
+            await self.queue.create(body.later(again, self.clock.now(), timeout.pc))
 
     async def run_activity(self, body: ActivityTask) -> None:
         """Runs an attempt of an activity and brings its result in, unless it is over.
@@ -521,23 +424,6 @@ class Engine:
         return stored.response.encode()
 
 
-@dataclass(frozen=True, slots=True)
-class _EventRequest:
-    """What a client sends with an event; see ``Engine.handle_event``."""
-
-    id: str
-    event: str
-    body: bytes
-    key: str | None
-    thread_id: str | None
-    wait_id: str | None
-
-    @property
-    def fingerprint(self) -> str:
-        """Tells this request from another one under the same key."""
-        return stable_key(self.event, self.body.decode("utf-8", "replace"), self.thread_id, self.wait_id)
-
-
 def by_name(workflows: Iterable[type[Workflow]]) -> dict[str, type[Workflow]]:
     """The workflows that an engine may serve together, by their names.
 
@@ -572,24 +458,6 @@ def by_name(workflows: Iterable[type[Workflow]]) -> dict[str, type[Workflow]]:
     return result
 
 
-def _accept_event(session: Session, event: str, thread_id: str | None, wait_id: str | None) -> Accepted:
-    accepted = session.machine.accept(event, thread_id, wait_id)
-    if accepted.case.kind not in FROM_CLIENTS:
-        names = session.machine.accepted_names()
-        article = "an" if accepted.case.kind is WaitKind.ACTIVITY else "a"
-        raise EventNotAccepted(event, names, session.execution.status, f" (it is {article} {accepted.case.kind})")
-    return accepted
-
-
-def _accept_timeout(session: Session, event: str, wait_id: str) -> Accepted | None:
-    """Who waits for a timeout, or for the end of an attempt of an activity; None if nobody does any more."""
-    try:
-        accepted = session.machine.accept(event, wait_id=wait_id)
-    except EventNotAccepted:
-        return None
-    return accepted if accepted.case.kind in TIMED_KINDS and accepted.wait is not None else None
-
-
 def _can_move(session: Session, now: datetime, before: datetime) -> bool:
     """Whether a task that comes for what is due by ``before`` finds something to do.
 
@@ -597,7 +465,7 @@ def _can_move(session: Session, now: datetime, before: datetime) -> bool:
         UserCodeError: a condition of the workflow raised, as it will when the task comes.
     """
     execution, lease = session.execution, session.instance.lease
-    if any(_accept_timeout(session, wait.event, wait.id) for wait in due_timeouts(execution, before)):
+    if any(accepted_timeout(session, wait.event, wait.id) for wait in due_timeouts(execution, before)):
         return True
     at = resume_at(execution, lease, now)
     if at is None or at > before:

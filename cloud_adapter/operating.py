@@ -9,16 +9,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cloud_adapter.changing import Patience, settle
-from cloud_adapter.committing import Committer, Superseded
+from cloud_adapter.committing import Committer
 from cloud_adapter.document import Instance
-from cloud_adapter.errors import Conflict, InstanceEnded
-from cloud_adapter.session import Session
+from cloud_adapter.errors import InstanceEnded
+from cloud_adapter.lanes import Decision, Lanes
+from cloud_adapter.session import Session, settle
 from cloud_adapter.user_code import call
 from workflow_core import Execution, InvalidInput, RepairRefused, Status, UnknownStatement, Workflow, repair
 from workflow_core.execution import MAIN_THREAD
@@ -169,7 +168,7 @@ REPAIRS: Mapping[str, type[Operation]] = {"goto": Goto, "set": SetFields}
 """What can be done there too by those who could as well write to the database."""
 
 
-async def operate(committer: Committer, cls: type[Workflow], id: str, operation: Operation) -> Session:
+async def operate(lanes: Lanes, cls: type[Workflow], id: str, operation: Operation) -> Session:
     """Carries an operation out; gives the instance as it is then. It does not wait for a step that runs: that one's
     commit will fail, and its lease stays until it has come to its end or the lease expires; nothing else runs before.
 
@@ -179,23 +178,36 @@ async def operate(committer: Committer, cls: type[Workflow], id: str, operation:
         TooLarge, InstanceNotFound, Unavailable
         WorkflowError: what the operation raises. Nothing was changed.
     """
-    patience = Patience(committer, cls.__workflow_name__)
-    while True:
-        session = await committer.load(cls, id, partial(operation.mend, cls))
-        now = committer.clock.now()
-        leased = session.leased(now)
-        pc = session.execution.pc
-        if operation.pc not in (None, pc):
-            raise RepairRefused(f"{id!r} has moved on: its pc is {pc}, not {operation.pc}: look at it again")
-        if not call(operation.apply, session, now):
-            return session
-        try:
-            await committer.commit(session, keep_lease=leased, dry_run=operation.dry_run)
-            return session
-        except Superseded:
-            return await committer.load(cls, id)
-        except Conflict:
-            await patience.wait(repr(id))
+    session: Session = await lanes.decide(cls, id, _Operate(cls, operation))
+    return session
+
+
+class _Operate(Decision):
+    """An operation as a decision. The answer is the session."""
+
+    alone = True
+
+    def __init__(self, cls: type[Workflow], operation: Operation) -> None:
+        self.cls = cls
+        self.operation = operation
+        self.leased = False
+
+    def mend(self, instance: Instance) -> Instance:
+        """See ``Decision.mend``."""
+        return self.operation.mend(self.cls, instance)
+
+    def decide(self, session: Session, now: datetime) -> Session:
+        """See ``Decision.decide``."""
+        self.leased = session.leased(now)
+        id, pc = session.execution.id, session.execution.pc
+        if self.operation.pc not in (None, pc):
+            raise RepairRefused(f"{id!r} has moved on: its pc is {pc}, not {self.operation.pc}: look at it again")
+        call(self.operation.apply, session, now)
+        return session
+
+    async def commit(self, committer: Committer, session: Session) -> None:
+        """See ``Decision.commit``."""
+        await committer.commit(session, keep_lease=self.leased, dry_run=self.operation.dry_run)
 
 
 def _refuse_ended(execution: Execution, what: str) -> None:

@@ -7,29 +7,30 @@ loop; whoever loses a commit throws the session away.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextvars import Context, copy_context
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from cloud_adapter.document import HistoryEntry, Instance, Lease
+from cloud_adapter import schedule
+from cloud_adapter.document import HistoryEntry, Instance, Lease, encode, with_lease
 from cloud_adapter.errors import UserCodeError
+from cloud_adapter.names import check_id
 from cloud_adapter.ports import Task
 from cloud_adapter.searching import stored_values
-from cloud_adapter.tasks import ActivityTask, ResumeTask, TimeoutTask
+from cloud_adapter.tasks import ACTIVITY_PATH, TIMEOUT_PATH, ActivityTask, ResumeTask, TimeoutTask, timer_name
 from cloud_adapter.user_code import call
 from workflow_core import (
     Execution,
+    Parent,
     Status,
-    ThreadStatus,
     Wait,
     WaitKind,
-    WaitStatus,
     Workflow,
     WorkflowError,
 )
 from workflow_core.calls import ACTIVITY_TIMEOUT
-from workflow_core.execution import TIMED_KINDS
-from workflow_core.interpreter import Machine, Work
+from workflow_core.interpreter import Accepted, Machine, Work
 from workflow_core.moving import error_text
 
 CLOCK_SKEW = timedelta(seconds=10)
@@ -37,6 +38,16 @@ CLOCK_SKEW = timedelta(seconds=10)
 
 ERROR_CHARS_MAX = 500
 """How much of an error's text the history keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A session between two decisions, see ``Session.mark``."""
+
+    pc: int
+    entries: int
+    raised: BaseException | None
+    touched: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +64,30 @@ class Change:
     delete: tuple[str, ...]
     leases: bool = False
 
+    @property
+    def own_names(self) -> tuple[str, ...]:
+        """The names of the tasks that carry this commit's fence: if it is not made, nobody needs them."""
+        return tuple(task.name for task in self.create if task.path in (TIMEOUT_PATH, ACTIVITY_PATH))
+
     def leased(self, expires_at: datetime) -> Change:
         """The same change, with its new lease ending then."""
         assert self.instance.lease is not None
         lease = replace(self.instance.lease, expires_at=expires_at)
-        wake = wake_at(self.instance.execution, lease, expires_at)
-        return replace(self, instance=replace(self.instance, lease=lease, wake_at=wake))
+        wake = schedule.wake_at(self.instance.execution, lease, expires_at)
+        return replace(self, instance=with_lease(self.instance, lease, wake))
 
 
 class Session:
     """A loaded instance with its typed fields and its machine.
 
     Attributes:
+        entries: what the next commit adds to the history.
+        contexts: for each of these, the context of whoever it is about: its line in the log belongs to that request.
         raised: what user code has raised last, since the last commit; its stack trace is logged with the entry.
         had_ended: whether the instance had ended by the last commit.
+        is_lax: what user code does to the fields is checked at the commit alone, not after each decision: where the
+            fields are large, that is most of the work. If the commit fails, each decision is made again by itself.
+        delivered: timeouts that have come, so that nobody has to delete their tasks.
 
     Raises:
         InvalidFields: the stored fields do not fit the workflow's types, or cannot be migrated.
@@ -81,9 +102,13 @@ class Session:
         if version != cls.__workflow_version__:
             # In the place of what is stored, so that the next commit saves them, whatever it is about.
             fields = self.machine.workflow.dump_fields()
-            self.instance = replace(instance, fields=fields, search=self._search())
+            self.instance = replace(instance, fields=fields, search=stored_values(self.machine.workflow))
         self.entries: list[HistoryEntry] = []
+        self.contexts: list[Context] = []
         self.raised: BaseException | None = None
+        self.is_lax = False
+        self.delivered: set[schedule.Timer] = set()
+        self._fields = self.instance.fields
         self._look()
 
     @property
@@ -91,13 +116,41 @@ class Session:
         return self.instance.execution
 
     def reset_fields(self) -> None:
-        """Forgets what user code has done to the fields since the last commit."""
-        self.machine.workflow = self.cls.load_fields(self.instance.fields)
+        """Forgets what user code has done to the fields since they were checked last."""
+        self.machine.workflow = self.cls.load_fields(self._fields)
+        self.machine.touched = False
 
     def check_fields(self) -> None:
-        """Raises ``InvalidFields`` if a field holds what could not be loaded again, ``InvalidInput`` if it cannot be
-        searched by, though it is a search field."""
-        stored_values(self.cls.load_fields(self.machine.workflow.dump_fields()))
+        """Checks what user code has done to the fields, and goes on with what a restart would load.
+
+        Raises:
+            InvalidFields: a field holds what could not be loaded again.
+            InvalidInput: a search field holds what cannot be searched by.
+        """
+        if not self.is_lax:
+            self._seal()
+
+    def _seal(self) -> None:
+        if self.machine.touched:
+            fields = self.machine.workflow.dump_fields()
+            workflow = self.cls.load_fields(fields)
+            stored_values(workflow)
+            self.machine.workflow, self._fields = workflow, fields
+            self.machine.touched = False
+
+    def mark(self) -> Mark:
+        """The state as it is before a decision, for ``undo``."""
+        return Mark(self.execution.pc, len(self.entries), self.raised, self.machine.touched)
+
+    def undo(self, mark: Mark) -> bool:
+        """Takes back what a decision that has raised did; False if only a new load can."""
+        if self.execution.pc != mark.pc or mark.touched:
+            return False
+        if self.machine.touched:
+            self.reset_fields()
+        del self.entries[mark.entries :], self.contexts[mark.entries :]
+        self.raised = mark.raised
+        return True
 
     def next_work(self) -> Work | None:
         """What is due next.
@@ -116,6 +169,7 @@ class Session:
     def note(self, kind: str, now: datetime, **details: Any) -> None:
         """Adds an entry to the instance's history."""
         self.entries.append(HistoryEntry(now, kind, pc=self.execution.pc, **details))
+        self.contexts.append(copy_context())
 
     def leased(self, now: datetime) -> bool:
         """Whether somebody holds a live lease."""
@@ -141,6 +195,7 @@ class Session:
         Raises:
             InvalidFields: a field holds what its type does not allow.
             InvalidInput: a search field holds what cannot be searched by.
+            TooLarge: see ``document.encode``.
         """
         execution, leases = self.execution, lease is not None
         error = execution.error
@@ -148,16 +203,14 @@ class Session:
             self.note("failed", now, statement=error.statement, error=error.text[:ERROR_CHARS_MAX])
         execution.updated_at = now
         execution.definition_version = self.machine.program.version
-        fields = self.instance.fields
+        fields, search = self.instance.fields, self.instance.search
         if not keep_fields:
-            fields = self.machine.workflow.dump_fields()
-            # From here on the machine works on what a restart would load.
-            self.machine.workflow = self.cls.load_fields(fields)
+            self._seal()
+            fields, search = self._fields, stored_values(self.machine.workflow)
         create: list[Task] = []
-        for wait in _open_timeouts(execution):
-            task = self._timer(wait, token, now, horizon)
-            wait.setup_data = task.name
-            create.append(task)
+        for wait in schedule.open_timeouts(execution):
+            wait.setup_data = token
+            create.append(self._timer(wait, token, now, horizon))
             if wait.kind is WaitKind.ACTIVITY:
                 start = wait.retry_at and min(wait.retry_at, now + horizon)
                 attempt = ActivityTask.of(execution, wait, now).task(token, start)
@@ -174,16 +227,20 @@ class Session:
             fields=fields,
             lease=lease,
             history=(*self.instance.history, *self.entries),
-            wake_at=wake_at(execution, lease, now),
+            wake_at=schedule.wake_at(execution, lease, now),
             tokens=(*self.instance.tokens, token),
-            search=self.instance.search if keep_fields else self._search(),
+            search=search,
+            document=None,
         )
-        gone = self._timers - set(_timers(execution))
-        return Change(instance, token, tuple(create), tuple(sorted(gone)), leases)
+        # Now, and not by the store: no task is created for what is too large.
+        instance = replace(instance, document=encode(instance))
+        gone = self._timers - set(schedule.timers(execution)) - self.delivered
+        names = (timer_name(instance.workflow, instance.id, *timer) for timer in gone)
+        return Change(instance, token, tuple(create), tuple(sorted(names)), leases)
 
     def next_stops(self, body: ResumeTask, now: datetime, horizon: timedelta) -> Iterator[Task]:
         """Resume tasks for what is due so late that ``body`` may be a stop on the way there, see ``stop_before``."""
-        for key, at in _due(self.execution):
+        for key, at in schedule.due(self.execution):
             if at is not None and at > body.created_at + horizon:
                 yield self._resume(key, at, now, horizon)
 
@@ -197,22 +254,21 @@ class Session:
 
     def committed(self, instance: Instance) -> None:
         """The change was saved; ``instance`` bears its new version."""
-        self.instance = instance
+        self.instance = replace(instance, document=None)
         self.entries = []
+        self.contexts = []
         self.raised = None
+        self.delivered = set()
         self._look()
 
     def _look(self) -> None:
         """Notes what is stored, to tell later what is new."""
         execution = self.instance.execution
-        self._due = set(_due(execution))
-        self._timers = set(_timers(execution))
+        self._due = set(schedule.due(execution))
+        self._timers = set(schedule.timers(execution))
         self._error = execution.error
         self._was_live = execution.live
         self.had_ended = execution.ended
-
-    def _search(self) -> dict[str, Any]:
-        return stored_values(self.machine.workflow)
 
     def _timer(self, wait: Wait, salt: str, now: datetime, horizon: timedelta) -> Task:
         assert wait.deadline is not None
@@ -223,7 +279,7 @@ class Session:
         revived = self.execution.live and not self._was_live
         anew = anew or revived
         soon: list[datetime] = []
-        for key, at in _due(self.execution):
+        for key, at in schedule.due(self.execution):
             if not anew and (key, at) in self._due:
                 continue
             if at is None or (anew and at <= now + CLOCK_SKEW):
@@ -235,26 +291,14 @@ class Session:
                 yield self._resume(key, at, now, horizon, salt=token if revived else "")
         if soon:
             first = min(soon)
-            yield ResumeTask.of(self.execution, now).task(token, first if first > now else None)
+            is_now = first <= now
+            # One more that is due at once finds nothing to do: it needs no name, which costs a queue time.
+            yield ResumeTask.of(self.execution, now).task("" if is_now else token, None if is_now else first)
 
     def _resume(self, key: object, at: datetime, now: datetime, horizon: timedelta, salt: str = "") -> Task:
         """A resume task named after what is due, not after a commit: made again, it is the same task."""
-        stop = stop_before(at, now, horizon)
+        stop = schedule.stop_before(at, now, horizon)
         return ResumeTask.of(self.execution, now).task(f"{key} {stop.isoformat()} {salt}", stop)
-
-
-def stop_before(at: datetime, now: datetime, horizon: timedelta) -> datetime:
-    """When a task comes for what is due at ``at``: then, or if that is beyond the horizon, at a stop on the way there,
-    where a task for the rest of the way is made.
-
-    Stops are half a horizon apart, counted back from ``at``: so they are the same ones whoever counts, and the next one
-    is never that at which a task has just come, whatever its clock.
-    """
-    beyond = at - (now + horizon)
-    if beyond <= timedelta():
-        return at
-    half = horizon / 2
-    return at - half * -(-beyond // half)
 
 
 def milliseconds(start: datetime, end: datetime) -> float:
@@ -268,65 +312,33 @@ def condition_error(cls: type[Workflow], error: Exception) -> UserCodeError:
     return UserCodeError(f"a condition of workflow {cls.__workflow_name__!r} raised {error_text(error)} ({notes})")
 
 
-SET_UP_KINDS = (WaitKind.HANDLER, WaitKind.CHILD)
-"""What is to be set up when it is waited for."""
+def settle(session: Session, happened: Accepted | None = None) -> None:
+    """Moves every thread on, in memory, until it rests; first the one that an event has happened to.
 
-_Due = tuple[tuple[object, ...], datetime | None]
-
-
-def _due(execution: Execution) -> Iterator[_Due]:
-    """Each piece of work that ``resume`` has to do, by a name of its own, and when; None: now."""
-    for teardown in execution.teardowns:
-        if teardown.status is WaitStatus.PENDING_TEARDOWN or teardown.retry_at is not None:
-            yield (("teardown", teardown.id, teardown.event), teardown.retry_at)
-    parent = execution.parent
-    if parent is not None and not parent.told and execution.ended:
-        yield (("tell", parent.wait_id), parent.retry_at)
-    if not execution.live:
-        return
-    buffered = {one.event for one in execution.buffer}
-    for thread in execution.threads:
-        if thread.status in (ThreadStatus.EXECUTING, ThreadStatus.RESUMING):
-            yield (("thread", thread.id, thread.pc), thread.retry_at)
-        for wait in thread.waits:
-            # Not while another event of the thread is still to be set up: that comes first, at its time.
-            if wait.buffered and wait.event in buffered and thread.status is ThreadStatus.WAITING:
-                yield (("buffered", wait.id, wait.event), None)
-            elif wait.status is WaitStatus.PENDING_SETUP or (wait.retry_at is not None and wait.kind in SET_UP_KINDS):
-                yield (("setup", wait.id, wait.event), wait.retry_at)
+    Raises:
+        UserCodeError: a condition of the workflow raised.
+    """
+    try:
+        if happened is not None:
+            call(session.machine.handled, happened)
+        call(session.machine.settle)
+    except WorkflowError:
+        raise
+    except Exception as error:
+        raise condition_error(session.cls, error) from error
 
 
-def _timeouts(execution: Execution) -> Iterator[Wait]:
-    for thread in execution.threads:
-        for wait in thread.waits:
-            if wait.kind in TIMED_KINDS:
-                yield wait
+def begin(cls: type[Workflow], id: str, fields: bytes | str, now: datetime, parent: Parent | None = None) -> Session:
+    """A new instance, moved on to where its threads rest; not stored yet.
 
-
-def _open_timeouts(execution: Execution) -> Iterator[Wait]:
-    return (wait for wait in _timeouts(execution) if wait.setup_data is None)
-
-
-def _timers(execution: Execution) -> Iterator[str]:
-    return (wait.setup_data for wait in _timeouts(execution) if wait.setup_data is not None)
-
-
-def resume_at(execution: Execution, lease: Lease | None, now: datetime) -> datetime | None:
-    """When ``resume`` has something to do next; what a live lease's holder does counts from the lease's end."""
-    if lease is not None:
-        return lease.expires_at
-    return min((at or now for _, at in _due(execution)), default=None)
-
-
-def wake_at(execution: Execution, lease: Lease | None, now: datetime) -> datetime | None:
-    """When the next thing is due, a timeout included."""
-    times = [] if not execution.live else [wait.deadline for wait in _timeouts(execution) if wait.deadline is not None]
-    resume = resume_at(execution, lease, now)
-    return min([*times, *([] if resume is None else [resume])], default=None)
-
-
-def due_timeouts(execution: Execution, before: datetime) -> list[Wait]:
-    """The timeouts whose deadline is not after ``before``."""
-    if not execution.live:
-        return []
-    return [wait for wait in _timeouts(execution) if wait.deadline is not None and wait.deadline <= before]
+    Raises:
+        InvalidInput, InvalidRequest
+        UserCodeError: a condition of the workflow raised.
+    """
+    first = cls.new(fields)
+    execution = Execution.start(check_id(id), cls, now=now)
+    execution.parent = parent
+    session = Session(cls, Instance(cls.__workflow_name__, id, execution, first.dump_fields()), now)
+    settle(session)
+    session.note("created", now)
+    return session

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from inspect import isawaitable
 from typing import Any
@@ -13,11 +13,15 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from cloud_adapter import logs, telemetry
-from cloud_adapter.changing import arrived
 from cloud_adapter.children import Children
 from cloud_adapter.committing import Committer, Superseded
+from cloud_adapter.deliveries import TaskDecision
 from cloud_adapter.errors import Conflict, Unavailable
-from cloud_adapter.session import CLOCK_SKEW, ERROR_CHARS_MAX, Session, milliseconds, resume_at
+from cloud_adapter.lanes import Lanes
+from cloud_adapter.options import EngineOptions
+from cloud_adapter.ports import Task
+from cloud_adapter.schedule import resume_at
+from cloud_adapter.session import CLOCK_SKEW, ERROR_CHARS_MAX, Session, milliseconds
 from cloud_adapter.tasks import ResumeTask
 from cloud_adapter.telemetry import Span, Value
 from cloud_adapter.user_code import RunSync, call, within
@@ -40,8 +44,9 @@ class Stepper:
         run_sync: runs synchronous user code.
     """
 
-    def __init__(self, committer: Committer, children: Children, run_sync: RunSync) -> None:
+    def __init__(self, committer: Committer, lanes: Lanes, children: Children, run_sync: RunSync) -> None:
         self.committer = committer
+        self.lanes = lanes
         self.children = children
         self.clock = committer.clock
         self.options = committer.options
@@ -55,36 +60,15 @@ class Stepper:
             UnknownStatement: the instance stands on a statement that the definition no longer has.
             UserCodeError: a condition of the workflow raised. Nothing was changed.
         """
-        attempt = 0
         mine = ""
-        while (session := await arrived(self.committer, cls, body)) is not None:
-            session.machine.check()
-            now = self.clock.now()
-            lease = session.instance.lease
-            if lease is not None and lease.token != mine and session.leased(now):
-                # Also where nothing seems to be due: the holder's clock may run ahead of ours.
-                await self.committer.queue.create(body.later(lease.expires_at, now, session.execution.pc))
+        while True:
+            taking = _TakeLease(body, self.options, self.committer.token(), mine)
+            for task in await self.lanes.decide(cls, body.id, taking) or ():
+                await self.committer.queue.create(task)
+            session = taking.session
+            if session is None:
                 return
-            work = session.next_work()
-            if work is None and lease is None:
-                at = resume_at(session.execution, None, now)
-                # Early, by the clock of the queue, and by that of whoever left the rest to this task.
-                if at is not None and now < at <= now + 2 * CLOCK_SKEW:
-                    await self.committer.queue.create(body.later(at, now, session.execution.pc))
-                for task in session.next_stops(body, now, self.options.horizon):
-                    await self.committer.queue.create(task)
-                return
-            mine = self.committer.token()
-            session.machine.tick()
-            try:
-                # Where nothing is due, a lease is left behind by one that was canceled or paused under it.
-                await self.committer.commit(session, lease=None if work is None else mine)
-            except (Conflict, Superseded):
-                attempt += 1
-                await self.committer.pause(attempt)
-                continue
-            if work is None:
-                return
+            mine = taking.token
             try:
                 await self._work(session, mine)
                 return
@@ -92,6 +76,8 @@ class Stepper:
                 # Looked at again, because it may be our own lease that is left: after a renewal of which we never
                 # heard, or where the instance was canceled or paused under it. Nothing of ours runs any more.
                 _warn(session, "lease lost")
+            finally:
+                self.lanes.wake(body.workflow, body.id)
 
     async def _work(self, session: Session, token: str) -> None:
         """Performs what is due until nothing is, or the budget is used up; the last commit releases the lease."""
@@ -310,6 +296,57 @@ class Stepper:
         except Unavailable:
             _warn(session, "lease not renewed")
         return True
+
+
+class _TakeLease(TaskDecision[ResumeTask]):
+    """Takes the lease, if something is due. The answer is the tasks to create where it is not.
+
+    Args:
+        token: the lease's, if it is taken.
+        mine: the token of a lease that may be left behind by this very request.
+
+    Attributes:
+        session: the instance under the lease; None if it was not taken.
+    """
+
+    alone = True
+
+    def __init__(self, body: ResumeTask, options: EngineOptions, token: str, mine: str) -> None:
+        super().__init__(body, options)
+        self.token = token
+        self.mine = mine
+        self.session: Session | None = None
+
+    def deliver(self, session: Session, now: datetime) -> Sequence[Task]:
+        """See ``TaskDecision.deliver``.
+
+        Raises:
+            UnknownStatement, UserCodeError
+        """
+        self.session = None
+        session.machine.check()
+        body, execution, lease = self.body, session.execution, session.instance.lease
+        if lease is not None and lease.token != self.mine and session.leased(now):
+            # Also where nothing seems to be due: the holder's clock may run ahead of ours.
+            return [body.later(lease.expires_at, now, execution.pc)]
+        work = session.next_work()
+        if work is None and lease is None:
+            at = resume_at(execution, None, now)
+            # Early, by the clock of the queue, and by that of whoever left the rest to this task.
+            is_early = at is not None and now < at <= now + 2 * CLOCK_SKEW
+            early = [body.later(at, now, execution.pc)] if at is not None and is_early else []
+            return [*early, *session.next_stops(body, now, self.options.horizon)]
+        session.machine.tick()
+        # Where nothing is due, a lease is left behind by one that was canceled or paused under it.
+        self.session = None if work is None else session
+        return ()
+
+    async def commit(self, committer: Committer, session: Session) -> None:
+        """See ``Decision.commit``."""
+        try:
+            await committer.commit(session, lease=None if self.session is None else self.token)
+        except Superseded as error:
+            raise Conflict(str(error)) from error  # the session is no longer what is stored
 
 
 def _is_blocking(session: Session, work: Work) -> bool:

@@ -15,6 +15,9 @@ from workflow_core.events import stable_key
 PUT_OFF_SECONDS_MAX = 10.0
 """How long a task waits at the least that was put off again and again."""
 
+FENCE_LENGTH = 16
+"""How many characters the fence of a task has."""
+
 RESUME_PATH = "/resume"
 TIMEOUT_PATH = "/callback/timeout"
 ACTIVITY_PATH = "/activity"
@@ -50,11 +53,12 @@ class InstanceTask(BaseModel):
         return {name: text for name, text in texts.items() if isinstance(name, str) and isinstance(text, str)}
 
     def task(self, salt: str, at: datetime | None = None) -> Task:
-        """The task; the same ``salt`` gives the same name."""
-        name = stable_key(self.path, self.workflow, self.id, *self._about(), salt)
+        """The task; the same ``salt`` gives the same name, an empty one none at all."""
+        name = stable_key(self.path, self.workflow, self.id, *self._about(), salt) if salt else ""
         trace = carrier() or self.trace
         body = self.model_dump(mode="json", exclude={"trace"})
-        return Task(name, self.path, body | {"trace": trace} if trace else body, at)
+        group = f"{self.workflow}/{self.id}"
+        return Task(name, self.path, body | {"trace": trace} if trace else body, at, group=group)
 
     def later(self, at: datetime, now: datetime, pc: int) -> Task:
         """The same task once more, where it has come too early: at ``at``.
@@ -87,17 +91,28 @@ class ResumeTask(InstanceTask):
 
 
 class WaitTask(InstanceTask):
-    """The body of a task that is about one wait of an instance; ``wait_id`` and ``event`` say which."""
+    """The body of a task that is about one wait of an instance; ``wait_id`` and ``event`` say which.
+
+    Attributes:
+        fence: what the commit that the task belongs to has stored in the wait. A task is created before its commit, so
+            those of a commit that lost remain: their fence is not the stored one, and they do nothing. None in a task
+            that an earlier release has made: then the wait alone is compared.
+    """
 
     wait_id: str
     event: str
+    fence: str | None = None
 
     @classmethod
     def of(cls, execution: Execution, wait: Wait, now: datetime) -> Self:
         """The task for a wait of an instance as it stands."""
-        about = {"wait_id": wait.id, "event": wait.event, "attempt": wait.attempt}
+        about = {"wait_id": wait.id, "event": wait.event, "attempt": wait.attempt, "fence": wait.setup_data}
         common = {"workflow": execution.workflow, "id": execution.id, "pc": execution.pc, "created_at": now}
         return cls.model_validate(common | {name: about[name] for name in about if name in cls.model_fields})
+
+    def is_for(self, wait: Wait) -> bool:
+        """Whether the task belongs to the commit that has stored the wait, as it stands."""
+        return self.fence is None or self.fence == wait.setup_data
 
     def _about(self) -> tuple[str, ...]:
         return self.wait_id, self.event
@@ -107,6 +122,13 @@ class TimeoutTask(WaitTask):
     """The body of a task that delivers a timeout, or ends an attempt of an activity that has taken too long."""
 
     path = TIMEOUT_PATH
+
+
+def timer_name(workflow: str, id: str, wait_id: str, event: str, fence: str) -> str:
+    """The name of the task that a commit with that fence has made for a timeout."""
+    if len(fence) != FENCE_LENGTH:
+        return fence  # an earlier release has stored the name itself
+    return stable_key(TIMEOUT_PATH, workflow, id, wait_id, event, fence)
 
 
 class ActivityTask(WaitTask):

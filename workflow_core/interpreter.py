@@ -213,6 +213,7 @@ class Machine(Mover):
             Exception: whatever the user's code raises.
         """
         thread = work.thread
+        self.touched = True
         if work.kind is _STEP_WORK:
             assert thread is not None
             instruction = self.program.step(thread.step)
@@ -609,6 +610,7 @@ class Machine(Mover):
         """Calls the handler with a validated input; its output may be awaitable for an ``EventHandler``."""
         case = accepted.case
         handler = case.handler
+        self.touched = True
         if handler is not None:
             if case.takes_item:
                 each = self.program.at(accepted.thread.step).each

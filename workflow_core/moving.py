@@ -102,13 +102,16 @@ class Mover:
             as over.
         alone: there is nobody else to run activities: they are due like steps.
 
+    Attributes:
+        touched: whether code that may change the fields was called; whoever saves them sets it back.
+
     Raises:
         UnknownStatement: the execution is one of another workflow.
         NewerVersion: it was saved by a newer version of the workflow.
         ValueError: ``now`` has no time zone.
     """
 
-    __slots__ = ("alone", "execution", "moves", "now", "program", "workflow")
+    __slots__ = ("alone", "execution", "moves", "now", "program", "touched", "workflow")
 
     def __init__(
         self, workflow: Workflow, execution: Execution, now: datetime | None = None, *, alone: bool = False
@@ -132,6 +135,7 @@ class Mover:
         self.now = now
         self.alone = alone
         self.moves = 0
+        self.touched = False
 
     def failed_step(self, thread: Thread, error: BaseException, retry_at: datetime | None) -> None:
         """Notes in a thread that its step has failed, and is tried again at ``retry_at``."""
@@ -227,6 +231,7 @@ class Mover:
                         self._park(thread, instruction)
                         break
                     if instruction.handler is not None:
+                        self.touched = True
                         instruction.handler(workflow)
                     instruction = instruction.next
                 else:
@@ -613,6 +618,7 @@ class Mover:
                 self._land(thread)
                 thread.errors[clause.name] = error
                 if clause.then is not None:
+                    self.touched = True
                     clause.then(self.workflow, error)
                 return clause.entry
             if guard.cleanup_at >= 0:

@@ -21,8 +21,9 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from cloud_adapter import problems
-from cloud_adapter.engine import BUFFERED, Engine, View
+from cloud_adapter.engine import Engine, View
 from cloud_adapter.errors import Busy, InstanceExists, InvalidRequest, Unavailable
+from cloud_adapter.events import BUFFERED
 from cloud_adapter.operating import ACTIONS
 from cloud_adapter.pages.cards import (
     Card,

@@ -1,0 +1,503 @@
+"""The one loop that loads an instance, decides what becomes of it, and commits: one lane per instance in a process.
+
+Whatever comes for an instance (events, timers, results, ends of children, operations, a lease to be taken) is a
+``Decision``. Decisions wait in their instance's lane in the order of their arrival; one drainer loads the instance
+once, lets as many of them decide as wait, and commits once for all. This file knows no kind of decision.
+
+Why the promises hold that each decision would have alone:
+
+* Nothing is answered before the commit that it rests on has landed: neither an answer nor a refusal, as a refusal may
+  be due to what an earlier decision of the same batch did. Only what was refused before anything had changed rests on the
+  stored state itself.
+* A decision that raises is taken back. Where that cannot be done in memory, those before it are made again without it,
+  on a new load; then it decides first, on what is stored.
+* A commit that loses to another process is decided anew, all of it. One that fails for what one decision did (it has
+  become too large, a field is invalid) is repeated with each decision by itself, so that one does not fail another.
+* A decision that has to wait (``NotNow``) keeps its place, and is asked again when something has changed, until its
+  time is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from inspect import isawaitable
+from typing import Any, ClassVar
+
+from cloud_adapter import telemetry
+from cloud_adapter.committing import Committer, Superseded
+from cloud_adapter.document import Instance, KeyRecord
+from cloud_adapter.errors import Busy, Conflict, DuplicateKey, InstanceNotFound, Unavailable, UserCodeError
+from cloud_adapter.queue_runner import first_of
+from cloud_adapter.session import Session
+from workflow_core import UnknownStatement, Workflow, WorkflowError
+
+BATCH_MAX = 100
+"""How many decisions one commit makes at most."""
+
+BATCH_BYTES_MAX = 500_000
+"""After so many bytes of inputs and answers a batch is full."""
+
+BATCH_SECONDS_MAX = 0.05
+"""After that time a batch is full: others in this process want a turn."""
+
+LAX_BYTES_MIN = 16_000
+"""From this size of the fields on, they are checked once a batch."""
+
+
+class NotNow(Exception):
+    """A decision has to wait.
+
+    Attributes:
+        error: what is raised if it has waited for too long.
+        patience: how long that is; None: as long as the lane lets each wait.
+    """
+
+    def __init__(self, error: WorkflowError, patience: timedelta | None = None) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.patience = patience
+
+
+class Leased(Busy):
+    """The instance was leased all the time.
+
+    Attributes:
+        until: when the lease expires.
+    """
+
+    def __init__(self, message: str, until: datetime) -> None:
+        super().__init__(message)
+        self.until = until
+
+
+class Decision:
+    """Something that has come for an instance. It is asked again, on another session, until a commit has landed.
+
+    Attributes:
+        alone: it shares no commit, as it changes how the instance is loaded or committed.
+        key: its idempotency key.
+        statement: what it is about, if nobody is told of an error of the workflow's code in it: that fails the
+            instance then.
+        record: what is recorded under an idempotency key in the same commit.
+        size: the bytes of its input and its answer.
+    """
+
+    alone: ClassVar[bool] = False
+    key: str | None = None
+    statement: str | None = None
+    record: KeyRecord | None = None
+    size: int = 0
+
+    def decide(self, session: Session, now: datetime) -> Any:
+        """Changes the loaded instance in memory, and gives the answer, or an awaitable of it. Nothing is committed if
+        nothing has changed.
+
+        Raises:
+            NotNow: it has to wait.
+            Exception: what its caller is told. Whatever was changed is taken back.
+        """
+        raise NotImplementedError
+
+    def missing(self, error: InstanceNotFound, now: datetime) -> Any:
+        """The answer where there is no such instance.
+
+        Raises:
+            NotNow, InstanceNotFound
+        """
+        raise error
+
+    async def before_waiting(self) -> Any:
+        """Called before it waits for the first time; an answer other than None ends the wait."""
+
+    def mend(self, instance: Instance) -> Instance:
+        """The instance as it is to be loaded; for a decision that is ``alone``."""
+        return instance
+
+    async def commit(self, committer: Committer, session: Session) -> None:
+        """Commits what a decision has changed that is ``alone``; see ``Committer.commit``."""
+        await committer.commit(session, keys=() if self.record is None else (self.record,))
+
+
+@dataclass(eq=False, slots=True)
+class _Item:
+    """A decision in its lane.
+
+    Attributes:
+        since: when it came.
+        context: that of its request, in which it decides.
+        answer: what its request waits for; cancelled with the request.
+        waits: why it was put off.
+        single: it gets a commit of its own.
+    """
+
+    decision: Decision
+    since: datetime
+    context: Context
+    answer: asyncio.Future[Any]
+    waits: NotNow | None = None
+    has_waited: bool = False
+    single: bool = False
+
+    @property
+    def over(self) -> bool:
+        return self.answer.done()
+
+    def resolve(self, value: Any) -> None:
+        """Tells the answer."""
+        if not self.answer.done():
+            self.answer.set_result(value)
+
+    def refuse(self, error: BaseException) -> None:
+        """Tells why not."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+    def fail(self, error: Exception) -> None:
+        """Tells why not; or lets the instance fail, if nobody is to be told of an error of its code."""
+        decision = self.decision
+        if decision.statement is None or isinstance(error, (Busy, Unavailable, UnknownStatement)):
+            self.refuse(error)
+            return
+        # What a condition has raised is kept as it is, like what a step has raised.
+        cause = error.__cause__ if isinstance(error, UserCodeError) else None
+        self.decision = _Failure(cause if isinstance(cause, Exception) else error, decision.statement)
+        self.waits, self.single = None, True
+
+
+class _Failure(Decision):
+    """Ends an instance as failed, by an error of its code."""
+
+    def __init__(self, error: Exception, statement: str) -> None:
+        self.error = error
+        self.failed_at = statement
+
+    def decide(self, session: Session, now: datetime) -> None:
+        check_lease(session, now)
+        if not session.execution.ended:
+            session.machine.fail(self.error, self.failed_at)
+            session.raised = self.error
+
+
+class Lanes:
+    """The lanes of the instances that something waits for in this process."""
+
+    def __init__(self, committer: Committer) -> None:
+        self.committer = committer
+        self._lanes: dict[tuple[str, str], _Lane] = {}
+
+    async def decide(self, cls: type[Workflow], id: str, decision: Decision) -> Any:
+        """Lets a decision be made and committed; gives its answer.
+
+        Raises:
+            Busy: it had to wait for too long. Nothing was changed.
+            DuplicateKey: its key is recorded already. Nothing was changed.
+            Unavailable: whether it was committed is not known.
+            Exception: what the decision raises, or loading or saving the instance. Nothing was changed.
+        """
+        at = cls.__workflow_name__, id
+        lane = self._lanes.get(at)
+        if lane is None:
+            lane = self._lanes[at] = _Lane(self, cls, id)
+        return await lane.add(decision)
+
+    def wake(self, workflow: str, id: str) -> None:
+        """Somebody in this process has committed another way: what waits may be decided now."""
+        if (lane := self._lanes.get((workflow, id))) is not None:
+            lane.woken.set()
+
+    def closed(self, lane: _Lane) -> None:
+        """Nothing waits in a lane any more."""
+        del self._lanes[lane.cls.__workflow_name__, lane.id]
+
+
+@dataclass(eq=False)
+class _Lane:
+    """What waits for one instance."""
+
+    lanes: Lanes
+    cls: type[Workflow]
+    id: str
+    items: list[_Item] = field(default_factory=list)
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    leased: bool = False
+    drainer: asyncio.Task[None] | None = None
+
+    async def add(self, decision: Decision) -> Any:
+        item = _Item(decision, self.now(), copy_context(), asyncio.get_running_loop().create_future())
+        self.items.append(item)
+        if not self.leased or decision.alone:
+            self.woken.set()
+        if self.drainer is None:
+            # In a context of its own: it serves all that come.
+            self.drainer = asyncio.get_running_loop().create_task(self._drain(), context=Context())
+        return await item.answer
+
+    @property
+    def committer(self) -> Committer:
+        return self.lanes.committer
+
+    def now(self) -> datetime:
+        return self.committer.clock.now()
+
+    async def _drain(self) -> None:
+        error: BaseException = Unavailable(f"{self.id!r} is no longer served here; try again")
+        attempt = 0
+        try:
+            while self._waiting():
+                self.woken.clear()
+                before = len(self.items)
+                conflict = await self._round()
+                waiting = self._waiting()
+                attempt = 0 if len(waiting) < before and not conflict else attempt
+                if waiting and all(item.waits is not None for item in waiting):
+                    await self._wait(waiting, attempt, wakes=not conflict)
+                    attempt += 1
+                # Others in this process have a turn between two rounds, however much waits here.
+                await asyncio.sleep(0)
+        except Exception as raised:
+            error = raised  # a defect of ours: whoever waits is to hear of it
+        except asyncio.CancelledError:
+            raise
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            self.lanes.closed(self)
+            for item in self.items:
+                item.refuse(error)
+
+    def _waiting(self) -> list[_Item]:
+        self.items = [item for item in self.items if not item.over]
+        return self.items
+
+    async def _wait(self, waiting: Sequence[_Item], attempt: int, *, wakes: bool) -> None:
+        """Waits until something may have changed; who has waited for too long is told."""
+        committer = self.committer
+        now, ends = self.now(), []
+        for item in waiting:
+            assert item.waits is not None
+            patience = item.waits.patience
+            ends.append(item.since + (committer.options.max_wait if patience is None else patience))
+            if ends[-1] <= now:
+                item.fail(item.waits.error)
+            else:
+                telemetry.busy_wait(self.cls.__workflow_name__)
+        if not self._waiting():
+            return
+        pause = committer.pause(attempt)
+        await (first_of(self.woken.wait(), pause) if wakes else pause)
+
+    async def _round(self) -> bool:
+        """Asks everybody who waits, in their order. Whether another process has committed meanwhile."""
+        todo = list(self.items)
+        while todo:
+            batch = self._batch(todo)
+            # In the context of its first: what a batch of one does belongs to that request.
+            task = asyncio.get_running_loop().create_task(self._decide(batch), context=batch[0].context.copy())
+            try:
+                again = await task
+            except Conflict as error:
+                telemetry.conflict(self.cls.__workflow_name__)
+                busy = Busy(f"{self.id!r} is busy: many others commit to it; try again")
+                busy.__cause__ = error
+                for item in self.items:
+                    item.waits = item.waits or NotNow(busy)
+                return True
+            todo = [item for item in [*again, *todo[len(batch) :]] if not item.over]
+        return False
+
+    @staticmethod
+    def _batch(todo: Sequence[_Item]) -> Sequence[_Item]:
+        """Those that are decided next, together."""
+        keys: set[str] = set()
+        size = 0
+        for number, item in enumerate(todo[:BATCH_MAX]):
+            decision = item.decision
+            by_itself = decision.alone or item.single
+            if number and (by_itself or decision.key in keys or size > BATCH_BYTES_MAX):
+                return todo[:number]
+            if by_itself:
+                return todo[:1]
+            size += decision.size
+            if decision.key is not None:
+                keys.add(decision.key)
+        return todo[:BATCH_MAX]
+
+    async def _decide(self, batch: Sequence[_Item]) -> Sequence[_Item]:
+        """Loads the instance, lets a batch decide, and commits. Gives those that are to be asked again at once.
+
+        Raises:
+            Conflict: another process has committed meanwhile; nobody was told anything that rests on what was changed.
+        """
+        first = batch[0].decision
+        try:
+            session = await self.committer.load(self.cls, self.id, first.mend if first.alone else None)
+        except InstanceNotFound as error:
+            for item in batch:
+                await self._missing(item, error)
+            return ()
+        except Exception as error:
+            for item in batch:
+                item.refuse(error)
+            return ()
+        self.leased = session.leased(self.now())
+        session.is_lax = len(batch) > 1 and len(session.instance.fields) >= LAX_BYTES_MIN
+        held, rest = await self._ask_all(session, batch)
+        if any(one.has_changed for one in held):
+            rest = [*await self._commit(session, held), *rest]
+        return rest
+
+    async def _missing(self, item: _Item, error: InstanceNotFound) -> None:
+        try:
+            item.resolve(item.decision.missing(error, self.now()))
+        except NotNow as wait:
+            await self._put_off(item, wait)
+        except Exception as raised:
+            item.refuse(raised)
+
+    async def _ask_all(self, session: Session, batch: Sequence[_Item]) -> tuple[list[_Held], Sequence[_Item]]:
+        """Lets a batch decide. Gives what is to be told once the changes are committed, and who is to be asked again.
+        What rests on the stored state alone is told at once."""
+        loaded_pc, until = session.execution.pc, self.now() + timedelta(seconds=BATCH_SECONDS_MAX)
+        held: list[_Held] = []
+        size = 0
+        for number, item in enumerate(batch):
+            if item.over:
+                continue
+            now = self.now()
+            if held and (now >= until or size > BATCH_BYTES_MAX):
+                return held, batch[number:]
+            mark, one = session.mark(), _Held(item)
+            session.machine.now, session.machine.moves, item.waits = now, 0, None
+            try:
+                one.answer = await self._ask(item, session, now)
+                session.check_fields()
+                one.has_changed = session.execution.pc != mark.pc
+            except NotNow as wait:
+                await self._put_off(item, wait)
+                continue
+            except Exception as error:
+                one.refusal = error
+            except asyncio.CancelledError:
+                if not item.over:
+                    raise
+            if (item.over or one.refusal is not None) and not session.undo(mark):
+                if held:  # they are made again without this one, and then it decides on what is stored
+                    item.single = True
+                    return [], [*(one.item for one in held), *batch[number:]]
+                one.tell()
+                return [], batch[number + 1 :]
+            if session.execution.pc == loaded_pc:
+                one.tell()
+            else:
+                held.append(one)
+                size += len(item.decision.record.response) if item.decision.record is not None else 0
+        return held, ()
+
+    async def _ask(self, item: _Item, session: Session, now: datetime) -> Any:
+        answer = item.context.run(item.decision.decide, session, now)
+        if not isawaitable(answer):
+            return answer
+        return await self._belonging_to(item, answer)
+
+    async def _belonging_to(self, item: _Item, work: Awaitable[Any]) -> Any:
+        """The result of what is done for a request; it is interrupted when that is cancelled."""
+
+        async def awaited() -> Any:
+            return await work
+
+        task = asyncio.get_running_loop().create_task(awaited(), context=item.context)
+        item.answer.add_done_callback(lambda _: task.cancel())
+        try:
+            return await task
+        finally:
+            task.cancel()
+
+    async def _put_off(self, item: _Item, wait: NotNow) -> None:
+        item.waits = wait
+        if item.has_waited:
+            return
+        item.has_waited = True
+        try:
+            answer = await self._belonging_to(item, item.decision.before_waiting())
+        except Exception as error:
+            item.refuse(error)
+        else:
+            if answer is not None:
+                item.resolve(answer)
+
+    async def _commit(self, session: Session, held: Sequence[_Held]) -> Sequence[_Item]:
+        """Commits what was changed, and tells everybody. Gives those that are to be asked again at once.
+
+        Raises:
+            Conflict
+        """
+        changed = [one.item for one in held if one.has_changed]
+        try:
+            if changed[0].decision.alone:
+                await changed[0].decision.commit(self.committer, session)
+            else:
+                records = (item.decision.record for item in changed)
+                await self.committer.commit(session, keys=[record for record in records if record is not None])
+        except Superseded:
+            pass
+        except Conflict:
+            raise
+        except DuplicateKey as error:
+            await self._refuse_duplicates(changed, error)
+            return [one.item for one in held]
+        except Exception as error:
+            if len(changed) == 1 or isinstance(error, Unavailable):
+                for item in changed:
+                    item.fail(error)
+            for item in changed:
+                item.single = True
+            return [one.item for one in held]
+        for one in held:
+            one.tell()
+        return ()
+
+    async def _refuse_duplicates(self, changed: Sequence[_Item], error: DuplicateKey) -> None:
+        """Tells those whose key is recorded already; a store does not say which it is."""
+        keyed = [item for item in changed if item.decision.key is not None]
+        for item in keyed:
+            assert item.decision.key is not None
+            at = self.cls.__workflow_name__, self.id, item.decision.key, self.now()
+            try:
+                known = len(keyed) == 1 or await self.committer.store.load_key(*at) is not None
+            except Exception as raised:
+                item.refuse(raised)
+            else:
+                if known:
+                    item.refuse(error)
+
+
+@dataclass(eq=False, slots=True)
+class _Held:
+    """What a decision has come to, until it may be told."""
+
+    item: _Item
+    answer: Any = None
+    refusal: Exception | None = None
+    has_changed: bool = False
+
+    def tell(self) -> None:
+        if self.refusal is None:
+            self.item.resolve(self.answer)
+        else:
+            self.item.fail(self.refusal)
+
+
+def check_lease(session: Session, now: datetime) -> None:
+    """Lets a decision wait that may not be made while a step runs.
+
+    Raises:
+        NotNow: somebody holds a live lease.
+    """
+    lease = session.instance.lease
+    if lease is not None and session.leased(now):
+        raise NotNow(Leased(f"{session.execution.id!r} is busy: its steps still run; try again", lease.expires_at))

@@ -1,0 +1,101 @@
+"""When something is due in an instance, and what its tasks are known by. Pure: it creates no task and reads no clock.
+
+An instance is woken by three things: a lease that expires, work that ``resume`` has to do (``due``), and timeouts. The
+first of these moments is its ``wake_at``, by which recovery finds it. A new kind of work in the machine must be added to
+``due``: else nothing wakes the instance for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from cloud_adapter.document import Lease
+from workflow_core import Execution, ThreadStatus, Wait, WaitKind, WaitStatus
+from workflow_core.execution import TIMED_KINDS
+
+Timer = tuple[str, str, str]
+"""What the task of a timeout is known by: the id of its wait, the name of its event, and its fence."""
+
+Due = tuple[tuple[object, ...], datetime | None]
+"""A piece of work by a name of its own, and when it is due; None: now."""
+
+SET_UP_KINDS = (WaitKind.HANDLER, WaitKind.CHILD)
+"""What is to be set up when it is waited for."""
+
+
+def due(execution: Execution) -> Iterator[Due]:
+    """Each piece of work that ``resume`` has to do, by a name of its own, and when; None: now."""
+    for teardown in execution.teardowns:
+        if teardown.status is WaitStatus.PENDING_TEARDOWN or teardown.retry_at is not None:
+            yield (("teardown", teardown.id, teardown.event), teardown.retry_at)
+    parent = execution.parent
+    if parent is not None and not parent.told and execution.ended:
+        yield (("tell", parent.wait_id), parent.retry_at)
+    if not execution.live:
+        return
+    buffered = {one.event for one in execution.buffer}
+    for thread in execution.threads:
+        if thread.status in (ThreadStatus.EXECUTING, ThreadStatus.RESUMING):
+            yield (("thread", thread.id, thread.pc), thread.retry_at)
+        for wait in thread.waits:
+            # Not while another event of the thread is still to be set up: that comes first, at its time.
+            if wait.buffered and wait.event in buffered and thread.status is ThreadStatus.WAITING:
+                yield (("buffered", wait.id, wait.event), None)
+            elif wait.status is WaitStatus.PENDING_SETUP or (wait.retry_at is not None and wait.kind in SET_UP_KINDS):
+                yield (("setup", wait.id, wait.event), wait.retry_at)
+
+
+def _timeouts(execution: Execution) -> Iterator[Wait]:
+    for thread in execution.threads:
+        for wait in thread.waits:
+            if wait.kind in TIMED_KINDS:
+                yield wait
+
+
+def open_timeouts(execution: Execution) -> Iterator[Wait]:
+    return (wait for wait in _timeouts(execution) if wait.setup_data is None)
+
+
+def timers(execution: Execution) -> Iterator[Timer]:
+    return (timer_of(wait) for wait in _timeouts(execution) if wait.setup_data is not None)
+
+
+def timer_of(wait: Wait) -> Timer:
+    """What the task of a timeout is known by."""
+    return wait.id, wait.event, wait.setup_data
+
+
+def resume_at(execution: Execution, lease: Lease | None, now: datetime) -> datetime | None:
+    """When ``resume`` has something to do next; what a live lease's holder does counts from the lease's end."""
+    if lease is not None:
+        return lease.expires_at
+    return min((at or now for _, at in due(execution)), default=None)
+
+
+def wake_at(execution: Execution, lease: Lease | None, now: datetime) -> datetime | None:
+    """When the next thing is due, a timeout included."""
+    times = [] if not execution.live else [wait.deadline for wait in _timeouts(execution) if wait.deadline is not None]
+    resume = resume_at(execution, lease, now)
+    return min([*times, *([] if resume is None else [resume])], default=None)
+
+
+def due_timeouts(execution: Execution, before: datetime) -> list[Wait]:
+    """The timeouts whose deadline is not after ``before``."""
+    if not execution.live:
+        return []
+    return [wait for wait in _timeouts(execution) if wait.deadline is not None and wait.deadline <= before]
+
+
+def stop_before(at: datetime, now: datetime, horizon: timedelta) -> datetime:
+    """When a task comes for what is due at ``at``: then, or if that is beyond the horizon, at a stop on the way there,
+    where a task for the rest of the way is made.
+
+    Stops are half a horizon apart, counted back from ``at``: so they are the same ones whoever counts, and the next one
+    is never that at which a task has just come, whatever its clock.
+    """
+    beyond = at - (now + horizon)
+    if beyond <= timedelta():
+        return at
+    half = horizon / 2
+    return at - half * -(-beyond // half)
