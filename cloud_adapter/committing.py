@@ -124,7 +124,7 @@ class Committer:
             encode(change.instance)
             session.committed(change.instance)
             return
-        await self._apply(session, change, lambda instance: self.store.commit(instance, key))
+        await self._apply(session, change, lambda instance: self.store.commit(instance, () if key is None else (key,)))
 
     async def _apply(self, session: Session, change: Change, write: Write) -> None:
         await _concurrently(self.queue.create, change.create)
