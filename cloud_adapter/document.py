@@ -7,6 +7,7 @@ a database.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -14,7 +15,7 @@ from typing import Any
 
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
-from cloud_adapter.errors import DamagedDocument, TooLarge
+from cloud_adapter.errors import DamagedDocument, InvalidRequest, TooLarge
 from workflow_core import Execution, Status
 from workflow_core.execution import TIMED_KINDS
 
@@ -30,6 +31,8 @@ history takes what is left of both, so that nothing is refused for what it says.
 
 LEASE_BYTES = 1_000
 """How much of the reserve a lease may take: whatever is committed under it, the rest is there for a failure."""
+
+_ENTRY_NAME = re.compile(r"(?!__.*__\Z)[A-Za-z0-9_-]{1,500}")
 
 _UNCOUNTED = frozenset(("history", "tokens"))
 """What grows with each commit, whatever that changes; both have limits of their own."""
@@ -104,7 +107,8 @@ class InboxEntry:
     """Something that has come for an instance and waits beside it, until a commit takes it in.
 
     Attributes:
-        name: 1 to 500 of the characters ``A-Za-z0-9_-``; what is posted under one name twice is one entry.
+        name: 1 to 500 of the characters ``A-Za-z0-9_-``, but not ``__...__``; what is posted under one name twice is
+            one entry.
         body: JSON text.
         at: when it was posted: the inbox is read in this order.
     """
@@ -194,6 +198,26 @@ def with_lease(instance: Instance, lease: Lease, wake_at: datetime | None) -> In
 
 def _lease_text(lease: Lease | None) -> str | None:
     return None if lease is None else _LEASE.dump_json(lease).decode()
+
+
+def check_entry(entry: InboxEntry) -> None:
+    """Checks what every store checks before it posts an entry.
+
+    Raises:
+        InvalidRequest: its name is not one.
+        TooLarge: its body has more than ``INBOX_ENTRY_BYTES_MAX``.
+    """
+    if not _ENTRY_NAME.fullmatch(entry.name):
+        raise InvalidRequest(
+            f"{entry.name[:100]!r} cannot be the name of an inbox entry: 1 to 500 of A-Z, a-z, 0-9, '_' and '-', "
+            f"but not '__...__'"
+        )
+    size = len(entry.body.encode())
+    if size > INBOX_ENTRY_BYTES_MAX:
+        raise TooLarge(
+            f"the inbox entry {entry.name!r} of {entry.workflow!r} {entry.id!r} has {size:,} bytes, the limit is "
+            f"{INBOX_ENTRY_BYTES_MAX:,}: keep large data elsewhere and store a reference to it"
+        )
 
 
 def decode(document: Mapping[str, Any], version: Any) -> Instance:

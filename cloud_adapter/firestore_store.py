@@ -1,23 +1,27 @@
-"""The ``Store`` on Firestore in native mode: one document an instance, one RPC a load, one RPC a commit.
+"""The ``Store`` on Firestore in native mode: one document an instance; a load, a commit and a post are one RPC each.
 
 This file knows Firestore and how a document becomes fields of it. It never looks into an execution or into the user's
 fields, never reads a clock, and lets no error of Google's libraries through.
 
     workflows/{workflow}/instances/{id}                                   what ``document.encode`` gives
     workflows/{workflow}/instances/{id}/idempotency_keys/{SHA-256}        a ``KeyRecord``
+    workflows/{workflow}/instances/{id}/instance_inbox/{name}             ``at`` and ``body`` of an ``InboxEntry``
 
 ``workflows/{workflow}`` itself is no document. What each query needs is declared in ``deploy/firestore.indexes.json``:
 
 * ``list``: ``instances`` by ``updated_at`` descending; with a status the composite index (``status``, ``updated_at``
   descending), with a search field one of (``search.NAME``, ``updated_at`` descending), which you declare.
 * ``due``: the collection group ``instances`` by ``wake_at`` ascending.
+* ``inbox``: ``instance_inbox`` by ``at`` ascending. ``uncollected``: the collection group of that name, likewise.
 * Keys are deleted by a TTL policy on ``expires_at`` of the collection group ``idempotency_keys``, within about a day of
   their expiry; until then they are known by the time in them.
 * All else is exempt from indexing (but ``search``, which the user queries): an index entry costs storage and time at
   each commit, and a text over 1,500 bytes cannot be indexed whole.
 
 ``updated_at`` grows with every commit, and Firestore takes about 500 writes a second where an index grows at one end:
-that many commits a second is what one workflow can do.
+that many commits a second is what one workflow can do, and that many posts a second one database, for ``at``.
+
+A commit is one message, whatever it records and takes in. The cloud takes 10 MiB in a message, the emulator 4 MiB.
 
 Google's client takes 0.2 s to import: import this module only where Firestore is used.
 """
@@ -62,7 +66,16 @@ from google.cloud.firestore import (
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from cloud_adapter.cursors import EPOCH, check_limit, read_cursor, write_cursor
-from cloud_adapter.document import DOCUMENT_BYTES_MAX, Document, Instance, KeyRecord, decode, encode
+from cloud_adapter.document import (
+    DOCUMENT_BYTES_MAX,
+    Document,
+    InboxEntry,
+    Instance,
+    KeyRecord,
+    check_entry,
+    decode,
+    encode,
+)
 from cloud_adapter.errors import (
     Conflict,
     DamagedDocument,
@@ -83,6 +96,15 @@ INSTANCES = "instances"
 KEYS = "idempotency_keys"
 """The collection group of the idempotency keys. The TTL policy holds for every collection of that name in the
 database, so it must not be a name that a user's own data is likely to bear."""
+
+INBOX = "instance_inbox"
+"""The collection group of the inbox entries. Its indexes hold for every collection of that name, too."""
+
+RESPONSES_BYTES_MAX = 3_000_000
+"""How large the responses may be that one commit records: with the document, they must fit the emulator's messages."""
+
+DELETES_PER_COMMIT = 500
+"""How many entries one RPC discards."""
 
 READ_RETRY_SECONDS = 2.0
 """For how long a read that could not reach Firestore is tried again."""
@@ -132,26 +154,28 @@ class FirestoreStore:
     async def create(self, instance: Instance, key: KeyRecord | None = None) -> None:
         """See ``ports.Store.create``. An instance that exists is told before a key that does; telling costs an RPC."""
         document = _fields(instance)
+        keys = () if key is None else (key,)
+        _check_responses(instance.id, keys)
         async with self._calling() as client:
             reference = _reference(client, instance.workflow, instance.id)
-            expired: _Snapshot | None = None
+            expired: Mapping[str, _Snapshot] = {}
             for _ in range(WRITE_ATTEMPTS_MAX):
                 batch = client.batch()
                 with _refused(instance):
                     batch.create(reference, document)
-                _record(client, batch, instance, reference, key, expired)
+                _record(client, batch, reference, keys, expired)
                 try:
                     await self._commit(batch, instance)
                     return
                 except (AlreadyExists, Aborted):
                     pass
                 except (FailedPrecondition, NotFound):
-                    if expired is None:
+                    if not expired:
                         raise
                 if (await self._get(reference)).exists:
                     raise InstanceExists(f"there already is an instance {instance.id!r} of {instance.workflow!r}")
-                if key is not None:  # then it is of an earlier instance of that id, which somebody has deleted
-                    expired = await self._expired(instance, reference, key)
+                if keys:  # then it is of an earlier instance of that id, which somebody has deleted
+                    expired = await self._expired(client, reference, keys, instance.execution.updated_at)
         raise _contended(instance)
 
     async def load(self, workflow: str, id: str) -> Instance:
@@ -162,28 +186,36 @@ class FirestoreStore:
             raise InstanceNotFound(f"there is no instance {id!r} of {workflow!r}")
         return _instance(snapshot)
 
-    async def commit(self, instance: Instance, key: KeyRecord | None = None) -> Instance:
+    async def commit(
+        self, instance: Instance, keys: Sequence[KeyRecord] = (), taken: Sequence[InboxEntry] = ()
+    ) -> Instance:
         """See ``ports.Store.commit``. A conflict is told before a key that is recorded.
 
         Only where an expired key is used again before its TTL has deleted it, three RPCs are made instead of one.
+
+        Raises:
+            TooLarge: also if the responses of the keys have more than ``RESPONSES_BYTES_MAX``.
         """
         document = _fields(instance)
+        _check_responses(instance.id, keys)
         if instance.version is None:
             raise Conflict(f"{instance.workflow!r} {instance.id!r} was never loaded, so it cannot be compared")
         async with self._calling() as client:
             reference = _reference(client, instance.workflow, instance.id)
-            expired: _Snapshot | None = None
+            expired: Mapping[str, _Snapshot] = {}
             for _ in range(WRITE_ATTEMPTS_MAX):
                 batch = client.batch()
                 with _refused(instance):
                     batch.update(reference, document, option=_unless_changed(client, instance.version))
-                _record(client, batch, instance, reference, key, expired)
+                _record(client, batch, reference, keys, expired)
+                for entry in taken:
+                    batch.delete(_entry_reference(client, entry))
                 try:
                     return replace(instance, version=await self._commit(batch, instance))
                 except AlreadyExists:
-                    if key is None:
+                    if not keys:
                         raise
-                    expired = await self._expired(instance, reference, key)
+                    expired = await self._expired(client, reference, keys, instance.execution.updated_at)
                 except (FailedPrecondition, NotFound, Aborted) as error:
                     # A database that is not there is NotFound too: the load that follows a conflict tells it. Aborted
                     # is how Firestore turns down one of many writers at once; it too has written nothing.
@@ -191,6 +223,69 @@ class FirestoreStore:
                         f"{instance.workflow!r} {instance.id!r} is no longer at version {instance.version}: {error}"
                     ) from error
         raise _contended(instance)
+
+    async def post(self, entry: InboxEntry, key: KeyRecord | None = None) -> None:
+        """See ``ports.Store.post``. A key that is recorded is told also where the entry is there. What is there is read
+        only to find out which of the two it is."""
+        check_entry(entry)
+        keys = () if key is None else (key,)
+        _check_responses(entry.id, keys)
+        async with self._calling() as client:
+            reference, own = _reference(client, entry.workflow, entry.id), _entry_reference(client, entry)
+            expired: Mapping[str, _Snapshot] = {}
+            for _ in range(WRITE_ATTEMPTS_MAX):
+                batch = client.batch()
+                batch.create(own, {"at": entry.at, "body": entry.body})
+                _record(client, batch, reference, keys, expired)
+                try:
+                    await batch.commit(retry=None, timeout=self._timeout)
+                    return
+                except AlreadyExists:
+                    if not keys:
+                        return
+                except Aborted:
+                    continue
+                except (FailedPrecondition, NotFound):
+                    if not expired:
+                        raise
+                expired = await self._expired(client, reference, keys, entry.at)
+                if (await self._get(own, fields=["at"])).exists:
+                    return
+        raise _contended(entry)
+
+    async def inbox(self, workflow: str, id: str, limit: int = 100) -> Sequence[InboxEntry]:
+        """See ``ports.Store.inbox``.
+
+        Raises:
+            DamagedDocument: one of the entries cannot be read.
+        """
+        check_limit(limit)
+        async with self._calling() as client:
+            entries = _reference(client, workflow, id).collection(INBOX)
+            snapshots = await self._run(entries.order_by("at").order_by("__name__").limit(limit))
+        return [_entry(workflow, id, snapshot) for snapshot in snapshots]
+
+    async def discard(self, entries: Sequence[InboxEntry]) -> None:
+        """See ``ports.Store.discard``."""
+        async with self._calling() as client:
+            for first in range(0, len(entries), DELETES_PER_COMMIT):
+                batch = client.batch()
+                for entry in entries[first : first + DELETES_PER_COMMIT]:
+                    batch.delete(_entry_reference(client, entry))
+                await batch.commit(retry=None, timeout=self._timeout)
+
+    async def uncollected(self, before: datetime, limit: int = 100) -> Sequence[tuple[str, str]]:
+        """See ``ports.Store.uncollected``. It reads names alone, no bodies."""
+        check_limit(limit)
+        async with self._calling() as client:
+            group = client.collection_group(INBOX).where(filter=FieldFilter("at", "<=", before))
+            snapshots = await self._run(group.order_by("at").order_by("__name__").select([]).limit(limit))
+        owners: dict[tuple[str, str], None] = {}
+        for snapshot in snapshots:
+            match snapshot.reference.path.split("/"):
+                case ["workflows", workflow, "instances", id, _, _]:
+                    owners[workflow, id] = None
+        return list(owners)
 
     async def load_key(self, workflow: str, id: str, key: str, now: datetime) -> KeyRecord | None:
         """See ``ports.Store.load_key``."""
@@ -290,26 +385,41 @@ class FirestoreStore:
             results = await batch.commit(retry=None, timeout=self._timeout)
         return _version(results[0].update_time)
 
-    async def _get(self, reference: AsyncDocumentReference) -> _Snapshot:
+    async def _get(self, reference: AsyncDocumentReference, fields: Sequence[str] | None = None) -> _Snapshot:
         async def get() -> _Snapshot:
-            return await reference.get(retry=None, timeout=self._timeout)
+            return await reference.get(fields, retry=None, timeout=self._timeout)
 
         return await _read(get)
 
-    async def _expired(self, instance: Instance, reference: AsyncDocumentReference, key: KeyRecord) -> _Snapshot | None:
-        """The expired record that a key's new one has to replace; None if it is gone.
+    async def _expired(
+        self,
+        client: AsyncClient,
+        instance: AsyncDocumentReference,
+        keys: Sequence[KeyRecord],
+        now: datetime | None,
+    ) -> Mapping[str, _Snapshot]:
+        """The expired records that new ones have to replace, by their keys; one RPC. Those that are gone are left out.
 
         Raises:
-            DuplicateKey: it has not expired.
+            DuplicateKey: one of them has not expired.
         """
-        snapshot = await self._get(_key_reference(reference, key.key))
-        record = _key_record(snapshot)
-        if record is None:
-            return None
-        now = instance.execution.updated_at
-        if now is None or record.expires_at > now:
-            raise DuplicateKey(f"the idempotency key {key.key!r} of {instance.workflow!r} {instance.id!r} is recorded")
-        return snapshot
+        references = [_key_reference(instance, key.key) for key in keys]
+
+        async def get() -> Sequence[_Snapshot]:
+            snapshots = client.get_all(references, retry=None, timeout=self._timeout)
+            return [snapshot async for snapshot in snapshots]
+
+        snapshots = {snapshot.id: snapshot for snapshot in await _read(get)}
+        expired: dict[str, _Snapshot] = {}
+        for key, reference in zip(keys, references, strict=True):
+            snapshot = snapshots[reference.id]
+            record = _key_record(snapshot)
+            if record is None:
+                continue
+            if now is None or record.expires_at > now:
+                raise DuplicateKey(f"the idempotency key {key.key!r} of {instance.path} is recorded")
+            expired[key.key] = snapshot
+        return expired
 
     async def _readable(self, query: AsyncQuery, limit: int) -> tuple[Sequence[Instance], Sequence[str]]:
         """The first of a query's instances that can be read: those that cannot must not hide what is behind them. Also
@@ -357,6 +467,13 @@ def _key_reference(instance: AsyncDocumentReference, key: str) -> AsyncDocumentR
     return reference
 
 
+def _entry_reference(client: AsyncClient, entry: InboxEntry) -> AsyncDocumentReference:
+    reference: AsyncDocumentReference = (
+        _reference(client, entry.workflow, entry.id).collection(INBOX).document(entry.name)
+    )
+    return reference
+
+
 def _listing(collection: AsyncCollectionReference, status: str | None, search: Mapping[str, Any]) -> AsyncQuery:
     down = AsyncQuery.DESCENDING
     query: AsyncQuery = collection.order_by("updated_at", direction=down).order_by("__name__", direction=down)
@@ -378,34 +495,44 @@ def _fields(instance: Instance) -> Document:
     return document | {"updated_at": document["updated_at"] or EPOCH}
 
 
+def _check_responses(id: str, keys: Sequence[KeyRecord]) -> None:
+    total = 0
+    for key in keys:
+        size = len(key.response.encode())
+        total += size
+        if size > DOCUMENT_BYTES_MAX:
+            raise TooLarge(
+                f"the response to {key.key!r} of {id!r} has {size:,} bytes, {DOCUMENT_BYTES_MAX:,} can be kept "
+                f"under an idempotency key: answer with a reference"
+            )
+    if total > RESPONSES_BYTES_MAX:
+        raise TooLarge(
+            f"the responses to {len(keys)} idempotency keys of {id!r} have {total:,} bytes, one commit records "
+            f"{RESPONSES_BYTES_MAX:,}: commit fewer at a time"
+        )
+
+
 def _record(
     client: AsyncClient,
     batch: AsyncWriteBatch,
-    instance: Instance,
-    reference: AsyncDocumentReference,
-    key: KeyRecord | None,
-    expired: _Snapshot | None,
+    instance: AsyncDocumentReference,
+    keys: Sequence[KeyRecord],
+    expired: Mapping[str, _Snapshot],
 ) -> None:
-    """Adds the record of a key to a batch, in the place of the one that has expired."""
-    if key is None:
-        return
-    size = len(key.response.encode())
-    if size > DOCUMENT_BYTES_MAX:
-        raise TooLarge(
-            f"the response to {key.key!r} of {instance.id!r} has {size:,} bytes, {DOCUMENT_BYTES_MAX:,} can be kept "
-            f"under an idempotency key: answer with a reference"
-        )
-    record = {
-        "key": key.key,
-        "fingerprint": key.fingerprint,
-        "response": key.response,
-        "expires_at": key.expires_at,
-    }
-    key_reference = _key_reference(reference, key.key)
-    if expired is None:
-        batch.create(key_reference, record)
-    else:
-        batch.update(key_reference, record, option=_unless_changed(client, _version(expired.update_time)))
+    """Adds the records of keys to a batch, in the place of those that have expired."""
+    for key in keys:
+        record = {
+            "key": key.key,
+            "fingerprint": key.fingerprint,
+            "response": key.response,
+            "expires_at": key.expires_at,
+        }
+        reference = _key_reference(instance, key.key)
+        if key.key in expired:
+            version = _version(expired[key.key].update_time)
+            batch.update(reference, record, option=_unless_changed(client, version))
+        else:
+            batch.create(reference, record)
 
 
 def _instance(snapshot: _Snapshot) -> Instance:
@@ -416,6 +543,17 @@ def _instance(snapshot: _Snapshot) -> Instance:
         return decode(document, _version(snapshot.update_time))
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedDocument(f"the document {snapshot.reference.path} cannot be read: {error}") from error
+
+
+def _entry(workflow: str, id: str, snapshot: _Snapshot) -> InboxEntry:
+    document = snapshot.to_dict() or {}
+    try:
+        body = document["body"]
+        if not isinstance(body, str):
+            raise TypeError(f"the body is {body!r:.100}")
+        return InboxEntry(workflow, id, snapshot.id, body, _plain(document["at"]))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DamagedDocument(f"the document {snapshot.reference.path} cannot be read: {error!r}") from error
 
 
 def _key_record(snapshot: _Snapshot) -> KeyRecord | None:
@@ -462,8 +600,8 @@ def _refused(instance: Instance) -> Iterator[None]:
         ) from error
 
 
-def _contended(instance: Instance) -> Unavailable:
-    return Unavailable(f"{instance.workflow!r} {instance.id!r} met others at {WRITE_ATTEMPTS_MAX} attempts: try again")
+def _contended(written: Instance | InboxEntry) -> Unavailable:
+    return Unavailable(f"{written.workflow!r} {written.id!r} met others at {WRITE_ATTEMPTS_MAX} attempts: try again")
 
 
 _MENDS: dict[type[Exception], str] = {

@@ -7,8 +7,8 @@ once, lets as many of them decide as wait, and commits once for all. This file k
 Why the promises hold that each decision would have alone:
 
 * Nothing is answered before the commit that it rests on has landed: neither an answer nor a refusal, as a refusal may
-  be due to what an earlier decision of the same batch did. Only what was refused before anything had changed rests on the
-  stored state itself.
+  be due to what an earlier decision of the same batch did. Only what was refused before anything had changed rests on
+  the stored state itself.
 * A decision that raises is taken back. Where that cannot be done in memory, those before it are made again without it,
   on a new load; then it decides first, on what is stored.
 * A commit that loses to another process is decided anew, all of it. One that fails for what one decision did (it has

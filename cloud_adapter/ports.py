@@ -75,6 +75,7 @@ class Store(Protocol):
         Raises:
             DuplicateKey: the instance's key is recorded already (and not expired). Nothing was written.
             TooLarge: the body has more than ``document.INBOX_ENTRY_BYTES_MAX``. Nothing was written.
+            InvalidRequest: the name of the entry is not one. Nothing was written.
         """
         ...
 

@@ -1,8 +1,8 @@
 """When something is due in an instance, and what its tasks are known by. Pure: it creates no task and reads no clock.
 
 An instance is woken by three things: a lease that expires, work that ``resume`` has to do (``due``), and timeouts. The
-first of these moments is its ``wake_at``, by which recovery finds it. A new kind of work in the machine must be added to
-``due``: else nothing wakes the instance for it.
+first of these moments is its ``wake_at``, by which recovery finds it. A new kind of work in the machine must be added
+to ``due``: else nothing wakes the instance for it.
 """
 
 from __future__ import annotations

@@ -16,16 +16,16 @@ import os.path
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 from cloud_adapter.cursors import EPOCH, check_limit, read_cursor, write_cursor
-from cloud_adapter.document import Document, Instance, KeyRecord, decode, encode
+from cloud_adapter.document import Document, InboxEntry, Instance, KeyRecord, check_entry, decode, encode
 from cloud_adapter.errors import (
     Conflict,
     DamagedDocument,
@@ -36,9 +36,6 @@ from cloud_adapter.errors import (
     Unavailable,
 )
 from cloud_adapter.ports import Page
-
-SCHEMA_VERSION = 1
-"""The version of the tables, kept in the file's ``user_version``. A file with a newer one is refused."""
 
 APPLICATION_ID = int.from_bytes(b"gorc")
 """Marks a file as ours (SQLite's ``application_id``). Another program's is refused, and left as it is."""
@@ -58,7 +55,7 @@ _log = logging.getLogger(__name__)
 _MICROSECOND = timedelta(microseconds=1)
 _WAL_RETRY_SECONDS = 0.005
 
-_SCHEMA = (
+_VERSION_1 = (
     """CREATE TABLE instances (
         workflow TEXT NOT NULL, id TEXT NOT NULL, revision INTEGER NOT NULL, format INTEGER NOT NULL,
         status TEXT NOT NULL, pc INTEGER NOT NULL,
@@ -76,9 +73,21 @@ _SCHEMA = (
         PRIMARY KEY (workflow, id, key)
     )""",
     "CREATE INDEX idempotency_keys_by_expiry ON idempotency_keys (expires_at)",
-    f"PRAGMA application_id = {APPLICATION_ID}",
-    f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
+_VERSION_2 = (
+    """CREATE TABLE inbox (
+        workflow TEXT NOT NULL, id TEXT NOT NULL, name TEXT NOT NULL, at INTEGER NOT NULL, body TEXT NOT NULL,
+        PRIMARY KEY (workflow, id, name)
+    )""",
+    "CREATE INDEX inbox_by_arrival ON inbox (workflow, id, at, name)",
+    "CREATE INDEX inbox_by_age ON inbox (at, workflow, id)",
+)
+_VERSIONS = (_VERSION_1, _VERSION_2)
+"""What makes a file of each version from one of the version before. What a release has once made never changes."""
+
+SCHEMA_VERSION = len(_VERSIONS)
+"""The version of the tables, kept in the file's ``user_version``. A file with an older one is upgraded where it is
+opened, one with a newer one is refused."""
 
 _SELECT = f"SELECT revision, {', '.join(COLUMNS)} FROM instances"
 _INSERT = (
@@ -98,6 +107,14 @@ _INSERT_KEY = (
     "ON CONFLICT (workflow, id, key) DO UPDATE SET expires_at = excluded.expires_at, "
     "fingerprint = excluded.fingerprint, response = excluded.response WHERE idempotency_keys.expires_at <= ?"
 )
+_HAS_KEY = "SELECT 1 FROM idempotency_keys WHERE workflow = ? AND id = ? AND key = ? AND expires_at > ?"
+_INSERT_ENTRY = (
+    "INSERT INTO inbox (workflow, id, name, at, body) VALUES (?, ?, ?, ?, ?) "
+    "ON CONFLICT (workflow, id, name) DO NOTHING"
+)
+_DELETE_ENTRY = "DELETE FROM inbox WHERE workflow = ? AND id = ? AND name = ?"
+_INBOX = "SELECT name, at, body FROM inbox WHERE workflow = ? AND id = ? ORDER BY at, name LIMIT ?"
+_UNCOLLECTED = "SELECT workflow, id FROM inbox WHERE at <= ? ORDER BY at, workflow, id LIMIT ?"
 _PURGE_KEYS = (
     "DELETE FROM idempotency_keys WHERE rowid IN "
     "(SELECT rowid FROM idempotency_keys WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)"
@@ -108,7 +125,8 @@ class SqliteStore:
     """Keeps instances in one SQLite file; see ``ports.Store`` for what each method does and raises.
 
     A commit that has returned is on the disk (``synchronous=FULL``). The file is created if there is none, its
-    directory is not. It must lie on a local disk: SQLite's locks do not hold on most network file systems.
+    directory is not; a file of an older release is upgraded, and that release then refuses it. It must lie on a local
+    disk: SQLite's locks do not hold on most network file systems.
 
     Args:
         path: the file. SQLite keeps two more beside it while it is open, ``-wal`` and ``-shm``.
@@ -123,9 +141,12 @@ class SqliteStore:
         self._path = Path(path).absolute()
         self._closed = False
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite-store")
+        opening = self._executor.submit(_open, self._path, busy_timeout_ms)
         try:
-            self._connection = self._executor.submit(_open, self._path, busy_timeout_ms).result()
+            self._connection = opening.result()
         except BaseException:
+            # An interrupt comes while the thread opens it, or just has.
+            self._executor.submit(_close_opened, opening)
             self._executor.shutdown()
             raise
 
@@ -138,7 +159,7 @@ class SqliteStore:
                 if connection.execute(_INSERT, _values(document)).rowcount == 0:
                     raise InstanceExists(f"there already is an instance {instance.id!r} of {instance.workflow!r}")
                 if key is not None:
-                    _insert_key(connection, instance, key)
+                    _insert_key(connection, instance.workflow, instance.id, key, instance.execution.updated_at)
 
         await self._run(work)
 
@@ -153,20 +174,71 @@ class SqliteStore:
 
         return await self._run(work)
 
-    async def commit(self, instance: Instance, key: KeyRecord | None = None) -> Instance:
+    async def commit(
+        self, instance: Instance, keys: Sequence[KeyRecord] = (), taken: Sequence[InboxEntry] = ()
+    ) -> Instance:
         """See ``ports.Store.commit``. A key that is recorded is told before a conflict."""
         document, version = encode(instance), instance.version
 
         def work(connection: sqlite3.Connection) -> None:
             with _transaction(connection):
-                if key is not None:
-                    _insert_key(connection, instance, key)
+                for key in keys:
+                    _insert_key(connection, instance.workflow, instance.id, key, instance.execution.updated_at)
                 identity = (instance.workflow, instance.id, version)
                 if connection.execute(_UPDATE, (*_values(document), *identity)).rowcount == 0:
                     raise Conflict(f"{instance.workflow!r} {instance.id!r} is no longer at version {version}")
+                connection.executemany(_DELETE_ENTRY, _names(taken))
 
         await self._run(work)
         return replace(instance, version=version + 1)
+
+    async def post(self, entry: InboxEntry, key: KeyRecord | None = None) -> None:
+        """See ``ports.Store.post``. A key that is recorded is told also where the entry is there."""
+        check_entry(entry)
+        workflow, id, at = entry.workflow, entry.id, _microseconds(entry.at)
+
+        def work(connection: sqlite3.Connection) -> None:
+            with _transaction(connection):
+                is_new = connection.execute(_INSERT_ENTRY, (workflow, id, entry.name, at, entry.body)).rowcount == 1
+                if key is not None and is_new:
+                    _insert_key(connection, workflow, id, key, entry.at)
+                elif key is not None and connection.execute(_HAS_KEY, (workflow, id, key.key, at)).fetchone():
+                    raise _duplicate(workflow, id, key)
+
+        await self._run(work)
+
+    async def inbox(self, workflow: str, id: str, limit: int = 100) -> Sequence[InboxEntry]:
+        """See ``ports.Store.inbox``.
+
+        Raises:
+            DamagedDocument: one of the entries cannot be read.
+        """
+        check_limit(limit)
+
+        def work(connection: sqlite3.Connection) -> Sequence[InboxEntry]:
+            with closing(connection.execute(_INBOX, (workflow, id, limit))) as rows:
+                return [_entry(workflow, id, row) for row in rows]
+
+        return await self._run(work)
+
+    async def discard(self, entries: Sequence[InboxEntry]) -> None:
+        """See ``ports.Store.discard``."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            with _transaction(connection):
+                connection.executemany(_DELETE_ENTRY, _names(entries))
+
+        await self._run(work)
+
+    async def uncollected(self, before: datetime, limit: int = 100) -> Sequence[tuple[str, str]]:
+        """See ``ports.Store.uncollected``."""
+        check_limit(limit)
+
+        def work(connection: sqlite3.Connection) -> Sequence[tuple[str, str]]:
+            with closing(connection.execute(_UNCOLLECTED, (_microseconds(before), limit))) as rows:
+                return [(_text(workflow), _text(id)) for workflow, id in dict.fromkeys(rows)]
+
+        return await self._run(work)
 
     async def load_key(self, workflow: str, id: str, key: str, now: datetime) -> KeyRecord | None:
         """See ``ports.Store.load_key``."""
@@ -220,7 +292,7 @@ class SqliteStore:
 
         def work(connection: sqlite3.Connection) -> Sequence[str]:
             with closing(connection.execute("SELECT DISTINCT workflow FROM instances")) as rows:
-                return [name.decode(errors="replace") for (name,) in rows]
+                return [_text(name) for (name,) in rows]
 
         return await self._run(work)
 
@@ -236,19 +308,26 @@ class SqliteStore:
 
     async def close(self) -> None:
         """See ``ports.Store.close``. What was called before is done first; what is called later is ``Unavailable``."""
-        if not self._closed:
-            self._closed = True
-            await self._submit(sqlite3.Connection.close)
-            self._executor.shutdown()
+        if self._closed:
+            return
+        self._closed = True
+        ending = self._executor.submit(self._connection.close)
+        self._executor.shutdown(wait=False)
+        with self._errors():
+            # A caller that gives up does not take the closing back.
+            await asyncio.shield(asyncio.wrap_future(ending))
+        self._executor.shutdown()
 
     async def _run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         if self._closed:
             raise Unavailable(f"the store {self._path} is closed")
-        return await self._submit(work)
-
-    async def _submit(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        try:
+        with self._errors():
             return await asyncio.get_running_loop().run_in_executor(self._executor, work, self._connection)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
         except sqlite3.Error as error:
             raise Unavailable(f"SQLite could not use {self._path}: {error}") from error
 
@@ -263,7 +342,7 @@ def _open(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
         # Texts come as bytes, because one that is not UTF-8 must fail its own document, not the whole query.
         connection.text_factory = bytes
         connection.execute("PRAGMA synchronous = FULL")
-        _create_tables(connection, path)
+        _create_or_upgrade(connection, path)
         _write_ahead(connection, busy_timeout_ms)
     except BaseException as error:
         if connection is not None:
@@ -274,21 +353,29 @@ def _open(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
     return connection
 
 
-def _create_tables(connection: sqlite3.Connection, path: Path) -> None:
-    with _transaction(connection):  # the looking too: another process may be creating them
+def _close_opened(opening: Future[sqlite3.Connection]) -> None:
+    if opening.exception() is None:
+        opening.result().close()
+
+
+def _create_or_upgrade(connection: sqlite3.Connection, path: Path) -> None:
+    with _transaction(connection):  # the looking too: another process may be doing the same
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if application == APPLICATION_ID and version <= SCHEMA_VERSION:
-            return
         if application == APPLICATION_ID:
-            raise SettingsError(
-                f"the database {path} has schema version {version}, this release knows up to {SCHEMA_VERSION}: upgrade "
-                f"gorchestrate, or name another file"
-            )
-        if application or version or connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+            if version == SCHEMA_VERSION:
+                return
+            if not 1 <= version < SCHEMA_VERSION:
+                raise SettingsError(
+                    f"the database {path} has schema version {version}, this release knows 1 to {SCHEMA_VERSION}: "
+                    f"upgrade gorchestrate, or name another file"
+                )
+        elif application or version or connection.execute("SELECT 1 FROM sqlite_master").fetchone():
             raise SettingsError(f"the database {path} belongs to another program: name another file")
-        for statement in _SCHEMA:
+        for statement in chain.from_iterable(_VERSIONS[version:]):
             connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _write_ahead(connection: sqlite3.Connection, busy_timeout_ms: int) -> None:
@@ -348,14 +435,26 @@ def _is_value(path: str, value: str | float | bool | None) -> tuple[str, tuple[s
 # --- rows ------------------------------------------------------------------------------------
 
 
-def _insert_key(connection: sqlite3.Connection, instance: Instance, key: KeyRecord) -> None:
-    updated_at = instance.execution.updated_at
-    now = _microseconds_or_none(updated_at)  # NULL: nothing has expired
+def _insert_key(connection: sqlite3.Connection, workflow: str, id: str, key: KeyRecord, at: datetime | None) -> None:
+    now = _microseconds_or_none(at)  # NULL: nothing has expired
     connection.execute(_PURGE_KEYS, (now, EXPIRED_KEYS_PER_COMMIT))
-    values = (instance.workflow, instance.id, key.key, _microseconds(key.expires_at), key.fingerprint, key.response)
-    inserted = connection.execute(_INSERT_KEY, (*values, now))
-    if inserted.rowcount == 0:
-        raise DuplicateKey(f"the idempotency key {key.key!r} of {instance.workflow!r} {instance.id!r} is recorded")
+    values = (workflow, id, key.key, _microseconds(key.expires_at), key.fingerprint, key.response)
+    if connection.execute(_INSERT_KEY, (*values, now)).rowcount == 0:
+        raise _duplicate(workflow, id, key)
+
+
+def _duplicate(workflow: str, id: str, key: KeyRecord) -> DuplicateKey:
+    return DuplicateKey(f"the idempotency key {key.key!r} of {workflow!r} {id!r} is recorded")
+
+
+def _names(entries: Sequence[InboxEntry]) -> Sequence[tuple[str, str, str]]:
+    return [(entry.workflow, entry.id, entry.name) for entry in entries]
+
+
+def _entry(workflow: str, id: str, row: Sequence[Any]) -> InboxEntry:
+    name, at, body = row
+    with _damage_of(f"the inbox entry {_shown(name)} of {workflow!r} {id!r}"):
+        return InboxEntry(workflow, id, name.decode(), body.decode(), _time(at))
 
 
 def _readable(
@@ -408,7 +507,11 @@ def _damage_of(what: str) -> Iterator[None]:
 
 
 def _shown(value: Any) -> str:
-    return repr(value.decode(errors="replace") if isinstance(value, bytes) else value)
+    return repr(_text(value) if isinstance(value, bytes) else value)
+
+
+def _text(value: bytes) -> str:
+    return value.decode(errors="replace")
 
 
 def _microseconds(at: datetime) -> int:

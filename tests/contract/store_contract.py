@@ -228,7 +228,7 @@ class StoreContract:
         stale = await store.load("pizza", "order-1")
         newer = await store.commit(changed(stale, count=1))
         with pytest.raises(Conflict, match="order-1"):
-            await store.commit(changed(stale, count=2), a_key())
+            await store.commit(changed(stale, count=2), [a_key()])
         assert await store.load("pizza", "order-1") == newer
         assert await store.load_key("pizza", "order-1", "key-1", NOW) is None
 
@@ -251,7 +251,7 @@ class StoreContract:
         with pytest.raises(Conflict):
             await store.commit(an_instance("order-2"))
         with pytest.raises(Conflict):
-            await store.commit(replace(an_instance("order-2"), version=version), a_key())
+            await store.commit(replace(an_instance("order-2"), version=version), [a_key()])
         with pytest.raises(InstanceNotFound):
             await store.load("pizza", "order-2")
         assert await store.load_key("pizza", "order-2", "key-1", NOW) is None
@@ -294,7 +294,7 @@ class StoreContract:
         created = a_key("Schlüssel ☕ / %2F .", response='{"größe": "☕"}', expires_at=NOW + MICROSECOND)
         committed = a_key("key-2", response="null")
         await store.create(an_instance(), created)
-        await store.commit(changed(await store.load("pizza", "order-1")), committed)
+        await store.commit(changed(await store.load("pizza", "order-1")), [committed])
         assert await store.load_key("pizza", "order-1", created.key, NOW) == created
         assert await store.load_key("pizza", "order-1", "key-2", NOW) == committed
         assert await store.load_key("pizza", "order-1", "key-3", NOW) is None
@@ -307,10 +307,10 @@ class StoreContract:
         await store.create(an_instance(), a_key(response="1"))
         before = await store.load("pizza", "order-1")
         with pytest.raises(DuplicateKey, match="key-1"):
-            await store.commit(changed(before, count=1), a_key(response="2"))
+            await store.commit(changed(before, count=1), [a_key(response="2")])
         assert await store.load("pizza", "order-1") == before
         assert await store.load_key("pizza", "order-1", "key-1", NOW) == a_key(response="1")
-        await store.commit(changed(before, count=1), a_key("key-2"))
+        await store.commit(changed(before, count=1), [a_key("key-2")])
 
     @asynchronously
     async def test_a_duplicate_on_a_stale_version_writes_nothing(self, make_store: MakeStore) -> None:
@@ -318,9 +318,9 @@ class StoreContract:
         store = make_store()
         await store.create(an_instance())
         stale = await store.load("pizza", "order-1")
-        newer = await store.commit(changed(stale, count=1), a_key())
+        newer = await store.commit(changed(stale, count=1), [a_key()])
         with pytest.raises((DuplicateKey, Conflict)):
-            await store.commit(changed(stale, count=2), a_key())
+            await store.commit(changed(stale, count=2), [a_key()])
         assert await store.load("pizza", "order-1") == newer
 
     @asynchronously
@@ -339,8 +339,8 @@ class StoreContract:
         loaded = await store.load("pizza", "order-1")
         renewed = replace(key, response='"again"', expires_at=NOW + 9 * SECOND)
         with pytest.raises(DuplicateKey):
-            await store.commit(changed(loaded, updated_at=key.expires_at - MICROSECOND), renewed)
-        await store.commit(changed(loaded, updated_at=key.expires_at), renewed)
+            await store.commit(changed(loaded, updated_at=key.expires_at - MICROSECOND), [renewed])
+        await store.commit(changed(loaded, updated_at=key.expires_at), [renewed])
         assert await store.load_key("pizza", "order-1", "key-1", key.expires_at) == renewed
 
     @asynchronously
@@ -352,7 +352,7 @@ class StoreContract:
             while True:
                 instance = await store.load("pizza", "order-1")
                 try:
-                    await store.commit(changed(instance, count=json.loads(instance.fields)["count"] + 1), a_key())
+                    await store.commit(changed(instance, count=json.loads(instance.fields)["count"] + 1), [a_key()])
                 except Conflict:
                     continue
                 except DuplicateKey:
@@ -375,7 +375,7 @@ class StoreContract:
         await store.create(an_instance())
         before = await store.load("pizza", "order-1")
         with pytest.raises(TooLarge, match="'photo'"):
-            await store.commit(changed(before, **large), a_key())
+            await store.commit(changed(before, **large), [a_key()])
         assert await store.load("pizza", "order-1") == before
         assert await store.load_key("pizza", "order-1", "key-1", NOW) is None
 

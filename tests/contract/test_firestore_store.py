@@ -96,10 +96,10 @@ def test_each_call_is_one_rpc(use: Use) -> None:
         assert client.taken() == ["BatchGetDocuments"]
         instance = await store.commit(changed(instance))
         assert client.taken() == ["Commit"]
-        instance = await store.commit(changed(instance), a_key())
+        instance = await store.commit(changed(instance), [a_key()])
         assert client.taken() == ["Commit"]
         with pytest.raises(Conflict):
-            await store.commit(replace(changed(instance), version=1_000), a_key("key-2"))
+            await store.commit(replace(changed(instance), version=1_000), [a_key("key-2")])
         assert client.taken() == ["Commit"]
         await store.load_key("pizza", "order-1", "key-1", NOW)
         assert client.taken() == ["BatchGetDocuments"]
@@ -119,9 +119,9 @@ def test_only_a_key_that_is_there_costs_more(use: Use) -> None:
         instance = await store.load("pizza", "order-1")
         client.taken()
         with pytest.raises(DuplicateKey):
-            await store.commit(changed(instance), a_key())
+            await store.commit(changed(instance), [a_key()])
         assert client.taken() == ["Commit", "BatchGetDocuments"]
-        await store.commit(changed(instance, updated_at=NOW + SECOND), a_key(expires_at=NOW + 9 * SECOND))
+        await store.commit(changed(instance, updated_at=NOW + SECOND), [a_key(expires_at=NOW + 9 * SECOND)])
         assert client.taken() == ["Commit", "BatchGetDocuments", "Commit"]
 
     use(work)
@@ -151,7 +151,7 @@ def test_of_8_who_commit_on_one_version_one_wins(firestore_project: str) -> None
         loaded = await asyncio.gather(*(store.load("pizza", "order-1") for store in stores))
         results = await asyncio.gather(
             *(
-                store.commit(changed(instance, winner=number), a_key(f"key-{number}"))
+                store.commit(changed(instance, winner=number), [a_key(f"key-{number}")])
                 for number, (store, instance) in enumerate(zip(stores, loaded, strict=True))
             ),
             return_exceptions=True,
@@ -175,12 +175,12 @@ def test_a_commit_whose_reply_is_lost_is_applied_once(use: Use) -> None:
         client.handlers.append(losing_the_reply)
         written = replace(changed(loaded, count=1), tokens=("mine",))
         with pytest.raises(Unavailable):
-            await store.commit(written, a_key())
+            await store.commit(written, [a_key()])
         assert client.taken() == ["Commit"]  # the client did not send it again by itself
         current = await store.load("pizza", "order-1")
         assert current.tokens == ("mine",)
         with pytest.raises((Conflict, DuplicateKey)):
-            await store.commit(written, a_key())
+            await store.commit(written, [a_key()])
         assert await store.load("pizza", "order-1") == current
 
     use(work)
@@ -226,12 +226,12 @@ def test_an_expired_key_that_is_deleted_meanwhile_may_be_used(use: Use) -> None:
 
         # The TTL deletes it before it is looked at, and before it is replaced.
         client.handlers.extend([through, after(delete)])
-        loaded = await store.commit(changed(loaded, updated_at=later), renewed)
+        loaded = await store.commit(changed(loaded, updated_at=later), [renewed])
         assert await store.load_key("pizza", "order-1", "key-1", later) == renewed
         client.handlers.extend([through, through, after(delete)])
         with pytest.raises(Conflict):
-            await store.commit(changed(loaded, updated_at=later + SECOND), a_key(expires_at=later + 9 * SECOND))
-        await store.commit(changed(loaded, updated_at=later + SECOND), a_key(expires_at=later + 9 * SECOND))
+            await store.commit(changed(loaded, updated_at=later + SECOND), [a_key(expires_at=later + 9 * SECOND)])
+        await store.commit(changed(loaded, updated_at=later + SECOND), [a_key(expires_at=later + 9 * SECOND)])
 
     use(work)
 
@@ -255,9 +255,9 @@ def test_a_response_that_no_document_can_hold_is_refused(use: Use) -> None:
         await store.create(an_instance())
         loaded = await store.load("pizza", "order-1")
         with pytest.raises(TooLarge, match="the response to 'key-1'"):
-            await store.commit(changed(loaded), a_key(response="x" * (DOCUMENT_BYTES_MAX + 1)))
+            await store.commit(changed(loaded), [a_key(response="x" * (DOCUMENT_BYTES_MAX + 1))])
         largest = json.loads(loaded.fields) | {"photo": "x" * (DOCUMENT_BYTES_MAX - 2_000)}
-        await store.commit(changed(loaded, **largest), a_key(response="x" * DOCUMENT_BYTES_MAX))
+        await store.commit(changed(loaded, **largest), [a_key(response="x" * DOCUMENT_BYTES_MAX)])
 
     use(work)
 
@@ -386,7 +386,7 @@ def test_a_search_field_that_firestore_cannot_store_is_told(use: Use, value: obj
         loaded = await store.load("pizza", "order-1")
         search = {"total": value}
         with pytest.raises(InvalidFields, match="search_fields"):
-            await store.commit(replace(changed(loaded), search=search), a_key())
+            await store.commit(replace(changed(loaded), search=search), [a_key()])
         with pytest.raises(InvalidFields, match="search_fields"):
             await store.create(replace(an_instance("order-2"), search=search))
         assert await store.load("pizza", "order-1") == loaded
@@ -511,7 +511,7 @@ def test_a_damaged_key_is_told(use: Use, field: str, value: object) -> None:
             await store.load_key("pizza", "order-1", "key-1", NOW)
         loaded = await store.load("pizza", "order-1")
         with pytest.raises(DamagedDocument, match=KEYS):
-            await store.commit(changed(loaded), a_key())
+            await store.commit(changed(loaded), [a_key()])
 
     use(work)
 

@@ -107,7 +107,7 @@ def write_in_process_until_killed(path: str) -> None:
         while True:
             instance = await store.load("pizza", "order-1")
             count = json.loads(instance.fields)["count"] + 1
-            await store.commit(changed(instance, count=count, ballast="x" * 50_000), a_key(f"key-{count}"))
+            await store.commit(changed(instance, count=count, ballast="x" * 50_000), [a_key(f"key-{count}")])
             report(count)
 
     use(Path(path), work)
@@ -383,13 +383,13 @@ def test_expired_keys_are_deleted_a_few_at_a_time(path: Path) -> None:
         instance = await store.load("pizza", "order-1")
         for number in range(15):
             expires_at = NOW + timedelta(seconds=1 + number)
-            instance = await store.commit(changed(instance), a_key(f"key-{number}", expires_at=expires_at))
+            instance = await store.commit(changed(instance), [a_key(f"key-{number}", expires_at=expires_at)])
         last_expiry = NOW + timedelta(seconds=15)
         again = a_key("key-14", response='"again"', expires_at=NOW + timedelta(hours=1))  # not among those deleted
-        instance = await store.commit(changed(instance, updated_at=last_expiry), again)
+        instance = await store.commit(changed(instance, updated_at=last_expiry), [again])
         assert execute(path, "SELECT count(*) FROM idempotency_keys") == [(15 - EXPIRED_KEYS_PER_COMMIT,)]
         assert await store.load_key("pizza", "order-1", "key-14", last_expiry) == again
-        await store.commit(changed(instance), a_key("a", expires_at=NOW + timedelta(hours=1)))
+        await store.commit(changed(instance), [a_key("a", expires_at=NOW + timedelta(hours=1))])
         assert execute(path, "SELECT key FROM idempotency_keys ORDER BY key") == [("a",), ("key-14",)]
 
     use(path, work)
@@ -401,7 +401,7 @@ def test_no_query_reads_or_sorts_more_than_it_returns(path: Path) -> None:
         await store._run(lambda connection: connection.set_trace_callback(queries.append))
         await store.create(an_instance(), a_key())
         instance = await store.load("pizza", "order-1")
-        await store.commit(changed(instance), a_key("key-2"))
+        await store.commit(changed(instance), [a_key("key-2")])
         with pytest.raises(Conflict):
             await store.commit(changed(instance))
         await store.load_key("pizza", "order-1", "key-1", NOW)

@@ -341,7 +341,7 @@ async def test_stored_fields_that_do_not_fit_any_more_are_mended(world: World) -
     await on_its_way(world)
     instance = await world.instance()
     fields = json.dumps(json.loads(instance.fields) | {"weight": "much"})
-    await world.store.commit(replace(instance, fields=fields), None)
+    await world.store.commit(replace(instance, fields=fields))
     with pytest.raises(InvalidFields, match="weight"):
         await world.finish(world.process.engine.get("parcel", "order-1"))
     view = await operate(world, SetFields(fields={"weight": 3}))

@@ -45,7 +45,8 @@ class Attacked:
         """All that is stored, once nothing is on its way."""
         until(lambda: not self.rows("SELECT id FROM instances WHERE status = 'running'"))
         instances = self.rows("SELECT * FROM instances ORDER BY 1, 2")
-        return instances + self.rows("SELECT * FROM idempotency_keys ORDER BY 1, 2, 3")
+        keys = self.rows("SELECT * FROM idempotency_keys ORDER BY 1, 2, 3")
+        return instances + keys + self.rows("SELECT * FROM inbox ORDER BY 1, 2, 3")
 
     def rows(self, query: str) -> list[tuple[object, ...]]:
         with closing(sqlite3.connect(self.db)) as connection:

@@ -10,15 +10,15 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from cloud_adapter.document import Document, Instance, KeyRecord, decode, encode
-from cloud_adapter.errors import Conflict, DuplicateKey, InstanceExists, InstanceNotFound, InvalidRequest
+from cloud_adapter.document import Document, InboxEntry, Instance, KeyRecord, check_entry, decode, encode
+from cloud_adapter.errors import Conflict, DuplicateKey, InstanceExists, InstanceNotFound, InvalidRequest, Unavailable
 from cloud_adapter.ports import Page
 
 Call = Callable[[str, Callable[[], Any]], Awaitable[Any]]
 """Makes a call to the outside: gets its name, and what it does when it arrives there."""
 
-Observer = Callable[[Instance | None, Instance, KeyRecord | None], None]
-"""Is told of each write that landed: the instance before and after it, and the key."""
+Observer = Callable[[Instance | None, Instance, Sequence[KeyRecord]], None]
+"""Is told of each write of an instance that landed: the instance before and after it, and the keys."""
 
 
 class Database:
@@ -27,6 +27,7 @@ class Database:
     def __init__(self) -> None:
         self.documents: dict[tuple[str, str], tuple[int, Document]] = {}
         self.keys: dict[tuple[str, str, str], KeyRecord] = {}
+        self.entries: dict[tuple[str, str, str], InboxEntry] = {}
         self.cursors: dict[str, tuple[datetime | None, str]] = {}
 
     def load(self, workflow: str, id: str) -> Instance:
@@ -36,7 +37,15 @@ class Database:
             raise InstanceNotFound(f"there is no instance {id!r} of {workflow!r}") from None
         return decode(document, version)
 
-    def write(self, instance: Instance, document: Document, key: KeyRecord | None, *, create: bool) -> int:
+    def write(
+        self,
+        instance: Instance,
+        document: Document,
+        keys: Sequence[KeyRecord],
+        taken: Sequence[InboxEntry],
+        *,
+        create: bool,
+    ) -> int:
         """Writes a new instance (``create``), or one whose version is the stored one; gives the new version."""
         at = instance.workflow, instance.id
         version = self.documents[at][0] if at in self.documents else 0
@@ -44,13 +53,37 @@ class Database:
             raise InstanceExists(f"there is an instance {at}")
         if not create and version != instance.version:
             raise Conflict(f"{at} is not version {instance.version}, but {version}")
-        if key is not None:
-            known = self.keys.get((*at, key.key))
-            if known is not None and known.expires_at > document["updated_at"]:
-                raise DuplicateKey(f"{at} has the key {key.key!r}")
-            self.keys[*at, key.key] = key
+        self._check(at, keys, document["updated_at"])
+        self.keys |= {(*at, key.key): key for key in keys}
         self.documents[at] = version + 1, document
+        self.discard(taken)
         return version + 1
+
+    def post(self, entry: InboxEntry, key: KeyRecord | None) -> None:
+        at = entry.workflow, entry.id
+        keys = () if key is None else (key,)
+        self._check(at, keys, entry.at)
+        if (*at, entry.name) not in self.entries:
+            self.entries[*at, entry.name] = entry
+            self.keys |= {(*at, key.key): key for key in keys}
+
+    def _check(self, at: tuple[str, str], keys: Sequence[KeyRecord], now: datetime) -> None:
+        for key in keys:
+            known = self.keys.get((*at, key.key))
+            if known is not None and known.expires_at > now:
+                raise DuplicateKey(f"{at} has the key {key.key!r}")
+
+    def inbox(self, workflow: str, id: str) -> list[InboxEntry]:
+        found = [entry for entry in self.entries.values() if (entry.workflow, entry.id) == (workflow, id)]
+        return sorted(found, key=lambda entry: (entry.at, entry.name))
+
+    def uncollected(self, before: datetime) -> list[InboxEntry]:
+        found = [entry for entry in self.entries.values() if entry.at <= before]
+        return sorted(found, key=lambda entry: (entry.at, entry.workflow, entry.id, entry.name))
+
+    def discard(self, entries: Sequence[InboxEntry]) -> None:
+        for entry in entries:
+            self.entries.pop((entry.workflow, entry.id, entry.name), None)
 
     def all(self) -> list[Instance]:
         return [decode(document, version) for version, document in self.documents.values()]
@@ -68,27 +101,37 @@ class SimulatedStore:
         self,
         database: Database,
         call: Call,
-        written: Observer = lambda old, new, key: None,
+        written: Observer = lambda old, new, keys: None,
     ) -> None:
         self._database = database
-        self._call = call
+        self._carry = call
         self._written = written
+        self._closed = False
+
+    async def _call(self, name: str, land: Callable[[], Any]) -> Any:
+        if self._closed:
+            raise Unavailable("the store is closed")
+        return await self._carry(name, land)
 
     async def create(self, instance: Instance, key: KeyRecord | None = None) -> None:
-        await self._write("create", instance, key)
+        await self._write("create", instance, () if key is None else (key,), ())
 
-    async def commit(self, instance: Instance, key: KeyRecord | None = None) -> Instance:
-        written: Instance = await self._write("commit", instance, key)
+    async def commit(
+        self, instance: Instance, keys: Sequence[KeyRecord] = (), taken: Sequence[InboxEntry] = ()
+    ) -> Instance:
+        written: Instance = await self._write("commit", instance, tuple(keys), tuple(taken))
         return written
 
-    async def _write(self, name: str, instance: Instance, key: KeyRecord | None) -> Any:
+    async def _write(
+        self, name: str, instance: Instance, keys: Sequence[KeyRecord], taken: Sequence[InboxEntry]
+    ) -> Any:
         document = encode(instance)
 
         def land() -> Instance:
             at = instance.workflow, instance.id
             old = self._database.documents.get(at)
-            version = self._database.write(instance, document, key, create=name == "create")
-            self._written(None if old is None else decode(old[1], old[0]), decode(document, version), key)
+            version = self._database.write(instance, document, keys, taken, create=name == "create")
+            self._written(None if old is None else decode(old[1], old[0]), decode(document, version), keys)
             return replace(instance, version=version)
 
         return await self._call(name, land)
@@ -96,6 +139,26 @@ class SimulatedStore:
     async def load(self, workflow: str, id: str) -> Instance:
         instance: Instance = await self._call("load", lambda: self._database.load(workflow, id))
         return instance
+
+    async def post(self, entry: InboxEntry, key: KeyRecord | None = None) -> None:
+        check_entry(entry)
+        await self._call("post", lambda: self._database.post(entry, key))
+
+    async def inbox(self, workflow: str, id: str, limit: int = 100) -> Sequence[InboxEntry]:
+        entries: Sequence[InboxEntry] = await self._call("inbox", lambda: self._database.inbox(workflow, id)[:limit])
+        return entries
+
+    async def discard(self, entries: Sequence[InboxEntry]) -> None:
+        gone = tuple(entries)
+        await self._call("discard", lambda: self._database.discard(gone))
+
+    async def uncollected(self, before: datetime, limit: int = 100) -> Sequence[tuple[str, str]]:
+        def look() -> Sequence[tuple[str, str]]:
+            found = self._database.uncollected(before)[:limit]
+            return list(dict.fromkeys((entry.workflow, entry.id) for entry in found))
+
+        instances: Sequence[tuple[str, str]] = await self._call("uncollected", look)
+        return instances
 
     async def load_key(self, workflow: str, id: str, key: str, now: datetime) -> KeyRecord | None:
         record: KeyRecord | None = await self._call("load_key", lambda: self._database.keys.get((workflow, id, key)))
@@ -150,7 +213,7 @@ class SimulatedStore:
         return names
 
     async def close(self) -> None:
-        pass
+        self._closed = True
 
 
 def _same(one: Any, other: Any) -> bool:

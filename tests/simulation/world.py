@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -334,7 +334,7 @@ class World:
         self.say("%s: %s%s", actor.name, name, f" -> {type(error).__name__}" if error else "")
         return result, error
 
-    def written(self, old: Instance | None, new: Instance, key: KeyRecord | None) -> None:
+    def written(self, old: Instance | None, new: Instance, keys: Sequence[KeyRecord]) -> None:
         """A write has landed."""
         assert self.acting is not None
         model = self.models.get(new.id) or self._adopt(new)
