@@ -67,7 +67,7 @@ class CloudTasksClient:
             raise Unavailable(f"no access to Cloud Tasks: {error}") from error
 
     async def create(self, queue: str, task: CloudTask) -> None:
-        """Creates a task; that there is or was one of its name is no error.
+        """Creates a task; that there is or was one of its name is no error. One without a name is named by Cloud Tasks.
 
         Raises:
             InvalidRequest, TooLarge, Unavailable: see ``CloudTasksQueue.create``.
@@ -86,7 +86,7 @@ class CloudTasksClient:
         call = self._client.create_task(parent=queue, task=message, retry=_RETRY, timeout=CALL_SECONDS_MAX)
         try:
             with self._calling():
-                await _translated(call, task.name)
+                await _translated(call, task.name or task.url)
         except google_errors.AlreadyExists:
             return
         except google_errors.NotFound as error:

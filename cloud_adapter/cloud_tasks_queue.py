@@ -25,6 +25,8 @@ TASK_BYTES_MAX: Final = 1_000_000
 DISPATCH_DEADLINE: Final = timedelta(minutes=10)
 DEADLINE_MIN: Final = timedelta(seconds=15)
 DEADLINE_MAX: Final = timedelta(minutes=30)
+CALLS_MAX: Final = 20
+"""How many calls are best made at the same time: each is a round trip of some 10 ms, and a queue takes 500 a second."""
 CLOCK_SKEW_MAX: Final = timedelta(minutes=1)
 """By how much this clock may differ from Google's when a task is cut to the horizon."""
 
@@ -47,7 +49,7 @@ class TaskTarget:
 
 @dataclass(frozen=True, slots=True)
 class CloudTask:
-    """A task as Cloud Tasks gets it; ``name`` is the full one."""
+    """A task as Cloud Tasks gets it; ``name`` is the full one, or empty: then Cloud Tasks gives it one."""
 
     name: str
     url: str
@@ -61,7 +63,8 @@ class CloudTask:
 class CloudTasksQueue:
     """A queue of Google Cloud Tasks, or of an emulator if ``CLOUD_TASKS_EMULATOR_HOST`` names one (host and port).
 
-    Google's client is made by the first call, in the event loop in which that runs.
+    Google's client is made by the first call, in the event loop in which that runs. Cloud Tasks knows no groups: the
+    ``group`` of a task is ignored.
 
     Args:
         target: the worker.
@@ -72,6 +75,8 @@ class CloudTasksQueue:
     Raises:
         SettingsError: an argument cannot be right.
     """
+
+    calls_max: Final = CALLS_MAX
 
     def __init__(
         self,
@@ -101,6 +106,9 @@ class CloudTasksQueue:
     async def create(self, task: Task) -> None:
         """Adds a task, and tries again on errors that may pass: the name makes that safe. A name that the queue has, or
         had lately, changes nothing and is no error.
+
+        Cloud Tasks names a task that has no name. If the reply to its creation is lost, trying again makes a second
+        task. That is harmless: only immediate resumes have no name, and a second one finds nothing to do.
 
         Raises:
             InvalidRequest: the name is not one, the body is not JSON, or Cloud Tasks finds another fault.
@@ -141,12 +149,14 @@ class CloudTasksQueue:
             # Without escapes, which make a text of other scripts up to three times as long.
             body = json.dumps(task.body, allow_nan=False, ensure_ascii=False).encode(errors="surrogatepass")
         except (ValueError, TypeError) as error:
-            raise InvalidRequest(f"the body of task {task.name[:100]} is not JSON: {error}") from error
+            raise InvalidRequest(f"the body of task {task.name[:100] or task.path} is not JSON: {error}") from error
         if len(body) > TASK_BYTES_MAX:
-            raise TooLarge(f"task {task.name} has {len(body)} bytes, {TASK_BYTES_MAX} is the limit: send a reference")
+            raise TooLarge(
+                f"task {task.name or task.path} has {len(body)} bytes, {TASK_BYTES_MAX} is the limit: send a reference"
+            )
         account = self._target.service_account
         return CloudTask(
-            name=self._full_name(task.name),
+            name=self._full_name(task.name) if task.name else "",
             url=self._target.url.rstrip("/") + task.path,
             body=body,
             at=self._within_horizon(task),
@@ -164,5 +174,7 @@ class CloudTasksQueue:
         if task.at is None:
             return None
         if task.at.tzinfo is None:
-            raise InvalidRequest(f"task {task.name} is due at {task.at}, without a time zone: give an aware datetime")
+            raise InvalidRequest(
+                f"task {task.name or task.path} is due at {task.at}, without a time zone: give an aware datetime"
+            )
         return min(task.at.astimezone(UTC), self._clock.now() + SCHEDULE_AHEAD_MAX - CLOCK_SKEW_MAX)

@@ -2,7 +2,8 @@
 
 It decides what is sent when, what a failed attempt costs, which names are taken. The in-process queue and the emulator
 of Cloud Tasks both stand on it. It does no I/O, reads no clock (every method that needs the time is given it), never
-waits, and must never know what a payload means, how it is delivered or who asks.
+waits, and must never know what a payload means, how it is delivered or who asks. The order in which tasks are served is
+in ``queue_turns``.
 
 Not covered, because no document says how it works: that Cloud Tasks slows a whole queue down when many attempts fail.
 """
@@ -14,9 +15,10 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from heapq import heapify, heappop, heappush
 from itertools import islice
 from typing import Generic, TypeVar
+
+from cloud_adapter.queue_turns import Shares, Turns
 
 P = TypeVar("P")
 
@@ -34,7 +36,6 @@ RETENTION = timedelta(hours=1)
 
 _UNLIMITED = -1
 _NONE = timedelta(0)
-_STALE_MAX = 64
 
 
 class QueueFull(Exception):
@@ -158,6 +159,7 @@ class Entry(Generic[P]):
         response_count: attempts that got a response.
         running: whether an attempt runs.
         retry: the task's own retry configuration; None: the queue's.
+        group: due tasks of different groups take turns; those of one group are sent by time.
     """
 
     name: str
@@ -171,6 +173,7 @@ class Entry(Generic[P]):
     last_attempt: Attempt | None = None
     running: bool = False
     retry: RetryConfig | None = None
+    group: str = ""
 
 
 class _TokenBucket:
@@ -196,6 +199,10 @@ class QueueState(Generic[P]):
     looks again at ``next_event`` or after any other call.
 
     ``retry`` and ``limits`` may be replaced at any time. Times are aware datetimes.
+
+    Args:
+        shares: how many of the concurrent dispatches a group may take; None: as many as there are. Cloud Tasks knows no
+            groups: without them the order is by time alone.
     """
 
     def __init__(
@@ -203,6 +210,7 @@ class QueueState(Generic[P]):
         *,
         retry: RetryConfig | None = None,
         limits: RateLimits | None = None,
+        shares: Shares | None = None,
         retention: timedelta = RETENTION,
         entries_max: int = ENTRIES_MAX,
         tombstones_max: int = TOMBSTONES_MAX,
@@ -217,8 +225,7 @@ class QueueState(Generic[P]):
         self._bucket = _TokenBucket()
         self._entries: dict[str, Entry[P]] = {}
         self._running: set[Entry[P]] = set()
-        # Holds outdated entries too: an item counts only if it still is the entry of its name.
-        self._heap: list[tuple[datetime, int, Entry[P]]] = []
+        self._turns: Turns[Entry[P]] = Turns(shares)
         self._tombstones: OrderedDict[str, datetime] = OrderedDict()
 
     def __len__(self) -> int:
@@ -230,7 +237,14 @@ class QueueState(Generic[P]):
         return len(self._running)
 
     def create(
-        self, name: str, payload: P, at: datetime | None, now: datetime, *, retry: RetryConfig | None = None
+        self,
+        name: str,
+        payload: P,
+        at: datetime | None,
+        now: datetime,
+        *,
+        retry: RetryConfig | None = None,
+        group: str = "",
     ) -> Entry[P] | None:
         """Adds a task that is due at ``at`` (None, or in the past: now), with a retry configuration of its own or the
         queue's. Returns None if its name is taken: by a task, or by one that ended less than the retention ago.
@@ -255,7 +269,8 @@ class QueueState(Generic[P]):
         if len(self._entries) >= self._entries_max:
             raise QueueFull(f"the queue holds {self._entries_max} tasks, which is its limit: try again later")
         self._sequence += 1
-        return self._put(Entry(name, payload, self._sequence, create_time=now, schedule_time=at, retry=retry))
+        entry = Entry(name, payload, self._sequence, create_time=now, schedule_time=at, retry=retry, group=group)
+        return self._put(entry, now)
 
     def remembers(self, name: str, now: datetime) -> bool:
         """Whether a task of that name ended less than the retention ago."""
@@ -294,15 +309,15 @@ class QueueState(Generic[P]):
         self.paused = False
 
     def dispatchable(self, now: datetime) -> list[Entry[P]]:
-        """The tasks to send now, the longest due first, as rate and concurrency allow; they count as running from now
-        on. Each one must be handed to ``finished``, once."""
+        """The tasks to send now, groups in turn and of each the longest due first, as rate and concurrency allow; they
+        count as running from now on. Each one must be handed to ``finished``, once."""
         sent: list[Entry[P]] = []
-        while self._may_dispatch() and (head := self._head()) is not None:
-            if max(head.schedule_time, self._bucket.ready_at(self.limits, now)) > now:
+        while self._may_dispatch() and self._bucket.ready_at(self.limits, now) <= now:
+            entry = self._turns.next(now)
+            if entry is None:
                 break
-            heappop(self._heap)
             self._bucket.take(self.limits, now)
-            sent.append(self._start(head, now))
+            sent.append(self._start(entry, now))
         return sent
 
     def run(self, name: str, now: datetime) -> Entry[P] | None:
@@ -328,6 +343,7 @@ class QueueState(Generic[P]):
         if entry not in self._running:
             raise ValueError(f"no such attempt of task {entry.name} runs: report each one once")
         self._running.remove(entry)
+        self._turns.ended(entry)
         current = self._entries.get(entry.name)
         if current is None or current.sequence != entry.sequence:
             return Outcome.IGNORED
@@ -351,15 +367,16 @@ class QueueState(Generic[P]):
                 response_count=entry.response_count + responded,
                 last_attempt=replace(entry.last_attempt, response_time=now if responded else None),
                 running=False,
-            )
+            ),
+            now,
         )
         return Outcome.RETRY
 
     def next_event(self, now: datetime) -> datetime | None:
         """When ``dispatchable`` will have something, not before ``now``; None: not before another call changes that."""
-        if not self._may_dispatch() or (head := self._head()) is None:
+        if not self._may_dispatch() or (at := self._turns.next_at(now)) is None:
             return None
-        return max(head.schedule_time, self._bucket.ready_at(self.limits, now), now)
+        return max(at, self._bucket.ready_at(self.limits, now))
 
     def _may_dispatch(self) -> bool:
         return not self.paused and len(self._running) < self.limits.max_concurrent_dispatches
@@ -374,28 +391,16 @@ class QueueState(Generic[P]):
         )
         self._entries[entry.name] = started
         self._running.add(started)
+        self._turns.started(entry)
         return started
 
-    def _put(self, entry: Entry[P]) -> Entry[P]:
+    def _put(self, entry: Entry[P], now: datetime) -> Entry[P]:
         self._entries[entry.name] = entry
-        heappush(self._heap, (entry.schedule_time, entry.sequence, entry))
+        self._turns.add(entry, now)
         return entry
 
-    def _head(self) -> Entry[P] | None:
-        """The waiting task that is due first, left on top of the heap."""
-        while self._heap:
-            entry = self._heap[0][2]
-            if self._entries.get(entry.name) is entry:
-                return entry
-            heappop(self._heap)
-        return None
-
     def _remove(self, name: str, now: datetime) -> None:
-        del self._entries[name]
-        # Far timers that are deleted one after the other would pile up in the heap.
-        if len(self._heap) > 2 * len(self._entries) + _STALE_MAX:
-            self._heap = [item for item in self._heap if self._entries.get(item[2].name) is item[2]]
-            heapify(self._heap)
+        self._turns.remove(self._entries.pop(name))
         self._tombstones[name] = now + self._retention
         self._bury(now)
 

@@ -198,6 +198,30 @@ class QueueContract:
 
         self.run(scenario)
 
+    def test_a_task_without_a_name_is_named_by_the_queue_and_taken_each_time(self) -> None:
+        async def scenario(h: QueueHarness) -> None:
+            for _ in range(2):
+                await h.queue.create(task("", id="x"))
+            await h.queue.create(task("", h.now() + timedelta(seconds=2), id="later"))
+            await h.advance()
+            await h.queue.create(task("", id="x"))
+            await h.advance(5)
+            assert [delivery.task.body["id"] for delivery in h.receiver.deliveries] == ["x", "x", "x", "later"]
+            assert len({name for name in h.receiver.names if name}) == 4
+
+        self.run(scenario)
+
+    def test_a_name_that_the_queue_has_given_is_taken(self) -> None:
+        async def scenario(h: QueueHarness) -> None:
+            await h.queue.create(task("", id="x"))
+            await h.advance()
+            (name,) = h.receiver.names
+            await h.queue.create(task(name))
+            await h.advance(5)
+            assert h.receiver.names == [name]
+
+        self.run(scenario)
+
     def test_a_name_is_taken_while_its_task_runs(self) -> None:
         async def scenario(h: QueueHarness) -> None:
             h.receiver.hold("a")

@@ -14,7 +14,7 @@ import pytest
 
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.errors import InvalidRequest, TooLarge, Unavailable
-from cloud_adapter.local_queue import TASK_BYTES_MAX, LocalQueue
+from cloud_adapter.local_queue import LOCAL_SHARES, TASK_BYTES_MAX, LocalQueue
 from cloud_adapter.ports import Clock, Task, TaskQueue
 from cloud_adapter.queue_rules import RateLimits, RetryConfig
 from cloud_adapter.queue_runner import SLEEP_SECONDS_MAX
@@ -167,6 +167,49 @@ def test_concurrency_is_limited() -> None:
         assert h.receiver.names == ["a", "b", "c"]
 
     run(scenario, limits=RateLimits(max_concurrent_dispatches=2))
+
+
+def test_a_group_that_holds_all_its_places_does_not_hold_up_others() -> None:
+    async def scenario(h: Harness) -> None:
+        for number in range(1_000):
+            h.receiver.hold(f"a-{number}")
+            await h.queue.create(Task(f"a-{number}", "/activity", {}, group="workflow/a"))
+        await h.advance()
+        assert len(h.receiver.names) == LOCAL_SHARES.of_group >= 100
+        await h.queue.create(Task("b", "/resume", {}, group="workflow/b"))
+        await h.advance()
+        assert h.receiver.acknowledged == ["b"]
+        assert h.receiver.deliveries[-1].task.group == ""
+        h.receiver.release("a-0")
+        await h.advance()
+        assert h.receiver.names[-1] == f"a-{LOCAL_SHARES.of_group}"
+
+    run(scenario)
+
+
+def test_fan_outs_together_leave_places_for_others() -> None:
+    async def scenario(h: Harness) -> None:
+        for number in range(900):
+            h.receiver.hold(f"{number}")
+            await h.queue.create(Task(f"{number}", "/activity", {}, group=f"workflow/{number % 3}"))
+        await h.advance()
+        await h.queue.create(Task("b", "/resume", {}, group="workflow/b"))
+        await h.advance()
+        assert h.receiver.acknowledged == ["b"]
+
+    run(scenario)
+
+
+def test_one_of_20_000_tasks_of_another_group_comes_soon() -> None:
+    async def scenario(h: Harness) -> None:
+        for number in range(20_000):
+            await h.queue.create(Task(f"a-{number}", "/activity", {}, group="workflow/a"))
+        await h.queue.create(Task("b", "/resume", {}, group="workflow/b"))
+        await h.advance()
+        assert h.receiver.names.index("b") <= 2
+        assert h.receiver.names[:2] == ["a-0", "b"]
+
+    run(scenario)
 
 
 def test_the_rate_is_limited() -> None:
@@ -326,7 +369,7 @@ def test_a_queue_that_was_never_started_can_be_closed() -> None:
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a/b", "ü", "a\n", "n" * 501])
+@pytest.mark.parametrize("name", ["a b", "a/b", "ü", "a\n", "n" * 501])
 def test_a_name_that_cloud_tasks_would_not_take_is_refused(name: str) -> None:
     async def scenario(h: Harness) -> None:
         with pytest.raises(InvalidRequest, match="1 to 500 of the characters"):

@@ -253,7 +253,7 @@ def test_a_task_without_a_name_gets_one() -> None:
     async def scenario(h: Harness) -> None:
         created = [await h.create() for _ in range(3)]
         assert len({t.name for t in created}) == 3
-        assert all(t.name.startswith(f"{QUEUE}/tasks/") and t.name[-1].isdigit() for t in created)
+        assert all(t.name.startswith(f"{QUEUE}/tasks/") and t.name.rpartition("/")[2].isdigit() for t in created)
         await h.advance()
         assert sorted(h.delivered) == sorted(t.name.rpartition("/")[2] for t in created)
 

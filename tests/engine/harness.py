@@ -54,9 +54,12 @@ class ManualQueue:
         created: every task that was taken.
         refused: creations that changed nothing, because the name was taken.
         deleted: every name that a deletion was asked for.
+        calls_max: how many calls an engine makes at the same time.
     """
 
     def __init__(self) -> None:
+        self.calls_max = 1
+        self._unnamed = 0
         self.tasks: dict[str, Task] = {}
         self.created: list[Task] = []
         self.refused: list[Task] = []
@@ -65,6 +68,9 @@ class ManualQueue:
     async def create(self, task: Task) -> None:
         # A body travels as JSON, and a queue knows the names of tasks that it has delivered, too.
         task = replace(task, body=json.loads(json.dumps(task.body)))
+        if not task.name:
+            self._unnamed += 1
+            task = replace(task, name=f"unnamed-{self._unnamed}")
         if any(task.name == known.name for known in self.created):
             self.refused.append(task)
             return
@@ -158,6 +164,10 @@ class FaultyQueue:
     def __init__(self, queue: ManualQueue, wire: Wire) -> None:
         self._queue = queue
         self._wire = wire
+
+    @property
+    def calls_max(self) -> int:
+        return self._queue.calls_max
 
     async def create(self, task: Task) -> None:
         await self._wire.call("create_task", partial(self._queue.create, task))

@@ -152,6 +152,8 @@ class Run:
 class Process:
     """A process that runs the engine, with a clock of its own."""
 
+    calls_max = 20
+
     def __init__(self, world: World, name: str, revision: int, skew: float, rng: Random) -> None:
         self.world = world
         self.name = name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING
@@ -48,11 +48,15 @@ class SimulatedQueue:
         self.entries: dict[str, Entry] = {}
         self.has_lost = False
         self._forget_at: dict[str, float] = {}
+        self._unnamed = 0
 
     # --- what calls do when they arrive ---------------------------------------------------
 
     def create(self, task: Task) -> None:
         world = self.world
+        if not task.name:
+            self._unnamed += 1
+            task = replace(task, name=f"#{self._unnamed}")
         if task.name in self.entries or self._forget_at.get(task.name, -1) > world.timeline.now:
             world.say("task %s is there already, or was", task.name[:6])
             return

@@ -1,0 +1,221 @@
+"""In which order the waiting tasks of a queue are served, so that no group of tasks starves the others.
+
+Theory of operation. A task that is not due yet waits in one heap, ordered by time. Once it is due it moves to the heap
+of its group. Groups with due tasks stand in a line and are served one task at a time: the served group goes to the end
+of the line. So a group that has 20,000 tasks due delays a new one by as many dispatches as there are groups, not tasks.
+
+Turns alone are not enough: dispatches that take long would let one group, or a few, hold all places that a queue has
+for concurrent ones. Two limits prevent that (``Shares``). A group at its share leaves the line until one of its
+dispatches ends. Since the other limit is common to all groups, there are two lines: one for groups with nothing running
+(which may always be served) and one for the others. Each group carries the number under which it joined its line, and
+the lower number of both heads is served. Serving a group always gives it a new, higher number, so nothing starves.
+
+Each operation takes O(log n), n being the number of tasks; the number of groups does not matter.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from datetime import datetime
+from heapq import heapify, heappop, heappush
+from typing import Generic, Protocol, TypeVar
+
+_STALE_MAX = 64
+
+
+class Waiting(Protocol):
+    """What the order depends on. Compared by identity."""
+
+    @property
+    def group(self) -> str: ...
+    @property
+    def schedule_time(self) -> datetime: ...
+    @property
+    def sequence(self) -> int: ...
+
+
+W = TypeVar("W", bound=Waiting)
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How many places for concurrent dispatches a group may take.
+
+    Attributes:
+        of_group: how many dispatches of one group may run at a time.
+        beyond_first: how many dispatches may run at a time in all groups together, where the first one of each group is
+            not counted. The places beyond that number are kept for groups that have nothing running.
+    """
+
+    of_group: int
+    beyond_first: int
+
+    def __post_init__(self) -> None:
+        if self.of_group < 1 or self.beyond_first < 0:
+            raise ValueError(
+                f"of_group is {self.of_group} and beyond_first is {self.beyond_first}: give 1 and 0, or more"
+            )
+
+
+class ByTime(Generic[W]):
+    """Tasks in the order of their schedule time, then of their creation."""
+
+    def __init__(self) -> None:
+        self._tasks: set[W] = set()
+        # Holds tasks too that were removed: they are skipped when they come to the top. A count of additions stands
+        # before each task, as a retried one may have the time and the sequence of the one that it replaces.
+        self._heap: list[tuple[datetime, int, int, W]] = []
+        self._added = 0
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    @property
+    def kept(self) -> int:
+        """How many tasks are held in memory, those included that were removed."""
+        return len(self._heap)
+
+    def add(self, task: W) -> None:
+        """Adds a task."""
+        self._tasks.add(task)
+        self._added += 1
+        heappush(self._heap, (task.schedule_time, task.sequence, self._added, task))
+
+    def remove(self, task: W) -> bool:
+        """Takes a task out, and says whether it was there."""
+        if task not in self._tasks:
+            return False
+        self._tasks.remove(task)
+        # Far timers that are deleted one after the other would pile up in the heap.
+        if len(self._heap) > 2 * len(self._tasks) + _STALE_MAX:
+            self._heap = [item for item in self._heap if item[-1] in self._tasks]
+            heapify(self._heap)
+        return True
+
+    def first(self) -> W | None:
+        """The first task, which stays."""
+        while self._heap:
+            task = self._heap[0][-1]
+            if task in self._tasks:
+                return task
+            heappop(self._heap)
+        return None
+
+
+@dataclass(slots=True, eq=False)
+class _Group(Generic[W]):
+    """A group that has due tasks or running ones.
+
+    Attributes:
+        line: where it stands, if anywhere; ``number`` is the one under which it joined.
+    """
+
+    name: str
+    due: ByTime[W] = field(default_factory=ByTime)
+    running: int = 0
+    number: int = 0
+    line: OrderedDict[str, _Group[W]] | None = None
+
+
+class Turns(Generic[W]):
+    """The waiting tasks of a queue, and how many of each group run.
+
+    Args:
+        shares: None: no limits, groups only take turns. Tasks that all have the same group are served by time alone.
+    """
+
+    def __init__(self, shares: Shares | None = None) -> None:
+        self._shares = shares
+        self._later: ByTime[W] = ByTime()
+        self._groups: dict[str, _Group[W]] = {}
+        # The two lines. Their order is that of the groups' numbers.
+        self._idle: OrderedDict[str, _Group[W]] = OrderedDict()
+        self._busy: OrderedDict[str, _Group[W]] = OrderedDict()
+        self._number = 0
+        self._beyond_first = 0
+
+    @property
+    def kept(self) -> int:
+        """How many tasks are held in memory, removed ones included."""
+        return self._later.kept + sum(group.due.kept for group in self._groups.values())
+
+    def add(self, task: W, now: datetime) -> None:
+        """Adds a waiting task."""
+        if task.schedule_time > now:
+            self._later.add(task)
+        else:
+            self._add_due(task)
+
+    def remove(self, task: W) -> None:
+        """Takes a waiting task out; one that is not there changes nothing."""
+        group = self._groups.get(task.group)
+        if not self._later.remove(task) and group is not None and group.due.remove(task):
+            self._line_up(group)
+
+    def started(self, task: W) -> None:
+        """A dispatch of the task has started; the task no longer waits, if it did."""
+        group = self._group(task.group)
+        if not self._later.remove(task):
+            group.due.remove(task)
+        group.running += 1
+        self._beyond_first += group.running > 1
+        self._line_up(group, served=True)
+
+    def ended(self, task: W) -> None:
+        """A dispatch of the task has ended."""
+        group = self._groups[task.group]
+        self._beyond_first -= group.running > 1
+        group.running -= 1
+        self._line_up(group)
+
+    def next(self, now: datetime) -> W | None:
+        """The task whose turn it is, which stays; None if none is due, or those that are have to wait for others to
+        end. A task that was due once stays so, even if the clock is set back."""
+        while (task := self._later.first()) is not None and task.schedule_time <= now:
+            self._later.remove(task)
+            self._add_due(task)
+        group = next(iter(self._idle.values()), None)
+        if self._shares is None or self._beyond_first < self._shares.beyond_first:
+            busy = next(iter(self._busy.values()), None)
+            if group is None or (busy is not None and busy.number < group.number):
+                group = busy
+        return None if group is None else group.due.first()
+
+    def next_at(self, now: datetime) -> datetime | None:
+        """When ``next`` gives a task: ``now`` or later; None: not before another call changes that."""
+        if self.next(now) is not None:
+            return now
+        later = self._later.first()
+        return None if later is None else later.schedule_time
+
+    def _add_due(self, task: W) -> None:
+        group = self._group(task.group)
+        group.due.add(task)
+        self._line_up(group)
+
+    def _group(self, name: str) -> _Group[W]:
+        group = self._groups.get(name)
+        if group is None:
+            group = self._groups[name] = _Group(name)
+        return group
+
+    def _line_up(self, group: _Group[W], *, served: bool = False) -> None:
+        """Puts a group into the line where it belongs now; at the end of it, unless it stands there already and was not
+        served."""
+        line = self._line_of(group)
+        if line is not group.line or served:
+            if group.line is not None:
+                del group.line[group.name]
+            if line is not None:
+                self._number += 1
+                group.number = self._number
+                line[group.name] = group
+            group.line = line
+        if not group.running and not group.due:
+            del self._groups[group.name]
+
+    def _line_of(self, group: _Group[W]) -> OrderedDict[str, _Group[W]] | None:
+        if not group.due or (self._shares is not None and group.running >= self._shares.of_group):
+            return None
+        return self._busy if group.running else self._idle
