@@ -283,7 +283,7 @@ class _Lane:
             patience = item.waits.patience
             ends.append(item.since + (committer.options.max_wait if patience is None else patience))
             if ends[-1] <= now:
-                item.fail(item.waits.error)
+                item.refuse(item.waits.error)
             else:
                 telemetry.busy_wait(self.cls.__workflow_name__)
         if not self._waiting():
@@ -301,7 +301,6 @@ class _Lane:
             try:
                 again = await task
             except Conflict as error:
-                telemetry.conflict(self.cls.__workflow_name__)
                 busy = Busy(f"{self.id!r} is busy: many others commit to it; try again")
                 busy.__cause__ = error
                 for item in self.items:

@@ -63,7 +63,7 @@ def timers(execution: Execution) -> Iterator[Timer]:
 
 def timer_of(wait: Wait) -> Timer:
     """What the task of a timeout is known by."""
-    return wait.id, wait.event, wait.setup_data
+    return wait.id, wait.known_as or wait.event, wait.setup_data
 
 
 def resume_at(execution: Execution, lease: Lease | None, now: datetime) -> datetime | None:

@@ -311,7 +311,7 @@ async def test_an_activity_that_fails(world: World, recorder: Recorder) -> None:
 async def test_a_task_ahead_of_its_commit_is_no_error(world: World, recorder: Recorder) -> None:
     await world.create()
     task = ResumeTask(workflow="shop", id=ID, pc=99, created_at=world.now).task("early")
-    assert await world.process.perform(task) is Outcome.NOT_YET
+    assert await world.finish(world.process.perform(task)) is Outcome.NOT_YET
     span = recorder.one("resume")
     assert span.status.status_code.name == "UNSET" and about(span)["outcome"] == "not yet"
     world.process.unavailable("load", applied=False)

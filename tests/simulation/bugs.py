@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from cloud_adapter.changing import arrived
 
 from cloud_adapter import activities as activities_module
 from cloud_adapter import children as children_module
@@ -20,7 +21,6 @@ from cloud_adapter import engine as engine_module
 from cloud_adapter import session as session_module
 from cloud_adapter import stepping
 from cloud_adapter.activities import Activities
-from cloud_adapter.changing import arrived
 from cloud_adapter.children import Children
 from cloud_adapter.committing import Committer, Write
 from cloud_adapter.dispatch import Outcome
