@@ -430,15 +430,24 @@ def test_a_caller_that_gives_up_closing_closes_it_nevertheless(path: Path) -> No
 
 def test_an_interrupt_while_the_file_is_opened_leaves_it_closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result, interrupts = Future.result, [KeyboardInterrupt()]
+    open_file, opened = sqlite_store._open, []
+
+    def opening(*arguments: Any) -> sqlite3.Connection:
+        opened.append(open_file(*arguments))
+        return opened[-1]
 
     def interrupted(future: Future[Any], timeout: float | None = None) -> Any:
         if interrupts:
             raise interrupts.pop()
         return result(future, timeout)
 
+    monkeypatch.setattr(sqlite_store, "_open", opening)
     monkeypatch.setattr(Future, "result", interrupted)
     with pytest.raises(KeyboardInterrupt):
         SqliteStore(path)
+    (connection,) = opened
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.total_changes  # noqa: B018
     assert list(path.parent.iterdir()) == [path]
 
 
