@@ -21,8 +21,24 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter.document import DOCUMENT_BYTES_MAX, HistoryEntry, Instance, KeyRecord, Lease
-from cloud_adapter.errors import Conflict, DuplicateKey, InstanceExists, InstanceNotFound, InvalidRequest, TooLarge
+from cloud_adapter.document import (
+    DOCUMENT_BYTES_MAX,
+    INBOX_ENTRY_BYTES_MAX,
+    HistoryEntry,
+    InboxEntry,
+    Instance,
+    KeyRecord,
+    Lease,
+)
+from cloud_adapter.errors import (
+    Conflict,
+    DuplicateKey,
+    InstanceExists,
+    InstanceNotFound,
+    InvalidRequest,
+    TooLarge,
+    Unavailable,
+)
 from cloud_adapter.ports import Store
 from cloud_adapter.searching import INTEGERS, TEXT_BYTES_MAX
 from workflow_core.execution import (
@@ -98,6 +114,12 @@ def a_full_instance(id: str = "order-1") -> Instance:
 
 def a_key(key: str = "key-1", *, response: str = "{}", expires_at: datetime = NOW + SECOND) -> KeyRecord:
     return KeyRecord(key, "fingerprint ☕", response, expires_at)
+
+
+def an_entry(
+    name: str = "entry-1", *, workflow: str = "pizza", id: str = "order-1", body: str = "{}", at: datetime = NOW
+) -> InboxEntry:
+    return InboxEntry(workflow, id, name, body, at)
 
 
 def changed(instance: Instance, *, updated_at: datetime | None = None, **fields: Any) -> Instance:
@@ -362,6 +384,371 @@ class StoreContract:
         assert sum(await asyncio.gather(*(count_once(store) for store in stores))) == 1
         assert json.loads((await stores[0].load("pizza", "order-1")).fields) == {"count": 1}
 
+    @asynchronously
+    async def test_several_keys_are_recorded_with_one_commit(self, make_store: MakeStore) -> None:
+        store = make_store()
+        await store.create(an_instance())
+        keys = [a_key(f"key-{number}", response=f'"{number} ☕"') for number in range(5)]
+        committed = await store.commit(changed(await store.load("pizza", "order-1"), count=1), keys)
+        assert await store.load("pizza", "order-1") == committed
+        assert [await store.load_key("pizza", "order-1", key.key, NOW) for key in keys] == keys
+
+    @asynchronously
+    async def test_one_key_of_several_that_is_recorded_rolls_all_back(self, make_store: MakeStore) -> None:
+        store = make_store()
+        await store.create(an_instance(), a_key("known", response="1"))
+        await store.post(an_entry())
+        before = await store.load("pizza", "order-1")
+        for place in range(3):
+            keys = [a_key("new-1"), a_key("new-2")]
+            keys.insert(place, a_key("known", response="2"))
+            with pytest.raises(DuplicateKey, match="known") as caught:
+                await store.commit(changed(before, count=1), keys, [an_entry()])
+            assert "new-" not in str(caught.value)
+        assert await store.load("pizza", "order-1") == before
+        assert await _names(store) == ["entry-1"]
+        for key in ("new-1", "new-2"):
+            assert await store.load_key("pizza", "order-1", key, NOW) is None
+        assert await store.load_key("pizza", "order-1", "known", NOW) == a_key("known", response="1")
+
+    @asynchronously
+    async def test_expired_keys_among_several_may_be_used_again(self, make_store: MakeStore) -> None:
+        store = make_store()
+        await store.create(an_instance(), a_key("old-1"))
+        loaded = await store.load("pizza", "order-1")
+        loaded = await store.commit(changed(loaded), [a_key("old-2"), a_key("live", expires_at=NOW + 2 * SECOND)])
+        later = changed(loaded, updated_at=NOW + SECOND)
+        renewed = [a_key(name, response='"again"', expires_at=NOW + 9 * SECOND) for name in ("old-2", "new", "old-1")]
+        with pytest.raises(DuplicateKey, match="live"):
+            await store.commit(later, [*renewed, a_key("live")])
+        await store.commit(later, renewed)
+        assert [await store.load_key("pizza", "order-1", key.key, NOW + SECOND) for key in renewed] == renewed
+
+    # --- the inbox ---------------------------------------------------------------------------
+
+    @asynchronously
+    async def test_the_inbox_gives_exactly_what_was_posted(self, make_store: MakeStore) -> None:
+        store = make_store()
+        ids = ("order-1", "Größe ☕ 🍕 'x' %20 \\ ..", "never created")
+        text = json.dumps("Größe ☕ 🍕 'quoted' \"twice\" \\ \x00 \u2028\nline", ensure_ascii=False)
+        for id in ids:
+            assert list(await store.inbox("pizza", id)) == []
+            for number, body in enumerate(("null", text, json.dumps({"größe": ["\ud800", 1e300]}), "")):
+                await store.post(an_entry(f"Az09_-{number}", id=id, body=body, at=NOW + number * MICROSECOND))
+        await store.post(an_entry("x" * 500, at=NOW + SECOND))
+        for id in ids:
+            entries = await store.inbox("pizza", id)
+            assert [entry.body for entry in entries][:4] == [
+                "null",
+                text,
+                '{"gr\\u00f6\\u00dfe": ["\\ud800", 1e+300]}',
+                "",
+            ]
+            assert list(entries)[:4] == [
+                an_entry(f"Az09_-{number}", id=id, body=entries[number].body, at=NOW + number * MICROSECOND)
+                for number in range(4)
+            ]
+        assert (await store.inbox("pizza", "order-1"))[-1].name == "x" * 500
+        with pytest.raises(InstanceNotFound):
+            await store.load("pizza", "never created")
+
+    @asynchronously
+    async def test_the_inbox_is_in_order_of_time_and_name(self, make_store: MakeStore) -> None:
+        store = make_store()
+        places = [("b", 1), ("a", 2), ("B", 1), ("_", 1), ("10", 1), ("9", 1), ("-", 1), ("z", 0), ("a0", 1), ("a_", 1)]
+        for name, number in places:
+            await store.post(an_entry(name, at=NOW + number * MICROSECOND))
+        wanted = [name for name, number in sorted(places, key=lambda place: (place[1], place[0]))]
+        assert wanted[:2] == ["z", "-"]
+        assert await _names(store) == wanted
+        for limit in (1, 3, 10, 11):
+            assert await _names(store, limit=limit) == wanted[:limit]
+
+    @asynchronously
+    async def test_an_inbox_shows_no_entry_of_another(self, make_store: MakeStore) -> None:
+        store = make_store()
+        places = [
+            (workflow, id)
+            for workflow in ("pizza", "pizz", "pizza-2")
+            for id in ("order-1", "order-10", "order-", "Order-1", "ä", "a\u0308", "order-1 ☕", "%", "*", "inbox")
+        ]
+        for number, (workflow, id) in enumerate(places):
+            await store.post(an_entry("same", workflow=workflow, id=id, body=str(number)))
+        for number, (workflow, id) in enumerate(places):
+            assert list(await store.inbox(workflow, id)) == [
+                an_entry("same", workflow=workflow, id=id, body=str(number))
+            ], (workflow, id)
+        await store.discard([an_entry("same")])
+        assert [len(await store.inbox(workflow, id)) for workflow, id in places] == [0] + [1] * (len(places) - 1)
+
+    @asynchronously
+    async def test_what_is_posted_under_one_name_twice_is_once(self, make_store: MakeStore) -> None:
+        store = make_store()
+        first = an_entry(body="1")
+        await store.post(first)
+        await store.post(first)
+        await store.post(an_entry(body="2", at=NOW - SECOND))
+        assert list(await store.inbox("pizza", "order-1")) == [first]
+
+    @asynchronously
+    async def test_an_entry_is_posted_with_a_key(self, make_store: MakeStore) -> None:
+        store = make_store()
+        key = a_key(response='"kept"')
+        await store.post(an_entry(), key)
+        assert await store.load_key("pizza", "order-1", "key-1", NOW) == key
+        assert await _names(store) == ["entry-1"]
+        await store.create(an_instance())
+        with pytest.raises(DuplicateKey, match="key-1"):
+            await store.commit(changed(await store.load("pizza", "order-1")), [key])
+
+    @asynchronously
+    async def test_a_key_that_is_recorded_keeps_an_entry_out(self, make_store: MakeStore) -> None:
+        store = make_store()
+        key = a_key(response="1")
+        await store.create(an_instance(), key)
+        for _ in range(2):
+            with pytest.raises(DuplicateKey, match="key-1"):
+                await store.post(an_entry(), a_key(response="2"))
+        assert await _names(store) == []
+        assert await store.load_key("pizza", "order-1", "key-1", NOW) == key
+        await store.post(an_entry(), a_key("key-2"))
+        with pytest.raises(DuplicateKey, match="key-2"):  # as where a reply was lost
+            await store.post(an_entry(), a_key("key-2"))
+        assert list(await store.inbox("pizza", "order-1")) == [an_entry()]
+
+    @asynchronously
+    async def test_an_entry_that_is_there_records_no_key(self, make_store: MakeStore) -> None:
+        store = make_store()
+        await store.post(an_entry(body="1"))
+        await store.post(an_entry(body="2"), a_key())
+        assert list(await store.inbox("pizza", "order-1")) == [an_entry(body="1")]
+        assert await store.load_key("pizza", "order-1", "key-1", NOW) is None
+        await store.post(an_entry("entry-2"), a_key())
+
+    @asynchronously
+    async def test_an_entry_is_posted_with_an_expired_key(self, make_store: MakeStore) -> None:
+        store = make_store()
+        key = a_key(expires_at=NOW + SECOND)
+        await store.create(an_instance(), key)
+        renewed = replace(key, response='"again"', expires_at=NOW + 9 * SECOND)
+        with pytest.raises(DuplicateKey):
+            await store.post(an_entry(at=key.expires_at - MICROSECOND), renewed)
+        assert await _names(store) == []
+        await store.post(an_entry(at=key.expires_at), renewed)
+        assert await store.load_key("pizza", "order-1", "key-1", key.expires_at) == renewed
+        assert await _names(store) == ["entry-1"]
+        # Neither of the two is written again.
+        await store.post(an_entry(body="2", at=renewed.expires_at), replace(renewed, response='"third"'))
+        assert list(await store.inbox("pizza", "order-1")) == [an_entry(at=key.expires_at)]
+        assert await store.load_key("pizza", "order-1", "key-1", key.expires_at) == renewed
+
+    @asynchronously
+    async def test_of_what_16_post_at_the_same_time_none_is_lost(self, make_store: MakeStore) -> None:
+        stores = [make_store() for _ in range(16)]
+        await stores[0].create(an_instance())
+        before = await stores[0].load("pizza", "order-1")
+
+        async def post(store: Store, number: int) -> None:
+            for turn in range(3):
+                await store.post(an_entry(f"{number}-{turn}", body=str(turn)), a_key(f"{number}-{turn}"))
+
+        await asyncio.gather(*(post(store, number) for number, store in enumerate(stores)))
+        wanted = sorted(f"{number}-{turn}" for number in range(16) for turn in range(3))
+        assert await _names(stores[0]) == wanted
+        for name in wanted:
+            assert await stores[0].load_key("pizza", "order-1", name, NOW) == a_key(name)
+        # Nobody was disturbed who had loaded the instance before.
+        await stores[1].commit(changed(before, count=1))
+
+    @asynchronously
+    async def test_of_16_who_post_under_one_name_one_wins(self, make_store: MakeStore) -> None:
+        stores = [make_store() for _ in range(16)]
+        posts = (store.post(an_entry(body=str(number))) for number, store in enumerate(stores))
+        assert await asyncio.gather(*posts) == [None] * 16
+        (entry,) = await stores[0].inbox("pizza", "order-1")
+        assert entry.body in map(str, range(16))
+
+    @asynchronously
+    async def test_of_8_who_post_under_one_key_one_wins(self, make_store: MakeStore) -> None:
+        stores = [make_store() for _ in range(8)]
+        posts = (store.post(an_entry(f"entry-{number}"), a_key()) for number, store in enumerate(stores))
+        results = await asyncio.gather(*posts, return_exceptions=True)
+        winners = [number for number, result in enumerate(results) if result is None]
+        assert len(winners) == 1
+        assert [type(result) for result in results].count(DuplicateKey) == 7
+        assert await _names(stores[0]) == [f"entry-{winners[0]}"]
+
+    @asynchronously
+    async def test_a_post_leaves_the_instance_as_it_is(self, make_store: MakeStore) -> None:
+        store = make_store()
+        await store.create(a_full_instance())
+        before = await store.load("pizza", "order-1")
+        await store.post(an_entry())
+        await store.post(an_entry("entry-2"), a_key())
+        await store.discard([an_entry()])
+        assert await store.load("pizza", "order-1") == before
+        assert await _listed(store) == ["order-1"]
+        await store.commit(changed(before))
+
+    @asynchronously
+    async def test_a_commit_deletes_the_entries_that_it_takes_in(self, make_store: MakeStore) -> None:
+        store = make_store()
+        await store.create(an_instance())
+        for number in range(5):
+            await store.post(an_entry(f"entry-{number}"))
+            await store.post(an_entry(f"entry-{number}", id="order-2"))
+        loaded = await store.load("pizza", "order-1")
+        entries = await store.inbox("pizza", "order-1", limit=3)
+        await store.post(an_entry("entry-00"))  # comes meanwhile, and is first
+        committed = await store.commit(changed(loaded, count=1), [a_key(), a_key("key-2")], entries)
+        assert await store.load("pizza", "order-1") == committed
+        assert await _names(store) == ["entry-00", "entry-3", "entry-4"]
+        assert len(await store.inbox("pizza", "order-2")) == 5
+        assert await store.load_key("pizza", "order-1", "key-2", NOW) == a_key("key-2")
+
+    @asynchronously
+    async def test_a_commit_that_fails_deletes_no_entry(self, make_store: MakeStore) -> None:
+        store = make_store()
+        await store.create(an_instance(), a_key())
+        stale = await store.load("pizza", "order-1")
+        newer = await store.commit(changed(stale, count=1))
+        await store.post(an_entry())
+        entries = await store.inbox("pizza", "order-1")
+        with pytest.raises(Conflict):
+            await store.commit(changed(stale, count=2), taken=entries)
+        with pytest.raises(DuplicateKey):
+            await store.commit(changed(newer, count=2), [a_key()], entries)
+        with pytest.raises(TooLarge):
+            await store.commit(changed(newer, photo="x" * DOCUMENT_BYTES_MAX), taken=entries)
+        with pytest.raises(Conflict):
+            await store.commit(replace(an_instance("order-2"), version=newer.version), taken=entries)
+        assert list(await store.inbox("pizza", "order-1")) == list(entries) == [an_entry()]
+        assert await store.load("pizza", "order-1") == newer
+
+    @asynchronously
+    async def test_an_entry_that_is_gone_is_taken_in_without_harm(self, make_store: MakeStore) -> None:
+        store = make_store()
+        await store.create(an_instance())
+        await store.post(an_entry())
+        loaded = await store.load("pizza", "order-1")
+        taken = [an_entry(), an_entry("never posted")]
+        for count in range(2):
+            loaded = await store.commit(changed(loaded, count=count), taken=taken)
+        assert await store.load("pizza", "order-1") == loaded
+        assert await _names(store) == []
+        await store.post(an_entry(body="2"))  # its name is free again
+        assert list(await store.inbox("pizza", "order-1")) == [an_entry(body="2")]
+
+    @asynchronously
+    async def test_8_clients_that_post_and_collect_take_each_entry_in_once(self, make_store: MakeStore) -> None:
+        stores = [make_store() for _ in range(8)]
+        await stores[0].create(an_instance(names=[]))
+
+        async def post_and_collect(store: Store, number: int) -> None:
+            for turn in range(2):
+                await store.post(an_entry(f"{number}-{turn}"))
+            while True:
+                instance = await store.load("pizza", "order-1")
+                entries = await store.inbox("pizza", "order-1", limit=5)
+                if not entries:
+                    return
+                names = json.loads(instance.fields)["names"] + [entry.name for entry in entries]
+                try:
+                    await store.commit(changed(instance, names=names), taken=entries)
+                except Conflict:
+                    continue
+
+        await asyncio.gather(*(post_and_collect(store, number) for number, store in enumerate(stores)))
+        names = json.loads((await stores[0].load("pizza", "order-1")).fields)["names"]
+        assert sorted(names) == sorted(f"{number}-{turn}" for number in range(8) for turn in range(2))
+        assert await _names(stores[0]) == []
+
+    @asynchronously
+    async def test_entries_are_discarded(self, make_store: MakeStore) -> None:
+        store = make_store()
+        for id in ("order-1", "order-2"):
+            for number in range(3):
+                await store.post(an_entry(f"entry-{number}", id=id))
+        await store.discard([])
+        gone = [an_entry("entry-0"), an_entry("entry-2"), an_entry("entry-1", id="order-2"), an_entry("never posted")]
+        for _ in range(2):
+            await store.discard(gone)
+            assert await _names(store) == ["entry-1"]
+            assert [entry.name for entry in await store.inbox("pizza", "order-2")] == ["entry-0", "entry-2"]
+
+    @asynchronously
+    async def test_many_entries_are_discarded(self, make_store: MakeStore) -> None:
+        store = make_store()
+        entries = [an_entry(f"entry-{number:04}") for number in range(30)]
+        for entry in entries:
+            await store.post(entry)
+        more = [an_entry(f"never-posted-{number}") for number in range(1_000)]
+        await store.discard([*entries[:15], *more, *entries[15:]])
+        assert await _names(store) == []
+
+    @asynchronously
+    async def test_uncollected_gives_each_instance_once_the_oldest_first(self, make_store: MakeStore) -> None:
+        store = make_store()
+        await store.create(an_instance("b"))
+        posted = [
+            ("pizza", "b", 3),
+            ("pasta", "gone ☕", 1),  # there is no such instance
+            ("pizza", "a", 2),
+            ("pizza", "b", 0),
+            ("pizza", "a", 9),
+            ("pizza", "late", 5),
+        ]
+        for number, (workflow, id, second) in enumerate(posted):
+            at = NOW + second * SECOND
+            await store.post(an_entry(f"entry-{number}", workflow=workflow, id=id, body="x" * 1000, at=at))
+        before = NOW + 5 * SECOND
+        wanted = [("pizza", "b"), ("pasta", "gone ☕"), ("pizza", "a"), ("pizza", "late")]
+        assert list(await store.uncollected(before)) == wanted
+        assert list(await store.uncollected(before - MICROSECOND)) == wanted[:3]
+        assert list(await store.uncollected(NOW)) == wanted[:1]
+        assert list(await store.uncollected(NOW - MICROSECOND)) == []
+        # The limit is of entries: the fourth is the second of "b".
+        assert [len(await store.uncollected(before, limit)) for limit in (1, 2, 3, 4, 5)] == [1, 2, 3, 3, 4]
+        loaded = await store.load("pizza", "b")
+        await store.commit(changed(loaded), taken=await store.inbox("pizza", "b"))
+        await store.discard(await store.inbox("pasta", "gone ☕"))
+        assert list(await store.uncollected(before)) == wanted[2:]
+
+    @asynchronously
+    async def test_too_large_an_entry_is_refused(self, make_store: MakeStore) -> None:
+        store = make_store()
+        for body in ("x" * (INBOX_ENTRY_BYTES_MAX + 1), "ü" * (INBOX_ENTRY_BYTES_MAX // 2) + "x"):
+            with pytest.raises(TooLarge, match=r"'entry-1' of 'pizza' 'order-1' has 1,000,001 bytes"):
+                await store.post(an_entry(body=body), a_key())
+        assert await _names(store) == []
+        assert await store.load_key("pizza", "order-1", "key-1", NOW) is None
+
+    @asynchronously
+    async def test_entries_at_the_limit_are_posted_and_taken_in(self, make_store: MakeStore) -> None:
+        store = make_store()
+        await store.create(an_instance())
+        bodies = [letter * (INBOX_ENTRY_BYTES_MAX // len(letter.encode())) for letter in "aüb☕🍕f"]
+        for number, body in enumerate(bodies):
+            await store.post(an_entry(f"entry-{number}", body=body), a_key(f"key-{number}", response="x" * 100_000))
+        entries = await store.inbox("pizza", "order-1")
+        assert [entry.body for entry in entries] == bodies
+        assert list(await store.uncollected(NOW)) == [("pizza", "order-1")]
+        largest = changed(await store.load("pizza", "order-1"), photo="x" * (DOCUMENT_BYTES_MAX - 2_000))
+        await store.commit(largest, taken=entries)
+        assert await _names(store) == []
+
+    @asynchronously
+    async def test_a_name_that_no_entry_may_bear_is_refused(self, make_store: MakeStore) -> None:
+        store = make_store()
+        for name in ("", "a/b", "..", "ü", "a b", "a\n", "x" * 501, "__all__"):
+            with pytest.raises(InvalidRequest, match="cannot be the name of an inbox entry"):
+                await store.post(an_entry(name), a_key())
+        assert await _names(store) == []
+        assert await store.load_key("pizza", "order-1", "key-1", NOW) is None
+        for name in ("_", "-", "__", "___", "__a_", "x" * 500):
+            await store.post(an_entry(name))
+        assert len(await _names(store)) == 6
+
     # --- limits ------------------------------------------------------------------------------
 
     @asynchronously
@@ -569,9 +956,38 @@ class StoreContract:
         await store.close()
         assert (await make_store().load("pizza", "order-1")).id == "order-1"
 
+    @asynchronously
+    async def test_a_closed_store_can_do_nothing(self, make_store: MakeStore) -> None:
+        store, other = make_store(), make_store()
+        await store.create(an_instance())
+        loaded = await store.load("pizza", "order-1")
+        await store.close()
+        calls = [
+            store.create(an_instance("order-2")),
+            store.load("pizza", "order-1"),
+            store.commit(changed(loaded), [a_key()], [an_entry()]),
+            store.post(an_entry()),
+            store.inbox("pizza", "order-1"),
+            store.discard([an_entry()]),
+            store.uncollected(NOW),
+            store.load_key("pizza", "order-1", "key-1", NOW),
+            store.list("pizza"),
+            store.workflows(),
+            store.due(NOW),
+        ]
+        for call in calls:
+            with pytest.raises(Unavailable, match="closed"):
+                await call
+        assert await other.load("pizza", "order-1") == loaded
+        assert await _names(other) == []
+
 
 async def _listed(store: Store, workflow: str = "pizza", **arguments: Any) -> list[str]:
     return [instance.id for instance in (await store.list(workflow, **arguments)).instances]
+
+
+async def _names(store: Store, **arguments: Any) -> list[str]:
+    return [entry.name for entry in await store.inbox("pizza", "order-1", **arguments)]
 
 
 async def _due(store: Store, before: datetime, **arguments: Any) -> list[str]:

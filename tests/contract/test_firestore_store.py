@@ -30,13 +30,21 @@ from cloud_adapter.errors import (
     TooLarge,
     Unavailable,
 )
-from cloud_adapter.firestore_store import INSTANCES, KEYS, FirestoreStore
+from cloud_adapter.firestore_store import (
+    DELETES_PER_COMMIT,
+    INBOX,
+    INSTANCES,
+    KEYS,
+    RESPONSES_BYTES_MAX,
+    FirestoreStore,
+)
 from tests.contract.store_contract import (
     NOW,
     SECOND,
     StoreContract,
     a_full_instance,
     a_key,
+    an_entry,
     an_instance,
     changed,
 )
@@ -103,6 +111,23 @@ def test_each_call_is_one_rpc(use: Use) -> None:
         assert client.taken() == ["Commit"]
         await store.load_key("pizza", "order-1", "key-1", NOW)
         assert client.taken() == ["BatchGetDocuments"]
+        for number in range(5):
+            await store.post(an_entry(f"entry-{number}"))
+            assert client.taken() == ["Commit"]
+        await store.post(an_entry("entry-5"), a_key("key-3"))
+        assert client.taken() == ["Commit"]
+        await store.post(an_entry("entry-5"))
+        assert client.taken() == ["Commit"], "an entry that is there"
+        entries = await store.inbox("pizza", "order-1", limit=5)
+        assert client.taken() == ["RunQuery"]
+        await store.commit(changed(instance), [a_key(f"more-{number}") for number in range(3)], entries)
+        assert client.taken() == ["Commit"]
+        assert await store.uncollected(NOW) == [("pizza", "order-1")]
+        assert client.taken() == ["RunQuery"]
+        await store.discard([an_entry(f"entry-{number}") for number in range(DELETES_PER_COMMIT)])
+        assert client.taken() == ["Commit"]
+        await store.discard([])
+        assert client.taken() == []
         cursor = (await store.list("pizza", limit=1)).cursor
         assert client.taken() == ["RunQuery"]
         await store.list("pizza", status="waiting", cursor=cursor)
@@ -123,6 +148,20 @@ def test_only_a_key_that_is_there_costs_more(use: Use) -> None:
         assert client.taken() == ["Commit", "BatchGetDocuments"]
         await store.commit(changed(instance, updated_at=NOW + SECOND), [a_key(expires_at=NOW + 9 * SECOND)])
         assert client.taken() == ["Commit", "BatchGetDocuments", "Commit"]
+        keys = [a_key(f"key-{number}", expires_at=NOW + 9 * SECOND) for number in range(2, 5)]
+        instance = await store.load("pizza", "order-1")
+        instance = await store.commit(changed(instance), keys)
+        client.taken()
+        with pytest.raises(DuplicateKey):
+            await store.commit(changed(instance), [a_key("new"), *keys])
+        assert client.taken() == ["Commit", "BatchGetDocuments"], "all keys in one"
+        await store.commit(changed(instance, updated_at=NOW + 9 * SECOND), [a_key("new"), *keys])
+        assert client.taken() == ["Commit", "BatchGetDocuments", "Commit"]
+        with pytest.raises(DuplicateKey):
+            await store.post(an_entry(), a_key("key-1"))
+        assert client.taken() == ["Commit", "BatchGetDocuments"]
+        await store.post(an_entry(at=NOW + 9 * SECOND), a_key("key-1"))
+        assert client.taken() == ["Commit", "BatchGetDocuments", "BatchGetDocuments", "Commit"]
 
     use(work)
 
@@ -137,6 +176,16 @@ def test_a_read_that_did_not_get_through_is_made_again(use: Use) -> None:
         client.handlers.append(failing(grpc.StatusCode.UNAVAILABLE))
         assert len(await store.due(NOW)) == 1
         assert client.taken() == ["RunQuery"] * 2
+        await store.post(an_entry(), a_key())
+        for call in (store.inbox("pizza", "order-1"), store.uncollected(NOW)):
+            client.taken()
+            client.handlers.append(failing(grpc.StatusCode.UNAVAILABLE))
+            assert len(await call) == 1
+            assert client.taken() == ["RunQuery"] * 2
+        client.handlers.extend([through, failing(grpc.StatusCode.UNAVAILABLE)])
+        with pytest.raises(DuplicateKey):
+            await store.post(an_entry(), a_key())
+        assert client.taken() == ["Commit"] + ["BatchGetDocuments"] * 2
 
     use(work)
 
@@ -207,6 +256,116 @@ def test_a_commit_that_is_aborted_is_a_conflict(use: Use) -> None:
             with pytest.raises(Conflict):
                 await store.commit(changed(loaded))
         await store.commit(changed(loaded))
+
+    use(work)
+
+
+# --- the inbox -------------------------------------------------------------------------------
+
+
+def test_a_post_whose_reply_is_lost_is_made_again_without_harm(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        for key in (None, a_key()):
+            entry = an_entry("with" if key else "without")
+            client.handlers.append(losing_the_reply)
+            with pytest.raises(Unavailable):
+                await store.post(entry, key)
+            assert client.taken() == ["Commit"]  # the client did not send it again by itself
+            if key is None:
+                await store.post(entry)
+            else:
+                with pytest.raises(DuplicateKey):
+                    await store.post(entry, key)
+            client.taken()
+        assert [entry.name for entry in await store.inbox("pizza", "order-1")] == ["with", "without"]
+
+    use(work)
+
+
+def test_a_post_that_is_aborted_is_made_again(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        client.handlers.extend([failing(grpc.StatusCode.ABORTED)] * 4)
+        await store.post(an_entry(), a_key())
+        assert client.taken() == ["Commit"] * 5
+        client.handlers.extend([failing(grpc.StatusCode.ABORTED)] * 5)
+        with pytest.raises(Unavailable, match="met others"):
+            await store.post(an_entry("entry-2"))
+        assert list(await store.inbox("pizza", "order-1")) == [an_entry()]
+
+    use(work)
+
+
+def test_what_a_post_meets_may_be_gone_when_it_looks(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        later = NOW + SECOND
+        await store.post(an_entry("first"), a_key(expires_at=later))
+
+        async def delete() -> None:
+            await asyncio.to_thread(deleted, client.project, await key_path(client))
+
+        # The TTL deletes the key before it is looked at, and before it is replaced.
+        renewed = a_key(expires_at=later + SECOND)
+        client.handlers.extend([through, after(delete)])
+        await store.post(an_entry("second", at=later), renewed)
+        assert await store.load_key("pizza", "order-1", "key-1", later) == renewed
+        again = a_key(expires_at=later + 9 * SECOND)
+        client.handlers.extend([through, through, through, after(delete)])
+        await store.post(an_entry("third", at=later + SECOND), again)
+        assert await store.load_key("pizza", "order-1", "key-1", later) == again
+        # A commit takes the entry in.
+        client.handlers.extend([through, through, after(lambda: store.discard([an_entry("third")]))])
+        await store.post(an_entry("third"), a_key("key-2"))
+        assert [entry.name for entry in await store.inbox("pizza", "order-1")] == ["first", "third", "second"]
+
+    use(work)
+
+
+def test_uncollected_reads_no_body(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        await store.post(an_entry(body="x" * 1000))
+        assert await store.uncollected(NOW) == [("pizza", "order-1")]
+        (query,) = [one.structured_query for one in client.requests if hasattr(one, "structured_query")]
+        assert [field.field_path for field in query.select.fields] == ["__name__"]
+
+    use(work)
+
+
+def test_collections_of_that_name_elsewhere_are_none_of_ours(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        for path in ("x", "theirs/1/x", "theirs/1/instances/2/x", "workflows/pizza/theirs/order-1/x", "workflows/1/x"):
+            await client.collection(f"{path.removesuffix('x')}{INBOX}").document("a").set({"at": NOW, "body": 1})
+        await store.post(an_entry())
+        assert await store.uncollected(NOW) == [("pizza", "order-1")]
+
+    use(work)
+
+
+def test_more_entries_are_discarded_than_one_rpc_takes(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        entries = [an_entry(f"entry-{number}") for number in range(2 * DELETES_PER_COMMIT + 1)]
+        await store.post(entries[0])
+        await store.post(entries[-1])
+        client.taken()
+        await store.discard(entries)
+        assert client.taken() == ["Commit"] * 3
+        assert list(await store.inbox("pizza", "order-1")) == []
+
+    use(work)
+
+
+def test_the_largest_commit_fits_the_emulators_messages(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        id = "ü" * 200
+        await store.create(an_instance(id))
+        loaded = await store.load("pizza", id)
+        keys = [a_key(f"key-{number}", response="x" * (RESPONSES_BYTES_MAX // 4)) for number in range(4)]
+        taken = [an_entry(f"{number:03}" + "x" * 497, id=id) for number in range(100)]
+        largest = {"photo": "x" * (DOCUMENT_BYTES_MAX - 2_000)}
+        with pytest.raises(TooLarge, match=r"5 idempotency keys .* have 3,000,002 bytes"):
+            await store.commit(changed(loaded, **largest), [*keys, a_key(response="{}")], taken)
+        assert await store.load("pizza", id) == loaded
+        await store.commit(changed(loaded, **largest), keys, taken)
+        assert await store.load_key("pizza", id, "key-3", NOW) == keys[3]
 
     use(work)
 
@@ -296,17 +455,21 @@ def test_every_error_is_one_of_the_port(use: Use, code: grpc.StatusCode) -> None
             (lambda: store.load_key("pizza", "order-1", "key-1", NOW), Unavailable),
             (lambda: store.list("pizza"), Unavailable),
             (lambda: store.due(NOW), Unavailable),
+            (lambda: store.inbox("pizza", "order-1"), Unavailable),
+            (lambda: store.uncollected(NOW), Unavailable),
+            (lambda: store.discard([an_entry()]), Unavailable),
+            (lambda: store.post(an_entry()), Unavailable),
             (lambda: store.commit(changed(loaded)), Unavailable),
             (lambda: store.create(an_instance("order-2")), Unavailable),
         ]
         if code in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.NOT_FOUND):
-            calls[4] = (calls[4][0], Conflict)
+            calls[-2] = (calls[-2][0], Conflict)
         elif code is grpc.StatusCode.INVALID_ARGUMENT:
-            calls[4:] = [(call, InvalidFields) for call, _ in calls[4:]]
+            calls[-2:] = [(call, InvalidFields) for call, _ in calls[-2:]]
         elif code is grpc.StatusCode.ALREADY_EXISTS:
-            calls.pop()
+            del calls[-1], calls[-2]  # of a creation and of a post: they look, or it is success
         elif code is grpc.StatusCode.UNAVAILABLE:
-            del calls[:4]  # see the test with an unreachable host
+            del calls[:6]  # see the test with an unreachable host
         for call, error in calls:
             client.handlers.append(failing(code))
             with pytest.raises(error):
@@ -402,6 +565,9 @@ def test_an_id_that_cannot_be_a_documents_is_refused(use: Use) -> None:
                 store.load("pizza", id),
                 store.commit(replace(an_instance(id), version=1)),
                 store.load_key("pizza", id, "key-1", NOW),
+                store.post(an_entry(id=id)),
+                store.inbox("pizza", id),
+                store.discard([an_entry(id=id)]),
             ):
                 with pytest.raises(InvalidRequest, match="cannot be the id"):
                     await call
@@ -421,6 +587,10 @@ def test_a_forged_cursor_is_refused(use: Use) -> None:
                 await store.list("pizza", limit=limit)
             with pytest.raises(InvalidRequest, match="limit"):
                 await store.due(NOW, limit=limit)
+            with pytest.raises(InvalidRequest, match="limit"):
+                await store.inbox("pizza", "order-1", limit=limit)
+            with pytest.raises(InvalidRequest, match="limit"):
+                await store.uncollected(NOW, limit=limit)
         assert client.calls == []
 
     use(work)
@@ -516,6 +686,26 @@ def test_a_damaged_key_is_told(use: Use, field: str, value: object) -> None:
     use(work)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("body", 1), ("body", None), ("body", b"\xff"), ("at", "soon"), ("at", 0)]
+)
+def test_a_damaged_entry_harms_that_inbox_alone(use: Use, field: str, value: object) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        await store.create(an_instance())
+        for id in ("order-1", "order-2"):
+            await store.post(an_entry(id=id))
+        await client.document(f"workflows/pizza/instances/order-1/{INBOX}/entry-1").update({field: value})
+        with pytest.raises(DamagedDocument, match=f"order-1/{INBOX}/entry-1"):
+            await store.inbox("pizza", "order-1")
+        assert list(await store.inbox("pizza", "order-2")) == [an_entry(id="order-2")]
+        assert ("pizza", "order-2") in await store.uncollected(NOW)
+        committed = await store.commit(changed(await store.load("pizza", "order-1")), taken=[an_entry()])
+        assert await store.load("pizza", "order-1") == committed
+        assert list(await store.inbox("pizza", "order-1")) == []
+
+    use(work)
+
+
 # --- what is deployed ------------------------------------------------------------------------
 
 
@@ -533,14 +723,17 @@ def test_every_query_has_its_index_and_every_index_its_query(use: Use) -> None:
             cursor = (await store.list("pizza", status=status, limit=1)).cursor
             await store.list("pizza", status=status, cursor=cursor)
         await store.due(NOW)
+        await store.inbox("pizza", "order-1")
+        await store.uncollected(NOW)
         queries = [request.structured_query for request in client.requests if hasattr(request, "structured_query")]
-        assert len(queries) == 5
+        assert len(queries) == 7
         composite, fields = declared()
         used: list[Any] = []
         for query in queries:
             (source,) = query.from_
             scope = "COLLECTION_GROUP" if source.all_descendants else "COLLECTION"
-            assert source.collection_id == INSTANCES
+            group = source.collection_id
+            assert group in (INSTANCES, INBOX)
             wanted = [
                 {"fieldPath": order.field.field_path, "order": order.direction.name}
                 for order in query.order_by
@@ -551,14 +744,14 @@ def test_every_query_has_its_index_and_every_index_its_query(use: Use) -> None:
             if query.where.field_filter.op.name == "EQUAL":
                 wanted.insert(0, {"fieldPath": query.where.field_filter.field.field_path, "order": "ASCENDING"})
             if len(wanted) > 1:
-                used.append({"collectionGroup": INSTANCES, "queryScope": scope, "fields": wanted})
+                used.append({"collectionGroup": group, "queryScope": scope, "fields": wanted})
                 assert used[-1] in composite
             else:
                 index = {"order": wanted[0]["order"], "queryScope": scope}
-                used.append((wanted[0]["fieldPath"], index))
-                assert index in fields[INSTANCES, wanted[0]["fieldPath"]]["indexes"]
+                used.append((group, wanted[0]["fieldPath"], index))
+                assert index in fields[group, wanted[0]["fieldPath"]]["indexes"]
         assert [index for index in composite if index not in used] == []
-        singles = [(path, index) for (_, path), one in fields.items() for index in one["indexes"]]
+        singles = [(group, path, index) for (group, path), one in fields.items() for index in one["indexes"]]
         assert [index for index in singles if index not in used] == []
 
     use(work)
@@ -585,9 +778,14 @@ def test_what_no_query_needs_is_exempt_from_indexing(use: Use) -> None:
         await store.create(a_full_instance(), a_key())
         instance = await client.document("workflows/pizza/instances/order-1").get()
         key = await client.document(await key_path(client)).get()
+        await store.post(an_entry())
+        entry = await client.document(f"workflows/pizza/instances/order-1/{INBOX}/entry-1").get()
         _, fields = declared()
         assert {path for group, path in fields if group == INSTANCES} == set(instance.to_dict() or {}) - {"search"}
         assert {path for group, path in fields if group == KEYS} == set(key.to_dict() or {})
+        assert {path for group, path in fields if group == INBOX} == set(entry.to_dict() or {})
+        assert fields[INBOX, "body"]["indexes"] == []
+        assert {group for group, _ in fields} == {INSTANCES, KEYS, INBOX}
         assert set(instance.to_dict() or {}) == set(encode(a_full_instance()))
         assert [path for path, one in fields.items() if one.get("ttl")] == [(KEYS, "expires_at")]
 

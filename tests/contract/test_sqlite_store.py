@@ -12,18 +12,21 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
+from cloud_adapter import sqlite_store
 from cloud_adapter.document import encode
 from cloud_adapter.errors import (
     Conflict,
     DamagedDocument,
+    DuplicateKey,
     InstanceExists,
     InvalidRequest,
     SettingsError,
@@ -36,12 +39,37 @@ from tests.contract.store_contract import (
     StoreContract,
     a_full_instance,
     a_key,
+    an_entry,
     an_instance,
     changed,
     increment,
 )
 
 ROOT = Path(__file__).parents[2]
+
+SCHEMA_OF_VERSION_1 = """
+    CREATE TABLE instances (
+        workflow TEXT NOT NULL, id TEXT NOT NULL, revision INTEGER NOT NULL, format INTEGER NOT NULL,
+        status TEXT NOT NULL, pc INTEGER NOT NULL,
+        created_at INTEGER, updated_at INTEGER NOT NULL, wake_at INTEGER,
+        lease TEXT, tokens TEXT NOT NULL, search TEXT NOT NULL,
+        execution TEXT NOT NULL, fields TEXT NOT NULL, history TEXT NOT NULL,
+        PRIMARY KEY (workflow, id)
+    );
+    CREATE INDEX instances_by_update ON instances (workflow, updated_at, id);
+    CREATE INDEX instances_by_status ON instances (workflow, status, updated_at, id);
+    CREATE INDEX instances_due ON instances (wake_at) WHERE wake_at IS NOT NULL;
+    CREATE TABLE idempotency_keys (
+        workflow TEXT NOT NULL, id TEXT NOT NULL, key TEXT NOT NULL, expires_at INTEGER NOT NULL,
+        fingerprint TEXT NOT NULL, response TEXT NOT NULL,
+        PRIMARY KEY (workflow, id, key)
+    );
+    CREATE INDEX idempotency_keys_by_expiry ON idempotency_keys (expires_at);
+    PRAGMA application_id = 1735357027;
+    PRAGMA user_version = 1;
+    PRAGMA journal_mode = WAL;
+"""
+"""What the releases made that knew no inbox. It never changes."""
 
 T = TypeVar("T")
 
@@ -74,6 +102,26 @@ def execute(path: Path, statement: str, *parameters: object) -> list[tuple[objec
     """What a person does with the sqlite3 shell."""
     with closing(sqlite3.connect(path)) as connection, connection:
         return connection.execute(statement, parameters).fetchall()
+
+
+def make_version_1(path: Path) -> None:
+    """The file of a release that knew no inbox, with an instance and its key."""
+    newer = path.with_name("newer.db")
+    use(newer, lambda store: store.create(a_full_instance(), a_key()))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(SCHEMA_OF_VERSION_1)
+        connection.execute("ATTACH ? AS newer", (str(newer),))
+        with connection:
+            for table in ("instances", "idempotency_keys"):
+                connection.execute(f"INSERT INTO {table} SELECT * FROM newer.{table}")
+
+
+def layout(path: Path) -> list[tuple[object, ...]]:
+    return [
+        *execute(path, "SELECT name, replace(sql, ' ', '') FROM sqlite_master ORDER BY name"),
+        *execute(path, "PRAGMA user_version"),
+        *execute(path, "PRAGMA application_id"),
+    ]
 
 
 # --- processes -------------------------------------------------------------------------------
@@ -129,7 +177,11 @@ def fill_disk_in_process(path: str) -> None:
     use(Path(path), work)
 
 
-def test_processes_that_make_the_file_and_count_in_it_lose_nothing(path: Path) -> None:
+@pytest.mark.parametrize("is_old", [False, True])
+def test_processes_that_make_or_upgrade_the_file_and_count_in_it_lose_nothing(path: Path, is_old: bool) -> None:
+    if is_old:
+        make_version_1(path)
+        execute(path, "DELETE FROM instances")
     processes = [process("count_in_process", path, 20) for _ in range(4)]
     for each in processes:
         assert each.stdin is not None
@@ -184,11 +236,80 @@ def test_the_file_is_kept(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_a_newer_schema_is_refused(path: Path) -> None:
+@pytest.mark.parametrize("version", [SCHEMA_VERSION + 1, SCHEMA_VERSION + 100, 0, -1])
+def test_a_schema_that_this_release_does_not_know_is_refused(path: Path, version: int) -> None:
     use(path, lambda store: store.create(an_instance()))
-    execute(path, f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
-    with pytest.raises(SettingsError, match=f"{path}.* schema version {SCHEMA_VERSION + 1}.*upgrade gorchestrate"):
+    execute(path, f"PRAGMA user_version = {version}")
+    before = path.read_bytes()
+    with pytest.raises(SettingsError, match=f"{path}.* schema version {version}, .*upgrade gorchestrate"):
         SqliteStore(path)
+    assert path.read_bytes() == before
+
+
+def test_a_file_of_version_1_is_upgraded(path: Path) -> None:
+    make_version_1(path)
+
+    async def work(store: SqliteStore) -> None:
+        loaded = await store.load("pizza", "order-1")
+        assert loaded == replace(a_full_instance(), version=1)
+        assert await store.load_key("pizza", "order-1", "key-1", NOW) == a_key()
+        assert list(await store.inbox("pizza", "order-1")) == []
+        await store.post(an_entry())
+        await store.post(an_entry("entry-2"), a_key("key-2"))
+        await store.commit(changed(loaded), [a_key("key-3")], [an_entry()])
+
+    use(path, work)
+    assert layout(path) == layout(path.with_name("newer.db"))
+    assert execute(path, "PRAGMA integrity_check") == [("ok",)]
+    use(path, lambda store: store.discard([an_entry("entry-2")]))  # and opened again
+    assert execute(path, "SELECT count(*) FROM inbox") == [(0,)]
+
+
+def test_a_file_in_use_by_an_older_release_is_upgraded(path: Path) -> None:
+    make_version_1(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as older:
+        assert older.execute("SELECT count(*) FROM instances").fetchone() == (1,)
+        use(path, lambda store: store.post(an_entry()))
+        older.execute("UPDATE instances SET revision = revision + 1")
+    assert use(path, lambda store: store.load("pizza", "order-1")).version == 2
+    assert execute(path, "PRAGMA user_version") == [(2,)], "the older release refuses it from now on"
+
+
+def test_many_may_upgrade_a_file_at_once(path: Path, tmp_path: Path) -> None:
+    make_version_1(path)
+    before = path.read_bytes()
+
+    def open_and_post(number: int) -> None:
+        use(path, lambda store: store.post(an_entry(f"entry-{number}")))
+
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            path.write_bytes(before)
+            list(pool.map(open_and_post, range(8)))
+            assert len(use(path, lambda store: store.inbox("pizza", "order-1"))) == 8
+            assert layout(path) == layout(path.with_name("newer.db"))
+
+
+def test_an_upgrade_that_fails_leaves_the_file_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_version_1(path)
+    before = layout(path)
+    first, second = sqlite_store._VERSIONS
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite_store, "_VERSIONS", (first, (*second, "CREATE TABLE instances (a)")))
+        with pytest.raises(Unavailable, match="table instances already exists"):
+            SqliteStore(path)
+    assert layout(path) == before
+    use(path, lambda store: store.post(an_entry()))
+
+
+def test_a_file_whose_upgrade_waits_too_long_is_unavailable(path: Path) -> None:
+    make_version_1(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable, match="locked"):
+            SqliteStore(path, busy_timeout_ms=0)
+        other.execute("ROLLBACK")
+    use(path, lambda store: store.post(an_entry()), busy_timeout_ms=0)
 
 
 @pytest.mark.parametrize("statement", ["CREATE TABLE theirs (a)", "PRAGMA application_id = 7", "PRAGMA user_version=1"])
@@ -289,6 +410,47 @@ def test_a_closed_store_is_unavailable(path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_caller_that_gives_up_closing_closes_it_nevertheless(path: Path) -> None:
+    async def main() -> None:
+        store = SqliteStore(path)
+        pending = asyncio.gather(*(store.create(an_instance(f"order-{number}")) for number in range(3)))
+        closer = asyncio.create_task(store.close())
+        await asyncio.wait([closer], timeout=0)  # lets it start
+        closer.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closer
+        await pending
+        store._executor.shutdown()
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            store._connection.total_changes  # noqa: B018
+
+    asyncio.run(main())
+    assert list(path.parent.iterdir()) == [path], "SQLite deletes the other two when the last connection is closed"
+
+
+def test_an_interrupt_while_the_file_is_opened_leaves_it_closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result, interrupts = Future.result, [KeyboardInterrupt()]
+    open_file, opened = sqlite_store._open, []
+
+    def opening(*arguments: Any) -> sqlite3.Connection:
+        opened.append(open_file(*arguments))
+        return opened[-1]
+
+    def interrupted(future: Future[Any], timeout: float | None = None) -> Any:
+        if interrupts:
+            raise interrupts.pop()
+        return result(future, timeout)
+
+    monkeypatch.setattr(sqlite_store, "_open", opening)
+    monkeypatch.setattr(Future, "result", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        SqliteStore(path)
+    (connection,) = opened
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.total_changes  # noqa: B018
+    assert list(path.parent.iterdir()) == [path]
+
+
 def test_a_limit_below_one_is_refused(path: Path) -> None:
     async def work(store: SqliteStore) -> None:
         for limit in (0, -1, 10**30):
@@ -296,6 +458,10 @@ def test_a_limit_below_one_is_refused(path: Path) -> None:
                 await store.list("pizza", limit=limit)
             with pytest.raises(InvalidRequest, match="limit"):
                 await store.due(NOW, limit=limit)
+            with pytest.raises(InvalidRequest, match="limit"):
+                await store.inbox("pizza", "order-1", limit=limit)
+            with pytest.raises(InvalidRequest, match="limit"):
+                await store.uncollected(NOW, limit=limit)
 
     use(path, work)
 
@@ -370,6 +536,38 @@ def test_a_damaged_key_is_told(path: Path) -> None:
     use(path, work)
 
 
+@pytest.mark.parametrize(
+    ("column", "value"), [("body", b"\xff"), ("name", b"\xfe"), ("at", "yesterday"), ("at", 2**62), ("at", -(2**62))]
+)
+def test_a_damaged_entry_harms_that_inbox_alone(path: Path, column: str, value: object) -> None:
+    async def work(store: SqliteStore) -> None:
+        await store.create(an_instance())
+        for id in ("order-1", "order-2"):
+            await store.post(an_entry(id=id))
+        execute(path, f"UPDATE inbox SET {column} = ? WHERE id = 'order-1'", value)
+        with pytest.raises(DamagedDocument, match=r"the inbox entry .* of 'pizza' 'order-1' cannot be read"):
+            await store.inbox("pizza", "order-1")
+        assert list(await store.inbox("pizza", "order-2")) == [an_entry(id="order-2")]
+        assert ("pizza", "order-2") in await store.uncollected(NOW)
+        await store.post(an_entry("entry-2"))
+        committed = await store.commit(changed(await store.load("pizza", "order-1")), taken=[an_entry("entry-2")])
+        assert await store.load("pizza", "order-1") == committed
+        execute(path, "DELETE FROM inbox WHERE id = 'order-1'")
+        assert list(await store.inbox("pizza", "order-1")) == []
+
+    use(path, work)
+
+
+def test_an_entry_whose_instance_has_a_damaged_name_hides_no_other(path: Path) -> None:
+    async def work(store: SqliteStore) -> None:
+        await store.post(an_entry())
+        await store.post(an_entry(id="order-2"))
+        execute(path, "UPDATE inbox SET workflow = ? WHERE id = 'order-1'", b"\xff")
+        assert sorted(await store.uncollected(NOW)) == [("pizza", "order-2"), ("\ufffd", "order-1")]
+
+    use(path, work)
+
+
 # --- tables ----------------------------------------------------------------------------------
 
 
@@ -401,7 +599,13 @@ def test_no_query_reads_or_sorts_more_than_it_returns(path: Path) -> None:
         await store._run(lambda connection: connection.set_trace_callback(queries.append))
         await store.create(an_instance(), a_key())
         instance = await store.load("pizza", "order-1")
-        await store.commit(changed(instance), [a_key("key-2")])
+        for name in ("entry-1", "entry-2", "entry-1"):
+            with suppress(DuplicateKey):
+                await store.post(an_entry(name), a_key("key-3"))
+        await store.commit(changed(instance), [a_key("key-2")], await store.inbox("pizza", "order-1"))
+        await store.post(an_entry("entry-3"))
+        assert await store.uncollected(NOW) == [("pizza", "order-1")]
+        await store.discard([an_entry("entry-3")])
         with pytest.raises(Conflict):
             await store.commit(changed(instance))
         await store.load_key("pizza", "order-1", "key-1", NOW)
@@ -421,4 +625,5 @@ def test_no_query_reads_or_sorts_more_than_it_returns(path: Path) -> None:
             assert steps
             assert all(line.startswith("SEARCH") for line in steps), (query, plan)
             used |= {word for line in steps for word in line.split() if "_by_" in word or word.endswith("_due")}
-    assert used == {"instances_by_update", "instances_by_status", "instances_due", "idempotency_keys_by_expiry"}
+    indexes = {"instances_by_update", "instances_by_status", "instances_due", "idempotency_keys_by_expiry"}
+    assert used == indexes | {"inbox_by_arrival", "inbox_by_age"}

@@ -313,6 +313,11 @@ def test_the_indexes_of_the_file_are_there(first: Run) -> None:
     for name in ("fields", "execution", "history", "lease", "tokens"):
         assert first.resources[f"{groups}/instances/fields/{name}"]["indexConfig"] == {"indexes": []}
     assert first.resources[f"{groups}/idempotency_keys/fields/expires_at"]["ttlConfig"] == {}
+    assert first.resources[f"{groups}/instance_inbox/fields/at"]["indexConfig"]["indexes"] == [
+        {"queryScope": scope, "fields": [{"fieldPath": "at", "order": "ASCENDING"}]}
+        for scope in ("COLLECTION", "COLLECTION_GROUP")
+    ]
+    assert first.resources[f"{groups}/instance_inbox/fields/body"]["indexConfig"] == {"indexes": []}
 
 
 # --- running it again --------------------------------------------------------------------
