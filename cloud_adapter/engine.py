@@ -91,7 +91,8 @@ class Engine:
     Args:
         workflows: the classes that are served; their names must differ.
         rng: gives tokens and jitter; a seeded one makes a run repeatable.
-        run_sync: runs synchronous steps and activities; by default in a thread.
+        run_sync: runs synchronous steps; by default in a thread.
+        run_activity_sync: runs synchronous activities; by default as steps.
 
     Raises:
         DefinitionError: they cannot be served together, see ``by_name``.
@@ -107,6 +108,7 @@ class Engine:
         options: EngineOptions | None = None,
         rng: random.Random | None = None,
         run_sync: RunSync = asyncio.to_thread,
+        run_activity_sync: RunSync | None = None,
     ) -> None:
         self.clock = clock or SystemClock()
         self.options = options or EngineOptions()
@@ -116,7 +118,7 @@ class Engine:
         self._committer = Committer(store, queue, self.clock, self.options, rng or random.SystemRandom())
         children = Children(self._committer, self.workflow)
         self._stepper = Stepper(self._committer, children, run_sync)
-        self._activities = Activities(self._committer, run_sync)
+        self._activities = Activities(self._committer, run_activity_sync or run_sync)
 
     def workflow(self, name: str) -> type[Workflow]:
         """The workflow of that name.
