@@ -16,8 +16,11 @@ from typing import Any
 
 import pytest
 
+from cloud_adapter.embedded import EmbeddedRuntime
+from cloud_adapter.settings import Settings
 from cloud_adapter.sync_pool import DaemonThreads, SyncPool
 from cloud_adapter.user_code import RunSync
+from workflow_core import Activity, ForEach, S, Step, Workflow
 
 SECONDS_MAX = 20.0
 
@@ -234,3 +237,37 @@ asyncio.run(main())
         timeout=60,
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+GATE = Gate()
+DONE = threading.Event()
+
+
+class Blocked(Workflow, name="blocked"):
+    definition = S(ForEach("each", lambda w: range(40), Activity("block", lambda: GATE()), parallel=True))
+
+
+class Small(Workflow, name="small"):
+    def do(self) -> None:
+        assert threading.current_thread().name.startswith("gorchestrate-step")
+        DONE.set()
+
+    definition = S(Step("do", do))
+
+
+def test_activities_that_block_hold_up_neither_each_other_nor_the_steps_of_other_instances(tmp_path: Path) -> None:
+    async def main() -> None:
+        runtime = EmbeddedRuntime([Blocked, Small], Settings(db=tmp_path / "blocked.db"))
+        await runtime.start()
+        try:
+            await runtime.engine.create("blocked", "1")
+            await asyncio.to_thread(GATE.wait_for, 40)
+            await runtime.engine.create("small", "1")
+            assert await asyncio.to_thread(DONE.wait, SECONDS_MAX)
+        finally:
+            GATE.opened.set()
+            await runtime.close()
+        with pytest.raises(RuntimeError, match="shut down"):
+            await runtime.pools.steps(len, "abc")
+
+    asyncio.run(asyncio.wait_for(main(), SECONDS_MAX))
