@@ -8,6 +8,7 @@ from cloud_adapter.clock import SystemClock
 from cloud_adapter.cloud_tasks_queue import CloudTasksQueue, TaskTarget
 from cloud_adapter.engine import Engine
 from cloud_adapter.settings import Settings
+from cloud_adapter.sync_pool import SyncPools
 from workflow_core import Workflow
 
 
@@ -23,12 +24,24 @@ class CloudRuntime:
         self.store = FirestoreStore(project=settings.project, database=settings.database)
         target = TaskTarget(settings.worker_url, settings.tasks_account, settings.audience or None)
         self.queue = CloudTasksQueue(settings.project, settings.location, settings.queue, target, clock)
-        self.engine = Engine(workflows, self.store, self.queue, clock=clock, options=settings.options())
+        self.pools = SyncPools()
+        self.engine = Engine(
+            workflows,
+            self.store,
+            self.queue,
+            clock=clock,
+            options=settings.options(),
+            run_sync=self.pools.steps,
+            run_activity_sync=self.pools.activities,
+        )
 
     async def start(self) -> None:
         """Nothing to start: the clients connect with their first call."""
 
     async def close(self) -> None:
-        """Closes the clients."""
-        await self.store.close()
-        await self.queue.close()
+        """Closes the clients and the threads for synchronous code, each also where closing another one fails."""
+        self.pools.close()
+        try:
+            await self.store.close()
+        finally:
+            await self.queue.close()

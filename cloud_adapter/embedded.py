@@ -17,6 +17,7 @@ from cloud_adapter.local_queue import LocalQueue
 from cloud_adapter.ports import Clock, Task
 from cloud_adapter.settings import Settings
 from cloud_adapter.sqlite_store import SqliteStore
+from cloud_adapter.sync_pool import SyncPools
 from cloud_adapter.telemetry import Delivery, Value
 from workflow_core import Workflow
 
@@ -34,7 +35,16 @@ class EmbeddedRuntime:
         self.clock = clock or SystemClock()
         self.store = SqliteStore(settings.db)
         self.queue = LocalQueue(self._deliver, self.clock)
-        self.engine = Engine(workflows, self.store, self.queue, clock=self.clock, options=settings.options())
+        self.pools = SyncPools()
+        self.engine = Engine(
+            workflows,
+            self.store,
+            self.queue,
+            clock=self.clock,
+            options=settings.options(),
+            run_sync=self.pools.steps,
+            run_activity_sync=self.pools.activities,
+        )
         self._recovery: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -52,6 +62,7 @@ class EmbeddedRuntime:
                 await self._recovery
             self._recovery = None
             await self.queue.close()
+        self.pools.close()
         await self.store.close()
 
     async def _deliver(self, task: Task, retries: int) -> bool:

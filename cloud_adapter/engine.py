@@ -88,7 +88,8 @@ class Engine:
     Args:
         workflows: the classes that are served; their names must differ.
         rng: gives tokens and jitter; a seeded one makes a run repeatable.
-        run_sync: runs synchronous steps and activities; by default in a thread.
+        run_sync: runs synchronous steps; by default in a thread.
+        run_activity_sync: runs synchronous activities; by default as steps.
 
     Raises:
         DefinitionError: they cannot be served together, see ``by_name``.
@@ -104,6 +105,7 @@ class Engine:
         options: EngineOptions | None = None,
         rng: random.Random | None = None,
         run_sync: RunSync = asyncio.to_thread,
+        run_activity_sync: RunSync | None = None,
     ) -> None:
         self.clock = clock or SystemClock()
         self.options = options or EngineOptions()
@@ -114,7 +116,7 @@ class Engine:
         self._lanes = Lanes(self._committer)
         children = Children(self._committer, self._lanes, self.workflow)
         self._stepper = Stepper(self._committer, self._lanes, children, run_sync)
-        self._activities = Activities(self._committer, self._lanes, run_sync)
+        self._activities = Activities(self._committer, self._lanes, run_activity_sync or run_sync)
 
     def workflow(self, name: str) -> type[Workflow]:
         """The workflow of that name.

@@ -81,18 +81,21 @@ class QueueRunner(Generic[P]):
         attempt.add_done_callback(self._ended)
 
     async def stop(self, grace_seconds: float) -> None:
-        """Dispatches no more, gives the running attempts that time to end, then cancels them. May be called again."""
-        if self._dispatcher is not None:
-            self._dispatcher.cancel()
-            await asyncio.gather(self._dispatcher, return_exceptions=True)
-        if self._attempts and grace_seconds > 0:
-            await first_of(asyncio.wait(self._attempts), self._clock.sleep(grace_seconds))
-        if self._attempts:
-            logger.warning("%d deliveries were still running after the grace period", len(self._attempts))
-        for attempt in self._attempts:
-            attempt.cancel()
-        await asyncio.gather(*self._attempts, return_exceptions=True)
-        self._progress.set()
+        """Dispatches no more, gives the running attempts that time to end, then cancels them; at once if this call is
+        cancelled. May be called again."""
+        try:
+            if self._dispatcher is not None:
+                self._dispatcher.cancel()
+                await asyncio.gather(self._dispatcher, return_exceptions=True)
+            if self._attempts and grace_seconds > 0:
+                await first_of(asyncio.wait(self._attempts), self._clock.sleep(grace_seconds))
+        finally:  # also when whoever stops it is cancelled: no attempt goes on behind its back
+            if self._attempts:
+                logger.warning("%d deliveries were still running after the grace period", len(self._attempts))
+            for attempt in self._attempts:
+                attempt.cancel()
+            await asyncio.gather(*self._attempts, return_exceptions=True)
+            self._progress.set()
 
     async def idle(self) -> None:
         """Returns once nothing can be sent at this time and no attempt runs (or the queue does not run)."""

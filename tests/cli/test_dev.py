@@ -67,6 +67,26 @@ def test_ends_on_a_signal_without_a_word(source: Path, tmp_path: Path, number: i
         assert "Traceback" not in server.process.errors()
 
 
+def test_ends_while_a_synchronous_activity_sleeps(tmp_path: Path) -> None:
+    source = tmp_path / "naps.py"
+    source.write_text("""
+import time
+from workflow_core import Activity, S, Workflow
+
+def nap() -> None:
+    print("asleep", flush=True)
+    time.sleep(600)
+
+class Nap(Workflow, name="nap"):
+    definition = S(Activity("nap", nap))
+""")
+    with dev(source, tmp_path / "naps.db") as server:
+        server.post("/wf/nap/1")
+        server.process.wait_for("asleep")
+        assert server.process.end(signal.SIGINT) in (0, -2, 130)  # within 20 s
+        assert "Traceback" not in server.process.errors()
+
+
 def test_the_default_is_the_sample_and_the_database_of_the_settings(tmp_path: Path) -> None:
     command = [*GORCHESTRATE, "dev", "--port", "0"]
     with started(

@@ -1,0 +1,177 @@
+"""Threads for the synchronous code of users, apart from the event loop's own.
+
+Theory of operation. ``asyncio.to_thread`` shares one pool of ``cpus + 4`` threads between everything in a process: a
+few activities that block for long hold up the steps of every instance, and each other. A runtime therefore has two
+pools of its own, one for steps and one for activities, with enough threads for all that may run at the same time.
+Threads are started on demand and end when they are idle for a while, so a large pool costs nothing where it is unused.
+
+The threads are daemons: code that blocks for an hour must not keep a process from ending. What it was doing is done
+again by the next process, as after any other end of a process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, ParamSpec, TypeVar
+
+STEP_THREADS_MAX: Final = 100
+"""An instance runs one step at a time: this many instances can block in one at the same time."""
+ACTIVITY_THREADS_MAX: Final = 400
+"""As many as the local queue delivers at the same time; the share of one instance is limited there."""
+IDLE_SECONDS_MAX: Final = 30.0
+"""How long a thread waits for work before it ends."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class SyncPool:
+    """Runs synchronous functions in threads of its own; a pool is a ``RunSync``.
+
+    Args:
+        name: the beginning of the threads' names.
+        threads_max: how many functions run at the same time; others wait for a thread.
+    """
+
+    def __init__(self, name: str, threads_max: int) -> None:
+        self._threads = DaemonThreads(name, threads_max)
+
+    async def __call__(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Calls a function in a thread, with the context variables of the caller, and gives its result.
+
+        Raises:
+            BaseException: what the function raises.
+            RuntimeError: the pool is closed, or the system starts no more threads.
+        """
+        call = partial(contextvars.copy_context().run, function, *args)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    def close(self) -> None:
+        """Cancels the calls that wait for a thread. Those that run go on, but nothing waits for them. May be called
+        again."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class SyncPools:
+    """The two pools of a runtime. They are apart so that activities that block do not hold up steps."""
+
+    def __init__(self) -> None:
+        self.steps = SyncPool("gorchestrate-step", STEP_THREADS_MAX)
+        self.activities = SyncPool("gorchestrate-activity", ACTIVITY_THREADS_MAX)
+
+    def close(self) -> None:
+        """Closes both. May be called again."""
+        self.steps.close()
+        self.activities.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    future: Future[Any]
+    function: Callable[[], Any]
+
+    def make(self) -> None:
+        if not self.future.set_running_or_notify_cancel():
+            return
+        try:
+            result = self.function()
+        except BaseException as error:
+            self.future.set_exception(error)
+            del self  # breaks the cycle of the future, its error, and this frame in the error's traceback
+        else:
+            self.future.set_result(result)
+
+
+class DaemonThreads(Executor):
+    """An executor whose threads do not keep the process from ending, and end by themselves when they are idle.
+
+    Args:
+        name: the beginning of the threads' names.
+        threads_max: how many there are at most.
+        idle_seconds_max: how long a thread waits for work.
+    """
+
+    def __init__(self, name: str, threads_max: int, idle_seconds_max: float = IDLE_SECONDS_MAX) -> None:
+        self._name = name
+        self._threads_max = threads_max
+        self._idle_seconds_max = idle_seconds_max
+        self._changed = threading.Condition()
+        # All that follows is used with `_changed` held.
+        self._calls: deque[_Call] = deque()
+        self._threads: set[threading.Thread] = set()
+        self._idle = 0
+        self._started = 0
+        self._is_shut_down = False
+
+    @property
+    def threads(self) -> int:
+        """How many threads there are, idle ones included."""
+        with self._changed:
+            return len(self._threads)
+
+    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Calls the function in a thread, once there is one.
+
+        Raises:
+            RuntimeError: it was shut down, or the system starts no more threads.
+        """
+        call = _Call(Future(), partial(function, *args, **kwargs))
+        with self._changed:
+            if self._is_shut_down:
+                raise RuntimeError(f"the threads {self._name} are shut down: the process is about to end")
+            self._calls.append(call)
+            if self._idle >= len(self._calls):
+                self._changed.notify()
+            elif len(self._threads) < self._threads_max:
+                self._start()
+        return call.future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Takes no more calls. Those that were taken are made, or cancelled if they have not begun."""
+        with self._changed:
+            self._is_shut_down = True
+            calls = list(self._calls) if cancel_futures else []
+            if cancel_futures:
+                self._calls.clear()
+            threads = list(self._threads)
+            self._changed.notify_all()
+        for call in calls:
+            call.future.cancel()
+        if wait:
+            for thread in threads:
+                thread.join()
+
+    def _start(self) -> None:
+        self._started += 1
+        thread = threading.Thread(target=self._work, name=f"{self._name}-{self._started}", daemon=True)
+        self._threads.add(thread)
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no more of them: the call waits for one that there is
+            self._threads.remove(thread)
+            if not self._threads:
+                self._calls.pop()
+                raise
+
+    def _work(self) -> None:
+        while (call := self._next()) is not None:
+            call.make()
+            del call  # what it holds is not kept while the thread is idle
+
+    def _next(self) -> _Call | None:
+        """The next call; None: this thread is no longer needed."""
+        with self._changed:
+            self._idle += 1
+            self._changed.wait_for(lambda: self._calls or self._is_shut_down, self._idle_seconds_max)
+            self._idle -= 1
+            if self._calls:
+                return self._calls.popleft()
+            self._threads.remove(threading.current_thread())
+            return None

@@ -1,0 +1,273 @@
+"""The threads for synchronous user code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from concurrent.futures import CancelledError, Executor, wait
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_adapter.embedded import EmbeddedRuntime
+from cloud_adapter.settings import Settings
+from cloud_adapter.sync_pool import DaemonThreads, SyncPool
+from cloud_adapter.user_code import RunSync
+from workflow_core import Activity, ForEach, S, Step, Workflow
+
+SECONDS_MAX = 20.0
+
+
+class Gate:
+    """Holds threads up until it is opened."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Semaphore(0)
+        self.opened = threading.Event()
+
+    def __call__(self) -> str:
+        self.reached.release()
+        assert self.opened.wait(SECONDS_MAX)
+        return threading.current_thread().name
+
+    def wait_for(self, number: int) -> None:
+        for _ in range(number):
+            assert self.reached.acquire(timeout=SECONDS_MAX)
+
+
+def test_it_is_what_the_engine_takes() -> None:
+    pool: RunSync = SyncPool("test", 1)
+    assert asyncio.run(_result(pool, divmod, 7, 2)) == (3, 1)
+
+
+async def _result(pool: RunSync, *call: Any) -> Any:
+    return await pool(*call)
+
+
+def test_context_variables_are_carried_over_and_changes_stay_there() -> None:
+    variable = contextvars.ContextVar("variable", default="none")
+
+    def look() -> str:
+        found = variable.get()
+        variable.set("changed")
+        return found
+
+    async def main() -> None:
+        pool = SyncPool("test", 1)
+        variable.set("caller")
+        assert [await pool(look), await pool(look)] == ["caller", "caller"]
+        assert variable.get() == "caller"
+        pool.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("error", [LookupError("no"), SystemExit(3), KeyboardInterrupt()])
+def test_an_error_comes_out_and_the_thread_lives_on(error: BaseException) -> None:
+    def fail() -> None:
+        raise error
+
+    threads = DaemonThreads("test", 1)
+    assert threads.submit(fail).exception(SECONDS_MAX) is error
+    assert threads.submit(len, "abc").result(SECONDS_MAX) == 3
+    assert threads.threads == 1
+    threads.shutdown()
+
+
+def test_many_calls_block_at_the_same_time() -> None:
+    gate, threads = Gate(), DaemonThreads("test", 50)
+    calls = [threads.submit(gate) for _ in range(60)]
+    gate.wait_for(50)
+    assert threads.threads == 50
+    assert not gate.reached.acquire(timeout=0.05)
+    gate.opened.set()
+    names = {call.result(SECONDS_MAX) for call in calls}
+    assert names == {f"test-{number}" for number in range(1, 51)}
+    threads.shutdown()
+    assert threads.threads == 0
+
+
+def test_a_thread_is_used_again_and_ends_when_it_is_idle() -> None:
+    threads = DaemonThreads("test", 50, idle_seconds_max=0.05)
+    for _ in range(20):
+        assert threads.submit(len, "abc").result(SECONDS_MAX) == 3
+        _until_idle(threads)
+    assert threads.threads == 1
+    end = time.monotonic() + SECONDS_MAX
+    while threads.threads and time.monotonic() < end:
+        time.sleep(0.01)
+    assert threads.threads == 0
+    assert threads.submit(len, "abc").result(SECONDS_MAX) == 3
+    threads.shutdown()
+
+
+def _until_idle(threads: DaemonThreads) -> None:
+    end = time.monotonic() + SECONDS_MAX
+    while not threads._idle and time.monotonic() < end:
+        time.sleep(0)
+
+
+def test_nothing_is_lost_while_threads_come_and_go() -> None:
+    threads = DaemonThreads("test", 8, idle_seconds_max=0.0)
+    calls = [threads.submit(time.sleep, 0.0005 * (number % 3)) for number in range(2_000) if not time.sleep(0.0001)]
+    done, waiting = wait(calls, SECONDS_MAX)
+    assert (len(done), len(waiting)) == (2_000, 0)
+    threads.shutdown()
+
+
+def test_what_a_call_held_is_released_when_it_has_ended() -> None:
+    class Large:
+        pass
+
+    def fail(large: Large) -> None:
+        raise LookupError
+
+    threads, large = DaemonThreads("test", 1), Large()
+    held = weakref.ref(large)
+    gc.disable()
+    try:
+        assert isinstance(threads.submit(fail, large).exception(SECONDS_MAX), LookupError)
+        del large
+        _until_idle(threads)
+        assert held() is None
+    finally:
+        gc.enable()
+    threads.shutdown()
+
+
+def test_closing_cancels_what_has_not_begun_and_waits_for_nothing() -> None:
+    async def main() -> None:
+        gate, pool = Gate(), SyncPool("test", 1)
+        running, waiting = asyncio.ensure_future(pool(gate)), asyncio.ensure_future(pool(gate))
+        await asyncio.to_thread(gate.wait_for, 1)
+        pool.close()
+        pool.close()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        with pytest.raises(RuntimeError, match="shut down"):
+            await pool(gate)
+        assert not running.done()
+        gate.opened.set()
+        assert await running == "test-1"
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_call_that_has_not_begun_is_not_made() -> None:
+    gate, threads, made = Gate(), DaemonThreads("test", 1), list[str]()
+    running = threads.submit(gate)
+    gate.wait_for(1)
+    waiting, last = threads.submit(made.append, "a"), threads.submit(made.append, "b")
+    assert waiting.cancel()
+    gate.opened.set()
+    running.result(SECONDS_MAX)
+    last.result(SECONDS_MAX)
+    assert made == ["b"]
+    with pytest.raises(CancelledError):
+        waiting.result()
+    threads.shutdown()
+
+
+def test_shutting_down_as_other_executors_do() -> None:
+    gate, made = Gate(), list[str]()
+    threads: Executor
+    with DaemonThreads("test", 1) as threads:
+        threads.submit(gate)
+        threads.submit(made.append, "a")
+        gate.wait_for(1)
+        threading.Timer(0.05, gate.opened.set).start()
+    assert made == ["a"]
+
+
+def test_where_the_system_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, threads = Gate(), DaemonThreads("test", 2)
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            threads.submit(gate)
+    running = threads.submit(gate)
+    gate.wait_for(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        waiting = threads.submit(len, "abc")
+    gate.opened.set()
+    assert running.result(SECONDS_MAX) == "test-2"
+    assert waiting.result(SECONDS_MAX) == 3
+    threads.shutdown()
+
+
+def test_a_call_that_blocks_does_not_keep_the_process_from_ending(tmp_path: Path) -> None:
+    source = tmp_path / "blocks.py"
+    source.write_text("""
+import asyncio, threading, time
+from cloud_adapter.sync_pool import SyncPool
+
+async def main():
+    pool, begun = SyncPool("test", 2), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    def block():
+        loop.call_soon_threadsafe(begun.set)
+        time.sleep(600)
+    call = asyncio.ensure_future(pool(block))
+    await begun.wait()
+    await pool(len, "leaves an idle thread")
+    call.cancel()
+    pool.close()
+
+asyncio.run(main())
+""")
+    root = Path(__file__).parents[2]
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-X", "dev", source],
+        cwd=root,
+        env={"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+GATE = Gate()
+DONE = threading.Event()
+
+
+class Blocked(Workflow, name="blocked"):
+    definition = S(ForEach("each", lambda w: range(40), Activity("block", lambda: GATE()), parallel=True))
+
+
+class Small(Workflow, name="small"):
+    def do(self) -> None:
+        assert threading.current_thread().name.startswith("gorchestrate-step")
+        DONE.set()
+
+    definition = S(Step("do", do))
+
+
+def test_activities_that_block_hold_up_neither_each_other_nor_the_steps_of_other_instances(tmp_path: Path) -> None:
+    async def main() -> None:
+        runtime = EmbeddedRuntime([Blocked, Small], Settings(db=tmp_path / "blocked.db"))
+        await runtime.start()
+        try:
+            await runtime.engine.create("blocked", "1")
+            await asyncio.to_thread(GATE.wait_for, 40)
+            await runtime.engine.create("small", "1")
+            assert await asyncio.to_thread(DONE.wait, SECONDS_MAX)
+        finally:
+            GATE.opened.set()
+            await runtime.close()
+        with pytest.raises(RuntimeError, match="shut down"):
+            await runtime.pools.steps(len, "abc")
+
+    asyncio.run(asyncio.wait_for(main(), SECONDS_MAX))
