@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 
 from cloud_adapter.clock import SystemClock
@@ -29,6 +30,7 @@ class CloudRuntime:
         """Nothing to start: the clients connect with their first call."""
 
     async def close(self) -> None:
-        """Closes the clients."""
-        await self.store.close()
-        await self.queue.close()
+        """Closes the clients: both, even if closing one of them raises."""
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self.queue.close)
+            stack.push_async_callback(self.store.close)
