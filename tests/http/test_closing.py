@@ -7,6 +7,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 from pizza import PizzaOrder
@@ -228,6 +229,8 @@ def test_an_address_that_cannot_be_one(host: str, port: int) -> None:
 def test_an_issuer_that_answers_with_an_error() -> None:
     with issuing() as issuer:
         issuer.keys = False
-        with nothing_stays_open(), pytest.raises(Unavailable, match="404") as refused:
+        with pytest.raises(Unavailable, match="404") as refused:
             IssuerKeys(issuer.url)._fetch()
-        assert refused.value.__cause__
+    response = refused.value.__cause__
+    assert isinstance(response, HTTPError)
+    assert response.closed
