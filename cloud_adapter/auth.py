@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from threading import Lock
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import jwt
@@ -195,6 +196,10 @@ class IssuerKeys:
 
 
 def _get_json(url: str) -> dict[str, Any]:
-    with urlopen(url, timeout=KEYS_TIMEOUT_S) as response:
-        data: dict[str, Any] = json.load(response)
-        return data
+    try:
+        with urlopen(url, timeout=KEYS_TIMEOUT_S) as response:
+            data: dict[str, Any] = json.load(response)
+            return data
+    except HTTPError as error:
+        error.close()  # it is the response as well, and holds the connection
+        raise

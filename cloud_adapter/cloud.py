@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 
 from cloud_adapter.clock import SystemClock
@@ -39,9 +40,8 @@ class CloudRuntime:
         """Nothing to start: the clients connect with their first call."""
 
     async def close(self) -> None:
-        """Closes the clients and the threads for synchronous code, each also where closing another one fails."""
-        self.pools.close()
-        try:
-            await self.store.close()
-        finally:
-            await self.queue.close()
+        """Closes the clients and the threads for synchronous code, each even if closing another one raises."""
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self.pools.close)
+            stack.push_async_callback(self.queue.close)
+            stack.push_async_callback(self.store.close)

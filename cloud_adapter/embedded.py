@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.dispatch import Outcome, run_task
-from cloud_adapter.engine import Engine
+from cloud_adapter.engine import Engine, by_name
 from cloud_adapter.errors import Unavailable
 from cloud_adapter.local_queue import LocalQueue
 from cloud_adapter.ports import Clock, Task
@@ -28,20 +28,26 @@ class EmbeddedRuntime:
     """An engine on SQLite. ``start`` it in the event loop that it is to run in, and ``close`` it at the end.
 
     Several processes may serve one database file: each takes over what another one leaves behind.
+
+    Raises:
+        DefinitionError: the workflows cannot be served together. The database is not opened.
+        SettingsError, Unavailable: the database cannot be opened, see ``SqliteStore``.
     """
 
     def __init__(self, workflows: Iterable[type[Workflow]], settings: Settings, *, clock: Clock | None = None) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
-        self.store = SqliteStore(settings.db)
+        # What can be refused is refused before the store is opened: a constructor cannot await the store's `close`.
+        table, options = by_name(workflows), settings.options()
         self.queue = LocalQueue(self._deliver, self.clock)
+        self.store = SqliteStore(settings.db)
         self.pools = SyncPools()
         self.engine = Engine(
-            workflows,
+            table.values(),
             self.store,
             self.queue,
             clock=self.clock,
-            options=settings.options(),
+            options=options,
             run_sync=self.pools.steps,
             run_activity_sync=self.pools.activities,
         )
@@ -50,20 +56,23 @@ class EmbeddedRuntime:
     async def start(self) -> None:
         """Begins to deliver tasks, and to look for what an earlier process has left. Twice is once."""
         if self._recovery is None:
+            await self.queue.start()
             # In a context of its own: it is no part of the request that may have started it.
             self._recovery = asyncio.create_task(self._recover(), context=contextvars.Context())
-            await self.queue.start()
 
     async def close(self) -> None:
-        """Stops; what was not finished goes on when the next process starts."""
-        if self._recovery is not None:
-            self._recovery.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._recovery
-            self._recovery = None
-            await self.queue.close()
-        self.pools.close()
-        await self.store.close()
+        """Stops; what was not finished goes on when the next process starts.
+
+        May be called again, and without ``start``. The store is closed even if stopping the rest raises.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self.store.close)
+            stack.callback(self.pools.close)
+            stack.push_async_callback(self.queue.close)
+            if self._recovery is not None:
+                recovery, self._recovery = self._recovery, None
+                recovery.cancel()
+                await asyncio.wait([recovery])
 
     async def _deliver(self, task: Task, retries: int) -> bool:
         about: dict[str, Value] = {"messaging.system": "gorchestrate", "messaging.message.id": task.name}

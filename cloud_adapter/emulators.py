@@ -158,10 +158,12 @@ def _wait_until_ready(name: str, process: subprocess.Popen[bytes], port: int) ->
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """Ends the process and whatever it has started; those ignore a polite request at their own risk."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(STOP_S_MAX)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    try:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_S_MAX)
+    finally:  # also if a second Ctrl-C or SIGTERM interrupts the waiting
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -68,8 +70,12 @@ class Service:
             # Not before: `gorchestrate` imports the file too, and has logs of its own.
             logs.configure(self._settings.log_level, self._settings.project)
             kind = EmbeddedRuntime if self._settings.backend == "embedded" else CloudRuntime
-            self._runtime = kind(self.workflows, self._settings)
-            await self._runtime.start()
+            runtime = kind(self.workflows, self._settings)
+            async with contextlib.AsyncExitStack() as stack:
+                stack.push_async_callback(runtime.close)
+                await runtime.start()
+                stack.pop_all()
+            self._runtime = runtime  # not before: the next request must not use one that did not start
         return self._runtime
 
 

@@ -33,17 +33,19 @@ async def http_server(handle: Handle) -> AsyncIterator[str]:
 @contextlib.asynccontextmanager
 async def asgi_server(app: ASGIApp) -> AsyncIterator[str]:
     """Serves an application on a free port; gives its URL."""
-    listener = listen("127.0.0.1", 0)
-    server = _Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    await server.listening.wait()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        server.force_exit = True
-        await serving
-        listener.close()
+    with listen("127.0.0.1", 0) as listener:
+        server = _Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        serving.add_done_callback(lambda _: server.listening.set())  # also if it fails: nobody may wait for ever
+        try:
+            await server.listening.wait()
+            if serving.done():
+                serving.result()
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            server.force_exit = True
+            await serving
 
 
 class _Server(uvicorn.Server):

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
+from starlette.applications import Starlette
 
 from cloud_adapter.api import create_api
 from cloud_adapter.cloud import CloudRuntime
@@ -47,24 +49,31 @@ class Connection:
     ) -> None:
         if source is None and db is not None:
             raise SettingsError(f"--db {db} is used with --source alone; without, the API at {url} is asked")
-        self._runner = asyncio.Runner()
-        self._runtime: EmbeddedRuntime | CloudRuntime | None = None
         self.delivers = True
-        if source is None:
-            headers = {"Authorization": f"Bearer {token}"} if token else {}
-            self.where = url.rstrip("/")
-            self._client = httpx.AsyncClient(timeout=TIMEOUT_SECONDS, headers=headers)
-            return
+        with ExitStack() as stack:
+            self._runner = stack.enter_context(asyncio.Runner())
+            if source is None:
+                self.where = url.rstrip("/")
+                headers = {"Authorization": f"Bearer {token}"} if token else {}
+                self._client = httpx.AsyncClient(timeout=TIMEOUT_SECONDS, headers=headers)
+            else:
+                self.where = "http://database"
+                transport = httpx.ASGITransport(self._application(stack, source, db, new=new))
+                self._client = httpx.AsyncClient(transport=transport, timeout=TIMEOUT_SECONDS)
+            stack.callback(lambda: self._run(self._client.aclose()))
+            self._opened = stack.pop_all()
+
+    def _application(self, stack: ExitStack, source: Path, db: Path | None, *, new: bool) -> Starlette:
+        """The API on the database itself. What it opens, the stack closes."""
         settings = Settings.load(db=db)
         if settings.backend == "embedded":
             self.delivers = False
             if not new and not settings.db.exists():
                 raise SettingsError(f"there is no database {settings.db}: name the file with --db or GORCHESTRATE_DB")
         kind = EmbeddedRuntime if settings.backend == "embedded" else CloudRuntime
-        self._runtime = kind(load_workflows(source), settings)  # not started: it delivers no tasks
-        app = create_api(self._runtime.engine, max_body_bytes=settings.max_body_bytes, repair=True)
-        self.where = "http://database"
-        self._client = httpx.AsyncClient(transport=httpx.ASGITransport(app), timeout=TIMEOUT_SECONDS)
+        runtime = kind(load_workflows(source), settings)  # not started: it delivers no tasks
+        stack.callback(lambda: self._run(runtime.close()))
+        return create_api(runtime.engine, max_body_bytes=settings.max_body_bytes, repair=True)
 
     def __enter__(self) -> Self:
         return self
@@ -72,10 +81,7 @@ class Connection:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._run(self._client.aclose())
-        if self._runtime is not None:
-            self._run(self._runtime.close())
-        self._runner.close()
+        self._opened.close()
 
     def get(self, path: str, **query: Any) -> Json:
         """What a path shows.

@@ -24,7 +24,7 @@ from cloud_adapter.emulators import running_stack
 from cloud_adapter.errors import InvalidRequest, SettingsError
 from cloud_adapter.graphs import Format
 from cloud_adapter.listening import listen
-from cloud_adapter.server import create_server, running
+from cloud_adapter.server import open_server, running
 from cloud_adapter.settings import Settings
 from cloud_adapter.source import load_workflows
 from workflow_core import WorkflowError
@@ -68,8 +68,7 @@ def dev(
     settings = Settings.load(backend="embedded", db=db)
     logs.configure(settings.log_level, settings.project, text=sys.stderr.isatty())
     workflows = load_workflows(source)
-    with contextlib.closing(listen(host, port)) as listener:
-        server = create_server(workflows, settings)
+    with contextlib.closing(listen(host, port)) as listener, open_server(workflows, settings) as server:
         url = f"http://{host}:{listener.getsockname()[1]}"
         console = Console(highlight=False, soft_wrap=True)
         console.print(f"Serving {source} on {url}, the state is in {settings.db}")

@@ -80,27 +80,27 @@ async def serve(
     """
     clock = clock or SystemClock()
     async with contextlib.AsyncExitStack() as stack:
-        listener = stack.enter_context(contextlib.closing(listen(host, issuer_port)))
+        listener = stack.enter_context(listen(host, issuer_port))
         issuer = TokenIssuer(issuer_url or _url(host, listener.getsockname()[1]))
         dispatcher = Dispatcher(clock, issuer)
         stack.push_async_callback(dispatcher.close)
         await stack.enter_async_context(_serving(issuer.app(), listener))
         service = CloudTasksService(clock, dispatcher)
-        stack.push_async_callback(_stop, service, grace_seconds)
+        stack.push_async_callback(_stop_queues, service, grace_seconds)
+        _create(service, queues)
         # Without SO_REUSEPORT: a second emulator on the port must fail, not take half of the calls.
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        stack.push_async_callback(server.stop, grace_seconds)
         server.add_generic_rpc_handlers((handlers(service),))
         try:
             bound = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         except RuntimeError:
             raise SettingsError(f"cannot listen on {host}:{port}; choose another --port or --host") from None
-        _create(service, queues)
+        stack.push_async_callback(server.stop, grace_seconds)
         await server.start()
         yield Emulator(f"{_ANY_ADDRESS.get(host, host)}:{bound}", issuer.url, service)
 
 
-async def _stop(service: CloudTasksService, grace_seconds: float) -> None:
+async def _stop_queues(service: CloudTasksService, grace_seconds: float) -> None:
     await asyncio.gather(*(queue.runner.stop(grace_seconds) for queue in service.queues))
 
 
@@ -117,8 +117,11 @@ def _create(service: CloudTasksService, queues: Sequence[str]) -> None:
 async def _serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
     server = _Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
+    serving.add_done_callback(lambda _: server.listening.set())  # also if it fails: nobody may wait for ever
     try:
         await server.listening.wait()
+        if serving.done():
+            serving.result()
         yield
     finally:
         server.should_exit = True

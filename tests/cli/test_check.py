@@ -57,11 +57,13 @@ def write(path: Path, name: str, renamed: str = "") -> Path:
 
 
 async def fill(store: Store, count: int = 2) -> None:
-    for number in range(count):
-        door, execution = Door(), Execution.start(f"door-{number}", Door)
-        resume(door, execution)
-        await store.create(Instance("door", execution.id, execution, door.dump_fields()))
-    await store.close()
+    try:
+        for number in range(count):
+            door, execution = Door(), Execution.start(f"door-{number}", Door)
+            resume(door, execution)
+            await store.create(Instance("door", execution.id, execution, door.dump_fields()))
+    finally:
+        await store.close()
 
 
 @pytest.fixture

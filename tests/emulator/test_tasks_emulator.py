@@ -14,8 +14,9 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from cloud_adapter.errors import SettingsError
-from cloud_adapter.tasks_emulator import serve
+from cloud_adapter.tasks_emulator import serve, server
 from tests.emulator.harness import LOCATION, QUEUE, Harness, a_client, run
+from tests.open_files import nothing_stays_open
 
 OTHER = f"{LOCATION}/queues/other"
 State = tasks_v2.Queue.State
@@ -424,3 +425,36 @@ def test_queues_from_the_start() -> None:
                 pass
 
     asyncio.run(main())
+
+
+def test_an_emulator_that_does_not_come_up_leaves_nothing_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: Any, **__: Any) -> None:
+        raise OSError("no sockets")
+
+    async def main() -> None:
+        with pytest.raises(SettingsError, match="queue 'q'"):
+            async with serve(queues=[QUEUE, "q"]):
+                pass
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        monkeypatch.setattr(server.uvicorn.Server, "startup", broken)
+        with pytest.raises(OSError, match="no sockets"):
+            async with asyncio.timeout(30), serve(queues=[QUEUE]):
+                pass
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    with nothing_stays_open():
+        asyncio.run(main())
+
+
+def test_an_emulator_that_cannot_be_made_closes_its_listener(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise OSError("no certificates")
+
+    async def main() -> None:
+        async with serve():
+            pass
+
+    monkeypatch.setattr(server, "Dispatcher", broken)
+    with nothing_stays_open(), pytest.raises(OSError, match="no certificates") as error:
+        asyncio.run(main())
+    assert error

@@ -347,9 +347,9 @@ def in_world(*workflows: type[Workflow], **kwargs: Any) -> Callable[[Any], Calla
         def run(tmp_path: Path, **arguments: Any) -> None:
             async def scenario() -> None:
                 world = World(tmp_path, *workflows, **kwargs)
-                # No test here cuts the power: waiting for the disk would be most of the time that they take.
-                await world.store._run(lambda connection: connection.execute("PRAGMA synchronous = OFF").close())
                 try:
+                    # No test here cuts the power: waiting for the disk would be most of the time that they take.
+                    await world.store._run(lambda connection: connection.execute("PRAGMA synchronous = OFF").close())
                     await test(world, **arguments)
                 finally:
                     await world.store.close()

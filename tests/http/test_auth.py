@@ -67,12 +67,14 @@ def run(tmp_path: Path, issuer: Issuer) -> Run:
     @asynccontextmanager
     async def world(url: str) -> AsyncIterator[World]:
         runtime = EmbeddedRuntime(WORKFLOWS, Settings(db=tmp_path / "auth.db"), clock=ManualClock())
-        await runtime.engine.create("timed", "a", key="once")
-        verifier = OidcVerifier(issuer=url, audience=AUDIENCE, email=EMAIL)
-        transport = httpx.ASGITransport(create_worker(runtime.engine, verifier))
-        async with httpx.AsyncClient(transport=transport, base_url="http://worker") as worker:
-            yield World(worker, runtime)
-        await runtime.close()
+        try:
+            await runtime.engine.create("timed", "a", key="once")
+            verifier = OidcVerifier(issuer=url, audience=AUDIENCE, email=EMAIL)
+            transport = httpx.ASGITransport(create_worker(runtime.engine, verifier))
+            async with httpx.AsyncClient(transport=transport, base_url="http://worker") as worker:
+                yield World(worker, runtime)
+        finally:
+            await runtime.close()
 
     def run(test: Test, *, url: str | None = None) -> None:
         async def main() -> None:

@@ -342,10 +342,11 @@ def test_an_error_of_the_server(tmp_path: Path, error: Exception, document: dict
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(app)  # raises what the application raises
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            response = await client.get("/wf/desk/a")
-        await store.close()
-        return response
+        try:
+            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+                return await client.get("/wf/desk/a")
+        finally:
+            await store.close()
 
     response = asyncio.run(ask())
     assert problem(response) == document

@@ -146,13 +146,15 @@ def test_what_has_failed_is_mended_and_retried(tmp_path: Path) -> None:
 def test_repairs_are_not_served_where_callers_may_not_write_to_the_database(tmp_path: Path) -> None:
     async def ask() -> tuple[httpx.Response, ...]:
         runtime = EmbeddedRuntime([Wire], Settings(db=tmp_path / "wires.db"))
-        transport = httpx.ASGITransport(create_api(runtime.engine, max_body_bytes=BODY_BYTES_MAX))
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            created = await client.post("/wf/wire/1")
-            answers = [await client.post(f"/wf/wire/1/{name}", json={}) for name in REPAIRS]
-            assert (await client.get("/wf/wire/1")).json() == created.json()
-            assert problem(await client.post("/wf/other/1/goto", json={}))["status"] == 404
-        await runtime.close()
+        try:
+            transport = httpx.ASGITransport(create_api(runtime.engine, max_body_bytes=BODY_BYTES_MAX))
+            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+                created = await client.post("/wf/wire/1")
+                answers = [await client.post(f"/wf/wire/1/{name}", json={}) for name in REPAIRS]
+                assert (await client.get("/wf/wire/1")).json() == created.json()
+                assert problem(await client.post("/wf/other/1/goto", json={}))["status"] == 404
+        finally:
+            await runtime.close()
         return created, *answers
 
     created, *answers = asyncio.run(ask())

@@ -433,10 +433,12 @@ def test_a_form_is_sent_in_the_background(ui: Ui, http: Http, create: Callable[[
 def test_the_pages_are_served_only_where_they_are_wanted(tmp_path: Path) -> None:
     async def ask() -> httpx.Response:
         runtime = EmbeddedRuntime([PizzaOrder], Settings(db=tmp_path / "x.db"))
-        transport = httpx.ASGITransport(create_api(runtime.engine, max_body_bytes=BODY_BYTES_MAX))
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            response = await client.get("/ui/")
-        await runtime.close()
+        try:
+            transport = httpx.ASGITransport(create_api(runtime.engine, max_body_bytes=BODY_BYTES_MAX))
+            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+                response = await client.get("/ui/")
+        finally:
+            await runtime.close()
         return response
 
     assert asyncio.run(ask()).status_code == 404

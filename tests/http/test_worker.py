@@ -71,14 +71,16 @@ def run(tmp_path: Path) -> Run:
     async def world() -> Any:
         clock = ManualClock()
         runtime = EmbeddedRuntime(WORKFLOWS, Settings(db=tmp_path / "worker.db"), clock=clock)
-        api = httpx.ASGITransport(create_api(runtime.engine, max_body_bytes=10_000))
-        worker = httpx.ASGITransport(create_worker(runtime.engine, None))
-        async with (
-            httpx.AsyncClient(transport=api, base_url="http://api") as public,
-            httpx.AsyncClient(transport=worker, base_url="http://worker") as internal,
-        ):
-            yield World(public, internal, clock)
-        await runtime.close()
+        try:
+            api = httpx.ASGITransport(create_api(runtime.engine, max_body_bytes=10_000))
+            worker = httpx.ASGITransport(create_worker(runtime.engine, None))
+            async with (
+                httpx.AsyncClient(transport=api, base_url="http://api") as public,
+                httpx.AsyncClient(transport=worker, base_url="http://worker") as internal,
+            ):
+                yield World(public, internal, clock)
+        finally:
+            await runtime.close()
 
     def run(test: Test) -> None:
         async def main() -> None:
