@@ -48,6 +48,11 @@ class Counts:
     overhead_s: float = 0.0
     on_commit: Callable[[Any], None] | None = None
 
+    def reset(self) -> None:
+        """Begins anew."""
+        self.commits = self.posts = self.conflicts = self.tasks = self.bytes = 0
+        self.overhead_s = 0.0
+
     def wrote(self, instance: Any) -> None:
         """Counts a document that was written."""
         started = time.thread_time()
@@ -120,7 +125,7 @@ def count(runtime: type) -> Counts:
     """
     counts = Counts()
     module = sys.modules[runtime.__module__]
-    engine = module.Engine  # type: ignore[attr-defined]
+    engine = module.Engine
 
     def counted(workflows: Any, store: Any, queue: Any, *args: Any, **kwargs: Any) -> Any:
         return engine(workflows, CountedStore(store, counts), CountedQueue(queue, counts), *args, **kwargs)

@@ -4,7 +4,8 @@
 
 Each case creates one instance with so many rows. For each row an activity sleeps for ``--work`` seconds (``--sync``:
 blocks a thread), at most ``limit`` of them at once. Nothing else happens, so the ideal time is rows / limit * work. The
-clock runs from the request that creates the instance to the commit that finishes it.
+clock runs from the request that creates the instance to the commit that finishes it. An instance with one row goes
+before it, and is not counted.
 
 A case has a process of its own, with a new database and a new queue. On the backend ``embedded`` the whole runtime is
 in this process. On ``emulators`` the process serves the worker over HTTP, while Google's Firestore emulator and the
@@ -29,6 +30,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -105,15 +107,16 @@ async def measure(case: Case) -> None:
     runtime_class = find("EmbeddedRuntime" if case.backend == "embedded" else "CloudRuntime")
     calls, counts = Calls(), count(runtime_class)
     ended = asyncio.Event()
-    latest: list[Any] = [None]
+    latest: Any = None
 
     def on_commit(instance: Any) -> None:
-        latest[0] = instance
+        nonlocal latest
+        latest = instance
         if instance.execution.status.value in ENDED:
             ended.set()
 
     def result(timed_out: bool) -> str:
-        instance = latest[0]
+        instance = latest
         return json.dumps(
             asdict(
                 Result(
@@ -135,15 +138,23 @@ async def measure(case: Case) -> None:
 
     counts.on_commit = on_commit
     workflow = import_workflow(case.limit, case.work, calls, sync=case.sync)
-    body = json.dumps({"rows": list(range(case.rows))}).encode()
     async with serving(runtime_class([workflow], find("Settings").load())) as engine:
+        await engine.create("import", "warm-up", rows(1))
+        await ended.wait()
+        for what in (ended.clear, calls.reset, counts.reset):
+            what()
         started, cpu = time.perf_counter(), time.process_time()
         watch_the_time(case.timeout, lambda: result(timed_out=True))
-        await engine.create("import", "import-1", body)
+        await engine.create("import", "import-1", rows(case.rows))
         await ended.wait()
         print(result(timed_out=False), flush=True)
         # Nothing is left to be seen: closing would only wait for what may have gone wrong.
         os._exit(0)
+
+
+def rows(count: int) -> bytes:
+    """The first fields of an instance with so many rows."""
+    return json.dumps({"rows": list(range(count))}).encode()
 
 
 def watch_the_time(seconds: float, result: Callable[[], str]) -> None:
@@ -228,7 +239,7 @@ def _cells(values: tuple[object, ...]) -> Iterator[tuple[int, tuple[object, int]
     return enumerate(zip(values, WIDTHS, strict=True))
 
 
-def row(case: Case, result: Result) -> str:
+def report(case: Case, result: Result) -> str:
     """A case as a line of the table."""
     per_row = max(result.done, 1)
     never = result.status == "never"
@@ -265,10 +276,8 @@ def verdict(case: Case, result: Result) -> str:
 def cases(options: argparse.Namespace) -> list[Case]:
     backends = list(FACTORS) if options.backend == "both" else [options.backend]
     return [
-        Case(backend, rows, limit, options.work, options.sync, options.timeout)
-        for backend in backends
-        for rows in options.rows
-        for limit in options.limits
+        Case(backend, count, limit, options.work, options.sync, options.timeout)
+        for backend, count, limit in itertools.product(backends, options.rows, options.limits)
     ]
 
 
@@ -309,7 +318,7 @@ def main() -> int:
                 print(line((case.backend, case.rows, case.limit, *[""] * 13, f"FAIL: {result}")))
                 is_passed = False
             else:
-                print(row(case, result), flush=True)
+                print(report(case, result), flush=True)
                 is_passed = is_passed and verdict(case, result) == "PASS"
     return 0 if is_passed else 1
 

@@ -28,6 +28,11 @@ class Calls:
     keys: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def reset(self) -> None:
+        """Begins anew."""
+        self.made = self.peak = 0
+        self.keys.clear()
+
     def begin(self, key: str) -> None:
         with self._lock:
             self.made += 1
