@@ -1,0 +1,104 @@
+"""Starts the processes that a benchmark needs, and ends them by their process ids, whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+from code_under_test import environment, find
+
+free_ports = find("free_ports")
+
+PROJECT = "demo-benchmark"
+LOCATION = "local"
+QUEUE = "benchmark"
+ACCOUNT = f"tasks@{PROJECT}.iam.gserviceaccount.com"
+
+READY_SECONDS_MAX = 90.0
+STOP_SECONDS_MAX = 10.0
+OUTPUT_SHOWN = 4_000
+
+
+def exit_on_sigterm() -> None:
+    """Makes SIGTERM an ordinary exit, so that what was started is ended."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str], port: int, variables: Mapping[str, str] | None = None) -> Iterator[int]:
+    """Runs a command, once it listens on a port of 127.0.0.1, while the body runs. Gives its process id.
+
+    Raises:
+        RuntimeError: it ended, or did not listen in time; with the end of its output.
+    """
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            command,
+            env={**environment(), **(variables or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            if not _listens(process, port):
+                log.seek(0)
+                output = log.read().decode(errors="replace")[-OUTPUT_SHOWN:]
+                raise RuntimeError(f"{' '.join(command)} did not start:\n{output}")
+            yield process.pid
+        finally:
+            _end_group(process)
+
+
+@contextlib.contextmanager
+def firestore_emulator() -> Iterator[dict[str, str]]:
+    """Runs Google's Firestore emulator; gives the variables by which it is used."""
+    (port,) = free_ports(1)
+    host = f"127.0.0.1:{port}"
+    with running(["gcloud", "emulators", "firestore", "start", f"--host-port={host}", "--quiet"], port):
+        yield {"FIRESTORE_EMULATOR_HOST": host}
+
+
+@contextlib.contextmanager
+def tasks_emulator() -> Iterator[dict[str, str]]:
+    """Runs an emulator of Cloud Tasks with an empty queue; gives the variables by which it is used."""
+    port, issuer = free_ports(2)
+    queue = f"projects/{PROJECT}/locations/{LOCATION}/queues/{QUEUE}"
+    options = ["--port", str(port), "--issuer-port", str(issuer), "--queue", queue]
+    with running([sys.executable, "-m", "cloud_adapter.cli", "tasks-emulator", *options], port):
+        yield {
+            "CLOUD_TASKS_EMULATOR_HOST": f"127.0.0.1:{port}",
+            "GORCHESTRATE_BACKEND": "cloud",
+            "GORCHESTRATE_LOCATION": LOCATION,
+            "GORCHESTRATE_QUEUE": QUEUE,
+            "GORCHESTRATE_TASKS_ACCOUNT": ACCOUNT,
+            "GORCHESTRATE_ISSUER": f"http://127.0.0.1:{issuer}",
+            "GORCHESTRATE_PROJECT": PROJECT,
+        }
+
+
+def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
+    until = time.monotonic() + READY_SECONDS_MAX
+    while process.poll() is None and time.monotonic() < until:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """Ends the process and what it has started: they share a session, whose id is the process id."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_SECONDS_MAX)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
