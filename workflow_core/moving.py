@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from inspect import iscoroutine
@@ -19,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_json
 
+from workflow_core.allowance import Allowance
 from workflow_core.calls import ACTIVITY_TIMEOUT
 from workflow_core.errors import (
     AsyncInSyncCall,
@@ -58,7 +58,7 @@ CALENDAR_START, CALENDAR_END = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 1, 
 
 MOVES_MAX = 10_000
 """How many instructions a thread may pass without a step or an event before it counts as an endless loop. The rounds
-of a ``ForEach`` do not count, as it has an end; see ``_Allowance``."""
+of a ``ForEach`` do not count, as it has an end; see ``workflow_core.allowance``."""
 
 # Looking up a member of an enum class costs as much as an instruction: the hot ones are bound once.
 _EXECUTING = ThreadStatus.EXECUTING
@@ -95,35 +95,6 @@ _STEP_WORK = CheckpointKind.STEP
 
 Checkpoint = Callable[[CheckpointKind], object]
 """Called each time the state should be saved."""
-
-
-@dataclass(slots=True)
-class _Allowance:
-    """How many instructions a thread may still pass before the next step or event.
-
-    Only what can repeat for ever may be cut off. A ``ForEach`` cannot, so each of its rounds begins with what was left
-    when it was entered: all rounds together cost no more than one. A collection may grow while it is gone through and
-    so have no end; rounds beyond the length that it had at first do count.
-
-    It outlives the rest on a condition or on branches, as threads can make each other's conditions true for ever. Every
-    endless series of moves is cut off: in it there is a thread that passes instructions for ever, since threads that
-    pass finitely many start finitely many others, and only as deep as the definition is nested.
-
-    Attributes:
-        left: the number when the thread came to its last rest.
-        rounds: of each ``ForEach`` that it is in, what was left at its entry, and how many items there were.
-        has_rested: whether the thread has rested since the last step or event.
-    """
-
-    left: int = 0
-    rounds: dict[str, tuple[int, int]] = field(default_factory=dict)
-    has_rested: bool = False
-
-    def round(self, name: str, position: int, total: int) -> bool:
-        """Notes that a ``ForEach`` over ``total`` items is at a position; says whether its items at entry reach it."""
-        if position == 0 or name not in self.rounds:
-            self.rounds[name] = (self.left, total)
-        return position <= self.rounds[name][1]
 
 
 class Mover:
@@ -163,7 +134,7 @@ class Mover:
         self.execution = execution
         self.now = now
         self.alone = alone
-        self.allowances: dict[str, _Allowance] | None = None
+        self.allowances: dict[str, Allowance] | None = None
         """Of the threads that rest on a condition, or on branches; None after a step or an event."""
 
     def failed_step(self, thread: Thread, error: BaseException, retry_at: datetime | None) -> None:
@@ -195,8 +166,9 @@ class Mover:
         """
         execution = self.execution
         workflow = self.workflow
-        allowance = self.allowances.get(thread.id) if self.allowances else None
-        moves_left = MOVES_MAX if allowance is None else allowance.left
+        moves_left, allowance = MOVES_MAX, None
+        if self.allowances is not None and (allowance := self.allowances.get(thread.id)) is not None:
+            moves_left = allowance.left
         while True:
             op = instruction.op
             if op is _STEP:
@@ -265,14 +237,14 @@ class Mover:
                         instruction.handler(workflow)
                     instruction = instruction.next
                 elif op is _EACH:
-                    allowance = allowance or _Allowance()
+                    allowance = allowance or Allowance()
                     allowance.left = moves_left
                     instruction = self._each(thread, instruction, allowance)
                     moves_left = allowance.left
                 else:
                     if op is _FORK:
                         through_steps = False
-                        landed = self._fork(thread, instruction, allowance or _Allowance(), moves_left)
+                        landed = self._fork(thread, instruction, allowance or Allowance(), moves_left)
                     else:
                         landed = self._structured(thread, instruction)
                     if landed is None:
@@ -287,17 +259,17 @@ class Mover:
         if checkpoint is not None and kind is not None:
             checkpoint(kind)
 
-    def _rested(self, thread: Thread, allowance: _Allowance | None, left: int) -> None:
+    def _rested(self, thread: Thread, allowance: Allowance | None, left: int) -> None:
         """Keeps what is left to a thread that rests on what may be true at once."""
         if left <= 0:
             raise self._endless(thread, allowance)
-        allowance = allowance or _Allowance()
+        allowance = allowance or Allowance()
         allowance.left, allowance.has_rested = left, True
         if self.allowances is None:
             self.allowances = {}
         self.allowances[thread.id] = allowance
 
-    def _endless(self, thread: Thread, allowance: _Allowance | None) -> LoopLimitExceeded:
+    def _endless(self, thread: Thread, allowance: Allowance | None) -> LoopLimitExceeded:
         passed = f"thread {thread.id!r} passed {MOVES_MAX} instructions without reaching a step or a"
         if allowance is not None and allowance.has_rested:
             return LoopLimitExceeded(
@@ -308,7 +280,7 @@ class Mover:
             f"{passed} wait: a loop there never ends; put a Step, Select or WaitFor on every way through it"
         )
 
-    def _each(self, thread: Thread, instruction: Instruction, allowance: _Allowance) -> Instruction:
+    def _each(self, thread: Thread, instruction: Instruction, allowance: Allowance) -> Instruction:
         """Where the thread goes on at the head of a ``ForEach``."""
         name = instruction.name
         position = thread.positions.get(name, -1) + 1
@@ -536,7 +508,7 @@ class Mover:
         return thread
 
     def _fork(
-        self, thread: Thread, instruction: Instruction, allowance: _Allowance, moves_left: int
+        self, thread: Thread, instruction: Instruction, allowance: Allowance, moves_left: int
     ) -> Instruction | None:
         """Starts the threads of a parallel statement that may run now; parks the thread while any of them lives."""
         name, branches = instruction.name, instruction.branches
@@ -593,8 +565,10 @@ class Mover:
             return
         self.leave_wait(thread)
         # By identity: list.remove compares all that threads hold, for each thread before this one.
-        threads = execution.threads
-        del threads[next(index for index, one in enumerate(threads) if one is thread)]
+        for index, other in enumerate(execution.threads):
+            if other is thread:
+                del execution.threads[index]
+                break
         if self.allowances:
             self.allowances.pop(thread.id, None)
         if execution.threads or not execution.canceling:

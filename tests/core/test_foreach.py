@@ -310,6 +310,22 @@ def test_an_instance_with_more_rounds_than_the_limit_goes_on_and_starts_none_unt
     assert (order.log, execution.status) == (["e"] * 250 + ["end"], "finished")
 
 
+def test_what_many_rounds_cost_does_not_grow_with_their_square(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread is compared with another by all that it holds, and none is looked up for each round that starts."""
+
+    def refuse(*_: Any) -> Any:
+        raise AssertionError("this takes time for each live thread")
+
+    monkeypatch.setattr(type(Execution.start("1", flow(do("a"))).threads[0]), "__eq__", refuse)
+    monkeypatch.setattr(Execution, "thread", refuse)
+    Flow = flow(ForEach("each", items, Select("s", On("E", log("e"))), parallel=True, limit=50))  # noqa: N806
+    order, execution = start(Flow, items=["x"] * 50)
+    for thread in execution.threads[:0:-1]:
+        handle_event(order, execution, "E", thread_id=thread.id)
+    resume(order, execution)
+    assert (len(order.log), execution.status) == (50, "finished")
+
+
 def test_a_round_that_fails_cancels_the_others_and_starts_no_more() -> None:
     def clean(w: Any, step: StepContext) -> None:
         w.log.append(f"clean {step.item}")
