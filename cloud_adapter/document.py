@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from pydantic import AwareDatetime, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, TypeAdapter
 
 from cloud_adapter.errors import DamagedDocument, InvalidRequest, TooLarge
 from workflow_core import Execution, Status
-from workflow_core.execution import TIMED_KINDS
+from workflow_core.compact import is_folded
+from workflow_core.execution import TIMED_KINDS, Thread
 
-FORMAT = 1
-"""The version of the layout. A reader refuses a newer one."""
+FORMAT = 2
+"""The newest version of the layout. A reader refuses a newer one. In 1, each thread stands in the execution in full; 2
+is written where what many threads share is stored once, so that a release that knows 1 alone is not misled by it."""
 
 DOCUMENT_BYTES_MAX = 1_000_000
 """Firestore's limit is 1,048,576 bytes, names and overhead included."""
@@ -36,6 +39,9 @@ _ENTRY_NAME = re.compile(r"(?!__.*__\Z)[A-Za-z0-9_-]{1,500}")
 
 _UNCOUNTED = frozenset(("history", "tokens"))
 """What grows with each commit, whatever that changes; both have limits of their own."""
+
+THREADS_MANY = 100
+"""From how many threads on a document that is too large is blamed on their number."""
 
 _NEEDS_MORE = frozenset((Status.FAILED, Status.CANCELED, Status.PAUSED))
 
@@ -164,8 +170,9 @@ def encode(instance: Instance) -> Document:
     if instance.document is not None:
         return instance.document
     execution = instance.execution
+    text = execution.to_json()
     document: Document = {
-        "format": FORMAT,
+        "format": FORMAT if is_folded(text) else 1,
         "workflow": instance.workflow,
         "id": instance.id,
         "status": execution.status.value,
@@ -175,7 +182,7 @@ def encode(instance: Instance) -> Document:
         "wake_at": instance.wake_at,
         "lease": _lease_text(instance.lease),
         "tokens": " ".join(instance.tokens[-TOKENS_MAX:]),
-        "execution": execution.to_json(),
+        "execution": text,
         "fields": instance.fields,
         "history": "[]",
         "search": dict(instance.search),
@@ -183,7 +190,7 @@ def encode(instance: Instance) -> Document:
     more = 0 if instance.lease is None else LEASE_BYTES
     if execution.canceling or execution.status in _NEEDS_MORE:
         more = RESERVED_BYTES
-    size = _check_size(document, DOCUMENT_BYTES_MAX + more)
+    size = _check_size(document, DOCUMENT_BYTES_MAX + more, execution.threads)
     document["history"] = _last_entries(instance.history, DOCUMENT_BYTES_MAX + RESERVED_BYTES - size)
     return document
 
@@ -248,7 +255,7 @@ def decode(document: Mapping[str, Any], version: Any) -> Instance:
             search=document["search"],
             version=version,
         )
-    except (ValidationError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedDocument(f"{where} cannot be read: {error}") from error
 
 
@@ -269,7 +276,7 @@ def _last_entries(history: tuple[HistoryEntry, ...], limit: int) -> str:
     return "[]"
 
 
-def _check_size(document: Document, limit: int) -> int:
+def _check_size(document: Document, limit: int, threads: Sequence[Thread]) -> int:
     """How many bytes of the document count.
 
     Raises:
@@ -281,12 +288,17 @@ def _check_size(document: Document, limit: int) -> int:
         return total
     part = max(sizes, key=sizes.__getitem__)
     detail = f"its largest part is {part!r} with {sizes[part]:,} bytes"
+    advice = "keep large data elsewhere and store a reference to it"
     fields: Any = json.loads(document["fields"])
     if part == "fields" and isinstance(fields, dict) and fields:
         bytes_of = {name: len(json.dumps(value, ensure_ascii=False).encode()) for name, value in fields.items()}
         largest = max(bytes_of, key=bytes_of.__getitem__)
         detail = f"its largest field is {largest!r} with {bytes_of[largest]:,} bytes"
-    raise TooLarge(
-        f"the instance would take {total:,} bytes, the limit is {limit:,}; {detail}: keep large data "
-        f"elsewhere and store a reference to it"
-    )
+    elif part == "execution" and len(threads) > THREADS_MANY:
+        ((name, count),) = Counter(thread.name for thread in threads).most_common(1)
+        detail += f", of {len(threads):,} threads, {count:,} of them of {name!r}"
+        advice = (
+            "let fewer run at a time, ForEach(..., parallel=True, limit=100), or give each a chunk of the items, as "
+            f"a Child; {advice}"
+        )
+    raise TooLarge(f"the instance would take {total:,} bytes, the limit is {limit:,}; {detail}: {advice}")

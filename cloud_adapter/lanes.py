@@ -371,7 +371,7 @@ class _Lane:
             if held and (now >= until or size > BATCH_BYTES_MAX):
                 return held, batch[number:]
             mark, one = session.mark(), _Held(item)
-            session.machine.now, session.machine.moves, item.waits = now, 0, None
+            session.machine.now, session.machine.allowances, item.waits = now, None, None
             try:
                 one.answer = await self._ask(item, session, now)
                 session.check_fields()

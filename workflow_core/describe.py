@@ -73,6 +73,11 @@ def in_words(delay: str) -> str:
     return f"after {' '.join(parts) or '0 s'}"
 
 
+def limit_in_words(node: Node) -> str:
+    """The ``limit`` of a parallel ``for_each`` in words."""
+    return f"at most {node['limit']:,} at a time"
+
+
 def _section(section: Section, prefix: str, program: Program) -> list[Node]:
     if section.prefix:
         prefix = f"{prefix}{section.prefix}/"

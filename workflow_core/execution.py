@@ -12,6 +12,9 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from pydantic import AwareDatetime, TypeAdapter
+from pydantic_core import from_json, to_json
+
+from workflow_core.compact import FOLDED_MIN, fold, may_be_folded, unfold
 
 MAIN_THREAD = "main"
 
@@ -341,16 +344,22 @@ class Execution:
         return data
 
     def to_json(self) -> str:
-        """The whole state as JSON; ``from_json`` is its inverse."""
+        """The whole state as JSON; ``from_json`` is its inverse. What many threads share is stored once."""
+        if len(self.threads) >= FOLDED_MIN or len(self.teardowns) >= FOLDED_MIN:
+            folded = fold(_ADAPTER.dump_python(self, mode="json", exclude_defaults=True))
+            if folded is not None:
+                return to_json(folded).decode()
         return _ADAPTER.dump_json(self, exclude_defaults=True).decode()
 
     @classmethod
     def from_json(cls, data: str | bytes) -> Execution:
-        """Reads what ``to_json`` wrote.
+        """Reads what ``to_json`` wrote, in this release or an earlier one.
 
         Raises:
-            ValueError: (a ``pydantic.ValidationError``) if it is not an execution.
+            ValueError: it is not an execution.
         """
+        if may_be_folded(data):
+            return _ADAPTER.validate_python(unfold(from_json(data)))
         return _ADAPTER.validate_json(data)
 
 

@@ -21,6 +21,10 @@ from workflow_core.statements import (
     set_attributes,
 )
 
+PARALLEL_LIMIT = 100
+"""How many rounds of a parallel ``ForEach`` run at a time unless it says otherwise. All of them are stored in one
+document, and everything that happens to one of them loads and saves that."""
+
 
 @dataclass(frozen=True, slots=True, init=False)
 class ForEach(Statement):
@@ -35,7 +39,8 @@ class ForEach(Statement):
         items: a function of the workflow that gives a list, or another collection with an order.
         parallel: run the rounds in threads of their own, and go on when all have ended. The statement fails when a
             round fails; the other rounds are canceled. The collection may grow meanwhile, but must not shrink.
-        limit: how many rounds run at a time; for ``parallel`` alone.
+        limit: how many rounds run at a time, 100 (``PARALLEL_LIMIT``) if omitted; for ``parallel`` alone. The next
+            round begins when one has ended. Up to about 5,000 parked rounds with small inputs fit into an instance.
         renamed_from: the name, or names, that it had before; instances in the loop keep their position.
 
     Example:
@@ -67,6 +72,8 @@ class ForEach(Statement):
             raise DefinitionError(where, f"its limit is {limit!r}", "Write parallel=True, limit=10, or leave it out.")
         body = make_body(where, statements)
         former = check_renamed(self, name, renamed_from)
+        if parallel and limit is None:
+            limit = PARALLEL_LIMIT
         set_attributes(
             self, name=name, items=items, body=body, parallel=bool(parallel), limit=limit, renamed_from=former
         )

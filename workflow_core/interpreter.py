@@ -19,6 +19,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,7 +27,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from workflow_core.errors import EventNotAccepted, LoopLimitExceeded
+from workflow_core.errors import EventNotAccepted
 from workflow_core.events import ActivityContext, EventRequest
 from workflow_core.execution import (
     FROM_CLIENTS,
@@ -41,8 +42,8 @@ from workflow_core.execution import (
     WaitKind,
     WaitStatus,
 )
-from workflow_core.moving import MOVES_MAX, Checkpoint, CheckpointKind, Mover, error_info, error_text
-from workflow_core.program import Op, SelectCase
+from workflow_core.moving import Checkpoint, CheckpointKind, Mover, error_info, error_text
+from workflow_core.program import Instruction, Op, SelectCase
 from workflow_core.retry import Retry
 from workflow_core.signatures import HandlerSignature, is_async
 
@@ -119,6 +120,7 @@ class Machine(Mover):
         step: Work | None = None
         setup: Work | None = None
         delivery: Work | None = None
+        live: Counter[str] | None = None
         status = execution.status
         for thread in execution.threads if status is _RUNNING or status is _IDLE else ():
             thread_status = thread.status
@@ -127,7 +129,10 @@ class Machine(Mover):
                 if waits:
                     kind = waits[0].kind
                     if kind is _CONDITION:
-                        if self._holds(thread):
+                        instruction = self.program.at(thread.step)
+                        if instruction.op is _FORK:
+                            live = self.live_branches() if live is None else live  # once for all that have branches
+                        if self._holds(thread, instruction, live):
                             return Work(CheckpointKind.CONDITION, thread, None)
                     elif self.alone and kind is _ACTIVITY:
                         if step is None and self._due(waits[0].retry_at):
@@ -149,11 +154,11 @@ class Machine(Mover):
             return Work(CheckpointKind.TELL, None, parent)
         return setup or delivery or step
 
-    def _holds(self, thread: Thread) -> bool:
-        instruction = self.program.at(thread.step)
+    def _holds(self, thread: Thread, instruction: Instruction, live: Counter[str] | None) -> bool:
         try:
             if instruction.op is _FORK:
-                return self.can_fork(thread, instruction)
+                assert live is not None
+                return self.can_fork(thread, instruction, live[thread.id])
             return instruction.op is not _WAIT_FOR or bool(self.value(thread, instruction, instruction.cond))
         except BaseException as error:
             error.add_note(f"raised by the condition {instruction.name!r} of workflow {self.program.workflow!r}")
@@ -279,18 +284,12 @@ class Machine(Mover):
             if thread.attempt:
                 thread.attempt = 0
                 thread.retry_at = thread.error = None
-            self.moves = 0
+            self.allowances = None
             self.run(thread, self.program.step(thread.step).next)
             return
         wait = work.wait
         if wait is None:
             assert thread is not None
-            self.moves += 1
-            if self.moves > MOVES_MAX:
-                raise LoopLimitExceeded(
-                    f"after {MOVES_MAX} moves thread {thread.id!r} goes on at {thread.step!r} without a step: two "
-                    f"threads make each other's conditions true for ever; put a Step or a Select on their way"
-                )
             if thread.waits:
                 self.leave_wait(thread)
             self.run(thread, self.start_of(thread))
@@ -304,6 +303,7 @@ class Machine(Mover):
             wait.status, wait.setup_data = _SET_UP, result
             wait.attempt, wait.retry_at, wait.error = 0, None, None
             if wait.kind is WaitKind.CHILD and wait.input["detached"]:
+                self.allowances = None
                 self.leave_wait(thread, wait.event)
                 self.run(thread, self.program.at(thread.step).cases[wait.event].entry)
                 return
@@ -316,7 +316,6 @@ class Machine(Mover):
         accepted = self._waiting(work.thread, work.wait.event)
         if work.kind is CheckpointKind.EVENT:
             self._forget_buffered(work)
-        self.moves = 0
         self.handled(accepted)
 
     def _waiting(self, thread: Thread, event: str) -> Accepted:
@@ -414,7 +413,6 @@ class Machine(Mover):
         """
         assert work.thread is not None
         self.execution.pc += 1
-        self.moves = 0
         self.throw(work.thread, error_info(error, work.statement))
         if work.kind is CheckpointKind.EVENT and not self.execution.ended:
             self._forget_buffered(work)
@@ -632,6 +630,7 @@ class Machine(Mover):
     def handled(self, accepted: Accepted) -> None:
         """The event has happened: its thread leaves the select and moves on behind the case."""
         self.execution.pc += 1
+        self.allowances = None
         thread, case = accepted.thread, accepted.case
         self.leave_wait(thread, case.event)
         self.run(thread, case.entry)

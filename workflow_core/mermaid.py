@@ -96,7 +96,7 @@ class _Drawing:
             case "for_each" if not node["parallel"]:
                 return self.loop(node | {"name": f"each of {node['name']}"}, ends, ("next", "done"))
             case "for_each":
-                return self.fork(f"each of {node['name']}", [node["statements"]], ends)
+                return self.fork(f"each of {node['name']}", [node["statements"]], ends, describe.limit_in_words(node))
             case "parallel":
                 return self.fork(node["name"], node["branches"], ends)
             case "go":
@@ -168,9 +168,9 @@ class _Drawing:
             self.leave(kind, [(end, f"{label}, {kind}" if label else kind) for end, label in ways_out])
         return ways_out if result else []
 
-    def fork(self, name: str, branches: list[list[Node]], ends: Ends) -> Ends:
+    def fork(self, name: str, branches: list[list[Node]], ends: Ends, limit: str = "") -> Ends:
         """Threads that begin together and are waited for; ``Return`` ends a branch, ``Break`` stands in none."""
-        start = self.block(name, ("[/", "/]"), ends)
+        start = self.block(f"{name} ({limit})" if limit else name, ("[/", "/]"), ends)
         outer_end, outer_nest, self.nest = self.end, self.nest, []
         self.end = self.node(f"all of {name}", ("[\\", "\\]"))
         for branch in branches:

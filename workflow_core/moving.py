@@ -8,6 +8,7 @@ change them, are called here; so are steps, but only where the caller asked for 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -17,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_json
 
+from workflow_core.allowance import Allowance
 from workflow_core.calls import ACTIVITY_TIMEOUT
 from workflow_core.errors import (
     AsyncInSyncCall,
@@ -55,7 +57,8 @@ CALENDAR_START, CALENDAR_END = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 1, 
 """For moments that Python's calendar does not reach; with some room for what is added to them."""
 
 MOVES_MAX = 10_000
-"""How many instructions a thread may pass in one transition before it counts as an endless loop."""
+"""How many instructions a thread may pass without a step or an event before it counts as an endless loop. The rounds
+of a ``ForEach`` do not count, as it has an end; see ``workflow_core.allowance``."""
 
 # Looking up a member of an enum class costs as much as an instruction: the hot ones are bound once.
 _EXECUTING = ThreadStatus.EXECUTING
@@ -111,7 +114,7 @@ class Mover:
         ValueError: ``now`` has no time zone.
     """
 
-    __slots__ = ("alone", "execution", "moves", "now", "program", "touched", "workflow")
+    __slots__ = ("allowances", "alone", "execution", "now", "program", "touched", "workflow")
 
     def __init__(
         self, workflow: Workflow, execution: Execution, now: datetime | None = None, *, alone: bool = False
@@ -134,8 +137,9 @@ class Mover:
         self.execution = execution
         self.now = now
         self.alone = alone
-        self.moves = 0
         self.touched = False
+        self.allowances: dict[str, Allowance] | None = None
+        """Of the threads that rest on a condition, or on branches; None after a step or an event."""
 
     def failed_step(self, thread: Thread, error: BaseException, retry_at: datetime | None) -> None:
         """Notes in a thread that its step has failed, and is tried again at ``retry_at``."""
@@ -166,7 +170,9 @@ class Mover:
         """
         execution = self.execution
         workflow = self.workflow
-        moves_left = MOVES_MAX
+        moves_left, allowance = MOVES_MAX, None
+        if self.allowances is not None and (allowance := self.allowances.get(thread.id)) is not None:
+            moves_left = allowance.left
         while True:
             op = instruction.op
             if op is _STEP:
@@ -199,7 +205,7 @@ class Mover:
                         self.failed_step(thread, error, None)
                         raise
                     execution.pc = pc + 1
-                    moves_left = MOVES_MAX
+                    moves_left, allowance = MOVES_MAX, None
                     leave = Leave(_ERROR, error_info(error, instruction.name), instruction.name, pc)
                     landed = self._depart(thread, leave, instruction.guard)
                     if landed is None:
@@ -207,7 +213,7 @@ class Mover:
                     instruction = landed
                     continue
                 execution.pc = pc + 1
-                moves_left = MOVES_MAX
+                moves_left, allowance = MOVES_MAX, None
                 instruction = instruction.next
                 continue
             try:
@@ -229,32 +235,72 @@ class Mover:
                 elif op is _WAIT_FOR:
                     if not self.value(thread, instruction, instruction.cond):
                         self._park(thread, instruction)
+                        self._rested(thread, allowance, moves_left - 1)
                         break
                     if instruction.handler is not None:
                         self.touched = True
                         instruction.handler(workflow)
                     instruction = instruction.next
+                elif op is _EACH:
+                    allowance = allowance or Allowance()
+                    allowance.left = moves_left
+                    instruction = self._each(thread, instruction, allowance)
+                    moves_left = allowance.left
                 else:
-                    through_steps = through_steps and op is not _FORK
-                    landed = self._structured(thread, instruction)
+                    if op is _FORK:
+                        through_steps = False
+                        landed = self._fork(thread, instruction, allowance or Allowance(), moves_left)
+                    else:
+                        landed = self._structured(thread, instruction)
                     if landed is None:
                         break
                     instruction = landed
                 moves_left -= 1
                 if not moves_left:
-                    raise LoopLimitExceeded(
-                        f"thread {thread.id!r} passed {MOVES_MAX} instructions without reaching a step or a wait: a "
-                        f"loop there never ends; put a Step, Select or WaitFor on every way through it"
-                    )
+                    raise self._endless(thread, allowance)
             except BaseException as error:
                 error.add_note(f"raised at {instruction.name!r} of workflow {self.program.workflow!r}")
                 raise
         if checkpoint is not None and kind is not None:
             checkpoint(kind)
 
+    def _rested(self, thread: Thread, allowance: Allowance | None, left: int) -> None:
+        """Keeps what is left to a thread that rests on what may be true at once."""
+        if left <= 0:
+            raise self._endless(thread, allowance)
+        allowance = allowance or Allowance()
+        allowance.left, allowance.has_rested = left, True
+        if self.allowances is None:
+            self.allowances = {}
+        self.allowances[thread.id] = allowance
+
+    def _endless(self, thread: Thread, allowance: Allowance | None) -> LoopLimitExceeded:
+        passed = f"thread {thread.id!r} passed {MOVES_MAX} instructions without reaching a step or a"
+        if allowance is not None and allowance.has_rested:
+            return LoopLimitExceeded(
+                f"{passed}n event: a loop there never ends, or threads make each other's conditions true for ever; put "
+                f"a Step or a Select on their way"
+            )
+        return LoopLimitExceeded(
+            f"{passed} wait: a loop there never ends; put a Step, Select or WaitFor on every way through it"
+        )
+
+    def _each(self, thread: Thread, instruction: Instruction, allowance: Allowance) -> Instruction:
+        """Where the thread goes on at the head of a ``ForEach``."""
+        name = instruction.name
+        position = thread.positions.get(name, -1) + 1
+        total = len(self.items(thread, instruction))
+        if allowance.round(name, position, total):
+            allowance.left = allowance.rounds[name][0]
+        if position >= total:
+            thread.positions.pop(name, None)
+            return instruction.other
+        thread.positions[name] = position
+        return instruction.next
+
     def _structured(self, thread: Thread, instruction: Instruction) -> Instruction | None:
-        """Where the thread goes on after an instruction of ``ForEach``, ``Parallel``, ``Try`` or ``Fail``; None: it
-        rests or has ended."""
+        """Where the thread goes on after another instruction, such as those of ``Try`` and ``Fail``; None: it rests or
+        has ended."""
         op, name = instruction.op, instruction.name
         if op is _BRANCH_OF_ITEM:
             holds = instruction.cond(self.workflow, self.item(thread, instruction.each)[0])
@@ -262,14 +308,6 @@ class Mover:
         if op is _OPEN:
             thread.positions.pop(name, None)
             thread.pending.pop(name, None)
-        elif op is _EACH:
-            position = thread.positions.get(name, -1) + 1
-            if position >= len(self.items(thread, instruction)):
-                thread.positions.pop(name, None)
-                return instruction.other
-            thread.positions[name] = position
-        elif op is _FORK:
-            return self._fork(thread, instruction)
         elif op is _FAIL:
             message = str(self.value(thread, instruction, instruction.message))
             error = error_info(Failure(message), name)
@@ -456,7 +494,7 @@ class Mover:
             id = str(value)
             if value is None or not id:
                 raise ExecutionError(f"Go {instruction.name!r}: its id function returned {value!r}: return a text")
-        self._start(thread, id, instruction.name)
+        self._start(thread, id, instruction.name, is_taken=self.execution.thread(id) is not None)
 
     def _own_id(self, name: str) -> str:
         """The id of the one thread of a ``Go``: its name, or that under which it lives since before it was renamed."""
@@ -464,8 +502,8 @@ class Mover:
         former = (one.id for one in self.execution.threads if renamed.get(one.id) == name) if renamed else ()
         return next(iter(former), name)
 
-    def _start(self, by: Thread, id: str, name: str) -> Thread:
-        if self.execution.thread(id) is not None:
+    def _start(self, by: Thread, id: str, name: str, *, is_taken: bool) -> Thread:
+        if is_taken:
             raise DuplicateThread(
                 f"Go {name!r}: a thread {id!r} still lives; give each thread an id of its own: "
                 f"Go(name, ..., id=lambda w: ...)"
@@ -474,36 +512,50 @@ class Mover:
         self.execution.threads.append(thread)
         return thread
 
-    def _fork(self, thread: Thread, instruction: Instruction) -> Instruction | None:
+    def _fork(
+        self, thread: Thread, instruction: Instruction, allowance: Allowance, moves_left: int
+    ) -> Instruction | None:
         """Starts the threads of a parallel statement that may run now; parks the thread while any of them lives."""
         name, branches = instruction.name, instruction.branches
         live = len(self._children(thread))
+        is_progress = False
         if thread.leaving is None:
             has_items = instruction.items is not None
             total = len(self.items(thread, instruction)) if has_items else len(branches)
-            position = thread.positions.get(name, 0)
-            while position < total and (instruction.limit is None or live < instruction.limit):
+            first = position = thread.positions.get(name, 0)
+            most = total if instruction.limit is None else min(total, position + instruction.limit - live)
+            taken = {one.id for one in self.execution.threads} if position < most else ()
+            while position < most:
                 branch = branches[0] if has_items else branches[position]
                 id = f"{branch}[{position}]" if has_items else branch
-                child = self._start(thread, id if thread.id == MAIN_THREAD else f"{thread.id}/{id}", branch)
+                id = id if thread.id == MAIN_THREAD else f"{thread.id}/{id}"
+                child = self._start(thread, id, branch, is_taken=id in taken)
                 child.parent = thread.id
                 if has_items:
                     child.positions[name] = position
                 position, live = position + 1, live + 1
             thread.positions[name] = position
+            allowance.left = moves_left
+            if not first:
+                allowance.rounds.pop(name, None)
+            is_progress = position > first and allowance.round(name, position, total)
         if live:
             self._park(thread, instruction)
+            self._rested(thread, allowance, moves_left if is_progress else moves_left - 1)
             return None
         thread.positions.pop(name, None)
         leave, thread.leaving = thread.leaving, None
         return instruction.next if leave is None else self._depart(thread, leave, instruction.guard)
 
-    def can_fork(self, thread: Thread, instruction: Instruction) -> bool:
-        """Whether a thread that waits for others has something to do."""
-        live = len(self._children(thread))
+    def can_fork(self, thread: Thread, instruction: Instruction, live: int) -> bool:
+        """Whether a thread that waits for so many live branches has something to do."""
         if not live or thread.leaving is not None or instruction.limit is None or live >= instruction.limit:
             return not live
         return thread.positions.get(instruction.name, 0) < len(self.items(thread, instruction))
+
+    def live_branches(self) -> Counter[str]:
+        """How many threads have been started, and are waited for, by the thread of an id."""
+        return Counter([thread.parent for thread in self.execution.threads])
 
     def _children(self, thread: Thread) -> list[Thread]:
         return [one for one in self.execution.threads if one.parent == thread.id]
@@ -517,7 +569,13 @@ class Mover:
             self._finish(_FINISHED)
             return
         self.leave_wait(thread)
-        execution.threads.remove(thread)
+        # By identity: list.remove compares all that threads hold, for each thread before this one.
+        for index, other in enumerate(execution.threads):
+            if other is thread:
+                del execution.threads[index]
+                break
+        if self.allowances:
+            self.allowances.pop(thread.id, None)
         if execution.threads or not execution.canceling:
             self.summarize()
         else:
@@ -534,7 +592,7 @@ class Mover:
         """Says whether any thread can move."""
         execution = self.execution
         status = _IDLE
-        for thread in execution.threads:
+        for thread in reversed(execution.threads):  # those that have just been started stand at the end
             if thread.status is not _WAITING:
                 status = _RUNNING
                 break
@@ -584,6 +642,7 @@ class Mover:
 
     def throw(self, thread: Thread, error: ErrorInfo) -> None:
         """What the thread stands on has failed for good: it goes on where that is caught, or fails."""
+        self.allowances = None
         landed = self._depart(thread, Leave(_ERROR, error, thread.step, thread.pc), self.start_of(thread).guard)
         if landed is not None:
             self.run(thread, landed)

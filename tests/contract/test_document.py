@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -72,6 +73,9 @@ def test_a_newer_format_is_refused() -> None:
         ("execution", ""),
         ("execution", "{}"),
         ("execution", '{"id": "order-1", "workflow": "pizza", "status": "asleep"}'),
+        ("execution", '{"folded":'),
+        ("execution", '{"folded":{"threads":[{"at":[0,1]}]},"id":"order-1","workflow":"pizza","threads":[]}'),
+        ("execution", '{"folded":{"threads":[{"at":[0,1],"same":1}]},"id":"order-1","workflow":"pizza"}'),
         ("fields", None),
         ("fields", {"native": "map"}),
         ("lease", '{"token": "x"}'),
@@ -163,3 +167,46 @@ def test_the_largest_part_need_not_be_the_fields() -> None:
     instance.execution.threads.append(Thread("main", "x" * DOCUMENT_BYTES_MAX))
     with pytest.raises(TooLarge, match=r"its largest part is 'execution' with 1,000,\d+ bytes"):
         encode(instance)
+
+
+def with_branches(count: int, size: int) -> Instance:
+    """An instance with that many threads of a ``ForEach`` that have inputs of a size, and some of another."""
+    instance = an_instance()
+    threads = instance.execution.threads
+    for n in range(count):
+        wait = Wait("call", WaitKind.ACTIVITY, WaitStatus.SET_UP, f"each url[{n}]@{n}", input=f"{n:0{size}}")
+        threads.append(Thread(f"each url[{n}]", "each url", step="call", pc=n, waits=[wait], parent="main"))
+        threads[-1].positions["each url"] = n
+    threads += [Thread(f"side-{n}", "side") for n in range(count // 3)]
+    return instance
+
+
+def test_the_format_tells_an_old_release_what_it_cannot_read() -> None:
+    assert encode(an_instance())["format"] == encode(a_full_instance())["format"] == 1
+    instance = with_branches(50, 3)
+    document = encode(instance)
+    assert document["format"] == 2
+    assert decode(document, 1).execution == instance.execution
+
+
+def test_five_thousand_branches_fit() -> None:
+    instance = with_branches(5_000, 100)
+    assert decode(encode(instance), 1).execution == instance.execution
+
+
+def test_too_many_threads_are_told_with_the_statement_that_has_most_of_them() -> None:
+    instance = with_branches(4_000, 1_000)
+    count = len(instance.execution.threads)
+    with pytest.raises(TooLarge) as caught:
+        encode(instance)
+    assert re.search(
+        rf"its largest part is 'execution' with 4,[\d,]+ bytes, of {count:,} threads, 4,000 of them of 'each url': let "
+        r"fewer run at a time, ForEach\(\.\.\., parallel=True, limit=100\), or give each a chunk of the items, as a "
+        r"Child; keep large data elsewhere",
+        str(caught.value),
+    )
+
+
+def test_few_threads_are_not_blamed() -> None:
+    with pytest.raises(TooLarge, match=r"'execution' with 1,[\d,]+ bytes: keep large data elsewhere"):
+        encode(with_branches(60, 20_000))

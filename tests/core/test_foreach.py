@@ -35,6 +35,7 @@ from workflow_core import (
     handle_event,
     resume,
 )
+from workflow_core.fanout import PARALLEL_LIMIT
 
 
 class Letters(Logged):
@@ -276,6 +277,53 @@ def test_what_is_added_while_rounds_run_gets_a_round(limit: int | None) -> None:
 
     order, _ = play(flow(ForEach("each", items, SEE, Step("grow", grow), parallel=True, limit=limit)))
     assert order.log == ["see 0:a", "see 1:b", "see 2:c", "see 3:a0", "see 4:b1"]
+
+
+def test_without_a_limit_a_hundred_rounds_run_at_a_time() -> None:
+    each = ForEach("each", items, Select("s", On("E", log("e"))), parallel=True)
+    assert (each.limit, PARALLEL_LIMIT, ForEach("one by one", items, do("a")).limit) == (100, 100, None)
+    order, execution = start(flow(each, do("end")), items=["x"] * 250)
+    assert len(execution.threads) == 101
+    handle_event(order, execution, "E", thread_id="each[42]")
+    resume(order, execution)
+    assert [thread.id for thread in execution.threads[-2:]] == ["each[99]", "each[100]"]
+    for _ in range(249):
+        assert len(execution.threads) <= 101
+        handle_event(order, execution, "E")
+        resume(order, execution)
+    assert (order.log, execution.status) == (["e"] * 250 + ["end"], "finished")
+
+
+def test_an_instance_with_more_rounds_than_the_limit_goes_on_and_starts_none_until_it_is_below() -> None:
+    """As one that was started when there was no limit, or a higher one."""
+    select = Select("s", On("E", log("e")))
+    order, execution = start(flow(ForEach("each", items, select, parallel=True, limit=200)), items=["x"] * 250)
+    assert len(execution.threads) == 201
+    Flow = flow(ForEach("each", items, select, parallel=True), do("end"))  # noqa: N806
+    order, execution = reload(Flow(items=order.items), execution)
+    for live in [*range(199, 100, -1), *[100] * 51, *range(99, 0, -1)]:
+        handle_event(order, execution, "E")
+        resume(order, execution)
+        assert len(execution.threads) == live + 1
+    handle_event(order, execution, "E")
+    resume(order, execution)
+    assert (order.log, execution.status) == (["e"] * 250 + ["end"], "finished")
+
+
+def test_what_many_rounds_cost_does_not_grow_with_their_square(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread is compared with another by all that it holds, and none is looked up for each round that starts."""
+
+    def refuse(*_: Any) -> Any:
+        raise AssertionError("this takes time for each live thread")
+
+    monkeypatch.setattr(type(Execution.start("1", flow(do("a"))).threads[0]), "__eq__", refuse)
+    monkeypatch.setattr(Execution, "thread", refuse)
+    Flow = flow(ForEach("each", items, Select("s", On("E", log("e"))), parallel=True, limit=50))  # noqa: N806
+    order, execution = start(Flow, items=["x"] * 50)
+    for thread in execution.threads[:0:-1]:
+        handle_event(order, execution, "E", thread_id=thread.id)
+    resume(order, execution)
+    assert (len(order.log), execution.status) == (50, "finished")
 
 
 def test_a_round_that_fails_cancels_the_others_and_starts_no_more() -> None:

@@ -96,7 +96,7 @@ def test_what_is_written_on_the_statements() -> None:
         "work": ["try", "work"],
         "item": ["for each", "item"],
         "one": ["step", "one"],
-        "at once": ["for each, 3 at once", "at once"],
+        "at once": ["for each, at once", "at once", "at most 3 at a time"],
         "call": ["activity", "call"],
         "both": ["in parallel", "both"],
         "l/left": ["step", "l/left"],

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from cloud_adapter.document import FORMAT
 from tests.http.helpers import until
 from tests.input.conftest import Attacked
 
 _numbers = itertools.count()
 
 DAMAGES: dict[str, tuple[str, Any]] = {
-    "a newer format": ("format", 2),
+    "a newer format": ("format", FORMAT + 1),
     "no format": ("format", -1),
     "execution that is no JSON": ("execution", "{"),
     "execution that is cut off": ("execution", '{"id":"x","workflow":"store","threads":[{"id":'),
@@ -48,6 +49,14 @@ DAMAGES: dict[str, tuple[str, Any]] = {
     "an attempt without a time zone": (
         "execution",
         '{"id":"x","workflow":"store","threads":[{"id":"main","name":"main","retry_at":"2020-01-01T00:00:00"}]}',
+    ),
+    "a compact execution without places": (
+        "execution",
+        '{"folded":{"threads":[{"of":{}}]},"id":"x","workflow":"store"}',
+    ),
+    "a compact execution that is huge": (
+        "execution",
+        '{"folded":{"threads":[{"at":[0,99999999999],"same":{}}]},"id":"x","workflow":"store","threads":[]}',
     ),
     "a lease without a time zone": ("lease", '{"token":"t","expires_at":"2020-01-01T00:00:00"}'),
     "fields that are no JSON": ("fields", "nonsense"),

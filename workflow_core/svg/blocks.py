@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from workflow_core import live
-from workflow_core.describe import Node, in_words
+from workflow_core.describe import Node, in_words, limit_in_words
 from workflow_core.svg.text import clean, shortened, width
 
 CAPTION_SIZE = 12
@@ -167,9 +167,8 @@ class _Reader:
     def for_each(self, node: Node) -> Block:
         if not node["parallel"]:
             return Block("for_each", caption="for each", body=self.rounds(node))
-        limit = node["limit"]
-        caption = "for each, at once" if limit is None else f"for each, {limit} at once"
-        return Block("for_each", caption=caption, body=self.inside(node["statements"], "this round"))
+        body = self.inside(node["statements"], "this round")
+        return Block("for_each", caption="for each, at once", notes=[_note(limit_in_words(node))], body=body)
 
     def parallel(self, node: Node) -> Block:
         lanes = []

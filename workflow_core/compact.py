@@ -1,0 +1,232 @@
+"""The stored form of many threads that are alike: what they share is stored once.
+
+A parked branch of a parallel ``ForEach`` takes 300 to 1,000 bytes as JSON, and nearly all of it is the same in its
+neighbours. So entries of one shape (threads, or teardowns) are stored as one group of columns. A column is an object
+with one key:
+
+``same``: the value that all have · ``runs``: value, count, value, count, ... · ``each``: one value per entry ·
+``of``: for objects of the same keys, a column for each key · ``items``: for lists of one length, a column per position
+
+``at`` says which places the entries of a group have in their list, as first, count, first, count, ...; entries that
+are in no group stay in their list as they are and take the places that are left. Ids that can be derived are left out:
+that of a thread from its name, its position and its parent, that of a wait from its thread.
+
+This file works on JSON data alone and knows no execution; the result is validated where it is loaded. Invariant:
+``unfold(fold(data)) == data`` for every execution. It holds because values are only ever moved, never interpreted: an
+id is left out only where the very function that restores it gives the same text, and values are only shared if they
+have the same type and are equal (``1`` is neither ``True`` nor ``1.0``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby, islice
+from typing import Any
+
+FOLDED = "folded"
+"""The key under which the groups stand. Data without it is in the plain form."""
+
+FOLDED_MIN = 8
+"""Fewer entries of one shape are not worth a group, and shorter lists keep the plain form."""
+
+CELLS_MAX = 2_000_000
+"""How many values all groups together may stand for: what is damaged must not fill the memory of its reader."""
+
+_LISTS = ("threads", "teardowns")
+_DEPTH_MAX = 6
+_ITEMS_MAX = 20
+_SHARED: tuple[set[type], ...] = ({str}, {int}, {bool}, {type(None)}, {str, type(None)}, {int, type(None)})
+"""Types of which equal values are the same: unlike ``1``, ``True`` and ``1.0``, or ``0.0`` and ``-0.0``."""
+
+_FREE = object()
+_PREFIX = f'{{"{FOLDED}":'
+
+Json = dict[str, Any]
+
+
+def is_folded(text: str) -> bool:
+    """Whether ``text``, as ``Execution.to_json`` has returned it, is in the compact form."""
+    return text.startswith(_PREFIX)
+
+
+def fold(data: Json) -> Json | None:
+    """The compact form of an execution, given in the plain form, which is used up; None if no entries are alike."""
+    groups: dict[str, list[Json]] = {}
+    cells_left = CELLS_MAX
+    for name in _LISTS:
+        entries = data.get(name, ())
+        if len(entries) < FOLDED_MIN:
+            continue
+        grouped: set[int] = set()
+        for places in _alike(entries):
+            column = _column([entries[place] for place in places], _DEPTH_MAX)
+            cells = len(places) * _width(column, _DEPTH_MAX)
+            if cells <= cells_left:
+                cells_left -= cells
+                groups.setdefault(name, []).append({"at": _spans(places), **column})
+                grouped.update(places)
+        data[name] = [_with_ids(entry) for place, entry in enumerate(entries) if place not in grouped]
+    return {FOLDED: groups, **data} if groups else None
+
+
+def may_be_folded(text: str | bytes) -> bool:
+    """Whether ``text``, which may be any JSON, can be in the compact form; cheap, for the many that are not."""
+    return b'"folded"' in text if isinstance(text, bytes) else '"folded"' in text
+
+
+def unfold(data: Any) -> Any:
+    """The plain form of an execution that is given in either form, as JSON data, which is used up.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    if not isinstance(data, dict) or FOLDED not in data:
+        return data
+    try:
+        groups = data.pop(FOLDED)
+        cells = sum(_length(one["at"]) * _width(one, _DEPTH_MAX) for name in groups for one in groups[name])
+        if cells > CELLS_MAX:
+            raise ValueError(f"its groups stand for {cells:,} values, the limit is {CELLS_MAX:,}")
+        for name in groups:
+            data[name] = _unfold_list(data[name], groups[name])
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"the compact form is damaged: {type(error).__name__}: {error}") from error
+    return data
+
+
+# --- folding ---------------------------------------------------------------------------------
+
+
+def _alike(entries: list[Json]) -> list[list[int]]:
+    """The places of the entries that are of one shape, for each shape that is worth a group."""
+    shapes: dict[Any, list[int]] = {}
+    for place, entry in enumerate(entries):
+        _leave_ids_out(entry)
+        shapes.setdefault(_shape(entry), []).append(place)
+    return [places for places in shapes.values() if len(places) >= FOLDED_MIN]
+
+
+def _shape(entry: Json) -> Any:
+    """What entries of one group have in common: the same keys, at the same statement. All else may differ."""
+    return (*entry, entry.get("name"), entry.get("step"), *map(tuple, entry.get("waits", ())))
+
+
+def _column(values: list[Any], depth: int) -> Json:
+    first, kinds = values[0], set(map(type, values))
+    if kinds == {dict} and depth:
+        keys = list(first)
+        if all([*value] == keys for value in values):
+            return {"of": {key: _column([value[key] for value in values], depth - 1) for key in keys}}
+    elif kinds == {list} and depth and len(first) <= _ITEMS_MAX:
+        if all(len(value) == len(first) for value in values):
+            return {"items": [_column([value[i] for value in values], depth - 1) for i in range(len(first))]}
+    elif kinds in _SHARED:
+        if values.count(first) == len(values):
+            return {"same": first}
+        runs = [part for value, run in groupby(values) for part in (value, sum(1 for _ in run))]
+        if len(runs) <= len(values):
+            return {"runs": runs}
+    return {"each": values}
+
+
+def _spans(places: list[int]) -> list[int]:
+    spans: list[int] = []
+    for place in places:
+        if spans and place == spans[-2] + spans[-1]:
+            spans[-1] += 1
+        else:
+            spans += (place, 1)
+    return spans
+
+
+# --- ids that can be derived -----------------------------------------------------------------
+
+
+def _own_id(entry: Json) -> str:
+    """The id that a thread has by its name, its position and its parent; most have it, see ``Mover``."""
+    name, positions, parent = entry["name"], entry.get("positions", {}), entry.get("parent", "")
+    own = f"{name}[{positions[name]}]" if name in positions else name
+    return own if parent in ("", "main") else f"{parent}/{own}"
+
+
+def _wait_id(entry: Json, id: str) -> str:
+    return f"{id}@{entry.get('pc', 0)}"
+
+
+def _leave_ids_out(entry: Json) -> None:
+    wait_id = _wait_id(entry, entry["id"])
+    for wait in entry.get("waits", ()):
+        if wait["id"] == wait_id:
+            del wait["id"]
+    if "name" in entry and entry["id"] == _own_id(entry):
+        del entry["id"]
+
+
+def _with_ids(entry: Json) -> Json:
+    """The inverse of ``_leave_ids_out``."""
+    if "id" not in entry:
+        entry = {"id": _own_id(entry), **entry}
+    if "waits" in entry:
+        wait_id = _wait_id(entry, entry["id"])
+        for wait in entry["waits"]:
+            wait.setdefault("id", wait_id)
+    return entry
+
+
+# --- unfolding -------------------------------------------------------------------------------
+
+
+def _unfold_list(plain: list[Any], groups: list[Json]) -> list[Any]:
+    total = len(plain) + sum(_length(group["at"]) for group in groups)
+    places: list[Any] = [_FREE] * total
+    for group in groups:
+        at = group.pop("at")
+        entries = iter(_values(group, _length(at)))
+        for first, length in _pairs(at):
+            if type(first) is not int or first < 0 or any(one is not _FREE for one in places[first : first + length]):
+                raise ValueError(f"the places {first!r:.100} and {length - 1} behind it are not free")
+            places[first : first + length] = map(_with_ids, islice(entries, length))
+    if len(places) != total:
+        raise ValueError(f"there are {len(places)} places, but {total} entries")
+    rest = iter(plain)
+    return [next(rest) if one is _FREE else one for one in places]
+
+
+def _values(column: Json, count: int) -> list[Any]:
+    """The values that a column stands for, as many as ``count``."""
+    ((kind, content),) = column.items()
+    if kind == "same":
+        return [content] * count
+    if kind == "of":
+        columns = [_values(one, count) for one in content.values()]
+        return [dict(zip(content, row, strict=True)) for row in _rows(columns, count)]
+    if kind == "items":
+        return [list(row) for row in _rows([_values(one, count) for one in content], count)]
+    if kind == "runs" and _length(content) == count:
+        return [value for value, length in _pairs(content) for _ in range(length)]
+    if kind == "each" and isinstance(content, list) and len(content) == count:
+        return content
+    raise ValueError(f"there is no column {kind!r:.100} of {count} values")
+
+
+def _rows(columns: list[list[Any]], count: int) -> Iterable[tuple[Any, ...]]:
+    return zip(*columns, strict=True) if columns else [()] * count
+
+
+def _pairs(flat: list[Any]) -> list[tuple[Any, int]]:
+    """Places or values, each with a count behind it."""
+    if not all(type(count) is int and count > 0 for count in flat[1::2]):
+        raise ValueError(f"there are no counts in {flat!r:.100}")
+    return list(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _length(flat: list[Any]) -> int:
+    return sum(count for _, count in _pairs(flat))
+
+
+def _width(column: Json, depth: int) -> int:
+    """How many values one entry of a column consists of."""
+    if depth < 0:
+        raise ValueError("its columns are nested too deep")
+    parts = column["of"].values() if "of" in column else column.get("items", ())
+    return 1 + sum(_width(part, depth - 1) for part in parts)
