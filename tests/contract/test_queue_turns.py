@@ -191,7 +191,7 @@ def test_what_shares_cannot_be() -> None:
             Shares(of_group=of_group, beyond_first=beyond_first)
 
 
-SHARES = Shares(of_group=3, beyond_first=4)
+SHARES = Shares(of_group=5, beyond_first=7)
 GROUPS = st.sampled_from("abcd")
 
 
@@ -227,7 +227,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.now += timedelta(seconds=seconds)
         self.latest = max(self.latest, self.now)
 
-    @rule(group=GROUPS, seconds=st.sampled_from([0, 0, 0, 1, 2, 10]), number=st.integers(1, 4))
+    @rule(group=GROUPS, seconds=st.sampled_from([0, 0, 0, 1, 2, 10]), number=st.integers(1, 6))
     def add(self, group: str, seconds: int, number: int) -> None:
         for _ in range(number):
             self.sequence += 1
