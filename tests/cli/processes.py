@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +38,28 @@ def run(*arguments: str, cwd: Path = ROOT, **variables: str) -> subprocess.Compl
     )
 
 
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends what the body starts, as in a terminal, also where a shell runs the tests in the background.
+
+    Such a shell lets the tests ignore the signal, and programs inherit that. They do not inherit a handler. A
+    ``preexec_fn`` could reset the signal too, but makes ``subprocess`` fork: then gRPC, once it has connections in this
+    process, starts its threads in the child, and these abort it (https://github.com/grpc/grpc/issues/43055).
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class Process:
     """A process of its own session, whose output goes to files."""
 
     def __init__(self, command: Sequence[str], folder: Path, cwd: Path, variables: dict[str, str]) -> None:
         number = len(list(folder.glob("*.out")))
         self.out, self.err = folder / f"{number}.out", folder / f"{number}.err"
-        with self.out.open("wb") as out, self.err.open("wb") as err:
+        with self.out.open("wb") as out, self.err.open("wb") as err, _interruptible():
             self.process = subprocess.Popen(
                 command,
                 cwd=cwd,
@@ -54,8 +68,6 @@ class Process:
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
-                # As in a terminal, also where a shell runs the tests in the background, which ignores Ctrl-C.
-                preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
             )
 
     def output(self) -> str:
