@@ -258,13 +258,10 @@ class _Lane:
                     attempt += 1
                 # Others in this process have a turn between two rounds, however much waits here.
                 await asyncio.sleep(0)
-        except Exception as raised:
-            error = raised  # a defect of ours: whoever waits is to hear of it
         except asyncio.CancelledError:
             raise
         except BaseException as raised:
-            error = raised
-            raise
+            error = raised  # a defect of ours: whoever waits is to hear of it
         finally:
             self.lanes.closed(self)
             for item in self.items:

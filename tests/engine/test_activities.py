@@ -302,7 +302,7 @@ async def test_a_task_ahead_of_its_commit_comes_again(world: World) -> None:
     await world.create(urls=["a"])
     (task,) = activities(world)
     early = {**task.body, "pc": task.body["pc"] + 5}
-    assert await world.process.perform(type(task)(task.name, task.path, early)) is Outcome.NOT_YET
+    assert await world.finish(world.process.perform(type(task)(task.name, task.path, early))) is Outcome.NOT_YET
 
 
 @in_world(Crawl)

@@ -11,13 +11,13 @@ from datetime import timedelta
 
 import pytest
 
-from cloud_adapter.committing import CALLS_MAX
 from cloud_adapter.errors import InvalidRequest, Unavailable
 from cloud_adapter.ports import Task
 from tests.engine.harness import Killed, World, in_world
 from workflow_core import Go, On, S, Select, Sleep, Workflow
 
 TIMERS = 50
+CALLS_MAX = 20
 
 
 class Timers(Workflow, name="timers"):
@@ -44,6 +44,7 @@ class SlowQueue:
     most: int = 0
 
     def __post_init__(self) -> None:
+        self.world.queue.calls_max = CALLS_MAX
         self.real_create, self.real_delete = self.world.queue.create, self.world.queue.delete
         self.world.queue.create = self.create  # type: ignore[method-assign]
         self.world.queue.delete = self.delete  # type: ignore[method-assign]
@@ -97,7 +98,7 @@ class Few(Workflow, name="few"):
 
 
 @in_world(Few)
-async def test_nothing_has_a_turn_between_few_tasks_and_their_commit(world: World) -> None:
+async def test_nothing_has_a_turn_between_the_tasks_of_a_local_queue_and_their_commit(world: World) -> None:
     await world.started()
     order: list[str] = []
     create = world.queue.create
@@ -133,7 +134,7 @@ async def test_a_creation_that_fails_ends_the_others_and_nothing_is_committed(
 
 
 @in_world(Timers)
-async def test_a_request_that_is_cancelled_creates_no_more_tasks(world: World) -> None:
+async def test_a_request_that_is_cancelled_once_its_commit_is_under_way_has_its_whole_effect(world: World) -> None:
     await world.started()
     queue = SlowQueue(world)
     sending = ensure_future(world.process.post("Begin"))
@@ -141,8 +142,27 @@ async def test_a_request_that_is_cancelled_creates_no_more_tasks(world: World) -
     sending.cancel()
     await asyncio.wait([sending])
     assert sending.cancelled()
+    await world.clock.advance(1)
+    await world.clock.advance(1)
+    await world.clock.advance(1)
+    assert (queue.running, queue.calls["create"], len(world.queue.timers)) == (0, TIMERS, TIMERS)
+    assert (await world.fields()).n == 1
+
+
+@in_world(Timers)
+async def test_a_request_that_is_cancelled_before_it_was_decided_has_no_effect(world: World) -> None:
+    await world.started()
+    SlowQueue(world)
+    first = ensure_future(world.process.post("Begin"))
+    await world.clock.settle()
+    second = ensure_future(world.process.post("End"))
+    await world.clock.settle()
+    second.cancel()
+    await world.finish(first)
     await world.clock.advance(10)
-    assert (queue.running, queue.calls["create"], world.queue.timers) == (0, CALLS_MAX, [])
+    assert second.cancelled()
+    assert (await world.fields()).n == 1
+    assert (await world.instance()).execution.status == "waiting"
 
 
 @pytest.mark.parametrize("error", [Unavailable("cut"), InvalidRequest("'damaged name' cannot be a task's name")])
