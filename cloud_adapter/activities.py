@@ -9,23 +9,27 @@ which is a timer.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from inspect import isawaitable
 from typing import Any
 
+from pydantic import BaseModel
+
 from cloud_adapter import logs, telemetry
-from cloud_adapter.committing import Committer
+from cloud_adapter.committing import WRITE_ATTEMPTS_MAX, Committer
 from cloud_adapter.deliveries import TaskDecision
 from cloud_adapter.errors import Busy, InstanceNotFound, TooLarge, Unavailable
-from cloud_adapter.lanes import Decision, Lanes, Leased, check_lease
+from cloud_adapter.inbox import Deferrable, Inbox, entry_name
+from cloud_adapter.lanes import Decision, Lanes, check_lease
 from cloud_adapter.ports import Task
 from cloud_adapter.session import ERROR_CHARS_MAX, Session, milliseconds, settle
-from cloud_adapter.tasks import ActivityTask, ResultTask
+from cloud_adapter.tasks import ActivityTask
 from cloud_adapter.telemetry import Value
 from cloud_adapter.user_code import RunSync, call, within
-from workflow_core import AttemptOver, TimedOut, Workflow
+from workflow_core import AttemptOver, ErrorInfo, TimedOut, Workflow
 from workflow_core.interpreter import Accepted
 from workflow_core.moving import error_info
 from workflow_core.signatures import is_async
@@ -38,10 +42,12 @@ class Activities:
         run_sync: runs synchronous user code.
     """
 
-    def __init__(self, committer: Committer, lanes: Lanes, run_sync: RunSync) -> None:
+    def __init__(self, committer: Committer, lanes: Lanes, inbox: Inbox, run_sync: RunSync) -> None:
         self.committer = committer
         self.lanes = lanes
+        self.inbox = inbox
         self.run_sync = run_sync
+        inbox.register(_TakeResult.kind, lambda data: _TakeResult(Result.model_validate(data)))
 
     async def run(self, cls: type[Workflow], body: ActivityTask) -> None:
         """Runs an attempt of an activity, unless it is over; one that has come too early is scheduled again.
@@ -63,11 +69,11 @@ class Activities:
 
     async def _attempt(
         self, session: Session, accepted: Accepted, body: ActivityTask
-    ) -> tuple[ResultTask | None, Exception | None]:
+    ) -> tuple[Result | None, Exception | None]:
         """Runs the function; gives what to bring in, None if the attempt was over before, and what it raised."""
         spec, thread, number = accepted.case.activity, accepted.thread.id, body.attempt + 1
         assert spec is not None
-        common = body.model_dump()
+        common = body.model_dump(include={"workflow", "id", "wait_id", "event", "attempt"})
         about: dict[str, Value] = {"instance": body.id, "thread": thread, "attempt": number, "pc": session.execution.pc}
         with (
             logs.about(body.workflow, body.id, thread=thread, statement=body.event, attempt=number),
@@ -75,7 +81,7 @@ class Activities:
         ):
             try:
                 output = await self._call(session, accepted, body)
-                return ResultTask(**common, result=spec.signature.output_json(body.event, output).decode()), None
+                return Result(**common, result=spec.signature.output_json(body.event, output).decode()), None
             except AttemptOver as error:
                 span.outcome = "over"
                 span.refused(error)
@@ -84,13 +90,13 @@ class Activities:
                 span.outcome = "failed"
                 span.failed(error)
                 retry = self._retry(accepted, session, error)
-                return ResultTask(**common, error=error_info(error, body.event), retry_seconds=retry), error
+                return Result(**common, error=error_info(error, body.event), retry_seconds=retry), error
 
     async def deliver(
-        self, cls: type[Workflow], result: ResultTask, duration_ms: float = 0, failure: Exception | None = None
+        self, cls: type[Workflow], result: Result, duration_ms: float = 0, failure: Exception | None = None
     ) -> None:
-        """Brings the result of an attempt into the instance. If that is busy for long, a task of its own does it; if
-        the result is too large for one, this request goes on trying.
+        """Brings the result of an attempt into the instance, by way of its inbox where that is busy. A result that is
+        too large for the inbox is tried again until the attempt is over: ``then`` may make less of it.
 
         Args:
             failure: what the attempt has raised, for the log.
@@ -98,38 +104,32 @@ class Activities:
         Raises:
             Unavailable: try again.
         """
-
         taking = _TakeResult(result, duration_ms, failure)
+        is_delivered = False
         try:
-            is_delivered = False
             while not is_delivered:
                 try:
-                    await self.lanes.decide(cls, result.id, taking)
+                    await self.inbox.deliver(cls, result.id, taking)
                     is_delivered = True
-                except Busy as error:
-                    is_delivered = await self._put_off(cls, result, error)
+                except TooLarge as error:
+                    is_delivered = await self._is_over(cls, result, error)
+                    await self.committer.pause(WRITE_ATTEMPTS_MAX)
         except InstanceNotFound:
             logs.transition("result of nobody", result.workflow, result.id, level=logging.WARNING)
 
-    async def _put_off(self, cls: type[Workflow], result: ResultTask, busy: Busy) -> bool:
-        """Leaves a result to a task of its own. False if it is too large for one, and may still come in.
+    async def _is_over(self, cls: type[Workflow], result: Result, error: TooLarge) -> bool:
+        """Whether nobody waits for a result any more that is too large for the inbox.
 
         Raises:
-            Unavailable: it is too large, and the time of the attempt is over.
+            Unavailable: the time of the attempt is over.
         """
-        clock = self.committer.clock
-        at = busy.until if isinstance(busy, Leased) else clock.now()
-        try:
-            await self.committer.queue.create(result.later(at, clock.now(), result.pc))
+        accepted = _awaited(await self.committer.load(cls, result.id), result)
+        if accepted is None:
             return True
-        except TooLarge as error:
-            accepted = _awaited(await self.committer.load(cls, result.id), result)
-            if accepted is None:
-                return True
-            assert accepted.wait is not None and accepted.wait.deadline is not None
-            if clock.now() >= accepted.wait.deadline:
-                raise Unavailable(f"the result of activity {result.event!r} does not come in: {error}") from error
-            return False
+        assert accepted.wait is not None and accepted.wait.deadline is not None
+        if self.committer.clock.now() >= accepted.wait.deadline:
+            raise Unavailable(f"the result of activity {result.event!r} does not come in: {error}") from error
+        return False
 
     async def _call(self, session: Session, accepted: Accepted, body: ActivityTask) -> Any:
         spec, machine = accepted.case.activity, session.machine
@@ -183,6 +183,26 @@ class Activities:
         return None if delay is None else delay.total_seconds()
 
 
+class Result(BaseModel):
+    """What an attempt of an activity has come to.
+
+    Attributes:
+        attempt: how often the activity has failed before.
+        result: as JSON, where it has succeeded.
+        error: why it has failed.
+        retry_seconds: when it is tried again; None: it is given up.
+    """
+
+    workflow: str
+    id: str
+    wait_id: str
+    event: str
+    attempt: int
+    result: str = "null"
+    error: ErrorInfo | None = None
+    retry_seconds: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class _Attempt:
     """An attempt that may begin: who waits for it, as they did then."""
@@ -210,25 +230,36 @@ class _Begin(TaskDecision[ActivityTask]):
         return _Attempt(session, replace(accepted, thread=copy(accepted.thread), wait=copy(accepted.wait)))
 
 
-class _TakeResult(Decision):
+class _TakeResult(Deferrable):
     """Brings the result of an attempt in, unless nobody waits for it any more.
 
     Args:
         failure: what the attempt has raised, for the log.
     """
 
-    def __init__(self, result: ResultTask, duration_ms: float, failure: Exception | None) -> None:
+    kind = "result"
+
+    def __init__(self, result: Result, duration_ms: float = 0, failure: Exception | None = None) -> None:
         self.result = result
         self.duration_ms = duration_ms
         self.failure = failure
         self.statement = result.event
         self.size = len(result.result)
 
+    def name(self) -> str:
+        """See ``Deferrable.name``."""
+        return entry_name(self.kind, self.result.wait_id, self.result.event, self.result.attempt)
+
+    def content(self) -> Mapping[str, Any]:
+        """See ``Deferrable.content``."""
+        return self.result.model_dump(mode="json")
+
     def decide(self, session: Session, now: datetime) -> None:
         """See ``Decision.decide``."""
         session.machine.check()
         result = self.result
         accepted = _awaited(session, result)
+        self.stale = accepted is None
         if accepted is None:
             return
         check_lease(session, now)
@@ -275,7 +306,7 @@ class _Beat(Decision):
         session.machine.heartbeat(accepted)
 
 
-def _awaited(session: Session, body: ActivityTask) -> Accepted | None:
+def _awaited(session: Session, body: ActivityTask | Result) -> Accepted | None:
     """Who waits for this attempt; None if nobody does any more, or while the instance is paused."""
     if not session.execution.live:
         return None

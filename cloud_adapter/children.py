@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from pydantic import BaseModel
+
 from cloud_adapter.committing import Committer, Superseded
 from cloud_adapter.errors import Busy, InstanceEnded, InstanceExists, InstanceNotFound, Unavailable
-from cloud_adapter.lanes import Decision, Lanes, check_lease
+from cloud_adapter.inbox import Deferrable, Inbox, NotListening, entry_name
+from cloud_adapter.lanes import Lanes, check_lease
 from cloud_adapter.operating import Cancel, operate
 from cloud_adapter.session import ERROR_CHARS_MAX, Session, begin, settle
 from cloud_adapter.user_code import call
-from workflow_core import ChildFailed, Parent, Status, Teardown, Wait, WaitStatus, Workflow, WorkflowError
+from workflow_core import ChildFailed, ErrorInfo, Parent, Status, Teardown, Wait, WaitStatus, Workflow, WorkflowError
 from workflow_core.interpreter import Work
-from workflow_core.moving import error_text
+from workflow_core.moving import error_info
 
 _Key = tuple[str, str, str]
 """The workflow and the id of a parent, and the id of its wait that a child was started for."""
@@ -33,10 +37,14 @@ class Children:
         workflow: gives the workflow of a name, or raises ``WorkflowNotFound``.
     """
 
-    def __init__(self, committer: Committer, lanes: Lanes, workflow: Callable[[str], type[Workflow]]) -> None:
+    def __init__(
+        self, committer: Committer, lanes: Lanes, inbox: Inbox, workflow: Callable[[str], type[Workflow]]
+    ) -> None:
         self.committer = committer
         self.lanes = lanes
+        self.inbox = inbox
         self.workflow = workflow
+        inbox.register(_TakeEnd.kind, lambda data: _TakeEnd(End.model_validate(data)))
 
     async def perform(self, session: Session, work: Work) -> None:
         """Starts a child, cancels one, or tells the parent.
@@ -88,30 +96,55 @@ class Children:
             await operate(self.lanes, cls, child["id"], _CancelChild(started_for=_key(session, teardown.id)))
 
     async def _tell(self, session: Session, parent: Parent) -> None:
-        child = session.execution
-        failure: ChildFailed | None = None
-        if child.status is not Status.FINISHED:
-            why = f": {child.error.text}" if child.error is not None else ""
-            failure = ChildFailed(f"{child.workflow!r} {child.id!r} is {child.status}{why}")
-
-        cls = self.workflow(parent.workflow)
+        end = _end(session, parent)
         with contextlib.suppress(InstanceNotFound):
-            await self.lanes.decide(cls, parent.id, _TakeEnd(session, parent, failure))
+            await self.inbox.deliver(self.workflow(parent.workflow), parent.id, _TakeEnd(end))
 
 
-class _TakeEnd(Decision):
-    """Brings the end of a child to its parent, unless that waits for it no more.
+class End(BaseModel):
+    """What a child has come to.
 
-    Args:
-        child: the child's session.
-        failure: why it has not finished.
+    Attributes:
+        wait_id, event: the wait of the parent.
+        result: as JSON, if it has finished.
+        error: why not.
     """
 
-    def __init__(self, child: Session, parent: Parent, failure: ChildFailed | None) -> None:
-        self.child = child
-        self.parent = parent
-        self.failure = failure
-        self.statement = parent.event
+    wait_id: str
+    event: str
+    result: str = "null"
+    error: ErrorInfo | None = None
+
+
+def _end(session: Session, parent: Parent) -> End:
+    child, about = session.execution, {"wait_id": parent.wait_id, "event": parent.event}
+    if child.status is Status.FINISHED:
+        try:
+            return End(**about, result=call(session.machine.workflow.result_json))
+        except Exception as error:
+            return End(**about, error=error_info(error, parent.event))
+    why = f": {child.error.text}" if child.error is not None else ""
+    failure = ChildFailed(f"{child.workflow!r} {child.id!r} is {child.status}{why}")
+    return End(**about, error=error_info(failure, parent.event))
+
+
+class _TakeEnd(Deferrable):
+    """Brings the end of a child to its parent, unless that waits for it no more."""
+
+    kind = "end"
+
+    def __init__(self, end: End) -> None:
+        self.end = end
+        self.statement = end.event
+        self.size = len(end.result)
+
+    def name(self) -> str:
+        """See ``Deferrable.name``."""
+        return entry_name(self.kind, self.end.wait_id, self.end.event)
+
+    def content(self) -> Mapping[str, Any]:
+        """See ``Deferrable.content``."""
+        return self.end.model_dump(mode="json")
 
     def decide(self, session: Session, now: datetime) -> None:
         """See ``Decision.decide``.
@@ -119,33 +152,36 @@ class _TakeEnd(Decision):
         Raises:
             Busy: the parent is paused, or does not know yet that the child was started.
         """
-        machine, parent = session.machine, self.parent
+        machine, end = session.machine, self.end
         machine.check()
-        accepted = machine.child(parent.event, parent.wait_id)
+        accepted = machine.child(end.event, end.wait_id)
+        self.stale = accepted is None or accepted.wait is None
         if accepted is None or accepted.wait is None:
             return
         check_lease(session, now)
+        id = session.execution.id
+        if session.execution.status is Status.PAUSED:
+            raise NotListening(f"{id!r} is paused: it does not listen to its child now")
         if not session.execution.live or accepted.wait.status is not WaitStatus.SET_UP:
-            raise Busy(f"{parent.id!r} does not listen to its child now")
+            raise Busy(f"{id!r} does not listen to its child now")
         event = accepted.case.event  # the statement may have been renamed since the child was started
         details = {"thread": accepted.thread.id, "statement": event}
-        error: Exception | None = self.failure
+        error = end.error
         if error is None:
             mark = session.mark()
             try:
-                result = call(self.child.machine.workflow.result_json)
-                call(machine.handle_json, accepted, result)
+                call(machine.handle_json, accepted, end.result.encode())
                 session.check_fields()
             except Exception as raised:
                 if not session.undo(mark):
                     raise
-                error = raised
+                error = error_info(raised, event)
         if error is None:
             session.note("child", now, **details)
             settle(session, accepted)
         else:
-            session.note("child failed", now, error=error_text(error)[:ERROR_CHARS_MAX], **details)
-            machine.child_failed(accepted.thread, event, error)
+            session.note("child failed", now, error=error.text[:ERROR_CHARS_MAX], **details)
+            machine.child_failed(accepted.thread, event, replace(error, statement=event))
             settle(session)
 
 

@@ -18,12 +18,12 @@ from cloud_adapter.engine import Engine
 from cloud_adapter.errors import InvalidRequest, NotYet, Unavailable
 from cloud_adapter.tasks import (
     ACTIVITY_PATH,
-    RESULT_PATH,
+    COLLECT_PATH,
     RESUME_PATH,
     TIMEOUT_PATH,
     ActivityTask,
+    CollectTask,
     InstanceTask,
-    ResultTask,
     ResumeTask,
     TimeoutTask,
     WaitTask,
@@ -51,7 +51,7 @@ _KINDS: Mapping[str, _Kind] = {
     RESUME_PATH: (ResumeTask, "resume", lambda engine, task: engine.resume(task)),
     TIMEOUT_PATH: (TimeoutTask, "timeout", lambda engine, task: engine.handle_timeout(task)),
     ACTIVITY_PATH: (ActivityTask, "deliver activity", lambda engine, task: engine.run_activity(task)),
-    RESULT_PATH: (ResultTask, "deliver result", lambda engine, task: engine.handle_result(task)),
+    COLLECT_PATH: (CollectTask, "collect", lambda engine, task: engine.collect(task)),
 }
 """By the path of a task: its body, what its span is called, and what it does."""
 

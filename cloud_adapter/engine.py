@@ -40,6 +40,7 @@ from cloud_adapter.errors import (
     WorkflowNotFound,
 )
 from cloud_adapter.events import BUFFERED, EventRequest, SendEvent
+from cloud_adapter.inbox import UNCOLLECTED_AFTER, Inbox
 from cloud_adapter.lanes import Lanes, Leased
 from cloud_adapter.names import check_id, check_key
 from cloud_adapter.operating import ACTIONS, REPAIRS, Operation, operate
@@ -49,7 +50,7 @@ from cloud_adapter.schedule import due_timeouts, resume_at
 from cloud_adapter.searching import search_values
 from cloud_adapter.session import Session, begin
 from cloud_adapter.stepping import Stepper
-from cloud_adapter.tasks import ActivityTask, ResultTask, ResumeTask, TimeoutTask
+from cloud_adapter.tasks import ActivityTask, CollectTask, ResumeTask, TimeoutTask
 from cloud_adapter.timers import TimeOut, accepted_timeout
 from cloud_adapter.user_code import RunSync
 from workflow_core import (
@@ -114,9 +115,10 @@ class Engine:
         self.workflows: Mapping[str, type[Workflow]] = by_name(workflows)
         self._committer = Committer(store, queue, self.clock, self.options, rng or random.SystemRandom())
         self._lanes = Lanes(self._committer)
-        children = Children(self._committer, self._lanes, self.workflow)
+        self._inbox = Inbox(self._committer, self._lanes)
+        children = Children(self._committer, self._lanes, self._inbox, self.workflow)
         self._stepper = Stepper(self._committer, self._lanes, children, run_sync)
-        self._activities = Activities(self._committer, self._lanes, run_activity_sync or run_sync)
+        self._activities = Activities(self._committer, self._lanes, self._inbox, run_activity_sync or run_sync)
 
     def workflow(self, name: str) -> type[Workflow]:
         """The workflow of that name.
@@ -287,7 +289,18 @@ class Engine:
         cls = self.workflow(workflow)
         name = next(name for name, kind in {**ACTIONS, **REPAIRS}.items() if isinstance(operation, kind))
         with logs.about(workflow, id), telemetry.request(f"{name} {workflow}", workflow, id):
-            return _view(await operate(self._lanes, cls, check_id(id), operation))
+            session = await operate(self._lanes, cls, check_id(id), operation)
+            if not operation.dry_run:
+                await self._collect(cls, id)  # what could not come in before can now, or is of no use any more
+            return _view(session)
+
+    async def _collect(self, cls: type[Workflow], id: str) -> None:
+        """Takes an instance's inbox in, as far as that works: recovery sees to the rest."""
+        try:
+            await self._inbox.collect(cls, id)
+        except WorkflowError as error:
+            text = error_text(error)[:500]
+            logs.transition("inbox not collected", cls.__workflow_name__, id, level=logging.WARNING, error=text)
 
     # --- what tasks ask ------------------------------------------------------------------
 
@@ -310,9 +323,15 @@ class Engine:
             UnknownStatement: the instance stands on a statement that the definition no longer has.
             Unavailable: try again.
         """
+        cls = self.workflow(body.workflow)
         timeout = TimeOut(body, self.options, self._activities)
         try:
-            again = await self._lanes.decide(self.workflow(body.workflow), body.id, timeout)
+            again = await self._lanes.decide(cls, body.id, timeout)
+            if timeout.wants_inbox:
+                # The result may be there.
+                await self._inbox.collect(cls, body.id)
+                timeout = TimeOut(body, self.options, self._activities, has_collected=True)
+                again = await self._lanes.decide(cls, body.id, timeout)
         except Busy as error:
             again = error.until if isinstance(error, Leased) else self.clock.now()
         if again is not None:
@@ -327,13 +346,13 @@ class Engine:
         """
         await self._activities.run(self.workflow(body.workflow), body)
 
-    async def handle_result(self, body: ResultTask) -> None:
-        """Brings in the result of an activity whose instance was busy when it was there.
+    async def collect(self, body: CollectTask) -> None:
+        """Takes in what was posted to an instance's inbox.
 
         Raises:
             Unavailable: try again.
         """
-        await self._activities.deliver(self.workflow(body.workflow), body)
+        await self._inbox.run(self.workflow(body.workflow), body)
 
     async def check_store(self) -> None:
         """Reads once.
@@ -373,7 +392,8 @@ class Engine:
             if len(instances) < limit:
                 break
             last = instances[-1]
-        return scheduled
+        before = now - UNCOLLECTED_AFTER
+        return scheduled + await self._inbox.recover(self.workflows, before, salt, limit)
 
     async def _recover(self, instance: Instance, now: datetime, ahead: timedelta, salt: str) -> bool:
         """Schedules an instance, if it can be moved. Whatever is wrong with it is its own affair."""

@@ -29,13 +29,13 @@ from typing import Any, ClassVar
 
 from cloud_adapter import telemetry
 from cloud_adapter.committing import Committer, Superseded
-from cloud_adapter.document import Instance, KeyRecord
+from cloud_adapter.document import InboxEntry, Instance, KeyRecord
 from cloud_adapter.errors import Busy, Conflict, DuplicateKey, InstanceNotFound, Unavailable, UserCodeError
 from cloud_adapter.queue_runner import first_of
 from cloud_adapter.session import Session
 from workflow_core import UnknownStatement, Workflow, WorkflowError
 
-BATCH_MAX = 100
+BATCH_MAX = 200
 """How many decisions one commit makes at most."""
 
 BATCH_BYTES_MAX = 500_000
@@ -43,6 +43,9 @@ BATCH_BYTES_MAX = 500_000
 
 BATCH_SECONDS_MAX = 0.05
 """After that time a batch is full: others in this process want a turn."""
+
+CONTENDED_SECONDS = 5.0
+"""For how long an instance counts as contended for after a conflict."""
 
 LAX_BYTES_MIN = 16_000
 """From this size of the fields on, they are checked once a batch."""
@@ -74,6 +77,10 @@ class Leased(Busy):
         self.until = until
 
 
+class Contended(Busy):
+    """Another process commits to the instance at the same time."""
+
+
 class Decision:
     """Something that has come for an instance. It is asked again, on another session, until a commit has landed.
 
@@ -82,6 +89,8 @@ class Decision:
         key: its idempotency key.
         statement: what it is about, if nobody is told of an error of the workflow's code in it: that fails the
             instance then.
+        defers: it does not wait for other processes, but is told ``Contended``.
+        taken: what it was made of in the instance's inbox, deleted in the same commit.
         record: what is recorded under an idempotency key in the same commit.
         size: the bytes of its input and its answer.
     """
@@ -89,6 +98,8 @@ class Decision:
     alone: ClassVar[bool] = False
     key: str | None = None
     statement: str | None = None
+    defers: bool = False
+    taken: Sequence[InboxEntry] = ()
     record: KeyRecord | None = None
     size: int = 0
 
@@ -164,16 +175,17 @@ class _Item:
             return
         # What a condition has raised is kept as it is, like what a step has raised.
         cause = error.__cause__ if isinstance(error, UserCodeError) else None
-        self.decision = _Failure(cause if isinstance(cause, Exception) else error, decision.statement)
+        self.decision = _Failure(cause if isinstance(cause, Exception) else error, decision)
         self.waits, self.single = None, True
 
 
 class _Failure(Decision):
     """Ends an instance as failed, by an error of its code."""
 
-    def __init__(self, error: Exception, statement: str) -> None:
+    def __init__(self, error: Exception, of: Decision) -> None:
         self.error = error
-        self.failed_at = statement
+        self.failed_at = of.statement or ""
+        self.taken = of.taken
 
     def decide(self, session: Session, now: datetime) -> None:
         check_lease(session, now)
@@ -188,6 +200,7 @@ class Lanes:
     def __init__(self, committer: Committer) -> None:
         self.committer = committer
         self._lanes: dict[tuple[str, str], _Lane] = {}
+        self._contended: dict[tuple[str, str], datetime] = {}
 
     async def decide(self, cls: type[Workflow], id: str, decision: Decision) -> Any:
         """Lets a decision be made and committed; gives its answer.
@@ -208,6 +221,18 @@ class Lanes:
         """Somebody in this process has committed another way: what waits may be decided now."""
         if (lane := self._lanes.get((workflow, id))) is not None:
             lane.woken.set()
+
+    def is_contended(self, cls: type[Workflow], id: str) -> bool:
+        """Whether another process has committed to the instance lately, at the same time as this one."""
+        now = self.committer.clock.now()
+        for at in [at for at, until in self._contended.items() if until <= now]:
+            del self._contended[at]
+        return (cls.__workflow_name__, id) in self._contended
+
+    def met_others(self, lane: _Lane) -> None:
+        """Another process has committed to the instance of a lane at the same time."""
+        until = self.committer.clock.now() + timedelta(seconds=CONTENDED_SECONDS)
+        self._contended[lane.cls.__workflow_name__, lane.id] = until
 
     def closed(self, lane: _Lane) -> None:
         """Nothing waits in a lane any more."""
@@ -298,9 +323,12 @@ class _Lane:
             try:
                 again = await task
             except Conflict as error:
-                busy = Busy(f"{self.id!r} is busy: many others commit to it; try again")
+                self.lanes.met_others(self)
+                busy = Contended(f"{self.id!r} is busy: many others commit to it; try again")
                 busy.__cause__ = error
                 for item in self.items:
+                    if item.decision.defers:
+                        item.refuse(busy)
                     item.waits = item.waits or NotNow(busy)
                 return True
             todo = [item for item in [*again, *todo[len(batch) :]] if not item.over]
@@ -438,7 +466,11 @@ class _Lane:
                 await changed[0].decision.commit(self.committer, session)
             else:
                 records = (item.decision.record for item in changed)
-                await self.committer.commit(session, keys=[record for record in records if record is not None])
+                await self.committer.commit(
+                    session,
+                    keys=[record for record in records if record is not None],
+                    taken=[entry for item in changed for entry in item.decision.taken],
+                )
         except Superseded:
             pass
         except Conflict:

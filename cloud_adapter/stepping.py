@@ -27,7 +27,7 @@ from cloud_adapter.telemetry import Span, Value
 from cloud_adapter.user_code import RunSync, call, within
 from workflow_core import CheckpointKind, EventRejected, InvalidInput, NewerVersion, Workflow
 from workflow_core.interpreter import MOVES, Machine, Work
-from workflow_core.moving import error_text
+from workflow_core.moving import error_info, error_text
 
 CHANGES_FIELDS = (CheckpointKind.STEP, CheckpointKind.EVENT)
 """The work whose code changes the fields; what all other does to them is forgotten."""
@@ -210,7 +210,7 @@ class Stepper:
             call(machine.give_up, work, error)
         elif work.kind is CheckpointKind.SETUP and work.concerns_others:
             assert work.thread is not None
-            call(machine.child_failed, work.thread, work.statement, error)
+            call(machine.child_failed, work.thread, work.statement, error_info(error, work.statement))
 
     async def _call(self, session: Session, work: Work, lost: asyncio.Future[None]) -> Any:
         machine = session.machine

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
 from cloud_adapter.ports import Task
 from cloud_adapter.telemetry import Trace, carrier
-from workflow_core import ErrorInfo, Execution, Wait
+from workflow_core import Execution, Wait
 from workflow_core.events import stable_key
 
 PUT_OFF_SECONDS_MAX = 10.0
 """How long a task waits at the least that was put off again and again."""
+
+LAST_SECONDS = 10
+"""By how much clocks may differ, for what is posted to be taken in by a task that was created for it."""
 
 FENCE_LENGTH = 16
 """How many characters the fence of a task has."""
@@ -21,7 +24,7 @@ FENCE_LENGTH = 16
 RESUME_PATH = "/resume"
 TIMEOUT_PATH = "/callback/timeout"
 ACTIVITY_PATH = "/activity"
-RESULT_PATH = "/callback/result"
+COLLECT_PATH = "/callback/collect"
 
 
 class InstanceTask(BaseModel):
@@ -146,17 +149,29 @@ class ActivityTask(WaitTask):
         return *super()._about(), str(self.attempt)
 
 
-class ResultTask(ActivityTask):
-    """The body of a task that brings the result of an activity to an instance that was busy when it was there.
+class CollectTask(InstanceTask):
+    """The body of a task that takes an instance's inbox in.
 
     Attributes:
-        result: as JSON, where it has succeeded.
-        error: why it has failed.
-        retry_seconds: when it is tried again; None: it is given up.
+        due: when it is to come; the end of the second in which the entries were posted that it is for.
+        is_last: it looks once more, for what was posted by a clock that is behind.
     """
 
-    path = RESULT_PATH
+    path = COLLECT_PATH
 
-    result: str = "null"
-    error: ErrorInfo | None = None
-    retry_seconds: float | None = None
+    due: AwareDatetime
+    is_last: bool = False
+
+    @classmethod
+    def after(cls, workflow: str, id: str, at: datetime, now: datetime) -> Task:
+        """The task for what was posted at ``at``, or cannot be taken in before; the same one for the whole second."""
+        slot = int(at.timestamp()) + 1
+        due = datetime.fromtimestamp(slot, UTC)
+        return cls(workflow=workflow, id=id, pc=0, created_at=now, due=due).task(f"slot {slot}", due)
+
+    def last(self, now: datetime) -> Task:
+        """The task that looks once more; the same one for ten seconds of those for their entries."""
+        window = int(self.due.timestamp()) // LAST_SECONDS
+        due = datetime.fromtimestamp((window + 2) * LAST_SECONDS, UTC)
+        following = self.model_copy(update={"due": due, "is_last": True, "created_at": now, "again": 0})
+        return following.task(f"last {window}", due)

@@ -19,13 +19,21 @@ from workflow_core.interpreter import Accepted
 class TimeOut(TaskDecision[TimeoutTask]):
     """Delivers a timeout, if its thread still waits for it. The answer is when it is to come again; None: never.
 
+    Args:
+        has_collected: the instance's inbox was taken in.
+
     Attributes:
         pc: that of the instance as it was met.
+        wants_inbox: the time of an attempt is over, but its result may be in the inbox: collect that first.
     """
 
-    def __init__(self, body: TimeoutTask, options: EngineOptions, activities: Activities) -> None:
+    def __init__(
+        self, body: TimeoutTask, options: EngineOptions, activities: Activities, *, has_collected: bool = False
+    ) -> None:
         super().__init__(body, options)
         self.activities = activities
+        self.has_collected = has_collected
+        self.wants_inbox = False
         self.statement = body.event
         self.pc = body.pc
 
@@ -40,6 +48,9 @@ class TimeOut(TaskDecision[TimeoutTask]):
         if deadline is not None and deadline > now:
             return min(deadline, now + self.options.horizon)
         check_lease(session, now)
+        self.wants_inbox = accepted.case.kind is WaitKind.ACTIVITY and not self.has_collected
+        if self.wants_inbox:
+            return None
         session.delivered.add(timer_of(accepted.wait))
         if accepted.case.kind is WaitKind.ACTIVITY:
             self.activities.timed_out(session, accepted, now)

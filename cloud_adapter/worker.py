@@ -19,7 +19,7 @@ from cloud_adapter.dispatch import Outcome, run_task
 from cloud_adapter.engine import Engine
 from cloud_adapter.errors import InvalidRequest
 from cloud_adapter.request_body import read_body
-from cloud_adapter.tasks import ACTIVITY_PATH, RESULT_PATH, RESUME_PATH, TIMEOUT_PATH
+from cloud_adapter.tasks import ACTIVITY_PATH, COLLECT_PATH, RESUME_PATH, TIMEOUT_PATH
 from cloud_adapter.telemetry import Delivery, Value
 
 _logger = logging.getLogger("gorchestrate.http")
@@ -27,7 +27,7 @@ _logger = logging.getLogger("gorchestrate.http")
 BODY_BYTES_MAX = 1_100_000
 """A little more than a task may have."""
 
-TASK_PATHS = (RESUME_PATH, TIMEOUT_PATH, ACTIVITY_PATH, RESULT_PATH)
+TASK_PATHS = (RESUME_PATH, TIMEOUT_PATH, ACTIVITY_PATH, COLLECT_PATH)
 
 _TASK_HEADERS = {
     "x-cloudtasks-queuename": "messaging.destination.name",

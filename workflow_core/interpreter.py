@@ -524,11 +524,11 @@ class Machine(Mover):
         """Who waits for the end of a child, or for its start; None if nobody does any more."""
         return self._wait_for(event, wait_id, WaitKind.CHILD)
 
-    def child_failed(self, thread: Thread, event: str, error: BaseException) -> None:
+    def child_failed(self, thread: Thread, event: str, error: ErrorInfo) -> None:
         """A child has failed, or was canceled, or could not be started."""
         self.execution.pc += 1
         self.leave_wait(thread, event)
-        self.throw(thread, error_info(error, event))
+        self.throw(thread, error)
 
     def _wait_for(self, event: str, wait_id: str, kind: WaitKind) -> Accepted | None:
         event = self.program.event(event)

@@ -14,7 +14,7 @@ from cloud_adapter.dispatch import Outcome
 from cloud_adapter.document import Lease
 from cloud_adapter.errors import TooLarge
 from cloud_adapter.operating import Pause, Unpause
-from cloud_adapter.tasks import ACTIVITY_PATH, RESULT_PATH
+from cloud_adapter.tasks import ACTIVITY_PATH, COLLECT_PATH
 from tests.engine.harness import Gate, World, in_world, write
 from workflow_core import (
     Activity,
@@ -236,7 +236,7 @@ async def test_a_lost_task_is_made_up_for_at_the_deadline(world: World) -> None:
 
 
 @in_world(Hold)
-async def test_the_result_waits_in_a_task_while_a_step_runs(world: World) -> None:
+async def test_the_result_waits_in_the_inbox_while_a_step_runs(world: World) -> None:
     await world.create()
     running = asyncio.ensure_future(world.process.perform(activities(world)[0]))
     await world.clock.settle()
@@ -247,16 +247,21 @@ async def test_the_result_waits_in_a_task_while_a_step_runs(world: World) -> Non
     GATE.open()
     assert await world.finish(running) is Outcome.DONE
     assert (await world.fields()).log == []
-    (result,) = [task for task in world.queue.tasks.values() if task.path == RESULT_PATH]
-    assert result.at == lease.expires_at
-    await world.clock.advance_to(result.at)
-    assert await world.process.deliver(result) is Outcome.DONE
+    (entry,) = await world.store.inbox("hold", "order-1")
+    (collect,) = [task for task in world.queue.tasks.values() if task.path == COLLECT_PATH]
+    assert collect.at is not None
+    assert lease.expires_at < collect.at <= lease.expires_at + timedelta(seconds=1)
+    await world.clock.advance_to(collect.at)
+    with world.process.calls() as calls:
+        assert await world.process.deliver(collect) is Outcome.DONE
+    assert calls == ["inbox", "load", "create_task", "commit", "delete_task", "create_task"]
     assert (await world.fields()).log == ["attempt 1"]
+    assert await world.store.inbox("hold", "order-1") == []
     assert len(CALLS) == 1, "it was not run again"
 
 
 async def ends_under_a_lease(world: World, seconds: int, refused: int) -> asyncio.Task[Outcome]:
-    """The delivery of an activity whose result comes while a step runs, and is too large for a task."""
+    """The delivery of an activity whose result comes while a step runs, and is too large for the inbox."""
     await world.create()
     running = asyncio.ensure_future(world.process.perform(activities(world)[0]))
     await world.clock.settle()
@@ -265,13 +270,13 @@ async def ends_under_a_lease(world: World, seconds: int, refused: int) -> asynci
     lease = Lease("somebody", world.now + timedelta(seconds=seconds))
     await world.store.commit(replace(instance, lease=lease, tokens=(*instance.tokens, "t")))
     for nth in range(1, refused + 1):
-        world.process.fault("create_task", nth, before=TooLarge("a task has 1 MB at most"))
+        world.process.fault("post", nth, before=TooLarge("an entry has 1 MB at most"))
     GATE.open()
     return running
 
 
 @in_world(Hold)
-async def test_a_result_that_is_too_large_for_a_task_comes_in_when_the_lease_is_over(world: World) -> None:
+async def test_a_result_that_is_too_large_for_the_inbox_comes_in_when_the_lease_is_over(world: World) -> None:
     running = await ends_under_a_lease(world, seconds=15, refused=1)  # it is put off after 10
     await world.clock.advance(14)
     assert (running.done(), world.process.wire.faults) == (False, [])
@@ -282,7 +287,7 @@ async def test_a_result_that_is_too_large_for_a_task_comes_in_when_the_lease_is_
 
 
 @in_world(Hold)
-async def test_a_result_that_is_too_large_for_a_task_is_not_waited_for_for_ever(world: World) -> None:
+async def test_a_result_that_is_too_large_for_the_inbox_is_not_waited_for_for_ever(world: World) -> None:
     running = await ends_under_a_lease(world, seconds=600, refused=20)
     begin = world.now
     assert await world.finish(running) is Outcome.FAILED
@@ -290,7 +295,7 @@ async def test_a_result_that_is_too_large_for_a_task_is_not_waited_for_for_ever(
 
 
 @in_world(Hold)
-async def test_a_result_that_is_too_large_for_a_task_and_is_no_longer_waited_for(world: World) -> None:
+async def test_a_result_that_is_too_large_for_the_inbox_and_is_no_longer_waited_for(world: World) -> None:
     running = await ends_under_a_lease(world, seconds=600, refused=1)
     await world.start().engine.operate("hold", "order-1", Pause())
     assert await world.finish(running) is Outcome.DONE

@@ -129,7 +129,7 @@ async def test_nothing_is_done_for_healthy_instances(world: World) -> None:
     process = world.start()
     with process.calls() as calls:
         assert await process.engine.recover() == 0
-    assert calls == ["due"]
+    assert calls == ["due", "uncollected"]
     assert world.queue.tasks == tasks
     GATE.open()
     await world.finish(running)
