@@ -15,7 +15,7 @@ from typing import Any
 
 from cloud_adapter.document import KeyRecord
 from cloud_adapter.errors import Busy, UserCodeError
-from cloud_adapter.lanes import Decision, Leased, NotNow
+from cloud_adapter.lanes import Decision, NotNow
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock
 from cloud_adapter.session import Session, milliseconds, settle
@@ -149,12 +149,13 @@ class SendEvent(Decision):
 
     @staticmethod
     def _busy(session: Session) -> NotNow:
-        execution, lease = session.execution, session.instance.lease
-        message = (
-            f"{execution.workflow!r} {execution.id!r} is busy: its steps still run, or many others send events to it; "
-            f"try again"
+        execution = session.execution
+        return NotNow(
+            Busy(
+                f"{execution.workflow!r} {execution.id!r} is busy: its steps still run, or many others send events to "
+                f"it; try again"
+            )
         )
-        return NotNow(Busy(message) if lease is None else Leased(message, lease.expires_at))
 
 
 def _accepted(session: Session, event: str, thread_id: str | None, wait_id: str | None) -> Accepted:

@@ -324,11 +324,12 @@ class _Lane:
                 again = await task
             except Conflict as error:
                 self.lanes.met_others(self)
-                busy = Contended(f"{self.id!r} is busy: many others commit to it; try again")
+                message = f"{self.cls.__workflow_name__!r} {self.id!r} is busy: many others commit to it; try again"
+                busy = Busy(message)
                 busy.__cause__ = error
                 for item in self.items:
                     if item.decision.defers:
-                        item.refuse(busy)
+                        item.refuse(Contended(message))
                     item.waits = item.waits or NotNow(busy)
                 return True
             todo = [item for item in [*again, *todo[len(batch) :]] if not item.over]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from typing import Any
@@ -92,6 +92,20 @@ class ManualClock:
             await self.settle()
         finally:
             self._advancing = False
+
+    async def finish(self, awaitable: Awaitable[Any]) -> Any:
+        """Awaits something, and moves the time on whenever all that is left to do is to sleep."""
+        task = asyncio.ensure_future(awaitable)
+        try:
+            while True:
+                await self.settle()
+                if task.done():
+                    return task.result()
+                wake_at = self.next_wake
+                assert wake_at is not None, "it waits for something that is not the time"
+                await self.advance_to(wake_at)
+        finally:
+            task.cancel()
 
     async def settle(self) -> None:
         """Lets every other task of the loop run until all of them wait for something."""

@@ -31,6 +31,7 @@ from workflow_core import (
     resume,
 )
 from workflow_core.interpreter import Machine
+from workflow_core.moving import error_info
 
 
 class Delivery(Workflow, name="delivery"):
@@ -174,7 +175,8 @@ def failed(order: Any, execution: Execution) -> None:
     """The child has failed: what whoever keeps the state says."""
     machine = Machine(order, execution)
     thread = next(one for one in execution.threads if one.waits and one.waits[0].kind == "child")
-    machine.child_failed(thread, thread.waits[0].event, ChildFailed("'delivery' 'd-1' is failed: no fuel"))
+    event = thread.waits[0].event
+    machine.child_failed(thread, event, error_info(ChildFailed("'delivery' 'd-1' is failed: no fuel"), event))
 
 
 def test_a_child_that_fails_can_be_caught() -> None:
@@ -201,7 +203,7 @@ def test_a_child_that_is_no_longer_waited_for_is_to_be_canceled() -> None:
     handle_event(order, execution, "w")
     resume(order, execution)
     machine = Machine(order, execution)
-    machine.child_failed(execution.threads[2], "bad", ChildFailed("no"))
+    machine.child_failed(execution.threads[2], "bad", error_info(ChildFailed("no"), "bad"))
     (teardown,) = execution.teardowns
     assert (teardown.kind, teardown.step, teardown.event, teardown.handled) == ("child", "deliver", "deliver", False)
     assert teardown.setup_data == {"workflow": "delivery", "id": "d-1"}

@@ -294,17 +294,7 @@ class World:
 
     async def finish(self, awaitable: Awaitable[Any]) -> Any:
         """Awaits something, and moves the time on whenever all that is left to do is to sleep."""
-        task = asyncio.ensure_future(awaitable)
-        try:
-            while True:
-                await self.clock.settle()
-                if task.done():
-                    return task.result()
-                wake_at = self.clock.next_wake
-                assert wake_at is not None, "it waits for something that is not the time"
-                await self.clock.advance_to(wake_at)
-        finally:
-            task.cancel()
+        return await self.clock.finish(awaitable)
 
     async def create(self, *, id: str = ID, key: str | None = None, **fields: Any) -> View:
         """Creates an instance of the (first) workflow."""

@@ -46,7 +46,7 @@ class World:
         return self.body(meta["pc"]) | {"wait_id": wait["id"], "event": wait["event"]} | changed
 
     async def post(self, path: str, body: Any) -> tuple[int, Any]:
-        response = await self.worker.post(path, json=body)
+        response = await self.clock.finish(self.worker.post(path, json=body))
         return response.status_code, response.json()
 
     async def waiting(self) -> None:
