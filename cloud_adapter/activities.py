@@ -216,7 +216,7 @@ class _Begin(TaskDecision[ActivityTask]):
 
     def deliver(self, session: Session, now: datetime) -> _Attempt | Task | None:
         """See ``TaskDecision.deliver``."""
-        session.machine.check()
+        session.check()
         body = self.body
         accepted = _awaited(session, body)
         if accepted is None or accepted.wait is None or not body.is_for(accepted.wait):
@@ -256,7 +256,7 @@ class _TakeResult(Deferrable):
 
     def decide(self, session: Session, now: datetime) -> None:
         """See ``Decision.decide``."""
-        session.machine.check()
+        session.check()
         result = self.result
         accepted = _awaited(session, result)
         self.stale = accepted is None
@@ -297,7 +297,7 @@ class _Beat(Decision):
         Raises:
             AttemptOver: nobody waits for the attempt any more.
         """
-        session.machine.check()
+        session.check()
         accepted = _awaited(session, self.body)
         if accepted is None:
             number, event = self.body.attempt + 1, self.body.event

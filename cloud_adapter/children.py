@@ -153,7 +153,7 @@ class _TakeEnd(Deferrable):
             Busy: the parent is paused, or does not know yet that the child was started.
         """
         machine, end = session.machine, self.end
-        machine.check()
+        session.check()
         accepted = machine.child(end.event, end.wait_id)
         self.stale = accepted is None or accepted.wait is None
         if accepted is None or accepted.wait is None:

@@ -81,7 +81,7 @@ class SendEvent(Decision):
         Raises:
             EventNotAccepted, EventRejected, InvalidInput, InvalidOutput, UserCodeError, UnknownStatement
         """
-        session.machine.check()
+        session.check()
         self.record = None
         request = self.request
         program = session.machine.program

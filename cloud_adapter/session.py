@@ -109,6 +109,7 @@ class Session:
         self.is_lax = False
         self.delivered: set[schedule.Timer] = set()
         self._fields = self.instance.fields
+        self._is_known = False
         self._look()
 
     @property
@@ -137,6 +138,13 @@ class Session:
             stored_values(workflow)
             self.machine.workflow, self._fields = workflow, fields
             self.machine.touched = False
+
+    def check(self) -> None:
+        """Raises ``UnknownStatement`` if the definition no longer has what the instance stands on. Looked at once: from
+        there on it comes to known statements alone."""
+        if not self._is_known:
+            self.machine.check()
+            self._is_known = True
 
     def mark(self) -> Mark:
         """The state as it is before a decision, for ``undo``."""

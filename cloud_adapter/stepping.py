@@ -324,7 +324,7 @@ class _TakeLease(TaskDecision[ResumeTask]):
             UnknownStatement, UserCodeError
         """
         self.session = None
-        session.machine.check()
+        session.check()
         body, execution, lease = self.body, session.execution, session.instance.lease
         if lease is not None and lease.token != self.mine and session.leased(now):
             # Also where nothing seems to be due: the holder's clock may run ahead of ours.

@@ -39,7 +39,7 @@ class TimeOut(TaskDecision[TimeoutTask]):
 
     def deliver(self, session: Session, now: datetime) -> datetime | None:
         """See ``TaskDecision.deliver``."""
-        session.machine.check()
+        session.check()
         self.pc = session.execution.pc
         accepted = accepted_timeout(session, self.body.event, self.body.wait_id)
         if accepted is None or accepted.wait is None or not self.body.is_for(accepted.wait):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 DESCRIPTORS = Path("/proc/self/fd")
+ENDING_SECONDS_MAX = 2.0
 
 
 @contextmanager
@@ -27,6 +28,8 @@ def nothing_stays_open() -> Iterator[None]:
     yield
     left = _open_files() - files
     assert not left, f"left open: {', '.join(left)}"
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(timeout=ENDING_SECONDS_MAX)  # it may be on its way to its end
     running = [thread.name for thread in threading.enumerate() if thread not in threads]
     assert not running, f"left running: {', '.join(running)}"
 
