@@ -47,6 +47,9 @@ BATCH_SECONDS_MAX = 0.05
 CONTENDED_SECONDS = 5.0
 """For how long an instance counts as contended for after a conflict."""
 
+TURN_SECONDS_MAX = 0.005
+"""After that time other requests in this process have a turn, in the middle of a batch too."""
+
 LAX_BYTES_MIN = 16_000
 """From this size of the fields on, they are checked once a batch."""
 
@@ -387,7 +390,8 @@ class _Lane:
     async def _ask_all(self, session: Session, batch: Sequence[_Item]) -> tuple[list[_Held], Sequence[_Item]]:
         """Lets a batch decide. Gives what is to be told once the changes are committed, and who is to be asked again.
         What rests on the stored state alone is told at once."""
-        loaded_pc, until = session.execution.pc, self.now() + timedelta(seconds=BATCH_SECONDS_MAX)
+        loaded_pc, yielded_at = session.execution.pc, self.now()
+        until = yielded_at + timedelta(seconds=BATCH_SECONDS_MAX)
         held: list[_Held] = []
         size = 0
         for number, item in enumerate(batch):
@@ -396,6 +400,9 @@ class _Lane:
             now = self.now()
             if held and (now >= until or size > BATCH_BYTES_MAX):
                 return held, batch[number:]
+            if now - yielded_at >= timedelta(seconds=TURN_SECONDS_MAX):
+                await asyncio.sleep(0)
+                yielded_at = self.now()
             mark, one = session.mark(), _Held(item)
             session.machine.now, session.machine.allowances, item.waits = now, None, None
             try:
