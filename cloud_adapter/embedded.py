@@ -40,8 +40,8 @@ class EmbeddedRuntime:
         # What can be refused is refused before the store is opened: a constructor cannot await the store's `close`.
         table, options = by_name(workflows), settings.options()
         self.queue = LocalQueue(self._deliver, self.clock)
-        self.store = SqliteStore(settings.db)
         self.pools = SyncPools()
+        self.store = SqliteStore(settings.db)
         self.engine = Engine(
             table.values(),
             self.store,
