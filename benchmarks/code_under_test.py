@@ -11,6 +11,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,8 @@ _MODULES = {
     "EmbeddedRuntime": ("cloud_adapter.hosting.embedded", "cloud_adapter.embedded"),
     "CloudRuntime": ("cloud_adapter.hosting.cloud", "cloud_adapter.cloud"),
     "Service": ("cloud_adapter.hosting.service", "cloud_adapter.service"),
-    "create_server": ("cloud_adapter.hosting.dev_server", "cloud_adapter.hosting.server", "cloud_adapter.server"),
+    "open_server": ("cloud_adapter.hosting.dev_server", "cloud_adapter.hosting.server", "cloud_adapter.server"),
+    "create_server": ("cloud_adapter.server",),
     "running_stack": ("cloud_adapter.hosting.local_stack", "cloud_adapter.emulators"),
     "create_worker": ("cloud_adapter.http.worker", "cloud_adapter.worker"),
     "OidcVerifier": ("cloud_adapter.http.auth", "cloud_adapter.auth"),
@@ -51,6 +54,17 @@ def find(name: str) -> Any:
         except AttributeError:
             continue
     raise ImportError(f"none of {', '.join(_MODULES[name])} has {name}: add its module to {__file__}")
+
+
+@contextmanager
+def server(*arguments: Any) -> Iterator[Any]:
+    """The development server of the version under test, closed by the end of the body if it has never run."""
+    try:
+        opened = find("open_server")(*arguments)
+    except ImportError:
+        opened = nullcontext(find("create_server")(*arguments))
+    with opened as it:
+        yield it
 
 
 def root() -> Path:

@@ -15,7 +15,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent))
 
-from code_under_test import find
+from code_under_test import find, server
 from counting import count
 from importing import Calls, import_workflow
 from starlette.requests import Request
@@ -83,9 +83,9 @@ def with_counts(app: ASGIApp) -> ASGIApp:
 
 def serve_embedded(port: int) -> None:
     """Serves until SIGTERM."""
-    server = find("create_server")(WORKFLOWS, find("Settings").load())
-    server.config.app = with_counts(server.config.app)
-    server.run(sockets=[find("listen")("127.0.0.1", port)])
+    with server(WORKFLOWS, find("Settings").load()) as served:
+        served.config.app = with_counts(served.config.app)
+        served.run(sockets=[find("listen")("127.0.0.1", port)])
 
 
 if __name__ == "__main__":

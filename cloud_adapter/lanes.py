@@ -20,6 +20,7 @@ Why the promises hold that each decision would have alone:
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
@@ -49,6 +50,14 @@ CONTENDED_SECONDS = 5.0
 
 TURN_SECONDS_MAX = 0.005
 """After that time other requests in this process have a turn, in the middle of a batch too."""
+
+SHARED_FROM = 10
+REST_SECONDS = 0.0005
+REST_SECONDS_MAX = 0.05
+"""A round of so many decisions is followed by a rest of so long for each of them, if others were served within
+``SERVED_SECONDS``: an instance with thousands of results takes about half of a process then, not all of it."""
+
+SERVED_SECONDS = 0.2
 
 LAX_BYTES_MIN = 16_000
 """From this size of the fields on, they are checked once a batch."""
@@ -204,6 +213,7 @@ class Lanes:
         self.committer = committer
         self._lanes: dict[tuple[str, str], _Lane] = {}
         self._contended: dict[tuple[str, str], datetime] = {}
+        self._served: deque[tuple[datetime, tuple[str, str]]] = deque(maxlen=100)
 
     async def decide(self, cls: type[Workflow], id: str, decision: Decision) -> Any:
         """Lets a decision be made and committed; gives its answer.
@@ -218,7 +228,15 @@ class Lanes:
         lane = self._lanes.get(at)
         if lane is None:
             lane = self._lanes[at] = _Lane(self, cls, id)
+            self._served.append((lane.now(), at))
         return await lane.add(decision)
+
+    def serves_others(self, lane: _Lane) -> bool:
+        """Whether something came for another instance lately."""
+        since, served = lane.now() - timedelta(seconds=SERVED_SECONDS), self._served
+        while served and served[0][0] < since:
+            served.popleft()
+        return any(at != (lane.cls.__workflow_name__, lane.id) for _, at in served)
 
     def wake(self, workflow: str, id: str) -> None:
         """Somebody in this process has committed another way: what waits may be decided now."""
@@ -284,8 +302,7 @@ class _Lane:
                 if waiting and all(item.waits is not None for item in waiting):
                     await self._wait(waiting, attempt, wakes=not conflict)
                     attempt += 1
-                # Others in this process have a turn between two rounds, however much waits here.
-                await asyncio.sleep(0)
+                await self._give_way(before - len(self._waiting()))
         except asyncio.CancelledError:
             raise
         except BaseException as raised:
@@ -294,6 +311,14 @@ class _Lane:
             self.lanes.closed(self)
             for item in self.items:
                 item.refuse(error)
+
+    async def _give_way(self, decided: int) -> None:
+        """Lets other instances of this process have their share: after many decisions, while others are served too,
+        what comes meanwhile is left to wait for the next round."""
+        if decided >= SHARED_FROM and self.lanes.serves_others(self):
+            await self.committer.clock.sleep(min(decided * REST_SECONDS, REST_SECONDS_MAX))
+        else:
+            await asyncio.sleep(0)
 
     def _waiting(self) -> list[_Item]:
         self.items = [item for item in self.items if not item.over]
@@ -374,8 +399,13 @@ class _Lane:
             return ()
         self.leased = session.leased(self.now())
         session.is_lax = len(batch) > 1 and len(session.instance.fields) >= LAX_BYTES_MIN
+        is_large = len(batch) >= SHARED_FROM
+        if is_large:
+            await asyncio.sleep(0)  # loading, deciding and saving much take their time each
         held, rest = await self._ask_all(session, batch)
         if any(one.has_changed for one in held):
+            if is_large:
+                await asyncio.sleep(0)
             rest = [*await self._commit(session, held), *rest]
         return rest
 

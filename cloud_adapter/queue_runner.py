@@ -18,6 +18,9 @@ from cloud_adapter.queue_rules import Entry, Outcome, QueueState
 
 logger = logging.getLogger("gorchestrate.queue")
 
+SENT_AT_A_TIME: Final = 10
+"""How many attempts begin before others in the event loop have a turn."""
+
 SLEEP_SECONDS_MAX: Final = 600.0
 """The longest sleep: the timers of a machine stand still while it is suspended, its clock does not."""
 
@@ -117,8 +120,10 @@ class QueueRunner(Generic[P]):
             while True:
                 self._changed.clear()
                 now = self._clock.now()
-                for entry in self.rules.dispatchable(now):
+                for number, entry in enumerate(self.rules.dispatchable(now), 1):
                     self.send(entry)
+                    if not number % SENT_AT_A_TIME:
+                        await asyncio.sleep(0)  # what else this process does has a turn
                 self._progress.set()
                 at = self.rules.next_event(now)
                 if at is None:
