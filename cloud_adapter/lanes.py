@@ -450,6 +450,9 @@ class _Lane:
             answer = await self._belonging_to(item, item.decision.before_waiting())
         except Exception as error:
             item.refuse(error)
+        except asyncio.CancelledError:
+            if not item.over:
+                raise
         else:
             if answer is not None:
                 item.resolve(answer)
