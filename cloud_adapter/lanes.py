@@ -401,6 +401,7 @@ class _Lane:
                 one.answer = await self._ask(item, session, now)
                 session.check_fields()
                 one.has_changed = session.execution.pc != mark.pc
+                item.context.run(session.note_failure, now)  # its line in the log belongs to this request
             except NotNow as wait:
                 await self._put_off(item, wait)
                 continue
