@@ -866,3 +866,171 @@ async def test_a_resume_that_loses_to_others_again_and_again_is_not_lost(world: 
     assert await world.finish(running) is Outcome.DONE
     assert (await world.fields()).log == ["baked"]
     check_idle(world.process, process)
+
+
+# --- everything at once ----------------------------------------------------------------------
+
+FETCH, BEAT = Gate(), Gate()
+
+
+async def fetch(_: None) -> str:
+    await FETCH.wait()
+    return "page"
+
+
+async def live(_: None, context: ActivityContext) -> None:
+    await BEAT.wait()
+    await context.heartbeat()
+    await BEAT.wait()
+
+
+class Kid(Workflow, name="kid"):
+    definition = S(Select("wait", On("Grow", lambda w: None)))
+
+
+class Mixed(Workflow, name="mixed"):
+    padding: str = ""
+    log: list[str] = []
+
+    def keep(self, text: str) -> None:
+        self.log.append(text)
+
+    def kid(self, _: Any) -> None:
+        self.log.append("kid")
+
+    definition = S(
+        Go("a", Activity("fetch", fetch, then=keep, timeout=timedelta(days=1))),
+        Go("b", Activity("live", live, heartbeat=timedelta(hours=2))),
+        Go("c", Child("child", Kid, id="kid-1", then=kid)),
+        Go("d", Select("nap", Timeout("awake", timedelta(hours=1)))),
+        Go("e", Activity("slow", fetch, timeout=timedelta(hours=1), retry=Retry(max_attempts=5))),
+        While("open", lambda w: True, Select("entry", On("Add", keep), On("Bad", lambda w: w.missing))),
+    )
+
+
+@SMALL_AND_LARGE
+@in_world(Mixed, Kid)
+async def test_events_results_timers_heartbeats_and_ends_of_children_share_a_commit(world: World, padding: str) -> None:
+    await world.create(padding=padding)
+    resumes = world.queue.resumes
+    for task in resumes:
+        await world.process.deliver(task)
+    for task in [task for task in world.queue.resumes if task.body["workflow"] == "kid"]:
+        await world.process.deliver(task)
+    process, timers = world.process, {task.body["event"]: task for task in world.queue.timers}
+    running = [
+        ensure_future(process.perform(task))
+        for task in world.queue.tasks.values()
+        if task.path == ACTIVITY_PATH and task.body["event"] != "slow"
+    ]
+    await world.clock.settle()
+    await world.finish(process.engine.handle_event("kid", "kid-1", "Grow"))
+    (tell,) = [task for task in world.queue.resumes if task.body["workflow"] == "kid"]
+    await world.clock.advance(3600)
+
+    before = await version(world)
+    process.fault("commit", before=lambda: world.clock.sleep(1))
+    running.append(ensure_future(post(world, "Add", "first")))
+    await world.clock.settle()
+    FETCH.open()
+    BEAT.open()
+    for call in (
+        *(process.perform(timers["awake"]), process.perform(timers["slow"]), process.perform(tell)),
+        *(post(world, "Bad"), post(world, "Add", "last", key="last")),
+    ):
+        running.append(ensure_future(call))
+        await world.clock.settle()
+    await world.clock.advance(1)
+    # The end of an attempt looks into the inbox first, and comes with a commit of its own.
+    # Where the fields are large, one that is refused divides its batch.
+    assert await version(world) == before + (4 if padding else 3)
+    BEAT.open()
+    results = await world.finish(asyncio.gather(*running, return_exceptions=True))
+    done, bad = [*results[:6], results[7]], results[6]
+    assert isinstance(bad, UserCodeError)
+    assert [decoded(answer) for answer in done] == [Outcome.DONE, Outcome.DONE, None, *[Outcome.DONE] * 3, None]
+    assert sorted((await world.fields()).log) == ["first", "kid", "last", "page"]
+    assert sorted(await world.history("event", "timeout", "child", "activity", "activity failed")) == [
+        *(("activity", "fetch"), ("activity", "live"), ("activity failed", "slow"), ("child", "child")),
+        *(("event", "Add"), ("event", "Add"), ("timeout", "awake")),
+    ]
+    check_idle(process)
+
+
+# --- whose request it is ---------------------------------------------------------------------
+
+
+class Lines(logging.Handler):
+    """Keeps the log as lines of JSON, formatted where they are made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[dict[str, Any]] = []
+        self.formatter = logs.JsonFormatter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(json.loads(self.format(record)))
+
+    def traces(self, kind: str) -> list[str]:
+        """The traces of the lines of a kind, in their order."""
+        return [line["logging.googleapis.com/trace"][-32:] for line in self.lines if line.get("kind") == kind]
+
+
+class Talk(Workflow, name="talk"):
+    is_over: bool = False
+
+    def say(self, text: str) -> None:
+        logging.getLogger("talk").warning(text, extra={"fields": {"kind": "said"}})
+        if text == "wrong":
+            raise EventRejected("no")
+
+    def end(self) -> None:
+        self.is_over = True
+
+    definition = S(
+        While("talking", lambda w: not w.is_over, Select("turn", On("Say", say), On("End", end))),
+        If("always", lambda w: True, Fail("over", "it is over")),
+    )
+
+
+@in_world(Talk)
+async def test_lines_and_spans_of_events_in_one_batch_belong_to_their_own_requests(
+    world: World, recorder: Recorder
+) -> None:
+    await world.create()
+    lines = Lines()
+    loggers = [logging.getLogger("gorchestrate"), logging.getLogger("talk")]
+    level = loggers[0].level
+    loggers[0].setLevel(logging.INFO)
+    for logger in loggers:
+        logger.addHandler(lines)
+
+    async def request(name: str, event: str, input: Any) -> Any:
+        with recorder.span(name):
+            return await post(world, event, input)
+
+    try:
+        with world.process.calls() as calls:
+            answers = await together(
+                world,
+                *(request("one", "Say", "a"), request("two", "Say", "wrong")),
+                *(request("three", "Say", "c"), request("four", "End", None)),
+            )
+    finally:
+        for logger in loggers:
+            logger.removeHandler(lines)
+        loggers[0].setLevel(level)
+    assert calls == ["load", "commit"]
+    assert [type(answer) for answer in answers] == [type(None), EventRejected, type(None), type(None)]
+    of = {name: f"{recorder.one(name).context.trace_id:032x}" for name in ("one", "two", "three", "four")}
+    assert lines.traces("said") == [of["one"], of["two"], of["three"]]
+    assert lines.traces("event") == [of["one"], of["three"], of["four"]]
+    assert lines.traces("failed") == [of["four"]], "it failed by the last request"
+    events = {f"{span.context.trace_id:032x}": span for span in recorder.spans if span.name.startswith("event ")}
+    assert {trace: span.parent.span_id for trace, span in events.items()} == {
+        of[name]: id_of(recorder.one(name)) for name in of
+    }
+    assert [events[of[name]].attributes["gorchestrate.outcome"] for name in of] == [
+        *("handled", "rejected", "handled", "handled")
+    ]
+    check_idle(world.process)
