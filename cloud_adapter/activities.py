@@ -22,14 +22,14 @@ from cloud_adapter import logs, telemetry
 from cloud_adapter.committing import WRITE_ATTEMPTS_MAX, Committer
 from cloud_adapter.deliveries import TaskDecision
 from cloud_adapter.errors import Busy, InstanceNotFound, TooLarge, Unavailable
-from cloud_adapter.inbox import Deferrable, Inbox, entry_name
+from cloud_adapter.inbox import Deferrable, Inbox, NotListening, entry_name
 from cloud_adapter.lanes import Decision, Lanes, check_lease
 from cloud_adapter.ports import Task
 from cloud_adapter.session import ERROR_CHARS_MAX, Session, milliseconds, settle
 from cloud_adapter.tasks import ActivityTask
 from cloud_adapter.telemetry import Value
 from cloud_adapter.user_code import RunSync, call, within
-from workflow_core import AttemptOver, ErrorInfo, TimedOut, Workflow
+from workflow_core import AttemptOver, ErrorInfo, Status, TimedOut, Workflow
 from workflow_core.interpreter import Accepted
 from workflow_core.moving import error_info
 from workflow_core.signatures import is_async
@@ -259,6 +259,9 @@ class _TakeResult(Deferrable):
         session.check()
         result = self.result
         accepted = _awaited(session, result)
+        if accepted is None and self.taken and session.execution.status is Status.PAUSED:
+            # It was acknowledged before: it counts after the pause, if it is waited for then.
+            raise NotListening(f"{session.execution.id!r} is paused: it takes no result in now")
         self.stale = accepted is None
         if accepted is None:
             return

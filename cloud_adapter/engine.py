@@ -328,10 +328,11 @@ class Engine:
         try:
             again = await self._lanes.decide(cls, body.id, timeout)
             if timeout.wants_inbox:
-                # The result may be there.
-                await self._inbox.collect(cls, body.id)
-                timeout = TimeOut(body, self.options, self._activities, has_collected=True)
-                again = await self._lanes.decide(cls, body.id, timeout)
+                # The result may be there: while some of it cannot be taken in, the attempt is not over.
+                again = await self._inbox.collect(cls, body.id)
+                if again is None:
+                    timeout = TimeOut(body, self.options, self._activities, has_collected=True)
+                    again = await self._lanes.decide(cls, body.id, timeout)
         except Busy as error:
             again = error.until if isinstance(error, Leased) else self.clock.now()
         if again is not None:

@@ -439,6 +439,7 @@ class _Lane:
                 one.answer = await self._ask(item, session, now)
                 session.check_fields()
                 one.has_changed = session.execution.pc != mark.pc
+                item.context.run(session.note_failure, now)  # its line in the log belongs to this request
             except NotNow as wait:
                 await self._put_off(item, wait)
                 continue
@@ -488,6 +489,9 @@ class _Lane:
             answer = await self._belonging_to(item, item.decision.before_waiting())
         except Exception as error:
             item.refuse(error)
+        except asyncio.CancelledError:
+            if not item.over:
+                raise
         else:
             if answer is not None:
                 item.resolve(answer)

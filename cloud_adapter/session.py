@@ -179,6 +179,13 @@ class Session:
         self.entries.append(HistoryEntry(now, kind, pc=self.execution.pc, **details))
         self.contexts.append(copy_context())
 
+    def note_failure(self, now: datetime) -> None:
+        """Adds to the history that the instance has failed, if it has and that is not there yet."""
+        error = self.execution.error
+        if self.execution.status is Status.FAILED and error is not None and error is not self._error:
+            self.note("failed", now, statement=error.statement, error=error.text[:ERROR_CHARS_MAX])
+            self._error = error
+
     def leased(self, now: datetime) -> bool:
         """Whether somebody holds a live lease."""
         return self.instance.lease is not None and self.instance.lease.expires_at > now
@@ -206,9 +213,7 @@ class Session:
             TooLarge: see ``document.encode``.
         """
         execution, leases = self.execution, lease is not None
-        error = execution.error
-        if execution.status is Status.FAILED and error is not None and error is not self._error:
-            self.note("failed", now, statement=error.statement, error=error.text[:ERROR_CHARS_MAX])
+        self.note_failure(now)
         execution.updated_at = now
         execution.definition_version = self.machine.program.version
         fields, search = self.instance.fields, self.instance.search
