@@ -21,6 +21,7 @@ from cloud_adapter.searching import stored_values
 from cloud_adapter.tasks import ACTIVITY_PATH, TIMEOUT_PATH, ActivityTask, ResumeTask, TimeoutTask, timer_name
 from cloud_adapter.user_code import call
 from workflow_core import (
+    ErrorInfo,
     Execution,
     Parent,
     Status,
@@ -110,6 +111,7 @@ class Session:
         self.delivered: set[schedule.Timer] = set()
         self._fields = self.instance.fields
         self._is_known = False
+        self._error: ErrorInfo | None = None
         self._look()
 
     @property

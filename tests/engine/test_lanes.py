@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter import lanes, logs, telemetry
+from cloud_adapter import lanes, logs
 from cloud_adapter.dispatch import Outcome
 from cloud_adapter.document import DOCUMENT_BYTES_MAX, Lease
 from cloud_adapter.errors import Busy, Conflict, IdempotencyKeyReused, TooLarge, Unavailable, UserCodeError
-from cloud_adapter.operating import Cancel, Pause, Unpause
+from cloud_adapter.operating import Cancel, Pause
 from cloud_adapter.tasks import ACTIVITY_PATH
 from tests.engine.harness import ID, Gate, Killed, Process, World, in_world, write
 from tests.recorder import Recorder, id_of
