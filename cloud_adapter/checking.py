@@ -2,11 +2,13 @@
 
 It reads and changes nothing. What it looks for is what would stop an instance, or let it lose something without a word;
 what the engine takes in its stride, such as statements that were added or moved, is no problem.
+
+``advise`` looks at the definitions alone, for what works but not as its author may expect.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,6 +32,7 @@ from workflow_core import (
     WaitStatus,
     Workflow,
 )
+from workflow_core.describe import Node, statements
 from workflow_core.program import Instruction, Op, Program
 from workflow_core.renaming import rename
 
@@ -43,6 +46,9 @@ CLOCK_SKEW = timedelta(seconds=10)
 
 _PARKED = (ThreadStatus.WAITING, ThreadStatus.SETTING_UP)
 _WAITS = (Op.SELECT, Op.WAIT_FOR, Op.FORK)
+
+_OVERLAPPING = frozenset(("activity", "child", "select", "sleep", "wait_for"))
+"""The kinds of statements during which other threads of the instance go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,43 @@ class Report:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class DefinitionWarning:
+    """What works in a definition, but not as its author may expect.
+
+    Attributes:
+        statement: the kind and the name of the statement, as ``Parallel 'notify'``.
+        what: what is unexpected, and why.
+        fix: what to write instead.
+    """
+
+    workflow: str
+    statement: str
+    what: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.statement} of workflow {self.workflow!r}: {self.what}. {self.fix}."
+
+    def to_dict(self) -> dict[str, str]:
+        """The warning as JSON data."""
+        return {"workflow": self.workflow, "statement": self.statement, "warning": self.what, "fix": self.fix}
+
+
+def advise(workflows: Iterable[type[Workflow]]) -> list[DefinitionWarning]:
+    """The warnings about definitions: where statements are written in parallel that cannot overlap."""
+    return [
+        DefinitionWarning(
+            cls.__workflow_name__,
+            f"{kind} {name!r}",
+            f"{what}, and steps of one instance never overlap: they run one after another",
+            "Make them activities, or children",
+        )
+        for cls in workflows
+        for kind, name, what in _in_vain(statements(cls.__program__))
+    ]
+
+
 async def check_store(store: Store, workflows: Iterable[type[Workflow]]) -> Report:
     """Looks at every live instance of a store, also of workflows that are not among ``workflows``, and at those that
     have ended and are not done with cleaning up.
@@ -134,6 +177,36 @@ def check_instance(workflows: Mapping[str, type[Workflow]], instance: Instance) 
             found += [(thread.id, *one) for one in _thread(cls.__program__, workflows, thread)]
     for thread_id, what, mend in found:
         yield Problem(instance.workflow, what, mend), Place(instance.id, thread_id)
+
+
+# --- definitions -----------------------------------------------------------------------------
+
+
+def _in_vain(nodes: Sequence[Node]) -> Iterator[tuple[str, str, str]]:
+    """What is written in parallel and holds steps alone: its kind, its name, and what is wrong."""
+    for node in _all(nodes):
+        if node["kind"] == "for_each" and node["parallel"] and _is_steps_alone(node["statements"]):
+            yield "ForEach", node["name"], "its rounds are steps"
+        if node["kind"] == "parallel":
+            count, total = sum(map(_is_steps_alone, node["branches"])), len(node["branches"])
+            if count > 1:  # one beside branches that wait does overlap with them
+                what = "its branches" if count == total else f"{count} of its {total} branches"
+                yield "Parallel", node["name"], f"{what} are steps"
+
+
+def _is_steps_alone(nodes: Sequence[Node]) -> bool:
+    """Whether there is a step in a section, and nothing that leaves the instance to others meanwhile."""
+    kinds = {node["kind"] for node in _all(nodes)}
+    return "step" in kinds and not kinds & _OVERLAPPING
+
+
+def _all(nodes: Iterable[Node]) -> Iterator[Node]:
+    """The nodes of a tree, see ``describe.statements``, in their order."""
+    for node in nodes:
+        yield node
+        for part in ("statements", "branches", "cases", "excepts", "finally"):
+            for inner in node.get(part) or ():
+                yield from _all(inner if isinstance(inner, list) else (inner,))
 
 
 # --- the parts of an instance ----------------------------------------------------------------

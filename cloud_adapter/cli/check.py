@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from cloud_adapter.checking import Place, Report, check_store
+from cloud_adapter.checking import DefinitionWarning, Place, Report, advise, check_store
 from cloud_adapter.engine import by_name
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.ports import Store
@@ -34,7 +34,7 @@ def run(source: Path, against: str | None, *, as_json: bool) -> bool:
     """Checks a source, against the live instances of a store if one is named, and prints what was found.
 
     Returns:
-        Whether nothing stands in the way of deploying it.
+        Whether nothing stands in the way of deploying it. Warnings do not.
 
     Raises:
         SettingsError: the source or the store cannot be used.
@@ -50,11 +50,12 @@ def run(source: Path, against: str | None, *, as_json: bool) -> bool:
         else:
             console.print(f"[red]The definition is wrong.[/] {escape(str(error))}")
         return False
+    warnings = advise(workflows)
     report = Report() if against is None else asyncio.run(_check(against, workflows))
     if as_json:
-        console.print_json(json.dumps(report.to_dict()))
+        console.print_json(json.dumps(report.to_dict() | {"warnings": [warning.to_dict() for warning in warnings]}))
     else:
-        _print(console, source, workflows, against, report)
+        _print(console, source, workflows, warnings, against, report)
     return not report.problems
 
 
@@ -91,10 +92,17 @@ def open_store(name: str) -> Store:
 
 
 def _print(
-    console: Console, source: Path, workflows: list[type[Workflow]], against: str | None, report: Report
+    console: Console,
+    source: Path,
+    workflows: list[type[Workflow]],
+    warnings: list[DefinitionWarning],
+    against: str | None,
+    report: Report,
 ) -> None:
     names = ", ".join(cls.__workflow_name__ for cls in workflows)
     console.print(f"{escape(str(source))} compiles: {escape(names)}")
+    for warning in warnings:
+        console.print(f"[yellow]![/] {escape(str(warning))}")
     if against is None:
         return
     counts = ", ".join(f"{name} {count}" for name, count in report.checked.items()) or "none"

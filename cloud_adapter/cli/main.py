@@ -142,7 +142,8 @@ def check(
 ) -> None:
     """Says whether SOURCE can be deployed: its definitions compile, and live instances can go on under them.
 
-    Changes nothing. The exit code is 1 if something stands in the way, 2 if it could not be looked at.
+    Warns of steps that are written in parallel, as they run one after another. Changes nothing. The exit code is 1 if
+    something stands in the way, 2 if it could not be looked at.
     """
     raise typer.Exit(0 if check_command.run(source, against, as_json=as_json) else 1)
 

@@ -105,11 +105,12 @@ def test_json(good: Path, bad: Path, db: Path) -> None:
     assert ended.returncode == 1
     found = json.loads(ended.stdout)
     (problem,) = found["problems"]
-    assert found == {"ok": False, "checked": {"door": 2}, "problems": [problem]}
+    assert found == {"ok": False, "checked": {"door": 2}, "problems": [problem], "warnings": []}
     assert (problem["workflow"], problem["problem"]) == ("door", GONE)
     assert problem["instances"] == [{"id": f"door-{number}", "thread": "main"} for number in range(2)]
     ended = run("check", str(good), "--against", str(db), "--json")
-    assert (ended.returncode, json.loads(ended.stdout)) == (0, {"ok": True, "checked": {"door": 2}, "problems": []})
+    found = {"ok": True, "checked": {"door": 2}, "problems": [], "warnings": []}
+    assert (ended.returncode, json.loads(ended.stdout)) == (0, found)
 
 
 def test_many_instances_are_cut_off_but_in_json(bad: Path, tmp_path: Path) -> None:
@@ -151,6 +152,32 @@ def test_without_a_store_the_source_must_compile(good: Path, tmp_path: Path) -> 
     found = json.loads(ended.stdout)
     assert found["ok"] is False
     assert found["definition_error"].startswith("Select 'closed'")
+
+
+IN_VAIN = """
+from workflow_core import Parallel, S, Step, Workflow
+
+class House(Workflow, name="house"):
+    definition = S(Parallel("[b]clean", S(Step("hall", lambda w: None)), S(Step("attic", lambda w: None))))
+"""
+
+
+def test_steps_that_cannot_overlap_are_a_warning_and_no_failure(tmp_path: Path) -> None:
+    source = tmp_path / "house.py"
+    source.write_text(IN_VAIN)
+    ended = run("check", str(source))
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines() == [
+        f"{source} compiles: house",
+        "! Parallel '[b]clean' of workflow 'house': its branches are steps, and steps of one instance never overlap: "
+        "they run one after another. Make them activities, or children.",
+    ]
+    ended = run("check", str(source), "--json")
+    found = json.loads(ended.stdout)
+    assert (ended.returncode, found["ok"], found["problems"]) == (0, True, [])
+    (warning,) = found["warnings"]
+    assert (warning["workflow"], warning["statement"]) == ("house", "Parallel '[b]clean'")
+    assert warning["fix"] == "Make them activities, or children"
 
 
 def test_an_event_that_no_engine_would_serve(tmp_path: Path) -> None:

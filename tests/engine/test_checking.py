@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from cloud_adapter import checking
-from cloud_adapter.checking import Place, Report, check_store
+from cloud_adapter.checking import Place, Report, advise, check_store
 from cloud_adapter.operating import Cancel, Pause
 from tests.engine.harness import ID, World, in_world, write
 from workflow_core import (
     Activity,
     Child,
     EventRequest,
+    Fail,
     ForEach,
     Go,
     If,
@@ -385,3 +386,61 @@ async def test_an_instance_that_moves_meanwhile_is_not_missed(world: World, monk
     found = await check_store(Moving(world), [version(WAIT)])  # type: ignore[arg-type]
     assert report(found) == [("main", "it stands on 'end', which the definition no longer has")]
     assert found.checked == {"article": 5}
+
+
+def step(name: str) -> Step:
+    return Step(name, nothing)
+
+
+ACTIVITY = Activity("count", activity_of_int, input=lambda w: 7)
+CHILD = Child("ask", "other", id="o", detached=True)
+NAP = Sleep("nap", DAY)
+NUMBERS = "each number", lambda w: [1, 2]
+BOTH = "Parallel 'both' of workflow 'article'"
+EACH = "ForEach 'each number' of workflow 'article'"
+RULE = "and steps of one instance never overlap: they run one after another. Make them activities, or children."
+
+
+@pytest.mark.parametrize(
+    ("definition", "expected"),
+    [
+        ([Parallel("both", S(step("a")), S(step("b")))], [f"{BOTH}: its branches are steps, {RULE}"]),
+        (
+            [Parallel("both", S(step("a")), S(WAIT), S(If("always", lambda w: True, step("b"))))],
+            [f"{BOTH}: 2 of its 3 branches are steps, {RULE}"],
+        ),
+        ([ForEach(*NUMBERS, step("a"), parallel=True)], [f"{EACH}: its rounds are steps, {RULE}"]),
+        (
+            [Go("g", Try("t", WAIT).finally_(ForEach(*NUMBERS, step("a"), step("b"), parallel=True))), END],
+            [f"{EACH}: its rounds are steps, {RULE}"],
+        ),
+        (
+            [Select("s", On("E", nothing, S(ForEach(*NUMBERS, step("a"), parallel=True), prefix="p")))],
+            [f"{EACH.replace('each', 'p/each')}: its rounds are steps, {RULE}"],
+        ),
+        (
+            [Parallel("both", S(ForEach(*NUMBERS, step("a"), parallel=True)), S(step("b")))],
+            [f"{BOTH}: its branches are steps, {RULE}", f"{EACH}: its rounds are steps, {RULE}"],
+        ),
+    ],
+)
+def test_steps_in_parallel_are_warned_of(definition: Any, expected: list[str]) -> None:
+    assert [str(warning) for warning in advise([Other, version(*definition)])] == expected
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        [Parallel("both", S(step("a")), S(WAIT))],
+        [Parallel("both", S(step("a"), WAIT), S(step("b"), END))],
+        [Parallel("both", S(step("a"), ACTIVITY), S(step("b"), NAP), S(step("c"), CHILD), S(step("d"), NEVER))],
+        [Parallel("one", S(step("a")))],
+        [Parallel("ends", S(Fail("no", "no")), S(step("a")))],
+        [Go("g", step("a")), step("b"), END],
+        [ForEach(*NUMBERS, step("a"))],
+        [ForEach(*NUMBERS, step("a"), ACTIVITY, parallel=True)],
+        [ForEach(*NUMBERS, CHILD, parallel=True)],
+    ],
+)
+def test_what_does_overlap_is_not_warned_of(definition: Any) -> None:
+    assert advise([version(*definition)]) == []

@@ -1,0 +1,75 @@
+"""The tables of limits in docs/fan-out.md are those of the code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cloud_adapter import (
+    cloud_tasks_queue,
+    document,
+    inbox,
+    lanes,
+    local_queue,
+    names,
+    queue_rules,
+    searching,
+    sync_pool,
+)
+from cloud_adapter.options import EngineOptions
+from cloud_adapter.settings import Settings
+from workflow_core import moving
+from workflow_core.calls import ACTIVITY_TIMEOUT
+from workflow_core.fanout import PARALLEL_LIMIT
+
+ROOT = Path(__file__).parents[1]
+SECTION = (ROOT / "docs" / "fan-out.md").read_text().partition("## Limits in one place")[2]
+OPTIONS = EngineOptions()
+SETTINGS = Settings.model_fields
+
+
+def minutes(duration: object) -> str:
+    return f"{duration.total_seconds() / 60:.0f} minutes"  # type: ignore[attr-defined]
+
+
+LIMITS = {
+    "document of an instance": [f"{document.DOCUMENT_BYTES_MAX:,} bytes"],
+    "reserve of that document": [f"{document.RESERVED_BYTES:,} bytes"],
+    "history": [f"{document.HISTORY_MAX} entries"],
+    "commit tokens (": [f"{document.TOKENS_MAX} commits"],
+    "body of a request": [f"{SETTINGS['max_body_bytes'].default:,} bytes"],
+    "body of a task": [f"{local_queue.TASK_BYTES_MAX:,} bytes", f"{cloud_tasks_queue.TASK_BYTES_MAX:,} bytes"],
+    "result that waits": [f"{document.INBOX_ENTRY_BYTES_MAX:,} bytes"],
+    "id of an instance": [f"{names.ID_BYTES_MAX} bytes"],
+    "idempotency key | 1": [f"{names.KEY_CHARS_MAX} printable"],
+    "text in a search field": [f"{searching.TEXT_BYTES_MAX:,} bytes"],
+    "live branches of": [f"| {PARALLEL_LIMIT} |"],
+    "buffered events": [f"| {OPTIONS.buffer_max} |"],
+    "moves between": [f"{moving.MOVES_MAX:,}"],
+    "decisions in one commit": [
+        f"| {lanes.BATCH_MAX}, or {lanes.BATCH_BYTES_MAX:,} bytes",
+        f"{lanes.BATCH_SECONDS_MAX * 1000:.0f} ms",
+    ],
+    "inbox entries read": [f"| {inbox.COLLECT_MAX} |"],
+    "steps in one request": [f"{OPTIONS.budget_steps} steps", f"{OPTIONS.budget.total_seconds():.0f} s"],
+    "attempts of": [f"| {OPTIONS.retry.max_attempts} |"],
+    "threads for": [f"{sync_pool.STEP_THREADS_MAX}, {sync_pool.ACTIVITY_THREADS_MAX} in"],
+    "deliveries of the embedded": [
+        f"{local_queue.LOCAL_LIMITS.max_concurrent_dispatches} at a time",
+        f"{local_queue.LOCAL_SHARES.of_group} of one instance",
+    ],
+    "tasks in the embedded": [f"{queue_rules.ENTRIES_MAX:,}"],
+    "attempt of": [minutes(ACTIVITY_TIMEOUT)],
+    "dispatch of a task": [minutes(cloud_tasks_queue.DISPATCH_DEADLINE), minutes(cloud_tasks_queue.DEADLINE_MAX)],
+    "lease": [f"{SETTINGS['lease_seconds'].default} s"],
+    "event that waits": [f"{SETTINGS['max_wait_seconds'].default} s"],
+    "task that waits": [minutes(OPTIONS.task_age_max)],
+    "timer, retry": [f"{OPTIONS.horizon.days} days"],
+}
+
+
+@pytest.mark.parametrize("what", LIMITS)
+def test_the_limit_is_that_of_the_code(what: str) -> None:
+    (row,) = [line for line in SECTION.splitlines() if line.startswith(f"| {what}")]
+    assert all(text in row for text in LIMITS[what]), row
