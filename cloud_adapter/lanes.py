@@ -52,6 +52,7 @@ TURN_SECONDS_MAX = 0.005
 """After that time other requests in this process have a turn, in the middle of a batch too."""
 
 SHARED_FROM = 10
+SHARED_BATCH_MAX = 20
 REST_SECONDS = 0.0005
 REST_SECONDS_MAX = 0.05
 """A round of so many decisions is followed by a rest of so long for each of them, if others were served within
@@ -363,12 +364,12 @@ class _Lane:
             todo = [item for item in [*again, *todo[len(batch) :]] if not item.over]
         return False
 
-    @staticmethod
-    def _batch(todo: Sequence[_Item]) -> Sequence[_Item]:
+    def _batch(self, todo: Sequence[_Item]) -> Sequence[_Item]:
         """Those that are decided next, together."""
         keys: set[str] = set()
         size = 0
-        for number, item in enumerate(todo[:BATCH_MAX]):
+        most = SHARED_BATCH_MAX if self.lanes.serves_others(self) else BATCH_MAX
+        for number, item in enumerate(todo[:most]):
             decision = item.decision
             by_itself = decision.alone or item.single
             if number and (by_itself or decision.key in keys or size > BATCH_BYTES_MAX):
@@ -378,7 +379,7 @@ class _Lane:
             size += decision.size
             if decision.key is not None:
                 keys.add(decision.key)
-        return todo[:BATCH_MAX]
+        return todo[:most]
 
     async def _decide(self, batch: Sequence[_Item]) -> Sequence[_Item]:
         """Loads the instance, lets a batch decide, and commits. Gives those that are to be asked again at once.
