@@ -31,7 +31,6 @@ from workflow_core import (
     Select,
     Sleep,
     Step,
-    Timeout,
     WaitKind,
     While,
     Workflow,
@@ -241,7 +240,9 @@ async def test_the_tasks_of_a_commit_of_which_nobody_knows_are_kept(world: World
 class Bake(Workflow, name="bake"):
     log: list[str] = []
     definition = S(
-        Select("wait", On("Begin", write("begin"))), Step("bake", write("baked")), Select("end", On("End", write("end")))
+        Select("wait", On("Begin", write("begin"))),
+        Step("bake", write("baked")),
+        Select("end", On("End", write("end"))),
     )
 
 

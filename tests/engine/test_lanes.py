@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter import lanes, logs, telemetry
+from cloud_adapter import lanes, logs
 from cloud_adapter.dispatch import Outcome
 from cloud_adapter.document import DOCUMENT_BYTES_MAX, Lease
 from cloud_adapter.errors import Busy, Conflict, IdempotencyKeyReused, TooLarge, Unavailable, UserCodeError
-from cloud_adapter.operating import Cancel, Pause, Unpause
+from cloud_adapter.operating import Cancel, Pause
 from cloud_adapter.tasks import ACTIVITY_PATH
 from tests.engine.harness import ID, Gate, Killed, Process, World, in_world, write
 from tests.recorder import Recorder, id_of
@@ -305,6 +305,23 @@ async def test_one_that_is_refused_disturbs_none_of_the_others(
     assert await world.history("event") == [("event", "Add")] * 3
     assert await world.store.load_key("ledger", ID, "bad", world.now) is None
     assert [await world.send("Add", name, key=name) for name in "abc"] == [1, 2, 3]
+    check_idle(world.process)
+
+
+@SMALL_AND_LARGE
+@pytest.mark.parametrize("kind", ["not accepted", "input"])
+@in_world(Ledger)
+async def test_those_that_are_refused_before_their_handler_is_called_do_not_divide_a_batch(
+    world: World, kind: str, padding: str
+) -> None:
+    await world.create(padding=padding)
+    event, input, error = BAD[kind]
+    calls = [post(world, "Add", "a") if number % 2 == 0 else post(world, event, input) for number in range(20)]
+    with world.process.calls() as made:
+        answers = await together(world, *calls)
+    assert made == ["load", "commit"]
+    assert answers[::2] == list(range(1, 11))
+    assert {type(answer) for answer in answers[1::2]} == {error}
     check_idle(world.process)
 
 
@@ -634,9 +651,7 @@ async def test_a_request_that_is_cancelled_while_its_handler_runs_has_no_effect(
 @in_world(Slow)
 async def test_an_asynchronous_handler_in_a_batch(world: World, padding: str) -> None:
     await world.started(padding=padding)
-    running = [
-        ensure_future(post(world, event, name)) for event, name in (("Add", "a"), ("Slowly", "s"), ("Add", "b"))
-    ]
+    running = [ensure_future(post(world, event, name)) for event, name in (("Add", "a"), ("Slowly", "s"), ("Add", "b"))]
     await world.clock.settle()
     GATE.open()
     await world.finish(asyncio.wait(running))
@@ -918,7 +933,7 @@ async def test_events_results_timers_heartbeats_and_ends_of_children_share_a_com
     for task in [task for task in world.queue.resumes if task.body["workflow"] == "kid"]:
         await world.process.deliver(task)
     process, timers = world.process, {task.body["event"]: task for task in world.queue.timers}
-    running = [
+    running: list[asyncio.Task[Any]] = [
         ensure_future(process.perform(task))
         for task in world.queue.tasks.values()
         if task.path == ACTIVITY_PATH and task.body["event"] != "slow"
@@ -938,7 +953,7 @@ async def test_events_results_timers_heartbeats_and_ends_of_children_share_a_com
         *(process.perform(timers["awake"]), process.perform(timers["slow"]), process.perform(tell)),
         *(post(world, "Bad"), post(world, "Add", "last", key="last")),
     ):
-        running.append(ensure_future(call))
+        running.append(asyncio.create_task(call))
         await world.clock.settle()
     await world.clock.advance(1)
     # The end of an attempt looks into the inbox first, and comes with a commit of its own.
