@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import random
 from asyncio import ensure_future
 from collections import Counter
 from collections.abc import Coroutine
@@ -1049,3 +1050,102 @@ async def test_lines_and_spans_of_events_in_one_batch_belong_to_their_own_reques
         *("handled", "rejected", "handled", "handled")
     ]
     check_idle(world.process)
+
+
+@in_world(Ledger)
+async def test_instances_that_were_contended_are_forgotten(world: World) -> None:
+    other = world.start()
+    for number in range(5):
+        id = f"order-{number}"
+        await world.create(id=id)
+        world.process.fault("commit", before=lambda id=id: post(world, "Add", "other", id=id, process=other))
+        await world.send("Add", "mine", id=id)
+        await world.clock.advance(lanes.CONTENDED_SECONDS - 1)
+    assert len(world.process.engine._lanes._contended) == 2
+
+
+# --- by chance -------------------------------------------------------------------------------
+
+
+class Clients:
+    """Clients that send events through several processes, and try again until they have an answer."""
+
+    def __init__(self, world: World, seed: int) -> None:
+        self.world = world
+        self.rng = random.Random(seed)
+        self.processes = [world.start() for _ in range(self.rng.randint(1, 3))]
+        self.answers: dict[str, int] = {}
+        self.faults = 12
+
+    def process(self) -> Process:
+        number = self.rng.randrange(len(self.processes))
+        if self.processes[number].wire.dead:
+            self.processes[number] = self.world.start()
+        process = self.processes[number]
+        if self.faults and self.rng.random() < 0.2:
+            self.faults -= 1
+            error = self.rng.choice([Unavailable, Unavailable, Killed])("by chance")
+            process.fault("*", self.rng.randint(1, 6), **{self.rng.choice(["before", "after"]): error})
+        return process
+
+    async def add(self, name: str) -> None:
+        """Adds a name under a key; some clients give up in the middle, and come again."""
+        while name not in self.answers:
+            call = ensure_future(post(self.world, "Add", name, key=name, process=self.process()))
+            if self.rng.random() < 0.3:
+                await self.world.clock.sleep(self.rng.choice([0, 0, 0.01, 0.05]))
+                call.cancel()
+            await asyncio.wait([call])
+            if call.cancelled():
+                continue
+            error = call.exception()
+            if error is None:
+                self.answers[name] = json.loads(call.result())
+            else:
+                assert isinstance(error, (Unavailable, Busy, Killed)), error
+                await self.world.clock.sleep(self.rng.uniform(0, 1))
+
+    async def be_refused(self, kind: str) -> None:
+        event, input, expected = BAD[kind]
+        while True:
+            call = ensure_future(post(self.world, event, input, process=self.process()))
+            await asyncio.wait([call])
+            error = call.exception()
+            if type(error) is expected:
+                return
+            assert isinstance(error, (Unavailable, Busy, Killed)), error
+            await self.world.clock.sleep(self.rng.uniform(0, 1))
+
+
+@SMALL_AND_LARGE
+@pytest.mark.parametrize("seed", range(40))
+@in_world(Ledger)
+async def test_clients_and_faults_by_chance(world: World, seed: int, padding: str) -> None:
+    """Each answer is the place at which the name stands in the end: all events have happened one after another."""
+    await world.create(padding=padding)
+    clients, commit = Clients(world, seed), world.store.commit
+
+    async def slowly(*args: Any, **kwargs: Any) -> Any:
+        await world.clock.sleep(clients.rng.uniform(0, 0.05))
+        return await commit(*args, **kwargs)
+
+    if seed % 2:
+        world.store.commit = slowly  # type: ignore[method-assign]
+    names = [f"name {number}" for number in range(30)]
+
+    async def begin(call: Coroutine[Any, Any, None]) -> None:
+        await world.clock.sleep(clients.rng.choice([0, 0, 0.02, 0.5]))
+        await call
+
+    kinds = [kind for kind in BAD if kind != "too large"]
+    calls = [clients.add(name) for name in names] + [clients.be_refused(clients.rng.choice(kinds)) for _ in range(10)]
+    clients.rng.shuffle(calls)
+    await world.finish(asyncio.gather(*(begin(call) for call in calls)))
+    fields = await world.fields()
+    assert sorted(fields.log) == sorted(names)
+    assert {name: fields.log[place - 1] for name, place in clients.answers.items()} == {name: name for name in names}
+    assert (fields.number, fields.factor, fields.memo) == (0, 1, "")
+    for name, place in clients.answers.items():
+        assert await world.send("Add", name, key=name) == place
+    await world.clock.advance(60)
+    check_idle(world.process, *clients.processes)
