@@ -40,8 +40,8 @@ class Outcome(Enum):
     DONE = "done"
     """Acknowledged."""
     NOT_YET = "not yet"
-    """To be sent again: the commit that the task belongs to has not landed, others commit to the instance all the time,
-    or newer code has to do it."""
+    """To be sent again: the commit that the task belongs to has not landed, the instance is busy, or newer code has to
+    do it."""
     FAILED = "failed"
     """To be sent again: the database or the queue did not answer, or the engine has a bug."""
 

@@ -246,15 +246,19 @@ class Lanes:
 
     def is_contended(self, cls: type[Workflow], id: str) -> bool:
         """Whether another process has committed to the instance lately, at the same time as this one."""
-        now = self.committer.clock.now()
-        for at in [at for at, until in self._contended.items() if until <= now]:
-            del self._contended[at]
+        self._forget_contended()
         return (cls.__workflow_name__, id) in self._contended
 
     def met_others(self, lane: _Lane) -> None:
         """Another process has committed to the instance of a lane at the same time."""
+        self._forget_contended()
         until = self.committer.clock.now() + timedelta(seconds=CONTENDED_SECONDS)
         self._contended[lane.cls.__workflow_name__, lane.id] = until
+
+    def _forget_contended(self) -> None:
+        now = self.committer.clock.now()
+        for at in [at for at, until in self._contended.items() if until <= now]:
+            del self._contended[at]
 
     def closed(self, lane: _Lane) -> None:
         """Nothing waits in a lane any more."""

@@ -48,7 +48,7 @@ class Mark:
     pc: int
     entries: int
     raised: BaseException | None
-    touched: bool
+    touches: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,7 @@ class Session:
         self._fields = self.instance.fields
         self._is_known = False
         self._error: ErrorInfo | None = None
+        self._touches = 0
         self._look()
 
     @property
@@ -121,7 +122,7 @@ class Session:
     def reset_fields(self) -> None:
         """Forgets what user code has done to the fields since they were checked last."""
         self.machine.workflow = self.cls.load_fields(self._fields)
-        self.machine.touched = False
+        self.machine.touched, self._touches = False, 0
 
     def check_fields(self) -> None:
         """Checks what user code has done to the fields, and goes on with what a restart would load.
@@ -134,12 +135,18 @@ class Session:
             self._seal()
 
     def _seal(self) -> None:
-        if self.machine.touched:
+        self._count_touches()
+        if self._touches:
             fields = self.machine.workflow.dump_fields()
             workflow = self.cls.load_fields(fields)
             stored_values(workflow)
             self.machine.workflow, self._fields = workflow, fields
-            self.machine.touched = False
+            self._touches = 0
+
+    def _count_touches(self) -> None:
+        """Counts the decisions that may have changed the fields since they were checked."""
+        self._touches += self.machine.touched
+        self.machine.touched = False
 
     def check(self) -> None:
         """Raises ``UnknownStatement`` if the definition no longer has what the instance stands on. Looked at once: from
@@ -150,13 +157,16 @@ class Session:
 
     def mark(self) -> Mark:
         """The state as it is before a decision, for ``undo``."""
-        return Mark(self.execution.pc, len(self.entries), self.raised, self.machine.touched)
+        self._count_touches()
+        return Mark(self.execution.pc, len(self.entries), self.raised, self._touches)
 
     def undo(self, mark: Mark) -> bool:
         """Takes back what a decision that has raised did; False if only a new load can."""
-        if self.execution.pc != mark.pc or mark.touched:
+        self._count_touches()
+        touched = self._touches != mark.touches
+        if self.execution.pc != mark.pc or (touched and mark.touches):
             return False
-        if self.machine.touched:
+        if touched:
             self.reset_fields()
         del self.entries[mark.entries :], self.contexts[mark.entries :]
         self.raised = mark.raised

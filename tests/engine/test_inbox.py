@@ -8,7 +8,7 @@ import json
 import logging
 import random
 from asyncio import ensure_future
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -289,9 +289,7 @@ async def test_entries_of_an_instance_that_never_existed_are_discarded(world: Wo
 
 @pytest.mark.parametrize("when", ["before the pause", "during the pause"])
 @in_world(Crawl)
-async def test_the_entry_of_an_instance_that_is_paused_is_taken_in_when_it_is_unpaused(
-    world: World, when: str
-) -> None:
+async def test_the_entry_of_an_instance_that_is_paused_is_taken_in_when_it_is_unpaused(world: World, when: str) -> None:
     collect = await posted(world)
     if when == "before the pause":
         await world.finish(world.process.engine.operate("crawl", ID, Pause()))
@@ -498,7 +496,7 @@ def start_behind(world: World, seconds: float) -> Process:
     process = world.start()
     process.engine = Engine(
         world.workflows,
-        FaultyStore(world.store, process.wire),  # type: ignore[arg-type]
+        FaultyStore(world.store, process.wire),
         FaultyQueue(world.queue, process.wire),
         clock=Behind(world.clock, seconds),
         options=world.options,
@@ -511,9 +509,7 @@ def start_behind(world: World, seconds: float) -> Process:
 @pytest.mark.parametrize("offset", [0.0, 0.5, 3.7, 9.2])
 @pytest.mark.parametrize("seconds", [0.4, 5.0, 9.9])
 @in_world(Crawl)
-async def test_what_a_clock_that_is_behind_has_posted_is_collected(
-    world: World, seconds: float, offset: float
-) -> None:
+async def test_what_a_clock_that_is_behind_has_posted_is_collected(world: World, seconds: float, offset: float) -> None:
     """The collecting task of the second in which it is posted, by its own clock, has come and gone."""
     await world.clock.advance(offset)
     await world.create(numbers=[1, 2])
@@ -643,10 +639,10 @@ async def test_an_entry_that_is_too_large_beside_others_fails_only_its_instance(
 # --- crashes ---------------------------------------------------------------------------------
 
 
-async def survive(world: World, make: Callable[[Process], Coroutine[Any, Any, Any]], process: Process) -> Process:
-    """Makes a call by a process that may die in it; gives the process that goes on then."""
+async def survive(world: World, process: Process, task: Task) -> Process:
+    """Delivers a task to a process that may die in it; gives the process that goes on then."""
     try:
-        await make(process)
+        await process.deliver(task)
     except Killed:
         return world.start()
     except (Unavailable, Busy):
@@ -668,12 +664,12 @@ async def test_a_fault_at_each_call_of_posting_and_collecting(
         id = f"fault-{nth}"
         await world.create(id=id, numbers=[1, 2, 3])
         first = process = world.start()
-        first.fault("*", nth, **{where: error(f"at call {nth}")})  # type: ignore[arg-type]
+        first.fault("*", nth, **{where: error(f"at call {nth}")})
         for _ in range(60):
             contend(process, id)
             due = [task for task in world.queue.tasks.values() if task.at is None or task.at <= world.now]
             for task in due:
-                process = await survive(world, lambda process, task=task: process.deliver(task), process)
+                process = await survive(world, process, task)
             await world.clock.advance(1)
         if world.queue.tasks:
             await world.pass_time(timedelta(minutes=15), process)  # a timer that nobody has deleted

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import random
 from asyncio import ensure_future
 from collections import Counter
 from collections.abc import Coroutine
@@ -305,6 +306,23 @@ async def test_one_that_is_refused_disturbs_none_of_the_others(
     assert await world.history("event") == [("event", "Add")] * 3
     assert await world.store.load_key("ledger", ID, "bad", world.now) is None
     assert [await world.send("Add", name, key=name) for name in "abc"] == [1, 2, 3]
+    check_idle(world.process)
+
+
+@SMALL_AND_LARGE
+@pytest.mark.parametrize("kind", ["not accepted", "input"])
+@in_world(Ledger)
+async def test_those_that_are_refused_before_their_handler_is_called_do_not_divide_a_batch(
+    world: World, kind: str, padding: str
+) -> None:
+    await world.create(padding=padding)
+    event, input, error = BAD[kind]
+    calls = [post(world, "Add", "a") if number % 2 == 0 else post(world, event, input) for number in range(20)]
+    with world.process.calls() as made:
+        answers = await together(world, *calls)
+    assert made == ["load", "commit"]
+    assert answers[::2] == list(range(1, 11))
+    assert {type(answer) for answer in answers[1::2]} == {error}
     check_idle(world.process)
 
 
@@ -634,9 +652,7 @@ async def test_a_request_that_is_cancelled_while_its_handler_runs_has_no_effect(
 @in_world(Slow)
 async def test_an_asynchronous_handler_in_a_batch(world: World, padding: str) -> None:
     await world.started(padding=padding)
-    running = [
-        ensure_future(post(world, event, name)) for event, name in (("Add", "a"), ("Slowly", "s"), ("Add", "b"))
-    ]
+    running = [ensure_future(post(world, event, name)) for event, name in (("Add", "a"), ("Slowly", "s"), ("Add", "b"))]
     await world.clock.settle()
     GATE.open()
     await world.finish(asyncio.wait(running))
@@ -918,7 +934,7 @@ async def test_events_results_timers_heartbeats_and_ends_of_children_share_a_com
     for task in [task for task in world.queue.resumes if task.body["workflow"] == "kid"]:
         await world.process.deliver(task)
     process, timers = world.process, {task.body["event"]: task for task in world.queue.timers}
-    running = [
+    running: list[asyncio.Task[Any]] = [
         ensure_future(process.perform(task))
         for task in world.queue.tasks.values()
         if task.path == ACTIVITY_PATH and task.body["event"] != "slow"
@@ -938,7 +954,7 @@ async def test_events_results_timers_heartbeats_and_ends_of_children_share_a_com
         *(process.perform(timers["awake"]), process.perform(timers["slow"]), process.perform(tell)),
         *(post(world, "Bad"), post(world, "Add", "last", key="last")),
     ):
-        running.append(ensure_future(call))
+        running.append(asyncio.create_task(call))
         await world.clock.settle()
     await world.clock.advance(1)
     # The end of an attempt looks into the inbox first, and comes with a commit of its own.
@@ -1034,3 +1050,102 @@ async def test_lines_and_spans_of_events_in_one_batch_belong_to_their_own_reques
         *("handled", "rejected", "handled", "handled")
     ]
     check_idle(world.process)
+
+
+@in_world(Ledger)
+async def test_instances_that_were_contended_are_forgotten(world: World) -> None:
+    other = world.start()
+    for number in range(5):
+        id = f"order-{number}"
+        await world.create(id=id)
+        world.process.fault("commit", before=lambda id=id: post(world, "Add", "other", id=id, process=other))
+        await world.send("Add", "mine", id=id)
+        await world.clock.advance(lanes.CONTENDED_SECONDS - 1)
+    assert len(world.process.engine._lanes._contended) == 2
+
+
+# --- by chance -------------------------------------------------------------------------------
+
+
+class Clients:
+    """Clients that send events through several processes, and try again until they have an answer."""
+
+    def __init__(self, world: World, seed: int) -> None:
+        self.world = world
+        self.rng = random.Random(seed)
+        self.processes = [world.start() for _ in range(self.rng.randint(1, 3))]
+        self.answers: dict[str, int] = {}
+        self.faults = 12
+
+    def process(self) -> Process:
+        number = self.rng.randrange(len(self.processes))
+        if self.processes[number].wire.dead:
+            self.processes[number] = self.world.start()
+        process = self.processes[number]
+        if self.faults and self.rng.random() < 0.2:
+            self.faults -= 1
+            error = self.rng.choice([Unavailable, Unavailable, Killed])("by chance")
+            process.fault("*", self.rng.randint(1, 6), **{self.rng.choice(["before", "after"]): error})
+        return process
+
+    async def add(self, name: str) -> None:
+        """Adds a name under a key; some clients give up in the middle, and come again."""
+        while name not in self.answers:
+            call = ensure_future(post(self.world, "Add", name, key=name, process=self.process()))
+            if self.rng.random() < 0.3:
+                await self.world.clock.sleep(self.rng.choice([0, 0, 0.01, 0.05]))
+                call.cancel()
+            await asyncio.wait([call])
+            if call.cancelled():
+                continue
+            error = call.exception()
+            if error is None:
+                self.answers[name] = json.loads(call.result())
+            else:
+                assert isinstance(error, (Unavailable, Busy, Killed)), error
+                await self.world.clock.sleep(self.rng.uniform(0, 1))
+
+    async def be_refused(self, kind: str) -> None:
+        event, input, expected = BAD[kind]
+        while True:
+            call = ensure_future(post(self.world, event, input, process=self.process()))
+            await asyncio.wait([call])
+            error = call.exception()
+            if type(error) is expected:
+                return
+            assert isinstance(error, (Unavailable, Busy, Killed)), error
+            await self.world.clock.sleep(self.rng.uniform(0, 1))
+
+
+@SMALL_AND_LARGE
+@pytest.mark.parametrize("seed", range(40))
+@in_world(Ledger)
+async def test_clients_and_faults_by_chance(world: World, seed: int, padding: str) -> None:
+    """Each answer is the place at which the name stands in the end: all events have happened one after another."""
+    await world.create(padding=padding)
+    clients, commit = Clients(world, seed), world.store.commit
+
+    async def slowly(*args: Any, **kwargs: Any) -> Any:
+        await world.clock.sleep(clients.rng.uniform(0, 0.05))
+        return await commit(*args, **kwargs)
+
+    if seed % 2:
+        world.store.commit = slowly  # type: ignore[method-assign]
+    names = [f"name {number}" for number in range(30)]
+
+    async def begin(call: Coroutine[Any, Any, None]) -> None:
+        await world.clock.sleep(clients.rng.choice([0, 0, 0.02, 0.5]))
+        await call
+
+    kinds = [kind for kind in BAD if kind != "too large"]
+    calls = [clients.add(name) for name in names] + [clients.be_refused(clients.rng.choice(kinds)) for _ in range(10)]
+    clients.rng.shuffle(calls)
+    await world.finish(asyncio.gather(*(begin(call) for call in calls)))
+    fields = await world.fields()
+    assert sorted(fields.log) == sorted(names)
+    assert {name: fields.log[place - 1] for name, place in clients.answers.items()} == {name: name for name in names}
+    assert (fields.number, fields.factor, fields.memo) == (0, 1, "")
+    for name, place in clients.answers.items():
+        assert await world.send("Add", name, key=name) == place
+    await world.clock.advance(60)
+    check_idle(world.process, *clients.processes)
