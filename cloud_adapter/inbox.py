@@ -101,8 +101,8 @@ class Inbox:
             try:
                 await self.lanes.decide(cls, id, decision)
                 return
-            except Contended:
-                pass
+            except (Contended, Unavailable):
+                pass  # if it was committed all the same, nobody will want the entry
             except Leased as error:
                 at = error.until
         await self._post(cls.__workflow_name__, id, decision, at)

@@ -111,7 +111,7 @@ class WaitTask(InstanceTask):
         """The task for a wait of an instance as it stands."""
         about = {"wait_id": wait.id, "event": wait.event, "attempt": wait.attempt, "fence": wait.setup_data}
         common = {"workflow": execution.workflow, "id": execution.id, "pc": execution.pc, "created_at": now}
-        return cls.model_construct(**common, **{name: about[name] for name in about if name in cls.model_fields})
+        return cls.model_validate(common | {name: about[name] for name in about if name in cls.model_fields})
 
     def is_for(self, wait: Wait) -> bool:
         """Whether the task belongs to the commit that has stored the wait, as it stands."""
