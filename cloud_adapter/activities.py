@@ -20,10 +20,11 @@ from pydantic import BaseModel
 
 from cloud_adapter import logs, telemetry
 from cloud_adapter.committing import WRITE_ATTEMPTS_MAX, Committer
+from cloud_adapter.decisions import Decision, check_lease
 from cloud_adapter.deliveries import TaskDecision
 from cloud_adapter.errors import Busy, InstanceNotFound, TooLarge, Unavailable
 from cloud_adapter.inbox import Deferrable, Inbox, NotListening, entry_name
-from cloud_adapter.lanes import Decision, Lanes, check_lease
+from cloud_adapter.lanes import Lanes
 from cloud_adapter.ports import Task
 from cloud_adapter.session import ERROR_CHARS_MAX, Session, milliseconds, settle
 from cloud_adapter.tasks import ActivityTask

@@ -16,9 +16,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from cloud_adapter.committing import Committer, Superseded
+from cloud_adapter.decisions import check_lease
 from cloud_adapter.errors import Busy, InstanceEnded, InstanceExists, InstanceNotFound, Unavailable
 from cloud_adapter.inbox import Deferrable, Inbox, NotListening, entry_name
-from cloud_adapter.lanes import Lanes, check_lease
+from cloud_adapter.lanes import Lanes
 from cloud_adapter.operating import Cancel, operate
 from cloud_adapter.session import ERROR_CHARS_MAX, Session, begin, settle
 from cloud_adapter.user_code import call

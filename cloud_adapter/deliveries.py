@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from cloud_adapter import logs
+from cloud_adapter.decisions import Decision, NotNow
 from cloud_adapter.errors import InstanceNotFound, NotYet
-from cloud_adapter.lanes import Decision, NotNow
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.session import Session
 from cloud_adapter.tasks import InstanceTask

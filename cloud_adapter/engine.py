@@ -28,6 +28,7 @@ from cloud_adapter.activities import Activities
 from cloud_adapter.children import Children
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.committing import Committer, Superseded
+from cloud_adapter.decisions import Leased
 from cloud_adapter.document import Instance, KeyRecord
 from cloud_adapter.errors import (
     Busy,
@@ -41,7 +42,7 @@ from cloud_adapter.errors import (
 )
 from cloud_adapter.events import BUFFERED, EventRequest, SendEvent
 from cloud_adapter.inbox import UNCOLLECTED_AFTER, Inbox
-from cloud_adapter.lanes import Lanes, Leased
+from cloud_adapter.lanes import Lanes
 from cloud_adapter.names import check_id, check_key
 from cloud_adapter.operating import ACTIONS, REPAIRS, Operation, operate
 from cloud_adapter.options import EngineOptions

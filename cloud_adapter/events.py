@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from inspect import isawaitable
 from typing import Any
 
+from cloud_adapter.decisions import Decision, NotNow
 from cloud_adapter.document import KeyRecord
 from cloud_adapter.errors import Busy, UserCodeError
-from cloud_adapter.lanes import Decision, NotNow
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock
 from cloud_adapter.session import Session, milliseconds, settle

@@ -29,9 +29,10 @@ from typing import Any
 
 from cloud_adapter import logs
 from cloud_adapter.committing import WRITE_ATTEMPTS_MAX, Committer
+from cloud_adapter.decisions import Contended, Decision, Leased
 from cloud_adapter.document import InboxEntry
 from cloud_adapter.errors import Busy, InstanceNotFound, Unavailable
-from cloud_adapter.lanes import Contended, Decision, Lanes, Leased
+from cloud_adapter.lanes import Lanes
 from cloud_adapter.tasks import CollectTask
 from workflow_core import Workflow
 from workflow_core.events import stable_key

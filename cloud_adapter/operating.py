@@ -14,9 +14,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cloud_adapter.committing import Committer
+from cloud_adapter.decisions import Decision
 from cloud_adapter.document import Instance
 from cloud_adapter.errors import InstanceEnded
-from cloud_adapter.lanes import Decision, Lanes
+from cloud_adapter.lanes import Lanes
 from cloud_adapter.session import Session, settle
 from cloud_adapter.user_code import call
 from workflow_core import Execution, InvalidInput, RepairRefused, Status, UnknownStatement, Workflow, repair

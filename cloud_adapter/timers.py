@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from cloud_adapter.activities import Activities
+from cloud_adapter.decisions import check_lease
 from cloud_adapter.deliveries import TaskDecision
-from cloud_adapter.lanes import check_lease
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.schedule import timer_of
 from cloud_adapter.session import Session, settle
