@@ -215,6 +215,8 @@ class _Attempt:
 class _Begin(TaskDecision[ActivityTask]):
     """Whether an attempt may begin. The answer is the attempt, the task of another time, or None if it is over."""
 
+    lax = True
+
     def deliver(self, session: Session, now: datetime) -> _Attempt | Task | None:
         """See ``TaskDecision.deliver``."""
         session.check()
@@ -239,6 +241,7 @@ class _TakeResult(Deferrable):
     """
 
     kind = "result"
+    lax = True
 
     def __init__(self, result: Result, duration_ms: float = 0, failure: Exception | None = None) -> None:
         self.result = result
@@ -291,6 +294,8 @@ class _TakeResult(Deferrable):
 
 class _Beat(Decision):
     """An attempt gives a sign of life, which puts its end off."""
+
+    lax = True
 
     def __init__(self, body: ActivityTask) -> None:
         self.body = body

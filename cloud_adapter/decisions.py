@@ -1,7 +1,7 @@
-"""What may come for an instance, as seen by its lane: something that decides on the loaded state, and why it may not yet.
+"""What may come for an instance, as seen by its lane: something that decides on the loaded state, or has to wait.
 
-Each kind of decision stands with what it is about: events, timers, activities, children, operations, leases. Here is what
-all of them share; how they are loaded and committed is in ``cloud_adapter.lanes``.
+Each kind of decision stands with what it is about: events, timers, activities, children, operations, leases. Here is
+what all of them share; how instances are loaded and committed for them is in ``cloud_adapter.lanes``.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ class NotNow(Exception):
         self.patience = patience
 
 
+class ByItself(Exception):
+    """A decision takes its time: it is to be made first on what is stored, not behind others that would wait for it."""
+
+
 class Leased(Busy):
     """The instance was leased all the time.
 
@@ -52,6 +56,8 @@ class Decision:
 
     Attributes:
         alone: it shares no commit, as it changes how the instance is loaded or committed.
+        urgent: it interrupts an asynchronous handler, which is called again after it.
+        lax: what its code does to the fields may be checked once for many of its kind; see ``Session.is_lax``.
         key: its idempotency key.
         statement: what it is about, if nobody is told of an error of the workflow's code in it: that fails the
             instance then.
@@ -62,6 +68,8 @@ class Decision:
     """
 
     alone: ClassVar[bool] = False
+    urgent: ClassVar[bool] = False
+    lax: ClassVar[bool] = False
     key: str | None = None
     statement: str | None = None
     defers: bool = False
@@ -75,6 +83,7 @@ class Decision:
 
         Raises:
             NotNow: it has to wait.
+            ByItself: it gives an awaitable, and the session has been changed already.
             Exception: what its caller is told. Whatever was changed is taken back.
         """
         raise NotImplementedError

@@ -313,7 +313,10 @@ class Engine:
             UnknownStatement: the instance stands on a statement that the definition no longer has.
             Unavailable: try again.
         """
-        await self._stepper.resume(self.workflow(body.workflow), body)
+        cls, began = self.workflow(body.workflow), self.clock.now()
+        await self._stepper.resume(cls, body)
+        if self.clock.now() - began >= self.options.max_wait:
+            await self._collect(cls, body.id)  # what could not wait for the lease's end has been posted
 
     async def handle_timeout(self, body: TimeoutTask) -> None:
         """Delivers a timeout, if its thread still waits for it. A late or duplicate one changes nothing, an early

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from inspect import isawaitable
 from typing import Any
 
-from cloud_adapter.decisions import Decision, NotNow
+from cloud_adapter.decisions import ByItself, Decision, NotNow
 from cloud_adapter.document import KeyRecord
 from cloud_adapter.errors import Busy, UserCodeError
 from cloud_adapter.options import EngineOptions
@@ -103,6 +103,8 @@ class SendEvent(Decision):
         signature = accepted.case.signature
         assert signature is not None
         value = signature.validate_json(event, request.body)
+        if accepted.case.event_handler is not None and not session.is_fresh:
+            raise ByItself  # it may be asynchronous
         self.span.set(thread=accepted.thread.id, statement=accepted.thread.step, pc=session.execution.pc)
         started = self.clock.now()
         with _user_errors(event):

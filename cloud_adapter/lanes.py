@@ -30,7 +30,7 @@ from typing import Any
 
 from cloud_adapter import telemetry
 from cloud_adapter.committing import Committer, Superseded
-from cloud_adapter.decisions import Contended, Decision, NotNow, check_lease
+from cloud_adapter.decisions import ByItself, Contended, Decision, NotNow, check_lease
 from cloud_adapter.errors import Busy, Conflict, DuplicateKey, InstanceNotFound, Unavailable, UserCodeError
 from cloud_adapter.queue_runner import first_of
 from cloud_adapter.session import Session
@@ -123,6 +123,10 @@ class _Failure(Decision):
         if not session.execution.ended:
             session.machine.fail(self.error, self.failed_at)
             session.raised = self.error
+
+
+class _Interrupted(Exception):
+    """A handler is to be called again later."""
 
 
 class Lanes:
@@ -321,7 +325,8 @@ class _Lane:
                 item.refuse(error)
             return ()
         self.leased = session.leased(self.now())
-        session.is_lax = len(batch) > 1 and len(session.instance.fields) >= LAX_BYTES_MIN
+        is_lax = len(session.instance.fields) >= LAX_BYTES_MIN and all(item.decision.lax for item in batch)
+        session.is_lax = len(batch) > 1 and is_lax
         is_large = len(batch) >= SHARED_FROM
         if is_large:
             await asyncio.sleep(0)  # loading, deciding and saving much take their time each
@@ -366,6 +371,16 @@ class _Lane:
             except NotNow as wait:
                 await self._put_off(item, wait)
                 continue
+            except ByItself:
+                item.single = True
+                if session.undo(mark):
+                    return held, batch[number:]
+                return [], [*(earlier.item for earlier in held), *batch[number:]]
+            except _Interrupted:
+                item.waits = NotNow(self._busy())
+                self.items.remove(item)
+                self.items.append(item)
+                return [], batch[number + 1 :]
             except Exception as error:
                 one.refusal = error
             except asyncio.CancelledError:
@@ -388,20 +403,45 @@ class _Lane:
         answer = item.context.run(item.decision.decide, session, now)
         if not isawaitable(answer):
             return answer
-        return await self._belonging_to(item, answer)
+        task = self._begin(item, answer)
+        try:
+            while not task.done():
+                await self._until_more(task, item)
+                if not task.done() and any(other.decision.urgent and not other.over for other in self.items):
+                    raise _Interrupted
+            return await task
+        finally:
+            task.cancel()
 
-    async def _belonging_to(self, item: _Item, work: Awaitable[Any]) -> Any:
-        """The result of what is done for a request; it is interrupted when that is cancelled."""
+    async def _until_more(self, task: asyncio.Task[Any], item: _Item) -> None:
+        """Waits until a handler has ended or something new has come, or tells others that they have waited too long."""
+        max_wait, now = self.committer.options.max_wait, self.now()
+        behind = [other for other in self.items if other is not item and not other.over]
+        for other in behind:
+            if other.since + max_wait <= now:
+                other.refuse(self._busy())
+        seconds = [(other.since + max_wait - now).total_seconds() for other in behind if not other.over]
+        self.woken.clear()
+        waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(self.woken.wait())]
+        waits += [asyncio.ensure_future(self.committer.clock.sleep(min(seconds)))] if seconds else []
+        try:
+            await asyncio.wait([task, *waits], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def _begin(self, item: _Item, work: Awaitable[Any]) -> asyncio.Task[Any]:
+        """Begins what is done for a request; it is interrupted when that is cancelled."""
 
         async def awaited() -> Any:
             return await work
 
         task = asyncio.get_running_loop().create_task(awaited(), context=item.context)
         item.answer.add_done_callback(lambda _: task.cancel())
-        try:
-            return await task
-        finally:
-            task.cancel()
+        return task
+
+    def _busy(self) -> Busy:
+        return Busy(f"{self.cls.__workflow_name__!r} {self.id!r} is busy: many others ask for it; try again")
 
     async def _put_off(self, item: _Item, wait: NotNow) -> None:
         item.waits = wait
@@ -409,7 +449,7 @@ class _Lane:
             return
         item.has_waited = True
         try:
-            answer = await self._belonging_to(item, item.decision.before_waiting())
+            answer = await self._begin(item, item.decision.before_waiting())
         except Exception as error:
             item.refuse(error)
         except asyncio.CancelledError:

@@ -186,7 +186,7 @@ async def operate(lanes: Lanes, cls: type[Workflow], id: str, operation: Operati
 class _Operate(Decision):
     """An operation as a decision. The answer is the session."""
 
-    alone = True
+    alone = urgent = True
 
     def __init__(self, cls: type[Workflow], operation: Operation) -> None:
         self.cls = cls

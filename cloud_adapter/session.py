@@ -124,6 +124,11 @@ class Session:
         self.machine.workflow = self.cls.load_fields(self._fields)
         self.machine.touched, self._touches = False, 0
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the state is that of the last load or commit."""
+        return self.execution.pc == self._pc
+
     def check_fields(self) -> None:
         """Checks what user code has done to the fields, and goes on with what a restart would load.
 
@@ -289,6 +294,7 @@ class Session:
     def _look(self) -> None:
         """Notes what is stored, to tell later what is new."""
         execution = self.instance.execution
+        self._pc = execution.pc
         self._due = set(schedule.due(execution))
         self._timers = set(schedule.timers(execution))
         self._error = execution.error
