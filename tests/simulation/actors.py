@@ -38,6 +38,9 @@ class SimulatedFailure(Exception):
 CURRENT: ContextVar[Actor] = ContextVar("CURRENT")
 """On whose behalf the code runs that runs now."""
 
+BATCH: ContextVar[tuple[Actor, ...]] = ContextVar("BATCH", default=())
+"""Whose decisions the code loads and commits together."""
+
 
 @dataclass(eq=False)
 class Actor:
@@ -162,9 +165,10 @@ class Process:
         self.paused_until = 0.0
         self._waiting: dict[Any, None] = {}
         self.actors: dict[Actor, None] = {}
+        self.itself = Actor(self, f"{name} itself")
         self.engine = Engine(
             [world.flows[revision], world.children[revision]],
-            SimulatedStore(world.database, self.call, world.written),
+            SimulatedStore(world.database, self.call, world.written, world.acts.of),
             self,
             clock=self,
             options=world.options,
@@ -222,11 +226,12 @@ class Process:
             drags: it takes up to half a lease.
         """
         self.alive()
-        world, actor = self.world, CURRENT.get()
+        world, actor = self.world, CURRENT.get(self.itself)
         fault, size = world.faults.draw()
         there, back = world.latency(), world.latency()
         if fault is not None:
-            actor.disturbed = True
+            for one in (actor, *BATCH.get()):
+                one.disturbed = True
             world.say("%s: %s meets the fault %r (%.2f)", actor.name, name, fault, size)
         lease = world.options.lease.total_seconds()
         if drags:
@@ -243,7 +248,7 @@ class Process:
                 back = size * 2 * lease
             case "pause":
                 self.pause(size * 2 * lease)
-            case "cancelled":
+            case "cancelled" if actor.task is not None:
                 actor.task.cancel()
             case "killed before":
                 self.kill()

@@ -24,6 +24,7 @@ from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Task
 from tests.core import generate
 from tests.simulation import flows
+from tests.simulation.acts import Act, Acts
 from tests.simulation.actors import CURRENT, Actor, Killed, Operator, Process, Run
 from tests.simulation.clients import LOST, Client
 from tests.simulation.loop import Loop, Timeline
@@ -133,6 +134,7 @@ class World:
         self.timeline = Timeline()
         self.loop = Loop()
         self.database = Database()
+        self.acts = Acts()
         self.acting: Actor | None = None
         self.is_quiet = False
         self.done: set[tuple[str, str, int, bool]] = set()
@@ -296,6 +298,8 @@ class World:
                 actor.running.clear()
             except Exception as error:
                 answer = error
+            if process.dead:
+                answer = LOST
             process.actors.pop(actor, None)
             if actor.running and not process.dead:
                 self.violated(Violation(f"{actor.name} has ended, and its user code goes on"))
@@ -334,11 +338,13 @@ class World:
         self.say("%s: %s%s", actor.name, name, f" -> {type(error).__name__}" if error else "")
         return result, error
 
-    def written(self, old: Instance | None, new: Instance, keys: Sequence[KeyRecord]) -> None:
+    def written(self, old: Instance | None, new: Instance, keys: Sequence[KeyRecord], acts: Sequence[Act]) -> None:
         """A write has landed."""
         assert self.acting is not None
         model = self.models.get(new.id) or self._adopt(new)
-        model.committed(self.acting, old, new)
+        model.committed(self.acting, old, new, acts, keys)
+        for act in acts:
+            act.is_written = True
 
     def began(self, run: Run) -> None:
         """User code begins to run."""
@@ -424,7 +430,7 @@ class World:
         """
         for client in self.clients[: self.scenario.clients]:
             self.timeline.at(self.rng.uniform(0, 20), self._begin, client)
-        with _logged_bugs(self), _limits(self.tokens_kept):
+        with _logged_bugs(self), _limits(self.tokens_kept), self.acts.recorded():
             try:
                 self._run_until_rest()
                 for _ in range(50 if self.recovers else 0):
@@ -462,16 +468,13 @@ class World:
 
 @contextmanager
 def _limits(tokens_kept: int) -> Iterator[None]:
-    """Lets a document remember so many commits, so that a run comes to where they are forgotten, and lets all tasks be
-    created at a time, as otherwise only those of large instances are."""
-    before = document.TOKENS_MAX, committing.FEW_CALLS
+    """Lets a document remember so many commits, so that a run comes to where they are forgotten."""
+    before = document.TOKENS_MAX
     document.TOKENS_MAX = committing.TOKENS_MAX = tokens_kept
-    committing.FEW_CALLS = 0
     try:
         yield
     finally:
-        document.TOKENS_MAX, committing.FEW_CALLS = before
-        committing.TOKENS_MAX = document.TOKENS_MAX
+        document.TOKENS_MAX = committing.TOKENS_MAX = before
 
 
 class _logged_bugs(logging.Handler):  # noqa: N801
