@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from cloud_adapter import logs, telemetry
 from cloud_adapter.engine import Engine
-from cloud_adapter.errors import InvalidRequest, NotYet, Unavailable
+from cloud_adapter.errors import Busy, InvalidRequest, NotYet, Unavailable
 from cloud_adapter.tasks import (
     ACTIVITY_PATH,
     RESULT_PATH,
@@ -40,7 +40,8 @@ class Outcome(Enum):
     DONE = "done"
     """Acknowledged."""
     NOT_YET = "not yet"
-    """To be sent again: the commit that the task belongs to has not landed, or newer code has to do it."""
+    """To be sent again: the commit that the task belongs to has not landed, others commit to the instance all the time,
+    or newer code has to do it."""
     FAILED = "failed"
     """To be sent again: the database or the queue did not answer, or the engine has a bug."""
 
@@ -84,7 +85,7 @@ async def run_task(engine: Engine, path: str, body: Mapping[str, Any], come: Del
             await perform(engine, task)
         except InvalidRequest:
             raise
-        except NotYet as error:
+        except (NotYet, Busy) as error:
             return _again(span, error)
         except NewerVersion as error:
             _logger.warning("task to %s: %s", path, error)
