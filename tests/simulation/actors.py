@@ -168,7 +168,7 @@ class Process:
         self.itself = Actor(self, f"{name} itself")
         self.engine = Engine(
             [world.flows[revision], world.children[revision]],
-            SimulatedStore(world.database, self.call, world.written, world.acts.of),
+            SimulatedStore(world.database, self.call, world.written, world.sends),
             self,
             clock=self,
             options=world.options,

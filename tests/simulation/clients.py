@@ -111,11 +111,16 @@ class Client:
         for number in range(self.requests):
             await self.world.wait(self.rng.expovariate(1 / self.world.pause_seconds))
             point = self.rng.random()
-            if point < self.operates:
+            if point < self.operates and not self.world.is_peaceful:
                 await self.operate("cancel" if point < self.operates / 2 else "pause")
                 if point >= self.operates / 2:
                     await self.world.wait(self.rng.expovariate(1 / 60))
                     await self.operate("unpause")
+            if self.rng.random() < 0.15:
+                # Several in one moment, of which some find the others in their lane.
+                burst = [await self.choose(f"{self.name}-{number}-{one}") for one in range(self.rng.randrange(2, 5))]
+                await self.world.all(self.insist(request) for request in burst)
+                continue
             request = await self.choose(f"{self.name}-{number}")
             twins = 2 if request.key is not None and self.rng.random() < 0.1 else 1
             await self.world.all(self.insist(request) for _ in range(twins))

@@ -30,8 +30,8 @@ from tests.core.reference import (
     case_name,
     is_handler,
 )
-from tests.simulation.acts import Act, Attempt, attempt_of
 from tests.simulation.actors import Operator, SimulatedFailure
+from tests.simulation.acts import Act, Attempt, attempt_of
 from tests.simulation.flows import ADDED, BROKEN, REJECTED
 from workflow_core import (
     ActivityContext,
@@ -417,6 +417,8 @@ class Model:
         else:
             self._follow_all(old, new, moves)
         self._compare(new)
+        self._check_limits(actor, new)
+        self.world.activities.written(new)
         self.accepted_at[new.execution.pc] = self.states[-1][1]
 
     def _check_history(self, old: Instance | None, new: Instance, acts: Sequence[Act]) -> None:
@@ -486,6 +488,15 @@ class Model:
         """It has come to rest for a moment, which nobody may see but whoever is decided then."""
         self.executor.settle()
         self.states.append((self.world.timeline.now, self.executor.accepts()))
+
+    def _check_limits(self, actor: Actor, new: Instance) -> None:
+        """No more rounds of a ``ForEach`` live than may."""
+        live = Counter((one.parent, one.name) for one in new.execution.threads if one.parent)
+        code = actor.process.engine.workflow(self.workflow).__program__.code
+        limits = {one.name: one.limit for one in code if one.limit is not None}
+        for (_, name), count in live.items():
+            limit = limits.get(name, count)
+            require(count <= limit, f"{count} rounds of {name!r} live, and {limit} may")
 
     def _created(self, actor: Any) -> Any:
         """A client has created it."""
@@ -630,8 +641,10 @@ class Model:
         elif kind == "cancel":
             by_parent = self.parent is not None and self.errand is not None and self.errand.is_left
             require(by_parent or isinstance(actor, Operator), f"{actor.name} has canceled {self.id!r}")
+            self.world.activities.renewals[self.id] += mirror.paused
             mirror.cancel()
         elif kind in ("pause", "unpause"):
+            self.world.activities.renewals[self.id] += kind == "unpause"
             mirror.pause(paused=kind == "pause")
         elif kind in ("activity", "activity failed"):
             self._activity(act, old, deadlines)
@@ -754,6 +767,8 @@ class Model:
         require(stored.attempt == count, f"{name!r} has failed {count} times, stored is {stored.attempt}")
         about = stable_key(self.workflow, self.id, thread.wait_id, name)
         error, _, message = entry.error.partition(": ")
+        runs = self.world.activities.runs[about, count + 1]
+        require(not self.world.is_peaceful or runs == 1, f"attempt {count + 1} of {name!r} has run {runs} times")
         if not error:
             ran = ("activity", about, count + 1, False) in self.world.done
             require(ran, f"attempt {count + 1} of {name!r} was never run to its end")
