@@ -248,7 +248,7 @@ def cleanups(data: bytes, *, calm: bool = False) -> list[Spec]:
 def fan_out(data: bytes, *, calm: bool = False, children: bool = False) -> list[Spec]:
     """Activities for many items, a few at a time, beside a thread that takes events: what imports look like."""
     tape = Tape(data, calm=calm, children=children)
-    count, limit = 2 + tape.below(11), 1 + tape.below(4)
+    count, limit = 2 + tape.below(11), tape.of((1, 2, 3, 4, 12))
     work = (tape.of(("activity", "order")), tape.of("xy"), not calm and tape.below(4) == 0)
     kinds = ("", "", "", "step", "select", "child" if children else "activity")
     before, after = ([tape.of_kind(kind, 0)] if (kind := tape.of(kinds)) else [] for _ in range(2))

@@ -54,7 +54,7 @@ def test_a_seed_gives_the_same_run_in_another_process() -> None:
 
 
 def test_a_failure_is_made_small() -> None:
-    with applied("timers deleted before the commit"):
+    with applied("early timer dropped"):
         failure = first_failure(range(1_000))
         assert failure is not None
         small = shrink(failure, seconds=6)

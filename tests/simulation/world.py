@@ -168,6 +168,7 @@ class World:
         self.plain = {name: flows.build_plain(spec, name) for name, spec in specs.items()}
         self.is_peaceful = Random(f"peace {self.scenario.seed}").random() < 0.15
         self.activities = Ledger(self)
+        self.drag = Random(f"drag {self.scenario.seed}").choice((1, 1, 10))  # slow calls let more wait in lanes
         prompt = rng.random() < 0.3
         self.options = EngineOptions(
             task_age_max=timedelta(minutes=1 if prompt else 10),
@@ -197,7 +198,7 @@ class World:
 
         self.processes: dict[int, Process] = {}
         self.all_processes: list[Process] = []
-        for number in range(rng.choice((1, 2, 3, 3))):
+        for number in range(rng.choice((1, 1, 2, 3))):
             self.start(number)
         self.models = {f"i-{number}": Model(self, f"i-{number}") for number in range(rng.choice((1, 1, 2)))}
         self.clients = [
@@ -242,7 +243,7 @@ class World:
 
     def latency(self) -> float:
         point = self.rng.random()
-        return 0.002 + 0.03 * point if point < 0.95 else (point - 0.95) * 20
+        return (0.002 + 0.03 * point) * self.drag if point < 0.95 else (point - 0.95) * 20
 
     @property
     def queue_drags(self) -> bool:
