@@ -245,10 +245,24 @@ def cleanups(data: bytes, *, calm: bool = False) -> list[Spec]:
     return [caught, *tape.block(1, in_loop=False)]
 
 
+def fan_out(data: bytes, *, calm: bool = False, children: bool = False) -> list[Spec]:
+    """Activities for many items, a few at a time, beside a thread that takes events: what imports look like."""
+    tape = Tape(data, calm=calm, children=children)
+    count, limit = 2 + tape.below(11), tape.of((1, 2, 3, 4, 12))
+    work = (tape.of(("activity", "order")), tape.of("xy"), not calm and tape.below(4) == 0)
+    kinds = ("", "", "", "step", "select", "child" if children else "activity")
+    before, after = ([tape.of_kind(kind, 0)] if (kind := tape.of(kinds)) else [] for _ in range(2))
+    rounds: Spec = ("fan out", count, limit, [*before, work, *after])
+    if not calm and tape.below(2):
+        rounds = ("try", [rounds], [(len(ERRORS) + 1, [])], None)
+    threads = tape.many(0, 1, lambda: ("go", "name", [("while", None, tape.select(0, in_loop=True), [])]))
+    return [*threads, rounds, *tape.block(0, in_loop=False)]
+
+
 _BYTES = st.binary(min_size=100, max_size=500)
 
 SPECS: SearchStrategy[list[Spec]] = (
-    _BYTES.map(definition) | _BYTES.map(orders) | _BYTES.map(inbox) | _BYTES.map(cleanups)
+    _BYTES.map(definition) | _BYTES.map(orders) | _BYTES.map(inbox) | _BYTES.map(cleanups) | _BYTES.map(fan_out)
 )
 
 
@@ -314,6 +328,8 @@ class Builder:
                 return self.risky(effect, cond, ERRORS[number])
             case ("activity", field, risky):
                 return self.work(field, risky)
+            case ("order", field, risky):
+                return self.work(field, risky, takes_result=False)
             case ("child", field, id, detached):
                 return self.child(field, id, detached)
             case ("sleep",):
@@ -337,6 +353,9 @@ class Builder:
                 return ForEach(
                     name, items, self.of_item(), *self.statements(unlooped(body)), parallel=True, limit=limit
                 )
+            case ("fan out", count, limit, body):
+                name, numbers = self.name("each"), list(range(count))
+                return ForEach(name, lambda w: numbers, *self.statements(unlooped(body)), parallel=True, limit=limit)
             case ("parallel", branches):
                 return Parallel(self.name("parallel"), *(self.section(branch) for branch in branches))
             case ("wait for", cond, has_handler):
@@ -397,8 +416,8 @@ class Builder:
 
         return Step(name, self.action(action))
 
-    def work(self, field: str, risky: bool) -> Activity:
-        """An activity that adds one to a field, and fails for some of its values."""
+    def work(self, field: str, risky: bool, *, takes_result: bool = True) -> Activity:
+        """An activity that adds one to a field, or whose result nobody takes, and fails for some of its values."""
         name = self.name("activity")
 
         def plain(number: int, context: ActivityContext) -> int:
@@ -412,7 +431,8 @@ class Builder:
 
         limit = self.attempt_limit()
         function = self.activity(plain, limit.get("heartbeat"))
-        return Activity(name, function, input=lambda w: getattr(w, field), then=then, **limit)
+        taken = then if takes_result else None
+        return Activity(name, function, input=lambda w: getattr(w, field), then=taken, **limit)
 
     def child(self, field: str, id: str, detached: bool) -> Child:
         """A child whose result becomes a field; with ids that others may have taken, or with its own."""

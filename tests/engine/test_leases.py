@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from cloud_adapter.dispatch import Outcome
-from cloud_adapter.errors import Unavailable
+from cloud_adapter.errors import Conflict, Unavailable
 from cloud_adapter.operating import Cancel, Pause, Unpause
 from cloud_adapter.tasks import ResumeTask
 from tests.engine.harness import ID, Gate, Process, World, in_world, write
@@ -643,3 +643,13 @@ async def test_a_database_that_does_not_answer_lets_the_queue_try_again(world: W
     world.process.unavailable("load", applied=False)
     with pytest.raises(Unavailable):
         await world.send("Sell")
+
+
+@in_world(Bakery)
+async def test_a_task_that_loses_every_commit_is_sent_again(world: World) -> None:
+    await world.create()
+    (task,) = world.queue.resumes
+    for nth in range(1, 100):
+        world.process.fault("commit", nth, before=Conflict("others are faster"))
+    assert await world.finish(world.process.perform(task)) is Outcome.NOT_YET
+    assert (await world.instance()).lease is None

@@ -38,6 +38,9 @@ class SimulatedFailure(Exception):
 CURRENT: ContextVar[Actor] = ContextVar("CURRENT")
 """On whose behalf the code runs that runs now."""
 
+LANE: ContextVar[Any] = ContextVar("LANE", default=None)
+"""The lane for which the code loads and commits."""
+
 
 @dataclass(eq=False)
 class Actor:
@@ -162,9 +165,10 @@ class Process:
         self.paused_until = 0.0
         self._waiting: dict[Any, None] = {}
         self.actors: dict[Actor, None] = {}
+        self.itself = Actor(self, f"{name} itself")
         self.engine = Engine(
             [world.flows[revision], world.children[revision]],
-            SimulatedStore(world.database, self.call, world.written),
+            SimulatedStore(world.database, self.call, world.written, world.sends),
             self,
             clock=self,
             options=world.options,
@@ -222,11 +226,11 @@ class Process:
             drags: it takes up to half a lease.
         """
         self.alive()
-        world, actor = self.world, CURRENT.get()
+        world, actor = self.world, CURRENT.get(self.itself)
         fault, size = world.faults.draw()
         there, back = world.latency(), world.latency()
         if fault is not None:
-            actor.disturbed = True
+            self._disturb(actor, LANE.get())
             world.say("%s: %s meets the fault %r (%.2f)", actor.name, name, fault, size)
         lease = world.options.lease.total_seconds()
         if drags:
@@ -243,7 +247,7 @@ class Process:
                 back = size * 2 * lease
             case "pause":
                 self.pause(size * 2 * lease)
-            case "cancelled":
+            case "cancelled" if actor.task is not None:
                 actor.task.cancel()
             case "killed before":
                 self.kill()
@@ -268,6 +272,15 @@ class Process:
             self.kill()
             raise Killed
         return await self._wait(send)
+
+    @staticmethod
+    def _disturb(actor: Actor, lane: Any) -> None:
+        """A fault has met an actor, and whoever waits in the lane for which it acts, or comes there behind them."""
+        actor.disturbed = True
+        if lane is not None:
+            lane.is_disturbed = True
+            for item in lane.items:
+                item.context[CURRENT].disturbed = True
 
     async def _wait(self, begin: Callable[[Any], None]) -> Any:
         self.alive()

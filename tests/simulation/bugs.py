@@ -8,32 +8,36 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from cloud_adapter.changing import arrived
 
 from cloud_adapter import activities as activities_module
 from cloud_adapter import children as children_module
 from cloud_adapter import engine as engine_module
-from cloud_adapter import session as session_module
-from cloud_adapter import stepping
-from cloud_adapter.activities import Activities
+from cloud_adapter import events as events_module
+from cloud_adapter import schedule, stepping
+from cloud_adapter.activities import Activities, Result
 from cloud_adapter.children import Children
 from cloud_adapter.committing import Committer, Write
+from cloud_adapter.deliveries import TaskDecision
 from cloud_adapter.dispatch import Outcome
 from cloud_adapter.document import Instance, Lease
 from cloud_adapter.engine import Engine
-from cloud_adapter.errors import Conflict, DuplicateKey, InstanceNotFound, NotYet, Unavailable
+from cloud_adapter.errors import Conflict, DuplicateKey, Unavailable
+from cloud_adapter.events import SendEvent
+from cloud_adapter.lanes import _Lane
 from cloud_adapter.ports import Task
 from cloud_adapter.session import Change, Session
 from cloud_adapter.stepping import Stepper
-from cloud_adapter.tasks import ResultTask, ResumeTask, TimeoutTask
+from cloud_adapter.tasks import ResumeTask, TimeoutTask, WaitTask, timer_name
+from cloud_adapter.timers import TimeOut, accepted_timeout
 from tests.simulation import world
 from tests.simulation.store import Database
-from workflow_core import Execution, Parent, Status, Wait, WaitKind
+from workflow_core import Execution, Parent, Status, WaitKind
 from workflow_core.events import stable_key
 from workflow_core.interpreter import Accepted, Machine
 
@@ -65,9 +69,9 @@ def applied(name: str | None) -> Iterator[None]:
 def commit_without_precondition(patch: Patch) -> None:
     write = Database.write
 
-    def last_one_wins(self: Database, instance: Instance, document: Any, key: Any, *, create: bool) -> int:
+    def last_one_wins(self: Database, instance: Instance, *rest: Any, create: bool) -> int:
         version = self.documents.get((instance.workflow, instance.id), (0, {}))[0]
-        return write(self, instance if create else replace(instance, version=version), document, key, create=create)
+        return write(self, instance if create else replace(instance, version=version), *rest, create=create)
 
     patch.setattr(Database, "write", last_one_wins)
 
@@ -140,11 +144,11 @@ def a_lost_reply_counts_as_success(patch: Patch) -> None:
 def idempotency_key_in_a_second_write(patch: Patch) -> None:
     commit = Committer.commit
 
-    async def twice(self: Committer, session: Session, *, key: Any = None, **kwargs: Any) -> None:
+    async def twice(self: Committer, session: Session, *, keys: Any = (), **kwargs: Any) -> None:
         await commit(self, session, **kwargs)
-        if key is not None:
+        if keys:
             session.machine.tick()
-            await commit(self, session, key=key)
+            await commit(self, session, keys=keys)
 
     patch.setattr(Committer, "commit", twice)
 
@@ -153,7 +157,7 @@ def idempotency_key_in_a_second_write(patch: Patch) -> None:
 def idempotency_key_not_recorded(patch: Patch) -> None:
     commit = Committer.commit
 
-    async def without(self: Committer, session: Session, *, key: Any = None, **kwargs: Any) -> None:
+    async def without(self: Committer, session: Session, *, keys: Any = (), **kwargs: Any) -> None:
         await commit(self, session, **kwargs)
 
     patch.setattr(Committer, "commit", without)
@@ -182,9 +186,9 @@ def idempotency_key_without_fingerprint(patch: Patch) -> None:
 def a_duplicate_key_is_written_again(patch: Patch) -> None:
     commit = Committer.commit
 
-    async def insist(self: Committer, session: Session, *, key: Any = None, **kwargs: Any) -> None:
+    async def insist(self: Committer, session: Session, *, keys: Any = (), **kwargs: Any) -> None:
         try:
-            await commit(self, session, key=key, **kwargs)
+            await commit(self, session, keys=keys, **kwargs)
         except DuplicateKey:
             await commit(self, session, **kwargs)
 
@@ -193,7 +197,7 @@ def a_duplicate_key_is_written_again(patch: Patch) -> None:
 
 @bug
 def event_under_a_live_lease(patch: Patch) -> None:
-    _leased(patch, engine_module.Engine, "_attempt")
+    _leased(patch, Engine, "_handle_event")
 
 
 @bug
@@ -204,7 +208,7 @@ def conditions_not_looked_at_after_an_event(patch: Patch) -> None:
         else:
             session.machine.handled(happened)
 
-    patch.setattr(engine_module, "settle", only_this)
+    patch.setattr(events_module, "settle", only_this)
 
 
 # --- events that are kept ---------------------------------------------------------------------
@@ -242,27 +246,27 @@ def kept_events_in_reverse_order(patch: Patch) -> None:
 
 @bug
 def kept_events_without_limit(patch: Patch) -> None:
-    attempt = Engine._buffer
+    keep = SendEvent._keep
 
-    async def always(self: Engine, session: Session, *rest: Any) -> bytes:
+    def always(self: SendEvent, *args: Any) -> bytes:
         before, self.options = self.options, replace(self.options, buffer_max=1_000)
         try:
-            return await attempt(self, session, *rest)
+            return keep(self, *args)
         finally:
             self.options = before
 
-    patch.setattr(Engine, "_buffer", always)
+    patch.setattr(SendEvent, "_keep", always)
 
 
 @bug
 def kept_event_without_a_task_of_its_own(patch: Patch) -> None:
-    due = session_module._due
-    patch.setattr(session_module, "_due", lambda execution: (one for one in due(execution) if one[0][0] != "buffered"))
+    due = schedule.due
+    patch.setattr(schedule, "due", lambda execution: (one for one in due(execution) if one[0][0] != "buffered"))
 
 
 @bug
 def kept_event_due_before_the_setups_that_come_first(patch: Patch) -> None:
-    due = session_module._due
+    due = schedule.due
 
     def at_once(execution: Execution) -> Iterator[Any]:
         yield from due(execution)
@@ -273,7 +277,7 @@ def kept_event_due_before_the_setups_that_come_first(patch: Patch) -> None:
                     if wait.buffered and wait.event in kept:
                         yield ("buffered", wait.id, wait.event), None
 
-    patch.setattr(session_module, "_due", at_once)
+    patch.setattr(schedule, "due", at_once)
 
 
 # --- timers ----------------------------------------------------------------------------------
@@ -321,12 +325,12 @@ def early_timer_dropped(patch: Patch) -> None:
 
 @bug
 def timer_not_stored_with_its_wait(patch: Patch) -> None:
-    patch.setattr(session_module, "_open_timeouts", lambda execution: iter(()))
+    patch.setattr(schedule, "open_timeouts", lambda execution: iter(()))
 
 
 @bug
 def timeout_under_a_live_lease(patch: Patch) -> None:
-    _leased(patch, engine_module.Engine, "handle_timeout")
+    _leased(patch, Engine, "handle_timeout")
 
 
 # --- steps -----------------------------------------------------------------------------------
@@ -375,21 +379,21 @@ def lease_not_released(patch: Patch) -> None:
 
     def keep(self: Session, token: str, now: datetime, horizon: timedelta, **kwargs: Any) -> Change:
         change = prepare(self, token, now, horizon, **kwargs)
-        return replace(change, instance=replace(change.instance, lease=change.instance.lease or self.instance.lease))
+        lease = change.instance.lease or self.instance.lease
+        return replace(change, instance=replace(change.instance, lease=lease, document=None))
 
     patch.setattr(Session, "prepare", keep)
 
 
 @bug
 def busy_instance_acknowledged_without_another_task(patch: Patch) -> None:
-    resume = Stepper.resume
+    deliver = stepping._TakeLease.deliver
 
-    async def give_up(self: Stepper, cls: Any, body: ResumeTask) -> None:
-        session = await arrived(self.committer, cls, body)
-        if session is not None and not session.leased(self.clock.now()):
-            await resume(self, cls, body)
+    def give_up(self: Any, session: Session, now: datetime) -> Any:
+        tasks = deliver(self, session, now)
+        return () if session.leased(now) else tasks
 
-    patch.setattr(Stepper, "resume", give_up)
+    patch.setattr(stepping._TakeLease, "deliver", give_up)
 
 
 @bug
@@ -429,12 +433,7 @@ def attempt_before_its_time(patch: Patch) -> None:
 
 @bug
 def task_ahead_of_its_commit_acknowledged(patch: Patch) -> None:
-    async def whatever(committer: Committer, cls: Any, body: Any) -> Any:
-        with suppress(NotYet):
-            return await arrived(committer, cls, body)
-
-    for module in (stepping, engine_module):
-        patch.setattr(module, "arrived", whatever)
+    patch.setattr(TaskDecision, "_ahead", lambda self, now: None)
 
 
 @bug
@@ -449,7 +448,7 @@ def task_names_without_the_commits_token(patch: Patch) -> None:
 @bug
 def timer_names_without_the_commits_token(patch: Patch) -> None:
     make = TimeoutTask.task
-    patch.setattr(TimeoutTask, "task", lambda self, salt, at: make(self, "", at))
+    patch.setattr(TimeoutTask, "task", lambda self, salt, at: make(self, "always the same", at))
 
 
 @bug
@@ -480,6 +479,39 @@ def result_of_an_earlier_attempt_counts(patch: Patch) -> None:
 
 
 @bug
+def fence_not_compared(patch: Patch) -> None:
+    patch.setattr(WaitTask, "is_for", lambda self, wait: True)
+
+
+@bug
+def fence_not_stored_anew_for_the_next_attempt(patch: Patch) -> None:
+    failed = Machine.activity_failed
+
+    def keep(self: Machine, accepted: Accepted, error: Any, retry_at: datetime | None) -> None:
+        wait = accepted.wait
+        assert wait is not None
+        fence = wait.setup_data
+        failed(self, accepted, error, retry_at)
+        if retry_at is not None:
+            wait.setup_data = fence
+
+    patch.setattr(Machine, "activity_failed", keep)
+
+
+@bug
+def limit_ignored_after_a_result(patch: Patch) -> None:
+    fork = Machine._fork
+
+    def all_of_them(self: Machine, thread: Any, instruction: Any, *rest: Any) -> Any:
+        if thread.positions.get(instruction.name):
+            instruction = copy(instruction)
+            object.__setattr__(instruction, "limit", None)
+        return fork(self, thread, instruction, *rest)
+
+    patch.setattr(Machine, "_fork", all_of_them)
+
+
+@bug
 def result_of_an_activity_under_a_live_lease(patch: Patch) -> None:
     _leased(patch, Activities, "deliver")
 
@@ -500,7 +532,7 @@ def heartbeat_left_out(patch: Patch) -> None:
 @bug
 def heartbeat_of_an_earlier_attempt_counts(patch: Patch) -> None:
     def any_attempt(session: Session, body: Any) -> Accepted | None:
-        if isinstance(body, ResultTask) or not session.execution.live:
+        if isinstance(body, Result) or not session.execution.live:
             return awaited(session, body)
         return session.machine._wait_for(body.event, body.wait_id, WaitKind.ACTIVITY)
 
@@ -515,15 +547,96 @@ def heartbeat_over_a_live_lease(patch: Patch) -> None:
 
 @bug
 def silent_attempt_never_taken_for_dead(patch: Patch) -> None:
-    async def never(self: Engine, body: TimeoutTask) -> None:
-        wait = next(
-            (one for one in await _waits(self, body) if (one.id, one.event) == (body.wait_id, body.event)), None
-        )
-        if wait is None or wait.kind is not WaitKind.ACTIVITY:
-            await handle_timeout(self, body)
+    deliver = TimeOut.deliver
 
-    handle_timeout = Engine.handle_timeout
-    patch.setattr(Engine, "handle_timeout", never)
+    def never(self: TimeOut, session: Session, now: datetime) -> datetime | None:
+        accepted = accepted_timeout(session, self.body.event, self.body.wait_id)
+        if accepted is not None and accepted.case.kind is WaitKind.ACTIVITY:
+            return None
+        return deliver(self, session, now)
+
+    patch.setattr(TimeOut, "deliver", never)
+
+
+# --- lanes -----------------------------------------------------------------------------------
+
+
+@bug
+def lane_unordered(patch: Patch) -> None:
+    batch = _Lane._batch
+    patch.setattr(_Lane, "_batch", staticmethod(lambda todo: list(reversed(batch(todo)))))
+
+
+@bug
+def answer_told_before_the_commit(patch: Patch) -> None:
+    commit = _Lane._commit
+
+    async def sooner(self: _Lane, session: Session, held: Any) -> Any:
+        for one in held:
+            if one.refusal is None:
+                one.tell()
+        return await commit(self, session, held)
+
+    patch.setattr(_Lane, "_commit", sooner)
+
+
+@bug
+def refusal_told_although_its_batch_lost(patch: Patch) -> None:
+    commit = _Lane._commit
+
+    async def sooner(self: _Lane, session: Session, held: Any) -> Any:
+        for one in held:
+            if one.refusal is not None:
+                one.tell()
+        return await commit(self, session, held)
+
+    patch.setattr(_Lane, "_commit", sooner)
+
+
+@bug
+def decision_of_a_batch_dropped_at_a_conflict(patch: Patch) -> None:
+    commit = _Lane._commit
+
+    async def forget(self: _Lane, session: Session, held: Any) -> Any:
+        try:
+            return await commit(self, session, held)
+        except Conflict:
+            if len(held) > 1:
+                self.items.remove(held[-1].item)
+            raise
+
+    patch.setattr(_Lane, "_commit", forget)
+
+
+@bug
+def keys_of_a_batch_not_recorded_but_for_the_first(patch: Patch) -> None:
+    commit = Committer.commit
+
+    async def first(self: Committer, session: Session, *, keys: Any = (), **kwargs: Any) -> None:
+        await commit(self, session, keys=keys[:1], **kwargs)
+
+    patch.setattr(Committer, "commit", first)
+
+
+@bug
+def change_of_a_decision_that_raised_kept(patch: Patch) -> None:
+    patch.setattr(Session, "undo", lambda self, mark: True)
+
+
+@bug
+def tasks_of_the_winner_deleted_after_a_conflict(patch: Patch) -> None:
+    apply = Committer._apply
+
+    async def wrong_names(self: Committer, session: Session, change: Change, write: Any) -> None:
+        try:
+            await apply(self, session, change, write)
+        except Conflict:
+            current = await self.store.load(change.instance.workflow, change.instance.id)
+            timers = schedule.timers(current.execution)
+            await self._delete(current, [timer_name(current.workflow, current.id, *timer) for timer in timers])
+            raise
+
+    patch.setattr(Committer, "_apply", wrong_names)
 
 
 # --- children --------------------------------------------------------------------------------
@@ -658,7 +771,7 @@ def recovery_skips_timers(patch: Patch) -> None:
 
 @bug
 def wake_up_time_without_timers(patch: Patch) -> None:
-    patch.setattr(session_module, "wake_at", session_module.resume_at)
+    patch.setattr(schedule, "wake_at", schedule.resume_at)
 
 
 @bug
@@ -695,13 +808,6 @@ def teardown_forgotten_when_it_fails(patch: Patch) -> None:
 
 
 # --- helpers ---------------------------------------------------------------------------------
-
-
-async def _waits(engine: Engine, body: TimeoutTask) -> list[Wait]:
-    with suppress(InstanceNotFound):
-        execution = (await engine.store.load(body.workflow, body.id)).execution
-        return [wait for thread in execution.threads for wait in thread.waits]
-    return []
 
 
 _BLIND: ContextVar[bool] = ContextVar("_BLIND", default=False)

@@ -6,7 +6,7 @@ They check what they are told against what was committed.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -111,12 +111,15 @@ class Client:
         for number in range(self.requests):
             await self.world.wait(self.rng.expovariate(1 / self.world.pause_seconds))
             point = self.rng.random()
-            if point < self.operates:
+            if point < self.operates and not self.world.is_peaceful:
                 await self.operate("cancel" if point < self.operates / 2 else "pause")
                 if point >= self.operates / 2:
                     await self.world.wait(self.rng.expovariate(1 / 60))
                     await self.operate("unpause")
             request = await self.choose(f"{self.name}-{number}")
+            if self.rng.random() < 0.2:
+                await self.burst(request)
+                continue
             twins = 2 if request.key is not None and self.rng.random() < 0.1 else 1
             await self.world.all(self.insist(request) for _ in range(twins))
             if request.key is not None and self.rng.random() < 0.2:
@@ -156,6 +159,19 @@ class Client:
         if event == ADDED:
             event = EVENTS[0]
         return Request(self.model, event, body, thread_id, wait_id, key if rng.random() < 0.6 else None)
+
+    async def burst(self, first: Request) -> None:
+        """Several requests in one moment, to one process: they find each other in its lane."""
+        requests = [first]
+        for number in range(self.rng.randrange(1, 6)):
+            key = f"{self.name}-{self.calls}-{number}"
+            if self.rng.random() < 0.7:
+                key_or_none = key if self.rng.random() < 0.6 else None
+                requests.append(replace(first, key=key_or_none, wait_id=None, group=Group()))
+            else:
+                requests.append(await self.choose(key))
+        process = self.world.any_process(self.rng)
+        await self.world.all(self.insist(request, process) for request in requests)
 
     async def operate(self, action: str) -> None:
         """Cancels, pauses or unpauses, until there is an answer."""
@@ -208,10 +224,11 @@ class Client:
 
     # --- sending -------------------------------------------------------------------------
 
-    async def insist(self, request: Request) -> None:
-        """Sends until there is an answer; without a key, another attempt would be another request."""
+    async def insist(self, request: Request, first: Process | None = None) -> None:
+        """Sends until there is an answer, to the process ``first`` at first; without a key, another attempt would be
+        another request."""
         for _ in range(8):
-            process = self.world.any_process(self.rng)
+            process, first = first or self.world.any_process(self.rng), None
             if process is not None:
                 answer = await self.send(process, request)
                 if not (answer is LOST or isinstance(answer, (Unavailable, Busy))):

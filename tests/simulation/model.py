@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from cloud_adapter.document import HistoryEntry, Instance
+from cloud_adapter.document import HISTORY_MAX, HistoryEntry, Instance, KeyRecord
 from tests.core.generate import Fields, FirstError, SecondError
 from tests.core.reference import (
     Activity,
@@ -31,6 +31,7 @@ from tests.core.reference import (
     is_handler,
 )
 from tests.simulation.actors import Operator, SimulatedFailure
+from tests.simulation.acts import Act, Attempt, attempt_of
 from tests.simulation.flows import ADDED, BROKEN, REJECTED
 from workflow_core import (
     ActivityContext,
@@ -66,6 +67,11 @@ OVER_LEASES = ("cancel", "pause", "unpause")
 
 USER_CODE = ("step", "setup", "teardown")
 
+Move = tuple[Act, bool]
+"""What was done to an instance, and whether it has failed by that."""
+
+Deadlines = dict[Attempt, datetime | None]
+
 KEPT = object()
 """The output of an event that was kept, and is handled later."""
 
@@ -79,10 +85,17 @@ def _is_call(actor: Actor) -> bool:
     return hasattr(actor, "request")
 
 
-def _deadlines(instance: Instance) -> dict[tuple[str, str, int], datetime | None]:
-    """Until when each attempt at an activity may go on, by its wait, its name and how often it has failed."""
+def _is_done_under_lease(act: Act) -> bool:
+    """Whether it is what only the holder of the lease may do."""
+    if act.kind in DELIVERIES and not _is_call(act.actor):
+        return True
+    return act.kind.split(" ")[0] in (*USER_CODE, "tell")
+
+
+def _deadlines(instance: Instance) -> Deadlines:
+    """Until when each attempt at an activity may go on."""
     waits = (wait for thread in instance.execution.threads for wait in thread.waits)
-    return {(one.id, one.event, one.attempt): one.deadline for one in waits if one.kind is WaitKind.ACTIVITY}
+    return {attempt_of(one): one.deadline for one in waits if one.kind is WaitKind.ACTIVITY}
 
 
 def require(holds: object, what: str, *details: object) -> None:
@@ -359,6 +372,7 @@ class Model:
         accepted_at: the same by pc.
         holders: who wrote each lease's token first.
         commits: how many writes have landed.
+        turns: the number of the last that was committed of those that have come to each lane.
     """
 
     world: World
@@ -370,48 +384,119 @@ class Model:
     accepted_at: dict[int, frozenset[tuple[str, str, str]]] = field(default_factory=dict)
     holders: dict[str, Actor] = field(default_factory=dict)
     commits: int = 0
+    turns: dict[object, int] = field(default_factory=dict)
     told: bool = False
 
     # --- a write that landed -------------------------------------------------------------
 
-    def committed(self, actor: Actor, old: Instance | None, new: Instance) -> None:
-        """Checks a write, and follows it.
+    def committed(
+        self, actor: Actor, old: Instance | None, new: Instance, acts: Sequence[Act], keys: Sequence[KeyRecord]
+    ) -> None:
+        """Checks a write, and follows what it holds, one after another.
 
         Raises:
             Violation: it breaks a promise.
         """
-        history = () if old is None else old.history
-        require(new.history[-len(new.history) :] is not None and self._goes_on(history, new), "the history was changed")
-        entries = new.history[self._kept(history, new) :]
-        kinds = [entry.kind for entry in entries]
         self.world.say(
             "%s commits %s, pc %d%s",
             actor.name,
-            ", ".join(f"{entry.kind} {entry.statement}".strip() for entry in entries)
-            or ("a lease" if actor.beating is None else "a sign of life"),
+            ", ".join(str(act) if act.actor is actor else f"{act} by {act.actor.name}" for act in acts),
             new.execution.pc,
             f", leased until {new.lease.expires_at:%M:%S}" if new.lease else "",
         )
-        self._check_lease(actor, old, new, kinds)
+        self._check_history(old, new, acts)
+        moves = self._moves(actor, acts)
+        self._check_lease(actor, old, new, moves)
+        self._check_keys(old, moves, keys)
         self.commits += 1
         if old is None:
-            require(kinds in (["created"], ["created", "failed"]), f"the first write has the history {kinds}")
+            require([act.kind for act, _ in moves] == ["created"], f"the first write is {[str(act) for act in acts]}")
             fields = self._born(actor, new) if self.parent is not None else self._created(actor)
             self.mirror = Mirror(self.world.plain[self.workflow](**fields), self.id, self.world.options.buffer_max)
-            self.mirror.settle()
-        elif not entries:
-            if actor.beating is not None:
-                self._beat(actor, *actor.beating, old, new)
-            else:
-                require(new.lease is not None or old.lease is not None, "a write changed nothing")
-                self._equal("deadlines", _deadlines(new), _deadlines(old))
-            self.executor.pc += 1
+            self._settled()
         else:
-            self._follow(actor, old, new, entries)
+            self._follow_all(old, new, moves)
         self._compare(new)
-        accepts = self.executor.accepts()
-        self.states.append((self.world.timeline.now, accepts))
-        self.accepted_at[new.execution.pc] = accepts
+        self._check_limits(actor, new)
+        self.world.activities.written(new)
+        self.accepted_at[new.execution.pc] = self.states[-1][1]
+
+    def _check_history(self, old: Instance | None, new: Instance, acts: Sequence[Act]) -> None:
+        """All that was noted is in the history, behind what was there."""
+        before = () if old is None else old.history
+        noted = tuple(act.entry for act in acts if act.entry is not None)
+        self._equal("history", new.history, (*before, *noted)[-HISTORY_MAX:])
+
+    def _moves(self, actor: Actor, acts: Sequence[Act]) -> list[Move]:
+        """The acts of a write, each with whether the instance failed by it."""
+        moves: list[Move] = []
+        for act in acts:
+            if act.kind == "failed" and moves:
+                moves[-1] = moves[-1][0], True
+            else:
+                require(not (moves and moves[-1][1]), f"{act} came after the instance had failed")
+                moves.append((act, False))
+        require(moves, f"{actor.name} has written what nobody has done")
+        several = len(moves) > 1
+        arrived = [act.arrival.number for act, _ in moves if act.arrival is not None]
+        require(arrived == sorted(arrived), f"not in the order in which they came: {[str(act) for act in acts]}")
+        for act, _ in moves:
+            require(act.actor.process is actor.process, f"{actor.name} commits what {act.actor.name} has done")
+            alone = act.kind in OVER_LEASES or _is_done_under_lease(act)
+            require(not (several and alone) or self._is_left_over(moves), f"{act} is committed with others")
+            own = act.actor is actor or act.arrival is not None
+            require(own, f"{actor.name} commits what {act.actor.name} has done")
+            self._check_turn(act)
+        return moves
+
+    @staticmethod
+    def _is_left_over(moves: Sequence[Move]) -> bool:
+        """Whether it is one act behind renewals of a lease that nothing was heard of."""
+        return all(act.kind == "tick" and act.actor is moves[-1][0].actor for act, _ in moves[:-1])
+
+    def _check_turn(self, act: Act) -> None:
+        """Nobody who could be decided was passed over by one who came later."""
+        arrival = act.arrival
+        if arrival is not None:
+            last = self.turns.setdefault(arrival.lane, arrival.number)
+            require(arrival.has_waited or last <= arrival.number, f"{act} was overtaken by what came later")
+            self.turns[arrival.lane] = max(last, arrival.number)
+
+    def _check_keys(self, old: Instance | None, moves: Sequence[Move], keys: Sequence[KeyRecord]) -> None:
+        """Each request's key is recorded in the very write that it takes effect in."""
+        used = [act.actor.request.key for act, _ in moves if _is_call(act.actor)]  # type: ignore[attr-defined]
+        self._equal("keys", sorted(key.key for key in keys), sorted(key for key in used if key is not None))
+
+    def _follow_all(self, old: Instance, new: Instance, moves: Sequence[Move]) -> None:
+        deadlines, beaten = _deadlines(old), set[Attempt]()
+        for act, fails in moves:
+            if act.kind == "beat":
+                self._beat(act, deadlines, beaten)
+                self.executor.pc += 1
+            elif act.kind == "tick":
+                require(new.lease is not None or old.lease is not None, "a write changed nothing")
+                self.executor.pc += 1
+            else:
+                self._follow(act, old, new, deadlines, fails=fails)
+            self._settled()
+        if not {"unpause", "cancel"} & {act.kind for act, _ in moves}:
+            after = _deadlines(new)
+            both = after.keys() & deadlines.keys()
+            self._equal("deadlines", {one: after[one] for one in both}, {one: deadlines[one] for one in both})
+
+    def _settled(self) -> None:
+        """It has come to rest for a moment, which nobody may see but whoever is decided then."""
+        self.executor.settle()
+        self.states.append((self.world.timeline.now, self.executor.accepts()))
+
+    def _check_limits(self, actor: Actor, new: Instance) -> None:
+        """No more rounds of a ``ForEach`` live than may."""
+        live = Counter((one.parent, one.name) for one in new.execution.threads if one.parent)
+        code = actor.process.engine.workflow(self.workflow).__program__.code
+        limits = {one.name: one.limit for one in code if one.limit is not None}
+        for (_, name), count in live.items():
+            limit = limits.get(name, count)
+            require(count <= limit, f"{count} rounds of {name!r} live, and {limit} may")
 
     def _created(self, actor: Any) -> Any:
         """A client has created it."""
@@ -475,9 +560,17 @@ class Model:
         if kind == "tell failed":
             self.executor.attempts["tell",] += 1
             return
-        require(not self._is_awaited(), f"the parent of {self.id!r} waits on, and is said to know of its end")
+        knows = self._is_posted() or not self._is_awaited()
+        require(knows, f"the parent of {self.id!r} waits on, and is said to know of its end")
         self.executor.attempts.pop(("tell",), None)
         self.told = True
+
+    def _is_posted(self) -> bool:
+        """Whether its end lies in the inbox of its parent."""
+        assert self.parent is not None
+        entries = self.world.database.inbox(self.parent.workflow, self.parent.id)
+        about = {"kind": "end", "wait_id": self.parent.wait_id, "event": self.parent.event}
+        return any(about.items() <= json.loads(entry.body).items() for entry in entries)
 
     def _is_awaited(self) -> bool:
         assert self.parent is not None
@@ -504,30 +597,18 @@ class Model:
         assert self.mirror is not None
         return self.mirror
 
-    @staticmethod
-    def _kept(history: Any, new: Instance) -> int:
-        """How many entries of the new history are old ones: the ring keeps the last 50."""
-        for dropped in range(min(3, len(history)) + 1):
-            kept = history[dropped:]
-            if new.history[: len(kept)] == kept and (dropped == 0 or len(new.history) == 50):
-                return len(kept)
-        return -1
-
-    def _goes_on(self, history: Any, new: Instance) -> bool:
-        return self._kept(history, new) >= 0
-
-    def _check_lease(self, actor: Actor, old: Instance | None, new: Instance, kinds: list[str]) -> None:
+    def _check_lease(self, actor: Actor, old: Instance | None, new: Instance, moves: Sequence[Move]) -> None:
         before = old.lease if old is not None else None
         if before is not None:
             holder = self.holders[before.token]
-            if kinds and kinds[0] in OVER_LEASES:
+            if moves[0][0].kind in OVER_LEASES:
                 require(new.lease in (before, None), f"{actor.name} has changed a lease")
                 require(
                     new.lease is not None or before.expires_at <= actor.process.now(),
                     f"{actor.name} has ended the live lease of {holder.name}",
                 )
                 holder.disturbed = True
-            elif holder is not actor:
+            elif any(act.actor is not holder for act, _ in moves):
                 require(
                     before.expires_at <= actor.process.now(),
                     f"{actor.name} has committed over the live lease of {holder.name}",
@@ -540,23 +621,22 @@ class Model:
             require(
                 self.holders.setdefault(new.lease.token, actor) is actor, f"{actor.name} has written another's lease"
             )
-        is_delivery = kinds and kinds[0] in DELIVERIES and not _is_call(actor)
-        if is_delivery or (kinds and kinds[0].split(" ")[0] in (*USER_CODE, "tell")):
-            require(
-                before is not None and self.holders[before.token] is actor,
-                f"{actor.name} has committed a {kinds[0]} without the lease",
-            )
+        for act, _ in moves:
+            if _is_done_under_lease(act):
+                require(
+                    before is not None and self.holders[before.token] is act.actor,
+                    f"{act.actor.name} has committed a {act.kind} without the lease",
+                )
 
-    def _follow(self, actor: Actor, old: Instance, new: Instance, entries: Any) -> None:
-        mirror = self.executor
-        kind, statement, thread = entries[0].kind, entries[0].statement, entries[0].thread
-        rest = [one.kind for one in entries[1:]]
-        require(rest in ([], ["failed"]), f"one write has the entries {entries}")
+    def _follow(self, act: Act, old: Instance, new: Instance, deadlines: Deadlines, *, fails: bool) -> None:
+        mirror, actor, entry = self.executor, act.actor, act.entry
+        assert entry is not None
+        kind, statement, thread = entry.kind, entry.statement, entry.thread
         failed_before = mirror.failed
         if kind == "buffered":
             self._buffered(actor, statement)
         elif kind in DELIVERIES and not _is_call(actor):
-            error = entries[0].error.partition(": ")[2]
+            error = entry.error.partition(": ")[2]
             mirror.deliver_kept(thread, statement, kind, error)
         elif kind == "event":
             self._event(actor, statement, thread)
@@ -569,22 +649,24 @@ class Model:
         elif kind == "cancel":
             by_parent = self.parent is not None and self.errand is not None and self.errand.is_left
             require(by_parent or isinstance(actor, Operator), f"{actor.name} has canceled {self.id!r}")
+            self.world.activities.renewals[self.id] += mirror.paused
             mirror.cancel()
         elif kind in ("pause", "unpause"):
+            self.world.activities.renewals[self.id] += kind == "unpause"
             mirror.pause(paused=kind == "pause")
         elif kind in ("activity", "activity failed"):
-            self._activity(actor, old, new, entries[0])
+            self._activity(act, old, deadlines)
         elif kind in ("child", "child failed"):
-            self._end_of_child(entries[0])
+            self._end_of_child(entry)
         elif kind in ("tell", "tell failed"):
             self._tell(kind)
         elif kind in ("setup", "setup failed") and (child := mirror.stands_on_child(thread, statement)) is not None:
-            self._start(new, child, entries[0])
+            self._start(new, child, entry)
         else:
-            self._user_code(actor, old, new, entries[0])
+            self._user_code(actor, old, new, entry)
         mirror.settle()
         newly = mirror.failed and not failed_before
-        require(kind == "failed" or bool(rest) == newly, f"the entries are {entries}; failed: {mirror.failed}")
+        require(kind == "failed" or fails == newly, f"after {act} the instance has failed: {fails}, not {newly}")
 
     def _buffered(self, actor: Any, event: str) -> None:
         """An event came that nobody waits for."""
@@ -682,8 +764,10 @@ class Model:
             require(left, f"the teardown of {statement!r} has failed, and is forgotten")
             mirror.teardown_failed(wait_id, statement, given_up=left[0].retry_at is None)
 
-    def _activity(self, actor: Actor, old: Instance, new: Instance, entry: HistoryEntry) -> None:
-        mirror, name = self.executor, entry.statement
+    def _activity(self, act: Act, old: Instance, deadlines: Deadlines) -> None:
+        mirror, entry = self.executor, act.entry
+        assert entry is not None
+        name = entry.statement
         thread = mirror.standing(entry.thread, name, Activity)
         stored = next(one for one in old.execution.threads if one.id == thread.id).waits[0]
         key = thread.wait_id, name
@@ -691,6 +775,8 @@ class Model:
         require(stored.attempt == count, f"{name!r} has failed {count} times, stored is {stored.attempt}")
         about = stable_key(self.workflow, self.id, thread.wait_id, name)
         error, _, message = entry.error.partition(": ")
+        runs = self.world.activities.runs[about, count + 1]
+        require(not self.world.is_peaceful or runs == 1, f"attempt {count + 1} of {name!r} has run {runs} times")
         if not error:
             ran = ("activity", about, count + 1, False) in self.world.done
             require(ran, f"attempt {count + 1} of {name!r} was never run to its end")
@@ -698,24 +784,31 @@ class Model:
             mirror.activity_done(thread, activity.function(thread.input, None))
             return
         if error == "TimedOut":
-            late = stored.deadline is not None and stored.deadline <= actor.process.now() + timedelta(seconds=1)
-            require(late, f"{name!r} has timed out before {stored.deadline}")
+            deadline = deadlines[(*key, count)]
+            late = deadline is not None and deadline <= act.actor.process.now() + timedelta(seconds=1)
+            require(late, f"{name!r} has timed out before {deadline}")
         else:
             ran = ("activity", about, count + 1, True) in self.world.done
             require(ran, f"attempt {count + 1} of {name!r} is said to have failed, and did not: {entry.error}")
-        waits = (wait for one in new.execution.threads for wait in one.waits if not new.execution.ended)
-        if any((wait.id, wait.event, wait.attempt) == (*key, count + 1) for wait in waits):
+        if act.given_up:
+            mirror.fail_at(thread, RAISED[error](message))
+        else:
             mirror.attempts[("activity", *key)] += 1
             mirror.pc += 1
-        else:
-            mirror.fail_at(thread, RAISED[error](message))
 
-    def _beat(self, actor: Actor, run: Run, since: datetime, old: Instance, new: Instance) -> None:
-        """A sign of life puts the end of its attempt off, and does nothing else."""
-        deadlines = _deadlines(old)
-        moved = {about: deadline for about, deadline in _deadlines(new).items() if deadlines.get(about) != deadline}
-        require(len(moved) == 1, f"the sign of life of {run.key} has moved the deadlines {moved}")
-        ((wait_id, name, attempt), deadline) = next(iter(moved.items()))
+    def _beat(self, act: Act, deadlines: Deadlines, beaten: set[Attempt]) -> None:
+        """A sign of life puts the end of its attempt off, and does nothing else. Another run of the same attempt may
+        have done so just before."""
+        actor, deadline = act.actor, act.deadline
+        assert act.attempt is not None
+        wait_id, name, attempt = act.attempt
+        require(actor.beating is not None, f"{actor.name} gives a sign of life, and runs nothing")
+        assert actor.beating is not None
+        run, since = actor.beating
+        require(act.attempt in deadlines, f"the sign of life of {run.key} is of {act.attempt}, which is not stored")
+        moved = deadlines[act.attempt] != deadline or act.attempt in beaten
+        require(moved, f"the sign of life of {run.key} has moved no deadline")
+        beaten.add(act.attempt)
         key = stable_key(self.workflow, self.id, wait_id, name)
         require(
             (key, attempt + 1) == (run.key, run.attempt), f"{name!r}: attempt {run.attempt} moves another's deadline"
@@ -725,6 +818,7 @@ class Model:
         heartbeat = case.activity.heartbeat
         least, most = since + heartbeat, actor.process.now() + heartbeat
         require(deadline is not None and least <= deadline <= most, f"the deadline of {name!r} becomes {deadline}")
+        deadlines[act.attempt] = deadline
 
     def check_over(self, context: ActivityContext, since: float) -> None:
         """An attempt is said to be over."""
@@ -801,6 +895,10 @@ class Model:
             started = self.executor.errands[thread.wait_id, thread.at.name].is_started
             found = (wait.event, wait.id, wait.status is WaitStatus.SET_UP, wait.attempt)
             self._equal(f"wait of {thread.id!r}", found, (thread.at.name, thread.wait_id, started, attempts))
+        if isinstance(statement, Activity):
+            (wait,) = stored.waits
+            known = (thread.wait_id, thread.at.name, self.executor.attempts["activity", thread.wait_id, thread.at.name])
+            self._equal(f"wait of {thread.id!r}", attempt_of(wait), known)
         if not isinstance(statement, Select):
             return
         to_set_up = [case.event for case in thread.to_set_up]
@@ -886,6 +984,20 @@ class Model:
 
     # --- the end -------------------------------------------------------------------------
 
+    def _check_inbox(self, stored: Instance) -> None:
+        """Nothing that is waited for lies in the inbox, unless the instance is paused; and nothing at all, if recovery
+        comes for what was posted twice."""
+        if self.executor.paused:
+            return
+        left = self.world.database.inbox(self.workflow, self.id)
+        waits = [wait for thread in stored.execution.threads for wait in thread.waits if stored.execution.live]
+        for entry in left:
+            body = json.loads(entry.body)
+            about = body["wait_id"], body["event"], body.get("attempt", 0)
+            waited = any((wait.id, wait.event, wait.attempt if "attempt" in body else 0) == about for wait in waits)
+            require(not waited, f"it has come to rest, and waits for {entry.name!r} in its inbox")
+        require(not left or not self.world.recovers, f"it has come to rest, and {len(left)} entries are in its inbox")
+
     def check_rest(self, stored: Instance) -> None:
         """Once nothing moves any more, nothing is left that should."""
         if self.parent is not None:
@@ -893,6 +1005,7 @@ class Model:
         pending = self.executor.pending()
         require(not pending, f"it has come to rest, and {pending} is still to be done")
         require(stored.lease is None, "it has come to rest under a lease")
+        self._check_inbox(stored)
         require(stored.wake_at is None, f"it has come to rest, and is to be woken at {stored.wake_at}")
         ends = (Status.FINISHED, Status.FAILED, Status.CANCELED)
         expected = ends if self.executor.ended else (Status.PAUSED,) if self.executor.paused else (Status.WAITING,)

@@ -62,6 +62,7 @@ class SimulatedQueue:
             return
         assert task.at is None or task.at <= world.now + timedelta(days=30), "further than Cloud Tasks takes it"
         self.entries[task.name] = entry = Entry(task)
+        world.activities.scheduled(task)
         delay = max(0.0, (task.at - world.now).total_seconds()) if task.at is not None else 0.0
         world.say("task %s: %s in %.1f s", task.name[:6], task.path, delay)
         self._plan(entry, max(0.0, delay + self._error()))
@@ -117,7 +118,8 @@ class SimulatedQueue:
                 del self.entries[entry.task.name]
                 self._forget_at[entry.task.name] = self.world.timeline.now + NAME_SECONDS
                 return
-            if outcome is Outcome.FAILED and self.world.is_quiet and self.world.tokens_kept > 2:
+            calm = self.world.is_quiet or self.world.is_peaceful
+            if outcome is Outcome.FAILED and calm and self.world.tokens_kept > 2:
                 self.world.violate(f"task {entry.task.name[:6]} failed though nothing disturbed it")
             backoff = min(0.1 * 2 ** min(attempt, 10), BACKOFF_MAX_SECONDS)
             self._plan(entry, backoff)

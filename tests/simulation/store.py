@@ -17,8 +17,9 @@ from cloud_adapter.ports import Page
 Call = Callable[[str, Callable[[], Any]], Awaitable[Any]]
 """Makes a call to the outside: gets its name, and what it does when it arrives there."""
 
-Observer = Callable[[Instance | None, Instance, Sequence[KeyRecord]], None]
-"""Is told of each write of an instance that landed: the instance before and after it, and the keys."""
+Observer = Callable[[Instance | None, Instance, Sequence[KeyRecord], Any], None]
+"""Is told of each write of an instance that landed: the instance before and after it, the keys, and what ``holds`` gave
+for it."""
 
 
 class Database:
@@ -95,17 +96,20 @@ class SimulatedStore:
     Args:
         call: carries a call to the database.
         written: told of each write that landed.
+        holds: asked, when a write is sent, what is in it.
     """
 
     def __init__(
         self,
         database: Database,
         call: Call,
-        written: Observer = lambda old, new, keys: None,
+        written: Observer = lambda old, new, keys, held: None,
+        holds: Callable[[Instance], Any] = lambda instance: None,
     ) -> None:
         self._database = database
         self._carry = call
         self._written = written
+        self._holds = holds
         self._closed = False
 
     async def _call(self, name: str, land: Callable[[], Any]) -> Any:
@@ -125,13 +129,13 @@ class SimulatedStore:
     async def _write(
         self, name: str, instance: Instance, keys: Sequence[KeyRecord], taken: Sequence[InboxEntry]
     ) -> Any:
-        document = encode(instance)
+        document, held = encode(instance), self._holds(instance)
 
         def land() -> Instance:
             at = instance.workflow, instance.id
             old = self._database.documents.get(at)
             version = self._database.write(instance, document, keys, taken, create=name == "create")
-            self._written(None if old is None else decode(old[1], old[0]), decode(document, version), keys)
+            self._written(None if old is None else decode(old[1], old[0]), decode(document, version), keys, held)
             return replace(instance, version=version)
 
         return await self._call(name, land)

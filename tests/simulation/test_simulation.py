@@ -33,6 +33,7 @@ def test_the_runs_meet_all_that_they_are_for() -> None:
     ]
     met += ["AttemptOver", "commits a sign of life"]
     met += [f"commits {kind}" for kind in ("buffered", "event rejected", "event failed")]
+    met += [f", {kind} " for kind in ("event", "activity", "buffered")]
     met += [", failed", "revision 1", "-> Conflict", "-> DuplicateKey", "Outcome.NOT_YET"]
     met += ["EventNotAccepted", "EventRejected", "Busy", "Unavailable", "UserCodeError", "IdempotencyKeyReused"]
     assert [one for one in met if one not in text] == []
@@ -53,7 +54,7 @@ def test_a_seed_gives_the_same_run_in_another_process() -> None:
 
 
 def test_a_failure_is_made_small() -> None:
-    with applied("timers deleted before the commit"):
+    with applied("early timer dropped"):
         failure = first_failure(range(1_000))
         assert failure is not None
         small = shrink(failure, seconds=6)

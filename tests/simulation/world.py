@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -19,13 +20,16 @@ from typing import Any
 from cloud_adapter import committing, document
 from cloud_adapter.dispatch import Outcome, run_task
 from cloud_adapter.document import Instance, KeyRecord
+from cloud_adapter.inbox import UNCOLLECTED_AFTER
 from cloud_adapter.operating import Unpause
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Task
 from tests.core import generate
 from tests.simulation import flows
 from tests.simulation.actors import CURRENT, Actor, Killed, Operator, Process, Run
-from tests.simulation.clients import LOST, Client
+from tests.simulation.acts import Act, Acts
+from tests.simulation.clients import LOST, Call, Client
+from tests.simulation.ledger import Ledger
 from tests.simulation.loop import Loop, Timeline
 from tests.simulation.model import Model, Violation, require
 from tests.simulation.queue import SimulatedQueue
@@ -40,7 +44,11 @@ EVENTS_MAX = 60_000
 SETTLING_SECONDS = 240.0
 """How long what faults have begun may last."""
 
-SHAPES = (generate.orders, generate.inbox, generate.cleanups)
+ANSWER_SECONDS_MAX = 20.0
+"""How long an answer takes at most, beside ``max_wait``, where nothing disturbs it: some calls, and those of others."""
+
+TASK_SECONDS_MAX = 1_000.0
+"""How long a task takes at most then, with the user code that it runs."""
 
 RATES = (0.0, 0.0, 0.003, 0.01, 0.03, 0.1)
 FAULTS = (
@@ -115,6 +123,14 @@ def with_children(data: bytes, *, calm: bool = False) -> list[generate.Spec]:
     return generate.definition(data, calm=calm, children=True)
 
 
+def fan_out(data: bytes, *, calm: bool = False) -> list[generate.Spec]:
+    """Many activities, some of them with children before or behind them."""
+    return generate.fan_out(data, calm=calm, children=True)
+
+
+SHAPES = (*(generate.definition, with_children, fan_out) * 2, generate.orders, generate.inbox, generate.cleanups)
+
+
 @dataclass
 class World:
     """The simulation of one scenario.
@@ -133,6 +149,8 @@ class World:
         self.timeline = Timeline()
         self.loop = Loop()
         self.database = Database()
+        self.acts = Acts()
+        self.sent: Counter[str] = Counter()
         self.acting: Actor | None = None
         self.is_quiet = False
         self.done: set[tuple[str, str, int, bool]] = set()
@@ -140,7 +158,7 @@ class World:
         self._client_tasks: list[Any] = []
 
         tape = rng.randbytes(rng.choice((40, 100, 250)))[: self.scenario.tape]
-        shape = rng.choice((generate.definition, with_children) * 2 + SHAPES)
+        shape = rng.choice(SHAPES)
         calm = rng.random() < 0.6
         specs = {"flow": shape(tape, calm=calm), "child": generate.errand(rng.randbytes(60), calm=calm)}
         revisions = range(rng.choice((1, 1, 2)))
@@ -149,6 +167,9 @@ class World:
             for name, spec in specs.items()
         )
         self.plain = {name: flows.build_plain(spec, name) for name, spec in specs.items()}
+        self.is_peaceful = Random(f"peace {self.scenario.seed}").random() < 0.15
+        self.activities = Ledger(self)
+        self.drag = Random(f"drag {self.scenario.seed}").choice((1, 1, 10))  # slow calls let more wait in lanes
         prompt = rng.random() < 0.3
         self.options = EngineOptions(
             task_age_max=timedelta(minutes=1 if prompt else 10),
@@ -162,20 +183,23 @@ class World:
         self.failing = rng.choice((0.0, 0.1, 0.4))
         self.slowness = rng.choice((0.0, 0.1, 0.3))
         self.skew = rng.choice((0.0, 0.5, 2.0))
-        self.tokens_kept = rng.choice((2, 20))
+        self.tokens_kept = max(rng.choice((2, 20)), 20 if self.is_peaceful else 0)
         self.prompt = prompt
         self.faults = Faults(Random(rng.random()), self.scenario.suppressed, prompt)
+        self.faults.on = not self.is_peaceful
+        badness, deadline = rng.choice((0.0, 0.05, 0.3)), rng.choice((30.0, 30.0, 600.0))
         self.queue = SimulatedQueue(
-            self, Random(rng.random()), rng.choice((0.0, 0.05, 0.3)), rng.choice((30.0, 30.0, 600.0))
+            self, Random(rng.random()), badness, 2 * TASK_SECONDS_MAX if self.is_peaceful else deadline
         )
         self._queue_drags = not prompt and Random(f"queue {self.scenario.seed}").random() < 0.1
-        self.recovers = rng.random() < 0.4
+        self.recovers = rng.random() < 0.4 and not self.is_peaceful
         self.pause_seconds = rng.choice((5.0, 5.0, 300.0))
         self.loses_tasks = self.recovers and rng.random() < 0.6
         self.quiet_at = rng.uniform(60, 300)
 
         self.processes: dict[int, Process] = {}
-        for number in range(rng.choice((1, 2, 3, 3))):
+        self.all_processes: list[Process] = []
+        for number in range(rng.choice((1, 1, 2, 3))):
             self.start(number)
         self.models = {f"i-{number}": Model(self, f"i-{number}") for number in range(rng.choice((1, 1, 2)))}
         self.clients = [
@@ -220,7 +244,7 @@ class World:
 
     def latency(self) -> float:
         point = self.rng.random()
-        return 0.002 + 0.03 * point if point < 0.95 else (point - 0.95) * 20
+        return (0.002 + 0.03 * point) * self.drag if point < 0.95 else (point - 0.95) * 20
 
     @property
     def queue_drags(self) -> bool:
@@ -263,6 +287,7 @@ class World:
         skew = self.rng.uniform(-self.skew, self.skew)
         rng = Random(self.rng.random())
         process = self.processes[number] = Process(self, f"p{number}", revision, skew, rng)
+        self.all_processes.append(process)
         self.say("%s starts with revision %d, its clock %+.1f s off", process.name, revision, skew)
 
     def killed(self, process: Process) -> None:
@@ -289,6 +314,7 @@ class World:
                 actor.task = self.loop.create_task(work(), context=context)
 
         async def work() -> None:
+            arrived = self.timeline.now
             try:
                 answer = await perform()
             except (Killed, asyncio.CancelledError):
@@ -296,6 +322,9 @@ class World:
                 actor.running.clear()
             except Exception as error:
                 answer = error
+            if process.dead:
+                answer = LOST
+            self._check_patience(actor, self.timeline.now - arrived)
             process.actors.pop(actor, None)
             if actor.running and not process.dead:
                 self.violated(Violation(f"{actor.name} has ended, and its user code goes on"))
@@ -304,12 +333,23 @@ class World:
 
         self.timeline.after(self.latency(), arrive)
 
+    def _check_patience(self, actor: Actor, seconds: float) -> None:
+        """Nobody waits for long where nothing disturbs him."""
+        calm_since = 0.0 if self.is_peaceful else self.quiet_at + SETTLING_SECONDS
+        if self.timeline.now - seconds < calm_since:
+            return
+        is_task = not isinstance(actor, (Call, Operator))
+        most = self.options.max_wait.total_seconds() + (TASK_SECONDS_MAX if is_task else ANSWER_SECONDS_MAX)
+        if seconds > most:
+            self.violate(f"{actor.name} was served for {seconds:.0f} s")
+
     def deliver(self, task: Task, ended: Callable[[Outcome | None], None]) -> None:
         """Lets a process do what a task asks for."""
         process = self.any_process(self.rng)
         if process is None:
             ended(None)
             return
+        self.activities.delivered(task)
         actor = Actor(process, f"{process.name} {task.path} {task.name[:6]}")
 
         def answered(answer: Any) -> None:
@@ -334,16 +374,24 @@ class World:
         self.say("%s: %s%s", actor.name, name, f" -> {type(error).__name__}" if error else "")
         return result, error
 
-    def written(self, old: Instance | None, new: Instance, keys: Sequence[KeyRecord]) -> None:
+    def sends(self, instance: Instance) -> tuple[Act, ...]:
+        """A write is sent: gives what it holds."""
+        self.sent[instance.id] += 1
+        return self.acts.of(instance)
+
+    def written(self, old: Instance | None, new: Instance, keys: Sequence[KeyRecord], acts: Sequence[Act]) -> None:
         """A write has landed."""
         assert self.acting is not None
         model = self.models.get(new.id) or self._adopt(new)
-        model.committed(self.acting, old, new)
+        model.committed(self.acting, old, new, acts, keys)
+        for act in acts:
+            act.is_written = True
 
     def began(self, run: Run) -> None:
         """User code begins to run."""
         require(not run.actor.running, f"{run.actor.name} runs two things at a time")
         if run.kind == "activity":
+            self.activities.began(run)
             return  # beside all others
         if not run.actor.disturbed:
             lease = self.database.load(self.models[run.id].workflow, run.id).lease
@@ -424,7 +472,7 @@ class World:
         """
         for client in self.clients[: self.scenario.clients]:
             self.timeline.at(self.rng.uniform(0, 20), self._begin, client)
-        with _logged_bugs(self), _limits(self.tokens_kept):
+        with _logged_bugs(self), _limits(self.tokens_kept), self.acts.recorded():
             try:
                 self._run_until_rest()
                 for _ in range(50 if self.recovers else 0):
@@ -433,14 +481,27 @@ class World:
                         break
                     self.timeline.at((min(wake_at) - START).total_seconds() + 2 * self.skew, self._recover)
                     self._run_until_rest()
+                if self.recovers and self.database.entries:
+                    self.timeline.after(2 * UNCOLLECTED_AFTER.total_seconds(), self._recover)
+                    self._run_until_rest()
+                self._check_silence()
             finally:
                 self._close()
+        self.activities.check_rest()
         require(not self.queue.entries, f"{len(self.queue.entries)} tasks are left")
         for instance in self.database.all():
             self.models[instance.id].check_rest(instance)
 
     def _begin(self, client: Client) -> None:
         self._client_tasks.append(self.loop.create_task(self._guard(client.run())))
+
+    def _check_silence(self) -> None:
+        """Nobody waits any more."""
+        for process in self.all_processes:
+            require(not process.actors, f"{[actor.name for actor in process.actors]} wait for ever")
+            lanes = process.engine._lanes._lanes
+            require(not lanes, f"the lanes of {sorted(lanes)} are left in {process.name}")
+        require(all(task.done() for task in self._client_tasks), "a client waits for ever")
 
     def _close(self) -> None:
         """Ends what still runs: nothing of a run may be left to the garbage collector."""
@@ -462,16 +523,13 @@ class World:
 
 @contextmanager
 def _limits(tokens_kept: int) -> Iterator[None]:
-    """Lets a document remember so many commits, so that a run comes to where they are forgotten, and lets all tasks be
-    created at a time, as otherwise only those of large instances are."""
-    before = document.TOKENS_MAX, committing.FEW_CALLS
+    """Lets a document remember so many commits, so that a run comes to where they are forgotten."""
+    before = document.TOKENS_MAX
     document.TOKENS_MAX = committing.TOKENS_MAX = tokens_kept
-    committing.FEW_CALLS = 0
     try:
         yield
     finally:
-        document.TOKENS_MAX, committing.FEW_CALLS = before
-        committing.TOKENS_MAX = document.TOKENS_MAX
+        document.TOKENS_MAX = committing.TOKENS_MAX = before
 
 
 class _logged_bugs(logging.Handler):  # noqa: N801

@@ -1,0 +1,157 @@
+"""Who did what to an instance, and in which order: one write may hold what several requests have done.
+
+The engine lets many decide in memory and commits once for all. While a world runs, each change is recorded as an
+``Act``, by the very object that is changed; whoever is told of a write gets the acts that it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from cloud_adapter.document import HistoryEntry, Instance
+from cloud_adapter.lanes import _Lane
+from cloud_adapter.session import Session
+from tests.simulation.actors import CURRENT, LANE
+from workflow_core import Execution, Wait
+from workflow_core.interpreter import Accepted, Machine
+
+if TYPE_CHECKING:
+    from tests.simulation.actors import Actor
+
+Attempt = tuple[str, str, int]
+"""An attempt at an activity: its wait, its name, and how often it has failed before."""
+
+
+@dataclass(eq=False)
+class Arrival:
+    """Something has come to a lane.
+
+    Attributes:
+        has_waited: it was put off, so what came later may have gone before it.
+    """
+
+    lane: object
+    number: int
+    has_waited: bool = False
+
+
+@dataclass(eq=False)
+class Act:
+    """A change that counts: an entry of the history, a sign of life, or neither, for the sake of a lease.
+
+    Attributes:
+        arrival: how it came, if it came to a lane.
+        given_up: for a failure of an activity, whether no other attempt follows.
+        deadline: for a sign of life, until when the attempt may go on then.
+    """
+
+    actor: Actor
+    arrival: Arrival | None
+    entry: HistoryEntry | None = None
+    given_up: bool = False
+    attempt: Attempt | None = None
+    deadline: datetime | None = None
+    is_written: bool = False
+
+    @property
+    def kind(self) -> str:
+        return self.entry.kind if self.entry is not None else "tick" if self.attempt is None else "beat"
+
+    def __str__(self) -> str:
+        if self.entry is not None:
+            return f"{self.entry.kind} {self.entry.statement}".strip()
+        return "a lease" if self.attempt is None else "a sign of life"
+
+
+ARRIVAL: ContextVar[Arrival | None] = ContextVar("ARRIVAL", default=None)
+"""How the code that runs now has come to its lane."""
+
+
+def attempt_of(wait: Wait) -> Attempt:
+    return wait.id, wait.event, wait.attempt
+
+
+class Acts:
+    """What was done in memory, and is not written yet."""
+
+    def __init__(self) -> None:
+        self._numbers = count(1)
+        self._by_execution: dict[int, tuple[Execution, list[Act]]] = {}  # which stays alive, so that its id is its own
+
+    def of(self, instance: Instance) -> tuple[Act, ...]:
+        """What the instance holds that is about to be written."""
+        _, acts = self._by_execution.get(id(instance.execution), (None, []))
+        kept = {id(entry) for entry in instance.history}  # others were taken back
+        return tuple(act for act in acts if not act.is_written and (act.entry is None or id(act.entry) in kept))
+
+    def add(self, execution: Execution, **what: Any) -> None:
+        _, acts = self._by_execution.setdefault(id(execution), (execution, []))
+        acts.append(Act(CURRENT.get(), ARRIVAL.get(), **what))
+
+    def give_up(self, execution: Execution) -> None:
+        """What was noted last was the failure of the last attempt."""
+        self._by_execution[id(execution)][1][-1].given_up = True
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Records what is done inside of the block."""
+        patched: list[tuple[type, str, Any]] = []
+
+        def replaced(cls: type, name: str) -> Any:
+            patched.append((cls, name, getattr(cls, name)))
+            return patched[-1][2]
+
+        note, heartbeat = replaced(Session, "note"), replaced(Machine, "heartbeat")
+        tick, activity_failed = replaced(Machine, "tick"), replaced(Machine, "activity_failed")
+        add, put_off, decide = replaced(_Lane, "add"), replaced(_Lane, "_put_off"), replaced(_Lane, "_decide")
+
+        def noting(session: Session, kind: str, now: datetime, **details: Any) -> None:
+            note(session, kind, now, **details)
+            self.add(session.execution, entry=session.entries[-1])
+
+        def beating(machine: Machine, accepted: Accepted) -> None:
+            heartbeat(machine, accepted)
+            assert accepted.wait is not None
+            self.add(machine.execution, attempt=attempt_of(accepted.wait), deadline=accepted.wait.deadline)
+
+        def ticking(machine: Machine) -> None:
+            tick(machine)
+            self.add(machine.execution)
+
+        def failing(machine: Machine, accepted: Accepted, error: Any, retry_at: datetime | None) -> None:
+            if retry_at is None:
+                self.give_up(machine.execution)
+            activity_failed(machine, accepted, error, retry_at)
+
+        async def adding(lane: Any, decision: Any) -> Any:
+            before = ARRIVAL.set(Arrival(lane, next(self._numbers)))
+            if hasattr(lane, "is_disturbed"):
+                CURRENT.get().disturbed = True
+            try:
+                return await add(lane, decision)
+            finally:
+                ARRIVAL.reset(before)
+
+        async def putting_off(lane: Any, item: Any, wait: Any) -> None:
+            item.context[ARRIVAL].has_waited = True
+            await put_off(lane, item, wait)
+
+        async def deciding(lane: Any, batch: Sequence[Any]) -> Any:
+            LANE.set(lane)
+            return await decide(lane, batch)
+
+        for (cls, name, _), new in zip(
+            patched, (noting, beating, ticking, failing, adding, putting_off, deciding), strict=True
+        ):
+            setattr(cls, name, new)
+        try:
+            yield
+        finally:
+            for cls, name, original in patched:
+                setattr(cls, name, original)

@@ -1,0 +1,84 @@
+"""How often activities were scheduled and run, and that there is a reason for each time.
+
+An attempt belongs to one commit, known by its fence, and has one task from that. So it runs once; once more for each
+delivery that was made again, and for each time that the instance was scheduled anew after a pause.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+from cloud_adapter.document import Instance
+from cloud_adapter.ports import Task
+from cloud_adapter.tasks import ACTIVITY_PATH, ActivityTask
+from tests.simulation.acts import Attempt, attempt_of
+from tests.simulation.model import require
+from workflow_core import WaitKind
+from workflow_core.events import stable_key
+
+if TYPE_CHECKING:
+    from tests.simulation.actors import Run
+    from tests.simulation.world import World
+
+Place = tuple[str, Attempt]
+"""An attempt at an activity, by its instance."""
+
+
+class Ledger:
+    """The activities of all instances."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.runs: Counter[tuple[str, int]] = Counter()
+        self.renewals: Counter[str] = Counter()
+        self._again: Counter[tuple[str, int]] = Counter()
+        self._deliveries: Counter[str] = Counter()
+        self._scheduled: dict[Place, list[str | None]] = defaultdict(list)
+        self._stored: dict[Place, set[str]] = defaultdict(set)
+
+    def scheduled(self, task: Task) -> None:
+        """A task was created."""
+        if task.path == ACTIVITY_PATH:
+            body = ActivityTask.model_validate(task.body)
+            if not body.again:
+                self._scheduled[body.id, (body.wait_id, body.event, body.attempt)].append(body.fence)
+
+    def delivered(self, task: Task) -> None:
+        """A task has come."""
+        if task.path == ACTIVITY_PATH:
+            body = ActivityTask.model_validate(task.body)
+            self._deliveries[task.name] += 1
+            if self._deliveries[task.name] > 1:
+                self._again[stable_key(body.workflow, body.id, body.wait_id, body.event), body.attempt + 1] += 1
+
+    def began(self, run: Run) -> None:
+        """An attempt runs."""
+        at = run.key, run.attempt
+        self.runs[at] += 1
+        again = 0 if self.world.is_peaceful else self._again[at]
+        if self.runs[at] > 1 + again + self.renewals[run.id]:
+            self.world.violate(f"attempt {run.attempt} of an activity of {run.id!r} runs {self.runs[at]} times")
+
+    def written(self, instance: Instance) -> None:
+        """What is stored of attempts: each is of one commit, but for those that were scheduled anew."""
+        for thread in instance.execution.threads if instance.execution.live else ():
+            for wait in thread.waits:
+                if wait.kind is WaitKind.ACTIVITY:
+                    fences = self._stored[instance.id, attempt_of(wait)]
+                    fences.add(wait.setup_data)
+                    fine = len(fences) <= 1 + self.renewals[instance.id]
+                    require(fine, f"attempt {wait.attempt + 1} of {wait.event!r} is scheduled {len(fences)} times")
+
+    def check_rest(self) -> None:
+        """Each attempt that is stored had one task; without a fault, others are of commits that have lost."""
+        for place, fences in self._scheduled.items():
+            id, (_, event, attempt) = place
+            what = f"attempt {attempt + 1} of {event!r} of {id!r}"
+            require(len(fences) == len(set(fences)), f"{what} has several tasks of one commit: {fences}")
+            lost, conflicts = set(fences) - self._stored[place], self.world.sent[id] - self.world.models[id].commits
+            fine = not self.world.is_peaceful or len(lost) <= conflicts
+            require(fine, f"{what} has {len(lost)} tasks of no commit, after {conflicts} conflicts")
+        for place, stored in self._stored.items():
+            missing = stored - set(self._scheduled[place])
+            require(not missing, f"{place} has no task for {missing}")
