@@ -138,7 +138,7 @@ class Run:
             actor.process.world.say("%s is told %r", actor.name, error)
             model.check_over(context, began)
             raise
-        model.check_heard(self, commits)
+        model.check_heard(self, began, commits)
 
     def end(self) -> None:
         self.actor.process.alive()

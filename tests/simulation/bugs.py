@@ -29,13 +29,15 @@ from cloud_adapter.document import Instance, Lease
 from cloud_adapter.engine import Engine
 from cloud_adapter.errors import Conflict, DuplicateKey, Unavailable
 from cloud_adapter.events import SendEvent
+from cloud_adapter.inbox import Inbox, _Left, entry_name
 from cloud_adapter.lanes import _Lane
 from cloud_adapter.ports import Task
 from cloud_adapter.session import Change, Session
 from cloud_adapter.stepping import Stepper
-from cloud_adapter.tasks import ResumeTask, TimeoutTask, WaitTask, timer_name
+from cloud_adapter.tasks import COLLECT_PATH, CollectTask, ResumeTask, TimeoutTask, WaitTask, timer_name
 from cloud_adapter.timers import TimeOut, accepted_timeout
 from tests.simulation import world
+from tests.simulation.actors import Process
 from tests.simulation.store import Database
 from workflow_core import Execution, Parent, Status, WaitKind
 from workflow_core.events import stable_key
@@ -784,6 +786,86 @@ def recovery_under_one_name(patch: Patch) -> None:
     )
 
 
+# --- inboxes ---------------------------------------------------------------------------------
+
+
+@bug
+def entry_without_a_collecting_task(patch: Patch) -> None:
+    queue_create = Process.create
+
+    async def without(self: Process, task: Task) -> None:
+        if task.path != COLLECT_PATH:
+            await queue_create(self, task)
+
+    patch.setattr(Process, "create", without)
+
+
+@bug
+def early_collecting_task_dropped(patch: Patch) -> None:
+    run = Inbox.run
+
+    async def drop(self: Inbox, cls: Any, body: CollectTask) -> None:
+        if self.committer.clock.now() >= body.due:
+            await run(self, cls, body)
+
+    patch.setattr(Inbox, "run", drop)
+
+
+@bug
+def what_is_left_in_the_inbox_forgotten(patch: Patch) -> None:
+    collect = Inbox.collect
+
+    async def once(self: Inbox, cls: Any, id: str) -> None:
+        await collect(self, cls, id)
+
+    patch.setattr(Inbox, "collect", once)
+
+
+@bug
+def entry_discarded_before_it_was_taken_in(patch: Patch) -> None:
+    take = Inbox._take
+
+    async def discarding(self: Inbox, cls: Any, entry: Any) -> Any:
+        await self.committer.store.discard([entry])
+        return await take(self, cls, entry)
+
+    patch.setattr(Inbox, "_take", discarding)
+
+
+@bug
+def entries_known_by_their_statement_alone(patch: Patch) -> None:
+    for module in (activities_module, children_module):
+        patch.setattr(module, "entry_name", lambda kind, wait_id, event, *rest: entry_name(kind, event))
+
+
+@bug
+def end_of_an_attempt_ahead_of_its_result(patch: Patch) -> None:
+    collect = Inbox.collect
+
+    async def only_for_tasks(self: Inbox, cls: Any, id: str) -> Any:
+        return await collect(self, cls, id) if _COLLECTING.get() else None
+
+    run = Inbox.run
+
+    async def collecting(self: Inbox, cls: Any, body: Any) -> None:
+        _COLLECTING.set(True)
+        await run(self, cls, body)
+
+    patch.setattr(Inbox, "collect", only_for_tasks)
+    patch.setattr(Inbox, "run", collecting)
+
+
+@bug
+def entry_of_a_paused_instance_discarded(patch: Patch) -> None:
+    take = Inbox._take
+
+    async def discarding(self: Inbox, cls: Any, entry: Any) -> Any:
+        left = await take(self, cls, entry)
+        return True if isinstance(left, _Left) and left.at is None else left
+
+    patch.setattr(Inbox, "_take", discarding)
+
+
 # --- user code -------------------------------------------------------------------------------
 
 
@@ -810,6 +892,7 @@ def teardown_forgotten_when_it_fails(patch: Patch) -> None:
 # --- helpers ---------------------------------------------------------------------------------
 
 
+_COLLECTING: ContextVar[bool] = ContextVar("_COLLECTING", default=False)
 _BLIND: ContextVar[bool] = ContextVar("_BLIND", default=False)
 
 

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from cloud_adapter.document import HISTORY_MAX, HistoryEntry, Instance, KeyRecord
+from cloud_adapter.inbox import entry_name
 from tests.core.generate import Fields, FirstError, SecondError
 from tests.core.reference import (
     Activity,
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
     from tests.simulation.actors import Actor, Run
     from tests.simulation.clients import Call
     from tests.simulation.world import World
+
+UNHEARD_MAX = timedelta(minutes=2)
+"""For how long a result may lie in an inbox before the end of its attempt takes notice of it."""
 
 LATE_MAX = timedelta(minutes=15)
 """How late a timeout may be that nothing but other work of its instance holds up."""
@@ -590,7 +594,9 @@ class Model:
         left = errand.is_left and ("teardown", self.parent.wait_id, self.parent.event) not in given_up
         canceled = ended or self.executor.canceling  # its cleanup may wait for an event
         require(canceled or not left, f"{self.id!r} lives on, and its parent was canceled")
-        require(ended or errand.detached or errand.is_left or self._is_awaited(), f"nobody waits for {self.id!r}")
+        awaited = self._is_awaited()
+        require(ended or errand.detached or errand.is_left or awaited, f"nobody waits for {self.id!r}")
+        require(not (ended and awaited) or self._is_posted(), f"{self.id!r} has ended, and its parent waits for ever")
 
     @property
     def executor(self) -> Mirror:
@@ -787,6 +793,9 @@ class Model:
             deadline = deadlines[(*key, count)]
             late = deadline is not None and deadline <= act.actor.process.now() + timedelta(seconds=1)
             require(late, f"{name!r} has timed out before {deadline}")
+            posted = self.world.database.posted.get((self.workflow, self.id, entry_name("result", *key, count)))
+            unheard = posted is not None and self.world.now - posted > UNHEARD_MAX and not act.actor.disturbed
+            require(not unheard, f"{name!r} has timed out, and its result was posted at {posted}")
         else:
             ran = ("activity", about, count + 1, True) in self.world.done
             require(ran, f"attempt {count + 1} of {name!r} is said to have failed, and did not: {entry.error}")
@@ -827,8 +836,10 @@ class Model:
         if waited:
             self.world.violate(f"attempt {context.attempt} of {context.activity!r} is not over, as it is told")
 
-    def check_heard(self, run: Run, commits: int) -> None:
-        """A sign of life was given: it was committed, if nothing was in its way."""
+    def check_heard(self, run: Run, since: float, commits: int) -> None:
+        """A sign of life was given: it was committed, if nothing was in its way, and it had not to wait for too long."""
+        if self.world.timeline.now - since >= self.world.options.max_wait.total_seconds():
+            return
         lease = self.world.database.load(self.workflow, self.id).lease
         if self.commits == commits and lease is None and not run.actor.disturbed:
             self.world.violate(f"a sign of life of attempt {run.attempt} was not heard")

@@ -29,6 +29,7 @@ class Database:
         self.documents: dict[tuple[str, str], tuple[int, Document]] = {}
         self.keys: dict[tuple[str, str, str], KeyRecord] = {}
         self.entries: dict[tuple[str, str, str], InboxEntry] = {}
+        self.posted: dict[tuple[str, str, str], datetime] = {}
         self.cursors: dict[str, tuple[datetime | None, str]] = {}
 
     def load(self, workflow: str, id: str) -> Instance:
@@ -66,6 +67,7 @@ class Database:
         self._check(at, keys, entry.at)
         if (*at, entry.name) not in self.entries:
             self.entries[*at, entry.name] = entry
+            self.posted.setdefault((*at, entry.name), entry.at)
             self.keys |= {(*at, key.key): key for key in keys}
 
     def _check(self, at: tuple[str, str], keys: Sequence[KeyRecord], now: datetime) -> None:

@@ -21,6 +21,7 @@ from cloud_adapter import committing, document
 from cloud_adapter.dispatch import Outcome, run_task
 from cloud_adapter.document import Instance, KeyRecord
 from cloud_adapter.inbox import UNCOLLECTED_AFTER
+from cloud_adapter.lanes import Lanes
 from cloud_adapter.operating import Unpause
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Task
@@ -168,6 +169,7 @@ class World:
         )
         self.plain = {name: flows.build_plain(spec, name) for name, spec in specs.items()}
         self.is_peaceful = Random(f"peace {self.scenario.seed}").random() < 0.15
+        self.is_contended = Random(f"contended {self.scenario.seed}").random() < 0.2
         self.activities = Ledger(self)
         self.drag = Random(f"drag {self.scenario.seed}").choice((1, 1, 10))  # slow calls let more wait in lanes
         prompt = rng.random() < 0.3
@@ -472,7 +474,7 @@ class World:
         """
         for client in self.clients[: self.scenario.clients]:
             self.timeline.at(self.rng.uniform(0, 20), self._begin, client)
-        with _logged_bugs(self), _limits(self.tokens_kept), self.acts.recorded():
+        with _logged_bugs(self), _limits(self.tokens_kept), self.acts.recorded(), _contended(always=self.is_contended):
             try:
                 self._run_until_rest()
                 for _ in range(50 if self.recovers else 0):
@@ -530,6 +532,18 @@ def _limits(tokens_kept: int) -> Iterator[None]:
         yield
     finally:
         document.TOKENS_MAX = committing.TOKENS_MAX = before
+
+
+@contextmanager
+def _contended(*, always: bool) -> Iterator[None]:
+    """Lets each instance count as contended for: results and ends of children come by way of inboxes."""
+    before = Lanes.is_contended
+    if always:
+        Lanes.is_contended = lambda self, cls, id: True  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Lanes.is_contended = before  # type: ignore[method-assign]
 
 
 class _logged_bugs(logging.Handler):  # noqa: N801
