@@ -189,7 +189,9 @@ class World:
         self.failing = rng.choice((0.0, 0.1, 0.4))
         self.slowness = rng.choice((0.0, 0.1, 0.3))
         self.skew = rng.choice((0.0, 0.5, 2.0))
-        self.tokens_kept = max(rng.choice((2, 20)), 20 if self.is_peaceful else 0)
+        kept = rng.choice((2, 20))
+        few = Random(f"tokens {self.scenario.seed}").random() < 0.15
+        self.tokens_kept = 20 if self.is_peaceful else 1 if few else kept
         self.prompt = prompt
         self.faults = Faults(Random(rng.random()), self.scenario.suppressed, prompt)
         self.faults.on = not self.is_peaceful
