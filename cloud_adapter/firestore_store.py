@@ -110,7 +110,8 @@ READ_RETRY_SECONDS = 2.0
 """For how long a read that could not reach Firestore is tried again."""
 
 WRITE_ATTEMPTS_MAX = 5
-"""How often a write finds that the record of its key has changed since it was looked at, before it gives up."""
+"""How often a write is aborted, or finds that the record of its key has changed since it was looked at, before it gives
+up."""
 
 _T = TypeVar("_T")
 _Snapshot: TypeAlias = "DocumentSnapshot[AsyncDocumentReference]"
@@ -224,33 +225,20 @@ class FirestoreStore:
                     ) from error
         raise _contended(instance)
 
-    async def post(self, entry: InboxEntry, key: KeyRecord | None = None) -> None:
-        """See ``ports.Store.post``. A key that is recorded is told also where the entry is there. What is there is read
-        only to find out which of the two it is."""
+    async def post(self, entry: InboxEntry) -> None:
+        """See ``ports.Store.post``."""
         check_entry(entry)
-        keys = () if key is None else (key,)
-        _check_responses(entry.id, keys)
+        document = {"at": entry.at, "body": entry.body}
         async with self._calling() as client:
-            reference, own = _reference(client, entry.workflow, entry.id), _entry_reference(client, entry)
-            expired: Mapping[str, _Snapshot] = {}
+            reference = _entry_reference(client, entry)
             for _ in range(WRITE_ATTEMPTS_MAX):
-                batch = client.batch()
-                batch.create(own, {"at": entry.at, "body": entry.body})
-                _record(client, batch, reference, keys, expired)
                 try:
-                    await batch.commit(retry=None, timeout=self._timeout)
+                    await reference.create(document, retry=None, timeout=self._timeout)
                     return
                 except AlreadyExists:
-                    if not keys:
-                        return
+                    return
                 except Aborted:
                     continue
-                except (FailedPrecondition, NotFound):
-                    if not expired:
-                        raise
-                expired = await self._expired(client, reference, keys, entry.at)
-                if (await self._get(own, fields=["at"])).exists:
-                    return
         raise _contended(entry)
 
     async def inbox(self, workflow: str, id: str, limit: int = 100) -> Sequence[InboxEntry]:
@@ -385,9 +373,9 @@ class FirestoreStore:
             results = await batch.commit(retry=None, timeout=self._timeout)
         return _version(results[0].update_time)
 
-    async def _get(self, reference: AsyncDocumentReference, fields: Sequence[str] | None = None) -> _Snapshot:
+    async def _get(self, reference: AsyncDocumentReference) -> _Snapshot:
         async def get() -> _Snapshot:
-            return await reference.get(fields, retry=None, timeout=self._timeout)
+            return await reference.get(retry=None, timeout=self._timeout)
 
         return await _read(get)
 

@@ -67,13 +67,11 @@ class Store(Protocol):
         """
         ...
 
-    async def post(self, entry: InboxEntry, key: KeyRecord | None = None) -> None:
-        """Puts an entry into an instance's inbox, and in the same atomic write records the key. The instance's document
-        is neither read nor written, so any number of callers can do so at the same time. An entry whose name is there
-        already changes nothing and is no error.
+    async def post(self, entry: InboxEntry) -> None:
+        """Puts an entry into an instance's inbox. The instance's document is neither read nor written, so any number of
+        callers can do so at the same time. An entry whose name is there already changes nothing and is no error.
 
         Raises:
-            DuplicateKey: the instance's key is recorded already (and not expired). Nothing was written.
             TooLarge: the body has more than ``document.INBOX_ENTRY_BYTES_MAX``. Nothing was written.
             InvalidRequest: the name of the entry is not one. Nothing was written.
         """

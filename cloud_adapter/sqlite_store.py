@@ -107,7 +107,6 @@ _INSERT_KEY = (
     "ON CONFLICT (workflow, id, key) DO UPDATE SET expires_at = excluded.expires_at, "
     "fingerprint = excluded.fingerprint, response = excluded.response WHERE idempotency_keys.expires_at <= ?"
 )
-_HAS_KEY = "SELECT 1 FROM idempotency_keys WHERE workflow = ? AND id = ? AND key = ? AND expires_at > ?"
 _INSERT_ENTRY = (
     "INSERT INTO inbox (workflow, id, name, at, body) VALUES (?, ?, ?, ?, ?) "
     "ON CONFLICT (workflow, id, name) DO NOTHING"
@@ -192,18 +191,14 @@ class SqliteStore:
         await self._run(work)
         return replace(instance, version=version + 1)
 
-    async def post(self, entry: InboxEntry, key: KeyRecord | None = None) -> None:
-        """See ``ports.Store.post``. A key that is recorded is told also where the entry is there."""
+    async def post(self, entry: InboxEntry) -> None:
+        """See ``ports.Store.post``."""
         check_entry(entry)
-        workflow, id, at = entry.workflow, entry.id, _microseconds(entry.at)
+        values = (entry.workflow, entry.id, entry.name, _microseconds(entry.at), entry.body)
 
         def work(connection: sqlite3.Connection) -> None:
             with _transaction(connection):
-                is_new = connection.execute(_INSERT_ENTRY, (workflow, id, entry.name, at, entry.body)).rowcount == 1
-                if key is not None and is_new:
-                    _insert_key(connection, workflow, id, key, entry.at)
-                elif key is not None and connection.execute(_HAS_KEY, (workflow, id, key.key, at)).fetchone():
-                    raise _duplicate(workflow, id, key)
+                connection.execute(_INSERT_ENTRY, values)
 
         await self._run(work)
 
@@ -440,11 +435,7 @@ def _insert_key(connection: sqlite3.Connection, workflow: str, id: str, key: Key
     connection.execute(_PURGE_KEYS, (now, EXPIRED_KEYS_PER_COMMIT))
     values = (workflow, id, key.key, _microseconds(key.expires_at), key.fingerprint, key.response)
     if connection.execute(_INSERT_KEY, (*values, now)).rowcount == 0:
-        raise _duplicate(workflow, id, key)
-
-
-def _duplicate(workflow: str, id: str, key: KeyRecord) -> DuplicateKey:
-    return DuplicateKey(f"the idempotency key {key.key!r} of {workflow!r} {id!r} is recorded")
+        raise DuplicateKey(f"the idempotency key {key.key!r} of {workflow!r} {id!r} is recorded")
 
 
 def _names(entries: Sequence[InboxEntry]) -> Sequence[tuple[str, str, str]]:

@@ -491,58 +491,6 @@ class StoreContract:
         assert list(await store.inbox("pizza", "order-1")) == [first]
 
     @asynchronously
-    async def test_an_entry_is_posted_with_a_key(self, make_store: MakeStore) -> None:
-        store = make_store()
-        key = a_key(response='"kept"')
-        await store.post(an_entry(), key)
-        assert await store.load_key("pizza", "order-1", "key-1", NOW) == key
-        assert await _names(store) == ["entry-1"]
-        await store.create(an_instance())
-        with pytest.raises(DuplicateKey, match="key-1"):
-            await store.commit(changed(await store.load("pizza", "order-1")), [key])
-
-    @asynchronously
-    async def test_a_key_that_is_recorded_keeps_an_entry_out(self, make_store: MakeStore) -> None:
-        store = make_store()
-        key = a_key(response="1")
-        await store.create(an_instance(), key)
-        for _ in range(2):
-            with pytest.raises(DuplicateKey, match="key-1"):
-                await store.post(an_entry(), a_key(response="2"))
-        assert await _names(store) == []
-        assert await store.load_key("pizza", "order-1", "key-1", NOW) == key
-        await store.post(an_entry(), a_key("key-2"))
-        with pytest.raises(DuplicateKey, match="key-2"):  # as where a reply was lost
-            await store.post(an_entry(), a_key("key-2"))
-        assert list(await store.inbox("pizza", "order-1")) == [an_entry()]
-
-    @asynchronously
-    async def test_an_entry_that_is_there_records_no_key(self, make_store: MakeStore) -> None:
-        store = make_store()
-        await store.post(an_entry(body="1"))
-        await store.post(an_entry(body="2"), a_key())
-        assert list(await store.inbox("pizza", "order-1")) == [an_entry(body="1")]
-        assert await store.load_key("pizza", "order-1", "key-1", NOW) is None
-        await store.post(an_entry("entry-2"), a_key())
-
-    @asynchronously
-    async def test_an_entry_is_posted_with_an_expired_key(self, make_store: MakeStore) -> None:
-        store = make_store()
-        key = a_key(expires_at=NOW + SECOND)
-        await store.create(an_instance(), key)
-        renewed = replace(key, response='"again"', expires_at=NOW + 9 * SECOND)
-        with pytest.raises(DuplicateKey):
-            await store.post(an_entry(at=key.expires_at - MICROSECOND), renewed)
-        assert await _names(store) == []
-        await store.post(an_entry(at=key.expires_at), renewed)
-        assert await store.load_key("pizza", "order-1", "key-1", key.expires_at) == renewed
-        assert await _names(store) == ["entry-1"]
-        # Neither of the two is written again.
-        await store.post(an_entry(body="2", at=renewed.expires_at), replace(renewed, response='"third"'))
-        assert list(await store.inbox("pizza", "order-1")) == [an_entry(at=key.expires_at)]
-        assert await store.load_key("pizza", "order-1", "key-1", key.expires_at) == renewed
-
-    @asynchronously
     async def test_of_what_16_post_at_the_same_time_none_is_lost(self, make_store: MakeStore) -> None:
         stores = [make_store() for _ in range(16)]
         await stores[0].create(an_instance())
@@ -550,13 +498,11 @@ class StoreContract:
 
         async def post(store: Store, number: int) -> None:
             for turn in range(3):
-                await store.post(an_entry(f"{number}-{turn}", body=str(turn)), a_key(f"{number}-{turn}"))
+                await store.post(an_entry(f"{number}-{turn}", body=str(turn)))
 
         await asyncio.gather(*(post(store, number) for number, store in enumerate(stores)))
         wanted = sorted(f"{number}-{turn}" for number in range(16) for turn in range(3))
         assert await _names(stores[0]) == wanted
-        for name in wanted:
-            assert await stores[0].load_key("pizza", "order-1", name, NOW) == a_key(name)
         # Nobody was disturbed who had loaded the instance before.
         await stores[1].commit(changed(before, count=1))
 
@@ -569,22 +515,12 @@ class StoreContract:
         assert entry.body in map(str, range(16))
 
     @asynchronously
-    async def test_of_8_who_post_under_one_key_one_wins(self, make_store: MakeStore) -> None:
-        stores = [make_store() for _ in range(8)]
-        posts = (store.post(an_entry(f"entry-{number}"), a_key()) for number, store in enumerate(stores))
-        results = await asyncio.gather(*posts, return_exceptions=True)
-        winners = [number for number, result in enumerate(results) if result is None]
-        assert len(winners) == 1
-        assert [type(result) for result in results].count(DuplicateKey) == 7
-        assert await _names(stores[0]) == [f"entry-{winners[0]}"]
-
-    @asynchronously
     async def test_a_post_leaves_the_instance_as_it_is(self, make_store: MakeStore) -> None:
         store = make_store()
         await store.create(a_full_instance())
         before = await store.load("pizza", "order-1")
         await store.post(an_entry())
-        await store.post(an_entry("entry-2"), a_key())
+        await store.post(an_entry("entry-2"))
         await store.discard([an_entry()])
         assert await store.load("pizza", "order-1") == before
         assert await _listed(store) == ["order-1"]
@@ -719,9 +655,8 @@ class StoreContract:
         store = make_store()
         for body in ("x" * (INBOX_ENTRY_BYTES_MAX + 1), "ü" * (INBOX_ENTRY_BYTES_MAX // 2) + "x"):
             with pytest.raises(TooLarge, match=r"'entry-1' of 'pizza' 'order-1' has 1,000,001 bytes"):
-                await store.post(an_entry(body=body), a_key())
+                await store.post(an_entry(body=body))
         assert await _names(store) == []
-        assert await store.load_key("pizza", "order-1", "key-1", NOW) is None
 
     @asynchronously
     async def test_entries_at_the_limit_are_posted_and_taken_in(self, make_store: MakeStore) -> None:
@@ -729,7 +664,7 @@ class StoreContract:
         await store.create(an_instance())
         bodies = [letter * (INBOX_ENTRY_BYTES_MAX // len(letter.encode())) for letter in "aüb☕🍕f"]
         for number, body in enumerate(bodies):
-            await store.post(an_entry(f"entry-{number}", body=body), a_key(f"key-{number}", response="x" * 100_000))
+            await store.post(an_entry(f"entry-{number}", body=body))
         entries = await store.inbox("pizza", "order-1")
         assert [entry.body for entry in entries] == bodies
         assert list(await store.uncollected(NOW)) == [("pizza", "order-1")]
@@ -742,9 +677,8 @@ class StoreContract:
         store = make_store()
         for name in ("", "a/b", "..", "ü", "a b", "a\n", "x" * 501, "__all__"):
             with pytest.raises(InvalidRequest, match="cannot be the name of an inbox entry"):
-                await store.post(an_entry(name), a_key())
+                await store.post(an_entry(name))
         assert await _names(store) == []
-        assert await store.load_key("pizza", "order-1", "key-1", NOW) is None
         for name in ("_", "-", "__", "___", "__a_", "x" * 500):
             await store.post(an_entry(name))
         assert len(await _names(store)) == 6

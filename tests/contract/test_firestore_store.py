@@ -111,11 +111,9 @@ def test_each_call_is_one_rpc(use: Use) -> None:
         assert client.taken() == ["Commit"]
         await store.load_key("pizza", "order-1", "key-1", NOW)
         assert client.taken() == ["BatchGetDocuments"]
-        for number in range(5):
+        for number in range(6):
             await store.post(an_entry(f"entry-{number}"))
             assert client.taken() == ["Commit"]
-        await store.post(an_entry("entry-5"), a_key("key-3"))
-        assert client.taken() == ["Commit"]
         await store.post(an_entry("entry-5"))
         assert client.taken() == ["Commit"], "an entry that is there"
         entries = await store.inbox("pizza", "order-1", limit=5)
@@ -157,26 +155,21 @@ def test_only_a_key_that_is_there_costs_more(use: Use) -> None:
         assert client.taken() == ["Commit", "BatchGetDocuments"], "all keys in one"
         await store.commit(changed(instance, updated_at=NOW + 9 * SECOND), [a_key("new"), *keys])
         assert client.taken() == ["Commit", "BatchGetDocuments", "Commit"]
-        with pytest.raises(DuplicateKey):
-            await store.post(an_entry(), a_key("key-1"))
-        assert client.taken() == ["Commit", "BatchGetDocuments"]
-        await store.post(an_entry(at=NOW + 9 * SECOND), a_key("key-1"))
-        assert client.taken() == ["Commit", "BatchGetDocuments", "BatchGetDocuments", "Commit"]
 
     use(work)
 
 
 def test_a_read_that_did_not_get_through_is_made_again(use: Use) -> None:
     async def work(store: FirestoreStore, client: RecordingClient) -> None:
-        await store.create(an_instance(wake_at=NOW))
+        await store.create(an_instance(wake_at=NOW), a_key())
         client.taken()
         client.handlers.extend([failing(grpc.StatusCode.UNAVAILABLE)] * 2)
-        await store.load("pizza", "order-1")
+        loaded = await store.load("pizza", "order-1")
         assert client.taken() == ["BatchGetDocuments"] * 3
         client.handlers.append(failing(grpc.StatusCode.UNAVAILABLE))
         assert len(await store.due(NOW)) == 1
         assert client.taken() == ["RunQuery"] * 2
-        await store.post(an_entry(), a_key())
+        await store.post(an_entry())
         for call in (store.inbox("pizza", "order-1"), store.uncollected(NOW)):
             client.taken()
             client.handlers.append(failing(grpc.StatusCode.UNAVAILABLE))
@@ -184,7 +177,7 @@ def test_a_read_that_did_not_get_through_is_made_again(use: Use) -> None:
             assert client.taken() == ["RunQuery"] * 2
         client.handlers.extend([through, failing(grpc.StatusCode.UNAVAILABLE)])
         with pytest.raises(DuplicateKey):
-            await store.post(an_entry(), a_key())
+            await store.commit(changed(loaded), [a_key()])
         assert client.taken() == ["Commit"] + ["BatchGetDocuments"] * 2
 
     use(work)
@@ -265,19 +258,12 @@ def test_a_commit_that_is_aborted_is_a_conflict(use: Use) -> None:
 
 def test_a_post_whose_reply_is_lost_is_made_again_without_harm(use: Use) -> None:
     async def work(store: FirestoreStore, client: RecordingClient) -> None:
-        for key in (None, a_key()):
-            entry = an_entry("with" if key else "without")
-            client.handlers.append(losing_the_reply)
-            with pytest.raises(Unavailable):
-                await store.post(entry, key)
-            assert client.taken() == ["Commit"]  # the client did not send it again by itself
-            if key is None:
-                await store.post(entry)
-            else:
-                with pytest.raises(DuplicateKey):
-                    await store.post(entry, key)
-            client.taken()
-        assert [entry.name for entry in await store.inbox("pizza", "order-1")] == ["with", "without"]
+        client.handlers.append(losing_the_reply)
+        with pytest.raises(Unavailable):
+            await store.post(an_entry())
+        assert client.taken() == ["Commit"]  # the client did not send it again by itself
+        await store.post(an_entry())
+        assert list(await store.inbox("pizza", "order-1")) == [an_entry()]
 
     use(work)
 
@@ -285,37 +271,12 @@ def test_a_post_whose_reply_is_lost_is_made_again_without_harm(use: Use) -> None
 def test_a_post_that_is_aborted_is_made_again(use: Use) -> None:
     async def work(store: FirestoreStore, client: RecordingClient) -> None:
         client.handlers.extend([failing(grpc.StatusCode.ABORTED)] * 4)
-        await store.post(an_entry(), a_key())
+        await store.post(an_entry())
         assert client.taken() == ["Commit"] * 5
         client.handlers.extend([failing(grpc.StatusCode.ABORTED)] * 5)
         with pytest.raises(Unavailable, match="met others"):
             await store.post(an_entry("entry-2"))
         assert list(await store.inbox("pizza", "order-1")) == [an_entry()]
-
-    use(work)
-
-
-def test_what_a_post_meets_may_be_gone_when_it_looks(use: Use) -> None:
-    async def work(store: FirestoreStore, client: RecordingClient) -> None:
-        later = NOW + SECOND
-        await store.post(an_entry("first"), a_key(expires_at=later))
-
-        async def delete() -> None:
-            await asyncio.to_thread(deleted, client.project, await key_path(client))
-
-        # The TTL deletes the key before it is looked at, and before it is replaced.
-        renewed = a_key(expires_at=later + SECOND)
-        client.handlers.extend([through, after(delete)])
-        await store.post(an_entry("second", at=later), renewed)
-        assert await store.load_key("pizza", "order-1", "key-1", later) == renewed
-        again = a_key(expires_at=later + 9 * SECOND)
-        client.handlers.extend([through, through, through, after(delete)])
-        await store.post(an_entry("third", at=later + SECOND), again)
-        assert await store.load_key("pizza", "order-1", "key-1", later) == again
-        # A commit takes the entry in.
-        client.handlers.extend([through, through, after(lambda: store.discard([an_entry("third")]))])
-        await store.post(an_entry("third"), a_key("key-2"))
-        assert [entry.name for entry in await store.inbox("pizza", "order-1")] == ["first", "third", "second"]
 
     use(work)
 

@@ -26,7 +26,6 @@ from cloud_adapter.document import encode
 from cloud_adapter.errors import (
     Conflict,
     DamagedDocument,
-    DuplicateKey,
     InstanceExists,
     InvalidRequest,
     SettingsError,
@@ -255,7 +254,7 @@ def test_a_file_of_version_1_is_upgraded(path: Path) -> None:
         assert await store.load_key("pizza", "order-1", "key-1", NOW) == a_key()
         assert list(await store.inbox("pizza", "order-1")) == []
         await store.post(an_entry())
-        await store.post(an_entry("entry-2"), a_key("key-2"))
+        await store.post(an_entry("entry-2"))
         await store.commit(changed(loaded), [a_key("key-3")], [an_entry()])
 
     use(path, work)
@@ -600,8 +599,7 @@ def test_no_query_reads_or_sorts_more_than_it_returns(path: Path) -> None:
         await store.create(an_instance(), a_key())
         instance = await store.load("pizza", "order-1")
         for name in ("entry-1", "entry-2", "entry-1"):
-            with suppress(DuplicateKey):
-                await store.post(an_entry(name), a_key("key-3"))
+            await store.post(an_entry(name))
         await store.commit(changed(instance), [a_key("key-2")], await store.inbox("pizza", "order-1"))
         await store.post(an_entry("entry-3"))
         assert await store.uncollected(NOW) == [("pizza", "order-1")]

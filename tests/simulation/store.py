@@ -55,26 +55,20 @@ class Database:
             raise InstanceExists(f"there is an instance {at}")
         if not create and version != instance.version:
             raise Conflict(f"{at} is not version {instance.version}, but {version}")
-        self._check(at, keys, document["updated_at"])
+        for key in keys:
+            known = self.keys.get((*at, key.key))
+            if known is not None and known.expires_at > document["updated_at"]:
+                raise DuplicateKey(f"{at} has the key {key.key!r}")
         self.keys |= {(*at, key.key): key for key in keys}
         self.documents[at] = version + 1, document
         self.discard(taken)
         return version + 1
 
-    def post(self, entry: InboxEntry, key: KeyRecord | None) -> None:
-        at = entry.workflow, entry.id
-        keys = () if key is None else (key,)
-        self._check(at, keys, entry.at)
-        if (*at, entry.name) not in self.entries:
-            self.entries[*at, entry.name] = entry
-            self.posted.setdefault((*at, entry.name), entry.at)
-            self.keys |= {(*at, key.key): key for key in keys}
-
-    def _check(self, at: tuple[str, str], keys: Sequence[KeyRecord], now: datetime) -> None:
-        for key in keys:
-            known = self.keys.get((*at, key.key))
-            if known is not None and known.expires_at > now:
-                raise DuplicateKey(f"{at} has the key {key.key!r}")
+    def post(self, entry: InboxEntry) -> None:
+        at = entry.workflow, entry.id, entry.name
+        if at not in self.entries:
+            self.entries[at] = entry
+            self.posted.setdefault(at, entry.at)
 
     def inbox(self, workflow: str, id: str) -> list[InboxEntry]:
         found = [entry for entry in self.entries.values() if (entry.workflow, entry.id) == (workflow, id)]
@@ -146,9 +140,9 @@ class SimulatedStore:
         instance: Instance = await self._call("load", lambda: self._database.load(workflow, id))
         return instance
 
-    async def post(self, entry: InboxEntry, key: KeyRecord | None = None) -> None:
+    async def post(self, entry: InboxEntry) -> None:
         check_entry(entry)
-        await self._call("post", lambda: self._database.post(entry, key))
+        await self._call("post", lambda: self._database.post(entry))
 
     async def inbox(self, workflow: str, id: str, limit: int = 100) -> Sequence[InboxEntry]:
         entries: Sequence[InboxEntry] = await self._call("inbox", lambda: self._database.inbox(workflow, id)[:limit])
