@@ -34,7 +34,7 @@ from cloud_adapter.lanes import _Lane
 from cloud_adapter.ports import Task
 from cloud_adapter.session import Change, Session
 from cloud_adapter.stepping import Stepper
-from cloud_adapter.tasks import COLLECT_PATH, CollectTask, ResumeTask, TimeoutTask, WaitTask, timer_name
+from cloud_adapter.tasks import COLLECT_PATH, ActivityTask, CollectTask, ResumeTask, TimeoutTask, WaitTask, timer_name
 from cloud_adapter.timers import TimeOut, accepted_timeout
 from tests.simulation import world
 from tests.simulation.actors import Process
@@ -440,11 +440,8 @@ def task_ahead_of_its_commit_acknowledged(patch: Patch) -> None:
 
 @bug
 def task_names_without_the_commits_token(patch: Patch) -> None:
-    def by_pc(self: ResumeTask, salt: str, at: datetime | None = None) -> Any:
-        return make(self, str(self.pc) if at is None else salt, at)
-
-    make = ResumeTask.task
-    patch.setattr(ResumeTask, "task", by_pc)
+    make = ActivityTask.task
+    patch.setattr(ActivityTask, "task", lambda self, salt, at=None: make(self, "always the same", at))
 
 
 @bug
