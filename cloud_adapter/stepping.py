@@ -169,7 +169,8 @@ class Stepper:
                 error = raised
         if error is not None or work.kind not in CHANGES_FIELDS:
             session.reset_fields()
-        now = self.clock.now()
+        # What is waited for next counts from now, not from the beginning of the step.
+        now = session.machine.now = self.clock.now()
         details = {
             "thread": work.thread.id if work.thread is not None else "",
             "statement": work.statement,

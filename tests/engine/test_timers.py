@@ -406,3 +406,24 @@ async def test_what_fails_behind_a_timer_fails_the_instance(world: World, how: s
     assert instance.wake_at is None
     assert world.queue.tasks == {}
     assert (await world.fields()).n == 0
+
+
+class Slow(Workflow, name="slow"):
+    async def bake(self) -> None:
+        await GATE.wait()
+
+    definition = S(
+        Step("bake", bake),
+        Select("eat", On("Eat", lambda w: None), Timeout("cold", timedelta(seconds=30))),
+    )
+
+
+@in_world(Slow)
+async def test_a_timeout_behind_a_long_step_counts_from_its_end(world: World) -> None:
+    await world.create()
+    running = ensure_future(world.process.perform(only(world.queue.resumes)))
+    await world.clock.settle()
+    await world.clock.advance(100)
+    GATE.open()
+    assert await world.finish(running) is Outcome.DONE
+    assert only(world.queue.timers).at == world.now + timedelta(seconds=30)

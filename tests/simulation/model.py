@@ -32,7 +32,7 @@ from tests.core.reference import (
 )
 from tests.simulation.actors import Operator, SimulatedFailure
 from tests.simulation.acts import Act, Attempt, attempt_of
-from tests.simulation.flows import ADDED, BROKEN, REJECTED
+from tests.simulation.flows import ADDED, BROKEN, DELAYS, REJECTED
 from workflow_core import (
     ActivityContext,
     ChildFailed,
@@ -483,6 +483,18 @@ class Model:
             after = _deadlines(new)
             both = after.keys() & deadlines.keys()
             self._equal("deadlines", {one: after[one] for one in both}, {one: deadlines[one] for one in both})
+        self._check_new_deadlines(old, new, moves)
+
+    def _check_new_deadlines(self, old: Instance, new: Instance, moves: Sequence[Move]) -> None:
+        """What is waited for counts from when it was begun, not from an earlier time."""
+        times = [act.entry.at for act, _ in moves if act.entry is not None]
+        known = {wait.id for thread in old.execution.threads for wait in thread.waits}
+        limits = self.world.least_delays[self.workflow]
+        for thread in new.execution.threads if times else ():
+            for wait in thread.waits:
+                if wait.deadline is not None and wait.id not in known:
+                    least = min(times) + limits.get(wait.event, timedelta(seconds=min(DELAYS)))
+                    require(wait.deadline >= least, f"the deadline of {wait.event!r} is {wait.deadline}, not {least}")
 
     def _settled(self) -> None:
         """It has come to rest for a moment, which nobody may see but whoever is decided then."""

@@ -33,7 +33,8 @@ from tests.simulation.loop import Loop, Timeline
 from tests.simulation.model import Model, Violation, require
 from tests.simulation.queue import SimulatedQueue
 from tests.simulation.store import Database
-from workflow_core import Retry, WorkflowError
+from workflow_core import Retry, Workflow, WorkflowError
+from workflow_core.calls import ACTIVITY_TIMEOUT
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -165,6 +166,9 @@ class World:
             [flows.build(spec, self.scenario.seed, revision, name) for revision in revisions]
             for name, spec in specs.items()
         )
+        self.least_delays = {
+            name: _limits_of(one) for name, (one, *_) in zip(specs, (self.flows, self.children), strict=True)
+        }
         self.plain = {name: flows.build_plain(spec, name) for name, spec in specs.items()}
         self.is_peaceful = Random(f"peace {self.scenario.seed}").random() < 0.15
         self.activities = Ledger(self)
@@ -503,7 +507,8 @@ class World:
         """Ends what still runs: nothing of a run may be left to the garbage collector."""
         for process in self.processes.values():
             process.kill()
-        for task in self._client_tasks:
+        actors = [actor for process in self.all_processes for actor in process.actors]
+        for task in [*self._client_tasks, *(actor.task for actor in actors)]:
             task.cancel()
         self.loop.run_ready()
 
@@ -515,6 +520,13 @@ class World:
             if self.violation is not None:
                 raise self.violation
         raise Violation(f"it has not come to rest after {EVENTS_MAX} events, at {self.timeline.now:.0f} s")
+
+
+def _limits_of(cls: type[Workflow]) -> dict[str, timedelta]:
+    """How long each attempt at an activity may take, or be silent."""
+    cases = (case for instruction in cls.__program__.code for case in instruction.cases.values())
+    specs = {case.event: case.activity for case in cases if case.activity is not None}
+    return {name: spec.heartbeat or spec.timeout or ACTIVITY_TIMEOUT for name, spec in specs.items()}
 
 
 @contextmanager
