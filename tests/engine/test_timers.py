@@ -422,6 +422,7 @@ class Slow(Workflow, name="slow"):
 async def test_a_timeout_behind_a_long_step_counts_from_its_end(world: World) -> None:
     await world.create()
     running = ensure_future(world.process.perform(only(world.queue.resumes)))
+    await world.clock.settle()
     await world.clock.advance(100)
     GATE.open()
     assert await world.finish(running) is Outcome.DONE

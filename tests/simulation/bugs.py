@@ -27,7 +27,7 @@ from cloud_adapter.deliveries import TaskDecision
 from cloud_adapter.dispatch import Outcome
 from cloud_adapter.document import Instance, Lease
 from cloud_adapter.engine import Engine
-from cloud_adapter.errors import Conflict, DuplicateKey, Unavailable
+from cloud_adapter.errors import Busy, Conflict, DuplicateKey, Unavailable
 from cloud_adapter.events import SendEvent
 from cloud_adapter.inbox import Inbox, _Left, entry_name
 from cloud_adapter.lanes import _Lane
@@ -388,6 +388,23 @@ def lease_not_released(patch: Patch) -> None:
 
 
 @bug
+def deadlines_counted_from_the_beginning_of_the_step(patch: Patch) -> None:
+    perform, done = Stepper._perform, Machine.done
+    began: ContextVar[datetime | None] = ContextVar("began", default=None)
+
+    async def noted(self: Stepper, session: Session, *rest: Any) -> None:
+        began.set(self.clock.now())
+        await perform(self, session, *rest)
+
+    def as_of_then(self: Machine, *args: Any) -> None:
+        self.now = began.get() or self.now
+        done(self, *args)
+
+    patch.setattr(Stepper, "_perform", noted)
+    patch.setattr(Machine, "done", as_of_then)
+
+
+@bug
 def busy_instance_acknowledged_without_another_task(patch: Patch) -> None:
     deliver = stepping._TakeLease.deliver
 
@@ -448,6 +465,17 @@ def task_names_without_the_commits_token(patch: Patch) -> None:
 def timer_names_without_the_commits_token(patch: Patch) -> None:
     make = TimeoutTask.task
     patch.setattr(TimeoutTask, "task", lambda self, salt, at: make(self, "always the same", at))
+
+
+@bug
+def task_that_never_got_to_commit_acknowledged(patch: Patch) -> None:
+    resume = Stepper.resume
+
+    async def give_up(self: Stepper, cls: Any, body: ResumeTask) -> None:
+        with suppress(Busy):
+            await resume(self, cls, body)
+
+    patch.setattr(Stepper, "resume", give_up)
 
 
 @bug
