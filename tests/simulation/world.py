@@ -238,6 +238,9 @@ class World:
         for happens, most in ((self._kill_one, 3), (self._pause_one, 0 if self.prompt else 2), (self._lose_one, 12)):
             for _ in range(rng.randrange(most + 1)):
                 self.timeline.at(rng.uniform(0, self.quiet_at), happens)
+        if self.loses_tasks and Random(f"purges {self.scenario.seed}").random() < 0.5:
+            for second in range(20, int(self.quiet_at), 20):
+                self.timeline.at(second, self._purge)
         if self.recovers:
             for second in range(45, int(self.quiet_at) + 600, 60):
                 self.timeline.at(second, self._recover)
@@ -426,6 +429,10 @@ class World:
     def _lose_one(self) -> None:
         if self.loses_tasks and self.faults.planned():
             self.queue.lose(all=self.rng.random() < 0.5)
+
+    def _purge(self) -> None:
+        if self.faults.planned():
+            self.queue.lose(all=True)
 
     def _recover(self) -> None:
         process = self.any_process(self.rng)
