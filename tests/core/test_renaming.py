@@ -532,7 +532,8 @@ def comparable(state: tuple[str, tuple[str, str]]) -> Any:
     kind, (fields, execution) = state
     if not execution:
         return state
-    data = json.loads(without_new(execution))
+    # Unfolded: what stands with other names beside it may be stored in another form.
+    data = json.loads(without_new(json.dumps(Execution.from_json(execution).to_dict())))
     data.pop("definition_version")
     for wait in [
         *data.get("teardowns", ()),
