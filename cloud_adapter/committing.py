@@ -31,6 +31,9 @@ from workflow_core.moving import error_text
 
 WRITE_ATTEMPTS_MAX = 5
 
+MANY_TASKS = 20
+"""So many tasks take a while to be created."""
+
 T = TypeVar("T")
 
 Write = Callable[[Instance], Awaitable[Instance]]
@@ -122,6 +125,8 @@ class Committer:
         await self._apply(session, change, lambda instance: self.store.commit(instance, keys, taken))
 
     async def _apply(self, session: Session, change: Change, write: Write) -> None:
+        if len(change.create) > MANY_TASKS:
+            await asyncio.sleep(0)  # others in this process have a turn: from here to the commit they may have none
         await _concurrently(self.queue.create, change.create, self.queue.calls_max)
         if change.leases:
             # Only now, as the tasks have taken their time.

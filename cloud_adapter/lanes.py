@@ -48,17 +48,20 @@ BATCH_SECONDS_MAX = 0.05
 CONTENDED_SECONDS = 5.0
 """For how long an instance counts as contended for after a conflict."""
 
-TURN_SECONDS_MAX = 0.005
+TURN_SECONDS_MAX = 0.003
 """After that time other requests in this process have a turn, in the middle of a batch too."""
 
 SHARED_FROM = 10
-SHARED_BATCH_MAX = 20
-REST_SECONDS = 0.0005
-REST_SECONDS_MAX = 0.05
+SHARED_BATCH_MAX = 100
+REST_SECONDS = 0.0015
+REST_SECONDS_MAX = 0.15
 """A round of so many decisions is followed by a rest of so long for each of them, if others were served within
 ``SERVED_SECONDS``: an instance with thousands of results takes about half of a process then, not all of it."""
 
 SERVED_SECONDS = 0.2
+
+TURN_SECONDS, TURNS_MAX = 0.002, 10
+"""A large batch waits so often for so long while anything is decided for other instances."""
 
 LAX_BYTES_MIN = 16_000
 """From this size of the fields on, they are checked once a batch."""
@@ -161,6 +164,14 @@ class Lanes:
             served.popleft()
         return any(at != (lane.cls.__workflow_name__, lane.id) for _, at in served)
 
+    async def let_others(self, lane: _Lane) -> None:
+        """Lets what is being decided for other instances go first, but not for long."""
+        for _ in range(TURNS_MAX):
+            if not any(other.is_busy for other in self._lanes.values() if other is not lane):
+                break
+            await self.committer.clock.sleep(TURN_SECONDS)
+        await asyncio.sleep(0)
+
     def wake(self, workflow: str, id: str) -> None:
         """Somebody in this process has committed another way: what waits may be decided now."""
         if (lane := self._lanes.get((workflow, id))) is not None:
@@ -197,6 +208,7 @@ class _Lane:
     items: list[_Item] = field(default_factory=list)
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     leased: bool = False
+    is_busy: bool = False
     drainer: asyncio.Task[None] | None = None
 
     async def add(self, decision: Decision) -> Any:
@@ -223,7 +235,9 @@ class _Lane:
             while self._waiting():
                 self.woken.clear()
                 before = len(self.items)
+                self.is_busy = True
                 conflict = await self._round()
+                self.is_busy = False
                 waiting = self._waiting()
                 attempt = 0 if len(waiting) < before and not conflict else attempt
                 if waiting and all(item.waits is not None for item in waiting):
@@ -329,11 +343,11 @@ class _Lane:
         session.is_lax = len(batch) > 1 and is_lax
         is_large = len(batch) >= SHARED_FROM
         if is_large:
-            await asyncio.sleep(0)  # loading, deciding and saving much take their time each
+            await self.lanes.let_others(self)  # loading, deciding and saving much take their time each
         held, rest = await self._ask_all(session, batch)
         if any(one.has_changed for one in held):
             if is_large:
-                await asyncio.sleep(0)
+                await self.lanes.let_others(self)
             rest = [*await self._commit(session, held), *rest]
         return rest
 
@@ -359,7 +373,7 @@ class _Lane:
             if held and (now >= until or size > BATCH_BYTES_MAX):
                 return held, batch[number:]
             if now - yielded_at >= timedelta(seconds=TURN_SECONDS_MAX):
-                await asyncio.sleep(0)
+                await self.lanes.let_others(self)
                 yielded_at = self.now()
             mark, one = session.mark(), _Held(item)
             session.machine.now, session.machine.allowances, item.waits = now, None, None

@@ -18,7 +18,7 @@ from cloud_adapter.queue_rules import Entry, Outcome, QueueState
 
 logger = logging.getLogger("gorchestrate.queue")
 
-SENT_AT_A_TIME: Final = 10
+SENT_AT_A_TIME: Final = 2
 """How many attempts begin before others in the event loop have a turn."""
 
 SLEEP_SECONDS_MAX: Final = 600.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import sys
 import tempfile
@@ -78,6 +79,9 @@ def dev(
             console.print(f"Pages to look at it: {url}/ui/")
         console.print("Ctrl-C ends it; start it again to take up changes of the code.")
         sys.stdout.flush()
+        # Else each full collection looks through all that was imported, and holds up every request for tens of ms.
+        gc.collect()
+        gc.freeze()
         server.run(sockets=[listener])
 
 

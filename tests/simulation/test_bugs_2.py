@@ -1,0 +1,13 @@
+"""The simulation bites: it finds the other half of the deliberate bugs."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.bugs import BUGS
+from tests.simulation.finding import check_found
+
+
+@pytest.mark.parametrize("name", list(BUGS)[1::2])
+def test_a_deliberate_bug_is_found(name: str) -> None:
+    check_found(name)
