@@ -837,16 +837,6 @@ def early_collecting_task_dropped(patch: Patch) -> None:
 
 
 @bug
-def what_is_left_in_the_inbox_forgotten(patch: Patch) -> None:
-    collect = Inbox.collect
-
-    async def once(self: Inbox, cls: Any, id: str) -> None:
-        await collect(self, cls, id)
-
-    patch.setattr(Inbox, "collect", once)
-
-
-@bug
 def entry_discarded_before_it_was_taken_in(patch: Patch) -> None:
     take = Inbox._take
 

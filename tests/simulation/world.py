@@ -173,7 +173,7 @@ class World:
         }
         self.plain = {name: flows.build_plain(spec, name) for name, spec in specs.items()}
         self.is_peaceful = Random(f"peace {self.scenario.seed}").random() < 0.15
-        self.is_contended = Random(f"contended {self.scenario.seed}").random() < 0.2
+        self.is_contended = Random(f"contended {self.scenario.seed}").random() < 0.4
         self.activities = Ledger(self)
         self.drag = Random(f"drag {self.scenario.seed}").choice((1, 1, 10))  # slow calls let more wait in lanes
         prompt = rng.random() < 0.3
