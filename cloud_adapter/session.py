@@ -243,7 +243,7 @@ class Session:
             create.append(self._timer(wait, token, now, horizon))
             if wait.kind is WaitKind.ACTIVITY:
                 start = wait.retry_at and min(wait.retry_at, now + horizon)
-                attempt = ActivityTask.new(execution, wait, now, token, start)
+                attempt = ActivityTask.of(execution, wait, now).task(token, start)
                 create.append(replace(attempt, deadline=self.request_limit(wait)))
         if keep_lease:
             lease = self.instance.lease
@@ -303,7 +303,7 @@ class Session:
 
     def _timer(self, wait: Wait, salt: str, now: datetime, horizon: timedelta) -> Task:
         assert wait.deadline is not None
-        return TimeoutTask.new(self.execution, wait, now, salt, min(wait.deadline, now + horizon))
+        return TimeoutTask.of(self.execution, wait, now).task(salt, min(wait.deadline, now + horizon))
 
     def _resumes(self, token: str, now: datetime, horizon: timedelta, anew: bool) -> Iterator[Task]:
         """A resume task for each time at which something is due that no task was created for yet."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
@@ -112,21 +112,6 @@ class WaitTask(InstanceTask):
         about = {"wait_id": wait.id, "event": wait.event, "attempt": wait.attempt, "fence": wait.setup_data}
         common = {"workflow": execution.workflow, "id": execution.id, "pc": execution.pc, "created_at": now}
         return cls.model_validate(common | {name: about[name] for name in about if name in cls.model_fields})
-
-    @classmethod
-    def new(cls, execution: Execution, wait: Wait, now: datetime, salt: str, at: datetime | None) -> Task:
-        """What ``of(execution, wait, now).task(salt, at)`` gives, in less time: a commit may need hundreds."""
-        body: dict[str, Any] = {"workflow": execution.workflow, "id": execution.id, "pc": execution.pc}
-        body |= {"created_at": now.isoformat().replace("+00:00", "Z"), "again": 0}
-        body |= {"wait_id": wait.id, "event": wait.event, "fence": wait.setup_data}
-        about: tuple[str, ...] = wait.id, wait.event
-        if "attempt" in cls.model_fields:
-            body["attempt"] = wait.attempt
-            about = *about, str(wait.attempt)
-        if trace := carrier():
-            body["trace"] = trace
-        name = stable_key(cls.path, execution.workflow, execution.id, *about, salt)
-        return Task(name, cls.path, body, at, group=f"{execution.workflow}/{execution.id}")
 
     def is_for(self, wait: Wait) -> bool:
         """Whether the task belongs to the commit that has stored the wait, as it stands."""
