@@ -216,6 +216,7 @@ class _Begin(TaskDecision[ActivityTask]):
     """Whether an attempt may begin. The answer is the attempt, the task of another time, or None if it is over."""
 
     lax = True
+    reads = True
 
     def deliver(self, session: Session, now: datetime) -> _Attempt | Task | None:
         """See ``TaskDecision.deliver``."""

@@ -56,6 +56,7 @@ class Decision:
 
     Attributes:
         alone: it shares no commit, as it changes how the instance is loaded or committed.
+        reads: it changes nothing. It is asked before what waits longer, as nobody can tell the difference.
         urgent: it interrupts an asynchronous handler, which is called again after it.
         lax: what its code does to the fields may be checked once for many of its kind; see ``Session.is_lax``.
         key: its idempotency key.
@@ -68,6 +69,7 @@ class Decision:
     """
 
     alone: ClassVar[bool] = False
+    reads: ClassVar[bool] = False
     urgent: ClassVar[bool] = False
     lax: ClassVar[bool] = False
     key: str | None = None

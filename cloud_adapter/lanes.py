@@ -63,7 +63,7 @@ SERVED_SECONDS = 0.2
 TURN_SECONDS, TURNS_MAX = 0.002, 10
 """A large batch waits so often for so long while anything is decided for other instances."""
 
-LAX_BYTES_MIN = 16_000
+LAX_BYTES_MIN = 4_000
 """From this size of the fields on, they are checked once a batch."""
 
 
@@ -284,7 +284,7 @@ class _Lane:
 
     async def _round(self) -> bool:
         """Asks everybody who waits, in their order. Whether another process has committed meanwhile."""
-        todo = list(self.items)
+        todo = sorted(self.items, key=lambda item: not item.decision.reads)
         while todo:
             batch = self._batch(todo)
             # In the context of its first: what a batch of one does belongs to that request.

@@ -15,7 +15,8 @@ from workflow_core import Execution, ThreadStatus, Wait, WaitKind, WaitStatus
 from workflow_core.execution import TIMED_KINDS
 
 Timer = tuple[str, str, str]
-"""What the task of a timeout is known by: the id of its wait, the name of its event, and its fence."""
+"""What the task of a timeout is known by: the id of its wait, the name of its event, and its fence. The deadlines of the
+attempts that a commit has scheduled share one task: it has neither wait nor event."""
 
 Due = tuple[tuple[object, ...], datetime | None]
 """A piece of work by a name of its own, and when it is due; None: now."""
@@ -63,7 +64,14 @@ def timers(execution: Execution) -> Iterator[Timer]:
 
 def timer_of(wait: Wait) -> Timer:
     """What the task of a timeout is known by."""
+    if wait.kind is WaitKind.ACTIVITY:
+        return "", "", wait.setup_data
     return wait.id, wait.known_as or wait.event, wait.setup_data
+
+
+def attempts(execution: Execution, fence: str) -> list[Wait]:
+    """The attempts of activities that the commit with that fence has scheduled, as far as they are still waited for."""
+    return [wait for wait in _timeouts(execution) if wait.kind is WaitKind.ACTIVITY and wait.setup_data == fence]
 
 
 def resume_at(execution: Execution, lease: Lease | None, now: datetime) -> datetime | None:

@@ -237,14 +237,7 @@ class Session:
         if not keep_fields:
             self._seal()
             fields, search = self._fields, stored_values(self.machine.workflow)
-        create: list[Task] = []
-        for wait in schedule.open_timeouts(execution):
-            wait.setup_data = token
-            create.append(self._timer(wait, token, now, horizon))
-            if wait.kind is WaitKind.ACTIVITY:
-                start = wait.retry_at and min(wait.retry_at, now + horizon)
-                attempt = ActivityTask.of(execution, wait, now).task(token, start)
-                create.append(replace(attempt, deadline=self.request_limit(wait)))
+        create = list(self._timed(token, now, horizon))
         if keep_lease:
             lease = self.instance.lease
             assert lease is not None
@@ -301,9 +294,22 @@ class Session:
         self._was_live = execution.live
         self.had_ended = execution.ended
 
-    def _timer(self, wait: Wait, salt: str, now: datetime, horizon: timedelta) -> Task:
-        assert wait.deadline is not None
-        return TimeoutTask.of(self.execution, wait, now).task(salt, min(wait.deadline, now + horizon))
+    def _timed(self, token: str, now: datetime, horizon: timedelta) -> Iterator[Task]:
+        """The tasks of the timeouts and attempts that have none yet. One ends all attempts: its time is the first of
+        their deadlines."""
+        execution, deadlines = self.execution, []
+        for wait in schedule.open_timeouts(execution):
+            wait.setup_data = token
+            assert wait.deadline is not None
+            if wait.kind is WaitKind.ACTIVITY:
+                deadlines.append(wait.deadline)
+                start = wait.retry_at and min(wait.retry_at, now + horizon)
+                attempt = ActivityTask.of(execution, wait, now).task(token, start)
+                yield replace(attempt, deadline=self.request_limit(wait))
+            else:
+                yield TimeoutTask.of(execution, wait, now).task(token, min(wait.deadline, now + horizon))
+        if deadlines:
+            yield TimeoutTask.of_attempts(execution, token, now).task(token, min(min(deadlines), now + horizon))
 
     def _resumes(self, token: str, now: datetime, horizon: timedelta, anew: bool) -> Iterator[Task]:
         """A resume task for each time at which something is due that no task was created for yet."""

@@ -3,7 +3,10 @@
 This file knows SQLite and how a document becomes a row. It never looks into an execution or into the user's fields,
 never reads a clock, and lets no error of SQLite through.
 
-A store owns one connection and one thread that alone uses it, so a call that waits for the disk holds up no event loop.
+A store has two connections. One writes, and reads lists: a thread alone uses it, so that a call that waits for the disk
+holds up no event loop. Writes that wait for it are written in one transaction, and synced once. The other reads single
+rows where it is called: that takes some 30 µs and waits for nobody, as no reader does in a write-ahead log.
+
 Times are kept as integers, microseconds since 1970 in UTC: they sort, and come back exactly.
 """
 
@@ -15,10 +18,11 @@ import logging
 import os.path
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import chain, islice
 from pathlib import Path
@@ -48,6 +52,9 @@ COLUMNS = (
     *("lease", "tokens", "search", "execution", "fields", "history"),
 )
 """The columns of ``instances``, but for ``revision``: the names of a document's values. The long ones stand last."""
+
+WRITES_TOGETHER_MAX = 100
+"""How many writes share a transaction."""
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -139,10 +146,11 @@ class SqliteStore:
     def __init__(self, path: str | Path, *, busy_timeout_ms: int = 10_000) -> None:
         self._path = Path(path).absolute()
         self._closed = False
+        self._writes: deque[_Write] = deque()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite-store")
-        opening = self._executor.submit(_open, self._path, busy_timeout_ms)
+        opening = self._executor.submit(_open_both, self._path, busy_timeout_ms)
         try:
-            self._connection = opening.result()
+            self._connection, self._reader = opening.result()
         except BaseException:
             # An interrupt comes while the thread opens it, or just has.
             self._executor.submit(_close_opened, opening)
@@ -151,16 +159,15 @@ class SqliteStore:
 
     async def create(self, instance: Instance, key: KeyRecord | None = None) -> None:
         """See ``ports.Store.create``. The new version is 1."""
-        document = encode(instance)
+        values = _values(encode(instance))
 
         def work(connection: sqlite3.Connection) -> None:
-            with _transaction(connection):
-                if connection.execute(_INSERT, _values(document)).rowcount == 0:
-                    raise InstanceExists(f"there already is an instance {instance.id!r} of {instance.workflow!r}")
-                if key is not None:
-                    _insert_key(connection, instance.workflow, instance.id, key, instance.execution.updated_at)
+            if connection.execute(_INSERT, values).rowcount == 0:
+                raise InstanceExists(f"there already is an instance {instance.id!r} of {instance.workflow!r}")
+            if key is not None:
+                _insert_key(connection, instance.workflow, instance.id, key, instance.execution.updated_at)
 
-        await self._run(work)
+        await self._write(work, statements=1 if key is None else 3)
 
     async def load(self, workflow: str, id: str) -> Instance:
         """See ``ports.Store.load``."""
@@ -171,24 +178,24 @@ class SqliteStore:
                 raise InstanceNotFound(f"there is no instance {id!r} of {workflow!r}")
             return _instance(row)
 
-        return await self._run(work)
+        return await self._read(work)
 
     async def commit(
         self, instance: Instance, keys: Sequence[KeyRecord] = (), taken: Sequence[InboxEntry] = ()
     ) -> Instance:
         """See ``ports.Store.commit``. A key that is recorded is told before a conflict."""
-        document, version = encode(instance), instance.version
+        version = instance.version
+        values = (*_values(encode(instance)), instance.workflow, instance.id, version)
 
         def work(connection: sqlite3.Connection) -> None:
-            with _transaction(connection):
-                for key in keys:
-                    _insert_key(connection, instance.workflow, instance.id, key, instance.execution.updated_at)
-                identity = (instance.workflow, instance.id, version)
-                if connection.execute(_UPDATE, (*_values(document), *identity)).rowcount == 0:
-                    raise Conflict(f"{instance.workflow!r} {instance.id!r} is no longer at version {version}")
+            for key in keys:
+                _insert_key(connection, instance.workflow, instance.id, key, instance.execution.updated_at)
+            if connection.execute(_UPDATE, values).rowcount == 0:
+                raise Conflict(f"{instance.workflow!r} {instance.id!r} is no longer at version {version}")
+            if taken:
                 connection.executemany(_DELETE_ENTRY, _names(taken))
 
-        await self._run(work)
+        await self._write(work, statements=1 + 2 * len(keys) + len(taken))
         return replace(instance, version=version + 1)
 
     async def post(self, entry: InboxEntry) -> None:
@@ -196,11 +203,7 @@ class SqliteStore:
         check_entry(entry)
         values = (entry.workflow, entry.id, entry.name, _microseconds(entry.at), entry.body)
 
-        def work(connection: sqlite3.Connection) -> None:
-            with _transaction(connection):
-                connection.execute(_INSERT_ENTRY, values)
-
-        await self._run(work)
+        await self._write(lambda connection: connection.execute(_INSERT_ENTRY, values), statements=1)
 
     async def inbox(self, workflow: str, id: str, limit: int = 100) -> Sequence[InboxEntry]:
         """See ``ports.Store.inbox``.
@@ -219,11 +222,8 @@ class SqliteStore:
     async def discard(self, entries: Sequence[InboxEntry]) -> None:
         """See ``ports.Store.discard``."""
 
-        def work(connection: sqlite3.Connection) -> None:
-            with _transaction(connection):
-                connection.executemany(_DELETE_ENTRY, _names(entries))
-
-        await self._run(work)
+        names = _names(entries)
+        await self._write(lambda connection: connection.executemany(_DELETE_ENTRY, names), statements=len(names))
 
     async def uncollected(self, before: datetime, limit: int = 100) -> Sequence[tuple[str, str]]:
         """See ``ports.Store.uncollected``."""
@@ -249,7 +249,7 @@ class SqliteStore:
             with _damage_of(f"the idempotency key {key!r} of {workflow!r} {id!r}"):
                 return KeyRecord(key, row[0].decode(), row[1].decode(), _time(row[2]))
 
-        return await self._run(work)
+        return await self._read(work)
 
     async def list(
         self,
@@ -306,7 +306,7 @@ class SqliteStore:
         if self._closed:
             return
         self._closed = True
-        ending = self._executor.submit(self._connection.close)
+        ending = self._executor.submit(_close_both, self._connection, self._reader)
         self._executor.shutdown(wait=False)
         with self._errors():
             # A caller that gives up does not take the closing back.
@@ -318,6 +318,40 @@ class SqliteStore:
             raise Unavailable(f"the store {self._path} is closed")
         with self._errors():
             return await asyncio.get_running_loop().run_in_executor(self._executor, work, self._connection)
+
+    async def _write(self, work: Callable[[sqlite3.Connection], object], *, statements: int) -> None:
+        """Lets the thread write, with all that waits for it by then.
+
+        Args:
+            work: raises without having written anything if it is a single statement.
+        """
+        if self._closed:
+            raise Unavailable(f"the store {self._path} is closed")
+        write = _Write(work, statements == 1)
+        self._writes.append(write)
+        self._executor.submit(self._write_waiting)
+        with self._errors():
+            await asyncio.wrap_future(write.done)
+
+    def _write_waiting(self) -> None:
+        batch: list[_Write] = []
+        while self._writes and len(batch) < WRITES_TOGETHER_MAX:
+            write = self._writes.popleft()
+            if write.done.set_running_or_notify_cancel():
+                batch.append(write)
+        if batch:
+            _write_together(self._connection, batch)
+
+    async def _read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        if self._closed:
+            raise Unavailable(f"the store {self._path} is closed")
+        with self._errors():
+            try:
+                return work(self._reader)
+            except sqlite3.OperationalError as error:
+                if _primary_code(error) != sqlite3.SQLITE_BUSY:
+                    raise
+        return await self._run(work)  # rare: another process recovers the file; it is waited for elsewhere
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -348,9 +382,29 @@ def _open(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
     return connection
 
 
-def _close_opened(opening: Future[sqlite3.Connection]) -> None:
+def _open_both(path: Path, busy_timeout_ms: int) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+    """The connection that writes, and the one that reads where it is called."""
+    connection = _open(path, busy_timeout_ms)
+    try:
+        reader = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        reader.text_factory = bytes
+        reader.execute("PRAGMA query_only = ON")
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise _open_error(path, error) from error
+        raise
+    return connection, reader
+
+
+def _close_opened(opening: Future[tuple[sqlite3.Connection, sqlite3.Connection]]) -> None:
     if opening.exception() is None:
-        opening.result().close()
+        _close_both(*opening.result())
+
+
+def _close_both(connection: sqlite3.Connection, reader: sqlite3.Connection) -> None:
+    reader.close()
+    connection.close()
 
 
 def _create_or_upgrade(connection: sqlite3.Connection, path: Path) -> None:
@@ -404,6 +458,59 @@ def _open_error(path: Path, error: sqlite3.Error) -> SettingsError | Unavailable
 
 def _primary_code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+@dataclass(eq=False, slots=True)
+class _Write:
+    """Something to be written.
+
+    Attributes:
+        work: writes it, in a transaction, or raises.
+        is_single: it is one statement, which SQLite writes wholly or not at all.
+    """
+
+    work: Callable[[sqlite3.Connection], object]
+    is_single: bool
+    done: Future[None] = field(default_factory=Future)
+
+
+def _write_together(connection: sqlite3.Connection, writes: Sequence[_Write]) -> None:
+    """Writes in one transaction. One that raises is left out; if the transaction fails, all of them have failed."""
+    failures: dict[_Write, BaseException] = {}
+    try:
+        if len(writes) == 1 and writes[0].is_single:
+            writes[0].work(connection)  # a transaction of its own
+        else:
+            with _transaction(connection):
+                for write in writes:
+                    try:
+                        _write_one(connection, write, is_last=len(writes) == 1)
+                    except Exception as error:
+                        if not connection.in_transaction or len(writes) == 1:
+                            raise  # a failing disk ends the transaction by itself
+                        failures[write] = error
+    except BaseException as error:
+        failures = dict.fromkeys(writes, error)
+    for write in writes:
+        if (failure := failures.get(write)) is None:
+            write.done.set_result(None)
+        else:
+            write.done.set_exception(failure)
+
+
+def _write_one(connection: sqlite3.Connection, write: _Write, *, is_last: bool) -> None:
+    if write.is_single or is_last:
+        write.work(connection)
+        return
+    connection.execute("SAVEPOINT one")
+    try:
+        write.work(connection)
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK TO one")
+            connection.execute("RELEASE one")
+        raise
+    connection.execute("RELEASE one")
 
 
 @contextmanager

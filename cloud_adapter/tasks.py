@@ -122,9 +122,19 @@ class WaitTask(InstanceTask):
 
 
 class TimeoutTask(WaitTask):
-    """The body of a task that delivers a timeout, or ends an attempt of an activity that has taken too long."""
+    """The body of a task that delivers a timeout, or ends attempts of activities that have taken too long.
+
+    Attributes:
+        wait_id, event: empty for all attempts that the commit with that fence has scheduled.
+    """
 
     path = TIMEOUT_PATH
+
+    @classmethod
+    def of_attempts(cls, execution: Execution, fence: str, now: datetime) -> TimeoutTask:
+        """The one task for the deadlines of all attempts that a commit schedules."""
+        common = {"workflow": execution.workflow, "id": execution.id, "pc": execution.pc, "created_at": now}
+        return cls(**common, wait_id="", event="", fence=fence)
 
 
 def timer_name(workflow: str, id: str, wait_id: str, event: str, fence: str) -> str:

@@ -8,7 +8,7 @@ from cloud_adapter.activities import Activities
 from cloud_adapter.decisions import check_lease
 from cloud_adapter.deliveries import TaskDecision
 from cloud_adapter.options import EngineOptions
-from cloud_adapter.schedule import timer_of
+from cloud_adapter.schedule import attempts, timer_of
 from cloud_adapter.session import Session, settle
 from cloud_adapter.tasks import TimeoutTask
 from workflow_core import EventNotAccepted, WaitKind
@@ -17,7 +17,8 @@ from workflow_core.interpreter import Accepted
 
 
 class TimeOut(TaskDecision[TimeoutTask]):
-    """Delivers a timeout, if its thread still waits for it. The answer is when it is to come again; None: never.
+    """Delivers a timeout, or ends attempts of activities, as far as they are still waited for. The answer is when it is
+    to come again; None: never.
 
     Args:
         has_collected: the instance's inbox was taken in.
@@ -34,32 +35,46 @@ class TimeOut(TaskDecision[TimeoutTask]):
         self.activities = activities
         self.has_collected = has_collected
         self.wants_inbox = False
-        self.statement = body.event
+        self.statement = body.event  # of a group: that of the attempt that is ended
         self.pc = body.pc
 
     def deliver(self, session: Session, now: datetime) -> datetime | None:
         """See ``TaskDecision.deliver``."""
         session.check()
         self.pc = session.execution.pc
-        accepted = accepted_timeout(session, self.body.event, self.body.wait_id)
-        if accepted is None or accepted.wait is None or not self.body.is_for(accepted.wait):
-            return None
-        deadline = accepted.wait.deadline
-        if deadline is not None and deadline > now:
-            return min(deadline, now + self.options.horizon)
-        check_lease(session, now)
-        self.wants_inbox = accepted.case.kind is WaitKind.ACTIVITY and not self.has_collected
-        if self.wants_inbox:
-            return None
-        session.delivered.add(timer_of(accepted.wait))
-        if accepted.case.kind is WaitKind.ACTIVITY:
-            self.activities.timed_out(session, accepted, now)
-            settle(session)
-            return None
-        thread = accepted.thread.id
-        settle(session, accepted)
-        session.note("timeout", now, statement=accepted.case.event, thread=thread)
+        while (accepted := self._first(session, now)) is not None:
+            assert accepted.wait is not None
+            deadline = accepted.wait.deadline
+            if deadline is not None and deadline > now:
+                return min(deadline, now + self.options.horizon)
+            check_lease(session, now)
+            is_activity = accepted.case.kind is WaitKind.ACTIVITY
+            self.wants_inbox = is_activity and not self.has_collected
+            if self.wants_inbox:
+                return None
+            self.statement = accepted.case.event
+            session.delivered.add(timer_of(accepted.wait))
+            if is_activity:
+                self.activities.timed_out(session, accepted, now)
+                settle(session)
+            else:
+                thread = accepted.thread.id
+                settle(session, accepted)
+                session.note("timeout", now, statement=accepted.case.event, thread=thread)
+            if self.body.wait_id:
+                break
         return None
+
+    def _first(self, session: Session, now: datetime) -> Accepted | None:
+        """Who waits for the timeout, or whose attempt ends first; None if nobody does any more."""
+        body = self.body
+        if body.wait_id:
+            accepted = accepted_timeout(session, body.event, body.wait_id)
+            return accepted if accepted is not None and accepted.wait and body.is_for(accepted.wait) else None
+        waits = attempts(session.execution, body.fence or "")
+        waits.sort(key=lambda wait: wait.deadline or now)
+        found = (accepted_timeout(session, wait.event, wait.id) for wait in waits)
+        return next((accepted for accepted in found if accepted is not None), None)
 
 
 def accepted_timeout(session: Session, event: str, wait_id: str) -> Accepted | None:
