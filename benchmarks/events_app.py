@@ -88,6 +88,7 @@ def serve_embedded(port: int) -> None:
         served.config.app = with_counts(served.config.app)
         gc.collect()
         gc.freeze()  # as `gorchestrate dev` does
+        sys.setswitchinterval(0.0005)
         served.run(sockets=[find("listen")("127.0.0.1", port)])
 
 

@@ -31,13 +31,14 @@ from workflow_core.moving import error_text
 
 WRITE_ATTEMPTS_MAX = 5
 
-MANY_TASKS = 20
-"""So many tasks take a while to be created."""
-
 T = TypeVar("T")
 
 Write = Callable[[Instance], Awaitable[Instance]]
 """Writes an instance; gives it with its new version."""
+
+
+async def no_turn() -> None:
+    """Lets nobody go first."""
 
 
 class Superseded(WorkflowError):
@@ -79,7 +80,7 @@ class Committer:
         Raises:
             InstanceExists: there is one already. Nothing was written.
         """
-        change = session.prepare(self.token(), self.clock.now(), self.options.horizon)
+        change = session.prepare(self.token(), self.clock.now(), self.options.horizon).encoded()
 
         async def write(instance: Instance) -> Instance:
             await self.store.create(instance, key)
@@ -97,6 +98,7 @@ class Committer:
         keep_lease: bool = False,
         keep_fields: bool = False,
         dry_run: bool = False,
+        turn: Callable[[], Awaitable[None]] = no_turn,
     ) -> None:
         """Saves the session's state, if the document is still the version that was loaded.
 
@@ -106,6 +108,7 @@ class Committer:
             lease: the token of the lease that the document bears from then on; None releases it.
             keep_lease, keep_fields: see ``Session.prepare``.
             dry_run: only see whether it could be saved.
+            turn: lets others in this process go on; called between the parts of a commit that take their time.
 
         Raises:
             Conflict: somebody else has committed in between. Nothing was written.
@@ -114,19 +117,23 @@ class Committer:
             Superseded: it was written, and somebody else has committed since.
             Unavailable: whether it was written is not known.
         """
+        if not keep_fields and turn is not no_turn:
+            session.seal()
+            await turn()
         now = self.clock.now()
         new_lease = None if lease is None else Lease(lease, now + self.options.lease)
         change = session.prepare(
             self.token(), now, self.options.horizon, lease=new_lease, keep_lease=keep_lease, keep_fields=keep_fields
         )
+        await turn()
+        change = change.encoded()
         if dry_run:
             session.committed(change.instance)
             return
+        await turn()
         await self._apply(session, change, lambda instance: self.store.commit(instance, keys, taken))
 
     async def _apply(self, session: Session, change: Change, write: Write) -> None:
-        if len(change.create) > MANY_TASKS:
-            await asyncio.sleep(0)  # others in this process have a turn: from here to the commit they may have none
         await _concurrently(self.queue.create, change.create, self.queue.calls_max)
         if change.leases:
             # Only now, as the tasks have taken their time.

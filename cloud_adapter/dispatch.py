@@ -73,7 +73,7 @@ async def run_task(engine: Engine, path: str, body: Mapping[str, Any], come: Del
         task = model.model_validate(body)
     except ValidationError as error:
         raise InvalidRequest(f"the body of a task to {path!r} is wrong: {error}") from error
-    if isinstance(task, WaitTask):
+    if isinstance(task, WaitTask) and task.event:
         name = f"{name} {task.event}"
     about: dict[str, Value] = {"workflow": task.workflow, "instance": task.id, "pc": task.pc}
     now = engine.clock.now()

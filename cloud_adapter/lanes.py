@@ -29,7 +29,7 @@ from inspect import isawaitable
 from typing import Any
 
 from cloud_adapter import telemetry
-from cloud_adapter.committing import Committer, Superseded
+from cloud_adapter.committing import Committer, Superseded, no_turn
 from cloud_adapter.decisions import ByItself, Contended, Decision, NotNow, check_lease
 from cloud_adapter.errors import Busy, Conflict, DuplicateKey, InstanceNotFound, Unavailable, UserCodeError
 from cloud_adapter.queue_runner import first_of
@@ -48,7 +48,7 @@ BATCH_SECONDS_MAX = 0.05
 CONTENDED_SECONDS = 5.0
 """For how long an instance counts as contended for after a conflict."""
 
-TURN_SECONDS_MAX = 0.003
+TURN_SECONDS_MAX = 0.002
 """After that time other requests in this process have a turn, in the middle of a batch too."""
 
 SHARED_FROM = 10
@@ -59,6 +59,9 @@ REST_SECONDS_MAX = 0.15
 ``SERVED_SECONDS``: an instance with thousands of results takes about half of a process then, not all of it."""
 
 SERVED_SECONDS = 0.2
+
+TOLD_AT_A_TIME = 10
+"""So many answers are told before others have a turn: each makes its request go on."""
 
 TURN_SECONDS, TURNS_MAX = 0.002, 10
 """A large batch waits so often for so long while anything is decided for other instances."""
@@ -166,16 +169,19 @@ class Lanes:
 
     async def let_others(self, lane: _Lane) -> None:
         """Lets what is being decided for other instances go first, but not for long."""
+        if not self.serves_others(lane):
+            await asyncio.sleep(0)
+            return
         for _ in range(TURNS_MAX):
+            await self.committer.clock.sleep(TURN_SECONDS)
             if not any(other.is_busy for other in self._lanes.values() if other is not lane):
                 break
-            await self.committer.clock.sleep(TURN_SECONDS)
-        await asyncio.sleep(0)
 
     def wake(self, workflow: str, id: str) -> None:
         """Somebody in this process has committed another way: what waits may be decided now."""
         if (lane := self._lanes.get((workflow, id))) is not None:
             lane.woken.set()
+            lane.session = None
 
     def is_contended(self, cls: type[Workflow], id: str) -> bool:
         """Whether another process has committed to the instance lately, at the same time as this one."""
@@ -200,7 +206,13 @@ class Lanes:
 
 @dataclass(eq=False)
 class _Lane:
-    """What waits for one instance."""
+    """What waits for one instance.
+
+    Attributes:
+        session: the instance as it was committed last, if that was here and nothing is known to have changed it since.
+            The next batch goes on with it. What it commits proves that nobody else had changed it; what would answer
+            without a commit is asked again, on a new load.
+    """
 
     lanes: Lanes
     cls: type[Workflow]
@@ -208,6 +220,7 @@ class _Lane:
     items: list[_Item] = field(default_factory=list)
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     leased: bool = False
+    session: Session | None = None
     is_busy: bool = False
     drainer: asyncio.Task[None] | None = None
 
@@ -328,8 +341,9 @@ class _Lane:
             Conflict: another process has committed meanwhile; nobody was told anything that rests on what was changed.
         """
         first = batch[0].decision
+        kept, self.session = None if first.alone else self.session, None
         try:
-            session = await self.committer.load(self.cls, self.id, first.mend if first.alone else None)
+            session = kept or await self.committer.load(self.cls, self.id, first.mend if first.alone else None)
         except InstanceNotFound as error:
             for item in batch:
                 await self._missing(item, error)
@@ -344,12 +358,17 @@ class _Lane:
         is_large = len(batch) >= SHARED_FROM
         if is_large:
             await self.lanes.let_others(self)  # loading, deciding and saving much take their time each
-        held, rest = await self._ask_all(session, batch)
-        if any(one.has_changed for one in held):
-            if is_large:
-                await self.lanes.let_others(self)
-            rest = [*await self._commit(session, held), *rest]
-        return rest
+        held, rest = await self._ask_all(session, batch, is_loaded=kept is None)
+        if not any(one.has_changed for one in held):
+            if all(item.over for item in batch):
+                self.session = kept  # it was only read
+            return [*(one.item for one in held), *rest]
+        if is_large:
+            await self.lanes.let_others(self)
+        again = await self._commit(session, held, is_large=is_large)
+        if not again and not first.alone and session.is_fresh and session.instance.lease is None:
+            self.session = session
+        return [*again, *rest]
 
     async def _missing(self, item: _Item, error: InstanceNotFound) -> None:
         try:
@@ -359,16 +378,25 @@ class _Lane:
         except Exception as raised:
             item.refuse(raised)
 
-    async def _ask_all(self, session: Session, batch: Sequence[_Item]) -> tuple[list[_Held], Sequence[_Item]]:
+    async def _ask_all(
+        self, session: Session, batch: Sequence[_Item], *, is_loaded: bool
+    ) -> tuple[list[_Held], Sequence[_Item]]:
         """Lets a batch decide. Gives what is to be told once the changes are committed, and who is to be asked again.
-        What rests on the stored state alone is told at once."""
+        What rests on the stored state alone is told at once.
+
+        Args:
+            is_loaded: the session is what is stored, as far as can be known.
+        """
         loaded_pc, yielded_at = session.execution.pc, self.now()
         until = yielded_at + timedelta(seconds=BATCH_SECONDS_MAX)
         held: list[_Held] = []
-        size = 0
+        size = told = 0
         for number, item in enumerate(batch):
             if item.over:
                 continue
+            if told >= TOLD_AT_A_TIME:
+                await asyncio.sleep(0)
+                told = 0
             now = self.now()
             if held and (now >= until or size > BATCH_BYTES_MAX):
                 return held, batch[number:]
@@ -404,10 +432,13 @@ class _Lane:
                 if held:  # they are made again without this one, and then it decides on what is stored
                     item.single = True
                     return [], [*(one.item for one in held), *batch[number:]]
+                if not is_loaded:
+                    return [], batch[number:]
                 one.tell()
                 return [], batch[number + 1 :]
-            if session.execution.pc == loaded_pc:
+            if session.execution.pc == loaded_pc and (is_loaded or item.decision.reads):
                 one.tell()
+                told += 1
             else:
                 held.append(one)
                 size += len(item.decision.record.response) if item.decision.record is not None else 0
@@ -473,13 +504,17 @@ class _Lane:
             if answer is not None:
                 item.resolve(answer)
 
-    async def _commit(self, session: Session, held: Sequence[_Held]) -> Sequence[_Item]:
+    async def _commit(self, session: Session, held: Sequence[_Held], *, is_large: bool) -> Sequence[_Item]:
         """Commits what was changed, and tells everybody. Gives those that are to be asked again at once.
 
         Raises:
             Conflict
         """
         changed = [one.item for one in held if one.has_changed]
+
+        async def turn() -> None:
+            await self.lanes.let_others(self)
+
         try:
             if changed[0].decision.alone:
                 await changed[0].decision.commit(self.committer, session)
@@ -489,6 +524,7 @@ class _Lane:
                     session,
                     keys=[record for record in records if record is not None],
                     taken=[entry for item in changed for entry in item.decision.taken],
+                    turn=turn if is_large else no_turn,
                 )
         except Superseded:
             pass
@@ -504,8 +540,10 @@ class _Lane:
             for item in changed:
                 item.single = True
             return [one.item for one in held]
-        for one in held:
+        for number, one in enumerate(held, 1):
             one.tell()
+            if not number % TOLD_AT_A_TIME:
+                await asyncio.sleep(0)
         return ()
 
     async def _refuse_duplicates(self, changed: Sequence[_Item], error: DuplicateKey) -> None:

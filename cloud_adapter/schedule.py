@@ -15,8 +15,8 @@ from workflow_core import Execution, ThreadStatus, Wait, WaitKind, WaitStatus
 from workflow_core.execution import TIMED_KINDS
 
 Timer = tuple[str, str, str]
-"""What the task of a timeout is known by: the id of its wait, the name of its event, and its fence. The deadlines of the
-attempts that a commit has scheduled share one task: it has neither wait nor event."""
+"""What the task of a timeout is known by: the id of its wait, the name of its event, and its fence. One task is for the
+deadlines of all attempts that a commit has scheduled: it has neither wait nor event."""
 
 Due = tuple[tuple[object, ...], datetime | None]
 """A piece of work by a name of its own, and when it is due; None: now."""

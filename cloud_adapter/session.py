@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from cloud_adapter import schedule
-from cloud_adapter.document import HistoryEntry, Instance, Lease, encode, with_lease
+from cloud_adapter.document import HISTORY_MAX, TOKENS_MAX, HistoryEntry, Instance, Lease, encode, with_lease
 from cloud_adapter.errors import UserCodeError
 from cloud_adapter.names import check_id
 from cloud_adapter.ports import Task
@@ -69,6 +69,14 @@ class Change:
     def own_names(self) -> tuple[str, ...]:
         """The names of the tasks that carry this commit's fence: if it is not made, nobody needs them."""
         return tuple(task.name for task in self.create if task.path in (TIMEOUT_PATH, ACTIVITY_PATH))
+
+    def encoded(self) -> Change:
+        """The same change with its document: now, and not by the store, as no task is created for what is too large.
+
+        Raises:
+            TooLarge: see ``document.encode``.
+        """
+        return replace(self, instance=replace(self.instance, document=encode(self.instance)))
 
     def leased(self, expires_at: datetime) -> Change:
         """The same change, with its new lease ending then."""
@@ -137,9 +145,10 @@ class Session:
             InvalidInput: a search field holds what cannot be searched by.
         """
         if not self.is_lax:
-            self._seal()
+            self.seal()
 
-    def _seal(self) -> None:
+    def seal(self) -> None:
+        """Checks the fields if they may have been changed, see ``check_fields``."""
         self._count_touches()
         if self._touches:
             fields = self.machine.workflow.dump_fields()
@@ -227,7 +236,6 @@ class Session:
         Raises:
             InvalidFields: a field holds what its type does not allow.
             InvalidInput: a search field holds what cannot be searched by.
-            TooLarge: see ``document.encode``.
         """
         execution, leases = self.execution, lease is not None
         self.note_failure(now)
@@ -235,7 +243,7 @@ class Session:
         execution.definition_version = self.machine.program.version
         fields, search = self.instance.fields, self.instance.search
         if not keep_fields:
-            self._seal()
+            self.seal()
             fields, search = self._fields, stored_values(self.machine.workflow)
         create = list(self._timed(token, now, horizon))
         if keep_lease:
@@ -255,8 +263,6 @@ class Session:
             search=search,
             document=None,
         )
-        # Now, and not by the store: no task is created for what is too large.
-        instance = replace(instance, document=encode(instance))
         gone = self._timers - set(schedule.timers(execution)) - self.delivered
         names = (timer_name(instance.workflow, instance.id, *timer) for timer in gone)
         return Change(instance, token, tuple(create), tuple(sorted(names)), leases)
@@ -277,7 +283,8 @@ class Session:
 
     def committed(self, instance: Instance) -> None:
         """The change was saved; ``instance`` bears its new version."""
-        self.instance = replace(instance, document=None)
+        history, tokens = instance.history[-HISTORY_MAX:], instance.tokens[-TOKENS_MAX:]
+        self.instance = replace(instance, document=None, history=history, tokens=tokens)
         self.entries = []
         self.contexts = []
         self.raised = None

@@ -56,6 +56,9 @@ COLUMNS = (
 WRITES_TOGETHER_MAX = 100
 """How many writes share a transaction."""
 
+LARGE_BYTES = 50_000
+"""A write from this size on has a transaction of its own."""
+
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
@@ -195,7 +198,8 @@ class SqliteStore:
             if taken:
                 connection.executemany(_DELETE_ENTRY, _names(taken))
 
-        await self._write(work, statements=1 + 2 * len(keys) + len(taken))
+        size = len(instance.fields) + len(values[COLUMNS.index("execution")])
+        await self._write(work, statements=1 + 2 * len(keys) + len(taken), size=size)
         return replace(instance, version=version + 1)
 
     async def post(self, entry: InboxEntry) -> None:
@@ -319,28 +323,32 @@ class SqliteStore:
         with self._errors():
             return await asyncio.get_running_loop().run_in_executor(self._executor, work, self._connection)
 
-    async def _write(self, work: Callable[[sqlite3.Connection], object], *, statements: int) -> None:
+    async def _write(self, work: Callable[[sqlite3.Connection], object], *, statements: int, size: int = 0) -> None:
         """Lets the thread write, with all that waits for it by then.
 
         Args:
             work: raises without having written anything if it is a single statement.
+            size: about how many bytes it writes.
         """
-        if self._closed:
-            raise Unavailable(f"the store {self._path} is closed")
         write = _Write(work, statements == 1)
-        self._writes.append(write)
-        self._executor.submit(self._write_waiting)
+        if size >= LARGE_BYTES:
+            await self._run(lambda connection: _write_together(connection, [write]))
+        else:
+            self._writes.append(write)
+            try:
+                await self._run(self._write_waiting)
+            except asyncio.CancelledError:
+                write.done.cancel()  # unless it is being written already
+                raise
         with self._errors():
-            await asyncio.wrap_future(write.done)
+            write.done.result(timeout=0)
 
-    def _write_waiting(self) -> None:
-        batch: list[_Write] = []
-        while self._writes and len(batch) < WRITES_TOGETHER_MAX:
-            write = self._writes.popleft()
-            if write.done.set_running_or_notify_cancel():
-                batch.append(write)
+    def _write_waiting(self, connection: sqlite3.Connection) -> None:
+        # As many calls of this come as writes: whoever waits for its call is written by then.
+        waiting = [self._writes.popleft() for _ in range(min(len(self._writes), WRITES_TOGETHER_MAX))]
+        batch = [write for write in waiting if write.done.set_running_or_notify_cancel()]
         if batch:
-            _write_together(self._connection, batch)
+            _write_together(connection, batch)
 
     async def _read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         if self._closed:

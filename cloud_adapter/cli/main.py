@@ -82,6 +82,8 @@ def dev(
         # Else each full collection looks through all that was imported, and holds up every request for tens of ms.
         gc.collect()
         gc.freeze()
+        # The thread that writes to SQLite would wait 5 ms, whenever it comes back from the disk, for the event loop.
+        sys.setswitchinterval(0.0005)
         server.run(sockets=[listener])
 
 

@@ -11,9 +11,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -367,6 +368,111 @@ def test_commits_are_synced(path: Path) -> None:
     assert use(path, work) == (2,)
 
 
+# --- writes that wait ------------------------------------------------------------------------
+
+
+@contextmanager
+def held(store: SqliteStore) -> Iterator[None]:
+    """What is written inside the block waits until its end."""
+    end = threading.Event()
+    store._executor.submit(end.wait)
+    try:
+        yield
+    finally:
+        end.set()
+
+
+def test_writes_that_wait_share_a_transaction_and_one_that_fails_is_left_out(path: Path) -> None:
+    async def work(store: SqliteStore) -> None:
+        instances = [an_instance(f"order-{number}") for number in range(10)]
+        for instance in instances:
+            await store.create(instance)
+        loaded = [await store.load("pizza", instance.id) for instance in instances]
+        await store.commit(changed(loaded[3]))
+        queries: list[str] = []
+        await store._run(lambda connection: connection.set_trace_callback(queries.append))
+        with held(store):
+            keyed = changed(loaded[5])
+            writes = [
+                *(store.commit(changed(one)) for one in loaded[:5]),  # the fourth one is stale
+                store.commit(keyed, [a_key("a"), a_key("b"), a_key("a")]),  # fails after it has written
+                store.commit(changed(loaded[6]), [a_key("c")]),
+                store.create(instances[7]),  # is there already
+                store.create(an_instance("new"), a_key("d")),
+                store.post(an_entry("entry")),
+            ]
+            waiting = asyncio.gather(*writes, return_exceptions=True)
+            await asyncio.wait([waiting], timeout=0)
+            assert (await store.load("pizza", "order-0")) == loaded[0], "a load waits for none of them"
+        results = await waiting
+        await store._run(lambda connection: connection.set_trace_callback(None))
+        assert [type(result).__name__ for result in results] == [
+            *("Instance", "Instance", "Instance", "Conflict", "Instance"),
+            *("DuplicateKey", "Instance", "InstanceExists", "NoneType", "NoneType"),
+        ]
+        assert queries.count("COMMIT") == 1
+        versions = [(await store.load("pizza", instance.id)).version for instance in instances]
+        assert versions == [2, 2, 2, 2, 2, 1, 2, 1, 1, 1]
+        for key, is_recorded in (("a", False), ("b", False), ("c", True)):
+            for instance in (loaded[5], loaded[6]):
+                record = await store.load_key("pizza", instance.id, key, NOW)
+                assert (record is not None) == (is_recorded and instance is loaded[6]), key
+        assert await store.load_key("pizza", "new", "d", NOW) is not None
+        assert len(await store.inbox("pizza", "order-1")) == 1
+
+    use(path, work)
+
+
+def test_if_the_transaction_fails_all_writes_in_it_have_failed(path: Path) -> None:
+    async def work(store: SqliteStore) -> None:
+        loaded = []
+        for number in range(4):
+            await store.create(an_instance(f"order-{number}"))
+            loaded.append(await store.load("pizza", f"order-{number}"))
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with held(store):
+                waiting = asyncio.gather(*(store.commit(changed(one)) for one in loaded), return_exceptions=True)
+                await asyncio.wait([waiting], timeout=0)
+            assert [type(result) for result in await waiting] == [Unavailable] * 4
+            other.execute("ROLLBACK")
+        for one in loaded:
+            await store.commit(changed(one))
+
+    use(path, work, busy_timeout_ms=0)
+
+
+def test_a_write_that_is_cancelled_while_it_waits_is_not_made(path: Path) -> None:
+    async def work(store: SqliteStore) -> None:
+        with held(store):
+            writes = [asyncio.ensure_future(store.create(an_instance(f"order-{number}"))) for number in range(5)]
+            await asyncio.wait(writes, timeout=0)
+            writes[1].cancel()
+            writes[3].cancel()
+            await asyncio.wait([writes[1], writes[3]])
+        results = await asyncio.gather(*writes, return_exceptions=True)
+        assert [type(result).__name__ for result in results] == ["NoneType", "CancelledError"] * 2 + ["NoneType"]
+        page = await store.list("pizza")
+        assert sorted(instance.id for instance in page.instances) == ["order-0", "order-2", "order-4"]
+
+    use(path, work)
+
+
+def test_more_writes_than_share_a_transaction(path: Path) -> None:
+    async def work(store: SqliteStore) -> None:
+        count = 2 * sqlite_store.WRITES_TOGETHER_MAX + 10
+        large = replace(an_instance("large"), fields=json.dumps("x" * sqlite_store.LARGE_BYTES))
+        with held(store):
+            writes = [store.create(an_instance(f"order-{number}")) for number in range(count)]
+            waiting = asyncio.gather(*writes, store.create(large))
+            await asyncio.wait([waiting], timeout=0)
+        await waiting
+        await store.commit(changed(await store.load("pizza", "large")))
+        assert execute(path, "SELECT count(*) FROM instances") == [(count + 1,)]
+
+    use(path, work)
+
+
 # --- errors ----------------------------------------------------------------------------------
 
 
@@ -595,6 +701,7 @@ def test_expired_keys_are_deleted_a_few_at_a_time(path: Path) -> None:
 def test_no_query_reads_or_sorts_more_than_it_returns(path: Path) -> None:
     async def work(store: SqliteStore) -> list[str]:
         queries: list[str] = []
+        store._reader.set_trace_callback(queries.append)
         await store._run(lambda connection: connection.set_trace_callback(queries.append))
         await store.create(an_instance(), a_key())
         instance = await store.load("pizza", "order-1")
@@ -613,6 +720,7 @@ def test_no_query_reads_or_sorts_more_than_it_returns(path: Path) -> None:
             cursor = (await store.list("pizza", status=status, limit=1)).cursor
             assert (await store.list("pizza", status=status, cursor=cursor)).instances
         await store._run(lambda connection: connection.set_trace_callback(None))
+        store._reader.set_trace_callback(None)
         return queries
 
     used = set()

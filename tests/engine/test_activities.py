@@ -40,6 +40,7 @@ CALLS: list[tuple[Any, str, int]] = []
 FAILURES: list[Exception] = []
 ONCE = Retry(max_attempts=1)
 TWICE = Retry(max_attempts=2, initial=timedelta(seconds=5))
+SLOWLY = Retry(max_attempts=2, initial=timedelta(days=1), max_delay=timedelta(days=1))
 
 
 @pytest.fixture(autouse=True)
@@ -233,6 +234,41 @@ async def test_a_lost_task_is_made_up_for_at_the_deadline(world: World) -> None:
     assert await world.process.engine.recover() == 1
     await world.process.deliver(world.queue.timers[0])
     assert [task.body["attempt"] for task in activities(world)] == [1]
+
+
+class Deadlines(Workflow, name="deadlines"):
+    log: list[str] = []
+
+    definition = S(
+        *(
+            Go(
+                f"after {seconds}",
+                Try(f"try {seconds}", task).except_(Exception, Step(f"{seconds} over", write(f"{seconds}"))),
+            )
+            for seconds in (60, 90, 120)
+            for task in [Activity(f"task {seconds}", hold, timeout=timedelta(seconds=seconds), retry=ONCE)]
+        ),
+        Go("later", Activity("task later", hold, timeout=timedelta(seconds=90), retry=SLOWLY)),
+        Select("end", On("End", lambda w: None)),
+    )
+
+
+@in_world(Deadlines)
+async def test_one_task_ends_all_attempts_of_a_commit_each_at_its_time(world: World) -> None:
+    await world.create()
+    (deadlines,) = world.queue.timers
+    assert deadlines.at == world.now + timedelta(seconds=60)
+    for task in activities(world):
+        del world.queue.tasks[task.name]  # none of them is heard of
+    await world.pass_time(timedelta(seconds=59))
+    assert (await world.fields()).log == []
+    for seconds, log in ((1, ["60"]), (29, ["60"]), (1, ["60", "90"]), (29, ["60", "90"]), (1, ["60", "90", "120"])):
+        await world.pass_time(timedelta(seconds=seconds))
+        assert (await world.fields()).log == log
+    (second,) = activities(world)
+    assert (second.body["event"], second.body["attempt"]) == ("task later", 1)
+    (deadline,) = world.queue.timers
+    assert deadline.body["fence"] == second.body["fence"] != deadlines.body["fence"]
 
 
 @in_world(Hold)

@@ -35,7 +35,7 @@ from cloud_adapter.ports import Task
 from cloud_adapter.session import Change, Session
 from cloud_adapter.stepping import Stepper
 from cloud_adapter.tasks import COLLECT_PATH, ActivityTask, CollectTask, ResumeTask, TimeoutTask, WaitTask, timer_name
-from cloud_adapter.timers import TimeOut, accepted_timeout
+from cloud_adapter.timers import TimeOut
 from tests.simulation import world
 from tests.simulation.actors import Process
 from tests.simulation.store import Database
@@ -577,12 +577,24 @@ def silent_attempt_never_taken_for_dead(patch: Patch) -> None:
     deliver = TimeOut.deliver
 
     def never(self: TimeOut, session: Session, now: datetime) -> datetime | None:
-        accepted = accepted_timeout(session, self.body.event, self.body.wait_id)
+        accepted = self._first(session, now)
         if accepted is not None and accepted.case.kind is WaitKind.ACTIVITY:
             return None
         return deliver(self, session, now)
 
     patch.setattr(TimeOut, "deliver", never)
+
+
+@bug
+def only_the_first_of_the_attempts_of_a_commit_ends(patch: Patch) -> None:
+    deliver = TimeOut.deliver
+
+    def once(self: TimeOut, session: Session, now: datetime) -> datetime | None:
+        before = session.execution.pc
+        again = deliver(self, session, now)
+        return again if self.body.wait_id or session.execution.pc == before else None
+
+    patch.setattr(TimeOut, "deliver", once)
 
 
 # --- lanes -----------------------------------------------------------------------------------
@@ -591,7 +603,17 @@ def silent_attempt_never_taken_for_dead(patch: Patch) -> None:
 @bug
 def lane_unordered(patch: Patch) -> None:
     batch = _Lane._batch
-    patch.setattr(_Lane, "_batch", staticmethod(lambda todo: list(reversed(batch(todo)))))
+    patch.setattr(_Lane, "_batch", lambda self, todo: list(reversed(batch(self, todo))))
+
+
+@bug
+def answer_by_what_was_committed_here_last(patch: Patch) -> None:
+    ask_all = _Lane._ask_all
+
+    async def as_if_loaded(self: _Lane, session: Session, batch: Any, *, is_loaded: bool) -> Any:
+        return await ask_all(self, session, batch, is_loaded=True)
+
+    patch.setattr(_Lane, "_ask_all", as_if_loaded)
 
 
 @bug
