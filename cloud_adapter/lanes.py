@@ -209,9 +209,9 @@ class _Lane:
     """What waits for one instance.
 
     Attributes:
-        session: the instance as it was committed last, if that was here and nothing is known to have changed it since.
-            The next batch goes on with it. What it commits proves that nobody else had changed it; what would answer
-            without a commit is asked again, on a new load.
+        session: the instance as it was committed last, if others were waiting by then. The next batch goes on with it.
+            What it commits proves that nobody else had changed it; what would answer without a commit is asked again,
+            on a new load.
     """
 
     lanes: Lanes
@@ -366,7 +366,7 @@ class _Lane:
         if is_large:
             await self.lanes.let_others(self)
         again = await self._commit(session, held, is_large=is_large)
-        if not again and not first.alone and session.is_fresh and session.instance.lease is None:
+        if not again and not first.alone and session.instance.lease is None and self._waiting():
             self.session = session
         return [*again, *rest]
 

@@ -21,6 +21,9 @@ logger = logging.getLogger("gorchestrate.tasks_emulator")
 
 _NOT_FORWARDED: Final = ("host", "content-length", "x-google-", "x-appengine-", "x-cloudtasks-")
 
+IDLE_SECONDS_MAX: Final = 0.5
+"""For so long a connection is kept for the next attempt."""
+
 # The codes of google.rpc that an attempt's HTTP status is shown as.
 _OK, _UNKNOWN, _DEADLINE_EXCEEDED, _UNAVAILABLE = 0, 2, 4, 14
 _CODES: Final = {400: 3, 401: 16, 403: 7, 404: 5, 409: 10, 429: 8, 499: 1, 501: 12, 503: 14, 504: 4}
@@ -42,8 +45,8 @@ class Dispatcher:
     def __init__(self, clock: Clock, issuer: TokenIssuer) -> None:
         self._clock = clock
         self._issuer = issuer
-        # A connection for each attempt: one that the target closes while it is idle would count as a failure.
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        # Not idle for long: an attempt that meets the end of its connection would count as a failure.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=IDLE_SECONDS_MAX)
         self._client = httpx.AsyncClient(
             verify=_ssl_context(), limits=limits, timeout=None, trust_env=False, follow_redirects=False
         )

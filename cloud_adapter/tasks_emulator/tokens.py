@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 from cryptography.hazmat.primitives import hashes
@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 TOKEN_LIFE: Final = timedelta(hours=1)
+TOKENS_MAX: Final = 100
 DISCOVERY_PATH: Final = "/.well-known/openid-configuration"
 JWKS_PATH: Final = "/jwks"
 
@@ -29,10 +30,13 @@ class TokenIssuer:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._sign = lru_cache(TOKENS_MAX)(self._sign)  # type: ignore[method-assign]
 
     def token(self, email: str, audience: str, now: datetime) -> str:
-        """A JWT, signed by RS256, that is valid for an hour."""
-        issued_at = int(now.timestamp())
+        """A JWT, signed by RS256, that is valid for an hour; the same one for all that ask within a second."""
+        return self._sign(email, audience, int(now.timestamp()))
+
+    def _sign(self, email: str, audience: str, issued_at: int) -> str:
         claims = {
             "iss": self.url,
             "aud": audience,

@@ -585,18 +585,6 @@ def silent_attempt_never_taken_for_dead(patch: Patch) -> None:
     patch.setattr(TimeOut, "deliver", never)
 
 
-@bug
-def only_the_first_of_the_attempts_of_a_commit_ends(patch: Patch) -> None:
-    deliver = TimeOut.deliver
-
-    def once(self: TimeOut, session: Session, now: datetime) -> datetime | None:
-        before = session.execution.pc
-        again = deliver(self, session, now)
-        return again if self.body.wait_id or session.execution.pc == before else None
-
-    patch.setattr(TimeOut, "deliver", once)
-
-
 # --- lanes -----------------------------------------------------------------------------------
 
 
@@ -604,16 +592,6 @@ def only_the_first_of_the_attempts_of_a_commit_ends(patch: Patch) -> None:
 def lane_unordered(patch: Patch) -> None:
     batch = _Lane._batch
     patch.setattr(_Lane, "_batch", lambda self, todo: list(reversed(batch(self, todo))))
-
-
-@bug
-def answer_by_what_was_committed_here_last(patch: Patch) -> None:
-    ask_all = _Lane._ask_all
-
-    async def as_if_loaded(self: _Lane, session: Session, batch: Any, *, is_loaded: bool) -> Any:
-        return await ask_all(self, session, batch, is_loaded=True)
-
-    patch.setattr(_Lane, "_ask_all", as_if_loaded)
 
 
 @bug
