@@ -21,9 +21,6 @@ logger = logging.getLogger("gorchestrate.tasks_emulator")
 
 _NOT_FORWARDED: Final = ("host", "content-length", "x-google-", "x-appengine-", "x-cloudtasks-")
 
-IDLE_SECONDS_MAX: Final = 0.5
-"""For so long a connection is kept for the next attempt."""
-
 # The codes of google.rpc that an attempt's HTTP status is shown as.
 _OK, _UNKNOWN, _DEADLINE_EXCEEDED, _UNAVAILABLE = 0, 2, 4, 14
 _CODES: Final = {400: 3, 401: 16, 403: 7, 404: 5, 409: 10, 429: 8, 499: 1, 501: 12, 503: 14, 504: 4}
@@ -45,11 +42,6 @@ class Dispatcher:
     def __init__(self, clock: Clock, issuer: TokenIssuer) -> None:
         self._clock = clock
         self._issuer = issuer
-        # Not idle for long: an attempt that meets the end of its connection would count as a failure.
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=IDLE_SECONDS_MAX)
-        self._client = httpx.AsyncClient(
-            verify=_ssl_context(), limits=limits, timeout=None, trust_env=False, follow_redirects=False
-        )
 
     async def attempt(self, queue_id: str, entry: Entry[Job]) -> Reply:
         """Makes one attempt, and notes in the job how it ended. A 2xx alone acknowledges a task."""
@@ -74,21 +66,18 @@ class Dispatcher:
         logger.log(level, "task %s, attempt %d: %s", entry.name, entry.dispatch_count, job.status[1])
         return Reply(acknowledged=job.status[0] == _OK, responded=status is not None)
 
-    async def close(self) -> None:
-        """Closes what connections there are."""
-        await self._client.aclose()
-
     async def _send(self, request: httpx.Request, deadline_seconds: float) -> int | None:
         """The status of the response; None if the deadline came first."""
         status: int | None = None
 
         async def send() -> None:
             nonlocal status
-            response = await self._client.send(request, stream=True)
-            try:
+            # A connection for each attempt: one that the target closes while it is idle would count as a failure. And a
+            # transport for each: one for all looks through its connections at each request.
+            async with httpx.AsyncHTTPTransport(verify=_ssl_context(), trust_env=False) as transport:
+                response = await transport.handle_async_request(request)
                 async for _ in response.aiter_raw():
                     pass
-            finally:
                 await response.aclose()
             status = response.status_code
 
@@ -105,7 +94,7 @@ class Dispatcher:
         if token := self._token(message):
             headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
             headers["Authorization"] = f"Bearer {token}"
-        return self._client.build_request(
+        return httpx.Request(
             METHODS[message.http_method],
             message.url,
             headers=[(name.encode(), value.encode()) for name, value in headers.items()],
