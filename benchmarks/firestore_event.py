@@ -26,10 +26,10 @@ from google.cloud.firestore import AsyncClient  # noqa: E402
 from pizza import PizzaOrder  # noqa: E402
 
 from cloud_adapter.clock import SystemClock  # noqa: E402
-from cloud_adapter.engine import Engine  # noqa: E402
-from cloud_adapter.firestore_store import FirestoreStore  # noqa: E402
-from cloud_adapter.local_queue import LocalQueue  # noqa: E402
+from cloud_adapter.engine.engine import Engine  # noqa: E402
 from cloud_adapter.ports import Task  # noqa: E402
+from cloud_adapter.queues.local import LocalQueue  # noqa: E402
+from cloud_adapter.stores.firestore import FirestoreStore  # noqa: E402
 from tests.firestore_emulator import HOST_VARIABLE, running  # noqa: E402
 
 RATIO_MAX = 1.5

@@ -1,1 +1,35 @@
-"""Runs workflows: the engine, its ports and their adapters, the HTTP application and the command line."""
+"""Runs workflows: the engine, its ports and their adapters, the HTTP application and the command line.
+
+What programs import stands here: ``from cloud_adapter import Service``. It is loaded when it is asked for, so that a
+module of the package does not bring all the others along.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cloud_adapter.hosting.cloud import CloudRuntime
+    from cloud_adapter.hosting.embedded import EmbeddedRuntime
+    from cloud_adapter.hosting.service import Service
+    from cloud_adapter.observability.logs import JsonFormatter
+    from cloud_adapter.settings import Settings
+
+__all__ = ["CloudRuntime", "EmbeddedRuntime", "JsonFormatter", "Service", "Settings"]
+
+_MODULES = {
+    "CloudRuntime": "cloud_adapter.hosting.cloud",
+    "EmbeddedRuntime": "cloud_adapter.hosting.embedded",
+    "JsonFormatter": "cloud_adapter.observability.logs",
+    "Service": "cloud_adapter.hosting.service",
+    "Settings": "cloud_adapter.settings",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'cloud_adapter' has no {name!r}. It has: {', '.join(__all__)}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

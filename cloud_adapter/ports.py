@@ -139,7 +139,7 @@ class Task:
     Attributes:
         name: 1 to 500 of the characters ``A-Za-z0-9_-``; a queue takes each name once. Empty: the queue names it, and
             takes it each time that it is created.
-        path: one of those in ``cloud_adapter.tasks``.
+        path: one of those in ``cloud_adapter.engine.tasks``.
         body: JSON data.
         at: when it is due; None: now.
         deadline: how long the request may take before it counts as failed; None: as the queue has it. A queue may have

@@ -21,9 +21,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "functions")]
 
 from pizza import PizzaOrder  # noqa: E402
 
-from cloud_adapter.listening import listen  # noqa: E402
-from cloud_adapter.server import running  # noqa: E402
+from cloud_adapter.hosting.dev_server import running  # noqa: E402
 from cloud_adapter.settings import Settings  # noqa: E402
+from cloud_adapter.sockets import listen  # noqa: E402
 
 EVENTS = (
     ("AddToCart", {"name": "margherita", "qty": 2}),

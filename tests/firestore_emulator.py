@@ -17,7 +17,7 @@ from typing import NoReturn
 
 import pytest
 
-from cloud_adapter.listening import free_ports
+from cloud_adapter.sockets import free_ports
 
 HOST_VARIABLE = "FIRESTORE_EMULATOR_HOST"
 RULES = Path(__file__).parents[1] / "deploy" / "firestore.rules"

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cloud_adapter.listening import listen
+from cloud_adapter.sockets import listen
 
 Handle = Callable[[Request, bytes], Awaitable[Response]]
 

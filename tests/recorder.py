@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter import telemetry
+from cloud_adapter.observability import telemetry
 
 PREFIX = "gorchestrate."
 
@@ -24,7 +24,7 @@ class Recorder:
         from opentelemetry.sdk.trace.export import SimpleSpanProcessor
         from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-        from cloud_adapter import otel
+        from cloud_adapter.observability import otel
 
         self._exporter = InMemorySpanExporter()
         self._provider = TracerProvider(shutdown_on_exit=False)

@@ -6,22 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from cloud_adapter import (
-    cloud_tasks_queue,
-    document,
-    inbox,
-    lanes,
-    local_queue,
-    names,
-    queue_rules,
-    searching,
-    sync_pool,
-)
+from cloud_adapter import document, names
+from cloud_adapter.engine import inbox, sync_pool
+from cloud_adapter.engine import transaction as lanes
 from cloud_adapter.options import EngineOptions
+from cloud_adapter.queues import cloud_tasks as cloud_tasks_queue
+from cloud_adapter.queues import local as local_queue
+from cloud_adapter.queues import rules as queue_rules
 from cloud_adapter.settings import Settings
-from workflow_core import moving
-from workflow_core.calls import ACTIVITY_TIMEOUT
-from workflow_core.fanout import PARALLEL_LIMIT
+from cloud_adapter.stores import search as searching
+from workflow_core.machine import moving
+from workflow_core.statements.calls import ACTIVITY_TIMEOUT
+from workflow_core.statements.fanout import PARALLEL_LIMIT
 
 ROOT = Path(__file__).parents[1]
 SECTION = (ROOT / "docs" / "fan-out.md").read_text().partition("## Limits in one place")[2]

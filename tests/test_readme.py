@@ -16,8 +16,8 @@ import pytest
 from pizza import PizzaOrder
 from typer.testing import CliRunner
 
-from cloud_adapter.api import create_api
 from cloud_adapter.cli.main import app
+from cloud_adapter.http.api import create_api
 from cloud_adapter.settings import PREFIX, Settings
 from tests.cli.processes import GORCHESTRATE, ROOT, environment, started
 from tests.http.helpers import serving

@@ -3,7 +3,6 @@
 Does no I/O, reads no clock, draws no random number and knows no cloud. What is listed in ``__all__`` is public.
 """
 
-from workflow_core.calls import Activity, Child
 from workflow_core.errors import (
     AsyncInSyncCall,
     AttemptOver,
@@ -39,12 +38,10 @@ from workflow_core.execution import (
     WaitKind,
     WaitStatus,
 )
-from workflow_core.fanout import ForEach, Parallel
-from workflow_core.handling import Fail, Try
-from workflow_core.moving import CheckpointKind
+from workflow_core.library import ahandle_event, aresume, handle_event, resume
+from workflow_core.machine.moving import CheckpointKind
 from workflow_core.retry import Retry
-from workflow_core.running import ahandle_event, aresume, handle_event, resume
-from workflow_core.statements import (
+from workflow_core.statements.basic import (
     Break,
     Case,
     Continue,
@@ -64,6 +61,9 @@ from workflow_core.statements import (
     WaitFor,
     While,
 )
+from workflow_core.statements.calls import Activity, Child
+from workflow_core.statements.failures import Fail, Try
+from workflow_core.statements.fanout import ForEach, Parallel
 from workflow_core.workflow import InvalidFields, Workflow
 
 __all__ = [

@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from workflow_core.compiler import compile_definition
 from workflow_core.errors import DefinitionError, InvalidInput, NewerVersion, WorkflowError
-from workflow_core.program import Program
+from workflow_core.program.compiler import compile_definition
+from workflow_core.program.program import Program
 from workflow_core.retry import Retry
 from workflow_core.signatures import JsonSchema, field_errors, refuse_infinite_numbers
-from workflow_core.statements import Section
+from workflow_core.statements.basic import Section
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 

@@ -1,4 +1,4 @@
-"""``gorchestrate check``: opens the store that is named, and prints what ``cloud_adapter.checking`` has found there."""
+"""``gorchestrate check``: opens the store that is named, and prints what ``stored_instances.py`` has found there."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from cloud_adapter.checking import DefinitionWarning, Place, Report, advise, check_store
-from cloud_adapter.engine import by_name
+from cloud_adapter.cli.stored_instances import DefinitionWarning, Place, Report, advise, check_store
+from cloud_adapter.engine.engine import by_name
 from cloud_adapter.errors import SettingsError
+from cloud_adapter.hosting.source import load_workflows
 from cloud_adapter.ports import Store
-from cloud_adapter.source import load_workflows
-from cloud_adapter.sqlite_store import SqliteStore
+from cloud_adapter.stores.sqlite import SqliteStore
 from workflow_core import DefinitionError, Workflow
 
 TOKEN_VARIABLE = "GOOGLE_ACCESS_TOKEN"
@@ -84,7 +84,7 @@ def open_store(name: str) -> Store:
     # Lazy: Google's client takes longer to load than all the rest.
     from google.oauth2.credentials import Credentials
 
-    from cloud_adapter.firestore_store import FirestoreStore
+    from cloud_adapter.stores.firestore import FirestoreStore
 
     token = os.environ.get(TOKEN_VARIABLE)
     credentials = None if not token else Credentials(token=token)  # type: ignore[no-untyped-call]

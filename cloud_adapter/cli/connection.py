@@ -13,12 +13,12 @@ from typing import Any, Self, TypeVar
 import httpx
 from starlette.applications import Starlette
 
-from cloud_adapter.api import create_api
-from cloud_adapter.cloud import CloudRuntime
-from cloud_adapter.embedded import EmbeddedRuntime
 from cloud_adapter.errors import InvalidRequest, SettingsError
+from cloud_adapter.hosting.cloud import CloudRuntime
+from cloud_adapter.hosting.embedded import EmbeddedRuntime
+from cloud_adapter.hosting.source import load_workflows
+from cloud_adapter.http.api import create_api
 from cloud_adapter.settings import Settings
-from cloud_adapter.source import load_workflows
 
 T = TypeVar("T")
 Json = dict[str, Any]

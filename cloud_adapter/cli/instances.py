@@ -16,12 +16,12 @@ from urllib.parse import quote
 
 import typer
 
-from cloud_adapter.api import IDEMPOTENCY_HEADER, SEARCH
 from cloud_adapter.cli import output
 from cloud_adapter.cli.connection import Connection, Json
 from cloud_adapter.errors import InvalidRequest
+from cloud_adapter.http.api import IDEMPOTENCY_HEADER, SEARCH
+from cloud_adapter.http.views import instance_url
 from cloud_adapter.settings import TOKEN_VARIABLE, URL_VARIABLE
-from cloud_adapter.views import instance_url
 from workflow_core.execution import MAIN_THREAD, Status
 
 DEFAULT_URL = "http://127.0.0.1:8080"

@@ -16,18 +16,19 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cloud_adapter import graphs, logs
 from cloud_adapter.cli import check as check_command
 from cloud_adapter.cli import demo as demo_script
 from cloud_adapter.cli import instances
 from cloud_adapter.cli.instances import WorkflowName
-from cloud_adapter.emulators import running_stack
 from cloud_adapter.errors import InvalidRequest, SettingsError
-from cloud_adapter.graphs import Format
-from cloud_adapter.listening import listen
-from cloud_adapter.server import open_server, running
+from cloud_adapter.hosting.dev_server import open_server, running
+from cloud_adapter.hosting.local_stack import running_stack
+from cloud_adapter.hosting.source import load_workflows
+from cloud_adapter.http import graphs
+from cloud_adapter.http.graphs import Format
+from cloud_adapter.observability import logs
 from cloud_adapter.settings import Settings
-from cloud_adapter.source import load_workflows
+from cloud_adapter.sockets import listen
 from workflow_core import WorkflowError
 
 DEFAULT_SOURCE = Path("functions/main.py")

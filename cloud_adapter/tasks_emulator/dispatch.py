@@ -11,8 +11,8 @@ from typing import Final
 import httpx
 
 from cloud_adapter.ports import Clock
-from cloud_adapter.queue_rules import Entry
-from cloud_adapter.queue_runner import Reply, first_of
+from cloud_adapter.queues.rules import Entry
+from cloud_adapter.queues.runner import Reply, first_of
 from cloud_adapter.tasks_emulator.queue_messages import Message
 from cloud_adapter.tasks_emulator.task_messages import METHODS, Job
 from cloud_adapter.tasks_emulator.tokens import TokenIssuer

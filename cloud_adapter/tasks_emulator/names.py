@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from cloud_adapter.queue_rules import TASK_NAME
+from cloud_adapter.queues.rules import TASK_NAME
 from cloud_adapter.tasks_emulator.refusal import invalid
 
 _LOCATION = re.compile(r"projects/[A-Za-z0-9:.-]+/locations/[A-Za-z0-9-]+")

@@ -11,8 +11,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode
 
 from cloud_adapter.ports import Clock
-from cloud_adapter.queue_rules import Entry, QueueFull, QueueState
-from cloud_adapter.queue_runner import QueueRunner, Reply
+from cloud_adapter.queues.rules import Entry, QueueFull, QueueState
+from cloud_adapter.queues.runner import QueueRunner, Reply
 from cloud_adapter.tasks_emulator import task_messages
 from cloud_adapter.tasks_emulator.dispatch import Dispatcher
 from cloud_adapter.tasks_emulator.names import short

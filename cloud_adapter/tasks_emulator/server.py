@@ -16,8 +16,8 @@ from starlette.types import ASGIApp
 
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.errors import SettingsError
-from cloud_adapter.listening import listen
 from cloud_adapter.ports import Clock
+from cloud_adapter.sockets import listen
 from cloud_adapter.tasks_emulator import names
 from cloud_adapter.tasks_emulator.dispatch import Dispatcher
 from cloud_adapter.tasks_emulator.queue_messages import QueueMessage

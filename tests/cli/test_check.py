@@ -14,9 +14,9 @@ from cloud_adapter.cli import check as check_command
 from cloud_adapter.cli.main import app
 from cloud_adapter.document import Instance
 from cloud_adapter.errors import Unavailable
-from cloud_adapter.firestore_store import FirestoreStore
 from cloud_adapter.ports import Store
-from cloud_adapter.sqlite_store import SqliteStore
+from cloud_adapter.stores.firestore import FirestoreStore
+from cloud_adapter.stores.sqlite import SqliteStore
 from tests.cli.processes import run
 from workflow_core import Execution, On, S, Select, Workflow, resume
 

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from cloud_adapter import emulators
 from cloud_adapter.cli.connection import Connection
 from cloud_adapter.errors import InvalidRequest
+from cloud_adapter.hosting import local_stack as emulators
 from tests.open_files import nothing_stays_open
 
 SOURCE = Path(__file__).parents[2] / "functions" / "main.py"

@@ -171,7 +171,7 @@ SOURCES = {
         ["Step 'a': the name is taken by a Step. Rename one", "wrong_source.py, line 2: class W(Workflow):"],
     ),
     "service": (
-        "from cloud_adapter.service import Service\n"
+        "from cloud_adapter.hosting.service import Service\n"
         + WORKFLOW.format(cls="A", name="a")
         + WORKFLOW.format(cls="B", name="b")
         + "service = Service(A)",
@@ -214,7 +214,7 @@ def test_a_setting_that_only_the_service_of_the_file_needs(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GORCHESTRATE_BACKEND", "cloud")
-    (tmp_path / "entry.py").write_text("from cloud_adapter.service import Service\nservice = Service()")
+    (tmp_path / "entry.py").write_text("from cloud_adapter.hosting.service import Service\nservice = Service()")
     fails(invoke("dev", "entry.py"), "gorchestrate: wrong setting: GORCHESTRATE_PROJECT is missing: the cloud backend")
 
 
@@ -231,7 +231,7 @@ def test_a_deployment_has_entry_points(invoke: Invoke, source: Path) -> None:
 def test_the_workflows_of_a_service_are_served(tmp_path: Path, invoke: Invoke) -> None:
     (tmp_path / "kitchen.py").write_text(WORKFLOW.format(cls="A", name="a"))
     (tmp_path / "entry.py").write_text(
-        "import kitchen\nfrom cloud_adapter.service import Service\nservice = Service(kitchen.A)"
+        "import kitchen\nfrom cloud_adapter.hosting.service import Service\nservice = Service(kitchen.A)"
     )
     assert "entry.py compiles: a" in invoke("check", "entry.py").stdout
 

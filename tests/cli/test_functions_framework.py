@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cloud_adapter.listening import free_ports
+from cloud_adapter.sockets import free_ports
 from tests.cli.processes import Server, started
 from tests.http.helpers import until
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from cloud_adapter.cli.main import app
 from cloud_adapter.errors import InvalidRequest
-from workflow_core import mermaid, svg
+from workflow_core.diagrams import mermaid, svg
 
 MAIN = Path(__file__).parents[2] / "functions" / "main.py"
 

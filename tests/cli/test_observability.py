@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from cloud_adapter.cli import demo
-from cloud_adapter.listening import free_ports
+from cloud_adapter.sockets import free_ports
 from tests.cli.processes import ROOT, dev, started
 from tests.http.helpers import until
 

@@ -40,7 +40,7 @@ from cloud_adapter.errors import (
     Unavailable,
 )
 from cloud_adapter.ports import Store
-from cloud_adapter.searching import INTEGERS, TEXT_BYTES_MAX
+from cloud_adapter.stores.search import INTEGERS, TEXT_BYTES_MAX
 from workflow_core.execution import (
     ErrorInfo,
     Execution,

@@ -23,10 +23,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cloud_adapter.clock import SystemClock
-from cloud_adapter.cloud_tasks_client import CloudTasksClient
-from cloud_adapter.cloud_tasks_queue import EMULATOR_VARIABLE, TASK_BYTES_MAX, CloudTasksQueue, TaskTarget
 from cloud_adapter.errors import InvalidRequest, SettingsError, TooLarge, Unavailable
 from cloud_adapter.ports import Clock, Task, TaskQueue
+from cloud_adapter.queues.cloud_tasks import EMULATOR_VARIABLE, TASK_BYTES_MAX, CloudTasksQueue, TaskTarget
+from cloud_adapter.queues.cloud_tasks_client import CloudTasksClient
 from cloud_adapter.tasks_emulator import Emulator, serve
 from tests.contract.queue_contract import QueueContract, QueueHarness, Receiver, task
 from tests.emulator.harness import QUEUE, a_client, advance, until
@@ -385,7 +385,7 @@ def test_an_error_that_stays_is_not_tried_again(code: grpc.StatusCode, error: ty
 
 
 def test_in_the_end_it_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cloud_adapter import cloud_tasks_client
+    from cloud_adapter.queues import cloud_tasks_client
 
     monkeypatch.setattr(cloud_tasks_client, "_RETRY", cloud_tasks_client._RETRY.with_timeout(0.3))
     with pytest.raises(Unavailable, match="does not answer: 503 no luck"):

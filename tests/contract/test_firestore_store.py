@@ -30,7 +30,7 @@ from cloud_adapter.errors import (
     TooLarge,
     Unavailable,
 )
-from cloud_adapter.firestore_store import (
+from cloud_adapter.stores.firestore import (
     DELETES_PER_COMMIT,
     INBOX,
     INSTANCES,

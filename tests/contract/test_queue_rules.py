@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from cloud_adapter.queue_rules import (
+from cloud_adapter.queues.rules import (
     Entry,
     Outcome,
     QueueFull,

@@ -13,8 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from cloud_adapter.queue_rules import Entry, Outcome, QueueState, RateLimits, RetryConfig
-from cloud_adapter.queue_turns import Shares, Turns
+from cloud_adapter.queues.rules import Entry, Outcome, QueueState, RateLimits, RetryConfig
+from cloud_adapter.queues.turns import Shares, Turns
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 FAST: dict[str, Any] = {"max_dispatches_per_second": 100_000, "max_burst_size": 100_000}

@@ -22,7 +22,6 @@ from typing import Any, TypeVar
 
 import pytest
 
-from cloud_adapter import sqlite_store
 from cloud_adapter.document import encode
 from cloud_adapter.errors import (
     Conflict,
@@ -32,7 +31,8 @@ from cloud_adapter.errors import (
     SettingsError,
     Unavailable,
 )
-from cloud_adapter.sqlite_store import COLUMNS, EXPIRED_KEYS_PER_COMMIT, SCHEMA_VERSION, SqliteStore
+from cloud_adapter.stores import sqlite as sqlite_store
+from cloud_adapter.stores.sqlite import COLUMNS, EXPIRED_KEYS_PER_COMMIT, SCHEMA_VERSION, SqliteStore
 from tests.contract.store_contract import (
     NOW,
     SECOND,

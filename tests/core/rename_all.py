@@ -6,8 +6,8 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from workflow_core import On, Section, Statement, Timeout
-from workflow_core.handling import Except
-from workflow_core.statements import Branch, Case, Default
+from workflow_core.statements.basic import Branch, Case, Default
+from workflow_core.statements.failures import Except
 
 NEW = "new "
 

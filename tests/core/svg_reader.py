@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from xml.etree.ElementTree import Element, fromstring
 
-from workflow_core.describe import Node
-from workflow_core.svg.text import width
+from workflow_core.diagrams.describe import Node
+from workflow_core.diagrams.svg.text import width
 
 SVG = "{http://www.w3.org/2000/svg}"
 

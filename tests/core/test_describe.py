@@ -31,9 +31,8 @@ from workflow_core import (
     Try,
     While,
     Workflow,
-    describe,
-    mermaid,
 )
+from workflow_core.diagrams import describe, mermaid
 
 
 def nothing(*_: Any) -> None: ...

@@ -32,11 +32,11 @@ from workflow_core import (
     While,
     Workflow,
     handle_event,
-    moving,
     resume,
 )
-from workflow_core.interpreter import Machine
-from workflow_core.statements import Case, Default, Statement
+from workflow_core.machine import moving
+from workflow_core.machine.interpreter import Machine
+from workflow_core.statements.basic import Case, Default, Statement
 
 MOVES_MAX = 200
 """The limit in these tests, so that they are quick."""

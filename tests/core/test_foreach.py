@@ -35,7 +35,7 @@ from workflow_core import (
     handle_event,
     resume,
 )
-from workflow_core.fanout import PARALLEL_LIMIT
+from workflow_core.statements.fanout import PARALLEL_LIMIT
 
 
 class Letters(Logged):

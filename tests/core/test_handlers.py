@@ -13,17 +13,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from tests.core.helpers import Logged, start, unchanged
-from workflow_core import (
-    AsyncInSyncCall,
-    Execution,
-    InvalidInput,
-    On,
-    S,
-    Select,
-    Workflow,
-    handle_event,
-    resume,
-)
+from workflow_core import AsyncInSyncCall, Execution, InvalidInput, On, S, Select, Workflow, handle_event, resume
 from workflow_core.signatures import HandlerSignature, InvalidOutput
 
 

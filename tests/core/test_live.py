@@ -44,12 +44,11 @@ from workflow_core import (
     Workflow,
     aresume,
     handle_event,
-    mermaid,
     resume,
-    svg,
 )
-from workflow_core.describe import Node
-from workflow_core.live import Live, Place, look, state_of
+from workflow_core.diagrams import mermaid, svg
+from workflow_core.diagrams.describe import Node
+from workflow_core.diagrams.live import Live, Place, look, state_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -53,11 +53,10 @@ from workflow_core import (
     WaitFor,
     While,
     Workflow,
-    describe,
-    svg,
 )
-from workflow_core.svg.style import COLORS, FAMILIES, ICONS, LANES
-from workflow_core.svg.text import clean, width, wrap
+from workflow_core.diagrams import describe, svg
+from workflow_core.diagrams.svg.style import COLORS, FAMILIES, ICONS, LANES
+from workflow_core.diagrams.svg.text import clean, width, wrap
 
 
 def drawn(cls: type[Workflow]) -> Any:

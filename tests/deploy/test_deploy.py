@@ -22,8 +22,8 @@ from typing import Any
 import pytest
 
 from cloud_adapter.document import Instance
-from cloud_adapter.firestore_store import FirestoreStore
 from cloud_adapter.settings import Settings
+from cloud_adapter.stores.firestore import FirestoreStore
 from tests.deploy.fake_google import PROJECT_NUMBER, FakeGoogle, Request, fake_google
 from tests.deploy.tools import need
 from tests.firestore_emulator import HOST_VARIABLE
@@ -256,8 +256,8 @@ def test_the_source_is_the_users_code_the_wheel_and_pinned_requirements(first: R
     assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==\S+", pin) for pin in pins if not pin.startswith("#"))
     assert any(pin.startswith("functions-framework==") for pin in pins)
     modules = zipfile.ZipFile(io.BytesIO(source.read(wheel))).namelist()
-    assert {"cloud_adapter/service.py", "workflow_core/__init__.py"} <= set(modules)
-    assert {"cloud_adapter/pages/templates/base.html", "cloud_adapter/pages/static/style.css"} <= set(modules)
+    assert {"cloud_adapter/hosting/service.py", "workflow_core/__init__.py"} <= set(modules)
+    assert {"cloud_adapter/http/pages/templates/base.html", "cloud_adapter/http/pages/static/style.css"} <= set(modules)
 
 
 def test_recovery_is_called_every_minute_in_the_name_of_the_tasks_account(first: Run) -> None:

@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from cloud_adapter.clock import SystemClock
-from cloud_adapter.dispatch import Outcome, run_task
-from cloud_adapter.engine import Engine
+from cloud_adapter.engine.engine import Engine
+from cloud_adapter.engine.task_handler import Outcome, run_task
 from cloud_adapter.errors import Busy, Unavailable
-from cloud_adapter.firestore_store import FirestoreStore
-from cloud_adapter.local_queue import LocalQueue
 from cloud_adapter.ports import Task
+from cloud_adapter.queues.local import LocalQueue
+from cloud_adapter.stores.firestore import FirestoreStore
 from tests.emulator.harness import until
 from tests.firestore_client import RecordingClient
 from workflow_core import EventRejected, If, On, S, Select, Step, While, Workflow

@@ -14,13 +14,13 @@ import grpc.aio
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cloud_adapter.auth import OidcVerifier
 from cloud_adapter.clock import SystemClock
-from cloud_adapter.cloud_tasks_queue import EMULATOR_VARIABLE, CloudTasksQueue, TaskTarget
-from cloud_adapter.engine import Engine
-from cloud_adapter.firestore_store import FirestoreStore
+from cloud_adapter.engine.engine import Engine
+from cloud_adapter.http.auth import OidcVerifier
+from cloud_adapter.http.worker import create_worker
+from cloud_adapter.queues.cloud_tasks import EMULATOR_VARIABLE, CloudTasksQueue, TaskTarget
+from cloud_adapter.stores.firestore import FirestoreStore
 from cloud_adapter.tasks_emulator import serve
-from cloud_adapter.worker import create_worker
 from tests.emulator.harness import QUEUE, until
 from tests.firestore_client import RecordingClient
 from tests.http_target import asgi_server

@@ -27,9 +27,9 @@ from google.cloud import tasks_v2
 from rich.console import Console
 
 from cloud_adapter.cli import demo
-from cloud_adapter.emulators import LOCATION, PROJECT, QUEUE, TASKS_ACCOUNT, Stack, running_stack
 from cloud_adapter.errors import SettingsError
-from cloud_adapter.listening import listen
+from cloud_adapter.hosting.local_stack import LOCATION, PROJECT, QUEUE, TASKS_ACCOUNT, Stack, running_stack
+from cloud_adapter.sockets import listen
 from cloud_adapter.tasks_emulator.tokens import TokenIssuer
 from tests.cli.processes import GORCHESTRATE, ROOT, run, started
 from tests.emulator.harness import a_client

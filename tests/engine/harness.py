@@ -19,14 +19,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cloud_adapter.dispatch import Outcome, run_task
 from cloud_adapter.document import Instance
-from cloud_adapter.engine import Engine, View
+from cloud_adapter.engine.engine import Engine, View
+from cloud_adapter.engine.task_handler import Outcome, run_task
+from cloud_adapter.engine.tasks import RESUME_PATH, TIMEOUT_PATH
 from cloud_adapter.errors import Unavailable
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Task
-from cloud_adapter.sqlite_store import SqliteStore
-from cloud_adapter.tasks import RESUME_PATH, TIMEOUT_PATH
+from cloud_adapter.stores.sqlite import SqliteStore
 from tests.manual_clock import ManualClock
 from workflow_core import Workflow
 

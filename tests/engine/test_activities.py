@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter.committing import WRITE_ATTEMPTS_MAX
-from cloud_adapter.dispatch import Outcome
 from cloud_adapter.document import Lease
+from cloud_adapter.engine.commits import WRITE_ATTEMPTS_MAX
+from cloud_adapter.engine.operations import Pause, Unpause
+from cloud_adapter.engine.task_handler import Outcome
+from cloud_adapter.engine.tasks import ACTIVITY_PATH, COLLECT_PATH
 from cloud_adapter.errors import TooLarge
-from cloud_adapter.operating import Pause, Unpause
-from cloud_adapter.tasks import ACTIVITY_PATH, COLLECT_PATH
 from tests.engine.harness import Gate, World, in_world, write
 from workflow_core import (
     Activity,

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter import checking
-from cloud_adapter.checking import Place, Report, advise, check_store
-from cloud_adapter.operating import Cancel, Pause
+from cloud_adapter.cli import stored_instances as checking
+from cloud_adapter.cli.stored_instances import Place, Report, advise, check_store
+from cloud_adapter.engine.operations import Cancel, Pause
 from tests.engine.harness import ID, World, in_world, write
 from workflow_core import (
     Activity,

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter.engine import by_name
+from cloud_adapter.engine.engine import by_name
+from cloud_adapter.engine.operations import Cancel
 from cloud_adapter.errors import InstanceExists, Unavailable
-from cloud_adapter.operating import Cancel
 from tests.engine.harness import Killed, World, in_world, write
 from workflow_core import (
     Child,

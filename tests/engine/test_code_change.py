@@ -8,22 +8,10 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter.dispatch import Outcome
+from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.errors import UserCodeError, WorkflowNotFound
 from tests.engine.harness import ID, World, in_world, write
-from workflow_core import (
-    Go,
-    InvalidFields,
-    On,
-    S,
-    Select,
-    Step,
-    Timeout,
-    UnknownStatement,
-    WaitFor,
-    While,
-    Workflow,
-)
+from workflow_core import Go, InvalidFields, On, S, Select, Step, Timeout, UnknownStatement, WaitFor, While, Workflow
 
 DAY = timedelta(days=1)
 

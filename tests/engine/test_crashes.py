@@ -16,20 +16,7 @@ import pytest
 
 from cloud_adapter.errors import Busy, Unavailable
 from tests.engine.harness import Killed, Process, World, in_world
-from workflow_core import (
-    EventRequest,
-    Go,
-    On,
-    Return,
-    S,
-    Select,
-    Step,
-    StepContext,
-    Timeout,
-    WaitFor,
-    While,
-    Workflow,
-)
+from workflow_core import EventRequest, Go, On, Return, S, Select, Step, StepContext, Timeout, WaitFor, While, Workflow
 
 OUTSIDE: dict[str, set[str]] = {}
 """The idempotency keys under which the outside world was asked to do something, by what it was."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter.dispatch import Outcome
+from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.errors import Busy
 from cloud_adapter.options import EngineOptions
 from tests.engine.harness import ID, Killed, World, in_world, write

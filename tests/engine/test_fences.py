@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter.dispatch import Outcome
-from cloud_adapter.operating import Pause, Unpause
+from cloud_adapter.engine.operations import Pause, Unpause
+from cloud_adapter.engine.task_handler import Outcome
+from cloud_adapter.engine.tasks import ACTIVITY_PATH, RESUME_PATH, TIMEOUT_PATH, ActivityTask, TimeoutTask
 from cloud_adapter.ports import Task
-from cloud_adapter.tasks import ACTIVITY_PATH, RESUME_PATH, TIMEOUT_PATH, ActivityTask, TimeoutTask
 from tests.engine.harness import ID, Killed, Process, World, in_world, write
 from workflow_core import (
     Activity,

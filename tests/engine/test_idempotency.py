@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from cloud_adapter.dispatch import Outcome
 from cloud_adapter.document import DOCUMENT_BYTES_MAX, TOKENS_MAX
+from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.errors import Busy, IdempotencyKeyReused, InstanceExists, TooLarge, Unavailable
 from tests.engine.harness import Gate, World, in_world, write
 from workflow_core import EventNotAccepted, EventRejected, On, S, Select, Step, While, Workflow

@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter.dispatch import Outcome
 from cloud_adapter.document import InboxEntry, Lease
-from cloud_adapter.engine import Engine
+from cloud_adapter.engine.engine import Engine
+from cloud_adapter.engine.inbox import UNCOLLECTED_AFTER
+from cloud_adapter.engine.operations import Cancel, Pause, RetryFailed, Unpause
+from cloud_adapter.engine.task_handler import Outcome
+from cloud_adapter.engine.tasks import ACTIVITY_PATH, COLLECT_PATH, CollectTask
+from cloud_adapter.engine.transaction import CONTENDED_SECONDS
 from cloud_adapter.errors import Busy, Conflict, Unavailable
-from cloud_adapter.inbox import UNCOLLECTED_AFTER
-from cloud_adapter.lanes import CONTENDED_SECONDS
-from cloud_adapter.operating import Cancel, Pause, RetryFailed, Unpause
 from cloud_adapter.ports import Task
-from cloud_adapter.tasks import ACTIVITY_PATH, COLLECT_PATH, CollectTask
 from tests.engine.harness import ID, FaultyQueue, FaultyStore, Killed, Process, World, in_world, inline, write
 from workflow_core import (
     Activity,

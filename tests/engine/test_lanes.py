@@ -16,12 +16,13 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter import lanes, logs
-from cloud_adapter.dispatch import Outcome
 from cloud_adapter.document import DOCUMENT_BYTES_MAX, Lease
+from cloud_adapter.engine import transaction as lanes
+from cloud_adapter.engine.operations import Cancel, Pause, SetFields, Unpause
+from cloud_adapter.engine.task_handler import Outcome
+from cloud_adapter.engine.tasks import ACTIVITY_PATH
 from cloud_adapter.errors import Busy, Conflict, IdempotencyKeyReused, TooLarge, Unavailable, UserCodeError
-from cloud_adapter.operating import Cancel, Pause, SetFields, Unpause
-from cloud_adapter.tasks import ACTIVITY_PATH
+from cloud_adapter.observability import logs
 from tests.engine.harness import ID, Gate, Killed, Process, World, in_world, write
 from tests.recorder import Recorder, id_of
 from workflow_core import (

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter.dispatch import Outcome
+from cloud_adapter.engine.operations import Cancel, Pause, Unpause
+from cloud_adapter.engine.task_handler import Outcome
+from cloud_adapter.engine.tasks import ResumeTask
 from cloud_adapter.errors import Conflict, Unavailable
-from cloud_adapter.operating import Cancel, Pause, Unpause
-from cloud_adapter.tasks import ResumeTask
 from tests.engine.harness import ID, Gate, Process, World, in_world, write
 from workflow_core import Go, On, S, Select, Step, StepContext, Timeout, Try, While, Workflow
 

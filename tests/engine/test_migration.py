@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter.dispatch import Outcome
-from cloud_adapter.operating import Cancel, Goto, Operation, Pause, SetFields
+from cloud_adapter.engine.operations import Cancel, Goto, Operation, Pause, SetFields
+from cloud_adapter.engine.task_handler import Outcome
 from tests.engine.harness import ID, World, in_world
 from workflow_core import (
     Activity,

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter.dispatch import Outcome
 from cloud_adapter.document import DOCUMENT_BYTES_MAX, encode
+from cloud_adapter.engine.operations import Cancel, Pause, RetryFailed, Unpause
+from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.errors import InstanceEnded, InstanceNotFound, TooLarge
-from cloud_adapter.operating import Cancel, Pause, RetryFailed, Unpause
 from tests.engine.harness import Gate, World, in_world, write
 from workflow_core import (
     EventNotAccepted,

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cloud_adapter.dispatch import Outcome
+from cloud_adapter.engine.task_handler import Outcome
+from cloud_adapter.engine.tasks import ACTIVITY_PATH
 from cloud_adapter.options import EngineOptions
-from cloud_adapter.tasks import ACTIVITY_PATH
 from tests.engine.harness import Gate, World, in_world, write
 from workflow_core import (
     Activity,

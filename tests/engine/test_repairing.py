@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from cloud_adapter.engine.operations import Cancel, Goto, Pause, RetryFailed, SetFields, Unpause
 from cloud_adapter.errors import InstanceEnded, InstanceNotFound, TooLarge
-from cloud_adapter.operating import Cancel, Goto, Pause, RetryFailed, SetFields, Unpause
 from tests.engine.harness import Gate, World, in_world, write
 from workflow_core import (
     Fail,

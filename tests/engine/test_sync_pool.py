@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter.embedded import EmbeddedRuntime
+from cloud_adapter.engine.sync_pool import DaemonThreads, SyncPool
+from cloud_adapter.engine.user_code import RunSync
+from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.settings import Settings
-from cloud_adapter.sync_pool import DaemonThreads, SyncPool
-from cloud_adapter.user_code import RunSync
 from workflow_core import Activity, ForEach, S, Step, Workflow
 
 SECONDS_MAX = 20.0
@@ -211,7 +211,7 @@ def test_a_call_that_blocks_does_not_keep_the_process_from_ending(tmp_path: Path
     source = tmp_path / "blocks.py"
     source.write_text("""
 import asyncio, threading, time
-from cloud_adapter.sync_pool import SyncPool
+from cloud_adapter.engine.sync_pool import SyncPool
 
 async def main():
     pool, begun = SyncPool("test", 2), asyncio.Event()

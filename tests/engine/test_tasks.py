@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from cloud_adapter.tasks import TimeoutTask, timer_name
+from cloud_adapter.engine.tasks import TimeoutTask, timer_name
 from workflow_core import Execution, Wait, WaitKind, WaitStatus
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, 678, tzinfo=UTC)

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter.dispatch import Outcome
+from cloud_adapter.engine.operations import Cancel, Pause
+from cloud_adapter.engine.task_handler import Outcome
+from cloud_adapter.engine.tasks import ACTIVITY_PATH, ResumeTask
 from cloud_adapter.errors import Busy, Conflict, InstanceNotFound, Unavailable, WorkflowNotFound
-from cloud_adapter.operating import Cancel, Pause
-from cloud_adapter.tasks import ACTIVITY_PATH, ResumeTask
 from tests.engine.harness import ID, Gate, Killed, World, in_world, write
 from tests.recorder import Recorder, about, id_of, links, parent
 from workflow_core import (

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter.dispatch import Outcome
+from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.errors import Unavailable
 from cloud_adapter.ports import Task
 from tests.engine.harness import Gate, World, in_world, write

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import httpx
 
-from cloud_adapter.listening import listen
-from cloud_adapter.server import running
+from cloud_adapter.hosting.dev_server import running
 from cloud_adapter.settings import Settings
+from cloud_adapter.sockets import listen
 from workflow_core import Workflow
 
 T = TypeVar("T")

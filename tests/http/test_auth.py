@@ -21,10 +21,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from cloud_adapter.auth import OidcVerifier
-from cloud_adapter.embedded import EmbeddedRuntime
+from cloud_adapter.hosting.embedded import EmbeddedRuntime
+from cloud_adapter.http.auth import OidcVerifier
+from cloud_adapter.http.worker import BODY_BYTES_MAX, create_worker
 from cloud_adapter.settings import Settings
-from cloud_adapter.worker import BODY_BYTES_MAX, create_worker
 from tests.http.helpers import problem
 from tests.http.issuer import AUDIENCE, EMAIL, KEY, Issuer, issuing
 from tests.http.workflows import WORKFLOWS

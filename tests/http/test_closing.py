@@ -12,15 +12,16 @@ from urllib.error import HTTPError
 import pytest
 from pizza import PizzaOrder
 
-from cloud_adapter import server, service
-from cloud_adapter.auth import IssuerKeys
-from cloud_adapter.cloud import CloudRuntime
-from cloud_adapter.embedded import EmbeddedRuntime
 from cloud_adapter.errors import SettingsError, Unavailable
-from cloud_adapter.listening import listen
+from cloud_adapter.hosting import dev_server as server
+from cloud_adapter.hosting import service
+from cloud_adapter.hosting.cloud import CloudRuntime
+from cloud_adapter.hosting.dev_server import open_server, running
+from cloud_adapter.hosting.embedded import EmbeddedRuntime
+from cloud_adapter.http.auth import IssuerKeys
 from cloud_adapter.ports import Task
-from cloud_adapter.server import open_server, running
 from cloud_adapter.settings import Settings
+from cloud_adapter.sockets import listen
 from tests.http.issuer import issuing
 from tests.open_files import nothing_stays_open
 from workflow_core import Child, DefinitionError, On, S, Select, Workflow

@@ -30,9 +30,8 @@ from workflow_core import (
     WaitFor,
     While,
     Workflow,
-    describe,
-    mermaid,
 )
+from workflow_core.diagrams import describe, mermaid
 
 GOLDEN = Path(__file__).parent / "golden"
 

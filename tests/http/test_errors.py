@@ -10,14 +10,14 @@ from typing import Any
 import httpx
 import pytest
 
-from cloud_adapter.api import create_api
 from cloud_adapter.clock import SystemClock
-from cloud_adapter.engine import Engine
+from cloud_adapter.engine.engine import Engine
 from cloud_adapter.errors import Unavailable
-from cloud_adapter.local_queue import LocalQueue
+from cloud_adapter.http.api import create_api
+from cloud_adapter.http.problems import STATUS
 from cloud_adapter.ports import Task
-from cloud_adapter.problems import STATUS
-from cloud_adapter.sqlite_store import SqliteStore
+from cloud_adapter.queues.local import LocalQueue
+from cloud_adapter.stores.sqlite import SqliteStore
 from tests.http.helpers import BODY_BYTES_MAX, Http, expected, problem, serving
 from tests.http.workflows import SLASH_EVENT, UNICODE_EVENT, Desk
 from workflow_core import NewerVersion

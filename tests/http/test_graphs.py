@@ -12,7 +12,8 @@ from pizza import PizzaOrder
 from tests.core.svg_reader import check_geometry, group, groups, parse, texts
 from tests.http.helpers import Http, serving, until
 from tests.http.workflows import Timed, Twins
-from workflow_core import On, Retry, S, Select, Step, Workflow, svg
+from workflow_core import On, Retry, S, Select, Step, Workflow
+from workflow_core.diagrams import svg
 
 
 def states(root: Any) -> dict[str | None, str | None]:

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cloud_adapter.auth import KEYS_LIFESPAN_S, KEYS_LIFESPAN_S_MAX, KEYS_REFRESH_S_MIN, OidcVerifier
 from cloud_adapter.errors import Unauthenticated, Unavailable
+from cloud_adapter.http.auth import KEYS_LIFESPAN_S, KEYS_LIFESPAN_S_MAX, KEYS_REFRESH_S_MIN, OidcVerifier
 from tests.http.helpers import until
 from tests.http.issuer import AUDIENCE, EMAIL, Issuer, issuing
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter.logs import JsonFormatter, TextFormatter, about
+from cloud_adapter.observability.logs import JsonFormatter, TextFormatter, about
 from tests.http.helpers import Http, until
 
 Lines = Callable[[], list[dict[str, Any]]]

@@ -16,10 +16,10 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from pizza import PizzaOrder
 from pydantic import BaseModel, Field, computed_field, field_validator
 
-from cloud_adapter import openapi
-from cloud_adapter.openapi import operations
-from cloud_adapter.openapi.samples import sample
-from cloud_adapter.operating import ACTIONS
+from cloud_adapter.engine.operations import ACTIONS
+from cloud_adapter.http import openapi
+from cloud_adapter.http.openapi import operations
+from cloud_adapter.http.openapi.samples import sample
 from tests.core.generate import SPECS, build
 from tests.http.helpers import BODY_BYTES_MAX, Http, serving, until
 from tests.http.workflows import SLASH_EVENT, UNICODE_EVENT, WORKFLOWS

@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cloud_adapter.api import create_api
-from cloud_adapter.embedded import EmbeddedRuntime
-from cloud_adapter.operating import REPAIRS
+from cloud_adapter.engine.operations import REPAIRS
+from cloud_adapter.hosting.embedded import EmbeddedRuntime
+from cloud_adapter.http.api import create_api
 from cloud_adapter.settings import Settings
 from tests.http.helpers import BODY_BYTES_MAX, Http, expected, problem, serving, until
 from workflow_core import Activity, Child, DefinitionError, On, S, Select, Step, TerminalError, Try, Workflow

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from pizza import PizzaOrder
 from starlette.requests import Request
 
-from cloud_adapter import openapi
-from cloud_adapter.operating import ACTIONS
-from cloud_adapter.pages.reference import reference
+from cloud_adapter.engine.operations import ACTIONS
+from cloud_adapter.http import openapi
+from cloud_adapter.http.pages.reference import reference
 from tests.cli.processes import ROOT
 from tests.core.generate import SPECS, build
 from tests.http.helpers import Http, expected, serving, until
@@ -195,7 +195,7 @@ def test_every_text_of_a_workflow_is_text(tmp_path: Path) -> None:
 def test_the_wheel_has_the_templates_and_files(tmp_path: Path) -> None:
     folder = ROOT / "cloud_adapter" / "pages"
     wanted = {
-        f"cloud_adapter/pages/{file.relative_to(folder).as_posix()}"
+        f"cloud_adapter/http/pages/{file.relative_to(folder).as_posix()}"
         for pattern in ("templates/**/*", "static/*")
         for file in folder.glob(pattern)
         if file.is_file()

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from cloud_adapter.errors import SettingsError
-from cloud_adapter.listening import listen
+from cloud_adapter.sockets import listen
 
 
 def test_asyncio_can_see_that_it_is_tcp() -> None:

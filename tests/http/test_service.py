@@ -9,13 +9,13 @@ import sys
 import pytest
 from pizza import PizzaOrder
 
-from cloud_adapter.auth import OidcVerifier
-from cloud_adapter.cloud import CloudRuntime
 from cloud_adapter.errors import SettingsError
-from cloud_adapter.listening import free_ports
+from cloud_adapter.hosting.cloud import CloudRuntime
+from cloud_adapter.hosting.service import Service
+from cloud_adapter.http.auth import OidcVerifier
 from cloud_adapter.ports import Task
-from cloud_adapter.service import Service
 from cloud_adapter.settings import GOOGLE_ISSUER, Settings
+from cloud_adapter.sockets import free_ports
 from tests.cli.processes import ROOT, environment
 
 CLOUD = {

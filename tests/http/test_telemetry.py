@@ -17,14 +17,15 @@ from typing import Any
 import httpx
 import pytest
 
-from cloud_adapter import health, logs, trace_context
-from cloud_adapter.api import create_api
-from cloud_adapter.embedded import EmbeddedRuntime
 from cloud_adapter.errors import Unavailable
-from cloud_adapter.logs import JsonFormatter
+from cloud_adapter.hosting.embedded import EmbeddedRuntime
+from cloud_adapter.http import health
+from cloud_adapter.http.api import create_api
+from cloud_adapter.http.worker import create_worker
+from cloud_adapter.observability import logs, trace_context
+from cloud_adapter.observability.logs import JsonFormatter
+from cloud_adapter.observability.trace_context import TraceContext
 from cloud_adapter.settings import Settings
-from cloud_adapter.trace_context import TraceContext
-from cloud_adapter.worker import create_worker
 from tests.cli.processes import ROOT, environment
 from tests.http.helpers import problem
 from tests.recorder import Recorder, about, id_of, links, parent
@@ -293,7 +294,7 @@ def test_without_a_project_the_trace_is_the_bare_id() -> None:
 
 CONFIGURED = """
 import logging, sys
-from cloud_adapter import logs
+from cloud_adapter.observability import logs
 if "own" in sys.argv:
     logging.basicConfig(level=logging.INFO, format="MINE %(message)s")
 logs.configure("INFO", "p")
@@ -350,9 +351,9 @@ import asyncio, sys
 {block}
 from pathlib import Path
 from pizza import PizzaOrder
-from cloud_adapter.embedded import EmbeddedRuntime
+from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.settings import Settings
-import cloud_adapter.cli, cloud_adapter.service, cloud_adapter.worker, cloud_adapter.cloud
+import cloud_adapter.cli, cloud_adapter.hosting.service, cloud_adapter.http.worker, cloud_adapter.hosting.cloud
 
 async def main():
     runtime = EmbeddedRuntime([PizzaOrder], Settings(db=Path(sys.argv[1])))

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from pizza import PizzaOrder
 
-from cloud_adapter.api import create_api
-from cloud_adapter.embedded import EmbeddedRuntime
-from cloud_adapter.pages.forms import Form
-from cloud_adapter.pages.rendering import _templates
-from cloud_adapter.pages.times import relative
+from cloud_adapter.hosting.embedded import EmbeddedRuntime
+from cloud_adapter.http.api import create_api
+from cloud_adapter.http.pages.forms import Form
+from cloud_adapter.http.pages.rendering import _templates
+from cloud_adapter.http.pages.times import relative
 from cloud_adapter.settings import Settings
 from tests.http.helpers import BODY_BYTES_MAX, Http, serving, until
 from tests.http.pages import PageForm, form, forms

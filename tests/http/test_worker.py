@@ -13,10 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
-from cloud_adapter.api import create_api
-from cloud_adapter.embedded import EmbeddedRuntime
+from cloud_adapter.hosting.embedded import EmbeddedRuntime
+from cloud_adapter.http.api import create_api
+from cloud_adapter.http.worker import BODY_BYTES_MAX, create_worker
 from cloud_adapter.settings import Settings
-from cloud_adapter.worker import BODY_BYTES_MAX, create_worker
 from tests.http.helpers import expected, problem
 from tests.http.workflows import WORKFLOWS
 from tests.manual_clock import ManualClock

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from cloud_adapter.embedded import EmbeddedRuntime
+from cloud_adapter.hosting.embedded import EmbeddedRuntime
+from cloud_adapter.http.worker import create_worker
 from cloud_adapter.settings import Settings
-from cloud_adapter.worker import create_worker
 from tests.http.helpers import BODY_BYTES_MAX
 from tests.input.conftest import Attacked, attack
 from tests.input.workflows import Store

@@ -16,7 +16,7 @@ from pizza import PizzaOrder
 from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.generation import GenerationMode
 
-from cloud_adapter import openapi
+from cloud_adapter.http import openapi
 from tests.input.conftest import Attacked, attack
 from tests.input.workflows import Store
 from workflow_core import Workflow

@@ -20,8 +20,8 @@ from typing import Any
 
 import httpx
 
-from cloud_adapter.emulators import LOCATION, PROJECT, QUEUE, TASKS_ACCOUNT
-from cloud_adapter.listening import free_ports
+from cloud_adapter.hosting.local_stack import LOCATION, PROJECT, QUEUE, TASKS_ACCOUNT
+from cloud_adapter.sockets import free_ports
 from tests import firestore_emulator
 from tests.cli.processes import GORCHESTRATE, ROOT, Process, started
 from tests.emulator.harness import a_client

@@ -17,7 +17,7 @@ from pizza import PizzaOrder
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cloud_adapter.service import Service
+from cloud_adapter.hosting.service import Service
 from workflow_core import EventRejected, Go, If, On, S, Select, Step, StepContext, Timeout, WaitFor, While, Workflow
 
 STEP_SECONDS_MAX = 0.3

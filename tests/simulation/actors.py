@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from cloud_adapter.engine import Engine
+from cloud_adapter.engine.engine import Engine
 from cloud_adapter.errors import Unavailable
 from cloud_adapter.ports import Task
 from tests.core.generate import FirstError

@@ -15,11 +15,11 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from cloud_adapter.document import HistoryEntry, Instance
-from cloud_adapter.lanes import _Lane
-from cloud_adapter.session import Session
+from cloud_adapter.engine.session import Session
+from cloud_adapter.engine.transaction import _Lane
 from tests.simulation.actors import CURRENT, LANE
 from workflow_core import Execution, Wait
-from workflow_core.interpreter import Accepted, Machine
+from workflow_core.machine.interpreter import Accepted, Machine
 
 if TYPE_CHECKING:
     from tests.simulation.actors import Actor

@@ -15,33 +15,42 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter import activities as activities_module
-from cloud_adapter import children as children_module
-from cloud_adapter import engine as engine_module
-from cloud_adapter import events as events_module
-from cloud_adapter import schedule, stepping
-from cloud_adapter.activities import Activities, Result
-from cloud_adapter.children import Children
-from cloud_adapter.committing import Committer, Write
-from cloud_adapter.deliveries import TaskDecision
-from cloud_adapter.dispatch import Outcome
 from cloud_adapter.document import Instance, Lease
-from cloud_adapter.engine import Engine
+from cloud_adapter.engine import activities as activities_module
+from cloud_adapter.engine import children as children_module
+from cloud_adapter.engine import engine as engine_module
+from cloud_adapter.engine import events as events_module
+from cloud_adapter.engine import schedule
+from cloud_adapter.engine import steps as stepping
+from cloud_adapter.engine.activities import Activities, Result
+from cloud_adapter.engine.children import Children
+from cloud_adapter.engine.commits import Committer, Write
+from cloud_adapter.engine.deliveries import TaskDecision
+from cloud_adapter.engine.engine import Engine
+from cloud_adapter.engine.events import SendEvent
+from cloud_adapter.engine.inbox import Inbox, _Left, entry_name
+from cloud_adapter.engine.session import Change, Session
+from cloud_adapter.engine.steps import Stepper
+from cloud_adapter.engine.task_handler import Outcome
+from cloud_adapter.engine.tasks import (
+    COLLECT_PATH,
+    ActivityTask,
+    CollectTask,
+    ResumeTask,
+    TimeoutTask,
+    WaitTask,
+    timer_name,
+)
+from cloud_adapter.engine.timers import TimeOut
+from cloud_adapter.engine.transaction import _Lane
 from cloud_adapter.errors import Busy, Conflict, DuplicateKey, Unavailable
-from cloud_adapter.events import SendEvent
-from cloud_adapter.inbox import Inbox, _Left, entry_name
-from cloud_adapter.lanes import _Lane
 from cloud_adapter.ports import Task
-from cloud_adapter.session import Change, Session
-from cloud_adapter.stepping import Stepper
-from cloud_adapter.tasks import COLLECT_PATH, ActivityTask, CollectTask, ResumeTask, TimeoutTask, WaitTask, timer_name
-from cloud_adapter.timers import TimeOut
 from tests.simulation import world
 from tests.simulation.actors import Process
 from tests.simulation.store import Database
 from workflow_core import Execution, Parent, Status, WaitKind
 from workflow_core.events import stable_key
-from workflow_core.interpreter import Accepted, Machine
+from workflow_core.machine.interpreter import Accepted, Machine
 
 Patch = pytest.MonkeyPatch
 Bug = Callable[[Patch], None]
@@ -114,7 +123,7 @@ def no_commit_token(patch: Patch) -> None:
 
 @bug
 def a_forgotten_commit_counts_as_a_conflict(patch: Patch) -> None:
-    patch.setattr("cloud_adapter.committing._forgotten", lambda change, current: False)
+    patch.setattr("cloud_adapter.engine.commits._forgotten", lambda change, current: False)
 
 
 @bug

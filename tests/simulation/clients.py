@@ -11,7 +11,8 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from cloud_adapter.engine import BUFFERED, View
+from cloud_adapter.engine.engine import BUFFERED, View
+from cloud_adapter.engine.operations import ACTIONS
 from cloud_adapter.errors import (
     Busy,
     IdempotencyKeyReused,
@@ -21,7 +22,6 @@ from cloud_adapter.errors import (
     Unavailable,
     UserCodeError,
 )
-from cloud_adapter.operating import ACTIONS
 from tests.core.generate import EVENTS
 from tests.simulation.actors import Actor, Operator, Process
 from tests.simulation.flows import ADDED, BROKEN, REJECTED

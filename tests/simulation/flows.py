@@ -15,18 +15,7 @@ from typing import Any, ClassVar
 from tests.core.generate import Builder, Fields, Outside, Spec
 from tests.core.reference import arity
 from tests.simulation.actors import CURRENT
-from workflow_core import (
-    ActivityContext,
-    EventRejected,
-    EventRequest,
-    If,
-    On,
-    S,
-    Select,
-    Statement,
-    Step,
-    StepContext,
-)
+from workflow_core import ActivityContext, EventRejected, EventRequest, If, On, S, Select, Statement, Step, StepContext
 
 ADDED = "Added"
 """An event that the second revision alone knows."""

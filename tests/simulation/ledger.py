@@ -10,8 +10,8 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from cloud_adapter.document import Instance
+from cloud_adapter.engine.tasks import ACTIVITY_PATH, ActivityTask
 from cloud_adapter.ports import Task
-from cloud_adapter.tasks import ACTIVITY_PATH, ActivityTask
 from tests.simulation.acts import Attempt, attempt_of
 from tests.simulation.model import require
 from workflow_core import WaitKind

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from cloud_adapter.document import HISTORY_MAX, HistoryEntry, Instance, KeyRecord
-from cloud_adapter.inbox import entry_name
+from cloud_adapter.engine.inbox import entry_name
 from tests.core.generate import Fields, FirstError, SecondError
 from tests.core.reference import (
     Activity,

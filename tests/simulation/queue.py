@@ -8,7 +8,7 @@ from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING
 
-from cloud_adapter.dispatch import Outcome
+from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.ports import Task
 
 if TYPE_CHECKING:

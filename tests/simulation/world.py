@@ -17,12 +17,13 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
-from cloud_adapter import committing, document
-from cloud_adapter.dispatch import Outcome, run_task
+from cloud_adapter import document
 from cloud_adapter.document import Instance, KeyRecord
-from cloud_adapter.inbox import UNCOLLECTED_AFTER
-from cloud_adapter.lanes import Lanes
-from cloud_adapter.operating import Unpause
+from cloud_adapter.engine import commits as committing
+from cloud_adapter.engine.inbox import UNCOLLECTED_AFTER
+from cloud_adapter.engine.operations import Unpause
+from cloud_adapter.engine.task_handler import Outcome, run_task
+from cloud_adapter.engine.transaction import Lanes
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Task
 from tests.core import generate
@@ -36,7 +37,7 @@ from tests.simulation.model import Model, Violation, require
 from tests.simulation.queue import SimulatedQueue
 from tests.simulation.store import Database
 from workflow_core import Retry, Workflow, WorkflowError
-from workflow_core.calls import ACTIVITY_TIMEOUT
+from workflow_core.statements.calls import ACTIVITY_TIMEOUT
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

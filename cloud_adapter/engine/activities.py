@@ -1,0 +1,323 @@
+"""Runs activities: outside of the instance's lease, each in a request of its own, and brings their results in.
+
+An attempt is known by the wait and its number: whatever comes after the next attempt has begun, or when the instance no
+longer waits, changes nothing. It begins for the task of the very commit that has scheduled it, known by its fence: so
+without a fault it runs once, however many commits were tried. An attempt that nobody hears of is ended by its deadline,
+which is a timer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from inspect import isawaitable
+from typing import Any
+
+from pydantic import BaseModel
+
+from cloud_adapter.engine.commits import WRITE_ATTEMPTS_MAX, Committer
+from cloud_adapter.engine.decisions import Decision, check_lease
+from cloud_adapter.engine.deliveries import TaskDecision
+from cloud_adapter.engine.inbox import Deferrable, Inbox, NotListening, entry_name
+from cloud_adapter.engine.session import ERROR_CHARS_MAX, Session, milliseconds, settle
+from cloud_adapter.engine.tasks import ActivityTask
+from cloud_adapter.engine.transaction import Lanes
+from cloud_adapter.engine.user_code import RunSync, call, within
+from cloud_adapter.errors import Busy, InstanceNotFound, TooLarge, Unavailable
+from cloud_adapter.observability import logs, telemetry
+from cloud_adapter.observability.span import Value
+from cloud_adapter.ports import Task
+from workflow_core import AttemptOver, ErrorInfo, Status, TimedOut, Workflow
+from workflow_core.machine.interpreter import Accepted
+from workflow_core.machine.moving import error_info
+from workflow_core.signatures import is_async
+
+
+class Activities:
+    """Runs the activities of instances.
+
+    Args:
+        run_sync: runs synchronous user code.
+    """
+
+    def __init__(self, committer: Committer, lanes: Lanes, inbox: Inbox, run_sync: RunSync) -> None:
+        self.committer = committer
+        self.lanes = lanes
+        self.inbox = inbox
+        self.run_sync = run_sync
+        inbox.register(_TakeResult.kind, lambda data: _TakeResult(Result.model_validate(data)))
+
+    async def run(self, cls: type[Workflow], body: ActivityTask) -> None:
+        """Runs an attempt of an activity, unless it is over; one that has come too early is scheduled again.
+
+        Raises:
+            NotYet: the commit that the task belongs to has not landed yet.
+            Unavailable: try again.
+        """
+        begun = await self.lanes.decide(cls, body.id, _Begin(body, self.committer.options))
+        if isinstance(begun, Task):
+            await self.committer.queue.create(begun)
+        if not isinstance(begun, _Attempt):
+            return
+        clock = self.committer.clock
+        started = clock.now()
+        result, raised = await self._attempt(begun.session, begun.accepted, body)
+        if result is not None:
+            await self.deliver(cls, result, milliseconds(started, clock.now()), raised)
+
+    async def _attempt(
+        self, session: Session, accepted: Accepted, body: ActivityTask
+    ) -> tuple[Result | None, Exception | None]:
+        """Runs the function; gives what to bring in, None if the attempt was over before, and what it raised."""
+        spec, thread, number = accepted.case.activity, accepted.thread.id, body.attempt + 1
+        assert spec is not None
+        common = body.model_dump(include={"workflow", "id", "wait_id", "event", "attempt"})
+        about: dict[str, Value] = {"instance": body.id, "thread": thread, "attempt": number, "pc": session.execution.pc}
+        with (
+            logs.about(body.workflow, body.id, thread=thread, statement=body.event, attempt=number),
+            telemetry.attempt("activity", body.event, self.committer.clock, body.workflow, **about) as span,
+        ):
+            try:
+                output = await self._call(session, accepted, body)
+                return Result(**common, result=spec.signature.output_json(body.event, output).decode()), None
+            except AttemptOver as error:
+                span.outcome = "over"
+                span.refused(error)
+                return None, None
+            except Exception as error:
+                span.outcome = "failed"
+                span.failed(error)
+                retry = self._retry(accepted, session, error)
+                return Result(**common, error=error_info(error, body.event), retry_seconds=retry), error
+
+    async def deliver(
+        self, cls: type[Workflow], result: Result, duration_ms: float = 0, failure: Exception | None = None
+    ) -> None:
+        """Brings the result of an attempt into the instance, by way of its inbox where that is busy. A result that is
+        too large for the inbox is tried again until the attempt is over: ``then`` may make less of it.
+
+        Args:
+            failure: what the attempt has raised, for the log.
+
+        Raises:
+            Unavailable: try again.
+        """
+        taking = _TakeResult(result, duration_ms, failure)
+        is_delivered = False
+        try:
+            while not is_delivered:
+                try:
+                    await self.inbox.deliver(cls, result.id, taking)
+                    is_delivered = True
+                except TooLarge as error:
+                    is_delivered = await self._is_over(cls, result, error)
+                    await self.committer.pause(WRITE_ATTEMPTS_MAX)
+        except InstanceNotFound:
+            logs.transition("result of nobody", result.workflow, result.id, level=logging.WARNING)
+
+    async def _is_over(self, cls: type[Workflow], result: Result, error: TooLarge) -> bool:
+        """Whether nobody waits for a result any more that is too large for the inbox.
+
+        Raises:
+            Unavailable: the time of the attempt is over.
+        """
+        accepted = _awaited(await self.committer.load(cls, result.id), result)
+        if accepted is None:
+            return True
+        assert accepted.wait is not None and accepted.wait.deadline is not None
+        if self.committer.clock.now() >= accepted.wait.deadline:
+            raise Unavailable(f"the result of activity {result.event!r} does not come in: {error}") from error
+        return False
+
+    async def _call(self, session: Session, accepted: Accepted, body: ActivityTask) -> Any:
+        spec, machine = accepted.case.activity, session.machine
+        assert spec is not None
+
+        async def heartbeat() -> None:
+            await self._heartbeat(session.cls, body)
+
+        if is_async(spec.function):
+            output = call(machine.call_activity, accepted, heartbeat)
+        else:
+            output = await self.run_sync(call, machine.call_activity, accepted, heartbeat)
+        if not isawaitable(output):
+            return output
+        assert accepted.wait is not None
+        # Heartbeats put the deadline off.
+        deadline = accepted.wait.deadline if spec.heartbeat is None else None
+        clock = self.committer.clock
+        limit = None if deadline is None else deadline - clock.now()
+        try:
+            return await within(clock, limit, output, f"activity {body.event!r}")
+        except TimedOut as error:
+            if deadline is not None and clock.now() >= deadline:
+                # That is for the task of the deadline to say: an unpause may have put it off meanwhile.
+                raise AttemptOver(str(error)) from error
+            raise
+
+    async def _heartbeat(self, cls: type[Workflow], body: ActivityTask) -> None:
+        try:
+            await self.lanes.decide(cls, body.id, _Beat(body))
+        except (Busy, Unavailable):
+            # No deadline passes while the instance is leased; and a database that does not answer is no failure of the
+            # function. The next one will come through.
+            logs.transition("heartbeat skipped", body.workflow, body.id, level=logging.WARNING)
+
+    def timed_out(self, session: Session, accepted: Accepted, now: datetime) -> None:
+        """The deadline of an attempt has passed."""
+        assert accepted.wait is not None
+        error = TimedOut(f"activity {accepted.wait.event!r} gave no result by {accepted.wait.deadline}")
+        details = {"thread": accepted.thread.id, "statement": accepted.wait.event, "error": f"TimedOut: {error}"}
+        session.note("activity failed", now, **details)
+        seconds = self._retry(accepted, session, error)
+        retry_at = None if seconds is None else now + timedelta(seconds=seconds)
+        session.machine.activity_failed(accepted, error_info(error, accepted.wait.event), retry_at)
+
+    def _retry(self, accepted: Accepted, session: Session, error: Exception) -> float | None:
+        """After how many seconds the attempt that has failed is followed by another one; None: by none."""
+        assert accepted.case.activity is not None and accepted.wait is not None
+        policy = accepted.case.activity.retry or session.cls.default_retry or self.committer.options.retry
+        delay = policy.delay(accepted.wait.attempt + 1, error, self.committer.rng.random())
+        return None if delay is None else delay.total_seconds()
+
+
+class Result(BaseModel):
+    """What an attempt of an activity has come to.
+
+    Attributes:
+        attempt: how often the activity has failed before.
+        result: as JSON, where it has succeeded.
+        error: why it has failed.
+        retry_seconds: when it is tried again; None: it is given up.
+    """
+
+    workflow: str
+    id: str
+    wait_id: str
+    event: str
+    attempt: int
+    result: str = "null"
+    error: ErrorInfo | None = None
+    retry_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """An attempt that may begin: who waits for it, as they did then."""
+
+    session: Session
+    accepted: Accepted
+
+
+class _Begin(TaskDecision[ActivityTask]):
+    """Whether an attempt may begin. The answer is the attempt, the task of another time, or None if it is over."""
+
+    lax = True
+    reads = True
+
+    def deliver(self, session: Session, now: datetime) -> _Attempt | Task | None:
+        """See ``TaskDecision.deliver``."""
+        session.check()
+        body = self.body
+        accepted = _awaited(session, body)
+        if accepted is None or accepted.wait is None or not body.is_for(accepted.wait):
+            return None
+        retry_at = accepted.wait.retry_at
+        if retry_at is not None and retry_at > now:
+            # Early by the clock of the queue, or a stop on the way there.
+            later = body.later(min(retry_at, now + self.options.horizon), now, session.execution.pc)
+            return replace(later, deadline=session.request_limit(accepted.wait))
+        # Copies: others change the session after this.
+        return _Attempt(session, replace(accepted, thread=copy(accepted.thread), wait=copy(accepted.wait)))
+
+
+class _TakeResult(Deferrable):
+    """Brings the result of an attempt in, unless nobody waits for it any more.
+
+    Args:
+        failure: what the attempt has raised, for the log.
+    """
+
+    kind = "result"
+    lax = True
+
+    def __init__(self, result: Result, duration_ms: float = 0, failure: Exception | None = None) -> None:
+        self.result = result
+        self.duration_ms = duration_ms
+        self.failure = failure
+        self.statement = result.event
+        self.size = len(result.result)
+
+    def name(self) -> str:
+        """See ``Deferrable.name``."""
+        return entry_name(self.kind, self.result.wait_id, self.result.event, self.result.attempt)
+
+    def content(self) -> Mapping[str, Any]:
+        """See ``Deferrable.content``."""
+        return self.result.model_dump(mode="json")
+
+    def decide(self, session: Session, now: datetime) -> None:
+        """See ``Decision.decide``."""
+        session.check()
+        result = self.result
+        accepted = _awaited(session, result)
+        if accepted is None and self.taken and session.execution.status is Status.PAUSED:
+            # It was acknowledged before: it counts after the pause, if it is waited for then.
+            raise NotListening(f"{session.execution.id!r} is paused: it takes no result in now")
+        self.stale = accepted is None
+        if accepted is None:
+            return
+        check_lease(session, now)
+        details = {"thread": accepted.thread.id, "statement": accepted.case.event, "duration_ms": self.duration_ms}
+        error, raised = result.error, self.failure
+        if error is None:
+            mark = session.mark()
+            try:
+                call(session.machine.handle_json, accepted, result.result.encode())
+                session.check_fields()
+            except Exception as failure:
+                if not session.undo(mark):
+                    raise
+                error, raised = error_info(failure, result.event), failure
+        session.raised = raised
+        if error is None:
+            session.note("activity", now, **details)
+            settle(session, accepted)
+            return
+        retry_at = None if result.retry_seconds is None else now + timedelta(seconds=result.retry_seconds)
+        session.note("activity failed", now, error=error.text[:ERROR_CHARS_MAX], **details)
+        session.machine.activity_failed(accepted, error, retry_at)
+        settle(session)
+
+
+class _Beat(Decision):
+    """An attempt gives a sign of life, which puts its end off."""
+
+    lax = True
+
+    def __init__(self, body: ActivityTask) -> None:
+        self.body = body
+
+    def decide(self, session: Session, now: datetime) -> None:
+        """See ``Decision.decide``.
+
+        Raises:
+            AttemptOver: nobody waits for the attempt any more.
+        """
+        session.check()
+        accepted = _awaited(session, self.body)
+        if accepted is None:
+            number, event = self.body.attempt + 1, self.body.event
+            raise AttemptOver(f"attempt {number} of activity {event!r} is over: stop")
+        check_lease(session, now)
+        session.machine.heartbeat(accepted)
+
+
+def _awaited(session: Session, body: ActivityTask | Result) -> Accepted | None:
+    """Who waits for this attempt; None if nobody does any more, or while the instance is paused."""
+    if not session.execution.live:
+        return None
+    return session.machine.activity(body.event, body.wait_id, body.attempt)

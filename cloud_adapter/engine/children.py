@@ -1,0 +1,204 @@
+"""Instances that are started by instances: their start, their cancellation, and what becomes of their end.
+
+A child knows its parent from its first write. Its end is told by its own resume, which lasts until the parent has
+taken it: so no end is lost, whoever dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel
+
+from cloud_adapter.engine.commits import Committer, Superseded
+from cloud_adapter.engine.decisions import check_lease
+from cloud_adapter.engine.inbox import Deferrable, Inbox, NotListening, entry_name
+from cloud_adapter.engine.operations import Cancel, operate
+from cloud_adapter.engine.session import ERROR_CHARS_MAX, Session, begin, settle
+from cloud_adapter.engine.transaction import Lanes
+from cloud_adapter.engine.user_code import call
+from cloud_adapter.errors import Busy, InstanceEnded, InstanceExists, InstanceNotFound, Unavailable
+from workflow_core import ChildFailed, ErrorInfo, Parent, Status, Teardown, Wait, WaitStatus, Workflow, WorkflowError
+from workflow_core.machine.interpreter import Work
+from workflow_core.machine.moving import error_info
+
+_Key = tuple[str, str, str]
+"""The workflow and the id of a parent, and the id of its wait that a child was started for."""
+
+
+class Children:
+    """Does what one instance has to do with another one.
+
+    Args:
+        workflow: gives the workflow of a name, or raises ``WorkflowNotFound``.
+    """
+
+    def __init__(
+        self, committer: Committer, lanes: Lanes, inbox: Inbox, workflow: Callable[[str], type[Workflow]]
+    ) -> None:
+        self.committer = committer
+        self.lanes = lanes
+        self.inbox = inbox
+        self.workflow = workflow
+        inbox.register(_TakeEnd.kind, lambda data: _TakeEnd(End.model_validate(data)))
+
+    async def perform(self, session: Session, work: Work) -> None:
+        """Starts a child, cancels one, or tells the parent.
+
+        Raises:
+            ChildFailed: it cannot be started.
+            Busy: the parent is; try again later.
+            Unavailable: try again.
+        """
+        wait = work.wait
+        if isinstance(wait, Parent):
+            await self._tell(session, wait)
+        elif isinstance(wait, Teardown):
+            await self._cancel(session, wait)
+        else:
+            assert wait is not None
+            await self._start(session, wait, wait.input)
+
+    async def _start(self, session: Session, wait: Wait | Teardown, given: Any) -> None:
+        parent = session.execution
+        link = Parent(parent.workflow, parent.id, wait.id, wait.event, told=given["detached"])
+        try:
+            cls = self.workflow(given["workflow"])
+            child = begin(cls, given["id"], json.dumps(given["fields"]), self.committer.clock.now(), link)
+            await self.committer.create(child)
+        except Superseded:
+            pass  # it is there, and others have moved it on
+        except Unavailable:
+            raise
+        except InstanceExists as error:
+            # Made by an earlier attempt, or another one's.
+            other = await self.committer.load(cls, given["id"])
+            if not _is_child(other, _key(session, wait.id)):
+                raise ChildFailed(f"{error}: give the child another id") from error
+        except WorkflowError as error:
+            raise ChildFailed(f"{given['workflow']!r} {given['id']!r} could not be started: {error}") from error
+
+    async def _cancel(self, session: Session, teardown: Teardown) -> None:
+        child = teardown.setup_data
+        if "fields" in child:
+            # Its start may still be under way, and succeed once we have found nothing: better it is there.
+            try:
+                await self._start(session, teardown, child)
+            except ChildFailed:
+                return
+
+        cls = self.workflow(child["workflow"])
+        with contextlib.suppress(InstanceNotFound, InstanceEnded):
+            await operate(self.lanes, cls, child["id"], _CancelChild(started_for=_key(session, teardown.id)))
+
+    async def _tell(self, session: Session, parent: Parent) -> None:
+        end = _end(session, parent)
+        with contextlib.suppress(InstanceNotFound):
+            await self.inbox.deliver(self.workflow(parent.workflow), parent.id, _TakeEnd(end))
+
+
+class End(BaseModel):
+    """What a child has come to.
+
+    Attributes:
+        wait_id, event: the wait of the parent.
+        result: as JSON, if it has finished.
+        error: why not.
+    """
+
+    wait_id: str
+    event: str
+    result: str = "null"
+    error: ErrorInfo | None = None
+
+
+def _end(session: Session, parent: Parent) -> End:
+    child, about = session.execution, {"wait_id": parent.wait_id, "event": parent.event}
+    if child.status is Status.FINISHED:
+        try:
+            return End(**about, result=call(session.machine.workflow.result_json))
+        except Exception as error:
+            return End(**about, error=error_info(error, parent.event))
+    why = f": {child.error.text}" if child.error is not None else ""
+    failure = ChildFailed(f"{child.workflow!r} {child.id!r} is {child.status}{why}")
+    return End(**about, error=error_info(failure, parent.event))
+
+
+class _TakeEnd(Deferrable):
+    """Brings the end of a child to its parent, unless that waits for it no more."""
+
+    kind = "end"
+
+    def __init__(self, end: End) -> None:
+        self.end = end
+        self.statement = end.event
+        self.size = len(end.result)
+
+    def name(self) -> str:
+        """See ``Deferrable.name``."""
+        return entry_name(self.kind, self.end.wait_id, self.end.event)
+
+    def content(self) -> Mapping[str, Any]:
+        """See ``Deferrable.content``."""
+        return self.end.model_dump(mode="json")
+
+    def decide(self, session: Session, now: datetime) -> None:
+        """See ``Decision.decide``.
+
+        Raises:
+            Busy: the parent is paused, or does not know yet that the child was started.
+        """
+        machine, end = session.machine, self.end
+        session.check()
+        accepted = machine.child(end.event, end.wait_id)
+        self.stale = accepted is None or accepted.wait is None
+        if accepted is None or accepted.wait is None:
+            return
+        check_lease(session, now)
+        id = session.execution.id
+        if session.execution.status is Status.PAUSED:
+            raise NotListening(f"{id!r} is paused: it does not listen to its child now")
+        if not session.execution.live or accepted.wait.status is not WaitStatus.SET_UP:
+            raise Busy(f"{id!r} does not listen to its child now")
+        event = accepted.case.event  # the statement may have been renamed since the child was started
+        details = {"thread": accepted.thread.id, "statement": event}
+        error = end.error
+        if error is None:
+            mark = session.mark()
+            try:
+                call(machine.handle_json, accepted, end.result.encode())
+                session.check_fields()
+            except Exception as raised:
+                if not session.undo(mark):
+                    raise
+                error = error_info(raised, event)
+        if error is None:
+            session.note("child", now, **details)
+            settle(session, accepted)
+        else:
+            session.note("child failed", now, error=error.text[:ERROR_CHARS_MAX], **details)
+            machine.child_failed(accepted.thread, event, replace(error, statement=event))
+            settle(session)
+
+
+class _CancelChild(Cancel):
+    """Cancels an instance if it was started for a wait of another one, and is not somebody else's of the same id."""
+
+    started_for: _Key
+
+    def apply(self, session: Session, now: datetime) -> bool:
+        return _is_child(session, self.started_for) and super().apply(session, now)
+
+
+def _key(parent: Session, wait_id: str) -> _Key:
+    return parent.execution.workflow, parent.execution.id, wait_id
+
+
+def _is_child(session: Session, key: _Key) -> bool:
+    parent = session.execution.parent
+    return parent is not None and (parent.workflow, parent.id, parent.wait_id) == key

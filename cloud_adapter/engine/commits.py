@@ -1,0 +1,282 @@
+"""Loads and commits: the only place that writes an instance, and only by compare-and-set.
+
+The order of calls is the point of this file: the tasks that a state needs are created before its commit, timers that
+it no longer needs are deleted after. It decides nothing about what an instance does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from cloud_adapter.document import TOKENS_MAX, InboxEntry, Instance, KeyRecord, Lease
+from cloud_adapter.engine.session import ERROR_CHARS_MAX, Change, Session
+from cloud_adapter.errors import (
+    Conflict,
+    DamagedDocument,
+    DuplicateKey,
+    InstanceExists,
+    InstanceNotFound,
+    Unavailable,
+)
+from cloud_adapter.observability import logs, telemetry
+from cloud_adapter.options import EngineOptions
+from cloud_adapter.ports import Clock, Store, TaskQueue
+from workflow_core import Workflow, WorkflowError
+from workflow_core.machine.moving import error_text
+
+WRITE_ATTEMPTS_MAX = 5
+
+T = TypeVar("T")
+
+Write = Callable[[Instance], Awaitable[Instance]]
+"""Writes an instance; gives it with its new version."""
+
+
+async def no_turn() -> None:
+    """Lets nobody go first."""
+
+
+class Superseded(WorkflowError):
+    """The commit was applied, but its reply was lost and others have come on top of it since."""
+
+
+class Committer:
+    """Loads sessions and commits them.
+
+    Args:
+        rng: gives tokens and jitter; a seeded one makes a run repeatable.
+    """
+
+    def __init__(
+        self, store: Store, queue: TaskQueue, clock: Clock, options: EngineOptions, rng: random.Random
+    ) -> None:
+        self.store = store
+        self.queue = queue
+        self.clock = clock
+        self.options = options
+        self.rng = rng
+
+    def token(self) -> str:
+        """A fresh random token."""
+        return f"{self.rng.getrandbits(64):016x}"
+
+    async def pause(self, attempt: int) -> None:
+        """Waits before another attempt: 20 ms, doubling up to 640 ms, with jitter."""
+        await self.clock.sleep(0.02 * 2 ** min(attempt, 5) * self.rng.uniform(0.5, 1.0))
+
+    async def load(self, cls: type[Workflow], id: str, mend: Callable[[Instance], Instance] | None = None) -> Session:
+        """The instance as it is now; ``mend`` changes what is stored before it is read."""
+        instance = await self.store.load(cls.__workflow_name__, id)
+        return Session(cls, instance if mend is None else mend(instance), self.clock.now())
+
+    async def create(self, session: Session, key: KeyRecord | None = None) -> None:
+        """Stores a new instance.
+
+        Raises:
+            InstanceExists: there is one already. Nothing was written.
+        """
+        change = session.prepare(self.token(), self.clock.now(), self.options.horizon).encoded()
+
+        async def write(instance: Instance) -> Instance:
+            await self.store.create(instance, key)
+            return instance
+
+        await self._apply(session, change, write)
+
+    async def commit(
+        self,
+        session: Session,
+        *,
+        keys: Sequence[KeyRecord] = (),
+        taken: Sequence[InboxEntry] = (),
+        lease: str | None = None,
+        keep_lease: bool = False,
+        keep_fields: bool = False,
+        dry_run: bool = False,
+        turn: Callable[[], Awaitable[None]] = no_turn,
+    ) -> None:
+        """Saves the session's state, if the document is still the version that was loaded.
+
+        Args:
+            keys: recorded in the same atomic write.
+            taken: what was taken in of the instance's inbox: deleted in the same atomic write.
+            lease: the token of the lease that the document bears from then on; None releases it.
+            keep_lease, keep_fields: see ``Session.prepare``.
+            dry_run: only see whether it could be saved.
+            turn: lets others in this process go on; called between the parts of a commit that take their time.
+
+        Raises:
+            Conflict: somebody else has committed in between. Nothing was written.
+            DuplicateKey: one of the keys is recorded already. Nothing was written.
+            TooLarge: see ``document.encode``. Nothing was written, and no task was created.
+            Superseded: it was written, and somebody else has committed since.
+            Unavailable: whether it was written is not known.
+        """
+        if not keep_fields and turn is not no_turn:
+            session.seal()
+            await turn()
+        now = self.clock.now()
+        new_lease = None if lease is None else Lease(lease, now + self.options.lease)
+        change = session.prepare(
+            self.token(), now, self.options.horizon, lease=new_lease, keep_lease=keep_lease, keep_fields=keep_fields
+        )
+        await turn()
+        change = change.encoded()
+        if dry_run:
+            session.committed(change.instance)
+            return
+        await turn()
+        await self._apply(session, change, lambda instance: self.store.commit(instance, keys, taken))
+
+    async def _apply(self, session: Session, change: Change, write: Write) -> None:
+        await _concurrently(self.queue.create, change.create, self.queue.calls_max)
+        if change.leases:
+            # Only now, as the tasks have taken their time.
+            change = change.leased(self.clock.now() + self.options.lease)
+        tell = _teller(session, change.instance)
+        try:
+            session.committed(await self._write(change, write))
+        except Superseded:
+            tell()
+            raise
+        except (Conflict, DuplicateKey, InstanceExists):
+            await self._delete(change.instance, change.own_names)
+            raise
+        tell()
+        await self._delete(change.instance, change.delete)
+
+    async def _delete(self, instance: Instance, names: Sequence[str]) -> None:
+        """Deletes tasks that find nothing to do when they come, as far as that works."""
+
+        async def delete(name: str) -> None:
+            try:
+                await self.queue.delete(name)
+            except WorkflowError as error:
+                text = error_text(error)[:ERROR_CHARS_MAX]
+                logs.transition("timer not deleted", instance.workflow, instance.id, level=logging.WARNING, error=text)
+
+        await _concurrently(delete, names, self.queue.calls_max)
+
+    async def _write(self, change: Change, write: Write) -> Instance:
+        attempt = 0
+        while True:
+            try:
+                return await write(change.instance)
+            except (Conflict, DuplicateKey, InstanceExists, Unavailable) as error:
+                try:
+                    current = await self._reload(change.instance)
+                except DamagedDocument:
+                    raise error from None  # what stands there is no commit of ours
+                if current is not None and change.token in current.tokens:
+                    if current.tokens[-1] != change.token:
+                        raise Superseded("the commit was applied, and others since") from error
+                    return replace(change.instance, version=current.version)
+                if current is not None and not isinstance(error, DuplicateKey) and _forgotten(change, current):
+                    raise Unavailable("whether the commit was applied is not known: too many others since") from error
+                # Not applied so far. Trying the very same write again is safe: it is compared like the first.
+                attempt += 1
+                if isinstance(error, Conflict):
+                    telemetry.conflict(change.instance.workflow)
+                if not isinstance(error, Unavailable) or attempt >= WRITE_ATTEMPTS_MAX:
+                    raise
+                await self.pause(attempt)
+
+    async def _reload(self, instance: Instance) -> Instance | None:
+        attempt = 0
+        while True:
+            try:
+                return await self.store.load(instance.workflow, instance.id)
+            except InstanceNotFound:
+                return None
+            except Unavailable:
+                attempt += 1
+                if attempt >= WRITE_ATTEMPTS_MAX:
+                    raise
+                await self.pause(attempt)
+
+    async def fail(
+        self, cls: type[Workflow], id: str, error: Exception, statement: str, lease_token: str | None = None
+    ) -> None:
+        """Ends an instance as failed; does nothing if it is leased to another than ``lease_token`` by now."""
+        attempt = 0
+        while True:
+            session = await self.load(cls, id)
+            lease = session.instance.lease
+            others = session.leased(self.clock.now()) and lease is not None and lease.token != lease_token
+            if session.execution.ended or others:
+                return
+            session.machine.fail(error, statement)
+            session.raised = error
+            try:
+                await self.commit(session)
+                return
+            except (Conflict, Superseded):
+                attempt += 1
+                await self.pause(attempt)
+
+
+async def _concurrently(call: Callable[[T], Awaitable[None]], arguments: Sequence[T], calls_max: int) -> None:
+    """Makes a call for each argument, begun in their order, up to ``calls_max`` at a time.
+
+    Raises:
+        BaseException: the first that a call raises; the others are cancelled, and have ended.
+    """
+    rest = iter(arguments)
+
+    async def some() -> None:
+        for argument in rest:
+            await call(argument)
+
+    if calls_max == 1 or len(arguments) <= 1:
+        await some()
+        return
+    running = [asyncio.ensure_future(some()) for _ in arguments[:calls_max]]
+    try:
+        await asyncio.gather(*running)
+    except BaseException:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running)
+        raise
+
+
+def _forgotten(change: Change, current: Instance) -> bool:
+    """Whether so many have committed since the version that the change is based on that its own token may be gone."""
+    base = change.instance.tokens[-2:-1]
+    if not base and change.instance.execution.created_at != current.execution.created_at:
+        return False  # a creation, and what is there was created by another one
+    return len(current.tokens) >= TOKENS_MAX and not set(base) & set(current.tokens)
+
+
+def _teller(session: Session, instance: Instance) -> Callable[[], None]:
+    """Tells what a commit has made true, once it has: one line for each entry that it adds to the history."""
+    entries, contexts = session.entries, session.contexts
+    raised, had_ended = session.raised, session.had_ended
+    status, ended = instance.execution.status, instance.execution.ended
+
+    def tell() -> None:
+        for entry, context in zip(entries, contexts, strict=True):
+            context.run(
+                logs.transition,
+                entry.kind,
+                instance.workflow,
+                instance.id,
+                level=logging.ERROR if entry.kind == "failed" else logging.WARNING if entry.error else logging.INFO,
+                raised=raised if raised is not None and error_text(raised)[:ERROR_CHARS_MAX] == entry.error else None,
+                thread=entry.thread,
+                statement=entry.statement,
+                pc=entry.pc,
+                duration_ms=entry.duration_ms,
+                error=entry.error,
+            )
+        if instance.version is None:
+            telemetry.started(instance.workflow)
+        if ended and not had_ended:
+            telemetry.ended(instance.workflow, status.value)
+
+    return tell

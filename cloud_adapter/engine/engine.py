@@ -1,0 +1,505 @@
+"""The engine: how one instance moves, safely. This file holds what the outside may ask of it.
+
+It knows the ports alone, never an adapter. Its promises, and what they rest on:
+
+* An event's effect is committed exactly once: the handler works on a copy in memory, and the commit succeeds only
+  on the version that was loaded. Whoever loses loads again and decides anew.
+* No wake-up is lost: the tasks that a state needs are created before the commit that needs them. A task that comes
+  before its commit asks to be sent again; one whose commit never came, or that comes late or twice, finds nothing
+  to do. Task names carry the commit's random token, so an attempt that lost cannot stand in another one's way; those
+  of retries, of recovery and of tasks that put themselves off are named after what they are for and when.
+* A step runs under a lease, which is a commit like any other; each commit of its holder is compared too, so a
+  holder that lost its lease can no longer write.
+* Each commit writes a random token. If its reply is lost, the token in the document tells that it was applied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cloud_adapter.clock import SystemClock
+from cloud_adapter.document import Instance, KeyRecord
+from cloud_adapter.engine.activities import Activities
+from cloud_adapter.engine.children import Children
+from cloud_adapter.engine.commits import Committer, Superseded
+from cloud_adapter.engine.decisions import Leased
+from cloud_adapter.engine.events import BUFFERED, EventRequest, SendEvent
+from cloud_adapter.engine.inbox import UNCOLLECTED_AFTER, Inbox
+from cloud_adapter.engine.operations import ACTIONS, REPAIRS, Operation, operate
+from cloud_adapter.engine.schedule import due_timeouts, resume_at
+from cloud_adapter.engine.session import Session, begin
+from cloud_adapter.engine.steps import Stepper
+from cloud_adapter.engine.tasks import ActivityTask, CollectTask, ResumeTask, TimeoutTask
+from cloud_adapter.engine.timers import TimeOut, accepted_timeout
+from cloud_adapter.engine.transaction import Lanes
+from cloud_adapter.engine.user_code import RunSync
+from cloud_adapter.errors import (
+    Busy,
+    DuplicateKey,
+    IdempotencyKeyReused,
+    InstanceExists,
+    InstanceNotFound,
+    InvalidRequest,
+    Unavailable,
+    WorkflowNotFound,
+)
+from cloud_adapter.names import check_id, check_key
+from cloud_adapter.observability import logs, telemetry
+from cloud_adapter.observability.span import Span
+from cloud_adapter.options import EngineOptions
+from cloud_adapter.ports import Clock, Page, Store, TaskQueue
+from cloud_adapter.stores.search import search_values
+from workflow_core import DefinitionError, Status, UnknownStatement, Workflow, WorkflowError
+from workflow_core.events import stable_key
+from workflow_core.execution import FROM_CLIENTS
+from workflow_core.machine.interpreter import Accepted
+from workflow_core.machine.moving import error_text
+
+KEY_ATTEMPTS_MAX = 5
+"""How often an event finds that its key was recorded, and has expired since."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """An instance as it is shown: what is stored, its typed fields, and the events that it accepts now.
+
+    Attributes:
+        problem: why nothing in it can move, if it stands on what the definition no longer has.
+    """
+
+    instance: Instance
+    workflow: Workflow
+    accepted: tuple[Accepted, ...]
+    problem: str = ""
+
+
+class Engine:
+    """Moves the instances of some workflows.
+
+    Args:
+        workflows: the classes that are served; their names must differ.
+        rng: gives tokens and jitter; a seeded one makes a run repeatable.
+        run_sync: runs synchronous steps; by default in a thread.
+        run_activity_sync: runs synchronous activities; by default as steps.
+
+    Raises:
+        DefinitionError: they cannot be served together, see ``by_name``.
+    """
+
+    def __init__(
+        self,
+        workflows: Iterable[type[Workflow]],
+        store: Store,
+        queue: TaskQueue,
+        *,
+        clock: Clock | None = None,
+        options: EngineOptions | None = None,
+        rng: random.Random | None = None,
+        run_sync: RunSync = asyncio.to_thread,
+        run_activity_sync: RunSync | None = None,
+    ) -> None:
+        self.clock = clock or SystemClock()
+        self.options = options or EngineOptions()
+        self.store = store
+        self.queue = queue
+        self.workflows: Mapping[str, type[Workflow]] = by_name(workflows)
+        self._committer = Committer(store, queue, self.clock, self.options, rng or random.SystemRandom())
+        self._lanes = Lanes(self._committer)
+        self._inbox = Inbox(self._committer, self._lanes)
+        children = Children(self._committer, self._lanes, self._inbox, self.workflow)
+        self._stepper = Stepper(self._committer, self._lanes, children, run_sync)
+        self._activities = Activities(self._committer, self._lanes, self._inbox, run_activity_sync or run_sync)
+
+    def workflow(self, name: str) -> type[Workflow]:
+        """The workflow of that name.
+
+        Raises:
+            WorkflowNotFound: none is served here.
+        """
+        try:
+            return self.workflows[name]
+        except KeyError:
+            known = ", ".join(sorted(self.workflows)) or "none"
+            raise WorkflowNotFound(f"no workflow {name!r} is served here, but: {known}") from None
+
+    # --- what clients ask ----------------------------------------------------------------
+
+    async def create(self, workflow: str, id: str, fields: bytes = b"", *, key: str | None = None) -> View:
+        """Creates an instance and moves it to its first step or wait; steps are then run through the queue.
+
+        Args:
+            fields: a JSON object of initial fields; empty: their defaults.
+            key: an idempotency key: the same request made again gets the instance, not an error.
+
+        Raises:
+            InstanceExists, InvalidRequest, InvalidInput, WorkflowNotFound, TooLarge, Unavailable
+            UserCodeError: a condition of the workflow raised.
+        """
+        cls = self.workflow(workflow)
+        with logs.about(workflow, id), telemetry.request(f"start {workflow}", workflow, id) as span:
+            return await self._create(cls, id, fields, key, span)
+
+    async def _create(self, cls: type[Workflow], id: str, fields: bytes, key: str | None, span: Span) -> View:
+        workflow, now = cls.__workflow_name__, self.clock.now()
+        session = begin(cls, id, fields, now)
+        record = self._record(key, stable_key("create", fields.decode("utf-8", "replace")), "", now)
+        try:
+            await self._committer.create(session, record)
+        except Superseded:
+            return await self.get(workflow, id)
+        except (InstanceExists, DuplicateKey):
+            if record is None or await self._replay(workflow, id, record) is None:
+                raise
+            span.outcome = "replayed"
+            return await self.get(workflow, id)
+        return _view(session)
+
+    async def get(self, workflow: str, id: str) -> View:
+        """The instance as it is now.
+
+        Raises:
+            InstanceNotFound, WorkflowNotFound, DamagedDocument, Unavailable
+            InvalidFields: its fields do not fit their types any more.
+        """
+        return _view(await self._committer.load(self.workflow(workflow), check_id(id)))
+
+    async def list(
+        self,
+        workflow: str,
+        *,
+        status: str | None = None,
+        search: Mapping[str, str] | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page:
+        """The instances of a workflow, those that were updated last first; at most 200 a page.
+
+        Args:
+            search: only those with these values in their search fields; each a text that the field's type takes.
+
+        Raises:
+            InvalidRequest, WorkflowNotFound, Unavailable
+        """
+        values = search_values(self.workflow(workflow), search or {})
+        if status is not None and status not in set(Status):
+            raise InvalidRequest(f"there is no status {status!r}, but: {', '.join(Status)}")
+        if not 1 <= limit <= 200:
+            raise InvalidRequest(f"limit is {limit}: give 1 to 200")
+        return await self.store.list(workflow, status=status, search=values, limit=limit, cursor=cursor)
+
+    async def response(self, workflow: str, id: str, key: str) -> bytes | None:
+        """What was answered to a request on an instance, by its idempotency key; None if it is not known (any more).
+
+        Raises:
+            InvalidRequest, WorkflowNotFound, Unavailable
+        """
+        self.workflow(workflow)
+        check_key(key)
+        stored = await self.store.load_key(workflow, check_id(id), key, self.clock.now())
+        return None if stored is None else stored.response.encode()
+
+    async def handle_event(
+        self,
+        workflow: str,
+        id: str,
+        event: str,
+        body: bytes = b"",
+        *,
+        key: str | None = None,
+        thread_id: str | None = None,
+        wait_id: str | None = None,
+    ) -> bytes:
+        """Delivers an event: runs its handler, moves the instance on to its next steps or waits, and commits.
+
+        Args:
+            body: the input as JSON; empty for none.
+            key: an idempotency key: the same request made again gets the first one's response and changes nothing.
+            thread_id: the thread that is meant, where several wait for the event.
+            wait_id: the wait that is meant; a later one for the same event does not count.
+
+        Returns:
+            The handler's output, as JSON; ``BUFFERED``, which is empty, if the event was kept until it is waited for.
+
+        Raises:
+            EventNotAccepted, EventRejected, InvalidInput, IdempotencyKeyReused, InstanceNotFound, WorkflowNotFound,
+            InvalidRequest, TooLarge: nothing was changed.
+            UserCodeError, InvalidFields, InvalidOutput, ExecutionError: the workflow's code is wrong; nothing was
+            changed.
+            Busy: the instance was busy for too long; nothing was changed.
+            Unavailable: whether it was changed is not known; try again with the same key.
+        """
+        served = self.workflows.get(workflow)
+        known = served is not None and served.__program__.event(event) in served.__program__.events
+        with logs.about(workflow, id, statement=event), telemetry.event(workflow, id, event, known=known) as span:
+            cls = self.workflow(workflow)
+            check_id(id)
+            check_key(key)
+            request = EventRequest(id, event, body, key, thread_id, wait_id)
+            response = await self._handle_event(cls, request, span)
+            if response == BUFFERED and not span.outcome:
+                span.outcome = "buffered"
+            return response
+
+    async def _handle_event(self, cls: type[Workflow], request: EventRequest, span: Span) -> bytes:
+        known = request.known_as("", self.clock.now(), self.options.key_ttl)
+
+        async def replay() -> bytes | None:
+            stored = None if known is None else await self._replay(cls.__workflow_name__, request.id, known)
+            if stored is not None:
+                span.outcome = "replayed"
+            return stored
+
+        for attempt in range(KEY_ATTEMPTS_MAX):
+            sending = SendEvent(request, self.clock, self.options, span, replay)
+            try:
+                response: bytes = await self._lanes.decide(cls, request.id, sending)
+                return response
+            except Unavailable:
+                raise
+            except WorkflowError as error:
+                # Made again, a request gets its response, even where it would be refused by now.
+                stored = await replay()
+                if stored is not None:
+                    return stored
+                if not isinstance(error, DuplicateKey):
+                    raise
+            await self._committer.pause(attempt)  # its key was recorded, and has expired since
+        raise Unavailable(f"the idempotency key {request.key!r} of {request.id!r} changes again and again: try again")
+
+    # --- what operators ask --------------------------------------------------------------
+
+    async def operate(self, workflow: str, id: str, operation: Operation) -> View:
+        """Carries out what an operator asks for, as ``Cancel(by="ann")``; gives the instance as it is then, or with
+        ``dry_run`` as it would be.
+
+        Raises:
+            InstanceEnded, RepairRefused: it cannot be done with the instance as it is. Nothing was changed.
+            InstanceNotFound, WorkflowNotFound, UnknownStatement, UserCodeError, TooLarge, Busy, Unavailable
+        """
+        cls = self.workflow(workflow)
+        name = next(name for name, kind in {**ACTIONS, **REPAIRS}.items() if isinstance(operation, kind))
+        with logs.about(workflow, id), telemetry.request(f"{name} {workflow}", workflow, id):
+            session = await operate(self._lanes, cls, check_id(id), operation)
+            if not operation.dry_run:
+                await self._collect(cls, id)  # what could not come in before can now, or is of no use any more
+            return _view(session)
+
+    async def _collect(self, cls: type[Workflow], id: str) -> None:
+        """Takes an instance's inbox in, as far as that works: recovery sees to the rest."""
+        try:
+            await self._inbox.collect(cls, id)
+        except WorkflowError as error:
+            text = error_text(error)[:500]
+            logs.transition("inbox not collected", cls.__workflow_name__, id, level=logging.WARNING, error=text)
+
+    # --- what tasks ask ------------------------------------------------------------------
+
+    async def resume(self, body: ResumeTask) -> None:
+        """Runs an instance until nothing is due.
+
+        Raises:
+            NotYet: the commit that the task belongs to has not landed yet.
+            UnknownStatement: the instance stands on a statement that the definition no longer has.
+            Unavailable: try again.
+        """
+        cls, began = self.workflow(body.workflow), self.clock.now()
+        await self._stepper.resume(cls, body)
+        if self.clock.now() - began >= self.options.max_wait:
+            await self._collect(cls, body.id)  # what could not wait for the lease's end has been posted
+
+    async def handle_timeout(self, body: TimeoutTask) -> None:
+        """Delivers a timeout, if its thread still waits for it. A late or duplicate one changes nothing, an early
+        one is scheduled again.
+
+        Raises:
+            NotYet: the commit that the task belongs to has not landed yet.
+            UnknownStatement: the instance stands on a statement that the definition no longer has.
+            Unavailable: try again.
+        """
+        cls = self.workflow(body.workflow)
+        timeout = TimeOut(body, self.options, self._activities)
+        try:
+            again = await self._lanes.decide(cls, body.id, timeout)
+            if timeout.wants_inbox:
+                # The result may be there: while some of it cannot be taken in, the attempt is not over.
+                again = await self._inbox.collect(cls, body.id)
+                if again is None:
+                    timeout = TimeOut(body, self.options, self._activities, has_collected=True)
+                    again = await self._lanes.decide(cls, body.id, timeout)
+        except Busy as error:
+            again = error.until if isinstance(error, Leased) else self.clock.now()
+        if again is not None:
+            await self.queue.create(body.later(again, self.clock.now(), timeout.pc))
+
+    async def run_activity(self, body: ActivityTask) -> None:
+        """Runs an attempt of an activity and brings its result in, unless it is over.
+
+        Raises:
+            NotYet: the commit that the task belongs to has not landed yet.
+            Unavailable: try again.
+        """
+        await self._activities.run(self.workflow(body.workflow), body)
+
+    async def collect(self, body: CollectTask) -> None:
+        """Takes in what was posted to an instance's inbox.
+
+        Raises:
+            Unavailable: try again.
+        """
+        await self._inbox.run(self.workflow(body.workflow), body)
+
+    async def check_store(self) -> None:
+        """Reads once.
+
+        Raises:
+            Unavailable: the store does not answer.
+        """
+        with contextlib.suppress(InstanceNotFound):
+            await self.store.load(next(iter(self.workflows), "none"), "health")
+
+    async def recover(self, *, ahead: timedelta = timedelta(), limit: int = 1000) -> int:
+        """Schedules again what should be moving and is not: after a crash, a lost task, a purged queue.
+
+        What cannot be moved by this code is logged and passed over: it stands on a statement that is gone, or waits for
+        a timeout that is, its fields no longer fit, a condition raises, or its workflow is not served here.
+
+        Args:
+            ahead: also what will be due within that time.
+            limit: how many instances are scheduled at most, the longest overdue first.
+
+        Returns:
+            How many instances were scheduled.
+
+        Raises:
+            Unavailable: try again.
+        """
+        now = self.clock.now()
+        # Called again within a minute it makes the same tasks, which the queue takes once.
+        salt = f"recover {int(now.timestamp()) // 60}"
+        scheduled = 0
+        last: Instance | None = None
+        while scheduled < limit:
+            instances = await self.store.due(now + ahead, limit, after=last)
+            for instance in instances:
+                if scheduled < limit:
+                    scheduled += await self._recover(instance, now, ahead, salt)
+            if len(instances) < limit:
+                break
+            last = instances[-1]
+        before = now - UNCOLLECTED_AFTER
+        return scheduled + await self._inbox.recover(self.workflows, before, salt, limit)
+
+    async def _recover(self, instance: Instance, now: datetime, ahead: timedelta, salt: str) -> bool:
+        """Schedules an instance, if it can be moved. Whatever is wrong with it is its own affair."""
+        try:
+            session = Session(self.workflow(instance.workflow), instance, now + ahead)
+            session.machine.check()
+            if _can_move(session, now, now + ahead):
+                await self._schedule(instance, now, ahead, salt)
+                return True
+            text = "what is due in it is no longer in the definition"
+        except Unavailable:
+            raise
+        except Exception as error:
+            text = error_text(error)[:500]
+        logs.transition("cannot move", instance.workflow, instance.id, level=logging.WARNING, error=text)
+        return False
+
+    async def _schedule(self, instance: Instance, now: datetime, ahead: timedelta, salt: str) -> None:
+        execution = instance.execution
+        for wait in due_timeouts(execution, now + ahead):
+            assert wait.deadline is not None
+            body = TimeoutTask.of(execution, wait, now)
+            await self.queue.create(body.task(salt, max(now, wait.deadline)))
+        # Beside them, because an overdue timeout hides what else is due in ``wake_at``.
+        at = resume_at(execution, instance.lease, now)
+        if at is not None and at <= now + ahead:
+            resume = ResumeTask.of(execution, now)
+            await self.queue.create(resume.task(f"{salt} {execution.pc}", max(now, at)))
+
+    # --- idempotency keys ----------------------------------------------------------------
+
+    def _record(self, key: str | None, fingerprint: str, response: str, now: datetime) -> KeyRecord | None:
+        if check_key(key) is None:
+            return None
+        return KeyRecord(key or "", fingerprint, response, now + self.options.key_ttl)
+
+    async def _replay(self, workflow: str, id: str, record: KeyRecord) -> bytes | None:
+        """The response that is stored under the key; None if the key is new.
+
+        Raises:
+            IdempotencyKeyReused: it was stored for another request.
+        """
+        stored = await self.store.load_key(workflow, id, record.key, self.clock.now())
+        if stored is None:
+            return None
+        if stored.fingerprint != record.fingerprint:
+            raise IdempotencyKeyReused(
+                f"the idempotency key {record.key!r} was used for another request on {id!r}: take a new key"
+            )
+        return stored.response.encode()
+
+
+def by_name(workflows: Iterable[type[Workflow]]) -> dict[str, type[Workflow]]:
+    """The workflows that an engine may serve together, by their names.
+
+    Raises:
+        DefinitionError: two have one name, an event has the name of an action on instances, or a child is of a workflow
+            that is not among them.
+    """
+    result: dict[str, type[Workflow]] = {}
+    for cls in workflows:
+        other = result.setdefault(cls.__workflow_name__, cls)
+        if other is not cls:
+            raise DefinitionError(
+                f"{cls.__module__}.{cls.__qualname__} and {other.__module__}.{other.__qualname__}",
+                f"both are named {cls.__workflow_name__!r}",
+                "Give one another name.",
+            )
+        for action in (*ACTIONS, *REPAIRS):
+            if action in cls.__program__.events:
+                raise DefinitionError(
+                    f"workflow {cls.__workflow_name__!r}",
+                    f"its event {action!r} has the name of what can be done with every instance",
+                    "Give the event another name.",
+                )
+    for cls in result.values():
+        for case in (case for instruction in cls.__program__.code for case in instruction.cases.values()):
+            if case.child is not None and case.child.workflow not in result:
+                raise DefinitionError(
+                    f"Child {case.event!r} of workflow {cls.__workflow_name__!r}",
+                    f"its workflow {case.child.workflow!r} is not served here, but: {', '.join(sorted(result))}",
+                    "Give both to Service(...), and import both where they are served from.",
+                )
+    return result
+
+
+def _can_move(session: Session, now: datetime, before: datetime) -> bool:
+    """Whether a task that comes for what is due by ``before`` finds something to do.
+
+    Raises:
+        UserCodeError: a condition of the workflow raised, as it will when the task comes.
+    """
+    execution, lease = session.execution, session.instance.lease
+    if any(accepted_timeout(session, wait.event, wait.id) for wait in due_timeouts(execution, before)):
+        return True
+    at = resume_at(execution, lease, now)
+    if at is None or at > before:
+        return False
+    # A live lease's holder may change what raises now; one that has expired is to be taken away at the least.
+    return session.leased(now) or session.next_work() is not None or lease is not None
+
+
+def _view(session: Session) -> View:
+    instance, machine = session.instance, session.machine
+    try:
+        machine.check()
+    except UnknownStatement as error:
+        return View(instance, machine.workflow, (), str(error))
+    return View(instance, machine.workflow, tuple(one for one in machine.accepted() if one.case.kind in FROM_CLIENTS))

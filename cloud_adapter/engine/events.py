@@ -1,0 +1,185 @@
+"""Events that clients send, as decisions: whether one is accepted now, what its handler does, or that it is kept.
+
+An event that may be accepted once what is due has been done waits in its lane. So does one that comes while a step
+runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from inspect import isawaitable
+from typing import Any
+
+from cloud_adapter.document import KeyRecord
+from cloud_adapter.engine.decisions import ByItself, Decision, NotNow
+from cloud_adapter.engine.session import Session, milliseconds, settle
+from cloud_adapter.engine.user_code import call, within
+from cloud_adapter.errors import Busy, UserCodeError
+from cloud_adapter.observability.span import Span
+from cloud_adapter.options import EngineOptions
+from cloud_adapter.ports import Clock
+from workflow_core import EventNotAccepted, EventRejected, WaitKind
+from workflow_core.events import stable_key
+from workflow_core.execution import FROM_CLIENTS
+from workflow_core.machine.interpreter import Accepted
+from workflow_core.machine.moving import error_text
+
+BUFFERED = b""
+"""The response to an event that is kept, and handled once somebody waits for it. No handler's output is empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventRequest:
+    """What a client sends with an event; see ``Engine.handle_event``."""
+
+    id: str
+    event: str
+    body: bytes
+    key: str | None
+    thread_id: str | None
+    wait_id: str | None
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells this request from another one under the same key."""
+        return stable_key(self.event, self.body.decode("utf-8", "replace"), self.thread_id, self.wait_id)
+
+    def known_as(self, response: str, now: datetime, key_ttl: timedelta) -> KeyRecord | None:
+        """What is recorded of it, if it has a key."""
+        return None if self.key is None else KeyRecord(self.key, self.fingerprint, response, now + key_ttl)
+
+
+class SendEvent(Decision):
+    """Delivers an event; the answer is the handler's output, as JSON, or ``BUFFERED``.
+
+    Args:
+        replay: looks for the response that is stored under the request's key; asked before the event waits.
+    """
+
+    def __init__(
+        self,
+        request: EventRequest,
+        clock: Clock,
+        options: EngineOptions,
+        span: Span,
+        replay: Callable[[], Awaitable[bytes | None]],
+    ) -> None:
+        self.request = request
+        self.clock = clock
+        self.options = options
+        self.span = span
+        self.replay = replay
+        self.key = request.key
+        self.size = len(request.body)
+
+    def decide(self, session: Session, now: datetime) -> bytes | Awaitable[bytes]:
+        """See ``Decision.decide``.
+
+        Raises:
+            EventNotAccepted, EventRejected, InvalidInput, InvalidOutput, UserCodeError, UnknownStatement
+        """
+        session.check()
+        self.record = None
+        request = self.request
+        program = session.machine.program
+        event = program.event(request.event)
+        try:
+            accepted = _accepted(session, event, request.thread_id, request.wait_id)
+        except EventNotAccepted as error:
+            if not session.execution.live or event not in program.events:
+                raise
+            addressed = request.thread_id is not None or request.wait_id is not None
+            if not addressed and session.machine.buffers(event) and not session.leased(now):
+                return self._keep(session, event, error, now)
+            # What is still to be run may lead to where the event is accepted.
+            if session.leased(now) or session.next_work() is not None:
+                raise self._busy(session) from error
+            raise
+        if session.leased(now) or session.machine.comes_later(accepted):
+            raise self._busy(session)
+        signature = accepted.case.signature
+        assert signature is not None
+        value = signature.validate_json(event, request.body)
+        if accepted.case.event_handler is not None and not session.is_fresh:
+            raise ByItself  # it may be asynchronous
+        self.span.set(thread=accepted.thread.id, statement=accepted.thread.step, pc=session.execution.pc)
+        started = self.clock.now()
+        with _user_errors(event):
+            output = call(session.machine.handle, accepted, value)
+        if isawaitable(output):
+            return self._awaited(session, accepted, event, output, started)
+        return self._finish(session, accepted, event, output, started)
+
+    async def before_waiting(self) -> bytes | None:
+        """Made again, a request gets its response, even where it would have to wait now."""
+        return None if self.key is None else await self.replay()
+
+    async def _awaited(
+        self, session: Session, accepted: Accepted, event: str, output: Awaitable[Any], started: datetime
+    ) -> bytes:
+        with _user_errors(event):
+            value = await within(self.clock, None, output, repr(event))
+        return self._finish(session, accepted, event, value, started)
+
+    def _finish(self, session: Session, accepted: Accepted, event: str, output: Any, started: datetime) -> bytes:
+        signature = accepted.case.signature
+        assert signature is not None
+        now = self.clock.now()
+        response = signature.output_json(event, output)
+        thread, select = accepted.thread.id, accepted.thread.step
+        settle(session, accepted)
+        session.note(
+            "event", now, statement=event, thread=thread, duration_ms=milliseconds(started, now), select=select
+        )
+        self.record = self.request.known_as(response.decode(), now, self.options.key_ttl)
+        return response
+
+    def _keep(self, session: Session, event: str, refusal: EventNotAccepted, now: datetime) -> bytes:
+        """Keeps an event until somebody waits for it."""
+        if len(session.execution.buffer) >= self.options.buffer_max:
+            detail = f", and {self.options.buffer_max} events are kept already"
+            raise EventNotAccepted(event, refusal.accepted, refusal.status, detail)
+        session.machine.kept_as(event).validate_json(event, self.request.body)
+        session.machine.buffer(event, self.request.body.decode("utf-8"))
+        session.note("buffered", now, statement=event)
+        settle(session)
+        self.record = self.request.known_as("", now, self.options.key_ttl)
+        return BUFFERED
+
+    @staticmethod
+    def _busy(session: Session) -> NotNow:
+        execution = session.execution
+        return NotNow(
+            Busy(
+                f"{execution.workflow!r} {execution.id!r} is busy: its steps still run, or many others send events to "
+                f"it; try again"
+            )
+        )
+
+
+def _accepted(session: Session, event: str, thread_id: str | None, wait_id: str | None) -> Accepted:
+    """Who waits for an event of a client.
+
+    Raises:
+        EventNotAccepted: nobody does.
+    """
+    accepted = session.machine.accept(event, thread_id, wait_id)
+    if accepted.case.kind not in FROM_CLIENTS:
+        names = session.machine.accepted_names()
+        article = "an" if accepted.case.kind is WaitKind.ACTIVITY else "a"
+        raise EventNotAccepted(event, names, session.execution.status, f" (it is {article} {accepted.case.kind})")
+    return accepted
+
+
+@contextmanager
+def _user_errors(event: str) -> Iterator[None]:
+    """Makes an error of a handler what a client is told of it."""
+    try:
+        yield
+    except EventRejected:
+        raise
+    except Exception as error:
+        raise UserCodeError(f"the handler of event {event!r} raised {error_text(error)}") from error

@@ -1,0 +1,86 @@
+"""Timeouts that have come, as decisions: of a case of a select, or of an attempt of an activity."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from cloud_adapter.engine.activities import Activities
+from cloud_adapter.engine.decisions import check_lease
+from cloud_adapter.engine.deliveries import TaskDecision
+from cloud_adapter.engine.schedule import attempts, timer_of
+from cloud_adapter.engine.session import Session, settle
+from cloud_adapter.engine.tasks import TimeoutTask
+from cloud_adapter.options import EngineOptions
+from workflow_core import EventNotAccepted, WaitKind
+from workflow_core.execution import TIMED_KINDS
+from workflow_core.machine.interpreter import Accepted
+
+
+class TimeOut(TaskDecision[TimeoutTask]):
+    """Delivers a timeout, or ends attempts of activities, as far as they are still waited for. The answer is when it is
+    to come again; None: never.
+
+    Args:
+        has_collected: the instance's inbox was taken in.
+
+    Attributes:
+        pc: that of the instance as it was met.
+        wants_inbox: the time of an attempt is over, but its result may be in the inbox: collect that first.
+    """
+
+    def __init__(
+        self, body: TimeoutTask, options: EngineOptions, activities: Activities, *, has_collected: bool = False
+    ) -> None:
+        super().__init__(body, options)
+        self.activities = activities
+        self.has_collected = has_collected
+        self.wants_inbox = False
+        self.statement = body.event  # of a group: that of the attempt that is ended
+        self.pc = body.pc
+
+    def deliver(self, session: Session, now: datetime) -> datetime | None:
+        """See ``TaskDecision.deliver``."""
+        session.check()
+        self.pc = session.execution.pc
+        while (accepted := self._first(session, now)) is not None:
+            assert accepted.wait is not None
+            deadline = accepted.wait.deadline
+            if deadline is not None and deadline > now:
+                return min(deadline, now + self.options.horizon)
+            check_lease(session, now)
+            is_activity = accepted.case.kind is WaitKind.ACTIVITY
+            self.wants_inbox = is_activity and not self.has_collected
+            if self.wants_inbox:
+                return None
+            self.statement = accepted.case.event
+            session.delivered.add(timer_of(accepted.wait))
+            if is_activity:
+                self.activities.timed_out(session, accepted, now)
+                settle(session)
+            else:
+                thread = accepted.thread.id
+                settle(session, accepted)
+                session.note("timeout", now, statement=accepted.case.event, thread=thread)
+            if self.body.wait_id:
+                break
+        return None
+
+    def _first(self, session: Session, now: datetime) -> Accepted | None:
+        """Who waits for the timeout, or whose attempt ends first; None if nobody does any more."""
+        body = self.body
+        if body.wait_id:
+            accepted = accepted_timeout(session, body.event, body.wait_id)
+            return accepted if accepted is not None and accepted.wait and body.is_for(accepted.wait) else None
+        waits = attempts(session.execution, body.fence or "")
+        waits.sort(key=lambda wait: wait.deadline or now)
+        found = (accepted_timeout(session, wait.event, wait.id) for wait in waits)
+        return next((accepted for accepted in found if accepted is not None), None)
+
+
+def accepted_timeout(session: Session, event: str, wait_id: str) -> Accepted | None:
+    """Who waits for a timeout, or for the end of an attempt of an activity; None if nobody does any more."""
+    try:
+        accepted = session.machine.accept(event, wait_id=wait_id)
+    except EventNotAccepted:
+        return None
+    return accepted if accepted.case.kind in TIMED_KINDS and accepted.wait is not None else None

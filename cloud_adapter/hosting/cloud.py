@@ -1,0 +1,47 @@
+"""The cloud runtime: Firestore and Cloud Tasks, or their emulators. Nothing runs between requests."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+
+from cloud_adapter.clock import SystemClock
+from cloud_adapter.engine.engine import Engine
+from cloud_adapter.engine.sync_pool import SyncPools
+from cloud_adapter.queues.cloud_tasks import CloudTasksQueue, TaskTarget
+from cloud_adapter.settings import Settings
+from workflow_core import Workflow
+
+
+class CloudRuntime:
+    """An engine on Firestore and Cloud Tasks."""
+
+    def __init__(self, workflows: Iterable[type[Workflow]], settings: Settings) -> None:
+        # Lazy, as Google's client is most of a cold start and embedded use needs none.
+        from cloud_adapter.stores.firestore import FirestoreStore
+
+        self.settings = settings
+        clock = SystemClock()
+        self.store = FirestoreStore(project=settings.project, database=settings.database)
+        target = TaskTarget(settings.worker_url, settings.tasks_account, settings.audience or None)
+        self.queue = CloudTasksQueue(settings.project, settings.location, settings.queue, target, clock)
+        self.pools = SyncPools()
+        self.engine = Engine(
+            workflows,
+            self.store,
+            self.queue,
+            clock=clock,
+            options=settings.options(),
+            run_sync=self.pools.steps,
+            run_activity_sync=self.pools.activities,
+        )
+
+    async def start(self) -> None:
+        """Nothing to start: the clients connect with their first call."""
+
+    async def close(self) -> None:
+        """Closes the clients and the threads for synchronous code, each even if closing another one raises."""
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self.pools.close)
+            stack.push_async_callback(self.queue.close)
+            stack.push_async_callback(self.store.close)

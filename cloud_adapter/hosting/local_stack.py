@@ -1,0 +1,169 @@
+"""``gorchestrate dev --emulators``: the deployed shape on one's own machine, without Docker.
+
+Starts gcloud's Firestore emulator, our Cloud Tasks emulator, and both entry points of a source as functions-framework
+processes of their own; stops them all. It knows processes and ports, nothing of workflows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloud_adapter.errors import SettingsError
+from cloud_adapter.sockets import free_ports, listen
+
+PROJECT = "demo-gorchestrate"
+LOCATION = "local"
+QUEUE = "gorchestrate"
+TASKS_ACCOUNT = f"tasks@{PROJECT}.iam.gserviceaccount.com"
+
+READY_S_MAX = 60
+STOP_S_MAX = 10
+OUTPUT_SHOWN = 2_000
+"""How much of the output of a process that did not come up is shown, in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Where the running services are.
+
+    Attributes:
+        environment: what a process needs to use them.
+        check: raises ``SettingsError`` if one of them has ended.
+    """
+
+    api_url: str
+    worker_url: str
+    environment: Mapping[str, str]
+    check: Callable[[], None]
+
+
+@contextlib.contextmanager
+def running_stack(source: Path, *, port: int = 0, output: Path | None = None) -> Iterator[Stack]:
+    """Runs the stack while the body runs, then stops every process that it started.
+
+    Args:
+        source: a file with the entry points ``api`` and ``worker``.
+        port: where the api listens; 0 takes a free port.
+        output: a folder for the processes' output; by default it goes to standard error.
+
+    Raises:
+        SettingsError: a program is missing, or does not come up; the message says which.
+    """
+    if port:
+        listen("127.0.0.1", port).close()  # whoever listens there already would be taken for the api
+    firestore, tasks, issuer, worker, free = free_ports(5)
+    api = port or free
+    worker_url = f"http://127.0.0.1:{worker}"
+    environment = {
+        "FIRESTORE_EMULATOR_HOST": f"127.0.0.1:{firestore}",
+        "CLOUD_TASKS_EMULATOR_HOST": f"127.0.0.1:{tasks}",
+        "GORCHESTRATE_BACKEND": "cloud",
+        "GORCHESTRATE_UI": "true",
+        "GORCHESTRATE_PROJECT": PROJECT,
+        "GORCHESTRATE_LOCATION": LOCATION,
+        "GORCHESTRATE_QUEUE": QUEUE,
+        "GORCHESTRATE_WORKER_URL": worker_url,
+        "GORCHESTRATE_TASKS_ACCOUNT": TASKS_ACCOUNT,
+        "GORCHESTRATE_ISSUER": f"http://127.0.0.1:{issuer}",
+    }
+    gcloud = shutil.which("gcloud")
+    if gcloud is None or shutil.which("java") is None:
+        raise SettingsError(
+            "the Firestore emulator needs gcloud with its component cloud-firestore-emulator, and Java 21 or later: "
+            "see https://cloud.google.com/sdk/docs/install"
+        )
+    queue = f"projects/{PROJECT}/locations/{LOCATION}/queues/{QUEUE}"
+    tasks_command = ["tasks-emulator", "--port", str(tasks), "--issuer-port", str(issuer), "--queue", queue]
+    processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def check() -> None:
+        for name, process in processes.items():
+            if process.poll() is not None:
+                raise SettingsError(f"{name} has ended, with exit code {process.returncode}")
+
+    with contextlib.ExitStack() as stack:
+
+        def start(name: str, command: Sequence[str], port: int) -> None:
+            processes[name] = stack.enter_context(_process(name, command, port, environment, output))
+
+        start(
+            "firestore",
+            [gcloud, "emulators", "firestore", "start", f"--host-port=127.0.0.1:{firestore}", "--quiet"],
+            firestore,
+        )
+        start("tasks", [sys.executable, "-m", "cloud_adapter.cli", *tasks_command], tasks)
+        start("worker", _function(source, "worker", worker), worker)
+        start("api", _function(source, "api", api), api)
+        yield Stack(f"http://127.0.0.1:{api}", worker_url, environment, check)
+
+
+def _function(source: Path, target: str, port: int) -> list[str]:
+    options = ["--source", str(source), "--target", target, "--host", "127.0.0.1", "--port", str(port)]
+    return [sys.executable, "-m", "functions_framework", *options]
+
+
+@contextlib.contextmanager
+def _process(
+    name: str, command: Sequence[str], port: int, environment: Mapping[str, str], output: Path | None
+) -> Iterator[subprocess.Popen[bytes]]:
+    path = None if output is None else output / f"{name}.log"
+    with contextlib.ExitStack() as files:
+        log = sys.stderr if path is None else files.enter_context(path.open("wb"))
+        # A session of its own: Ctrl-C reaches us alone, and its children can be ended with it.
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            try:
+                _wait_until_ready(name, process, port)
+            except SettingsError as error:
+                raise SettingsError(f"{error}{_end_of(path)}") from None
+            yield process
+        finally:
+            _stop(process)
+
+
+def _end_of(path: Path | None) -> str:
+    if path is None:
+        return ""
+    return ". Its last words:\n" + path.read_bytes()[-OUTPUT_SHOWN:].decode(errors="replace")
+
+
+def _wait_until_ready(name: str, process: subprocess.Popen[bytes], port: int) -> None:
+    until = time.monotonic() + READY_S_MAX
+    while True:
+        if process.poll() is not None:
+            raise SettingsError(f"{name} ended with exit code {process.returncode} instead of listening on port {port}")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        if time.monotonic() > until:
+            raise SettingsError(f"{name} does not listen on port {port} after {READY_S_MAX} s")
+        time.sleep(0.05)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Ends the process and whatever it has started; those ignore a polite request at their own risk."""
+    try:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_S_MAX)
+    finally:  # also if a second Ctrl-C or SIGTERM interrupts the waiting
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

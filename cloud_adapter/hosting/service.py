@@ -1,0 +1,96 @@
+"""The entry points of a deployment: the two applications as asynchronous HTTP functions of functions-framework."""
+
+from __future__ import annotations
+
+import contextlib
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cloud_adapter.hosting.cloud import CloudRuntime
+from cloud_adapter.hosting.embedded import EmbeddedRuntime
+from cloud_adapter.http.api import create_api
+from cloud_adapter.http.auth import OidcVerifier
+from cloud_adapter.http.worker import create_worker
+from cloud_adapter.observability import logs, telemetry
+from cloud_adapter.settings import Settings
+from workflow_core import Workflow
+
+
+class Service:
+    """What serves some workflows. Its engine starts with the first request: functions-framework has no start-up hook.
+
+    Args:
+        flush_telemetry: send the spans of a request before its response ends: later a function has no processor, and at
+            its end no time. Each response waits for that.
+
+    Example (``main.py``; ``gorchestrate dev`` runs the same workflows without it)::
+
+        service = Service(PizzaOrder)
+
+        @functions_framework.aio.http
+        async def api(request):
+            return await service.api(request)
+    """
+
+    def __init__(self, *workflows: type[Workflow], flush_telemetry: bool = False) -> None:
+        self.workflows = workflows
+        self._flush = flush_telemetry
+        self._settings = Settings.load()
+        self._runtime: EmbeddedRuntime | CloudRuntime | None = None
+        self._api: ASGIApp | None = None
+        self._worker: ASGIApp | None = None
+
+    async def api(self, _: Request) -> Response:
+        """The public routes."""
+        runtime = await self._start()
+        if self._api is None:
+            settings = runtime.settings
+            self._api = create_api(
+                runtime.engine,
+                max_body_bytes=settings.max_body_bytes,
+                public=settings.public,
+                ui=settings.serves_ui,
+            )
+        return _Mounted(self._api, self._flush)
+
+    async def worker(self, _: Request) -> Response:
+        """The routes for the task queue and the scheduler."""
+        runtime = await self._start()
+        if self._worker is None:
+            embedded = runtime.settings.backend == "embedded"
+            self._worker = create_worker(
+                runtime.engine, None if embedded else OidcVerifier.from_settings(runtime.settings)
+            )
+        return _Mounted(self._worker, self._flush)
+
+    async def _start(self) -> EmbeddedRuntime | CloudRuntime:
+        if self._runtime is None:
+            # Not before: `gorchestrate` imports the file too, and has logs of its own.
+            logs.configure(self._settings.log_level, self._settings.project)
+            kind = EmbeddedRuntime if self._settings.backend == "embedded" else CloudRuntime
+            runtime = kind(self.workflows, self._settings)
+            async with contextlib.AsyncExitStack() as stack:
+                stack.push_async_callback(runtime.close)
+                await runtime.start()
+                stack.pop_all()
+            self._runtime = runtime  # not before: the next request must not use one that did not start
+        return self._runtime
+
+
+class _Mounted(Response):
+    """A response that is given by an ASGI application."""
+
+    def __init__(self, app: ASGIApp, flush: bool) -> None:
+        super().__init__()
+        self.app = app
+        self.flush = flush
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def flushing(message: Message) -> None:
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                await telemetry.flush()
+            await send(message)
+
+        await self.app(scope, receive, flushing if self.flush else send)

@@ -1,0 +1,1 @@
+"""The HTTP application: API, worker, pages and their description. No engine logic."""

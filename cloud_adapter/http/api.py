@@ -1,0 +1,226 @@
+"""The public HTTP application: start instances, send events, look at them. It decides nothing: the engine does.
+
+The routes are those of ``/definition/{name}``, ``/graph/{name}``, ``/swagger/{name}``, ``/reference/{name}`` and, per
+workflow, ``/wf/...``, and the pages under ``/ui/``; what tasks call is in ``cloud_adapter.http.worker``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Lifespan
+
+from cloud_adapter.engine.engine import Engine
+from cloud_adapter.engine.events import BUFFERED
+from cloud_adapter.engine.operations import ACTIONS, REPAIRS, Operation
+from cloud_adapter.errors import Forbidden, InvalidRequest
+from cloud_adapter.http import graphs, health, openapi, problems, progress
+from cloud_adapter.http.bodies import read_body
+from cloud_adapter.http.graphs import Format
+from cloud_adapter.http.other_sites import refuse_other_sites
+from cloud_adapter.http.pages.reference import reference
+from cloud_adapter.http.pages.rendering import STATIC_ROUTE
+from cloud_adapter.http.pages.ui import ui_routes
+from cloud_adapter.http.views import instance_url, summary, view_data
+from workflow_core.diagrams import describe, svg
+from workflow_core.diagrams.live import Live
+from workflow_core.program.program import Program
+
+# A picture opened by its own address is a document: it has its style sheet, and nothing else may come into it.
+_PICTURE_HEADERS = {
+    "Content-Security-Policy": f"default-src 'none'; style-src {svg.STYLE_SOURCE}",
+    "X-Content-Type-Options": "nosniff",
+}
+
+SEARCH = "search."
+"""In front of the name of a search field: the query parameter by which instances are listed."""
+
+LIST_PARAMETERS = ("status", "limit", "cursor")
+"""The other query parameters of the list of instances."""
+
+IDEMPOTENCY_HEADER = "Idempotency-Key"
+
+
+def create_api(
+    engine: Engine,
+    *,
+    max_body_bytes: int,
+    public: bool = True,
+    repair: bool = False,
+    ui: bool = False,
+    lifespan: Lifespan[Starlette] | None = None,
+) -> Starlette:
+    """The application for an engine.
+
+    Args:
+        max_body_bytes: a larger request gets 413.
+        public: whether everybody may call; what is in front of the application asks for a token otherwise.
+        repair: also serve ``REPAIRS``: only where every caller may as well write to the database. There, as
+            on the machine of a developer, what a page of another site sends is refused.
+        ui: also serve the pages under ``/ui/``: who may call may then look at everything and cancel it, by clicks.
+    """
+    operations = {**ACTIONS, **REPAIRS} if repair else ACTIONS
+    handlers = _Handlers(engine, max_body_bytes, public, operations, refuses_other_sites=repair)
+    routes = [
+        Route("/", handlers.index, methods=["GET"]),
+        Route("/wf/{name}", handlers.list, methods=["GET"]),
+        Route("/wf/{name}/{id}", handlers.instance, methods=["GET", "POST"]),
+        Route("/wf/{name}/{id}/graph", handlers.instance_graph, methods=["GET"]),
+        *(Route(f"/wf/{{name}}/{{id}}/{action}", handlers.operate, methods=["POST"]) for action in operations),
+        # No event has these names, so none is meant.
+        *(
+            Route(f"/wf/{{name}}/{{id}}/{action}", handlers.refuse_repair, methods=["POST"])
+            for action in REPAIRS
+            if action not in operations
+        ),
+        # A path: the name of an event may hold a slash, the id of an instance may not.
+        Route("/wf/{name}/{id}/{event:path}", handlers.send, methods=["POST"]),
+        Route("/definition/{name}", handlers.definition, methods=["GET"]),
+        Route("/graph/{name}", handlers.graph, methods=["GET"]),
+        Route("/swagger/{name}", handlers.swagger, methods=["GET"]),
+        Route("/reference/{name}", handlers.reference, methods=["GET"]),
+        STATIC_ROUTE,
+        *health.routes(engine),
+        *(ui_routes(engine, max_body_bytes) if ui else ()),
+    ]
+    return problems.application(routes, lifespan=lifespan, hint=": GET / lists the workflows")
+
+
+class _Handlers:
+    def __init__(
+        self,
+        engine: Engine,
+        max_body_bytes: int,
+        public: bool,
+        operations: Mapping[str, type[Operation]],
+        *,
+        refuses_other_sites: bool,
+    ) -> None:
+        self.engine = engine
+        self.max_body_bytes = max_body_bytes
+        self.public = public
+        self.operations = operations
+        self.refuses_other_sites = refuses_other_sites
+
+    async def body(self, request: Request) -> bytes:
+        if self.refuses_other_sites:
+            refuse_other_sites(request, same_origin=False)
+        return await read_body(request, self.max_body_bytes)
+
+    async def index(self, _: Request) -> Response:
+        return JSONResponse({"workflows": [f"/definition/{name}" for name in sorted(self.engine.workflows)]})
+
+    async def instance(self, request: Request) -> Response:
+        return await (self.create(request) if request.method == "POST" else self.get(request))
+
+    async def create(self, request: Request) -> Response:
+        name, id = request.path_params["name"], request.path_params["id"]
+        body = await self.body(request)
+        view = await self.engine.create(name, id, body, key=request.headers.get(IDEMPOTENCY_HEADER))
+        return JSONResponse(view_data(view), 201, {"Location": instance_url(name, id)})
+
+    async def get(self, request: Request) -> Response:
+        return JSONResponse(view_data(await self.engine.get(request.path_params["name"], request.path_params["id"])))
+
+    async def send(self, request: Request) -> Response:
+        response = await self.engine.handle_event(
+            request.path_params["name"],
+            request.path_params["id"],
+            request.path_params["event"],
+            await self.body(request),
+            key=request.headers.get(IDEMPOTENCY_HEADER),
+            thread_id=request.query_params.get("thread"),
+            wait_id=request.query_params.get("wait_id"),
+        )
+        if response == BUFFERED:
+            return Response(status_code=202)
+        return Response(response, media_type="application/json")
+
+    async def operate(self, request: Request) -> Response:
+        operation = self.operations[request.url.path.rpartition("/")[2]]
+        order = operation.from_json(await self.body(request))
+        return JSONResponse(
+            view_data(await self.engine.operate(request.path_params["name"], request.path_params["id"], order))
+        )
+
+    async def refuse_repair(self, request: Request) -> Response:
+        self.engine.workflow(request.path_params["name"])
+        action = request.url.path.rpartition("/")[2]
+        raise Forbidden(
+            f"{action!r} is a repair, and none is served here, since who may send events may not rewrite state: use "
+            f"`gorchestrate {action} ... --source FILE`, with rights on the database"
+        )
+
+    async def list(self, request: Request) -> Response:
+        name, query = request.path_params["name"], request.query_params
+        known = (*LIST_PARAMETERS, *(f"{SEARCH}{field}" for field in self.engine.workflow(name).search_fields))
+        for parameter in query:
+            if parameter not in known and not parameter.startswith(SEARCH):
+                raise InvalidRequest(f"there is no query parameter {parameter[:100]!r}, but: {', '.join(known)}")
+        page = await self.engine.list(
+            name,
+            status=query.get("status"),
+            search={name.removeprefix(SEARCH): text for name, text in query.items() if name.startswith(SEARCH)},
+            limit=_integer("limit", query.get("limit", "50")),
+            cursor=query.get("cursor"),
+        )
+        return JSONResponse({"instances": [summary(one) for one in page.instances], "cursor": page.cursor})
+
+    async def definition(self, request: Request) -> Response:
+        cls = self.engine.workflow(request.path_params["name"])
+        program = cls.__program__
+        return JSONResponse(
+            {
+                "name": program.workflow,
+                "version": program.version,
+                "fields": cls.__fields_schema__,
+                "statements": describe.statements(program),
+                "events": describe.events(program),
+            }
+        )
+
+    async def graph(self, request: Request) -> Response:
+        format = Format.of(request.query_params.get("format", Format.MERMAID))
+        return _graph(self.engine.workflow(request.path_params["name"]).__program__, format)
+
+    async def instance_graph(self, request: Request) -> Response:
+        format = Format.of(request.query_params.get("format", Format.SVG))
+        name = request.path_params["name"]
+        program = self.engine.workflow(name).__program__
+        view = await self.engine.get(name, request.path_params["id"])
+        return _graph(program, format, progress.live(program, view.instance))
+
+    async def swagger(self, request: Request) -> Response:
+        return JSONResponse(self.openapi(request))
+
+    async def reference(self, request: Request) -> Response:
+        return reference(request, self.openapi(request))
+
+    def openapi(self, request: Request) -> dict[str, Any]:
+        cls = self.engine.workflow(request.path_params["name"])
+        return openapi.document(cls, base_url(request), public=self.public)
+
+
+def base_url(request: Request) -> str:
+    """The URL at which the client reaches the application, without a slash at its end."""
+    url = request.base_url
+    if request.headers.get("x-forwarded-proto") == "https":  # Cloud Run speaks HTTP to the container
+        url = url.replace(scheme="https")
+    return str(url).rstrip("/")
+
+
+def _graph(program: Program, format: Format, live: Live | None = None) -> Response:
+    headers = _PICTURE_HEADERS if format is Format.SVG else None
+    return Response(graphs.draw(program, format, live), media_type=format.media_type, headers=headers)
+
+
+def _integer(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InvalidRequest(f"{name} is {text!r}: give a whole number") from None

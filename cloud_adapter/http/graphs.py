@@ -1,0 +1,43 @@
+"""The diagrams of definitions and instances, in each format that there is. Loads nothing."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+
+from cloud_adapter.errors import InvalidRequest
+from workflow_core.diagrams import describe, mermaid, svg
+from workflow_core.diagrams.live import Live
+from workflow_core.program.program import Program
+
+
+class Format(StrEnum):
+    """The formats of diagrams."""
+
+    SVG = "svg"
+    MERMAID = "mermaid"
+    JSON = "json"
+    """The tree of statements, for those who draw their own."""
+
+    @classmethod
+    def of(cls, text: str) -> Format:
+        """Raises ``InvalidRequest`` if there is no such format."""
+        try:
+            return cls(text)
+        except ValueError:
+            raise InvalidRequest(f"there is no format {text!r}, but: {', '.join(cls)}") from None
+
+    @property
+    def media_type(self) -> str:
+        return {"svg": "image/svg+xml", "mermaid": "text/plain", "json": "application/json"}[self]
+
+
+def draw(program: Program, format: Format, live: Live | None = None) -> str:
+    """The diagram of a definition, or of an instance."""
+    match format:
+        case Format.SVG:
+            return svg.draw(program, live)
+        case Format.MERMAID:
+            return mermaid.draw(program, live)
+    statements = describe.statements(program) if live is None else live.statements
+    return json.dumps(statements, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,38 @@
+"""Whether a process is alive, for probes and monitors: ``/healthz``, which does not depend on the database.
+
+Google's frontend keeps some paths that end in ``z`` from reaching a function: there, ``/health`` is the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from cloud_adapter.engine.engine import Engine
+from cloud_adapter.http import problems
+
+_logger = logging.getLogger("gorchestrate.http")
+
+PATHS = ("/healthz", "/health")
+STORE_SECONDS_MAX = 5.0
+
+
+def routes(engine: Engine) -> list[Route]:
+    """The routes, for any application of an engine."""
+
+    async def health(request: Request) -> Response:
+        if request.query_params.get("store") is None:
+            return JSONResponse({"status": "ok"})
+        try:
+            async with asyncio.timeout(STORE_SECONDS_MAX):
+                await engine.check_store()
+        except Exception as error:
+            _logger.warning("the store cannot be read: %s", error)
+            return problems.problem(503, "Unavailable", f"the store cannot be read: {type(error).__name__}")
+        return JSONResponse({"status": "ok", "store": "ok"})
+
+    return [Route(path, health, methods=["GET"]) for path in PATHS]

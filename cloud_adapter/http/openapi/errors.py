@@ -1,0 +1,138 @@
+"""The errors of an operation in an OpenAPI document: which there are, what they mean, and how each one looks.
+
+The examples are made as the responses are: by ``cloud_adapter.http.problems``, from the errors themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from cloud_adapter import errors
+from cloud_adapter.http import problems
+from cloud_adapter.http.openapi.schemas import ref, summary
+from cloud_adapter.names import check_key
+from workflow_core import EventNotAccepted, EventRejected, InvalidInput, NewerVersion, RepairRefused, WorkflowError
+from workflow_core.errors import DuplicateThread, LoopLimitExceeded, UnknownStatement
+from workflow_core.signatures import InvalidOutput
+from workflow_core.workflow import InvalidFields
+
+Json = dict[str, Any]
+Kind = type[WorkflowError]
+
+CREATED: tuple[Kind, ...] = (errors.InstanceExists, errors.TooLarge, InvalidInput, errors.IdempotencyKeyReused)
+"""What may be wrong with the creation of an instance."""
+FOUND: tuple[Kind, ...] = (
+    errors.InvalidRequest,
+    errors.InstanceNotFound,
+    errors.DamagedDocument,
+    InvalidFields,
+    NewerVersion,
+)
+"""What may be wrong with an instance that is asked for."""
+SENT: tuple[Kind, ...] = (
+    UnknownStatement,
+    EventNotAccepted,
+    EventRejected,
+    errors.TooLarge,
+    InvalidInput,
+    errors.IdempotencyKeyReused,
+    InvalidOutput,
+)
+"""What may be wrong with an event and its handler."""
+MOVED: tuple[Kind, ...] = (errors.UserCodeError, LoopLimitExceeded, DuplicateThread)
+"""What may go wrong where an instance moves on."""
+
+RETRY_AFTER: Json = {
+    "Retry-After": {
+        "description": "After how many seconds to try again.",
+        "schema": {"type": "integer", "minimum": 0},
+        "example": int(problems.HEADERS[503]["Retry-After"]),
+    }
+}
+
+
+class Errors:
+    """The errors of a document's operations.
+
+    Attributes:
+        shared: an example of each error that there is, by the last part of its type.
+    """
+
+    def __init__(self, workflow: str, id: str) -> None:
+        self.shared: Json = {}
+        self._examples = _examples(workflow, id)
+
+    def responses(self, kinds: Iterable[Kind], known: Iterable[WorkflowError] = ()) -> Json:
+        """The error responses of an operation, by status.
+
+        Args:
+            kinds: what it raises.
+            known: errors of the operation itself, which are shown in place of the general ones.
+        """
+        by_status: dict[int, Json] = {}
+        own = {type(error): error for error in known}
+        for kind in kinds:
+            example: Json = {"summary": summary(kind), "value": problems.of_error(self._examples[kind])}
+            shown = self._share(example)
+            if kind in own:
+                shown = example | {"value": problems.of_error(own[kind])}
+            by_status.setdefault(problems.status_of(kind), {})[_name(example["value"])] = shown
+        bug: Json = {"summary": "A bug in the server; its log tells more.", "value": problems.bug(LookupError())}
+        by_status.setdefault(500, {})[_name(bug["value"])] = self._share(bug)
+        return {str(status): self._response(status, by_status[status]) for status in sorted(by_status)}
+
+    def _share(self, example: Json) -> Json:
+        name = _name(example["value"])
+        self.shared[name] = example
+        return {"$ref": f"#/components/examples/{name}"}
+
+    def _response(self, status: int, examples: Json) -> Json:
+        texts = {name: (self.shared[name] if "$ref" in one else one)["summary"] for name, one in examples.items()}
+        response: Json = {"description": "\n".join(f"* `{name}`: {text}" for name, text in texts.items())}
+        if status == 503:
+            response["headers"] = RETRY_AFTER
+        return response | {"content": {problems.MEDIA_TYPE: {"schema": ref("Problem"), "examples": examples}}}
+
+
+def _name(problem: Json) -> str:
+    return str(problem["type"]).removeprefix(problems.TYPE_PREFIX)
+
+
+def _examples(workflow: str, id: str) -> dict[Kind, WorkflowError]:
+    field = {"field": "", "message": "Input should be an object", "type": "model_type"}
+    raised = [
+        _bad_key(),
+        errors.InstanceNotFound(f"there is no instance {id!r} of {workflow!r}"),
+        errors.InstanceExists(f"there already is an instance {id!r} of {workflow!r}"),
+        errors.InstanceEnded(f"{id!r} is finished: it can no longer be paused"),
+        EventNotAccepted("Pay", ("Confirm",), "waiting"),
+        EventRejected("what the handler says"),
+        errors.TooLarge("the body of the request is over the limit of 1,000,000 bytes: send less"),
+        InvalidInput(f"the initial fields of workflow {workflow!r}", [field]),
+        errors.IdempotencyKeyReused(
+            f"the idempotency key 'key-1' was used for another request on {id!r}: take a new key"
+        ),
+        errors.Busy(f"{workflow!r} {id!r} is busy: its steps still run, or many others send events to it; try again"),
+        errors.Unavailable("the database did not answer"),
+        errors.DamagedDocument(f"the document of {workflow!r} {id!r} cannot be read: 'fields' is None"),
+        InvalidFields(f"the fields of {workflow} do not fit their types: total: Field required"),
+        NewerVersion(
+            f"the instance was saved by version 2 of workflow {workflow!r}, this code has version 1: try again"
+        ),
+        RepairRefused(f"{id!r} has moved on: its pc is 8, not 7: look at it again"),
+        UnknownStatement(f"{id!r} stands on a statement that the definition no longer has"),
+        errors.UserCodeError(f"a condition of workflow {workflow!r} raised ValueError: no total"),
+        LoopLimitExceeded("a thread moved on and on without ever reaching a step or a wait"),
+        DuplicateThread("a thread of this id lives already"),
+        InvalidOutput("the handler of an event returned what its annotation does not allow"),
+    ]
+    return {type(error): error for error in raised}
+
+
+def _bad_key() -> WorkflowError:
+    try:
+        check_key("")
+    except errors.InvalidRequest as error:
+        return error
+    raise AssertionError("an empty key is taken")

@@ -1,0 +1,145 @@
+"""What the page of an instance shows beside its forms: one piece of HTML for each part, so that each can be replaced.
+
+Reads a ``View``; asks nobody.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from markupsafe import Markup
+from starlette.requests import Request
+
+from cloud_adapter.document import HistoryEntry
+from cloud_adapter.engine.engine import View
+from cloud_adapter.http import progress
+from cloud_adapter.http.pages.rendering import fragment
+from cloud_adapter.http.views import view_data
+from workflow_core.diagrams import svg
+from workflow_core.execution import Execution, Status, Thread, ThreadStatus, Wait, WaitKind, WaitStatus
+
+PARTS = ("status", "diagram", "waits", "fields", "timeline", "raw")
+"""The parts of the page that change by themselves, in their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Something that an instance waits for other than an event."""
+
+    what: str
+    name: str
+    thread: str
+    due: datetime | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A stored field: in a line, if it is short; as JSON, if it is not."""
+
+    name: str
+    text: str
+    is_long: bool
+
+
+def parts(request: Request, view: View, now: datetime) -> dict[str, Markup]:
+    """Each part of the page as HTML."""
+    program = type(view.workflow).__program__
+    instance = view.instance
+    values: dict[str, Any] = {
+        "instance": instance,
+        "execution": instance.execution,
+        "problem": view.problem,
+        "now": now,
+        "standing": _standing(instance.execution),
+        "waits": list(_waits(instance.execution, instance.lease.expires_at if instance.lease else None, now)),
+        "picture": Markup(svg.draw(program, progress.live(program, instance), style=False)),
+        "fields": [_shown(name, value) for name, value in json.loads(instance.fields).items()],
+        "entries": [(entry, _title(entry)) for entry in reversed(instance.history)],
+        "raw": json.dumps(view_data(view), indent=2, ensure_ascii=False),
+    }
+    return {name: fragment(request, f"instance/{name}.html", **values) for name in PARTS}
+
+
+def title(view: View) -> str:
+    """The title of the page."""
+    return f"{view.instance.id}: {view.instance.execution.status}"
+
+
+def version(view: View) -> str:
+    """Another one as soon as anything was changed."""
+    execution, lease = view.instance.execution, view.instance.lease
+    token = "" if lease is None else lease.token[:8]
+    return f"{execution.pc}-{execution.updated_at and execution.updated_at.timestamp()}-{execution.status}-{token}"
+
+
+def _standing(execution: Execution) -> list[tuple[str, str, str]]:
+    """Each thread, where it stands, and what it does there."""
+    words = {
+        ThreadStatus.RESUMING: "about to move",
+        ThreadStatus.EXECUTING: "at its step",
+        ThreadStatus.SETTING_UP: "setting up",
+        ThreadStatus.WAITING: "waiting",
+    }
+    return [(one.id, one.step or "its first statement", words[one.status]) for one in execution.threads]
+
+
+def _waits(execution: Execution, leased_until: datetime | None, now: datetime) -> list[Due]:
+    result: list[Due] = []
+    for thread in execution.threads if execution.status is not Status.FAILED else ():
+        if thread.status is ThreadStatus.EXECUTING:
+            result.append(_step(thread, leased_until, now))
+        for wait in thread.waits:
+            one = _wait(thread, wait)
+            if one is not None:
+                result.append(one)
+    for teardown in execution.teardowns:
+        error = teardown.error or ""
+        result.append(Due("Tear-down", teardown.event, teardown.id.rpartition("@")[0], teardown.retry_at, error))
+    result += [Due("Kept event, handled once it is waited for", one.event, "", one.at) for one in execution.buffer]
+    return result
+
+
+def _step(thread: Thread, leased_until: datetime | None, now: datetime) -> Due:
+    if thread.attempt:
+        error = "" if thread.error is None else thread.error.text
+        return Due(f"Step, attempt {thread.attempt + 1}", thread.step, thread.id, thread.retry_at, error)
+    running = leased_until is not None and leased_until > now
+    return Due("Step, running" if running else "Step, due", thread.step, thread.id)
+
+
+def _wait(thread: Thread, wait: Wait) -> Due | None:
+    match wait.kind:
+        case WaitKind.EVENT:
+            return None
+        case WaitKind.HANDLER:
+            if wait.status is WaitStatus.SET_UP:
+                return None
+            what = "Set-up of the event, failed" if wait.status is WaitStatus.SETUP_ERROR else "Set-up of the event"
+            return Due(what, wait.event, thread.id, wait.retry_at, wait.error or "")
+        case WaitKind.TIMEOUT:
+            return Due("Timer", wait.event, thread.id, wait.deadline)
+        case WaitKind.CONDITION:
+            return Due("Condition", wait.event or thread.step, thread.id)
+        case WaitKind.ACTIVITY:
+            what = f"Activity, attempt {wait.attempt + 1}" if wait.attempt else "Activity"
+            return Due(what, wait.event, thread.id, wait.retry_at, wait.error or "")
+        case WaitKind.CHILD:
+            return Due("Child", wait.event, thread.id, wait.retry_at, wait.error or "")
+
+
+def _shown(name: str, value: Any) -> Shown:
+    if isinstance(value, str) and value:
+        text = value
+    elif isinstance(value, (dict, list)) and value:
+        text = json.dumps(value, indent=2, ensure_ascii=False)
+    else:
+        text = json.dumps(value, ensure_ascii=False)
+    return Shown(name, text, "\n" in text or len(text) > 120)
+
+
+def _title(entry: HistoryEntry) -> str:
+    return f"{entry.kind} {entry.statement}" if entry.statement else entry.kind

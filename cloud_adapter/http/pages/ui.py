@@ -1,0 +1,379 @@
+"""The pages under ``/ui/``: they list workflows and instances, show one, and send what its forms hold to the engine.
+
+Every page is whole without a script. With one, a form is sent in the background and the parts of a page follow the
+instance: then the answers are JSON, with the HTML that is to be put in the place of the old one.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from cloud_adapter.engine.engine import Engine, View
+from cloud_adapter.engine.events import BUFFERED
+from cloud_adapter.engine.operations import ACTIONS
+from cloud_adapter.errors import Busy, InstanceExists, InvalidRequest, Unavailable
+from cloud_adapter.http import problems
+from cloud_adapter.http.pages.cards import (
+    Card,
+    event_cards,
+    new_card,
+    operation_cards,
+    posted_event,
+    posted_operation,
+)
+from cloud_adapter.http.pages.forms import MISSING
+from cloud_adapter.http.pages.instance_page import parts, title, version
+from cloud_adapter.http.pages.posts import read_form
+from cloud_adapter.http.pages.rendering import HEADERS, fragment, page, root_of
+from workflow_core import EventNotAccepted, InvalidInput, Status, WorkflowError
+
+PAGE_SIZE = 50
+
+_logger = logging.getLogger("gorchestrate.http")
+
+_SENT = {
+    "cancel": "Canceled.",
+    "pause": "Paused.",
+    "unpause": "It goes on.",
+    "retry": "It goes on from where it failed.",
+}
+
+_Handler = Callable[[Request], Awaitable[Response]]
+
+
+def ui_routes(engine: Engine, max_body_bytes: int) -> list[Route]:
+    """The routes of the pages."""
+    ui = _Pages(engine, max_body_bytes)
+    return [
+        Route("/ui", _to_ui, methods=["GET"]),
+        Route("/ui/", _page(ui.workflows), methods=["GET"]),
+        Route("/ui/{name}", _page(ui.instances), methods=["GET"]),
+        # Beside the instances, not among them: one may be called new.
+        Route("/ui/{name}/new", _page(ui.new), methods=["GET", "POST"]),
+        Route("/ui/{name}/instances/{id}", _page(ui.instance), methods=["GET", "POST"]),
+    ]
+
+
+async def _to_ui(request: Request) -> Response:
+    return RedirectResponse(f"{root_of(request)}ui/", 308)
+
+
+def _page(handler: _Handler) -> _Handler:
+    """The handler, with a page for what gorchestrate raises on purpose."""
+
+    @functools.wraps(handler)
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except WorkflowError as error:
+            problem = problems.of_error(error)
+            if problem["status"] == 500:
+                _logger.error("%s", error, exc_info=error)
+            headers = problems.HEADERS.get(problem["status"], {})
+            if _in_background(request):
+                return JSONResponse(problem, problem["status"], headers, problems.MEDIA_TYPE)
+            response = page(request, "problem.html", status=problem["status"], problem=problem)
+            response.headers.update(headers)
+            return response
+
+    return answer
+
+
+class _Pages:
+    def __init__(self, engine: Engine, max_body_bytes: int) -> None:
+        self.engine = engine
+        self.max_body_bytes = max_body_bytes
+
+    # --- lists ---------------------------------------------------------------------------
+
+    async def workflows(self, request: Request) -> Response:
+        known = sorted(self.engine.workflows.items())
+        texts = [(name, (vars(cls).get("__doc__") or "").strip().partition("\n\n")[0]) for name, cls in known]
+        return page(request, "workflows.html", workflows=texts)
+
+    async def instances(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        cls = self.engine.workflow(name)
+        status, cursor = request.query_params.get("status") or None, request.query_params.get("cursor") or None
+        given = {field: request.query_params.get(f"search.{field}", "") for field in cls.search_fields}
+        search = {field: text for field, text in given.items() if text}
+        found = await self.engine.list(name, status=status, search=search, limit=PAGE_SIZE, cursor=cursor)
+        kept = ({"status": status} if status else {}) | {f"search.{field}": text for field, text in search.items()}
+        return page(
+            request,
+            "instances.html",
+            workflow=name,
+            given=given,
+            found=found,
+            now=self.engine.clock.now(),
+            statuses=list(Status),
+            wanted=status or "",
+            cursor=cursor,
+            following=urlencode(kept | {"cursor": found.cursor}) if found.cursor else "",
+            first=urlencode(kept),
+        )
+
+    # --- a new instance ------------------------------------------------------------------
+
+    async def new(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        schema = self.engine.workflow(name).model_json_schema(mode="validation")
+        if request.method == "GET":
+            return self._new(request, name, new_card(schema), f"{name}-{secrets.token_hex(4)}")
+        data = await read_form(request, self.max_body_bytes)
+        card, id, status, id_error = new_card(schema, data), data.get("id", ""), 200, ""
+        assert card.form is not None
+        order = data.get("do", "send")
+        if order != "send":
+            card.focus = card.form.edit(order).id
+            return self._new(request, name, card, id)
+        try:
+            body = _body(card)
+            if not card.errors:
+                await self.engine.create(name, id, body, key=card.hidden["key"])
+                return _see(request, name, id, done="new")
+            status = 422
+        except (InstanceExists, InvalidRequest) as error:
+            status, id_error = problems.status_of(type(error)), str(error)
+        except WorkflowError as error:
+            status = _refused(card, error)
+        return self._new(request, name, card, id, id_error, status)
+
+    def _new(self, request: Request, name: str, card: Card, id: str, id_error: str = "", status: int = 200) -> Response:
+        return page(
+            request,
+            "new.html",
+            status=status,
+            workflow=name,
+            card=card,
+            id=id,
+            id_error=id_error,
+        )
+
+    # --- an instance ---------------------------------------------------------------------
+
+    async def instance(self, request: Request) -> Response:
+        if request.method == "GET":
+            view = await self._view(request)
+            if _in_background(request):
+                return self._changed(request, view)
+            return self._instance(request, view, outcome=await self._outcome(request, view))
+        data = await read_form(request, self.max_body_bytes)
+        name, id = request.path_params["name"], request.path_params["id"]
+        if "operation" in data:
+            card, send = posted_operation(data), self._operate
+        else:
+            card, send = posted_event(self.engine.workflow(name).__program__, data), self._send
+        order = data.get("do", "send")
+        if order != "send":
+            if card.form is None:
+                raise InvalidRequest(f"{order!r} cannot be done with this form: load the page again")
+            card.focus = card.form.edit(order).id
+            return await self._again(request, card, 200)
+        query = {"done": card.name} if card.kind == "operation" else {"sent": card.name, "key": card.hidden["key"]}
+        status = await send(request, card)
+        if status != 200:
+            return await self._again(request, card, status)
+        if not _in_background(request):
+            return _see(request, name, id, **query)
+        view = await self._view(request)
+        outcome = await self._outcome_of(view, query)
+        return JSONResponse(self._state(request, view) | {"outcome": outcome}, headers=HEADERS)
+
+    async def _send(self, request: Request, card: Card) -> int:
+        """Sends an event; gives 200, or the status of the page that says why it was not done."""
+        body = _body(card)
+        if card.errors:
+            return 422
+        hidden = card.hidden
+        try:
+            await self.engine.handle_event(
+                request.path_params["name"],
+                request.path_params["id"],
+                card.name,
+                body,
+                key=hidden["key"],
+                thread_id=hidden["thread"],
+                wait_id=hidden["wait_id"],
+            )
+        except WorkflowError as error:
+            return _refused(card, error)
+        return 200
+
+    async def _operate(self, request: Request, card: Card) -> int:
+        """Carries out an operation; as ``_send``."""
+        try:
+            operation = ACTIONS[card.name].from_json(_body(card))
+            if card.errors:
+                return 422
+            await self.engine.operate(request.path_params["name"], request.path_params["id"], operation)
+        except WorkflowError as error:
+            return _refused(card, error)
+        return 200
+
+    # --- answers -------------------------------------------------------------------------
+
+    async def _view(self, request: Request) -> View:
+        return await self.engine.get(request.path_params["name"], request.path_params["id"])
+
+    def _instance(
+        self, request: Request, view: View, *, card: Card | None = None, status: int = 200, outcome: str = ""
+    ) -> Response:
+        """The page; ``card`` stands in the place of the one that it was posted from."""
+        events, operations = event_cards(view), operation_cards(view)
+        if card is not None:
+            _put(card, events if card.kind == "event" else operations)
+        return page(
+            request,
+            "instance.html",
+            status=status,
+            scripts=True,
+            workflow=view.instance.workflow,
+            instance=view.instance,
+            path=_path(request),
+            parts=parts(request, view, self.engine.clock.now()),
+            version=version(view),
+            title=title(view),
+            events=events,
+            operations=operations,
+            outcome=Markup(outcome),
+        )
+
+    async def _again(self, request: Request, card: Card, status: int) -> Response:
+        """The form once more, as it was filled in: with a row more or less, or with what is wrong."""
+        view = await self._view(request)
+        cards = event_cards(view) if card.kind == "event" else operation_cards(view)
+        now = next((one for one in cards if one.id == card.id), None)
+        card.gone = now is None
+        if now is not None and card.hidden.get("wait_id") != now.hidden.get("wait_id"):
+            card.hidden["wait_id"] = now.hidden["wait_id"]
+            if status == HTTPStatus.CONFLICT:
+                card.message = "Meanwhile the instance has moved on. It takes this event again: send it anew."
+        if not _in_background(request):
+            return self._instance(request, view, card=card, status=status)
+        html = fragment(request, "instance/card.html", card=card, path=_path(request))
+        return JSONResponse({"id": card.id, "html": html, "focus": _focus(card)}, status, HEADERS)
+
+    def _changed(self, request: Request, view: View) -> Response:
+        """What has changed since the version that the page shows."""
+        if request.query_params.get("version") == version(view):
+            return Response(status_code=204, headers=HEADERS)
+        return JSONResponse(self._state(request, view), headers=HEADERS)
+
+    def _state(self, request: Request, view: View) -> dict[str, Any]:
+        """All of the page that changes by itself; of the forms, what each was made for."""
+
+        def cards(all: list[Card]) -> list[dict[str, str]]:
+            return [
+                {
+                    "id": one.id,
+                    "wait_id": one.hidden.get("wait_id", ""),
+                    "html": fragment(request, "instance/card.html", card=one, path=_path(request)),
+                }
+                for one in all
+            ]
+
+        return {
+            "version": version(view),
+            "title": title(view),
+            "ended": view.instance.execution.ended,
+            "parts": parts(request, view, self.engine.clock.now()),
+            "events": cards(event_cards(view)),
+            "operations": cards(operation_cards(view)),
+        }
+
+    async def _outcome(self, request: Request, view: View) -> str:
+        """What the form that has led here has brought about."""
+        return await self._outcome_of(view, dict(request.query_params))
+
+    async def _outcome_of(self, view: View, query: dict[str, str]) -> str:
+        if query.get("done") == "new":
+            return "Created."
+        if query.get("done") in _SENT:
+            return _SENT[query["done"]]
+        event, key = query.get("sent", ""), query.get("key")
+        if event not in type(view.workflow).__program__.events or not key:
+            return ""
+        response = await self.engine.response(view.instance.workflow, view.instance.id, key)
+        return "" if response is None else _said(event, response)
+
+
+def _said(event: str, response: bytes) -> str:
+    if response == BUFFERED:
+        return Markup("<strong>{}</strong> is kept, and handled once it is waited for.").format(event)
+    if response == b"null":
+        return Markup("<strong>{}</strong> was handled.").format(event)
+    output = json.loads(response)
+    if isinstance(output, (dict, list)):
+        text = json.dumps(output, indent=2, ensure_ascii=False)
+        return Markup(
+            "<strong>{}</strong> was handled.<details><summary>What it gave back</summary><pre>{}</pre></details>"
+        ).format(event, text)
+    return Markup("<strong>{}</strong> was handled, and gave back <code>{}</code>.").format(
+        event, json.dumps(output, ensure_ascii=False)
+    )
+
+
+def _refused(card: Card, error: WorkflowError) -> int:
+    """Notes on a card why it was not sent; gives the status of the page."""
+    if isinstance(error, InvalidInput) and card.form is not None:
+        card.form.refuse(error.errors)
+    elif isinstance(error, EventNotAccepted):
+        card.message = f"It is no longer accepted: the instance is {error.status}. Nothing was changed."
+    else:
+        card.message = str(error)
+    if not isinstance(error, (Busy, Unavailable)):
+        card.renew()  # where it is not known whether it was done, it must stay the same request
+    status = problems.status_of(type(error))
+    if status == 500:
+        _logger.error("%s", error, exc_info=error)
+    return status
+
+
+def _body(card: Card) -> bytes:
+    value = MISSING if card.form is None else card.form.value()
+    return b"" if value is MISSING else json.dumps(value).encode()
+
+
+def _put(card: Card, cards: list[Card]) -> None:
+    """Puts a card in the place of the one with its id, or at the top."""
+    at = next((index for index, one in enumerate(cards) if one.id == card.id), None)
+    if at is None:
+        cards.insert(0, card)
+    else:
+        cards[at] = card
+
+
+def _focus(card: Card) -> str:
+    return f"{card.id}-{card.focus}" if card.focus else f"{card.id}-summary" if card.failed else ""
+
+
+def _in_background(request: Request) -> bool:
+    return request.headers.get("accept") == "application/json"
+
+
+def _path(request: Request) -> str:
+    """The address of the instance's page, as its own forms have it."""
+    return _instance_path(request, request.path_params["name"], request.path_params["id"])
+
+
+def _instance_path(request: Request, workflow: str, id: str) -> str:
+    return f"{root_of(request)}ui/{workflow}/instances/{quote(id, safe='')}"
+
+
+def _see(request: Request, workflow: str, id: str, **query: str) -> Response:
+    """Leads to the page of an instance."""
+    location = f"{_instance_path(request, workflow, id)}?{urlencode(query)}"
+    return Response(status_code=303, headers=HEADERS | {"Location": location})

@@ -1,0 +1,173 @@
+"""Errors as HTTP responses: RFC 9457 problem documents. The one table of which error has which status."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
+
+from cloud_adapter import errors
+from cloud_adapter.http.request_context import TracedRequests
+from workflow_core import EventNotAccepted, EventRejected, InvalidInput, NewerVersion, RepairRefused, WorkflowError
+
+_logger = logging.getLogger("gorchestrate.http")
+
+MEDIA_TYPE = "application/problem+json"
+
+TYPE_PREFIX = "urn:gorchestrate:problem:"
+
+HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
+
+STATUS: dict[type[WorkflowError], int] = {
+    errors.InvalidRequest: 400,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
+    errors.WorkflowNotFound: 404,
+    errors.InstanceNotFound: 404,
+    errors.InstanceExists: 409,
+    errors.InstanceEnded: 409,
+    EventNotAccepted: 409,
+    EventRejected: 409,
+    RepairRefused: 409,
+    errors.TooLarge: 413,
+    InvalidInput: 422,
+    errors.IdempotencyKeyReused: 422,
+    errors.Busy: 503,
+    errors.Unavailable: 503,
+    NewerVersion: 503,
+}
+"""Every other error is the workflow's or ours: 500."""
+
+
+def problem(status: int, title: str, detail: str, **more: Any) -> Response:
+    """The response with a problem document."""
+    return _response(document(status, title, detail, **more))
+
+
+def document(status: int, title: str, detail: str, **more: Any) -> dict[str, Any]:
+    """A problem document."""
+    kind = "-".join(re.findall(r"[A-Z]?[a-z0-9]+", title)).lower()
+    # The text of an error may hold what cannot be sent, as a file's name that is no UTF-8 does.
+    detail = detail.encode("utf-8", "backslashreplace").decode()
+    return {"type": f"{TYPE_PREFIX}{kind}", "title": title, "status": status, "detail": detail, **more}
+
+
+def of_error(error: Exception) -> dict[str, Any]:
+    """The problem document of an error that gorchestrate raised on purpose."""
+    more: dict[str, Any] = {}
+    if isinstance(error, EventNotAccepted):
+        more = {"accepted": list(error.accepted), "instance_status": error.status}
+    elif isinstance(error, InvalidInput):
+        more = {"errors": error.errors}
+    return document(status_of(type(error)), _title(error), str(error), **more)
+
+
+def status_of(cls: type[Exception]) -> int:
+    """The status of the response to an error of that class."""
+    return next((STATUS[base] for base in cls.__mro__ if base in STATUS), 500)
+
+
+def on_workflow_error(_: Request, error: Exception) -> Response:
+    """The response to an error that gorchestrate raised on purpose."""
+    body = of_error(error)
+    if body["status"] == 500:
+        _logger.error("%s", error, exc_info=error)
+    return _response(body)
+
+
+def bug(error: Exception) -> dict[str, Any]:
+    """The problem document of an error that nobody has foreseen."""
+    return document(500, "Internal Server Error", f"{type(error).__name__}: see the log of the server")
+
+
+def _response(body: dict[str, Any]) -> Response:
+    return JSONResponse(body, body["status"], HEADERS.get(body["status"]), MEDIA_TYPE)
+
+
+def on_http_error(request: Request, error: Exception, *, hint: str = "") -> Response:
+    """The response to a path or method that is not served.
+
+    Args:
+        hint: what is said to one who asks for a path that is not served.
+    """
+    assert isinstance(error, HTTPException)
+    headers, detail = error.headers or {}, error.detail
+    path = request.scope["path"][:200]
+    if error.status_code == 404:
+        detail = f"nothing is served at {path!r}{hint}"
+    elif error.status_code == 405:
+        allowed = ", ".join(sorted(headers.get("Allow", "").split(", ")))
+        detail = f"{request.method[:20]} is not served at {path!r}: use {allowed}"
+    response = problem(error.status_code, HTTPStatus(error.status_code).phrase, detail)
+    response.headers.update(headers)
+    return response
+
+
+def application(
+    routes: Sequence[Route],
+    *,
+    lifespan: Lifespan[Starlette] | None = None,
+    on_error: Callable[[Request, Exception], Response] = on_workflow_error,
+    hint: str = "",
+) -> Starlette:
+    """An application whose errors, of every kind, are problem documents.
+
+    Args:
+        on_error: answers what gorchestrate raised on purpose.
+        hint: follows what is said of a path that is not served.
+    """
+    app = Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        middleware=[Middleware(TracedRequests), Middleware(UnexpectedErrors)],
+        exception_handlers={WorkflowError: on_error, HTTPException: partial(on_http_error, hint=hint)},
+    )
+    # A path with a slash too many is another path: /wf/pizza/order-1/ must not become the creation of an instance.
+    app.router.redirect_slashes = False
+    return app
+
+
+class UnexpectedErrors:
+    """Middleware that answers a bug: the details are in the log, not in the response.
+
+    An exception handler of Starlette would raise the error again, and the server drop the connection.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except ClientDisconnect:
+            pass
+        except Exception as error:
+            _logger.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
+            if started:
+                raise
+            await _response(bug(error))(scope, receive, send)
+
+
+def _title(error: Exception) -> str:
+    return " ".join(re.findall(r"[A-Z][a-z]*", type(error).__name__)).capitalize()

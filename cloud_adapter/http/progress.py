@@ -1,0 +1,45 @@
+"""What the history of an instance tells of its way through the definition. Loads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cloud_adapter.document import HistoryEntry, Instance
+from workflow_core.diagrams.live import Live, Place, look
+from workflow_core.program.program import Program
+
+_DONE = frozenset(("step", "event", "timeout", "activity", "child"))
+_FAILED = {f"{kind} failed": kind for kind in _DONE}
+
+
+def live(program: Program, instance: Instance) -> Live:
+    """An instance laid over its definition, as far back as its history reaches."""
+    passed, errors = progress(program, instance.history)
+    return look(program, instance.execution, passed, errors)
+
+
+def progress(program: Program, history: Iterable[HistoryEntry]) -> tuple[set[Place], dict[Place, str]]:
+    """What has been done, and what has failed and was not done since."""
+    passed: set[Place] = set()
+    errors: dict[Place, str] = {}
+    for entry in history:
+        kind = _FAILED.get(entry.kind, entry.kind)
+        if kind not in _DONE:
+            continue
+        place = _event(program, entry) if kind == "event" else entry.statement
+        if place is None:
+            continue
+        if kind != entry.kind:
+            errors[place] = entry.error
+        else:
+            passed.add(place)
+            errors.pop(place, None)
+    return passed, errors
+
+
+def _event(program: Program, entry: HistoryEntry) -> Place | None:
+    """The case of an event; None if several wait for it, and an older release has not noted which it was."""
+    selects = [select for select, _ in program.events.get(entry.statement, ())]
+    if entry.select in selects:
+        return (entry.select, entry.statement)
+    return (selects[0], entry.statement) if len(selects) == 1 and not entry.select else None

@@ -1,0 +1,33 @@
+"""Middleware that notes which trace a request belongs to, for its logs and spans."""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from cloud_adapter.observability import telemetry, trace_context
+from cloud_adapter.observability.trace_context import ServedRequest
+
+
+class TracedRequests:
+    """Continues the caller's trace: that of ``traceparent``, or of Google's ``X-Cloud-Trace-Context``."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        attributes = {
+            "http.request.method": scope["method"],
+            "url.path": scope["path"],
+            "url.scheme": headers.get("x-forwarded-proto", scope.get("scheme", "http")),
+        }
+        trace = trace_context.from_headers(headers)
+        token = trace_context.served.set(ServedRequest(trace, attributes))
+        try:
+            with telemetry.continued(headers, trace):
+                await self.app(scope, receive, send)
+        finally:
+            trace_context.served.reset(token)

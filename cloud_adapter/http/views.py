@@ -1,0 +1,67 @@
+"""How instances look from outside: as JSON data, and at which address. Knows no HTTP application."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from cloud_adapter.document import Instance
+from cloud_adapter.engine.engine import View
+
+
+def instance_url(workflow: str, id: str) -> str:
+    """The path of an instance."""
+    return f"/wf/{workflow}/{quote(id, safe='')}"
+
+
+def view_data(view: View) -> dict[str, Any]:
+    """An instance as the API shows it: ``meta``, ``state``, ``events`` and ``history``."""
+    instance = view.instance
+    lease = instance.lease
+    meta = instance.execution.to_dict() | {
+        "wake_at": None if instance.wake_at is None else instance.wake_at.isoformat(),
+        "leased_until": None if lease is None else lease.expires_at.isoformat(),
+        "problem": view.problem or None,
+    }
+    url = instance_url(instance.workflow, instance.id)
+    names = [one.case.event for one in view.accepted]
+    events = []
+    for one in view.accepted:
+        signature = one.case.signature
+        assert signature is not None
+        # Where several threads wait for one event, the address says which is meant.
+        query = f"?thread={quote(one.thread.id, safe='')}" if names.count(one.case.event) > 1 else ""
+        events.append(
+            {
+                "name": one.case.event,
+                "role": one.case.role,
+                "thread": one.thread.id,
+                "wait_id": one.wait_id,
+                "input": signature.input_schema,
+                "url": f"{url}/{quote(one.case.event, safe='')}{query}",
+            }
+        )
+    history = [
+        {"at": entry.at.isoformat(), "kind": entry.kind, "statement": entry.statement, "thread": entry.thread}
+        | {"pc": entry.pc, "duration_ms": entry.duration_ms, "error": entry.error, "select": entry.select}
+        | {"by": entry.by, "reason": entry.reason, "detail": entry.detail}
+        for entry in instance.history
+    ]
+    return {"meta": meta, "state": json.loads(instance.fields), "events": events, "history": history}
+
+
+def summary(instance: Instance) -> Mapping[str, Any]:
+    """An instance as lists show it."""
+    execution = instance.execution
+    return {
+        "id": instance.id,
+        "status": execution.status,
+        "created_at": execution.created_at and execution.created_at.isoformat(),
+        "updated_at": execution.updated_at and execution.updated_at.isoformat(),
+        "wake_at": instance.wake_at and instance.wake_at.isoformat(),
+        "error": execution.error and execution.error.message,
+        "search": dict(instance.search),
+        "url": instance_url(instance.workflow, instance.id),
+    }

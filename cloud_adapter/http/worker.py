@@ -1,0 +1,98 @@
+"""The internal HTTP application: what the task queue and the scheduler call. Never to be reachable by the public."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Lifespan
+
+from cloud_adapter.engine.engine import Engine
+from cloud_adapter.engine.task_handler import Outcome, run_task
+from cloud_adapter.engine.tasks import ACTIVITY_PATH, COLLECT_PATH, RESUME_PATH, TIMEOUT_PATH
+from cloud_adapter.errors import InvalidRequest
+from cloud_adapter.http import health, problems
+from cloud_adapter.http.auth import Authorize
+from cloud_adapter.http.bodies import read_body
+from cloud_adapter.observability.span import Value
+from cloud_adapter.observability.telemetry import Delivery
+
+_logger = logging.getLogger("gorchestrate.http")
+
+BODY_BYTES_MAX = 1_100_000
+"""A little more than a task may have."""
+
+TASK_PATHS = (RESUME_PATH, TIMEOUT_PATH, ACTIVITY_PATH, COLLECT_PATH)
+
+_TASK_HEADERS = {
+    "x-cloudtasks-queuename": "messaging.destination.name",
+    "x-cloudtasks-taskname": "messaging.message.id",
+}
+
+# Neither 429 nor 503: those slow the whole queue down.
+_STATUS = {Outcome.DONE: 200, Outcome.NOT_YET: 425, Outcome.FAILED: 500}
+
+
+def create_worker(
+    engine: Engine, authorize: Authorize | None, *, lifespan: Lifespan[Starlette] | None = None
+) -> Starlette:
+    """The application for an engine.
+
+    Args:
+        authorize: says who may call; None lets everybody, for the embedded runtime on one's own machine alone.
+    """
+
+    async def task(request: Request) -> Response:
+        await check(request)
+        body = await read_body(request, BODY_BYTES_MAX)
+        try:
+            data = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise InvalidRequest(f"the body of a task is JSON: {error}") from error
+        if not isinstance(data, dict):
+            raise InvalidRequest("the body of a task is a JSON object")
+        outcome = await run_task(engine, request.url.path, data, _delivery(request.headers))
+        return JSONResponse({"outcome": outcome.value}, _STATUS[outcome])
+
+    async def recover(request: Request) -> Response:
+        await check(request)
+        return JSONResponse({"scheduled": await engine.recover()})
+
+    async def check(request: Request) -> None:
+        if authorize is not None:
+            await authorize(request)
+
+    routes = [
+        *(Route(path, task, methods=["POST"]) for path in TASK_PATHS),
+        Route("/recover", recover, methods=["POST"]),
+        *health.routes(engine),
+    ]
+    return problems.application(routes, lifespan=lifespan, on_error=_on_workflow_error)
+
+
+def _delivery(headers: Mapping[str, str]) -> Delivery:
+    """What the headers of Cloud Tasks say of a task; anybody could send them, so it is only told, never heeded."""
+    attributes: dict[str, Value] = {"messaging.system": "gcp_cloud_tasks"}
+    attributes |= {name: headers[header] for header, name in _TASK_HEADERS.items() if header in headers}
+    if (retries := headers.get("x-cloudtasks-taskretrycount", "")).isdecimal():
+        attributes["gorchestrate.retry"] = int(retries[:9])
+    try:
+        due = datetime.fromtimestamp(float(headers["x-cloudtasks-tasketa"]), UTC)
+    except (KeyError, ValueError, OverflowError, OSError):
+        due = None
+    return Delivery(due, attributes)
+
+
+def _on_workflow_error(request: Request, error: Exception) -> Response:
+    response = problems.on_workflow_error(request, error)
+    if response.status_code != 503:
+        return response
+    # 503 would slow the whole queue down.
+    _logger.warning("%s: %s", request.url.path, error)
+    return problems.problem(500, "Unavailable", str(error))

@@ -1,0 +1,1 @@
+"""What is told of a run: the log, spans and metrics."""

@@ -1,0 +1,1 @@
+"""Where tasks wait: the ``TaskQueue`` port in this process and over Cloud Tasks."""

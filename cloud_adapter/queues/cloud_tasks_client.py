@@ -1,0 +1,138 @@
+"""Google's client of Cloud Tasks: the only module that calls it, and where its errors become ours.
+
+Heavy to import (200 ms); ``cloud_tasks_queue`` does so when it needs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import grpc
+import grpc.aio
+from google.api_core import exceptions as google_errors
+from google.api_core.retry import AsyncRetry, if_exception_type
+from google.auth.exceptions import GoogleAuthError
+from google.cloud import tasks_v2
+from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcAsyncIOTransport
+
+from cloud_adapter.errors import InvalidRequest, TooLarge, Unavailable
+
+if TYPE_CHECKING:
+    from cloud_adapter.queues.cloud_task import CloudTask
+
+T = TypeVar("T")
+
+CALL_SECONDS_MAX: Final = 5.0
+RETRY_SECONDS_MAX: Final = 5.0
+"""How long a call is tried again. Google's client does not do that by itself when a task is created."""
+
+_TRANSIENT: Final = (
+    google_errors.ServiceUnavailable,
+    google_errors.DeadlineExceeded,
+    google_errors.InternalServerError,
+    google_errors.Unknown,
+    google_errors.Aborted,
+    google_errors.ResourceExhausted,
+)
+_RETRY: Final = AsyncRetry(
+    predicate=if_exception_type(*_TRANSIENT), initial=0.1, maximum=2.0, multiplier=2.0, timeout=RETRY_SECONDS_MAX
+)
+
+
+class CloudTasksClient:
+    """The calls that a queue needs. To be made in the event loop in which it is used.
+
+    Args:
+        emulator: host and port of an emulator; None: the real service, with the credentials of the environment.
+
+    Raises:
+        Unavailable: there are no credentials.
+    """
+
+    def __init__(self, emulator: str | None) -> None:
+        self._calls = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        try:
+            if emulator:
+                channel = grpc.aio.insecure_channel(emulator)
+                transport = CloudTasksGrpcAsyncIOTransport(channel=channel)
+                self._client = tasks_v2.CloudTasksAsyncClient(transport=transport)
+            else:
+                self._client = tasks_v2.CloudTasksAsyncClient()
+        except GoogleAuthError as error:
+            raise Unavailable(f"no access to Cloud Tasks: {error}") from error
+
+    async def create(self, queue: str, task: CloudTask) -> None:
+        """Creates a task; that there is or was one of its name is no error. One without a name is named by Cloud Tasks.
+
+        Raises:
+            InvalidRequest, TooLarge, Unavailable: see ``CloudTasksQueue.create``.
+        """
+        request: dict[str, Any] = {
+            "url": task.url,
+            "http_method": tasks_v2.HttpMethod.POST,
+            "headers": {"Content-Type": "application/json"},
+            "body": task.body,
+        }
+        if task.service_account is not None:
+            request["oidc_token"] = {"service_account_email": task.service_account, "audience": task.audience}
+        message = tasks_v2.Task(
+            name=task.name, http_request=request, schedule_time=task.at, dispatch_deadline=task.deadline
+        )
+        call = self._client.create_task(parent=queue, task=message, retry=_RETRY, timeout=CALL_SECONDS_MAX)
+        try:
+            with self._calling():
+                await _translated(call, task.name or task.url)
+        except google_errors.AlreadyExists:
+            return
+        except google_errors.NotFound as error:
+            raise Unavailable(f"the queue {queue} does not exist, or was made within the last minute") from error
+
+    async def delete(self, name: str) -> None:
+        """Deletes a task; that there is none of its name is no error.
+
+        Raises:
+            Unavailable: see ``CloudTasksQueue.delete``.
+        """
+        try:
+            with self._calling():
+                await _translated(self._client.delete_task(name=name, retry=_RETRY, timeout=CALL_SECONDS_MAX), name)
+        except google_errors.NotFound:
+            return
+
+    async def close(self) -> None:
+        """Closes the connection, once the calls that were made have ended: it would cancel whoever waits for them."""
+        await self._idle.wait()
+        transport: Any = self._client.transport  # its method has no annotation
+        await transport.close()
+
+    @contextmanager
+    def _calling(self) -> Iterator[None]:
+        self._calls += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._idle.set()
+
+
+async def _translated(call: Awaitable[T], name: str) -> T:
+    """The result of a call; of Google's errors only the two come through that a caller may take for success."""
+    try:
+        return await call
+    except (google_errors.AlreadyExists, google_errors.NotFound):
+        raise
+    except google_errors.InvalidArgument as error:
+        if "too large" in error.message:
+            raise TooLarge(f"task {name} is refused: {error.message}; send a reference instead") from error
+        raise InvalidRequest(f"Cloud Tasks refuses task {name}: {error.message}") from error
+    except google_errors.RetryError as error:
+        raise Unavailable(f"Cloud Tasks does not answer: {error.cause}") from error
+    except (google_errors.GoogleAPIError, GoogleAuthError, grpc.RpcError, grpc.aio.BaseError) as error:
+        raise Unavailable(f"Cloud Tasks refuses the call, or does not answer: {error}") from error

@@ -1,0 +1,413 @@
+"""How a task queue behaves: the rules of Google Cloud Tasks as a state machine on plain values.
+
+It decides what is sent when, what a failed attempt costs, which names are taken. The in-process queue and the emulator
+of Cloud Tasks both stand on it. It does no I/O, reads no clock (every method that needs the time is given it), never
+waits, and must never know what a payload means, how it is delivered or who asks. The order in which tasks are served is
+in ``queue_turns``.
+
+Not covered, because no document says how it works: that Cloud Tasks slows a whole queue down when many attempts fail.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from itertools import islice
+from typing import Generic, TypeVar
+
+from cloud_adapter.queues.turns import Shares, Turns
+
+P = TypeVar("P")
+
+TASK_NAME = re.compile(r"[A-Za-z0-9_-]{1,500}")
+SCHEDULE_AHEAD_MAX = timedelta(days=30)
+"""How far ahead a task may be scheduled."""
+TASK_LIFE_MAX = timedelta(days=31)
+"""A task is not retried beyond this age, whatever the retry configuration says."""
+ENTRIES_MAX = 100_000
+"""How many entries a queue holds unless told otherwise."""
+TOMBSTONES_MAX = 100_000
+"""How many names of past tasks a queue remembers unless told otherwise; the oldest are forgotten first."""
+RETENTION = timedelta(hours=1)
+"""How long the name of a past task stays taken unless told otherwise."""
+
+_UNLIMITED = -1
+_NONE = timedelta(0)
+
+
+class QueueFull(Exception):
+    """The queue holds as many tasks as it may."""
+
+
+class Outcome(StrEnum):
+    """What the end of an attempt meant for its task."""
+
+    ACKNOWLEDGED = "acknowledged"
+    RETRY = "retry"
+    DROPPED = "dropped"
+    IGNORED = "ignored"
+
+
+@dataclass(frozen=True, slots=True)
+class RetryConfig:
+    """When a failed attempt is followed by another one; fields and defaults are those of Cloud Tasks' ``RetryConfig``.
+
+    Cloud Tasks documents two rules that surprise:
+
+    * A task is dropped only when ``max_attempts`` *and* ``max_retry_duration`` are both spent. A limit that is not set
+      counts as spent, so that the other one decides alone; a task is retried for ever (here: for 31 days) only if
+      neither is set.
+    * The interval starts at ``min_backoff``, doubles ``max_doublings`` times, then grows linearly, each time by what it
+      had reached (``2**max_doublings * min_backoff``), and never exceeds ``max_backoff``. With 10 s, 300 s and three
+      doublings it is 10, 20, 40, 80, 160, 240, 300, 300, ... seconds.
+
+    Attributes:
+        max_attempts: how often a task is tried, the first attempt included; -1: no limit.
+        max_retry_duration: the time since the first attempt in which retries are made; 0: no limit.
+        min_backoff: the interval between the first failure and the second attempt.
+        max_backoff: the longest interval.
+        max_doublings: how often the interval doubles before it grows linearly; 0 to 64.
+    """
+
+    max_attempts: int = 100
+    max_retry_duration: timedelta = _NONE
+    min_backoff: timedelta = timedelta(seconds=0.1)
+    max_backoff: timedelta = timedelta(hours=1)
+    max_doublings: int = 16
+
+    def __post_init__(self) -> None:
+        if self.max_attempts < 1 and self.max_attempts != _UNLIMITED:
+            raise ValueError(f"max_attempts is {self.max_attempts}: give 1 or more, or -1 for no limit")
+        if self.max_retry_duration < _NONE:
+            raise ValueError(f"max_retry_duration is {self.max_retry_duration}: give a duration, or 0 for no limit")
+        if not _NONE <= self.min_backoff <= self.max_backoff <= TASK_LIFE_MAX:
+            raise ValueError(
+                f"min_backoff is {self.min_backoff} and max_backoff is {self.max_backoff}: "
+                f"give 0 <= min_backoff <= max_backoff <= {TASK_LIFE_MAX}"
+            )
+        if not 0 <= self.max_doublings <= 64:
+            raise ValueError(f"max_doublings is {self.max_doublings}: give 0 to 64")
+
+    def backoff(self, failures: int) -> timedelta:
+        """The interval before the next attempt, after that many failed ones (1 or more)."""
+        doublings = min(failures - 1, self.max_doublings)
+        steps = failures - doublings
+        # In whole numbers of min_backoff: a timedelta would overflow before the cap is applied.
+        if self.min_backoff and (factor := steps << doublings) <= self.max_backoff // self.min_backoff:
+            return self.min_backoff * factor
+        return self.max_backoff if self.min_backoff else _NONE
+
+    def spent(self, attempts: int, first_attempt: datetime, now: datetime) -> bool:
+        """Whether a task whose attempt just failed is dropped, after that many attempts since the first one."""
+        attempts_limited = self.max_attempts != _UNLIMITED
+        duration_limited = bool(self.max_retry_duration)
+        if not attempts_limited and not duration_limited:
+            return False
+        attempts_spent = not attempts_limited or attempts >= self.max_attempts
+        duration_spent = not duration_limited or now - first_attempt >= self.max_retry_duration
+        return attempts_spent and duration_spent
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimits:
+    """How fast a queue dispatches; fields and defaults are those of Cloud Tasks' ``RateLimits``.
+
+    Attributes:
+        max_dispatches_per_second: how fast the token bucket fills (a token's time is rounded to whole microseconds).
+        max_burst_size: how many tokens the bucket holds; it is full at first.
+        max_concurrent_dispatches: how many attempts may run at a time.
+    """
+
+    max_dispatches_per_second: float = 500
+    max_burst_size: int = 100
+    max_concurrent_dispatches: int = 1_000
+
+    def __post_init__(self) -> None:
+        if not 1e-6 <= self.max_dispatches_per_second <= 100_000:
+            raise ValueError(f"max_dispatches_per_second is {self.max_dispatches_per_second}: give 0.000001 to 100000")
+        if not 1 <= self.max_burst_size <= 100_000:
+            raise ValueError(f"max_burst_size is {self.max_burst_size}: give 1 to 100000")
+        if not 1 <= self.max_concurrent_dispatches <= 100_000:
+            raise ValueError(f"max_concurrent_dispatches is {self.max_concurrent_dispatches}: give 1 to 100000")
+
+    @property
+    def interval(self) -> timedelta:
+        """The time in which one token falls into the bucket."""
+        return timedelta(seconds=1 / self.max_dispatches_per_second)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt; ``response_time`` is None while it runs, and if it got no response."""
+
+    schedule_time: datetime
+    dispatch_time: datetime
+    response_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry(Generic[P]):
+    """A task as it stood at one time: every change makes a new entry, and an entry equals only itself.
+
+    Attributes:
+        sequence: counts the tasks of a queue; the order of creation.
+        schedule_time: when it is due (again).
+        dispatch_count: attempts so far, the running one included.
+        response_count: attempts that got a response.
+        running: whether an attempt runs.
+        retry: the task's own retry configuration; None: the queue's.
+        group: due tasks of different groups take turns; those of one group are sent by time.
+    """
+
+    name: str
+    payload: P
+    sequence: int
+    create_time: datetime
+    schedule_time: datetime
+    dispatch_count: int = 0
+    response_count: int = 0
+    first_dispatch_time: datetime | None = None
+    last_attempt: Attempt | None = None
+    running: bool = False
+    retry: RetryConfig | None = None
+    group: str = ""
+
+
+class _TokenBucket:
+    """Kept as the time at which the bucket is full again: exact, where a sum of fractions of tokens is not."""
+
+    def __init__(self) -> None:
+        self._full_at: datetime | None = None
+
+    def ready_at(self, limits: RateLimits, now: datetime) -> datetime:
+        """When there is a token; not after ``now`` if there is one."""
+        if self._full_at is None:
+            return now
+        # A clock that was set back must not stop the queue for as long.
+        self._full_at = min(self._full_at, now + limits.interval * limits.max_burst_size)
+        return self._full_at - limits.interval * (limits.max_burst_size - 1)
+
+    def take(self, limits: RateLimits, now: datetime) -> None:
+        self._full_at = max(self._full_at or now, now) + limits.interval
+
+
+class QueueState(Generic[P]):
+    """One queue. Whoever runs it calls ``dispatchable``, makes the attempts, tells ``finished`` how each one ended, and
+    looks again at ``next_event`` or after any other call.
+
+    ``retry`` and ``limits`` may be replaced at any time. Times are aware datetimes.
+
+    Args:
+        shares: how many of the concurrent dispatches a group may take; None: as many as there are. Cloud Tasks knows no
+            groups: without them the order is by time alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        retry: RetryConfig | None = None,
+        limits: RateLimits | None = None,
+        shares: Shares | None = None,
+        retention: timedelta = RETENTION,
+        entries_max: int = ENTRIES_MAX,
+        tombstones_max: int = TOMBSTONES_MAX,
+    ) -> None:
+        self.retry = retry or RetryConfig()
+        self.limits = limits or RateLimits()
+        self.paused = False
+        self._retention = retention
+        self._entries_max = entries_max
+        self._tombstones_max = tombstones_max
+        self._sequence = 0
+        self._bucket = _TokenBucket()
+        self._entries: dict[str, Entry[P]] = {}
+        self._running: set[Entry[P]] = set()
+        self._turns: Turns[Entry[P]] = Turns(shares)
+        self._tombstones: OrderedDict[str, datetime] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def running(self) -> int:
+        """How many attempts run, those of deleted tasks included."""
+        return len(self._running)
+
+    def create(
+        self,
+        name: str,
+        payload: P,
+        at: datetime | None,
+        now: datetime,
+        *,
+        retry: RetryConfig | None = None,
+        group: str = "",
+    ) -> Entry[P] | None:
+        """Adds a task that is due at ``at`` (None, or in the past: now), with a retry configuration of its own or the
+        queue's. Returns None if its name is taken: by a task, or by one that ended less than the retention ago.
+
+        Raises:
+            ValueError: the name is not 1 to 500 of ``A-Za-z0-9_-``, ``at`` is naive or more than 30 days ahead.
+            QueueFull: there are as many tasks as there may be.
+        """
+        if TASK_NAME.fullmatch(name) is None:
+            raise ValueError(f"{name[:100]!r} cannot be a task's name: give 1 to 500 of the characters A-Za-z0-9_-")
+        if at is not None and at.tzinfo is None:
+            raise ValueError(f"task {name} is due at {at}, without a time zone: give an aware datetime")
+        now = now.astimezone(UTC)
+        at = now if at is None else max(at.astimezone(UTC), now)
+        if at - now > SCHEDULE_AHEAD_MAX:
+            raise ValueError(
+                f"task {name} is due at {at}: give a time at most {SCHEDULE_AHEAD_MAX.days} days ahead, "
+                "and schedule it again then"
+            )
+        if name in self._entries or self.remembers(name, now):
+            return None
+        if len(self._entries) >= self._entries_max:
+            raise QueueFull(f"the queue holds {self._entries_max} tasks, which is its limit: try again later")
+        self._sequence += 1
+        entry = Entry(name, payload, self._sequence, create_time=now, schedule_time=at, retry=retry, group=group)
+        return self._put(entry, now)
+
+    def remembers(self, name: str, now: datetime) -> bool:
+        """Whether a task of that name ended less than the retention ago."""
+        self._bury(now)
+        return name in self._tombstones
+
+    def get(self, name: str) -> Entry[P] | None:
+        """The task of that name, running or not, if there is one."""
+        return self._entries.get(name)
+
+    def entries(self, *, after: int = 0, limit: int = 1_000) -> list[Entry[P]]:
+        """The tasks in the order of their creation, those whose ``sequence`` is beyond ``after``, up to ``limit``."""
+        return list(islice((entry for entry in self._entries.values() if entry.sequence > after), limit))
+
+    def delete(self, name: str, now: datetime) -> bool:
+        """Takes a task out, and says whether there was one. If an attempt runs it goes on, but its end changes nothing
+        (until then it still counts as a concurrent dispatch)."""
+        if name not in self._entries:
+            return False
+        self._remove(name, now)
+        return True
+
+    def purge(self, now: datetime) -> int:
+        """Deletes every task; says how many there were."""
+        names = list(self._entries)
+        for name in names:
+            self._remove(name, now)
+        return len(names)
+
+    def pause(self) -> None:
+        """Stops dispatching; running attempts go on, tasks are taken as before."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """Dispatches again."""
+        self.paused = False
+
+    def dispatchable(self, now: datetime) -> list[Entry[P]]:
+        """The tasks to send now, groups in turn and of each the longest due first, as rate and concurrency allow; they
+        count as running from now on. Each one must be handed to ``finished``, once."""
+        sent: list[Entry[P]] = []
+        while self._may_dispatch() and self._bucket.ready_at(self.limits, now) <= now:
+            entry = self._turns.next(now)
+            if entry is None:
+                break
+            self._bucket.take(self.limits, now)
+            sent.append(self._start(entry, now))
+        return sent
+
+    def run(self, name: str, now: datetime) -> Entry[P] | None:
+        """A task to send now although it is not due, or runs already, or the queue is paused or at its limits; None if
+        there is no such task. The entry must be handed to ``finished``, once.
+
+        If a task has several attempts at a time, one that is acknowledged ends it, and of those that fail only the
+        last one started is followed by another one.
+        """
+        entry = self._entries.get(name)
+        return entry and self._start(entry, now)
+
+    def finished(self, entry: Entry[P], acknowledged: bool, now: datetime, *, responded: bool = True) -> Outcome:
+        """The attempt ended that began when ``dispatchable`` or ``run`` returned this very entry.
+
+        Args:
+            acknowledged: whether the task is done with; if not it is retried after a backoff, or dropped.
+            responded: whether there was any response.
+
+        Raises:
+            ValueError: it is not a running attempt of this queue.
+        """
+        if entry not in self._running:
+            raise ValueError(f"no such attempt of task {entry.name} runs: report each one once")
+        self._running.remove(entry)
+        self._turns.ended(entry)
+        current = self._entries.get(entry.name)
+        if current is None or current.sequence != entry.sequence:
+            return Outcome.IGNORED
+        if acknowledged:
+            self._remove(entry.name, now)
+            return Outcome.ACKNOWLEDGED
+        if current is not entry:
+            return Outcome.IGNORED
+        assert entry.first_dispatch_time is not None and entry.last_attempt is not None
+        retry = entry.retry or self.retry
+        at = now + retry.backoff(entry.dispatch_count)
+        if retry.spent(entry.dispatch_count, entry.first_dispatch_time, now) or (
+            at - entry.create_time > TASK_LIFE_MAX
+        ):
+            self._remove(entry.name, now)
+            return Outcome.DROPPED
+        self._put(
+            replace(
+                entry,
+                schedule_time=at,
+                response_count=entry.response_count + responded,
+                last_attempt=replace(entry.last_attempt, response_time=now if responded else None),
+                running=False,
+            ),
+            now,
+        )
+        return Outcome.RETRY
+
+    def next_event(self, now: datetime) -> datetime | None:
+        """When ``dispatchable`` will have something, not before ``now``; None: not before another call changes that."""
+        if not self._may_dispatch() or (at := self._turns.next_at(now)) is None:
+            return None
+        return max(at, self._bucket.ready_at(self.limits, now))
+
+    def _may_dispatch(self) -> bool:
+        return not self.paused and len(self._running) < self.limits.max_concurrent_dispatches
+
+    def _start(self, entry: Entry[P], now: datetime) -> Entry[P]:
+        started = replace(
+            entry,
+            dispatch_count=entry.dispatch_count + 1,
+            first_dispatch_time=entry.first_dispatch_time or now,
+            last_attempt=Attempt(entry.schedule_time, now),
+            running=True,
+        )
+        self._entries[entry.name] = started
+        self._running.add(started)
+        self._turns.started(entry)
+        return started
+
+    def _put(self, entry: Entry[P], now: datetime) -> Entry[P]:
+        self._entries[entry.name] = entry
+        self._turns.add(entry, now)
+        return entry
+
+    def _remove(self, name: str, now: datetime) -> None:
+        self._turns.remove(self._entries.pop(name))
+        self._tombstones[name] = now + self._retention
+        self._bury(now)
+
+    def _bury(self, now: datetime) -> None:
+        """Forgets the tombstones that are too old, or too many."""
+        while self._tombstones:
+            name = next(iter(self._tombstones))
+            if self._tombstones[name] > now and len(self._tombstones) <= self._tombstones_max:
+                break
+            del self._tombstones[name]

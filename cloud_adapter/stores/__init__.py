@@ -1,0 +1,1 @@
+"""Where instances are kept: the ``Store`` port over SQLite and over Firestore."""

@@ -1,0 +1,112 @@
+"""The stack: what may import what. Imports point down only, between rooms and inside them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+STACK = (
+    ("functions", "deploy"),
+    ("cloud_adapter.cli",),
+    ("cloud_adapter.hosting",),
+    ("cloud_adapter.http", "cloud_adapter.tasks_emulator"),
+    ("cloud_adapter.engine",),
+    ("cloud_adapter.stores", "cloud_adapter.queues", "cloud_adapter.observability"),
+    ("cloud_adapter.*",),
+    ("workflow_core.library", "workflow_core.diagrams"),
+    ("workflow_core.machine",),
+    ("workflow_core.workflow",),
+    ("workflow_core.program",),
+    ("workflow_core.statements",),
+    ("workflow_core.*",),
+)
+"""From the top to the bottom: rooms, which import none beside them. ``package.*`` is what stands at a package's door."""
+
+FRONT_DOORS = {"cloud_adapter", "workflow_core", "cloud_adapter.service"}
+"""What users import. These look into the rooms, so nothing inside of their package may use them."""
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for package in ("cloud_adapter", "workflow_core", "functions", "deploy"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            found[name.removesuffix(".__init__")] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The modules of ours that a file imports, those for type checkers and inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in MODULES)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: write the whole name of what is imported"
+            for alias in node.names:
+                module = f"{node.module}.{alias.name}"
+                if module in MODULES:
+                    yield module
+                elif node.module in MODULES:
+                    yield node.module
+
+
+def level(module: str) -> int:
+    """How far below the top a module stands."""
+    for index, rooms in enumerate(STACK):
+        for room in rooms:
+            if module == room or module.startswith(f"{room}."):
+                return index
+            if room.endswith(".*") and module.startswith(room[:-1]):
+                return index
+    raise AssertionError(f"{module} stands nowhere in the stack")
+
+
+def room_of(module: str) -> str:
+    for rooms in STACK:
+        for room in rooms:
+            if module == room or module.startswith(f"{room}."):
+                return room
+    return module.partition(".")[0]
+
+
+GRAPH = {module: set(imports(path)) for module, path in MODULES.items() if module not in FRONT_DOORS}
+
+
+@pytest.mark.parametrize("module", GRAPH)
+def test_imports_point_down(module: str) -> None:
+    for other in GRAPH[module]:
+        if other in FRONT_DOORS:
+            assert module.partition(".")[0] != other.partition(".")[0], f"{module} imports its own front door, {other}"
+            continue
+        assert level(other) >= level(module), f"{module} imports {other}, which stands above it"
+        if level(other) == level(module):
+            assert room_of(other) == room_of(module), f"{module} imports {other}, which stands beside it"
+
+
+def test_there_is_no_cycle() -> None:
+    try:
+        TopologicalSorter(GRAPH).prepare()
+    except CycleError as error:
+        raise AssertionError(f"these import each other: {' <- '.join(error.args[1])}") from None
+
+
+def test_the_core_imports_nothing_of_the_adapter() -> None:
+    for module, others in GRAPH.items():
+        if module.startswith("workflow_core"):
+            assert not [other for other in others if other.startswith("cloud_adapter")], module
+
+
+@pytest.mark.parametrize("package", ["cloud_adapter", "workflow_core"])
+def test_each_room_says_what_it_is(package: str) -> None:
+    for init in sorted((ROOT / package).rglob("__init__.py")):
+        docstring = ast.get_docstring(ast.parse(init.read_text()))
+        assert docstring, f"{init.relative_to(ROOT)} has no docstring: say what lives there"

@@ -1,0 +1,1 @@
+"""Draws programs, and where an instance stands in one."""

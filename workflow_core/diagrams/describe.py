@@ -1,0 +1,166 @@
+"""A definition as JSON data: its statements and events, for the API and the diagrams."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from workflow_core.program.program import Program
+from workflow_core.statements.basic import (
+    Branch,
+    Delay,
+    Go,
+    If,
+    On,
+    Section,
+    Select,
+    Sleep,
+    Statement,
+    Step,
+    Switch,
+    Timeout,
+    WaitFor,
+    While,
+)
+from workflow_core.statements.calls import Activity, Child
+from workflow_core.statements.failures import Except, Fail, Try
+from workflow_core.statements.fanout import ForEach, Parallel
+
+Node = dict[str, Any]
+
+
+def statements(program: Program) -> list[Node]:
+    """The statements of a definition as a tree of ``{"kind": ..., "name": ..., "statements": [...]}``.
+
+    Branches are nodes of kind ``branch`` (without a name: else), cases of kind ``on`` and ``timeout``, the clauses of a
+    ``Try`` of kind ``except``. Names are qualified by the prefixes of their sections.
+    """
+    return _section(program.definition, "", program)
+
+
+def events(program: Program) -> list[Node]:
+    """The events of a definition: name, role, schemas, and the selects that wait for them."""
+    result = []
+    for event, cases in program.events.items():
+        for select, case in cases:
+            assert case.signature is not None
+            result.append(
+                {
+                    "name": event,
+                    "role": case.role,
+                    "buffered": case.buffered,
+                    "select": select,
+                    "input": case.signature.input_schema,
+                    "output": case.signature.output_schema,
+                }
+            )
+    return result
+
+
+_DURATION = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+
+
+def in_words(delay: str) -> str:
+    """The ``delay`` of a node in words: ``after 1 day 30 min``, ``until 2031-01-01 00:00:00+00:00``."""
+    if delay == "computed":
+        return "at a computed time"
+    duration = _DURATION.fullmatch(delay)
+    if duration is None:
+        return f"until {delay}" if re.match(r"\d{4}-", delay) else f"after {delay}"
+    days, hours, minutes, seconds = (float(part or 0) for part in duration.groups())
+    amounts = ((days, "day" if days == 1 else "days"), (hours, "h"), (minutes, "min"), (seconds, "s"))
+    parts = [f"{number:.9g} {unit}" for number, unit in amounts if number]
+    return f"after {' '.join(parts) or '0 s'}"
+
+
+def limit_in_words(node: Node) -> str:
+    """The ``limit`` of a parallel ``for_each`` in words."""
+    return f"at most {node['limit']:,} at a time"
+
+
+def _section(section: Section, prefix: str, program: Program) -> list[Node]:
+    if section.prefix:
+        prefix = f"{prefix}{section.prefix}/"
+    nodes: list[Node] = []
+    for statement in section.statements:
+        nodes += (
+            _section(statement, prefix, program)
+            if isinstance(statement, Section)
+            else [_statement(statement, prefix, program)]
+        )
+    return nodes
+
+
+def _statement(statement: Statement, prefix: str, program: Program) -> Node:
+    match statement:
+        case Step(name) | WaitFor(name):
+            return {"kind": _kind(statement), "name": prefix + name}
+        case If(branches):
+            return {"kind": "if", "branches": [_branch(branch, prefix, program) for branch in branches]}
+        case Switch(name, branches):
+            return {
+                "kind": "switch",
+                "name": prefix + name,
+                "branches": [_branch(b, prefix, program) for b in branches],
+            }
+        case While(name, _, body) | Go(name, body):
+            return {"kind": _kind(statement), "name": prefix + name, "statements": _section(body, prefix, program)}
+        case Select(name, cases):
+            return {"kind": "select", "name": prefix + name, "cases": [_case(case, prefix, program) for case in cases]}
+        case Sleep(name, delay):
+            return {"kind": "sleep", "name": prefix + name, "delay": _delay(delay)}
+        case Fail(name, message):
+            text = "computed" if callable(message) else message
+            return {"kind": "fail", "name": prefix + name, "message": text}
+        case Try(name, body, excepts, cleanup):
+            node: Node = {"kind": "try", "name": prefix + name, "statements": _section(body, prefix, program)}
+            node["excepts"] = [_except(clause, prefix, program) for clause in excepts]
+            return node | {"finally": None if cleanup is None else _section(cleanup, prefix, program)}
+        case ForEach(name, _, body, parallel, limit):
+            node = {"kind": "for_each", "name": prefix + name, "parallel": parallel, "limit": limit}
+            return node | {"statements": _section(body, prefix, program)}
+        case Parallel(name, branches):
+            sections = [_section(branch, prefix, program) for branch in branches]
+            return {"kind": "parallel", "name": prefix + name, "branches": sections}
+        case Activity(name):
+            name = prefix + name
+            activity = program.at(name).cases[name].activity
+            assert activity is not None
+            types = activity.signature
+            return {"kind": "activity", "name": name, "input": types.input_schema, "output": types.output_schema}
+        case Child(name, workflow):
+            other = workflow if isinstance(workflow, str) else workflow.__workflow_name__
+            node = {"kind": "child", "name": prefix + name, "workflow": other}
+            return node | {"detached": statement.detached}
+        case _:
+            return {"kind": _kind(statement)}
+
+
+def _kind(statement: Statement) -> str:
+    kinds = {"WaitFor": "wait_for"}
+    name = type(statement).__name__
+    return kinds.get(name, name.lower())
+
+
+def _branch(branch: Branch, prefix: str, program: Program) -> Node:
+    name = prefix + branch.name if branch.cond is not None else None
+    return {"kind": "branch", "name": name, "statements": _section(branch.body, prefix, program)}
+
+
+def _case(case: On | Timeout, prefix: str, program: Program) -> Node:
+    node: Node = {"kind": "on", "name": case.event if isinstance(case, On) else prefix + case.name}
+    if isinstance(case, On):
+        node |= {"role": case.role, "buffered": case.buffered}
+    else:
+        node |= {"kind": "timeout", "delay": _delay(case.delay)}
+    return node | {"statements": _section(case.body, prefix, program)}
+
+
+def _delay(delay: Delay) -> str:
+    return "computed" if callable(delay) else str(delay)
+
+
+def _except(clause: Except, prefix: str, program: Program) -> Node:
+    types = [one.__name__ for one in clause.types]
+    node: Node = {"kind": "except", "name": prefix + clause.name, "types": types}
+    return node | {"statements": _section(clause.body, prefix, program)}

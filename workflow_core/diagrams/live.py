@@ -1,0 +1,247 @@
+"""Where an instance stands, laid over the tree of its definition: for diagrams and for those who draw their own.
+
+What the threads stand on is known exactly. What has been passed is concluded: from what the caller knows to have
+happened, and from the order of statements, as a section is always run from its top. So a statement that was put before
+one that has been reached counts as passed too, though it never ran, as does what an operator has put a thread past; of
+a branch that was left long ago nothing may be known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from workflow_core.diagrams import describe
+from workflow_core.diagrams.describe import Node
+from workflow_core.execution import MAIN_THREAD, Execution, Status, Thread, WaitKind
+from workflow_core.program.program import Program
+
+Place = str | tuple[str, str]
+"""The name of a statement, of a branch or a timeout; for an event, the name of the select and its own."""
+
+_PARTS = frozenset(("branch", "on", "timeout", "except"))
+_RECORDED = frozenset(("step", "select", "sleep", "activity", "child"))
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """An instance and its definition.
+
+    Attributes:
+        statements: as ``describe.statements`` gives them; each statement, branch, case and clause has an item ``live``
+            more: the ``threads`` that stand on it (``id``, ``status``, ``attempt``, ``error``), whether it was
+            ``passed``, its last ``error`` or None, and for a timer when it is ``due``, or None.
+        id: of the instance.
+        status: of the instance; ``error``: why it has failed, or an empty text.
+        starting: the main thread, if it stands before its first statement.
+        lost: the threads that stand on what the definition no longer has: their ids, and the names of the statements.
+        ended: whether the main thread is known to have come to the end of the definition.
+    """
+
+    statements: list[Node]
+    id: str
+    status: Status
+    error: str
+    starting: list[Node]
+    lost: list[tuple[str, str]]
+    ended: bool
+
+
+def look(
+    program: Program,
+    execution: Execution,
+    passed: Collection[Place] = (),
+    errors: Mapping[Place, str] | None = None,
+) -> Live:
+    """The live state of an instance.
+
+    Args:
+        passed: what is known to have happened: steps and waits that are over, events and timeouts.
+        errors: what has failed, and was not done since.
+
+    Example:
+        >>> from workflow_core import Execution, S, Step, Workflow, resume
+        >>> class Greeting(Workflow):
+        ...     definition = S(Step("say hello", lambda w: None), Step("say goodbye", lambda w: None))
+        >>> execution = Execution.start("greeting-1", Greeting)
+        >>> looked = look(Greeting.__program__, execution, passed=["say hello"])
+        >>> [node["live"]["passed"] for node in looked.statements]
+        [True, False]
+    """
+    return _Look(program, execution, passed, errors or {}).live()
+
+
+@dataclass(slots=True)
+class _Found:
+    """What is known of a place; ``fatal``: the instance has failed there."""
+
+    threads: list[Node] = field(default_factory=list)
+    error: str | None = None
+    due: str | None = None
+    fatal: bool = False
+
+
+class _Look:
+    def __init__(
+        self, program: Program, execution: Execution, passed: Collection[Place], errors: Mapping[Place, str]
+    ) -> None:
+        self.program = program
+        self.execution = execution
+        self.passed = frozenset(passed)
+        self.found: dict[Place, _Found] = {place: _Found(error=error) for place, error in errors.items()}
+        self.visited: set[Place] = set()
+        for thread in execution.threads:
+            self.thread(thread)
+        if execution.error is not None and execution.status is Status.FAILED:
+            found = self.at(execution.error.statement)
+            found.error, found.fatal = execution.error.text, True
+
+    def at(self, place: Place) -> _Found:
+        return self.found.setdefault(place, _Found())
+
+    def thread(self, thread: Thread) -> None:
+        """Puts a thread where it stands, and what it waits for where that is."""
+        error = None if thread.error is None else thread.error.text
+        attempt = thread.attempt
+        for wait in thread.waits:
+            if wait.event == thread.step and wait.kind is not WaitKind.CONDITION:
+                error, attempt = error or wait.error, attempt or wait.attempt
+            elif wait.error is not None:
+                self.at((thread.step, wait.event)).error = wait.error
+            if wait.kind is WaitKind.TIMEOUT and wait.deadline is not None:
+                found, due = self.at(wait.event), wait.deadline.isoformat()
+                found.due = due if found.due is None else min(found.due, due)
+        at = {"id": thread.id, "status": thread.status.value, "attempt": attempt, "error": error}
+        self.at(self.place_of(thread)).threads.append(at)
+        for clause in thread.errors:
+            self.passed |= {clause}
+
+    def place_of(self, thread: Thread) -> str:
+        if thread.step or thread.name == MAIN_THREAD:
+            return thread.step
+        parent = self.execution.thread(thread.parent)
+        return thread.name if parent is None else parent.step
+
+    def live(self) -> Live:
+        statements = describe.statements(self.program)
+        is_known, _ = self.section(statements)
+        execution = self.execution
+        ended = execution.status is Status.FINISHED and not _may_have_returned(statements, is_known)
+        if ended:
+            for node in statements:
+                node["live"]["passed"] = True
+        start = self.found.pop("", _Found())
+        lost = [
+            (str(thread["id"]), str(place))
+            for place, found in self.found.items()
+            if place not in self.visited
+            for thread in found.threads
+        ]
+        error = execution.error.text if execution.error is not None else ""
+        return Live(statements, execution.id, execution.status, error, start.threads, lost, ended)
+
+    def section(self, nodes: list[Node]) -> tuple[bool, bool]:
+        """Notes what is known of statements that follow one another; gives whether any was reached, and whether a
+        thread is still in one, or has failed in it for good."""
+        reached = busy = False
+        for node in reversed(nodes):
+            node_reached, node_busy = self.node(node, node.get("name"))
+            node["live"]["passed"] |= reached
+            reached |= node_reached
+            busy |= node_busy
+        return reached, busy
+
+    def node(self, node: Node, place: Place | None) -> tuple[bool, bool]:
+        """The same for a statement, or a part of one."""
+        found, passed = _Found(), False
+        if place is not None:
+            self.visited.add(place)
+            found, passed = self.found.get(place, found), place in self.passed
+        inner = self.inside(node)
+        inner_reached = any(one for one, _ in inner)
+        busy = bool(found.threads) or found.fatal or any(one for _, one in inner)
+        is_part = node["kind"] in _PARTS
+        reached = passed or inner_reached or (not is_part and (bool(found.threads) or found.error is not None))
+        passed = passed or (inner_reached and (is_part or node["kind"] == "go" or not busy))
+        # Of a thread that tries again, its own error tells.
+        error = None if found.threads and not found.fatal else found.error
+        node["live"] = {"threads": found.threads, "passed": passed, "error": error, "due": found.due}
+        return reached, busy
+
+    def inside(self, node: Node) -> list[tuple[bool, bool]]:
+        """The same for each section inside a statement, and each part of it."""
+        result = [self.section(node.get("statements", [])), self.section(node.get("finally") or [])]
+        for part in _parts(node):
+            if isinstance(part, list):
+                result.append(self.section(part))
+            else:
+                place = (node["name"], part["name"]) if part["kind"] == "on" else part["name"]
+                result.append(self.node(part, place))
+        return result
+
+
+def _parts(node: Node) -> list[Any]:
+    return [*node.get("branches", ()), *node.get("cases", ()), *node.get("excepts", ())]
+
+
+def _may_have_returned(nodes: list[Node], is_known: bool) -> bool:
+    """Whether the main thread may have ended by a ``Return`` among these statements.
+
+    Args:
+        is_known: what it did last has been noted, so what has not been noted on the way was not done.
+    """
+    for node in nodes:
+        kind = node["kind"]
+        if kind == "return":
+            return True
+        if kind in ("go", "parallel") or (kind == "for_each" and node["parallel"]):
+            continue
+        # That a case has happened is recorded, of a condition or an error it may not be known.
+        unsure = ("branch", "except") if is_known else _PARTS
+        parts = [one["statements"] for one in _parts(node) if one["kind"] in unsure or one["live"]["passed"]]
+        if any(_may_have_returned(one, is_known) for one in [node.get("statements", []), *parts]):
+            return True
+        if is_known and kind in _RECORDED and not (node["live"]["passed"] or node.get("detached")):
+            return False
+    return False
+
+
+THREADS_SHOWN = 3
+"""How many of many threads are named."""
+
+_WORDS = {"resuming": "starting", "executing": "at its step", "setting_up": "setting up", "waiting": "waiting"}
+
+
+def in_words(threads: Collection[Node]) -> list[str]:
+    """The threads that stand on a statement, by what they do there; without those whose last attempt has failed."""
+    result = []
+    for status, word in _WORDS.items():
+        ids = [str(one["id"]) for one in threads if one["status"] == status and not one["attempt"]]
+        more = f" and {len(ids) - THREADS_SHOWN} more" if len(ids) > THREADS_SHOWN else ""
+        if ids:
+            result.append(f"{', '.join(ids[:THREADS_SHOWN])}{more}: {word}")
+    return result
+
+
+def errors_in_words(node: Node) -> list[str]:
+    """The error of a statement, or those of the threads on it whose attempts have failed."""
+    live = node["live"]
+    if live["error"] is not None:
+        return [live["error"]]
+    failed = [one for one in live["threads"] if one["attempt"]]
+    result = [f"{one['id']}: attempt {one['attempt']} failed, {one['error']}" for one in failed[:THREADS_SHOWN]]
+    more = len(failed) - THREADS_SHOWN
+    return [*result, f"and {more} more"] if more > 0 else result
+
+
+def state_of(node: Node) -> str:
+    """``here``, ``failed``, ``passed``, or an empty text: the most urgent of what is known of a node."""
+    live = node.get("live")
+    if live is None:
+        return ""
+    if live["error"] is not None:
+        return "failed"
+    if live["threads"]:
+        return "here"
+    return "passed" if live["passed"] else ""

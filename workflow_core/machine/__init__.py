@@ -1,0 +1,1 @@
+"""Moves one instance in memory. No I/O, no clock."""

@@ -1,0 +1,53 @@
+"""Statements that were renamed: an instance that stands on former names is put on those that they have now.
+
+It changes names and nothing else: where an instance stands, how often it has failed, its ids, deadlines and idempotency
+keys stay as they are. Which name became which is told by the program; see ``renamed_from`` of the statements.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from workflow_core.execution import Execution, Leave, Teardown, Thread, Wait, WaitKind
+from workflow_core.program.program import Program
+
+_T = TypeVar("_T")
+
+
+def rename(execution: Execution, program: Program) -> None:
+    """Gives an execution the present names; one that has them is left as it is."""
+    for thread in execution.threads:
+        _rename_thread(thread, program)
+    for teardown in execution.teardowns:
+        teardown.step = program.renamed.get(teardown.step, teardown.step)
+        _rename_wait(teardown, program)
+    for buffered in execution.buffer:
+        buffered.event = program.event(buffered.event)
+
+
+def _rename_thread(thread: Thread, program: Program) -> None:
+    renamed = program.renamed
+    thread.name = renamed.get(thread.name, thread.name)
+    thread.step = renamed.get(thread.step, thread.step)
+    for wait in thread.waits:
+        if wait.kind is WaitKind.CONDITION:
+            wait.event = renamed.get(wait.event, wait.event)
+        else:
+            _rename_wait(wait, program)
+    thread.positions = _rename_keys(thread.positions, program)
+    thread.errors = _rename_keys(thread.errors, program)
+    thread.pending = _rename_keys(thread.pending, program)
+    for leave in (*thread.pending.values(), thread.leaving):
+        if isinstance(leave, Leave):
+            leave.step = renamed.get(leave.step, leave.step)
+
+
+def _rename_wait(wait: Wait | Teardown, program: Program) -> None:
+    name = program.event(wait.event)
+    if name != wait.event:
+        wait.known_as = wait.known_as or wait.event
+        wait.event = name
+
+
+def _rename_keys(kept: dict[str, _T], program: Program) -> dict[str, _T]:
+    return {program.renamed.get(name, name): value for name, value in kept.items()}
