@@ -53,8 +53,8 @@ TURN_SECONDS_MAX = 0.002
 
 SHARED_FROM = 10
 SHARED_BATCH_MAX = 100
-REST_SECONDS = 0.0015
-REST_SECONDS_MAX = 0.15
+REST_SECONDS = 0.002
+REST_SECONDS_MAX = 0.2
 """A round of so many decisions is followed by a rest of so long for each of them, if others were served within
 ``SERVED_SECONDS``: an instance with thousands of results takes about half of a process then, not all of it."""
 
@@ -209,9 +209,9 @@ class _Lane:
     """What waits for one instance.
 
     Attributes:
-        session: the instance as it was committed last, if others were waiting by then. The next batch goes on with it.
-            What it commits proves that nobody else had changed it; what would answer without a commit is asked again,
-            on a new load.
+        session: the instance as it was committed last, if others were waiting by then, or are about to come. The next
+            batch goes on with it. What it commits proves that nobody else had changed it; what would answer without a
+            commit is asked again, on a new load.
     """
 
     lanes: Lanes
@@ -366,7 +366,7 @@ class _Lane:
         if is_large:
             await self.lanes.let_others(self)
         again = await self._commit(session, held, is_large=is_large)
-        if not again and not first.alone and session.instance.lease is None and self._waiting():
+        if not again and not first.alone and session.instance.lease is None and (is_large or self._waiting()):
             self.session = session
         return [*again, *rest]
 
