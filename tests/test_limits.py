@@ -7,14 +7,11 @@ from pathlib import Path
 import pytest
 
 from cloud_adapter import document, names
-from cloud_adapter.engine import inbox, sync_pool
-from cloud_adapter.engine import transaction as lanes
+from cloud_adapter.engine import inbox, sync_pool, transaction
 from cloud_adapter.options import EngineOptions
-from cloud_adapter.queues import cloud_tasks as cloud_tasks_queue
-from cloud_adapter.queues import local as local_queue
-from cloud_adapter.queues import rules as queue_rules
+from cloud_adapter.queues import cloud_tasks, local, rules
 from cloud_adapter.settings import Settings
-from cloud_adapter.stores import search as searching
+from cloud_adapter.stores import search
 from workflow_core.machine import moving
 from workflow_core.statements.calls import ACTIVITY_TIMEOUT
 from workflow_core.statements.fanout import PARALLEL_LIMIT
@@ -35,29 +32,29 @@ LIMITS = {
     "history": [f"{document.HISTORY_MAX} entries"],
     "commit tokens (": [f"{document.TOKENS_MAX} commits"],
     "body of a request": [f"{SETTINGS['max_body_bytes'].default:,} bytes"],
-    "body of a task": [f"{local_queue.TASK_BYTES_MAX:,} bytes", f"{cloud_tasks_queue.TASK_BYTES_MAX:,} bytes"],
+    "body of a task": [f"{local.TASK_BYTES_MAX:,} bytes", f"{cloud_tasks.TASK_BYTES_MAX:,} bytes"],
     "result that waits": [f"{document.INBOX_ENTRY_BYTES_MAX:,} bytes"],
     "id of an instance": [f"{names.ID_BYTES_MAX} bytes"],
     "idempotency key | 1": [f"{names.KEY_CHARS_MAX} printable"],
-    "text in a search field": [f"{searching.TEXT_BYTES_MAX:,} bytes"],
+    "text in a search field": [f"{search.TEXT_BYTES_MAX:,} bytes"],
     "live branches of": [f"| {PARALLEL_LIMIT} |"],
     "buffered events": [f"| {OPTIONS.buffer_max} |"],
     "moves between": [f"{moving.MOVES_MAX:,}"],
     "decisions in one commit": [
-        f"| {lanes.BATCH_MAX}, or {lanes.BATCH_BYTES_MAX:,} bytes",
-        f"{lanes.BATCH_SECONDS_MAX * 1000:.0f} ms",
+        f"| {transaction.BATCH_MAX}, or {transaction.BATCH_BYTES_MAX:,} bytes",
+        f"{transaction.BATCH_SECONDS_MAX * 1000:.0f} ms",
     ],
     "inbox entries read": [f"| {inbox.COLLECT_MAX} |"],
     "steps in one request": [f"{OPTIONS.budget_steps} steps", f"{OPTIONS.budget.total_seconds():.0f} s"],
     "attempts of": [f"| {OPTIONS.retry.max_attempts} |"],
     "threads for": [f"{sync_pool.STEP_THREADS_MAX}, {sync_pool.ACTIVITY_THREADS_MAX} in"],
     "deliveries of the embedded": [
-        f"{local_queue.LOCAL_LIMITS.max_concurrent_dispatches} at a time",
-        f"{local_queue.LOCAL_SHARES.of_group} of one instance",
+        f"{local.LOCAL_LIMITS.max_concurrent_dispatches} at a time",
+        f"{local.LOCAL_SHARES.of_group} of one instance",
     ],
-    "tasks in the embedded": [f"{queue_rules.ENTRIES_MAX:,}"],
+    "tasks in the embedded": [f"{rules.ENTRIES_MAX:,}"],
     "attempt of": [minutes(ACTIVITY_TIMEOUT)],
-    "dispatch of a task": [minutes(cloud_tasks_queue.DISPATCH_DEADLINE), minutes(cloud_tasks_queue.DEADLINE_MAX)],
+    "dispatch of a task": [minutes(cloud_tasks.DISPATCH_DEADLINE), minutes(cloud_tasks.DEADLINE_MAX)],
     "lease": [f"{SETTINGS['lease_seconds'].default} s"],
     "event that waits": [f"{SETTINGS['max_wait_seconds'].default} s"],
     "task that waits": [minutes(OPTIONS.task_age_max)],

@@ -26,7 +26,7 @@ STACK = (
     ("workflow_core.statements",),
     ("workflow_core.*",),
 )
-"""From the top to the bottom: rooms, which import none beside them. ``package.*`` is what stands at a package's door."""
+"""From the top to the bottom: rooms, which import none beside them. ``package.*`` stands at a package's door."""
 
 FRONT_DOORS = {"cloud_adapter", "workflow_core", "cloud_adapter.service"}
 """What users import. These look into the rooms, so nothing inside of their package may use them."""

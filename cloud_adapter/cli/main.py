@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import signal
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from cloud_adapter.cli import demo as demo_script
 from cloud_adapter.cli import instances
 from cloud_adapter.cli.instances import WorkflowName
 from cloud_adapter.errors import InvalidRequest, SettingsError
-from cloud_adapter.hosting.dev_server import open_server, running
+from cloud_adapter.hosting.dev_server import open_server, prefer_latency, running
 from cloud_adapter.hosting.local_stack import running_stack
 from cloud_adapter.hosting.source import load_workflows
 from cloud_adapter.http import graphs
@@ -80,11 +79,7 @@ def dev(
             console.print(f"Pages to look at it: {url}/ui/")
         console.print("Ctrl-C ends it; start it again to take up changes of the code.")
         sys.stdout.flush()
-        # Else each full collection looks through all that was imported, and holds up every request for tens of ms.
-        gc.collect()
-        gc.freeze()
-        # The thread that writes to SQLite would wait 5 ms, whenever it comes back from the disk, for the event loop.
-        sys.setswitchinterval(0.0005)
+        prefer_latency()
         server.run(sockets=[listener])
 
 

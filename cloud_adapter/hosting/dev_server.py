@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 
@@ -15,6 +17,18 @@ from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.http.api import create_api
 from cloud_adapter.settings import Settings
 from workflow_core import Workflow
+
+
+def prefer_latency() -> None:
+    """Sets this process up for short pauses, once all is imported.
+
+    Otherwise each full garbage collection looks through all that was imported, for tens of ms, and the thread that
+    writes to SQLite waits up to 5 ms for the event loop whenever it comes back from the disk.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
+    sys.setswitchinterval(0.0005)
 
 
 @contextlib.contextmanager

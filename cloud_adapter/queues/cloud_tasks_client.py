@@ -1,6 +1,6 @@
 """Google's client of Cloud Tasks: the only module that calls it, and where its errors become ours.
 
-Heavy to import (200 ms); ``cloud_tasks_queue`` does so when it needs it.
+Heavy to import (200 ms); ``cloud_tasks.py`` does so when it needs it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The TaskQueue port inside the process, on asyncio: for the embedded runtime and for tests.
 
-It stands on the rules of a queue (``queue_rules``) and what runs them (``queue_runner``), and hands each delivery to a
+It stands on the rules of a queue (``rules.py``) and what runs them (``runner.py``), and hands each delivery to a
 function. It must never know what a task asks for, and decides nothing about retries, rates or names itself.
 """
 

@@ -1,4 +1,4 @@
-"""Runs a queue on asyncio: joins the rules (``queue_rules``) to a clock and to whoever makes the attempts.
+"""Runs a queue on asyncio: joins the rules (``rules.py``) to a clock and to whoever makes the attempts.
 
 The in-process queue and the emulator of Cloud Tasks both run on it. It decides nothing about retries, rates or names,
 and must never know what a payload means or how it is delivered.

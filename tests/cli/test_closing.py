@@ -12,7 +12,7 @@ import pytest
 
 from cloud_adapter.cli.connection import Connection
 from cloud_adapter.errors import InvalidRequest
-from cloud_adapter.hosting import local_stack as emulators
+from cloud_adapter.hosting import local_stack
 from tests.open_files import nothing_stays_open
 
 SOURCE = Path(__file__).parents[2] / "functions" / "main.py"
@@ -69,7 +69,7 @@ def test_an_interrupt_while_a_process_is_stopped_ends_it_all_the_same(monkeypatc
 
         monkeypatch.setattr(process, "wait", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            emulators._stop(process)
+            local_stack._stop(process)
         monkeypatch.undo()
         try:
             assert process.poll() == -9

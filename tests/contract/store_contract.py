@@ -823,7 +823,7 @@ class StoreContract:
 
     @asynchronously
     async def test_list_finds_whatever_may_be_searched_by(self, make_store: MakeStore) -> None:
-        """All that ``searching`` lets through, up to its limits."""
+        """All that ``search.py`` lets through, up to its limits."""
         store = make_store()
         name = "größe_数"
         values: list[Any] = [*(INTEGERS[0], INTEGERS[-1]), *(1e308, -1e-300, 0), *("x" * TEXT_BYTES_MAX, "🍕")]

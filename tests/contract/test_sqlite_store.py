@@ -31,7 +31,7 @@ from cloud_adapter.errors import (
     SettingsError,
     Unavailable,
 )
-from cloud_adapter.stores import sqlite as sqlite_store
+from cloud_adapter.stores import sqlite
 from cloud_adapter.stores.sqlite import COLUMNS, EXPIRED_KEYS_PER_COMMIT, SCHEMA_VERSION, SqliteStore
 from tests.contract.store_contract import (
     NOW,
@@ -293,9 +293,9 @@ def test_many_may_upgrade_a_file_at_once(path: Path, tmp_path: Path) -> None:
 def test_an_upgrade_that_fails_leaves_the_file_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_version_1(path)
     before = layout(path)
-    first, second = sqlite_store._VERSIONS
+    first, second = sqlite._VERSIONS
     with monkeypatch.context() as patch:
-        patch.setattr(sqlite_store, "_VERSIONS", (first, (*second, "CREATE TABLE instances (a)")))
+        patch.setattr(sqlite, "_VERSIONS", (first, (*second, "CREATE TABLE instances (a)")))
         with pytest.raises(Unavailable, match="table instances already exists"):
             SqliteStore(path)
     assert layout(path) == before
@@ -460,8 +460,8 @@ def test_a_write_that_is_cancelled_while_it_waits_is_not_made(path: Path) -> Non
 
 def test_more_writes_than_share_a_transaction(path: Path) -> None:
     async def work(store: SqliteStore) -> None:
-        count = 2 * sqlite_store.WRITES_TOGETHER_MAX + 10
-        large = replace(an_instance("large"), fields=json.dumps("x" * sqlite_store.LARGE_BYTES))
+        count = 2 * sqlite.WRITES_TOGETHER_MAX + 10
+        large = replace(an_instance("large"), fields=json.dumps("x" * sqlite.LARGE_BYTES))
         with held(store):
             writes = [store.create(an_instance(f"order-{number}")) for number in range(count)]
             waiting = asyncio.gather(*writes, store.create(large))
@@ -535,7 +535,7 @@ def test_a_caller_that_gives_up_closing_closes_it_nevertheless(path: Path) -> No
 
 def test_an_interrupt_while_the_file_is_opened_leaves_it_closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result, interrupts = Future.result, [KeyboardInterrupt()]
-    open_file, opened = sqlite_store._open, []
+    open_file, opened = sqlite._open, []
 
     def opening(*arguments: Any) -> sqlite3.Connection:
         opened.append(open_file(*arguments))
@@ -546,7 +546,7 @@ def test_an_interrupt_while_the_file_is_opened_leaves_it_closed(path: Path, monk
             raise interrupts.pop()
         return result(future, timeout)
 
-    monkeypatch.setattr(sqlite_store, "_open", opening)
+    monkeypatch.setattr(sqlite, "_open", opening)
     monkeypatch.setattr(Future, "result", interrupted)
     with pytest.raises(KeyboardInterrupt):
         SqliteStore(path)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from cloud_adapter.document import DOCUMENT_BYTES_MAX, Lease
-from cloud_adapter.engine import transaction as lanes
+from cloud_adapter.engine import transaction
 from cloud_adapter.engine.operations import Cancel, Pause, SetFields, Unpause
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.engine.tasks import ACTIVITY_PATH
@@ -50,7 +50,7 @@ from workflow_core.signatures import InvalidOutput
 from workflow_core.workflow import InvalidFields
 
 GATE = Gate()
-LARGE = "x" * lanes.LAX_BYTES_MIN
+LARGE = "x" * transaction.LAX_BYTES_MIN
 """In a field of an instance, it lets a batch check the fields at its commit alone."""
 
 SMALL_AND_LARGE = pytest.mark.parametrize("padding", ["", LARGE], ids=["small", "large"])
@@ -1159,7 +1159,7 @@ async def test_instances_that_were_contended_are_forgotten(world: World) -> None
         await world.create(id=id)
         world.process.fault("commit", before=lambda id=id: post(world, "Add", "other", id=id, process=other))
         await world.send("Add", "mine", id=id)
-        await world.clock.advance(lanes.CONTENDED_SECONDS - 1)
+        await world.clock.advance(transaction.CONTENDED_SECONDS - 1)
     assert len(world.process.engine._lanes._contended) == 2
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pizza import PizzaOrder
 
-from tests.core.svg_reader import check_geometry, group, groups, parse, texts
+from tests.core.diagrams.svg_reader import check_geometry, group, groups, parse, texts
 from tests.http.helpers import Http, serving, until
 from tests.http.workflows import Timed, Twins
 from workflow_core import On, Retry, S, Select, Step, Workflow

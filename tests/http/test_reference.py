@@ -193,7 +193,7 @@ def test_every_text_of_a_workflow_is_text(tmp_path: Path) -> None:
 
 
 def test_the_wheel_has_the_templates_and_files(tmp_path: Path) -> None:
-    folder = ROOT / "cloud_adapter" / "pages"
+    folder = ROOT / "cloud_adapter" / "http" / "pages"
     wanted = {
         f"cloud_adapter/http/pages/{file.relative_to(folder).as_posix()}"
         for pattern in ("templates/**/*", "static/*")

@@ -20,8 +20,7 @@ from cloud_adapter.engine import activities as activities_module
 from cloud_adapter.engine import children as children_module
 from cloud_adapter.engine import engine as engine_module
 from cloud_adapter.engine import events as events_module
-from cloud_adapter.engine import schedule
-from cloud_adapter.engine import steps as stepping
+from cloud_adapter.engine import schedule, steps
 from cloud_adapter.engine.activities import Activities, Result
 from cloud_adapter.engine.children import Children
 from cloud_adapter.engine.commits import Committer, Write
@@ -415,13 +414,13 @@ def deadlines_counted_from_the_beginning_of_the_step(patch: Patch) -> None:
 
 @bug
 def busy_instance_acknowledged_without_another_task(patch: Patch) -> None:
-    deliver = stepping._TakeLease.deliver
+    deliver = steps._TakeLease.deliver
 
     def give_up(self: Any, session: Session, now: datetime) -> Any:
         tasks = deliver(self, session, now)
         return () if session.leased(now) else tasks
 
-    patch.setattr(stepping._TakeLease, "deliver", give_up)
+    patch.setattr(steps._TakeLease, "deliver", give_up)
 
 
 @bug
@@ -500,7 +499,7 @@ def failed_task_acknowledged(patch: Patch) -> None:
 
 @bug
 def early_task_dropped(patch: Patch) -> None:
-    patch.setattr(stepping, "CLOCK_SKEW", timedelta(0))
+    patch.setattr(steps, "CLOCK_SKEW", timedelta(0))
 
 
 # --- activities ------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from typing import Any
 
 from cloud_adapter import document
 from cloud_adapter.document import Instance, KeyRecord
-from cloud_adapter.engine import commits as committing
+from cloud_adapter.engine import commits
 from cloud_adapter.engine.inbox import UNCOLLECTED_AFTER
 from cloud_adapter.engine.operations import Unpause
 from cloud_adapter.engine.task_handler import Outcome, run_task
@@ -549,11 +549,11 @@ def _limits_of(cls: type[Workflow]) -> dict[str, timedelta]:
 def _limits(tokens_kept: int) -> Iterator[None]:
     """Lets a document remember so many commits, so that a run comes to where they are forgotten."""
     before = document.TOKENS_MAX
-    document.TOKENS_MAX = committing.TOKENS_MAX = tokens_kept
+    document.TOKENS_MAX = commits.TOKENS_MAX = tokens_kept
     try:
         yield
     finally:
-        document.TOKENS_MAX = committing.TOKENS_MAX = before
+        document.TOKENS_MAX = commits.TOKENS_MAX = before
 
 
 @contextmanager

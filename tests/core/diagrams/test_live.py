@@ -11,9 +11,9 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from pizza import PizzaOrder
 
+from tests.core.diagrams.svg_reader import SVG, check_geometry, expected_outline, groups, outline, parse, texts
 from tests.core.generate import ERRORS, EVENTS, OPS, SPECS, Builder, Fields, Op, Spec
 from tests.core.helpers import Logged, Unlucky, cancel, do, failing, play, start
-from tests.core.svg_reader import SVG, check_geometry, expected_outline, groups, outline, parse, texts
 from tests.core.test_properties import accepted, fail
 from workflow_core import (
     Activity,

@@ -13,8 +13,7 @@ import pytest
 from pizza import PizzaOrder
 
 from cloud_adapter.errors import SettingsError, Unavailable
-from cloud_adapter.hosting import dev_server as server
-from cloud_adapter.hosting import service
+from cloud_adapter.hosting import dev_server, service
 from cloud_adapter.hosting.cloud import CloudRuntime
 from cloud_adapter.hosting.dev_server import open_server, running
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
@@ -189,7 +188,7 @@ def test_a_server_that_never_runs(settings: Settings) -> None:
 
 
 def test_a_server_whose_application_cannot_be_made(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "create_api", broken)
+    monkeypatch.setattr(dev_server, "create_api", broken)
     with nothing_stays_open():
         listener = listen("127.0.0.1", 0)
         with pytest.raises(Broken) as error, running([PizzaOrder], settings, listener):

@@ -17,8 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pizza import PizzaOrder
 
-from tests.core.generate import SPECS, build
-from tests.core.svg_reader import (
+from tests.core.diagrams.svg_reader import (
     SVG,
     arrows,
     box,
@@ -31,7 +30,8 @@ from tests.core.svg_reader import (
     text_box,
     texts,
 )
-from tests.core.test_describe import STRANGE, Everything, define, nothing, step
+from tests.core.diagrams.test_describe import STRANGE, Everything, define, nothing, step
+from tests.core.generate import SPECS, build
 from workflow_core import (
     Break,
     Case,
@@ -304,8 +304,10 @@ def test_the_style_sheet_is_inside_unless_the_page_brings_it() -> None:
 
 
 def test_it_is_the_same_in_every_process() -> None:
-    code = "from pizza import PizzaOrder; from workflow_core import svg; print(svg.draw(PizzaOrder.__program__))"
-    root = Path(__file__).parents[2]
+    code = (
+        "from pizza import PizzaOrder; from workflow_core.diagrams import svg; print(svg.draw(PizzaOrder.__program__))"
+    )
+    root = Path(__file__).parents[3]
     texts = [
         subprocess.run(
             [sys.executable, "-c", code],
