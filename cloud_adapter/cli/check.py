@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from cloud_adapter.cli.stored_instances import DefinitionWarning, Place, Report, advise, check_store
-from cloud_adapter.engine.engine import by_name
+from cloud_adapter.engine.registry import by_name
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.hosting.source import load_workflows
 from cloud_adapter.ports import Store

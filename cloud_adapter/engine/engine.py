@@ -20,29 +20,30 @@ import contextlib
 import logging
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from cloud_adapter.clock import SystemClock
-from cloud_adapter.document import Instance, KeyRecord
+from cloud_adapter.document import KeyRecord
 from cloud_adapter.engine.activities import Activities
 from cloud_adapter.engine.children import Children
 from cloud_adapter.engine.commits import Committer, Superseded
 from cloud_adapter.engine.decisions import Leased
 from cloud_adapter.engine.events import BUFFERED, EventRequest, SendEvent
-from cloud_adapter.engine.inbox import UNCOLLECTED_AFTER, Inbox
+from cloud_adapter.engine.idempotency import record_of, replay
+from cloud_adapter.engine.inbox import Inbox
 from cloud_adapter.engine.operations import ACTIONS, REPAIRS, Operation, operate
-from cloud_adapter.engine.schedule import due_timeouts, resume_at
-from cloud_adapter.engine.session import Session, begin
+from cloud_adapter.engine.recovery import Recovery
+from cloud_adapter.engine.registry import by_name
+from cloud_adapter.engine.session import begin
 from cloud_adapter.engine.steps import Stepper
 from cloud_adapter.engine.tasks import ActivityTask, CollectTask, ResumeTask, TimeoutTask
-from cloud_adapter.engine.timers import TimeOut, accepted_timeout
+from cloud_adapter.engine.timers import TimeOut
 from cloud_adapter.engine.transaction import Lanes
 from cloud_adapter.engine.user_code import RunSync
+from cloud_adapter.engine.view import View, view_of
 from cloud_adapter.errors import (
     Busy,
     DuplicateKey,
-    IdempotencyKeyReused,
     InstanceExists,
     InstanceNotFound,
     InvalidRequest,
@@ -55,28 +56,12 @@ from cloud_adapter.observability.span import Span
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock, Page, Store, TaskQueue
 from cloud_adapter.stores.search import search_values
-from workflow_core import DefinitionError, Status, UnknownStatement, Workflow, WorkflowError
+from workflow_core import Status, Workflow, WorkflowError
 from workflow_core.events import stable_key
-from workflow_core.execution import FROM_CLIENTS
-from workflow_core.machine.interpreter import Accepted
 from workflow_core.machine.moving import error_text
 
 KEY_ATTEMPTS_MAX = 5
 """How often an event finds that its key was recorded, and has expired since."""
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """An instance as it is shown: what is stored, its typed fields, and the events that it accepts now.
-
-    Attributes:
-        problem: why nothing in it can move, if it stands on what the definition no longer has.
-    """
-
-    instance: Instance
-    workflow: Workflow
-    accepted: tuple[Accepted, ...]
-    problem: str = ""
 
 
 class Engine:
@@ -114,6 +99,7 @@ class Engine:
         self._inbox = Inbox(self._committer, self._lanes)
         children = Children(self._committer, self._lanes, self._inbox, self.workflow)
         self._stepper = Stepper(self._committer, self._lanes, children, run_sync)
+        self._recovery = Recovery(self._committer, self._inbox, self.workflows, self.workflow)
         self._activities = Activities(self._committer, self._lanes, self._inbox, run_activity_sync or run_sync)
 
     def workflow(self, name: str) -> type[Workflow]:
@@ -148,17 +134,18 @@ class Engine:
     async def _create(self, cls: type[Workflow], id: str, fields: bytes, key: str | None, span: Span) -> View:
         workflow, now = cls.__workflow_name__, self.clock.now()
         session = begin(cls, id, fields, now)
-        record = self._record(key, stable_key("create", fields.decode("utf-8", "replace")), "", now)
+        fingerprint = stable_key("create", fields.decode("utf-8", "replace"))
+        record = record_of(check_key(key), fingerprint, "", now, self.options.key_ttl)
         try:
             await self._committer.create(session, record)
         except Superseded:
             return await self.get(workflow, id)
         except (InstanceExists, DuplicateKey):
-            if record is None or await self._replay(workflow, id, record) is None:
+            if await self._replay(workflow, id, record) is None:
                 raise
             span.outcome = "replayed"
             return await self.get(workflow, id)
-        return _view(session)
+        return view_of(session)
 
     async def get(self, workflow: str, id: str) -> View:
         """The instance as it is now.
@@ -167,7 +154,7 @@ class Engine:
             InstanceNotFound, WorkflowNotFound, DamagedDocument, Unavailable
             InvalidFields: its fields do not fit their types any more.
         """
-        return _view(await self._committer.load(self.workflow(workflow), check_id(id)))
+        return view_of(await self._committer.load(self.workflow(workflow), check_id(id)))
 
     async def list(
         self,
@@ -249,14 +236,14 @@ class Engine:
     async def _handle_event(self, cls: type[Workflow], request: EventRequest, span: Span) -> bytes:
         known = request.known_as("", self.clock.now(), self.options.key_ttl)
 
-        async def replay() -> bytes | None:
-            stored = None if known is None else await self._replay(cls.__workflow_name__, request.id, known)
+        async def replayed() -> bytes | None:
+            stored = await self._replay(cls.__workflow_name__, request.id, known)
             if stored is not None:
                 span.outcome = "replayed"
             return stored
 
         for attempt in range(KEY_ATTEMPTS_MAX):
-            sending = SendEvent(request, self.clock, self.options, span, replay)
+            sending = SendEvent(request, self.clock, self.options, span, replayed)
             try:
                 response: bytes = await self._lanes.decide(cls, request.id, sending)
                 return response
@@ -264,7 +251,7 @@ class Engine:
                 raise
             except WorkflowError as error:
                 # Made again, a request gets its response, even where it would be refused by now.
-                stored = await replay()
+                stored = await replayed()
                 if stored is not None:
                     return stored
                 if not isinstance(error, DuplicateKey):
@@ -288,7 +275,7 @@ class Engine:
             session = await operate(self._lanes, cls, check_id(id), operation)
             if not operation.dry_run:
                 await self._collect(cls, id)  # what could not come in before can now, or is of no use any more
-            return _view(session)
+            return view_of(session)
 
     async def _collect(self, cls: type[Workflow], id: str) -> None:
         """Takes an instance's inbox in, as far as that works: recovery sees to the rest."""
@@ -379,127 +366,7 @@ class Engine:
         Raises:
             Unavailable: try again.
         """
-        now = self.clock.now()
-        # Called again within a minute it makes the same tasks, which the queue takes once.
-        salt = f"recover {int(now.timestamp()) // 60}"
-        scheduled = 0
-        last: Instance | None = None
-        while scheduled < limit:
-            instances = await self.store.due(now + ahead, limit, after=last)
-            for instance in instances:
-                if scheduled < limit:
-                    scheduled += await self._recover(instance, now, ahead, salt)
-            if len(instances) < limit:
-                break
-            last = instances[-1]
-        before = now - UNCOLLECTED_AFTER
-        return scheduled + await self._inbox.recover(self.workflows, before, salt, limit)
+        return await self._recovery.run(ahead, limit)
 
-    async def _recover(self, instance: Instance, now: datetime, ahead: timedelta, salt: str) -> bool:
-        """Schedules an instance, if it can be moved. Whatever is wrong with it is its own affair."""
-        try:
-            session = Session(self.workflow(instance.workflow), instance, now + ahead)
-            session.machine.check()
-            if _can_move(session, now, now + ahead):
-                await self._schedule(instance, now, ahead, salt)
-                return True
-            text = "what is due in it is no longer in the definition"
-        except Unavailable:
-            raise
-        except Exception as error:
-            text = error_text(error)[:500]
-        logs.transition("cannot move", instance.workflow, instance.id, level=logging.WARNING, error=text)
-        return False
-
-    async def _schedule(self, instance: Instance, now: datetime, ahead: timedelta, salt: str) -> None:
-        execution = instance.execution
-        for wait in due_timeouts(execution, now + ahead):
-            assert wait.deadline is not None
-            body = TimeoutTask.of(execution, wait, now)
-            await self.queue.create(body.task(salt, max(now, wait.deadline)))
-        # Beside them, because an overdue timeout hides what else is due in ``wake_at``.
-        at = resume_at(execution, instance.lease, now)
-        if at is not None and at <= now + ahead:
-            resume = ResumeTask.of(execution, now)
-            await self.queue.create(resume.task(f"{salt} {execution.pc}", max(now, at)))
-
-    # --- idempotency keys ----------------------------------------------------------------
-
-    def _record(self, key: str | None, fingerprint: str, response: str, now: datetime) -> KeyRecord | None:
-        if check_key(key) is None:
-            return None
-        return KeyRecord(key or "", fingerprint, response, now + self.options.key_ttl)
-
-    async def _replay(self, workflow: str, id: str, record: KeyRecord) -> bytes | None:
-        """The response that is stored under the key; None if the key is new.
-
-        Raises:
-            IdempotencyKeyReused: it was stored for another request.
-        """
-        stored = await self.store.load_key(workflow, id, record.key, self.clock.now())
-        if stored is None:
-            return None
-        if stored.fingerprint != record.fingerprint:
-            raise IdempotencyKeyReused(
-                f"the idempotency key {record.key!r} was used for another request on {id!r}: take a new key"
-            )
-        return stored.response.encode()
-
-
-def by_name(workflows: Iterable[type[Workflow]]) -> dict[str, type[Workflow]]:
-    """The workflows that an engine may serve together, by their names.
-
-    Raises:
-        DefinitionError: two have one name, an event has the name of an action on instances, or a child is of a workflow
-            that is not among them.
-    """
-    result: dict[str, type[Workflow]] = {}
-    for cls in workflows:
-        other = result.setdefault(cls.__workflow_name__, cls)
-        if other is not cls:
-            raise DefinitionError(
-                f"{cls.__module__}.{cls.__qualname__} and {other.__module__}.{other.__qualname__}",
-                f"both are named {cls.__workflow_name__!r}",
-                "Give one another name.",
-            )
-        for action in (*ACTIONS, *REPAIRS):
-            if action in cls.__program__.events:
-                raise DefinitionError(
-                    f"workflow {cls.__workflow_name__!r}",
-                    f"its event {action!r} has the name of what can be done with every instance",
-                    "Give the event another name.",
-                )
-    for cls in result.values():
-        for case in (case for instruction in cls.__program__.code for case in instruction.cases.values()):
-            if case.child is not None and case.child.workflow not in result:
-                raise DefinitionError(
-                    f"Child {case.event!r} of workflow {cls.__workflow_name__!r}",
-                    f"its workflow {case.child.workflow!r} is not served here, but: {', '.join(sorted(result))}",
-                    "Give both to Service(...), and import both where they are served from.",
-                )
-    return result
-
-
-def _can_move(session: Session, now: datetime, before: datetime) -> bool:
-    """Whether a task that comes for what is due by ``before`` finds something to do.
-
-    Raises:
-        UserCodeError: a condition of the workflow raised, as it will when the task comes.
-    """
-    execution, lease = session.execution, session.instance.lease
-    if any(accepted_timeout(session, wait.event, wait.id) for wait in due_timeouts(execution, before)):
-        return True
-    at = resume_at(execution, lease, now)
-    if at is None or at > before:
-        return False
-    # A live lease's holder may change what raises now; one that has expired is to be taken away at the least.
-    return session.leased(now) or session.next_work() is not None or lease is not None
-
-
-def _view(session: Session) -> View:
-    instance, machine = session.instance, session.machine
-    try:
-        machine.check()
-    except UnknownStatement as error:
-        return View(instance, machine.workflow, (), str(error))
-    return View(instance, machine.workflow, tuple(one for one in machine.accepted() if one.case.kind in FROM_CLIENTS))
+    async def _replay(self, workflow: str, id: str, record: KeyRecord | None) -> bytes | None:
+        return await replay(self.store, self.clock, workflow, id, record)

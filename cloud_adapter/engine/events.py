@@ -15,6 +15,7 @@ from typing import Any
 
 from cloud_adapter.document import KeyRecord
 from cloud_adapter.engine.decisions import ByItself, Decision, NotNow
+from cloud_adapter.engine.idempotency import record_of
 from cloud_adapter.engine.session import Session, milliseconds, settle
 from cloud_adapter.engine.user_code import call, within
 from cloud_adapter.errors import Busy, UserCodeError
@@ -49,7 +50,7 @@ class EventRequest:
 
     def known_as(self, response: str, now: datetime, key_ttl: timedelta) -> KeyRecord | None:
         """What is recorded of it, if it has a key."""
-        return None if self.key is None else KeyRecord(self.key, self.fingerprint, response, now + key_ttl)
+        return record_of(self.key, self.fingerprint, response, now, key_ttl)
 
 
 class SendEvent(Decision):

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from cloud_adapter.clock import SystemClock
-from cloud_adapter.engine.engine import Engine, by_name
+from cloud_adapter.engine.engine import Engine
+from cloud_adapter.engine.registry import by_name
 from cloud_adapter.engine.sync_pool import SyncPools
 from cloud_adapter.engine.task_handler import Outcome, run_task
 from cloud_adapter.errors import Unavailable

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from cloud_adapter.document import Instance
-from cloud_adapter.engine.engine import View
+from cloud_adapter.engine.view import View
 
 
 def instance_url(workflow: str, id: str) -> str:

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from cloud_adapter.document import Instance
-from cloud_adapter.engine.engine import Engine, View
+from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.task_handler import Outcome, run_task
 from cloud_adapter.engine.tasks import RESUME_PATH, TIMEOUT_PATH
+from cloud_adapter.engine.view import View
 from cloud_adapter.errors import Unavailable
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Task

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from cloud_adapter.engine.engine import BUFFERED
+from cloud_adapter.engine.events import BUFFERED
 from cloud_adapter.options import EngineOptions
 from tests.engine.harness import World, in_world, write
 from workflow_core import (

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter.engine.engine import by_name
 from cloud_adapter.engine.operations import Cancel
+from cloud_adapter.engine.registry import by_name
 from cloud_adapter.errors import InstanceExists, Unavailable
 from tests.engine.harness import Killed, World, in_world, write
 from workflow_core import (

@@ -18,9 +18,8 @@ import pytest
 from cloud_adapter.document import Instance, Lease
 from cloud_adapter.engine import activities as activities_module
 from cloud_adapter.engine import children as children_module
-from cloud_adapter.engine import engine as engine_module
 from cloud_adapter.engine import events as events_module
-from cloud_adapter.engine import schedule, steps
+from cloud_adapter.engine import recovery, schedule, steps
 from cloud_adapter.engine.activities import Activities, Result
 from cloud_adapter.engine.children import Children
 from cloud_adapter.engine.commits import Committer, Write
@@ -801,7 +800,7 @@ def recovery_skips_leases(patch: Patch) -> None:
 
 @bug
 def recovery_skips_timers(patch: Patch) -> None:
-    patch.setattr(engine_module, "due_timeouts", lambda execution, before: [])
+    patch.setattr(recovery, "due_timeouts", lambda execution, before: [])
 
 
 @bug

@@ -11,8 +11,9 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from cloud_adapter.engine.engine import BUFFERED, View
+from cloud_adapter.engine.events import BUFFERED
 from cloud_adapter.engine.operations import ACTIONS
+from cloud_adapter.engine.view import View
 from cloud_adapter.errors import (
     Busy,
     IdempotencyKeyReused,

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cloud_adapter.engine.engine import View
 from cloud_adapter.engine.operations import ACTIONS, Operation
+from cloud_adapter.engine.view import View
 from cloud_adapter.errors import InvalidRequest
 from cloud_adapter.http.pages.forms import Field, Form
 from workflow_core.execution import MAIN_THREAD, Status

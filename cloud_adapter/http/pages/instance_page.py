@@ -14,7 +14,7 @@ from markupsafe import Markup
 from starlette.requests import Request
 
 from cloud_adapter.document import HistoryEntry
-from cloud_adapter.engine.engine import View
+from cloud_adapter.engine.view import View
 from cloud_adapter.http import progress
 from cloud_adapter.http.pages.rendering import fragment
 from cloud_adapter.http.views import view_data

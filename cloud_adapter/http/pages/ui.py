@@ -20,9 +20,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from cloud_adapter.engine.engine import Engine, View
+from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.events import BUFFERED
 from cloud_adapter.engine.operations import ACTIONS
+from cloud_adapter.engine.view import View
 from cloud_adapter.errors import Busy, InstanceExists, InvalidRequest, Unavailable
 from cloud_adapter.http import problems
 from cloud_adapter.http.pages.cards import (

@@ -1,0 +1,107 @@
+"""Finds the instances that should be moving and are not, and schedules them again.
+
+Theory of operation. Each stored document says when something is due in it next (``wake_at``). A task for that moment
+was created before the document was written. So ``wake_at`` lies in the past only while that task is on its way, or if
+it was lost. Scheduling once more is safe in both cases: a task that finds nothing to do changes nothing. What breaks
+this is a ``wake_at`` that misses a kind of work, see ``schedule.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+from cloud_adapter.document import Instance
+from cloud_adapter.engine.commits import Committer
+from cloud_adapter.engine.inbox import UNCOLLECTED_AFTER, Inbox
+from cloud_adapter.engine.schedule import due_timeouts, resume_at
+from cloud_adapter.engine.session import Session
+from cloud_adapter.engine.tasks import ResumeTask, TimeoutTask
+from cloud_adapter.engine.timers import accepted_timeout
+from cloud_adapter.errors import Unavailable
+from cloud_adapter.observability import logs
+from workflow_core import Workflow
+from workflow_core.machine.moving import error_text
+
+
+class Recovery:
+    """Schedules again what should be moving and is not.
+
+    Args:
+        workflow: gives the workflow of a name, or raises.
+    """
+
+    def __init__(
+        self,
+        committer: Committer,
+        inbox: Inbox,
+        workflows: Mapping[str, type[Workflow]],
+        workflow: Callable[[str], type[Workflow]],
+    ) -> None:
+        self.committer = committer
+        self.inbox = inbox
+        self.workflows = workflows
+        self.workflow = workflow
+
+    async def run(self, ahead: timedelta, limit: int) -> int:
+        """See ``Engine.recover``."""
+        now = self.committer.clock.now()
+        # Called again within a minute it makes the same tasks, which the queue takes once.
+        salt = f"recover {int(now.timestamp()) // 60}"
+        scheduled = 0
+        last: Instance | None = None
+        while scheduled < limit:
+            instances = await self.committer.store.due(now + ahead, limit, after=last)
+            for instance in instances:
+                if scheduled < limit:
+                    scheduled += await self._recover(instance, now, ahead, salt)
+            if len(instances) < limit:
+                break
+            last = instances[-1]
+        before = now - UNCOLLECTED_AFTER
+        return scheduled + await self.inbox.recover(self.workflows, before, salt, limit)
+
+    async def _recover(self, instance: Instance, now: datetime, ahead: timedelta, salt: str) -> bool:
+        """Schedules an instance, if it can be moved. Whatever is wrong with it is its own affair."""
+        try:
+            session = Session(self.workflow(instance.workflow), instance, now + ahead)
+            session.machine.check()
+            if _can_move(session, now, now + ahead):
+                await self._schedule(instance, now, ahead, salt)
+                return True
+            text = "what is due in it is no longer in the definition"
+        except Unavailable:
+            raise
+        except Exception as error:
+            text = error_text(error)[:500]
+        logs.transition("cannot move", instance.workflow, instance.id, level=logging.WARNING, error=text)
+        return False
+
+    async def _schedule(self, instance: Instance, now: datetime, ahead: timedelta, salt: str) -> None:
+        execution = instance.execution
+        for wait in due_timeouts(execution, now + ahead):
+            assert wait.deadline is not None
+            body = TimeoutTask.of(execution, wait, now)
+            await self.committer.queue.create(body.task(salt, max(now, wait.deadline)))
+        # Beside them, because an overdue timeout hides what else is due in ``wake_at``.
+        at = resume_at(execution, instance.lease, now)
+        if at is not None and at <= now + ahead:
+            resume = ResumeTask.of(execution, now)
+            await self.committer.queue.create(resume.task(f"{salt} {execution.pc}", max(now, at)))
+
+
+def _can_move(session: Session, now: datetime, before: datetime) -> bool:
+    """Whether a task that comes for what is due by ``before`` finds something to do.
+
+    Raises:
+        UserCodeError: a condition of the workflow raised, as it will when the task comes.
+    """
+    execution, lease = session.execution, session.instance.lease
+    if any(accepted_timeout(session, wait.event, wait.id) for wait in due_timeouts(execution, before)):
+        return True
+    at = resume_at(execution, lease, now)
+    if at is None or at > before:
+        return False
+    # A live lease's holder may change what raises now; one that has expired is to be taken away at the least.
+    return session.leased(now) or session.next_work() is not None or lease is not None

@@ -1,0 +1,42 @@
+"""The workflows that one engine serves together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cloud_adapter.engine.operations import ACTIONS, REPAIRS
+from workflow_core import DefinitionError, Workflow
+
+
+def by_name(workflows: Iterable[type[Workflow]]) -> dict[str, type[Workflow]]:
+    """The workflows that an engine may serve together, by their names.
+
+    Raises:
+        DefinitionError: two have one name, an event has the name of an action on instances, or a child is of a workflow
+            that is not among them.
+    """
+    result: dict[str, type[Workflow]] = {}
+    for cls in workflows:
+        other = result.setdefault(cls.__workflow_name__, cls)
+        if other is not cls:
+            raise DefinitionError(
+                f"{cls.__module__}.{cls.__qualname__} and {other.__module__}.{other.__qualname__}",
+                f"both are named {cls.__workflow_name__!r}",
+                "Give one another name.",
+            )
+        for action in (*ACTIONS, *REPAIRS):
+            if action in cls.__program__.events:
+                raise DefinitionError(
+                    f"workflow {cls.__workflow_name__!r}",
+                    f"its event {action!r} has the name of what can be done with every instance",
+                    "Give the event another name.",
+                )
+    for cls in result.values():
+        for case in (case for instruction in cls.__program__.code for case in instruction.cases.values()):
+            if case.child is not None and case.child.workflow not in result:
+                raise DefinitionError(
+                    f"Child {case.event!r} of workflow {cls.__workflow_name__!r}",
+                    f"its workflow {case.child.workflow!r} is not served here, but: {', '.join(sorted(result))}",
+                    "Give both to Service(...), and import both where they are served from.",
+                )
+    return result

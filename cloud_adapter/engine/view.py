@@ -1,0 +1,35 @@
+"""An instance as it is shown to those who ask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cloud_adapter.document import Instance
+from cloud_adapter.engine.session import Session
+from workflow_core import UnknownStatement, Workflow
+from workflow_core.execution import FROM_CLIENTS
+from workflow_core.machine.interpreter import Accepted
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """An instance as it is shown: what is stored, its typed fields, and the events that it accepts now.
+
+    Attributes:
+        problem: why nothing in it can move, if it stands on what the definition no longer has.
+    """
+
+    instance: Instance
+    workflow: Workflow
+    accepted: tuple[Accepted, ...]
+    problem: str = ""
+
+
+def view_of(session: Session) -> View:
+    """The view of a loaded instance."""
+    instance, machine = session.instance, session.machine
+    try:
+        machine.check()
+    except UnknownStatement as error:
+        return View(instance, machine.workflow, (), str(error))
+    return View(instance, machine.workflow, tuple(one for one in machine.accepted() if one.case.kind in FROM_CLIENTS))
