@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cloud_adapter import document, names
-from cloud_adapter.engine import inbox, sync_pool, transaction
+from cloud_adapter.engine import inbox, lanes, sync_pool, transaction
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.queues import cloud_tasks, local, rules
 from cloud_adapter.settings import Settings
@@ -41,7 +41,7 @@ LIMITS = {
     "buffered events": [f"| {OPTIONS.buffer_max} |"],
     "moves between": [f"{moving.MOVES_MAX:,}"],
     "decisions in one commit": [
-        f"| {transaction.BATCH_MAX}, or {transaction.BATCH_BYTES_MAX:,} bytes",
+        f"| {lanes.BATCH_MAX}, or {transaction.BATCH_BYTES_MAX:,} bytes",
         f"{transaction.BATCH_SECONDS_MAX * 1000:.0f} ms",
     ],
     "inbox entries read": [f"| {inbox.COLLECT_MAX} |"],

@@ -22,9 +22,9 @@ from cloud_adapter.engine.commits import WRITE_ATTEMPTS_MAX, Committer
 from cloud_adapter.engine.decisions import Decision, check_lease
 from cloud_adapter.engine.deliveries import TaskDecision
 from cloud_adapter.engine.inbox import Deferrable, Inbox, NotListening, entry_name
+from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.session import ERROR_CHARS_MAX, Session, milliseconds, settle
 from cloud_adapter.engine.tasks import ActivityTask
-from cloud_adapter.engine.transaction import Lanes
 from cloud_adapter.engine.user_code import RunSync, call, within
 from cloud_adapter.errors import Busy, InstanceNotFound, TooLarge, Unavailable
 from cloud_adapter.observability import logs, telemetry

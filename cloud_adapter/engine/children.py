@@ -18,9 +18,9 @@ from pydantic import BaseModel
 from cloud_adapter.engine.commits import Committer, Superseded
 from cloud_adapter.engine.decisions import check_lease
 from cloud_adapter.engine.inbox import Deferrable, Inbox, NotListening, entry_name
+from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.operations import Cancel, operate
 from cloud_adapter.engine.session import ERROR_CHARS_MAX, Session, begin, settle
-from cloud_adapter.engine.transaction import Lanes
 from cloud_adapter.engine.user_code import call
 from cloud_adapter.errors import Busy, InstanceEnded, InstanceExists, InstanceNotFound, Unavailable
 from workflow_core import ChildFailed, ErrorInfo, Parent, Status, Teardown, Wait, WaitStatus, Workflow, WorkflowError

@@ -31,6 +31,7 @@ from cloud_adapter.engine.decisions import Leased
 from cloud_adapter.engine.events import BUFFERED, EventRequest, SendEvent
 from cloud_adapter.engine.idempotency import record_of, replay
 from cloud_adapter.engine.inbox import Inbox
+from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.operations import ACTIONS, REPAIRS, Operation, operate
 from cloud_adapter.engine.recovery import Recovery
 from cloud_adapter.engine.registry import by_name
@@ -38,7 +39,6 @@ from cloud_adapter.engine.session import begin
 from cloud_adapter.engine.steps import Stepper
 from cloud_adapter.engine.tasks import ActivityTask, CollectTask, ResumeTask, TimeoutTask
 from cloud_adapter.engine.timers import TimeOut
-from cloud_adapter.engine.transaction import Lanes
 from cloud_adapter.engine.user_code import RunSync
 from cloud_adapter.engine.view import View, view_of
 from cloud_adapter.errors import (

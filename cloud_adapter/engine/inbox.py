@@ -30,8 +30,8 @@ from typing import Any
 from cloud_adapter.document import InboxEntry
 from cloud_adapter.engine.commits import WRITE_ATTEMPTS_MAX, Committer
 from cloud_adapter.engine.decisions import Contended, Decision, Leased
+from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.tasks import CollectTask
-from cloud_adapter.engine.transaction import Lanes
 from cloud_adapter.errors import Busy, InstanceNotFound, Unavailable
 from cloud_adapter.observability import logs
 from workflow_core import Workflow

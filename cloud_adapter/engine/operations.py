@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cloud_adapter.document import Instance
 from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.decisions import Decision
+from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.session import Session, settle
-from cloud_adapter.engine.transaction import Lanes
 from cloud_adapter.engine.user_code import call
 from cloud_adapter.errors import InstanceEnded
 from workflow_core import Execution, InvalidInput, RepairRefused, Status, UnknownStatement, Workflow

@@ -15,10 +15,10 @@ from pydantic_core import from_json, to_json
 from cloud_adapter.engine.children import Children
 from cloud_adapter.engine.commits import Committer, Superseded
 from cloud_adapter.engine.deliveries import TaskDecision
+from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.schedule import resume_at
 from cloud_adapter.engine.session import CLOCK_SKEW, ERROR_CHARS_MAX, Session, milliseconds
 from cloud_adapter.engine.tasks import ResumeTask
-from cloud_adapter.engine.transaction import Lanes
 from cloud_adapter.engine.user_code import RunSync, call, within
 from cloud_adapter.errors import Conflict, Unavailable
 from cloud_adapter.observability import logs, telemetry

@@ -1,8 +1,7 @@
-"""The one loop that loads an instance, decides what becomes of it, and commits: one lane per instance in a process.
+"""The one loop that loads an instance, lets what has come for it decide, and commits once for all.
 
-Whatever comes for an instance (events, timers, results, ends of children, operations, a lease to be taken) is a
-``Decision``. Decisions wait in their instance's lane in the order of their arrival; one drainer loads the instance
-once, lets as many of them decide as wait, and commits once for all. This file knows no kind of decision.
+Whatever comes for an instance is a ``Decision``; those that wait stand in a ``Line``, in the order of their arrival.
+This file knows no kind of decision, and not when a batch is due: see ``lanes.py``.
 
 Why the promises hold that each decision would have alone:
 
@@ -20,24 +19,18 @@ Why the promises hold that each decision would have alone:
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Sequence
-from contextvars import Context, copy_context
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from inspect import isawaitable
 from typing import Any
 
 from cloud_adapter.engine.commits import Committer, Superseded, no_turn
-from cloud_adapter.engine.decisions import ByItself, Contended, Decision, NotNow, check_lease
+from cloud_adapter.engine.decisions import ByItself, Decision, NotNow, check_lease
 from cloud_adapter.engine.session import Session
 from cloud_adapter.errors import Busy, Conflict, DuplicateKey, InstanceNotFound, Unavailable, UserCodeError
-from cloud_adapter.observability import telemetry
-from cloud_adapter.queues.runner import first_of
 from workflow_core import UnknownStatement, Workflow
-
-BATCH_MAX = 200
-"""How many decisions one commit makes at most."""
 
 BATCH_BYTES_MAX = 500_000
 """After so many bytes of inputs and answers a batch is full."""
@@ -45,33 +38,21 @@ BATCH_BYTES_MAX = 500_000
 BATCH_SECONDS_MAX = 0.05
 """After that time a batch is full: others in this process want a turn."""
 
-CONTENDED_SECONDS = 5.0
-"""For how long an instance counts as contended for after a conflict."""
-
 TURN_SECONDS_MAX = 0.002
 """After that time other requests in this process have a turn, in the middle of a batch too."""
-
-SHARED_FROM = 10
-SHARED_BATCH_MAX = 100
-REST_SECONDS = 0.002
-REST_SECONDS_MAX = 0.2
-"""A round of so many decisions is followed by a rest of so long for each of them, if others were served within
-``SERVED_SECONDS``: an instance with thousands of results takes about half of a process then, not all of it."""
-
-SERVED_SECONDS = 0.2
 
 TOLD_AT_A_TIME = 10
 """So many answers are told before others have a turn: each makes its request go on."""
 
-TURN_SECONDS, TURNS_MAX = 0.002, 10
-"""A large batch waits so often for so long while anything is decided for other instances."""
+LARGE_BATCH = 10
+"""A batch of so many takes its time: others have a turn between its parts."""
 
 LAX_BYTES_MIN = 4_000
 """From this size of the fields on, they are checked once a batch."""
 
 
 @dataclass(eq=False, slots=True)
-class _Item:
+class Item:
     """A decision in its lane.
 
     Attributes:
@@ -112,11 +93,11 @@ class _Item:
             return
         # What a condition has raised is kept as it is, like what a step has raised.
         cause = error.__cause__ if isinstance(error, UserCodeError) else None
-        self.decision = _Failure(cause if isinstance(cause, Exception) else error, decision)
+        self.decision = Failure(cause if isinstance(cause, Exception) else error, decision)
         self.waits, self.single = None, True
 
 
-class _Failure(Decision):
+class Failure(Decision):
     """Ends an instance as failed, by an error of its code."""
 
     def __init__(self, error: Exception, of: Decision) -> None:
@@ -131,210 +112,59 @@ class _Failure(Decision):
             session.raised = self.error
 
 
-class _Interrupted(Exception):
+class Interrupted(Exception):
     """A handler is to be called again later."""
 
 
-class Lanes:
-    """The lanes of the instances that something waits for in this process."""
+@dataclass(eq=False, slots=True)
+class Line:
+    """What waits for one instance, in the order of its arrival.
 
-    def __init__(self, committer: Committer) -> None:
-        self.committer = committer
-        self._lanes: dict[tuple[str, str], _Lane] = {}
-        self._contended: dict[tuple[str, str], datetime] = {}
-        self._served: deque[tuple[datetime, tuple[str, str]]] = deque(maxlen=100)
+    Attributes:
+        woken: something has come, or has changed, since it was cleared.
+    """
 
-    async def decide(self, cls: type[Workflow], id: str, decision: Decision) -> Any:
-        """Lets a decision be made and committed; gives its answer.
+    items: list[Item] = field(default_factory=list)
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
 
-        Raises:
-            Busy: it had to wait for too long. Nothing was changed.
-            DuplicateKey: its key is recorded already. Nothing was changed.
-            Unavailable: whether it was committed is not known.
-            Exception: what the decision raises, or loading or saving the instance. Nothing was changed.
-        """
-        at = cls.__workflow_name__, id
-        lane = self._lanes.get(at)
-        if lane is None:
-            lane = self._lanes[at] = _Lane(self, cls, id)
-            self._served.append((lane.now(), at))
-        return await lane.add(decision)
+    def waiting(self) -> list[Item]:
+        """Those that still wait."""
+        self.items = [item for item in self.items if not item.over]
+        return self.items
 
-    def serves_others(self, lane: _Lane) -> bool:
-        """Whether something came for another instance lately."""
-        since, served = lane.now() - timedelta(seconds=SERVED_SECONDS), self._served
-        while served and served[0][0] < since:
-            served.popleft()
-        return any(at != (lane.cls.__workflow_name__, lane.id) for _, at in served)
-
-    async def let_others(self, lane: _Lane) -> None:
-        """Lets what is being decided for other instances go first, but not for long."""
-        if not self.serves_others(lane):
-            await asyncio.sleep(0)
-            return
-        for _ in range(TURNS_MAX):
-            await self.committer.clock.sleep(TURN_SECONDS)
-            if not any(other.is_busy for other in self._lanes.values() if other is not lane):
-                break
-
-    def wake(self, workflow: str, id: str) -> None:
-        """Somebody in this process has committed another way: what waits may be decided now."""
-        if (lane := self._lanes.get((workflow, id))) is not None:
-            lane.woken.set()
-            lane.session = None
-
-    def is_contended(self, cls: type[Workflow], id: str) -> bool:
-        """Whether another process has committed to the instance lately, at the same time as this one."""
-        self._forget_contended()
-        return (cls.__workflow_name__, id) in self._contended
-
-    def met_others(self, lane: _Lane) -> None:
-        """Another process has committed to the instance of a lane at the same time."""
-        self._forget_contended()
-        until = self.committer.clock.now() + timedelta(seconds=CONTENDED_SECONDS)
-        self._contended[lane.cls.__workflow_name__, lane.id] = until
-
-    def _forget_contended(self) -> None:
-        now = self.committer.clock.now()
-        for at in [at for at, until in self._contended.items() if until <= now]:
-            del self._contended[at]
-
-    def closed(self, lane: _Lane) -> None:
-        """Nothing waits in a lane any more."""
-        del self._lanes[lane.cls.__workflow_name__, lane.id]
+    def put_last(self, item: Item) -> None:
+        """Lets the others go first."""
+        self.items.remove(item)
+        self.items.append(item)
 
 
 @dataclass(eq=False)
-class _Lane:
-    """What waits for one instance.
+class Transactor:
+    """Decides and commits for one instance, a batch at a time.
+
+    Args:
+        line: what waits for the instance; those of a batch stand in it until they have an answer.
+        let_others: gives others in this process a turn.
 
     Attributes:
+        leased: whether somebody held a live lease when it was loaded last.
         session: the instance as it was committed last, if others were waiting by then, or are about to come. The next
             batch goes on with it. What it commits proves that nobody else had changed it; what would answer without a
             commit is asked again, on a new load.
     """
 
-    lanes: Lanes
+    committer: Committer
     cls: type[Workflow]
     id: str
-    items: list[_Item] = field(default_factory=list)
-    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    line: Line
+    let_others: Callable[[], Awaitable[None]]
     leased: bool = False
     session: Session | None = None
-    is_busy: bool = False
-    drainer: asyncio.Task[None] | None = None
-
-    async def add(self, decision: Decision) -> Any:
-        item = _Item(decision, self.now(), copy_context(), asyncio.get_running_loop().create_future())
-        self.items.append(item)
-        if not self.leased or decision.alone:
-            self.woken.set()
-        if self.drainer is None:
-            # In a context of its own: it serves all that come.
-            self.drainer = asyncio.get_running_loop().create_task(self._drain(), context=Context())
-        return await item.answer
-
-    @property
-    def committer(self) -> Committer:
-        return self.lanes.committer
 
     def now(self) -> datetime:
         return self.committer.clock.now()
 
-    async def _drain(self) -> None:
-        error: BaseException = Unavailable(f"{self.id!r} is no longer served here; try again")
-        attempt = 0
-        try:
-            while self._waiting():
-                self.woken.clear()
-                before = len(self.items)
-                self.is_busy = True
-                conflict = await self._round()
-                self.is_busy = False
-                waiting = self._waiting()
-                attempt = 0 if len(waiting) < before and not conflict else attempt
-                if waiting and all(item.waits is not None for item in waiting):
-                    await self._wait(waiting, attempt, wakes=not conflict)
-                    attempt += 1
-                await self._give_way(before - len(self._waiting()))
-        except asyncio.CancelledError:
-            raise
-        except BaseException as raised:
-            error = raised  # a defect of ours: whoever waits is to hear of it
-        finally:
-            self.lanes.closed(self)
-            for item in self.items:
-                item.refuse(error)
-
-    async def _give_way(self, decided: int) -> None:
-        """Lets other instances of this process have their share: after many decisions, while others are served too,
-        what comes meanwhile is left to wait for the next round."""
-        if decided >= SHARED_FROM and self.lanes.serves_others(self):
-            await self.committer.clock.sleep(min(decided * REST_SECONDS, REST_SECONDS_MAX))
-        else:
-            await asyncio.sleep(0)
-
-    def _waiting(self) -> list[_Item]:
-        self.items = [item for item in self.items if not item.over]
-        return self.items
-
-    async def _wait(self, waiting: Sequence[_Item], attempt: int, *, wakes: bool) -> None:
-        """Waits until something may have changed; who has waited for too long is told."""
-        committer = self.committer
-        now, ends = self.now(), []
-        for item in waiting:
-            assert item.waits is not None
-            patience = item.waits.patience
-            ends.append(item.since + (committer.options.max_wait if patience is None else patience))
-            if ends[-1] <= now:
-                item.refuse(item.waits.error)
-            else:
-                telemetry.busy_wait(self.cls.__workflow_name__)
-        if not self._waiting():
-            return
-        pause = committer.pause(attempt)
-        await (first_of(self.woken.wait(), pause) if wakes else pause)
-
-    async def _round(self) -> bool:
-        """Asks everybody who waits, in their order. Whether another process has committed meanwhile."""
-        todo = sorted(self.items, key=lambda item: not item.decision.reads)
-        while todo:
-            batch = self._batch(todo)
-            # In the context of its first: what a batch of one does belongs to that request.
-            task = asyncio.get_running_loop().create_task(self._decide(batch), context=batch[0].context.copy())
-            try:
-                again = await task
-            except Conflict as error:
-                self.lanes.met_others(self)
-                message = f"{self.cls.__workflow_name__!r} {self.id!r} is busy: many others commit to it; try again"
-                busy = Busy(message)
-                busy.__cause__ = error
-                for item in self.items:
-                    if item.decision.defers:
-                        item.refuse(Contended(message))
-                    item.waits = item.waits or NotNow(busy)
-                return True
-            todo = [item for item in [*again, *todo[len(batch) :]] if not item.over]
-        return False
-
-    def _batch(self, todo: Sequence[_Item]) -> Sequence[_Item]:
-        """Those that are decided next, together."""
-        keys: set[str] = set()
-        size = 0
-        most = SHARED_BATCH_MAX if self.lanes.serves_others(self) else BATCH_MAX
-        for number, item in enumerate(todo[:most]):
-            decision = item.decision
-            by_itself = decision.alone or item.single
-            if number and (by_itself or decision.key in keys or size > BATCH_BYTES_MAX):
-                return todo[:number]
-            if by_itself:
-                return todo[:1]
-            size += decision.size
-            if decision.key is not None:
-                keys.add(decision.key)
-        return todo[:most]
-
-    async def _decide(self, batch: Sequence[_Item]) -> Sequence[_Item]:
+    async def decide(self, batch: Sequence[Item]) -> Sequence[Item]:
         """Loads the instance, lets a batch decide, and commits. Gives those that are to be asked again at once.
 
         Raises:
@@ -355,22 +185,22 @@ class _Lane:
         self.leased = session.leased(self.now())
         is_lax = len(session.instance.fields) >= LAX_BYTES_MIN and all(item.decision.lax for item in batch)
         session.is_lax = len(batch) > 1 and is_lax
-        is_large = len(batch) >= SHARED_FROM
+        is_large = len(batch) >= LARGE_BATCH
         if is_large:
-            await self.lanes.let_others(self)  # loading, deciding and saving much take their time each
+            await self.let_others()  # loading, deciding and saving much take their time each
         held, rest = await self._ask_all(session, batch, is_loaded=kept is None)
         if not any(one.has_changed for one in held):
             if all(item.over for item in batch):
                 self.session = kept  # it was only read
             return [*(one.item for one in held), *rest]
         if is_large:
-            await self.lanes.let_others(self)
+            await self.let_others()
         again = await self._commit(session, held, is_large=is_large)
-        if not again and not first.alone and session.instance.lease is None and (is_large or self._waiting()):
+        if not again and not first.alone and session.instance.lease is None and (is_large or self.line.waiting()):
             self.session = session
         return [*again, *rest]
 
-    async def _missing(self, item: _Item, error: InstanceNotFound) -> None:
+    async def _missing(self, item: Item, error: InstanceNotFound) -> None:
         try:
             item.resolve(item.decision.missing(error, self.now()))
         except NotNow as wait:
@@ -379,8 +209,8 @@ class _Lane:
             item.refuse(raised)
 
     async def _ask_all(
-        self, session: Session, batch: Sequence[_Item], *, is_loaded: bool
-    ) -> tuple[list[_Held], Sequence[_Item]]:
+        self, session: Session, batch: Sequence[Item], *, is_loaded: bool
+    ) -> tuple[list[Held], Sequence[Item]]:
         """Lets a batch decide. Gives what is to be told once the changes are committed, and who is to be asked again.
         What rests on the stored state alone is told at once.
 
@@ -389,7 +219,7 @@ class _Lane:
         """
         loaded_pc, yielded_at = session.execution.pc, self.now()
         until = yielded_at + timedelta(seconds=BATCH_SECONDS_MAX)
-        held: list[_Held] = []
+        held: list[Held] = []
         size = told = 0
         for number, item in enumerate(batch):
             if item.over:
@@ -401,9 +231,9 @@ class _Lane:
             if held and (now >= until or size > BATCH_BYTES_MAX):
                 return held, batch[number:]
             if now - yielded_at >= timedelta(seconds=TURN_SECONDS_MAX):
-                await self.lanes.let_others(self)
+                await self.let_others()
                 yielded_at = self.now()
-            mark, one = session.mark(), _Held(item)
+            mark, one = session.mark(), Held(item)
             session.machine.now, session.machine.allowances, item.waits = now, None, None
             try:
                 one.answer = await self._ask(item, session, now)
@@ -418,10 +248,9 @@ class _Lane:
                 if session.undo(mark):
                     return held, batch[number:]
                 return [], [*(earlier.item for earlier in held), *batch[number:]]
-            except _Interrupted:
-                item.waits = NotNow(self._busy())
-                self.items.remove(item)
-                self.items.append(item)
+            except Interrupted:
+                item.waits = NotNow(self.busy())
+                self.line.put_last(item)
                 return [], batch[number + 1 :]
             except Exception as error:
                 one.refusal = error
@@ -444,7 +273,7 @@ class _Lane:
                 size += len(item.decision.record.response) if item.decision.record is not None else 0
         return held, ()
 
-    async def _ask(self, item: _Item, session: Session, now: datetime) -> Any:
+    async def _ask(self, item: Item, session: Session, now: datetime) -> Any:
         answer = item.context.run(item.decision.decide, session, now)
         if not isawaitable(answer):
             return answer
@@ -452,22 +281,22 @@ class _Lane:
         try:
             while not task.done():
                 await self._until_more(task, item)
-                if not task.done() and any(other.decision.urgent and not other.over for other in self.items):
-                    raise _Interrupted
+                if not task.done() and any(other.decision.urgent and not other.over for other in self.line.items):
+                    raise Interrupted
             return await task
         finally:
             task.cancel()
 
-    async def _until_more(self, task: asyncio.Task[Any], item: _Item) -> None:
+    async def _until_more(self, task: asyncio.Task[Any], item: Item) -> None:
         """Waits until a handler has ended or something new has come, or tells others that they have waited too long."""
         max_wait, now = self.committer.options.max_wait, self.now()
-        behind = [other for other in self.items if other is not item and not other.over]
+        behind = [other for other in self.line.items if other is not item and not other.over]
         for other in behind:
             if other.since + max_wait <= now:
-                other.refuse(self._busy())
+                other.refuse(self.busy())
         seconds = [(other.since + max_wait - now).total_seconds() for other in behind if not other.over]
-        self.woken.clear()
-        waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(self.woken.wait())]
+        self.line.woken.clear()
+        waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(self.line.woken.wait())]
         waits += [asyncio.ensure_future(self.committer.clock.sleep(min(seconds)))] if seconds else []
         try:
             await asyncio.wait([task, *waits], return_when=asyncio.FIRST_COMPLETED)
@@ -475,7 +304,7 @@ class _Lane:
             for wait in waits:
                 wait.cancel()
 
-    def _begin(self, item: _Item, work: Awaitable[Any]) -> asyncio.Task[Any]:
+    def _begin(self, item: Item, work: Awaitable[Any]) -> asyncio.Task[Any]:
         """Begins what is done for a request; it is interrupted when that is cancelled."""
 
         async def awaited() -> Any:
@@ -485,10 +314,11 @@ class _Lane:
         item.answer.add_done_callback(lambda _: task.cancel())
         return task
 
-    def _busy(self) -> Busy:
+    def busy(self) -> Busy:
+        """The error for those who have waited for too long."""
         return Busy(f"{self.cls.__workflow_name__!r} {self.id!r} is busy: many others ask for it; try again")
 
-    async def _put_off(self, item: _Item, wait: NotNow) -> None:
+    async def _put_off(self, item: Item, wait: NotNow) -> None:
         item.waits = wait
         if item.has_waited:
             return
@@ -504,17 +334,13 @@ class _Lane:
             if answer is not None:
                 item.resolve(answer)
 
-    async def _commit(self, session: Session, held: Sequence[_Held], *, is_large: bool) -> Sequence[_Item]:
+    async def _commit(self, session: Session, held: Sequence[Held], *, is_large: bool) -> Sequence[Item]:
         """Commits what was changed, and tells everybody. Gives those that are to be asked again at once.
 
         Raises:
             Conflict
         """
         changed = [one.item for one in held if one.has_changed]
-
-        async def turn() -> None:
-            await self.lanes.let_others(self)
-
         try:
             if changed[0].decision.alone:
                 await changed[0].decision.commit(self.committer, session)
@@ -524,7 +350,7 @@ class _Lane:
                     session,
                     keys=[record for record in records if record is not None],
                     taken=[entry for item in changed for entry in item.decision.taken],
-                    turn=turn if is_large else no_turn,
+                    turn=self.let_others if is_large else no_turn,
                 )
         except Superseded:
             pass
@@ -546,7 +372,7 @@ class _Lane:
                 await asyncio.sleep(0)
         return ()
 
-    async def _refuse_duplicates(self, changed: Sequence[_Item], error: DuplicateKey) -> None:
+    async def _refuse_duplicates(self, changed: Sequence[Item], error: DuplicateKey) -> None:
         """Tells those whose key is recorded already; a store does not say which it is."""
         keyed = [item for item in changed if item.decision.key is not None]
         for item in keyed:
@@ -562,10 +388,10 @@ class _Lane:
 
 
 @dataclass(eq=False, slots=True)
-class _Held:
+class Held:
     """What a decision has come to, until it may be told."""
 
-    item: _Item
+    item: Item
     answer: Any = None
     refusal: Exception | None = None
     has_changed: bool = False

@@ -18,10 +18,10 @@ import pytest
 from cloud_adapter.document import InboxEntry, Lease
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.inbox import UNCOLLECTED_AFTER
+from cloud_adapter.engine.lanes import CONTENDED_SECONDS
 from cloud_adapter.engine.operations import Cancel, Pause, RetryFailed, Unpause
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.engine.tasks import ACTIVITY_PATH, COLLECT_PATH, CollectTask
-from cloud_adapter.engine.transaction import CONTENDED_SECONDS
 from cloud_adapter.errors import Busy, Conflict, Unavailable
 from cloud_adapter.ports import Task
 from tests.engine.harness import ID, FaultyQueue, FaultyStore, Killed, Process, World, in_world, inline, write

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from cloud_adapter.document import DOCUMENT_BYTES_MAX, Lease
-from cloud_adapter.engine import transaction
+from cloud_adapter.engine import lanes, transaction
 from cloud_adapter.engine.operations import Cancel, Pause, SetFields, Unpause
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.engine.tasks import ACTIVITY_PATH
@@ -1159,7 +1159,7 @@ async def test_instances_that_were_contended_are_forgotten(world: World) -> None
         await world.create(id=id)
         world.process.fault("commit", before=lambda id=id: post(world, "Add", "other", id=id, process=other))
         await world.send("Add", "mine", id=id)
-        await world.clock.advance(transaction.CONTENDED_SECONDS - 1)
+        await world.clock.advance(lanes.CONTENDED_SECONDS - 1)
     assert len(world.process.engine._lanes._contended) == 2
 
 

@@ -279,7 +279,7 @@ class Process:
         actor.disturbed = True
         if lane is not None:
             lane.is_disturbed = True
-            for item in lane.items:
+            for item in lane.line.items:
                 item.context[CURRENT].disturbed = True
 
     async def _wait(self, begin: Callable[[Any], None]) -> Any:

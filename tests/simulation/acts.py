@@ -15,8 +15,9 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from cloud_adapter.document import HistoryEntry, Instance
+from cloud_adapter.engine.lanes import Lane
 from cloud_adapter.engine.session import Session
-from cloud_adapter.engine.transaction import _Lane
+from cloud_adapter.engine.transaction import Transactor
 from tests.simulation.actors import CURRENT, LANE
 from workflow_core import Execution, Wait
 from workflow_core.machine.interpreter import Accepted, Machine
@@ -109,7 +110,7 @@ class Acts:
 
         note, heartbeat = replaced(Session, "note"), replaced(Machine, "heartbeat")
         tick, activity_failed = replaced(Machine, "tick"), replaced(Machine, "activity_failed")
-        add, put_off, decide = replaced(_Lane, "add"), replaced(_Lane, "_put_off"), replaced(_Lane, "_decide")
+        add, put_off, decide = replaced(Lane, "add"), replaced(Transactor, "_put_off"), replaced(Transactor, "decide")
 
         def noting(session: Session, kind: str, now: datetime, **details: Any) -> None:
             note(session, kind, now, **details)
@@ -130,21 +131,21 @@ class Acts:
             activity_failed(machine, accepted, error, retry_at)
 
         async def adding(lane: Any, decision: Any) -> Any:
-            before = ARRIVAL.set(Arrival(lane, next(self._numbers)))
-            if hasattr(lane, "is_disturbed"):
+            before = ARRIVAL.set(Arrival(lane.transactor, next(self._numbers)))
+            if hasattr(lane.transactor, "is_disturbed"):
                 CURRENT.get().disturbed = True
             try:
                 return await add(lane, decision)
             finally:
                 ARRIVAL.reset(before)
 
-        async def putting_off(lane: Any, item: Any, wait: Any) -> None:
+        async def putting_off(transactor: Any, item: Any, wait: Any) -> None:
             item.context[ARRIVAL].has_waited = True
-            await put_off(lane, item, wait)
+            await put_off(transactor, item, wait)
 
-        async def deciding(lane: Any, batch: Sequence[Any]) -> Any:
-            LANE.set(lane)
-            return await decide(lane, batch)
+        async def deciding(transactor: Any, batch: Sequence[Any]) -> Any:
+            LANE.set(transactor)
+            return await decide(transactor, batch)
 
         for (cls, name, _), new in zip(
             patched, (noting, beating, ticking, failing, adding, putting_off, deciding), strict=True

@@ -27,6 +27,7 @@ from cloud_adapter.engine.deliveries import TaskDecision
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.events import SendEvent
 from cloud_adapter.engine.inbox import Inbox, _Left, entry_name
+from cloud_adapter.engine.lanes import Lane
 from cloud_adapter.engine.session import Change, Session
 from cloud_adapter.engine.steps import Stepper
 from cloud_adapter.engine.task_handler import Outcome
@@ -40,7 +41,7 @@ from cloud_adapter.engine.tasks import (
     timer_name,
 )
 from cloud_adapter.engine.timers import TimeOut
-from cloud_adapter.engine.transaction import _Lane
+from cloud_adapter.engine.transaction import Transactor
 from cloud_adapter.errors import Busy, Conflict, DuplicateKey, Unavailable
 from cloud_adapter.ports import Task
 from tests.simulation import world
@@ -597,49 +598,49 @@ def silent_attempt_never_taken_for_dead(patch: Patch) -> None:
 
 @bug
 def lane_unordered(patch: Patch) -> None:
-    batch = _Lane._batch
-    patch.setattr(_Lane, "_batch", lambda self, todo: list(reversed(batch(self, todo))))
+    batch = Lane._batch
+    patch.setattr(Lane, "_batch", lambda self, todo: list(reversed(batch(self, todo))))
 
 
 @bug
 def answer_told_before_the_commit(patch: Patch) -> None:
-    commit = _Lane._commit
+    commit = Transactor._commit
 
-    async def sooner(self: _Lane, session: Session, held: Any) -> Any:
+    async def sooner(self: Transactor, session: Session, held: Any, **kwargs: Any) -> Any:
         for one in held:
             if one.refusal is None:
                 one.tell()
-        return await commit(self, session, held)
+        return await commit(self, session, held, **kwargs)
 
-    patch.setattr(_Lane, "_commit", sooner)
+    patch.setattr(Transactor, "_commit", sooner)
 
 
 @bug
 def refusal_told_although_its_batch_lost(patch: Patch) -> None:
-    commit = _Lane._commit
+    commit = Transactor._commit
 
-    async def sooner(self: _Lane, session: Session, held: Any) -> Any:
+    async def sooner(self: Transactor, session: Session, held: Any, **kwargs: Any) -> Any:
         for one in held:
             if one.refusal is not None:
                 one.tell()
-        return await commit(self, session, held)
+        return await commit(self, session, held, **kwargs)
 
-    patch.setattr(_Lane, "_commit", sooner)
+    patch.setattr(Transactor, "_commit", sooner)
 
 
 @bug
 def decision_of_a_batch_dropped_at_a_conflict(patch: Patch) -> None:
-    commit = _Lane._commit
+    commit = Transactor._commit
 
-    async def forget(self: _Lane, session: Session, held: Any) -> Any:
+    async def forget(self: Transactor, session: Session, held: Any, **kwargs: Any) -> Any:
         try:
-            return await commit(self, session, held)
+            return await commit(self, session, held, **kwargs)
         except Conflict:
             if len(held) > 1:
-                self.items.remove(held[-1].item)
+                self.line.items.remove(held[-1].item)
             raise
 
-    patch.setattr(_Lane, "_commit", forget)
+    patch.setattr(Transactor, "_commit", forget)
 
 
 @bug

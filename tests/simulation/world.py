@@ -21,9 +21,9 @@ from cloud_adapter import document
 from cloud_adapter.document import Instance, KeyRecord
 from cloud_adapter.engine import commits
 from cloud_adapter.engine.inbox import UNCOLLECTED_AFTER
+from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.operations import Unpause
 from cloud_adapter.engine.task_handler import Outcome, run_task
-from cloud_adapter.engine.transaction import Lanes
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Task
 from tests.core import generate
