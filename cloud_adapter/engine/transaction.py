@@ -233,16 +233,9 @@ class Transactor:
             if now - yielded_at >= timedelta(seconds=TURN_SECONDS_MAX):
                 await self.let_others()
                 yielded_at = self.now()
-            mark, one = session.mark(), Held(item)
-            session.machine.now, session.machine.allowances, item.waits = now, None, None
+            mark = session.mark()
             try:
-                one.answer = await self._ask(item, session, now)
-                session.check_fields()
-                one.has_changed = session.execution.pc != mark.pc
-                item.context.run(session.note_failure, now)  # its line in the log belongs to this request
-            except NotNow as wait:
-                await self._put_off(item, wait)
-                continue
+                one = await self._hear(session, item, now)
             except ByItself:
                 item.single = True
                 if session.undo(mark):
@@ -252,11 +245,8 @@ class Transactor:
                 item.waits = NotNow(self.busy())
                 self.line.put_last(item)
                 return [], batch[number + 1 :]
-            except Exception as error:
-                one.refusal = error
-            except asyncio.CancelledError:
-                if not item.over:
-                    raise
+            if one is None:
+                continue
             if (item.over or one.refusal is not None) and not session.undo(mark):
                 if held:  # they are made again without this one, and then it decides on what is stored
                     item.single = True
@@ -272,6 +262,31 @@ class Transactor:
                 held.append(one)
                 size += len(item.decision.record.response) if item.decision.record is not None else 0
         return held, ()
+
+    async def _hear(self, session: Session, item: Item, now: datetime) -> Held | None:
+        """What a decision comes to; None if it has to wait.
+
+        Raises:
+            ByItself, Interrupted
+        """
+        before, one = session.execution.pc, Held(item)
+        session.machine.now, session.machine.allowances, item.waits = now, None, None
+        try:
+            one.answer = await self._ask(item, session, now)
+            session.check_fields()
+            one.has_changed = session.execution.pc != before
+            item.context.run(session.note_failure, now)  # its line in the log belongs to this request
+        except NotNow as wait:
+            await self._put_off(item, wait)
+            return None
+        except (ByItself, Interrupted):
+            raise
+        except Exception as error:
+            one.refusal = error
+        except asyncio.CancelledError:
+            if not item.over:
+                raise
+        return one
 
     async def _ask(self, item: Item, session: Session, now: datetime) -> Any:
         answer = item.context.run(item.decision.decide, session, now)
