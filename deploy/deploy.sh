@@ -101,7 +101,7 @@ check_source() {
   fi
   token=$(gcloud auth print-access-token)
   GOOGLE_ACCESS_TOKEN=$token "${command[@]}" ||
-    die "no function was deployed: mend what is listed above, or give --skip-check to deploy nevertheless"
+    die "no function was deployed: fix what is listed above, or pass --skip-check to deploy anyway"
 }
 
 create_accounts() {

@@ -20,18 +20,18 @@ class DefinitionError(WorkflowError):
     Args:
         statement: the name of the statement (or class, or function) that is wrong.
         reason: what is wrong with it.
-        mend: what to write instead.
+        fix: what to write instead.
     """
 
-    def __init__(self, statement: str, reason: str, mend: str) -> None:
-        super().__init__(f"{statement}: {reason}. {mend}")
+    def __init__(self, statement: str, reason: str, fix: str) -> None:
+        super().__init__(f"{statement}: {reason}. {fix}")
         self.statement = statement
         self.reason = reason
-        self.mend = mend
+        self.fix = fix
 
 
 class ExecutionError(WorkflowError):
-    """A running instance met something that only a change of its code can mend."""
+    """A running instance met something that only a change of its code can fix."""
 
 
 class LoopLimitExceeded(ExecutionError):
@@ -119,7 +119,7 @@ class NewerVersion(WorkflowError):
 
 
 class RepairRefused(WorkflowError):
-    """What an operator wanted to mend cannot be done as the instance stands. Nothing was changed."""
+    """What an operator wanted to fix cannot be done as the instance stands. Nothing was changed."""
 
 
 class EventRejected(WorkflowError):

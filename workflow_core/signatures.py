@@ -278,9 +278,9 @@ def _adapter(
         adapter = TypeAdapter(annotation)
         return adapter, adapter.json_schema(mode=mode)
     except PydanticUndefinedAnnotation as error:
-        mend = "Define that type above the workflow."
+        fix = "Define that type above the workflow."
         raise DefinitionError(
-            where, f"the annotation {annotation!r} cannot be resolved: {error.message}", mend
+            where, f"the annotation {annotation!r} cannot be resolved: {error.message}", fix
         ) from error
     except (PydanticUserError, PydanticInvalidForJsonSchema) as error:
         raise DefinitionError(

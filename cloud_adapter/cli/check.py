@@ -113,7 +113,7 @@ def _print(
             more = f", and {len(ids) - SHOWN_MAX} more" if len(ids) > SHOWN_MAX else ""
             count = "1 instance" if len(ids) == 1 else f"{len(ids)} instances"
             console.print(f"  {count}: {escape(', '.join(ids[:SHOWN_MAX]))}{more}")
-        console.print(f"  Mend: {escape(problem.mend)}.")
+        console.print(f"  Fix: {escape(problem.fix)}.")
     if not report.problems:
         console.print("[green]✓[/] All of them can go on.")
 

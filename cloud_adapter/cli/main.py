@@ -213,7 +213,7 @@ def _wait_for_signal(check: Callable[[], None]) -> None:
 
 
 def main() -> None:
-    """Runs the command line; an error that the user can mend is one line, and exit code 2."""
+    """Runs the command line; an error that the user can fix is one line, and exit code 2."""
     try:
         app()
     except WorkflowError as error:

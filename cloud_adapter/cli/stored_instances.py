@@ -57,7 +57,7 @@ class Problem:
 
     workflow: str
     what: str
-    mend: str
+    fix: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Report:
                 {
                     "workflow": problem.workflow,
                     "problem": problem.what,
-                    "mend": problem.mend,
+                    "fix": problem.fix,
                     "instances": [{"id": one.id or None, "thread": one.thread or None} for one in places],
                 }
                 for problem, places in self.problems.items()
@@ -147,8 +147,8 @@ async def check_store(store: Store, workflows: Iterable[type[Workflow]]) -> Repo
     found: dict[tuple[str, str], list[tuple[Problem, Place]]] = {}
     async for instance in _live(store):
         if isinstance(instance, _Damaged):
-            mend = "repair the document, or delete it"
-            found[instance.workflow, instance.what] = [(Problem(instance.workflow, instance.what, mend), Place(""))]
+            fix = "repair the document, or delete it"
+            found[instance.workflow, instance.what] = [(Problem(instance.workflow, instance.what, fix), Place(""))]
         else:
             found[instance.workflow, instance.id] = list(check_instance(known, instance))
     report = Report()
@@ -164,8 +164,8 @@ def check_instance(workflows: Mapping[str, type[Workflow]], instance: Instance) 
     cls = workflows.get(instance.workflow)
     if cls is None:
         what = "the workflow is gone"
-        mend = "bring it back until its instances have come to their end, or cancel them"
-        yield Problem(instance.workflow, what, mend), Place(instance.id)
+        fix = "bring it back until its instances have come to their end, or cancel them"
+        yield Problem(instance.workflow, what, fix), Place(instance.id)
         return
     execution = instance.execution
     rename(execution, cls.__program__)
@@ -175,8 +175,8 @@ def check_instance(workflows: Mapping[str, type[Workflow]], instance: Instance) 
         found += [("", *one) for one in _buffered(cls.__program__, execution)]
         for thread in execution.threads:
             found += [(thread.id, *one) for one in _thread(cls.__program__, workflows, thread)]
-    for thread_id, what, mend in found:
-        yield Problem(instance.workflow, what, mend), Place(instance.id, thread_id)
+    for thread_id, what, fix in found:
+        yield Problem(instance.workflow, what, fix), Place(instance.id, thread_id)
 
 
 # --- definitions -----------------------------------------------------------------------------
@@ -212,7 +212,7 @@ def _all(nodes: Iterable[Node]) -> Iterator[Node]:
 # --- the parts of an instance ----------------------------------------------------------------
 
 _Found = Iterator[tuple[str, str]]
-"""What is wrong, and the mend."""
+"""What is wrong, and the fix."""
 
 
 def _fields(cls: type[Workflow], instance: Instance) -> _Found:

@@ -1,7 +1,7 @@
 """What a task does when it comes, from a queue in this process or over HTTP, and what the queue is told.
 
 Only an acknowledgement takes a task out of its queue, and errors slow a whole queue down: what a new attempt cannot
-mend is logged and acknowledged. Recovery finds the instance again once its cause is gone.
+fix is logged and acknowledged. Recovery finds the instance again once its cause is gone.
 """
 
 from __future__ import annotations

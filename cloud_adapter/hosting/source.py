@@ -40,7 +40,7 @@ def load_workflows(source: Path, *functions: str) -> list[type[Workflow]]:
     except SettingsError:
         raise
     except DefinitionError as error:
-        raise DefinitionError(error.statement, error.reason, error.mend + _place(error, folder)) from error
+        raise DefinitionError(error.statement, error.reason, error.fix + _place(error, folder)) from error
     except Exception as error:
         why = f"{type(error).__name__}: {error}{_place(error, folder)}"
         raise SettingsError(f"{source} cannot be imported: {why}") from error

@@ -592,7 +592,7 @@ def _contended(written: Instance | InboxEntry) -> Unavailable:
     return Unavailable(f"{written.workflow!r} {written.id!r} met others at {WRITE_ATTEMPTS_MAX} attempts: try again")
 
 
-_MENDS: dict[type[Exception], str] = {
+_FIXES: dict[type[Exception], str] = {
     PermissionDenied: "give the service account the role roles/datastore.user",
     Unauthenticated: "check the credentials",
     GoogleAuthError: "run `gcloud auth application-default login`, or set FIRESTORE_EMULATOR_HOST",
@@ -608,8 +608,8 @@ def _errors() -> Iterator[None]:
         yield
     # A TimeoutError is an OSError, too. asyncio.CancelledError is none of these: whoever cancels a call gets it.
     except (GoogleAPIError, GoogleAuthError, grpc.RpcError, grpc.aio.BaseError, OSError) as error:
-        mend = next((mend for cls, mend in _MENDS.items() if isinstance(error, cls)), "")
+        fix = next((fix for cls, fix in _FIXES.items() if isinstance(error, cls)), "")
         if isinstance(error, TimeoutError):
-            mend = ""
+            fix = ""
         detail = f"{type(error).__name__}: {error}"
-        raise Unavailable(f"Firestore failed: {detail}" + (f": {mend}" if mend else "")) from error
+        raise Unavailable(f"Firestore failed: {detail}" + (f": {fix}" if fix else "")) from error

@@ -142,7 +142,7 @@ class SqliteStore:
         busy_timeout_ms: how long a write waits for other processes before it is ``Unavailable``.
 
     Raises:
-        SettingsError: the file cannot be used; the message says why, and the mend.
+        SettingsError: the file cannot be used; the message says why, and the fix.
         Unavailable: another process kept it locked, or the disk failed.
     """
 

@@ -251,7 +251,7 @@ async def test_a_step_that_is_due(world: World) -> None:
     gone = await check_store(world.store, [version(Step("compose", nothing))])
     assert report(gone) == [("main", "it stands on 'write', which the definition no longer has")]
     (problem,) = gone.problems
-    assert problem.mend.startswith("give what has taken its place renamed_from='write', bring it back, wait until")
+    assert problem.fix.startswith("give what has taken its place renamed_from='write', bring it back, wait until")
     another = await check_store(world.store, [version(Select("write", On("E", nothing)))])
     assert report(another) == [("main", "it stands on the step 'write', which is no step now")]
 
@@ -274,7 +274,7 @@ async def test_fields_that_do_not_load(world: World) -> None:
     found = await check_store(world.store, [Narrow])
     assert report(found) == [("", "the fields of Narrow do not fit their types: title: Field required")]
     (problem,) = found.problems
-    assert problem.mend == "give new fields a default, or raise the version of the workflow and write migrate"
+    assert problem.fix == "give new fields a default, or raise the version of the workflow and write migrate"
     assert report(await check_store(world.store, [Migrated])) == []
 
 
@@ -295,7 +295,7 @@ async def test_instances_of_a_workflow_that_is_gone(world: World) -> None:
     ((problem, places),) = found.problems.items()
     assert (problem.workflow, problem.what) == ("other", "the workflow is gone")
     assert places == [Place("0"), Place("1")]
-    assert "cancel them" in problem.mend
+    assert "cancel them" in problem.fix
 
 
 @in_world(version(Child("ask", "other", id="o")), Other)

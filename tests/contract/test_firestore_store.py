@@ -484,14 +484,14 @@ def test_missing_credentials_are_unavailable_and_say_the_mend(monkeypatch: pytes
 
 def test_the_message_says_the_mend(use: Use) -> None:
     async def work(store: FirestoreStore, client: RecordingClient) -> None:
-        mends = {
+        fixes = {
             grpc.StatusCode.PERMISSION_DENIED: "roles/datastore.user",
             grpc.StatusCode.FAILED_PRECONDITION: "deploy/firestore.indexes.json",
             grpc.StatusCode.NOT_FOUND: "create the database",
         }
-        for code, mend in mends.items():
+        for code, fix in fixes.items():
             client.handlers.append(failing(code))
-            with pytest.raises(Unavailable, match=mend):
+            with pytest.raises(Unavailable, match=fix):
                 await store.due(NOW)
 
     use(work)

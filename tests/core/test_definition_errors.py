@@ -83,7 +83,7 @@ def each(*statements: Any, **options: Any) -> ForEach:
 
 
 REFUSED: list[tuple[str, Callable[[], Any], str, str, str]] = [
-    # what, how it is written, statement, reason, mend
+    # what, how it is written, statement, reason, fix
     ("an empty Try", lambda: Try("t"), "Try 't'", "no statements", "Put at least one inside"),
     ("a Try without a name", lambda: Try(do("x")), "Try Step", "no name", "Try('...', ...)"),  # type: ignore[arg-type]
     ("a Try that catches nothing", lambda: attempt(), "Try 't'", "catches nothing", ".except_(...) or .finally_(...)"),
@@ -402,10 +402,10 @@ def context_alone(context: ActivityContext) -> None: ...
 
 
 @pytest.mark.parametrize(
-    ("build", "statement", "reason", "mend"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
+    ("build", "statement", "reason", "fix"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
 )
 def test_it_is_refused_and_says_where_why_and_what_to_do(
-    build: Callable[[], Any], statement: str, reason: str, mend: str
+    build: Callable[[], Any], statement: str, reason: str, fix: str
 ) -> None:
     with pytest.raises(DefinitionError) as caught:
 
@@ -415,8 +415,8 @@ def test_it_is_refused_and_says_where_why_and_what_to_do(
     error = caught.value
     assert error.statement.startswith(statement)
     assert reason in error.reason
-    assert mend in error.mend
-    assert str(error) == f"{error.statement}: {error.reason}. {error.mend}"
+    assert fix in error.fix
+    assert str(error) == f"{error.statement}: {error.reason}. {error.fix}"
 
 
 KINDS: list[tuple[Any, str]] = [

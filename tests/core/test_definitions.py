@@ -59,8 +59,8 @@ def refusal(*statements: Any) -> DefinitionError:
     with pytest.raises(DefinitionError) as caught:
         define(*statements)
     error = caught.value
-    assert error.mend
-    assert str(error) == f"{error.statement}: {error.reason}. {error.mend}"
+    assert error.fix
+    assert str(error) == f"{error.statement}: {error.reason}. {error.fix}"
     return error
 
 
@@ -86,8 +86,8 @@ def test_a_name_is_taken_once(statement: Any, where: str, taken_by: str) -> None
     error = refusal(do("a"), statement)
     assert error.statement == where
     assert error.reason == f"the name is taken by {taken_by}"
-    assert "Rename one" in error.mend
-    assert "prefix" in error.mend
+    assert "Rename one" in error.fix
+    assert "prefix" in error.fix
 
 
 def test_the_name_of_the_main_thread_is_taken() -> None:
@@ -151,7 +151,7 @@ def test_break_and_continue_need_a_loop(statements: list[Any], kind: str) -> Non
     assert error.statement == f"{kind} in workflow 'Defined'"
     assert "outside a loop" in error.reason
     assert "a Go inside a loop is outside of it" in error.reason
-    assert "Put it inside a While" in error.mend
+    assert "Put it inside a While" in error.fix
 
 
 ENDLESS: list[tuple[str, Any]] = [
@@ -166,7 +166,7 @@ def test_a_loop_that_nothing_can_end_is_refused(body: Any) -> None:
     error = refusal(While("w", holds, body))
     assert error.statement == "While 'w'"
     assert "it would never end" in error.reason
-    assert "Put a Step, a Select or a WaitFor inside, or leave it with Break" in error.mend
+    assert "Put a Step, a Select or a WaitFor inside, or leave it with Break" in error.fix
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_a_function_that_cannot_be_called_is_refused(statement: Any, where: str,
     error = refusal(statement)
     assert error.statement == where
     assert "its function has the signature (" in error.reason
-    assert takes in error.mend
+    assert takes in error.fix
 
 
 def test_parameters_with_a_default_that_nobody_fills_are_left_alone() -> None:
@@ -254,13 +254,13 @@ ASYNC: list[tuple[str, Any, str, str, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("statement", "where", "reason", "mend"), [row[1:] for row in ASYNC], ids=[row[0] for row in ASYNC]
+    ("statement", "where", "reason", "fix"), [row[1:] for row in ASYNC], ids=[row[0] for row in ASYNC]
 )
-def test_what_runs_inside_a_request_may_not_be_async(statement: Any, where: str, reason: str, mend: str) -> None:
+def test_what_runs_inside_a_request_may_not_be_async(statement: Any, where: str, reason: str, fix: str) -> None:
     error = refusal(statement)
     assert error.statement == where
     assert reason in error.reason
-    assert mend in error.mend
+    assert fix in error.fix
 
 
 def test_async_is_seen_through_partials_and_callables() -> None:
@@ -293,22 +293,22 @@ SPOILED: list[tuple[str, Callable[..., Any], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("method", "function", "reason", "mend"), SPOILED)
+@pytest.mark.parametrize(("method", "function", "reason", "fix"), SPOILED)
 def test_the_methods_of_an_event_handler_are_checked(
-    method: str, function: Callable[..., Any], reason: str, mend: str
+    method: str, function: Callable[..., Any], reason: str, fix: str
 ) -> None:
     spoiled = type("Spoiled", (Handler,), {method: function})
     error = refusal(Select("s", On("E", spoiled())))
     assert error.statement == "On 'E'"
     assert reason in error.reason
-    assert mend in error.mend
+    assert fix in error.fix
 
 
 def test_a_class_is_no_handler() -> None:
     error = refusal(Select("s", On("E", Handler)))
     assert (error.statement, error.reason) == ("On 'E'", "its handler is a class")
-    assert error.mend == "Make an object: Handler(...)."
-    assert refusal(Select("s", On("E", dict))).mend == "Give it a function of the workflow."
+    assert error.fix == "Make an object: Handler(...)."
+    assert refusal(Select("s", On("E", dict))).fix == "Give it a function of the workflow."
 
 
 # --- annotations -----------------------------------------------------------------------------
@@ -320,7 +320,7 @@ def test_an_input_needs_an_annotation() -> None:
     error = refusal(Select("s", On("E", handler)))
     assert error.statement == "On 'E'"
     assert error.reason == "its parameter 'amount' has no annotation, so clients cannot know what to send"
-    assert error.mend == "Write amount: SomeType, or amount: Any to take any JSON value."
+    assert error.fix == "Write amount: SomeType, or amount: Any to take any JSON value."
 
 
 @pytest.mark.parametrize("annotation", ["Nowhere", "list[Nowhere]", "functools.nowhere", "list["])
@@ -331,7 +331,7 @@ def test_an_annotation_must_be_resolvable(annotation: str) -> None:
     error = refusal(Select("s", On("E", handler)))
     assert error.statement == "On 'E'"
     assert "cannot be resolved" in error.reason
-    assert error.mend == "Define that type above the workflow."
+    assert error.fix == "Define that type above the workflow."
 
 
 @pytest.mark.parametrize("where", ["amount", "return"])
@@ -343,7 +343,7 @@ def test_an_annotation_must_have_a_schema(where: str, annotation: Any) -> None:
     error = refusal(Select("s", On("E", handler)))
     assert error.statement == "On 'E'"
     assert "JSON schema" in error.reason or "is no type" in error.reason
-    assert error.mend.startswith("Use ")
+    assert error.fix.startswith("Use ")
 
 
 def test_an_annotation_may_name_what_is_local_to_the_workflow() -> None:
@@ -369,7 +369,7 @@ def test_a_field_must_have_a_schema() -> None:
 
     assert caught.value.statement == "workflow 'bad'"
     assert "its fields cannot be a JSON schema" in caught.value.reason
-    assert caught.value.mend == "Use types that pydantic can write as JSON, defined above the workflow."
+    assert caught.value.fix == "Use types that pydantic can write as JSON, defined above the workflow."
 
 
 def test_a_field_must_be_resolvable() -> None:
@@ -391,7 +391,7 @@ def test_a_workflow_name_must_fit_a_url(name: str) -> None:
 
     assert caught.value.statement == f"workflow {name!r}"
     assert caught.value.reason == "the name cannot be part of a URL"
-    assert "[A-Za-z0-9]" in caught.value.mend
+    assert "[A-Za-z0-9]" in caught.value.fix
 
 
 def test_a_workflow_is_named_after_its_class_or_as_it_says() -> None:
@@ -414,7 +414,7 @@ def test_search_fields_must_be_fields() -> None:
 
     assert caught.value.statement == "workflow 'Bad'"
     assert caught.value.reason == "its search field 'statsu' is no field"
-    assert caught.value.mend == "Name fields of the model."
+    assert caught.value.fix == "Name fields of the model."
 
 
 @pytest.mark.parametrize("setting", ["search_fields", "default_retry"])
@@ -469,7 +469,7 @@ def test_a_named_workflow_needs_a_definition() -> None:
         class Bad(Workflow, name="bad"): ...
 
     assert caught.value.reason == "it has no definition"
-    assert caught.value.mend == "Write definition = S(...) in the class."
+    assert caught.value.fix == "Write definition = S(...) in the class."
 
 
 @pytest.mark.parametrize("definition", [do("a"), (do("a"),), None])
@@ -481,7 +481,7 @@ def test_a_definition_is_a_section(definition: Any) -> None:
             definition = wrong
 
     assert caught.value.statement == "workflow 'bad'"
-    assert caught.value.mend == "Write definition = S(...)."
+    assert caught.value.fix == "Write definition = S(...)."
 
 
 def test_a_class_without_name_and_definition_is_abstract_and_a_derived_one_inherits_both_parts() -> None:
@@ -538,7 +538,7 @@ def test_an_event_and_a_timeout_do_not_share_a_name() -> None:
             )
 
     assert caught.value.statement == "Timeout 'X'"
-    assert caught.value.mend == "Rename one."
+    assert caught.value.fix == "Rename one."
 
 
 def test_a_default_without_an_annotation_is_the_authors_own() -> None:

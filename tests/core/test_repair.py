@@ -66,7 +66,7 @@ def failed(*statements: Any, ops: tuple[Any, ...] = ()) -> tuple[Any, Execution]
 
 
 def retried(order: Any, execution: Execution) -> tuple[Any, Execution]:
-    """It as it goes on, loaded anew, once the outside is mended."""
+    """It as it goes on, loaded anew, once the outside is fixed."""
     BROKEN["outside"] = False
     retry(Machine(order, execution))
     assert execution.error is None

@@ -118,7 +118,7 @@ def test_what_cannot_be_right_is_refused(build: Callable[[], Any], reason: str) 
         build()
     assert caught.value.statement == "Retry"
     assert reason in caught.value.reason
-    assert caught.value.mend
+    assert caught.value.fix
 
 
 # --- steps -----------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ ON = On("Event", nothing)
 Build = Callable[[], Any]
 
 REFUSED: list[tuple[str, Build, str, str, str]] = [
-    # what, how it is written, statement, reason, mend
+    # what, how it is written, statement, reason, fix
     ("empty If", lambda: If("i", holds), "If 'i'", "no statements", "Put at least one inside"),
     ("empty elif", lambda: If("i", holds, STEP).elif_("e", holds), "If 'e'", "no statements", "at least one"),
     ("empty else", lambda: If("i", holds, STEP).else_(), "else of 'i'", "no statements", "at least one"),
@@ -116,16 +116,16 @@ REFUSED: list[tuple[str, Build, str, str, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("build", "statement", "reason", "mend"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
+    ("build", "statement", "reason", "fix"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
 )
-def test_it_is_refused(build: Build, statement: str, reason: str, mend: str) -> None:
+def test_it_is_refused(build: Build, statement: str, reason: str, fix: str) -> None:
     with pytest.raises(DefinitionError) as caught:
         build()
     error = caught.value
     assert error.statement.startswith(statement)
     assert reason in error.reason
-    assert mend in error.mend
-    assert str(error) == f"{error.statement}: {error.reason}. {error.mend}"
+    assert fix in error.fix
+    assert str(error) == f"{error.statement}: {error.reason}. {error.fix}"
 
 
 def test_the_bodies_of_cases_may_be_empty() -> None:

@@ -366,7 +366,7 @@ def test_an_instance_that_could_not_go_on_stops_the_deployment(stopped: Run, sec
     assert stopped.process.returncode == 1
     assert "pizza: it stands on 'a step that is gone', which the definition no longer has" in stopped.process.stdout
     assert "1 instance: order-1 (main)" in stopped.process.stdout
-    assert "no function was deployed: mend what is listed above, or give --skip-check" in stopped.process.stderr
+    assert "no function was deployed: fix what is listed above, or pass --skip-check" in stopped.process.stderr
     assert not any("functions deploy" in one for one in stopped.commands)
     assert stopped.resources == second.resources
 

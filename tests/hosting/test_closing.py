@@ -76,7 +76,7 @@ async def assert_closed(runtime: EmbeddedRuntime) -> None:
 def test_workflows_that_are_refused_open_no_database(settings: Settings, workflows: list[type[Workflow]]) -> None:
     with nothing_stays_open(), pytest.raises(DefinitionError) as refused:
         EmbeddedRuntime(iter(workflows), settings)
-    assert refused.value.mend
+    assert refused.value.fix
     assert not settings.db.exists()
 
 

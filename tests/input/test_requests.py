@@ -118,7 +118,7 @@ def check(attacked: Attacked, before: list[Any], response: httpx.Response) -> No
 
 
 def send(attacked: Attacked, method: str, target: str, body: bytes = b"", **headers: str | None) -> httpx.Response:
-    """Sends bytes as they are; httpx would mend the path."""
+    """Sends bytes as they are; httpx would fix the path."""
     client = attacked.http.client
     url = httpx.URL(str(client.base_url), raw_path=target.encode("ascii", "ignore"))
     named = [(name.replace("_", "-"), value.encode("utf-8")) for name, value in headers.items() if value is not None]

@@ -473,12 +473,12 @@ def make_body(where: str, statements: Sequence[Statement], *, may_be_empty: bool
     for statement in statements:
         if isinstance(statement, Statement):
             continue
-        mend = "Put statements here, such as Step(name, action)."
+        fix = "Put statements here, such as Step(name, action)."
         if isinstance(statement, On | Timeout):
-            mend = "Put it into a Select."
+            fix = "Put it into a Select."
         elif isinstance(statement, Case | Default):
-            mend = "Put it into a Switch."
+            fix = "Put it into a Switch."
         elif isinstance(statement, type) and issubclass(statement, Statement):
-            mend = f"Call it: {statement.__name__}(...)."
-        raise DefinitionError(where, f"{statement!r} is no statement", mend)
+            fix = f"Call it: {statement.__name__}(...)."
+        raise DefinitionError(where, f"{statement!r} is no statement", fix)
     return Section(tuple(statements))
