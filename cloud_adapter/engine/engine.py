@@ -283,8 +283,7 @@ class Engine:
             InstanceNotFound, WorkflowNotFound, UnknownStatement, UserCodeError, TooLarge, Busy, Unavailable
         """
         cls = self.workflow(workflow)
-        name = next(name for name, kind in {**ACTIONS, **REPAIRS}.items() if isinstance(operation, kind))
-        with logs.about(workflow, id), telemetry.request(f"{name} {workflow}", workflow, id):
+        with logs.about(workflow, id), telemetry.request(f"{operation.name} {workflow}", workflow, id):
             session = await operate(self._lanes, cls, check_id(id), operation)
             if not operation.dry_run:
                 await self._collect(cls, id)  # what could not come in before can now, or is of no use any more
