@@ -11,18 +11,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 from urllib.parse import quote
 
 import typer
+from pydantic.fields import FieldInfo
 
 from cloud_adapter.cli import output
 from cloud_adapter.cli.connection import Connection, Json
+from cloud_adapter.engine.operations import ACTIONS, REPAIRS, Operation, Repair
 from cloud_adapter.errors import InvalidRequest
 from cloud_adapter.http.api import IDEMPOTENCY_HEADER, SEARCH
 from cloud_adapter.http.views import instance_url
 from cloud_adapter.settings import TOKEN_VARIABLE, URL_VARIABLE
-from workflow_core.execution import MAIN_THREAD, Status
+from workflow_core.execution import Status
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 OVER = frozenset((Status.FINISHED, Status.FAILED, Status.CANCELED))
@@ -214,106 +216,69 @@ def send(
 # --- what operators do -----------------------------------------------------------------------
 
 
-@_command()
-def cancel(
-    api: Connection,
-    workflow: WorkflowName,
-    id: InstanceId,
-    by: By = None,
-    reason: Reason = "",
-    as_json: AsJson = False,
-) -> None:
-    """Cancels an instance: its cleanup runs, and then it is canceled."""
-    _operate(api, workflow, id, "cancel", as_json, _who(by, reason))
+def _operation_command(kind: type[Operation]) -> Callable[..., None]:
+    """The command of an operation. Its required fields are arguments, its other fields are options."""
+    repairs = issubclass(kind, Repair)
+
+    def run(
+        api: Connection,
+        *,
+        workflow: WorkflowName,
+        id: InstanceId,
+        by: By = None,
+        reason: Reason = "",
+        dry_run: DryRun = False,
+        yes: Yes = False,
+        as_json: AsJson = False,
+        **given: Any,
+    ) -> None:
+        order = _who(by, reason)
+        for name, field in kind.arguments().items():
+            if _holds_fields(field):
+                given[name] = _pairs(given[name], api.get(_path("definition", workflow))["fields"])
+            order[name] = given[name]
+        path = f"{instance_url(workflow, id)}/{kind.name}"
+        if not repairs:
+            _print_view(api, api.post(path, order), as_json)
+        else:
+            _repair(api, instance_url(workflow, id), path, order, dry_run, yes, as_json)
+
+    shared = inspect.signature(run, eval_str=True).parameters
+    own = {name: _parameter(name, field) for name, field in kind.arguments().items()}
+    asking = ("dry_run", "yes") if repairs else ()
+    names = ("api", "workflow", "id", *own, "by", "reason", *asking, "as_json")
+    run.__signature__ = inspect.Signature([{**shared, **own}[name] for name in names])  # type: ignore[attr-defined]
+    run.__doc__ = kind.command
+    return run
 
 
-@_command()
-def pause(
-    api: Connection,
-    workflow: WorkflowName,
-    id: InstanceId,
-    by: By = None,
-    reason: Reason = "",
-    as_json: AsJson = False,
-) -> None:
-    """Pauses an instance: nothing in it moves, and it takes no events."""
-    _operate(api, workflow, id, "pause", as_json, _who(by, reason))
+def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
+    annotation, default = (
+        field.annotation,
+        typer.Option(field.get_default(call_default_factory=True), help=field.description),
+    )
+    if _holds_fields(field):
+        annotation = list[str]
+        default = typer.Argument(..., metavar="FIELD=VALUE...", help="A value is JSON, or a text as it is.")
+    elif field.is_required():
+        default = typer.Argument(..., help=field.description)
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-@_command()
-def unpause(
-    api: Connection,
-    workflow: WorkflowName,
-    id: InstanceId,
-    by: By = None,
-    reason: Reason = "",
-    as_json: AsJson = False,
-) -> None:
-    """Lets a paused instance go on."""
-    _operate(api, workflow, id, "unpause", as_json, _who(by, reason))
+def _holds_fields(field: FieldInfo) -> bool:
+    """Whether the values of a field are for the workflow's fields."""
+    return get_origin(field.annotation) is dict
 
 
-@_command()
-def retry(
-    api: Connection,
-    workflow: WorkflowName,
-    id: InstanceId,
-    by: By = None,
-    reason: Reason = "",
-    as_json: AsJson = False,
-) -> None:
-    """Lets a failed instance go on from where it failed."""
-    _operate(api, workflow, id, "retry", as_json, _who(by, reason))
+for _kind in (*ACTIONS.values(), *REPAIRS.values()):
+    _command(_kind.name)(_operation_command(_kind))
 
 
-@_command()
-def goto(
-    api: Connection,
-    workflow: WorkflowName,
-    id: InstanceId,
-    statement: Annotated[str, typer.Argument(help="The name of the step or wait.")],
-    thread: Annotated[str, typer.Option(help="The id of the thread.")] = MAIN_THREAD,
-    by: By = None,
-    reason: Reason = "",
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    as_json: AsJson = False,
-) -> None:
-    """Repairs an instance: puts a thread before a step or a wait of its own."""
-    order = _who(by, reason) | {"statement": statement, "thread": thread}
-    _repair(api, workflow, id, "goto", order, dry_run, yes, as_json)
-
-
-@_command("set")
-def set_fields(
-    api: Connection,
-    workflow: WorkflowName,
-    id: InstanceId,
-    fields: Annotated[list[str], typer.Argument(metavar="FIELD=VALUE...", help="A value is JSON, or a text as it is.")],
-    by: By = None,
-    reason: Reason = "",
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    as_json: AsJson = False,
-) -> None:
-    """Repairs an instance: gives fields other values, which must fit their types."""
-    schema = api.get(_path("definition", workflow))["fields"]
-    order = _who(by, reason) | {"fields": _pairs(fields, schema)}
-    _repair(api, workflow, id, "set", order, dry_run, yes, as_json)
-
-
-def _operate(api: Connection, workflow: str, id: str, action: str, as_json: bool, order: Json) -> None:
-    _print_view(api, api.post(f"{instance_url(workflow, id)}/{action}", order), as_json)
-
-
-def _repair(
-    api: Connection, workflow: str, id: str, action: str, order: Json, dry_run: bool, yes: bool, as_json: bool
-) -> None:
+def _repair(api: Connection, instance: str, path: str, order: Json, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Shows what would change, and asks; then does it, if nothing else has happened meanwhile."""
-    path = f"{instance_url(workflow, id)}/{action}"
     if dry_run or not yes:
         with _broken_instances():
-            before = api.get(instance_url(workflow, id))
+            before = api.get(instance)
             order = order | {"pc": before["meta"]["pc"]}
         after = api.post(path, order | {"dry_run": True})
         if as_json and dry_run:

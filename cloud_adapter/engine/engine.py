@@ -32,7 +32,7 @@ from cloud_adapter.engine.events import BUFFERED, EventRequest, SendEvent
 from cloud_adapter.engine.idempotency import record_of, replay
 from cloud_adapter.engine.inbox import Inbox
 from cloud_adapter.engine.lanes import Lanes
-from cloud_adapter.engine.operations import ACTIONS, REPAIRS, Operation, operate
+from cloud_adapter.engine.operations import Operation, operate
 from cloud_adapter.engine.recovery import Recovery
 from cloud_adapter.engine.registry import by_name
 from cloud_adapter.engine.session import begin
@@ -270,8 +270,7 @@ class Engine:
             InstanceNotFound, WorkflowNotFound, UnknownStatement, UserCodeError, TooLarge, Busy, Unavailable
         """
         cls = self.workflow(workflow)
-        name = next(name for name, kind in {**ACTIONS, **REPAIRS}.items() if isinstance(operation, kind))
-        with logs.about(workflow, id), telemetry.request(f"{name} {workflow}", workflow, id):
+        with logs.about(workflow, id), telemetry.request(f"{operation.name} {workflow}", workflow, id):
             session = await operate(self._lanes, cls, check_id(id), operation)
             if not operation.dry_run:
                 await self._collect(cls, id)  # what could not come in before can now, or is of no use any more

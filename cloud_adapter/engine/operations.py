@@ -1,17 +1,19 @@
-"""What operators do with an instance: each is an ``Operation``, and ``operate`` carries one out.
+"""Operations on instances (cancel, pause, ...): one class each, with all its texts; ``operate`` carries one out.
 
-A new one is written here; the engine, the API and the command line take it from ``ACTIONS`` and ``REPAIRS``.
+To add an operation, write a class under ``@register``, and a test. The API's routes, the OpenAPI document, the commands
+and the forms on the pages are generated from ``ACTIONS`` and ``REPAIRS``. The docstring of an action is its description
+in the OpenAPI document.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from cloud_adapter.document import Instance
 from cloud_adapter.engine.commits import Committer
@@ -20,7 +22,15 @@ from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.session import Session, settle
 from cloud_adapter.engine.user_code import call
 from cloud_adapter.errors import InstanceEnded
-from workflow_core import Execution, InvalidInput, RepairRefused, Status, UnknownStatement, Workflow
+from workflow_core import (
+    Execution,
+    InvalidInput,
+    RepairRefused,
+    Status,
+    UnknownStatement,
+    Workflow,
+    WorkflowError,
+)
 from workflow_core.execution import MAIN_THREAD
 from workflow_core.machine import repair
 from workflow_core.signatures import field_errors
@@ -30,7 +40,17 @@ DETAIL_CHARS_MAX = 500
 
 
 class Operation(BaseModel):
-    """What an operator asks for. The base class of all; as JSON, it is the body of the request."""
+    """An order of an operator: an ``Action`` or a ``Repair``. Its JSON is the body of the request.
+
+    A field that a subclass adds is a text, a number or a boolean, or a ``dict`` of values for the workflow's fields.
+
+    Attributes:
+        name: the last part of the URL, the name of the command, and the kind of the entry in the history.
+        command: the help text of the command.
+    """
+
+    name: ClassVar[str]
+    command: ClassVar[str]
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -38,6 +58,11 @@ class Operation(BaseModel):
     reason: str = Field("", max_length=500, description="Why; kept in the history.")
     dry_run: bool = Field(False, description="Only tell what the instance would be like: nothing is saved.")
     pc: int | None = Field(None, description="Only if nothing has happened since ``meta.pc`` was this.")
+
+    @classmethod
+    def arguments(cls) -> dict[str, FieldInfo]:
+        """The fields of this class, without those that every operation has."""
+        return {name: field for name, field in cls.model_fields.items() if name not in Operation.model_fields}
 
     @classmethod
     def from_json(cls, body: bytes) -> Operation:
@@ -69,68 +94,193 @@ class Operation(BaseModel):
         """
         raise NotImplementedError
 
-    def note(self, session: Session, now: datetime, kind: str, **details: Any) -> None:
+    def note(self, session: Session, now: datetime, **details: Any) -> None:
         """Adds it to the instance's history."""
-        session.note(kind, now, by=self.by, reason=self.reason, **details)
+        session.note(self.name, now, by=self.by, reason=self.reason, **details)
 
 
-class Cancel(Operation):
+class Action(Operation):
+    """An operation that every caller of the API may request, at ``/wf/{workflow}/{id}/{name}``.
+
+    Attributes:
+        title: the title of the form. Followed by "an instance", it is the summary in the OpenAPI document.
+        button: the label of the button that sends the form.
+        confirmation: the text above the button, which tells the consequences.
+        result: the text that the page shows afterwards.
+        past: the past participle, as in "it can no longer be paused".
+    """
+
+    title: ClassVar[str]
+    button: ClassVar[str]
+    confirmation: ClassVar[str]
+    result: ClassVar[str]
+    past: ClassVar[str]
+
+    @classmethod
+    def is_offered(cls, execution: Execution) -> bool:
+        """Whether the page of an instance in this state shows the form."""
+        return not execution.ended
+
+    @classmethod
+    def refusal(cls, id: str) -> WorkflowError:
+        """An example of a refusal, for the OpenAPI document."""
+        return _ended(id, Status.FINISHED, cls.past)
+
+    def refuse_ended(self, execution: Execution) -> None:
+        """Refuses an instance that has ended.
+
+        Raises:
+            InstanceEnded: it is finished, failed or canceled.
+        """
+        if execution.ended:
+            raise _ended(execution.id, execution.status, self.past)
+
+
+class Repair(Operation):
+    """An operation that rewrites the stored state. The API serves it only where every caller may write to the database.
+    Its command shows the changes and asks before it makes them; no page offers it."""
+
+
+ACTIONS: dict[str, type[Action]] = {}
+"""All actions, by name, in the order of the OpenAPI document and of the commands."""
+
+REPAIRS: dict[str, type[Repair]] = {}
+"""All repairs, by name."""
+
+_Kind = TypeVar("_Kind", bound=type[Action] | type[Repair])
+
+
+def register(kind: _Kind) -> _Kind:
+    """Adds an action or a repair to the API, the command line and the pages."""
+    if issubclass(kind, Action):
+        ACTIONS[kind.name] = kind
+    else:
+        REPAIRS[kind.name] = kind
+    return kind
+
+
+@register
+class Cancel(Action):
     """Tears down what an instance waits for, and runs its ``finally_`` sections; then it is canceled. A step that runs
     no longer counts. Nothing is done if it is canceled already, or on the way to it."""
+
+    name = "cancel"
+    command = "Cancels an instance: its cleanup runs, and then it is canceled."
+    title = "Cancel"
+    button = "Cancel this instance"
+    confirmation = "Waits are torn down, and clean-up runs. This cannot be undone."
+    result = "Canceled."
+    past = "canceled"
+
+    @classmethod
+    def is_offered(cls, execution: Execution) -> bool:
+        """See ``Action.is_offered``."""
+        return not execution.ended and not execution.canceling
 
     def apply(self, session: Session, now: datetime) -> bool:
         session.machine.check()
         execution = session.execution
         if execution.status is Status.CANCELED or (execution.canceling and not execution.ended):
             return False
-        _refuse_ended(execution, "canceled")
+        self.refuse_ended(execution)
         session.machine.cancel()
-        self.note(session, now, "cancel")
+        self.note(session, now)
         settle(session)
         return True
 
 
-class Pause(Operation):
+@register
+class Pause(Action):
     """Lets nothing in an instance move, and no event in, until it is unpaused. A step that runs no longer counts: it is
     run again then."""
 
+    name = "pause"
+    command = "Pauses an instance: nothing in it moves, and it takes no events."
+    title = "Pause"
+    button = "Pause this instance"
+    confirmation = "Nothing in it moves, and it takes no events, until it is unpaused."
+    result = "Paused."
+    past = "paused"
+
+    @classmethod
+    def is_offered(cls, execution: Execution) -> bool:
+        """See ``Action.is_offered``."""
+        return not execution.ended and execution.status is not Status.PAUSED
+
     def apply(self, session: Session, now: datetime) -> bool:
         session.machine.check()
-        _refuse_ended(session.execution, "paused")
+        self.refuse_ended(session.execution)
         if session.execution.status is Status.PAUSED:
             return False
         session.machine.pause()
-        self.note(session, now, "pause")
+        self.note(session, now)
         return True
 
 
-class Unpause(Operation):
+@register
+class Unpause(Action):
     """Lets a paused instance go on; timeouts that have passed meanwhile happen now."""
+
+    name = "unpause"
+    command = "Lets a paused instance go on."
+    title = "Unpause"
+    button = "Let it go on"
+    confirmation = "Timeouts that have passed meanwhile happen now."
+    result = "It goes on."
+    past = "unpaused"
+
+    @classmethod
+    def is_offered(cls, execution: Execution) -> bool:
+        """See ``Action.is_offered``."""
+        return execution.status is Status.PAUSED
 
     def apply(self, session: Session, now: datetime) -> bool:
         session.machine.check()
-        _refuse_ended(session.execution, "unpaused")
+        self.refuse_ended(session.execution)
         if session.execution.status is not Status.PAUSED:
             return False
         session.machine.unpause()
-        self.note(session, now, "unpause")
+        self.note(session, now)
         settle(session)
         return True
 
 
-class RetryFailed(Operation):
+@register
+class RetryFailed(Action):
     """Lets a failed instance go on from where it failed, with all its attempts; its waits are entered anew."""
+
+    name = "retry"
+    command = "Lets a failed instance go on from where it failed."
+    title = "Retry"
+    button = "Retry this instance"
+    confirmation = "It goes on from where it failed, with all its attempts."
+    result = "It goes on from where it failed."
+    past = "retried"
+
+    @classmethod
+    def is_offered(cls, execution: Execution) -> bool:
+        """See ``Action.is_offered``."""
+        return execution.status is Status.FAILED
+
+    @classmethod
+    def refusal(cls, id: str) -> WorkflowError:
+        """See ``Action.refusal``."""
+        return RepairRefused(f"{id!r} is waiting: only what has failed can be {cls.past}")
 
     def apply(self, session: Session, now: datetime) -> bool:
         repair.retry(session.machine)
-        self.note(session, now, "retry")
+        self.note(session, now)
         settle(session)
         return True
 
 
-class Goto(Operation):
+@register
+class Goto(Repair):
     """Puts a thread before a step or a wait of its own, as if it had just come there. A step that runs no longer
     counts. A failed or paused instance stays so."""
+
+    name = "goto"
+    command = "Repairs an instance: puts a thread before a step or a wait of its own."
 
     statement: str = Field(description="The name of the step or wait.")
     thread: str = Field(MAIN_THREAD, description="The id of the thread.")
@@ -139,14 +289,18 @@ class Goto(Operation):
         thread = session.execution.thread(self.thread)
         before = "" if thread is None else thread.step
         repair.goto(session.machine, self.thread, self.statement)
-        self.note(session, now, "goto", statement=self.statement, thread=self.thread, detail=f"from {before!r}")
+        self.note(session, now, statement=self.statement, thread=self.thread, detail=f"from {before!r}")
         _settle_if_known(session)
         return True
 
 
-class SetFields(Operation):
+@register
+class SetFields(Repair):
     """Gives fields other values, also where the stored ones do not fit their types any more. A step that runs no longer
     counts."""
+
+    name = "set"
+    command = "Repairs an instance: gives fields other values, which must fit their types."
 
     fields: dict[str, Any] = Field(min_length=1, description="The new values, by the fields' names.")
 
@@ -158,16 +312,9 @@ class SetFields(Operation):
     def apply(self, session: Session, now: datetime) -> bool:
         detail = json.dumps(self.fields, ensure_ascii=False)
         session.machine.tick()
-        self.note(session, now, "set", detail=detail[:DETAIL_CHARS_MAX])
+        self.note(session, now, detail=detail[:DETAIL_CHARS_MAX])
         _settle_if_known(session)
         return True
-
-
-ACTIONS: Mapping[str, type[Operation]] = {"cancel": Cancel, "pause": Pause, "unpause": Unpause, "retry": RetryFailed}
-"""What can be done with every instance, at ``/wf/{name}/{id}/{action}``."""
-
-REPAIRS: Mapping[str, type[Operation]] = {"goto": Goto, "set": SetFields}
-"""What can be done there too by those who could as well write to the database."""
 
 
 async def operate(lanes: Lanes, cls: type[Workflow], id: str, operation: Operation) -> Session:
@@ -212,9 +359,8 @@ class _Operate(Decision):
         await committer.commit(session, keep_lease=self.leased, dry_run=self.operation.dry_run)
 
 
-def _refuse_ended(execution: Execution, what: str) -> None:
-    if execution.ended:
-        raise InstanceEnded(f"{execution.id!r} is {execution.status}: it can no longer be {what}")
+def _ended(id: str, status: Status, past: str) -> InstanceEnded:
+    return InstanceEnded(f"{id!r} is {status}: it can no longer be {past}")
 
 
 def _settle_if_known(session: Session) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from cloud_adapter import errors
-from cloud_adapter.engine.operations import ACTIONS, Operation, RetryFailed
+from cloud_adapter.engine.operations import ACTIONS, Action
 from cloud_adapter.http.graphs import Format
 from cloud_adapter.http.openapi.errors import CREATED, FOUND, MOVED, SENT, Errors, Kind
 from cloud_adapter.http.openapi.samples import sample
@@ -116,8 +116,8 @@ class _Document:
             operation = self.event(event, names[event], list(cases))
             # An event may be called graph.
             paths.setdefault(f"{one}/{quote(event, safe='')}", {"parameters": [self.id()]})["post"] = operation
-        for action, kind in ACTIONS.items():
-            paths[f"{one}/{action}"] = {"parameters": [self.id()], "post": self.action(action, kind)}
+        for kind in ACTIONS.values():
+            paths[f"{one}/{kind.name}"] = {"parameters": [self.id()], "post": self.action(kind)}
         return paths
 
     def tags(self) -> list[Json]:
@@ -205,16 +205,11 @@ class _Document:
         formats = {"enum": [format.value for format in Format], "default": default.value}
         return self.operation(id, summary, "", success, kinds) | {"parameters": [_query("format", "As what.", formats)]}
 
-    def action(self, action: str, kind: type[Operation]) -> Json:
-        id = example_id(self.name)
-        refused: WorkflowError
-        if kind is RetryFailed:
-            refused = RepairRefused(f"{id!r} is waiting: only what has failed can be retried")
-        else:
-            refused = errors.InstanceEnded(f"{id!r} is finished: it can no longer be {_DONE[action]}")
+    def action(self, kind: type[Action]) -> Json:
+        refused = kind.refusal(example_id(self.name))
         result = self.operation(
-            f"{action}_instance",
-            f"{action.capitalize()} an instance",
+            f"{kind.name}_instance",
+            f"{kind.title} an instance",
             _text(kind),
             {"200": self.instance("Done, or it was so already.")},
             (
@@ -234,7 +229,7 @@ class _Document:
         return result | {
             "requestBody": {
                 "description": "By whom, and why.",
-                "required": False,
+                "required": not _takes(kind.from_json, b""),
                 "content": {"application/json": media},
             }
         }
@@ -331,9 +326,6 @@ _OF_CLOUD_RUN: Json = {
         "403": "The token is not one of somebody with `roles/run.invoker`.",
     }.items()
 }
-
-
-_DONE = {"cancel": "canceled", "pause": "paused", "unpause": "unpaused"}
 
 
 def _text(of: Any) -> str:

@@ -11,24 +11,15 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
-from cloud_adapter.engine.operations import ACTIONS, Operation
+from cloud_adapter.engine.operations import ACTIONS, Action
 from cloud_adapter.engine.view import View
 from cloud_adapter.errors import InvalidRequest
 from cloud_adapter.http.pages.forms import Field, Form
-from workflow_core.execution import MAIN_THREAD, Status
+from workflow_core.execution import MAIN_THREAD
 from workflow_core.program.program import Program, SelectCase
-
-_BY_WHOM = {"properties": {name: Operation.model_json_schema()["properties"][name] for name in ("by", "reason")}}
-_OPERATION_SCHEMA = {"type": "object"} | _BY_WHOM
-
-_OPERATION_TEXTS = {
-    "cancel": ("Cancel", "Cancel this instance", "Waits are torn down, and clean-up runs. This cannot be undone."),
-    "pause": ("Pause", "Pause this instance", "Nothing in it moves, and it takes no events, until it is unpaused."),
-    "unpause": ("Unpause", "Let it go on", "Timeouts that have passed meanwhile happen now."),
-    "retry": ("Retry", "Retry this instance", "It goes on from where it failed, with all its attempts."),
-}
 
 
 @dataclass(slots=True)
@@ -103,13 +94,10 @@ def posted_event(program: Program, data: Mapping[str, str]) -> Card:
 
 def operation_cards(view: View) -> list[Card]:
     """A card for each thing that an operator can do with an instance as it is."""
-    execution = view.instance.execution
-    if view.problem or execution.status in (Status.FINISHED, Status.CANCELED):
+    if view.problem:
         return []
-    if execution.status is Status.FAILED:
-        return [_operation_card("retry")]
-    pause = "unpause" if execution.status is Status.PAUSED else "pause"
-    return [_operation_card(name) for name in ([pause] if execution.canceling else [pause, "cancel"])]
+    # In reverse, so that cancel, which cannot be undone, comes last.
+    return [_operation_card(kind) for kind in reversed(ACTIONS.values()) if kind.is_offered(view.instance.execution)]
 
 
 def posted_operation(data: Mapping[str, str]) -> Card:
@@ -121,7 +109,7 @@ def posted_operation(data: Mapping[str, str]) -> Card:
     name = data.get("operation", "")
     if name not in ACTIONS:
         raise InvalidRequest(f"there is no operation {name!r}, but: {', '.join(ACTIONS)}")
-    card = _operation_card(name, data)
+    card = _operation_card(ACTIONS[name], data)
     card.is_open = card.posted = True
     return card
 
@@ -157,11 +145,27 @@ def _event_card(
     return card
 
 
-def _operation_card(name: str, data: Mapping[str, str] | None = None) -> Card:
-    title, button, text = _OPERATION_TEXTS[name]
-    form = Form(_OPERATION_SCHEMA, data)
-    hidden = {"operation": name}
-    return Card(f"card-{name}", "operation", name, title, button, text, hidden=hidden, form=form, is_open=False)
+def _operation_card(kind: type[Action], data: Mapping[str, str] | None = None) -> Card:
+    return Card(
+        f"card-{kind.name}",
+        "operation",
+        kind.name,
+        kind.title,
+        kind.button,
+        kind.confirmation,
+        hidden={"operation": kind.name},
+        form=Form(_arguments_schema(kind), data),
+        is_open=False,
+    )
+
+
+@cache
+def _arguments_schema(kind: type[Action]) -> dict[str, Any]:
+    """The schema of an action's form: its own arguments, then who asks and why."""
+    schema = kind.model_json_schema()
+    properties = {name: schema["properties"][name] for name in (*kind.arguments(), "by", "reason")}
+    kept = {key: schema[key] for key in ("$defs", "required") if key in schema}
+    return {"type": "object", "properties": properties} | kept
 
 
 def _described(function: Any) -> str:

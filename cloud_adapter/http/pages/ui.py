@@ -44,13 +44,6 @@ PAGE_SIZE = 50
 
 _logger = logging.getLogger("gorchestrate.http")
 
-_SENT = {
-    "cancel": "Canceled.",
-    "pause": "Paused.",
-    "unpause": "It goes on.",
-    "retry": "It goes on from where it failed.",
-}
-
 _Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -302,8 +295,8 @@ class _Pages:
     async def _outcome_of(self, view: View, query: dict[str, str]) -> str:
         if query.get("done") == "new":
             return "Created."
-        if query.get("done") in _SENT:
-            return _SENT[query["done"]]
+        if query.get("done") in ACTIONS:
+            return ACTIONS[query["done"]].result
         event, key = query.get("sent", ""), query.get("key")
         if event not in type(view.workflow).__program__.events or not key:
             return ""
