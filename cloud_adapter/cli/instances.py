@@ -307,7 +307,7 @@ def _broken_instances() -> Iterator[None]:
     try:
         yield
     except InvalidRequest as error:
-        raise InvalidRequest(f"{error}. What it is like now cannot be shown: add --yes to mend it unseen") from error
+        raise InvalidRequest(f"{error}. What it is like now cannot be shown: add --yes to change it unseen") from error
 
 
 # --- helpers ---------------------------------------------------------------------------------

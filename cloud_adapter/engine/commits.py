@@ -69,10 +69,12 @@ class Committer:
         """Waits before another attempt: 20 ms, doubling up to 640 ms, with jitter."""
         await self.clock.sleep(0.02 * 2 ** min(attempt, 5) * self.rng.uniform(0.5, 1.0))
 
-    async def load(self, cls: type[Workflow], id: str, mend: Callable[[Instance], Instance] | None = None) -> Session:
-        """The instance as it is now; ``mend`` changes what is stored before it is read."""
+    async def load(
+        self, cls: type[Workflow], id: str, rewrite: Callable[[Instance], Instance] | None = None
+    ) -> Session:
+        """The instance as it is now; ``rewrite`` changes what is stored before it is read."""
         instance = await self.store.load(cls.__workflow_name__, id)
-        return Session(cls, instance if mend is None else mend(instance), self.clock.now())
+        return Session(cls, instance if rewrite is None else rewrite(instance), self.clock.now())
 
     async def create(self, session: Session, key: KeyRecord | None = None) -> None:
         """Stores a new instance.

@@ -101,7 +101,7 @@ class Decision:
     async def before_waiting(self) -> Any:
         """Called before it waits for the first time; an answer other than None ends the wait."""
 
-    def mend(self, instance: Instance) -> Instance:
+    def rewrite(self, instance: Instance) -> Instance:
         """The instance as it is to be loaded; for a decision that is ``alone``."""
         return instance
 

@@ -76,11 +76,11 @@ class Operation(BaseModel):
         except ValidationError as error:
             raise InvalidInput("the body of the request", field_errors(error)) from None
 
-    def mend(self, cls: type[Workflow], instance: Instance) -> Instance:
+    def rewrite(self, cls: type[Workflow], instance: Instance) -> Instance:
         """The instance as it is to be loaded.
 
         Raises:
-            RepairRefused: it cannot be mended so.
+            RepairRefused: it cannot be repaired in this way.
         """
         return instance
 
@@ -304,7 +304,7 @@ class SetFields(Repair):
 
     fields: dict[str, Any] = Field(min_length=1, description="The new values, by the fields' names.")
 
-    def mend(self, cls: type[Workflow], instance: Instance) -> Instance:
+    def rewrite(self, cls: type[Workflow], instance: Instance) -> Instance:
         execution = instance.execution
         fields = repair.set_fields(cls, instance.fields, execution.fields_version, self.fields)
         return replace(instance, fields=fields, execution=replace(execution, fields_version=cls.__workflow_version__))
@@ -341,9 +341,9 @@ class _Operate(Decision):
         self.operation = operation
         self.leased = False
 
-    def mend(self, instance: Instance) -> Instance:
-        """See ``Decision.mend``."""
-        return self.operation.mend(self.cls, instance)
+    def rewrite(self, instance: Instance) -> Instance:
+        """See ``Decision.rewrite``."""
+        return self.operation.rewrite(self.cls, instance)
 
     def decide(self, session: Session, now: datetime) -> Session:
         """See ``Decision.decide``."""

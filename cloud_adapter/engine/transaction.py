@@ -173,7 +173,7 @@ class Transactor:
         first = batch[0].decision
         kept, self.session = None if first.alone else self.session, None
         try:
-            session = kept or await self.committer.load(self.cls, self.id, first.mend if first.alone else None)
+            session = kept or await self.committer.load(self.cls, self.id, first.rewrite if first.alone else None)
         except InstanceNotFound as error:
             for item in batch:
                 await self._missing(item, error)
