@@ -159,7 +159,7 @@ def graph(
     """Prints the diagram of a workflow that SOURCE defines or imports."""
     programs = {one.__workflow_name__: one.__program__ for one in load_workflows(source)}
     if workflow not in programs:
-        raise InvalidRequest(f"{source} has no workflow {workflow!r}, but: {', '.join(sorted(programs))}")
+        raise InvalidRequest(f"{source} has no workflow {workflow!r}. Available: {', '.join(sorted(programs))}")
     typer.echo(graphs.draw(programs[workflow], format).rstrip("\n"))
 
 

@@ -112,7 +112,7 @@ class Engine:
             return self.workflows[name]
         except KeyError:
             known = ", ".join(sorted(self.workflows)) or "none"
-            raise WorkflowNotFound(f"no workflow {name!r} is served here, but: {known}") from None
+            raise WorkflowNotFound(f"unknown workflow {name!r}. Available: {known}") from None
 
     # --- what clients ask ----------------------------------------------------------------
 
@@ -175,7 +175,7 @@ class Engine:
         """
         values = search_values(self.workflow(workflow), search or {})
         if status is not None and status not in set(Status):
-            raise InvalidRequest(f"there is no status {status!r}, but: {', '.join(Status)}")
+            raise InvalidRequest(f"unknown status {status!r}. Available: {', '.join(Status)}")
         if not 1 <= limit <= 200:
             raise InvalidRequest(f"limit is {limit}: give 1 to 200")
         return await self.store.list(workflow, status=status, search=values, limit=limit, cursor=cursor)

@@ -36,7 +36,7 @@ def by_name(workflows: Iterable[type[Workflow]]) -> dict[str, type[Workflow]]:
             if case.child is not None and case.child.workflow not in result:
                 raise DefinitionError(
                     f"Child {case.event!r} of workflow {cls.__workflow_name__!r}",
-                    f"its workflow {case.child.workflow!r} is not served here, but: {', '.join(sorted(result))}",
+                    f"its workflow {case.child.workflow!r} is not served here. Available: {', '.join(sorted(result))}",
                     "Give both to Service(...), and import both where they are served from.",
                 )
     return result

@@ -161,7 +161,7 @@ class _Handlers:
         known = (*LIST_PARAMETERS, *(f"{SEARCH}{field}" for field in self.engine.workflow(name).search_fields))
         for parameter in query:
             if parameter not in known and not parameter.startswith(SEARCH):
-                raise InvalidRequest(f"there is no query parameter {parameter[:100]!r}, but: {', '.join(known)}")
+                raise InvalidRequest(f"unknown query parameter {parameter[:100]!r}. Available: {', '.join(known)}")
         page = await self.engine.list(
             name,
             status=query.get("status"),

@@ -46,7 +46,7 @@ def search_values(cls: type[Workflow], texts: Mapping[str, str]) -> dict[str, An
     """The values of texts as they are stored, by the fields' names.
 
     Raises:
-        InvalidRequest: one is no search field, or no instance can have that value in it.
+        InvalidRequest: one is not a search field, or no instance can have that value in it.
     """
     return {name: _value(cls, name, text) for name, text in texts.items()}
 
@@ -54,7 +54,7 @@ def search_values(cls: type[Workflow], texts: Mapping[str, str]) -> dict[str, An
 def _value(cls: type[Workflow], name: str, text: str) -> Any:
     if name not in cls.search_fields:
         known = ", ".join(cls.search_fields) or "none"
-        raise InvalidRequest(f"{name!r} is no search field of workflow {cls.__workflow_name__!r}, but: {known}")
+        raise InvalidRequest(f"unknown search field {name!r} of workflow {cls.__workflow_name__!r}. Available: {known}")
     adapter: TypeAdapter[Any] = TypeAdapter(cls.model_fields[name].annotation or Any)
     try:
         value = adapter.dump_python(adapter.validate_python(text), mode="json")

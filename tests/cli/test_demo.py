@@ -50,5 +50,5 @@ def test_a_workflow_that_does_something_else_is_told_from_the_demo(tmp_path: Pat
     result = run("demo", str(source))
     assert result.returncode == 1
     assert "404 expected 201" in result.stdout
-    assert "no workflow 'pizza' is served here, but: other" in result.stdout
+    assert "unknown workflow 'pizza'. Available: other" in result.stdout
     assert "Traceback" not in result.stderr

@@ -180,7 +180,7 @@ SOURCES = {
     "child": (
         "from workflow_core import Child, S, Workflow\n"
         "class W(Workflow):\n    definition = S(Child('bring it', 'delivery'))",
-        ["Child 'bring it' of workflow 'W'", "'delivery' is not served here, but: W"],
+        ["Child 'bring it' of workflow 'W'", "'delivery' is not served here. Available: W"],
     ),
     "event": (
         "from workflow_core import On, S, Select, Workflow\n"

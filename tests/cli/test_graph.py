@@ -26,5 +26,5 @@ def test_the_command() -> None:
 def test_the_command_of_what_is_not_there() -> None:
     result = CliRunner().invoke(app, ["graph", "pasta", str(MAIN)])
     assert isinstance(result.exception, InvalidRequest)
-    assert str(result.exception) == f"{MAIN} has no workflow 'pasta', but: pizza"
+    assert str(result.exception) == f"{MAIN} has no workflow 'pasta'. Available: pizza"
     assert CliRunner().invoke(app, ["graph", "pizza", str(MAIN), "--format", "png"]).exit_code == 2

@@ -199,7 +199,7 @@ async def test_a_workflow_that_is_no_longer_served_fails_the_parent(world: World
     execution = (await world.instance()).execution
     assert execution.status == "failed"
     assert execution.error is not None
-    assert "no workflow 'leaflets' is served here" in execution.error.message
+    assert "unknown workflow 'leaflets'" in execution.error.message
 
 
 @pytest.mark.parametrize("kind", ["dies", "unavailable"])

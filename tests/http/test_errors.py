@@ -256,7 +256,7 @@ def test_a_workflow_that_is_not_served(http: Http, method: str, path: str) -> No
     assert http.problem(method, path) == expected(
         404,
         "Workflow not found",
-        "no workflow 'nonsense' is served here, but: desk, failing, pizza, slow, timed, twins",
+        "unknown workflow 'nonsense'. Available: desk, failing, pizza, slow, timed, twins",
     )
 
 
@@ -308,7 +308,7 @@ def test_a_method_that_is_not_served(http: Http, path: str, allowed: set[str]) -
 @pytest.mark.parametrize("path", ["/graph/desk", "/wf/desk/no-instance/graph"])
 def test_a_format_that_there_is_none(http: Http, path: str) -> None:
     assert http.problem("GET", f"{path}?format=png") == expected(
-        400, "Invalid request", "there is no format 'png', but: svg, mermaid, json"
+        400, "Invalid request", "unknown format 'png'. Available: svg, mermaid, json"
     )
 
 

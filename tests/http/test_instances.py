@@ -250,13 +250,13 @@ class TestList:
         assert listed.problem("GET", "/wf/desk?status=broken") == expected(
             400,
             "Invalid request",
-            "there is no status 'broken', but: running, waiting, paused, finished, failed, canceled",
+            "unknown status 'broken'. Available: running, waiting, paused, finished, failed, canceled",
         )
 
     @pytest.mark.parametrize("name", ["stauts", "search", "Status", "search_note", ""])
     def test_a_parameter_that_there_is_none(self, listed: Http, name: str) -> None:
         assert listed.problem("GET", "/wf/desk", params={"status": "waiting", name: "failed"}) == expected(
-            400, "Invalid request", f"there is no query parameter {name!r}, but: status, limit, cursor, search.note"
+            400, "Invalid request", f"unknown query parameter {name!r}. Available: status, limit, cursor, search.note"
         )
 
     @pytest.mark.parametrize("limit", ["0", "201", "-1"])
@@ -327,7 +327,7 @@ def test_instances_are_listed_by_their_search_fields(tmp_path: Path) -> None:
         assert listed(search__weight="2.5", search__fragile="true", status="paused") == ["b"]
         assert listed(search__weight="2.5", search__fragile="false") == []
         assert listed(search__sent="2026-01-31", search__kind="bag") == ["a"]
-        for name, text, said in (("size", "1", "is no search field"), ("weight", "much", "no 'weight' can be 'much'")):
+        for name, text, said in (("size", "1", "unknown search"), ("weight", "much", "no 'weight' can be 'much'")):
             problem = http.problem("GET", "/wf/parcel", params={f"search.{name}": text})
             assert problem["status"] == 400 and said in problem["detail"]
         assert listed(**{"search.größe": "2"}) == ["b"]

@@ -94,7 +94,7 @@ def test_the_instances_page_by_page(ui: Ui, tmp_path: Path) -> None:
         only = ui.get("/ui/pizza?status=canceled")
         assert only.count('<th scope="row">') == 1 and "instances/n-7" in only
         assert '<option value="canceled" selected>' in only
-        assert "there is no status" in ui.get("/ui/pizza?status=odd", 400)
+        assert "unknown status" in ui.get("/ui/pizza?status=odd", 400)
         assert "is not a cursor" in ui.get("/ui/pizza?cursor=odd", 400)
 
 
@@ -380,7 +380,7 @@ def test_what_no_page_posts_is_refused(ui: Ui, http: Http, create: Callable[[str
     good = form(ui.get(page), "Send Put").posted("Send Put", v__name="pen")
     assert "there is no event" in ui.post(page, good | {"event": "Nothing"}, 400)
     assert "there is no event" in ui.post(page, good | {"select": "elsewhere"}, 400)
-    assert "there is no operation" in ui.post(page, {"operation": "goto"}, 400)
+    assert "unknown operation" in ui.post(page, {"operation": "goto"}, 400)
     assert "has no field" in ui.post(page, good | {"do": "add/nothing"}, 400)
     assert "cannot be done with this form" in ui.post(
         page, form(ui.get(page), "Send Touch").posted() | {"do": "x"}, 400

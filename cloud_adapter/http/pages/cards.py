@@ -108,7 +108,7 @@ def posted_operation(data: Mapping[str, str]) -> Card:
     """
     name = data.get("operation", "")
     if name not in ACTIONS:
-        raise InvalidRequest(f"there is no operation {name!r}, but: {', '.join(ACTIONS)}")
+        raise InvalidRequest(f"unknown operation {name!r}. Available: {', '.join(ACTIONS)}")
     card = _operation_card(ACTIONS[name], data)
     card.is_open = card.posted = True
     return card
