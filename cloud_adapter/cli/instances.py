@@ -297,7 +297,7 @@ def _confirm() -> None:
     try:
         sure = typer.confirm("Do it?", err=True)
     except typer.Abort:
-        raise InvalidRequest("nothing was done, for want of an answer: --yes does not ask") from None
+        raise InvalidRequest("nothing was done, as there was no answer: pass --yes to skip the question") from None
     if not sure:
         raise typer.Abort
 

@@ -234,14 +234,14 @@ def _fields(cls: type[Workflow], instance: Instance) -> _Found:
 def _thread(program: Program, workflows: Mapping[str, type[Workflow]], thread: Thread) -> _Found:
     if not thread.step:
         if thread.name not in program.entries:
-            yield f"it is to begin with {thread.name!r}, which the definition no longer has", _mend(thread.name)
+            yield f"it is to begin with {thread.name!r}, which the definition no longer has", _fix(thread.name)
         return
     instruction = program.rests.get(thread.step)
     if instruction is None:
-        yield f"it stands on {thread.step!r}, which the definition no longer has", _mend(thread.step)
+        yield f"it stands on {thread.step!r}, which the definition no longer has", _fix(thread.step)
         return
     if thread.status is ThreadStatus.EXECUTING and instruction.op is not Op.STEP:
-        yield f"it stands on the step {thread.step!r}, which is no step now", _mend(thread.step)
+        yield f"it stands on the step {thread.step!r}, which is not a step any more", _fix(thread.step)
         return
     if thread.status in _PARKED:
         yield from _waits(program, workflows, thread, instruction)
@@ -254,14 +254,14 @@ def _waits(
     """What the thread waits for."""
     on_condition = any(wait.kind is WaitKind.CONDITION for wait in thread.waits)
     if instruction.op not in _WAITS or on_condition is (instruction.op is Op.SELECT):
-        yield f"it waits in {thread.step!r}, which is no wait of that kind now", _mend(thread.step)
+        yield f"it waits in {thread.step!r}, which is not a wait of that kind any more", _fix(thread.step)
         return
     for wait in thread.waits if not on_condition else ():
         case = instruction.cases.get(wait.event)
         if case is None or case.kind is not wait.kind:
             yield (
                 f"it waits in {thread.step!r} for the {wait.kind} {wait.event!r}, which is no longer there",
-                _mend(wait.event),
+                _fix(wait.event),
             )
         elif case.activity is not None and case.activity.signature.takes_input:
             try:
@@ -289,7 +289,7 @@ def _around(program: Program, thread: Thread, instruction: Instruction) -> _Foun
         each = each.outer
     cleanups = {one.name for one in program.code if one.op is Op.LEFT}
     for name in thread.pending.keys() - cleanups:
-        yield f"it is on its way out of the Try {name!r}, which has no finally_ any more", _mend(name)
+        yield f"it is on its way out of the Try {name!r}, which has no finally_ any more", _fix(name)
     if instruction.caught and thread.errors and instruction.caught not in thread.errors:
         yield (
             f"it stands in the except_ {instruction.caught!r}, and the error was caught under another name",
@@ -301,7 +301,7 @@ def _buffered(program: Program, execution: Execution) -> _Found:
     for one in execution.buffer:
         case = next((case for _, case in program.events.get(one.event, ()) if case.buffered), None)
         if case is None:
-            yield f"it keeps an event {one.event!r}, which is not buffered anywhere now", _mend(one.event)
+            yield f"it keeps an event {one.event!r}, which is not buffered anywhere now", _fix(one.event)
             continue
         assert case.signature is not None
         try:
@@ -323,7 +323,7 @@ def _teardowns(program: Program, workflows: Mapping[str, type[Workflow]], execut
         if case is None or case.event_handler is None:
             yield (
                 f"its event {one.event!r} of {one.step!r} is still to be torn down, and has no handler now",
-                _mend(one.step),
+                _fix(one.step),
             )
 
 
@@ -334,7 +334,7 @@ def _child(workflows: Mapping[str, type[Workflow]], wait: Wait | Teardown, child
         yield f"its child of {wait.event!r} is still to be {verb}, and is of {name!r}, which is gone", "bring that back"
 
 
-def _mend(name: str) -> str:
+def _fix(name: str) -> str:
     return (
         f"give what has taken its place renamed_from={name!r}, bring it back, wait until no instance stands there, or "
         f"repair the instances"

@@ -82,7 +82,7 @@ class OidcVerifier:
         """Raises ``Unauthenticated`` or ``Forbidden`` unless the request bears the right token.
 
         Raises:
-            Unavailable: the issuer's keys cannot be had.
+            Unavailable: could not fetch the issuer's keys.
         """
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
@@ -154,7 +154,7 @@ class IssuerKeys:
         """The key of an id, if the issuer has it; blocks while keys are fetched.
 
         Raises:
-            Unavailable: the keys cannot be had.
+            Unavailable: could not fetch the keys.
         """
         came_at = self._monotonic()
         # Whoever has a key does not wait for another one who fetches them again.
@@ -192,7 +192,7 @@ class IssuerKeys:
             # Its "alg" does not count: we take RS256 alone, and there are emulators that misspell it.
             return {key["kid"]: jwt.PyJWK(key, "RS256") for key in _get_json(url)["keys"] if key.get("kty") == "RSA"}
         except (OSError, HTTPException, ValueError, KeyError, TypeError, AttributeError, jwt.PyJWTError) as error:
-            raise Unavailable(f"the keys of {self._issuer} cannot be had: {error!r}") from error
+            raise Unavailable(f"could not fetch the signing keys of {self._issuer}: {error!r}") from error
 
 
 def _get_json(url: str) -> dict[str, Any]:

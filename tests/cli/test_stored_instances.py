@@ -100,18 +100,23 @@ def run_in_world(old: Any, scenario: Callable[[World], Any], tmp_path: Any) -> N
     ("old", "events", "new", "expected"),
     [
         ([WAIT], [], [END], [("main", "it stands on 'wait', which the definition no longer has")]),
-        ([WAIT], [], [Step("wait", nothing)], [("main", "it waits in 'wait', which is no wait of that kind now")]),
+        (
+            [WAIT],
+            [],
+            [Step("wait", nothing)],
+            [("main", "it waits in 'wait', which is not a wait of that kind any more")],
+        ),
         (
             [WAIT],
             [],
             [WaitFor("wait", lambda w: False)],
-            [("main", "it waits in 'wait', which is no wait of that kind now")],
+            [("main", "it waits in 'wait', which is not a wait of that kind any more")],
         ),
         (
             [NEVER],
             [],
             [Select("never", On("E", nothing))],
-            [("main", "it waits in 'never', which is no wait of that kind now")],
+            [("main", "it waits in 'never', which is not a wait of that kind any more")],
         ),
         (
             [WAIT],
@@ -253,7 +258,7 @@ async def test_a_step_that_is_due(world: World) -> None:
     (problem,) = gone.problems
     assert problem.fix.startswith("give what has taken its place renamed_from='write', bring it back, wait until")
     another = await check_store(world.store, [version(Select("write", On("E", nothing)))])
-    assert report(another) == [("main", "it stands on the step 'write', which is no step now")]
+    assert report(another) == [("main", "it stands on the step 'write', which is not a step any more")]
 
 
 class Narrow(Workflow, name="article"):

@@ -253,7 +253,7 @@ def test_without_its_issuer_it_fails_but_does_not_throttle_the_queue(run: Run) -
         response = await w.post(f"Bearer {token}")
         assert response.status_code == 500, "503 and 429 would slow the whole queue down"
         assert "retry-after" not in response.headers
-        assert f"the keys of {gone.url} cannot be had" in problem(response)["detail"]
+        assert f"could not fetch the signing keys of {gone.url}" in problem(response)["detail"]
         assert await w.instance() == before
 
     run(unreachable, url=gone.url)

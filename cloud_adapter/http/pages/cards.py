@@ -63,7 +63,7 @@ class Card:
 
     @property
     def failed(self) -> bool:
-        """Whether it was sent in vain."""
+        """Whether it was sent and refused."""
         return bool(self.message or self.errors)
 
     def renew(self) -> None:
