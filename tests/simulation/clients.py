@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 from functools import partial
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 from cloud_adapter.engine.engine import BUFFERED, View
@@ -78,7 +77,7 @@ class Call(Actor):
 
 
 class Client:
-    """One client of one instance; what it does is drawn from ``rng``.
+    """One client of one instance; what it does is drawn from a stream of its own.
 
     Args:
         creates: it begins by creating the instance.
@@ -90,8 +89,6 @@ class Client:
         world: World,
         model: Model,
         name: str,
-        rng: Random,
-        requests: int,
         *,
         creates: bool = True,
         operates: float = 0.06,
@@ -99,8 +96,8 @@ class Client:
         self.world = world
         self.model = model
         self.name = name
-        self.rng = rng
-        self.requests = requests
+        self.rng = world.scenario.stream(f"client {name}")
+        self.requests = min(self.rng.randrange(1, 9), world.scenario.requests)
         self.creates = creates
         self.operates = operates
         self.calls = 0
