@@ -606,11 +606,11 @@ def lane_unordered(patch: Patch) -> None:
 def answer_told_before_the_commit(patch: Patch) -> None:
     commit = _Lane._commit
 
-    async def sooner(self: _Lane, session: Session, held: Any) -> Any:
+    async def sooner(self: _Lane, session: Session, held: Any, **size: Any) -> Any:
         for one in held:
             if one.refusal is None:
                 one.tell()
-        return await commit(self, session, held)
+        return await commit(self, session, held, **size)
 
     patch.setattr(_Lane, "_commit", sooner)
 
@@ -619,11 +619,11 @@ def answer_told_before_the_commit(patch: Patch) -> None:
 def refusal_told_although_its_batch_lost(patch: Patch) -> None:
     commit = _Lane._commit
 
-    async def sooner(self: _Lane, session: Session, held: Any) -> Any:
+    async def sooner(self: _Lane, session: Session, held: Any, **size: Any) -> Any:
         for one in held:
             if one.refusal is not None:
                 one.tell()
-        return await commit(self, session, held)
+        return await commit(self, session, held, **size)
 
     patch.setattr(_Lane, "_commit", sooner)
 
@@ -632,9 +632,9 @@ def refusal_told_although_its_batch_lost(patch: Patch) -> None:
 def decision_of_a_batch_dropped_at_a_conflict(patch: Patch) -> None:
     commit = _Lane._commit
 
-    async def forget(self: _Lane, session: Session, held: Any) -> Any:
+    async def forget(self: _Lane, session: Session, held: Any, **size: Any) -> Any:
         try:
-            return await commit(self, session, held)
+            return await commit(self, session, held, **size)
         except Conflict:
             if len(held) > 1:
                 self.items.remove(held[-1].item)

@@ -33,7 +33,8 @@ from tests.simulation.acts import Act, Acts
 from tests.simulation.clients import LOST, Call, Client
 from tests.simulation.ledger import Ledger
 from tests.simulation.loop import Loop, Timeline
-from tests.simulation.model import Model, Violation, require
+from tests.simulation.model.instance import Model
+from tests.simulation.model.violations import Violation, require
 from tests.simulation.queue import SimulatedQueue
 from tests.simulation.store import Database
 from workflow_core import Retry, Workflow, WorkflowError
