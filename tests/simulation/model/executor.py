@@ -8,6 +8,7 @@ stored state is equal to the executor's after each write, no effect was lost, do
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from cloud_adapter.options import EngineOptions
@@ -16,7 +17,7 @@ from tests.core.reference import RefThread, Thrown, case_name
 from tests.simulation.flows import BROKEN, REJECTED
 from tests.simulation.model.attempts import Attempts, Work
 from tests.simulation.model.errands import ReferenceWithChildren
-from tests.simulation.model.violations import require
+from tests.simulation.model.violations import Violation, require
 from workflow_core import Activity, On, Select, Sleep, Step, Timeout
 
 Offer = tuple[RefThread, Any, str]
@@ -71,7 +72,7 @@ class Executor(ReferenceWithChildren):
         self.attempts.succeeded(("step", thread.id, thread.pc))
         self.step_of(thread)
 
-    def step_failed(self, thread: RefThread, error: Exception, at: Any) -> None:
+    def step_failed(self, thread: RefThread, error: Exception, at: datetime) -> None:
         self.pc += 1
         if self.attempts.failed(("step", thread.id, thread.pc), at):
             self.fail_at(thread, error)
@@ -81,7 +82,7 @@ class Executor(ReferenceWithChildren):
         self.attempts.succeeded(("setup", thread.wait_id, event))
         self.set_up_of(thread, case)
 
-    def setup_failed(self, thread_id: str, event: str, at: Any) -> None:
+    def setup_failed(self, thread_id: str, event: str, at: datetime) -> None:
         thread, _ = self._to_set_up(thread_id, event)
         self.pc += 1
         self.attempts.failed(("setup", thread.wait_id, event), at)
@@ -91,15 +92,14 @@ class Executor(ReferenceWithChildren):
             for case in thread.to_set_up if thread.id == thread_id else ():
                 if case.event == event:
                     return thread, case
-        require(False, f"{event!r} of {thread_id!r} was set up, and needed no setup")
-        raise AssertionError
+        raise Violation(f"{event!r} of {thread_id!r} was set up, and needed no setup")
 
     def torn_down(self, wait_id: str, event: str) -> None:
         self.attempts.succeeded(("teardown", wait_id, event))
         places = [(request.wait_id, request.event) for _, request, _ in self.teardowns]
         self.tear_down_of(places.index((wait_id, event)))
 
-    def teardown_failed(self, wait_id: str, event: str, at: Any) -> None:
+    def teardown_failed(self, wait_id: str, event: str, at: datetime) -> None:
         self.pc += 1
         self.attempts.failed(("teardown", wait_id, event), at)
 
