@@ -67,9 +67,10 @@ class InstanceTask(BaseModel):
     def later(self, at: datetime, now: datetime, pc: int) -> Task:
         """The same task once more, where it has come too early: at ``at``.
 
-        It is named after that moment, the state that was met, and how often it was put off, so that deliveries made
-        twice do not multiply, and all that wait for the same go on as one. In another state it is another task, as this
-        one may have come and gone by then. It waits longer each time, as it may be a clock that is wrong.
+        It is named after that moment, the state that was met, its commit, and how often it was put off, so that
+        deliveries made twice do not multiply, and all that wait for the same go on as one. In another state it is
+        another task, as this one may have come and gone by then. It waits longer each time, as it may be a clock that
+        is wrong.
 
         Args:
             pc: the pc of the instance as it was met.
@@ -77,10 +78,15 @@ class InstanceTask(BaseModel):
         following = self.model_copy(update={"again": self.again + 1})
         seconds = min(0.1 * 2 ** min(self.again, 10), PUT_OFF_SECONDS_MAX) if self.again else 0.0
         least = timedelta(seconds=seconds)
-        return following.task(f"again {following.again} {at.isoformat()} {pc}", max(at, now + least))
+        salt = f"again {following.again} {at.isoformat()} {pc}{self._commit()}"
+        return following.task(salt, max(at, now + least))
 
     def _about(self) -> tuple[str, ...]:
         return ()
+
+    def _commit(self) -> str:
+        """What tells apart the tasks of several commits that are for the same; empty if one stands for all."""
+        return ""
 
 
 class ResumeTask(InstanceTask):
@@ -120,6 +126,10 @@ class WaitTask(InstanceTask):
 
     def _about(self) -> tuple[str, ...]:
         return self.wait_id, self.event
+
+    def _commit(self) -> str:
+        # Another fence is another task: one of a commit that lost must not take the place of the one that counts.
+        return f" {self.fence}"
 
 
 class TimeoutTask(WaitTask):

@@ -8,7 +8,7 @@ import random
 from asyncio import ensure_future
 from collections import Counter
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -550,3 +550,12 @@ async def test_recovery_of_what_the_release_before_has_stored(world: World) -> N
     await world.pass_time(timedelta(minutes=1))
     assert (await world.fields()).done == [0]
     assert (await world.fields()).log == ["awake", "after"]
+
+
+def test_tasks_of_two_commits_that_are_put_off_to_the_same_moment_do_not_replace_each_other() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    common = {"workflow": "job", "id": ID, "pc": 3, "created_at": now, "wait_id": "", "event": ""}
+    ours, theirs = (TimeoutTask.model_validate(common | {"fence": letter * 16}) for letter in "ab")
+    names = [task.later(now, now, 7).name for task in (ours, theirs, ours)]
+    assert names[0] != names[1]
+    assert names[0] == names[2]

@@ -136,9 +136,9 @@ class Run:
             await context.heartbeat()
         except AttemptOver as error:
             actor.process.world.say("%s is told %r", actor.name, error)
-            model.check_over(context, began)
+            model.activities.check_over(context, began)
             raise
-        model.check_heard(self, began, commits)
+        model.activities.check_heard(self, began, commits)
 
     def end(self) -> None:
         self.actor.process.alive()

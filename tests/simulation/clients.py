@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 from functools import partial
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 from cloud_adapter.engine.events import BUFFERED
@@ -26,7 +25,9 @@ from cloud_adapter.errors import (
 from tests.core.generate import EVENTS
 from tests.simulation.actors import Actor, Operator, Process
 from tests.simulation.flows import ADDED, BROKEN, REJECTED
-from tests.simulation.model import KEPT, Model, require
+from tests.simulation.model.events import KEPT
+from tests.simulation.model.instance import Model
+from tests.simulation.model.violations import require
 from workflow_core import DuplicateThread, EventNotAccepted, EventRejected, InvalidInput
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Call(Actor):
 
 
 class Client:
-    """One client of one instance; what it does is drawn from ``rng``.
+    """One client of one instance; what it does is drawn from a stream of its own.
 
     Args:
         creates: it begins by creating the instance.
@@ -91,8 +92,6 @@ class Client:
         world: World,
         model: Model,
         name: str,
-        rng: Random,
-        requests: int,
         *,
         creates: bool = True,
         operates: float = 0.06,
@@ -100,8 +99,8 @@ class Client:
         self.world = world
         self.model = model
         self.name = name
-        self.rng = rng
-        self.requests = requests
+        self.rng = world.scenario.stream(f"client {name}")
+        self.requests = min(self.rng.randrange(1, 9), world.scenario.requests)
         self.creates = creates
         self.operates = operates
         self.calls = 0
@@ -141,7 +140,7 @@ class Client:
         event, takes_input = rng.choice(EVENTS), rng.random() < 0.5
         thread_id = wait_id = None
         inputs: tuple[int, ...] = (-3, -2, -1, 0, 1, 2, 3)
-        kept = self.model.keepable
+        kept = self.model.events.keepable
         if kept and rng.random() < 0.3:
             event, takes_input = rng.choice(kept), True
             inputs = (*inputs, REJECTED, BROKEN)  # which is seen when it is delivered
@@ -205,7 +204,7 @@ class Client:
         if isinstance(answer, View):
             self.check_view(answer, seen)
             return answer
-        known = self.model.states and self.model.states[0][0] < started
+        known = self.model.events.states and self.model.events.states[0][0] < started
         require(
             answer is LOST or isinstance(answer, Unavailable) or (isinstance(answer, InstanceNotFound) and not known),
             f"{self.name} looks at it and gets {answer!r}",
@@ -216,12 +215,12 @@ class Client:
         pc = view.instance.execution.pc
         require(pc >= seen, f"{self.name} sees the state of pc {pc}, which is older than {seen}")
         shown = {(one.case.event, one.thread.id, one.wait_id) for one in view.accepted if one.case.event != ADDED}
-        expected = {one for one in self.model.accepted_at[pc] if one[0] in EVENTS and one[1]}
+        expected = {one for one in self.model.events.accepted_at[pc] if one[0] in EVENTS and one[1]}
         require(shown == expected, f"{self.name} is shown {shown} at pc {pc}, and {expected} is accepted")
 
     @property
     def pc(self) -> int:
-        return max(self.model.accepted_at, default=-1)
+        return max(self.model.events.accepted_at, default=-1)
 
     # --- sending -------------------------------------------------------------------------
 
@@ -318,11 +317,11 @@ class Client:
         same = [one for one in landed_before if one[0].request.body == request.body]
         require(not same, f"{request.what} had taken effect, and is answered by {error!r} when it is sent again")
         if isinstance(error, InstanceExists):
-            require(not request.event and model.states, f"it is said to exist: {error}")
+            require(not request.event and model.events.states, f"it is said to exist: {error}")
         elif isinstance(error, InstanceNotFound):
-            require(not model.states or model.states[0][0] > call.started, f"it exists: {error}")
+            require(not model.events.states or model.events.states[0][0] > call.started, f"it exists: {error}")
         elif isinstance(error, EventNotAccepted):
-            always = model.accepted_all_along(call.started, request.event, request.thread_id, request.wait_id)
+            always = model.events.accepted_all_along(call.started, request.event, request.thread_id, request.wait_id)
             require(not always, f"{request.event} was accepted, or to be kept, all along: {error}")
         elif isinstance(error, EventRejected):
             require(request.body == str(REJECTED).encode(), f"{request.what} is rejected: {error}")

@@ -7,9 +7,9 @@ order, a case that nobody sends.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from datetime import timedelta
+from random import Random
 from typing import Any, ClassVar
 
 from tests.core.generate import Builder, Fields, Outside, Spec
@@ -33,12 +33,12 @@ class Answering(Fields):
         return self.x - self.y + len(self.log)
 
 
-def build(spec: list[Spec], seed: int, revision: int, name: str) -> type[Fields]:
-    """The instrumented workflow of a drawn definition."""
+def build(spec: list[Spec], rng: Random, revision: int, name: str) -> type[Fields]:
+    """The instrumented workflow of a drawn definition; its times are drawn from ``rng``."""
 
     class Flow(Answering, name=name):
         trace: ClassVar[list[str]] = []
-        definition = _Instrumented(random.Random(seed), revision).section(spec)
+        definition = _Instrumented(rng, revision).section(spec)
 
     return Flow
 
@@ -55,7 +55,7 @@ def build_plain(spec: list[Spec], name: str) -> type[Answering]:
 
 
 class _Instrumented(Builder):
-    def __init__(self, rng: random.Random, revision: int) -> None:
+    def __init__(self, rng: Random, revision: int) -> None:
         super().__init__()
         self.rng = rng
         self.revision = revision

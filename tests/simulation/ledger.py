@@ -13,7 +13,7 @@ from cloud_adapter.document import Instance
 from cloud_adapter.engine.tasks import ACTIVITY_PATH, ActivityTask
 from cloud_adapter.ports import Task
 from tests.simulation.acts import Attempt, attempt_of
-from tests.simulation.model import require
+from tests.simulation.model.violations import require
 from workflow_core import WaitKind
 from workflow_core.events import stable_key
 

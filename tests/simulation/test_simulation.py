@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -37,6 +38,23 @@ def test_the_runs_meet_all_that_they_are_for() -> None:
     met += [", failed", "revision 1", "-> Conflict", "-> DuplicateKey", "Outcome.NOT_YET"]
     met += ["EventNotAccepted", "EventRejected", "Busy", "Unavailable", "UserCodeError", "IdempotencyKeyReused"]
     assert [one for one in met if one not in text] == []
+
+
+def test_all_draws_come_from_named_streams() -> None:
+    """A generator that is made elsewhere would be shared by topics, and a new draw in one would move the others."""
+    sources = {path.name: path.read_text() for path in Path(__file__).parent.rglob("*.py")}
+    calls = [node for source in sources.values() for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    assert [ast.unparse(call) for call in calls if ast.unparse(call.func) in ("Random", "random.Random")] == [
+        "Random(f'{self.seed} {name}')"
+    ]
+
+
+def test_a_draw_moves_no_other_stream() -> None:
+    one, other = Scenario(7), Scenario(7)
+    one.stream("latencies").random()
+    assert one.stream("faults").random() == other.stream("faults").random()
+    assert one.stream("latencies").random() == other.stream("latencies").random()
+    assert one.stream("latencies").random() != one.stream("faults").random()
 
 
 def test_a_seed_gives_the_same_run_in_another_process() -> None:

@@ -15,7 +15,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from cloud_adapter import document
 from cloud_adapter.document import Instance, KeyRecord
@@ -33,7 +33,8 @@ from tests.simulation.acts import Act, Acts
 from tests.simulation.clients import LOST, Call, Client
 from tests.simulation.ledger import Ledger
 from tests.simulation.loop import Loop, Timeline
-from tests.simulation.model import Model, Violation, require
+from tests.simulation.model.instance import Model
+from tests.simulation.model.violations import Violation, require
 from tests.simulation.queue import SimulatedQueue
 from tests.simulation.store import Database
 from workflow_core import Retry, Workflow, WorkflowError
@@ -52,6 +53,8 @@ ANSWER_SECONDS_MAX = 20.0
 
 TASK_SECONDS_MAX = 1_000.0
 """How long a task takes at most then, with the user code that it runs."""
+
+Drawn = TypeVar("Drawn")
 
 RATES = (0.0, 0.0, 0.003, 0.01, 0.03, 0.1)
 FAULTS = (
@@ -86,16 +89,34 @@ class Scenario:
     requests: int = 99
     tape: int = 999
 
+    def stream(self, name: str) -> Random:
+        """The random numbers of one topic or actor.
+
+        The streams of a seed are independent of each other: a draw that is added to one, or a new stream, leaves what
+        the others give as it was. So each topic draws from a stream of its own, and each setting has one. A new draw
+        in an old stream moves the later ones of that stream only, but with them what many seeds find.
+        """
+        return Random(f"{self.seed} {name}")
+
+    def chance(self, name: str, probability: float) -> bool:
+        """Draws whether something is so, from the stream of that name."""
+        return self.stream(name).random() < probability
+
+    def choice(self, name: str, values: Sequence[Drawn]) -> Drawn:
+        """Draws one of the values, from the stream of that name."""
+        return self.stream(name).choice(values)
+
 
 class Faults:
     """Decides which call meets which fault."""
 
-    def __init__(self, rng: Random, suppressed: frozenset[int], prompt: bool) -> None:
-        self.rng = rng
+    def __init__(self, scenario: Scenario, prompt: bool) -> None:
+        self.rng = scenario.stream("faults")
         self.on = True
-        self.suppressed = suppressed
+        self.suppressed = scenario.suppressed
         self.laid: list[int] = []
-        self.rates = {kind: rng.choice(RATES) for kind in FAULTS if not (prompt and kind in SLOW)}
+        kinds = (kind for kind in FAULTS if not (prompt and kind in SLOW))
+        self.rates = {kind: scenario.choice(f"rate of {kind}", RATES) for kind in kinds}
         self._count = 0
 
     def draw(self) -> tuple[str | None, float]:
@@ -148,7 +169,7 @@ class World:
     violation: Exception | None = None
 
     def __post_init__(self) -> None:
-        rng = self.rng = Random(self.scenario.seed)
+        scenario = self.scenario
         self.timeline = Timeline()
         self.loop = Loop()
         self.database = Database()
@@ -159,87 +180,97 @@ class World:
         self.done: set[tuple[str, str, int, bool]] = set()
         self.lines = 0
         self._client_tasks: list[Any] = []
+        self._define()
+        self._draw_settings()
 
-        tape = rng.randbytes(rng.choice((40, 100, 250)))[: self.scenario.tape]
-        shape = rng.choice(SHAPES)
-        calm = rng.random() < 0.6
-        specs = {"flow": shape(tape, calm=calm), "child": generate.errand(rng.randbytes(60), calm=calm)}
-        revisions = range(rng.choice((1, 1, 2)))
+        self.activities = Ledger(self)
+        self.faults = Faults(scenario, self.prompt)
+        self.faults.on = not self.is_peaceful
+        badness, deadline = scenario.choice("bad queue", (0.0, 0.05, 0.3)), 2 * TASK_SECONDS_MAX
+        if not self.is_peaceful:
+            deadline = scenario.choice("deadline of tasks", (30.0, 30.0, 600.0))
+        self.queue = SimulatedQueue(self, scenario.stream("queue"), badness, deadline)
+        self._latencies, self._code, self._lives = map(scenario.stream, ("latencies", "user code", "signs of life"))
+        self._starts, self._kills, self._pauses = map(scenario.stream, ("starts", "kills", "pauses"))
+        self._losses, self._routes = map(scenario.stream, ("lost tasks", "routes"))
+        self.processes: dict[int, Process] = {}
+        self.all_processes: list[Process] = []
+        for number in range(scenario.choice("processes", (1, 1, 2, 3))):
+            self.start(number)
+        self.models: dict[str, Model] = {}
+        self.clients: list[Client] = []
+        for number in range(scenario.choice("instances", (1, 1, 2))):
+            id = f"i-{number}"
+            self.models[id] = Model(self, id)
+            letters = "abc"[: scenario.choice(f"clients of {id}", (1, 2, 3))]
+            self.clients += [Client(self, self.models[id], f"{id}-{letter}") for letter in letters]
+        self._plan_faults()
+
+    def _define(self) -> None:
+        """Draws the definitions of the instances and of their children."""
+        scenario, tapes = self.scenario, self.scenario.stream("tape")
+        tape = tapes.randbytes(tapes.choice((40, 100, 250)))[: scenario.tape]
+        calm = scenario.chance("calm definitions", 0.6)
+        shape = scenario.choice("shape", SHAPES)
+        errand = generate.errand(scenario.stream("tape of the child").randbytes(60), calm=calm)
+        specs = {"flow": shape(tape, calm=calm), "child": errand}
+        revisions = range(scenario.choice("revisions", (1, 1, 2)))
         self.flows, self.children = (
-            [flows.build(spec, self.scenario.seed, revision, name) for revision in revisions]
+            [flows.build(spec, scenario.stream(f"times of {name}"), revision, name) for revision in revisions]
             for name, spec in specs.items()
         )
         self.least_delays = {
             name: _limits_of(one) for name, (one, *_) in zip(specs, (self.flows, self.children), strict=True)
         }
         self.plain = {name: flows.build_plain(spec, name) for name, spec in specs.items()}
-        self.is_peaceful = Random(f"peace {self.scenario.seed}").random() < 0.15
-        self.is_contended = Random(f"contended {self.scenario.seed}").random() < 0.4
-        self.activities = Ledger(self)
-        self.drag = Random(f"drag {self.scenario.seed}").choice((1, 1, 10))  # slow calls let more wait in lanes
-        prompt = rng.random() < 0.3
+
+    def _draw_settings(self) -> None:
+        choice, chance = self.scenario.choice, self.scenario.chance
+        self.is_peaceful = chance("peace", 0.15)
+        self.is_contended = chance("contention", 0.4)
+        self.prompt = chance("promptness", 0.3)
         self.options = EngineOptions(
-            task_age_max=timedelta(minutes=1 if prompt else 10),
-            lease=timedelta(seconds=rng.choice((20, 60))),
-            max_wait=timedelta(seconds=rng.choice((1, 10))),
-            retry=Retry(max_attempts=rng.choice((2, 4, 10))),
-            budget=timedelta(seconds=rng.choice((2, 30))),
-            budget_steps=rng.choice((1, 3, 500)),
-            buffer_max=rng.choice((1, 3, 100)),
+            task_age_max=timedelta(minutes=1 if self.prompt else 10),
+            lease=timedelta(seconds=choice("lease", (20, 60))),
+            max_wait=timedelta(seconds=choice("patience", (1, 10))),
+            retry=Retry(max_attempts=choice("attempts", (2, 4, 10))),
+            budget=timedelta(seconds=choice("budget", (2, 30))),
+            budget_steps=choice("steps of a task", (1, 3, 500)),
+            buffer_max=choice("events kept", (1, 3, 100)),
         )
-        self.failing = rng.choice((0.0, 0.1, 0.4))
-        self.slowness = rng.choice((0.0, 0.1, 0.3))
-        self.skew = rng.choice((0.0, 0.5, 2.0))
-        kept = rng.choice((2, 20))
-        few = Random(f"tokens {self.scenario.seed}").random() < 0.15
-        self.tokens_kept = 20 if self.is_peaceful else 1 if few else kept
-        self.prompt = prompt
-        self.faults = Faults(Random(rng.random()), self.scenario.suppressed, prompt)
-        self.faults.on = not self.is_peaceful
-        badness, deadline = rng.choice((0.0, 0.05, 0.3)), rng.choice((30.0, 30.0, 600.0))
-        self.queue = SimulatedQueue(
-            self, Random(rng.random()), badness, 2 * TASK_SECONDS_MAX if self.is_peaceful else deadline
-        )
-        self._queue_drags = not prompt and Random(f"queue {self.scenario.seed}").random() < 0.1
-        self.recovers = rng.random() < 0.4 and not self.is_peaceful
-        self.pause_seconds = rng.choice((5.0, 5.0, 300.0))
-        self.loses_tasks = self.recovers and rng.random() < 0.6
-        self.quiet_at = rng.uniform(60, 300)
-
-        self.processes: dict[int, Process] = {}
-        self.all_processes: list[Process] = []
-        for number in range(rng.choice((1, 1, 2, 3))):
-            self.start(number)
-        self.models = {f"i-{number}": Model(self, f"i-{number}") for number in range(rng.choice((1, 1, 2)))}
-        self.clients = [
-            Client(self, model, f"{id}-{letter}", Random(rng.random()), min(requests, self.scenario.requests))
-            for id, model in self.models.items()
-            for letter, requests in zip("abc", self._requests(rng), strict=False)
-        ]
-        self._plan_faults(rng)
-
-    @staticmethod
-    def _requests(rng: Random) -> list[int]:
-        return [rng.randrange(1, 9) for _ in range(rng.choice((1, 2, 3)))]
+        self.drag = choice("drag", (1, 1, 10))  # slow calls let more wait in lanes
+        self.failing = choice("failing code", (0.0, 0.1, 0.4))
+        self.slowness = choice("slow code", (0.0, 0.1, 0.3))
+        self.skew = choice("skew", (0.0, 0.5, 2.0))
+        kept = 1 if chance("few tokens", 0.15) else choice("tokens", (2, 20))
+        self.tokens_kept = 20 if self.is_peaceful else kept
+        self.recovers = chance("recovery", 0.4) and not self.is_peaceful
+        self.loses_tasks = self.recovers and chance("losing tasks", 0.6)
+        self.pause_seconds = choice("pace of clients", (5.0, 5.0, 300.0))
+        self.quiet_at = self.scenario.stream("end of faults").uniform(60, 300)
+        self._queue_drags = not self.prompt and chance("slow queue", 0.1)
 
     def _adopt(self, born: Instance) -> Model:
         """A child: it may get a client of its own."""
         parent = born.execution.parent
         require(parent is not None and born.workflow == "child", f"nobody knows {born.workflow!r} {born.id!r}")
         model = self.models[born.id] = Model(self, born.id, born.workflow, parent)
-        if self.rng.random() < 0.7 and len(self.clients) < self.scenario.clients:
-            requests = min(self.rng.randrange(1, 9), self.scenario.requests)
-            name = f"{born.id[:6]}-{len(self.clients)}"
-            client = Client(self, model, name, Random(self.rng.random()), requests, creates=False, operates=0.1)
+        if self.scenario.chance(f"client of {born.id}", 0.7) and len(self.clients) < self.scenario.clients:
+            client = Client(self, model, f"{born.id[:6]}-{len(self.clients)}", creates=False, operates=0.1)
             self.clients.append(client)
-            self.timeline.after(self.rng.uniform(0, 20), self._begin, client)
+            self._invite(client)
         return model
 
-    def _plan_faults(self, rng: Random) -> None:
-        for happens, most in ((self._kill_one, 3), (self._pause_one, 0 if self.prompt else 2), (self._lose_one, 12)):
-            for _ in range(rng.randrange(most + 1)):
-                self.timeline.at(rng.uniform(0, self.quiet_at), happens)
-        if self.loses_tasks and Random(f"purges {self.scenario.seed}").random() < 0.5:
+    def _plan_faults(self) -> None:
+        pauses_max = 0 if self.prompt else 2
+        for happens, stream, most in (
+            (self._kill_one, self._kills, 3),
+            (self._pause_one, self._pauses, pauses_max),
+            (self._lose_one, self._losses, 12),
+        ):
+            for _ in range(stream.randrange(most + 1)):
+                self.timeline.at(stream.uniform(0, self.quiet_at), happens)
+        if self.loses_tasks and self.scenario.chance("purges", 0.5):
             for second in range(20, int(self.quiet_at), 20):
                 self.timeline.at(second, self._purge)
         if self.recovers:
@@ -255,7 +286,7 @@ class World:
         return START + timedelta(seconds=self.timeline.now)
 
     def latency(self) -> float:
-        point = self.rng.random()
+        point = self._latencies.random()
         return (0.002 + 0.03 * point) * self.drag if point < 0.95 else (point - 0.95) * 20
 
     @property
@@ -266,14 +297,15 @@ class World:
     def user_code(self) -> tuple[float, bool]:
         """How long user code takes, and whether it fails."""
         lease = self.options.lease.total_seconds()
-        point, size = self.rng.random(), self.rng.random()
+        point, size = self._code.random(), self._code.random()
         seconds = size * 0.1 if point >= self.slowness else size * 5 if point >= self.slowness / 3 else size * 3 * lease
-        return seconds, self.rng.random() < self.failing
+        return seconds, self._code.random() < self.failing
 
     def life(self, seconds: float, limit_seconds: float) -> tuple[bool, bool, float]:
         """Whether what is to give signs of life hangs, goes on although it is over, and how long it lives."""
-        hangs, is_stubborn = self.rng.random() < self.slowness, self.rng.random() < 0.3
-        return hangs, is_stubborn, seconds if self.rng.random() < 0.5 else self.rng.uniform(0, 3) * limit_seconds
+        rng = self._lives
+        hangs, is_stubborn = rng.random() < self.slowness, rng.random() < 0.3
+        return hangs, is_stubborn, seconds if rng.random() < 0.5 else rng.uniform(0, 3) * limit_seconds
 
     async def wait(self, seconds: float) -> None:
         future = self.loop.create_future()
@@ -295,16 +327,16 @@ class World:
     # --- processes -----------------------------------------------------------------------
 
     def start(self, number: int) -> None:
-        revision = self.rng.randrange(len(self.flows))
-        skew = self.rng.uniform(-self.skew, self.skew)
-        rng = Random(self.rng.random())
+        revision = self._starts.randrange(len(self.flows))
+        skew = self._starts.uniform(-self.skew, self.skew)
+        rng = self.scenario.stream(f"engine {len(self.all_processes)}")
         process = self.processes[number] = Process(self, f"p{number}", revision, skew, rng)
         self.all_processes.append(process)
         self.say("%s starts with revision %d, its clock %+.1f s off", process.name, revision, skew)
 
     def killed(self, process: Process) -> None:
         number = int(process.name[1:])
-        self.timeline.after(self.rng.uniform(0, 30) if self.faults.on else 1, self.start, number)
+        self.timeline.after(self._starts.uniform(0, 30) if self.faults.on else 1, self.start, number)
 
     def any_process(self, rng: Random) -> Process | None:
         process = self.processes[rng.randrange(len(self.processes))]
@@ -357,7 +389,7 @@ class World:
 
     def deliver(self, task: Task, ended: Callable[[Outcome | None], None]) -> None:
         """Lets a process do what a task asks for."""
-        process = self.any_process(self.rng)
+        process = self.any_process(self._routes)
         if process is None:
             ended(None)
             return
@@ -420,23 +452,23 @@ class World:
     # --- faults that no call brings about ------------------------------------------------
 
     def _kill_one(self) -> None:
-        if self.faults.planned() and (process := self.any_process(self.rng)) is not None:
+        if self.faults.planned() and (process := self.any_process(self._kills)) is not None:
             process.kill()
 
     def _pause_one(self) -> None:
-        if self.faults.planned() and (process := self.any_process(self.rng)) is not None:
-            process.pause(self.rng.uniform(0, 2) * self.options.lease.total_seconds())
+        if self.faults.planned() and (process := self.any_process(self._pauses)) is not None:
+            process.pause(self._pauses.uniform(0, 2) * self.options.lease.total_seconds())
 
     def _lose_one(self) -> None:
         if self.loses_tasks and self.faults.planned():
-            self.queue.lose(all=self.rng.random() < 0.5)
+            self.queue.lose(all=self._losses.random() < 0.5)
 
     def _purge(self) -> None:
         if self.faults.planned():
             self.queue.lose(all=True)
 
     def _recover(self) -> None:
-        process = self.any_process(self.rng)
+        process = self.any_process(self._routes)
         if process is not None:
             actor = Actor(process, f"{process.name} recovery")
             self.serve(actor, lambda: process.engine.recover(), lambda answer: None)
@@ -453,7 +485,7 @@ class World:
 
     def _unpause(self, model: Model) -> None:
         """Its child could not tell it of its end: it would try for ever."""
-        process = self.any_process(self.rng)
+        process = self.any_process(self._routes)
         if process is None:
             self.timeline.after(1, self._unpause, model)
         elif model.executor.paused:
@@ -487,7 +519,7 @@ class World:
             Violation: a promise was broken.
         """
         for client in self.clients[: self.scenario.clients]:
-            self.timeline.at(self.rng.uniform(0, 20), self._begin, client)
+            self._invite(client)
         with _logged_bugs(self), _limits(self.tokens_kept), self.acts.recorded(), _contended(always=self.is_contended):
             try:
                 self._run_until_rest()
@@ -507,6 +539,10 @@ class World:
         require(not self.queue.entries, f"{len(self.queue.entries)} tasks are left")
         for instance in self.database.all():
             self.models[instance.id].check_rest(instance)
+
+    def _invite(self, client: Client) -> None:
+        """Lets a client come after a while."""
+        self.timeline.after(client.rng.uniform(0, 20), self._begin, client)
 
     def _begin(self, client: Client) -> None:
         self._client_tasks.append(self.loop.create_task(self._guard(client.run())))

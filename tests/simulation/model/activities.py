@@ -1,0 +1,132 @@
+"""Activities: results, failures and signs of life of their attempts.
+
+The rule: an attempt ends once, by its result, by its failure or at its deadline, and a result is only of an attempt
+that has run to its end. What an activity returns depends on its input alone, so the executor computes it itself. An
+attempt ends at its deadline only if its result has not been lying in the inbox for long: the engine looks there first.
+And no more rounds of a loop live at a time than its limit allows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from cloud_adapter.document import HistoryEntry, Instance
+from cloud_adapter.engine.inbox import entry_name
+from tests.core.reference import RefThread
+from tests.simulation.acts import Act, Attempt
+from tests.simulation.model.user_code import RAISED
+from tests.simulation.model.violations import require
+from workflow_core import Activity, ActivityContext
+from workflow_core.events import stable_key
+
+if TYPE_CHECKING:
+    from tests.simulation.actors import Actor, Run
+    from tests.simulation.model.instance import Model
+
+UNHEARD_MAX = timedelta(minutes=2)
+"""For how long a result may lie in an inbox before the end of its attempt takes notice of it."""
+
+
+class Activities:
+    """The activities of one instance."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    def follow(self, act: Act, old: Instance, entry: HistoryEntry) -> None:
+        """An attempt has ended."""
+        executor, world, name = self.model.executor, self.model.world, entry.statement
+        thread: RefThread = executor.standing(entry.thread, name, Activity)
+        work = "activity", thread.wait_id, name
+        count = executor.attempts.failures[work]
+        stored = next(thread.waits[0] for thread in old.execution.threads if thread.id == entry.thread)
+        require(stored.attempt == count, f"{name!r} has failed {count} times, stored is {stored.attempt}")
+        key = self._key(thread.wait_id, name)
+        runs = world.activities.runs[key, count + 1]
+        require(not world.is_peaceful or runs == 1, f"attempt {count + 1} of {name!r} has run {runs} times")
+        error, _, message = entry.error.partition(": ")
+        if not error:
+            ran = ("activity", key, count + 1, False) in world.done
+            require(ran, f"attempt {count + 1} of {name!r} was never run to its end")
+            activity: Any = thread.at.statement if thread.at is not None else None
+            executor.activity_done(thread, activity.function(thread.input, None))
+            return
+        if error == "TimedOut":
+            self._check_timed_out(act.actor, (thread.wait_id, name, count))
+        else:
+            ran = ("activity", key, count + 1, True) in world.done
+            require(ran, f"attempt {count + 1} of {name!r} is said to have failed, and did not: {entry.error}")
+        given_up = executor.attempts.failed(work, entry.at)
+        require(act.given_up == given_up, f"after {count + 1} failures {name!r} is given up: {act.given_up}")
+        if given_up:
+            executor.fail_at(thread, RAISED[error](message))
+        else:
+            executor.pc += 1
+
+    def _check_timed_out(self, actor: Actor, attempt: Attempt) -> None:
+        wait_id, name, count = attempt
+        deadline = self.model.deadlines.known[attempt]
+        late = deadline <= actor.process.now() + timedelta(seconds=1)
+        require(late, f"{name!r} has timed out before {deadline}")
+        world, inbox_name = self.model.world, entry_name("result", wait_id, name, count)
+        posted = world.database.posted.get((self.model.workflow, self.model.id, inbox_name))
+        unheard = posted is not None and world.now - posted > UNHEARD_MAX and not actor.disturbed
+        require(not unheard, f"{name!r} has timed out, and its result was posted at {posted}")
+
+    def _key(self, wait_id: str, name: str) -> str:
+        return stable_key(self.model.workflow, self.model.id, wait_id, name)
+
+    def beat(self, act: Act, beaten: set[Attempt]) -> None:
+        """A sign of life puts the end of its attempt off, and does nothing else. Another run of the same attempt may
+        have done so just before, in the same write."""
+        actor, deadline, known = act.actor, act.deadline, self.model.deadlines.known
+        assert act.attempt is not None
+        wait_id, name, count = act.attempt
+        require(actor.beating is not None, f"{actor.name} gives a sign of life, and runs nothing")
+        assert actor.beating is not None
+        run, since = actor.beating
+        require(act.attempt in known, f"the sign of life of {run.key} is of {act.attempt}, which is not stored")
+        moved = known[act.attempt] != deadline or act.attempt in beaten
+        require(moved, f"the sign of life of {run.key} has moved no deadline")
+        beaten.add(act.attempt)
+        mine = (self._key(wait_id, name), count + 1) == (run.key, run.attempt)
+        require(mine, f"{name!r}: attempt {run.attempt} moves another's deadline")
+        case = actor.process.engine.workflow(self.model.workflow).__program__.at(name).cases[name]
+        assert case.activity is not None and case.activity.heartbeat is not None
+        heartbeat = case.activity.heartbeat
+        least, most = since + heartbeat, actor.process.now() + heartbeat
+        require(deadline is not None and least <= deadline <= most, f"the deadline of {name!r} becomes {deadline}")
+        assert deadline is not None
+        self.model.deadlines.move(act.attempt, deadline)
+        self.model.executor.pc += 1
+
+    # --- what an attempt is told ---------------------------------------------------------
+
+    def check_over(self, context: ActivityContext, since: float) -> None:
+        """An attempt is said to be over."""
+        name = f"{context.activity} {context.attempt - 1}"
+        waited = self.model.events.accepted_all_along(since, name, context.thread_id, context.wait_id)
+        if waited:
+            self.model.world.violate(f"attempt {context.attempt} of {context.activity!r} is not over, as it is told")
+
+    def check_heard(self, run: Run, since: float, commits: int) -> None:
+        """A sign of life was given: it was committed, if nothing was in its way for long."""
+        world = self.model.world
+        if world.timeline.now - since >= world.options.max_wait.total_seconds():
+            return
+        lease = world.database.load(self.model.workflow, self.model.id).lease
+        if self.model.commits == commits and lease is None and not run.actor.disturbed:
+            world.violate(f"a sign of life of attempt {run.attempt} was not heard")
+
+    # --- limits --------------------------------------------------------------------------
+
+    def check_limits(self, actor: Actor, new: Instance) -> None:
+        """No more rounds of a ``ForEach`` live than may."""
+        live = Counter((thread.parent, thread.name) for thread in new.execution.threads if thread.parent)
+        code = actor.process.engine.workflow(self.model.workflow).__program__.code
+        limits = {instruction.name: instruction.limit for instruction in code if instruction.limit is not None}
+        for (_, name), count in live.items():
+            limit = limits.get(name, count)
+            require(count <= limit, f"{count} rounds of {name!r} live, and {limit} may")

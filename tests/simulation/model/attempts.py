@@ -1,0 +1,48 @@
+"""How often work has failed, and when it is tried again.
+
+The rule: a delay is one second after the first failure and doubles with each further one, up to five minutes; after as
+many attempts as the engine's options allow, work is given up. It holds for all work here, as no generated definition
+has a policy of its own. What tells a parent of the end of its child is never given up: the parent waits for it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import Any
+
+Work = tuple[Any, ...]
+"""A piece of work: ``step``, ``setup``, ``teardown``, ``activity`` or ``tell``, and of which thread or wait."""
+
+DELAY_SECONDS_MAX = 300
+
+
+class Attempts:
+    """Failures by work.
+
+    Attributes:
+        failures: how often each has failed, and not succeeded since.
+        retry_at: when it is tried again.
+        given_up: what is not tried again.
+    """
+
+    def __init__(self, attempts_max: int) -> None:
+        self.attempts_max = attempts_max
+        self.failures: Counter[Work] = Counter()
+        self.retry_at: dict[Work, datetime] = {}
+        self.given_up: set[Work] = set()
+
+    def failed(self, work: Work, at: datetime) -> bool:
+        """Counts a failure; gives whether it was the last one."""
+        self.failures[work] += 1
+        count = self.failures[work]
+        if count >= self.attempts_max and work[0] != "tell":
+            self.given_up.add(work)
+            return True
+        seconds = DELAY_SECONDS_MAX if count >= self.attempts_max else min(2 ** (count - 1), DELAY_SECONDS_MAX)
+        self.retry_at[work] = at + timedelta(seconds=seconds)
+        return False
+
+    def succeeded(self, work: Work) -> None:
+        self.failures.pop(work, None)
+        self.retry_at.pop(work, None)

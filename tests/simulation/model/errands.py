@@ -1,0 +1,105 @@
+"""Children as their parent sees them.
+
+The rule: whoever waits for a child has exactly one errand for it, from the moment the wait begins. Leaving the wait
+before the child's end adds exactly one cancellation to what is to be torn down. So a child that is forgotten, started
+twice or never canceled shows as an errand in the wrong state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.core.reference import Reference, RefThread
+from workflow_core import Child, ChildFailed, EventRequest
+from workflow_core.events import stable_key
+
+
+@dataclass(eq=False)
+class Errand:
+    """A child as its parent sees it.
+
+    Attributes:
+        is_born: the other instance was created.
+        is_started: the parent knows that.
+        is_over: the parent waits no more, as it knows of the end, or does not care.
+        is_left: the parent waits no more, and the child is to be canceled.
+        is_torn_down: it is said to have been canceled.
+    """
+
+    id: str
+    fields: dict[str, int]
+    detached: bool
+    is_born: bool = False
+    is_started: bool = False
+    is_over: bool = False
+    is_left: bool = False
+    is_torn_down: bool = False
+
+
+class Cancellation:
+    """Stands in the list of teardowns for a child that is to be canceled."""
+
+    def setup(self, request: EventRequest) -> None: ...
+
+    def handle(self, request: EventRequest, input: Any) -> None: ...
+
+    def teardown(self, request: EventRequest, handled: bool) -> None: ...
+
+
+class ReferenceWithChildren(Reference):
+    """The naive executor, which comes to rest on a child until it is told what has become of it."""
+
+    def __init__(self, *args: Any) -> None:
+        self.errands: dict[tuple[str, str], Errand] = {}
+        super().__init__(*args)
+
+    def walk(self, thread: RefThread, go: Callable[[], Any]) -> None:
+        super().walk(thread, go)
+        at = thread.at
+        if at is not None and isinstance(at.statement, Child) and (thread.wait_id, at.name) not in self.errands:
+            before, self.current = self.current, thread
+            own = stable_key(type(self.workflow).__workflow_name__, self.id, thread.wait_id, at.name)
+            id = own if at.statement.id is None else str(self.call(at.statement.id))  # type: ignore[arg-type]
+            fields = self.call(at.statement.input)  # type: ignore[arg-type]
+            self.errands[thread.wait_id, at.name] = Errand(id, fields, at.statement.detached)
+            self.current = before
+
+    def leave(self, thread: RefThread, event: str | None) -> None:
+        """Leaves a wait; the child that it was for is to be canceled."""
+        super().leave(thread, event)
+        at = thread.at
+        errand = self.errands.get((thread.wait_id, at.name)) if at is not None else None
+        if errand is None or errand.is_over or errand.is_left:
+            return
+        assert at is not None
+        errand.is_left = True
+        child: dict[str, Any] = {"workflow": "child", "id": errand.id}
+        if not errand.is_started:
+            child |= {"fields": errand.fields, "detached": errand.detached}
+        request = EventRequest(self.workflow, self.id, thread.id, thread.wait_id, at.name, child, "teardown")
+        self.teardowns.append((Cancellation(), request, False))
+
+    def errand_of(self, thread: RefThread) -> Errand | None:
+        """The errand that the thread stands on."""
+        if thread.at is None or not isinstance(thread.at.statement, Child):
+            return None
+        return self.errands[thread.wait_id, thread.at.name]
+
+    def child_started(self, thread: RefThread, errand: Errand) -> None:
+        errand.is_started = True
+        if errand.detached:
+            errand.is_over = True
+            self.advance(thread)
+        else:
+            self.pc += 1
+
+    def child_done(self, thread: RefThread, errand: Errand, result: int) -> None:
+        errand.is_over = True
+        thread.at.statement.then(self.workflow, result)  # type: ignore[union-attr, misc]
+        self.advance(thread)
+
+    def child_failed(self, thread: RefThread, errand: Errand) -> None:
+        errand.is_over = True
+        self.fail_at(thread, ChildFailed())

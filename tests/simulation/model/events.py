@@ -1,0 +1,119 @@
+"""Events, and what their senders are told.
+
+The rule: an event takes effect when the executor accepts it, or keeps it, and at most once, however often it is sent
+under one key; events of one name that are kept are handled in the order in which they came. What was accepted when is
+remembered, so that a refusal can be checked afterwards: an event may be refused only if there was a moment, between its
+sending and its answer, at which it was not accepted.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from cloud_adapter.document import HistoryEntry
+from tests.simulation.model.executor import Offer
+from tests.simulation.model.leases import DELIVERIES, is_call
+from tests.simulation.model.violations import Violation, require
+
+if TYPE_CHECKING:
+    from tests.simulation.actors import Actor
+    from tests.simulation.clients import Call
+    from tests.simulation.model.instance import Model
+
+KEPT = object()
+"""The output of an event that was kept, and is handled later."""
+
+Accepted = frozenset[tuple[str, str, str]]
+"""Event, thread and wait of what is accepted; thread and wait are empty for what would be kept."""
+
+
+class Events:
+    """The events of one instance.
+
+    Attributes:
+        states: since when which events were accepted, the first of these when the instance was created.
+        accepted_at: the same by pc.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.states: list[tuple[float, Accepted]] = []
+        self.accepted_at: dict[int, Accepted] = {}
+
+    @property
+    def keepable(self) -> list[str]:
+        """The events that are kept where nobody waits for them."""
+        return sorted(self.model.executor.buffered) if self.model.exists else []
+
+    def settled(self) -> None:
+        """What is accepted has changed; only who is decided next can see it, unless a commit follows."""
+        self.states.append((self.model.world.timeline.now, self.model.executor.accepts()))
+
+    def committed(self, pc: int) -> None:
+        """What is accepted is the same until the next commit, and everybody can see it."""
+        self.accepted_at[pc] = self.states[-1][1]
+
+    def accepted_all_along(self, since: float, event: str, thread_id: str | None, wait_id: str | None) -> bool:
+        """Whether the event was accepted at each moment since then."""
+        always = bool(self.states) and self.states[0][0] <= since
+        for i, (_, accepts) in enumerate(self.states):
+            if i + 1 < len(self.states) and self.states[i + 1][0] < since:
+                continue
+            always = always and any(
+                name == event and thread_id in (None, thread) and wait_id in (None, wait)
+                for name, thread, wait in accepts
+            )
+        return always
+
+    def created(self, actor: Any) -> Any:
+        """A client has created the instance: gives its first fields."""
+        actor.request.group.commits.append((actor, None))
+        return json.loads(actor.request.body or b"{}")
+
+    def follow(self, actor: Actor, entry: HistoryEntry) -> None:
+        if entry.kind == "buffered":
+            self._keep(actor, entry.statement)
+        elif entry.kind in DELIVERIES and not is_call(actor):
+            message = entry.error.partition(": ")[2]
+            self.model.executor.deliver_kept(entry.thread, entry.statement, entry.kind, message)
+        else:
+            require(
+                entry.kind == "event", f"{actor.name} has sent an event, and the history has an entry {entry.kind!r}"
+            )
+            self._handle(actor, entry.statement, entry.thread)
+
+    def _keep(self, actor: Any, event: str) -> None:
+        """An event came that nobody waits for."""
+        require(is_call(actor), f"{actor.name} has kept the event {event!r}")
+        request, executor = actor.request, self.model.executor
+        require(request.event == event, f"the history tells of {event!r}, and {request.event!r} was sent")
+        require(executor.keeps(event) and not executor.paused, f"{event!r} is kept, which is not to be")
+        require(len(executor.buffer) < executor.kept_max, f"more than {executor.kept_max} events are kept")
+        require(request.thread_id is request.wait_id is None, f"{request.what} was for a certain wait, and is kept")
+        waiting = [name for _, _, name in executor.accepted() if name == event]
+        require(not waiting, f"{event!r} is kept, and could be handled")
+        executor.keep(event, json.loads(request.body))
+        self._take_effect(actor, KEPT)
+
+    def _handle(self, actor: Any, event: str, thread_id: str) -> None:
+        request = actor.request
+        require(request.event == event, f"the history tells of {event!r}, and {request.event!r} was sent")
+        thread, case, name = self.offer(event, thread_id)
+        require(not self.model.executor.comes_later(case), f"{request.what} has overtaken an earlier one")
+        body = json.loads(request.body) if request.body else None
+        self._take_effect(actor, self.model.executor.handle(thread, case, name, body))
+
+    def offer(self, event: str, thread_id: str) -> Offer:
+        """What the executor accepts of that name in that thread."""
+        offer = self.model.executor.offer(event, thread_id)
+        if offer is None:
+            raise Violation(f"{event!r} of thread {thread_id!r} has happened, and is not waited for")
+        return offer
+
+    @staticmethod
+    def _take_effect(actor: Call, output: Any) -> None:
+        group = actor.request.group
+        require(not group.commits, f"{actor.request.what} has taken effect twice")
+        require(not actor.refused, f"{actor.request.what} has taken effect though it was refused")
+        group.commits.append((actor, output))

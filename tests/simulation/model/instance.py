@@ -1,0 +1,163 @@
+"""The model of one instance: it follows each write that lands, one act after another.
+
+The rule: a write is checked as a whole, for what it holds and who may write it; then each of its acts is done by the
+executor, which must accept it; then the stored state is compared. Acts are followed in the order in which they were
+done, as each is legal only in the state that those before it have left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from cloud_adapter.document import HistoryEntry, Instance, KeyRecord
+from tests.simulation.actors import Operator
+from tests.simulation.acts import Act, Attempt
+from tests.simulation.model import wake_ups
+from tests.simulation.model.activities import Activities
+from tests.simulation.model.children import Children
+from tests.simulation.model.deadlines import Deadlines
+from tests.simulation.model.events import Events
+from tests.simulation.model.executor import Executor
+from tests.simulation.model.leases import Leases
+from tests.simulation.model.stored_state import check_stored_state
+from tests.simulation.model.user_code import UserCode
+from tests.simulation.model.violations import require
+from tests.simulation.model.writes import Move, Writes
+from workflow_core import Parent, Status
+
+if TYPE_CHECKING:
+    from tests.simulation.actors import Actor
+    from tests.simulation.world import World
+
+
+class Model:
+    """What is known of one instance.
+
+    Attributes:
+        parent: who has started it, and whether it knows of its end.
+        commits: how many writes have landed.
+    """
+
+    def __init__(self, world: World, id: str, workflow: str = "flow", parent: Parent | None = None) -> None:
+        self.world = world
+        self.id = id
+        self.workflow = workflow
+        self.parent = parent
+        self.commits = 0
+        self._executor: Executor | None = None
+        self.writes = Writes()
+        self.leases = Leases()
+        self.events = Events(self)
+        self.code = UserCode(self)
+        self.deadlines = Deadlines(self)
+        self.activities = Activities(self)
+        self.children = Children(self)
+
+    @property
+    def executor(self) -> Executor:
+        assert self._executor is not None
+        return self._executor
+
+    @property
+    def exists(self) -> bool:
+        return self._executor is not None
+
+    def committed(
+        self, actor: Actor, old: Instance | None, new: Instance, acts: Sequence[Act], keys: Sequence[KeyRecord]
+    ) -> None:
+        """Checks a write, and follows what it holds, one after another.
+
+        Raises:
+            Violation: it breaks a promise.
+        """
+        self.world.say(
+            "%s commits %s, pc %d%s",
+            actor.name,
+            ", ".join(str(act) if act.actor is actor else f"{act} by {act.actor.name}" for act in acts),
+            new.execution.pc,
+            f", leased until {new.lease.expires_at:%M:%S}" if new.lease else "",
+        )
+        moves = self.writes.check(actor, old, new, acts, keys)
+        self.leases.check(actor, old, new, [act for act, _ in moves])
+        self.commits += 1
+        if old is None:
+            fields = self.children.born(actor, new) if self.parent is not None else self.events.created(actor)
+            self._executor = Executor(self.world.plain[self.workflow](**fields), self.id, self.world.options)
+            self._settle()
+        else:
+            self._follow_all(old, new, moves)
+        check_stored_state(self, new)
+        self.deadlines.written(new, acts)
+        wake_ups.check_wake_up(self, new)
+        self.activities.check_limits(actor, new)
+        self.world.activities.written(new)
+        self.events.committed(new.execution.pc)
+
+    def _follow_all(self, old: Instance, new: Instance, moves: Sequence[Move]) -> None:
+        beaten = set[Attempt]()
+        for act, fails in moves:
+            if act.kind == "beat":
+                self.activities.beat(act, beaten)
+            elif act.entry is None:
+                require(new.lease is not None or old.lease is not None, "a write changed nothing")
+                self.executor.pc += 1
+            else:
+                failed_before = self.executor.failed
+                self._follow(act, act.entry, old, new)
+                self.executor.settle()
+                newly = self.executor.failed and not failed_before
+                right = act.kind == "failed" or fails == newly
+                require(right, f"after {act} the instance has failed: {fails}, not {newly}")
+            self._settle()
+
+    def _follow(self, act: Act, entry: HistoryEntry, old: Instance, new: Instance) -> None:
+        thread = self.executor.thread(entry.thread)
+        errand = self.executor.errand_of(thread) if thread is not None else None
+        stands_here = thread is not None and thread.at is not None and thread.at.name == entry.statement
+        match entry.kind:
+            case "buffered" | "event" | "event rejected" | "event failed":
+                self.events.follow(act.actor, entry)
+            case "timeout":
+                self.deadlines.time_out(act.actor, entry)
+            case "failed":
+                self.executor.fail()
+            case "cancel" | "pause" | "unpause":
+                self._operate(act.actor, entry.kind)
+            case "activity" | "activity failed":
+                self.activities.follow(act, old, entry)
+            case "child" | "child failed":
+                self.children.end(entry)
+            case "tell" | "tell failed":
+                self.children.tell(entry)
+            case "setup" | "setup failed" if thread is not None and errand is not None and stands_here:
+                self.children.start(thread, errand, entry)
+            case _:
+                self.code.follow(act.actor, old, new, entry)
+
+    def _operate(self, actor: Actor, action: str) -> None:
+        """An operator has canceled or paused the instance or let it go on, or its parent has canceled it."""
+        was_paused = self.executor.paused
+        if action == "cancel":
+            errand = self.children.errand
+            by_parent = errand is not None and errand.is_left
+            require(by_parent or isinstance(actor, Operator), f"{actor.name} has canceled {self.id!r}")
+            self.executor.cancel()
+        else:
+            self.executor.pause(paused=action == "pause")
+        if was_paused and action != "pause":
+            self.world.activities.renewals[self.id] += 1
+            self.deadlines.begin_anew()
+
+    def _settle(self) -> None:
+        self.executor.settle()
+        self.events.settled()
+
+    def check_rest(self, stored: Instance) -> None:
+        """Once nothing moves any more, nothing is left that should."""
+        wake_ups.check_rest(self, stored)
+        self.children.check_rest(stored)
+        ends = (Status.FINISHED, Status.FAILED, Status.CANCELED)
+        expected = ends if self.executor.ended else (Status.PAUSED,) if self.executor.paused else (Status.WAITING,)
+        # An instance with a setup that was given up stays as it is.
+        require(stored.execution.status in expected, f"it has come to rest as {stored.execution.status}")

@@ -1,0 +1,74 @@
+"""Who may write while a lease is held.
+
+The rule: until a lease expires, only its holder writes; operators alone may write beside it, and leave it in place.
+What user code has done is written under the lease that it ran under. So no two runs of user code change the fields of
+one instance at a time. A lease runs out under its holder only if a fault met the holder: else it is renewed in time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from cloud_adapter.document import Instance
+from tests.simulation.acts import Act
+from tests.simulation.model.violations import require
+
+if TYPE_CHECKING:
+    from tests.simulation.actors import Actor
+
+OVER_LEASES = ("cancel", "pause", "unpause")
+"""What operators do although a step runs, leaving its lease in place."""
+
+DELIVERIES = ("event", "event rejected", "event failed")
+"""How the delivery of an event that was kept may end."""
+
+USER_CODE = ("step", "setup", "teardown")
+
+
+def is_call(actor: Actor) -> bool:
+    """Whether it is a client that waits for an answer."""
+    return hasattr(actor, "request")
+
+
+def is_done_under_lease(act: Act) -> bool:
+    """Whether it is what only the holder of the lease may do."""
+    if act.kind in DELIVERIES and not is_call(act.actor):
+        return True
+    return act.kind.split(" ")[0] in (*USER_CODE, "tell")
+
+
+class Leases:
+    """The leases of one instance.
+
+    Attributes:
+        holders: who wrote each lease's token first.
+    """
+
+    def __init__(self) -> None:
+        self.holders: dict[str, Actor] = {}
+
+    def check(self, actor: Actor, old: Instance | None, new: Instance, acts: Sequence[Act]) -> None:
+        before = old.lease if old is not None else None
+        if before is not None and acts[0].kind in OVER_LEASES:
+            holder = self.holders[before.token]
+            require(new.lease in (before, None), f"{actor.name} has changed a lease")
+            require(
+                new.lease is not None or before.expires_at <= actor.process.now(),
+                f"{actor.name} has ended the live lease of {holder.name}",
+            )
+            holder.disturbed = True
+        elif before is not None:
+            holder = self.holders[before.token]
+            if any(act.actor is not holder for act in acts):
+                expired = before.expires_at <= actor.process.now()
+                require(expired, f"{actor.name} has committed over the live lease of {holder.name}")
+                at_work = holder.running and not holder.process.dead and not holder.disturbed
+                require(not at_work, f"the lease of {holder.name} ran out while it was at work undisturbed")
+        if new.lease is not None and new.lease != before:
+            mine = self.holders.setdefault(new.lease.token, actor) is actor
+            require(mine, f"{actor.name} has written another's lease")
+        for act in acts:
+            if is_done_under_lease(act):
+                leased = before is not None and self.holders[before.token] is act.actor
+                require(leased, f"{act.actor.name} has committed a {act.kind} without the lease")

@@ -1,0 +1,107 @@
+"""The stored state is that of the executor.
+
+The rule: after each write, whatever of the stored execution has a meaning for a later write is equal to the
+executor's: status, ``pc``, fields, threads, waits, teardowns, kept events, and what is known of the parent. So a wrong
+state is found at the write that made it, though it might do harm only much later, or never in this run.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from cloud_adapter.document import Instance
+from tests.core.reference import RefThread, case_name, is_handler
+from tests.simulation.acts import attempt_of
+from tests.simulation.flows import ADDED
+from tests.simulation.model.children import TELL
+from tests.simulation.model.executor import Executor
+from tests.simulation.model.violations import require, require_equal
+from workflow_core import Activity, Child, Execution, Select, Status, Step, Thread, Wait, WaitKind, WaitStatus
+
+if TYPE_CHECKING:
+    from tests.simulation.model.instance import Model
+
+
+def check_stored_state(model: Model, new: Instance) -> None:
+    executor, execution = model.executor, new.execution
+    _check_status(executor, execution)
+    require_equal("pc", execution.pc, executor.pc)
+    require_equal("fields", json.loads(new.fields), json.loads(executor.workflow.dump_fields()))
+    require_equal(
+        "threads",
+        # Of an instance that has failed, whether a cleanup was passed on the way decides what is left of attempts.
+        [(one.id, one.step, one.pc, 0 if executor.failed else one.attempt) for one in execution.threads],
+        [(one.id, one.at.name if one.at else "", one.pc, _failures(executor, one)) for one in executor.threads],
+    )
+    _check_teardowns(executor, execution)
+    if not execution.ended:
+        for stored, thread in zip(execution.threads, executor.threads, strict=True):
+            _check_waits(executor, stored, thread)
+    kept = [(event.event, json.loads(event.input)) for event in execution.buffer]
+    require_equal("buffer", kept, executor.buffer)
+    _check_parent(model, execution)
+
+
+def _check_status(executor: Executor, execution: Execution) -> None:
+    status = Status.FINISHED if executor.finished else Status.FAILED if executor.failed else None
+    status = Status.CANCELED if executor.canceled else Status.PAUSED if executor.paused else status
+    goes_on = status is None and not execution.ended
+    require(execution.status == status or goes_on, f"the status is {execution.status}, and should be {status}")
+
+
+def _failures(executor: Executor, thread: RefThread) -> int:
+    """How often the step that the thread stands on has failed."""
+    if thread.at is None or not isinstance(thread.at.statement, Step) or executor.failed:
+        return 0
+    return executor.attempts.failures["step", thread.id, thread.pc]
+
+
+def _check_teardowns(executor: Executor, execution: Execution) -> None:
+    failures = executor.attempts.failures
+    require_equal(
+        "teardowns",
+        sorted((one.event, one.id, one.handled, one.setup_data, one.attempt) for one in execution.teardowns),
+        sorted(
+            (one.event, one.wait_id, handled, one.setup_data, failures["teardown", one.wait_id, one.event])
+            for _, one, handled in executor.teardowns
+        ),
+    )
+
+
+def _check_waits(executor: Executor, stored: Thread, thread: RefThread) -> None:
+    """The waits of a thread are those of the statement that it stands on."""
+    at, failures, what = thread.at, executor.attempts.failures, f"waits of {thread.id!r}"
+    if at is not None and isinstance(at.statement, Child):
+        errand = executor.errands[thread.wait_id, at.name]
+        found = [(wait.event, wait.id, _is_set_up(wait), wait.attempt) for wait in stored.waits]
+        require_equal(what, found, [(at.name, thread.wait_id, errand.is_started, 0)])
+    elif at is not None and isinstance(at.statement, Activity):
+        work = "activity", thread.wait_id, at.name
+        require_equal(what, [attempt_of(wait) for wait in stored.waits], [(thread.wait_id, at.name, failures[work])])
+    elif at is not None and isinstance(at.statement, Select):
+        to_set_up = [case.event for case in thread.to_set_up]
+        expected: dict[str, Any] = {}
+        for case in at.statement.cases:
+            name = case_name(case, at.prefix)
+            data = thread.setup_data.get(name) if is_handler(case) else None
+            expected[name] = thread.wait_id, name not in to_set_up, data, failures["setup", thread.wait_id, name]
+        known = [wait for wait in stored.waits if wait.event != ADDED]
+        require_equal(what, {wait.event: _description(wait) for wait in known}, expected)
+
+
+def _is_set_up(wait: Wait) -> bool:
+    return wait.status is WaitStatus.SET_UP
+
+
+def _description(wait: Wait) -> tuple[Any, ...]:
+    return wait.id, _is_set_up(wait), wait.setup_data if wait.kind is WaitKind.HANDLER else None, wait.attempt
+
+
+def _check_parent(model: Model, execution: Execution) -> None:
+    """What a child knows of its parent, and whether that was told of its end."""
+    link, parent = execution.parent, model.parent
+    stored = link and (link.workflow, link.id, link.wait_id, link.event, link.told, link.attempt)
+    failures = model.executor.attempts.failures[TELL]
+    known = parent and ("flow", parent.id, parent.wait_id, parent.event, model.children.told, failures)
+    require_equal("parent", stored, known)

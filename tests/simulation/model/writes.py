@@ -1,0 +1,98 @@
+"""What one write may hold.
+
+The rule: a write holds what was done since the last one, all of it, in the order in which it was done, by the process
+that commits it; and it records the idempotency keys of just the requests that take effect in it. Only what came to a
+lane may share a write, in the order in which it came, as the lane decides about all of it in memory before anybody is
+told. What was done outside of the lane, or under a lease, is alone in its write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from cloud_adapter.document import HISTORY_MAX, Instance, KeyRecord
+from tests.simulation.acts import Act
+from tests.simulation.model.leases import OVER_LEASES, is_done_under_lease
+from tests.simulation.model.violations import require, require_equal
+
+if TYPE_CHECKING:
+    from tests.simulation.actors import Actor
+
+Move = tuple[Act, bool]
+"""What was done to an instance, and whether it has failed by that."""
+
+
+class Writes:
+    """The writes of one instance.
+
+    Attributes:
+        turns: the number of the last that was committed of those that have come to each lane.
+    """
+
+    def __init__(self) -> None:
+        self.turns: dict[object, int] = {}
+
+    def check(
+        self, actor: Actor, old: Instance | None, new: Instance, acts: Sequence[Act], keys: Sequence[KeyRecord]
+    ) -> list[Move]:
+        """Checks what a write holds, and gives the acts, each with whether the instance has failed by it."""
+        self._check_history(old, new, acts)
+        moves = self._moves(acts)
+        require(moves, f"{actor.name} has written what nobody has done")
+        self._check_order(actor, moves)
+        self._check_keys(moves, keys)
+        if old is None:
+            require([act.kind for act, _ in moves] == ["created"], f"the first write is {[str(act) for act in acts]}")
+        return moves
+
+    @staticmethod
+    def _check_history(old: Instance | None, new: Instance, acts: Sequence[Act]) -> None:
+        """All that was noted is in the history, behind what was there."""
+        before = () if old is None else old.history
+        noted = tuple(act.entry for act in acts if act.entry is not None)
+        require_equal("history", new.history, (*before, *noted)[-HISTORY_MAX:])
+
+    @staticmethod
+    def _moves(acts: Sequence[Act]) -> list[Move]:
+        moves: list[Move] = []
+        for act in acts:
+            if act.kind == "failed" and moves:
+                moves[-1] = moves[-1][0], True
+            else:
+                require(not (moves and moves[-1][1]), f"{act} came after the instance had failed")
+                moves.append((act, False))
+        return moves
+
+    def _check_order(self, actor: Actor, moves: Sequence[Move]) -> None:
+        several = len(moves) > 1
+        arrived = [act.arrival.number for act, _ in moves if act.arrival is not None]
+        in_order = arrived == sorted(arrived)
+        require(in_order, f"not in the order in which they came: {[str(act) for act, _ in moves]}")
+        for act, _ in moves:
+            require(act.actor.process is actor.process, f"{actor.name} commits what {act.actor.name} has done")
+            alone = act.kind in OVER_LEASES or is_done_under_lease(act)
+            require(not (several and alone) or self._is_left_over(moves), f"{act} is committed with others")
+            own = act.actor is actor or act.arrival is not None
+            require(own, f"{actor.name} commits what {act.actor.name} has done")
+            self._check_turn(act)
+
+    @staticmethod
+    def _is_left_over(moves: Sequence[Move]) -> bool:
+        """Whether it is one act behind renewals of a lease that nothing was heard of."""
+        return all(act.kind == "tick" and act.actor is moves[-1][0].actor for act, _ in moves[:-1])
+
+    def _check_turn(self, act: Act) -> None:
+        """Nobody who could be decided was passed over by one who came later."""
+        arrival = act.arrival
+        if arrival is not None:
+            last = self.turns.setdefault(arrival.lane, arrival.number)
+            require(arrival.has_waited or last <= arrival.number, f"{act} was overtaken by what came later")
+            self.turns[arrival.lane] = max(last, arrival.number)
+
+    @staticmethod
+    def _check_keys(moves: Sequence[Move], keys: Sequence[KeyRecord]) -> None:
+        """Each request's key is recorded in the very write that it takes effect in."""
+        requests = [getattr(act.actor, "request", None) for act, _ in moves]
+        used = [request.key for request in requests if request is not None and request.key is not None]
+        require_equal("keys", sorted(key.key for key in keys), sorted(used))
