@@ -22,7 +22,7 @@ from cloud_adapter.engine.user_code import call
 from cloud_adapter.errors import InstanceEnded
 from workflow_core import Execution, InvalidInput, RepairRefused, Status, UnknownStatement, Workflow
 from workflow_core.execution import MAIN_THREAD
-from workflow_core.machine import repair
+from workflow_core.machine.operations import set_fields
 from workflow_core.signatures import field_errors
 
 DETAIL_CHARS_MAX = 500
@@ -122,7 +122,7 @@ class RetryFailed(Operation):
     """Lets a failed instance go on from where it failed, with all its attempts; its waits are entered anew."""
 
     def apply(self, session: Session, now: datetime) -> bool:
-        repair.retry(session.machine)
+        session.machine.retry()
         self.note(session, now, "retry")
         settle(session)
         return True
@@ -138,7 +138,7 @@ class Goto(Operation):
     def apply(self, session: Session, now: datetime) -> bool:
         thread = session.execution.thread(self.thread)
         before = "" if thread is None else thread.step
-        repair.goto(session.machine, self.thread, self.statement)
+        session.machine.goto(self.thread, self.statement)
         self.note(session, now, "goto", statement=self.statement, thread=self.thread, detail=f"from {before!r}")
         _settle_if_known(session)
         return True
@@ -152,7 +152,7 @@ class SetFields(Operation):
 
     def mend(self, cls: type[Workflow], instance: Instance) -> Instance:
         execution = instance.execution
-        fields = repair.set_fields(cls, instance.fields, execution.fields_version, self.fields)
+        fields = set_fields(cls, instance.fields, execution.fields_version, self.fields)
         return replace(instance, fields=fields, execution=replace(execution, fields_version=cls.__workflow_version__))
 
     def apply(self, session: Session, now: datetime) -> bool:
