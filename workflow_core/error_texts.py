@@ -1,7 +1,7 @@
 """How an error becomes text: the ``ErrorInfo`` that is stored with an instance, and one line for logs.
 
-Invariant: the text can always be made and always be saved. The error is any object that user code raised, so ``str()``
-may raise, and its message may be endless or hold characters that are not valid Unicode.
+The text can always be made and always be saved, whatever user code raises: ``str()`` of an error may itself raise, and
+its message may be very long or hold characters that are not valid Unicode.
 """
 
 from __future__ import annotations
@@ -32,5 +32,6 @@ def _message(error: BaseException) -> str:
         text = str(error)
     except Exception as raised:
         text = f"(its message cannot be had: str() raised {type(raised).__name__})"
-    # A lone surrogate, as in the name of a file, cannot be saved as JSON. Escapes are longer: so it is cut twice.
+    # A lone surrogate, as in the name of a file, cannot be saved as JSON. Escaping it makes the text longer, hence the
+    # second cut.
     return text[:MESSAGE_CHARS_MAX].encode(errors="backslashreplace").decode()[:MESSAGE_CHARS_MAX]

@@ -1,11 +1,11 @@
-"""Activities and children: what runs outside of the instance, while a thread waits for its end.
+"""Activities and children: work that runs outside of the instance while a thread waits for it to end.
 
-Invariant: a late message changes nothing. What comes back names the wait that it was started for, and an activity its
-attempt; whoever answers for a wait that was left, or for an attempt that was given up, finds nobody. Both are
-compared in this file alone, so a caller that takes a message in asks here first.
+Invariant: a late message changes nothing. Each message names the wait that it belongs to, and for an activity also the
+attempt. If the thread has left that wait, or the attempt was given up, nobody is found. Only this file compares them,
+so code that receives a message must ask here first.
 
-Every attempt of an activity has an end: a worker that dies says nothing, so without a sign of life until
-``Wait.deadline`` the attempt counts as failed. Each new attempt, and each heartbeat, sets it anew.
+Each attempt of an activity has an end, because a worker that dies sends no message. Without a heartbeat before
+``Wait.deadline``, the attempt counts as failed. Each new attempt and each heartbeat sets a new deadline.
 """
 
 from __future__ import annotations

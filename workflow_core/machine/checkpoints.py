@@ -1,4 +1,4 @@
-"""The kinds of transitions, as callers of ``resume`` see them. Saving after any transition is safe; see ``machine``."""
+"""The kinds of transitions, as callers of ``resume`` see them. The state may be saved after each of them."""
 
 from __future__ import annotations
 

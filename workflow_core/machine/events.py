@@ -1,13 +1,13 @@
-"""Events: who waits for one, how it is handled, and how one that comes too early is kept.
+"""Events: which thread waits for one, how it is handled, and how an event that comes too early is kept.
 
-An event has two halves. ``handle`` calls the user's handler, which may change the fields and may raise; ``handled``
-moves the instance on. They are two functions because the caller may have to await the handler between them, and
-because an event that the handler refuses must change nothing: the caller discards the fields, and the execution was
-not touched.
+Handling has two parts. ``handle`` calls the user's handler, which may change the fields and may raise; ``handled``
+moves the thread on. They are separate because the caller may have to await the handler, and because a refused event
+must change nothing: the caller discards the fields, and the execution was not touched yet.
 
-An event is accepted by the thread that rests on a case of its name which is set up. A wait id names the visit: a late
-delivery for an earlier visit finds nobody. Buffered events are delivered in the order in which they came, also where
-one comes just when it is waited for: it may not pass those that are still in the buffer (``comes_later``).
+A thread accepts an event if it rests on a case of that name that is set up. The wait id identifies the visit, so a
+late delivery for an earlier visit is not accepted. Buffered events are delivered in the order in which they came.
+An event that arrives while the thread waits for it must not overtake events that are still in the buffer; see
+``comes_later``.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
 """Instructions: the loop that moves a thread from one rest to the next.
 
-Theory. A thread rests only on a step, a select or a wait for a condition or for branches; between two rests nothing
-is saved, so all instructions between them are one transition. Where a function of the workflow raises there, the
-transition has not happened: whoever called discards the fields and the execution, and goes on from what was saved
-last.
+A thread rests only on a step, on a select, or on a wait for a condition or for branches. Nothing is saved between two
+rests, so all instructions between them form one transition. If a function of the workflow raises there, the transition
+did not happen: the caller discards the fields and the execution, and goes on from the last save.
 
-Every transition comes to an end, because the instructions that a thread may pass without a step or an event are
-counted; see ``workflow_core.machine.allowance``.
+Every transition ends, because the instructions that a thread may pass without a step or an event are counted; see
+``workflow_core.machine.allowance``.
 
-``run`` is the hot loop, and therefore one function: what an interpreter in Python costs is calls. What is common
-stands in it, what is rare is found in a table, and a failure takes the general way. The short way through steps
-(``run_alone``) makes the same transitions as asking ``next_work`` each time; it must stop as soon as anything but the
-next step of this one thread could be due: when another thread was started, or when the checkpoint callback changed
-the instance.
+``run`` is the hot loop. It is one long function on purpose: most of the time of an interpreter in Python is spent on
+calls. Common instructions are inlined, rare ones are found in a table, and a step that raises takes the general path.
+
+``run_alone`` is a shortcut through steps. It makes the same transitions as asking ``next_work`` each time, as long as
+nothing but the next step of the only thread can be due. So it must stop when another thread starts, and when the
+checkpoint callback changes the instance.
 """
 
 from __future__ import annotations

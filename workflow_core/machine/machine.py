@@ -7,29 +7,27 @@ from workflow_core.machine.state import MachineState
 
 
 class Machine(MachineState):
-    """One instance in memory, and all that can happen to it; for the arguments see ``MachineState``.
+    """One instance in memory, and everything that can happen to it; for the arguments see ``MachineState``.
 
     Theory of operation:
 
-    It does no I/O, reads no clock and draws no random number, so that every history can be replayed with plain values.
-    It never calls a user's step, setup or teardown by itself: ``next_work`` says what is due, the caller performs it
-    with ``call`` and reports with ``done`` or ``failed``; ``run_alone`` is these in one, for a caller that awaits
-    nothing. Conditions and condition handlers, which only look at fields and change them, are called here.
+    The machine does no I/O, reads no clock and draws no random number, so tests can replay every history with plain
+    values. It never calls a user's step, setup or teardown on its own: ``next_work`` says what is due, the caller
+    performs it with ``call`` and reports with ``done`` or ``failed``. ``run_alone`` does all of this in one call, for
+    a caller that awaits nothing. Conditions and condition handlers are called here: they only read or change fields.
 
     1. A transition is one of: a thread starts (or starts anew), a condition was seen true, an event was handled, a
-       step, a setup or a teardown was done or has failed, or an operator's action. Each adds 1 to the instance's
-       pc; the state may be saved after any of them, and going on from there gives the same end. This holds because
-       all that the machine knows is in the execution and the fields; what else it keeps (``allowances``) only
-       says when to stop an endless loop.
-    2. A thread comes to rest only on a step, a select or a wait for a condition. Its ``pc`` there is that of the
-       transition that brought it, so thread id and pc name the visit uniquely: wait ids and idempotency keys are made
-       of the two.
-    3. What is not legal raises before anything is changed. Where a user's function raises in the midst of a
-       transition, the caller discards the fields and the execution, and goes on from what was saved last.
-    4. When an execution ends, by its main thread or by a failure, every event still set up is to be torn down.
+       step, a setup or a teardown was done or has failed, an operator did something. Each adds 1 to the pc of the
+       instance. The state may be saved after any of them, and going on from that save gives the same end. This holds
+       because the execution and the fields are all that the machine knows; ``allowances`` only stops endless loops.
+    2. A thread rests only on a step, a select or a wait for a condition. Its ``pc`` there is that of the transition
+       that brought it, so thread id and pc identify the visit. Wait ids and idempotency keys are made of the two.
+    3. An illegal call raises an error before anything is changed. If a user's function raises in the middle of a
+       transition, the caller discards the fields and the execution, and goes on from the last save.
+    4. When an execution ends, by its main thread or by a failure, every event that is still set up is torn down.
 
-    What breaks these: to change an execution without counting its pc; to keep something in the machine that the next
-    transition depends on; to await between the first change of a transition and its last.
+    These break if an execution is changed without counting its pc, if the machine keeps anything that a later
+    transition depends on, or if the caller awaits something between the first and the last change of a transition.
     """
 
     __slots__ = ()

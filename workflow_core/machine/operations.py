@@ -1,12 +1,12 @@
-"""Operations: what an operator does to an instance. It is canceled, paused, tried again, moved, or gets other fields.
+"""Operations: what an operator can do to an instance: cancel, pause, unpause, retry, go to a statement, set fields.
 
-Each function works in memory and raises before it has changed anything. It loads, saves and decides nothing: whether
-an instance may be canceled or paused, and moving it on afterwards, is up to the caller.
+Each function works in memory only. If it raises, it has changed nothing. The caller decides whether an instance may be
+canceled or paused, and moves it on afterwards.
 
-A pause and a failure leave each thread where it stands. What makes them safe to end is that a thread can be entered
-anew: in a failed instance, waits were left and their threads are RESUMING, so they are parked again with new wait
-ids. A pause keeps its waits, but nobody listened to their timers and activities meanwhile: ``unpause`` has those
-scheduled again. Whatever keeps a new kind of deadline must be added there.
+After ``retry`` and ``goto`` a thread enters its statement anew: its status is RESUMING, and it gets new waits with new
+ids, so nothing that was meant for the old ones is taken. After a pause the waits are the old ones, but nobody has
+listened to their timers and activities meanwhile. ``unpause`` clears the names of their tasks, so that new tasks are
+scheduled. If you add a wait with a deadline, add it there too.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def goto(machine: MachineState, thread_id: str, statement: str) -> None:
     execution, program = machine.execution, machine.program
     thread = execution.thread(thread_id)
     if thread is None:
-        live = ", ".join(repr(one.id) for one in execution.threads) or "none"
+        live = ", ".join(repr(other.id) for other in execution.threads) or "none"
         raise RepairRefused(f"{execution.id!r} has no thread {thread_id!r}: there are {live}")
     if execution.canceling:
         raise RepairRefused(f"{execution.id!r} is being canceled: its threads only run their cleanups")

@@ -1,12 +1,14 @@
-"""Results: what became of work, as the caller reports it. Each report is one transition.
+"""Results: what became of work, as the caller reports it.
 
-``done`` it was performed, ``failed`` an attempt failed and another may follow, ``give_up`` it failed for good and its
-thread goes on where that is caught, ``drop`` a buffered event was refused, ``fail`` the whole instance fails.
+* ``done``: the work was performed.
+* ``failed``: an attempt failed; another one may follow.
+* ``give_up``: the work failed for good. Its thread goes on where the error is caught; otherwise the instance fails.
+* ``drop``: a buffered event was refused by its handler.
+* ``fail``: the whole instance fails.
 
-Invariant: between asking for work and reporting it, nothing in the state says that it is under way. So a caller that
-dies there leaves an instance in which the same work is due again: user code runs at least once, and what it gets as
-its idempotency key (the thread's id and pc, or the id of the wait) is the same again, since neither moves until the
-report.
+Invariant: nothing in the state says that work is under way. If the caller dies between ``next_work`` and the report,
+the same work is due again. So user code runs at least once, and each attempt gets the same idempotency key: it is made
+of the thread id and the thread's pc, or of the wait id, and these change only when the result is reported.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
 """What the functions of the machine share: one instance in memory, with the program that moves it.
 
-The files of the machine are functions that take a ``MachineState``. They import each other downwards only:
+The files of the machine hold plain functions that take a ``MachineState``. Each file imports only those to its right:
 
-machine → operations → results → work → calls → events → instructions → unwinding → threads → waits → values → state
+    machine → operations → results → work → calls → events → instructions → unwinding → threads → waits → values → state
 
-One call goes upwards, and cannot be avoided: a branch that fails cancels its siblings (``unwinding``), a canceled
-sibling runs its ``finally_`` section (``instructions``), and that may fail again. It goes through
-``MachineState.run``.
+One call has to go the other way: a branch that fails cancels its siblings (``unwinding``), a canceled sibling runs its
+``finally_`` section (``instructions``), and that may fail again. This call goes through ``MachineState.run``.
 """
 
 from __future__ import annotations

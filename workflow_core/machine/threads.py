@@ -1,12 +1,14 @@
 """Threads: how they start and how they end.
 
-Invariants: the ids of the live threads are unique, so an id and a pc name a visit to a statement for ever. A thread
-that has ended is not listed. A thread with a ``parent`` is a branch: its parent is parked on a parallel statement
-until no branch of it lives. What breaks them: to list a thread without asking for its id (``_start`` is the one
-place), or to end a thread and not remove it here.
+Invariants:
 
-A main thread that ends takes the others with it; while an instance is canceled it does not, since their ``finally_``
-sections must come to their end.
+* Ids of live threads are unique, so a thread id and a pc identify one visit to a statement. ``_start`` is the only
+  place that adds a thread, and it must be told whether the id is taken.
+* A thread that has ended is not listed.
+* A thread with a ``parent`` is a branch. Its parent stays parked on a parallel statement until no branch of it lives.
+
+The end of the main thread ends all others, except while the instance is canceled: then each thread still has to run
+its ``finally_`` sections, and the last thread to end also ends the instance.
 """
 
 from __future__ import annotations

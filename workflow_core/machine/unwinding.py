@@ -1,23 +1,24 @@
-"""Unwinding: how a thread leaves the sections around it, by an error or because it is canceled.
+"""Unwinding: how a thread leaves the sections around it, because of an error or a cancellation.
 
-Theory. Each instruction knows the innermost ``Try`` around it (``guard``), and that knows the next one outwards. A
-thread that leaves carries the reason, a ``Leave``, and walks outwards (``depart``):
+Each instruction knows the innermost ``Try`` around it (``guard``), and each guard knows the next outer one. A thread
+that leaves carries the reason, a ``Leave``, and walks outwards (``depart``):
 
-* An ``except_`` section that catches an error ends the walk: the thread goes on there.
-* A ``finally_`` section interrupts it: the ``Leave`` is kept in ``thread.pending``, and its end (``Op.LEFT``) takes
-  it out and walks on. So the reason survives a save, and a ``finally_`` section may hold steps and waits like any
-  other.
-* Where no section is left, the thread ends. A branch hands its error on to its parent, which first waits for the
-  other branches, all canceled; the parent keeps the reason in ``thread.leaving`` and departs when the last one has
-  ended. Without a parent the instance fails. Its thread is put back on the statement that failed, so that ``retry``
-  begins there.
+* An ``except_`` section that catches the error ends the walk: the thread goes on there.
+* A ``finally_`` section interrupts the walk: the ``Leave`` is kept in ``thread.pending``. At the end of the section
+  (``Op.LEFT``) it is taken out and the walk goes on. So the reason survives a save, and a ``finally_`` section may
+  hold steps and waits like any other section.
+* If no section is left, the thread ends. The error of a branch goes to its parent, which cancels the other branches,
+  keeps the reason in ``thread.leaving`` and departs when the last branch has ended. The error of a thread without a
+  parent fails the instance; the thread is put back on the statement that failed, so that ``retry`` begins there.
 
-Invariants: a ``finally_`` section that a thread entered runs to its end, or to an error of its own. A thread that is
-in one when it is canceled is not taken out: the ``Leave`` under that section is replaced by the cancellation, and
-applies at its end. And a canceled thread comes to its end: an ``except_`` section around a cleanup cannot catch an
-error of that cleanup, as that would call the cancellation off; only a ``Try`` inside of the cleanup can.
+Invariants:
 
-What breaks this: to move a thread without ``depart`` past a guard; to forget a ``Leave`` before it was applied.
+* A ``finally_`` section that was entered runs to its end, or to an error of its own. If its thread is canceled
+  meanwhile, the cancellation replaces the pending ``Leave`` and applies at the end of the section.
+* A cancellation cannot be caught. If a cleanup raises while its thread is canceled, an ``except_`` section around that
+  cleanup does not catch the error; only a ``Try`` inside of the cleanup does.
+
+To keep them, never move a thread past a guard without ``depart``, and never drop a ``Leave`` before it was applied.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Values that come from the workflow: of its functions, of the items of ``ForEach``, and what a step is told.
+"""Values that come from the workflow: results of its functions, items of a ``ForEach``, the context of a step.
 
-A thread keeps the position in each ``ForEach`` that it is in, never the item: the items are asked for again each
-time. So a stored instance stays small, and a step sees the item as the fields have it now. The price: the collection
-must keep its order and must not shrink while a thread works on it. One without an order is refused, and an item that
-is gone raises; one that changed its place cannot be noticed.
+A thread stores its position in each ``ForEach``, never the item. The items are computed again each time they are
+needed, so the stored instance stays small and a step sees the item with its current fields. The price: while a thread
+works on a collection, it must keep its order and must not shrink. A collection without an order is refused, and a
+missing item raises an error. An item that moved to another place goes unnoticed.
 """
 
 from __future__ import annotations

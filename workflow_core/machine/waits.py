@@ -1,14 +1,15 @@
-"""Waits: a thread is parked on what it waits for, and leaves it.
+"""Waits: how a thread is parked on what it waits for, and how it leaves that again.
 
-Invariant: an outside system never keeps what nobody waits for. A wait for an ``EventHandler`` or a child is written
-down before its setup is tried, and leaving it writes down a teardown, whether or not the setup is known to have
-ended: it may have succeeded without an answer. A teardown is of the instance, not of the thread, so it outlives both.
+Invariant: an outside system never keeps a registration that nobody waits for. The wait for an ``EventHandler`` or a
+child is saved before its setup is tried. Leaving the wait saves a teardown, even if the setup is not known to have
+succeeded: it may have succeeded and its answer got lost. The teardown belongs to the instance, so it outlives the wait
+and the thread.
 
-The inputs of an activity and a child, and the deadline of a timeout, are computed once, when the thread is parked:
-each attempt must get the same, whatever other threads do to the fields meanwhile.
+The input of an activity or a child and the deadline of a timeout are computed once, when the thread is parked. Each
+attempt must get the same input, whatever other threads do to the fields in the meantime.
 
-The statuses of a thread and of the instance follow from the waits: ``rest`` and ``summarize`` derive them. Whoever
-changes a wait or the list of threads calls these; a status that was left behind is an instance that nobody moves.
+The statuses of a thread and of the instance are derived from the waits, by ``rest`` and ``summarize``. Code that
+changes a wait or the list of threads must call them: nobody moves an instance with a stale status.
 """
 
 from __future__ import annotations

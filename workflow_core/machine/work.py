@@ -1,13 +1,13 @@
 """Work: what is due in an instance, and how the user's code behind it is called.
 
-The machine performs nothing that takes time by itself. ``next_work`` says what is due, the caller performs it with
-``call``, and reports with the functions of ``workflow_core.machine.results``. ``next_work`` changes nothing and keeps
-nothing: asked again, also by another process that has loaded the instance, it gives the same answer. That is why an
-instance can be taken over at any moment.
+The machine does nothing that takes time. ``next_work`` says what is due; the caller performs it with ``call`` and
+reports the result with the functions of ``workflow_core.machine.results``. ``next_work`` changes nothing, so it gives
+the same answer when it is asked again, also in another process that loaded the same state. This is why any process
+can take over an instance at any time.
 
-Order: moves first, as they cost nothing and a step may depend on them (a condition that holds now need not hold after
-the next step); then what outside systems and other instances wait for; then events that came before; a step last,
-since it takes longest. A teardown or setup that has failed never blocks what comes after it.
+Order: moves come first, because a condition that holds now may no longer hold after the next step. Then come
+teardowns, setups and buffered events, and steps last, because they take longest. A setup or teardown that failed does
+not delay the work that comes after it.
 """
 
 from __future__ import annotations
