@@ -39,7 +39,7 @@ from workflow_core.execution import (
     WaitStatus,
 )
 from workflow_core.library import ahandle_event, aresume, handle_event, resume
-from workflow_core.machine.moving import CheckpointKind
+from workflow_core.machine.checkpoints import CheckpointKind
 from workflow_core.retry import Retry
 from workflow_core.statements.basic import (
     Break,

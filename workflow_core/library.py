@@ -13,8 +13,9 @@ from typing import Any
 
 from workflow_core.errors import AsyncInSyncCall, EventNotAccepted, EventRejected, InvalidInput
 from workflow_core.execution import Execution
-from workflow_core.machine.interpreter import MOVES, Machine, Work
-from workflow_core.machine.moving import Checkpoint, CheckpointKind
+from workflow_core.machine.checkpoints import Checkpoint, CheckpointKind
+from workflow_core.machine.machine import Machine
+from workflow_core.machine.work import MOVES, Work
 from workflow_core.workflow import Workflow
 
 AsyncCheckpoint = Callable[[CheckpointKind], Awaitable[object] | None]

@@ -31,8 +31,8 @@ from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.observability.span import Value
 from cloud_adapter.ports import Task
 from workflow_core import AttemptOver, ErrorInfo, Status, TimedOut, Workflow
-from workflow_core.machine.interpreter import Accepted
-from workflow_core.machine.moving import error_info
+from workflow_core.error_texts import error_info
+from workflow_core.machine.events import Accepted
 from workflow_core.signatures import is_async
 
 

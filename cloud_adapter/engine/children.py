@@ -24,8 +24,8 @@ from cloud_adapter.engine.session import ERROR_CHARS_MAX, Session, begin, settle
 from cloud_adapter.engine.user_code import call
 from cloud_adapter.errors import Busy, InstanceEnded, InstanceExists, InstanceNotFound, Unavailable
 from workflow_core import ChildFailed, ErrorInfo, Parent, Status, Teardown, Wait, WaitStatus, Workflow, WorkflowError
-from workflow_core.machine.interpreter import Work
-from workflow_core.machine.moving import error_info
+from workflow_core.error_texts import error_info
+from workflow_core.machine.work import Work
 
 _Key = tuple[str, str, str]
 """The workflow and the id of a parent, and the id of its wait that a child was started for."""

@@ -27,7 +27,7 @@ from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock, Store, TaskQueue
 from workflow_core import Workflow, WorkflowError
-from workflow_core.machine.moving import error_text
+from workflow_core.error_texts import error_text
 
 WRITE_ATTEMPTS_MAX = 5
 

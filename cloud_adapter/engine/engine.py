@@ -57,8 +57,8 @@ from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock, Page, Store, TaskQueue
 from cloud_adapter.stores.search import search_values
 from workflow_core import Status, Workflow, WorkflowError
+from workflow_core.error_texts import error_text
 from workflow_core.events import stable_key
-from workflow_core.machine.moving import error_text
 
 KEY_ATTEMPTS_MAX = 5
 """How often an event finds that its key was recorded, and has expired since."""

@@ -23,10 +23,10 @@ from cloud_adapter.observability.span import Span
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock
 from workflow_core import EventNotAccepted, EventRejected, WaitKind
+from workflow_core.error_texts import error_text
 from workflow_core.events import stable_key
 from workflow_core.execution import FROM_CLIENTS
-from workflow_core.machine.interpreter import Accepted
-from workflow_core.machine.moving import error_text
+from workflow_core.machine.events import Accepted
 
 BUFFERED = b""
 """The response to an event that is kept, and handled once somebody waits for it. No handler's output is empty."""

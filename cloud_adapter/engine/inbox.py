@@ -35,8 +35,8 @@ from cloud_adapter.engine.tasks import CollectTask
 from cloud_adapter.errors import Busy, InstanceNotFound, Unavailable
 from cloud_adapter.observability import logs
 from workflow_core import Workflow
+from workflow_core.error_texts import error_text
 from workflow_core.events import stable_key
-from workflow_core.machine.moving import error_text
 
 COLLECT_MAX = 200
 """How many entries are read at a time."""

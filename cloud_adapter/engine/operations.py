@@ -32,7 +32,7 @@ from workflow_core import (
     WorkflowError,
 )
 from workflow_core.execution import MAIN_THREAD
-from workflow_core.machine import repair
+from workflow_core.machine.operations import set_fields
 from workflow_core.signatures import field_errors
 
 DETAIL_CHARS_MAX = 500
@@ -268,7 +268,7 @@ class RetryFailed(Action):
         return RepairRefused(f"{id!r} is waiting: only what has failed can be {cls.past}")
 
     def apply(self, session: Session, now: datetime) -> bool:
-        repair.retry(session.machine)
+        session.machine.retry()
         self.note(session, now)
         settle(session)
         return True
@@ -288,7 +288,7 @@ class Goto(Repair):
     def apply(self, session: Session, now: datetime) -> bool:
         thread = session.execution.thread(self.thread)
         before = "" if thread is None else thread.step
-        repair.goto(session.machine, self.thread, self.statement)
+        session.machine.goto(self.thread, self.statement)
         self.note(session, now, statement=self.statement, thread=self.thread, detail=f"from {before!r}")
         _settle_if_known(session)
         return True
@@ -306,7 +306,7 @@ class SetFields(Repair):
 
     def rewrite(self, cls: type[Workflow], instance: Instance) -> Instance:
         execution = instance.execution
-        fields = repair.set_fields(cls, instance.fields, execution.fields_version, self.fields)
+        fields = set_fields(cls, instance.fields, execution.fields_version, self.fields)
         return replace(instance, fields=fields, execution=replace(execution, fields_version=cls.__workflow_version__))
 
     def apply(self, session: Session, now: datetime) -> bool:

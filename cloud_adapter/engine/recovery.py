@@ -22,7 +22,7 @@ from cloud_adapter.engine.timers import accepted_timeout
 from cloud_adapter.errors import Unavailable
 from cloud_adapter.observability import logs
 from workflow_core import Workflow
-from workflow_core.machine.moving import error_text
+from workflow_core.error_texts import error_text
 
 
 class Recovery:

@@ -21,8 +21,10 @@ from cloud_adapter.names import check_id
 from cloud_adapter.ports import Task
 from cloud_adapter.stores.search import stored_values
 from workflow_core import ErrorInfo, Execution, Parent, Status, Wait, WaitKind, Workflow, WorkflowError
-from workflow_core.machine.interpreter import Accepted, Machine, Work
-from workflow_core.machine.moving import error_text
+from workflow_core.error_texts import error_text
+from workflow_core.machine.events import Accepted
+from workflow_core.machine.machine import Machine
+from workflow_core.machine.work import Work
 from workflow_core.statements.calls import ACTIVITY_TIMEOUT
 
 CLOCK_SKEW = timedelta(seconds=10)

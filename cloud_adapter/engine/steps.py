@@ -26,8 +26,9 @@ from cloud_adapter.observability.span import Span, Value
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Task
 from workflow_core import CheckpointKind, EventRejected, InvalidInput, NewerVersion, Workflow
-from workflow_core.machine.interpreter import MOVES, Machine, Work
-from workflow_core.machine.moving import error_info, error_text
+from workflow_core.error_texts import error_info, error_text
+from workflow_core.machine.machine import Machine
+from workflow_core.machine.work import MOVES, Work
 
 CHANGES_FIELDS = (CheckpointKind.STEP, CheckpointKind.EVENT)
 """The work whose code changes the fields; what all other does to them is forgotten."""

@@ -13,7 +13,7 @@ from cloud_adapter.engine.tasks import TimeoutTask
 from cloud_adapter.options import EngineOptions
 from workflow_core import EventNotAccepted, WaitKind
 from workflow_core.execution import TIMED_KINDS
-from workflow_core.machine.interpreter import Accepted
+from workflow_core.machine.events import Accepted
 
 
 class TimeOut(TaskDecision[TimeoutTask]):

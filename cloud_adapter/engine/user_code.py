@@ -13,7 +13,7 @@ from typing import Any
 
 from cloud_adapter.ports import Clock
 from workflow_core import TimedOut
-from workflow_core.machine.moving import error_text
+from workflow_core.error_texts import error_text
 
 RunSync = Callable[..., Awaitable[Any]]
 """Runs a synchronous function with its arguments so that the event loop goes on meanwhile."""

@@ -8,7 +8,7 @@ from cloud_adapter.document import Instance
 from cloud_adapter.engine.session import Session
 from workflow_core import UnknownStatement, Workflow
 from workflow_core.execution import FROM_CLIENTS
-from workflow_core.machine.interpreter import Accepted
+from workflow_core.machine.events import Accepted
 
 
 @dataclass(frozen=True, slots=True)

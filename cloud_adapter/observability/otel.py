@@ -18,7 +18,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from cloud_adapter.observability.span import Span, Trace, Value, prefixed
 from cloud_adapter.observability.trace_context import TraceContext, served
-from workflow_core.machine.moving import error_text
+from workflow_core.error_texts import error_text
 
 _tracer = trace.get_tracer("gorchestrate")
 _w3c = TraceContextTextMapPropagator()

@@ -25,8 +25,8 @@ from cloud_adapter.document import (
 )
 from cloud_adapter.errors import DamagedDocument, TooLarge
 from tests.contract.store_contract import NOW, a_full_instance, an_instance
+from workflow_core.error_texts import MESSAGE_CHARS_MAX
 from workflow_core.execution import ErrorInfo, Status, Thread, Wait, WaitKind, WaitStatus
-from workflow_core.machine.moving import MESSAGE_CHARS_MAX
 
 
 def test_decode_is_the_inverse_of_encode() -> None:

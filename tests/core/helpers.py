@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from workflow_core import CheckpointKind, Execution, Step, StepContext, Workflow, aresume, handle_event, resume
-from workflow_core.machine.interpreter import Machine, Work
+from workflow_core.machine.machine import Machine
+from workflow_core.machine.work import Work
 
 W = TypeVar("W", bound=Workflow)
 

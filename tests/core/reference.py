@@ -62,7 +62,7 @@ from workflow_core import (
     While,
     Workflow,
 )
-from workflow_core.machine.moving import error_info
+from workflow_core.error_texts import error_info
 
 Leave = type[Break] | type[Continue] | type[Return] | None
 """How a statement was left: None, to go on behind it."""

@@ -34,7 +34,7 @@ from workflow_core import (
     handle_event,
     resume,
 )
-from workflow_core.machine.interpreter import Machine
+from workflow_core.machine.machine import Machine
 from workflow_core.signatures import InvalidOutput
 
 

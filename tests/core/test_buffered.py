@@ -26,7 +26,7 @@ from workflow_core import (
     handle_event,
     resume,
 )
-from workflow_core.machine.interpreter import Machine
+from workflow_core.machine.machine import Machine
 
 
 def flow(*statements: Any) -> type[Logged]:

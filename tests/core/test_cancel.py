@@ -44,7 +44,7 @@ from workflow_core import (
     handle_event,
     resume,
 )
-from workflow_core.machine.interpreter import Machine
+from workflow_core.machine.machine import Machine
 
 CLEAN = do("cleaned")
 WAIT = Sleep("wait", timedelta(days=1))

@@ -30,8 +30,8 @@ from workflow_core import (
     handle_event,
     resume,
 )
-from workflow_core.machine.interpreter import Machine
-from workflow_core.machine.moving import error_info
+from workflow_core.error_texts import error_info
+from workflow_core.machine.machine import Machine
 
 
 class Delivery(Workflow, name="delivery"):

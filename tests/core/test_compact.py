@@ -39,7 +39,7 @@ from workflow_core import (
     execution,
 )
 from workflow_core.execution import BufferedEvent, Leave, LeaveKind, ThreadStatus
-from workflow_core.machine.interpreter import Machine
+from workflow_core.machine.machine import Machine
 
 PLAIN = TypeAdapter(Execution)
 """How executions were stored before there was a compact form."""

@@ -34,8 +34,8 @@ from workflow_core import (
     handle_event,
     resume,
 )
-from workflow_core.machine import moving
-from workflow_core.machine.interpreter import Machine
+from workflow_core.machine import instructions
+from workflow_core.machine.machine import Machine
 from workflow_core.statements.basic import Case, Default, Statement
 
 MOVES_MAX = 200
@@ -47,7 +47,7 @@ NUMBERS = itertools.count()
 
 @pytest.fixture
 def low_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(moving, "MOVES_MAX", MOVES_MAX)
+    monkeypatch.setattr(instructions, "MOVES_MAX", MOVES_MAX)
 
 
 class Many(Logged):

@@ -27,7 +27,8 @@ from workflow_core import (
     resume,
 )
 from workflow_core.execution import FROM_CLIENTS
-from workflow_core.machine.interpreter import Accepted, Machine
+from workflow_core.machine.events import Accepted
+from workflow_core.machine.machine import Machine
 
 random_flows = settings(max_examples=300, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 

@@ -45,8 +45,8 @@ from workflow_core import (
     handle_event,
     resume,
 )
-from workflow_core.machine.interpreter import Machine
-from workflow_core.machine.repair import retry
+from workflow_core.machine.machine import Machine
+from workflow_core.machine.operations import retry
 
 
 def deploy(*statements: Statement) -> type[Logged]:

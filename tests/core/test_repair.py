@@ -31,8 +31,8 @@ from workflow_core import (
     Workflow,
     resume,
 )
-from workflow_core.machine.interpreter import Machine
-from workflow_core.machine.repair import goto, retry, set_fields
+from workflow_core.machine.machine import Machine
+from workflow_core.machine.operations import goto, retry, set_fields
 
 WAIT = Sleep("wait", timedelta(days=1))
 BROKEN = {"outside": True}

@@ -13,7 +13,7 @@ import pytest
 
 from tests.core.helpers import cancel, reload
 from workflow_core import Execution, Workflow, resume
-from workflow_core.machine.interpreter import Machine
+from workflow_core.machine.machine import Machine
 
 TEXT = (Path(__file__).parents[2] / "docs" / "sagas.md").read_text()
 DEFINITION, *RUNS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)

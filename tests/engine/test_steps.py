@@ -15,7 +15,7 @@ from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.options import EngineOptions
 from tests.engine.harness import ID, World, in_world, write
 from workflow_core import EventNotAccepted, Go, If, On, Retry, S, Select, Step, StepContext, WaitFor, While, Workflow
-from workflow_core.machine.moving import MESSAGE_CHARS_MAX
+from workflow_core.error_texts import MESSAGE_CHARS_MAX
 
 ATTEMPTS: list[StepContext] = []
 """What the steps of ``Flaky`` were told, attempt by attempt."""

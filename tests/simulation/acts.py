@@ -20,7 +20,8 @@ from cloud_adapter.engine.session import Session
 from cloud_adapter.engine.transaction import Transactor
 from tests.simulation.actors import CURRENT, LANE
 from workflow_core import Execution, Wait
-from workflow_core.machine.interpreter import Accepted, Machine
+from workflow_core.machine.events import Accepted
+from workflow_core.machine.machine import Machine
 
 if TYPE_CHECKING:
     from tests.simulation.actors import Actor

@@ -49,7 +49,10 @@ from tests.simulation.actors import Process
 from tests.simulation.store import Database
 from workflow_core import Execution, Parent, Status, WaitKind
 from workflow_core.events import stable_key
-from workflow_core.machine.interpreter import Accepted, Machine
+from workflow_core.machine import calls, events, instructions, operations, results, unwinding, work
+from workflow_core.machine.events import Accepted
+from workflow_core.machine.machine import Machine
+from workflow_core.machine.threads import end
 
 Patch = pytest.MonkeyPatch
 Bug = Callable[[Patch], None]
@@ -226,7 +229,7 @@ def conditions_not_looked_at_after_an_event(patch: Patch) -> None:
 
 @bug
 def kept_event_delivered_twice(patch: Patch) -> None:
-    patch.setattr(Machine, "_forget_buffered", lambda self, work: None)
+    patch.setattr(results, "forget_kept", lambda machine, event: None)
 
 
 @bug
@@ -248,10 +251,11 @@ def kept_event_overtaken_by_a_later_one(patch: Patch) -> None:
 
 @bug
 def kept_events_in_reverse_order(patch: Patch) -> None:
-    def last(self: Machine, event: str) -> Any:
-        return next(one for one in reversed(self.execution.buffer) if one.event == event)
+    def last(machine: Machine, event: str) -> Any:
+        return next(one for one in reversed(machine.execution.buffer) if one.event == event)
 
-    patch.setattr(Machine, "_buffered", last)
+    patch.setattr(events, "first_kept", last)
+    patch.setattr(work, "first_kept", last)
 
 
 @bug
@@ -452,7 +456,7 @@ def attempts_not_counted(patch: Patch) -> None:
 
 @bug
 def attempt_before_its_time(patch: Patch) -> None:
-    patch.setattr(Machine, "_due", lambda self, retry_at: True)
+    patch.setattr(Machine, "is_due", lambda self, retry_at: True)
 
 
 # --- tasks -----------------------------------------------------------------------------------
@@ -513,7 +517,7 @@ def early_task_dropped(patch: Patch) -> None:
 @bug
 def result_of_an_earlier_attempt_counts(patch: Patch) -> None:
     def any_attempt(self: Machine, event: str, wait_id: str, attempt: int) -> Any:
-        return self._wait_for(event, wait_id, WaitKind.ACTIVITY)
+        return calls.awaited(self, event, wait_id, WaitKind.ACTIVITY)
 
     patch.setattr(Machine, "activity", any_attempt)
 
@@ -540,15 +544,15 @@ def fence_not_stored_anew_for_the_next_attempt(patch: Patch) -> None:
 
 @bug
 def limit_ignored_after_a_result(patch: Patch) -> None:
-    fork = Machine._fork
+    fork = instructions._fork
 
-    def all_of_them(self: Machine, thread: Any, instruction: Any, *rest: Any) -> Any:
+    def all_of_them(machine: Machine, thread: Any, instruction: Any, *rest: Any) -> Any:
         if thread.positions.get(instruction.name):
             instruction = copy(instruction)
             object.__setattr__(instruction, "limit", None)
-        return fork(self, thread, instruction, *rest)
+        return fork(machine, thread, instruction, *rest)
 
-    patch.setattr(Machine, "_fork", all_of_them)
+    patch.setattr(instructions, "_fork", all_of_them)
 
 
 @bug
@@ -574,7 +578,7 @@ def heartbeat_of_an_earlier_attempt_counts(patch: Patch) -> None:
     def any_attempt(session: Session, body: Any) -> Accepted | None:
         if isinstance(body, Result) or not session.execution.live:
             return awaited(session, body)
-        return session.machine._wait_for(body.event, body.wait_id, WaitKind.ACTIVITY)
+        return calls.awaited(session.machine, body.event, body.wait_id, WaitKind.ACTIVITY)
 
     awaited = activities_module._awaited
     patch.setattr(activities_module, "_awaited", any_attempt)
@@ -779,15 +783,13 @@ def timers_not_set_again_after_a_pause(patch: Patch) -> None:
 
 @bug
 def cleanup_left_out_when_it_is_canceled(patch: Patch) -> None:
-    def at_once(self: Machine, thread: Any) -> None:
-        self._end(thread)
-
-    patch.setattr(Machine, "cancel_thread", at_once)
+    patch.setattr(unwinding, "cancel_thread", end)
+    patch.setattr(operations, "cancel_thread", end)
 
 
 @bug
 def error_in_a_cleanup_calls_a_cancellation_off(patch: Patch) -> None:
-    patch.setattr(Machine, "_is_doomed", lambda self, thread: False)
+    patch.setattr(unwinding, "_is_doomed", lambda thread: False)
 
 
 # --- recovery --------------------------------------------------------------------------------

@@ -1,1 +1,1 @@
-"""Moves one instance in memory. No I/O, no clock."""
+"""Moves one instance in memory. No I/O, no clock. ``machine.py`` is the front; each other file is one topic."""

@@ -1,7 +1,8 @@
 """Statements that were renamed: an instance that stands on former names is put on those that they have now.
 
-It changes names and nothing else: where an instance stands, how often it has failed, its ids, deadlines and idempotency
-keys stay as they are. Which name became which is told by the program; see ``renamed_from`` of the statements.
+It changes names and nothing else: where an instance stands, how often it has failed, its ids, deadlines and
+idempotency keys stay as they are. Which name became which is told by the program; see ``renamed_from`` of the
+statements.
 """
 
 from __future__ import annotations

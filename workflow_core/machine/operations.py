@@ -1,7 +1,12 @@
-"""What an operator mends in an instance: one that has failed is tried again, a thread is put elsewhere, fields are set.
+"""Operations: what an operator can do to an instance: cancel, pause, unpause, retry, go to a statement, set fields.
 
-Each function works in memory, and raises before it has changed anything. It loads, saves and decides nothing; to move
-the instance on is the caller's part.
+Each function works in memory only. If it raises, it has changed nothing. The caller decides whether an instance may be
+canceled or paused, and moves it on afterwards.
+
+After ``retry`` and ``goto`` a thread enters its statement anew: its status is RESUMING, and it gets new waits with new
+ids, so nothing that was meant for the old ones is taken. After a pause the waits are the old ones, but nobody has
+listened to their timers and activities meanwhile. ``unpause`` clears the names of their tasks, so that new tasks are
+scheduled. If you add a wait with a deadline, add it there too.
 """
 
 from __future__ import annotations
@@ -13,13 +18,60 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from workflow_core.errors import InvalidInput, RepairRefused
-from workflow_core.execution import LeaveKind, Status, Thread, ThreadStatus
-from workflow_core.machine.interpreter import Machine
+from workflow_core.execution import TIMED_KINDS, LeaveKind, Status, Thread, ThreadStatus, WaitKind
+from workflow_core.machine.results import retry_errors
+from workflow_core.machine.state import MachineState
+from workflow_core.machine.threads import branches_of, check
+from workflow_core.machine.unwinding import cancel_thread
+from workflow_core.machine.waits import attempt_ends, leave_wait, summarize
 from workflow_core.signatures import refuse_infinite_numbers
 from workflow_core.workflow import InvalidFields, Workflow, migrated
 
 
-def retry(machine: Machine) -> None:
+def cancel(machine: MachineState) -> None:
+    """Cancels the instance: every thread leaves what it is in. It is canceled once all ``finally_`` sections have
+    come to their end. The caller says before whether it may be."""
+    execution = machine.execution
+    was_paused = execution.status is Status.PAUSED
+    execution.pc += 1
+    execution.canceling = True
+    execution.buffer = []
+    execution.status = Status.RUNNING
+    for thread in list(execution.threads):
+        # A branch is canceled by the thread that waits for it, unless that is in a finally_ section.
+        if not thread.parent and thread in execution.threads and not execution.ended:
+            cancel_thread(machine, thread)
+    if execution.threads and not execution.ended:
+        summarize(execution)
+        if was_paused:
+            _schedule_again(machine)
+
+
+def pause(machine: MachineState) -> None:
+    """Nothing of the instance moves from now on."""
+    machine.execution.pc += 1
+    machine.execution.status = Status.PAUSED
+
+
+def unpause(machine: MachineState) -> None:
+    """It goes on."""
+    machine.execution.pc += 1
+    summarize(machine.execution)
+    _schedule_again(machine)
+
+
+def _schedule_again(machine: MachineState) -> None:
+    """What came of timers and activities during a pause was not heard."""
+    for thread in machine.execution.threads:
+        for wait in thread.waits:
+            if wait.kind in TIMED_KINDS:
+                wait.setup_data = None
+            if wait.kind is WaitKind.ACTIVITY:
+                start = None if machine.is_due(wait.retry_at) else wait.retry_at
+                wait.deadline = attempt_ends(machine, machine.program.at(thread.step).cases[wait.event], start)
+
+
+def retry(machine: MachineState) -> None:
     """Lets a failed instance go on from where it failed, with all its attempts; its waits are entered anew. One that
     has failed in a cleanup while it was canceled goes on to be canceled.
 
@@ -29,21 +81,21 @@ def retry(machine: Machine) -> None:
     execution = machine.execution
     if execution.status is not Status.FAILED:
         raise RepairRefused(f"{execution.id!r} is {execution.status}: only what has failed can be retried")
-    machine.check()
+    check(machine)
     execution.pc += 1
     execution.error = None
     execution.status = Status.RUNNING
     for thread in execution.threads:
         _begin_anew(thread)
-    machine.retry_errors()
+    retry_errors(machine)
     for thread in list(execution.threads) if execution.canceling else ():
         if not thread.parent and thread in execution.threads and not _is_canceled(thread):
-            machine.cancel_thread(thread)
+            cancel_thread(machine, thread)
     if not execution.ended:
-        machine.summarize()
+        summarize(execution)
 
 
-def goto(machine: Machine, thread_id: str, statement: str) -> None:
+def goto(machine: MachineState, thread_id: str, statement: str) -> None:
     """Puts a thread before a step or a wait of its own, as if it had just come there. What it waited for is torn down,
     its attempts count anew. In a ``ForEach`` that it was not in, it begins with the first item.
 
@@ -53,7 +105,7 @@ def goto(machine: Machine, thread_id: str, statement: str) -> None:
     execution, program = machine.execution, machine.program
     thread = execution.thread(thread_id)
     if thread is None:
-        live = ", ".join(repr(one.id) for one in execution.threads) or "none"
+        live = ", ".join(repr(other.id) for other in execution.threads) or "none"
         raise RepairRefused(f"{execution.id!r} has no thread {thread_id!r}: there are {live}")
     if execution.canceling:
         raise RepairRefused(f"{execution.id!r} is being canceled: its threads only run their cleanups")
@@ -64,11 +116,11 @@ def goto(machine: Machine, thread_id: str, statement: str) -> None:
             f"thread {thread_id!r} can be put before no {statement!r}: it is no step or wait of {thread.name!r}; there "
             f"are {', '.join(map(repr, close[:20]))}"
         )
-    branches = [one.id for one in execution.threads if one.parent == thread_id]
+    branches = [branch.id for branch in branches_of(execution, thread)]
     if branches:
         raise RepairRefused(f"thread {thread_id!r} waits for its branches {', '.join(branches)}: put them elsewhere")
     execution.pc += 1
-    machine.leave_wait(thread)
+    leave_wait(execution, thread)
     _begin_anew(thread)
     thread.status, thread.step, thread.pc = ThreadStatus.RESUMING, statement, execution.pc
     thread.pending, thread.leaving = {}, None
@@ -78,7 +130,7 @@ def goto(machine: Machine, thread_id: str, statement: str) -> None:
         thread.positions.setdefault(each.name, 0)
         each = each.outer
     if execution.live:
-        machine.summarize()
+        summarize(execution)
 
 
 def set_fields(cls: type[Workflow], fields: str, version: int, changes: Mapping[str, Any]) -> str:

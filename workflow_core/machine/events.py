@@ -1,0 +1,226 @@
+"""Events: which thread waits for one, how it is handled, and how an event that comes too early is kept.
+
+Handling has two parts. ``handle`` calls the user's handler, which may change the fields and may raise; ``handled``
+moves the thread on. They are separate because the caller may have to await the handler, and because a refused event
+must change nothing: the caller discards the fields, and the execution was not touched yet.
+
+A thread accepts an event if it rests on a case of that name that is set up. The wait id identifies the visit, so a
+late delivery for an earlier visit is not accepted. Buffered events are delivered in the order in which they came.
+An event that arrives while the thread waits for it must not overtake events that are still in the buffer; see
+``comes_later``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from workflow_core.errors import EventNotAccepted
+from workflow_core.events import EventHandler, EventRequest
+from workflow_core.execution import (
+    FROM_CLIENTS,
+    BufferedEvent,
+    Status,
+    Teardown,
+    Thread,
+    ThreadStatus,
+    Wait,
+    WaitKind,
+    WaitStatus,
+)
+from workflow_core.machine.instructions import run
+from workflow_core.machine.state import MachineState
+from workflow_core.machine.values import item_of
+from workflow_core.machine.waits import leave_wait
+from workflow_core.program.program import SelectCase
+from workflow_core.signatures import HandlerSignature
+
+# Looking up a member of an enum class costs as much as an instruction: the hot ones are bound once.
+_SETTING_UP, _WAITING = ThreadStatus.SETTING_UP, ThreadStatus.WAITING
+_EVENT = WaitKind.EVENT
+_SET_UP = WaitStatus.SET_UP
+_RUNNING, _IDLE = Status.RUNNING, Status.WAITING
+
+NAMED_WAITS_MAX = 10
+"""How many waits for an event an error names."""
+
+
+@dataclass(slots=True)
+class Accepted:
+    """An event that may be received now: ``thread`` waits for it under ``wait_id``."""
+
+    thread: Thread
+    case: SelectCase
+    wait_id: str
+    wait: Wait | None
+
+
+# --- who waits for it ------------------------------------------------------------------------
+
+
+def accepted(machine: MachineState) -> Iterator[Accepted]:
+    """The events that may be received now, timeouts included, in the order of the threads and cases."""
+    for thread in machine.execution.threads if machine.execution.live else ():
+        for event in machine.program.at(thread.step).cases if thread.status in (_WAITING, _SETTING_UP) else ():
+            if (found := accepted_by(machine, thread, event)) is not None:
+                yield found
+
+
+def accept(
+    machine: MachineState, event: str, thread_id: str | None = None, wait_id: str | None = None, pc: int | None = None
+) -> Accepted:
+    """The first thread that waits for the event, of the thread, wait and pc that are named, if they are.
+
+    Raises:
+        EventNotAccepted: there is none. Nothing is changed.
+    """
+    program = machine.program
+    if program.has_renamed:
+        event = program.event(event)
+    execution = machine.execution
+    status = execution.status
+    for thread in execution.threads if status is _IDLE or status is _RUNNING else ():
+        if (thread_id is None or thread.id == thread_id) and (pc is None or thread.pc == pc):
+            found = accepted_by(machine, thread, event)
+            if found is not None and (wait_id is None or found.wait_id == wait_id):
+                return found
+    detail = f" in thread {thread_id!r}" if thread_id else ""
+    detail += f" under wait id {wait_id!r}" if wait_id else ""
+    detail += f" for pc {pc}" if pc is not None else ""
+    if detail:
+        detail += _elsewhere(machine, event)
+    raise EventNotAccepted(event, accepted_names(machine), status, detail)
+
+
+def accepted_by(machine: MachineState, thread: Thread, event: str) -> Accepted | None:
+    """The thread's wait for the event, if it has one that is set up."""
+    if thread.status is not _WAITING and thread.status is not _SETTING_UP:
+        return None
+    try:
+        case = machine.program.rests[thread.step].cases.get(event)
+    except KeyError:
+        raise machine.program.unknown(thread.step) from None
+    if case is None:
+        return None
+    for wait in thread.waits:
+        if wait.event == event:
+            return Accepted(thread, case, wait.id, wait) if wait.status is _SET_UP else None
+    if case.kind is _EVENT:
+        # A plain case that was added to the definition while the thread was parked: it needs no setup.
+        return Accepted(thread, case, f"{thread.id}@{thread.pc}", None)
+    return None
+
+
+def _elsewhere(machine: MachineState, event: str) -> str:
+    """By which threads and waits an event is accepted, where others were named."""
+    waits = [
+        f"{found.thread.id!r} under {found.wait_id!r}"
+        for found in accepted(machine)
+        if found.case.event == event and found.case.kind in FROM_CLIENTS
+    ]
+    more = ", ..." if len(waits) > NAMED_WAITS_MAX else ""
+    return f", but in thread {', '.join(waits[:NAMED_WAITS_MAX])}{more}" if waits else ""
+
+
+def accepted_names(machine: MachineState) -> list[str]:
+    """The names of the events that may be received now, timeouts left out, each once."""
+    return list(dict.fromkeys(found.case.event for found in accepted(machine) if found.case.kind in FROM_CLIENTS))
+
+
+# --- handling it -----------------------------------------------------------------------------
+
+
+def handle(machine: MachineState, accepted: Accepted, value: Any) -> Any:
+    """Calls the handler with a validated input; its output may be awaitable for an ``EventHandler``."""
+    case = accepted.case
+    handler = case.handler
+    machine.touched = True
+    if handler is not None:
+        if case.takes_item:
+            each = machine.program.at(accepted.thread.step).each
+            arguments = (machine.workflow, value) if case.takes_input else (machine.workflow,)
+            return handler(*arguments, item=item_of(machine, accepted.thread, each)[0])
+        return handler(machine.workflow, value) if case.takes_input else handler(machine.workflow)
+    if case.event_handler is not None:
+        wait = accepted.wait
+        assert wait is not None
+        return case.event_handler.handle(request(machine, wait, "handle"), value)
+    return None
+
+
+def handle_json(machine: MachineState, accepted: Accepted, body: bytes) -> None:
+    """Calls the handler, if there is one, of a result that comes as JSON."""
+    signature = accepted.case.signature
+    if signature is not None:
+        value = signature.validate_json(accepted.case.event, body) if signature.takes_input else None
+        handle(machine, accepted, value)
+
+
+def handled(machine: MachineState, accepted: Accepted) -> None:
+    """The event has happened: its thread leaves the select and moves on behind the case."""
+    execution = machine.execution
+    execution.pc += 1
+    machine.allowances = None
+    thread, case = accepted.thread, accepted.case
+    leave_wait(execution, thread, case.event)
+    run(machine, thread, case.entry)
+
+
+def event_handler(machine: MachineState, select: str, event: str) -> EventHandler:
+    """The ``EventHandler`` of a case.
+
+    Raises:
+        UnknownStatement: the definition no longer has it.
+    """
+    case = machine.program.at(select).cases.get(event)
+    if case is None or case.event_handler is None:
+        raise machine.program.unknown(event)
+    return case.event_handler
+
+
+def request(machine: MachineState, wait: Wait | Teardown, action: str) -> EventRequest:
+    """What an ``EventHandler`` is told."""
+    thread_id = wait.id.rpartition("@")[0]
+    where = machine.execution.id, thread_id, wait.id, wait.event
+    return EventRequest(machine.workflow, *where, wait.setup_data, action, wait.known_as)
+
+
+# --- keeping one that comes too early --------------------------------------------------------
+
+
+def buffers(machine: MachineState, event: str) -> bool:
+    """Whether the event is kept if it comes before it is waited for."""
+    cases = machine.program.events.get(machine.program.event(event), ())
+    execution = machine.execution
+    return execution.live and not execution.canceling and any(case.buffered for _, case in cases)
+
+
+def kept_as(machine: MachineState, event: str) -> HandlerSignature:
+    """The types of an event that is buffered."""
+    cases = machine.program.events[machine.program.event(event)]
+    signature = next(case.signature for _, case in cases if case.buffered)
+    assert signature is not None
+    return signature
+
+
+def comes_later(machine: MachineState, accepted: Accepted) -> bool:
+    """Whether events of that name that came before are still to be delivered there."""
+    wait = accepted.wait
+    return wait is not None and wait.buffered and any(kept.event == wait.event for kept in machine.execution.buffer)
+
+
+def buffer(machine: MachineState, event: str, input: str) -> None:
+    """Keeps an event that nobody waits for yet; ``input`` is its JSON text."""
+    machine.execution.pc += 1
+    machine.execution.buffer.append(BufferedEvent(machine.program.event(event), input, machine.now))
+
+
+def first_kept(machine: MachineState, event: str) -> BufferedEvent:
+    """The event of that name that is delivered next."""
+    return next(kept for kept in machine.execution.buffer if kept.event == event)
+
+
+def forget_kept(machine: MachineState, event: str) -> None:
+    """Takes out of the buffer what ``first_kept`` gives."""
+    machine.execution.buffer.remove(first_kept(machine, event))

@@ -1,0 +1,174 @@
+"""Unwinding: how a thread leaves the sections around it, because of an error or a cancellation.
+
+Each instruction knows the innermost ``Try`` around it (``guard``), and each guard knows the next outer one. A thread
+that leaves carries the reason, a ``Leave``, and walks outwards (``depart``):
+
+* An ``except_`` section that catches the error ends the walk: the thread goes on there.
+* A ``finally_`` section interrupts the walk: the ``Leave`` is kept in ``thread.pending``. At the end of the section
+  (``Op.LEFT``) it is taken out and the walk goes on. So the reason survives a save, and a ``finally_`` section may
+  hold steps and waits like any other section.
+* If no section is left, the thread ends. The error of a branch goes to its parent, which cancels the other branches,
+  keeps the reason in ``thread.leaving`` and departs when the last branch has ended. The error of a thread without a
+  parent fails the instance; the thread is put back on the statement that failed, so that ``retry`` begins there.
+
+Invariants:
+
+* A ``finally_`` section that was entered runs to its end, or to an error of its own. If its thread is canceled
+  meanwhile, the cancellation replaces the pending ``Leave`` and applies at the end of the section.
+* A cancellation cannot be caught. If a cleanup raises while its thread is canceled, an ``except_`` section around that
+  cleanup does not catch the error; only a ``Try`` inside of the cleanup does.
+
+To keep them, never move a thread past a guard without ``depart``, and never drop a ``Leave`` before it was applied.
+"""
+
+from __future__ import annotations
+
+from workflow_core.error_texts import error_info
+from workflow_core.execution import ErrorInfo, Leave, LeaveKind, Status, Thread, ThreadStatus
+from workflow_core.machine.state import MachineState
+from workflow_core.machine.threads import branches_of, end, start_of
+from workflow_core.machine.waits import leave_wait
+from workflow_core.program.program import Clause, Guard, Instruction, Op
+from workflow_core.retry import Retry
+
+_ERROR, _CANCEL = LeaveKind.ERROR, LeaveKind.CANCEL
+
+# --- what becomes of an error ----------------------------------------------------------------
+
+
+def tries_again(machine: MachineState, policy: Retry | None, failures: int, error: BaseException) -> bool:
+    """Whether the definition says that what has failed that often, the last time with ``error``, is tried again.
+
+    Args:
+        policy: the statement's own.
+    """
+    policy = policy or machine.workflow.default_retry
+    return policy is not None and policy.delay(failures, error) is not None
+
+
+def catches(machine: MachineState, thread: Thread, instruction: Instruction, error: BaseException) -> bool:
+    """Whether a failure at the instruction is caught, or passes a ``finally_`` section on its way out."""
+    return _is_caught(machine, thread, instruction.guard, error_info(error, instruction.name))
+
+
+def _is_caught(machine: MachineState, thread: Thread, guard: Guard | None, error: ErrorInfo) -> bool:
+    doomed = _is_doomed(thread)
+    while guard is not None:
+        if guard.cleanup_at >= 0 or _clause(guard, error, doomed) is not None:
+            return True
+        guard = guard.outer
+    parent = machine.execution.thread(thread.parent) if thread.parent else None
+    return parent is not None and _is_caught(machine, parent, start_of(machine, parent).guard, error)
+
+
+def _clause(guard: Guard, error: ErrorInfo, doomed: bool) -> Clause | None:
+    """The ``except_`` section that catches the error."""
+    for clause in guard.clauses if guard.region or not doomed else ():
+        if clause.names is None or not clause.names.isdisjoint(error.bases):
+            return clause
+    return None
+
+
+def _is_doomed(thread: Thread) -> bool:
+    """Whether the thread is canceled: with the instance, or because another branch has failed."""
+    return any(leave.kind is _CANCEL for leave in thread.pending.values())
+
+
+# --- leaving ---------------------------------------------------------------------------------
+
+
+def depart(machine: MachineState, thread: Thread, leave: Leave, guard: Guard | None) -> Instruction | None:
+    """Takes a thread out of the sections around it. Gives where it goes on; None if it has ended by that."""
+    error = leave.error
+    doomed = leave.kind is _CANCEL or _is_doomed(thread)
+    while guard is not None:
+        if error is not None and (clause := _clause(guard, error, doomed)) is not None:
+            _land(machine, thread)
+            thread.errors[clause.name] = error
+            if clause.then is not None:
+                machine.touched = True
+                clause.then(machine.workflow, error)
+            return clause.entry
+        if guard.cleanup_at >= 0:
+            _land(machine, thread)
+            thread.pending[guard.name] = leave
+            return guard.cleanup
+        guard = guard.outer
+    if error is None:
+        end(machine, thread)
+    elif thread.parent:
+        _fail_branch(machine, thread, error)
+    else:
+        # Where it can be repaired: not at the end of the last finally_ section that it has passed.
+        thread.step, thread.pc = leave.step, leave.pc
+        failed = machine.program.rests.get(leave.step)
+        is_step = failed is not None and failed.op is Op.STEP
+        thread.status = ThreadStatus.EXECUTING if is_step else ThreadStatus.RESUMING
+        fail_instance(machine, error)
+    return None
+
+
+def _land(machine: MachineState, thread: Thread) -> None:
+    leave_wait(machine.execution, thread)
+    thread.attempt = 0
+    thread.retry_at = thread.error = None
+
+
+def _fail_branch(machine: MachineState, thread: Thread, error: ErrorInfo) -> None:
+    """A branch has failed: the others are canceled, and then whoever waits for them fails."""
+    execution = machine.execution
+    parent = execution.thread(thread.parent)
+    end(machine, thread)
+    if parent is None:
+        return
+    if parent.leaving is not None:
+        if parent.leaving.error is None:
+            # In a cleanup, while all were canceled: whoever waits for them is, but not as if nothing had happened.
+            parent.leaving = Leave(_CANCEL, error, parent.step, parent.pc)
+        return
+    parent.leaving = Leave(_ERROR, error, parent.step, parent.pc)
+    for other in branches_of(execution, parent):
+        cancel_thread(machine, other)
+
+
+def throw(machine: MachineState, thread: Thread, error: ErrorInfo) -> None:
+    """What the thread stands on has failed for good: it goes on where that is caught, or fails. One transition."""
+    machine.execution.pc += 1
+    machine.allowances = None
+    leave = Leave(_ERROR, error, thread.step, thread.pc)
+    landed = depart(machine, thread, leave, start_of(machine, thread).guard)
+    if landed is not None:
+        machine.run(thread, landed)
+
+
+def cancel_thread(machine: MachineState, thread: Thread) -> None:
+    """Takes a thread out of all that it is in, past its ``finally_`` sections; one that is in one runs it to its
+    end first."""
+    leave = Leave(_CANCEL)
+    instruction = start_of(machine, thread)
+    if instruction.region:
+        thread.pending[instruction.region] = leave
+        return
+    if not thread.step:
+        end(machine, thread)
+        return
+    if instruction.op is Op.FORK and (branches := branches_of(machine.execution, thread)):
+        thread.leaving = leave
+        for branch in branches:
+            cancel_thread(machine, branch)
+        return
+    thread.leaving = None  # its branches have failed and ended, and it has not moved on since
+    landed = depart(machine, thread, leave, instruction.guard)
+    if landed is not None:
+        machine.run(thread, landed)
+
+
+def fail_instance(machine: MachineState, error: ErrorInfo) -> None:
+    """Ends the instance as failed. Its threads stay where they stand; their events are to be torn down."""
+    execution = machine.execution
+    execution.status = Status.FAILED
+    execution.error = error
+    for thread in execution.threads:
+        leave_wait(execution, thread)
+        if thread.status in (ThreadStatus.WAITING, ThreadStatus.SETTING_UP):
+            thread.status = ThreadStatus.RESUMING

@@ -1,0 +1,165 @@
+"""Waits: how a thread is parked on what it waits for, and how it leaves that again.
+
+Invariant: an outside system never keeps a registration that nobody waits for. The wait for an ``EventHandler`` or a
+child is saved before its setup is tried. Leaving the wait saves a teardown, even if the setup is not known to have
+succeeded: it may have succeeded and its answer got lost. The teardown belongs to the instance, so it outlives the wait
+and the thread.
+
+The input of an activity or a child and the deadline of a timeout are computed once, when the thread is parked. Each
+attempt must get the same input, whatever other threads do to the fields in the meantime.
+
+The statuses of a thread and of the instance are derived from the waits, by ``rest`` and ``summarize``. Code that
+changes a wait or the list of threads must call them: nobody moves an instance with a stale status.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pydantic import BaseModel
+
+from workflow_core.errors import DefinitionError
+from workflow_core.events import stable_key
+from workflow_core.execution import Execution, Status, Teardown, Thread, ThreadStatus, Wait, WaitKind, WaitStatus
+from workflow_core.machine.state import MachineState
+from workflow_core.machine.values import item_of, json_of, value_of
+from workflow_core.program.program import Instruction, SelectCase
+from workflow_core.statements.calls import ACTIVITY_TIMEOUT
+from workflow_core.workflow import Workflow
+
+CALENDAR_START, CALENDAR_END = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+"""For moments that Python's calendar does not reach; with some room for what is added to them."""
+
+# Looking up a member of an enum class costs as much as an instruction: the hot ones are bound once.
+_SETTING_UP, _WAITING = ThreadStatus.SETTING_UP, ThreadStatus.WAITING
+_CONDITION, _TIMEOUT, _EVENT = WaitKind.CONDITION, WaitKind.TIMEOUT, WaitKind.EVENT
+_HANDLER, _ACTIVITY, _CHILD = WaitKind.HANDLER, WaitKind.ACTIVITY, WaitKind.CHILD
+_SET_UP, _PENDING_SETUP = WaitStatus.SET_UP, WaitStatus.PENDING_SETUP
+_RUNNING, _IDLE = Status.RUNNING, Status.WAITING
+
+
+def park(machine: MachineState, thread: Thread, instruction: Instruction) -> None:
+    """Lets a thread wait for the cases of an instruction; for its condition, or its branches, if it has none."""
+    execution = machine.execution
+    pc = execution.pc
+    wait_id = f"{thread.id}@{pc}"
+    status = _WAITING
+    waits: list[Wait] = []
+    for case in instruction.cases.values():
+        kind = case.kind
+        if kind is _EVENT:
+            waits.append(Wait(case.event, kind, _SET_UP, wait_id))
+            if case.buffered:
+                waits[-1].buffered = True
+        elif kind is _TIMEOUT:
+            waits.append(Wait(case.event, kind, _SET_UP, wait_id, _deadline(machine, thread, instruction, case)))
+        elif kind is _ACTIVITY:
+            input = _activity_input(machine, thread, instruction, case)
+            waits.append(Wait(case.event, kind, _SET_UP, wait_id, attempt_ends(machine, case), input=input))
+        else:
+            waits.append(Wait(case.event, kind, _PENDING_SETUP, wait_id))
+            status = _SETTING_UP
+            if kind is _CHILD:
+                waits[-1].input = _child_input(machine, thread, instruction, case, wait_id)
+    if not waits:
+        waits.append(Wait(instruction.name, _CONDITION, _SET_UP, wait_id))
+    thread.status = status
+    thread.step = instruction.name
+    thread.pc = pc
+    thread.waits = waits
+    if len(execution.threads) == 1:
+        execution.status = _IDLE if status is _WAITING else _RUNNING
+    else:
+        summarize(execution)
+
+
+def _deadline(machine: MachineState, thread: Thread, instruction: Instruction, case: SelectCase) -> datetime | None:
+    delay = value_of(machine, thread, instruction, case.delay)
+    try:
+        if isinstance(delay, timedelta):
+            return None if machine.now is None else machine.now + delay
+        if isinstance(delay, datetime) and delay.tzinfo is not None:
+            return delay.astimezone(UTC)
+    except OverflowError:  # beyond the calendar
+        is_ahead = delay > timedelta() if isinstance(delay, timedelta) else delay.year > 1
+        return CALENDAR_END if is_ahead else CALENDAR_START
+    raise DefinitionError(
+        f"{'Sleep' if case.event == instruction.name else 'Timeout'} {case.event!r}",
+        f"its delay function returned {delay!r}",
+        "Let it return a timedelta, or a datetime with a time zone.",
+    )
+
+
+def attempt_ends(machine: MachineState, case: SelectCase, start: datetime | None = None) -> datetime | None:
+    """When an attempt of an activity that is due at ``start`` (None: now) counts as failed."""
+    assert case.activity is not None
+    start = start or machine.now
+    return start and start + (case.activity.timeout or case.activity.heartbeat or ACTIVITY_TIMEOUT)
+
+
+def _activity_input(machine: MachineState, thread: Thread, instruction: Instruction, case: SelectCase) -> Any:
+    assert case.activity is not None
+    if not case.activity.signature.takes_input:
+        return None
+    function = case.activity.input
+    if function is None:
+        value = item_of(machine, thread, instruction.each)[0]
+    else:
+        value = value_of(machine, thread, instruction, function)
+    return json_of(value, f"the input of activity {case.event!r}")
+
+
+def _child_input(
+    machine: MachineState, thread: Thread, instruction: Instruction, case: SelectCase, wait_id: str
+) -> dict[str, Any]:
+    spec = case.child
+    assert spec is not None
+    id = value_of(machine, thread, instruction, spec.id)
+    if id is None:
+        id = stable_key(machine.execution.workflow, machine.execution.id, wait_id, case.event)
+    fields = {} if spec.input is None else value_of(machine, thread, instruction, spec.input)
+    if isinstance(fields, Workflow):
+        fields = json.loads(fields.dump_fields())
+    elif isinstance(fields, BaseModel):
+        fields = fields.model_dump(mode="json")
+    fields = json_of(fields, f"the input of child {case.event!r}")
+    return {"workflow": spec.workflow, "id": str(id), "fields": fields, "detached": spec.detached}
+
+
+def leave_wait(execution: Execution, thread: Thread, event: str | None = None) -> None:
+    """Leaves a wait, by ``event`` if it is that which happened: what an outside system may know of is to be torn down,
+    even if its setup never ended."""
+    for wait in thread.waits:
+        kind = wait.kind
+        if kind is _HANDLER:
+            handled = wait.event == event
+            execution.teardowns.append(
+                Teardown(thread.step, wait.event, wait.id, handled, wait.setup_data, known_as=wait.known_as)
+            )
+        elif kind is _CHILD and wait.event != event:
+            child = wait.input
+            if wait.status is _SET_UP:
+                # It was started for sure: how to start it, its whole input, need not be kept.
+                child = {"workflow": child["workflow"], "id": child["id"]}
+            execution.teardowns.append(Teardown(thread.step, wait.event, wait.id, False, child, kind=_CHILD))
+    thread.waits = []
+
+
+def rest(thread: Thread) -> None:
+    """Says whether a parked thread still has events to set up."""
+    pending = any(
+        wait.status is _PENDING_SETUP or (wait.status is not _SET_UP and wait.retry_at) for wait in thread.waits
+    )
+    thread.status = _SETTING_UP if pending else _WAITING
+
+
+def summarize(execution: Execution) -> None:
+    """Says whether any thread can move."""
+    status = _IDLE
+    for thread in reversed(execution.threads):  # those that have just been started stand at the end
+        if thread.status is not _WAITING:
+            status = _RUNNING
+            break
+    execution.status = status
