@@ -127,6 +127,14 @@ class Store(Protocol):
         """
         ...
 
+    async def ping(self) -> None:
+        """Reads as little as shows that the store answers.
+
+        Raises:
+            Unavailable: the store does not answer.
+        """
+        ...
+
     async def close(self) -> None:
         """Releases what the store holds open."""
         ...

@@ -16,7 +16,6 @@ It knows the ports alone, never an adapter. Its promises, and what they rest on:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import Iterable, Mapping
@@ -44,7 +43,6 @@ from cloud_adapter.errors import (
     DuplicateKey,
     IdempotencyKeyReused,
     InstanceExists,
-    InstanceNotFound,
     InvalidRequest,
     Unavailable,
     WorkflowNotFound,
@@ -360,8 +358,7 @@ class Engine:
         Raises:
             Unavailable: the store does not answer.
         """
-        with contextlib.suppress(InstanceNotFound):
-            await self.store.load(next(iter(self.workflows), "none"), "health")
+        await self.store.ping()
 
     async def recover(self, *, ahead: timedelta = timedelta(), limit: int = 1000) -> int:
         """Schedules again what should be moving and is not: after a crash, a lost task, a purged queue.

@@ -330,6 +330,11 @@ class FirestoreStore:
             instances, _ = await self._readable(query, limit)
             return instances
 
+    async def ping(self) -> None:
+        """See ``ports.Store.ping``. It asks for a document that is not there: one RPC, and no content to send."""
+        async with self._calling() as client:
+            await self._get(client.document("workflows", "ping"))
+
     async def close(self) -> None:
         """See ``ports.Store.close``. What was called before is done first; what is called later is ``Unavailable``."""
         self._closed = True

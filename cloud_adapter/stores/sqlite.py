@@ -305,6 +305,11 @@ class SqliteStore:
         instances, _ = await self._run(lambda connection: _readable(connection, _DUE, parameters, limit))
         return instances
 
+    async def ping(self) -> None:
+        """See ``ports.Store.ping``. It waits for its turn on the connection that writes: if that one hangs, so does
+        this call."""
+        await self._run(lambda connection: connection.execute("SELECT 1 FROM instances LIMIT 1").fetchone())
+
     async def close(self) -> None:
         """See ``ports.Store.close``. What was called before is done first; what is called later is ``Unavailable``."""
         if self._closed:

@@ -880,6 +880,16 @@ class StoreContract:
                 last = page[-1]
             assert met == expected, limit
 
+    # --- health ------------------------------------------------------------------------------
+
+    @asynchronously
+    async def test_ping_answers_whatever_the_store_holds(self, make_store: MakeStore) -> None:
+        store = make_store()
+        await store.ping()
+        await store.create(an_instance())
+        await store.ping()
+        assert await _listed(store) == ["order-1"]
+
     # --- the end -----------------------------------------------------------------------------
 
     @asynchronously
@@ -908,6 +918,7 @@ class StoreContract:
             store.list("pizza"),
             store.workflows(),
             store.due(NOW),
+            store.ping(),
         ]
         for call in calls:
             with pytest.raises(Unavailable, match="closed"):

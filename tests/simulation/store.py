@@ -212,6 +212,9 @@ class SimulatedStore:
         names: Sequence[str] = await self._call("workflows", lambda: list({one for one, _ in self._database.documents}))
         return names
 
+    async def ping(self) -> None:
+        await self._call("ping", lambda: None)
+
     async def close(self) -> None:
         self._closed = True
 
