@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cloud_adapter.document import Instance
+from cloud_adapter.document import HistoryKind, Instance
 from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.decisions import Decision
 from cloud_adapter.engine.session import Session, settle
@@ -69,7 +69,7 @@ class Operation(BaseModel):
         """
         raise NotImplementedError
 
-    def note(self, session: Session, now: datetime, kind: str, **details: Any) -> None:
+    def note(self, session: Session, now: datetime, kind: HistoryKind, **details: Any) -> None:
         """Adds it to the instance's history."""
         session.note(kind, now, by=self.by, reason=self.reason, **details)
 
@@ -85,7 +85,7 @@ class Cancel(Operation):
             return False
         _refuse_ended(execution, "canceled")
         session.machine.cancel()
-        self.note(session, now, "cancel")
+        self.note(session, now, HistoryKind.CANCEL)
         settle(session)
         return True
 
@@ -100,7 +100,7 @@ class Pause(Operation):
         if session.execution.status is Status.PAUSED:
             return False
         session.machine.pause()
-        self.note(session, now, "pause")
+        self.note(session, now, HistoryKind.PAUSE)
         return True
 
 
@@ -113,7 +113,7 @@ class Unpause(Operation):
         if session.execution.status is not Status.PAUSED:
             return False
         session.machine.unpause()
-        self.note(session, now, "unpause")
+        self.note(session, now, HistoryKind.UNPAUSE)
         settle(session)
         return True
 
@@ -123,7 +123,7 @@ class RetryFailed(Operation):
 
     def apply(self, session: Session, now: datetime) -> bool:
         repair.retry(session.machine)
-        self.note(session, now, "retry")
+        self.note(session, now, HistoryKind.RETRY)
         settle(session)
         return True
 
@@ -139,7 +139,9 @@ class Goto(Operation):
         thread = session.execution.thread(self.thread)
         before = "" if thread is None else thread.step
         repair.goto(session.machine, self.thread, self.statement)
-        self.note(session, now, "goto", statement=self.statement, thread=self.thread, detail=f"from {before!r}")
+        self.note(
+            session, now, HistoryKind.GOTO, statement=self.statement, thread=self.thread, detail=f"from {before!r}"
+        )
         _settle_if_known(session)
         return True
 
@@ -158,7 +160,7 @@ class SetFields(Operation):
     def apply(self, session: Session, now: datetime) -> bool:
         detail = json.dumps(self.fields, ensure_ascii=False)
         session.machine.tick()
-        self.note(session, now, "set", detail=detail[:DETAIL_CHARS_MAX])
+        self.note(session, now, HistoryKind.SET, detail=detail[:DETAIL_CHARS_MAX])
         _settle_if_known(session)
         return True
 
