@@ -51,7 +51,7 @@ from cloud_adapter.names import check_id, check_key
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.observability.span import Span
 from cloud_adapter.options import EngineOptions
-from cloud_adapter.ports import Clock, Page, Store, TaskQueue
+from cloud_adapter.ports import PAGE_SIZE, PAGE_SIZE_MAX, Clock, Page, Store, TaskQueue
 from cloud_adapter.stores.search import search_values
 from workflow_core import DefinitionError, Status, UnknownStatement, Workflow, WorkflowError
 from workflow_core.events import stable_key
@@ -173,10 +173,10 @@ class Engine:
         *,
         status: str | None = None,
         search: Mapping[str, str] | None = None,
-        limit: int = 50,
+        limit: int = PAGE_SIZE,
         cursor: str | None = None,
     ) -> Page:
-        """The instances of a workflow, those that were updated last first; at most 200 a page.
+        """The instances of a workflow, those that were updated last first; at most ``PAGE_SIZE_MAX`` a page.
 
         Args:
             search: only those with these values in their search fields; each a text that the field's type takes.
@@ -187,8 +187,8 @@ class Engine:
         values = search_values(self.workflow(workflow), search or {})
         if status is not None and status not in set(Status):
             raise InvalidRequest(f"there is no status {status!r}, but: {', '.join(Status)}")
-        if not 1 <= limit <= 200:
-            raise InvalidRequest(f"limit is {limit}: give 1 to 200")
+        if not 1 <= limit <= PAGE_SIZE_MAX:
+            raise InvalidRequest(f"limit is {limit}: give 1 to {PAGE_SIZE_MAX}")
         return await self.store.list(workflow, status=status, search=values, limit=limit, cursor=cursor)
 
     async def response(self, workflow: str, id: str, key: str) -> bytes | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from cloud_adapter.clock import CLOCK_SKEW
 from cloud_adapter.document import (
     HISTORY_MAX,
     TOKENS_MAX,
@@ -33,9 +34,6 @@ from workflow_core import ErrorInfo, Execution, Parent, Status, Wait, WaitKind, 
 from workflow_core.machine.interpreter import Accepted, Machine, Work
 from workflow_core.machine.moving import error_text
 from workflow_core.statements.calls import ACTIVITY_TIMEOUT
-
-CLOCK_SKEW = timedelta(seconds=10)
-"""By how much the clocks of processes and queues may differ: so much before its time a task may come."""
 
 ERROR_CHARS_MAX = 500
 """How much of an error's text the history keeps."""

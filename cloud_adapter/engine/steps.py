@@ -12,12 +12,13 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
+from cloud_adapter.clock import CLOCK_SKEW
 from cloud_adapter.document import HistoryKind
 from cloud_adapter.engine.children import Children
 from cloud_adapter.engine.commits import Committer, Superseded
 from cloud_adapter.engine.deliveries import TaskDecision
 from cloud_adapter.engine.schedule import resume_at
-from cloud_adapter.engine.session import CLOCK_SKEW, ERROR_CHARS_MAX, Session, milliseconds
+from cloud_adapter.engine.session import ERROR_CHARS_MAX, Session, milliseconds
 from cloud_adapter.engine.tasks import ResumeTask
 from cloud_adapter.engine.transaction import Lanes
 from cloud_adapter.engine.user_code import RunSync, call, within

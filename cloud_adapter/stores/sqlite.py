@@ -38,7 +38,7 @@ from cloud_adapter.errors import (
     SettingsError,
     Unavailable,
 )
-from cloud_adapter.ports import Page
+from cloud_adapter.ports import PAGE_SIZE, Page
 from cloud_adapter.stores.cursors import EPOCH, check_limit, read_cursor, write_cursor
 
 APPLICATION_ID = int.from_bytes(b"gorc")
@@ -261,7 +261,7 @@ class SqliteStore:
         *,
         status: str | None = None,
         search: Mapping[str, Any] | None = None,
-        limit: int = 50,
+        limit: int = PAGE_SIZE,
         cursor: str | None = None,
     ) -> Page:
         """See ``ports.Store.list``. Damaged documents are left out.

@@ -756,6 +756,15 @@ class StoreContract:
         assert len(set(paged)) == 25
 
     @asynchronously
+    async def test_a_page_has_50_instances_unless_told(self, make_store: MakeStore) -> None:
+        store = make_store()
+        for number in range(51):
+            await store.create(an_instance(f"order-{number}"))
+        page = await store.list("pizza")
+        assert len(page.instances) == 50
+        assert len((await store.list("pizza", cursor=page.cursor)).instances) == 1
+
+    @asynchronously
     async def test_the_last_page_that_is_full_has_no_cursor(self, make_store: MakeStore) -> None:
         store = make_store()
         for number in range(2):
