@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+CLOCK_SKEW = timedelta(seconds=10)
+"""By how much the clocks of processes and queues may differ: so much before its time a task may come."""
 
 
 class SystemClock:

@@ -12,9 +12,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from enum import StrEnum
+from typing import Annotated, Any
 
-from pydantic import AwareDatetime, TypeAdapter
+from pydantic import AfterValidator, AwareDatetime, TypeAdapter
 
 from cloud_adapter.errors import DamagedDocument, InvalidRequest, TooLarge
 from workflow_core import Execution, Status
@@ -63,6 +64,65 @@ class Lease:
     expires_at: AwareDatetime
 
 
+class HistoryKind(StrEnum):
+    """What a history entry is about. The values are stored: add some, change none."""
+
+    CREATED = "created"
+    FAILED = "failed"
+    """The instance has failed."""
+    EVENT = "event"
+    EVENT_FAILED = "event failed"
+    EVENT_REJECTED = "event rejected"
+    """An event that was buffered is refused where it is delivered; the instance goes on without it."""
+    BUFFERED = "buffered"
+    TIMEOUT = "timeout"
+    STEP = "step"
+    STEP_FAILED = "step failed"
+    SETUP = "setup"
+    SETUP_FAILED = "setup failed"
+    TEARDOWN = "teardown"
+    TEARDOWN_FAILED = "teardown failed"
+    ACTIVITY = "activity"
+    ACTIVITY_FAILED = "activity failed"
+    CHILD = "child"
+    CHILD_FAILED = "child failed"
+    TELL = "tell"
+    TELL_FAILED = "tell failed"
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    UNPAUSE = "unpause"
+    RETRY = "retry"
+    GOTO = "goto"
+    SET = "set"
+
+    @property
+    def failed(self) -> bool:
+        """Whether the instance, or one attempt at something, has failed."""
+        return self in _FAILED
+
+
+_FAILED = frozenset(
+    (
+        HistoryKind.FAILED,
+        HistoryKind.EVENT_FAILED,
+        HistoryKind.STEP_FAILED,
+        HistoryKind.SETUP_FAILED,
+        HistoryKind.TEARDOWN_FAILED,
+        HistoryKind.ACTIVITY_FAILED,
+        HistoryKind.CHILD_FAILED,
+        HistoryKind.TELL_FAILED,
+    )
+)
+
+_KINDS: Mapping[str, str] = {kind.value: kind for kind in HistoryKind}
+
+
+def _known_kind(text: str) -> str:
+    # A newer release may have stored a kind that this one does not know. The history decides nothing, so such an entry
+    # must not make the instance unreadable: the kind stays a text, which is shown and stored again as it is.
+    return _KINDS.get(text, text)
+
+
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
     """One thing that happened to an instance.
@@ -80,7 +140,7 @@ class HistoryEntry:
     """
 
     at: AwareDatetime
-    kind: str
+    kind: Annotated[str, AfterValidator(_known_kind)]  # a HistoryKind, or the text of one that is not known here
     statement: str = ""
     thread: str = ""
     pc: int = 0

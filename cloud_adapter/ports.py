@@ -13,6 +13,15 @@ from typing import Any, Protocol
 
 from cloud_adapter.document import InboxEntry, Instance, KeyRecord
 
+PAGE_SIZE = 50
+"""How many instances a page of a listing has if nobody says how many."""
+
+PAGE_SIZE_MAX = 200
+"""How many instances a client may ask for in one page. A store gives more to the project's own code."""
+
+TASK_BYTES_MAX = 1_000_000
+"""How large a task's body may be, as JSON. Cloud Tasks takes 1 MiB, with all that it adds to it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -102,7 +111,7 @@ class Store(Protocol):
         *,
         status: str | None = None,
         search: Mapping[str, Any] | None = None,
-        limit: int = 50,
+        limit: int = PAGE_SIZE,
         cursor: str | None = None,
     ) -> Page:
         """The instances of a workflow, those that were updated last first.
@@ -124,6 +133,14 @@ class Store(Protocol):
 
         Args:
             after: one that this method gave: only those that follow it.
+        """
+        ...
+
+    async def ping(self) -> None:
+        """Reads as little as shows that the store answers.
+
+        Raises:
+            Unavailable: the store does not answer.
         """
         ...
 
@@ -171,7 +188,7 @@ class TaskQueue(Protocol):
 
         Raises:
             InvalidRequest: the name is not one, or the task is due in more than 30 days.
-            TooLarge: the body is larger than 1 MB.
+            TooLarge: the body has more than ``TASK_BYTES_MAX``.
             Unavailable: whether it was added is not known; try again.
         """
         ...

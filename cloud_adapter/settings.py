@@ -10,12 +10,12 @@ from typing import Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from cloud_adapter.emulators import TASKS_EMULATOR_VARIABLE
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.options import EngineOptions
 
 PREFIX = "GORCHESTRATE_"
 GOOGLE_ISSUER = "https://accounts.google.com"
-TASKS_EMULATOR_VARIABLE = "CLOUD_TASKS_EMULATOR_HOST"
 URL_VARIABLE, TOKEN_VARIABLE = CLIENT_VARIABLES = (f"{PREFIX}URL", f"{PREFIX}TOKEN")
 """Where the command line finds the API, and what it shows there: no settings of the runtime."""
 

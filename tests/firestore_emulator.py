@@ -17,9 +17,9 @@ from typing import NoReturn
 
 import pytest
 
+from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE as HOST_VARIABLE
 from cloud_adapter.sockets import free_ports
 
-HOST_VARIABLE = "FIRESTORE_EMULATOR_HOST"
 RULES = Path(__file__).parents[1] / "deploy" / "firestore.rules"
 START_SECONDS_MAX = 90.0
 STOP_SECONDS_MAX = 10.0

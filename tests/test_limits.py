@@ -1,4 +1,4 @@
-"""The tables of limits in docs/fan-out.md are those of the code."""
+"""The limits that the docs name, most of them in the tables of docs/fan-out.md, are those of the code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cloud_adapter import document, names
+from cloud_adapter import document, names, ports
+from cloud_adapter.clock import CLOCK_SKEW
 from cloud_adapter.engine import inbox, lanes, sync_pool, transaction
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.queues import cloud_tasks, local, rules
@@ -32,7 +33,7 @@ LIMITS = {
     "history": [f"{document.HISTORY_MAX} entries"],
     "commit tokens (": [f"{document.TOKENS_MAX} commits"],
     "body of a request": [f"{SETTINGS['max_body_bytes'].default:,} bytes"],
-    "body of a task": [f"{local.TASK_BYTES_MAX:,} bytes", f"{cloud_tasks.TASK_BYTES_MAX:,} bytes"],
+    "body of a task": [f"{ports.TASK_BYTES_MAX:,} bytes"],
     "result that waits": [f"{document.INBOX_ENTRY_BYTES_MAX:,} bytes"],
     "id of an instance": [f"{names.ID_BYTES_MAX} bytes"],
     "idempotency key | 1": [f"{names.KEY_CHARS_MAX} printable"],
@@ -46,6 +47,7 @@ LIMITS = {
     ],
     "inbox entries read": [f"| {inbox.COLLECT_MAX} |"],
     "steps in one request": [f"{OPTIONS.budget_steps} steps", f"{OPTIONS.budget.total_seconds():.0f} s"],
+    "instances in a page": [f"| {ports.PAGE_SIZE_MAX} |"],
     "attempts of": [f"| {OPTIONS.retry.max_attempts} |"],
     "threads for": [f"{sync_pool.STEP_THREADS_MAX}, {sync_pool.ACTIVITY_THREADS_MAX} in"],
     "deliveries of the embedded": [
@@ -54,7 +56,7 @@ LIMITS = {
     ],
     "tasks in the embedded": [f"{rules.ENTRIES_MAX:,}"],
     "attempt of": [minutes(ACTIVITY_TIMEOUT)],
-    "dispatch of a task": [minutes(cloud_tasks.DISPATCH_DEADLINE), minutes(cloud_tasks.DEADLINE_MAX)],
+    "dispatch of a task": [minutes(cloud_tasks.DISPATCH_DEADLINE), minutes(rules.DEADLINE_MAX)],
     "lease": [f"{SETTINGS['lease_seconds'].default} s"],
     "event that waits": [f"{SETTINGS['max_wait_seconds'].default} s"],
     "task that waits": [minutes(OPTIONS.task_age_max)],
@@ -66,3 +68,8 @@ LIMITS = {
 def test_the_limit_is_that_of_the_code(what: str) -> None:
     (row,) = [line for line in SECTION.splitlines() if line.startswith(f"| {what}")]
     assert all(text in row for text in LIMITS[what]), row
+
+
+def test_how_early_a_resume_task_may_come_is_that_of_the_code() -> None:
+    text = " ".join((ROOT / "docs" / "reliability.md").read_text().split())
+    assert f"up to {2 * CLOCK_SKEW.total_seconds():.0f} seconds before its time" in text

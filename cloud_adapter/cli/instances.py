@@ -23,6 +23,7 @@ from cloud_adapter.engine.operations import ACTIONS, REPAIRS, Operation, Repair
 from cloud_adapter.errors import InvalidRequest
 from cloud_adapter.http.api import IDEMPOTENCY_HEADER, SEARCH
 from cloud_adapter.http.views import instance_url
+from cloud_adapter.ports import PAGE_SIZE, PAGE_SIZE_MAX
 from cloud_adapter.settings import TOKEN_VARIABLE, URL_VARIABLE
 from workflow_core.execution import Status
 
@@ -102,7 +103,7 @@ def list_instances(
         list[str] | None,
         typer.Option(metavar="FIELD=VALUE", help="Only those with this value in a search field. Repeatable."),
     ] = None,
-    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=200)] = 50,
+    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=PAGE_SIZE_MAX)] = PAGE_SIZE,
     cursor: Annotated[str | None, typer.Option(help="Where the last page ended.")] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -19,6 +19,7 @@ from cloud_adapter.cli import check as check_command
 from cloud_adapter.cli import demo as demo_script
 from cloud_adapter.cli import instances
 from cloud_adapter.cli.instances import WorkflowName
+from cloud_adapter.emulators import TASKS_EMULATOR_VARIABLE
 from cloud_adapter.errors import InvalidRequest, SettingsError
 from cloud_adapter.hosting.dev_server import open_server, prefer_latency, running
 from cloud_adapter.hosting.local_stack import running_stack
@@ -187,7 +188,7 @@ def tasks_emulator(
             host=host, port=port, issuer_port=issuer_port, issuer_url=issuer_url, queues=queue or []
         ) as emulator:
             console = Console(highlight=False, soft_wrap=True)
-            console.print(f"export CLOUD_TASKS_EMULATOR_HOST={emulator.address}")
+            console.print(f"export {TASKS_EMULATOR_VARIABLE}={emulator.address}")
             console.print(f"Tokens are issued by {emulator.issuer_url}")
             for name in queue or []:
                 console.print(f"  {name}")

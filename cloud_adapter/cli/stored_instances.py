@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic_core import to_json
 
+from cloud_adapter.clock import CLOCK_SKEW
 from cloud_adapter.document import Instance
 from cloud_adapter.ports import Store
 from cloud_adapter.stores.cursors import EPOCH
@@ -40,9 +41,6 @@ LIVE = (Status.RUNNING, Status.WAITING, Status.PAUSED)
 """The statuses of what still has a way to go."""
 
 PAGE = 100
-
-CLOCK_SKEW = timedelta(seconds=10)
-"""By how much the clocks of those who commit may differ."""
 
 _PARKED = (ThreadStatus.WAITING, ThreadStatus.SETTING_UP)
 _WAITS = (Op.SELECT, Op.WAIT_FOR, Op.FORK)

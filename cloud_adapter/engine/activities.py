@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from cloud_adapter.document import HistoryKind
 from cloud_adapter.engine.commits import WRITE_ATTEMPTS_MAX, Committer
 from cloud_adapter.engine.decisions import Decision, check_lease
 from cloud_adapter.engine.deliveries import TaskDecision
@@ -171,7 +172,7 @@ class Activities:
         assert accepted.wait is not None
         error = TimedOut(f"activity {accepted.wait.event!r} gave no result by {accepted.wait.deadline}")
         details = {"thread": accepted.thread.id, "statement": accepted.wait.event, "error": f"TimedOut: {error}"}
-        session.note("activity failed", now, **details)
+        session.note(HistoryKind.ACTIVITY_FAILED, now, **details)
         seconds = self._retry(accepted, session, error)
         retry_at = None if seconds is None else now + timedelta(seconds=seconds)
         session.machine.activity_failed(accepted, error_info(error, accepted.wait.event), retry_at)
@@ -284,11 +285,11 @@ class _TakeResult(Deferrable):
                 error, raised = error_info(failure, result.event), failure
         session.raised = raised
         if error is None:
-            session.note("activity", now, **details)
+            session.note(HistoryKind.ACTIVITY, now, **details)
             settle(session, accepted)
             return
         retry_at = None if result.retry_seconds is None else now + timedelta(seconds=result.retry_seconds)
-        session.note("activity failed", now, error=error.text[:ERROR_CHARS_MAX], **details)
+        session.note(HistoryKind.ACTIVITY_FAILED, now, error=error.text[:ERROR_CHARS_MAX], **details)
         session.machine.activity_failed(accepted, error, retry_at)
         settle(session)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from cloud_adapter.document import HistoryKind
 from cloud_adapter.engine.commits import Committer, Superseded
 from cloud_adapter.engine.decisions import check_lease
 from cloud_adapter.engine.inbox import Deferrable, Inbox, NotListening, entry_name
@@ -178,10 +179,10 @@ class _TakeEnd(Deferrable):
                     raise
                 error = error_info(raised, event)
         if error is None:
-            session.note("child", now, **details)
+            session.note(HistoryKind.CHILD, now, **details)
             settle(session, accepted)
         else:
-            session.note("child failed", now, error=error.text[:ERROR_CHARS_MAX], **details)
+            session.note(HistoryKind.CHILD_FAILED, now, error=error.text[:ERROR_CHARS_MAX], **details)
             machine.child_failed(accepted.thread, event, replace(error, statement=event))
             settle(session)
 

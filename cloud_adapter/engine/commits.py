@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from cloud_adapter.document import TOKENS_MAX, InboxEntry, Instance, KeyRecord, Lease
+from cloud_adapter.document import TOKENS_MAX, HistoryEntry, HistoryKind, InboxEntry, Instance, KeyRecord, Lease
 from cloud_adapter.engine.session import ERROR_CHARS_MAX, Change, Session
 from cloud_adapter.errors import (
     Conflict,
@@ -268,7 +268,7 @@ def _teller(session: Session, instance: Instance) -> Callable[[], None]:
                 entry.kind,
                 instance.workflow,
                 instance.id,
-                level=logging.ERROR if entry.kind == "failed" else logging.WARNING if entry.error else logging.INFO,
+                level=_level(entry),
                 raised=raised if raised is not None and error_text(raised)[:ERROR_CHARS_MAX] == entry.error else None,
                 thread=entry.thread,
                 statement=entry.statement,
@@ -282,3 +282,9 @@ def _teller(session: Session, instance: Instance) -> Callable[[], None]:
             telemetry.ended(instance.workflow, status.value)
 
     return tell
+
+
+def _level(entry: HistoryEntry) -> int:
+    if entry.kind is HistoryKind.FAILED:
+        return logging.ERROR
+    return logging.WARNING if entry.error else logging.INFO

@@ -16,7 +16,6 @@ It knows the ports alone, never an adapter. Its promises, and what they rest on:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import Iterable, Mapping
@@ -45,7 +44,6 @@ from cloud_adapter.errors import (
     Busy,
     DuplicateKey,
     InstanceExists,
-    InstanceNotFound,
     InvalidRequest,
     Unavailable,
     WorkflowNotFound,
@@ -54,7 +52,7 @@ from cloud_adapter.names import check_id, check_key
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.observability.span import Span
 from cloud_adapter.options import EngineOptions
-from cloud_adapter.ports import Clock, Page, Store, TaskQueue
+from cloud_adapter.ports import PAGE_SIZE, PAGE_SIZE_MAX, Clock, Page, Store, TaskQueue
 from cloud_adapter.stores.search import search_values
 from workflow_core import Status, Workflow, WorkflowError
 from workflow_core.error_texts import error_text
@@ -162,10 +160,10 @@ class Engine:
         *,
         status: str | None = None,
         search: Mapping[str, str] | None = None,
-        limit: int = 50,
+        limit: int = PAGE_SIZE,
         cursor: str | None = None,
     ) -> Page:
-        """The instances of a workflow, those that were updated last first; at most 200 a page.
+        """The instances of a workflow, those that were updated last first; at most ``PAGE_SIZE_MAX`` a page.
 
         Args:
             search: only those with these values in their search fields; each a text that the field's type takes.
@@ -176,8 +174,8 @@ class Engine:
         values = search_values(self.workflow(workflow), search or {})
         if status is not None and status not in set(Status):
             raise InvalidRequest(f"unknown status {status!r}. Available: {', '.join(Status)}")
-        if not 1 <= limit <= 200:
-            raise InvalidRequest(f"limit is {limit}: give 1 to 200")
+        if not 1 <= limit <= PAGE_SIZE_MAX:
+            raise InvalidRequest(f"limit is {limit}: give 1 to {PAGE_SIZE_MAX}")
         return await self.store.list(workflow, status=status, search=values, limit=limit, cursor=cursor)
 
     async def response(self, workflow: str, id: str, key: str) -> bytes | None:
@@ -346,8 +344,7 @@ class Engine:
         Raises:
             Unavailable: the store does not answer.
         """
-        with contextlib.suppress(InstanceNotFound):
-            await self.store.load(next(iter(self.workflows), "none"), "health")
+        await self.store.ping()
 
     async def recover(self, *, ahead: timedelta = timedelta(), limit: int = 1000) -> int:
         """Schedules again what should be moving and is not: after a crash, a lost task, a purged queue.

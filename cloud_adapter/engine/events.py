@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from inspect import isawaitable
 from typing import Any
 
-from cloud_adapter.document import KeyRecord
+from cloud_adapter.document import HistoryKind, KeyRecord
 from cloud_adapter.engine.decisions import ByItself, Decision, NotNow
 from cloud_adapter.engine.idempotency import record_of
 from cloud_adapter.engine.session import Session, milliseconds, settle
@@ -133,7 +133,12 @@ class SendEvent(Decision):
         thread, select = accepted.thread.id, accepted.thread.step
         settle(session, accepted)
         session.note(
-            "event", now, statement=event, thread=thread, duration_ms=milliseconds(started, now), select=select
+            HistoryKind.EVENT,
+            now,
+            statement=event,
+            thread=thread,
+            duration_ms=milliseconds(started, now),
+            select=select,
         )
         self.record = self.request.known_as(response.decode(), now, self.options.key_ttl)
         return response
@@ -145,7 +150,7 @@ class SendEvent(Decision):
             raise EventNotAccepted(event, refusal.accepted, refusal.status, detail)
         session.machine.kept_as(event).validate_json(event, self.request.body)
         session.machine.buffer(event, self.request.body.decode("utf-8"))
-        session.note("buffered", now, statement=event)
+        session.note(HistoryKind.BUFFERED, now, statement=event)
         settle(session)
         self.record = self.request.known_as("", now, self.options.key_ttl)
         return BUFFERED

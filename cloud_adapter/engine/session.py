@@ -12,7 +12,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from cloud_adapter.document import HISTORY_MAX, TOKENS_MAX, HistoryEntry, Instance, Lease, encode, with_lease
+from cloud_adapter.clock import CLOCK_SKEW
+from cloud_adapter.document import (
+    HISTORY_MAX,
+    TOKENS_MAX,
+    HistoryEntry,
+    HistoryKind,
+    Instance,
+    Lease,
+    encode,
+    with_lease,
+)
 from cloud_adapter.engine import schedule
 from cloud_adapter.engine.tasks import ACTIVITY_PATH, TIMEOUT_PATH, ActivityTask, ResumeTask, TimeoutTask, timer_name
 from cloud_adapter.engine.user_code import call
@@ -26,9 +36,6 @@ from workflow_core.machine.events import Accepted
 from workflow_core.machine.machine import Machine
 from workflow_core.machine.work import Work
 from workflow_core.statements.calls import ACTIVITY_TIMEOUT
-
-CLOCK_SKEW = timedelta(seconds=10)
-"""By how much the clocks of processes and queues may differ: so much before its time a task may come."""
 
 ERROR_CHARS_MAX = 500
 """How much of an error's text the history keeps."""
@@ -194,7 +201,11 @@ class Session:
             raise condition_error(self.cls, error) from error
 
     def note(self, kind: str, now: datetime, **details: Any) -> None:
-        """Adds an entry to the instance's history."""
+        """Adds an entry to the instance's history.
+
+        Args:
+            kind: a ``HistoryKind``, or the name of an operation.
+        """
         self.entries.append(HistoryEntry(now, kind, pc=self.execution.pc, **details))
         self.contexts.append(copy_context())
 
@@ -202,7 +213,7 @@ class Session:
         """Adds to the history that the instance has failed, if it has and that is not there yet."""
         error = self.execution.error
         if self.execution.status is Status.FAILED and error is not None and error is not self._error:
-            self.note("failed", now, statement=error.statement, error=error.text[:ERROR_CHARS_MAX])
+            self.note(HistoryKind.FAILED, now, statement=error.statement, error=error.text[:ERROR_CHARS_MAX])
             self._error = error
 
     def leased(self, now: datetime) -> bool:
@@ -377,5 +388,5 @@ def begin(cls: type[Workflow], id: str, fields: bytes | str, now: datetime, pare
     execution.parent = parent
     session = Session(cls, Instance(cls.__workflow_name__, id, execution, first.dump_fields()), now)
     settle(session)
-    session.note("created", now)
+    session.note(HistoryKind.CREATED, now)
     return session

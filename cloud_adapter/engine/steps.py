@@ -12,12 +12,14 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
+from cloud_adapter.clock import CLOCK_SKEW
+from cloud_adapter.document import HistoryKind
 from cloud_adapter.engine.children import Children
 from cloud_adapter.engine.commits import Committer, Superseded
 from cloud_adapter.engine.deliveries import TaskDecision
 from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.schedule import resume_at
-from cloud_adapter.engine.session import CLOCK_SKEW, ERROR_CHARS_MAX, Session, milliseconds
+from cloud_adapter.engine.session import ERROR_CHARS_MAX, Session, milliseconds
 from cloud_adapter.engine.tasks import ResumeTask
 from cloud_adapter.engine.user_code import RunSync, call, within
 from cloud_adapter.errors import Conflict, Unavailable
@@ -32,6 +34,15 @@ from workflow_core.machine.work import MOVES, Work
 
 CHANGES_FIELDS = (CheckpointKind.STEP, CheckpointKind.EVENT)
 """The work whose code changes the fields; what all other does to them is forgotten."""
+
+_NOTED = {
+    CheckpointKind.STEP: (HistoryKind.STEP, HistoryKind.STEP_FAILED),
+    CheckpointKind.EVENT: (HistoryKind.EVENT, HistoryKind.EVENT_FAILED),
+    CheckpointKind.SETUP: (HistoryKind.SETUP, HistoryKind.SETUP_FAILED),
+    CheckpointKind.TEARDOWN: (HistoryKind.TEARDOWN, HistoryKind.TEARDOWN_FAILED),
+    CheckpointKind.TELL: (HistoryKind.TELL, HistoryKind.TELL_FAILED),
+}
+"""What the history says of each kind of work that is performed here: of a success and of a failure."""
 
 
 class LeaseLost(Exception):
@@ -181,9 +192,9 @@ class Stepper:
             details["select"] = work.thread.step
         if error is None:
             call(session.machine.done, work, result)
-            session.note(work.kind.value, now, **details)
+            session.note(_NOTED[work.kind][0], now, **details)
         elif _is_refusal(work, error):
-            session.note("event rejected", now, error=error_text(error)[:ERROR_CHARS_MAX], **details)
+            session.note(HistoryKind.EVENT_REJECTED, now, error=error_text(error)[:ERROR_CHARS_MAX], **details)
             session.machine.drop(work)
             span.outcome = "rejected"
             span.refused(error)
@@ -205,7 +216,7 @@ class Stepper:
         if work.kind is not CheckpointKind.EVENT:
             machine.failed(work, error, None if delay is None else now + delay)
         session.raised = error
-        session.note(f"{work.kind.value} failed", now, error=text[:ERROR_CHARS_MAX], **details)
+        session.note(_NOTED[work.kind][1], now, error=text[:ERROR_CHARS_MAX], **details)
         if delay is not None:
             return
         if work.kind in (CheckpointKind.STEP, CheckpointKind.EVENT):

@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
+from cloud_adapter.clock import CLOCK_SKEW
 from cloud_adapter.observability.span import Trace
 from cloud_adapter.observability.telemetry import carrier
 from cloud_adapter.ports import Task
@@ -15,9 +16,6 @@ from workflow_core.events import stable_key
 
 PUT_OFF_SECONDS_MAX = 10.0
 """How long a task waits at the least that was put off again and again."""
-
-LAST_SECONDS = 10
-"""By how much clocks may differ, for what is posted to be taken in by a task that was created for it."""
 
 FENCE_LENGTH = 16
 """How many characters the fence of a task has."""
@@ -192,7 +190,8 @@ class CollectTask(InstanceTask):
 
     def last(self, now: datetime) -> Task:
         """The task that looks once more; the same one for ten seconds of those for their entries."""
-        window = int(self.due.timestamp()) // LAST_SECONDS
-        due = datetime.fromtimestamp((window + 2) * LAST_SECONDS, UTC)
+        seconds = int(CLOCK_SKEW.total_seconds())
+        window = int(self.due.timestamp()) // seconds
+        due = datetime.fromtimestamp((window + 2) * seconds, UTC)
         following = self.model_copy(update={"due": due, "is_last": True, "created_at": now, "again": 0})
         return following.task(f"last {window}", due)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from cloud_adapter.document import HistoryKind
 from cloud_adapter.engine.activities import Activities
 from cloud_adapter.engine.decisions import check_lease
 from cloud_adapter.engine.deliveries import TaskDecision
@@ -60,7 +61,7 @@ class TimeOut(TaskDecision[TimeoutTask]):
             else:
                 thread = accepted.thread.id
                 settle(session, accepted)
-                session.note("timeout", now, statement=accepted.case.event, thread=thread)
+                session.note(HistoryKind.TIMEOUT, now, statement=accepted.case.event, thread=thread)
             if self.body.wait_id:
                 break
         return None

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE, TASKS_EMULATOR_VARIABLE
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.sockets import free_ports, listen
 
@@ -65,8 +66,8 @@ def running_stack(source: Path, *, port: int = 0, output: Path | None = None) ->
     api = port or free
     worker_url = f"http://127.0.0.1:{worker}"
     environment = {
-        "FIRESTORE_EMULATOR_HOST": f"127.0.0.1:{firestore}",
-        "CLOUD_TASKS_EMULATOR_HOST": f"127.0.0.1:{tasks}",
+        FIRESTORE_EMULATOR_VARIABLE: f"127.0.0.1:{firestore}",
+        TASKS_EMULATOR_VARIABLE: f"127.0.0.1:{tasks}",
         "GORCHESTRATE_BACKEND": "cloud",
         "GORCHESTRATE_UI": "true",
         "GORCHESTRATE_PROJECT": PROJECT,

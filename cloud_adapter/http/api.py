@@ -27,6 +27,7 @@ from cloud_adapter.http.pages.reference import reference
 from cloud_adapter.http.pages.rendering import STATIC_ROUTE
 from cloud_adapter.http.pages.ui import ui_routes
 from cloud_adapter.http.views import instance_url, summary, view_data
+from cloud_adapter.ports import PAGE_SIZE
 from workflow_core.diagrams import describe, svg
 from workflow_core.diagrams.live import Live
 from workflow_core.program.program import Program
@@ -166,7 +167,7 @@ class _Handlers:
             name,
             status=query.get("status"),
             search={name.removeprefix(SEARCH): text for name, text in query.items() if name.startswith(SEARCH)},
-            limit=_integer("limit", query.get("limit", "50")),
+            limit=_integer("limit", query.get("limit", str(PAGE_SIZE))),
             cursor=query.get("cursor"),
         )
         return JSONResponse({"instances": [summary(one) for one in page.instances], "cursor": page.cursor})

@@ -34,7 +34,8 @@ KEYS_REFRESH_S_MIN = 30
 unknown ids) or that the issuer has not answered."""
 KEYS_TIMEOUT_S = 10
 KEYS_THREADS_MAX = 16
-CLOCK_SKEW_S = 30
+LEEWAY_S = 30
+"""By how much the issuer's clock may differ from this one when the times in a token are checked."""
 
 _logger = logging.getLogger("gorchestrate.http")
 
@@ -107,7 +108,7 @@ class OidcVerifier:
                 algorithms=["RS256"],
                 audience=self.audience,
                 issuer=self.issuers,
-                leeway=CLOCK_SKEW_S,
+                leeway=LEEWAY_S,
                 options={"require": ["exp", "iat", "iss", "aud"]},
             )
         except jwt.InvalidTokenError as error:

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cloud_adapter.document import HistoryEntry, Instance
+from cloud_adapter.document import HistoryEntry, HistoryKind, Instance
 from workflow_core.diagrams.live import Live, Place, look
 from workflow_core.program.program import Program
 
-_DONE = frozenset(("step", "event", "timeout", "activity", "child"))
-_FAILED = {f"{kind} failed": kind for kind in _DONE}
+_EVENTS = (HistoryKind.EVENT, HistoryKind.EVENT_FAILED)
+
+_OF_STATEMENTS = frozenset(
+    (
+        *_EVENTS,
+        HistoryKind.TIMEOUT,
+        HistoryKind.STEP,
+        HistoryKind.STEP_FAILED,
+        HistoryKind.ACTIVITY,
+        HistoryKind.ACTIVITY_FAILED,
+        HistoryKind.CHILD,
+        HistoryKind.CHILD_FAILED,
+    )
+)
+"""The kinds of entries that tell how far an instance has come."""
 
 
 def live(program: Program, instance: Instance) -> Live:
@@ -23,13 +36,13 @@ def progress(program: Program, history: Iterable[HistoryEntry]) -> tuple[set[Pla
     passed: set[Place] = set()
     errors: dict[Place, str] = {}
     for entry in history:
-        kind = _FAILED.get(entry.kind, entry.kind)
-        if kind not in _DONE:
+        kind = entry.kind
+        if not isinstance(kind, HistoryKind) or kind not in _OF_STATEMENTS:
             continue
-        place = _event(program, entry) if kind == "event" else entry.statement
+        place = _event(program, entry) if kind in _EVENTS else entry.statement
         if place is None:
             continue
-        if kind != entry.kind:
+        if kind.failed:
             errors[place] = entry.error
         else:
             passed.add(place)

@@ -22,10 +22,11 @@ from cloud_adapter.http.auth import Authorize
 from cloud_adapter.http.bodies import read_body
 from cloud_adapter.observability.span import Value
 from cloud_adapter.observability.telemetry import Delivery
+from cloud_adapter.ports import TASK_BYTES_MAX
 
 _logger = logging.getLogger("gorchestrate.http")
 
-BODY_BYTES_MAX = 1_100_000
+BODY_BYTES_MAX = TASK_BYTES_MAX + 100_000
 """A little more than a task may have."""
 
 TASK_PATHS = (RESUME_PATH, TIMEOUT_PATH, ACTIVITY_PATH, COLLECT_PATH)

@@ -13,22 +13,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from cloud_adapter.emulators import TASKS_EMULATOR_VARIABLE
 from cloud_adapter.errors import InvalidRequest, SettingsError, TooLarge, Unavailable
-from cloud_adapter.ports import Clock, Task
+from cloud_adapter.ports import TASK_BYTES_MAX, Clock, Task
 from cloud_adapter.queues.cloud_task import CloudTask
-from cloud_adapter.queues.rules import SCHEDULE_AHEAD_MAX, TASK_NAME
+from cloud_adapter.queues.rules import DEADLINE_MAX, DEADLINE_MIN, SCHEDULE_AHEAD_MAX, TASK_NAME
 
 if TYPE_CHECKING:
     from cloud_adapter.queues.cloud_tasks_client import CloudTasksClient
 
-EMULATOR_VARIABLE: Final = "CLOUD_TASKS_EMULATOR_HOST"
-TASK_BYTES_MAX: Final = 1_000_000
 DISPATCH_DEADLINE: Final = timedelta(minutes=10)
-DEADLINE_MIN: Final = timedelta(seconds=15)
-DEADLINE_MAX: Final = timedelta(minutes=30)
 CALLS_MAX: Final = 20
 """How many calls are best made at the same time: each is a round trip of some 10 ms, and a queue takes 500 a second."""
-CLOCK_SKEW_MAX: Final = timedelta(minutes=1)
+AHEAD_MARGIN: Final = timedelta(minutes=1)
 """By how much this clock may differ from Google's when a task is cut to the horizon."""
 
 
@@ -129,7 +126,7 @@ class CloudTasksQueue:
             # The one lazy import: Google's client takes 200 ms, which not every cold start needs.
             from cloud_adapter.queues.cloud_tasks_client import CloudTasksClient
 
-            self._client, self._loop = CloudTasksClient(os.environ.get(EMULATOR_VARIABLE)), loop
+            self._client, self._loop = CloudTasksClient(os.environ.get(TASKS_EMULATOR_VARIABLE)), loop
         return self._client
 
     def _translate(self, task: Task) -> CloudTask:
@@ -165,4 +162,4 @@ class CloudTasksQueue:
             raise InvalidRequest(
                 f"task {task.name or task.path} is due at {task.at}, without a time zone: give an aware datetime"
             )
-        return min(task.at.astimezone(UTC), self._clock.now() + SCHEDULE_AHEAD_MAX - CLOCK_SKEW_MAX)
+        return min(task.at.astimezone(UTC), self._clock.now() + SCHEDULE_AHEAD_MAX - AHEAD_MARGIN)

@@ -13,7 +13,7 @@ from typing import Final
 from uuid import uuid4
 
 from cloud_adapter.errors import InvalidRequest, TooLarge, Unavailable
-from cloud_adapter.ports import Clock, Task
+from cloud_adapter.ports import TASK_BYTES_MAX, Clock, Task
 from cloud_adapter.queues.rules import Entry, QueueFull, QueueState, RateLimits, RetryConfig
 from cloud_adapter.queues.runner import QueueRunner, Reply
 from cloud_adapter.queues.turns import Shares
@@ -23,7 +23,6 @@ LOCAL_LIMITS: Final = RateLimits(max_dispatches_per_second=10_000, max_burst_siz
 LOCAL_SHARES: Final = Shares(of_group=200, beyond_first=350)
 """A ``ForEach`` of the widest usual limit (100) always runs at full width, and 50 places are kept for instances that
 have nothing running."""
-TASK_BYTES_MAX: Final = 1_000_000
 
 Deliver = Callable[[Task, int], Awaitable[bool]]
 
@@ -73,7 +72,7 @@ class LocalQueue:
 
         Raises:
             InvalidRequest: the name is not one, the body is not JSON, or the task is due in more than 30 days.
-            TooLarge: the body is larger than 1 MB.
+            TooLarge: the body has more than ``TASK_BYTES_MAX``.
             Unavailable: the queue is full, or closed.
         """
         if self._closed:

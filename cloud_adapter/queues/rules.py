@@ -25,6 +25,8 @@ P = TypeVar("P")
 TASK_NAME = re.compile(r"[A-Za-z0-9_-]{1,500}")
 SCHEDULE_AHEAD_MAX = timedelta(days=30)
 """How far ahead a task may be scheduled."""
+DEADLINE_MIN, DEADLINE_MAX = timedelta(seconds=15), timedelta(minutes=30)
+"""How long Cloud Tasks lets a request take, at the least and at the most that can be asked for."""
 TASK_LIFE_MAX = timedelta(days=31)
 """A task is not retried beyond this age, whatever the retry configuration says."""
 ENTRIES_MAX = 100_000

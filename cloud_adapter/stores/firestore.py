@@ -75,6 +75,7 @@ from cloud_adapter.document import (
     decode,
     encode,
 )
+from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE
 from cloud_adapter.errors import (
     Conflict,
     DamagedDocument,
@@ -86,7 +87,7 @@ from cloud_adapter.errors import (
     Unavailable,
 )
 from cloud_adapter.names import check_id
-from cloud_adapter.ports import Page
+from cloud_adapter.ports import PAGE_SIZE, Page
 from cloud_adapter.stores.cursors import EPOCH, check_limit, read_cursor, write_cursor
 from workflow_core import InvalidFields
 
@@ -288,7 +289,7 @@ class FirestoreStore:
         *,
         status: str | None = None,
         search: Mapping[str, Any] | None = None,
-        limit: int = 50,
+        limit: int = PAGE_SIZE,
         cursor: str | None = None,
     ) -> Page:
         """See ``ports.Store.list``. Damaged documents are left out.
@@ -329,6 +330,11 @@ class FirestoreStore:
                 query = query.start_after({"wake_at": after.wake_at, "__name__": reference})
             instances, _ = await self._readable(query, limit)
             return instances
+
+    async def ping(self) -> None:
+        """See ``ports.Store.ping``. It asks for a document that is not there: one RPC, and no content to send."""
+        async with self._calling() as client:
+            await self._get(client.document("workflows", "ping"))
 
     async def close(self) -> None:
         """See ``ports.Store.close``. What was called before is done first; what is called later is ``Unavailable``."""
@@ -595,7 +601,7 @@ def _contended(written: Instance | InboxEntry) -> Unavailable:
 _FIXES: dict[type[Exception], str] = {
     PermissionDenied: "give the service account the role roles/datastore.user",
     Unauthenticated: "check the credentials",
-    GoogleAuthError: "run `gcloud auth application-default login`, or set FIRESTORE_EMULATOR_HOST",
+    GoogleAuthError: f"run `gcloud auth application-default login`, or set {FIRESTORE_EMULATOR_VARIABLE}",
     OSError: "set GOOGLE_CLOUD_PROJECT",  # so says the client without a project
     NotFound: "create the database, or name another one",
     FailedPrecondition: "deploy the indexes of deploy/firestore.indexes.json, on a database in native mode",

@@ -38,7 +38,7 @@ from cloud_adapter.errors import (
     SettingsError,
     Unavailable,
 )
-from cloud_adapter.ports import Page
+from cloud_adapter.ports import PAGE_SIZE, Page
 from cloud_adapter.stores.cursors import EPOCH, check_limit, read_cursor, write_cursor
 
 APPLICATION_ID = int.from_bytes(b"gorc")
@@ -261,7 +261,7 @@ class SqliteStore:
         *,
         status: str | None = None,
         search: Mapping[str, Any] | None = None,
-        limit: int = 50,
+        limit: int = PAGE_SIZE,
         cursor: str | None = None,
     ) -> Page:
         """See ``ports.Store.list``. Damaged documents are left out.
@@ -304,6 +304,11 @@ class SqliteStore:
         parameters = (_microseconds(before), *last)
         instances, _ = await self._run(lambda connection: _readable(connection, _DUE, parameters, limit))
         return instances
+
+    async def ping(self) -> None:
+        """See ``ports.Store.ping``. It waits for its turn on the connection that writes: if that one hangs, so does
+        this call."""
+        await self._run(lambda connection: connection.execute("SELECT 1 FROM instances LIMIT 1").fetchone())
 
     async def close(self) -> None:
         """See ``ports.Store.close``. What was called before is done first; what is called later is ``Unavailable``."""

@@ -9,19 +9,17 @@ from typing import Final
 from google.cloud.tasks_v2 import types
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from cloud_adapter.queues.rules import SCHEDULE_AHEAD_MAX, Attempt, Entry, RetryConfig
+from cloud_adapter.queues.rules import DEADLINE_MAX, DEADLINE_MIN, SCHEDULE_AHEAD_MAX, Attempt, Entry, RetryConfig
 from cloud_adapter.tasks_emulator.queue_messages import Message, check_retry_config, fill_retry_config, retry_config
 from cloud_adapter.tasks_emulator.refusal import invalid, unsupported
 
 TaskMessage: Final = types.Task.pb()
 
-TASK_BYTES_MAX: Final = 1_048_569
+STORED_BYTES_MAX: Final = 1_048_569
 """The largest task as it is stored, in bytes; where the real service draws the line, others have found by trying."""
 URL_CHARACTERS_MAX: Final = 2_083
 HEADERS_BYTES_MAX: Final = 80 * 1024
 DEADLINE_DEFAULT: Final = timedelta(minutes=10)
-DEADLINE_MIN: Final = timedelta(seconds=15)
-DEADLINE_MAX: Final = timedelta(minutes=30)
 USER_AGENT: Final = "Google-Cloud-Tasks"
 
 BASIC: Final = int(types.Task.View.BASIC)
@@ -82,7 +80,7 @@ def new_task(given: Message, name: str, now: datetime) -> tuple[Message, datetim
     at = _schedule_time(given, now)
     task.create_time.CopyFrom(_timestamp(now.replace(microsecond=0)))
     task.schedule_time.CopyFrom(_timestamp(max(at or now, now)))
-    if task.ByteSize() > TASK_BYTES_MAX:
+    if task.ByteSize() > STORED_BYTES_MAX:
         raise invalid("Task size too large")
     return task, at
 

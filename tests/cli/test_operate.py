@@ -118,6 +118,8 @@ def test_an_order_from_its_start_to_its_history(http: Http, run: Run) -> None:
     assert output(run("ls", "pizza", "--status", "failed")) == ""
     page = json.loads(output(run("ls", "pizza", "--json", "--limit", "1")))
     assert [one["id"] for one in page["instances"]] == ["1"]
+    assert output(run("ls", "pizza", "--limit", "200")).startswith("1\t")
+    assert run("ls", "pizza", "--limit", "201").exit_code == 2
 
     assert output(run("send", "pizza", "1", "SubmitCart")) == "handled\n", "its handler has no output"
 

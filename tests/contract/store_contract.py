@@ -756,6 +756,15 @@ class StoreContract:
         assert len(set(paged)) == 25
 
     @asynchronously
+    async def test_a_page_has_50_instances_unless_told(self, make_store: MakeStore) -> None:
+        store = make_store()
+        for number in range(51):
+            await store.create(an_instance(f"order-{number}"))
+        page = await store.list("pizza")
+        assert len(page.instances) == 50
+        assert len((await store.list("pizza", cursor=page.cursor)).instances) == 1
+
+    @asynchronously
     async def test_the_last_page_that_is_full_has_no_cursor(self, make_store: MakeStore) -> None:
         store = make_store()
         for number in range(2):
@@ -880,6 +889,16 @@ class StoreContract:
                 last = page[-1]
             assert met == expected, limit
 
+    # --- health ------------------------------------------------------------------------------
+
+    @asynchronously
+    async def test_ping_answers_whatever_the_store_holds(self, make_store: MakeStore) -> None:
+        store = make_store()
+        await store.ping()
+        await store.create(an_instance())
+        await store.ping()
+        assert await _listed(store) == ["order-1"]
+
     # --- the end -----------------------------------------------------------------------------
 
     @asynchronously
@@ -908,6 +927,7 @@ class StoreContract:
             store.list("pizza"),
             store.workflows(),
             store.due(NOW),
+            store.ping(),
         ]
         for call in calls:
             with pytest.raises(Unavailable, match="closed"):

@@ -23,9 +23,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cloud_adapter.clock import SystemClock
+from cloud_adapter.emulators import TASKS_EMULATOR_VARIABLE
 from cloud_adapter.errors import InvalidRequest, SettingsError, TooLarge, Unavailable
-from cloud_adapter.ports import Clock, Task, TaskQueue
-from cloud_adapter.queues.cloud_tasks import EMULATOR_VARIABLE, TASK_BYTES_MAX, CloudTasksQueue, TaskTarget
+from cloud_adapter.ports import TASK_BYTES_MAX, Clock, Task, TaskQueue
+from cloud_adapter.queues.cloud_tasks import CloudTasksQueue, TaskTarget
 from cloud_adapter.queues.cloud_tasks_client import CloudTasksClient
 from cloud_adapter.tasks_emulator import Emulator, serve
 from tests.contract.queue_contract import QueueContract, QueueHarness, Receiver, task
@@ -33,7 +34,7 @@ from tests.emulator.harness import QUEUE, a_client, advance, until
 from tests.http_target import http_server
 from tests.manual_clock import ManualClock
 
-EXTERNAL = os.environ.get(EMULATOR_VARIABLE)
+EXTERNAL = os.environ.get(TASKS_EMULATOR_VARIABLE)
 
 
 class Worker:
@@ -133,7 +134,7 @@ async def a_queue(target: TaskTarget, clock: Clock, id: str = "q") -> AsyncItera
 @asynccontextmanager
 async def environment(address: str) -> AsyncIterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(EMULATOR_VARIABLE, address)
+        patch.setenv(TASKS_EMULATOR_VARIABLE, address)
         yield
 
 
@@ -412,7 +413,7 @@ def test_a_call_comes_to_its_end_before_the_close(sent: int) -> None:
 def test_a_closed_channel_is_unavailable() -> None:
     async def main() -> None:
         async with failing_service():
-            client = CloudTasksClient(os.environ[EMULATOR_VARIABLE])
+            client = CloudTasksClient(os.environ[TASKS_EMULATOR_VARIABLE])
             await client.close()
             with pytest.raises(Unavailable, match="closed"):
                 await client.delete("projects/p/locations/l/queues/q/tasks/a")
@@ -421,7 +422,7 @@ def test_a_closed_channel_is_unavailable() -> None:
 
 
 def test_without_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
-    monkeypatch.delenv(EMULATOR_VARIABLE, raising=False)
+    monkeypatch.delenv(TASKS_EMULATOR_VARIABLE, raising=False)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", f"{tmp_path}/none.json")
 
     async def main() -> None:

@@ -18,6 +18,7 @@ from cloud_adapter.document import (
     RESERVED_BYTES,
     TOKENS_MAX,
     HistoryEntry,
+    HistoryKind,
     Instance,
     Lease,
     decode,
@@ -55,6 +56,52 @@ def test_only_the_last_history_entries_and_tokens_are_kept() -> None:
     decoded = decode(encode(replace(an_instance(), history=history, tokens=tokens)), 1)
     assert decoded.history == history[3:]
     assert decoded.tokens == tokens[3:]
+
+
+STORED_KINDS = {
+    "created": False,
+    "failed": True,
+    "event": False,
+    "event failed": True,
+    "event rejected": False,
+    "buffered": False,
+    "timeout": False,
+    "step": False,
+    "step failed": True,
+    "setup": False,
+    "setup failed": True,
+    "teardown": False,
+    "teardown failed": True,
+    "activity": False,
+    "activity failed": True,
+    "child": False,
+    "child failed": True,
+    "tell": False,
+    "tell failed": True,
+    "cancel": False,
+    "pause": False,
+    "unpause": False,
+    "retry": False,
+    "goto": False,
+    "set": False,
+}
+"""What documents hold as the kinds of history entries, and which of them tell of a failure."""
+
+
+def test_the_kinds_of_history_entries_are_stored_as_ever() -> None:
+    assert {kind.value: kind.failed for kind in HistoryKind} == STORED_KINDS
+    entries = [{"at": "2026-02-28T23:59:59Z", "kind": kind} for kind in STORED_KINDS]
+    instance = decode(encode(an_instance()) | {"history": json.dumps(entries)}, 1)
+    assert [type(entry.kind) for entry in instance.history] == [HistoryKind] * len(STORED_KINDS)
+    assert [entry["kind"] for entry in json.loads(encode(instance)["history"])] == list(STORED_KINDS)
+
+
+def test_a_kind_of_a_newer_release_is_kept_as_it_is() -> None:
+    text = '[{"at":"2026-02-28T23:59:59Z","kind":"step moved","statement":"bake","error":"E: x"}]'
+    instance = decode(encode(an_instance()) | {"history": text}, 1)
+    assert instance.history == (HistoryEntry(NOW.replace(microsecond=0), "step moved", "bake", error="E: x"),)
+    assert not isinstance(instance.history[0].kind, HistoryKind)
+    assert encode(instance)["history"] == text
 
 
 def test_a_newer_format_is_refused() -> None:

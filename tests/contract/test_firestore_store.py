@@ -132,6 +132,8 @@ def test_each_call_is_one_rpc(use: Use) -> None:
         assert client.taken() == ["RunQuery"]
         await store.due(NOW)
         assert client.taken() == ["RunQuery"]
+        await store.ping()
+        assert client.taken() == ["BatchGetDocuments"]
 
     use(work)
 
@@ -413,6 +415,7 @@ def test_every_error_is_one_of_the_port(use: Use, code: grpc.StatusCode) -> None
         loaded = await store.load("pizza", "order-1")
         calls: list[tuple[Callable[[], Awaitable[object]], type[Exception]]] = [
             (lambda: store.load("pizza", "order-1"), Unavailable),
+            (lambda: store.ping(), Unavailable),
             (lambda: store.load_key("pizza", "order-1", "key-1", NOW), Unavailable),
             (lambda: store.list("pizza"), Unavailable),
             (lambda: store.due(NOW), Unavailable),
@@ -430,7 +433,7 @@ def test_every_error_is_one_of_the_port(use: Use, code: grpc.StatusCode) -> None
         elif code is grpc.StatusCode.ALREADY_EXISTS:
             del calls[-1], calls[-2]  # of a creation and of a post: they look, or it is success
         elif code is grpc.StatusCode.UNAVAILABLE:
-            del calls[:6]  # see the test with an unreachable host
+            del calls[:7]  # see the test with an unreachable host
         for call, error in calls:
             client.handlers.append(failing(code))
             with pytest.raises(error):
@@ -449,6 +452,8 @@ def test_an_unreachable_host_is_soon_unavailable(monkeypatch: pytest.MonkeyPatch
         with pytest.raises(Unavailable, match="Firestore failed"):
             await store.load("pizza", "order-1")
         with pytest.raises(Unavailable, match="Firestore failed"):
+            await store.ping()
+        with pytest.raises(Unavailable, match="Firestore failed"):
             await store.commit(replace(an_instance(), version=1))
         await store.close()
 
@@ -461,7 +466,8 @@ def test_a_host_that_does_not_answer_is_soon_unavailable(monkeypatch: pytest.Mon
 
         async def main() -> None:
             store = FirestoreStore(project="p", timeout_seconds=0.2)
-            for call in (store.load("pizza", "order-1"), store.create(an_instance()), store.due(NOW)):
+            calls = (store.load("pizza", "order-1"), store.ping(), store.create(an_instance()), store.due(NOW))
+            for call in calls:
                 with pytest.raises(Unavailable):
                     await call
             await store.close()

@@ -14,8 +14,8 @@ import pytest
 
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.errors import InvalidRequest, TooLarge, Unavailable
-from cloud_adapter.ports import Clock, Task, TaskQueue
-from cloud_adapter.queues.local import LOCAL_SHARES, TASK_BYTES_MAX, LocalQueue
+from cloud_adapter.ports import TASK_BYTES_MAX, Clock, Task, TaskQueue
+from cloud_adapter.queues.local import LOCAL_SHARES, LocalQueue
 from cloud_adapter.queues.rules import RateLimits, RetryConfig
 from cloud_adapter.queues.runner import SLEEP_SECONDS_MAX
 from tests.contract.queue_contract import QueueContract, QueueHarness, Receiver, task

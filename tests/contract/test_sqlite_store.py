@@ -498,6 +498,8 @@ def test_any_other_error_of_sqlite_is_unavailable(path: Path) -> None:
         execute(path, "DROP TABLE instances")
         with pytest.raises(Unavailable, match="no such table: instances"):
             await store.load("pizza", "order-1")
+        with pytest.raises(Unavailable, match="no such table: instances"):
+            await store.ping()
 
     use(path, work)
 

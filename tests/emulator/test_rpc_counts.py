@@ -15,10 +15,11 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloud_adapter.clock import SystemClock
+from cloud_adapter.emulators import TASKS_EMULATOR_VARIABLE
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.http.auth import OidcVerifier
 from cloud_adapter.http.worker import create_worker
-from cloud_adapter.queues.cloud_tasks import EMULATOR_VARIABLE, CloudTasksQueue, TaskTarget
+from cloud_adapter.queues.cloud_tasks import CloudTasksQueue, TaskTarget
 from cloud_adapter.stores.firestore import FirestoreStore
 from cloud_adapter.tasks_emulator import serve
 from tests.emulator.harness import QUEUE, until
@@ -144,7 +145,7 @@ async def world(project: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
         serve(queues=[QUEUE], grace_seconds=0) as emulator,
         counting_proxy(emulator.address) as (address, tasks),
     ):
-        monkeypatch.setenv(EMULATOR_VARIABLE, address)
+        monkeypatch.setenv(TASKS_EMULATOR_VARIABLE, address)
         clock = SystemClock()
         firestore = RecordingClient(project)
         store = FirestoreStore(firestore)

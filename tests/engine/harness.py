@@ -36,7 +36,7 @@ DELIVERIES_MAX = 2_000
 RETRY = timedelta(seconds=5)
 """When a task that was not acknowledged is delivered again."""
 
-STORE = ("create", "load", "commit", "post", "inbox", "discard", "uncollected", "load_key", "list", "due")
+STORE = ("create", "load", "commit", "post", "inbox", "discard", "uncollected", "load_key", "list", "due", "ping")
 QUEUE = ("create_task", "delete_task")
 
 Action = BaseException | Callable[[], Awaitable[object]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from cloud_adapter.document import HistoryEntry
+from cloud_adapter.document import HistoryEntry, HistoryKind
 from cloud_adapter.engine.events import BUFFERED
 from cloud_adapter.http.progress import live, progress
 from tests.engine.harness import World, in_world, write
@@ -73,7 +73,7 @@ async def test_a_buffered_event_bears_the_select_that_took_it(world: World) -> N
 
 
 def entry(kind: str, statement: str, **more: str) -> HistoryEntry:
-    return HistoryEntry(datetime(2026, 1, 1, tzinfo=UTC), kind, statement, **more)  # type: ignore[arg-type]
+    return HistoryEntry(datetime(2026, 1, 1, tzinfo=UTC), HistoryKind(kind), statement, **more)  # type: ignore[arg-type]
 
 
 def known(*entries: HistoryEntry) -> tuple[set[Place], dict[Place, str]]:
@@ -98,3 +98,5 @@ def test_an_event_without_its_select() -> None:
 def test_what_tells_nothing_of_the_way() -> None:
     kinds = ("created", "buffered", "event rejected", "setup", "setup failed", "teardown failed", "pause", "failed")
     assert known(*(entry(kind, "bake") for kind in kinds)) == (set(), {})
+    of_a_newer_release = HistoryEntry(datetime(2026, 1, 1, tzinfo=UTC), "step moved", "bake")
+    assert known(of_a_newer_release, entry("step", "count")) == ({"count"}, {})

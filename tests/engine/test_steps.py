@@ -11,11 +11,27 @@ from typing import Any
 import pytest
 
 from cloud_adapter.document import DOCUMENT_BYTES_MAX, RESERVED_BYTES
+from cloud_adapter.engine import steps
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.options import EngineOptions
 from tests.engine.harness import ID, World, in_world, write
-from workflow_core import EventNotAccepted, Go, If, On, Retry, S, Select, Step, StepContext, WaitFor, While, Workflow
+from workflow_core import (
+    CheckpointKind,
+    EventNotAccepted,
+    Go,
+    If,
+    On,
+    Retry,
+    S,
+    Select,
+    Step,
+    StepContext,
+    WaitFor,
+    While,
+    Workflow,
+)
 from workflow_core.error_texts import MESSAGE_CHARS_MAX
+from workflow_core.machine.work import MOVES
 
 ATTEMPTS: list[StepContext] = []
 """What the steps of ``Flaky`` were told, attempt by attempt."""
@@ -132,6 +148,14 @@ async def test_attempts_used_up_fail_the_instance(world: World) -> None:
 )
 def test_the_delays_of_a_policy(policy: Retry, delays: list[float]) -> None:
     assert [policy.delay(n, OSError()) for n in range(1, 5)] == [*seconds(*delays), *[None] * (4 - len(delays))]
+
+
+def test_the_history_has_a_kind_for_all_work_that_is_due() -> None:
+    elsewhere = {*MOVES, CheckpointKind.ACTIVITY}  # moves take no lease, activities run without one
+    assert set(steps._NOTED) == set(CheckpointKind) - elsewhere
+    for work, (done, failed) in steps._NOTED.items():
+        assert (done, failed) == (work.value, f"{work.value} failed")
+        assert (done.failed, failed.failed) == (False, True)
 
 
 def test_the_delays_of_a_policy_with_very_many_attempts() -> None:

@@ -259,6 +259,15 @@ class TestList:
             400, "Invalid request", f"unknown query parameter {name!r}. Available: status, limit, cursor, search.note"
         )
 
+    def test_a_page_has_50_instances_unless_told(self, listed: Http) -> None:
+        for number in range(51):
+            listed.create(f"/wf/timed/many-{number}")
+        assert len(listed.get("/wf/timed")["instances"]) == 50
+        assert len(listed.get("/wf/timed?limit=200")["instances"]) == 52
+        parameters = listed.get("/swagger/desk")["paths"]["/wf/desk"]["get"]["parameters"]
+        (limit,) = [one["schema"] for one in parameters if one["name"] == "limit"]
+        assert limit == {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}
+
     @pytest.mark.parametrize("limit", ["0", "201", "-1"])
     def test_a_limit_that_is_none(self, listed: Http, limit: str) -> None:
         assert listed.problem("GET", f"/wf/desk?limit={limit}") == expected(

@@ -409,7 +409,7 @@ def test_health_does_not_depend_on_the_database(
         async with runtime(tmp_path) as (embedded, api, worker):
             for client in (api, worker):
                 assert (await client.get(f"{path}?store=1")).json() == {"status": "ok", "store": "ok"}
-            monkeypatch.setattr(embedded.store, "load", unavailable)
+            monkeypatch.setattr(embedded.store, "ping", unavailable)
             for client in (api, worker):
                 response = await client.get(path)
                 assert (response.status_code, response.json()) == (200, {"status": "ok"})
@@ -427,7 +427,7 @@ def test_a_store_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytes
 
     async def scenario() -> None:
         async with runtime(tmp_path) as (embedded, api, _):
-            monkeypatch.setattr(embedded.store, "load", hang)
+            monkeypatch.setattr(embedded.store, "ping", hang)
             monkeypatch.setattr(health, "STORE_SECONDS_MAX", 0.01)
             assert problem(await api.get("/healthz?store=1"))["title"] == "Unavailable"
 

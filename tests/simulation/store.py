@@ -12,7 +12,7 @@ from typing import Any
 
 from cloud_adapter.document import Document, InboxEntry, Instance, KeyRecord, check_entry, decode, encode
 from cloud_adapter.errors import Conflict, DuplicateKey, InstanceExists, InstanceNotFound, InvalidRequest, Unavailable
-from cloud_adapter.ports import Page
+from cloud_adapter.ports import PAGE_SIZE, Page
 
 Call = Callable[[str, Callable[[], Any]], Awaitable[Any]]
 """Makes a call to the outside: gets its name, and what it does when it arrives there."""
@@ -182,7 +182,7 @@ class SimulatedStore:
         *,
         status: str | None = None,
         search: Mapping[str, Any] | None = None,
-        limit: int = 50,
+        limit: int = PAGE_SIZE,
         cursor: str | None = None,
     ) -> Page:
         cursors = self._database.cursors
@@ -211,6 +211,9 @@ class SimulatedStore:
     async def workflows(self) -> Sequence[str]:
         names: Sequence[str] = await self._call("workflows", lambda: list({one for one, _ in self._database.documents}))
         return names
+
+    async def ping(self) -> None:
+        await self._call("ping", lambda: None)
 
     async def close(self) -> None:
         self._closed = True

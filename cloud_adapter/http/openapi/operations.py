@@ -22,6 +22,7 @@ from cloud_adapter.http.openapi.errors import CREATED, FOUND, MOVED, SENT, Error
 from cloud_adapter.http.openapi.samples import sample
 from cloud_adapter.http.openapi.schemas import Schemas, instance, ref
 from cloud_adapter.names import ID_BYTES_MAX, KEY_CHARS_MAX
+from cloud_adapter.ports import PAGE_SIZE, PAGE_SIZE_MAX
 from workflow_core import EventNotAccepted, InvalidInput, RepairRefused, Status, Workflow, WorkflowError
 from workflow_core.errors import UnknownStatement
 from workflow_core.program.program import SelectCase
@@ -169,7 +170,7 @@ class _Document:
 
     def page(self) -> Json:
         searched = self.cls.search_fields
-        limit = {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}
+        limit = {"type": "integer", "minimum": 1, "maximum": PAGE_SIZE_MAX, "default": PAGE_SIZE}
         cursor = "The `cursor` of the last page; without one, the first page."
         content = {"application/json": {"schema": ref("InstancePage")}}
         return self.operation(
@@ -178,7 +179,7 @@ class _Document:
             "A page at a time: ask again with the `cursor` of the answer, until that is null.",
             {"200": {"description": "A page.", "content": content}},
             (errors.InvalidRequest, errors.DamagedDocument, errors.Unavailable),
-            known=[errors.InvalidRequest("limit is 1000: give 1 to 200")],
+            known=[errors.InvalidRequest(f"limit is 1000: give 1 to {PAGE_SIZE_MAX}")],
         ) | {
             "parameters": [
                 _query("status", "Only those of this status.", ref("Status")),

@@ -38,9 +38,8 @@ from cloud_adapter.http.pages.forms import MISSING
 from cloud_adapter.http.pages.instance_page import parts, title, version
 from cloud_adapter.http.pages.posts import read_form
 from cloud_adapter.http.pages.rendering import HEADERS, fragment, page, root_of
+from cloud_adapter.ports import PAGE_SIZE
 from workflow_core import EventNotAccepted, InvalidInput, Status, WorkflowError
-
-PAGE_SIZE = 50
 
 _logger = logging.getLogger("gorchestrate.http")
 
