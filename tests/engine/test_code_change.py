@@ -206,5 +206,5 @@ async def test_a_workflow_that_is_no_longer_served(world: World) -> None:
     await world.send("Begin")
     process = world.start(Other)
     assert await process.deliver(world.queue.resumes[0]) is Outcome.DONE
-    with pytest.raises(WorkflowNotFound, match="but: other"):
+    with pytest.raises(WorkflowNotFound, match="Available: other"):
         await process.send("Approve")

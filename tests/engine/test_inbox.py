@@ -703,6 +703,9 @@ async def test_faults_by_chance(world: World, seed: int) -> None:
         await all_at_once(world, [(rng.choice(several), task) for task in due[: rng.randint(1, 8)]])
         await world.clock.advance_to(max(world.now, world.now.replace(microsecond=0) + timedelta(seconds=1)))
     await world.pass_time(timedelta(minutes=20), world.start())
+    if await entries(world):  # their task was not created, and the results came in by another way
+        assert await world.start().engine.recover() == 1
+        await world.pass_time(timedelta(minutes=1), world.start())
     fields = await world.fields()
     assert sorted(fields.results) == [number * 10 for number in range(12)], f"seed {seed}"
     assert fields.log == ["done"]
