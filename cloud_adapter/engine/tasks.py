@@ -189,7 +189,8 @@ class CollectTask(InstanceTask):
         return cls(workflow=workflow, id=id, pc=0, created_at=now, due=due).task(f"slot {slot}", due)
 
     def last(self, now: datetime) -> Task:
-        """The task that looks once more; the same one for ten seconds of those for their entries."""
+        """The task that looks once more, later than clocks differ; all tasks that are due within one ``CLOCK_SKEW`` are
+        followed by the same one."""
         seconds = int(CLOCK_SKEW.total_seconds())
         window = int(self.due.timestamp()) // seconds
         due = datetime.fromtimestamp((window + 2) * seconds, UTC)

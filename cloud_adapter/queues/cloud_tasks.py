@@ -97,7 +97,7 @@ class CloudTasksQueue:
 
         Raises:
             InvalidRequest: the name is not one, the body is not JSON, or Cloud Tasks finds another fault.
-            TooLarge: the task is larger than 1 MB.
+            TooLarge: the body has more than ``TASK_BYTES_MAX``.
             Unavailable: Cloud Tasks did not answer, refused this caller, or has no such queue.
         """
         await self._connected().create(self.path, self._translate(task))
