@@ -220,6 +220,8 @@ class Reference:
                 return (yield from self.rounds(statement, prefix))
             case ForEach() | Parallel():
                 yield from self.branches(statement, prefix)
+            case _:
+                raise TypeError(f"the reference executor does not know {type(statement).__name__}")
         return None
 
     def attempt(self, statement: Try, prefix: str) -> Walk:

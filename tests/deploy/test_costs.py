@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from cloud_adapter.cli.demo import ACTS
-from functions.pizza import PizzaOrder
+from pizza import PizzaOrder
 from tests.engine.harness import World
 
 README = Path(__file__).parents[2] / "deploy" / "README.md"
