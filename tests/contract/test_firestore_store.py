@@ -52,6 +52,8 @@ from tests.firestore_client import RecordingClient, after, failing, losing_the_r
 from tests.firestore_emulator import HOST_VARIABLE
 from workflow_core import InvalidFields
 
+pytestmark = pytest.mark.slow
+
 INDEXES = Path(__file__).parents[2] / "deploy" / "firestore.indexes.json"
 
 Work = Callable[[FirestoreStore, RecordingClient], Awaitable[None]]
@@ -321,7 +323,7 @@ def test_the_largest_commit_fits_the_emulators_messages(use: Use) -> None:
         loaded = await store.load("pizza", id)
         keys = [a_key(f"key-{number}", response="x" * (RESPONSES_BYTES_MAX // 4)) for number in range(4)]
         taken = [an_entry(f"{number:03}" + "x" * 497, id=id) for number in range(100)]
-        largest = {"photo": "x" * (DOCUMENT_BYTES_MAX - 2_000)}
+        largest: dict[str, Any] = {"photo": "x" * (DOCUMENT_BYTES_MAX - 2_000)}
         with pytest.raises(TooLarge, match=r"5 idempotency keys .* have 3,000,002 bytes"):
             await store.commit(changed(loaded, **largest), [*keys, a_key(response="{}")], taken)
         assert await store.load("pizza", id) == loaded

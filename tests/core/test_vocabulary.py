@@ -202,7 +202,7 @@ def test_the_interpreter_and_the_reference_agree(cls: type[Statement]) -> None:
         assert reference.error is not None and isinstance(reference.error.error, Failure)
         assert execution.error is not None and execution.error.statement == reference.error.statement == "it"
     else:
-        assert reference.error is execution.error is None
+        assert reference.error is None and execution.error is None
 
 
 @each_statement

@@ -81,7 +81,7 @@ def states(live: Live) -> dict[str, str]:
 
 
 def seen(cls: type[Workflow], execution: Execution, *passed: Place, **errors: str) -> dict[str, str]:
-    live = look(cls.__program__, execution, passed, {**errors})
+    live = look(cls.__program__, execution, passed, dict(errors.items()))
     check_picture(cls, live)
     return states(live)
 
@@ -471,7 +471,7 @@ def test_random_instances(spec: list[Spec], ops: list[Op]) -> None:
             return
         offer = offers[pick % len(offers)]
         select, event = offer.thread.step, offer.case.event
-        address = {} if offer.case.kind is WaitKind.TIMEOUT else {"thread_id": offer.thread.id}
+        address: dict[str, Any] = {} if offer.case.kind is WaitKind.TIMEOUT else {"thread_id": offer.thread.id}
         handle_event(order, execution, event, amount if offer.case.takes_input else None, **address)
         done.update([event, select] if offer.case.kind is WaitKind.TIMEOUT else [(select, event), select])
 
