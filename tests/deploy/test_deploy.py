@@ -29,6 +29,8 @@ from tests.deploy.tools import need
 from tests.firestore_emulator import HOST_VARIABLE
 from workflow_core import Execution, Status, Thread, ThreadStatus
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
 DEPLOY = Path(__file__).parents[2] / "deploy"
 TIMEOUT_S = 900
 
