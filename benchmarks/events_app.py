@@ -96,16 +96,18 @@ if __name__ == "__main__":
 elif not EMBEDDED:
     import functions_framework.aio
 
-    service = find("Service")(*WORKFLOWS)
+    service: Any = find("Service")(*WORKFLOWS)
 
     @functions_framework.aio.http
     async def api(request: Request) -> Response:
         if request.url.path == "/counts":
             return JSONResponse(state_of_the_process())
-        return await service.api(request)
+        response: Response = await service.api(request)
+        return response
 
     @functions_framework.aio.http
     async def worker(request: Request) -> Response:
         if request.url.path == "/counts":
             return JSONResponse(state_of_the_process())
-        return await service.worker(request)
+        response: Response = await service.worker(request)
+        return response

@@ -26,11 +26,12 @@ from google.cloud.firestore import AsyncClient  # noqa: E402
 from pizza import PizzaOrder  # noqa: E402
 
 from cloud_adapter.clock import SystemClock  # noqa: E402
+from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE  # noqa: E402
 from cloud_adapter.engine.engine import Engine  # noqa: E402
 from cloud_adapter.ports import Task  # noqa: E402
 from cloud_adapter.queues.local import LocalQueue  # noqa: E402
 from cloud_adapter.stores.firestore import FirestoreStore  # noqa: E402
-from tests.firestore_emulator import HOST_VARIABLE, running  # noqa: E402
+from tests.firestore_emulator import running  # noqa: E402
 
 RATIO_MAX = 1.5
 WARM_UP = 60
@@ -89,9 +90,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=500)
     rounds = parser.parse_args().rounds
-    given = os.environ.get(HOST_VARIABLE)
+    given = os.environ.get(FIRESTORE_EMULATOR_VARIABLE)
     with nullcontext(given) if given else running() as host:
-        os.environ[HOST_VARIABLE] = str(host)
+        os.environ[FIRESTORE_EMULATOR_VARIABLE] = str(host)
         return 0 if asyncio.run(measure(rounds)) <= RATIO_MAX else 1
 
 

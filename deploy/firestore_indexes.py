@@ -4,6 +4,8 @@ Knows the Firestore admin API and nothing else. Standard library alone: it runs 
 Adds and changes, never deletes: an index that the file does not name stays.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import os
@@ -11,6 +13,7 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
+from typing import Any
 
 ENDPOINT_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_FIRESTORE"  # gcloud's own name for it
 TOKEN_VARIABLE = "GOOGLE_ACCESS_TOKEN"
@@ -20,7 +23,7 @@ ALREADY_EXISTS = 409
 class Api:
     """The admin API of one database."""
 
-    def __init__(self, project, database, token):
+    def __init__(self, project: str, database: str, token: str) -> None:
         endpoint = os.environ.get(ENDPOINT_VARIABLE, "https://firestore.googleapis.com/")
         self.root = f"{endpoint.rstrip('/')}/v1/projects/{project}/databases/{urllib.parse.quote(database, safe='()')}"
         self.headers = {
@@ -29,7 +32,7 @@ class Api:
             "X-Goog-User-Project": project,
         }
 
-    def call(self, method, path, body=None, **query):
+    def call(self, method: str, path: str, body: object = None, **query: str) -> Any:
         """One request; raises urllib.error.HTTPError."""
         url = f"{self.root}/{path}" + (f"?{urllib.parse.urlencode(query)}" if query else "")
         data = None if body is None else json.dumps(body).encode()
@@ -37,9 +40,10 @@ class Api:
         with urllib.request.urlopen(request, timeout=60) as response:
             return json.load(response)
 
-    def list(self, path, kind, **query):
+    def list(self, path: str, kind: str, **query: str) -> list[dict[str, Any]]:
         """All pages of a list."""
-        found, token = [], ""
+        found: list[dict[str, Any]] = []
+        token = ""
         while True:
             page = self.call("GET", path, pageSize="300", pageToken=token, **query)
             found += page.get(kind, [])
@@ -48,14 +52,14 @@ class Api:
                 return found
 
 
-def composite_index(spec):
+def composite_index(spec: dict[str, Any]) -> dict[str, Any]:
     """The body that creates an index of the file."""
     return {"queryScope": spec.get("queryScope", "COLLECTION"), "fields": spec["fields"]}
 
 
-def field_config(spec):
+def field_config(spec: dict[str, Any]) -> dict[str, Any]:
     """The body that configures a field of the file."""
-    body = {}
+    body: dict[str, Any] = {}
     if "indexes" in spec:
         indexes = [
             {
@@ -72,7 +76,7 @@ def field_config(spec):
     return body
 
 
-def signature(index):
+def signature(index: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
     """What makes two indexes the same. Firestore adds the document's name to each as its last field."""
     fields = [
         (field["fieldPath"], field.get("order") or field.get("arrayConfig"))
@@ -82,7 +86,7 @@ def signature(index):
     return index.get("queryScope", "COLLECTION"), tuple(fields)
 
 
-def is_configured(there, wanted):
+def is_configured(there: dict[str, Any], wanted: dict[str, Any]) -> bool:
     """Whether a field of the database is as the file wants it."""
     if "ttlConfig" in wanted and "ttlConfig" not in there:
         return False
@@ -94,8 +98,8 @@ def is_configured(there, wanted):
     return {*map(signature, config.get("indexes", []))} == {*map(signature, wanted["indexConfig"]["indexes"])}
 
 
-def apply_composite_indexes(api, specs, dry_run):
-    there = {}
+def apply_composite_indexes(api: Api, specs: list[dict[str, Any]], dry_run: bool) -> None:
+    there: dict[str, set[tuple[str, tuple[Any, ...]]]] = {}
     for spec in specs:
         group, body = spec["collectionGroup"], composite_index(spec)
         if not dry_run and group not in there:
@@ -110,8 +114,8 @@ def apply_composite_indexes(api, specs, dry_run):
                     raise
 
 
-def apply_fields(api, specs, dry_run):
-    there = {}
+def apply_fields(api: Api, specs: list[dict[str, Any]], dry_run: bool) -> None:
+    there: dict[str, dict[str, Any]] = {}
     for filter in () if dry_run else ("indexConfig.usesAncestorConfig:false", "ttlConfig:*"):
         for field in api.list("collectionGroups/-/fields", "fields", filter=filter):
             there[field["name"].partition("/collectionGroups/")[2]] = field
@@ -127,15 +131,15 @@ def apply_fields(api, specs, dry_run):
             api.call("PATCH", path, body, updateMask=",".join(sorted(body)))
 
 
-def describe(index):
+def describe(index: dict[str, Any]) -> str:
     return " ".join(f"{f['fieldPath']} {f.get('order') or f.get('arrayConfig')}" for f in index["fields"])
 
 
-def report(what, known):
+def report(what: str, known: bool) -> None:
     sys.stdout.write(f"  {what}{' (there already)' if known else ''}\n")
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--project", required=True)
     parser.add_argument("--database", required=True)

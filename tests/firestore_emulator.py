@@ -17,7 +17,7 @@ from typing import NoReturn
 
 import pytest
 
-from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE as HOST_VARIABLE
+from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE
 from cloud_adapter.sockets import free_ports
 
 RULES = Path(__file__).parents[1] / "deploy" / "firestore.rules"
@@ -27,7 +27,7 @@ STOP_SECONDS_MAX = 10.0
 _GET_IT = (
     "install the Google Cloud CLI (https://cloud.google.com/sdk/docs/install), then `gcloud components install beta "
     f"cloud-firestore-emulator` (or apt-get install google-cloud-cli-firestore-emulator) and a Java runtime; or set "
-    f"{HOST_VARIABLE} to an emulator that runs"
+    f"{FIRESTORE_EMULATOR_VARIABLE} to an emulator that runs"
 )
 
 
@@ -42,7 +42,7 @@ def firestore_emulator_programs() -> None:
 @pytest.fixture(scope="session")
 def firestore_emulator(request: pytest.FixtureRequest) -> Iterator[str]:
     """``host:port`` of an emulator: the one that ``FIRESTORE_EMULATOR_HOST`` names, or one of the run's own."""
-    if host := os.environ.get(HOST_VARIABLE):
+    if host := os.environ.get(FIRESTORE_EMULATOR_VARIABLE):
         yield host
         return
     request.getfixturevalue("firestore_emulator_programs")
@@ -54,7 +54,7 @@ def firestore_emulator(request: pytest.FixtureRequest) -> Iterator[str]:
 def firestore_project(firestore_emulator: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """A project in the emulator that nobody has used; clients made without arguments use it."""
     project = f"test-{uuid.uuid4().hex[:20]}"
-    monkeypatch.setenv(HOST_VARIABLE, firestore_emulator)
+    monkeypatch.setenv(FIRESTORE_EMULATOR_VARIABLE, firestore_emulator)
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", project)
     return project
 

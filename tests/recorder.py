@@ -58,10 +58,12 @@ class Recorder:
     def metric(self, name: str) -> dict[tuple[str, ...], Any]:
         """The points of a metric by the values of their attributes, these in the order of their names; of a histogram
         how many values it has had, and their sum."""
+        from opentelemetry.sdk.metrics.export import NumberDataPoint
+
         data = self._reader.get_metrics_data()
         return {
-            tuple(str(point.attributes[key]) for key in sorted(point.attributes)): (
-                (point.count, point.sum) if hasattr(point, "bucket_counts") else point.value
+            tuple(str(value) for _, value in sorted((point.attributes or {}).items())): (
+                point.value if isinstance(point, NumberDataPoint) else (point.count, point.sum)
             )
             for resource in (data.resource_metrics if data is not None else ())
             for scope in resource.scope_metrics
@@ -94,4 +96,5 @@ def parent(span: Any) -> int | None:
 
 def id_of(span: Any) -> int:
     """The id of a span."""
-    return span.context.span_id
+    number: int = span.context.span_id
+    return number

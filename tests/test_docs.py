@@ -1,4 +1,4 @@
-"""What the documents in docs/ say: their code runs, and the tests and files that they name are there."""
+"""What CONTRIBUTING.md and docs/ say: their code runs, and the commands, tests and files that they name are there."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tests.simulation.bugs import BUGS
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
@@ -23,11 +24,24 @@ def test_its_code_runs(path: Path) -> None:
         exec(compile(block, str(path), "exec", dont_inherit=True), names)
 
 
-@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*DOCS, CONTRIBUTING], ids=lambda path: path.name)
 def test_the_files_that_it_names_are_there(path: Path) -> None:
-    named = set(re.findall(r"`((?:tests|cloud_adapter|workflow_core|docs)/[\w./]*)`", path.read_text()))
-    for name in named:
+    folders = r"tests|cloud_adapter|workflow_core|docs|functions|benchmarks|deploy|\.ci"
+    named = set(re.findall(rf"`((?:{folders})/[\w./]*)`", path.read_text()))
+    assert named or path != CONTRIBUTING
+    for name in named - {"deploy/settings.env"}:  # the user writes it
         assert (ROOT / name).exists(), name
+
+
+def test_continuous_integration_runs_the_commands_of_the_loop() -> None:
+    loop = CONTRIBUTING.read_text().partition("## The loop")[2]
+    match = re.search(r"^```bash\n(.*?)^```", loop, re.DOTALL | re.MULTILINE)
+    assert match is not None
+    run = (ROOT / ".ci" / "run").read_text()
+    for command in match[1].splitlines():
+        # CI checks the format and changes nothing.
+        checked = command.replace("ruff format", "ruff format --check")
+        assert re.search(rf"{re.escape(checked)}$", run, re.MULTILINE), command
 
 
 def test_the_deliberate_bugs_that_are_named_are_there() -> None:

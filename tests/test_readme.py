@@ -106,7 +106,8 @@ def test_two_commands_start_everything_and_continuous_integration_runs_them() ->
     commands = [f"{install} && .venv/bin/gorchestrate demo", f"{install} && .venv/bin/pytest"]
     assert [block.text.strip() for block in of("bash fresh")] == commands
     lines = [line.strip() for line in (ROOT / ".ci/run").read_text().splitlines()]
-    steps = [lines.index(command) for command in commands]
+    assert ".venv/bin/pytest -m slow" in lines and "`pytest -m slow` runs the other tests" in README
+    steps = [lines.index(command) for command in [*commands, ".venv/bin/pytest -m slow"]]
     assert steps == sorted(steps)
     assert "rm -rf .venv" in lines[: steps[0]], "they are run as on a fresh machine"
     assert "set -euo pipefail" in lines[: steps[0]]
@@ -222,6 +223,8 @@ def test_the_version_of_python_is_that_of_the_project() -> None:
     assert 'requires-python = ">=3.11"' in project and "Python 3.11 or later" in README
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.usefixtures("firestore_emulator_programs")
 def test_the_demo_on_the_emulators() -> None:
     (block,) = of("bash emulators")

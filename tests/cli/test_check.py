@@ -20,6 +20,8 @@ from cloud_adapter.stores.sqlite import SqliteStore
 from tests.cli.processes import run
 from workflow_core import Execution, On, S, Select, Workflow, resume
 
+pytestmark = pytest.mark.slow
+
 SOURCE = """
 from workflow_core import On, S, Select, Workflow
 

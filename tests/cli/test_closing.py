@@ -15,6 +15,8 @@ from cloud_adapter.errors import InvalidRequest
 from cloud_adapter.hosting import local_stack
 from tests.open_files import nothing_stays_open
 
+pytestmark = pytest.mark.slow
+
 SOURCE = Path(__file__).parents[2] / "functions" / "main.py"
 
 

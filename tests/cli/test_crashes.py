@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.cli.processes import Server, dev
 from tests.http.helpers import until
+
+pytestmark = pytest.mark.slow
 
 JOBS = '''
 from __future__ import annotations
@@ -69,7 +72,7 @@ class Tally(Workflow, name="tally"):
     )
 '''
 
-QUICK = {
+QUICK: dict[str, Any] = {
     "GORCHESTRATE_LEASE_SECONDS": "1",
     "GORCHESTRATE_RECOVER_SECONDS": "0.5",
     "GORCHESTRATE_LOG_LEVEL": "WARNING",

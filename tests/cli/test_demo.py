@@ -10,6 +10,8 @@ import pytest
 
 from tests.cli.processes import GORCHESTRATE, run, started
 
+pytestmark = pytest.mark.slow
+
 
 def test_plays_the_order_to_its_end() -> None:
     result = run("demo")

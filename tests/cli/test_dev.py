@@ -22,6 +22,8 @@ from cloud_adapter.cli import main as cli
 from cloud_adapter.settings import Settings
 from tests.cli.processes import GORCHESTRATE, ROOT, dev, run, started
 
+pytestmark = pytest.mark.slow
+
 WORKFLOW = """
 from workflow_core import On, S, Select, Workflow
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,11 +17,13 @@ from cloud_adapter.sockets import free_ports
 from tests.cli.processes import Server, started
 from tests.http.helpers import until
 
+pytestmark = pytest.mark.slow
+
 BINARY = str(Path(sys.executable).with_name("functions-framework"))
 
 
 @contextmanager
-def function(target: str, db: Path, **variables: str) -> Iterator[Server]:
+def function(target: str, db: Path, **variables: Any) -> Iterator[Server]:
     (port,) = free_ports(1)
     command = [BINARY, "--source", "functions/main.py", "--target", target, "--host", "127.0.0.1", "--port", str(port)]
     with (

@@ -20,6 +20,8 @@ from cloud_adapter.sockets import free_ports
 from tests.cli.processes import ROOT, dev, started
 from tests.http.helpers import until
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = (ROOT / "docs/observability.md").read_text()
 (MAIN,) = re.findall(r"^```python main\.py\n(.*?)^```", DOCUMENT, re.DOTALL | re.MULTILINE)
 
@@ -114,7 +116,7 @@ def function(folder: Path, variables: dict[str, str]) -> Iterator[str]:
         def up() -> bool:
             assert process.process.poll() is None, process.output() + process.errors()
             try:
-                return httpx.get(f"{url}/health").json() == {"status": "ok"}
+                return bool(httpx.get(f"{url}/health").json() == {"status": "ok"})
             except httpx.ConnectError:
                 return False
 

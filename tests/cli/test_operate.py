@@ -9,9 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
-from click.testing import Result
 from pizza import PizzaOrder
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from cloud_adapter.cli import output as cli_output
 from cloud_adapter.cli.main import app

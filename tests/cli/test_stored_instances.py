@@ -388,7 +388,7 @@ async def test_an_instance_that_moves_meanwhile_is_not_missed(world: World, monk
         await world.create(id=str(number))
         await world.clock.advance(3600)
     monkeypatch.setattr(stored_instances, "PAGE", 2)
-    found = await check_store(Moving(world), [version(WAIT)])  # type: ignore[arg-type]
+    found = await check_store(Moving(world), [version(WAIT)])
     assert report(found) == [("main", "it stands on 'end', which the definition no longer has")]
     assert found.checked == {"article": 5}
 

@@ -688,7 +688,7 @@ class StoreContract:
     @asynchronously
     async def test_too_large_names_the_largest_field_and_writes_nothing(self, make_store: MakeStore) -> None:
         store = make_store()
-        large = {"small": "x" * 100, "photo": "x" * DOCUMENT_BYTES_MAX}
+        large: dict[str, Any] = {"small": "x" * 100, "photo": "x" * DOCUMENT_BYTES_MAX}
         with pytest.raises(TooLarge, match="'photo'"):
             await store.create(an_instance(**large), a_key())
         with pytest.raises(InstanceNotFound):

@@ -152,7 +152,7 @@ class TestContract(QueueContract):
             http_server(worker.handle) as url,
             a_queue(TaskTarget(url), clock, id) as queue,
         ):
-            await client.create_queue(parent="projects/p/locations/l", queue={"name": queue.path})
+            await client.create_queue(parent="projects/p/locations/l", queue=tasks_v2.Queue({"name": queue.path}))
             yield RealTimeHarness(queue, worker, client)
             await client.delete_queue(name=queue.path)
 

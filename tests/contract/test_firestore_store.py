@@ -21,6 +21,7 @@ import grpc
 import pytest
 
 from cloud_adapter.document import DOCUMENT_BYTES_MAX, Instance, encode
+from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE
 from cloud_adapter.errors import (
     Conflict,
     DamagedDocument,
@@ -49,8 +50,9 @@ from tests.contract.store_contract import (
     changed,
 )
 from tests.firestore_client import RecordingClient, after, failing, losing_the_reply
-from tests.firestore_emulator import HOST_VARIABLE
 from workflow_core import InvalidFields
+
+pytestmark = pytest.mark.slow
 
 INDEXES = Path(__file__).parents[2] / "deploy" / "firestore.indexes.json"
 
@@ -323,7 +325,7 @@ def test_the_largest_commit_fits_the_emulators_messages(use: Use) -> None:
         loaded = await store.load("pizza", id)
         keys = [a_key(f"key-{number}", response="x" * (RESPONSES_BYTES_MAX // 4)) for number in range(4)]
         taken = [an_entry(f"{number:03}" + "x" * 497, id=id) for number in range(100)]
-        largest = {"photo": "x" * (DOCUMENT_BYTES_MAX - 2_000)}
+        largest: dict[str, Any] = {"photo": "x" * (DOCUMENT_BYTES_MAX - 2_000)}
         with pytest.raises(TooLarge, match=r"5 idempotency keys .* have 3,000,002 bytes"):
             await store.commit(changed(loaded, **largest), [*keys, a_key(response="{}")], taken)
         assert await store.load("pizza", id) == loaded
@@ -402,7 +404,9 @@ def deleted(project: str, path: str) -> None:
 
 
 def url(project: str, path: str) -> str:
-    return f"http://{os.environ[HOST_VARIABLE]}/v1/projects/{project}/databases/(default)/documents/{path}"
+    return (
+        f"http://{os.environ[FIRESTORE_EMULATOR_VARIABLE]}/v1/projects/{project}/databases/(default)/documents/{path}"
+    )
 
 
 # --- errors ----------------------------------------------------------------------------------
@@ -445,7 +449,7 @@ def test_every_error_is_one_of_the_port(use: Use, code: grpc.StatusCode) -> None
 def test_an_unreachable_host_is_soon_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         host = f"127.0.0.1:{server.getsockname()[1]}"
-    monkeypatch.setenv(HOST_VARIABLE, host)  # nobody listens there any more
+    monkeypatch.setenv(FIRESTORE_EMULATOR_VARIABLE, host)  # nobody listens there any more
 
     async def main() -> None:
         store = FirestoreStore(project="p")
@@ -462,7 +466,7 @@ def test_an_unreachable_host_is_soon_unavailable(monkeypatch: pytest.MonkeyPatch
 
 def test_a_host_that_does_not_answer_is_soon_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:  # it accepts, and says nothing
-        monkeypatch.setenv(HOST_VARIABLE, f"127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setenv(FIRESTORE_EMULATOR_VARIABLE, f"127.0.0.1:{server.getsockname()[1]}")
 
         async def main() -> None:
             store = FirestoreStore(project="p", timeout_seconds=0.2)
@@ -476,7 +480,7 @@ def test_a_host_that_does_not_answer_is_soon_unavailable(monkeypatch: pytest.Mon
 
 
 def test_missing_credentials_are_unavailable_and_say_the_mend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv(HOST_VARIABLE, raising=False)
+    monkeypatch.delenv(FIRESTORE_EMULATOR_VARIABLE, raising=False)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
 
     async def main() -> None:
@@ -759,7 +763,9 @@ def test_what_no_query_needs_is_exempt_from_indexing(use: Use) -> None:
     use(work)
 
 
-@pytest.mark.skipif(HOST_VARIABLE in os.environ, reason="somebody else has started the emulator, with other rules")
+@pytest.mark.skipif(
+    FIRESTORE_EMULATOR_VARIABLE in os.environ, reason="somebody else has started the emulator, with other rules"
+)
 def test_the_rules_let_nobody_in(use: Use) -> None:
     async def work(store: FirestoreStore, client: RecordingClient) -> None:
         await store.create(an_instance())

@@ -608,4 +608,4 @@ class AgainstModel(RuleBasedStateMachine):
 
 
 AgainstModel.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
-TestAgainstModel = AgainstModel.TestCase
+TestAgainstModel = pytest.mark.slow(AgainstModel.TestCase)

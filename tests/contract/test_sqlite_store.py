@@ -177,6 +177,7 @@ def fill_disk_in_process(path: str) -> None:
     use(Path(path), work)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_old", [False, True])
 def test_processes_that_make_or_upgrade_the_file_and_count_in_it_lose_nothing(path: Path, is_old: bool) -> None:
     if is_old:
@@ -194,6 +195,7 @@ def test_processes_that_make_or_upgrade_the_file_and_count_in_it_lose_nothing(pa
     assert json.loads(instance.fields) == {"count": 80}
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_every_commit_that_it_acknowledged(path: Path) -> None:
     use(path, lambda store: store.create(an_instance(count=0)))
     acknowledged = 0

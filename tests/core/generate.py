@@ -159,8 +159,8 @@ class Tape:
                 ids = ("log",) if in_loop else ("log", "name", "log", "text")
                 return (kind, self.of(ids), [*first, *self.thread_body(inner)])
             case "while":
-                first = self.select(0, in_loop=True) if self.below(2) else ("step", self.effect(), True)
-                return (kind, self.cond() if self.below(3) else None, first, self.block(inner, in_loop=True))
+                begin = self.select(0, in_loop=True) if self.below(2) else ("step", self.effect(), True)
+                return (kind, self.cond() if self.below(3) else None, begin, self.block(inner, in_loop=True))
             case "section":
                 return (kind, self.of(("", "p")), self.block(inner, in_loop=in_loop))
             case "twice":
@@ -210,9 +210,9 @@ def errand(data: bytes, *, calm: bool = False) -> list[Spec]:
 def orders(data: bytes, *, calm: bool = False) -> list[Spec]:
     """A loop whose events each start a thread, which waits for an event or a timer of its own: what shops look like."""
     tape = Tape(data, calm=calm)
-    waits = [("B", tape.of(("none", "object")), tape.effect(), []), ("", "timeout", tape.effect(), [])]
+    waits: list[Spec] = [("B", tape.of(("none", "object")), tape.effect(), []), ("", "timeout", tape.effect(), [])]
     thread = ("go", "log", [("select", waits), *tape.block(0, in_loop=False)])
-    cases = [("A", tape.of(("int", "kept")), tape.effect(), [thread])]
+    cases: list[Spec] = [("A", tape.of(("int", "kept")), tape.effect(), [thread])]
     if tape.below(2):
         cases.append(("D", "none", tape.effect(), [("break",)]))
     loop = ("while", None, ("select", cases), tape.block(0, in_loop=True) if tape.below(2) else [])
@@ -224,13 +224,16 @@ def inbox(data: bytes, *, calm: bool = False) -> list[Spec]:
     tape = Tape(data, calm=calm)
 
     def taken() -> Spec:
-        cases = [("A", "kept", tape.effect(), tape.block(0, in_loop=True, least=0)), ("B", "kept", tape.effect(), [])]
+        cases: list[Spec] = [
+            ("A", "kept", tape.effect(), tape.block(0, in_loop=True, least=0)),
+            ("B", "kept", tape.effect(), []),
+        ]
         other = tape.of(("none", "object", "timeout", ""))
         more = [("C", other, tape.effect(), [("step", tape.effect(), False)])] if other else []
         return ("select", [*cases[tape.below(2) :], *more])
 
     before = tape.of((("sleep",), ("select", [("D", "none", tape.effect(), [])]), ("step", tape.effect(), True)))
-    gate = ("select", [("D", "none", tape.effect(), [])])
+    gate: Spec = ("select", [("D", "none", tape.effect(), [])])
     threads = tape.many(0, 1, lambda: ("go", "name", [before, *unlooped([taken()])]))
     loop = ("while", None, *((gate, [taken(), taken()]) if tape.below(2) else (taken(), [gate])))
     return [*threads, before, loop, *tape.block(1, in_loop=False)]
@@ -240,7 +243,7 @@ def cleanups(data: bytes, *, calm: bool = False) -> list[Spec]:
     """Work that is cleaned up after, inside of what catches errors: a cancellation must not be caught there."""
     tape = Tape(data, calm=calm)
     cleanup = [*tape.many(0, 1, lambda: tape.select(0, in_loop=False)), tape.of_kind("step" if calm else "risky", 0)]
-    work = ("try", [tape.select(0, in_loop=False), *tape.block(1, in_loop=False, least=0)], [], cleanup)
+    work: Spec = ("try", [tape.select(0, in_loop=False), *tape.block(1, in_loop=False, least=0)], [], cleanup)
     caught = ("try", [work], [(len(ERRORS) + 1, tape.block(0, in_loop=False))], None)
     return [caught, *tape.block(1, in_loop=False)]
 
@@ -429,7 +432,7 @@ class Builder:
             setattr(w, field, number)
             w.log.append(f"{name}: {number}")
 
-        limit = self.attempt_limit()
+        limit: dict[str, Any] = self.attempt_limit()
         function = self.activity(plain, limit.get("heartbeat"))
         taken = then if takes_result else None
         return Activity(name, function, input=lambda w: getattr(w, field), then=taken, **limit)

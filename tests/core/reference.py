@@ -220,6 +220,8 @@ class Reference:
                 return (yield from self.rounds(statement, prefix))
             case ForEach() | Parallel():
                 yield from self.branches(statement, prefix)
+            case _:
+                raise TypeError(f"the reference executor does not know {type(statement).__name__}")
         return None
 
     def attempt(self, statement: Try, prefix: str) -> Walk:
@@ -295,6 +297,7 @@ class Reference:
         if leaving is not None:
             thread.is_doomed = thread.is_doomed or isinstance(leaving, Canceled)
             raise leaving
+        return None
 
     def total(self, statement: Parallel | ForEach) -> int:
         if isinstance(statement, Parallel):
@@ -340,7 +343,8 @@ class Reference:
             if isinstance(thread.at.statement, Activity):
                 thread.input = self.call(thread.at.statement.input)  # type: ignore[arg-type]
             if isinstance(thread.at.statement, Select):
-                thread.to_set_up = [case for case in thread.at.statement.cases if is_handler(case)]
+                cases = thread.at.statement.cases
+                thread.to_set_up = [case for case in cases if isinstance(case, On) and is_handler(case)]
         finally:
             self.current = before
 
@@ -396,7 +400,7 @@ class Reference:
     def leave(self, thread: RefThread, event: str | None) -> None:
         if thread.at is not None and isinstance(thread.at.statement, Select):
             for case in thread.at.statement.cases:
-                if is_handler(case):
+                if isinstance(case, On) and isinstance(case.handler, EventHandler):
                     request = self.request(thread, case, "teardown")
                     self.teardowns.append((case.handler, request, case.event == event))
         thread.to_set_up = []
@@ -466,6 +470,7 @@ class Reference:
         return False
 
     def set_up_of(self, thread: RefThread, case: On) -> None:
+        assert isinstance(case.handler, EventHandler)
         thread.setup_data[case.event] = case.handler.setup(self.request(thread, case, "setup"))
         self.pc += 1
         thread.to_set_up.remove(case)
@@ -568,10 +573,12 @@ class Reference:
     def handle(self, thread: RefThread, case: On | Timeout, event: str, input: Any) -> Any:
         """Delivers an event that is accepted."""
         output = None
-        if is_handler(case):
-            output = case.handler.handle(self.request(thread, case, "handle"), input)
-        elif isinstance(case, On):
-            output = case.handler(*(self.workflow, input)[: arity(case.handler)])
+        if isinstance(case, On):
+            handler = case.handler
+            if isinstance(handler, EventHandler):
+                output = handler.handle(self.request(thread, case, "handle"), input)
+            else:
+                output = handler(*(self.workflow, input)[: arity(handler)])
         self.advance(thread, event)
         return output
 
@@ -585,7 +592,7 @@ def is_handler(case: On | Timeout) -> bool:
 
 
 def takes_input(case: On | Timeout) -> bool:
-    return is_handler(case) or (isinstance(case, On) and arity(case.handler) == 2)
+    return isinstance(case, On) and (isinstance(case.handler, EventHandler) or arity(case.handler) == 2)
 
 
 def case_name(case: On | Timeout, prefix: str) -> str:
@@ -604,6 +611,6 @@ def every_on(part: Any) -> Iterator[On]:
         inner: Any = part
     else:
         is_part = is_dataclass(part) and not isinstance(part, type)
-        inner = (getattr(part, one.name) for one in fields(part)) if is_part else ()  # type: ignore[arg-type]
+        inner = (getattr(part, one.name) for one in fields(part)) if is_part else ()
     for one in inner:
         yield from every_on(one)

@@ -117,6 +117,7 @@ def parked(body: Any, commits: int) -> Execution:
     return started
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("commits", [1, 5_000])
 @pytest.mark.parametrize("kind", BODIES)
 def test_a_parked_branch_takes_few_bytes(kind: str, commits: int) -> None:
@@ -129,6 +130,7 @@ def test_a_parked_branch_takes_few_bytes(kind: str, commits: int) -> None:
     assert len(plain_json(started)) > DOCUMENT_BYTES_MAX
 
 
+@pytest.mark.slow
 def test_those_that_have_failed_or_moved_on_take_little_more() -> None:
     """Every second one is in its second attempt: entries of two shapes alternate."""
     started = parked(Activity("call", call), 5_000)
@@ -198,6 +200,8 @@ def odd(**changes: Any) -> Execution:
 
 
 ERROR = ErrorInfo("E", "m", "s", ["a.E", "b.F"])
+INPUTS: list[Any] = [0, 1, True, False, 1.0, -0.0, "", "u1", [], {}, [[]], [{}], {"": None}]
+SETUP_DATA: list[Any] = [{"same": 1}, {"id": "x"}, ["a"], [1, [2, {"b": [3]}]], {"each": []}]
 ODD: list[dict[str, Any]] = [
     {"id": "of its own"},
     {"wait_id": "each[1]@7"},
@@ -222,8 +226,8 @@ ODD: list[dict[str, Any]] = [
     {"step": 'quoted "folded": step'},
     {"wait_known_as": "former", "wait_buffered": True, "wait_error": "E: m", "wait_attempt": 3},
     {"wait_input": None},
-    *({"wait_input": value} for value in (0, 1, True, False, 1.0, -0.0, "", "u1", [], {}, [[]], [{}], {"": None})),
-    *({"wait_setup_data": value} for value in ({"same": 1}, {"id": "x"}, ["a"], [1, [2, {"b": [3]}]], {"each": []})),
+    *({"wait_input": value} for value in INPUTS),
+    *({"wait_setup_data": value} for value in SETUP_DATA),
     {"wait_setup_data": {"a": {"b": {"c": {"d": {"e": {"f": {"g": 1}}}}}}}},
     {"wait_setup_data": list(range(100))},
 ]

@@ -85,7 +85,7 @@ def each(*statements: Any, **options: Any) -> ForEach:
 REFUSED: list[tuple[str, Callable[[], Any], str, str, str]] = [
     # what, how it is written, statement, reason, fix
     ("an empty Try", lambda: Try("t"), "Try 't'", "no statements", "Put at least one inside"),
-    ("a Try without a name", lambda: Try(do("x")), "Try Step", "no name", "Try('...', ...)"),  # type: ignore[arg-type]
+    ("a Try without a name", lambda: Try(do("x")), "Try Step", "no name", "Try('...', ...)"),
     ("a Try that catches nothing", lambda: attempt(), "Try 't'", "catches nothing", ".except_(...) or .finally_(...)"),
     (
         "except_ of no class",
@@ -93,15 +93,15 @@ REFUSED: list[tuple[str, Callable[[], Any], str, str, str]] = [
         "except_ of Try 't'",
         "3 is no class of errors",
         "ValueError",
-    ),  # type: ignore[arg-type]
+    ),
     (
         "except_ of an error",
         lambda: attempt().except_(OSError()),
         "except_ of Try 't'",
         "no class of errors",
         "Name cl",
-    ),  # type: ignore[arg-type]
-    ("except_ of no error", lambda: attempt().except_(int), "except_ of Try 't'", "no class of errors", "Name classes"),  # type: ignore[arg-type]
+    ),
+    ("except_ of no error", lambda: attempt().except_(int), "except_ of Try 't'", "no class of errors", "Name classes"),
     (
         "except_ of an empty tuple",
         lambda: attempt().except_(()),
@@ -111,7 +111,7 @@ REFUSED: list[tuple[str, Callable[[], Any], str, str, str]] = [
     ),
     (
         "except_ of a statement",
-        lambda: attempt().except_(do("a")),  # type: ignore[arg-type]
+        lambda: attempt().except_(do("a")),
         "except_ of Try 't'",
         "is no class of errors",
         "Name classes",
@@ -122,14 +122,14 @@ REFUSED: list[tuple[str, Callable[[], Any], str, str, str]] = [
         "except_ of Try 't'",
         "no statement",
         "Call it",
-    ),  # type: ignore[arg-type]
+    ),
     (
         "except_ with a value",
         lambda: attempt().except_(OSError, then=3),
         "'t except OSError'",
         "then is 3",
         "a function",
-    ),  # type: ignore[arg-type]
+    ),
     (
         "except_ behind finally_",
         lambda: attempt().finally_(do("a")).except_(OSError, do("b")),
@@ -171,7 +171,7 @@ REFUSED: list[tuple[str, Callable[[], Any], str, str, str]] = [
     *(
         (
             f"{kind} out of a finally_",
-            lambda leave=leave: While("w", holds, attempt().finally_(do("y"), If("i", holds, leave))),  # type: ignore[misc]
+            lambda leave=leave: While("w", holds, attempt().finally_(do("y"), If("i", holds, leave))),
             "finally_ of Try 't'",
             f"a {kind} leaves it",
             "run to its end",
@@ -185,12 +185,12 @@ REFUSED: list[tuple[str, Callable[[], Any], str, str, str]] = [
         "a Return leaves it",
         "run to its end",
     ),
-    ("a Fail without a message", lambda: Fail("f", None), "Fail 'f'", "message is None", "Give it a text"),  # type: ignore[arg-type]
+    ("a Fail without a message", lambda: Fail("f", None), "Fail 'f'", "message is None", "Give it a text"),
     ("a Fail without a name", lambda: Fail("", "why"), "Fail ''", "no name", "Fail('...', ...)"),
     ("an async message", lambda: Fail("f", later), "Fail 'f'", "its message is async", "Compute the value in a Step"),
     ("a message of two", lambda: Fail("f", two), "Fail 'f'", "signature", "the workflow alone"),
-    ("a Sleep without a delay", lambda: Sleep("s", None), "Sleep 's'", "delay is None", "Give it a timedelta"),  # type: ignore[arg-type]
-    ("a Sleep for a number", lambda: Sleep("s", 5), "Sleep 's'", "delay is 5", "Give it a timedelta"),  # type: ignore[arg-type]
+    ("a Sleep without a delay", lambda: Sleep("s", None), "Sleep 's'", "delay is None", "Give it a timedelta"),
+    ("a Sleep for a number", lambda: Sleep("s", 5), "Sleep 's'", "delay is 5", "Give it a timedelta"),
     (
         "a Sleep until no zone",
         lambda: Sleep("s", datetime(2030, 1, 1)),
@@ -205,7 +205,7 @@ REFUSED: list[tuple[str, Callable[[], Any], str, str, str]] = [
         "without a time zone",
         "tzinfo=UTC",
     ),
-    ("an async delay", lambda: Sleep("s", later), "Sleep 's'", "its delay is async", "in a Step"),  # type: ignore[arg-type]
+    ("an async delay", lambda: Sleep("s", later), "Sleep 's'", "its delay is async", "in a Step"),
     (
         "a Sleep and an event of one name",
         lambda: S(Sleep("E", DAY), Select("s", On("E", nothing))),
@@ -214,7 +214,7 @@ REFUSED: list[tuple[str, Callable[[], Any], str, str, str]] = [
         "Rename one",
     ),
     ("an empty ForEach", lambda: ForEach("f", items), "ForEach 'f'", "no statements", "Put at least one inside"),
-    ("a ForEach of a list", lambda: ForEach("f", [1], do("x")), "'f'", "its items is [1]", "a function"),  # type: ignore[arg-type]
+    ("a ForEach of a list", lambda: ForEach("f", [1], do("x")), "'f'", "its items is [1]", "a function"),
     ("async items", lambda: ForEach("f", later, do("x")), "ForEach 'f'", "its items is async", "in a Step"),
     ("items of two", lambda: ForEach("f", two, do("x")), "ForEach 'f'", "signature", "the workflow alone"),
     ("a limit without parallel", lambda: each(limit=3), "ForEach 'f'", "limit is 3", "parallel=True, limit=10"),
@@ -255,7 +255,7 @@ REFUSED: list[tuple[str, Callable[[], Any], str, str, str]] = [
         "no branch",
         "Parallel(name, S(...), S(...))",
     ),
-    ("a step as branch", lambda: Parallel("p", do("x")), "Parallel 'p'", "no section", "Write S(...) around it"),  # type: ignore[arg-type]
+    ("a step as branch", lambda: Parallel("p", do("x")), "Parallel 'p'", "no section", "Write S(...) around it"),
     ("an empty branch", lambda: Parallel("p", S(do("x")), S()), "Parallel 'p'", "no section with st", "Write S(...)"),
     (
         "Break in a branch",
@@ -271,7 +271,7 @@ REFUSED: list[tuple[str, Callable[[], Any], str, str, str]] = [
         "taken by a branch of Parallel",
         "prefix",
     ),
-    ("an Activity of a text", lambda: Activity("a", "x"), "'a'", "function is 'x'", "Give it a function"),  # type: ignore[arg-type]
+    ("an Activity of a text", lambda: Activity("a", "x"), "'a'", "function is 'x'", "Give it a function"),
     (
         "an Activity of three",
         lambda: Activity("a", three),
@@ -281,7 +281,7 @@ REFUSED: list[tuple[str, Callable[[], Any], str, str, str]] = [
     ),
     ("an Activity without types", lambda: Activity("a", unannotated), "Activity 'a'", "no annotation", "n: SomeType"),
     ("an Activity of a context alone", lambda: Activity("a", context_alone), "Activity 'a'", "JSON schema", "pydantic"),
-    ("an input of a value", lambda: Activity("a", zero, input=3), "'a'", "input is 3", "Give it a function"),  # type: ignore[arg-type]
+    ("an input of a value", lambda: Activity("a", zero, input=3), "'a'", "input is 3", "Give it a function"),
     (
         "an input for nobody",
         lambda: Activity("a", zero, input=items),
@@ -311,7 +311,7 @@ REFUSED: list[tuple[str, Callable[[], Any], str, str, str]] = [
         "Activity 'a'",
         "timeout is 3",
         "timedelta(seconds",
-    ),  # type: ignore[arg-type]
+    ),
     ("a timeout of nothing", lambda: Activity("a", one, timeout=0 * DAY), "Activity 'a'", "timeout is", "timedelta("),
     ("a timeout before", lambda: Activity("a", one, timeout=-DAY), "Activity 'a'", "timeout is", "timedelta(seconds"),
     (
@@ -320,7 +320,7 @@ REFUSED: list[tuple[str, Callable[[], Any], str, str, str]] = [
         "Activity 'a'",
         "heartbeat is 3",
         "timedelta(",
-    ),  # type: ignore[arg-type]
+    ),
     (
         "a timeout and a heartbeat",
         lambda: Activity("a", later, timeout=DAY, heartbeat=DAY),
@@ -329,7 +329,7 @@ REFUSED: list[tuple[str, Callable[[], Any], str, str, str]] = [
         "one of them",
     ),
     ("a heartbeat of a plain one", lambda: Activity("a", one, heartbeat=DAY), "Activity 'a'", "not async", "async def"),
-    ("a number as policy", lambda: Activity("a", one, retry=3), "Activity 'a'", "retry is 3", "retry=Retry("),  # type: ignore[arg-type]
+    ("a number as policy", lambda: Activity("a", one, retry=3), "Activity 'a'", "retry is 3", "retry=Retry("),
     (
         "an Activity and an event of one name",
         lambda: S(Activity("E", one), Select("s", On("E", nothing))),
@@ -339,11 +339,11 @@ REFUSED: list[tuple[str, Callable[[], Any], str, str, str]] = [
     ),
     ("a Child of no workflow", lambda: Child("c", 3), "Child 'c'", "3 is no workflow", "a Workflow class, or its name"),
     ("a Child of an abstract one", lambda: Child("c", object), "Child 'c'", "is no workflow", "a Workflow class"),
-    ("a Child under a number", lambda: Child("c", "w", id=3), "Child 'c'", "id is 3", "Give it a text"),  # type: ignore[arg-type]
+    ("a Child under a number", lambda: Child("c", "w", id=3), "Child 'c'", "id is 3", "Give it a text"),
     ("a Child under an empty id", lambda: Child("c", "w", id=""), "Child 'c'", "id is ''", "Give it a text"),
-    ("a Child's input of a value", lambda: Child("c", "w", input={}), "'c'", "input is {}", "Give it a function"),  # type: ignore[arg-type]
+    ("a Child's input of a value", lambda: Child("c", "w", input={}), "'c'", "input is {}", "Give it a function"),
     ("a Child's async input", lambda: Child("c", "w", input=later), "Child 'c'", "its input is async", "in a Step"),
-    ("a Child's then of a value", lambda: Child("c", "w", then=3), "'c'", "then is 3", "Give it a function"),  # type: ignore[arg-type]
+    ("a Child's then of a value", lambda: Child("c", "w", then=3), "'c'", "then is 3", "Give it a function"),
     (
         "a detached Child's then",
         lambda: Child("c", "w", then=one, detached=True),
@@ -359,8 +359,8 @@ REFUSED: list[tuple[str, Callable[[], Any], str, str, str]] = [
         "an event has the same name",
         "Rename one",
     ),
-    ("a Step's policy of a number", lambda: Step("s", nothing, retry=3), "Step 's'", "retry is 3", "Retry("),  # type: ignore[arg-type]
-    ("a Step's timeout of a number", lambda: Step("s", later, timeout=3), "Step 's'", "timeout is 3", "timedelta("),  # type: ignore[arg-type]
+    ("a Step's policy of a number", lambda: Step("s", nothing, retry=3), "Step 's'", "retry is 3", "Retry("),
+    ("a Step's timeout of a number", lambda: Step("s", later, timeout=3), "Step 's'", "timeout is 3", "timedelta("),
     (
         "a plain Step's timeout",
         lambda: Step("s", nothing, timeout=DAY),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import types
 import warnings
 from collections.abc import Callable
 from datetime import date, timedelta
@@ -175,7 +176,8 @@ def test_a_loop_that_nothing_can_end_is_refused(body: Any) -> None:
     ids=lambda body: type(body).__name__,
 )
 def test_a_loop_that_something_can_end_is_taken(body: Any) -> None:
-    assert define(While("w", holds, body)).__program__.definition.statements[0].body == S(body)
+    (loop,) = define(While("w", holds, body)).__program__.definition.statements
+    assert isinstance(loop, While) and loop.body == S(body)
 
 
 # --- functions -------------------------------------------------------------------------------
@@ -204,10 +206,10 @@ ARITIES: list[tuple[str, Any, str, str]] = [
     ("Case of two", Switch("s", Case("c", two)), "Case 'c'", "the workflow alone"),
     ("While of two", While("w", two, do("a")), "While 'w'", "the workflow alone"),
     ("WaitFor of none", WaitFor("w", zero), "WaitFor 'w'", "the workflow alone"),
-    ("handler of WaitFor of two", WaitFor("w", holds, two), "WaitFor 'w'", "the workflow alone"),
+    ("handler of WaitFor of two", WaitFor("w", holds, two), "WaitFor 'w'", "the workflow alone"),  # type: ignore[arg-type]
     ("handler of none", Select("s", On("E", zero)), "On 'E'", "the workflow and at most one input"),
     ("handler of three", Select("s", On("E", three)), "On 'E'", "the workflow and at most one input"),
-    ("delay of two", Select("s", Timeout("t", two)), "Timeout 't'", "the workflow alone"),
+    ("delay of two", Select("s", Timeout("t", two)), "Timeout 't'", "the workflow alone"),  # type: ignore[arg-type]
     ("thread id of two", Go("g", do("a"), id=two), "Go 'g'", "the workflow alone"),
 ]
 
@@ -353,8 +355,9 @@ def test_an_annotation_may_name_what_is_local_to_the_workflow() -> None:
 
         definition = S(Select("s", On("E", echo)))
 
-    schema = Local.__program__.at("s").cases["E"].signature.input_schema
-    assert schema["title"] == "Local"
+    signature = Local.__program__.at("s").cases["E"].signature
+    assert signature is not None and signature.input_schema is not None
+    assert signature.input_schema["title"] == "Local"
 
 
 # --- the class -------------------------------------------------------------------------------
@@ -425,7 +428,9 @@ def test_what_is_no_field_bears_no_annotation(setting: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with pytest.raises(DefinitionError, match=f"{setting!r} has an annotation"):
-            type(Workflow)("Bad", (Workflow,), body | {setting: values[setting]})
+            types.new_class(
+                "Bad", (Workflow,), exec_body=lambda names: names.update(body, **{setting: values[setting]})
+            )
 
 
 def test_search_fields_are_no_text() -> None:

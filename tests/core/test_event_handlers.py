@@ -87,7 +87,7 @@ def two_cases(a: Any, b: Any) -> type[Logged]:
 
 def statuses(execution: Execution) -> dict[str, str]:
     """The status of every case that is waited for or still to be torn down."""
-    waits = {wait.event: wait.status for thread in execution.threads for wait in thread.waits}
+    waits: dict[str, str] = {wait.event: wait.status for thread in execution.threads for wait in thread.waits}
     return waits | {teardown.event: teardown.status for teardown in execution.teardowns}
 
 

@@ -149,7 +149,7 @@ def migrating(migrate: Any) -> type[Workflow]:
         cents: int
         definition = DEFINITION
 
-    Wrong.migrate = classmethod(migrate)  # type: ignore[method-assign]
+    Wrong.migrate = classmethod(migrate)  # type: ignore[assignment]
     return Wrong
 
 

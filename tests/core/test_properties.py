@@ -22,6 +22,7 @@ from workflow_core import (
     Execution,
     InvalidInput,
     WaitKind,
+    Workflow,
     aresume,
     handle_event,
     resume,
@@ -53,7 +54,7 @@ def resume_or_fail(order: Fields, execution: Execution, checkpoint: Any = None) 
             fail(order, execution, error)
 
 
-def fail(order: Fields, execution: Execution, error: Exception) -> None:
+def fail(order: Workflow, execution: Execution, error: Exception) -> None:
     machine = Machine(order, execution, alone=True)
     work = machine.next_work()
     assert work is not None

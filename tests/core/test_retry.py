@@ -31,7 +31,7 @@ SECOND = timedelta(seconds=1)
 def delays(policy: Retry, error: BaseException | None = None, upto: int = 6) -> list[float | None]:
     """The delays after each of so many failures, in seconds."""
     found = (policy.delay(failures, error or OSError()) for failures in range(1, upto + 1))
-    return [delay and delay.total_seconds() for delay in found]
+    return [None if delay is None else delay.total_seconds() for delay in found]
 
 
 # --- delays ----------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.core.helpers import Logged, accepted, do, kinds, log, run, standing, start
@@ -98,7 +100,7 @@ def test_a_condition_is_joined_by_events_of_threads() -> None:
 
 
 @pytest.mark.parametrize("id", [None, "the one", lambda w: "the one"], ids=["by name", "text", "function"])
-def test_two_live_threads_of_one_id_are_an_error(id: object) -> None:
+def test_two_live_threads_of_one_id_are_an_error(id: Any) -> None:
     class Twice(Crew):
         definition = S(While("two", lambda w: w.started < 2, HIRE, Go("g", Select("s", On("E", log("e"))), id=id)))
 
@@ -237,7 +239,7 @@ def test_another_thread_is_addressed_by_thread_wait_or_pc(by: str) -> None:
     order, execution = start(Two)
     second = execution.thread("two")
     assert second is not None
-    address = {"thread_id": second.id, "wait_id": second.waits[0].id, "pc": second.pc}
+    address: dict[str, Any] = {"thread_id": second.id, "wait_id": second.waits[0].id, "pc": second.pc}
     handle_event(order, execution, "E", **{by: address[by]})
     assert order.log == ["two"]
     assert standing(execution) == {"main": "main waits", "one": "a"}

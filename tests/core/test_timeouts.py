@@ -138,7 +138,7 @@ def test_a_timeout_in_a_prefixed_section_goes_by_its_qualified_name() -> None:
 
 def test_a_delay_must_be_a_timedelta() -> None:
     class Flow(Workflow):
-        definition = S(Select("s", Timeout("late", lambda w: 60)))
+        definition = S(Select("s", Timeout("late", lambda w: 60)))  # type: ignore[arg-type,return-value]
 
     with pytest.raises(DefinitionError) as caught:
         start(Flow)

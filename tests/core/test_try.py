@@ -154,6 +154,7 @@ def test_an_error_is_raised_again_through_levels_with_a_fail() -> None:
         attempt = Try(level, attempt).except_(Exception, do(f"seen by {level}"), Fail(f"again {level}", level))
     order, execution = play(flow(attempt), end="failed")
     assert order.log == ["seen by one", "seen by two", "seen by three"]
+    assert execution.error is not None
     assert execution.error == ErrorInfo("Failure", "three", "again three", execution.error.bases)
 
 

@@ -7,8 +7,9 @@ import re
 from collections import Counter
 from pathlib import Path
 
+from pizza import PizzaOrder
+
 from cloud_adapter.cli.demo import ACTS
-from functions.pizza import PizzaOrder
 from tests.engine.harness import World
 
 README = Path(__file__).parents[2] / "deploy" / "README.md"

@@ -22,12 +22,14 @@ from typing import Any
 import pytest
 
 from cloud_adapter.document import Instance
+from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE
 from cloud_adapter.settings import Settings
 from cloud_adapter.stores.firestore import FirestoreStore
 from tests.deploy.fake_google import PROJECT_NUMBER, FakeGoogle, Request, fake_google
 from tests.deploy.tools import need
-from tests.firestore_emulator import HOST_VARIABLE
 from workflow_core import Execution, Status, Thread, ThreadStatus
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 TIMEOUT_S = 900
@@ -99,7 +101,10 @@ class Desk:
             "CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK": "1",
         }
         if self.firestore:
-            variables |= {HOST_VARIABLE: self.firestore, "no_grpc_proxy": self.firestore.partition(":")[0]}
+            variables |= {
+                FIRESTORE_EMULATOR_VARIABLE: self.firestore,
+                "no_grpc_proxy": self.firestore.partition(":")[0],
+            }
         first, first_upload = len(self.google.requests), len(self.google.uploads)
         process = subprocess.run(
             [DEPLOY / script, *arguments],
@@ -160,7 +165,7 @@ def stopped(module_desk: Desk, second: Run) -> Run:
 async def _park(emulator: str, step: str) -> None:
     """Stores a pizza order that stands on ``step`` in the database of the deployment."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(HOST_VARIABLE, emulator)
+        patch.setenv(FIRESTORE_EMULATOR_VARIABLE, emulator)
         store = FirestoreStore(project="my-project")
         execution = Execution("order-1", "pizza", Status.WAITING)
         execution.threads = [Thread("main", "main", ThreadStatus.WAITING, step)]

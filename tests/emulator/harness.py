@@ -126,7 +126,9 @@ class Harness:
         """Creates a task for the target; ``http_request`` is merged into the usual one."""
         request = {"url": f"{self.target.url}/work"} | fields.pop("http_request", {})
         name = {"name": f"{queue}/tasks/{id}"} if id else {}
-        return await self.client.create_task(parent=queue, task={"http_request": request, **name, **fields})
+        return await self.client.create_task(
+            parent=queue, task=tasks_v2.Task({"http_request": request, **name, **fields})
+        )
 
     async def get(self, id: str, queue: str = QUEUE) -> tasks_v2.Task:
         return await self.client.get_task(request={"name": f"{queue}/tasks/{id}", "response_view": "FULL"})

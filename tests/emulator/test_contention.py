@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import pytest
+
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.task_handler import Outcome, run_task
@@ -18,6 +20,8 @@ from cloud_adapter.stores.firestore import FirestoreStore
 from tests.emulator.harness import until
 from tests.firestore_client import RecordingClient
 from workflow_core import EventRejected, If, On, S, Select, Step, While, Workflow
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 CLIENTS = 8
 EVENTS = 200

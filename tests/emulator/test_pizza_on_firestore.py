@@ -20,6 +20,8 @@ from cloud_adapter.stores.firestore import FirestoreStore
 from tests.firestore_client import RecordingClient, losing_the_reply
 from workflow_core import EventNotAccepted, Status
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
 EVENTS = (
     ("AddToCart", {"name": "margherita", "qty": 2}),
     ("SubmitCart", None),

@@ -27,6 +27,8 @@ from tests.firestore_client import RecordingClient
 from tests.http_target import asgi_server
 from workflow_core import If, On, S, Select, Status, Step, Timeout, While, Workflow
 
+pytestmark = pytest.mark.slow
+
 ACCOUNT = "tasks@p.iam.gserviceaccount.com"
 READ, COMMIT = "BatchGetDocuments", "Commit"
 CREATE, DELETE = "CreateTask", "DeleteTask"

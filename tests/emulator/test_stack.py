@@ -37,6 +37,8 @@ from tests.emulator.harness import until as auntil
 from tests.firestore_emulator import missing
 from tests.http.helpers import problem, until
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
 SOURCE = ROOT / "functions" / "main.py"
 QUEUE_PATH = f"projects/{PROJECT}/locations/{LOCATION}/queues/{QUEUE}"
 MARK = "STACK_OF_A_TEST"
@@ -115,7 +117,7 @@ class Played:
     def token(self, **changed: Any) -> str:
         """A token as the queue sends it, but for the key: that is another one."""
         now = int(time.time())
-        claims = {"iss": self.stack.environment["GORCHESTRATE_ISSUER"], "aud": self.stack.worker_url}
+        claims: dict[str, object] = {"iss": self.stack.environment["GORCHESTRATE_ISSUER"], "aud": self.stack.worker_url}
         claims |= {"email": TASKS_ACCOUNT, "email_verified": True, "iat": now, "exp": now + 600}
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         return jwt.encode(claims, key, "RS256", changed)

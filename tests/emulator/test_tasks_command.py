@@ -14,6 +14,8 @@ import pytest
 
 from tests.emulator.harness import LOCATION, QUEUE, a_client
 
+pytestmark = pytest.mark.slow
+
 COMMAND = (sys.executable, "-m", "cloud_adapter.cli", "tasks-emulator", "--port", "0", "--issuer-port", "0")
 SECONDS_MAX = 60.0
 

@@ -99,15 +99,17 @@ def test_retries_follow_the_queue_s_configuration_to_the_end() -> None:
     async def scenario(h: Harness) -> None:
         await h.client.create_queue(
             parent=LOCATION,
-            queue={
-                "name": LAST,
-                "retry_config": {
-                    "max_attempts": 6,
-                    "min_backoff": timedelta(seconds=2),
-                    "max_backoff": timedelta(seconds=12),
-                    "max_doublings": 2,
-                },
-            },
+            queue=tasks_v2.Queue(
+                {
+                    "name": LAST,
+                    "retry_config": {
+                        "max_attempts": 6,
+                        "min_backoff": timedelta(seconds=2),
+                        "max_backoff": timedelta(seconds=12),
+                        "max_doublings": 2,
+                    },
+                }
+            ),
         )
         h.target.statuses = [500]
         start = h.clock.now()
@@ -129,7 +131,7 @@ def test_a_new_configuration_is_in_force_at_once() -> None:
         await h.create("a")
         await h.advance(0.05)
         retry = {"min_backoff": timedelta(seconds=10), "max_attempts": 3}
-        await h.client.update_queue(queue={"name": QUEUE, "retry_config": retry})
+        await h.client.update_queue(queue=tasks_v2.Queue({"name": QUEUE, "retry_config": retry}))
         await h.advance(600)
         assert h.seconds(start) == [0, 0.1, 20.1]
 
@@ -154,7 +156,9 @@ def test_a_task_tells_of_its_attempts() -> None:
     async def scenario(h: Harness) -> None:
         start = h.clock.now()
         await h.client.update_queue(
-            queue={"name": QUEUE, "retry_config": {"min_backoff": timedelta(seconds=10), "max_doublings": 1}}
+            queue=tasks_v2.Queue(
+                {"name": QUEUE, "retry_config": {"min_backoff": timedelta(seconds=10), "max_doublings": 1}}
+            )
         )
         h.target.statuses = [404, 503]
         await h.create("a")
@@ -232,7 +236,7 @@ def test_the_default_deadline_is_ten_minutes() -> None:
 def test_the_rate() -> None:
     async def scenario(h: Harness) -> None:
         await h.client.create_queue(
-            parent=LOCATION, queue={"name": LAST, "rate_limits": {"max_dispatches_per_second": 4}}
+            parent=LOCATION, queue=tasks_v2.Queue({"name": LAST, "rate_limits": {"max_dispatches_per_second": 4}})
         )
         start = h.clock.now()
         for number in range(16):
@@ -246,7 +250,7 @@ def test_the_rate() -> None:
 def test_the_concurrency() -> None:
     async def scenario(h: Harness) -> None:
         await h.client.create_queue(
-            parent=LOCATION, queue={"name": LAST, "rate_limits": {"max_concurrent_dispatches": 3}}
+            parent=LOCATION, queue=tasks_v2.Queue({"name": LAST, "rate_limits": {"max_concurrent_dispatches": 3}})
         )
         h.target.hold()
         for number in range(5):
@@ -348,7 +352,7 @@ def received_token(**oidc_token: str) -> tuple[str, dict[str, Any], dict[str, An
             task = {
                 "http_request": {"url": f"{url}/x", "oidc_token": oidc_token, "headers": {"authorization": "Basic x"}}
             }
-            await client.create_task(parent=QUEUE, task=task)
+            await client.create_task(parent=QUEUE, task=tasks_v2.Task(task))
             await until(lambda: bool(got))
             async with httpx.AsyncClient() as http:
                 discovery = (await http.get(f"{emulator.issuer_url}/.well-known/openid-configuration")).json()
@@ -407,7 +411,7 @@ def test_on_the_system_clock_it_retries_until_it_is_acknowledged() -> None:
             http_server(handle) as url,
             a_client(emulator.address) as client,
         ):
-            await client.create_task(parent=QUEUE, task={"http_request": {"url": url}})
+            await client.create_task(parent=QUEUE, task=tasks_v2.Task({"http_request": {"url": url}}))
 
             async def done() -> bool:
                 return not [t async for t in await client.list_tasks(parent=QUEUE)]
@@ -429,7 +433,7 @@ def test_the_end_lets_attempts_end(caplog: pytest.LogCaptureFixture) -> None:
 
         async with http_server(handle) as url:
             async with serve(queues=[QUEUE], grace_seconds=20) as emulator, a_client(emulator.address) as client:
-                await client.create_task(parent=QUEUE, task={"http_request": {"url": url}})
+                await client.create_task(parent=QUEUE, task=tasks_v2.Task({"http_request": {"url": url}}))
                 await until(lambda: emulator.running == 1)
                 asyncio.get_running_loop().call_later(0.05, released.set)
             return len(answered)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import uvicorn
 from google.api_core import exceptions as google_errors
 from google.cloud import tasks_v2
 from google.protobuf.duration_pb2 import Duration
@@ -28,7 +29,7 @@ View = tasks_v2.Task.View
 
 def test_a_queue_has_the_defaults_of_cloud_tasks() -> None:
     async def scenario(h: Harness) -> None:
-        queue = await h.client.create_queue(parent=LOCATION, queue={"name": OTHER})
+        queue = await h.client.create_queue(parent=LOCATION, queue=tasks_v2.Queue({"name": OTHER}))
         assert queue == await h.client.get_queue(name=OTHER)
         assert queue.state is State.RUNNING
         assert "purge_time" not in queue
@@ -63,7 +64,8 @@ def test_a_queue_as_it_was_asked_for() -> None:
         queue = await h.client.create_queue(parent=LOCATION, queue=given)
         assert queue.state is State.RUNNING
         assert queue.rate_limits.max_burst_size == 10
-        queue.state, queue.rate_limits.max_burst_size = State.PAUSED, -3
+        queue.state = State.PAUSED  # type: ignore[assignment]
+        queue.rate_limits.max_burst_size = -3
         assert queue == given
 
     run(scenario)
@@ -92,10 +94,10 @@ def test_a_queue_as_it_was_asked_for() -> None:
 def test_a_queue_that_cannot_be(queue: dict[str, Any], message: str) -> None:
     async def scenario(h: Harness) -> None:
         with pytest.raises(google_errors.InvalidArgument, match=message):
-            await h.client.create_queue(parent=LOCATION, queue={"name": OTHER, **queue})
+            await h.client.create_queue(parent=LOCATION, queue=tasks_v2.Queue({"name": OTHER, **queue}))
         if "name" not in queue:
             with pytest.raises(google_errors.InvalidArgument, match=message):
-                await h.client.update_queue(queue={"name": QUEUE, **queue})
+                await h.client.update_queue(queue=tasks_v2.Queue({"name": QUEUE, **queue}))
             assert (await h.client.get_queue(name=QUEUE)).retry_config.max_attempts == 100
 
     run(scenario)
@@ -104,7 +106,7 @@ def test_a_queue_that_cannot_be(queue: dict[str, Any], message: str) -> None:
 def test_queues_that_are_there_and_that_are_not() -> None:
     async def scenario(h: Harness) -> None:
         with pytest.raises(google_errors.AlreadyExists, match="Queue already exists"):
-            await h.client.create_queue(parent=LOCATION, queue={"name": QUEUE})
+            await h.client.create_queue(parent=LOCATION, queue=tasks_v2.Queue({"name": QUEUE}))
         calls: list[Callable[[], Awaitable[object]]] = [
             lambda: h.client.get_queue(name=OTHER),
             lambda: h.client.pause_queue(name=OTHER),
@@ -131,11 +133,11 @@ def test_a_deleted_queue_takes_its_tasks_and_its_name_with_it() -> None:
         with pytest.raises(google_errors.NotFound, match="Queue does not exist"):
             await h.create("b")
         with pytest.raises(google_errors.FailedPrecondition, match="existed too recently"):
-            await h.client.create_queue(parent=LOCATION, queue={"name": QUEUE})
+            await h.client.create_queue(parent=LOCATION, queue=tasks_v2.Queue({"name": QUEUE}))
         with pytest.raises(google_errors.FailedPrecondition, match="existed too recently"):
-            await h.client.update_queue(queue={"name": QUEUE})
+            await h.client.update_queue(queue=tasks_v2.Queue({"name": QUEUE}))
         await h.advance(3 * 86_400)
-        await h.client.create_queue(parent=LOCATION, queue={"name": QUEUE})
+        await h.client.create_queue(parent=LOCATION, queue=tasks_v2.Queue({"name": QUEUE}))
         assert await h.ids() == []
         assert h.delivered == []
 
@@ -145,7 +147,9 @@ def test_a_deleted_queue_takes_its_tasks_and_its_name_with_it() -> None:
 def test_the_update_of_a_queue() -> None:
     async def scenario(h: Harness) -> None:
         async def update(queue: dict[str, Any], *paths: str) -> tasks_v2.Queue:
-            return await h.client.update_queue(queue={"name": QUEUE, **queue}, update_mask=FieldMask(paths=paths))
+            return await h.client.update_queue(
+                queue=tasks_v2.Queue({"name": QUEUE, **queue}), update_mask=FieldMask(paths=paths)
+            )
 
         queue = await update({"retry_config": {"max_attempts": 3, "max_doublings": 2}}, "retry_config.max_attempts")
         assert (queue.retry_config.max_attempts, queue.retry_config.max_doublings) == (3, 16)
@@ -158,14 +162,18 @@ def test_the_update_of_a_queue() -> None:
         assert queue.retry_config.min_backoff == timedelta(seconds=9)
         queue = await update({"state": State.PAUSED}, "state", "purge_time", "rate_limits.max_burst_size")
         assert (queue.state, queue.rate_limits.max_burst_size) == (State.RUNNING, 50)
-        queue = await h.client.update_queue(queue={"name": QUEUE, "rate_limits": {"max_concurrent_dispatches": 2}})
+        queue = await h.client.update_queue(
+            queue=tasks_v2.Queue({"name": QUEUE, "rate_limits": {"max_concurrent_dispatches": 2}})
+        )
         assert (queue.rate_limits.max_dispatches_per_second, queue.rate_limits.max_concurrent_dispatches) == (500, 2)
         assert (queue.retry_config.max_attempts, queue.retry_config.max_doublings) == (100, 16)
         with pytest.raises(google_errors.InvalidArgument, match="update mask"):
             await update({}, "colour")
         with pytest.raises(google_errors.MethodNotImplemented, match="http_target"):
             await update({"http_target": {"http_method": "PUT"}}, "http_target")
-        created = await h.client.update_queue(queue={"name": OTHER, "retry_config": {"max_attempts": 7}})
+        created = await h.client.update_queue(
+            queue=tasks_v2.Queue({"name": OTHER, "retry_config": {"max_attempts": 7}})
+        )
         assert created.retry_config.max_attempts == 7
         assert created == await h.client.get_queue(name=OTHER)
 
@@ -175,8 +183,10 @@ def test_the_update_of_a_queue() -> None:
 def test_queues_are_listed_by_name_in_pages() -> None:
     async def scenario(h: Harness) -> None:
         for name in ("c", "a", "b"):
-            await h.client.create_queue(parent=LOCATION, queue={"name": f"{LOCATION}/queues/{name}"})
-        await h.client.create_queue(parent="projects/p/locations/m", queue={"name": "projects/p/locations/m/queues/a"})
+            await h.client.create_queue(parent=LOCATION, queue=tasks_v2.Queue({"name": f"{LOCATION}/queues/{name}"}))
+        await h.client.create_queue(
+            parent="projects/p/locations/m", queue=tasks_v2.Queue({"name": "projects/p/locations/m/queues/a"})
+        )
         pager = await h.client.list_queues(request={"parent": LOCATION, "page_size": 3})
         pages = [[queue.name[-1] for queue in page.queues] async for page in pager.pages]
         assert pages == [["a", "b", "c"], ["q"]]
@@ -348,10 +358,10 @@ def test_the_limits_of_a_task_themselves_are_allowed() -> None:
         empty = await h.create("large", http_request={"body": b"x" * 1_000_000}, schedule_time=far)
         assert empty.name
         with pytest.raises(google_errors.InvalidArgument, match="httpRequest is required"):
-            await h.client.create_task(parent=QUEUE, task={})
+            await h.client.create_task(parent=QUEUE, task=tasks_v2.Task({}))
         with pytest.raises(google_errors.InvalidArgument, match="must be the same as the queue name"):
             await h.client.create_task(
-                parent=QUEUE, task={"name": f"{OTHER}/tasks/a", "http_request": {"url": h.target.url}}
+                parent=QUEUE, task=tasks_v2.Task({"name": f"{OTHER}/tasks/a", "http_request": {"url": h.target.url}})
             )
 
     run(scenario)
@@ -360,7 +370,9 @@ def test_the_limits_of_a_task_themselves_are_allowed() -> None:
 def test_what_is_not_emulated_is_refused() -> None:
     async def scenario(h: Harness) -> None:
         with pytest.raises(google_errors.MethodNotImplemented, match="App Engine"):
-            await h.client.create_task(parent=QUEUE, task={"app_engine_http_request": {"relative_uri": "/x"}})
+            await h.client.create_task(
+                parent=QUEUE, task=tasks_v2.Task({"app_engine_http_request": {"relative_uri": "/x"}})
+            )
         with pytest.raises(google_errors.MethodNotImplemented, match="OAuth"):
             await h.create("a", http_request={"oauth_token": {"service_account_email": "me@x"}})
         with pytest.raises(google_errors.MethodNotImplemented):
@@ -436,7 +448,7 @@ def test_an_emulator_that_does_not_come_up_leaves_nothing_running(monkeypatch: p
             async with serve(queues=[QUEUE, "q"]):
                 pass
         assert asyncio.all_tasks() == {asyncio.current_task()}
-        monkeypatch.setattr(server.uvicorn.Server, "startup", broken)
+        monkeypatch.setattr(uvicorn.Server, "startup", broken)
         with pytest.raises(OSError, match="no sockets"):
             async with asyncio.timeout(30), serve(queues=[QUEUE]):
                 pass

@@ -16,6 +16,8 @@ from tests.emulator.harness import Harness, run, until
 from tests.recorder import Recorder, id_of, links, parent
 from workflow_core import On, S, Select, Step, Workflow
 
+pytestmark = pytest.mark.slow
+
 
 class Order(Workflow, name="order"):
     baked: int = 0

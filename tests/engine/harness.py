@@ -190,7 +190,7 @@ class Process:
         self.wire = Wire()
         self.engine = Engine(
             workflows,
-            FaultyStore(world.store, self.wire),  # type: ignore[arg-type]
+            FaultyStore(world.store, self.wire),
             FaultyQueue(world.queue, self.wire),
             clock=world.clock,
             options=world.options,
@@ -299,7 +299,8 @@ class World:
 
     async def create(self, *, id: str = ID, key: str | None = None, **fields: Any) -> View:
         """Creates an instance of the (first) workflow."""
-        return await self.finish(self.process.engine.create(self.name, id, json.dumps(fields).encode(), key=key))
+        view: View = await self.finish(self.process.engine.create(self.name, id, json.dumps(fields).encode(), key=key))
+        return view
 
     async def send(self, event: str, input: Any = None, **kwargs: Any) -> Any:
         """Delivers an event through the first process."""

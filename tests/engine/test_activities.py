@@ -15,7 +15,7 @@ from cloud_adapter.engine.operations import Pause, Unpause
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.engine.tasks import ACTIVITY_PATH, COLLECT_PATH
 from cloud_adapter.errors import TooLarge
-from tests.engine.harness import Gate, World, in_world, write
+from tests.engine.harness import Gate, Killed, World, in_world, write
 from workflow_core import (
     Activity,
     ActivityContext,
@@ -370,25 +370,31 @@ async def test_the_reply_of_the_commit_is_lost(world: World, nth: int, applied: 
 async def test_when_the_process_dies_the_queue_runs_it_again(world: World) -> None:
     await world.create(urls=["a"])
     dying = world.start()
-    dying.fault("commit", before=dying.die)
-    with pytest.raises(BaseException):  # noqa: B017, PT011 - whatever a dead process is cut off by
+
+    async def die() -> None:
+        dying.die()
+        raise Killed
+
+    dying.fault("commit", before=die)
+    with pytest.raises(Killed):
         await world.finish(dying.perform(activities(world)[0]))
     await world.deliver()
     assert (await world.fields()).sizes == {"a": 1}
     assert len(CALLS) == 2
 
 
+async def live(_: None, context: ActivityContext) -> None:
+    try:
+        for _round in range(3):
+            await GATE.wait()
+            await context.heartbeat()
+    except AttemptOver:
+        CALLS.append(("over", "", context.attempt))
+        raise
+
+
 class Alive(Workflow, name="alive"):
     log: list[str] = []
-
-    async def live(_: None, context: ActivityContext) -> None:  # noqa: N805 - a function, not a method
-        try:
-            for _ in range(3):
-                await GATE.wait()
-                await context.heartbeat()
-        except AttemptOver:
-            CALLS.append(("over", "", context.attempt))
-            raise
 
     definition = S(
         Activity("live", live, heartbeat=timedelta(seconds=30), retry=ONCE), Select("end", On("End", lambda w: None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -47,8 +48,9 @@ class Till(Workflow, name="till"):
     )
 
 
-async def early(world: World, amount: object, **kwargs: object) -> bytes:
-    return await world.finish(world.process.post("Pay", json.dumps(amount).encode(), **kwargs))  # type: ignore[arg-type]
+async def early(world: World, amount: object, **kwargs: Any) -> bytes:
+    response: bytes = await world.finish(world.process.post("Pay", json.dumps(amount).encode(), **kwargs))
+    return response
 
 
 @in_world(Till)

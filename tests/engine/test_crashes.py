@@ -18,6 +18,8 @@ from cloud_adapter.errors import Busy, Unavailable
 from tests.engine.harness import Killed, Process, World, in_world
 from workflow_core import EventRequest, Go, On, Return, S, Select, Step, StepContext, Timeout, WaitFor, While, Workflow
 
+pytestmark = pytest.mark.slow
+
 OUTSIDE: dict[str, set[str]] = {}
 """The idempotency keys under which the outside world was asked to do something, by what it was."""
 
@@ -232,7 +234,7 @@ async def test_a_fault_at_each_call(world: World, error: type[BaseException], wh
         nth += 1
         run = Run(world, f"fault-{nth}", recover=recover)
         first = run.process
-        first.fault("*", nth, **{where: error(f"at call {nth}")})  # type: ignore[arg-type]
+        first.fault("*", nth, **{where: error(f"at call {nth}")})
         assert await run.whole() == EXPECTED, f"with a fault {where} call {nth}"
         hit = not first.wire.faults
     assert nth > 40

@@ -399,7 +399,7 @@ class Async(Workflow, name="async"):
     paid: float = 0
 
     class Slow(Payment):
-        async def handle(self, request: EventRequest, input: float) -> str:
+        async def handle(self, request: EventRequest, input: float) -> str:  # type: ignore[override]
             request.workflow.paid += input
             if BANK.before:
                 await BANK.before()

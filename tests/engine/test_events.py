@@ -121,6 +121,7 @@ async def test_creating_an_instance_that_only_waits_costs_one_write(world: World
         view = await world.create(cart=[{"name": "tea"}])
     assert calls == ["create"]
     assert {one.case.event for one in view.accepted} == {"Add", "Submit", "Crash", "Spoil", "Lie"}
+    assert isinstance(view.workflow, Shop)
     assert view.workflow.cart == [Item(name="tea")]
     assert (await world.instance()).wake_at is None
     assert await world.history() == [("created", "")]

@@ -37,6 +37,8 @@ from workflow_core import (
 )
 from workflow_core.execution import TIMED_KINDS
 
+pytestmark = pytest.mark.slow
+
 CALLS: Counter[tuple[str, int]] = Counter()
 """How often each attempt was run, by its idempotency key and its number."""
 

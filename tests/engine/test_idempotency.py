@@ -224,6 +224,7 @@ async def test_create_made_again(world: World) -> None:
     before = await world.instance()
     view = await world.create(key="c", balance=3)
     assert view.instance == before
+    assert isinstance(view.workflow, Account)
     assert view.workflow.balance == 4
     with pytest.raises(IdempotencyKeyReused):
         await world.create(key="c", balance=4)
@@ -239,6 +240,7 @@ async def test_create_made_again(world: World) -> None:
 async def test_create_without_a_reply(world: World, applied: bool) -> None:
     world.process.unavailable("create", applied=applied)
     view = await world.create(balance=3)
+    assert isinstance(view.workflow, Account)
     assert view.workflow.balance == 3
     assert await world.history() == [("created", "")]
     await world.send("Deposit", 1)
@@ -254,6 +256,7 @@ async def test_create_without_a_reply_and_others_on_top_of_it(world: World) -> N
     world.process.fault("create", after=another)
     view = await world.create(balance=3)
     assert view.instance == await world.instance()
+    assert isinstance(view.workflow, Account)
     assert view.workflow.balance == 4
 
 

@@ -345,7 +345,7 @@ async def test_stored_fields_that_do_not_fit_any_more_are_mended(world: World) -
     with pytest.raises(InvalidFields, match="weight"):
         await world.finish(world.process.engine.get("parcel", "order-1"))
     view = await operate(world, SetFields(fields={"weight": 3}))
-    assert view.workflow.weight == 3  # type: ignore[attr-defined]
+    assert view.workflow.weight == 3
     await world.send("Arrived")
 
 

@@ -116,7 +116,10 @@ def _until_idle(threads: DaemonThreads) -> None:
 
 def test_nothing_is_lost_while_threads_come_and_go() -> None:
     threads = DaemonThreads("test", 8, idle_seconds_max=0.0)
-    calls = [threads.submit(time.sleep, 0.0005 * (number % 3)) for number in range(2_000) if not time.sleep(0.0001)]
+    calls = []
+    for number in range(2_000):
+        calls.append(threads.submit(time.sleep, 0.0005 * (number % 3)))
+        time.sleep(0.0001)
     done, waiting = wait(calls, SECONDS_MAX)
     assert (len(done), len(waiting)) == (2_000, 0)
     threads.shutdown()

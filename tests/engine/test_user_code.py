@@ -37,6 +37,12 @@ def at(place: str) -> None:
         raise raising[place]("by the code")
 
 
+def holds_not(place: str) -> bool:
+    """A condition that does not hold, if it does not raise."""
+    at(place)
+    return False
+
+
 async def later(place: str) -> None:
     await asyncio.sleep(0)
     if raising.get(place) is not CancelledError:
@@ -49,18 +55,21 @@ async def later(place: str) -> None:
     await inner
 
 
+def activity(_: None) -> None:
+    at("activity")
+
+
+async def activity_later(_: None) -> None:
+    await later("async activity")
+
+
+async def living(_: None) -> None:
+    await later("live activity")
+
+
 class Work(Workflow, name="work"):
     async def step_later(self) -> None:
         await later("async step")
-
-    def activity(_: None) -> None:  # noqa: N805 - a function, not a method
-        at("activity")
-
-    async def activity_later(_: None) -> None:  # noqa: N805
-        await later("async activity")
-
-    async def living(_: None) -> None:  # noqa: N805
-        await later("live activity")
 
     definition = S(
         Step("step", lambda w: at("step")),
@@ -69,7 +78,7 @@ class Work(Workflow, name="work"):
         Activity("async activity", activity_later),
         Activity("live activity", living, heartbeat=timedelta(days=1)),
         Activity("then", lambda: None, then=lambda w: at("then")),
-        If("condition", lambda w: at("condition") is None, Step("never", lambda w: None)),
+        If("condition", lambda w: holds_not("condition"), Step("never", lambda w: None)),
     )
 
 
@@ -139,8 +148,11 @@ class Asked(Workflow, name="asked"):
         async def handle(self, request: EventRequest, input: Any) -> None:
             await later("async handler")
 
+        def teardown(self, request: EventRequest, handled: bool) -> None:
+            """Nothing is left to do."""
+
     def look(self) -> bool:
-        return bool(at("look"))
+        return holds_not("look")
 
     definition = S(
         Go("beside", WaitFor("looked", look)),

@@ -13,11 +13,13 @@ import pytest
 from pizza import PizzaOrder
 
 from cloud_adapter.errors import SettingsError, Unavailable
-from cloud_adapter.hosting import dev_server, service
+from cloud_adapter.hosting import dev_server
 from cloud_adapter.hosting.cloud import CloudRuntime
 from cloud_adapter.hosting.dev_server import open_server, running
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
+from cloud_adapter.hosting.service import Service
 from cloud_adapter.http.auth import IssuerKeys
+from cloud_adapter.observability import logs
 from cloud_adapter.ports import Task
 from cloud_adapter.settings import Settings
 from cloud_adapter.sockets import listen
@@ -162,11 +164,11 @@ def test_a_service_whose_engine_does_not_start_closes_it_and_tries_again(
     for name in [name for name in os.environ if name.startswith("GORCHESTRATE_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("GORCHESTRATE_DB", str(tmp_path / "service.db"))
-    monkeypatch.setattr(service.logs, "configure", lambda *_: None)
+    monkeypatch.setattr(logs, "configure", lambda *_: None)
     request: Any = None
 
     async def main() -> None:
-        served = service.Service(PizzaOrder)
+        served = Service(PizzaOrder)
         with monkeypatch.context() as patch:
             patch.setattr(EmbeddedRuntime, "start", broken_call)
             for entry in (served.api, served.worker):

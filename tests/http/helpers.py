@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import httpx
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 BODY_BYTES_MAX = 10_000
 
 
-def until(what: Callable[[], T], seconds: float = 30) -> T:
+def until(what: Callable[[], T | Literal[False] | None], seconds: float = 30) -> T:
     """Asks again and again until the answer is true; gives it."""
     end = time.monotonic() + seconds
     while not (answer := what()):

@@ -88,7 +88,7 @@ def run(tmp_path: Path, issuer: Issuer) -> Run:
 
 def refused(run: Run, authorization: str | None, status: int = 401) -> str:
     """Sends it to every path: each refuses it, and nothing is done. Gives the detail."""
-    details = set()
+    details: set[str] = set()
 
     async def test(w: World) -> None:
         before = await w.instance()

@@ -125,7 +125,7 @@ leaves = st.fixed_dictionaries(
         "table": st.dictionaries(st.text(), st.floats(allow_nan=False, allow_infinity=False), max_size=3),
     }
 )
-trees = st.recursive(
+trees: st.SearchStrategy[Any] = st.recursive(
     st.fixed_dictionaries({"leaf": st.none() | leaves, "trees": st.just([]), "next": st.none()}),
     lambda inner: st.fixed_dictionaries(
         {"leaf": st.none(), "trees": st.lists(inner, max_size=2), "next": st.none() | inner}
@@ -134,6 +134,7 @@ trees = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(trees | json_values)
 def test_a_form_that_is_posted_unchanged_gives_back_its_value(value: Any) -> None:
@@ -287,7 +288,7 @@ def test_what_lies_too_deep_is_json() -> None:
 
 def test_keys_of_every_kind_are_told_apart() -> None:
     schema = {"type": "object", "properties": {key: {"type": "integer"} for key in ("a/b", "a~1b", "a", "", "ü ß.")}}
-    value = {key: number for number, key in enumerate(schema["properties"])}  # type: ignore[arg-type]
+    value = {key: number for number, key in enumerate(schema["properties"])}
     assert Form(schema, posted(Form(schema, value=value))).value() == value
 
 

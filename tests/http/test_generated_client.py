@@ -15,6 +15,8 @@ import pytest
 
 from tests.http.helpers import Http, until
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = "generated_pizza_client"
 BIN = Path(sys.executable).parent
 

@@ -158,11 +158,13 @@ def check_examples(spec: Spec) -> None:
                 spec.validator(media["schema"]).validate(media["example"])
 
 
+@pytest.mark.slow
 def test_every_document_is_well_formed(http: Http) -> None:
     for path in http.get("/")["workflows"]:
         check_structure(Spec(http, path.removeprefix("/definition/")))
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)  # the validator takes half a second
 @given(public=st.booleans(), spec=SPECS)
 def test_the_document_of_any_definition_is_valid(public: bool, spec: list[Any]) -> None:
@@ -279,7 +281,7 @@ class Tree(Workflow, name="tree"):
 def test_what_refers_to_itself_has_an_example_that_ends() -> None:
     document = openapi.document(Tree, "http://127.0.0.1")
     plant = document["paths"]["/wf/tree/{id}/Plant"]["post"]
-    leaf = {"name": "name", "next": None, "either": [], "many": [], "named": {}}
+    leaf: dict[str, object] = {"name": "name", "next": None, "either": [], "many": [], "named": {}}
     assert plant["requestBody"]["content"]["application/json"]["example"] == leaf
     answer = plant["responses"]["200"]["content"]["application/json"]["example"]
     assert answer == leaf | {"also": None}
@@ -469,7 +471,7 @@ class Names(Workflow, name="names"):
     first: Annotated[int, Field(alias="firstNumber")] = 1
     pets: list[Annotated[Cat | Dog, Field(discriminator="kind")]] = []
 
-    @computed_field
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def double(self) -> int:
         return self.first * 2

@@ -180,7 +180,11 @@ def test_an_event_may_not_have_the_name_of_an_action(tmp_path: Path) -> None:
         EmbeddedRuntime([Wrong], Settings(db=tmp_path / "wrong.db"))
 
 
-OURS = ({}, {"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1:3000"}, {"Origin": "http://127.0.0.1:3000"})
+OURS: tuple[dict[str, str], ...] = (
+    {},
+    {"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1:3000"},
+    {"Origin": "http://127.0.0.1:3000"},
+)
 OTHERS = ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://example.org"}, {"Origin": "null"})
 
 

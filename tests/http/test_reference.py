@@ -148,6 +148,7 @@ def rendered(cls: type[Workflow]) -> str:
     return bytes(reference(Request(scope), openapi.document(cls, "http://127.0.0.1")).body).decode()
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(spec=SPECS)
 def test_there_is_a_page_for_any_definition(spec: list[Any]) -> None:
@@ -192,6 +193,7 @@ def test_every_text_of_a_workflow_is_text(tmp_path: Path) -> None:
         assert (done.returncode, done.stdout) == (0, "null")
 
 
+@pytest.mark.slow
 def test_the_wheel_has_the_templates_and_files(tmp_path: Path) -> None:
     folder = ROOT / "cloud_adapter" / "http" / "pages"
     wanted = {

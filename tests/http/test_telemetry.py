@@ -373,6 +373,7 @@ print(sorted(name for name in sys.modules if name.startswith("opentelemetry.")))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", ["", "sys.modules['opentelemetry'] = None"], ids=["unused", "not installed"])
 def test_without_opentelemetry_everything_works_and_nothing_of_it_is_loaded(tmp_path: Path, block: str) -> None:
     done = subprocess.run(

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,7 +16,7 @@ from pizza import PizzaOrder
 from tests.http.helpers import Http, serving, until
 from tests.input.workflows import WORKFLOWS
 
-_ALL = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+_ALL: dict[str, Any] = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
 settings.register_profile("input", max_examples=15, derandomize=True, **_ALL)
 settings.register_profile("input-deep", max_examples=300, **_ALL)
 

@@ -24,6 +24,8 @@ from tests.http.helpers import BODY_BYTES_MAX
 from tests.input.conftest import Attacked, attack
 from tests.input.workflows import Store
 
+pytestmark = pytest.mark.slow
+
 EVENTS = ["Keep", "KeepBox", "KeepPerson", "KeepNumbers", "KeepAmount", "KeepLabel", "KeepEither", "Count"]
 ODD_TEXTS = [
     "",
@@ -121,7 +123,7 @@ def send(attacked: Attacked, method: str, target: str, body: bytes = b"", **head
     """Sends bytes as they are; httpx would fix the path."""
     client = attacked.http.client
     url = httpx.URL(str(client.base_url), raw_path=target.encode("ascii", "ignore"))
-    named = [(name.replace("_", "-"), value.encode("utf-8")) for name, value in headers.items() if value is not None]
+    named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items() if value is not None]
     return client.send(httpx.Request(method, url, headers=named, content=body))
 
 

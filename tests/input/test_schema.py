@@ -21,6 +21,8 @@ from tests.input.conftest import Attacked, attack
 from tests.input.workflows import Store
 from workflow_core import Workflow
 
+pytestmark = pytest.mark.slow
+
 load_all_checks()
 ANSWERS = CHECKS.get_by_names(
     ["not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance"]

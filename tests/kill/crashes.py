@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from google.cloud import tasks_v2
 
 from cloud_adapter.hosting.local_stack import LOCATION, PROJECT, QUEUE, TASKS_ACCOUNT
 from cloud_adapter.sockets import free_ports
@@ -166,7 +167,7 @@ class Deployment:
         request = {"url": f"{worker_url}/recover", "oidc_token": token}
         async with a_client(self.tasks) as client:
             while True:
-                await client.create_task(parent=QUEUE_PATH, task={"http_request": request})
+                await client.create_task(parent=QUEUE_PATH, task=tasks_v2.Task({"http_request": request}))
                 await asyncio.sleep(RECOVER_SECONDS)
 
     async def tasks_left(self) -> list[str]:

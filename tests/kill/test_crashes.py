@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from tests.kill.crashes import run
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SECONDS = 15.0
 

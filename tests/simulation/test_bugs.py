@@ -7,6 +7,8 @@ import pytest
 from tests.simulation.bugs import BUGS
 from tests.simulation.finding import check_found
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
 
 @pytest.mark.parametrize("name", list(BUGS)[::2])
 def test_a_deliberate_bug_is_found(name: str) -> None:

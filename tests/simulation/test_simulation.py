@@ -19,7 +19,7 @@ CHUNKS = 8
 SEEDS = 50
 
 
-@pytest.mark.parametrize("chunk", range(CHUNKS))
+@pytest.mark.parametrize("chunk", [0, *(pytest.param(chunk, marks=pytest.mark.slow) for chunk in range(1, CHUNKS))])
 def test_the_promises_hold(chunk: int) -> None:
     failure = first_failure(range(chunk * SEEDS, (chunk + 1) * SEEDS))
     assert failure is None, f"python -m tests.simulation --seed {failure.scenario.seed}: {failure.error}"

@@ -14,6 +14,8 @@ from tests.http.helpers import Http, serving, until
 from tests.http.workflows import WORKFLOWS
 from tests.input.workflows import Store
 
+pytestmark = pytest.mark.slow
+
 _numbers = itertools.count(1)
 
 

@@ -12,6 +12,8 @@ from tests.browser import check_accessible
 from tests.http.helpers import Http, serving
 from tests.http.workflows import WORKFLOWS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Http]:

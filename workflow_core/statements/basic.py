@@ -353,14 +353,14 @@ class Go(Statement):
 
     name: str
     body: Section
-    id: str | Callable[[Any], Any] | None
+    id: str | Callable[..., Any] | None
     renamed_from: tuple[str, ...] = ()
 
     def __init__(
         self,
         name: str,
         *statements: Statement,
-        id: str | Callable[[Any], Any] | None = None,
+        id: str | Callable[..., Any] | None = None,
         renamed_from: RenamedFrom = (),
     ) -> None:
         check_name(self, name)

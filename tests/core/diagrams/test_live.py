@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -80,7 +81,7 @@ def states(live: Live) -> dict[str, str]:
 
 
 def seen(cls: type[Workflow], execution: Execution, *passed: Place, **errors: str) -> dict[str, str]:
-    live = look(cls.__program__, execution, passed, errors)
+    live = look(cls.__program__, execution, passed, dict(errors.items()))
     check_picture(cls, live)
     return states(live)
 
@@ -95,8 +96,30 @@ def check_picture(cls: type[Workflow], live: Live) -> Any:
     assert {name: state for name, state in drawn.items() if name} == {
         name: state for name, state in known.items() if name
     }
-    mermaid.draw(cls.__program__, live)
+    check_mermaid(cls, live)
     return root
+
+
+SIGNS = {"passed": "✓", "here": "●", "failed": "✗"}
+WORDS = {"wait_for": "until ", "try": "try ", "for_each": "each of ", "go": "start "}
+"""What Mermaid's blocks say before the name of a statement."""
+
+
+def check_mermaid(cls: type[Workflow], live: Live) -> None:
+    """Each statement and condition of which something is known has a block that begins with the sign of its state.
+
+    Cases and clauses are drawn as arrows, without a sign.
+    """
+    labels = re.findall(r'"([^"]*)"', mermaid.draw(cls.__program__, live))
+    shown = [re.sub(r"#(\d+);", lambda found: chr(int(found[1])), label) for label in labels]
+    signed = [label for label in shown if label[0] in SIGNS.values()]
+    known = [
+        f"{SIGNS[state_of(node)]} {WORDS.get(node['kind'], '')}{node['name']}"
+        for node in all_nodes(live.statements)
+        if node.get("name") and state_of(node) and node["kind"] not in ("switch", "on", "timeout", "except")
+    ]
+    for label, expected in zip(signed, known, strict=True):
+        assert label.startswith(expected)
 
 
 # --- positions ---------------------------------------------------------------------------------
@@ -448,7 +471,7 @@ def test_random_instances(spec: list[Spec], ops: list[Op]) -> None:
             return
         offer = offers[pick % len(offers)]
         select, event = offer.thread.step, offer.case.event
-        address = {} if offer.case.kind is WaitKind.TIMEOUT else {"thread_id": offer.thread.id}
+        address: dict[str, Any] = {} if offer.case.kind is WaitKind.TIMEOUT else {"thread_id": offer.thread.id}
         handle_event(order, execution, event, amount if offer.case.takes_input else None, **address)
         done.update([event, select] if offer.case.kind is WaitKind.TIMEOUT else [(select, event), select])
 
