@@ -100,6 +100,7 @@ class Client:
         self.model = model
         self.name = name
         self.rng = world.scenario.stream(f"client {name}")
+        self.spoilt = world.scenario.stream(f"spoilt events of {name}")
         self.requests = min(self.rng.randrange(1, 9), world.scenario.requests)
         self.creates = creates
         self.operates = operates
@@ -143,7 +144,8 @@ class Client:
         kept = self.model.events.keepable
         if kept and rng.random() < 0.3:
             event, takes_input = rng.choice(kept), True
-            inputs = (*inputs, REJECTED, BROKEN)  # which is seen when it is delivered
+            if self.spoilt.random() < 0.4:
+                inputs = REJECTED, BROKEN  # which is seen when it is delivered
         elif rng.random() < 0.75:
             view = await self.look()
             if view is not None and view.accepted:
