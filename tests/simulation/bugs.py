@@ -480,11 +480,6 @@ def timer_names_without_the_commits_token(patch: Patch) -> None:
 
 
 @bug
-def task_put_off_under_the_name_of_another_commits(patch: Patch) -> None:
-    patch.setattr(WaitTask, "_commit", lambda self: "")
-
-
-@bug
 def task_that_never_got_to_commit_acknowledged(patch: Patch) -> None:
     resume = Stepper.resume
 
