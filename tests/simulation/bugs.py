@@ -792,13 +792,13 @@ def error_in_a_cleanup_calls_a_cancellation_off(patch: Patch) -> None:
 
 @bug
 def recovery_skips_leases(patch: Patch) -> None:
-    schedule = Engine._schedule
+    schedule = recovery.Recovery._schedule
 
-    async def unleased(self: Engine, instance: Instance, *rest: Any) -> None:
+    async def unleased(self: recovery.Recovery, instance: Instance, *rest: Any) -> None:
         if instance.lease is None:
             await schedule(self, instance, *rest)
 
-    patch.setattr(Engine, "_schedule", unleased)
+    patch.setattr(recovery.Recovery, "_schedule", unleased)
 
 
 @bug
