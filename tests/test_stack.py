@@ -59,23 +59,13 @@ def imports(path: Path) -> Iterator[str]:
                     yield node.module
 
 
-def level(module: str) -> int:
-    """How far below the top a module stands."""
+def place(module: str) -> tuple[int, str]:
+    """How far below the top a module stands, and in which room."""
     for index, rooms in enumerate(STACK):
         for room in rooms:
-            if module == room or module.startswith(f"{room}."):
-                return index
-            if room.endswith(".*") and module.startswith(room[:-1]):
-                return index
+            if f"{module}.".startswith(f"{room.removesuffix('.*')}."):
+                return index, room
     raise AssertionError(f"{module} stands nowhere in the stack")
-
-
-def room_of(module: str) -> str:
-    for rooms in STACK:
-        for room in rooms:
-            if module == room or module.startswith(f"{room}."):
-                return room
-    return module.partition(".")[0]
 
 
 GRAPH = {module: set(imports(path)) for module, path in MODULES.items() if module not in FRONT_DOORS}
@@ -87,9 +77,9 @@ def test_imports_point_down(module: str) -> None:
         if other in FRONT_DOORS:
             assert module.partition(".")[0] != other.partition(".")[0], f"{module} imports its own front door, {other}"
             continue
-        assert level(other) >= level(module), f"{module} imports {other}, which stands above it"
-        if level(other) == level(module):
-            assert room_of(other) == room_of(module), f"{module} imports {other}, which stands beside it"
+        (level, room), (below, other_room) = place(module), place(other)
+        assert below >= level, f"{module} imports {other}, which stands above it"
+        assert below > level or other_room == room, f"{module} imports {other}, which stands beside it"
 
 
 def test_there_is_no_cycle() -> None:

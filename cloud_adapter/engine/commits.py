@@ -119,7 +119,7 @@ class Committer:
             Superseded: it was written, and somebody else has committed since.
             Unavailable: whether it was written is not known.
         """
-        if not keep_fields and turn is not no_turn:
+        if not keep_fields:
             session.seal()
             await turn()
         now = self.clock.now()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
@@ -46,6 +46,11 @@ class InstanceTask(BaseModel):
     created_at: AwareDatetime
     again: int = 0
     trace: Trace = Field(default_factory=dict)
+
+    @staticmethod
+    def common(execution: Execution, now: datetime) -> dict[str, Any]:
+        """The fields that every task of an instance has, as it stands."""
+        return {"workflow": execution.workflow, "id": execution.id, "pc": execution.pc, "created_at": now}
 
     @field_validator("trace", mode="before")
     @classmethod
@@ -95,7 +100,7 @@ class ResumeTask(InstanceTask):
     @classmethod
     def of(cls, execution: Execution, now: datetime) -> ResumeTask:
         """The task for an instance as it stands."""
-        return cls(workflow=execution.workflow, id=execution.id, pc=execution.pc, created_at=now)
+        return cls(**cls.common(execution, now))
 
 
 class WaitTask(InstanceTask):
@@ -115,8 +120,8 @@ class WaitTask(InstanceTask):
     def of(cls, execution: Execution, wait: Wait, now: datetime) -> Self:
         """The task for a wait of an instance as it stands."""
         about = {"wait_id": wait.id, "event": wait.event, "attempt": wait.attempt, "fence": wait.setup_data}
-        common = {"workflow": execution.workflow, "id": execution.id, "pc": execution.pc, "created_at": now}
-        return cls.model_validate(common | {name: about[name] for name in about if name in cls.model_fields})
+        about = {name: value for name, value in about.items() if name in cls.model_fields}
+        return cls.model_validate(cls.common(execution, now) | about)
 
     def is_for(self, wait: Wait) -> bool:
         """Whether the task belongs to the commit that has stored the wait, as it stands."""
@@ -142,8 +147,7 @@ class TimeoutTask(WaitTask):
     @classmethod
     def of_attempts(cls, execution: Execution, fence: str, now: datetime) -> TimeoutTask:
         """The one task for the deadlines of all attempts that a commit schedules."""
-        common = {"workflow": execution.workflow, "id": execution.id, "pc": execution.pc, "created_at": now}
-        return cls(**common, wait_id="", event="", fence=fence)
+        return cls(**cls.common(execution, now), wait_id="", event="", fence=fence)
 
 
 def timer_name(workflow: str, id: str, wait_id: str, event: str, fence: str) -> str:

@@ -21,7 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import chain, islice
@@ -206,7 +206,6 @@ class SqliteStore:
         """See ``ports.Store.post``."""
         check_entry(entry)
         values = (entry.workflow, entry.id, entry.name, _microseconds(entry.at), entry.body)
-
         await self._write(lambda connection: connection.execute(_INSERT_ENTRY, values), statements=1)
 
     async def inbox(self, workflow: str, id: str, limit: int = 100) -> Sequence[InboxEntry]:
@@ -225,7 +224,6 @@ class SqliteStore:
 
     async def discard(self, entries: Sequence[InboxEntry]) -> None:
         """See ``ports.Store.discard``."""
-
         names = _names(entries)
         await self._write(lambda connection: connection.executemany(_DELETE_ENTRY, names), statements=len(names))
 
@@ -489,19 +487,16 @@ class _Write:
 
 def _write_together(connection: sqlite3.Connection, writes: Sequence[_Write]) -> None:
     """Writes in one transaction. One that raises is left out; if the transaction fails, all of them have failed."""
-    failures: dict[_Write, BaseException] = {}
+    failures: Mapping[_Write, BaseException] = {}
     try:
-        if len(writes) == 1 and writes[0].is_single:
+        if len(writes) > 1:
+            with _transaction(connection):
+                failures = _write_each(connection, writes)
+        elif writes[0].is_single:
             writes[0].work(connection)  # a transaction of its own
         else:
             with _transaction(connection):
-                for write in writes:
-                    try:
-                        _write_one(connection, write, is_last=len(writes) == 1)
-                    except Exception as error:
-                        if not connection.in_transaction or len(writes) == 1:
-                            raise  # a failing disk ends the transaction by itself
-                        failures[write] = error
+                writes[0].work(connection)
     except BaseException as error:
         failures = dict.fromkeys(writes, error)
     for write in writes:
@@ -511,19 +506,33 @@ def _write_together(connection: sqlite3.Connection, writes: Sequence[_Write]) ->
             write.done.set_exception(failure)
 
 
-def _write_one(connection: sqlite3.Connection, write: _Write, *, is_last: bool) -> None:
-    if write.is_single or is_last:
-        write.work(connection)
-        return
-    connection.execute("SAVEPOINT one")
+def _write_each(connection: sqlite3.Connection, writes: Sequence[_Write]) -> Mapping[_Write, BaseException]:
+    """Writes what can be written; gives why the others have failed."""
+    failures: dict[_Write, BaseException] = {}
+    for write in writes:
+        try:
+            with nullcontext() if write.is_single else _savepoint(connection):
+                write.work(connection)
+        except Exception as error:
+            if not connection.in_transaction:
+                raise  # a failing disk has ended it
+            failures[write] = error
+    return failures
+
+
+@contextmanager
+def _savepoint(connection: sqlite3.Connection) -> Iterator[None]:
+    """A part of a transaction that is taken back alone if it raises."""
+    connection.execute("SAVEPOINT part")
     try:
-        write.work(connection)
+        yield
     except BaseException:
         if connection.in_transaction:
-            connection.execute("ROLLBACK TO one")
-            connection.execute("RELEASE one")
+            connection.execute("ROLLBACK TO part")
         raise
-    connection.execute("RELEASE one")
+    finally:
+        if connection.in_transaction:
+            connection.execute("RELEASE part")
 
 
 @contextmanager
