@@ -35,7 +35,17 @@ from workflow_core import (
 )
 from workflow_core.diagrams.describe import Node, statements
 from workflow_core.machine.renaming import rename
-from workflow_core.program.program import Instruction, Op, Program
+from workflow_core.program.code import (
+    ActivityCase,
+    ForkOp,
+    HandlerCase,
+    Instruction,
+    LeftOp,
+    SelectOp,
+    StepOp,
+    WaitForOp,
+)
+from workflow_core.program.program import Program
 
 LIVE = (Status.RUNNING, Status.WAITING, Status.PAUSED)
 """The statuses of what still has a way to go."""
@@ -43,7 +53,6 @@ LIVE = (Status.RUNNING, Status.WAITING, Status.PAUSED)
 PAGE = 100
 
 _PARKED = (ThreadStatus.WAITING, ThreadStatus.SETTING_UP)
-_WAITS = (Op.SELECT, Op.WAIT_FOR, Op.FORK)
 
 _OVERLAPPING = frozenset(("activity", "child", "select", "sleep", "wait_for"))
 """The kinds of statements during which other threads of the instance go on."""
@@ -238,7 +247,7 @@ def _thread(program: Program, workflows: Mapping[str, type[Workflow]], thread: T
     if instruction is None:
         yield f"it stands on {thread.step!r}, which the definition no longer has", _fix(thread.step)
         return
-    if thread.status is ThreadStatus.EXECUTING and instruction.op is not Op.STEP:
+    if thread.status is ThreadStatus.EXECUTING and not isinstance(instruction, StepOp):
         yield f"it stands on the step {thread.step!r}, which is not a step any more", _fix(thread.step)
         return
     if thread.status in _PARKED:
@@ -251,17 +260,17 @@ def _waits(
 ) -> _Found:
     """What the thread waits for."""
     on_condition = any(wait.kind is WaitKind.CONDITION for wait in thread.waits)
-    if instruction.op not in _WAITS or on_condition is (instruction.op is Op.SELECT):
+    if not isinstance(instruction, (WaitForOp, ForkOp) if on_condition else SelectOp):
         yield f"it waits in {thread.step!r}, which is not a wait of that kind any more", _fix(thread.step)
         return
     for wait in thread.waits if not on_condition else ():
-        case = instruction.cases.get(wait.event)
+        case = program.case(thread.step, wait.event)
         if case is None or case.kind is not wait.kind:
             yield (
                 f"it waits in {thread.step!r} for the {wait.kind} {wait.event!r}, which is no longer there",
                 _fix(wait.event),
             )
-        elif case.activity is not None and case.activity.signature.takes_input:
+        elif isinstance(case, ActivityCase) and case.activity.signature.takes_input:
             try:
                 case.activity.signature.validate_json(wait.event, to_json(wait.input))
             except InvalidInput as error:
@@ -285,7 +294,7 @@ def _around(program: Program, thread: Thread, instruction: Instruction) -> _Foun
                 "the instances",
             )
         each = each.outer
-    cleanups = {one.name for one in program.code if one.op is Op.LEFT}
+    cleanups = {left.name for left in program.code if isinstance(left, LeftOp)}
     for name in thread.pending.keys() - cleanups:
         yield f"it is on its way out of the Try {name!r}, which has no finally_ any more", _fix(name)
     if instruction.caught and thread.errors and instruction.caught not in thread.errors:
@@ -301,7 +310,6 @@ def _buffered(program: Program, execution: Execution) -> _Found:
         if case is None:
             yield f"it keeps an event {one.event!r}, which is not buffered anywhere now", _fix(one.event)
             continue
-        assert case.signature is not None
         try:
             case.signature.validate_json(one.event, one.input.encode())
         except InvalidInput as error:
@@ -316,9 +324,7 @@ def _teardowns(program: Program, workflows: Mapping[str, type[Workflow]], execut
         if one.kind is WaitKind.CHILD:
             yield from _child(workflows, one, one.setup_data)
             continue
-        instruction = program.rests.get(one.step)
-        case = None if instruction is None else instruction.cases.get(one.event)
-        if case is None or case.event_handler is None:
+        if one.step not in program.rests or not isinstance(program.case(one.step, one.event), HandlerCase):
             yield (
                 f"its event {one.event!r} of {one.step!r} is still to be torn down, and has no handler now",
                 _fix(one.step),

@@ -34,6 +34,7 @@ from cloud_adapter.ports import Task
 from workflow_core import AttemptOver, ErrorInfo, Status, TimedOut, Workflow
 from workflow_core.error_texts import error_info
 from workflow_core.machine.events import Accepted
+from workflow_core.program.code import ActivityCase
 from workflow_core.signatures import is_async
 
 
@@ -73,8 +74,9 @@ class Activities:
         self, session: Session, accepted: Accepted, body: ActivityTask
     ) -> tuple[Result | None, Exception | None]:
         """Runs the function; gives what to bring in, None if the attempt was over before, and what it raised."""
-        spec, thread, number = accepted.case.activity, accepted.thread.id, body.attempt + 1
-        assert spec is not None
+        case, thread, number = accepted.case, accepted.thread.id, body.attempt + 1
+        assert isinstance(case, ActivityCase)
+        signature = case.activity.signature
         common = body.model_dump(include={"workflow", "id", "wait_id", "event", "attempt"})
         about: dict[str, Value] = {"instance": body.id, "thread": thread, "attempt": number, "pc": session.execution.pc}
         with (
@@ -83,7 +85,7 @@ class Activities:
         ):
             try:
                 output = await self._call(session, accepted, body)
-                return Result(**common, result=spec.signature.output_json(body.event, output).decode()), None
+                return Result(**common, result=signature.output_json(body.event, output).decode()), None
             except AttemptOver as error:
                 span.outcome = "over"
                 span.refused(error)
@@ -134,8 +136,9 @@ class Activities:
         return False
 
     async def _call(self, session: Session, accepted: Accepted, body: ActivityTask) -> Any:
-        spec, machine = accepted.case.activity, session.machine
-        assert spec is not None
+        case, machine = accepted.case, session.machine
+        assert isinstance(case, ActivityCase)
+        spec = case.activity
 
         async def heartbeat() -> None:
             await self._heartbeat(session.cls, body)
@@ -179,8 +182,9 @@ class Activities:
 
     def _retry(self, accepted: Accepted, session: Session, error: Exception) -> float | None:
         """After how many seconds the attempt that has failed is followed by another one; None: by none."""
-        assert accepted.case.activity is not None and accepted.wait is not None
-        policy = accepted.case.activity.retry or session.cls.default_retry or self.committer.options.retry
+        case = accepted.case
+        assert isinstance(case, ActivityCase) and accepted.wait is not None
+        policy = case.activity.retry or session.cls.default_retry or self.committer.options.retry
         delay = policy.delay(accepted.wait.attempt + 1, error, self.committer.rng.random())
         return None if delay is None else delay.total_seconds()
 

@@ -27,6 +27,7 @@ from workflow_core.error_texts import error_text
 from workflow_core.events import stable_key
 from workflow_core.execution import FROM_CLIENTS
 from workflow_core.machine.events import Accepted
+from workflow_core.program.code import HandlerCase
 
 BUFFERED = b""
 """The response to an event that is kept, and handled once somebody waits for it. No handler's output is empty."""
@@ -104,7 +105,7 @@ class SendEvent(Decision):
         signature = accepted.case.signature
         assert signature is not None
         value = signature.validate_json(event, request.body)
-        if accepted.case.event_handler is not None and not session.is_fresh:
+        if isinstance(accepted.case, HandlerCase) and not session.is_fresh:
             raise ByItself  # it may be asynchronous
         self.span.set(thread=accepted.thread.id, statement=accepted.thread.step, pc=session.execution.pc)
         started = self.clock.now()

@@ -35,6 +35,7 @@ from workflow_core.error_texts import error_text
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.machine import Machine
 from workflow_core.machine.work import Work
+from workflow_core.program.code import ActivityCase
 from workflow_core.statements.calls import ACTIVITY_TIMEOUT
 
 ERROR_CHARS_MAX = 500
@@ -281,8 +282,9 @@ class Session:
         """How long the request that runs an activity may take; one with a heartbeat, as long as the queue lets it."""
         thread = self.execution.thread(wait.id.rpartition("@")[0])
         assert thread is not None
-        spec = self.machine.program.at(thread.step).cases[wait.event].activity
-        assert spec is not None
+        case = self.machine.program.select(thread.step).cases[wait.event]
+        assert isinstance(case, ActivityCase)
+        spec = case.activity
         return timedelta(days=1) if spec.heartbeat is not None else spec.timeout or ACTIVITY_TIMEOUT
 
     def committed(self, instance: Instance) -> None:

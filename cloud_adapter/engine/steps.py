@@ -236,7 +236,7 @@ class Stepper:
             result = await self.run_sync(call, machine.call, work)
         if not isawaitable(result):
             return result
-        limit = machine.program.at(work.statement).timeout if work.kind is CheckpointKind.STEP else None
+        limit = machine.program.step(work.statement).timeout if work.kind is CheckpointKind.STEP else None
         expiry = asyncio.ensure_future(self._expiry(session))
         try:
             return await within(self.clock, limit, result, repr(work.statement), lost, expiry)

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from cloud_adapter.document import Instance
 from cloud_adapter.engine.view import View
+from workflow_core.program.code import ClientCase
 
 
 def instance_url(workflow: str, id: str) -> str:
@@ -29,17 +30,17 @@ def view_data(view: View) -> dict[str, Any]:
     names = [one.case.event for one in view.accepted]
     events = []
     for one in view.accepted:
-        signature = one.case.signature
-        assert signature is not None
+        case = one.case
+        assert isinstance(case, ClientCase)
         # Where several threads wait for one event, the address says which is meant.
         query = f"?thread={quote(one.thread.id, safe='')}" if names.count(one.case.event) > 1 else ""
         events.append(
             {
                 "name": one.case.event,
-                "role": one.case.role,
+                "role": case.role,
                 "thread": one.thread.id,
                 "wait_id": one.wait_id,
-                "input": signature.input_schema,
+                "input": case.signature.input_schema,
                 "url": f"{url}/{quote(one.case.event, safe='')}{query}",
             }
         )

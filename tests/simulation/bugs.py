@@ -53,6 +53,7 @@ from workflow_core.machine import calls, events, instructions, operations, resul
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.machine import Machine
 from workflow_core.machine.threads import end
+from workflow_core.program.code import ForkOp
 
 Patch = pytest.MonkeyPatch
 Bug = Callable[[Patch], None]
@@ -539,7 +540,7 @@ def fence_not_stored_anew_for_the_next_attempt(patch: Patch) -> None:
 
 @bug
 def limit_ignored_after_a_result(patch: Patch) -> None:
-    fork = instructions._fork
+    fork = instructions._MOVES[ForkOp]
 
     def all_of_them(machine: Machine, thread: Any, instruction: Any, *rest: Any) -> Any:
         if thread.positions.get(instruction.name):
@@ -547,7 +548,7 @@ def limit_ignored_after_a_result(patch: Patch) -> None:
             object.__setattr__(instruction, "limit", None)
         return fork(machine, thread, instruction, *rest)
 
-    patch.setattr(instructions, "_fork", all_of_them)
+    patch.setitem(instructions._MOVES, ForkOp, all_of_them)
 
 
 @bug

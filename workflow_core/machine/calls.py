@@ -21,6 +21,7 @@ from workflow_core.machine.events import Accepted
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.unwinding import throw
 from workflow_core.machine.waits import attempt_ends, leave_wait
+from workflow_core.program.code import ActivityCase
 
 
 def awaited(machine: MachineState, event: str, wait_id: str, kind: WaitKind) -> Accepted | None:
@@ -29,7 +30,7 @@ def awaited(machine: MachineState, event: str, wait_id: str, kind: WaitKind) -> 
     for thread in machine.execution.threads:
         for wait in thread.waits:
             if wait.id == wait_id and wait.event == event and wait.kind is kind:
-                case = machine.program.at(thread.step).cases.get(event)
+                case = machine.program.case(thread.step, event)
                 return None if case is None or case.kind is not kind else Accepted(thread, case, wait_id, wait)
     return None
 
@@ -47,8 +48,9 @@ def child(machine: MachineState, event: str, wait_id: str) -> Accepted | None:
 
 def call_activity(machine: MachineState, accepted: Accepted, heartbeat: Any = None) -> Any:
     """Calls the function of an activity; what it returns may be awaitable."""
-    spec, wait = accepted.case.activity, accepted.wait
-    assert spec is not None and wait is not None
+    case, wait = accepted.case, accepted.wait
+    assert isinstance(case, ActivityCase) and wait is not None
+    spec = case.activity
     arguments: list[Any] = []
     if spec.signature.takes_input:
         arguments.append(spec.signature.validate_json(wait.event, to_json(wait.input)))

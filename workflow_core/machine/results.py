@@ -26,6 +26,7 @@ from workflow_core.machine.threads import start_of
 from workflow_core.machine.unwinding import fail_instance, throw
 from workflow_core.machine.waits import leave_wait, rest, summarize
 from workflow_core.machine.work import MOVES, Work, accepted_work, next_work
+from workflow_core.program.code import ActivityCase
 
 # Looking up a member of an enum class costs as much as an instruction: the hot ones are bound once.
 _SET_UP = WaitStatus.SET_UP
@@ -51,9 +52,10 @@ def take_in(machine: MachineState, work: Work, result: Any) -> None:
     if work.kind is not _ACTIVITY_WORK:
         return
     accepted = accepted_work(machine, work)
-    if accepted.case.handler is not None:
-        assert accepted.case.activity is not None
-        handle_json(machine, accepted, accepted.case.activity.signature.output_json(accepted.case.event, result))
+    case = accepted.case
+    assert isinstance(case, ActivityCase)
+    if case.handler is not None:
+        handle_json(machine, accepted, case.activity.signature.output_json(case.event, result))
 
 
 def done(machine: MachineState, work: Work, result: Any = None) -> None:
@@ -99,7 +101,7 @@ def _set_up(machine: MachineState, thread: Thread, wait: Wait, result: Any) -> N
     if wait.kind is WaitKind.CHILD and wait.input["detached"]:
         machine.allowances = None
         leave_wait(machine.execution, thread, wait.event)
-        run(machine, thread, machine.program.at(thread.step).cases[wait.event].entry)
+        run(machine, thread, machine.program.select(thread.step).cases[wait.event].entry)
         return
     rest(thread)
     summarize(machine.execution)

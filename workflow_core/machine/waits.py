@@ -25,7 +25,7 @@ from workflow_core.events import stable_key
 from workflow_core.execution import Execution, Status, Teardown, Thread, ThreadStatus, Wait, WaitKind, WaitStatus
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.values import item_of, json_of, value_of
-from workflow_core.program.program import Instruction, SelectCase
+from workflow_core.program.code import ActivityCase, ChildCase, EventCase, Instruction, SelectCase, SelectOp, TimerCase
 from workflow_core.statements.calls import ACTIVITY_TIMEOUT
 from workflow_core.workflow import Workflow
 
@@ -47,21 +47,20 @@ def park(machine: MachineState, thread: Thread, instruction: Instruction) -> Non
     wait_id = f"{thread.id}@{pc}"
     status = _WAITING
     waits: list[Wait] = []
-    for case in instruction.cases.values():
-        kind = case.kind
-        if kind is _EVENT:
-            waits.append(Wait(case.event, kind, _SET_UP, wait_id))
+    for case in instruction.cases.values() if type(instruction) is SelectOp else ():
+        if isinstance(case, EventCase):
+            waits.append(Wait(case.event, _EVENT, _SET_UP, wait_id))
             if case.buffered:
                 waits[-1].buffered = True
-        elif kind is _TIMEOUT:
-            waits.append(Wait(case.event, kind, _SET_UP, wait_id, _deadline(machine, thread, instruction, case)))
-        elif kind is _ACTIVITY:
+        elif isinstance(case, TimerCase):
+            waits.append(Wait(case.event, _TIMEOUT, _SET_UP, wait_id, _deadline(machine, thread, instruction, case)))
+        elif isinstance(case, ActivityCase):
             input = _activity_input(machine, thread, instruction, case)
-            waits.append(Wait(case.event, kind, _SET_UP, wait_id, attempt_ends(machine, case), input=input))
+            waits.append(Wait(case.event, _ACTIVITY, _SET_UP, wait_id, attempt_ends(machine, case), input=input))
         else:
-            waits.append(Wait(case.event, kind, _PENDING_SETUP, wait_id))
+            waits.append(Wait(case.event, case.kind, _PENDING_SETUP, wait_id))
             status = _SETTING_UP
-            if kind is _CHILD:
+            if isinstance(case, ChildCase):
                 waits[-1].input = _child_input(machine, thread, instruction, case, wait_id)
     if not waits:
         waits.append(Wait(instruction.name, _CONDITION, _SET_UP, wait_id))
@@ -75,7 +74,7 @@ def park(machine: MachineState, thread: Thread, instruction: Instruction) -> Non
         summarize(execution)
 
 
-def _deadline(machine: MachineState, thread: Thread, instruction: Instruction, case: SelectCase) -> datetime | None:
+def _deadline(machine: MachineState, thread: Thread, instruction: Instruction, case: TimerCase) -> datetime | None:
     delay = value_of(machine, thread, instruction, case.delay)
     try:
         if isinstance(delay, timedelta):
@@ -94,13 +93,12 @@ def _deadline(machine: MachineState, thread: Thread, instruction: Instruction, c
 
 def attempt_ends(machine: MachineState, case: SelectCase, start: datetime | None = None) -> datetime | None:
     """When an attempt of an activity that is due at ``start`` (None: now) counts as failed."""
-    assert case.activity is not None
+    assert isinstance(case, ActivityCase)
     start = start or machine.now
     return start and start + (case.activity.timeout or case.activity.heartbeat or ACTIVITY_TIMEOUT)
 
 
-def _activity_input(machine: MachineState, thread: Thread, instruction: Instruction, case: SelectCase) -> Any:
-    assert case.activity is not None
+def _activity_input(machine: MachineState, thread: Thread, instruction: Instruction, case: ActivityCase) -> Any:
     if not case.activity.signature.takes_input:
         return None
     function = case.activity.input
@@ -112,10 +110,9 @@ def _activity_input(machine: MachineState, thread: Thread, instruction: Instruct
 
 
 def _child_input(
-    machine: MachineState, thread: Thread, instruction: Instruction, case: SelectCase, wait_id: str
+    machine: MachineState, thread: Thread, instruction: Instruction, case: ChildCase, wait_id: str
 ) -> dict[str, Any]:
     spec = case.child
-    assert spec is not None
     id = value_of(machine, thread, instruction, spec.id)
     if id is None:
         id = stable_key(machine.execution.workflow, machine.execution.id, wait_id, case.event)

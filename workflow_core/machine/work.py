@@ -24,13 +24,12 @@ from workflow_core.machine.events import Accepted, accepted_by, event_handler, f
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.threads import can_fork, live_branches
 from workflow_core.machine.values import step_context, value_of
-from workflow_core.program.program import Instruction, Op
+from workflow_core.program.code import ActivityCase, ForkOp, Instruction, StepOp, WaitForOp
 from workflow_core.retry import Retry
 from workflow_core.signatures import is_async as is_async_function
 
 # Looking up a member of an enum class costs as much as an instruction: the hot ones are bound once.
 _EXECUTING, _RESUMING, _WAITING = ThreadStatus.EXECUTING, ThreadStatus.RESUMING, ThreadStatus.WAITING
-_WAIT_FOR, _FORK = Op.WAIT_FOR, Op.FORK
 _CONDITION, _ACTIVITY = WaitKind.CONDITION, WaitKind.ACTIVITY
 _SET_UP, _PENDING_SETUP = WaitStatus.SET_UP, WaitStatus.PENDING_SETUP
 _RUNNING, _IDLE = Status.RUNNING, Status.WAITING
@@ -90,7 +89,7 @@ def next_work(machine: MachineState) -> Work | None:
                 kind = waits[0].kind
                 if kind is _CONDITION:
                     instruction = machine.program.at(thread.step)
-                    if instruction.op is _FORK:
+                    if isinstance(instruction, ForkOp):
                         live = live_branches(execution) if live is None else live  # once for all that have branches
                     if _holds(machine, thread, instruction, live):
                         return Work(CheckpointKind.CONDITION, thread, None)
@@ -123,10 +122,10 @@ def _outside_due(machine: MachineState) -> Work | None:
 
 def _holds(machine: MachineState, thread: Thread, instruction: Instruction, live: Counter[str] | None) -> bool:
     try:
-        if instruction.op is _FORK:
+        if isinstance(instruction, ForkOp):
             assert live is not None
             return can_fork(machine, thread, instruction, live[thread.id])
-        return instruction.op is not _WAIT_FOR or bool(value_of(machine, thread, instruction, instruction.cond))
+        return not isinstance(instruction, WaitForOp) or bool(value_of(machine, thread, instruction, instruction.cond))
     except BaseException as error:
         error.add_note(f"raised by the condition {instruction.name!r} of workflow {machine.program.workflow!r}")
         raise
@@ -203,7 +202,8 @@ def is_async(machine: MachineState, work: Work) -> bool:
     """Whether the user's code behind ``work`` is a coroutine function."""
     wait = work.wait
     if wait is None:
-        return is_async_function(machine.program.at(work.thread.step).action)  # type: ignore[union-attr]
+        step = machine.program.at(work.thread.step)  # type: ignore[union-attr]
+        return isinstance(step, StepOp) and is_async_function(step.action)
     if work.concerns_others or work.kind in (_EVENT_WORK, _ACTIVITY_WORK):
         return False
     select = wait.step if isinstance(wait, Teardown) else work.thread.step  # type: ignore[union-attr]
@@ -214,10 +214,11 @@ def is_async(machine: MachineState, work: Work) -> bool:
 def policy(machine: MachineState, work: Work) -> Retry | None:
     """The policy for what has failed, if the definition has one."""
     if work.kind is _STEP_WORK:
-        policy = machine.program.at(work.statement).retry
+        step = machine.program.at(work.statement)
+        policy = step.retry if isinstance(step, StepOp) else None
     elif work.kind is _ACTIVITY_WORK:
-        activity = accepted_work(machine, work).case.activity
-        policy = None if activity is None else activity.retry
+        case = accepted_work(machine, work).case
+        policy = case.activity.retry if isinstance(case, ActivityCase) else None
     else:
         return None
     return policy or machine.workflow.default_retry

@@ -19,7 +19,8 @@ from cloud_adapter.engine.view import View
 from cloud_adapter.errors import InvalidRequest
 from cloud_adapter.http.pages.forms import Field, Form
 from workflow_core.execution import MAIN_THREAD
-from workflow_core.program.program import Program, SelectCase
+from workflow_core.program.code import ClientCase, EventCase
+from workflow_core.program.program import Program
 
 
 @dataclass(slots=True)
@@ -73,7 +74,11 @@ class Card:
 
 def event_cards(view: View) -> list[Card]:
     """A card for each event that an instance accepts now."""
-    return [_event_card(one.thread.id, one.thread.step, one.wait_id, one.case) for one in view.accepted]
+    return [
+        _event_card(found.thread.id, found.thread.step, found.wait_id, found.case)
+        for found in view.accepted
+        if isinstance(found.case, ClientCase)
+    ]
 
 
 def posted_event(program: Program, data: Mapping[str, str]) -> Card:
@@ -124,9 +129,8 @@ def new_card(schema: dict[str, Any], data: Mapping[str, str] | None = None) -> C
 
 
 def _event_card(
-    thread: str, select: str, wait_id: str, case: SelectCase, data: Mapping[str, str] | None = None
+    thread: str, select: str, wait_id: str, case: ClientCase, data: Mapping[str, str] | None = None
 ) -> Card:
-    assert case.signature is not None
     schema = case.signature.input_schema
     digest = hashlib.sha256(json.dumps([thread, select, case.event, schema]).encode()).hexdigest()
     card = Card(
@@ -135,7 +139,7 @@ def _event_card(
         case.event,
         case.event,
         f"Send {case.event}",
-        text=_described(case.handler),
+        text=_described(case.handler) if isinstance(case, EventCase) else "",
         role=case.role or "",
         place=select if thread == MAIN_THREAD else f"{select} (thread {thread})",
         hidden={"event": case.event, "select": select, "thread": thread, "wait_id": wait_id},
