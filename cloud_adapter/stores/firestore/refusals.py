@@ -34,8 +34,7 @@ _FIXES: dict[type[Exception], str] = {
 
 @contextmanager
 def refused(instance: Instance) -> Iterator[None]:
-    """``InvalidFields`` if Firestore cannot store an instance: what is in ``search`` are native values, and not all JSON
-    is one."""
+    """``InvalidFields`` if Firestore cannot store an instance: ``search`` has native values, and some JSON is none."""
     try:
         yield
     except (InvalidArgument, ValueError, TypeError) as error:
