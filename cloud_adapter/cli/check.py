@@ -16,7 +16,7 @@ from cloud_adapter.engine.registry import by_name
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.hosting.source import load_workflows
 from cloud_adapter.ports import Store
-from cloud_adapter.stores.sqlite import SqliteStore
+from cloud_adapter.stores.sqlite.store import SqliteStore
 from workflow_core import DefinitionError, Workflow
 
 TOKEN_VARIABLE = "GOOGLE_ACCESS_TOKEN"

@@ -16,7 +16,7 @@ from cloud_adapter.document import Instance
 from cloud_adapter.errors import Unavailable
 from cloud_adapter.ports import Store
 from cloud_adapter.stores.firestore import FirestoreStore
-from cloud_adapter.stores.sqlite import SqliteStore
+from cloud_adapter.stores.sqlite.store import SqliteStore
 from tests.cli.processes import run
 from workflow_core import Execution, On, S, Select, Workflow, resume
 
