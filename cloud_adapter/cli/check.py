@@ -84,7 +84,7 @@ def open_store(name: str) -> Store:
     # Lazy: Google's client takes longer to load than all the rest.
     from google.oauth2.credentials import Credentials
 
-    from cloud_adapter.stores.firestore import FirestoreStore
+    from cloud_adapter.stores.firestore.store import FirestoreStore
 
     token = os.environ.get(TOKEN_VARIABLE)
     credentials = None if not token else Credentials(token=token)  # type: ignore[no-untyped-call]

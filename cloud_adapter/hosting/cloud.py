@@ -18,7 +18,7 @@ class CloudRuntime:
 
     def __init__(self, workflows: Iterable[type[Workflow]], settings: Settings) -> None:
         # Lazy, as Google's client is most of a cold start and embedded use needs none.
-        from cloud_adapter.stores.firestore import FirestoreStore
+        from cloud_adapter.stores.firestore.store import FirestoreStore
 
         self.settings = settings
         clock = SystemClock()
