@@ -201,26 +201,6 @@ class Committer:
                     raise
                 await self.pause(attempt)
 
-    async def fail(
-        self, cls: type[Workflow], id: str, error: Exception, statement: str, lease_token: str | None = None
-    ) -> None:
-        """Ends an instance as failed; does nothing if it is leased to another than ``lease_token`` by now."""
-        attempt = 0
-        while True:
-            session = await self.load(cls, id)
-            lease = session.instance.lease
-            others = session.leased(self.clock.now()) and lease is not None and lease.token != lease_token
-            if session.execution.ended or others:
-                return
-            session.machine.fail(error, statement)
-            session.raised = error
-            try:
-                await self.commit(session)
-                return
-            except (Conflict, Superseded):
-                attempt += 1
-                await self.pause(attempt)
-
 
 async def _concurrently(call: Callable[[T], Awaitable[None]], arguments: Sequence[T], calls_max: int) -> None:
     """Makes a call for each argument, begun in their order, up to ``calls_max`` at a time.

@@ -16,7 +16,9 @@ from cloud_adapter.clock import CLOCK_SKEW
 from cloud_adapter.document import HistoryKind
 from cloud_adapter.engine.children import Children
 from cloud_adapter.engine.commits import Committer, Superseded
+from cloud_adapter.engine.decisions import FailInstance
 from cloud_adapter.engine.deliveries import TaskDecision
+from cloud_adapter.engine.failures import Retries, work_failed
 from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.schedule import resume_at
 from cloud_adapter.engine.session import ERROR_CHARS_MAX, Session, milliseconds
@@ -28,7 +30,7 @@ from cloud_adapter.observability.span import Span, Value
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Task
 from workflow_core import CheckpointKind, EventRejected, InvalidInput, NewerVersion, Workflow
-from workflow_core.error_texts import error_info, error_text
+from workflow_core.error_texts import error_text
 from workflow_core.machine.machine import Machine
 from workflow_core.machine.work import MOVES, Work
 
@@ -63,6 +65,7 @@ class Stepper:
         self.clock = committer.clock
         self.options = committer.options
         self.run_sync = run_sync
+        self.retries = Retries(self.options, committer.rng)
 
     async def resume(self, cls: type[Workflow], body: ResumeTask) -> None:
         """Runs an instance until nothing is due. Returns also when there is nothing to do, or when it handed on.
@@ -115,7 +118,7 @@ class Stepper:
             except Exception as error:
                 # Not a step that has failed, but the way on from it: a condition raised, a loop never ends, the
                 # fields have become too large.
-                await self.committer.fail(session.cls, session.execution.id, error, statement, token)
+                await self.lanes.decide(session.cls, session.execution.id, FailInstance(error, statement, lease=token))
                 return
 
     def _next(self, machine: Machine) -> Work | None:
@@ -199,31 +202,10 @@ class Stepper:
             span.outcome = "rejected"
             span.refused(error)
         else:
-            self._failed(session, work, error, now, details)
+            failure = self.retries.of_work(session, work, error, now)
+            work_failed(session, work, failure, _NOTED[work.kind][1], now, **details)
             span.outcome = "failed"
             span.failed(error)
-
-    def _failed(self, session: Session, work: Work, error: Exception, now: datetime, details: dict[str, Any]) -> None:
-        """Notes a failure: for another attempt, or for good."""
-        machine = session.machine
-        text = error_text(error)
-        policy = machine.policy(work) or self.options.retry
-        delay = policy.delay(work.attempt + 1, error, self.committer.rng.random())
-        if work.kind is CheckpointKind.TELL:
-            delay = delay or policy.max_delay  # a parent that does not listen will
-        elif work.kind is CheckpointKind.EVENT:
-            delay = None  # its handler is a function of the fields: it would fail again
-        if work.kind is not CheckpointKind.EVENT:
-            machine.failed(work, error, None if delay is None else now + delay)
-        session.raised = error
-        session.note(_NOTED[work.kind][1], now, error=text[:ERROR_CHARS_MAX], **details)
-        if delay is not None:
-            return
-        if work.kind in (CheckpointKind.STEP, CheckpointKind.EVENT):
-            call(machine.give_up, work, error)
-        elif work.kind is CheckpointKind.SETUP and work.concerns_others:
-            assert work.thread is not None
-            call(machine.child_failed, work.thread, work.statement, error_info(error, work.statement))
 
     async def _call(self, session: Session, work: Work, lost: asyncio.Future[None]) -> Any:
         machine = session.machine
