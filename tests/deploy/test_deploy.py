@@ -369,7 +369,7 @@ def test_the_instances_that_are_there_are_checked(second: Run) -> None:
 
 def test_an_instance_that_could_not_go_on_stops_the_deployment(stopped: Run, second: Run) -> None:
     assert stopped.process.returncode == 1
-    assert "pizza: it stands on 'a step that is gone', which the definition no longer has" in stopped.process.stdout
+    assert "pizza: it is at 'a step that is gone', which the definition no longer contains" in stopped.process.stdout
     assert "1 instance: order-1 (main)" in stopped.process.stdout
     assert "no function was deployed: fix what is listed above, or pass --skip-check" in stopped.process.stderr
     assert not any("functions deploy" in one for one in stopped.commands)
