@@ -44,6 +44,7 @@ class Session:
     """A loaded instance with its typed fields and its machine.
 
     Attributes:
+        before: what is stored, for the plan of the next commit.
         entries: what the next commit adds to the history.
         contexts: for each of these, the context of whoever it is about: its line in the log belongs to that request.
         raised: what user code has raised last, since the last commit; its stack trace is logged with the entry.
@@ -183,7 +184,7 @@ class Session:
         """
         program, entries = self.machine.program, tuple(self.entries)
         after = After(self.execution, program, self._fields, self._searched_by(), entries, self.delivered)
-        return plan(self._before, after, now, policy, token, options)
+        return plan(self.before, after, now, policy, token, options)
 
     def _searched_by(self) -> Mapping[str, Any]:
         if self._search is None:
@@ -205,7 +206,7 @@ class Session:
     def _look(self) -> None:
         """Notes what is stored, to tell later what is new."""
         execution = self.instance.execution
-        self._before = Before.of(self.instance)
+        self.before = Before.of(self.instance)
         self._pc = execution.pc
         self._error = execution.error
         self.had_ended = execution.ended
