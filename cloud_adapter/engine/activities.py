@@ -25,6 +25,7 @@ from cloud_adapter.engine.deliveries import TaskDecision
 from cloud_adapter.engine.failures import Failure, Retries, result_failed, take_result
 from cloud_adapter.engine.inbox import Deferrable, Inbox, NotListening, entry_name
 from cloud_adapter.engine.lanes import Lanes
+from cloud_adapter.engine.plan import request_limit
 from cloud_adapter.engine.session import Session, milliseconds, settle
 from cloud_adapter.engine.tasks import ActivityTask
 from cloud_adapter.engine.user_code import RunSync, call, within
@@ -225,7 +226,8 @@ class _Begin(TaskDecision[ActivityTask]):
         if retry_at is not None and retry_at > now:
             # Early by the clock of the queue, or a stop on the way there.
             later = body.later(min(retry_at, now + self.options.horizon), now, session.execution.pc)
-            return replace(later, deadline=session.request_limit(accepted.wait))
+            limit = request_limit(session.execution, session.machine.program, accepted.wait)
+            return replace(later, deadline=limit)
         # Copies: others change the session after this.
         return _Attempt(session, replace(accepted, thread=copy(accepted.thread), wait=copy(accepted.wait)))
 

@@ -55,10 +55,17 @@ def _timeouts(execution: Execution) -> Iterator[Wait]:
 
 
 def open_timeouts(execution: Execution) -> Iterator[Wait]:
+    """The timeouts and attempts that have no task yet."""
     return (wait for wait in _timeouts(execution) if wait.setup_data is None)
 
 
+def fenced(execution: Execution, fence: str) -> Iterator[Wait]:
+    """The timeouts and attempts whose tasks the commit with that fence has created, as far as they are waited for."""
+    return (wait for wait in _timeouts(execution) if wait.setup_data == fence)
+
+
 def timers(execution: Execution) -> Iterator[Timer]:
+    """The timeouts and attempts that have a task, by what that is known by."""
     return (timer_of(wait) for wait in _timeouts(execution) if wait.setup_data is not None)
 
 
@@ -71,7 +78,7 @@ def timer_of(wait: Wait) -> Timer:
 
 def attempts(execution: Execution, fence: str) -> list[Wait]:
     """The attempts of activities that the commit with that fence has scheduled, as far as they are still waited for."""
-    return [wait for wait in _timeouts(execution) if wait.kind is WaitKind.ACTIVITY and wait.setup_data == fence]
+    return [wait for wait in fenced(execution, fence) if wait.kind is WaitKind.ACTIVITY]
 
 
 def resume_at(execution: Execution, lease: Lease | None, now: datetime) -> datetime | None:

@@ -256,7 +256,8 @@ class Transactor:
             ByItself, Interrupted
         """
         before, one = session.execution.pc, Held(item)
-        session.machine.now, session.machine.allowances, item.waits = now, None, None
+        session.machine.begin(now)
+        item.waits = None
         try:
             one.answer = await self._ask(item, session, now)
             session.check_fields()
