@@ -551,7 +551,7 @@ class World:
         """Nobody waits any more."""
         for process in self.all_processes:
             require(not process.actors, f"{[actor.name for actor in process.actors]} wait for ever")
-            lanes = process.engine._lanes._lanes
+            lanes = process.engine.lanes.open
             require(not lanes, f"the lanes of {sorted(lanes)} are left in {process.name}")
         require(all(task.done() for task in self._client_tasks), "a client waits for ever")
 
