@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextvars import Context, copy_context
 from datetime import datetime, timedelta
 from typing import Any
@@ -54,6 +54,17 @@ class Lanes:
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._contended: dict[tuple[str, str], datetime] = {}
         self._served: deque[tuple[datetime, tuple[str, str]]] = deque(maxlen=100)
+
+    @property
+    def open(self) -> Collection[tuple[str, str]]:
+        """The instances that something waits for, by workflow and id."""
+        return self._lanes.keys()
+
+    @property
+    def contended(self) -> Collection[tuple[str, str]]:
+        """The instances that are remembered as contended for. Those whose time is over are forgotten with the next
+        conflict."""
+        return self._contended.keys()
 
     async def decide(self, cls: type[Workflow], id: str, decision: Decision) -> Any:
         """Lets a decision be made and committed; gives its answer.
@@ -99,11 +110,11 @@ class Lanes:
         self._forget_contended()
         return (cls.__workflow_name__, id) in self._contended
 
-    def met_others(self, lane: Lane) -> None:
-        """Another process has committed to the instance of a lane at the same time."""
+    def met_others(self, workflow: str, id: str) -> None:
+        """Another process has committed to an instance at the same time."""
         self._forget_contended()
         until = self.committer.clock.now() + timedelta(seconds=CONTENDED_SECONDS)
-        self._contended[lane.at] = until
+        self._contended[workflow, id] = until
 
     def _forget_contended(self) -> None:
         now = self.committer.clock.now()
@@ -206,7 +217,7 @@ class Lane:
             try:
                 again = await task
             except Conflict as error:
-                self.lanes.met_others(self)
+                self.lanes.met_others(*self.at)
                 message = f"{self.at[0]!r} {self.at[1]!r} is busy: many others commit to it; try again"
                 busy = Busy(message)
                 busy.__cause__ = error

@@ -29,7 +29,7 @@ from workflow_core.machine.work import MOVES, Work
 CHANGES_FIELDS = (CheckpointKind.STEP, CheckpointKind.EVENT)
 """The work whose code changes the fields; what all other does to them is forgotten."""
 
-_NOTED = {
+NOTED = {
     CheckpointKind.STEP: (HistoryKind.STEP, HistoryKind.STEP_FAILED),
     CheckpointKind.EVENT: (HistoryKind.EVENT, HistoryKind.EVENT_FAILED),
     CheckpointKind.SETUP: (HistoryKind.SETUP, HistoryKind.SETUP_FAILED),
@@ -170,7 +170,7 @@ class Stepper:
             details["select"] = work.thread.step
         if error is None:
             call(session.machine.done, work, result)
-            session.note(_NOTED[work.kind][0], now, **details)
+            session.note(NOTED[work.kind][0], now, **details)
         elif _is_refusal(work, error):
             session.note(HistoryKind.EVENT_REJECTED, now, error=error_text(error)[:ERROR_CHARS_MAX], **details)
             session.machine.drop(work)
@@ -178,7 +178,7 @@ class Stepper:
             span.refused(error)
         else:
             failure = self.retries.of_work(session, work, error, now)
-            work_failed(session, work, failure, _NOTED[work.kind][1], now, **details)
+            work_failed(session, work, failure, NOTED[work.kind][1], now, **details)
             span.outcome = "failed"
             span.failed(error)
 

@@ -97,8 +97,7 @@ async def entries(world: World, id: str = ID) -> Sequence[InboxEntry]:
 
 def contend(process: Process, id: str = ID) -> None:
     """Lets a process take an instance as one that others commit to as well."""
-    until = process.engine.clock.now() + timedelta(seconds=CONTENDED_SECONDS)
-    process.engine._lanes._contended[process.world.name, id] = until
+    process.engine.lanes.met_others(process.world.name, id)
 
 
 async def posted(world: World, process: Process | None = None, **fields: Any) -> Task:
@@ -132,7 +131,7 @@ async def all_at_once(world: World, pairs: Sequence[tuple[Process, Task]]) -> li
 
 def check_idle(*processes: Process) -> None:
     for process in processes:
-        assert process.engine._lanes._lanes == {}
+        assert not process.engine.lanes.open
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 

@@ -19,7 +19,7 @@ from cloud_adapter.document import Instance, Lease
 from cloud_adapter.engine import activities as activities_module
 from cloud_adapter.engine import children as children_module
 from cloud_adapter.engine import events as events_module
-from cloud_adapter.engine import leases, plan, recovery, schedule
+from cloud_adapter.engine import leases, plan, recovery, schedule, task_handler
 from cloud_adapter.engine.activities import Activities, Result
 from cloud_adapter.engine.children import Children
 from cloud_adapter.engine.commits import Committer, Write
@@ -495,7 +495,7 @@ def task_that_never_got_to_commit_acknowledged(patch: Patch) -> None:
 
 @bug
 def failed_task_acknowledged(patch: Patch) -> None:
-    run_task = world.run_task
+    run_task = task_handler.run_task
 
     async def content(engine: Engine, path: str, body: Any) -> Outcome:
         outcome = await run_task(engine, path, body)
