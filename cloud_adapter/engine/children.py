@@ -123,7 +123,7 @@ def _end(session: Session, parent: Parent) -> End:
     child, about = session.execution, {"wait_id": parent.wait_id, "event": parent.event}
     if child.status is Status.FINISHED:
         try:
-            return End(**about, result=call(session.machine.workflow.result_json))
+            return End(**about, result=call(session.machine.result_json))
         except Exception as error:
             return End(**about, error=error_info(error, parent.event))
     why = f": {child.error.text}" if child.error is not None else ""

@@ -63,18 +63,18 @@ class Session:
         self.instance = instance
         version = instance.execution.fields_version
         self.machine = Machine(cls.load_fields(instance.fields, version), instance.execution, now)
+        self._search: Mapping[str, Any] | None = None
+        """What the fields are found by; None: not computed yet."""
         if version != cls.__workflow_version__:
             # In the place of what is stored, so that the next commit saves them, whatever it is about.
-            fields = self.machine.workflow.dump_fields()
-            self.instance = replace(instance, fields=fields, search=stored_values(self.machine.workflow))
+            fields, self._search = self.machine.workflow.dump_fields(), stored_values(self.machine.workflow)
+            self.instance = replace(instance, fields=fields, search=self._search)
         self.entries: list[HistoryEntry] = []
         self.contexts: list[Context] = []
         self.raised: BaseException | None = None
         self.is_lax = False
         self.delivered: set[Timer] = set()
         self._fields = self.instance.fields
-        self._search: Mapping[str, Any] | None = None
-        """What the fields are found by; None: not computed yet."""
         self._is_known = False
         self._error: ErrorInfo | None = None
         self._touches = 0
@@ -86,8 +86,10 @@ class Session:
 
     def reset_fields(self) -> None:
         """Forgets what user code has done to the fields since they were checked last."""
-        self.machine.use(self.cls.load_fields(self._fields))
-        self._touches = 0
+        self._count_touches()
+        if self._touches:
+            self.machine.use(self.cls.load_fields(self._fields))
+            self._touches = 0
 
     @property
     def is_fresh(self) -> bool:
