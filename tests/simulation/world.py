@@ -552,7 +552,7 @@ class World:
         for process in self.all_processes:
             require(not process.actors, f"{[actor.name for actor in process.actors]} wait for ever")
             lanes = process.engine._lanes._lanes
-            require(not lanes, f"the lanes of {sorted(lanes)} are left in {process.name}")
+            require(not lanes, f"the lanes of {sorted(map(str, lanes))} are left in {process.name}")
         require(all(task.done() for task in self._client_tasks), "a client waits for ever")
 
     def _close(self) -> None:
@@ -597,7 +597,7 @@ def _contended(*, always: bool) -> Iterator[None]:
     """Lets each instance count as contended for: results and ends of children come by way of inboxes."""
     before = Lanes.is_contended
     if always:
-        Lanes.is_contended = lambda self, cls, id: True  # type: ignore[method-assign]
+        Lanes.is_contended = lambda self, ref: True  # type: ignore[method-assign]
     try:
         yield
     finally:
