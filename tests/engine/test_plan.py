@@ -17,7 +17,7 @@ from cloud_adapter.engine.session import Session, begin
 from cloud_adapter.engine.tasks import ACTIVITY_PATH, RESUME_PATH, TIMEOUT_PATH
 from cloud_adapter.errors import Conflict, Unavailable
 from cloud_adapter.options import EngineOptions
-from cloud_adapter.stores.sqlite import SqliteStore
+from cloud_adapter.stores.sqlite.store import SqliteStore
 from tests.engine.harness import ManualQueue
 from tests.manual_clock import ManualClock
 from workflow_core import Activity, Execution, On, S, Select, Step, Timeout, Workflow
