@@ -16,13 +16,14 @@ from cloud_adapter.engine.failures import Retries, work_failed
 from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.leases import LeaseLost, Leases, TakeLease, warn
 from cloud_adapter.engine.plan import RELEASE, Hold
+from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import ERROR_CHARS_MAX, Session, milliseconds
 from cloud_adapter.engine.tasks import ResumeTask
 from cloud_adapter.engine.user_code import RunSync, call, within
 from cloud_adapter.errors import Conflict, Unavailable
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.observability.span import Span, Value
-from workflow_core import CheckpointKind, EventRejected, InvalidInput, NewerVersion, Workflow
+from workflow_core import CheckpointKind, EventRejected, InvalidInput, NewerVersion
 from workflow_core.error_texts import error_text
 from workflow_core.machine.work import MOVES, Work
 
@@ -56,7 +57,7 @@ class Stepper:
         self.leases = Leases(committer)
         self.retries = Retries(self.options, committer.rng)
 
-    async def resume(self, cls: type[Workflow], body: ResumeTask) -> None:
+    async def resume(self, ref: InstanceRef, body: ResumeTask) -> None:
         """Runs an instance until nothing is due. Returns also when there is nothing to do, or when it handed on.
 
         Raises:
@@ -67,7 +68,7 @@ class Stepper:
         mine = ""
         while True:
             taking = TakeLease(body, self.options, self.committer.token(), mine)
-            for task in await self.lanes.decide(cls, body.id, taking) or ():
+            for task in await self.lanes.decide(ref, taking) or ():
                 await self.committer.queue.create(task)
             session = taking.session
             if session is None:
@@ -81,7 +82,7 @@ class Stepper:
                 # heard, or where the instance was canceled or paused under it. Nothing of ours runs any more.
                 warn(session, "lease lost")
             finally:
-                self.lanes.wake(body.workflow, body.id)
+                self.lanes.wake(ref)
 
     async def _work(self, session: Session, token: str) -> None:
         """Performs what is due until nothing is, or the budget is used up; the last commit releases the lease."""
@@ -106,7 +107,7 @@ class Stepper:
             except Exception as error:
                 # Not a step that has failed, but the way on from it: a condition raised, a loop never ends, the
                 # fields have become too large.
-                await self.lanes.decide(session.cls, session.execution.id, FailInstance(error, statement, lease=token))
+                await self.lanes.decide(session.ref, FailInstance(error, statement, lease=token))
                 return
 
     def _next(self, session: Session) -> Work | None:
