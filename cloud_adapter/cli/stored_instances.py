@@ -25,17 +25,15 @@ from workflow_core import (
     InvalidInput,
     NewerVersion,
     Status,
-    Teardown,
     Thread,
     ThreadStatus,
-    Wait,
-    WaitKind,
     WaitStatus,
     Workflow,
 )
 from workflow_core.diagrams.describe import Node, statements
 from workflow_core.machine.renaming import rename
 from workflow_core.program.program import Instruction, Op, Program
+from workflow_core.wait_types import ActivityWait, ChildTeardown, ChildWait, ConditionWait
 
 LIVE = (Status.RUNNING, Status.WAITING, Status.PAUSED)
 """The statuses of what still has a way to go."""
@@ -250,18 +248,18 @@ def _waits(
     program: Program, workflows: Mapping[str, type[Workflow]], thread: Thread, instruction: Instruction
 ) -> _Found:
     """What the thread waits for."""
-    on_condition = any(wait.kind is WaitKind.CONDITION for wait in thread.waits)
+    on_condition = any(isinstance(wait, ConditionWait) for wait in thread.waits)
     if instruction.op not in _WAITS or on_condition is (instruction.op is Op.SELECT):
         yield f"it waits in {thread.step!r}, which is not a wait of that kind any more", _fix(thread.step)
         return
     for wait in thread.waits if not on_condition else ():
         case = instruction.cases.get(wait.event)
-        if case is None or case.kind is not wait.kind:
+        if case is None or not isinstance(wait, case.wait_type):
             yield (
                 f"it waits in {thread.step!r} for the {wait.kind} {wait.event!r}, which is no longer there",
                 _fix(wait.event),
             )
-        elif case.activity is not None and case.activity.signature.takes_input:
+        elif isinstance(wait, ActivityWait) and case.activity and case.activity.signature.takes_input:
             try:
                 case.activity.signature.validate_json(wait.event, to_json(wait.input))
             except InvalidInput as error:
@@ -269,8 +267,8 @@ def _waits(
                     f"the input of activity {wait.event!r} does not fit its function now: {_of(error)}",
                     "let the function take the old input as well, or wait until the activities have ended",
                 )
-        elif wait.kind is WaitKind.CHILD and wait.status is not WaitStatus.SET_UP:
-            yield from _child(workflows, wait, wait.input)
+        elif isinstance(wait, ChildWait) and wait.status is not WaitStatus.SET_UP:
+            yield from _child(workflows, wait)
 
 
 def _around(program: Program, thread: Thread, instruction: Instruction) -> _Found:
@@ -313,8 +311,8 @@ def _buffered(program: Program, execution: Execution) -> _Found:
 
 def _teardowns(program: Program, workflows: Mapping[str, type[Workflow]], execution: Execution) -> _Found:
     for one in execution.teardowns:
-        if one.kind is WaitKind.CHILD:
-            yield from _child(workflows, one, one.setup_data)
+        if isinstance(one, ChildTeardown):
+            yield from _child(workflows, one)
             continue
         instruction = program.rests.get(one.step)
         case = None if instruction is None else instruction.cases.get(one.event)
@@ -325,10 +323,10 @@ def _teardowns(program: Program, workflows: Mapping[str, type[Workflow]], execut
             )
 
 
-def _child(workflows: Mapping[str, type[Workflow]], wait: Wait | Teardown, child: Mapping[str, Any]) -> _Found:
-    name = child["workflow"]
+def _child(workflows: Mapping[str, type[Workflow]], wait: ChildWait | ChildTeardown) -> _Found:
+    name = wait.child["workflow"]
     if name not in workflows:
-        verb = "started" if isinstance(wait, Wait) else "canceled"
+        verb = "started" if isinstance(wait, ChildWait) else "canceled"
         yield f"its child of {wait.event!r} is still to be {verb}, and is of {name!r}, which is gone", "bring that back"
 
 

@@ -33,6 +33,7 @@ from cloud_adapter.observability.span import Value
 from cloud_adapter.ports import Task
 from workflow_core import AttemptOver, ErrorInfo, Status, TimedOut, Workflow
 from workflow_core.error_texts import error_info
+from workflow_core.machine.calls import activity_wait
 from workflow_core.machine.events import Accepted
 from workflow_core.signatures import is_async
 
@@ -128,8 +129,9 @@ class Activities:
         accepted = _awaited(await self.committer.load(cls, result.id), result)
         if accepted is None:
             return True
-        assert accepted.wait is not None and accepted.wait.deadline is not None
-        if self.committer.clock.now() >= accepted.wait.deadline:
+        deadline = activity_wait(accepted).deadline
+        assert deadline is not None
+        if self.committer.clock.now() >= deadline:
             raise Unavailable(f"the result of activity {result.event!r} does not come in: {error}") from error
         return False
 
@@ -146,9 +148,8 @@ class Activities:
             output = await self.run_sync(call, machine.call_activity, accepted, heartbeat)
         if not isawaitable(output):
             return output
-        assert accepted.wait is not None
         # Heartbeats put the deadline off.
-        deadline = accepted.wait.deadline if spec.heartbeat is None else None
+        deadline = activity_wait(accepted).deadline if spec.heartbeat is None else None
         clock = self.committer.clock
         limit = None if deadline is None else deadline - clock.now()
         try:
@@ -169,19 +170,19 @@ class Activities:
 
     def timed_out(self, session: Session, accepted: Accepted, now: datetime) -> None:
         """The deadline of an attempt has passed."""
-        assert accepted.wait is not None
-        error = TimedOut(f"activity {accepted.wait.event!r} gave no result by {accepted.wait.deadline}")
-        details = {"thread": accepted.thread.id, "statement": accepted.wait.event, "error": f"TimedOut: {error}"}
+        wait = activity_wait(accepted)
+        error = TimedOut(f"activity {wait.event!r} gave no result by {wait.deadline}")
+        details = {"thread": accepted.thread.id, "statement": wait.event, "error": f"TimedOut: {error}"}
         session.note(HistoryKind.ACTIVITY_FAILED, now, **details)
         seconds = self._retry(accepted, session, error)
         retry_at = None if seconds is None else now + timedelta(seconds=seconds)
-        session.machine.activity_failed(accepted, error_info(error, accepted.wait.event), retry_at)
+        session.machine.activity_failed(accepted, error_info(error, wait.event), retry_at)
 
     def _retry(self, accepted: Accepted, session: Session, error: Exception) -> float | None:
         """After how many seconds the attempt that has failed is followed by another one; None: by none."""
-        assert accepted.case.activity is not None and accepted.wait is not None
+        assert accepted.case.activity is not None
         policy = accepted.case.activity.retry or session.cls.default_retry or self.committer.options.retry
-        delay = policy.delay(accepted.wait.attempt + 1, error, self.committer.rng.random())
+        delay = policy.delay(activity_wait(accepted).attempt + 1, error, self.committer.rng.random())
         return None if delay is None else delay.total_seconds()
 
 
@@ -224,15 +225,16 @@ class _Begin(TaskDecision[ActivityTask]):
         session.check()
         body = self.body
         accepted = _awaited(session, body)
-        if accepted is None or accepted.wait is None or not body.is_for(accepted.wait):
+        if accepted is None or not body.is_for(activity_wait(accepted)):
             return None
-        retry_at = accepted.wait.retry_at
+        wait = activity_wait(accepted)
+        retry_at = wait.retry_at
         if retry_at is not None and retry_at > now:
             # Early by the clock of the queue, or a stop on the way there.
             later = body.later(min(retry_at, now + self.options.horizon), now, session.execution.pc)
-            return replace(later, deadline=session.request_limit(accepted.wait))
+            return replace(later, deadline=session.request_limit(wait))
         # Copies: others change the session after this.
-        return _Attempt(session, replace(accepted, thread=copy(accepted.thread), wait=copy(accepted.wait)))
+        return _Attempt(session, replace(accepted, thread=copy(accepted.thread), wait=copy(wait)))
 
 
 class _TakeResult(Deferrable):

@@ -30,12 +30,13 @@ from cloud_adapter.errors import UserCodeError
 from cloud_adapter.names import check_id
 from cloud_adapter.ports import Task
 from cloud_adapter.stores.search import stored_values
-from workflow_core import ErrorInfo, Execution, Parent, Status, Wait, WaitKind, Workflow, WorkflowError
+from workflow_core import ErrorInfo, Execution, Parent, Status, Workflow, WorkflowError
 from workflow_core.error_texts import error_text
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.machine import Machine
 from workflow_core.machine.work import Work
 from workflow_core.statements.calls import ACTIVITY_TIMEOUT
+from workflow_core.wait_types import ActivityWait
 
 ERROR_CHARS_MAX = 500
 """How much of an error's text the history keeps."""
@@ -277,7 +278,7 @@ class Session:
             if at is not None and at > body.created_at + horizon:
                 yield self._resume(key, at, now, horizon)
 
-    def request_limit(self, wait: Wait) -> timedelta:
+    def request_limit(self, wait: ActivityWait) -> timedelta:
         """How long the request that runs an activity may take; one with a heartbeat, as long as the queue lets it."""
         thread = self.execution.thread(wait.id.rpartition("@")[0])
         assert thread is not None
@@ -310,9 +311,9 @@ class Session:
         their deadlines."""
         execution, deadlines = self.execution, []
         for wait in schedule.open_timeouts(execution):
-            wait.setup_data = token
+            wait.task = token
             assert wait.deadline is not None
-            if wait.kind is WaitKind.ACTIVITY:
+            if isinstance(wait, ActivityWait):
                 deadlines.append(wait.deadline)
                 start = wait.retry_at and min(wait.retry_at, now + horizon)
                 attempt = ActivityTask.of(execution, wait, now).task(token, start)

@@ -27,13 +27,10 @@ from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.observability.span import Span, Value
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Task
-from workflow_core import CheckpointKind, EventRejected, InvalidInput, NewerVersion, Workflow
-from workflow_core.error_texts import error_info, error_text
+from workflow_core import CheckpointKind, NewerVersion, Workflow
+from workflow_core.error_texts import error_text
 from workflow_core.machine.machine import Machine
-from workflow_core.machine.work import MOVES, Work
-
-CHANGES_FIELDS = (CheckpointKind.STEP, CheckpointKind.EVENT)
-"""The work whose code changes the fields; what all other does to them is forgotten."""
+from workflow_core.machine.work import Work
 
 _NOTED = {
     CheckpointKind.STEP: (HistoryKind.STEP, HistoryKind.STEP_FAILED),
@@ -121,7 +118,7 @@ class Stepper:
     def _next(self, machine: Machine) -> Work | None:
         call(machine.settle)
         work: Work | None = call(machine.next_work)
-        assert work is None or work.kind not in MOVES
+        assert work is None or not work.is_move
         return work
 
     async def _ensure_lease(self, session: Session, token: str) -> None:
@@ -145,7 +142,7 @@ class Stepper:
     async def _attempt(self, session: Session, work: Work) -> None:
         """Performs what is due, and tells the logs and the telemetry of it."""
         execution, number = session.execution, work.attempt + 1
-        thread = work.thread.id if work.thread is not None else ""
+        thread = work.thread_id
         about: dict[str, Value] = {"instance": execution.id, "thread": thread, "attempt": number, "pc": execution.pc}
         kind, workflow = work.kind.value, execution.workflow
         with (
@@ -168,9 +165,9 @@ class Stepper:
         async with self._renewing(session, hold=_is_blocking(session, work)) as lost:
             try:
                 result = await self._call(session, work, lost)
-                if work.kind in CHANGES_FIELDS:
+                if work.changes_fields:
                     session.check_fields()
-                elif work.kind is CheckpointKind.SETUP:
+                elif work.keeps_result:
                     # What cannot be kept is a failure of the setup, not of the instance.
                     result = from_json(to_json(result))
             except LeaseLost:
@@ -179,21 +176,20 @@ class Stepper:
                 if work.concerns_others and isinstance(raised, (Unavailable, NewerVersion)):
                     raise
                 error = raised
-        if error is not None or work.kind not in CHANGES_FIELDS:
+        if error is not None or not work.changes_fields:
             session.reset_fields()
         # What is waited for next counts from now, not from the beginning of the step.
         now = session.machine.now = self.clock.now()
         details = {
-            "thread": work.thread.id if work.thread is not None else "",
+            "thread": work.thread_id,
             "statement": work.statement,
+            "select": work.select,
             "duration_ms": milliseconds(started, now),
         }
-        if work.kind is CheckpointKind.EVENT and work.thread is not None:
-            details["select"] = work.thread.step
         if error is None:
             call(session.machine.done, work, result)
             session.note(_NOTED[work.kind][0], now, **details)
-        elif _is_refusal(work, error):
+        elif work.is_refused(error):
             session.note(HistoryKind.EVENT_REJECTED, now, error=error_text(error)[:ERROR_CHARS_MAX], **details)
             session.machine.drop(work)
             span.outcome = "rejected"
@@ -208,22 +204,12 @@ class Stepper:
         machine = session.machine
         text = error_text(error)
         policy = machine.policy(work) or self.options.retry
-        delay = policy.delay(work.attempt + 1, error, self.committer.rng.random())
-        if work.kind is CheckpointKind.TELL:
-            delay = delay or policy.max_delay  # a parent that does not listen will
-        elif work.kind is CheckpointKind.EVENT:
-            delay = None  # its handler is a function of the fields: it would fail again
-        if work.kind is not CheckpointKind.EVENT:
-            machine.failed(work, error, None if delay is None else now + delay)
+        delay = work.delay(policy, error, self.committer.rng.random())
+        machine.failed(work, error, None if delay is None else now + delay)
         session.raised = error
         session.note(_NOTED[work.kind][1], now, error=text[:ERROR_CHARS_MAX], **details)
-        if delay is not None:
-            return
-        if work.kind in (CheckpointKind.STEP, CheckpointKind.EVENT):
+        if delay is None:
             call(machine.give_up, work, error)
-        elif work.kind is CheckpointKind.SETUP and work.concerns_others:
-            assert work.thread is not None
-            call(machine.child_failed, work.thread, work.statement, error_info(error, work.statement))
 
     async def _call(self, session: Session, work: Work, lost: asyncio.Future[None]) -> Any:
         machine = session.machine
@@ -236,7 +222,7 @@ class Stepper:
             result = await self.run_sync(call, machine.call, work)
         if not isawaitable(result):
             return result
-        limit = machine.program.at(work.statement).timeout if work.kind is CheckpointKind.STEP else None
+        limit = work.timeout(machine)
         expiry = asyncio.ensure_future(self._expiry(session))
         try:
             return await within(self.clock, limit, result, repr(work.statement), lost, expiry)
@@ -365,11 +351,6 @@ class _TakeLease(TaskDecision[ResumeTask]):
 def _is_blocking(session: Session, work: Work) -> bool:
     """Whether the code cannot be interrupted."""
     return not work.concerns_others and not session.machine.is_async(work)
-
-
-def _is_refusal(work: Work, error: Exception) -> bool:
-    """Whether a handler did not want the event."""
-    return work.kind is CheckpointKind.EVENT and isinstance(error, (EventRejected, InvalidInput))
 
 
 def _warn(session: Session, kind: str) -> None:

@@ -22,6 +22,7 @@ from tests.simulation.actors import CURRENT, LANE
 from workflow_core import Execution, Wait
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.machine import Machine
+from workflow_core.wait_types import RetriedWait
 
 if TYPE_CHECKING:
     from tests.simulation.actors import Actor
@@ -76,7 +77,7 @@ ARRIVAL: ContextVar[Arrival | None] = ContextVar("ARRIVAL", default=None)
 
 
 def attempt_of(wait: Wait) -> Attempt:
-    return wait.id, wait.event, wait.attempt
+    return wait.id, wait.event, wait.attempt if isinstance(wait, RetriedWait) else 0
 
 
 class Acts:

@@ -17,7 +17,8 @@ from tests.simulation.flows import ADDED
 from tests.simulation.model.children import TELL
 from tests.simulation.model.executor import Executor
 from tests.simulation.model.violations import require, require_equal
-from workflow_core import Activity, Child, Execution, Select, Status, Step, Thread, Wait, WaitKind, WaitStatus
+from workflow_core import Activity, Child, Execution, Select, Status, Step, Thread, Wait, WaitStatus
+from workflow_core.wait_types import AnyTeardown, HandlerTeardown, HandlerWait
 
 if TYPE_CHECKING:
     from tests.simulation.model.instance import Model
@@ -61,12 +62,16 @@ def _check_teardowns(executor: Executor, execution: Execution) -> None:
     failures = executor.attempts.failures
     require_equal(
         "teardowns",
-        sorted((one.event, one.id, one.handled, one.setup_data, one.attempt) for one in execution.teardowns),
+        sorted((one.event, one.id, one.handled, _setup_data(one), one.attempt) for one in execution.teardowns),
         sorted(
             (one.event, one.wait_id, handled, one.setup_data, failures["teardown", one.wait_id, one.event])
             for _, one, handled in executor.teardowns
         ),
     )
+
+
+def _setup_data(teardown: AnyTeardown) -> Any:
+    return teardown.setup_data if isinstance(teardown, HandlerTeardown) else teardown.child
 
 
 def _check_waits(executor: Executor, stored: Thread, thread: RefThread) -> None:
@@ -95,7 +100,9 @@ def _is_set_up(wait: Wait) -> bool:
 
 
 def _description(wait: Wait) -> tuple[Any, ...]:
-    return wait.id, _is_set_up(wait), wait.setup_data if wait.kind is WaitKind.HANDLER else None, wait.attempt
+    if isinstance(wait, HandlerWait):
+        return wait.id, _is_set_up(wait), wait.setup_data, wait.attempt
+    return wait.id, _is_set_up(wait), None, 0
 
 
 def _check_parent(model: Model, execution: Execution) -> None:
