@@ -218,8 +218,11 @@ class Execution:
     fields_version: int = 1
 
     @classmethod
-    def start(cls, id: str, workflow: Definition, *, now: datetime | None = None) -> Execution:
-        """A new instance of ``workflow``, a ``Workflow`` class, standing before its first statement.
+    def start(
+        cls, id: str, workflow: Definition, *, now: datetime | None = None, parent: Parent | None = None
+    ) -> Execution:
+        """A new instance of ``workflow``, a ``Workflow`` class, standing before its first statement; ``parent`` waits
+        for its end.
 
         Example:
             >>> from workflow_core import Execution, S, Step, Workflow
@@ -231,7 +234,7 @@ class Execution:
         # Given here, the collections cost half of what the defaults do.
         main = Thread(MAIN_THREAD, MAIN_THREAD, _RESUMING, "", 0, [], 0, None, None, "", {}, {}, {})
         program = workflow.__program__
-        new = cls(id, program.workflow, _RUNNING, 0, [main], [], program.version, None, now, now, False, [], None)
+        new = cls(id, program.workflow, _RUNNING, 0, [main], [], program.version, None, now, now, False, [], parent)
         new.fields_version = program.fields_version
         return new
 

@@ -22,9 +22,11 @@ from cloud_adapter.document import HistoryKind
 from cloud_adapter.engine.commits import WRITE_ATTEMPTS_MAX, Committer
 from cloud_adapter.engine.decisions import Decision, check_lease
 from cloud_adapter.engine.deliveries import TaskDecision
+from cloud_adapter.engine.failures import Failure, Retries, result_failed, take_result
 from cloud_adapter.engine.inbox import Deferrable, Inbox, NotListening, entry_name
 from cloud_adapter.engine.lanes import Lanes
-from cloud_adapter.engine.session import ERROR_CHARS_MAX, Session, milliseconds, settle
+from cloud_adapter.engine.plan import request_limit
+from cloud_adapter.engine.session import Session, milliseconds, settle
 from cloud_adapter.engine.tasks import ActivityTask
 from cloud_adapter.engine.user_code import RunSync, call, within
 from cloud_adapter.errors import Busy, InstanceNotFound, TooLarge, Unavailable
@@ -50,6 +52,7 @@ class Activities:
         self.lanes = lanes
         self.inbox = inbox
         self.run_sync = run_sync
+        self.retries = Retries(committer.options, committer.rng)
         inbox.register(_TakeResult.kind, lambda data: _TakeResult(Result.model_validate(data)))
 
     async def run(self, cls: type[Workflow], body: ActivityTask) -> None:
@@ -92,8 +95,9 @@ class Activities:
             except Exception as error:
                 span.outcome = "failed"
                 span.failed(error)
-                retry = self._retry(accepted, session, error)
-                return Result(**common, error=error_info(error, body.event), retry_seconds=retry), error
+                delay = self.retries.of_attempt(session, accepted, error)
+                seconds = None if delay is None else delay.total_seconds()
+                return Result(**common, error=error_info(error, body.event), retry_seconds=seconds), error
 
     async def deliver(
         self, cls: type[Workflow], result: Result, duration_ms: float = 0, failure: Exception | None = None
@@ -171,19 +175,11 @@ class Activities:
     def timed_out(self, session: Session, accepted: Accepted, now: datetime) -> None:
         """The deadline of an attempt has passed."""
         wait = activity_wait(accepted)
-        error = TimedOut(f"activity {wait.event!r} gave no result by {wait.deadline}")
-        details = {"thread": accepted.thread.id, "statement": wait.event, "error": f"TimedOut: {error}"}
-        session.note(HistoryKind.ACTIVITY_FAILED, now, **details)
-        seconds = self._retry(accepted, session, error)
-        retry_at = None if seconds is None else now + timedelta(seconds=seconds)
-        session.machine.activity_failed(accepted, error_info(error, wait.event), retry_at)
-
-    def _retry(self, accepted: Accepted, session: Session, error: Exception) -> float | None:
-        """After how many seconds the attempt that has failed is followed by another one; None: by none."""
-        assert accepted.case.activity is not None
-        policy = accepted.case.activity.retry or session.cls.default_retry or self.committer.options.retry
-        delay = policy.delay(activity_wait(accepted).attempt + 1, error, self.committer.rng.random())
-        return None if delay is None else delay.total_seconds()
+        event = wait.event
+        error = TimedOut(f"activity {event!r} gave no result by {wait.deadline}")
+        delay = self.retries.of_attempt(session, accepted, error)
+        failure = Failure(error_info(error, event), None if delay is None else now + delay, None)
+        result_failed(session, accepted, failure, HistoryKind.ACTIVITY_FAILED, now)
 
 
 class Result(BaseModel):
@@ -232,7 +228,8 @@ class _Begin(TaskDecision[ActivityTask]):
         if retry_at is not None and retry_at > now:
             # Early by the clock of the queue, or a stop on the way there.
             later = body.later(min(retry_at, now + self.options.horizon), now, session.execution.pc)
-            return replace(later, deadline=session.request_limit(wait))
+            limit = request_limit(session.execution, session.machine.program, wait)
+            return replace(later, deadline=limit)
         # Copies: others change the session after this.
         return _Attempt(session, replace(accepted, thread=copy(accepted.thread), wait=copy(wait)))
 
@@ -274,26 +271,18 @@ class _TakeResult(Deferrable):
         if accepted is None:
             return
         check_lease(session, now)
-        details = {"thread": accepted.thread.id, "statement": accepted.case.event, "duration_ms": self.duration_ms}
         error, raised = result.error, self.failure
+        if error is None and (raised := take_result(session, accepted, result.result)) is not None:
+            error = error_info(raised, result.event)
+        duration_ms = self.duration_ms
         if error is None:
-            mark = session.mark()
-            try:
-                call(session.machine.handle_json, accepted, result.result.encode())
-                session.check_fields()
-            except Exception as failure:
-                if not session.undo(mark):
-                    raise
-                error, raised = error_info(failure, result.event), failure
-        session.raised = raised
-        if error is None:
-            session.note(HistoryKind.ACTIVITY, now, **details)
+            details = {"thread": accepted.thread.id, "statement": accepted.case.event}
+            session.note(HistoryKind.ACTIVITY, now, duration_ms=duration_ms, **details)
             settle(session, accepted)
             return
         retry_at = None if result.retry_seconds is None else now + timedelta(seconds=result.retry_seconds)
-        session.note(HistoryKind.ACTIVITY_FAILED, now, error=error.text[:ERROR_CHARS_MAX], **details)
-        session.machine.activity_failed(accepted, error, retry_at)
-        settle(session)
+        failure = Failure(error, retry_at, raised)
+        result_failed(session, accepted, failure, HistoryKind.ACTIVITY_FAILED, now, duration_ms=duration_ms)
 
 
 class _Beat(Decision):

@@ -18,10 +18,11 @@ from pydantic import BaseModel
 from cloud_adapter.document import HistoryKind
 from cloud_adapter.engine.commits import Committer, Superseded
 from cloud_adapter.engine.decisions import check_lease
+from cloud_adapter.engine.failures import Failure, result_failed, take_result
 from cloud_adapter.engine.inbox import Deferrable, Inbox, NotListening, entry_name
 from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.operations import Cancel, operate
-from cloud_adapter.engine.session import ERROR_CHARS_MAX, Session, begin, settle
+from cloud_adapter.engine.session import Session, begin, settle
 from cloud_adapter.engine.user_code import call
 from cloud_adapter.errors import Busy, InstanceEnded, InstanceExists, InstanceNotFound, Unavailable
 from workflow_core import ChildFailed, ErrorInfo, Parent, Status, WaitStatus, Workflow, WorkflowError
@@ -170,24 +171,15 @@ class _TakeEnd(Deferrable):
         if not session.execution.live or accepted.wait.status is not WaitStatus.SET_UP:
             raise Busy(f"{id!r} does not listen to its child now")
         event = accepted.case.event  # the statement may have been renamed since the child was started
-        details = {"thread": accepted.thread.id, "statement": event}
-        error = end.error
+        error, raised = end.error, None
+        if error is None and (raised := take_result(session, accepted, end.result)) is not None:
+            error = error_info(raised, event)
         if error is None:
-            mark = session.mark()
-            try:
-                call(machine.handle_json, accepted, end.result.encode())
-                session.check_fields()
-            except Exception as raised:
-                if not session.undo(mark):
-                    raise
-                error = error_info(raised, event)
-        if error is None:
-            session.note(HistoryKind.CHILD, now, **details)
+            session.note(HistoryKind.CHILD, now, thread=accepted.thread.id, statement=event)
             settle(session, accepted)
         else:
-            session.note(HistoryKind.CHILD_FAILED, now, error=error.text[:ERROR_CHARS_MAX], **details)
-            machine.child_failed(accepted.thread, event, replace(error, statement=event))
-            settle(session)
+            failure = Failure(replace(error, statement=event), None, raised)
+            result_failed(session, accepted, failure, HistoryKind.CHILD_FAILED, now)
 
 
 class _CancelChild(Cancel):

@@ -19,6 +19,7 @@ from cloud_adapter.document import Instance
 from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.decisions import Decision
 from cloud_adapter.engine.lanes import Lanes
+from cloud_adapter.engine.plan import KEEP, RELEASE
 from cloud_adapter.engine.session import Session, settle
 from cloud_adapter.engine.user_code import call
 from cloud_adapter.errors import InstanceEnded
@@ -356,7 +357,7 @@ class _Operate(Decision):
 
     async def commit(self, committer: Committer, session: Session) -> None:
         """See ``Decision.commit``."""
-        await committer.commit(session, keep_lease=self.leased, dry_run=self.operation.dry_run)
+        await committer.commit(session, lease=KEEP if self.leased else RELEASE, dry_run=self.operation.dry_run)
 
 
 def _ended(id: str, status: Status, past: str) -> InstanceEnded:

@@ -53,10 +53,17 @@ def _timeouts(execution: Execution) -> Iterator[AnyTimedWait]:
 
 
 def open_timeouts(execution: Execution) -> Iterator[AnyTimedWait]:
+    """The timeouts and attempts that have no task yet."""
     return (wait for wait in _timeouts(execution) if wait.task is None)
 
 
+def fenced(execution: Execution, fence: str) -> Iterator[AnyTimedWait]:
+    """The timeouts and attempts whose tasks the commit with that fence has created, as far as they are waited for."""
+    return (wait for wait in _timeouts(execution) if wait.task == fence)
+
+
 def timers(execution: Execution) -> Iterator[Timer]:
+    """The timeouts and attempts that have a task, by what that is known by."""
     return (timer_of(wait, wait.task) for wait in _timeouts(execution) if wait.task is not None)
 
 
@@ -69,7 +76,7 @@ def timer_of(wait: AnyTimedWait, task: str) -> Timer:
 
 def attempts(execution: Execution, fence: str) -> list[ActivityWait]:
     """The attempts of activities that the commit with that fence has scheduled, as far as they are still waited for."""
-    return [wait for wait in _timeouts(execution) if isinstance(wait, ActivityWait) and wait.task == fence]
+    return [wait for wait in fenced(execution, fence) if isinstance(wait, ActivityWait)]
 
 
 def resume_at(execution: Execution, lease: Lease | None, now: datetime) -> datetime | None:

@@ -58,7 +58,6 @@ class TimeOut(TaskDecision[TimeoutTask]):
                 session.delivered.add(timer_of(wait, wait.task))
             if is_activity:
                 self.activities.timed_out(session, accepted, now)
-                settle(session)
             else:
                 thread = accepted.thread.id
                 settle(session, accepted)

@@ -27,7 +27,7 @@ from inspect import isawaitable
 from typing import Any
 
 from cloud_adapter.engine.commits import Committer, Superseded, no_turn
-from cloud_adapter.engine.decisions import ByItself, Decision, NotNow, check_lease
+from cloud_adapter.engine.decisions import ByItself, Decision, FailInstance, NotNow
 from cloud_adapter.engine.session import Session
 from cloud_adapter.errors import Busy, Conflict, DuplicateKey, InstanceNotFound, Unavailable, UserCodeError
 from workflow_core import UnknownStatement, Workflow
@@ -93,23 +93,9 @@ class Item:
             return
         # What a condition has raised is kept as it is, like what a step has raised.
         cause = error.__cause__ if isinstance(error, UserCodeError) else None
-        self.decision = Failure(cause if isinstance(cause, Exception) else error, decision)
+        raised = cause if isinstance(cause, Exception) else error
+        self.decision = FailInstance(raised, decision.statement, taken=decision.taken)
         self.waits, self.single = None, True
-
-
-class Failure(Decision):
-    """Ends an instance as failed, by an error of its code."""
-
-    def __init__(self, error: Exception, of: Decision) -> None:
-        self.error = error
-        self.failed_at = of.statement or ""
-        self.taken = of.taken
-
-    def decide(self, session: Session, now: datetime) -> None:
-        check_lease(session, now)
-        if not session.execution.ended:
-            session.machine.fail(self.error, self.failed_at)
-            session.raised = self.error
 
 
 class Interrupted(Exception):
@@ -270,7 +256,8 @@ class Transactor:
             ByItself, Interrupted
         """
         before, one = session.execution.pc, Held(item)
-        session.machine.now, session.machine.allowances, item.waits = now, None, None
+        session.machine.begin(now)
+        item.waits = None
         try:
             one.answer = await self._ask(item, session, now)
             session.check_fields()

@@ -14,7 +14,9 @@ from uuid import uuid4
 
 from cloud_adapter.errors import InvalidRequest, TooLarge, Unavailable
 from cloud_adapter.ports import TASK_BYTES_MAX, Clock, Task
-from cloud_adapter.queues.rules import Entry, QueueFull, QueueState, RateLimits, RetryConfig
+from cloud_adapter.queues.rates import RateLimits
+from cloud_adapter.queues.retries import RetryConfig
+from cloud_adapter.queues.rules import Entry, QueueFull, QueueState
 from cloud_adapter.queues.runner import QueueRunner, Reply
 from cloud_adapter.queues.turns import Shares
 

@@ -12,14 +12,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from cloud_adapter.queues.rules import (
-    Entry,
-    Outcome,
-    QueueFull,
-    QueueState,
-    RateLimits,
-    RetryConfig,
-)
+from cloud_adapter.queues.rates import RateLimits
+from cloud_adapter.queues.retries import RetryConfig
+from cloud_adapter.queues.rules import Entry, Outcome, QueueFull, QueueState
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 

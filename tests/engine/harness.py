@@ -27,7 +27,7 @@ from cloud_adapter.engine.view import View
 from cloud_adapter.errors import Unavailable
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Task
-from cloud_adapter.stores.sqlite import SqliteStore
+from cloud_adapter.stores.sqlite.store import SqliteStore
 from tests.manual_clock import ManualClock
 from workflow_core import Workflow
 
@@ -341,7 +341,9 @@ def in_world(*workflows: type[Workflow], **kwargs: Any) -> Callable[[Any], Calla
                 world = World(tmp_path, *workflows, **kwargs)
                 try:
                     # No test here cuts the power: waiting for the disk would be most of the time that they take.
-                    await world.store._run(lambda connection: connection.execute("PRAGMA synchronous = OFF").close())
+                    await world.store.connections.run(
+                        lambda connection: connection.execute("PRAGMA synchronous = OFF").close()
+                    )
                     await test(world, **arguments)
                 finally:
                     await world.store.close()

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from cloud_adapter.document import HistoryEntry, Instance
 from cloud_adapter.engine.lanes import Lane
+from cloud_adapter.engine.plan import Change, Hold, LeasePolicy
 from cloud_adapter.engine.session import Session
 from cloud_adapter.engine.transaction import Transactor
+from cloud_adapter.options import EngineOptions
 from tests.simulation.actors import CURRENT, LANE
 from workflow_core import Execution, Wait
 from workflow_core.machine.events import Accepted
@@ -97,6 +99,13 @@ class Acts:
         _, acts = self._by_execution.setdefault(id(execution), (execution, []))
         acts.append(Act(CURRENT.get(), ARRIVAL.get(), **what))
 
+    def saved_as(self, change: Change, session: Session, *, is_renewal: bool) -> None:
+        """What was done in a session is about to be written as ``change``, by a copy of its execution."""
+        _, acts = self._by_execution.get(id(session.execution), (None, []))
+        renewal = [Act(CURRENT.get(), ARRIVAL.get())] if is_renewal else []
+        stored = change.instance.execution
+        self._by_execution[id(stored)] = stored, [*acts, *renewal]
+
     def give_up(self, execution: Execution) -> None:
         """What was noted last was the failure of the last attempt."""
         self._by_execution[id(execution)][1][-1].given_up = True
@@ -113,6 +122,13 @@ class Acts:
         note, heartbeat = replaced(Session, "note"), replaced(Machine, "heartbeat")
         tick, activity_failed = replaced(Machine, "tick"), replaced(Machine, "activity_failed")
         add, put_off, decide = replaced(Lane, "add"), replaced(Transactor, "_put_off"), replaced(Transactor, "decide")
+
+        prepare = replaced(Session, "prepare")
+
+        def preparing(session: Session, token: str, now: datetime, policy: LeasePolicy, options: EngineOptions) -> Any:
+            change = prepare(session, token, now, policy, options)
+            self.saved_as(change, session, is_renewal=isinstance(policy, Hold) and policy.renews)
+            return change
 
         def noting(session: Session, kind: str, now: datetime, **details: Any) -> None:
             note(session, kind, now, **details)
@@ -150,7 +166,7 @@ class Acts:
             return await decide(transactor, batch)
 
         for (cls, name, _), new in zip(
-            patched, (noting, beating, ticking, failing, adding, putting_off, deciding), strict=True
+            patched, (noting, beating, ticking, failing, adding, putting_off, deciding, preparing), strict=True
         ):
             setattr(cls, name, new)
         try:

@@ -19,7 +19,7 @@ from cloud_adapter.document import Instance, Lease
 from cloud_adapter.engine import activities as activities_module
 from cloud_adapter.engine import children as children_module
 from cloud_adapter.engine import events as events_module
-from cloud_adapter.engine import recovery, schedule, steps
+from cloud_adapter.engine import leases, plan, recovery, schedule
 from cloud_adapter.engine.activities import Activities, Result
 from cloud_adapter.engine.children import Children
 from cloud_adapter.engine.commits import Committer, Write
@@ -28,7 +28,9 @@ from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.events import SendEvent
 from cloud_adapter.engine.inbox import Inbox, _Left, entry_name
 from cloud_adapter.engine.lanes import Lane
-from cloud_adapter.engine.session import Change, Session
+from cloud_adapter.engine.leases import Leases, TakeLease
+from cloud_adapter.engine.plan import KEEP, RELEASE, Change, Hold, LeasePolicy
+from cloud_adapter.engine.session import Session
 from cloud_adapter.engine.steps import Stepper
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.engine.tasks import (
@@ -362,40 +364,41 @@ def step_under_the_lease_of_another(patch: Patch) -> None:
 def lease_not_taken_before_the_step(patch: Patch) -> None:
     commit = Committer.commit
 
-    async def pretend(self: Committer, session: Session, **kwargs: Any) -> None:
-        if kwargs.get("lease") is not None and not session.entries and not kwargs.get("keep_fields"):
+    async def pretend(self: Committer, session: Session, *, lease: LeasePolicy = RELEASE, **kwargs: Any) -> None:
+        if isinstance(lease, Hold) and not lease.renews and not session.entries:
             session.execution.pc -= 1
-            lease = Lease(kwargs["lease"], self.clock.now() + self.options.lease)
-            session.instance = replace(session.instance, lease=lease)
+            session.instance = replace(
+                session.instance, lease=Lease(lease.token, self.clock.now() + self.options.lease)
+            )
             return
-        await commit(self, session, **kwargs)
+        await commit(self, session, lease=lease, **kwargs)
 
     patch.setattr(Committer, "commit", pretend)
 
 
 @bug
 def lease_not_renewed(patch: Patch) -> None:
-    async def never(self: Stepper, session: Session, *rest: Any, **hold: Any) -> None:
+    async def never(self: Leases, session: Session, *rest: Any, **hold: Any) -> None:
         return None
 
-    patch.setattr(Stepper, "_renew", never)
+    patch.setattr(Leases, "_renew", never)
 
 
 @bug
 def step_begun_whatever_is_left_of_the_lease(patch: Patch) -> None:
-    async def whatever_is_left(self: Stepper, session: Session, token: str) -> None:
+    async def whatever_is_left(self: Leases, session: Session, token: str) -> None:
         return None
 
-    patch.setattr(Stepper, "_ensure_lease", whatever_is_left)
-    patch.setattr(Change, "leased", lambda self, expires_at: self)  # counted from before its tasks are created
+    patch.setattr(Leases, "ensure", whatever_is_left)
+    patch.setattr(Change, "lease_until", lambda self, expires_at: self)  # counted from before its tasks are created
 
 
 @bug
 def lease_not_released(patch: Patch) -> None:
     prepare = Session.prepare
 
-    def keep(self: Session, token: str, now: datetime, horizon: timedelta, **kwargs: Any) -> Change:
-        change = prepare(self, token, now, horizon, **kwargs)
+    def keep(self: Session, *args: Any) -> Change:
+        change = prepare(self, *args)
         lease = change.instance.lease or self.instance.lease
         return replace(change, instance=replace(change.instance, lease=lease, document=None))
 
@@ -421,13 +424,13 @@ def deadlines_counted_from_the_beginning_of_the_step(patch: Patch) -> None:
 
 @bug
 def busy_instance_acknowledged_without_another_task(patch: Patch) -> None:
-    deliver = steps._TakeLease.deliver
+    deliver = TakeLease.deliver
 
     def give_up(self: Any, session: Session, now: datetime) -> Any:
         tasks = deliver(self, session, now)
         return () if session.leased(now) else tasks
 
-    patch.setattr(steps._TakeLease, "deliver", give_up)
+    patch.setattr(TakeLease, "deliver", give_up)
 
 
 @bug
@@ -437,12 +440,12 @@ def dirty_fields_of_a_failed_step_kept(patch: Patch) -> None:
 
 @bug
 def no_task_for_the_next_attempt(patch: Patch) -> None:
-    resumes = Session._resumes
+    resumes = plan._resumes
 
-    def only_now(self: Session, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        return (task for task in resumes(self, *args, **kwargs) if task.at is None)
+    def only_now(*args: Any) -> Iterator[Any]:
+        return (task for task in resumes(*args) if task.at is None)
 
-    patch.setattr(Session, "_resumes", only_now)
+    patch.setattr(plan, "_resumes", only_now)
 
 
 @bug
@@ -506,7 +509,7 @@ def failed_task_acknowledged(patch: Patch) -> None:
 
 @bug
 def early_task_dropped(patch: Patch) -> None:
-    patch.setattr(steps, "CLOCK_SKEW", timedelta(0))
+    patch.setattr(leases, "CLOCK_SKEW", timedelta(0))
 
 
 # --- activities ------------------------------------------------------------------------------
@@ -756,8 +759,8 @@ def failed_child_counts_as_finished(patch: Patch) -> None:
 def cancel_ends_the_lease_of_a_running_step(patch: Patch) -> None:
     commit = Committer.commit
 
-    async def without(self: Committer, session: Session, *, keep_lease: bool = False, **kwargs: Any) -> None:
-        await commit(self, session, **kwargs)
+    async def without(self: Committer, session: Session, *, lease: LeasePolicy = RELEASE, **kwargs: Any) -> None:
+        await commit(self, session, lease=RELEASE if lease == KEEP else lease, **kwargs)
 
     patch.setattr(Committer, "commit", without)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workflow_core.machine import calls, due, events, instructions, operations, results, threads, unwinding
+from workflow_core.machine import calls, due, events, instructions, operations, results, saves, threads, unwinding
 from workflow_core.machine.state import MachineState
 
 
@@ -48,6 +48,7 @@ class Machine(MachineState):
     give_up = results.give_up
     fail = results.fail
     tick = results.tick
+    saved = saves.saved
 
     # Events
     accepted = events.accepted
