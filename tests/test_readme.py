@@ -173,7 +173,7 @@ def test_the_table_of_settings_is_that_of_the_code() -> None:
 
 
 def test_the_table_of_what_is_where_names_what_there_is() -> None:
-    section = README.partition("## What is where")[2]
+    section = README.partition("## Project layout")[2]
     rows = [line for line in section.splitlines() if line.startswith("| `")]
     assert rows
     first = [re.match(r"\| `([^`]+)`", row)[1] for row in rows]  # type: ignore[index]

@@ -1,4 +1,4 @@
-"""How instances look from outside: as JSON data, and at which address. Knows no HTTP application."""
+"""The JSON data and the URLs of instances. Independent of the HTTP applications."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from workflow_core.program.code import ClientCase
 
 
 def instance_url(workflow: str, id: str) -> str:
-    """The path of an instance."""
+    """Returns the path of an instance."""
     return f"/wf/{workflow}/{quote(id, safe='')}"
 
 
 def view_data(view: View) -> dict[str, Any]:
-    """An instance as the API shows it: ``meta``, ``state``, ``events`` and ``history``."""
+    """Returns an instance as the API shows it: ``meta``, ``state``, ``events`` and ``history``."""
     instance = view.instance
     lease = instance.lease
     meta = instance.execution.to_dict() | {
@@ -27,21 +27,21 @@ def view_data(view: View) -> dict[str, Any]:
         "problem": view.problem or None,
     }
     url = instance_url(instance.workflow, instance.id)
-    names = [one.case.event for one in view.accepted]
+    names = [accepted.case.event for accepted in view.accepted]
     events = []
-    for one in view.accepted:
-        case = one.case
+    for accepted in view.accepted:
+        case = accepted.case
         assert isinstance(case, ClientCase)
-        # Where several threads wait for one event, the address says which is meant.
-        query = f"?thread={quote(one.thread.id, safe='')}" if names.count(one.case.event) > 1 else ""
+        # If several threads wait for the same event, the URL selects the thread.
+        query = f"?thread={quote(accepted.thread.id, safe='')}" if names.count(accepted.case.event) > 1 else ""
         events.append(
             {
-                "name": one.case.event,
+                "name": accepted.case.event,
                 "role": case.role,
-                "thread": one.thread.id,
-                "wait_id": one.wait_id,
+                "thread": accepted.thread.id,
+                "wait_id": accepted.wait_id,
                 "input": case.signature.input_schema,
-                "url": f"{url}/{quote(one.case.event, safe='')}{query}",
+                "url": f"{url}/{quote(accepted.case.event, safe='')}{query}",
             }
         )
     history = [
@@ -54,7 +54,7 @@ def view_data(view: View) -> dict[str, Any]:
 
 
 def summary(instance: Instance) -> Mapping[str, Any]:
-    """An instance as lists show it."""
+    """Returns an instance as lists show it."""
     execution = instance.execution
     return {
         "id": instance.id,

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 from typer.testing import CliRunner
@@ -15,8 +16,9 @@ from cloud_adapter.cli.main import app
 from cloud_adapter.document import Instance
 from cloud_adapter.errors import Unavailable
 from cloud_adapter.ports import Store
-from cloud_adapter.stores.firestore import FirestoreStore
-from cloud_adapter.stores.sqlite import SqliteStore
+from cloud_adapter.stores.firestore import calls
+from cloud_adapter.stores.firestore.store import FirestoreStore
+from cloud_adapter.stores.sqlite.store import SqliteStore
 from tests.cli.processes import run
 from workflow_core import Execution, On, S, Select, Workflow, resume
 
@@ -76,7 +78,7 @@ def db(tmp_path: Path) -> Path:
     return path
 
 
-GONE = "it stands on 'closed', which the definition no longer has"
+GONE = "it is at 'closed', which the definition no longer contains"
 
 
 def test_a_source_that_can_be_deployed(good: Path, renamed: Path, db: Path) -> None:
@@ -86,7 +88,7 @@ def test_a_source_that_can_be_deployed(good: Path, renamed: Path, db: Path) -> N
         assert ended.stdout.splitlines() == [
             f"{source} compiles: door",
             f"Live instances in {db}: door 2",
-            "✓ All of them can go on.",
+            "✓ All of them can continue.",
         ]
 
 
@@ -148,7 +150,7 @@ def test_without_a_store_the_source_must_compile(good: Path, tmp_path: Path) -> 
     wrong = write(tmp_path / "wrong.py", "closed", ', renamed_from="closed"')
     ended = run("check", str(wrong))
     assert ended.returncode == 1
-    assert "The definition is wrong. Select 'closed': its former name 'closed' is that of a Select" in ended.stdout
+    assert "The definition has a mistake. Select 'closed': its former name 'closed' is that of a Select" in ended.stdout
     ended = run("check", str(wrong), "--json")
     assert ended.returncode == 1
     found = json.loads(ended.stdout)
@@ -172,14 +174,14 @@ def test_steps_that_cannot_overlap_are_a_warning_and_no_failure(tmp_path: Path) 
     assert ended.stdout.splitlines() == [
         f"{source} compiles: house",
         "! Parallel '[b]clean' of workflow 'house': its branches are steps, and steps of one instance never overlap: "
-        "they run one after another. Make them activities, or children.",
+        "they run one after another. Use activities or children instead.",
     ]
     ended = run("check", str(source), "--json")
     found = json.loads(ended.stdout)
     assert (ended.returncode, found["ok"], found["problems"]) == (0, True, [])
     (warning,) = found["warnings"]
     assert (warning["workflow"], warning["statement"]) == ("house", "Parallel '[b]clean'")
-    assert warning["fix"] == "Make them activities, or children"
+    assert warning["fix"] == "Use activities or children instead"
 
 
 def test_an_event_that_no_engine_would_serve(tmp_path: Path) -> None:
@@ -187,7 +189,7 @@ def test_an_event_that_no_engine_would_serve(tmp_path: Path) -> None:
     source.write_text(SOURCE.format(name="closed", renamed="").replace("Open", "cancel"))
     ended = run("check", str(source))
     assert ended.returncode == 1
-    assert "The definition is wrong. workflow 'door': its event 'cancel'" in ended.stdout
+    assert "The definition has a mistake. workflow 'door': its event 'cancel'" in ended.stdout
 
 
 def test_the_sample_that_is_deployed_by_default() -> None:
@@ -201,7 +203,7 @@ def test_the_sample_that_is_deployed_by_default() -> None:
 def test_what_is_no_store(good: Path, tmp_path: Path, against: str) -> None:
     ended = run("check", str(good), "--against", against, cwd=tmp_path)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert f"there is no file {against}, and it cannot be a Firestore project" in ended.stderr
+    assert f"unknown store {against}: it is neither a file nor a Firestore project" in ended.stderr
     assert "PROJECT/DATABASE" in ended.stderr
     assert not (tmp_path / "nothing.db").exists()
 
@@ -221,12 +223,21 @@ def test_wrong_usage(arguments: list[str]) -> None:
 def test_names_of_firestore(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GOOGLE_ACCESS_TOKEN", "a-token")
+    made: list[dict[str, Any]] = []
+
+    def make_client(**options: Any) -> NoReturn:
+        made.append(options)
+        raise OSError("for a test")
+
+    monkeypatch.setattr(calls, "AsyncClient", make_client)
     store = check_command.open_store(name)
     assert isinstance(store, FirestoreStore)
-    client = store._client()
+    with pytest.raises(Unavailable, match="for a test"):
+        asyncio.run(store.ping())
+    (options,) = made
     project, _, database = name.partition("/")
-    assert (client.project, client._database) == (project, database or "(default)")
-    assert client._credentials.token == "a-token"
+    assert (options["project"], options["database"]) == (project, database or "(default)")
+    assert options["credentials"].token == "a-token"
 
 
 def test_firestore(good: Path, bad: Path, firestore_project: str) -> None:

@@ -31,14 +31,8 @@ from cloud_adapter.errors import (
     TooLarge,
     Unavailable,
 )
-from cloud_adapter.stores.firestore import (
-    DELETES_PER_COMMIT,
-    INBOX,
-    INSTANCES,
-    KEYS,
-    RESPONSES_BYTES_MAX,
-    FirestoreStore,
-)
+from cloud_adapter.stores.firestore.documents import INBOX, INSTANCES, KEYS, RESPONSES_BYTES_MAX
+from cloud_adapter.stores.firestore.store import DELETES_PER_COMMIT, FirestoreStore
 from tests.contract.store_contract import (
     NOW,
     SECOND,
@@ -540,7 +534,7 @@ def test_an_id_that_cannot_be_a_documents_is_refused(use: Use) -> None:
                 store.inbox("pizza", id),
                 store.discard([an_entry(id=id)]),
             ):
-                with pytest.raises(InvalidRequest, match="cannot be the id"):
+                with pytest.raises(InvalidRequest, match="invalid instance id"):
                     await call
         assert client.calls == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from cloud_adapter.hosting.cloud import CloudRuntime
 from cloud_adapter.hosting.service import Service
 from cloud_adapter.http.auth import OidcVerifier
 from cloud_adapter.ports import Task
+from cloud_adapter.queues import cloud_tasks_client
+from cloud_adapter.queues.cloud_task import CloudTask
 from cloud_adapter.settings import GOOGLE_ISSUER, Settings
 from cloud_adapter.sockets import free_ports
 from tests.cli.processes import ROOT, environment
@@ -51,7 +54,7 @@ def test_the_cloud_backend_needs_its_settings(monkeypatch: pytest.MonkeyPatch, m
         monkeypatch.setenv(missing, "")
     else:
         monkeypatch.delenv(missing)
-    with pytest.raises(SettingsError, match=f"{missing} is missing: the cloud backend needs it"):
+    with pytest.raises(SettingsError, match=f"{missing} is missing: the cloud backend requires it"):
         Service(PizzaOrder)
 
 
@@ -65,7 +68,7 @@ def test_a_file_on_cloud_run_would_be_lost(monkeypatch: pytest.MonkeyPatch) -> N
 def test_nobody_but_google_signs_outside_an_emulator(monkeypatch: pytest.MonkeyPatch, more: dict[str, str]) -> None:
     set_all(monkeypatch, CLOUD, ISSUER, more)
     with pytest.raises(
-        SettingsError, match=r"GORCHESTRATE_ISSUER is http://127\.0\.0\.1:8124: only with CLOUD_TASKS_EMULA"
+        SettingsError, match=r"GORCHESTRATE_ISSUER is http://127\.0\.0\.1:8124: allowed only with CLOUD_TASKS_EMULA"
     ):
         Service(PizzaOrder)
 
@@ -95,7 +98,17 @@ def test_a_slash_at_the_end_of_a_url_is_no_matter(monkeypatch: pytest.MonkeyPatc
     url = CLOUD["GORCHESTRATE_WORKER_URL"]
     set_all(monkeypatch, CLOUD, {"GORCHESTRATE_WORKER_URL": url + end, "GORCHESTRATE_AUDIENCE": audience + end})
     settings = Settings.load()
-    task = CloudRuntime([PizzaOrder], settings).queue._translate(Task("a", "/resume", {}))
+    made: list[CloudTask] = []
+
+    class Client:
+        def __init__(self, host: str | None) -> None: ...
+
+        async def create(self, queue: str, task: CloudTask) -> None:
+            made.append(task)
+
+    monkeypatch.setattr(cloud_tasks_client, "CloudTasksClient", Client)
+    asyncio.run(CloudRuntime([PizzaOrder], settings).queue.create(Task("a", "/resume", {})))
+    (task,) = made
     assert task.url == f"{url}/resume"
     assert task.audience == OidcVerifier.from_settings(settings).audience == (audience or url)
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from workflow_core.error_texts import error_info
 from workflow_core.errors import AsyncInSyncCall, Failure, LoopLimitExceeded
-from workflow_core.execution import Leave, LeaveKind, Status, Thread, ThreadStatus, WaitKind
+from workflow_core.execution import Leave, LeaveKind, Status, Thread, ThreadStatus
 from workflow_core.machine.allowance import Allowance
 from workflow_core.machine.checkpoints import Checkpoint, CheckpointKind
 from workflow_core.machine.state import MachineState
@@ -58,7 +58,6 @@ of a ``ForEach`` do not count, as it has an end; see ``workflow_core.machine.all
 # Looking up a member of an enum class costs as much as an instruction: the hot ones are bound once.
 _EXECUTING, _RESUMING = ThreadStatus.EXECUTING, ThreadStatus.RESUMING
 _RUNNING = Status.RUNNING
-_CONDITION, _ACTIVITY = WaitKind.CONDITION, WaitKind.ACTIVITY
 _ERROR, _CANCEL = LeaveKind.ERROR, LeaveKind.CANCEL
 _RESUME_WORK, _STEP_WORK = CheckpointKind.RESUME, CheckpointKind.STEP
 
@@ -160,10 +159,7 @@ def run_alone(machine: MachineState, checkpoint: Checkpoint | None) -> bool:
     if execution.status is _RUNNING or execution.teardowns or execution.buffer or execution.parent is not None:
         return False
     waits = thread.waits
-    if not waits:
-        return True
-    kind = waits[0].kind
-    return kind is not _CONDITION and kind is not _ACTIVITY
+    return not waits or not waits[0].is_moved_by_resume
 
 
 # --- a step that raised ----------------------------------------------------------------------

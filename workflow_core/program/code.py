@@ -12,10 +12,11 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 from workflow_core.events import EventHandler
-from workflow_core.execution import LeaveKind, WaitKind
+from workflow_core.execution import LeaveKind
 from workflow_core.retry import Retry
 from workflow_core.signatures import HandlerSignature, OfItem
 from workflow_core.statements.basic import Delay
+from workflow_core.wait_types import WAITS, AnyWait, WaitKind
 
 Function = Callable[..., Any] | OfItem
 """A function of the workflow, and of the item of a ``ForEach`` if it takes that."""
@@ -245,6 +246,16 @@ class SelectCase:
 
     def __post_init__(self) -> None:
         self.takes_input = self.signature is not None and self.signature.takes_input
+
+    @property
+    def wait_type(self) -> type[AnyWait]:
+        """The class of the waits for it."""
+        return WAITS[self.kind]
+
+    @property
+    def from_clients(self) -> bool:
+        """Whether clients send it."""
+        return self.wait_type.from_clients
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

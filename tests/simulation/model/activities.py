@@ -20,6 +20,8 @@ from tests.simulation.model.user_code import RAISED
 from tests.simulation.model.violations import require
 from workflow_core import Activity, ActivityContext
 from workflow_core.events import stable_key
+from workflow_core.program.code import ActivityCase, ForkOp
+from workflow_core.wait_types import ActivityWait
 
 if TYPE_CHECKING:
     from tests.simulation.actors import Actor, Run
@@ -42,6 +44,7 @@ class Activities:
         work = "activity", thread.wait_id, name
         count = executor.attempts.failures[work]
         stored = next(thread.waits[0] for thread in old.execution.threads if thread.id == entry.thread)
+        assert isinstance(stored, ActivityWait)
         require(stored.attempt == count, f"{name!r} has failed {count} times, stored is {stored.attempt}")
         key = self._key(thread.wait_id, name)
         runs = world.activities.runs[key, count + 1]
@@ -93,8 +96,8 @@ class Activities:
         beaten.add(act.attempt)
         mine = (self._key(wait_id, name), count + 1) == (run.key, run.attempt)
         require(mine, f"{name!r}: attempt {run.attempt} moves another's deadline")
-        case = actor.process.engine.workflow(self.model.workflow).__program__.at(name).cases[name]
-        assert case.activity is not None and case.activity.heartbeat is not None
+        case = actor.process.engine.workflow(self.model.workflow).__program__.select(name).cases[name]
+        assert isinstance(case, ActivityCase) and case.activity.heartbeat is not None
         heartbeat = case.activity.heartbeat
         least, most = since + heartbeat, actor.process.now() + heartbeat
         require(deadline is not None and least <= deadline <= most, f"the deadline of {name!r} becomes {deadline}")
@@ -126,7 +129,8 @@ class Activities:
         """No more rounds of a ``ForEach`` live than may."""
         live = Counter((thread.parent, thread.name) for thread in new.execution.threads if thread.parent)
         code = actor.process.engine.workflow(self.model.workflow).__program__.code
-        limits = {instruction.name: instruction.limit for instruction in code if instruction.limit is not None}
+        forks = (instruction for instruction in code if isinstance(instruction, ForkOp))
+        limits = {fork.name: fork.limit for fork in forks if fork.limit is not None}
         for (_, name), count in live.items():
             limit = limits.get(name, count)
             require(count <= limit, f"{count} rounds of {name!r} live, and {limit} may")
