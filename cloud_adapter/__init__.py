@@ -1,7 +1,7 @@
 """Runs workflows: the engine, its ports and their adapters, the HTTP application and the command line.
 
-What programs import stands here: ``from cloud_adapter import Service``. It is loaded when it is asked for, so that a
-module of the package does not bring all the others along.
+Programs import the public names from here: ``from cloud_adapter import Service``. Each name is loaded when it is first
+used, so that importing one module of the package does not import all the others.
 """
 
 from importlib import import_module
@@ -27,7 +27,7 @@ _MODULES = {
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
-        raise AttributeError(f"module 'cloud_adapter' has no {name!r}. It has: {', '.join(__all__)}")
+        raise AttributeError(f"module 'cloud_adapter' has no {name!r}. Available: {', '.join(__all__)}")
     return getattr(import_module(_MODULES[name]), name)
 
 

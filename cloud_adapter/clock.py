@@ -1,4 +1,4 @@
-"""The Clock port on the machine's own clock. The one module of the package that reads the time."""
+"""The Clock port on the system clock. The only module of the package that reads the time."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 CLOCK_SKEW = timedelta(seconds=10)
-"""By how much the clocks of processes and queues may differ: so much before its time a task may come."""
+"""The maximum difference between the clocks of processes and queues. A task may arrive this long before its time."""
 
 
 class SystemClock:
-    """The time of the machine; waiting for it is ``asyncio.sleep``."""
+    """The system time; waits with ``asyncio.sleep``."""
 
     def now(self) -> datetime:
-        """The current time, aware, in UTC."""
+        """Returns the current time, timezone-aware, in UTC."""
         return datetime.now(UTC)
 
     async def sleep(self, seconds: float) -> None:
-        """Returns after that time; at once (but not before other tasks had their turn) if it is not positive."""
+        """Waits for that time. If it is not positive, only lets other tasks run once."""
         await asyncio.sleep(max(seconds, 0))

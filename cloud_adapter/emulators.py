@@ -1,11 +1,11 @@
-"""The environment variables that name the emulators: host and port of each. Light to import."""
+"""The environment variables with host and port of each emulator. This module is cheap to import."""
 
 from __future__ import annotations
 
 from typing import Final
 
 FIRESTORE_EMULATOR_VARIABLE: Final = "FIRESTORE_EMULATOR_HOST"
-"""Google's client reads this one itself."""
+"""Google's client reads this variable itself."""
 
 TASKS_EMULATOR_VARIABLE: Final = "CLOUD_TASKS_EMULATOR_HOST"
-"""Ours: Google's client knows no emulator of Cloud Tasks."""
+"""Specific to gorchestrate: Google's client does not support an emulator of Cloud Tasks."""

@@ -1,6 +1,6 @@
-"""The errors of the engine and its ports, sorted by who must act. Knows nothing of HTTP status codes.
+"""The errors of the engine and its ports, grouped by who must act. They are independent of HTTP status codes.
 
-What the workflow language itself raises is in ``workflow_core.errors``.
+The errors of the workflow language are in ``workflow_core.errors``.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from workflow_core import WorkflowError
 
 
 class InvalidRequest(WorkflowError):
-    """A name, an id, a cursor or another argument of a request cannot be right."""
+    """A name, an id, a cursor or another argument of a request is invalid."""
 
 
 class WorkflowNotFound(WorkflowError):
-    """No workflow of that name is served here."""
+    """No workflow of that name is served."""
 
 
 class InstanceNotFound(WorkflowError):
-    """There is no instance of that id."""
+    """No instance with that id exists."""
 
 
 class InstanceExists(WorkflowError):
-    """There already is an instance of that id."""
+    """An instance with that id already exists."""
 
 
 class InstanceEnded(WorkflowError):
@@ -35,18 +35,19 @@ class TooLarge(WorkflowError):
 
 
 class IdempotencyKeyReused(WorkflowError):
-    """An idempotency key came with another request than the one it was first used for."""
+    """An idempotency key was used again with a different request."""
 
 
 class Unauthenticated(WorkflowError):
-    """The request bears no valid token."""
+    """The request has no valid token."""
 
 
 class Forbidden(WorkflowError):
-    """Whoever makes the request may not: its token is another one's, a page of another site sent it, it is a repair."""
+    """The caller is not permitted to make the request, for example with the token of another account, from a page of
+    another site, or for a repair."""
 
 
-# --- whoever calls must try again ------------------------------------------------------------
+# --- the caller must try again ---------------------------------------------------------------
 
 
 class Busy(WorkflowError):
@@ -54,22 +55,22 @@ class Busy(WorkflowError):
 
 
 class NotYet(WorkflowError):
-    """A task ran before the commit it belongs to; the queue tries it again."""
+    """A task ran before the commit that it belongs to; the queue sends it again."""
 
 
 class Unavailable(WorkflowError):
-    """The database or the queue did not answer; whether the call took effect is not known."""
+    """The database or the queue did not answer; it is unknown whether the call took effect."""
 
 
 # --- the engine acts -------------------------------------------------------------------------
 
 
 class Conflict(WorkflowError):
-    """The document is no longer the version that was loaded; nothing was written."""
+    """The stored document is no longer the version that was loaded; nothing was written."""
 
 
 class DuplicateKey(WorkflowError):
-    """The idempotency key of a commit has been recorded before; nothing was written."""
+    """The idempotency key of a commit is already recorded; nothing was written."""
 
 
 # --- the operator must act -------------------------------------------------------------------
@@ -87,4 +88,4 @@ class SettingsError(WorkflowError):
 
 
 class UserCodeError(WorkflowError):
-    """A handler or a condition of the workflow raised; the error is the cause. Nothing was changed."""
+    """A handler or a condition of the workflow raised an error, which is the cause. Nothing was changed."""

@@ -13,15 +13,15 @@ class EngineOptions:
     """The engine's limits.
 
     Attributes:
-        lease: how long a lease lasts; it is renewed each third of that while a step runs.
+        lease: how long a lease lasts. While a step runs, it is renewed each time a third of this passes.
         max_wait: how long an event waits for a busy instance.
-        retry: the policy for setups and teardowns, and for steps and activities that have none of their own.
-        budget: after this time ``resume`` hands on to a task of its own.
-        budget_steps: after so many steps too.
-        task_age_max: a task that still waits for its commit is given up at this age.
+        retry: the policy for setups and teardowns, and for steps and activities without a policy.
+        budget: after this time, ``resume`` creates another task that continues.
+        budget_steps: after this number of steps, it does the same.
+        task_age_max: a task that still waits for its commit is dropped at this age.
         key_ttl: how long an idempotency key is remembered.
-        buffer_max: how many events an instance keeps that came before anybody waited for them.
-        horizon: no task is scheduled further ahead; what is due later is scheduled again then.
+        buffer_max: the maximum number of buffered events of an instance.
+        horizon: no task is scheduled further ahead. Anything due later is scheduled again at that time.
     """
 
     lease: timedelta = timedelta(seconds=60)

@@ -1,7 +1,7 @@
-"""The ports: all that the engine knows of the outside world. Adapters implement them; nothing here does anything.
+"""The ports: the interfaces through which the engine reaches stores, queues and clocks. Adapters implement them.
 
-Each port has one contract suite in ``tests/contract`` that every adapter passes. An adapter lets no error of its
-platform through: it raises what is named here, or ``Unavailable``.
+Each port has one contract suite in ``tests/contract`` that every adapter passes. An adapter raises no errors of its
+platform, only the errors that are named here, or ``Unavailable``.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any, Protocol
 from cloud_adapter.document import InboxEntry, Instance, KeyRecord
 
 PAGE_SIZE = 50
-"""How many instances a page of a listing has if nobody says how many."""
+"""The default number of instances in a page of a listing."""
 
 PAGE_SIZE_MAX = 200
-"""How many instances a client may ask for in one page. A store gives more to the project's own code."""
+"""The maximum number of instances that a client may request in one page. Internal callers may request more."""
 
 TASK_BYTES_MAX = 1_000_000
-"""How large a task's body may be, as JSON. Cloud Tasks takes 1 MiB, with all that it adds to it."""
+"""The maximum size of a task's body, as JSON. Cloud Tasks allows 1 MiB, including its own overhead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class Page:
     """One page of a listing.
 
     Attributes:
-        cursor: asks for the next page, None on the last.
-        damaged: for each document that was left out because it cannot be read, what is wrong with it.
+        cursor: requests the next page; None on the last page.
+        damaged: the reason for each document that was left out because it cannot be read.
     """
 
     instances: Sequence[Instance]
@@ -38,71 +38,71 @@ class Page:
 
 
 class Store(Protocol):
-    """Where instances are kept. A commit succeeds only on the very version that was loaded."""
+    """Stores instances. A commit succeeds only if the stored version is the one that was loaded."""
 
     async def create(self, instance: Instance, key: KeyRecord | None = None) -> None:
-        """Stores a new instance, and in the same atomic write the key.
+        """Stores a new instance and, in the same atomic write, the key.
 
         Raises:
-            InstanceExists: there is one of that workflow and id.
-            DuplicateKey: the instance's key is recorded already.
+            InstanceExists: an instance with that workflow and id exists.
+            DuplicateKey: the key is already recorded.
             TooLarge: see ``document.encode``.
         """
         ...
 
     async def load(self, workflow: str, id: str) -> Instance:
-        """The instance as it is now.
+        """Returns the current instance.
 
         Raises:
-            InstanceNotFound: there is none.
-            DamagedDocument: it cannot be read.
+            InstanceNotFound: no such instance exists.
+            DamagedDocument: the document cannot be read.
         """
         ...
 
     async def commit(
         self, instance: Instance, keys: Sequence[KeyRecord] = (), taken: Sequence[InboxEntry] = ()
     ) -> Instance:
-        """Writes a loaded and changed instance, and in the same atomic write records the keys and deletes the entries
-        of its inbox that were taken in. Returns the instance with its new version.
+        """Writes a changed instance. The same atomic write records the keys and deletes the inbox entries that were
+        processed. Returns the instance with its new version.
 
         Args:
-            keys: each of another text.
-            taken: entries that ``inbox`` gave; one that is gone is no error.
+            keys: must have different texts.
+            taken: entries that ``inbox`` returned; a missing entry is not an error.
 
         Raises:
-            Conflict: the document is no longer ``instance.version``. Nothing was written.
-            DuplicateKey: one of the keys is recorded already (and not expired). Nothing was written.
+            Conflict: the stored version is not ``instance.version``. Nothing was written.
+            DuplicateKey: one of the keys is already recorded and not expired. Nothing was written.
             TooLarge: see ``document.encode``. Nothing was written.
         """
         ...
 
     async def post(self, entry: InboxEntry) -> None:
-        """Puts an entry into an instance's inbox. The instance's document is neither read nor written, so any number of
-        callers can do so at the same time. An entry whose name is there already changes nothing and is no error.
+        """Adds an entry to an instance's inbox. The instance's document is neither read nor written, so that any number
+        of callers can post at the same time. An entry whose name exists changes nothing and is not an error.
 
         Raises:
-            TooLarge: the body has more than ``document.INBOX_ENTRY_BYTES_MAX``. Nothing was written.
-            InvalidRequest: the name of the entry is not one. Nothing was written.
+            TooLarge: the body exceeds ``document.INBOX_ENTRY_BYTES_MAX``. Nothing was written.
+            InvalidRequest: the name of the entry is invalid. Nothing was written.
         """
         ...
 
     async def inbox(self, workflow: str, id: str, limit: int = 100) -> Sequence[InboxEntry]:
-        """The first entries of an instance's inbox, by ``at`` and ``name``. Load the instance before, not after: then
-        an entry that another commit takes in meanwhile makes the commit that is based on that load a conflict."""
+        """Returns the first entries of an instance's inbox, ordered by ``at`` and ``name``. Load the instance first: if
+        another commit then processes an entry, the commit based on that load conflicts."""
         ...
 
     async def discard(self, entries: Sequence[InboxEntry]) -> None:
-        """Deletes entries of inboxes that nobody will take in, as their instance has ended or is gone. One that is gone
-        is no error."""
+        """Deletes inbox entries that will never be processed, because their instance has ended or does not exist. A
+        missing entry is not an error."""
         ...
 
     async def uncollected(self, before: datetime, limit: int = 100) -> Sequence[tuple[str, str]]:
-        """Workflow and id of the instances, each once, whose inbox has an entry that was posted not after ``before``,
-        the oldest first; the instance itself may be gone. Looks at ``limit`` entries at most."""
+        """Returns workflow and id of each instance whose inbox has an entry posted at or before ``before``, oldest
+        first and without duplicates. The instance itself may not exist. Reads at most ``limit`` entries."""
         ...
 
     async def load_key(self, workflow: str, id: str, key: str, now: datetime) -> KeyRecord | None:
-        """What is recorded under an instance's key, unless it had expired by ``now``."""
+        """Returns the record of an instance's key, or None if there is none or it expired by ``now``."""
         ...
 
     async def list(
@@ -114,30 +114,31 @@ class Store(Protocol):
         limit: int = PAGE_SIZE,
         cursor: str | None = None,
     ) -> Page:
-        """The instances of a workflow, those that were updated last first.
+        """Returns the instances of a workflow, most recently updated first.
 
         Args:
-            search: only those whose search fields have these values: texts, numbers, booleans or None.
+            search: values of search fields to filter by: texts, numbers, booleans or None.
 
         Raises:
-            InvalidRequest: the cursor is not one that this method gave.
+            InvalidRequest: the cursor was not returned by this method.
         """
         ...
 
     async def workflows(self) -> Sequence[str]:
-        """The names of the workflows that have instances, in any order."""
+        """Returns the names of the workflows that have instances, in any order."""
         ...
 
     async def due(self, before: datetime, limit: int = 100, *, after: Instance | None = None) -> Sequence[Instance]:
-        """Instances whose ``wake_at`` is not after ``before``, the longest overdue first; damaged ones are left out.
+        """Returns instances whose ``wake_at`` is at or before ``before``, the longest overdue first, without damaged
+        documents.
 
         Args:
-            after: one that this method gave: only those that follow it.
+            after: an instance that this method returned; only later ones are returned.
         """
         ...
 
     async def ping(self) -> None:
-        """Reads as little as shows that the store answers.
+        """Checks with a minimal read that the store answers.
 
         Raises:
             Unavailable: the store does not answer.
@@ -145,7 +146,7 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None:
-        """Releases what the store holds open."""
+        """Releases all resources of the store."""
         ...
 
 
@@ -154,15 +155,15 @@ class Task:
     """A request that a queue makes later.
 
     Attributes:
-        name: 1 to 500 of the characters ``A-Za-z0-9_-``; a queue takes each name once. Empty: the queue names it, and
-            takes it each time that it is created.
-        path: one of those in ``cloud_adapter.engine.tasks``.
+        name: 1 to 500 of the characters ``A-Za-z0-9_-``; a queue accepts each name once. If empty, the queue chooses a
+            name and accepts every such task.
+        path: one of the paths in ``cloud_adapter.engine.tasks``.
         body: JSON data.
         at: when it is due; None: now.
-        deadline: how long the request may take before it counts as failed; None: as the queue has it. A queue may have
-            limits of its own.
-        group: tasks of one group take turns with those of others, where the queue can see to it; it is no part of what
-            is delivered.
+        deadline: how long the request may take before it counts as failed; None: the default of the queue. A queue may
+            have its own limits.
+        group: tasks of one group take turns with those of other groups, if the queue supports groups. The group is not
+            delivered.
     """
 
     name: str
@@ -174,37 +175,37 @@ class Task:
 
 
 class TaskQueue(Protocol):
-    """Makes requests later: at least once, in no order, again and again until one is acknowledged.
+    """Makes requests later: at least once, in any order, repeatedly until one is acknowledged.
 
     Attributes:
-        calls_max: how many calls are best made at the same time; 1 where a call costs no round trip.
+        calls_max: the best number of concurrent calls; 1 if a call needs no round trip.
     """
 
     @property
     def calls_max(self) -> int: ...
 
     async def create(self, task: Task) -> None:
-        """Adds a task. A name that the queue has, or had lately, changes nothing and is no error.
+        """Adds a task. If the queue has or recently had a task of that name, nothing changes and it is not an error.
 
         Raises:
-            InvalidRequest: the name is not one, or the task is due in more than 30 days.
-            TooLarge: the body has more than ``TASK_BYTES_MAX``.
-            Unavailable: whether it was added is not known; try again.
+            InvalidRequest: the name is invalid, or the task is due in more than 30 days.
+            TooLarge: the body exceeds ``TASK_BYTES_MAX``.
+            Unavailable: it is unknown whether the task was added; try again.
         """
         ...
 
     async def delete(self, name: str) -> None:
-        """Takes a task out; one that is not there (any more) is no error."""
+        """Deletes a task. A missing task is not an error."""
         ...
 
 
 class Clock(Protocol):
-    """The time, and waiting for it to pass."""
+    """Tells the time and waits."""
 
     def now(self) -> datetime:
-        """The current time, aware, in UTC."""
+        """Returns the current time, timezone-aware, in UTC."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Returns after that time."""
+        """Waits for that time."""
         ...

@@ -1,5 +1,5 @@
-"""Where ``Service`` was before, for the ``main.py`` of functions that are deployed. New code imports it from the front
-door: ``from cloud_adapter import Service``."""
+"""The former module of ``Service``, for the ``main.py`` of deployed functions. New code uses
+``from cloud_adapter import Service``."""
 
 from cloud_adapter.hosting.service import Service
 

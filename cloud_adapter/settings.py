@@ -1,4 +1,4 @@
-"""The settings: read once from the environment, checked at the start."""
+"""The settings, read from the environment and validated once at the start."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from cloud_adapter.options import EngineOptions
 PREFIX = "GORCHESTRATE_"
 GOOGLE_ISSUER = "https://accounts.google.com"
 URL_VARIABLE, TOKEN_VARIABLE = CLIENT_VARIABLES = (f"{PREFIX}URL", f"{PREFIX}TOKEN")
-"""Where the command line finds the API, and what it shows there: no settings of the runtime."""
+"""The API's URL and token for the command line. These are not settings of the runtime."""
 
 
 class Settings(BaseSettings):
-    """Each field is the environment variable ``GORCHESTRATE_`` and its name in capitals."""
+    """Each field is the environment variable ``GORCHESTRATE_`` followed by its name in capitals."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX)
 
     backend: Literal["embedded", "cloud"] = "embedded"
     """``embedded``: SQLite and a queue in this process. ``cloud``: Firestore and Cloud Tasks, or their emulators."""
     db: Path = Path("gorchestrate.db")
-    """Embedded: the file of the database; made if it is not there."""
+    """Embedded: the database file; created if it does not exist."""
     project: str = ""
     """Cloud: the Google Cloud project."""
     database: str = "(default)"
@@ -38,28 +38,28 @@ class Settings(BaseSettings):
     queue: str = "gorchestrate"
     """Cloud: the name of the task queue."""
     worker_url: str = ""
-    """Cloud: the root URL of the worker function; tasks are sent there."""
+    """Cloud: the root URL of the worker function, to which tasks are sent."""
     tasks_account: str = ""
-    """Cloud: the service account whose tokens the worker takes, and nobody else's."""
+    """Cloud: the only service account whose tokens the worker accepts."""
     audience: str = ""
-    """Cloud: the audience of those tokens; by default the worker's URL."""
+    """Cloud: the audience of those tokens. Defaults to the worker's URL."""
     issuer: str = GOOGLE_ISSUER
-    """Cloud: who signs those tokens; another one than Google only with a Cloud Tasks emulator."""
+    """Cloud: the issuer of those tokens. Only a Cloud Tasks emulator needs an issuer other than Google."""
     public: bool = True
-    """Whether everybody may call the api; false: Cloud Run asks for an identity token, as the OpenAPI document says."""
+    """Whether everyone may call the api. If not, Cloud Run requires an identity token; OpenAPI documents say so."""
     ui: bool | None = None
-    """Whether the pages under ``/ui/`` are served; by default only embedded. Who may call the api may use them."""
+    """Whether the pages under ``/ui/`` are served, by default only when embedded. Callers of the api may use them."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     lease_seconds: float = Field(8, ge=1, le=3600)
-    """How long a crashed process can hold an instance back; a step that runs longer renews its lease."""
+    """How long a crashed process can block an instance. A step that runs longer renews its lease."""
     max_wait_seconds: float = Field(10, ge=0, le=60)
     """How long an event waits for a busy instance before it gets 503."""
     max_body_bytes: int = Field(1_000_000, ge=1_000, le=10_000_000)
     recover_seconds: float = Field(10, ge=0.1, le=3600)
-    """How often the embedded runtime looks for instances that should be moving and are not."""
+    """How often the embedded runtime looks for stalled instances."""
 
     def options(self) -> EngineOptions:
-        """The engine's part of the settings."""
+        """Returns the settings of the engine."""
         return EngineOptions(
             lease=timedelta(seconds=self.lease_seconds), max_wait=timedelta(seconds=self.max_wait_seconds)
         )
@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     @field_validator("worker_url", "audience")
     @classmethod
     def _without_slash(cls, url: str) -> str:
-        # Tokens are made for the one and compared with the other: they must not differ by how somebody writes a URL.
+        # The worker compares the audience of tokens with this URL, so a trailing slash must not make a difference.
         return url.strip().rstrip("/")
 
     @model_validator(mode="after")
@@ -80,29 +80,29 @@ class Settings(BaseSettings):
         if self.backend == "embedded":
             if "K_SERVICE" in os.environ:
                 raise ValueError(
-                    f"{PREFIX}BACKEND is embedded, but a file on Cloud Run is gone with its container: set it to cloud"
+                    f"{PREFIX}BACKEND is embedded, but Cloud Run deletes files with their container: set it to cloud"
                 )
             return self
         missing = [name for name in ("project", "location", "worker_url", "tasks_account") if not getattr(self, name)]
         if missing:
-            raise ValueError(f"{PREFIX}{missing[0].upper()} is missing: the cloud backend needs it")
+            raise ValueError(f"{PREFIX}{missing[0].upper()} is missing: the cloud backend requires it")
         if self.issuer != GOOGLE_ISSUER and (TASKS_EMULATOR_VARIABLE not in os.environ or "K_SERVICE" in os.environ):
             raise ValueError(
-                f"{PREFIX}ISSUER is {self.issuer}: only with {TASKS_EMULATOR_VARIABLE}, never in the cloud"
+                f"{PREFIX}ISSUER is {self.issuer}: allowed only with {TASKS_EMULATOR_VARIABLE}, not in the cloud"
             )
         return self
 
     @classmethod
     def load(cls, **overrides: object) -> Settings:
-        """The settings from the environment; ``overrides`` win over it.
+        """Returns the settings from the environment. ``overrides`` take precedence.
 
         Raises:
-            SettingsError: one is unknown or wrong; the message names it.
+            SettingsError: a setting is unknown or wrong; the message names it.
         """
         known = {PREFIX + name.upper() for name in cls.model_fields}
         unknown = sorted({name for name in os.environ if name.startswith(PREFIX)} - known - set(CLIENT_VARIABLES))
         if unknown:
-            raise SettingsError(f"unknown setting {unknown[0]}: there are {', '.join(sorted(known))}")
+            raise SettingsError(f"unknown setting {unknown[0]}. Available: {', '.join(sorted(known))}")
         try:
             return cls(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
         except ValidationError as error:

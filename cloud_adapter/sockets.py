@@ -10,34 +10,34 @@ from cloud_adapter.errors import SettingsError
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; port 0 takes a free one.
+    """Returns a listening socket. Port 0 selects a free port.
 
     Raises:
-        SettingsError: it cannot listen there.
+        SettingsError: listening there is not possible.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With its protocol named: only then asyncio sets TCP_NODELAY, without which each response takes 40 ms.
+    # The protocol is passed explicitly: asyncio sets TCP_NODELAY only then, and without it each response takes 40 ms.
     with ExitStack() as stack:
         listener = stack.enter_context(socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP))
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
             listener.listen(128)
-        except (OSError, OverflowError, ValueError) as error:  # the port is taken, or none; the name cannot be one
+        except (OSError, OverflowError, ValueError) as error:  # port in use, invalid port, invalid host name
             why = getattr(error, "strerror", None) or error
-            raise SettingsError(f"cannot listen on {host}:{port}: {why}; choose another --port or --host") from None
+            raise SettingsError(f"cannot listen on {host}:{port}: {why}. Choose another --port or --host") from None
         stack.pop_all()
         return listener
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 for programs that are about to start.
+    """Returns free ports of 127.0.0.1 for programs that are about to start.
 
-    They lie below those that systems give to outgoing connections: one of these could take a port before a program that
-    starts slowly does.
+    The ports are below the range for outgoing connections: otherwise, such a connection could take a port before a slow
+    program listens on it.
 
     Raises:
-        SettingsError: there are not so many.
+        SettingsError: fewer ports are free.
     """
     found: list[int] = []
     for port in random.sample(range(20_000, 32_000), 1_000):
@@ -45,4 +45,4 @@ def free_ports(count: int) -> list[int]:
             return found
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             found.append(port)
-    raise SettingsError("there are too few free ports between 20000 and 32000 on 127.0.0.1: end what listens there")
+    raise SettingsError("too few free ports between 20000 and 32000 on 127.0.0.1: stop programs that listen there")

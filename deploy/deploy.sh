@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Creates or updates everything that a deployment needs, and deploys the two functions. Run it as often as you like.
+# Creates or updates all resources of a deployment, and deploys the two functions. You can run it repeatedly.
 #
 #   deploy/deploy.sh [--dry-run] [--skip-check] [SETTINGS]
 #
-# SETTINGS is deploy/settings.env by default. --dry-run shows every command, sends nothing and changes nothing.
-# --skip-check deploys also what live instances cannot go on under; they wait then, untouched, for code that they can.
+# SETTINGS is deploy/settings.env by default. --dry-run prints every command, sends nothing and changes nothing.
+# --skip-check deploys without checking live instances. Instances that the new code does not support wait, unchanged.
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=$(dirname "$HERE")
@@ -18,18 +18,18 @@ main() {
       --dry-run) DRY_RUN=true ;;
       --skip-check) skip_check=true ;;
       -h | --help) sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit ;;
-      -*) die "there is no option $argument: --dry-run, --skip-check, --help" ;;
+      -*) die "unknown option $argument. Available: --dry-run, --skip-check, --help" ;;
       *) settings=$argument ;;
     esac
   done
   load_settings "$settings"
   [[ $SOURCE == /* ]] || SOURCE="$ROOT/$SOURCE"
-  [[ -f $SOURCE/main.py ]] || die "$settings: SOURCE is $SOURCE, which has no main.py"
+  [[ -f $SOURCE/main.py ]] || die "$settings: SOURCE is $SOURCE, which does not contain main.py"
   derive
   need_gcloud
-  need python3 "it builds the wheel and applies the indexes"
+  need python3 "required to build the wheel and to apply the indexes"
   PATH+=":$ROOT/.venv/bin"
-  $skip_check || need gorchestrate "it checks your source; pip install -e . in this repository and activate its virtual environment, or give --skip-check"
+  $skip_check || need gorchestrate "required to check your source. Run pip install -e . in this repository and activate its virtual environment, or pass --skip-check"
   $DRY_RUN && printf 'Dry run: nothing is sent, nothing is changed.\n'
 
   find_project
@@ -46,7 +46,7 @@ main() {
   create_recovery_job
   say "Done"
   printf '  api     %s (%s)\n' "$API_URL" "$($PUBLIC && echo 'public' || echo 'private: callers need roles/run.invoker')"
-  printf '  worker  %s (for %s alone)\n' "$WORKER_URL" "$TASKS_EMAIL"
+  printf '  worker  %s (only for %s)\n' "$WORKER_URL" "$TASKS_EMAIL"
 }
 
 find_project() {
@@ -55,9 +55,9 @@ find_project() {
   show gcloud projects describe "$PROJECT" "--format=value(projectNumber)"
   if ! $DRY_RUN; then
     number=$(gcloud projects describe "$PROJECT" "--format=value(projectNumber)") ||
-      die "cannot read project $PROJECT: is PROJECT right, are you logged in (gcloud auth login)?"
+      die "cannot read project $PROJECT: check PROJECT, and log in with gcloud auth login"
   fi
-  # Cloud Run's predictable address: the worker is told its own before it exists, so one deployment is enough.
+  # Cloud Run's deterministic URL: the worker gets its own URL before it exists, so one deployment is enough.
   WORKER_URL="https://$WORKER_FUNCTION-$number.$REGION.run.app"
   API_URL="https://$API_FUNCTION-$number.$REGION.run.app"
 }
@@ -80,23 +80,23 @@ create_database() {
   fi
 }
 
-# Not with gcloud: its `firestore indexes fields update` knows no collection-group scope.
+# gcloud cannot do this: its `firestore indexes fields update` has no collection-group scope.
 apply_indexes() {
-  say "Firestore indexes and TTL policies, of $HERE/firestore.indexes.json"
+  say "Firestore indexes and TTL policies from $HERE/firestore.indexes.json"
   local options=() token=""
   if $DRY_RUN; then options=(--dry-run); else token=$(gcloud auth print-access-token); fi
   GOOGLE_ACCESS_TOKEN=$token python3 "$HERE/firestore_indexes.py" ${options[@]+"${options[@]}"} \
     --project="$PROJECT" --database="$DATABASE" "$HERE/firestore.indexes.json"
 }
 
-# In a new database nothing stands yet, and its indexes are still being built.
+# A new database has no instances yet, and its indexes are still being built.
 check_source() {
-  say "What is to be deployed, against the instances that are there"
+  say "Check of the source against live instances"
   local command=(gorchestrate check "$SOURCE/main.py") token
   if ! $IS_NEW; then command+=(--against "$PROJECT/$DATABASE"); fi
   show "${command[@]}"
   if $DRY_RUN; then
-    printf '    the database there already: with --against %s\n' "$PROJECT/$DATABASE"
+    printf '    if the database exists: with --against %s\n' "$PROJECT/$DATABASE"
     return
   fi
   token=$(gcloud auth print-access-token)
@@ -106,8 +106,8 @@ check_source() {
 
 create_accounts() {
   say "Service accounts"
-  create_account "$RUN_ACCOUNT" "$RUN_EMAIL" "gorchestrate: what the functions run as"
-  create_account "$TASKS_ACCOUNT" "$TASKS_EMAIL" "gorchestrate: what may call the worker"
+  create_account "$RUN_ACCOUNT" "$RUN_EMAIL" "gorchestrate: identity of the functions"
+  create_account "$TASKS_ACCOUNT" "$TASKS_EMAIL" "gorchestrate: may call the worker"
 }
 
 create_account() {
@@ -128,7 +128,7 @@ create_queue() {
 }
 
 grant_roles() {
-  say "Roles of $RUN_ACCOUNT: this database, this queue, tasks in the name of $TASKS_ACCOUNT"
+  say "Roles of $RUN_ACCOUNT: this database, this queue, tasks that act as $TASKS_ACCOUNT"
   local member="serviceAccount:$RUN_EMAIL" role
   eventually gcloud projects add-iam-policy-binding "$PROJECT" \
     --member="$member" --role=roles/datastore.user --condition="$DATABASE_CONDITION"
@@ -140,9 +140,9 @@ grant_roles() {
     --member="$member" --role=roles/iam.serviceAccountUser
 }
 
-# The functions' source: your code, the wheel of this repository, and requirements pinned to what was tested.
+# The functions' source: your code, the wheel of this repository, and requirements pinned to the tested versions.
 stage_source() {
-  say "Source, of $SOURCE"
+  say "Source from $SOURCE"
   STAGE=STAGED_SOURCE
   if ! $DRY_RUN; then
     STAGE=$(mktemp -d)
@@ -182,7 +182,7 @@ deploy_function() {
   )
   joined=$(IFS=, && printf '%s' "${variables[*]}")
   if [[ -n $BUILD_ACCOUNT ]]; then account=(--build-service-account="projects/$PROJECT/serviceAccounts/$BUILD_ACCOUNT"); fi
-  # update-env-vars, not set-env-vars: variables and secrets of your own stay.
+  # update-env-vars, not set-env-vars: keeps variables and secrets that the user added.
   run gcloud functions deploy "$name" --gen2 --project="$PROJECT" --region="$REGION" \
     --source="$STAGE" --entry-point="$entry_point" --runtime="$RUNTIME" --trigger-http \
     --service-account="$RUN_EMAIL" ${account[@]+"${account[@]}"} --update-env-vars="$joined" \
@@ -191,7 +191,7 @@ deploy_function() {
 }
 
 deploy_worker() {
-  say "Function $WORKER_FUNCTION: private, reached by Cloud Tasks and Cloud Scheduler only"
+  say "Function $WORKER_FUNCTION: private, reachable only by Cloud Tasks and Cloud Scheduler"
   deploy_function "$WORKER_FUNCTION" worker "$WORKER_TIMEOUT" "$WORKER_INSTANCES_MAX" \
     --no-allow-unauthenticated --ingress-settings=internal-only
   check_worker_url
@@ -206,7 +206,7 @@ check_worker_url() {
   show "${command[@]}"
   if $DRY_RUN; then return; fi
   urls=$("${command[@]}")
-  [[ $urls == *"$WORKER_URL"* ]] || die "the worker was to be at $WORKER_URL, but Cloud Run says: ${urls:-nothing}"
+  [[ $urls == *"$WORKER_URL"* ]] || die "expected the worker at $WORKER_URL, but Cloud Run reports: ${urls:-nothing}"
 }
 
 deploy_api() {
@@ -217,7 +217,7 @@ deploy_api() {
 }
 
 create_recovery_job() {
-  say "Scheduler job $RECOVERY_JOB: finds instances that should be moving and are not"
+  say "Scheduler job $RECOVERY_JOB: finds stalled instances"
   local verb=create
   if there gcloud scheduler jobs describe "$RECOVERY_JOB" --project="$PROJECT" --location="$REGION"; then verb=update; fi
   run gcloud scheduler jobs "$verb" http "$RECOVERY_JOB" --project="$PROJECT" --location="$REGION" \

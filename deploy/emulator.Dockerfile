@@ -1,4 +1,4 @@
-# What emulator-compose.yml runs the functions in: the requirements that are deployed, and this repository.
+# The image of the functions in emulator-compose.yml: the deployed requirements, and this repository.
 FROM python:3.11-slim
 WORKDIR /app
 COPY deploy/requirements.lock deploy/

@@ -1,7 +1,7 @@
-"""Applies firestore.indexes.json (the format of the Firebase CLI) to a database: what is there already is left alone.
+"""Applies firestore.indexes.json (the format of the Firebase CLI) to a database.
 
-Knows the Firestore admin API and nothing else. Standard library alone: it runs on whatever python3 a machine has.
-Adds and changes, never deletes: an index that the file does not name stays.
+Adds and changes indexes, never deletes: an index that the file does not name stays. Uses only the standard library, so
+that it runs with any python3.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def field_config(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def signature(index: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
-    """What makes two indexes the same. Firestore adds the document's name to each as its last field."""
+    """The value that identifies an index. Firestore adds the document's name to each index as its last field."""
     fields = [
         (field["fieldPath"], field.get("order") or field.get("arrayConfig"))
         for field in index["fields"]
@@ -86,25 +86,25 @@ def signature(index: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
     return index.get("queryScope", "COLLECTION"), tuple(fields)
 
 
-def is_configured(there: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    """Whether a field of the database is as the file wants it."""
-    if "ttlConfig" in wanted and "ttlConfig" not in there:
+def is_configured(existing: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether a field of the database has the configuration of the file."""
+    if "ttlConfig" in wanted and "ttlConfig" not in existing:
         return False
     if "indexConfig" not in wanted:
         return True
-    config = there.get("indexConfig", {})
+    config = existing.get("indexConfig", {})
     if config.get("usesAncestorConfig"):
         return False
     return {*map(signature, config.get("indexes", []))} == {*map(signature, wanted["indexConfig"]["indexes"])}
 
 
 def apply_composite_indexes(api: Api, specs: list[dict[str, Any]], dry_run: bool) -> None:
-    there: dict[str, set[tuple[str, tuple[Any, ...]]]] = {}
+    existing: dict[str, set[tuple[str, tuple[Any, ...]]]] = {}
     for spec in specs:
         group, body = spec["collectionGroup"], composite_index(spec)
-        if not dry_run and group not in there:
-            there[group] = {*map(signature, api.list(f"collectionGroups/{group}/indexes", "indexes"))}
-        known = signature(body) in there.get(group, ())
+        if not dry_run and group not in existing:
+            existing[group] = {*map(signature, api.list(f"collectionGroups/{group}/indexes", "indexes"))}
+        known = signature(body) in existing.get(group, ())
         report(f"index of {group}: {describe(body)}", known)
         if not known and not dry_run:
             try:
@@ -115,14 +115,14 @@ def apply_composite_indexes(api: Api, specs: list[dict[str, Any]], dry_run: bool
 
 
 def apply_fields(api: Api, specs: list[dict[str, Any]], dry_run: bool) -> None:
-    there: dict[str, dict[str, Any]] = {}
+    existing: dict[str, dict[str, Any]] = {}
     for filter in () if dry_run else ("indexConfig.usesAncestorConfig:false", "ttlConfig:*"):
         for field in api.list("collectionGroups/-/fields", "fields", filter=filter):
-            there[field["name"].partition("/collectionGroups/")[2]] = field
+            existing[field["name"].partition("/collectionGroups/")[2]] = field
     for spec in specs:
         name = f"{spec['collectionGroup']}/fields/{spec['fieldPath']}"
         body = field_config(spec)
-        known = name in there and is_configured(there[name], body)
+        known = name in existing and is_configured(existing[name], body)
         kinds = [f"{describe(index)} {index['queryScope']}" for index in body.get("indexConfig", {}).get("indexes", [])]
         text = ", ".join(kinds) or "no index"
         report(f"field {name}: {text}{', TTL' if 'ttlConfig' in body else ''}", known)
@@ -136,14 +136,14 @@ def describe(index: dict[str, Any]) -> str:
 
 
 def report(what: str, known: bool) -> None:
-    sys.stdout.write(f"  {what}{' (there already)' if known else ''}\n")
+    sys.stdout.write(f"  {what}{' (exists)' if known else ''}\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--project", required=True)
     parser.add_argument("--database", required=True)
-    parser.add_argument("--dry-run", action="store_true", help="only say what the file asks for")
+    parser.add_argument("--dry-run", action="store_true", help="only print what the file contains")
     parser.add_argument("file")
     options = parser.parse_args()
     with open(options.file, encoding="utf-8") as file:

@@ -1,10 +1,10 @@
 # shellcheck shell=bash disable=SC2034
-# What deploy.sh and teardown.sh share: the arguments, the settings, how commands are shown and run. Sourced, never run.
+# Shared by deploy.sh and teardown.sh: reads settings, prints and runs commands. Source this file, do not run it.
 
 DRY_RUN=false
 STEP_OUTPUT=/dev/null
 
-# Every one has to be in the settings file; settings.env.example explains them.
+# All of these must be in the settings file. settings.env.example explains them.
 REQUIRED=(
   PROJECT REGION FIRESTORE_LOCATION DATABASE
   QUEUE QUEUE_DISPATCHES_PER_SECOND QUEUE_CONCURRENT_DISPATCHES
@@ -22,7 +22,7 @@ die() {
   exit 1
 }
 
-# One command, in a form that a shell would take.
+# Prints one command, quoted for a shell.
 show() {
   local word line=""
   for word in "$@"; do
@@ -31,7 +31,7 @@ show() {
   printf '  $%s\n' "$line"
 }
 
-# Shows a command and, unless this is a dry run, runs it.
+# Prints a command and, unless this is a dry run, runs it.
 run() {
   show "$@"
   if ! $DRY_RUN; then "$@" >"$STEP_OUTPUT"; fi
@@ -39,12 +39,13 @@ run() {
 
 is_missing() { grep -qiE 'not[ _-]?found|cannot find|could not find|does not exist|unknown service account' <<<"$1"; }
 
-# Whether the command, which describes something, finds it. Fails on any error but "not found". In a dry run: no.
+# Returns whether the command, which describes a resource, finds it. Fails on any error except "not found". A dry run
+# always returns "not found".
 there() {
   local output
   show "$@"
   if $DRY_RUN; then
-    printf '    not there: the next command; there: left alone, or an update in its place\n'
+    printf '    if missing: the next command; if it exists: unchanged, or updated instead\n'
     return 1
   fi
   if output=$("$@" 2>&1); then return 0; fi
@@ -52,17 +53,17 @@ there() {
   die "cannot tell whether it exists: $output"
 }
 
-# Runs a command that removes something; it is no error if that is gone already.
+# Runs a command that removes a resource. A missing resource is not an error.
 remove() {
   local output
   show "$@"
   if $DRY_RUN; then return; fi
   if output=$("$@" 2>&1); then return; fi
   is_missing "$output" || die "$output"
-  printf '    was not there\n'
+  printf '    already removed\n'
 }
 
-# Runs a command that refers to a service account which may be too new to be seen everywhere.
+# Runs a command that refers to a service account. Retries, because a new account is not visible everywhere at once.
 eventually() {
   local output try
   show "$@"
@@ -74,10 +75,10 @@ eventually() {
   done
 }
 
-# Reads NAME=value lines. The file is data: nothing in it is run.
+# Reads NAME=value lines. The file is data: nothing in it is executed.
 load_settings() {
   local file=$1 line number=0 name value
-  [[ -f $file ]] || die "there is no settings file $file: copy deploy/settings.env.example to it and edit it"
+  [[ -f $file ]] || die "settings file $file not found: copy deploy/settings.env.example to it and edit it"
   for name in "${REQUIRED[@]}" "${OPTIONAL[@]}"; do printf -v "$name" '%s' ''; done
   while IFS= read -r line || [[ -n $line ]]; do
     number=$((number + 1))
@@ -85,12 +86,12 @@ load_settings() {
     if [[ $line =~ ^[[:space:]]*(#.*)?$ ]]; then continue; fi
     [[ $line =~ ^([A-Z_]+)=(.*)$ ]] || die "$file:$number: expected NAME=value, found: $line"
     name=${BASH_REMATCH[1]} value=${BASH_REMATCH[2]}
-    [[ " ${REQUIRED[*]} ${OPTIONAL[*]} " == *" $name "* ]] || die "$file:$number: there is no setting $name"
+    [[ " ${REQUIRED[*]} ${OPTIONAL[*]} " == *" $name "* ]] || die "$file:$number: unknown setting $name: see settings.env.example"
     if [[ $value =~ ^\"(.*)\"$ || $value =~ ^\'(.*)\'$ ]]; then value=${BASH_REMATCH[1]}; fi
     printf -v "$name" '%s' "$value"
   done <"$file"
   for name in "${REQUIRED[@]}"; do
-    [[ -n ${!name} ]] || die "$file: $name is missing: settings.env.example says what it is for"
+    [[ -n ${!name} ]] || die "$file: $name is missing: see settings.env.example"
   done
   check_settings "$file"
 }
@@ -100,24 +101,24 @@ check_settings() {
   [[ $PUBLIC == true || $PUBLIC == false ]] || die "$1: PUBLIC is '$PUBLIC': write true or false"
   [[ $UI == true || $UI == false ]] || die "$1: UI is '$UI': write true or false"
   for name in API_FUNCTION WORKER_FUNCTION; do
-    # A longer one would have no predictable URL: the host's first label has 63 characters, 14 of them for the project.
+    # A longer name has no deterministic URL: the host's first label has 63 characters, 14 of them for the project.
     [[ ${!name} =~ ^[a-z][a-z0-9-]{0,47}[a-z0-9]$ ]] ||
       die "$1: $name is '${!name}': lower-case letters, digits and hyphens, at most 49 of them"
   done
-  [[ $API_FUNCTION != "$WORKER_FUNCTION" ]] || die "$1: API_FUNCTION and WORKER_FUNCTION are one and the same"
+  [[ $API_FUNCTION != "$WORKER_FUNCTION" ]] || die "$1: API_FUNCTION and WORKER_FUNCTION must differ"
 }
 
-# What is derived from the settings. In a dry run the project's number is not known.
+# Derives further values from the settings. In a dry run, the project's number is unknown.
 derive() {
   RUN_EMAIL="$RUN_ACCOUNT@$PROJECT.iam.gserviceaccount.com"
   TASKS_EMAIL="$TASKS_ACCOUNT@$PROJECT.iam.gserviceaccount.com"
   RECOVERY_JOB="$WORKER_FUNCTION-recover"
-  # The run account may use this database and no other one of the project.
+  # The run account may use only this database of the project.
   DATABASE_CONDITION="expression=resource.name==\"projects/$PROJECT/databases/$DATABASE\",title=gorchestrate-$QUEUE"
 }
 
 need() { command -v "$1" >/dev/null || die "$1 is not installed: $2"; }
 need_gcloud() { need gcloud "see https://cloud.google.com/sdk/docs/install"; }
 
-# Everything is asked for on the command line or not at all.
+# gcloud must not prompt: the scripts ask their own questions.
 export CLOUDSDK_CORE_DISABLE_PROMPTS=1

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Pins what the functions are deployed with: writes deploy/requirements.lock from a fresh install of this repository.
-# `.ci/run` installs these very versions, so what is tested is what is deployed: they are the newest that the tests' own
-# tools can be installed beside. Run it to take newer versions.
+# Pins the packages of the deployed functions: writes deploy/requirements.lock from a fresh install of this repository.
+# `.ci/run` installs the same versions, so the tested versions are deployed. They are the newest versions that are
+# compatible with the test tools. Run this script to update them.
 #
 #   deploy/lock.sh
 set -euo pipefail

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Removes what deploy.sh made. The database with its instances stays, unless you ask. Run it as often as you like.
+# Removes what deploy.sh created, except the database with its instances. You can run it repeatedly.
 #
 #   deploy/teardown.sh [--dry-run] [--yes] [--delete-data] [SETTINGS]
 #
-# --yes asks nothing. --delete-data deletes the database too. --dry-run shows every command and changes nothing.
-# APIs stay enabled, since others may use them.
+# --yes skips the confirmation. --delete-data also deletes the database. --dry-run only prints the commands.
+# APIs stay enabled, because other services may use them.
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=deploy/lib.sh
@@ -18,7 +18,7 @@ main() {
       --yes) yes=true ;;
       --delete-data) delete_data=true ;;
       -h | --help) sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit ;;
-      -*) die "there is no option $argument: --dry-run, --yes, --delete-data, --help" ;;
+      -*) die "unknown option $argument. Available: --dry-run, --yes, --delete-data, --help" ;;
       *) settings=$argument ;;
     esac
   done
@@ -49,14 +49,14 @@ main() {
     remove gcloud firestore databases update --project="$PROJECT" --database="$DATABASE" --no-delete-protection
     remove gcloud firestore databases delete --project="$PROJECT" --database="$DATABASE"
   else
-    say "The database $DATABASE stays: --delete-data would delete it"
+    say "The database $DATABASE is kept. Pass --delete-data to delete it."
   fi
 }
 
 confirm() {
   local answer what="the functions, the queue with its tasks, the accounts"
   if $1; then what="$what AND THE DATABASE $DATABASE WITH ALL ITS DATA"; fi
-  printf 'This removes from project %s: %s.\nWrite the project to go on: ' "$PROJECT" "$what"
+  printf 'This removes from project %s: %s.\nEnter the project to continue: ' "$PROJECT" "$what"
   read -r answer || true
   [[ $answer == "$PROJECT" ]] || die "not confirmed: nothing was removed"
 }

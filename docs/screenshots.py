@@ -1,4 +1,4 @@
-"""Makes the pictures of the README: the page of an order, in light and in dark. Needs Chromium.
+"""Creates the pictures of the README: the page of an order, in light and dark mode. Needs Chromium.
 
 python docs/screenshots.py
 """
@@ -34,10 +34,10 @@ EVENTS = (
 
 
 def main() -> None:
-    """Orders a pizza, and takes the pictures."""
+    """Orders a pizza and takes the pictures."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
-        sys.exit("The pictures are taken by Chromium: apt-get install chromium")
+        sys.exit("Chromium is not installed: apt-get install chromium")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         db = Path(folder) / "order.db"

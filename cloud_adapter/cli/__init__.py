@@ -1,1 +1,1 @@
-"""The command line, ``gorchestrate``: each file but ``connection`` and ``output`` has commands. Nothing imports it."""
+"""The command line, ``gorchestrate``. No other package imports it."""

@@ -1,4 +1,4 @@
-"""``gorchestrate check``: opens the store that is named, and prints what ``stored_instances.py`` has found there."""
+"""``gorchestrate check``: opens the given store and prints the findings of ``stored_instances.py``."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from cloud_adapter.stores.sqlite.store import SqliteStore
 from workflow_core import DefinitionError, Workflow
 
 TOKEN_VARIABLE = "GOOGLE_ACCESS_TOKEN"
-"""An access token for Firestore, as ``gcloud auth print-access-token`` gives it; else the application's credentials."""
+"""An access token for Firestore, from ``gcloud auth print-access-token``. Without it, the application's default
+credentials are used."""
 
 SHOWN_MAX = 20
-"""How many instances of one problem are listed, but in JSON."""
+"""The maximum number of instances that the text output lists for one problem."""
 
 _PROJECT = re.compile(
     r"((?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9])(?:/(\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9]))?"
@@ -31,10 +32,10 @@ _PROJECT = re.compile(
 
 
 def run(source: Path, against: str | None, *, as_json: bool) -> bool:
-    """Checks a source, against the live instances of a store if one is named, and prints what was found.
+    """Checks a source, and optionally the live instances of a store, and prints the findings.
 
     Returns:
-        Whether nothing stands in the way of deploying it. Warnings do not.
+        Whether the source can be deployed. Warnings do not prevent it.
 
     Raises:
         SettingsError: the source or the store cannot be used.
@@ -48,7 +49,7 @@ def run(source: Path, against: str | None, *, as_json: bool) -> bool:
         if as_json:
             console.print_json(json.dumps({"ok": False, "definition_error": str(error)}))
         else:
-            console.print(f"[red]The definition is wrong.[/] {escape(str(error))}")
+            console.print(f"[red]The definition has a mistake.[/] {escape(str(error))}")
         return False
     warnings = advise(workflows)
     report = Report() if against is None else asyncio.run(_check(against, workflows))
@@ -68,20 +69,20 @@ async def _check(against: str, workflows: list[type[Workflow]]) -> Report:
 
 
 def open_store(name: str) -> Store:
-    """The store of that name: a SQLite file, or ``PROJECT`` or ``PROJECT/DATABASE`` for Firestore.
+    """Opens a store: a SQLite file, or ``PROJECT`` or ``PROJECT/DATABASE`` for Firestore.
 
     Raises:
-        SettingsError: it is neither, or the file is not one of ours.
+        SettingsError: the name is neither, or the file is not a gorchestrate database.
     """
     if Path(name).is_file():
         return SqliteStore(name)
     match = _PROJECT.fullmatch(name)
     if match is None:
         raise SettingsError(
-            f"there is no file {name}, and it cannot be a Firestore project: name a SQLite file, or PROJECT (6 to 30 "
-            f"letters, digits and '-'), or PROJECT/DATABASE, the database being (default) or of 4 to 63 of these"
+            f"unknown store {name}: it is neither a file nor a Firestore project. Pass a SQLite file, PROJECT (6 to 30 "
+            f"letters, digits and '-') or PROJECT/DATABASE (DATABASE is (default), or 4 to 63 of these characters)"
         )
-    # Lazy: Google's client takes longer to load than all the rest.
+    # Imported lazily: Google's client takes longer to load than everything else.
     from google.oauth2.credentials import Credentials
 
     from cloud_adapter.stores.firestore.store import FirestoreStore
@@ -115,7 +116,7 @@ def _print(
             console.print(f"  {count}: {escape(', '.join(ids[:SHOWN_MAX]))}{more}")
         console.print(f"  Fix: {escape(problem.fix)}.")
     if not report.problems:
-        console.print("[green]✓[/] All of them can go on.")
+        console.print("[green]✓[/] All of them can continue.")
 
 
 def _shown(place: Place) -> str:

@@ -1,5 +1,5 @@
-"""How the command line reaches instances: the API over HTTP, or the same application in this process, on the database
-itself. Knows no command."""
+"""Connects commands to instances: through the API over HTTP, or through the same application in this process, directly
+on the database."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ TIMEOUT_SECONDS = 60
 
 
 class Connection:
-    """The API, for one command; use it in a ``with`` block.
+    """The API for one command. Use it in a ``with`` block.
 
     Args:
         url: the root of a running API.
-        token: an identity token for it, if it asks for one.
-        source: the file of the workflows: then the database is used itself, as the settings name it, and no API has to
-            be running. Repairs are possible there only, and where ``gorchestrate dev`` serves.
-        db: the database file, over the settings'; with ``source`` only.
-        new: whether a database file that is not there is made.
+        token: an identity token, if the API requires one.
+        source: the file of the workflows. If given, the database of the settings is used directly, and no API has to
+            run. Repairs are possible only this way, or under ``gorchestrate dev``.
+        db: the database file, instead of the one in the settings; only with ``source``.
+        new: whether to create a missing database file.
 
     Attributes:
-        delivers: whether tasks are delivered: not on a database file that no server uses.
+        delivers: whether tasks are delivered; False for a database file, unless a server uses it.
 
     Raises:
-        SettingsError: a setting is wrong, or there is no such database file.
+        SettingsError: a setting is wrong, or the database file does not exist.
     """
 
     def __init__(
         self, url: str, token: str = "", source: Path | None = None, db: Path | None = None, *, new: bool = False
     ) -> None:
         if source is None and db is not None:
-            raise SettingsError(f"--db {db} is used with --source alone; without, the API at {url} is asked")
+            raise SettingsError(f"--db {db} requires --source. Without --source, the command calls the API at {url}")
         self.delivers = True
         with ExitStack() as stack:
             self._runner = stack.enter_context(asyncio.Runner())
@@ -64,12 +64,12 @@ class Connection:
             self._opened = stack.pop_all()
 
     def _application(self, stack: ExitStack, source: Path, db: Path | None, *, new: bool) -> Starlette:
-        """The API on the database itself. What it opens, the stack closes."""
+        """Returns the API on the database. The stack closes everything that it opens."""
         settings = Settings.load(db=db)
         if settings.backend == "embedded":
             self.delivers = False
             if not new and not settings.db.exists():
-                raise SettingsError(f"there is no database {settings.db}: name the file with --db or GORCHESTRATE_DB")
+                raise SettingsError(f"database {settings.db} not found: set the file with --db or GORCHESTRATE_DB")
         kind = EmbeddedRuntime if settings.backend == "embedded" else CloudRuntime
         runtime = kind(load_workflows(source), settings)  # not started: it delivers no tasks
         stack.callback(lambda: self._run(runtime.close()))
@@ -84,28 +84,28 @@ class Connection:
         self._opened.close()
 
     def get(self, path: str, **query: Any) -> Json:
-        """What a path shows.
+        """Sends a GET request and returns the JSON response.
 
         Raises:
-            InvalidRequest: it was refused, or there is no such API.
+            InvalidRequest: the request was rejected, or no API answers there.
         """
         params = {name: value for name, value in query.items() if value is not None}
         answer: Json = self._json(self._request("GET", path, params=params))
         return answer
 
     def post(self, path: str, body: Any = None, **headers: str) -> Any:
-        """What is answered to a request.
+        """Sends a POST request and returns the JSON response.
 
         Raises:
-            InvalidRequest: it was refused, or there is no such API.
+            InvalidRequest: the request was rejected, or no API answers there.
         """
         return self._json(self._post(path, body, headers))
 
     def send(self, path: str, body: Any = None, **headers: str) -> tuple[bool, Any]:
-        """Sends an event; gives whether it was handled, and what its handler has answered. Else it is kept.
+        """Sends an event. Returns whether it was handled (otherwise it is buffered), and the output of its handler.
 
         Raises:
-            InvalidRequest: it was refused, or there is no such API.
+            InvalidRequest: the event was rejected, or no API answers there.
         """
         response = self._post(path, body, headers)
         return (False, None) if response.status_code == 202 else (True, self._json(response))
@@ -128,10 +128,10 @@ class Connection:
         try:
             return response.json()
         except ValueError as error:
-            raise self._no_api(f"status {response.status_code}, no JSON") from error
+            raise self._no_api(f"status {response.status_code}, not JSON") from error
 
     def _no_api(self, why: object) -> InvalidRequest:
-        return InvalidRequest(f"{self.where} does not answer as the API does ({why}): give its root with --url")
+        return InvalidRequest(f"no gorchestrate API at {self.where} ({why}): pass its root URL with --url")
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(work)

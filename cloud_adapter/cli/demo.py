@@ -1,4 +1,4 @@
-"""``gorchestrate demo``: orders a pizza over real HTTP, through every role, and shows what happens."""
+"""``gorchestrate demo``: orders a pizza over real HTTP, through every role, and shows each response."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FINISH_S_MAX = 30
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """What one role sends, and the status that it expects."""
+    """An event that one role sends, and the expected status."""
 
     role: str
     event: str
@@ -29,11 +29,11 @@ class Act:
 ACTS = (
     Act("customer", "AddToCart", {"name": "margherita", "qty": 2}),
     Act("customer", "AddToCart", {"name": "quattro stagioni"}),
-    Act("cook", "StartCooking", expected=409, remark="Nobody cooks what was not ordered: the event is refused."),
-    Act("customer", "AddToCart", {"name": "funghi", "qty": "many"}, 422, "A wrong input is refused as well."),
+    Act("cook", "StartCooking", expected=409, remark="The order is not submitted yet, so this event is rejected."),
+    Act("customer", "AddToCart", {"name": "funghi", "qty": "many"}, 422, "Invalid input is rejected as well."),
     Act("customer", "SubmitCart"),
     Act("manager", "ConfirmOrder", {"manager": "Ada", "amount": 31.5}),
-    Act("cook", "StartCooking", remark="A thread of its own waits for the payment, and holds up nobody."),
+    Act("cook", "StartCooking", remark="A separate thread waits for the payment and does not block the others."),
     Act("customer", "Pay", {"amount": 20}),
     Act("cook", "FinishCooking"),
     Act("delivery", "TakeDelivery", {"courier": "Grace"}),
@@ -45,7 +45,7 @@ _COLORS = {"customer": "cyan", "manager": "magenta", "cook": "yellow", "delivery
 
 
 def play(url: str, console: Console) -> bool:
-    """Plays all roles against the server at ``url``; whether all went as it should."""
+    """Plays all roles against the server at ``url``. Returns whether every response was as expected."""
     with httpx.Client(base_url=url, timeout=30) as client:
         if not _send(console, client, "customer", ORDER, None, 201):
             return False

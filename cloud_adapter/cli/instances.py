@@ -1,5 +1,5 @@
-"""The commands about instances: list, show, start, send, operate and repair. Each asks the API of a running
-application, or with ``--source`` the same API in this process, on the database itself."""
+"""The commands about instances: list, show, start, send, operate and repair. Each calls the API of a running
+application or, with ``--source``, the same API in this process, directly on the database."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ Token = Annotated[
     str,
     typer.Option(
         envvar=TOKEN_VARIABLE,
-        help="An identity token, where the API asks for one: $(gcloud auth print-identity-token).",
+        help="An identity token, if the API requires one: $(gcloud auth print-identity-token).",
     ),
 ]
 Source = Annotated[
     Path | None,
-    typer.Option(help="Use the database of the settings itself; this Python file has the workflows. No API is needed."),
+    typer.Option(help="Use the configured database directly, without an API. This Python file defines the workflows."),
 ]
-Db = Annotated[Path | None, typer.Option(help="With --source: the database file. By default GORCHESTRATE_DB.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the API's JSON.")]
+Db = Annotated[Path | None, typer.Option(help="With --source: the database file. Defaults to GORCHESTRATE_DB.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the API's JSON response.")]
 Fields = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[FIELD=VALUE]...", help="The input. A value is JSON, or a text as it is."),
+    typer.Argument(metavar="[FIELD=VALUE]...", help="The input. A value is JSON or plain text."),
 ]
-Input = Annotated[str | None, typer.Option("--input", help="The input as JSON; - reads it.")]
-Key = Annotated[str | None, typer.Option(help="An idempotency key: made again, the request changes nothing.")]
-By = Annotated[str | None, typer.Option(help="Who does it, for the history; by default your user name.")]
-Reason = Annotated[str, typer.Option(help="Why, for the history.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Input = Annotated[str | None, typer.Option("--input", help="The input as JSON; - reads standard input.")]
+Key = Annotated[str | None, typer.Option(help="An idempotency key. A repeated request with this key has no effect.")]
+By = Annotated[str | None, typer.Option(help="Your name, for the history. Defaults to your user name.")]
+Reason = Annotated[str, typer.Option(help="The reason, for the history.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show the changes.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation.")]
 
 
 def _connect(
@@ -69,21 +69,22 @@ def _connect(
 def _command(
     name: str | None = None, *, new_database: bool = False
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Makes a function a command; ``api``, its first parameter, is made from options that all commands have.
+    """Registers a function as a command. Its first parameter, ``api``, is created from the options of all commands.
 
     Args:
-        new_database: the command may be the first that uses a database.
+        new_database: whether the command creates a missing database.
     """
     _, *shared = inspect.signature(_connect, eval_str=True).parameters.values()
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         def run(**given: Any) -> None:
-            with _connect(new=new_database, **{one.name: given.pop(one.name) for one in shared}) as api:
+            connection = {option.name: given.pop(option.name) for option in shared}
+            with _connect(new=new_database, **connection) as api:
                 function(api, **given)
 
         _, *own = inspect.signature(function, eval_str=True).parameters.values()
         run.__doc__ = function.__doc__
-        run.__annotations__ = {one.name: one.annotation for one in (*own, *shared)}
+        run.__annotations__ = {option.name: option.annotation for option in (*own, *shared)}
         run.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
         app.command(name or function.__name__)(run)
         return function
@@ -91,23 +92,25 @@ def _command(
     return register
 
 
-# --- looking ---------------------------------------------------------------------------------
+# --- reading ---------------------------------------------------------------------------------
 
 
 @_command("ls")
 def list_instances(
     api: Connection,
-    workflow: Annotated[str | None, typer.Argument(help="The name of the workflow; without: the workflows.")] = None,
-    status: Annotated[Status | None, typer.Option(help="Only those of this status.")] = None,
+    workflow: Annotated[
+        str | None, typer.Argument(help="The name of the workflow. If omitted, lists the workflows.")
+    ] = None,
+    status: Annotated[Status | None, typer.Option(help="Filter by status.")] = None,
     search: Annotated[
         list[str] | None,
-        typer.Option(metavar="FIELD=VALUE", help="Only those with this value in a search field. Repeatable."),
+        typer.Option(metavar="FIELD=VALUE", help="Filter by the value of a search field. Repeatable."),
     ] = None,
-    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=PAGE_SIZE_MAX)] = PAGE_SIZE,
-    cursor: Annotated[str | None, typer.Option(help="Where the last page ended.")] = None,
+    limit: Annotated[int, typer.Option(help="The maximum number of instances.", min=1, max=PAGE_SIZE_MAX)] = PAGE_SIZE,
+    cursor: Annotated[str | None, typer.Option(help="The cursor that the previous page printed.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Lists the instances of a workflow, those that were updated last first."""
+    """Lists the instances of a workflow, most recently updated first."""
     if workflow is None:
         page = api.get("/")
     else:
@@ -116,7 +119,7 @@ def list_instances(
     if as_json:
         output.print_json(page)
     elif workflow is None:
-        output.print_lines(one.rpartition("/")[2] for one in page["workflows"])
+        output.print_lines(url.rpartition("/")[2] for url in page["workflows"])
     else:
         output.print_instances(page)
 
@@ -127,11 +130,11 @@ def show(
     workflow: WorkflowName,
     id: InstanceId,
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Show it again with each change, until it ends.")
+        bool, typer.Option("--watch", "-w", help="Show the instance again after each change, until it ends.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Shows where an instance stands, what it waits for, and its fields."""
+    """Shows the position of an instance, what it waits for, and its fields."""
     views = _watched(api, workflow, id) if watch else iter([api.get(instance_url(workflow, id))])
     if as_json:
         for view in views:
@@ -144,7 +147,7 @@ def show(
 
 
 def _watched(api: Connection, workflow: str, id: str) -> Iterator[Json]:
-    """The instance now, and whenever it has changed, until it has ended."""
+    """Yields the instance now and after each change, until it ends."""
     last: Json | None = None
     while last is None or last["meta"]["status"] not in OVER or last["meta"]["teardowns"]:
         view = api.get(instance_url(workflow, id))
@@ -161,7 +164,7 @@ def history(
     id: InstanceId,
     as_json: AsJson = False,
 ) -> None:
-    """Shows what has happened to an instance, the latest last."""
+    """Shows what happened to an instance, oldest first."""
     entries = api.get(instance_url(workflow, id))["history"]
     if as_json:
         output.print_json(entries)
@@ -182,7 +185,7 @@ def start(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Creates an instance, with initial fields: start pizza order-1 'cart=[{"name": "funghi"}]'"""
+    """Creates an instance with initial fields: start pizza order-1 'cart=[{"name": "funghi"}]'"""
     schema = api.get(_path("definition", workflow))["fields"] if fields else {}
     view = api.post(instance_url(workflow, id), _input(fields, input, schema), **_key(key))
     _print_view(api, view, as_json)
@@ -197,19 +200,21 @@ def send(
     fields: Fields = None,
     input: Input = None,
     key: Key = None,
-    thread: Annotated[str | None, typer.Option(help="The thread that is meant, where several wait for it.")] = None,
+    thread: Annotated[
+        str | None, typer.Option(help="The thread that receives the event, if several wait for it.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Sends an event, and shows the answer: send pizza order-1 Pay amount=31.5"""
+    """Sends an event and shows the response: send pizza order-1 Pay amount=31.5"""
     schema: Json = {}
     if fields:
         events = api.get(_path("definition", workflow))["events"]
-        schema = next((one["input"] or {} for one in events if one["name"] == event), {})
+        schema = next((found["input"] or {} for found in events if found["name"] == event), {})
     query = f"?thread={quote(thread, safe='')}" if thread is not None else ""
     path = f"{instance_url(workflow, id)}/{quote(event, safe='')}{query}"
     handled, answer = api.send(path, _input(fields, input, schema), **_key(key))
     if answer is None and not as_json:
-        output.print_lines(["handled" if handled else "kept until it is waited for"])
+        output.print_lines(["handled" if handled else "buffered until the instance waits for it"])
     else:
         output.print_json(answer)
 
@@ -218,7 +223,7 @@ def send(
 
 
 def _operation_command(kind: type[Operation]) -> Callable[..., None]:
-    """The command of an operation. Its required fields are arguments, its other fields are options."""
+    """Returns the command of an operation. Its required fields are arguments, its other fields are options."""
     repairs = issubclass(kind, Repair)
 
     def run(
@@ -260,14 +265,14 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     )
     if _holds_fields(field):
         annotation = list[str]
-        default = typer.Argument(..., metavar="FIELD=VALUE...", help="A value is JSON, or a text as it is.")
+        default = typer.Argument(..., metavar="FIELD=VALUE...", help="A value is JSON or plain text.")
     elif field.is_required():
         default = typer.Argument(..., help=field.description)
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def _holds_fields(field: FieldInfo) -> bool:
-    """Whether the values of a field are for the workflow's fields."""
+    """Whether a field holds values of the workflow's fields."""
     return get_origin(field.annotation) is dict
 
 
@@ -276,7 +281,7 @@ for _kind in (*ACTIONS.values(), *REPAIRS.values()):
 
 
 def _repair(api: Connection, instance: str, path: str, order: Json, dry_run: bool, yes: bool, as_json: bool) -> None:
-    """Shows what would change, and asks; then does it, if nothing else has happened meanwhile."""
+    """Shows the changes and asks for confirmation. Then makes them, unless the instance changed in the meantime."""
     if dry_run or not yes:
         with _broken_instances():
             before = api.get(instance)
@@ -294,11 +299,11 @@ def _repair(api: Connection, instance: str, path: str, order: Json, dry_run: boo
 
 
 def _confirm() -> None:
-    """Asks; ends the command unless the answer is yes."""
+    """Asks for confirmation. Ends the command unless the answer is yes."""
     try:
-        sure = typer.confirm("Do it?", err=True)
+        sure = typer.confirm("Apply the changes?", err=True)
     except typer.Abort:
-        raise InvalidRequest("nothing was done, as there was no answer: pass --yes to skip the question") from None
+        raise InvalidRequest("nothing was changed, because nobody confirmed: pass --yes to skip the question") from None
     if not sure:
         raise typer.Abort
 
@@ -308,7 +313,7 @@ def _broken_instances() -> Iterator[None]:
     try:
         yield
     except InvalidRequest as error:
-        raise InvalidRequest(f"{error}. What it is like now cannot be shown: add --yes to change it unseen") from error
+        raise InvalidRequest(f"{error}. No preview is possible: pass --yes to make the change without it") from error
 
 
 # --- helpers ---------------------------------------------------------------------------------
@@ -320,7 +325,7 @@ def _print_view(api: Connection, view: Json, as_json: bool) -> None:
         return
     status = view["meta"]["status"]
     rests = status == Status.RUNNING and not api.delivers
-    note = ": its steps are run once a server uses this database" if rests else ""
+    note = ": its steps will run when a server uses this database" if rests else ""
     output.print_lines([f"{view['meta']['id']} is {status}{note}"])
 
 
@@ -332,7 +337,7 @@ def _who(by: str | None, reason: str) -> Json:
     if by is None:
         try:
             by = getpass.getuser()
-        except (OSError, KeyError):  # nobody, as in some containers
+        except (OSError, KeyError):  # no user name, for example in some containers
             by = ""
     return {"by": by, "reason": reason}
 
@@ -342,26 +347,26 @@ def _key(key: str | None) -> dict[str, str]:
 
 
 def _input(fields: list[str] | None, text: str | None, schema: Json) -> Any:
-    """The input of a request: pairs, or a JSON text; None: no body.
+    """Returns the input of a request from pairs or a JSON text; None means no body.
 
     Raises:
-        InvalidRequest: both are given, or the text is no JSON.
+        InvalidRequest: both are given, or the text is not JSON.
     """
     if text is None:
         return _pairs(fields, schema) if fields else None
     if fields:
-        raise InvalidRequest("give the input by FIELD=VALUE or by --input, not by both")
+        raise InvalidRequest("pass the input either as FIELD=VALUE or with --input, not both")
     try:
         return json.loads(sys.stdin.read() if text == "-" else text)
     except ValueError as error:
-        raise InvalidRequest(f"--input is no JSON: {error}") from None
+        raise InvalidRequest(f"--input is not JSON: {error}") from None
 
 
 def _pairs(pairs: list[str], schema: Json) -> Json:
-    """An object of ``field=value`` texts. A value is read as JSON, but where the schema takes a text it stays one.
+    """Returns an object from ``field=value`` texts. A value is parsed as JSON, unless the field's schema is a string.
 
     Raises:
-        InvalidRequest: one is no pair.
+        InvalidRequest: a text is not a pair.
     """
     properties = _resolved(schema, schema).get("properties", {})
     result: Json = {}
@@ -373,7 +378,7 @@ def _pairs(pairs: list[str], schema: Json) -> Json:
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise InvalidRequest(f"{text!r} is no FIELD=VALUE; an input that is no object is given by --input")
+        raise InvalidRequest(f"{text!r} is not FIELD=VALUE. If the input is not an object, pass it with --input")
     return name, value
 
 

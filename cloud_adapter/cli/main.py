@@ -1,4 +1,4 @@
-"""The command line: ``gorchestrate``. Here is what serves; what asks is in ``cloud_adapter.cli.instances``."""
+"""The command line: ``gorchestrate``. The commands about instances are in ``cloud_adapter.cli.instances``."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ app.add_typer(instances.app)
 
 Source = Annotated[Path, typer.Argument(help="The Python file that defines or imports the workflows.")]
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
-Port = Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.", min=0, max=65535)]
-Db = Annotated[Path | None, typer.Option(help="The database file. By default GORCHESTRATE_DB, else gorchestrate.db.")]
+Port = Annotated[int, typer.Option(help="The port to listen on; 0 selects a free port.", min=0, max=65535)]
+Db = Annotated[Path | None, typer.Option(help="The database file. Defaults to GORCHESTRATE_DB or gorchestrate.db.")]
 
 Emulators = Annotated[
     bool,
@@ -64,7 +64,7 @@ def dev(
     """Serves every workflow that SOURCE defines or imports, on the embedded runtime or on the emulators."""
     if emulators:
         if db is not None or host != LOCAL:
-            raise SettingsError("--emulators listens on 127.0.0.1 and has a database of its own: no --host, no --db")
+            raise SettingsError("--emulators listens on 127.0.0.1 and uses its own database: omit --host and --db")
         _serve_on_emulators(source, port)
         return
     settings = Settings.load(backend="embedded", db=db)
@@ -73,12 +73,12 @@ def dev(
     with contextlib.closing(listen(host, port)) as listener, open_server(workflows, settings) as server:
         url = f"http://{host}:{listener.getsockname()[1]}"
         console = Console(highlight=False, soft_wrap=True)
-        console.print(f"Serving {source} on {url}, the state is in {settings.db}")
+        console.print(f"Serving {source} on {url}, storing state in {settings.db}")
         for workflow in workflows:
             console.print(f"  {url}/wf/{workflow.__workflow_name__}/ID")
         if settings.serves_ui:
-            console.print(f"Pages to look at it: {url}/ui/")
-        console.print("Ctrl-C ends it; start it again to take up changes of the code.")
+            console.print(f"Pages: {url}/ui/")
+        console.print("Press Ctrl-C to stop. Restart to load code changes.")
         sys.stdout.flush()
         prefer_latency()
         server.run(sockets=[listener])
@@ -88,7 +88,7 @@ def dev(
 def demo(
     source: Source = DEFAULT_SOURCE,
     port: Port = 0,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the server up until Ctrl-C.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the server running until Ctrl-C.")] = False,
     emulators: Emulators = False,
 ) -> None:
     """Starts a server on a free port and orders a pizza over HTTP, through every role."""
@@ -112,11 +112,11 @@ def demo(
 
 
 def _play(url: str, keep: bool, console: Console, check: Callable[[], None] = lambda: None) -> bool:
-    console.print(f"The server is {url}", highlight=False)
+    console.print(f"Server: {url}", highlight=False)
     good = demo_script.play(url, console)
     if keep:
-        console.print(f"\nThe server stays up: {url}{demo_script.ORDER}  (Ctrl-C ends it)", highlight=False)
-        console.print(f"The order as a page: {url}{demo_script.PAGE}", highlight=False)
+        console.print(f"\nThe server keeps running: {url}{demo_script.ORDER}  (Ctrl-C stops it)", highlight=False)
+        console.print(f"The page of the order: {url}{demo_script.PAGE}", highlight=False)
         _wait_for_signal(check)
     return good
 
@@ -127,7 +127,7 @@ def _serve_on_emulators(source: Path, port: int) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(STARTING_EMULATORS)
     with running_stack(source, port=port) as stack:
-        console.print(f"Serving {source} on {stack.api_url}, its worker on {stack.worker_url}. For other programs:")
+        console.print(f"Serving {source} on {stack.api_url}, the worker on {stack.worker_url}. For other programs:")
         for name, value in stack.environment.items():
             console.print(f"  export {name}='{value}'")
         sys.stdout.flush()
@@ -139,14 +139,14 @@ def check(
     source: Source = DEFAULT_SOURCE,
     against: Annotated[
         str | None,
-        typer.Option(help="The store whose instances must go on: a SQLite file, PROJECT or PROJECT/DATABASE."),
+        typer.Option(help="The store with the live instances: a SQLite file, PROJECT or PROJECT/DATABASE."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON, every instance listed.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON, with every instance.")] = False,
 ) -> None:
-    """Says whether SOURCE can be deployed: its definitions compile, and live instances can go on under them.
+    """Checks whether SOURCE can be deployed: whether its definitions compile and live instances can continue.
 
-    Warns of steps that are written in parallel, as they run one after another. Changes nothing. The exit code is 1 if
-    something stands in the way, 2 if it could not be looked at.
+    Warns about parallel steps, because they run one after another. Changes nothing. The exit code is 1 if the check
+    finds a problem, and 2 if it cannot run.
     """
     raise typer.Exit(0 if check_command.run(source, against, as_json=as_json) else 1)
 
@@ -155,10 +155,10 @@ def check(
 def graph(
     workflow: WorkflowName,
     source: Source = DEFAULT_SOURCE,
-    format: Annotated[Format, typer.Option(help="A picture, the text of a Mermaid flowchart, or data.")] = Format.SVG,
+    format: Annotated[Format, typer.Option(help="An image, a Mermaid flowchart, or data.")] = Format.SVG,
 ) -> None:
     """Prints the diagram of a workflow that SOURCE defines or imports."""
-    programs = {one.__workflow_name__: one.__program__ for one in load_workflows(source)}
+    programs = {cls.__workflow_name__: cls.__program__ for cls in load_workflows(source)}
     if workflow not in programs:
         raise InvalidRequest(f"{source} has no workflow {workflow!r}. Available: {', '.join(sorted(programs))}")
     typer.echo(graphs.draw(programs[workflow], format).rstrip("\n"))
@@ -167,18 +167,18 @@ def graph(
 @app.command()
 def tasks_emulator(
     host: Host = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The gRPC port; 0 takes a free one.")] = 8123,
-    issuer_port: Annotated[int, typer.Option(help="The HTTP port of the token issuer; 0 takes a free one.")] = 8124,
+    port: Annotated[int, typer.Option(help="The gRPC port; 0 selects a free port.")] = 8123,
+    issuer_port: Annotated[int, typer.Option(help="The HTTP port of the token issuer; 0 selects a free port.")] = 8124,
     issuer_url: Annotated[
-        str | None, typer.Option(help="How the issuer is reached by those who verify tokens, if not on HOST.")
+        str | None, typer.Option(help="The URL at which programs that verify tokens reach the issuer, if not on HOST.")
     ] = None,
     queue: Annotated[
         list[str] | None,
-        typer.Option(help="A queue that is there from the start: projects/P/locations/L/queues/Q. Repeatable."),
+        typer.Option(help="A queue to create at the start: projects/P/locations/L/queues/Q. Repeatable."),
     ] = None,
 ) -> None:
     """Emulates Google Cloud Tasks, in memory, until Ctrl-C."""
-    from cloud_adapter.tasks_emulator import serve  # lazy: Google's client takes longer to load than all the rest
+    from cloud_adapter.tasks_emulator import serve  # lazy: Google's client takes longer to load than everything else
 
     async def run() -> None:
         ended, loop = asyncio.Event(), asyncio.get_running_loop()
@@ -200,12 +200,12 @@ def tasks_emulator(
 
 
 def _unwind_on_sigterm() -> None:
-    """Otherwise the signal would end this process alone, and leave behind what it has started."""
+    """Makes SIGTERM stop the child processes too. By default, it would end only this process."""
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def _wait_for_signal(check: Callable[[], None]) -> None:
-    """Waits; ``check`` raises once there is nothing left to wait for."""
+    """Waits for SIGTERM or Ctrl-C. Calls ``check`` every second, which raises an error if a child process ended."""
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     with contextlib.suppress(KeyboardInterrupt):
@@ -214,7 +214,7 @@ def _wait_for_signal(check: Callable[[], None]) -> None:
 
 
 def main() -> None:
-    """Runs the command line; an error that the user can fix is one line, and exit code 2."""
+    """Runs the command line. An error that the user can fix is printed as one line, with exit code 2."""
     try:
         app()
     except WorkflowError as error:

@@ -1,5 +1,5 @@
-"""What the command line prints of instances: tables in a terminal; elsewhere plain lines, one record each,
-with tabs between the columns, as logs and other programs read them. JSON goes out as the API gave it."""
+"""Prints instances: as tables in a terminal; elsewhere as plain lines for other programs, one record each, with tabs
+between the columns. JSON is printed as the API returned it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Rows = list[list[Any]]
 
 
 def is_terminal() -> bool:
-    """Whether a person looks at the output."""
+    """Whether the output is a terminal."""
     return _console().is_terminal
 
 
@@ -34,7 +34,7 @@ def print_json(value: Any, *, lines: bool = False) -> None:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Prints plain lines, at once."""
+    """Prints plain lines and flushes them."""
     file = _console().file
     file.writelines(f"{line}\n" for line in lines)
     file.flush()
@@ -42,19 +42,21 @@ def print_lines(lines: Iterable[str]) -> None:
 
 def print_instances(page: Json) -> None:
     """Prints a page of instances."""
-    search = sorted({name for one in page["instances"] for name in one["search"]})
+    search = sorted({name for instance in page["instances"] for name in instance["search"]})
     rows = [
-        [one["id"], one["status"], _time(one["updated_at"]), _time(one["wake_at"]), one["error"]]
-        + [one["search"].get(name) for name in search]
-        for one in page["instances"]
+        [
+            *(instance["id"], instance["status"], _time(instance["updated_at"]), _time(instance["wake_at"])),
+            *(instance["error"], *(instance["search"].get(name) for name in search)),
+        ]
+        for instance in page["instances"]
     ]
     _print_parts([("", ["id", "status", "updated", "wakes", "error", *search], rows)])
     if page["cursor"] is not None and is_terminal():
-        print_lines([f"There are more: --cursor {page['cursor']}"])
+        print_lines([f"More instances: --cursor {page['cursor']}"])
 
 
 def print_instance(view: Json) -> None:
-    """Prints an instance: status and error first, then where it stands, what it waits for, its fields, its history."""
+    """Prints an instance: status and error, position, accepted events, deadlines, fields and history."""
     if is_terminal():
         _console().print(_drawn(view))
         return
@@ -63,7 +65,7 @@ def print_instance(view: Json) -> None:
 
 
 def print_live(views: Iterator[Json]) -> None:
-    """Shows an instance in place, anew for each view."""
+    """Shows an instance and redraws it in place for each view."""
     with Live(console=_console(), auto_refresh=False, vertical_overflow="visible") as live:
         for view in views:
             live.update(_drawn(view), refresh=True)
@@ -75,23 +77,23 @@ def print_history(entries: list[Json]) -> None:
 
 
 def print_difference(before: Json, after: Json) -> None:
-    """Prints what an operation would change."""
+    """Prints the changes that an operation would make."""
     lines = []
     for name in sorted(before["state"].keys() | after["state"].keys()):
         old, new = before["state"].get(name), after["state"].get(name)
         if old != new:
             lines.append(f"{name}: {_value(old)} -> {_value(new)}")
     for thread in sorted(_threads(before).keys() | _threads(after).keys()):
-        stood, stands = _threads(before).get(thread), _threads(after).get(thread)
-        if stood != stands:
-            lines.append(f"thread {thread}: {stood or 'none'} -> {stands or 'none'}")
+        old, new = _threads(before).get(thread), _threads(after).get(thread)
+        if old != new:
+            lines.append(f"thread {thread}: {old or 'none'} -> {new or 'none'}")
     if before["meta"]["status"] != after["meta"]["status"]:
         lines.append(f"status: {before['meta']['status']} -> {after['meta']['status']}")
-    print_lines(lines or ["nothing would change"])
+    print_lines(lines or ["No changes."])
 
 
 def _threads(view: Json) -> dict[str, str]:
-    return {one["id"]: f"{one['step']!r}, {one['status']}" for one in view["meta"]["threads"]}
+    return {thread["id"]: f"{thread['step']!r}, {thread['status']}" for thread in view["meta"]["threads"]}
 
 
 def _head(view: Json) -> list[str]:
@@ -108,12 +110,14 @@ def _head(view: Json) -> list[str]:
 def _parts(view: Json) -> list[tuple[str, list[str], Rows]]:
     """The tables of an instance, each with its title."""
     meta = view["meta"]
-    threads = [[one["id"], one["step"], one["status"], _time(one["retry_at"])] for one in meta["threads"]]
-    accepts = [[one["name"], one["role"], one["thread"]] for one in view["events"]]
+    threads = [
+        [thread["id"], thread["step"], thread["status"], _time(thread["retry_at"])] for thread in meta["threads"]
+    ]
+    accepts = [[event["name"], event["role"], event["thread"]] for event in view["events"]]
     due = [
-        [wait["event"], wait["kind"], _time(wait["deadline"]), one["id"]]
-        for one in meta["threads"]
-        for wait in one["waits"]
+        [wait["event"], wait["kind"], _time(wait["deadline"]), thread["id"]]
+        for thread in meta["threads"]
+        for wait in thread["waits"]
         if wait["deadline"]
     ]
     return [
@@ -127,9 +131,10 @@ def _parts(view: Json) -> list[tuple[str, list[str], Rows]]:
 
 def _history(entries: list[Json]) -> tuple[list[str], Rows]:
     rows = []
-    for one in entries:
-        notes = [one["error"], one["detail"], f"by {one['by']}" if one["by"] else "", one["reason"]]
-        rows.append([_time(one["at"]), one["kind"], one["statement"], one["thread"], "; ".join(filter(None, notes))])
+    for entry in entries:
+        notes = [entry["error"], entry["detail"], f"by {entry['by']}" if entry["by"] else "", entry["reason"]]
+        about = [_time(entry["at"]), entry["kind"], entry["statement"], entry["thread"]]
+        rows.append([*about, "; ".join(filter(None, notes))])
     return ["at", "what", "statement", "thread", "notes"], rows
 
 
@@ -157,7 +162,7 @@ def _table(title: str, columns: list[str], rows: Rows) -> Table:
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column in ("at", "updated", "wakes", "what", "status"))
     for row in rows:
-        table.add_row(*(escape(_cell(one)) for one in row))
+        table.add_row(*(escape(_cell(value)) for value in row))
     return table
 
 
@@ -171,10 +176,10 @@ def _value(value: Any) -> str:
 
 
 def _time(text: str | None) -> str:
-    """A moment, to the second, in UTC."""
+    """A time in UTC, with seconds."""
     return "" if not text else f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _console() -> Console:
-    # Made anew, as what the standard output is may change, as in tests.
+    # Created for each use, because standard output may change, for example in tests.
     return Console(highlight=False)

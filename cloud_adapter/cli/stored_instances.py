@@ -1,9 +1,9 @@
-"""Whether live instances can go on under other code: compares definitions with where the instances of a store stand.
+"""Checks whether live instances can continue under other code: compares definitions with the instances of a store.
 
-It reads and changes nothing. What it looks for is what would stop an instance, or let it lose something without a word;
-what the engine takes in its stride, such as statements that were added or moved, is no problem.
+The check changes nothing. It finds what would stop an instance or make it lose data silently. Changes that the engine
+handles, such as added or moved statements, are not problems.
 
-``advise`` looks at the definitions alone, for what works but not as its author may expect.
+``advise`` checks only the definitions, for code that works but not as its author may expect.
 """
 
 from __future__ import annotations
@@ -25,20 +25,18 @@ from workflow_core import (
     InvalidInput,
     NewerVersion,
     Status,
-    Teardown,
     Thread,
     ThreadStatus,
-    Wait,
-    WaitKind,
     WaitStatus,
     Workflow,
 )
 from workflow_core.diagrams.describe import Node, statements
 from workflow_core.machine.renaming import rename
 from workflow_core.program.program import Instruction, Op, Program
+from workflow_core.wait_types import ActivityWait, ChildTeardown, ChildWait, ConditionWait
 
 LIVE = (Status.RUNNING, Status.WAITING, Status.PAUSED)
-"""The statuses of what still has a way to go."""
+"""The statuses of instances that have not ended."""
 
 PAGE = 100
 
@@ -46,12 +44,12 @@ _PARKED = (ThreadStatus.WAITING, ThreadStatus.SETTING_UP)
 _WAITS = (Op.SELECT, Op.WAIT_FOR, Op.FORK)
 
 _OVERLAPPING = frozenset(("activity", "child", "select", "sleep", "wait_for"))
-"""The kinds of statements during which other threads of the instance go on."""
+"""The kinds of statements during which other threads of the instance can run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong with an instance, in words that are the same for all that have it, and what to do."""
+    """A problem and its fix. Instances with the same problem have equal values."""
 
     workflow: str
     what: str
@@ -60,7 +58,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a problem was met: an instance (none: a document cannot be read), and the thread, if it is about one."""
+    """Where a problem was found: an instance (empty if the document is damaged), and the thread if it concerns one."""
 
     id: str
     thread: str = ""
@@ -68,11 +66,11 @@ class Place:
 
 @dataclass(slots=True)
 class Report:
-    """What a check has found.
+    """The findings of a check.
 
     Attributes:
-        checked: how many instances were looked at, by their workflow.
-        problems: each problem, and where it was met.
+        checked: the number of checked instances of each workflow.
+        problems: each problem, with the places where it was found.
     """
 
     checked: dict[str, int] = field(default_factory=dict)
@@ -88,7 +86,7 @@ class Report:
                     "workflow": problem.workflow,
                     "problem": problem.what,
                     "fix": problem.fix,
-                    "instances": [{"id": one.id or None, "thread": one.thread or None} for one in places],
+                    "instances": [{"id": place.id or None, "thread": place.thread or None} for place in places],
                 }
                 for problem, places in self.problems.items()
             ],
@@ -97,11 +95,11 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class DefinitionWarning:
-    """What works in a definition, but not as its author may expect.
+    """A statement that works, but not as its author may expect.
 
     Attributes:
-        statement: the kind and the name of the statement, as ``Parallel 'notify'``.
-        what: what is unexpected, and why.
+        statement: the kind and the name of the statement, such as ``Parallel 'notify'``.
+        what: the unexpected behavior and the reason.
         fix: what to write instead.
     """
 
@@ -119,27 +117,27 @@ class DefinitionWarning:
 
 
 def advise(workflows: Iterable[type[Workflow]]) -> list[DefinitionWarning]:
-    """The warnings about definitions: where statements are written in parallel that cannot overlap."""
+    """Returns warnings about parallel statements that cannot overlap."""
     return [
         DefinitionWarning(
             cls.__workflow_name__,
             f"{kind} {name!r}",
             f"{what}, and steps of one instance never overlap: they run one after another",
-            "Make them activities, or children",
+            "Use activities or children instead",
         )
         for cls in workflows
-        for kind, name, what in _in_vain(statements(cls.__program__))
+        for kind, name, what in _parallel_steps(statements(cls.__program__))
     ]
 
 
 async def check_store(store: Store, workflows: Iterable[type[Workflow]]) -> Report:
-    """Looks at every live instance of a store, also of workflows that are not among ``workflows``, and at those that
-    have ended and are not done with cleaning up.
+    """Checks every live instance of a store, including instances of workflows that are not among ``workflows``, and
+    ended instances with unfinished cleanups.
 
-    Instances move on meanwhile; one that did is looked at again at the end.
+    Instances may move during the check. Those that did are checked again at the end.
 
     Raises:
-        Unavailable: try again.
+        Unavailable: the store did not answer; try again.
     """
     known = {cls.__workflow_name__: cls for cls in workflows}
     found: dict[tuple[str, str], list[tuple[Problem, Place]]] = {}
@@ -158,21 +156,21 @@ async def check_store(store: Store, workflows: Iterable[type[Workflow]]) -> Repo
 
 
 def check_instance(workflows: Mapping[str, type[Workflow]], instance: Instance) -> Iterator[tuple[Problem, Place]]:
-    """What would stop an instance under these workflows. The instance is put on the names that they have now."""
+    """Yields what would stop an instance under these workflows. Applies the new names of statements to the instance."""
     cls = workflows.get(instance.workflow)
     if cls is None:
-        what = "the workflow is gone"
-        fix = "bring it back until its instances have come to their end, or cancel them"
+        what = "the workflow no longer exists"
+        fix = "keep it until its instances have ended, or cancel them"
         yield Problem(instance.workflow, what, fix), Place(instance.id)
         return
     execution = instance.execution
     rename(execution, cls.__program__)
-    found = [("", *one) for one in _fields(cls, instance)]
-    found += [("", *one) for one in _teardowns(cls.__program__, workflows, execution)]
+    found = [("", *problem) for problem in _fields(cls, instance)]
+    found += [("", *problem) for problem in _teardowns(cls.__program__, workflows, execution)]
     if not execution.ended:
-        found += [("", *one) for one in _buffered(cls.__program__, execution)]
+        found += [("", *problem) for problem in _buffered(cls.__program__, execution)]
         for thread in execution.threads:
-            found += [(thread.id, *one) for one in _thread(cls.__program__, workflows, thread)]
+            found += [(thread.id, *problem) for problem in _thread(cls.__program__, workflows, thread)]
     for thread_id, what, fix in found:
         yield Problem(instance.workflow, what, fix), Place(instance.id, thread_id)
 
@@ -180,26 +178,26 @@ def check_instance(workflows: Mapping[str, type[Workflow]], instance: Instance) 
 # --- definitions -----------------------------------------------------------------------------
 
 
-def _in_vain(nodes: Sequence[Node]) -> Iterator[tuple[str, str, str]]:
-    """What is written in parallel and holds steps alone: its kind, its name, and what is wrong."""
+def _parallel_steps(nodes: Sequence[Node]) -> Iterator[tuple[str, str, str]]:
+    """Parallel statements whose branches consist only of steps: kind, name, and the problem."""
     for node in _all(nodes):
-        if node["kind"] == "for_each" and node["parallel"] and _is_steps_alone(node["statements"]):
-            yield "ForEach", node["name"], "its rounds are steps"
+        if node["kind"] == "for_each" and node["parallel"] and _has_only_steps(node["statements"]):
+            yield "ForEach", node["name"], "its items run only steps"
         if node["kind"] == "parallel":
-            count, total = sum(map(_is_steps_alone, node["branches"])), len(node["branches"])
-            if count > 1:  # one beside branches that wait does overlap with them
+            count, total = sum(map(_has_only_steps, node["branches"])), len(node["branches"])
+            if count > 1:  # a single branch of steps overlaps with branches that wait
                 what = "its branches" if count == total else f"{count} of its {total} branches"
                 yield "Parallel", node["name"], f"{what} are steps"
 
 
-def _is_steps_alone(nodes: Sequence[Node]) -> bool:
-    """Whether there is a step in a section, and nothing that leaves the instance to others meanwhile."""
+def _has_only_steps(nodes: Sequence[Node]) -> bool:
+    """Whether a section has a step, and no statement during which other threads can run."""
     kinds = {node["kind"] for node in _all(nodes)}
     return "step" in kinds and not kinds & _OVERLAPPING
 
 
 def _all(nodes: Iterable[Node]) -> Iterator[Node]:
-    """The nodes of a tree, see ``describe.statements``, in their order."""
+    """The nodes of a tree (see ``describe.statements``), in order."""
     for node in nodes:
         yield node
         for part in ("statements", "branches", "cases", "excepts", "finally"):
@@ -210,7 +208,7 @@ def _all(nodes: Iterable[Node]) -> Iterator[Node]:
 # --- the parts of an instance ----------------------------------------------------------------
 
 _Found = Iterator[tuple[str, str]]
-"""What is wrong, and the fix."""
+"""Problems, each with its fix."""
 
 
 def _fields(cls: type[Workflow], instance: Instance) -> _Found:
@@ -219,27 +217,27 @@ def _fields(cls: type[Workflow], instance: Instance) -> _Found:
         cls.load_fields(instance.fields, version)
     except NewerVersion:
         yield (
-            f"it was saved by version {version}, this code has version {cls.__workflow_version__}",
+            f"it was saved by version {version}, but this code has version {cls.__workflow_version__}",
             "deploy that version or a later one",
         )
     except InvalidFields as error:
         yield (
             str(error),
-            "give new fields a default, or raise the version of the workflow and write migrate",
+            "give new fields a default, or increase the version of the workflow and write migrate",
         )
 
 
 def _thread(program: Program, workflows: Mapping[str, type[Workflow]], thread: Thread) -> _Found:
     if not thread.step:
         if thread.name not in program.entries:
-            yield f"it is to begin with {thread.name!r}, which the definition no longer has", _fix(thread.name)
+            yield f"it starts at {thread.name!r}, which the definition no longer contains", _fix(thread.name)
         return
     instruction = program.rests.get(thread.step)
     if instruction is None:
-        yield f"it stands on {thread.step!r}, which the definition no longer has", _fix(thread.step)
+        yield f"it is at {thread.step!r}, which the definition no longer contains", _fix(thread.step)
         return
     if thread.status is ThreadStatus.EXECUTING and instruction.op is not Op.STEP:
-        yield f"it stands on the step {thread.step!r}, which is not a step any more", _fix(thread.step)
+        yield f"it is at the step {thread.step!r}, which is no longer a step", _fix(thread.step)
         return
     if thread.status in _PARKED:
         yield from _waits(program, workflows, thread, instruction)
@@ -249,98 +247,98 @@ def _thread(program: Program, workflows: Mapping[str, type[Workflow]], thread: T
 def _waits(
     program: Program, workflows: Mapping[str, type[Workflow]], thread: Thread, instruction: Instruction
 ) -> _Found:
-    """What the thread waits for."""
-    on_condition = any(wait.kind is WaitKind.CONDITION for wait in thread.waits)
+    """Problems with the waits of a thread."""
+    on_condition = any(isinstance(wait, ConditionWait) for wait in thread.waits)
     if instruction.op not in _WAITS or on_condition is (instruction.op is Op.SELECT):
-        yield f"it waits in {thread.step!r}, which is not a wait of that kind any more", _fix(thread.step)
+        yield f"it waits in {thread.step!r}, which is no longer a wait of that kind", _fix(thread.step)
         return
     for wait in thread.waits if not on_condition else ():
         case = instruction.cases.get(wait.event)
-        if case is None or case.kind is not wait.kind:
+        if case is None or not isinstance(wait, case.wait_type):
             yield (
-                f"it waits in {thread.step!r} for the {wait.kind} {wait.event!r}, which is no longer there",
+                f"it waits in {thread.step!r} for the {wait.kind} {wait.event!r}, which no longer exists",
                 _fix(wait.event),
             )
-        elif case.activity is not None and case.activity.signature.takes_input:
+        elif isinstance(wait, ActivityWait) and case.activity and case.activity.signature.takes_input:
             try:
                 case.activity.signature.validate_json(wait.event, to_json(wait.input))
             except InvalidInput as error:
                 yield (
-                    f"the input of activity {wait.event!r} does not fit its function now: {_of(error)}",
-                    "let the function take the old input as well, or wait until the activities have ended",
+                    f"the input of activity {wait.event!r} is no longer valid for its function: {_of(error)}",
+                    "make the function accept the old input too, or wait until the activities have ended",
                 )
-        elif wait.kind is WaitKind.CHILD and wait.status is not WaitStatus.SET_UP:
-            yield from _child(workflows, wait, wait.input)
+        elif isinstance(wait, ChildWait) and wait.status is not WaitStatus.SET_UP:
+            yield from _child(workflows, wait)
 
 
 def _around(program: Program, thread: Thread, instruction: Instruction) -> _Found:
-    """What is kept for the sections that the thread is in, by their names."""
+    """Problems with data that is stored under the names of the sections around a thread."""
     each = instruction.each
     while each is not None:
         if each.name not in thread.positions:
             yield (
-                f"it stands on {thread.step!r} in the ForEach {each.name!r} without a position there, and would begin "
-                f"with the first item",
-                "give the ForEach renamed_from if it had another name, wait until no instance stands in it, or repair "
+                f"it is at {thread.step!r} in the ForEach {each.name!r} but has no position there, and would start at "
+                f"the first item",
+                "add renamed_from to the ForEach if it had another name, wait until no instance is in it, or repair "
                 "the instances",
             )
         each = each.outer
-    cleanups = {one.name for one in program.code if one.op is Op.LEFT}
+    cleanups = {instruction.name for instruction in program.code if instruction.op is Op.LEFT}
     for name in thread.pending.keys() - cleanups:
-        yield f"it is on its way out of the Try {name!r}, which has no finally_ any more", _fix(name)
+        yield f"it is leaving the Try {name!r}, which no longer has a finally_", _fix(name)
     if instruction.caught and thread.errors and instruction.caught not in thread.errors:
         yield (
-            f"it stands in the except_ {instruction.caught!r}, and the error was caught under another name",
-            "give the except_ the name that it had, or renamed_from",
+            f"it is in the except_ {instruction.caught!r}, but the error was caught under another name",
+            "give the except_ its former name, or add renamed_from",
         )
 
 
 def _buffered(program: Program, execution: Execution) -> _Found:
-    for one in execution.buffer:
-        case = next((case for _, case in program.events.get(one.event, ()) if case.buffered), None)
+    for event in execution.buffer:
+        case = next((case for _, case in program.events.get(event.event, ()) if case.buffered), None)
         if case is None:
-            yield f"it keeps an event {one.event!r}, which is not buffered anywhere now", _fix(one.event)
+            yield f"it has a buffered event {event.event!r}, which is no longer buffered anywhere", _fix(event.event)
             continue
         assert case.signature is not None
         try:
-            case.signature.validate_json(one.event, one.input.encode())
+            case.signature.validate_json(event.event, event.input.encode())
         except InvalidInput as error:
             yield (
-                f"it keeps an event {one.event!r} whose input does not fit its handler now: {_of(error)}",
-                "let the handler take the old input as well, or wait until the events were handled",
+                f"it has a buffered event {event.event!r} with an input that its handler no longer accepts: "
+                f"{_of(error)}",
+                "make the handler accept the old input too, or wait until the events are handled",
             )
 
 
 def _teardowns(program: Program, workflows: Mapping[str, type[Workflow]], execution: Execution) -> _Found:
-    for one in execution.teardowns:
-        if one.kind is WaitKind.CHILD:
-            yield from _child(workflows, one, one.setup_data)
+    for teardown in execution.teardowns:
+        if isinstance(teardown, ChildTeardown):
+            yield from _child(workflows, teardown)
             continue
-        instruction = program.rests.get(one.step)
-        case = None if instruction is None else instruction.cases.get(one.event)
+        instruction = program.rests.get(teardown.step)
+        case = None if instruction is None else instruction.cases.get(teardown.event)
         if case is None or case.event_handler is None:
-            yield (
-                f"its event {one.event!r} of {one.step!r} is still to be torn down, and has no handler now",
-                _fix(one.step),
-            )
+            place = f"its event {teardown.event!r} of {teardown.step!r}"
+            yield f"{place} must still be torn down, but no longer has a handler", _fix(teardown.step)
 
 
-def _child(workflows: Mapping[str, type[Workflow]], wait: Wait | Teardown, child: Mapping[str, Any]) -> _Found:
-    name = child["workflow"]
+def _child(workflows: Mapping[str, type[Workflow]], wait: ChildWait | ChildTeardown) -> _Found:
+    name = wait.child["workflow"]
     if name not in workflows:
-        verb = "started" if isinstance(wait, Wait) else "canceled"
-        yield f"its child of {wait.event!r} is still to be {verb}, and is of {name!r}, which is gone", "bring that back"
+        verb = "started" if isinstance(wait, ChildWait) else "canceled"
+        what = f"its child of {wait.event!r} must still be {verb}, but its workflow {name!r} no longer exists"
+        yield what, "restore that workflow"
 
 
 def _fix(name: str) -> str:
     return (
-        f"give what has taken its place renamed_from={name!r}, bring it back, wait until no instance stands there, or "
-        f"repair the instances"
+        f"add renamed_from={name!r} to its replacement, restore it, wait until no instance is there, or repair the "
+        f"instances"
     )
 
 
 def _of(error: InvalidInput) -> str:
-    return "; ".join(f"{one['field'] or 'input'}: {one['message']}" for one in error.errors)
+    return "; ".join(f"{detail['field'] or 'input'}: {detail['message']}" for detail in error.errors)
 
 
 # --- all instances of a store ----------------------------------------------------------------
@@ -355,20 +353,21 @@ class _Damaged:
 
 
 async def _live(store: Store) -> AsyncIterator[Instance | _Damaged]:
-    """What still has a way to go; one that moves meanwhile may come twice, its last state last."""
+    """Yields live instances. One that moves in the meantime may be yielded twice, with its latest state last."""
     for workflow in await store.workflows():
         newest = (await store.list(workflow, limit=1)).instances
         since = _updated_at(newest[0]) - CLOCK_SKEW if newest else EPOCH
         for status in LIVE:
-            async for one in _listed(store, workflow, status):
-                yield one
-        # A listing is ordered by the last update, and what is updated moves before the pages that are still to come.
-        async for one in _listed(store, workflow):
-            if isinstance(one, Instance) and _updated_at(one) < since:
+            async for found in _listed(store, workflow, status):
+                yield found
+        # A listing is ordered by the last update. An instance that is updated moves to a page that was already read, so
+        # everything that was updated since the start is listed again.
+        async for found in _listed(store, workflow):
+            if isinstance(found, Instance) and _updated_at(found) < since:
                 break
-            if isinstance(one, _Damaged) or one.execution.status in LIVE:
-                yield one
-    # With something due, though it has ended: teardowns, or a parent that is still to be told.
+            if isinstance(found, _Damaged) or found.execution.status in LIVE:
+                yield found
+    # Ended instances that still have something due: teardowns, or the report to a parent.
     last: Instance | None = None
     while due := await store.due(datetime.max.replace(tzinfo=UTC), PAGE, after=last):
         for instance in due:

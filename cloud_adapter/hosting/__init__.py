@@ -1,1 +1,1 @@
-"""Puts an engine, a store, a queue and the HTTP application together, and runs them."""
+"""Assembles an engine, a store, a queue and the HTTP application, and runs them."""

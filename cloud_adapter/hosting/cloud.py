@@ -17,7 +17,7 @@ class CloudRuntime:
     """An engine on Firestore and Cloud Tasks."""
 
     def __init__(self, workflows: Iterable[type[Workflow]], settings: Settings) -> None:
-        # Lazy, as Google's client is most of a cold start and embedded use needs none.
+        # Imported lazily: Google's client takes most of a cold start, and embedded use does not need it.
         from cloud_adapter.stores.firestore.store import FirestoreStore
 
         self.settings = settings
@@ -37,7 +37,7 @@ class CloudRuntime:
         )
 
     async def start(self) -> None:
-        """Nothing to start: the clients connect with their first call."""
+        """Does nothing: the clients connect with their first call."""
 
     async def close(self) -> None:
         """Closes the clients and the threads for synchronous code, each even if closing another one raises."""

@@ -1,4 +1,4 @@
-"""The development server: the public application of some workflows on the embedded runtime, served by uvicorn."""
+"""The development server: serves the public application of workflows on the embedded runtime, with uvicorn."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from workflow_core import Workflow
 
 
 def prefer_latency() -> None:
-    """Sets this process up for short pauses, once all is imported.
+    """Tunes this process for short pauses. Call it after all imports.
 
-    Otherwise each full garbage collection looks through all that was imported, for tens of ms, and the thread that
-    writes to SQLite waits up to 5 ms for the event loop whenever it comes back from the disk.
+    Otherwise each full garbage collection scans all imported objects, which takes tens of ms, and the thread that
+    writes to SQLite waits up to 5 ms for the event loop each time it returns from the disk.
     """
     gc.collect()
     gc.freeze()
@@ -33,9 +33,9 @@ def prefer_latency() -> None:
 
 @contextlib.contextmanager
 def open_server(workflows: Sequence[type[Workflow]], settings: Settings) -> Iterator[uvicorn.Server]:
-    """A server for the workflows. Run it in the body, with ``server.run(sockets=[...])``.
+    """Yields a server for the workflows. Run it in the body, with ``server.run(sockets=[...])``.
 
-    Once it runs, its event loop closes the runtime. If it never runs, the end of the body does.
+    If the server runs, its event loop closes the runtime. If it never runs, the end of the body closes it.
     """
     runtime = EmbeddedRuntime(workflows, settings)
     with contextlib.ExitStack() as until_it_runs:
@@ -64,7 +64,7 @@ def open_server(workflows: Sequence[type[Workflow]], settings: Settings) -> Iter
 
 @contextlib.contextmanager
 def running(workflows: Sequence[type[Workflow]], settings: Settings, listener: socket.socket) -> Iterator[str]:
-    """Serves in a thread while the body runs; gives the server's URL. Closes the listener in any case."""
+    """Serves in a thread while the body runs, and yields the server's URL. Always closes the listener."""
     with contextlib.closing(listener), open_server(workflows, settings) as server:
         host, port = listener.getsockname()[:2]
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="server", daemon=True)

@@ -1,4 +1,4 @@
-"""The embedded runtime: SQLite and a queue in this process, no other service. State outlives the process."""
+"""The embedded runtime: SQLite and a queue in this process, without other services. State outlives the process."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _logger = logging.getLogger("gorchestrate.embedded")
 
 
 class EmbeddedRuntime:
-    """An engine on SQLite. ``start`` it in the event loop that it is to run in, and ``close`` it at the end.
+    """An engine on SQLite. Call ``start`` in the event loop where it should run, and ``close`` at the end.
 
-    Several processes may serve one database file: each takes over what another one leaves behind.
+    Several processes may serve one database file. Each continues the instances that another process leaves behind.
 
     Raises:
-        DefinitionError: the workflows cannot be served together. The database is not opened.
-        SettingsError, Unavailable: the database cannot be opened, see ``SqliteStore``.
+        DefinitionError: the workflows cannot be served together. The database was not opened.
+        SettingsError, Unavailable: the database cannot be opened; see ``SqliteStore``.
     """
 
     def __init__(self, workflows: Iterable[type[Workflow]], settings: Settings, *, clock: Clock | None = None) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
-        # What can be refused is refused before the store is opened: a constructor cannot await the store's `close`.
+        # All checks come before the store is opened, because a constructor cannot await the store's `close`.
         table, options = by_name(workflows), settings.options()
         self.queue = LocalQueue(self._deliver, self.clock)
         self.pools = SyncPools()
@@ -56,16 +56,16 @@ class EmbeddedRuntime:
         self._recovery: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begins to deliver tasks, and to look for what an earlier process has left. Twice is once."""
+        """Starts to deliver tasks and to recover instances of earlier processes. Repeated calls have no effect."""
         if self._recovery is None:
             await self.queue.start()
-            # In a context of its own: it is no part of the request that may have started it.
+            # In a new context: recovery does not belong to the request that may have started the runtime.
             self._recovery = asyncio.create_task(self._recover(), context=contextvars.Context())
 
     async def close(self) -> None:
-        """Stops; what was not finished goes on when the next process starts.
+        """Stops the runtime. The next process continues unfinished work.
 
-        May be called again, and without ``start``. The store is closed even if stopping the rest raises.
+        May be called repeatedly, and without ``start``. The store is closed even if stopping the rest raises an error.
         """
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.store.close)

@@ -1,7 +1,7 @@
-"""``gorchestrate dev --emulators``: the deployed shape on one's own machine, without Docker.
+"""``gorchestrate dev --emulators``: the deployed setup on a local machine, without Docker.
 
-Starts gcloud's Firestore emulator, our Cloud Tasks emulator, and both entry points of a source as functions-framework
-processes of their own; stops them all. It knows processes and ports, nothing of workflows.
+Starts gcloud's Firestore emulator, the Cloud Tasks emulator of this project, and both entry points of a source as
+functions-framework processes, and stops all of them. It manages processes and ports and does not depend on workflows.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ TASKS_ACCOUNT = f"tasks@{PROJECT}.iam.gserviceaccount.com"
 READY_S_MAX = 60
 STOP_S_MAX = 10
 OUTPUT_SHOWN = 2_000
-"""How much of the output of a process that did not come up is shown, in bytes."""
+"""The number of bytes shown from the output of a process that did not start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Where the running services are.
+    """The addresses of the running services.
 
     Attributes:
-        environment: what a process needs to use them.
+        environment: the environment variables that a process needs to use them.
         check: raises ``SettingsError`` if one of them has ended.
     """
 
@@ -54,14 +54,14 @@ def running_stack(source: Path, *, port: int = 0, output: Path | None = None) ->
 
     Args:
         source: a file with the entry points ``api`` and ``worker``.
-        port: where the api listens; 0 takes a free port.
-        output: a folder for the processes' output; by default it goes to standard error.
+        port: the port of the api; 0 selects a free port.
+        output: a folder for the output of the processes; by default it goes to standard error.
 
     Raises:
-        SettingsError: a program is missing, or does not come up; the message says which.
+        SettingsError: a program is missing or does not start; the message names it.
     """
     if port:
-        listen("127.0.0.1", port).close()  # another program that listens there would be taken for the api
+        listen("127.0.0.1", port).close()  # a program that already listens there would be mistaken for the api
     firestore, tasks, issuer, worker, free = free_ports(5)
     api = port or free
     worker_url = f"http://127.0.0.1:{worker}"
@@ -88,7 +88,7 @@ def running_stack(source: Path, *, port: int = 0, output: Path | None = None) ->
     def check() -> None:
         for name, process in processes.items():
             if process.poll() is not None:
-                raise SettingsError(f"{name} has ended, with exit code {process.returncode}")
+                raise SettingsError(f"{name} ended with exit code {process.returncode}")
 
     with contextlib.ExitStack() as stack:
         for name, (listens, command) in commands.items():
@@ -100,7 +100,7 @@ def _firestore(port: int) -> list[str]:
     gcloud = shutil.which("gcloud")
     if gcloud is None or shutil.which("java") is None:
         raise SettingsError(
-            "the Firestore emulator needs gcloud with its component cloud-firestore-emulator, and Java 21 or later: "
+            "the Firestore emulator requires gcloud with its component cloud-firestore-emulator, and Java 21 or later: "
             "see https://cloud.google.com/sdk/docs/install"
         )
     return [gcloud, "emulators", "firestore", "start", f"--host-port=127.0.0.1:{port}", "--quiet"]
@@ -124,7 +124,7 @@ def _process(
     path = None if output is None else output / f"{name}.log"
     with contextlib.ExitStack() as files:
         log = sys.stderr if path is None else files.enter_context(path.open("wb"))
-        # A session of its own: Ctrl-C reaches us alone, and its children can be ended with it.
+        # In a new session: Ctrl-C reaches only this process, and the process can be stopped together with its children.
         process = subprocess.Popen(
             command,
             env={**os.environ, **environment},
@@ -146,7 +146,7 @@ def _process(
 def _end_of(path: Path | None) -> str:
     if path is None:
         return ""
-    return ". Its last words:\n" + path.read_bytes()[-OUTPUT_SHOWN:].decode(errors="replace")
+    return ". The end of its output:\n" + path.read_bytes()[-OUTPUT_SHOWN:].decode(errors="replace")
 
 
 def _wait_until_ready(name: str, process: subprocess.Popen[bytes], port: int) -> None:
@@ -162,7 +162,7 @@ def _wait_until_ready(name: str, process: subprocess.Popen[bytes], port: int) ->
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """Ends the process and whatever it has started; those ignore a polite request at their own risk."""
+    """Stops the process and its children: with SIGTERM, and after a timeout with SIGKILL."""
     try:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)

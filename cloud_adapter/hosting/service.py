@@ -1,4 +1,4 @@
-"""The entry points of a deployment: the two applications as asynchronous HTTP functions of functions-framework."""
+"""The entry points of a deployment: both applications as asynchronous HTTP functions of functions-framework."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from workflow_core import Workflow
 
 
 class Service:
-    """What serves some workflows. Its engine starts with the first request: functions-framework has no start-up hook.
+    """Serves workflows. Its engine starts with the first request, because functions-framework has no start-up hook.
 
     Args:
-        flush_telemetry: send the spans of a request before its response ends: later a function has no processor, and at
-            its end no time. Each response waits for that.
+        flush_telemetry: send the spans of a request before its response ends, because a function has no CPU afterwards
+            and no time at shutdown. Each response waits until they are sent.
 
-    Example (``main.py``; ``gorchestrate dev`` runs the same workflows without it)::
+    Example (``main.py``; ``gorchestrate dev`` serves the same workflows without these functions)::
 
         service = Service(PizzaOrder)
 
@@ -67,7 +67,7 @@ class Service:
 
     async def _start(self) -> EmbeddedRuntime | CloudRuntime:
         if self._runtime is None:
-            # Not before: `gorchestrate` imports the file too, and has logs of its own.
+            # Not at import: `gorchestrate` imports the file too, and configures its own logs.
             logs.configure(self._settings.log_level, self._settings.project)
             kind = EmbeddedRuntime if self._settings.backend == "embedded" else CloudRuntime
             runtime = kind(self.workflows, self._settings)
@@ -75,12 +75,12 @@ class Service:
                 stack.push_async_callback(runtime.close)
                 await runtime.start()
                 stack.pop_all()
-            self._runtime = runtime  # not before: the next request must not use one that did not start
+            self._runtime = runtime  # only now: the next request must not use a runtime that failed to start
         return self._runtime
 
 
 class _Mounted(Response):
-    """A response that is given by an ASGI application."""
+    """A response that an ASGI application sends."""
 
     def __init__(self, app: ASGIApp, flush: bool) -> None:
         super().__init__()

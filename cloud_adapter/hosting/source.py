@@ -14,22 +14,22 @@ from workflow_core import DefinitionError, Workflow
 
 
 def load_workflows(source: Path, *functions: str) -> list[type[Workflow]]:
-    """Runs the file and gives the workflows in its namespace and those of its ``Service``.
+    """Runs the file and returns the workflows in its namespace and in its ``Service``.
 
-    Its folder can be imported from, as it can when deployed.
+    The file can import modules from its folder, as in a deployment.
 
     Args:
-        functions: names of functions that it must have.
+        functions: names of functions that the file must define.
 
     Raises:
-        SettingsError: the file is missing, cannot be imported, lacks a function, has no workflow or two of one name, or
-            leaves one out of its ``Service``.
-        DefinitionError: one of its workflows is wrong; the message says where.
+        SettingsError: the file is missing, cannot be imported, lacks a function, has no workflow or two with the same
+            name, or does not pass a workflow to its ``Service``.
+        DefinitionError: a workflow has a mistake; the message says where.
     """
     module = _run(source)
     for name in functions:
         if not callable(getattr(module, name, None)):
-            raise SettingsError(f"{source} has no function {name!r}, which is an entry point of a deployment")
+            raise SettingsError(f"{source} has no function {name!r}, which a deployment needs as entry point")
     services = [value for value in vars(module).values() if isinstance(value, Service)]
     found = [
         value
@@ -43,25 +43,25 @@ def load_workflows(source: Path, *functions: str) -> list[type[Workflow]]:
     names = [cls.__workflow_name__ for cls in workflows]
     for name in names:
         if names.count(name) > 1:
-            raise SettingsError(f"{source} has two workflows that are named {name!r}: give one another name")
+            raise SettingsError(f"{source} has two workflows named {name!r}: rename one of them")
     for cls in workflows:
         if services and not any(cls in service.workflows for service in services):
             raise SettingsError(
-                f"{source} does not give workflow {cls.__workflow_name__!r} to its Service(...), so it would not be "
-                f"served when deployed: add {cls.__name__} there"
+                f"{source} does not pass workflow {cls.__workflow_name__!r} to its Service(...), so a deployment would "
+                f"not serve it: add {cls.__name__} there"
             )
     return workflows
 
 
 def _run(source: Path) -> ModuleType:
     if not source.is_file():
-        raise SettingsError(f"there is no file {source}: name the Python file that has your workflows")
+        raise SettingsError(f"file {source} not found: pass the Python file that contains your workflows")
     folder = str(source.resolve().parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)
     spec = importlib.util.spec_from_file_location(source.stem, source)
     if spec is None or spec.loader is None:
-        raise SettingsError(f"{source} is no Python file")
+        raise SettingsError(f"{source} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[source.stem] = module
     try:
@@ -77,6 +77,6 @@ def _run(source: Path) -> ModuleType:
 
 
 def _place(error: Exception, folder: str) -> str:
-    """The last line in a file of the folder that an error has come through."""
+    """The innermost line of the error's traceback that is in a file of the folder."""
     frames = [frame for frame in extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(folder)]
     return f" ({frames[-1].filename}, line {frames[-1].lineno}: {frames[-1].line})" if frames else ""

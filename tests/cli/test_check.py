@@ -78,7 +78,7 @@ def db(tmp_path: Path) -> Path:
     return path
 
 
-GONE = "it stands on 'closed', which the definition no longer has"
+GONE = "it is at 'closed', which the definition no longer contains"
 
 
 def test_a_source_that_can_be_deployed(good: Path, renamed: Path, db: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_source_that_can_be_deployed(good: Path, renamed: Path, db: Path) -> N
         assert ended.stdout.splitlines() == [
             f"{source} compiles: door",
             f"Live instances in {db}: door 2",
-            "✓ All of them can go on.",
+            "✓ All of them can continue.",
         ]
 
 
@@ -150,7 +150,7 @@ def test_without_a_store_the_source_must_compile(good: Path, tmp_path: Path) -> 
     wrong = write(tmp_path / "wrong.py", "closed", ', renamed_from="closed"')
     ended = run("check", str(wrong))
     assert ended.returncode == 1
-    assert "The definition is wrong. Select 'closed': its former name 'closed' is that of a Select" in ended.stdout
+    assert "The definition has a mistake. Select 'closed': its former name 'closed' is that of a Select" in ended.stdout
     ended = run("check", str(wrong), "--json")
     assert ended.returncode == 1
     found = json.loads(ended.stdout)
@@ -174,14 +174,14 @@ def test_steps_that_cannot_overlap_are_a_warning_and_no_failure(tmp_path: Path) 
     assert ended.stdout.splitlines() == [
         f"{source} compiles: house",
         "! Parallel '[b]clean' of workflow 'house': its branches are steps, and steps of one instance never overlap: "
-        "they run one after another. Make them activities, or children.",
+        "they run one after another. Use activities or children instead.",
     ]
     ended = run("check", str(source), "--json")
     found = json.loads(ended.stdout)
     assert (ended.returncode, found["ok"], found["problems"]) == (0, True, [])
     (warning,) = found["warnings"]
     assert (warning["workflow"], warning["statement"]) == ("house", "Parallel '[b]clean'")
-    assert warning["fix"] == "Make them activities, or children"
+    assert warning["fix"] == "Use activities or children instead"
 
 
 def test_an_event_that_no_engine_would_serve(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_an_event_that_no_engine_would_serve(tmp_path: Path) -> None:
     source.write_text(SOURCE.format(name="closed", renamed="").replace("Open", "cancel"))
     ended = run("check", str(source))
     assert ended.returncode == 1
-    assert "The definition is wrong. workflow 'door': its event 'cancel'" in ended.stdout
+    assert "The definition has a mistake. workflow 'door': its event 'cancel'" in ended.stdout
 
 
 def test_the_sample_that_is_deployed_by_default() -> None:
@@ -203,7 +203,7 @@ def test_the_sample_that_is_deployed_by_default() -> None:
 def test_what_is_no_store(good: Path, tmp_path: Path, against: str) -> None:
     ended = run("check", str(good), "--against", against, cwd=tmp_path)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert f"there is no file {against}, and it cannot be a Firestore project" in ended.stderr
+    assert f"unknown store {against}: it is neither a file nor a Firestore project" in ended.stderr
     assert "PROJECT/DATABASE" in ended.stderr
     assert not (tmp_path / "nothing.db").exists()
 

@@ -52,7 +52,7 @@ def test_serves_what_a_file_defines_and_imports(source: Path, tmp_path: Path) ->
             assert f"/wf/{name}/ID" in server.process.output()
             server.post(f"/wf/{name}/1")
             assert server.post(f"/wf/{name}/1/Open") == 1
-        assert f"the state is in {tmp_path / 'doors.db'}" in server.process.output()
+        assert f"storing state in {tmp_path / 'doors.db'}" in server.process.output()
         assert server.process.end() in (0, -signal.SIGTERM)
         lines = [json.loads(line) for line in server.process.errors().splitlines()]
         assert [(line["kind"], line["workflow"], line["id"]) for line in lines if "kind" in line][:2] == [
@@ -151,11 +151,11 @@ def fails(result: Any, *words: str) -> None:
 
 @pytest.mark.parametrize("command", ["dev", "demo"])
 def test_a_file_that_is_missing(invoke: Invoke, command: str) -> None:
-    fails(invoke(command, "nothing.py"), "there is no file nothing.py")
+    fails(invoke(command, "nothing.py"), "file nothing.py not found")
 
 
 def test_a_folder_is_no_file(invoke: Invoke, tmp_path: Path) -> None:
-    fails(invoke("dev", str(tmp_path)), f"there is no file {tmp_path}")
+    fails(invoke("dev", str(tmp_path)), f"file {tmp_path} not found")
 
 
 SOURCES = {
@@ -177,7 +177,7 @@ SOURCES = {
         + WORKFLOW.format(cls="A", name="a")
         + WORKFLOW.format(cls="B", name="b")
         + "service = Service(A)",
-        ["does not give workflow 'b' to its Service(...)", "add B"],
+        ["does not pass workflow 'b' to its Service(...)", "add B"],
     ),
     "child": (
         "from workflow_core import Child, S, Workflow\n"
@@ -191,7 +191,7 @@ SOURCES = {
     ),
     "twice": (
         WORKFLOW.format(cls="A", name="same") + WORKFLOW.format(cls="B", name="same"),
-        ["has two workflows that are named 'same': give one another name"],
+        ["has two workflows named 'same': rename one of them"],
     ),
 }
 

@@ -88,7 +88,7 @@ def test_an_instance_is_paused_goes_on_and_is_canceled(http: Http, run: Run) -> 
 def test_an_address_where_nobody_answers(url: str) -> None:
     result = CliRunner().invoke(app, ["cancel", "pizza", "1", "--url", url])
     assert isinstance(result.exception, InvalidRequest)
-    assert "give its root with --url" in str(result.exception)
+    assert "pass its root URL with --url" in str(result.exception)
 
 
 def test_an_order_from_its_start_to_its_history(http: Http, run: Run) -> None:
@@ -138,7 +138,7 @@ def test_what_is_wrong_with_an_input(run: Run) -> None:
     run("start", "pizza", "1")
     for wrong, why in (
         (["qty"], "FIELD=VALUE"),
-        (["name=a", "--input", "{}"], "not by both"),
+        (["name=a", "--input", "{}"], "not both"),
         (["--input", "{"], "JSON"),
         (["qty=0", "name=a"], "qty"),
     ):
@@ -176,7 +176,7 @@ def test_what_has_failed_is_mended_and_tried_again(http: Http, run: Run) -> None
 def test_a_database_without_an_application(tmp_path: Path, run: Run) -> None:
     """The same commands with ``--source``: what they start goes on when a runtime serves the database."""
     on = ("--source", str(ROOT / "functions" / "main.py"), "--db", str(tmp_path / "alone.db"))
-    with pytest.raises(SettingsError, match=r"there is no database .*alone\.db"):
+    with pytest.raises(SettingsError, match=r"database .*alone\.db not found"):
         run("show", "pizza", "1", *on)
     assert output(run("start", "pizza", "1", *on)) == "1 is waiting\n"
     output(run("set", "pizza", "1", 'cart=[{"name": "funghi"}]', "--yes", *on))
@@ -197,8 +197,8 @@ def test_on_a_database_that_nobody_serves_no_step_runs(tmp_path: Path, run: Run)
     )
     on = ("--source", str(source), "--db", str(tmp_path / "alone.db"))
     started = output(run("start", "letter", "1", *on))
-    assert started == "1 is running: its steps are run once a server uses this database\n"
-    assert output(run("send", "letter", "1", "Answer", *on)) == "kept until it is waited for\n"
+    assert started == "1 is running: its steps will run when a server uses this database\n"
+    assert output(run("send", "letter", "1", "Answer", *on)) == "buffered until the instance waits for it\n"
     assert json.loads(output(run("show", "letter", "1", "--json", *on)))["meta"]["status"] == "running"
 
 

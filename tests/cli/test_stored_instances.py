@@ -86,55 +86,55 @@ def run_in_world(old: Any, scenario: Callable[[World], Any], tmp_path: Any) -> N
 @pytest.mark.parametrize(
     ("old", "events", "new", "expected"),
     [
-        ([WAIT], [], [END], [("main", "it stands on 'wait', which the definition no longer has")]),
+        ([WAIT], [], [END], [("main", "it is at 'wait', which the definition no longer contains")]),
         (
             [WAIT],
             [],
             [Step("wait", nothing)],
-            [("main", "it waits in 'wait', which is not a wait of that kind any more")],
+            [("main", "it waits in 'wait', which is no longer a wait of that kind")],
         ),
         (
             [WAIT],
             [],
             [WaitFor("wait", lambda w: False)],
-            [("main", "it waits in 'wait', which is not a wait of that kind any more")],
+            [("main", "it waits in 'wait', which is no longer a wait of that kind")],
         ),
         (
             [NEVER],
             [],
             [Select("never", On("E", nothing))],
-            [("main", "it waits in 'never', which is not a wait of that kind any more")],
+            [("main", "it waits in 'never', which is no longer a wait of that kind")],
         ),
         (
             [WAIT],
             [],
             [Select("wait", On("F", nothing))],
-            [("main", "it waits in 'wait' for the event 'E', which is no longer there")],
+            [("main", "it waits in 'wait' for the event 'E', which no longer exists")],
         ),
         (
             [WAIT],
             [],
             [Select("wait", On("E", Outside()))],
-            [("main", "it waits in 'wait' for the event 'E', which is no longer there")],
+            [("main", "it waits in 'wait' for the event 'E', which no longer exists")],
         ),
         (
             [Select("wait", On("E", nothing), Timeout("late", DAY))],
             [],
             [WAIT],
-            [("main", "it waits in 'wait' for the timeout 'late', which is no longer there")],
+            [("main", "it waits in 'wait' for the timeout 'late', which no longer exists")],
         ),
-        ([Sleep("nap", DAY)], [], [END], [("main", "it stands on 'nap', which the definition no longer has")]),
+        ([Sleep("nap", DAY)], [], [END], [("main", "it is at 'nap', which the definition no longer contains")]),
         (
             [Go("g", WAIT), END],
             [],
             [Go("g", Step("s", nothing)), END],
-            [("g", "it stands on 'wait', which the definition no longer has")],
+            [("g", "it is at 'wait', which the definition no longer contains")],
         ),
         (
             [Parallel("both", S(WAIT), S(END))],
             [],
             [Parallel("all", S(WAIT), S(END))],
-            [("main", "it stands on 'both', which the definition no longer has")],
+            [("main", "it is at 'both', which the definition no longer contains")],
         ),
         (
             [ForEach("each", lambda w: [1, 2], WAIT)],
@@ -143,7 +143,7 @@ def run_in_world(old: Any, scenario: Callable[[World], Any], tmp_path: Any) -> N
             [
                 (
                     "main",
-                    "it stands on 'wait' in the ForEach 'each number' without a position there, and would begin with "
+                    "it is at 'wait' in the ForEach 'each number' but has no position there, and would start at "
                     "the first item",
                 )
             ],
@@ -152,13 +152,13 @@ def run_in_world(old: Any, scenario: Callable[[World], Any], tmp_path: Any) -> N
             [Try("t", Step("f", fails, retry=ONCE)).finally_(WAIT)],
             [],
             [Try("u", Step("f", fails, retry=ONCE)).finally_(WAIT)],
-            [("main", "it is on its way out of the Try 't', which has no finally_ any more")],
+            [("main", "it is leaving the Try 't', which no longer has a finally_")],
         ),
         (
             [Try("t", Step("f", fails, retry=ONCE)).except_(ValueError, WAIT)],
             [],
             [Try("t", Step("f", fails, retry=ONCE)).except_(ValueError, WAIT, name="bad luck")],
-            [("main", "it stands in the except_ 'bad luck', and the error was caught under another name")],
+            [("main", "it is in the except_ 'bad luck', but the error was caught under another name")],
         ),
         (
             [Activity("count", activity_of_int, input=lambda w: 7)],
@@ -167,7 +167,7 @@ def run_in_world(old: Any, scenario: Callable[[World], Any], tmp_path: Any) -> N
             [
                 (
                     "main",
-                    f"the input of activity 'count' does not fit its function now: {NO_TEXT}",
+                    f"the input of activity 'count' is no longer valid for its function: {NO_TEXT}",
                 )
             ],
         ),
@@ -175,7 +175,7 @@ def run_in_world(old: Any, scenario: Callable[[World], Any], tmp_path: Any) -> N
             [WAIT, Select("s", On("Later", takes_int, buffered=True))],
             [("Later", 7)],
             [WAIT],
-            [("", "it keeps an event 'Later', which is not buffered anywhere now")],
+            [("", "it has a buffered event 'Later', which is no longer buffered anywhere")],
         ),
         (
             [WAIT, Select("s", On("Later", takes_int, buffered=True))],
@@ -184,7 +184,7 @@ def run_in_world(old: Any, scenario: Callable[[World], Any], tmp_path: Any) -> N
             [
                 (
                     "",
-                    f"it keeps an event 'Later' whose input does not fit its handler now: {NO_TEXT}",
+                    f"it has a buffered event 'Later' with an input that its handler no longer accepts: {NO_TEXT}",
                 )
             ],
         ),
@@ -192,7 +192,7 @@ def run_in_world(old: Any, scenario: Callable[[World], Any], tmp_path: Any) -> N
             [Select("wait", On("E", Outside(fails=True))), END],
             ["E"],
             [Select("wait", On("E", nothing)), END],
-            [("", "its event 'E' of 'wait' is still to be torn down, and has no handler now")],
+            [("", "its event 'E' of 'wait' must still be torn down, but no longer has a handler")],
         ),
     ],
     ids=lambda value: None,
@@ -241,11 +241,11 @@ def test_what_can_go_on(tmp_path: Any, new: Any) -> None:
 async def test_a_step_that_is_due(world: World) -> None:
     await world.create()
     gone = await check_store(world.store, [article(Step("compose", nothing))])
-    assert report(gone) == [("main", "it stands on 'write', which the definition no longer has")]
+    assert report(gone) == [("main", "it is at 'write', which the definition no longer contains")]
     (problem,) = gone.problems
-    assert problem.fix.startswith("give what has taken its place renamed_from='write', bring it back, wait until")
+    assert problem.fix.startswith("add renamed_from='write' to its replacement, restore it, wait until")
     another = await check_store(world.store, [article(Select("write", On("E", nothing)))])
-    assert report(another) == [("main", "it stands on the step 'write', which is not a step any more")]
+    assert report(another) == [("main", "it is at the step 'write', which is no longer a step")]
 
 
 class Narrow(Workflow, name="article"):
@@ -266,7 +266,7 @@ async def test_fields_that_do_not_load(world: World) -> None:
     found = await check_store(world.store, [Narrow])
     assert report(found) == [("", "the fields of Narrow do not fit their types: title: Field required")]
     (problem,) = found.problems
-    assert problem.fix == "give new fields a default, or raise the version of the workflow and write migrate"
+    assert problem.fix == "give new fields a default, or increase the version of the workflow and write migrate"
     assert report(await check_store(world.store, [Migrated])) == []
 
 
@@ -274,7 +274,7 @@ async def test_fields_that_do_not_load(world: World) -> None:
 async def test_an_instance_of_a_newer_version(world: World) -> None:
     await world.started(title="t")
     found = await check_store(world.store, [Narrow])
-    assert report(found) == [("", "it was saved by version 2, this code has version 1")]
+    assert report(found) == [("", "it was saved by version 2, but this code has version 1")]
 
 
 @in_world(article(WAIT), Other)
@@ -285,7 +285,7 @@ async def test_instances_of_a_workflow_that_is_gone(world: World) -> None:
     found = await check_store(world.store, [article(WAIT)])
     assert found.checked == {"article": 1, "other": 2}
     ((problem, places),) = found.problems.items()
-    assert (problem.workflow, problem.what) == ("other", "the workflow is gone")
+    assert (problem.workflow, problem.what) == ("other", "the workflow no longer exists")
     assert places == [Place("0"), Place("1")]
     assert "cancel them" in problem.fix
 
@@ -296,12 +296,14 @@ async def test_a_child_that_is_still_to_be_started_or_canceled(world: World) -> 
     mine = article(Child("ask", "other", id="o"))
     start = await check_store(world.store, [mine])
     assert report(start) == [
-        ("main", "its child of 'ask' is still to be started, and is of 'other', which is gone"),
+        ("main", "its child of 'ask' must still be started, but its workflow 'other' no longer exists"),
     ]
     await world.deliver()
     await world.finish(world.process.engine.operate("article", ID, Cancel()))
     cancel = await check_store(world.store, [mine])
-    assert ("", "its child of 'ask' is still to be canceled, and is of 'other', which is gone") in report(cancel)
+    assert ("", "its child of 'ask' must still be canceled, but its workflow 'other' no longer exists") in report(
+        cancel
+    )
     assert cancel.checked == {"article": 1, "other": 1}
 
 
@@ -376,7 +378,7 @@ async def test_an_instance_that_moves_meanwhile_is_not_missed(world: World, monk
         await world.clock.advance(3600)
     monkeypatch.setattr(stored_instances, "PAGE", 2)
     found = await check_store(Moving(world), [article(WAIT)])
-    assert report(found) == [("main", "it stands on 'end', which the definition no longer has")]
+    assert report(found) == [("main", "it is at 'end', which the definition no longer contains")]
     assert found.checked == {"article": 5}
 
 
@@ -390,7 +392,7 @@ NAP = Sleep("nap", DAY)
 NUMBERS = "each number", lambda w: [1, 2]
 BOTH = "Parallel 'both' of workflow 'article'"
 EACH = "ForEach 'each number' of workflow 'article'"
-RULE = "and steps of one instance never overlap: they run one after another. Make them activities, or children."
+RULE = "and steps of one instance never overlap: they run one after another. Use activities or children instead."
 
 
 @pytest.mark.parametrize(
@@ -401,18 +403,18 @@ RULE = "and steps of one instance never overlap: they run one after another. Mak
             [Parallel("both", S(step("a")), S(WAIT), S(If("always", lambda w: True, step("b"))))],
             [f"{BOTH}: 2 of its 3 branches are steps, {RULE}"],
         ),
-        ([ForEach(*NUMBERS, step("a"), parallel=True)], [f"{EACH}: its rounds are steps, {RULE}"]),
+        ([ForEach(*NUMBERS, step("a"), parallel=True)], [f"{EACH}: its items run only steps, {RULE}"]),
         (
             [Go("g", Try("t", WAIT).finally_(ForEach(*NUMBERS, step("a"), step("b"), parallel=True))), END],
-            [f"{EACH}: its rounds are steps, {RULE}"],
+            [f"{EACH}: its items run only steps, {RULE}"],
         ),
         (
             [Select("s", On("E", nothing, S(ForEach(*NUMBERS, step("a"), parallel=True), prefix="p")))],
-            [f"{EACH.replace('each', 'p/each')}: its rounds are steps, {RULE}"],
+            [f"{EACH.replace('each', 'p/each')}: its items run only steps, {RULE}"],
         ),
         (
             [Parallel("both", S(ForEach(*NUMBERS, step("a"), parallel=True)), S(step("b")))],
-            [f"{BOTH}: its branches are steps, {RULE}", f"{EACH}: its rounds are steps, {RULE}"],
+            [f"{BOTH}: its branches are steps, {RULE}", f"{EACH}: its items run only steps, {RULE}"],
         ),
     ],
 )

@@ -534,7 +534,7 @@ def test_an_id_that_cannot_be_a_documents_is_refused(use: Use) -> None:
                 store.inbox("pizza", id),
                 store.discard([an_entry(id=id)]),
             ):
-                with pytest.raises(InvalidRequest, match="cannot be the id"):
+                with pytest.raises(InvalidRequest, match="invalid instance id"):
                     await call
         assert client.calls == []
 

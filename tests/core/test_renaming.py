@@ -17,6 +17,7 @@ from tests.core.helpers import NOON, Logged, accepted, do, failing, log, migrate
 from tests.core.helpers import flow as deploy
 from tests.core.rename_all import rename_all, without_new
 from tests.core.test_properties import CrashingRun, Run
+from tests.waits import timed
 from workflow_core import (
     Activity,
     ActivityContext,
@@ -112,7 +113,7 @@ def test_a_timeout_is_delivered_by_the_name_that_its_task_bears() -> None:
     )
     order, execution = migrate(*start(deploy(old), now=NOON), deploy(new))
     wait_id = execution.threads[0].waits[1].id
-    assert execution.threads[0].waits[1].deadline == NOON + timedelta(hours=1)
+    assert timed(execution.threads[0].waits).deadline == NOON + timedelta(hours=1)
     handle_event(order, execution, "late", wait_id=wait_id)
     resume(order, execution)
     assert order.log == ["gave up"]

@@ -369,7 +369,7 @@ def test_the_instances_that_are_there_are_checked(second: Run) -> None:
 
 def test_an_instance_that_could_not_go_on_stops_the_deployment(stopped: Run, second: Run) -> None:
     assert stopped.process.returncode == 1
-    assert "pizza: it stands on 'a step that is gone', which the definition no longer has" in stopped.process.stdout
+    assert "pizza: it is at 'a step that is gone', which the definition no longer contains" in stopped.process.stdout
     assert "1 instance: order-1 (main)" in stopped.process.stdout
     assert "no function was deployed: fix what is listed above, or pass --skip-check" in stopped.process.stderr
     assert not any("functions deploy" in one for one in stopped.commands)
@@ -427,9 +427,9 @@ def test_a_missing_setting_is_named(script: str, name: str, desk: Desk) -> None:
         ({"PUBLIC": "yes"}, "PUBLIC is 'yes': write true or false"),
         ({"UI": "maybe"}, "UI is 'maybe': write true or false"),
         ({"API_FUNCTION": "Api"}, "API_FUNCTION is 'Api': lower-case letters"),
-        ({"API_FUNCTION": "gorchestrate-worker"}, "are one and the same"),
-        ({"SOURCE": "tests"}, "has no main.py"),
-        ({"LOG_LEVEL": "INFO\nMEMROY=1Gi"}, "there is no setting MEMROY"),
+        ({"API_FUNCTION": "gorchestrate-worker"}, "API_FUNCTION and WORKER_FUNCTION must differ"),
+        ({"SOURCE": "tests"}, "which does not contain main.py"),
+        ({"LOG_LEVEL": "INFO\nMEMROY=1Gi"}, "unknown setting MEMROY"),
         ({"LOG_LEVEL": "INFO\nexport X=1"}, "expected NAME=value, found: export X=1"),
     ],
 )
@@ -476,7 +476,7 @@ def test_a_teardown_that_is_not_confirmed_removes_nothing(desk: Desk) -> None:
 def test_a_teardown_leaves_nothing_and_takes_no_offence_at_what_is_gone(torn_down: Run) -> None:
     left = {path for path in torn_down.resources if "/collectionGroups/" not in path}  # those went with the database
     assert left == set()
-    assert torn_down.process.stdout.count("was not there") == 3
+    assert torn_down.process.stdout.count("already removed") == 3
 
 
 # --- the scripts themselves --------------------------------------------------------------

@@ -242,7 +242,7 @@ def test_a_missing_source_is_an_error_before_anything_starts(tmp_path: Path) -> 
     for command in ("dev", "demo"):
         ended = run(command, str(tmp_path / "none.py"), "--emulators")
         assert (ended.returncode, ended.stdout) == (2, "")
-        assert "there is no file" in ended.stderr and ended.stderr.count("\n") == 1
+        assert "not found: pass the Python file" in ended.stderr and ended.stderr.count("\n") == 1
 
 
 def test_the_demo_ends_well_and_leaves_nothing() -> None:
@@ -291,4 +291,4 @@ def test_it_ends_with_any_of_its_processes(tmp_path: Path) -> None:
         (tasks,) = (pid for pid in living() if b"tasks-emulator" in Path(f"/proc/{pid}/cmdline").read_bytes())
         os.kill(tasks, signal.SIGKILL)
         assert process.process.wait(30) == 2
-        assert "gorchestrate: tasks has ended, with exit code -9" in process.errors()
+        assert "gorchestrate: tasks ended with exit code -9" in process.errors()

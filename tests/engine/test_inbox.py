@@ -20,6 +20,7 @@ from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.inbox import UNCOLLECTED_AFTER
 from cloud_adapter.engine.lanes import CONTENDED_SECONDS
 from cloud_adapter.engine.operations import Cancel, Pause, RetryFailed, Unpause
+from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.engine.tasks import ACTIVITY_PATH, COLLECT_PATH, CollectTask
 from cloud_adapter.errors import Busy, Conflict, Unavailable
@@ -108,7 +109,7 @@ async def entries(world: World, id: str = ID) -> Sequence[InboxEntry]:
 
 def contend(process: Process, id: str = ID) -> None:
     """Lets a process take an instance as one that others commit to as well."""
-    process.engine.lanes.met_others(process.world.name, id)
+    process.engine.lanes.met_others(InstanceRef(process.world.workflows[0], id))
 
 
 async def posted(world: World, process: Process | None = None, **fields: Any) -> Task:

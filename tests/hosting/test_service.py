@@ -54,7 +54,7 @@ def test_the_cloud_backend_needs_its_settings(monkeypatch: pytest.MonkeyPatch, m
         monkeypatch.setenv(missing, "")
     else:
         monkeypatch.delenv(missing)
-    with pytest.raises(SettingsError, match=f"{missing} is missing: the cloud backend needs it"):
+    with pytest.raises(SettingsError, match=f"{missing} is missing: the cloud backend requires it"):
         Service(PizzaOrder)
 
 
@@ -68,7 +68,7 @@ def test_a_file_on_cloud_run_would_be_lost(monkeypatch: pytest.MonkeyPatch) -> N
 def test_nobody_but_google_signs_outside_an_emulator(monkeypatch: pytest.MonkeyPatch, more: dict[str, str]) -> None:
     set_all(monkeypatch, CLOUD, ISSUER, more)
     with pytest.raises(
-        SettingsError, match=r"GORCHESTRATE_ISSUER is http://127\.0\.0\.1:8124: only with CLOUD_TASKS_EMULA"
+        SettingsError, match=r"GORCHESTRATE_ISSUER is http://127\.0\.0\.1:8124: allowed only with CLOUD_TASKS_EMULA"
     ):
         Service(PizzaOrder)
 

@@ -553,7 +553,7 @@ class World:
         for process in self.all_processes:
             require(not process.actors, f"{[actor.name for actor in process.actors]} wait for ever")
             lanes = process.engine.lanes.open
-            require(not lanes, f"the lanes of {sorted(lanes)} are left in {process.name}")
+            require(not lanes, f"the lanes of {sorted(map(str, lanes))} are left in {process.name}")
         require(all(task.done() for task in self._client_tasks), "a client waits for ever")
 
     def _close(self) -> None:
@@ -594,7 +594,7 @@ def _limits(tokens_kept: int) -> Iterator[None]:
 @contextmanager
 def _contended(*, always: bool) -> Iterator[None]:
     """Lets each instance count as contended for: results and ends of children come by way of inboxes."""
-    with patch.object(Lanes, "is_contended", lambda self, cls, id: True) if always else nullcontext():
+    with patch.object(Lanes, "is_contended", lambda self, ref: True) if always else nullcontext():
         yield
 
 
