@@ -26,6 +26,7 @@ from cloud_adapter.engine.failures import Failure, Retries, result_failed, take_
 from cloud_adapter.engine.inbox import Deferrable, Inbox, NotListening, entry_name
 from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.plan import request_limit
+from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session, milliseconds, settle
 from cloud_adapter.engine.tasks import ActivityTask
 from cloud_adapter.engine.user_code import RunSync, call, within
@@ -33,7 +34,7 @@ from cloud_adapter.errors import Busy, InstanceNotFound, TooLarge, Unavailable
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.observability.span import Value
 from cloud_adapter.ports import Task
-from workflow_core import AttemptOver, ErrorInfo, Status, TimedOut, Workflow
+from workflow_core import AttemptOver, ErrorInfo, Status, TimedOut
 from workflow_core.error_texts import error_info
 from workflow_core.machine.calls import activity_wait
 from workflow_core.machine.events import Accepted
@@ -55,14 +56,14 @@ class Activities:
         self.retries = Retries(committer.options, committer.rng)
         inbox.register(_TakeResult.kind, lambda data: _TakeResult(Result.model_validate(data)))
 
-    async def run(self, cls: type[Workflow], body: ActivityTask) -> None:
+    async def run(self, ref: InstanceRef, body: ActivityTask) -> None:
         """Runs an attempt of an activity, unless it is over; one that has come too early is scheduled again.
 
         Raises:
             NotYet: the commit that the task belongs to has not landed yet.
             Unavailable: try again.
         """
-        begun = await self.lanes.decide(cls, body.id, _Begin(body, self.committer.options))
+        begun = await self.lanes.decide(ref, _Begin(body, self.committer.options))
         if isinstance(begun, Task):
             await self.committer.queue.create(begun)
         if not isinstance(begun, _Attempt):
@@ -71,7 +72,7 @@ class Activities:
         started = clock.now()
         result, raised = await self._attempt(begun.session, begun.accepted, body)
         if result is not None:
-            await self.deliver(cls, result, milliseconds(started, clock.now()), raised)
+            await self.deliver(ref, result, milliseconds(started, clock.now()), raised)
 
     async def _attempt(
         self, session: Session, accepted: Accepted, body: ActivityTask
@@ -100,7 +101,7 @@ class Activities:
                 return Result(**common, error=error_info(error, body.event), retry_seconds=seconds), error
 
     async def deliver(
-        self, cls: type[Workflow], result: Result, duration_ms: float = 0, failure: Exception | None = None
+        self, ref: InstanceRef, result: Result, duration_ms: float = 0, failure: Exception | None = None
     ) -> None:
         """Brings the result of an attempt into the instance, by way of its inbox where that is busy. A result that is
         too large for the inbox is tried again until the attempt is over: ``then`` may make less of it.
@@ -116,21 +117,21 @@ class Activities:
         try:
             while not is_delivered:
                 try:
-                    await self.inbox.deliver(cls, result.id, taking)
+                    await self.inbox.deliver(ref, taking)
                     is_delivered = True
                 except TooLarge as error:
-                    is_delivered = await self._is_over(cls, result, error)
+                    is_delivered = await self._is_over(ref, result, error)
                     await self.committer.pause(WRITE_ATTEMPTS_MAX)
         except InstanceNotFound:
-            logs.transition("result of nobody", result.workflow, result.id, level=logging.WARNING)
+            logs.transition("result of nobody", ref.workflow, ref.id, level=logging.WARNING)
 
-    async def _is_over(self, cls: type[Workflow], result: Result, error: TooLarge) -> bool:
+    async def _is_over(self, ref: InstanceRef, result: Result, error: TooLarge) -> bool:
         """Whether nobody waits for a result any more that is too large for the inbox.
 
         Raises:
             Unavailable: the time of the attempt is over.
         """
-        accepted = _awaited(await self.committer.load(cls, result.id), result)
+        accepted = _awaited(await self.committer.load(ref), result)
         if accepted is None:
             return True
         deadline = activity_wait(accepted).deadline
@@ -144,7 +145,7 @@ class Activities:
         assert spec is not None
 
         async def heartbeat() -> None:
-            await self._heartbeat(session.cls, body)
+            await self._heartbeat(session.ref, body)
 
         if is_async(spec.function):
             output = call(machine.call_activity, accepted, heartbeat)
@@ -164,9 +165,9 @@ class Activities:
                 raise AttemptOver(str(error)) from error
             raise
 
-    async def _heartbeat(self, cls: type[Workflow], body: ActivityTask) -> None:
+    async def _heartbeat(self, ref: InstanceRef, body: ActivityTask) -> None:
         try:
-            await self.lanes.decide(cls, body.id, _Beat(body))
+            await self.lanes.decide(ref, _Beat(body))
         except (Busy, Unavailable):
             # No deadline passes while the instance is leased; and a database that does not answer is no failure of the
             # function. The next one will come through.

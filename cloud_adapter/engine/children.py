@@ -22,6 +22,7 @@ from cloud_adapter.engine.failures import Failure, result_failed, take_result
 from cloud_adapter.engine.inbox import Deferrable, Inbox, NotListening, entry_name
 from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.operations import Cancel, operate
+from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session, begin, settle
 from cloud_adapter.engine.user_code import call
 from cloud_adapter.errors import Busy, InstanceEnded, InstanceExists, InstanceNotFound, Unavailable
@@ -73,8 +74,8 @@ class Children:
         parent = session.execution
         link = Parent(parent.workflow, parent.id, wait.id, wait.event, told=given["detached"])
         try:
-            cls = self.workflow(given["workflow"])
-            child = begin(cls, given["id"], json.dumps(given["fields"]), self.committer.clock.now(), link)
+            ref = InstanceRef.checked(self.workflow(given["workflow"]), given["id"])
+            child = begin(ref, json.dumps(given["fields"]), self.committer.clock.now(), link)
             await self.committer.create(child)
         except Superseded:
             pass  # it is there, and others have moved it on
@@ -82,7 +83,7 @@ class Children:
             raise
         except InstanceExists as error:
             # Made by an earlier attempt, or another one's.
-            other = await self.committer.load(cls, given["id"])
+            other = await self.committer.load(ref)
             if not _is_child(other, _key(session, wait.id)):
                 raise ChildFailed(f"{error}: give the child another id") from error
         except WorkflowError as error:
@@ -97,14 +98,14 @@ class Children:
             except ChildFailed:
                 return
 
-        cls = self.workflow(child["workflow"])
+        ref = InstanceRef(self.workflow(child["workflow"]), child["id"])
         with contextlib.suppress(InstanceNotFound, InstanceEnded):
-            await operate(self.lanes, cls, child["id"], _CancelChild(started_for=_key(session, teardown.id)))
+            await operate(self.lanes, ref, _CancelChild(started_for=_key(session, teardown.id)))
 
     async def _tell(self, session: Session, parent: Parent) -> None:
         end = _end(session, parent)
         with contextlib.suppress(InstanceNotFound):
-            await self.inbox.deliver(self.workflow(parent.workflow), parent.id, _TakeEnd(end))
+            await self.inbox.deliver(InstanceRef(self.workflow(parent.workflow), parent.id), _TakeEnd(end))
 
 
 class End(BaseModel):
@@ -126,7 +127,7 @@ def _end(session: Session, parent: Parent) -> End:
     child, about = session.execution, {"wait_id": parent.wait_id, "event": parent.event}
     if child.status is Status.FINISHED:
         try:
-            return End(**about, result=call(session.machine.workflow.result_json))
+            return End(**about, result=call(session.machine.result_json))
         except Exception as error:
             return End(**about, error=error_info(error, parent.event))
     why = f": {child.error.text}" if child.error is not None else ""

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from cloud_adapter.document import TOKENS_MAX, HistoryEntry, HistoryKind, InboxEntry, Instance, KeyRecord
 from cloud_adapter.engine.plan import RELEASE, Change, Hold, LeasePolicy
+from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import ERROR_CHARS_MAX, Session
 from cloud_adapter.errors import (
     Conflict,
@@ -27,7 +28,7 @@ from cloud_adapter.errors import (
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock, Store, TaskQueue
-from workflow_core import Workflow, WorkflowError
+from workflow_core import WorkflowError
 from workflow_core.error_texts import error_text
 
 WRITE_ATTEMPTS_MAX = 5
@@ -70,12 +71,10 @@ class Committer:
         """Waits before another attempt: 20 ms, doubling up to 640 ms, with jitter."""
         await self.clock.sleep(0.02 * 2 ** min(attempt, 5) * self.rng.uniform(0.5, 1.0))
 
-    async def load(
-        self, cls: type[Workflow], id: str, rewrite: Callable[[Instance], Instance] | None = None
-    ) -> Session:
+    async def load(self, ref: InstanceRef, rewrite: Callable[[Instance], Instance] | None = None) -> Session:
         """The instance as it is now; ``rewrite`` changes what is stored before it is read."""
-        instance = await self.store.load(cls.__workflow_name__, id)
-        return Session(cls, instance if rewrite is None else rewrite(instance), self.clock.now())
+        instance = await self.store.load(ref.workflow, ref.id)
+        return Session(ref.cls, instance if rewrite is None else rewrite(instance), self.clock.now())
 
     async def create(self, session: Session, key: KeyRecord | None = None) -> None:
         """Stores a new instance.

@@ -32,10 +32,9 @@ BUFFERED = b""
 
 
 @dataclass(frozen=True, slots=True)
-class EventRequest:
+class SentEvent:
     """What a client sends with an event; see ``Engine.handle_event``."""
 
-    id: str
     event: str
     body: bytes
     key: str | None
@@ -61,7 +60,7 @@ class SendEvent(Decision):
 
     def __init__(
         self,
-        request: EventRequest,
+        request: SentEvent,
         clock: Clock,
         options: EngineOptions,
         span: Span,

@@ -119,7 +119,7 @@ class Leases:
                     if not hold:
                         return
                     # Somebody has committed over the lease, which may be ours still.
-                    session = await self.committer.load(session.cls, session.execution.id)
+                    session = await self.committer.load(session.ref)
                     if session.instance.lease is None or session.instance.lease.token != token:
                         return
 

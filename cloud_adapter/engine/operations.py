@@ -20,6 +20,7 @@ from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.decisions import Decision
 from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.plan import KEEP, RELEASE
+from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session, settle
 from cloud_adapter.engine.user_code import call
 from cloud_adapter.errors import InstanceEnded
@@ -318,7 +319,7 @@ class SetFields(Repair):
         return True
 
 
-async def operate(lanes: Lanes, cls: type[Workflow], id: str, operation: Operation) -> Session:
+async def operate(lanes: Lanes, ref: InstanceRef, operation: Operation) -> Session:
     """Carries an operation out; gives the instance as it is then. It does not wait for a step that runs: that one's
     commit will fail, and its lease stays until it has come to its end or the lease expires; nothing else runs before.
 
@@ -328,7 +329,7 @@ async def operate(lanes: Lanes, cls: type[Workflow], id: str, operation: Operati
         TooLarge, InstanceNotFound, Unavailable
         WorkflowError: what the operation raises. Nothing was changed.
     """
-    session: Session = await lanes.decide(cls, id, _Operate(cls, operation))
+    session: Session = await lanes.decide(ref, _Operate(ref.cls, operation))
     return session
 
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from cloud_adapter.document import HISTORY_MAX, TOKENS_MAX, HistoryEntry, HistoryKind, Instance
 from cloud_adapter.engine.plan import After, Before, Change, LeasePolicy, plan
+from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.schedule import Timer
 from cloud_adapter.engine.user_code import call
 from cloud_adapter.errors import UserCodeError
-from cloud_adapter.names import check_id
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.stores.search import stored_values
 from workflow_core import ErrorInfo, Execution, Parent, Status, Workflow, WorkflowError
@@ -63,22 +63,26 @@ class Session:
         self.instance = instance
         version = instance.execution.fields_version
         self.machine = Machine(cls.load_fields(instance.fields, version), instance.execution, now)
+        self._search: Mapping[str, Any] | None = None
+        """What the fields are found by; None: not computed yet."""
         if version != cls.__workflow_version__:
             # In the place of what is stored, so that the next commit saves them, whatever it is about.
-            fields = self.machine.workflow.dump_fields()
-            self.instance = replace(instance, fields=fields, search=stored_values(self.machine.workflow))
+            fields, self._search = self.machine.workflow.dump_fields(), stored_values(self.machine.workflow)
+            self.instance = replace(instance, fields=fields, search=self._search)
         self.entries: list[HistoryEntry] = []
         self.contexts: list[Context] = []
         self.raised: BaseException | None = None
         self.is_lax = False
         self.delivered: set[Timer] = set()
         self._fields = self.instance.fields
-        self._search: Mapping[str, Any] | None = None
-        """What the fields are found by; None: not computed yet."""
         self._is_known = False
         self._error: ErrorInfo | None = None
         self._touches = 0
         self._look()
+
+    @property
+    def ref(self) -> InstanceRef:
+        return InstanceRef(self.cls, self.instance.id)
 
     @property
     def execution(self) -> Execution:
@@ -86,8 +90,10 @@ class Session:
 
     def reset_fields(self) -> None:
         """Forgets what user code has done to the fields since they were checked last."""
-        self.machine.use(self.cls.load_fields(self._fields))
-        self._touches = 0
+        self._count_touches()
+        if self._touches:
+            self.machine.use(self.cls.load_fields(self._fields))
+            self._touches = 0
 
     @property
     def is_fresh(self) -> bool:
@@ -239,16 +245,15 @@ def settle(session: Session, happened: Accepted | None = None) -> None:
         raise condition_error(session.cls, error) from error
 
 
-def begin(cls: type[Workflow], id: str, fields: bytes | str, now: datetime, parent: Parent | None = None) -> Session:
+def begin(ref: InstanceRef, fields: bytes | str, now: datetime, parent: Parent | None = None) -> Session:
     """A new instance, moved on to where its threads rest; not stored yet.
 
     Raises:
-        InvalidInput, InvalidRequest
+        InvalidInput: the fields do not fit.
         UserCodeError: a condition of the workflow raised.
     """
-    first = cls.new(fields)
-    execution = Execution.start(check_id(id), cls, now=now, parent=parent)
-    session = Session(cls, Instance(cls.__workflow_name__, id, execution, first.dump_fields()), now)
+    execution = Execution.start(ref.id, ref.cls, now=now, parent=parent)
+    session = Session(ref.cls, Instance(ref.workflow, ref.id, execution, ref.cls.new(fields).dump_fields()), now)
     settle(session)
     session.note(HistoryKind.CREATED, now)
     session.note_failure(now)

@@ -16,17 +16,18 @@ from cloud_adapter.engine.failures import Retries, work_failed
 from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.leases import LeaseLost, Leases, TakeLease, warn
 from cloud_adapter.engine.plan import RELEASE, Hold
+from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import ERROR_CHARS_MAX, Session, milliseconds
 from cloud_adapter.engine.tasks import ResumeTask
 from cloud_adapter.engine.user_code import RunSync, call, within
 from cloud_adapter.errors import Conflict, Unavailable
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.observability.span import Span, Value
-from workflow_core import CheckpointKind, NewerVersion, Workflow
+from workflow_core import CheckpointKind, NewerVersion
 from workflow_core.error_texts import error_text
 from workflow_core.machine.work import Work
 
-_NOTED = {
+NOTED = {
     CheckpointKind.STEP: (HistoryKind.STEP, HistoryKind.STEP_FAILED),
     CheckpointKind.EVENT: (HistoryKind.EVENT, HistoryKind.EVENT_FAILED),
     CheckpointKind.SETUP: (HistoryKind.SETUP, HistoryKind.SETUP_FAILED),
@@ -53,7 +54,7 @@ class Stepper:
         self.leases = Leases(committer)
         self.retries = Retries(self.options, committer.rng)
 
-    async def resume(self, cls: type[Workflow], body: ResumeTask) -> None:
+    async def resume(self, ref: InstanceRef, body: ResumeTask) -> None:
         """Runs an instance until nothing is due. Returns also when there is nothing to do, or when it handed on.
 
         Raises:
@@ -64,7 +65,7 @@ class Stepper:
         mine = ""
         while True:
             taking = TakeLease(body, self.options, self.committer.token(), mine)
-            for task in await self.lanes.decide(cls, body.id, taking) or ():
+            for task in await self.lanes.decide(ref, taking) or ():
                 await self.committer.queue.create(task)
             session = taking.session
             if session is None:
@@ -78,7 +79,7 @@ class Stepper:
                 # heard, or where the instance was canceled or paused under it. Nothing of ours runs any more.
                 warn(session, "lease lost")
             finally:
-                self.lanes.wake(body.workflow, body.id)
+                self.lanes.wake(ref)
 
     async def _work(self, session: Session, token: str) -> None:
         """Performs what is due until nothing is, or the budget is used up; the last commit releases the lease."""
@@ -103,7 +104,7 @@ class Stepper:
             except Exception as error:
                 # Not a step that has failed, but the way on from it: a condition raised, a loop never ends, the
                 # fields have become too large.
-                await self.lanes.decide(session.cls, session.execution.id, FailInstance(error, statement, lease=token))
+                await self.lanes.decide(session.ref, FailInstance(error, statement, lease=token))
                 return
 
     def _next(self, session: Session) -> Work | None:
@@ -166,7 +167,7 @@ class Stepper:
         }
         if error is None:
             call(session.machine.done, work, result)
-            session.note(_NOTED[work.kind][0], now, **details)
+            session.note(NOTED[work.kind][0], now, **details)
         elif work.is_refused(error):
             session.note(HistoryKind.EVENT_REJECTED, now, error=error_text(error)[:ERROR_CHARS_MAX], **details)
             session.machine.drop(work)
@@ -174,7 +175,7 @@ class Stepper:
             span.refused(error)
         else:
             failure = self.retries.of_work(session, work, error, now)
-            work_failed(session, work, failure, _NOTED[work.kind][1], now, **details)
+            work_failed(session, work, failure, NOTED[work.kind][1], now, **details)
             span.outcome = "failed"
             span.failed(error)
 

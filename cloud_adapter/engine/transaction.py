@@ -28,9 +28,10 @@ from typing import Any
 
 from cloud_adapter.engine.commits import Committer, Superseded, no_turn
 from cloud_adapter.engine.decisions import ByItself, Decision, FailInstance, NotNow
+from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session
 from cloud_adapter.errors import Busy, Conflict, DuplicateKey, InstanceNotFound, Unavailable, UserCodeError
-from workflow_core import UnknownStatement, Workflow
+from workflow_core import UnknownStatement
 
 BATCH_BYTES_MAX = 500_000
 """After so many bytes of inputs and answers a batch is full."""
@@ -140,8 +141,7 @@ class Transactor:
     """
 
     committer: Committer
-    cls: type[Workflow]
-    id: str
+    ref: InstanceRef
     line: Line
     let_others: Callable[[], Awaitable[None]]
     leased: bool = False
@@ -159,7 +159,7 @@ class Transactor:
         first = batch[0].decision
         kept, self.session = None if first.alone else self.session, None
         try:
-            session = kept or await self.committer.load(self.cls, self.id, first.rewrite if first.alone else None)
+            session = kept or await self.committer.load(self.ref, first.rewrite if first.alone else None)
         except InstanceNotFound as error:
             for item in batch:
                 await self._missing(item, error)
@@ -318,7 +318,7 @@ class Transactor:
 
     def busy(self) -> Busy:
         """The error for those who have waited for too long."""
-        return Busy(f"{self.cls.__workflow_name__!r} {self.id!r} is busy: many others ask for it; try again")
+        return Busy(f"{self.ref} is busy: many others ask for it; try again")
 
     async def _put_off(self, item: Item, wait: NotNow) -> None:
         item.waits = wait
@@ -379,7 +379,7 @@ class Transactor:
         keyed = [item for item in changed if item.decision.key is not None]
         for item in keyed:
             assert item.decision.key is not None
-            at = self.cls.__workflow_name__, self.id, item.decision.key, self.now()
+            at = self.ref.workflow, self.ref.id, item.decision.key, self.now()
             try:
                 known = len(keyed) == 1 or await self.committer.store.load_key(*at) is not None
             except Exception as raised:

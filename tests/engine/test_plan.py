@@ -12,6 +12,7 @@ import pytest
 from cloud_adapter.document import Instance, Lease
 from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.plan import KEEP, RELEASE, After, Before, Change, Hold, LeasePolicy, plan
+from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session, begin
 from cloud_adapter.engine.tasks import ACTIVITY_PATH, RESUME_PATH, TIMEOUT_PATH
 from cloud_adapter.errors import Conflict, Unavailable
@@ -45,8 +46,11 @@ class Asking(Workflow, name="asking"):
     )
 
 
+REF = InstanceRef(Asking, "a")
+
+
 def waiting(now: datetime = NOW) -> Session:
-    return begin(Asking, "a", b"", now)
+    return begin(REF, b"", now)
 
 
 def asking() -> Session:
@@ -108,7 +112,7 @@ async def test_a_commit_that_is_refused_or_lost_leaves_the_session_as_it_was(tmp
 
     for write, error in ((refused, Conflict), (lost, Unavailable)):
         for policy in (RELEASE, Hold("mine"), Hold("mine", renews=True)):
-            session = await committer.load(Asking, "a")
+            session = await committer.load(REF)
             session.machine.handled(session.machine.accept("Go"))
             before = session.execution.to_dict(), session.instance, list(session.entries)
             with pytest.MonkeyPatch.context() as patch:

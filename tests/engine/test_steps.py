@@ -153,8 +153,8 @@ def test_the_delays_of_a_policy(policy: Retry, delays: list[float]) -> None:
 def test_the_history_has_a_kind_for_all_work_that_is_due() -> None:
     # Moves take no lease, activities run without one.
     elsewhere = {Move.kind, ConditionMove.kind, CheckpointKind.ACTIVITY}
-    assert set(steps._NOTED) == set(CheckpointKind) - elsewhere
-    for work, (done, failed) in steps._NOTED.items():
+    assert set(steps.NOTED) == set(CheckpointKind) - elsewhere
+    for work, (done, failed) in steps.NOTED.items():
         assert (done, failed) == (work.value, f"{work.value} failed")
         assert (done.failed, failed.failed) == (False, True)
 
@@ -337,7 +337,7 @@ class Slow(Workflow, name="slow"):
     def count(self) -> None:
         self.n += 1
         # A step that takes 20 seconds.
-        CLOCK[0]._now += timedelta(seconds=20)
+        CLOCK[0].jump(20)
 
     definition = S(While("counting", lambda w: w.n < 3, Step("count", count)))
 

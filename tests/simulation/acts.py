@@ -24,7 +24,7 @@ from tests.simulation.actors import CURRENT, LANE
 from workflow_core import Execution, Wait
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.machine import Machine
-from workflow_core.wait_types import RetriedWait
+from workflow_core.wait_types import ActivityWait, RetriedWait
 
 if TYPE_CHECKING:
     from tests.simulation.actors import Actor
@@ -136,7 +136,7 @@ class Acts:
 
         def beating(machine: Machine, accepted: Accepted) -> None:
             heartbeat(machine, accepted)
-            assert accepted.wait is not None
+            assert isinstance(accepted.wait, ActivityWait)
             self.add(machine.execution, attempt=attempt_of(accepted.wait), deadline=accepted.wait.deadline)
 
         def ticking(machine: Machine) -> None:

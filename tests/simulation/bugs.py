@@ -19,7 +19,7 @@ from cloud_adapter.document import Instance, Lease
 from cloud_adapter.engine import activities as activities_module
 from cloud_adapter.engine import children as children_module
 from cloud_adapter.engine import events as events_module
-from cloud_adapter.engine import leases, plan, recovery, schedule
+from cloud_adapter.engine import leases, plan, recovery, schedule, task_handler
 from cloud_adapter.engine.activities import Activities, Result
 from cloud_adapter.engine.children import Children
 from cloud_adapter.engine.commits import Committer, Write
@@ -183,7 +183,7 @@ def idempotency_key_not_recorded(patch: Patch) -> None:
 
 @bug
 def idempotency_key_not_looked_up(patch: Patch) -> None:
-    async def nothing(self: Engine, workflow: str, id: str, record: Any) -> None:
+    async def nothing(self: Engine, ref: Any, record: Any) -> None:
         return None
 
     patch.setattr(Engine, "_replay", nothing)
@@ -193,9 +193,9 @@ def idempotency_key_not_looked_up(patch: Patch) -> None:
 def idempotency_key_without_fingerprint(patch: Patch) -> None:
     replay = Engine._replay
 
-    async def any_request(self: Engine, workflow: str, id: str, record: Any) -> bytes | None:
-        stored = await self.store.load_key(workflow, id, record.key, self.clock.now())
-        return None if stored is None else await replay(self, workflow, id, stored)
+    async def any_request(self: Engine, ref: Any, record: Any) -> bytes | None:
+        stored = await self.store.load_key(ref.workflow, ref.id, record.key, self.clock.now())
+        return None if stored is None else await replay(self, ref, stored)
 
     patch.setattr(Engine, "_replay", any_request)
 
@@ -489,16 +489,16 @@ def timer_names_without_the_commits_token(patch: Patch) -> None:
 def task_that_never_got_to_commit_acknowledged(patch: Patch) -> None:
     resume = Stepper.resume
 
-    async def give_up(self: Stepper, cls: Any, body: ResumeTask) -> None:
+    async def give_up(self: Stepper, ref: Any, body: ResumeTask) -> None:
         with suppress(Busy):
-            await resume(self, cls, body)
+            await resume(self, ref, body)
 
     patch.setattr(Stepper, "resume", give_up)
 
 
 @bug
 def failed_task_acknowledged(patch: Patch) -> None:
-    run_task = world.run_task
+    run_task = task_handler.run_task
 
     async def content(engine: Engine, path: str, body: Any) -> Outcome:
         outcome = await run_task(engine, path, body)
@@ -534,7 +534,7 @@ def fence_not_stored_anew_for_the_next_attempt(patch: Patch) -> None:
 
     def keep(self: Machine, accepted: Accepted, error: Any, retry_at: datetime | None) -> None:
         wait = accepted.wait
-        assert wait is not None
+        assert isinstance(wait, ActivityWait)
         fence = wait.task
         failed(self, accepted, error, retry_at)
         if retry_at is not None:
@@ -568,7 +568,7 @@ def heartbeat_not_renewing_the_deadline(patch: Patch) -> None:
 
 @bug
 def heartbeat_left_out(patch: Patch) -> None:
-    async def nothing(self: Activities, cls: Any, body: Any) -> None:
+    async def nothing(self: Activities, ref: Any, body: Any) -> None:
         return None
 
     patch.setattr(Activities, "_heartbeat", nothing)
@@ -845,9 +845,9 @@ def entry_without_a_collecting_task(patch: Patch) -> None:
 def early_collecting_task_dropped(patch: Patch) -> None:
     run = Inbox.run
 
-    async def drop(self: Inbox, cls: Any, body: CollectTask) -> None:
+    async def drop(self: Inbox, ref: Any, body: CollectTask) -> None:
         if self.committer.clock.now() >= body.due:
-            await run(self, cls, body)
+            await run(self, ref, body)
 
     patch.setattr(Inbox, "run", drop)
 
@@ -856,9 +856,9 @@ def early_collecting_task_dropped(patch: Patch) -> None:
 def entry_discarded_before_it_was_taken_in(patch: Patch) -> None:
     take = Inbox._take
 
-    async def discarding(self: Inbox, cls: Any, entry: Any) -> Any:
+    async def discarding(self: Inbox, ref: Any, entry: Any) -> Any:
         await self.committer.store.discard([entry])
-        return await take(self, cls, entry)
+        return await take(self, ref, entry)
 
     patch.setattr(Inbox, "_take", discarding)
 
@@ -873,14 +873,14 @@ def entries_known_by_their_statement_alone(patch: Patch) -> None:
 def end_of_an_attempt_ahead_of_its_result(patch: Patch) -> None:
     collect = Inbox.collect
 
-    async def only_for_tasks(self: Inbox, cls: Any, id: str) -> Any:
-        return await collect(self, cls, id) if _COLLECTING.get() else None
+    async def only_for_tasks(self: Inbox, ref: Any) -> Any:
+        return await collect(self, ref) if _COLLECTING.get() else None
 
     run = Inbox.run
 
-    async def collecting(self: Inbox, cls: Any, body: Any) -> None:
+    async def collecting(self: Inbox, ref: Any, body: Any) -> None:
         _COLLECTING.set(True)
-        await run(self, cls, body)
+        await run(self, ref, body)
 
     patch.setattr(Inbox, "collect", only_for_tasks)
     patch.setattr(Inbox, "run", collecting)
@@ -890,8 +890,8 @@ def end_of_an_attempt_ahead_of_its_result(patch: Patch) -> None:
 def entry_of_a_paused_instance_discarded(patch: Patch) -> None:
     take = Inbox._take
 
-    async def discarding(self: Inbox, cls: Any, entry: Any) -> Any:
-        left = await take(self, cls, entry)
+    async def discarding(self: Inbox, ref: Any, entry: Any) -> Any:
+        left = await take(self, ref, entry)
         return True if isinstance(left, _Left) and left.at is None else left
 
     patch.setattr(Inbox, "_take", discarding)

@@ -92,6 +92,12 @@ def activity_failed(machine: MachineState, accepted: Accepted, error: ErrorInfo,
     wait.deadline = attempt_ends(machine, accepted.case, retry_at)
 
 
+def result_json(machine: MachineState) -> bytes:
+    """The result of an instance that has finished, as JSON, for its parent; see ``Workflow.result_json``."""
+    machine.touched = True
+    return machine.workflow.result_json()
+
+
 def child_failed(machine: MachineState, thread: Thread, event: str, error: ErrorInfo) -> None:
     """A child has failed, or was canceled, or could not be started. It has ended, so it is not to be canceled."""
     check_thread(thread, ThreadHappening.GIVEN_UP)

@@ -68,6 +68,7 @@ class Machine(MachineState):
     heartbeat = calls.heartbeat
     activity_failed = calls.activity_failed
     child = calls.child
+    result_json = calls.result_json
     child_failed = calls.child_failed
 
     # Operations

@@ -14,12 +14,12 @@ changes a wait or the list of threads must call them: nobody moves an instance w
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import from_json
 
 from workflow_core.errors import DefinitionError
 from workflow_core.events import stable_key
@@ -164,10 +164,11 @@ def _child_start(
         id = stable_key(machine.execution.workflow, machine.execution.id, wait_id, case.event)
     fields = {} if spec.input is None else value_of(machine, thread, instruction, spec.input)
     if isinstance(fields, Workflow):
-        fields = json.loads(fields.dump_fields())
+        fields = from_json(fields.dump_fields())
     elif isinstance(fields, BaseModel):
         fields = fields.model_dump(mode="json")
-    fields = json_of(fields, f"the input of child {case.event!r}")
+    else:
+        fields = json_of(fields, f"the input of child {case.event!r}")
     return {"workflow": spec.workflow, "id": str(id), "fields": fields, "detached": spec.detached}
 
 

@@ -18,7 +18,7 @@ from tests.simulation.model.children import TELL
 from tests.simulation.model.executor import Executor
 from tests.simulation.model.violations import require, require_equal
 from workflow_core import Activity, Child, Execution, Select, Status, Step, Thread, Wait, WaitStatus
-from workflow_core.wait_types import AnyTeardown, HandlerTeardown, HandlerWait
+from workflow_core.wait_types import AnyTeardown, ChildWait, HandlerTeardown, HandlerWait
 
 if TYPE_CHECKING:
     from tests.simulation.model.instance import Model
@@ -79,7 +79,9 @@ def _check_waits(executor: Executor, stored: Thread, thread: RefThread) -> None:
     at, failures, what = thread.at, executor.attempts.failures, f"waits of {thread.id!r}"
     if at is not None and isinstance(at.statement, Child):
         errand = executor.errands[thread.wait_id, at.name]
-        found = [(wait.event, wait.id, _is_set_up(wait), wait.attempt) for wait in stored.waits]
+        waits = [wait for wait in stored.waits if isinstance(wait, ChildWait)]
+        require_equal(what, waits, stored.waits)
+        found = [(wait.event, wait.id, _is_set_up(wait), wait.attempt) for wait in waits]
         require_equal(what, found, [(at.name, thread.wait_id, errand.is_started, 0)])
     elif at is not None and isinstance(at.statement, Activity):
         work = "activity", thread.wait_id, at.name
