@@ -32,4 +32,6 @@ def view_of(session: Session) -> View:
         machine.check()
     except UnknownStatement as error:
         return View(instance, machine.workflow, (), str(error))
-    return View(instance, machine.workflow, tuple(one for one in machine.accepted() if one.case.kind in FROM_CLIENTS))
+    return View(
+        instance, machine.workflow, tuple(event for event in machine.accepted() if event.case.kind in FROM_CLIENTS)
+    )
