@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     issuer: str = GOOGLE_ISSUER
     """Cloud: the issuer of those tokens. Only a Cloud Tasks emulator needs an issuer other than Google."""
     public: bool = True
-    """Whether everyone may call the api. If false, Cloud Run requires an identity token, and OpenAPI says so."""
+    """Whether everyone may call the api. If not, Cloud Run requires an identity token; OpenAPI documents say so."""
     ui: bool | None = None
     """Whether the pages under ``/ui/`` are served, by default only when embedded. Callers of the api may use them."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

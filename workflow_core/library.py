@@ -11,12 +11,12 @@ from datetime import datetime
 from inspect import isawaitable, iscoroutine
 from typing import Any
 
-from workflow_core.errors import AsyncInSyncCall, EventNotAccepted, EventRejected, InvalidInput
+from workflow_core.errors import AsyncInSyncCall, EventNotAccepted
 from workflow_core.execution import Execution
 from workflow_core.machine.checkpoints import Checkpoint, CheckpointKind
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.machine import Machine
-from workflow_core.machine.work import MOVES, Work
+from workflow_core.machine.work import ThreadWork, Work
 from workflow_core.workflow import Workflow
 
 AsyncCheckpoint = Callable[[CheckpointKind], Awaitable[object] | None]
@@ -148,7 +148,7 @@ def _resume(
     machine.retry_errors()
     while (work := machine.next_work()) is not None:
         result = None
-        if work.kind not in MOVES:
+        if not work.is_move:
             try:
                 result = yield work.statement, machine.call(work)
                 machine.take_in(work, result)
@@ -167,15 +167,14 @@ def _resume(
 def _note(machine: Machine, work: Work, error: Exception) -> None:
     """Notes a failure. That of a setup or teardown disturbs nobody; one for good that a ``Try`` catches goes on there;
     any other is the caller's."""
-    thread = work.thread
     if work.kind in (CheckpointKind.SETUP, CheckpointKind.TEARDOWN):
         machine.failed(work, error)
-    elif work.kind is CheckpointKind.EVENT and isinstance(error, (EventRejected, InvalidInput)):
+    elif work.is_refused(error):
         machine.drop(work)
     elif (
-        thread is not None
+        isinstance(work, ThreadWork)
         and not machine.tries_again(machine.policy(work), work.attempt + 1, error)
-        and machine.catches(thread, machine.start_of(thread), error)
+        and machine.catches(work.thread, machine.start_of(work.thread), error)
     ):
         machine.give_up(work, error)
     else:

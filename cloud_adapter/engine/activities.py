@@ -36,6 +36,7 @@ from cloud_adapter.observability.span import Value
 from cloud_adapter.ports import Task
 from workflow_core import AttemptOver, ErrorInfo, Status, TimedOut
 from workflow_core.error_texts import error_info
+from workflow_core.machine.calls import activity_wait
 from workflow_core.machine.events import Accepted
 from workflow_core.signatures import is_async
 
@@ -133,8 +134,9 @@ class Activities:
         accepted = _awaited(await self.committer.load(ref), result)
         if accepted is None:
             return True
-        assert accepted.wait is not None and accepted.wait.deadline is not None
-        if self.committer.clock.now() >= accepted.wait.deadline:
+        deadline = activity_wait(accepted).deadline
+        assert deadline is not None
+        if self.committer.clock.now() >= deadline:
             raise Unavailable(f"the result of activity {result.event!r} does not come in: {error}") from error
         return False
 
@@ -151,9 +153,8 @@ class Activities:
             output = await self.run_sync(call, machine.call_activity, accepted, heartbeat)
         if not isawaitable(output):
             return output
-        assert accepted.wait is not None
         # Heartbeats put the deadline off.
-        deadline = accepted.wait.deadline if spec.heartbeat is None else None
+        deadline = activity_wait(accepted).deadline if spec.heartbeat is None else None
         clock = self.committer.clock
         limit = None if deadline is None else deadline - clock.now()
         try:
@@ -174,9 +175,9 @@ class Activities:
 
     def timed_out(self, session: Session, accepted: Accepted, now: datetime) -> None:
         """The deadline of an attempt has passed."""
-        assert accepted.wait is not None
-        event = accepted.wait.event
-        error = TimedOut(f"activity {event!r} gave no result by {accepted.wait.deadline}")
+        wait = activity_wait(accepted)
+        event = wait.event
+        error = TimedOut(f"activity {event!r} gave no result by {wait.deadline}")
         delay = self.retries.of_attempt(session, accepted, error)
         failure = Failure(error_info(error, event), None if delay is None else now + delay, None)
         result_failed(session, accepted, failure, HistoryKind.ACTIVITY_FAILED, now)
@@ -221,16 +222,17 @@ class _Begin(TaskDecision[ActivityTask]):
         session.check()
         body = self.body
         accepted = _awaited(session, body)
-        if accepted is None or accepted.wait is None or not body.is_for(accepted.wait):
+        if accepted is None or not body.is_for(activity_wait(accepted)):
             return None
-        retry_at = accepted.wait.retry_at
+        wait = activity_wait(accepted)
+        retry_at = wait.retry_at
         if retry_at is not None and retry_at > now:
             # Early by the clock of the queue, or a stop on the way there.
             later = body.later(min(retry_at, now + self.options.horizon), now, session.execution.pc)
-            limit = request_limit(session.execution, session.machine.program, accepted.wait)
+            limit = request_limit(session.execution, session.machine.program, wait)
             return replace(later, deadline=limit)
         # Copies: others change the session after this.
-        return _Attempt(session, replace(accepted, thread=copy(accepted.thread), wait=copy(accepted.wait)))
+        return _Attempt(session, replace(accepted, thread=copy(accepted.thread), wait=copy(wait)))
 
 
 class _TakeResult(Deferrable):

@@ -26,9 +26,11 @@ from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session, begin, settle
 from cloud_adapter.engine.user_code import call
 from cloud_adapter.errors import Busy, InstanceEnded, InstanceExists, InstanceNotFound, Unavailable
-from workflow_core import ChildFailed, ErrorInfo, Parent, Status, Teardown, Wait, WaitStatus, Workflow, WorkflowError
+from workflow_core import ChildFailed, ErrorInfo, Parent, Status, WaitStatus, Workflow, WorkflowError
 from workflow_core.error_texts import error_info
+from workflow_core.machine.outside_work import ChildCancel, ChildStart, TellWork
 from workflow_core.machine.work import Work
+from workflow_core.wait_types import ChildTeardown, ChildWait
 
 _Key = tuple[str, str, str]
 """The workflow and the id of a parent, and the id of its wait that a child was started for."""
@@ -58,16 +60,17 @@ class Children:
             Busy: the parent is; try again later.
             Unavailable: try again.
         """
-        wait = work.wait
-        if isinstance(wait, Parent):
-            await self._tell(session, wait)
-        elif isinstance(wait, Teardown):
-            await self._cancel(session, wait)
-        else:
-            assert wait is not None
-            await self._start(session, wait, wait.input)
+        match work:
+            case ChildStart(wait=wait):
+                await self._start(session, wait, wait.child)
+            case ChildCancel(teardown=teardown):
+                await self._cancel(session, teardown)
+            case TellWork(parent=parent):
+                await self._tell(session, parent)
+            case _:
+                raise AssertionError(f"{work} concerns no other instance")
 
-    async def _start(self, session: Session, wait: Wait | Teardown, given: Any) -> None:
+    async def _start(self, session: Session, wait: ChildWait | ChildTeardown, given: Any) -> None:
         parent = session.execution
         link = Parent(parent.workflow, parent.id, wait.id, wait.event, told=given["detached"])
         try:
@@ -86,8 +89,8 @@ class Children:
         except WorkflowError as error:
             raise ChildFailed(f"{given['workflow']!r} {given['id']!r} could not be started: {error}") from error
 
-    async def _cancel(self, session: Session, teardown: Teardown) -> None:
-        child = teardown.setup_data
+    async def _cancel(self, session: Session, teardown: ChildTeardown) -> None:
+        child = teardown.child
         if "fields" in child:
             # Its start may still be under way, and succeed once we have found nothing: better it is there.
             try:

@@ -93,12 +93,12 @@ class Engine:
         self.queue = queue
         self.workflows: Mapping[str, type[Workflow]] = by_name(workflows)
         self._committer = Committer(store, queue, self.clock, self.options, rng or random.SystemRandom())
-        self._lanes = Lanes(self._committer)
-        self._inbox = Inbox(self._committer, self._lanes)
-        children = Children(self._committer, self._lanes, self._inbox, self.workflow)
-        self._stepper = Stepper(self._committer, self._lanes, children, run_sync)
+        self.lanes = Lanes(self._committer)
+        self._inbox = Inbox(self._committer, self.lanes)
+        children = Children(self._committer, self.lanes, self._inbox, self.workflow)
+        self._stepper = Stepper(self._committer, self.lanes, children, run_sync)
         self._recovery = Recovery(self._committer, self._inbox, self.workflows)
-        self._activities = Activities(self._committer, self._lanes, self._inbox, run_activity_sync or run_sync)
+        self._activities = Activities(self._committer, self.lanes, self._inbox, run_activity_sync or run_sync)
 
     def workflow(self, name: str) -> type[Workflow]:
         """The workflow of that name.
@@ -248,7 +248,7 @@ class Engine:
         for attempt in range(KEY_ATTEMPTS_MAX):
             sending = SendEvent(request, self.clock, self.options, span, replayed)
             try:
-                response: bytes = await self._lanes.decide(ref, sending)
+                response: bytes = await self.lanes.decide(ref, sending)
                 return response
             except Unavailable:
                 raise
@@ -275,7 +275,7 @@ class Engine:
         cls = self.workflow(workflow)
         with logs.about(workflow, id), telemetry.request(f"{operation.name} {workflow}", workflow, id):
             ref = InstanceRef.checked(cls, id)
-            session = await operate(self._lanes, ref, operation)
+            session = await operate(self.lanes, ref, operation)
             if not operation.dry_run:
                 await self._collect(ref)  # what could not come in before can now, or is of no use any more
             return view_of(session)
@@ -315,13 +315,13 @@ class Engine:
         ref = self._ref_of(body)
         timeout = TimeOut(body, self.options, self._activities)
         try:
-            again = await self._lanes.decide(ref, timeout)
+            again = await self.lanes.decide(ref, timeout)
             if timeout.wants_inbox:
                 # The result may be there: while some of it cannot be taken in, the attempt is not over.
                 again = await self._inbox.collect(ref)
                 if again is None:
                     timeout = TimeOut(body, self.options, self._activities, has_collected=True)
-                    again = await self._lanes.decide(ref, timeout)
+                    again = await self.lanes.decide(ref, timeout)
         except Busy as error:
             again = error.until if isinstance(error, Leased) else self.clock.now()
         if again is not None:

@@ -25,10 +25,12 @@ from cloud_adapter.document import HistoryKind
 from cloud_adapter.engine.session import ERROR_CHARS_MAX, Session, settle
 from cloud_adapter.engine.user_code import call
 from cloud_adapter.options import EngineOptions
-from workflow_core import CheckpointKind, ErrorInfo, Retry, WaitKind
+from workflow_core import ErrorInfo
 from workflow_core.error_texts import error_info
+from workflow_core.machine.calls import activity_wait
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.work import Work
+from workflow_core.wait_types import ActivityWait
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +63,14 @@ class Retries:
     def of_work(self, session: Session, work: Work, error: Exception, now: datetime) -> Failure:
         """What follows the failure of work under the lease."""
         policy = session.machine.policy(work) or self.options.retry
-        delay = self._delay(policy, work.attempt, error)
-        if work.kind is CheckpointKind.TELL:
-            delay = delay or policy.max_delay
-        elif work.kind is CheckpointKind.EVENT:
-            delay = None
+        delay = work.delay(policy, error, self.rng.random())
         return Failure(error_info(error, work.statement), None if delay is None else now + delay, error)
 
     def of_attempt(self, session: Session, accepted: Accepted, error: Exception) -> timedelta | None:
         """After which time an attempt of an activity that has failed is followed by another one; None: by none."""
-        assert accepted.case.activity is not None and accepted.wait is not None
+        assert accepted.case.activity is not None
         policy = accepted.case.activity.retry or session.cls.default_retry or self.options.retry
-        return self._delay(policy, accepted.wait.attempt, error)
-
-    def _delay(self, policy: Retry, failures_before: int, error: Exception) -> timedelta | None:
-        return policy.delay(failures_before + 1, error, self.rng.random())
+        return policy.delay(activity_wait(accepted).attempt + 1, error, self.rng.random())
 
 
 def work_failed(
@@ -88,16 +83,10 @@ def work_failed(
     """
     machine, error = session.machine, failure.raised
     assert error is not None
-    if work.kind is not CheckpointKind.EVENT:
-        machine.failed(work, error, failure.retry_at)
+    machine.failed(work, error, failure.retry_at)
     _note(session, failure, kind, now, details)
-    if failure.retry_at is not None:
-        return
-    if work.kind in (CheckpointKind.STEP, CheckpointKind.EVENT):
+    if failure.retry_at is None:
         call(machine.give_up, work, error)
-    elif work.kind is CheckpointKind.SETUP and work.concerns_others:
-        assert work.thread is not None
-        call(machine.child_failed, work.thread, work.statement, failure.error)
 
 
 def result_failed(
@@ -110,7 +99,7 @@ def result_failed(
     """
     machine = session.machine
     _note(session, failure, kind, now, {"thread": accepted.thread.id, "statement": accepted.case.event} | details)
-    if accepted.case.kind is WaitKind.ACTIVITY:
+    if isinstance(accepted.wait, ActivityWait):
         call(machine.activity_failed, accepted, failure.error, failure.retry_at)
     else:
         call(machine.child_failed, accepted.thread, accepted.case.event, failure.error)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextvars import Context, copy_context
 from datetime import datetime, timedelta
 from typing import Any
@@ -59,6 +59,17 @@ class Lanes:
         self._lanes: dict[InstanceRef, Lane] = {}
         self._contended: dict[InstanceRef, datetime] = {}
         self._served: deque[tuple[datetime, InstanceRef]] = deque(maxlen=100)
+
+    @property
+    def open(self) -> Collection[InstanceRef]:
+        """The instances that something waits for."""
+        return self._lanes.keys()
+
+    @property
+    def contended(self) -> Collection[InstanceRef]:
+        """The instances that are remembered as contended for. Those whose time is over are forgotten with the next
+        conflict."""
+        return self._contended.keys()
 
     async def decide(self, ref: InstanceRef, decision: Decision) -> Any:
         """Lets a decision be made and committed; gives its answer.
@@ -103,11 +114,11 @@ class Lanes:
         self._forget_contended()
         return ref in self._contended
 
-    def met_others(self, lane: Lane) -> None:
-        """Another process has committed to the instance of a lane at the same time."""
+    def met_others(self, ref: InstanceRef) -> None:
+        """Another process has committed to an instance at the same time."""
         self._forget_contended()
         until = self.committer.clock.now() + timedelta(seconds=CONTENDED_SECONDS)
-        self._contended[lane.ref] = until
+        self._contended[ref] = until
 
     def _forget_contended(self) -> None:
         now = self.committer.clock.now()
@@ -210,7 +221,7 @@ class Lane:
             try:
                 again = await task
             except Conflict as error:
-                self.lanes.met_others(self)
+                self.lanes.met_others(self.ref)
                 message = f"{self.ref} is busy: many others commit to it; try again"
                 busy = Busy(message)
                 busy.__cause__ = error

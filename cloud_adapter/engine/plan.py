@@ -42,10 +42,11 @@ from cloud_adapter.engine.schedule import Due, Timer
 from cloud_adapter.engine.tasks import ACTIVITY_PATH, TIMEOUT_PATH, ActivityTask, ResumeTask, TimeoutTask, timer_name
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Task
-from workflow_core import Execution, Wait, WaitKind
+from workflow_core import Execution
 from workflow_core.machine.saves import to_store
 from workflow_core.program.program import Program
 from workflow_core.statements.calls import ACTIVITY_TIMEOUT
+from workflow_core.wait_types import ActivityWait
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +200,7 @@ def _timed(execution: Execution, program: Program, token: str, now: datetime, ho
     deadlines = []
     for wait in schedule.fenced(execution, token):
         assert wait.deadline is not None
-        if wait.kind is WaitKind.ACTIVITY:
+        if isinstance(wait, ActivityWait):
             deadlines.append(wait.deadline)
             start = wait.retry_at and min(wait.retry_at, now + horizon)
             attempt = ActivityTask.of(execution, wait, now).task(token, start)
@@ -244,7 +245,7 @@ def next_stops(execution: Execution, body: ResumeTask, now: datetime, horizon: t
             yield _resume(execution, key, at, now, horizon)
 
 
-def request_limit(execution: Execution, program: Program, wait: Wait) -> timedelta:
+def request_limit(execution: Execution, program: Program, wait: ActivityWait) -> timedelta:
     """How long the request that runs an activity may take; one with a heartbeat, as long as the queue lets it."""
     thread = execution.thread(wait.id.rpartition("@")[0])
     assert thread is not None

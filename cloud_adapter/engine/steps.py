@@ -23,14 +23,11 @@ from cloud_adapter.engine.user_code import RunSync, call, within
 from cloud_adapter.errors import Conflict, Unavailable
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.observability.span import Span, Value
-from workflow_core import CheckpointKind, EventRejected, InvalidInput, NewerVersion
+from workflow_core import CheckpointKind, NewerVersion
 from workflow_core.error_texts import error_text
-from workflow_core.machine.work import MOVES, Work
+from workflow_core.machine.work import Work
 
-CHANGES_FIELDS = (CheckpointKind.STEP, CheckpointKind.EVENT)
-"""The work whose code changes the fields; what all other does to them is forgotten."""
-
-_NOTED = {
+NOTED = {
     CheckpointKind.STEP: (HistoryKind.STEP, HistoryKind.STEP_FAILED),
     CheckpointKind.EVENT: (HistoryKind.EVENT, HistoryKind.EVENT_FAILED),
     CheckpointKind.SETUP: (HistoryKind.SETUP, HistoryKind.SETUP_FAILED),
@@ -117,13 +114,13 @@ class Stepper:
         call(machine.settle)
         session.note_failure(now)
         work: Work | None = call(machine.next_work)
-        assert work is None or work.kind not in MOVES
+        assert work is None or not work.is_move
         return work
 
     async def _attempt(self, session: Session, work: Work) -> None:
         """Performs what is due, and tells the logs and the telemetry of it."""
         execution, number = session.execution, work.attempt + 1
-        thread = work.thread.id if work.thread is not None else ""
+        thread = work.thread_id
         about: dict[str, Value] = {"instance": execution.id, "thread": thread, "attempt": number, "pc": execution.pc}
         kind, workflow = work.kind.value, execution.workflow
         with (
@@ -146,9 +143,9 @@ class Stepper:
         async with self.leases.renewing(session, hold=_is_blocking(session, work)) as lost:
             try:
                 result = await self._call(session, work, lost)
-                if work.kind in CHANGES_FIELDS:
+                if work.changes_fields:
                     session.check_fields()
-                elif work.kind is CheckpointKind.SETUP:
+                elif work.keeps_result:
                     # What cannot be kept is a failure of the setup, not of the instance.
                     result = from_json(to_json(result))
             except LeaseLost:
@@ -157,29 +154,28 @@ class Stepper:
                 if work.concerns_others and isinstance(raised, (Unavailable, NewerVersion)):
                     raise
                 error = raised
-        if error is not None or work.kind not in CHANGES_FIELDS:
+        if error is not None or not work.changes_fields:
             session.reset_fields()
         # What is waited for next counts from now, not from the beginning of the step.
         now = self.clock.now()
         session.machine.set_time(now)
         details = {
-            "thread": work.thread.id if work.thread is not None else "",
+            "thread": work.thread_id,
             "statement": work.statement,
+            "select": work.select,
             "duration_ms": milliseconds(started, now),
         }
-        if work.kind is CheckpointKind.EVENT and work.thread is not None:
-            details["select"] = work.thread.step
         if error is None:
             call(session.machine.done, work, result)
-            session.note(_NOTED[work.kind][0], now, **details)
-        elif _is_refusal(work, error):
+            session.note(NOTED[work.kind][0], now, **details)
+        elif work.is_refused(error):
             session.note(HistoryKind.EVENT_REJECTED, now, error=error_text(error)[:ERROR_CHARS_MAX], **details)
             session.machine.drop(work)
             span.outcome = "rejected"
             span.refused(error)
         else:
             failure = self.retries.of_work(session, work, error, now)
-            work_failed(session, work, failure, _NOTED[work.kind][1], now, **details)
+            work_failed(session, work, failure, NOTED[work.kind][1], now, **details)
             span.outcome = "failed"
             span.failed(error)
 
@@ -194,7 +190,7 @@ class Stepper:
             result = await self.run_sync(call, machine.call, work)
         if not isawaitable(result):
             return result
-        limit = machine.program.at(work.statement).timeout if work.kind is CheckpointKind.STEP else None
+        limit = work.timeout(machine)
         expiry = asyncio.ensure_future(self.leases.expiry(session))
         try:
             return await within(self.clock, limit, result, repr(work.statement), lost, expiry)
@@ -205,8 +201,3 @@ class Stepper:
 def _is_blocking(session: Session, work: Work) -> bool:
     """Whether the code cannot be interrupted."""
     return not work.concerns_others and not session.machine.is_async(work)
-
-
-def _is_refusal(work: Work, error: Exception) -> bool:
-    """Whether a handler did not want the event."""
-    return work.kind is CheckpointKind.EVENT and isinstance(error, (EventRejected, InvalidInput))

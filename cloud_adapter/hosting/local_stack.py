@@ -140,7 +140,7 @@ def _process(
                 raise SettingsError(f"{error}{_end_of(path)}") from None
             yield process
         finally:
-            _stop(process)
+            stop(process)
 
 
 def _end_of(path: Path | None) -> str:
@@ -161,7 +161,7 @@ def _wait_until_ready(name: str, process: subprocess.Popen[bytes], port: int) ->
         time.sleep(0.05)
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
     """Stops the process and its children: with SIGTERM, and after a timeout with SIGKILL."""
     try:
         with contextlib.suppress(ProcessLookupError):

@@ -1,1 +1,1 @@
-"""The HTTP application: API, worker, pages and their description. No engine logic."""
+"""The HTTP applications: the API, the worker, the pages and the OpenAPI document. No engine logic."""

@@ -1,7 +1,7 @@
-"""The public HTTP application: start instances, send events, look at them. It decides nothing: the engine does.
+"""The public HTTP application: creates instances, sends events, shows instances. The engine makes all decisions.
 
-The routes are those of ``/definition/{name}``, ``/graph/{name}``, ``/swagger/{name}``, ``/reference/{name}`` and, per
-workflow, ``/wf/...``, and the pages under ``/ui/``; what tasks call is in ``cloud_adapter.http.worker``.
+The routes are ``/definition/{name}``, ``/graph/{name}``, ``/swagger/{name}``, ``/reference/{name}``, ``/wf/...`` for
+each workflow, and the pages under ``/ui/``. The routes that tasks call are in ``cloud_adapter.http.worker``.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from workflow_core.diagrams import describe, svg
 from workflow_core.diagrams.live import Live
 from workflow_core.program.program import Program
 
-# A picture opened by its own address is a document: it has its style sheet, and nothing else may come into it.
+# A diagram that is opened by its own URL is a document: only its own style sheet may apply, nothing else may load.
 _PICTURE_HEADERS = {
     "Content-Security-Policy": f"default-src 'none'; style-src {svg.STYLE_SOURCE}",
     "X-Content-Type-Options": "nosniff",
 }
 
 SEARCH = "search."
-"""In front of the name of a search field: the query parameter by which instances are listed."""
+"""The prefix of query parameters that filter a list of instances by search fields."""
 
 LIST_PARAMETERS = ("status", "limit", "cursor")
 """The other query parameters of the list of instances."""
@@ -56,14 +56,14 @@ def create_api(
     ui: bool = False,
     lifespan: Lifespan[Starlette] | None = None,
 ) -> Starlette:
-    """The application for an engine.
+    """Returns the application for an engine.
 
     Args:
-        max_body_bytes: a larger request gets 413.
-        public: whether everybody may call; what is in front of the application asks for a token otherwise.
-        repair: also serve ``REPAIRS``: only where every caller may as well write to the database. There, as
-            on the machine of a developer, what a page of another site sends is refused.
-        ui: also serve the pages under ``/ui/``: who may call may then look at everything and cancel it, by clicks.
+        max_body_bytes: larger requests get 413.
+        public: whether everyone may call. If not, the platform in front of the application requires a token.
+        repair: also serve ``REPAIRS``. Use this only if every caller may also write to the database, for example on the
+            machine of a developer. Requests from pages of other sites are then rejected.
+        ui: also serve the pages under ``/ui/``. Every caller may then view and cancel all instances in a browser.
     """
     operations = {**ACTIONS, **REPAIRS} if repair else ACTIONS
     handlers = _Handlers(engine, max_body_bytes, public, operations, refuses_other_sites=repair)
@@ -73,13 +73,13 @@ def create_api(
         Route("/wf/{name}/{id}", handlers.instance, methods=["GET", "POST"]),
         Route("/wf/{name}/{id}/graph", handlers.instance_graph, methods=["GET"]),
         *(Route(f"/wf/{{name}}/{{id}}/{action}", handlers.operate, methods=["POST"]) for action in operations),
-        # No event has these names, so none is meant.
+        # These names are reserved, so the request cannot mean an event.
         *(
             Route(f"/wf/{{name}}/{{id}}/{action}", handlers.refuse_repair, methods=["POST"])
             for action in REPAIRS
             if action not in operations
         ),
-        # A path: the name of an event may hold a slash, the id of an instance may not.
+        # A path, because the name of an event may contain a slash. The id of an instance may not.
         Route("/wf/{name}/{id}/{event:path}", handlers.send, methods=["POST"]),
         Route("/definition/{name}", handlers.definition, methods=["GET"]),
         Route("/graph/{name}", handlers.graph, methods=["GET"]),
@@ -153,8 +153,9 @@ class _Handlers:
         self.engine.workflow(request.path_params["name"])
         action = request.url.path.rpartition("/")[2]
         raise Forbidden(
-            f"{action!r} is a repair, and none is served here, since who may send events may not rewrite state: use "
-            f"`gorchestrate {action} ... --source FILE`, with rights on the database"
+            f"{action!r} is a repair. This API does not serve repairs, because permission to send events does not "
+            f"include permission to rewrite state: use `gorchestrate {action} ... --source FILE`, with permissions on "
+            f"the database"
         )
 
     async def list(self, request: Request) -> Response:
@@ -170,7 +171,7 @@ class _Handlers:
             limit=_integer("limit", query.get("limit", str(PAGE_SIZE))),
             cursor=query.get("cursor"),
         )
-        return JSONResponse({"instances": [summary(one) for one in page.instances], "cursor": page.cursor})
+        return JSONResponse({"instances": [summary(instance) for instance in page.instances], "cursor": page.cursor})
 
     async def definition(self, request: Request) -> Response:
         cls = self.engine.workflow(request.path_params["name"])
@@ -208,9 +209,9 @@ class _Handlers:
 
 
 def base_url(request: Request) -> str:
-    """The URL at which the client reaches the application, without a slash at its end."""
+    """The URL at which clients reach the application, without a trailing slash."""
     url = request.base_url
-    if request.headers.get("x-forwarded-proto") == "https":  # Cloud Run speaks HTTP to the container
+    if request.headers.get("x-forwarded-proto") == "https":  # Cloud Run uses HTTP to the container
         url = url.replace(scheme="https")
     return str(url).rstrip("/")
 
@@ -224,4 +225,4 @@ def _integer(name: str, text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise InvalidRequest(f"{name} is {text!r}: give a whole number") from None
+        raise InvalidRequest(f"{name} is {text!r}: it must be an integer") from None

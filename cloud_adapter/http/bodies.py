@@ -1,4 +1,4 @@
-"""Reads the body of a request, up to a limit."""
+"""Reads the bodies of requests, up to a limit."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from cloud_adapter.errors import TooLarge
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The body of a request.
+    """Returns the body of a request.
 
     Raises:
-        TooLarge: it has more than ``limit`` bytes.
+        TooLarge: the body has more than ``limit`` bytes.
     """
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > limit:
-            raise TooLarge(f"the body of the request is over the limit of {limit:,} bytes: send less")
+            raise TooLarge(f"the request body exceeds the limit of {limit:,} bytes: send less data")
     return bytes(body)

@@ -1,4 +1,4 @@
-"""The diagrams of definitions and instances, in each format that there is. Loads nothing."""
+"""Draws the diagrams of definitions and instances in each format. Loads no instance."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Format(StrEnum):
     SVG = "svg"
     MERMAID = "mermaid"
     JSON = "json"
-    """The tree of statements, for those who draw their own."""
+    """The tree of statements, for custom drawings."""
 
     @classmethod
     def of(cls, text: str) -> Format:
-        """Raises ``InvalidRequest`` if there is no such format."""
+        """Returns the format of that name; raises ``InvalidRequest`` if it is unknown."""
         try:
             return cls(text)
         except ValueError:
@@ -33,7 +33,7 @@ class Format(StrEnum):
 
 
 def draw(program: Program, format: Format, live: Live | None = None) -> str:
-    """The diagram of a definition, or of an instance."""
+    """Returns the diagram of a definition or, with ``live``, of an instance."""
     match format:
         case Format.SVG:
             return svg.draw(program, live)

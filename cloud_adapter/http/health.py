@@ -1,6 +1,6 @@
-"""Whether a process is alive, for probes and monitors: ``/healthz``, which does not depend on the database.
+"""Health checks for probes and monitors: ``/healthz``, which does not depend on the database by default.
 
-Google's frontend keeps some paths that end in ``z`` from reaching a function: there, ``/health`` is the same.
+Google's frontend does not forward some paths that end in ``z`` to functions. ``/health`` is the same check.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STORE_SECONDS_MAX = 5.0
 
 
 def routes(engine: Engine) -> list[Route]:
-    """The routes, for any application of an engine."""
+    """Returns the routes, for any application of an engine."""
 
     async def health(request: Request) -> Response:
         if request.query_params.get("store") is None:

@@ -1,4 +1,4 @@
-"""Refuses what a page of another site makes a browser send in its user's name (cross-site request forgery)."""
+"""Rejects requests that a page of another site makes a browser send (cross-site request forgery)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from cloud_adapter.errors import Forbidden
 
 
 def refuse_other_sites(request: Request, *, same_origin: bool) -> None:
-    """Browsers say where a request comes from; what says nothing is no browser, so it acts in nobody's name.
+    """Rejects requests from pages of other sites. Browsers always name the origin of a request. A request without an
+    origin is not from a browser, so it does not act with the permissions of a browser's user.
 
     Args:
-        same_origin: other origins of the same site, as other ports of this machine, are refused too.
+        same_origin: also reject other origins of the same site, for example other ports of this machine.
 
     Raises:
-        Forbidden: a page of another one has sent it.
+        Forbidden: a page of another site sent the request.
     """
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
     if site is not None:
@@ -28,4 +29,6 @@ def refuse_other_sites(request: Request, *, same_origin: bool) -> None:
     else:
         ours = urlsplit(origin).hostname == request.url.hostname
     if not ours:
-        raise Forbidden("this was sent by a page of another site, so nothing was done: open the page here, and send it")
+        raise Forbidden(
+            "a page of another site sent this request. Nothing was changed: send it from a page of this site"
+        )

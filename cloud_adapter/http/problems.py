@@ -1,4 +1,4 @@
-"""Errors as HTTP responses: RFC 9457 problem documents. The one table of which error has which status."""
+"""Errors as HTTP responses: RFC 9457 problem documents. Contains the only table of errors and their statuses."""
 
 from __future__ import annotations
 
@@ -47,24 +47,24 @@ STATUS: dict[type[WorkflowError], int] = {
     errors.Unavailable: 503,
     NewerVersion: 503,
 }
-"""Every other error is the workflow's or ours: 500."""
+"""The status of each error. Every other error is a bug of the workflow or of gorchestrate: 500."""
 
 
 def problem(status: int, title: str, detail: str, **more: Any) -> Response:
-    """The response with a problem document."""
+    """Returns a response with a problem document."""
     return _response(document(status, title, detail, **more))
 
 
 def document(status: int, title: str, detail: str, **more: Any) -> dict[str, Any]:
-    """A problem document."""
+    """Returns a problem document."""
     kind = "-".join(re.findall(r"[A-Z]?[a-z0-9]+", title)).lower()
-    # The text of an error may hold what cannot be sent, as a file's name that is no UTF-8 does.
+    # The text of an error may contain characters that cannot be encoded, for example of a file name that is not UTF-8.
     detail = detail.encode("utf-8", "backslashreplace").decode()
     return {"type": f"{TYPE_PREFIX}{kind}", "title": title, "status": status, "detail": detail, **more}
 
 
 def of_error(error: Exception) -> dict[str, Any]:
-    """The problem document of an error that gorchestrate raised on purpose."""
+    """Returns the problem document of a ``WorkflowError``."""
     more: dict[str, Any] = {}
     if isinstance(error, EventNotAccepted):
         more = {"accepted": list(error.accepted), "instance_status": error.status}
@@ -74,12 +74,12 @@ def of_error(error: Exception) -> dict[str, Any]:
 
 
 def status_of(cls: type[Exception]) -> int:
-    """The status of the response to an error of that class."""
+    """Returns the HTTP status of an error class."""
     return next((STATUS[base] for base in cls.__mro__ if base in STATUS), 500)
 
 
 def on_workflow_error(_: Request, error: Exception) -> Response:
-    """The response to an error that gorchestrate raised on purpose."""
+    """Returns the response to a ``WorkflowError``."""
     body = of_error(error)
     if body["status"] == 500:
         _logger.error("%s", error, exc_info=error)
@@ -87,7 +87,7 @@ def on_workflow_error(_: Request, error: Exception) -> Response:
 
 
 def bug(error: Exception) -> dict[str, Any]:
-    """The problem document of an error that nobody has foreseen."""
+    """Returns the problem document of an unexpected error."""
     return document(500, "Internal Server Error", f"{type(error).__name__}: see the log of the server")
 
 
@@ -96,19 +96,19 @@ def _response(body: dict[str, Any]) -> Response:
 
 
 def on_http_error(request: Request, error: Exception, *, hint: str = "") -> Response:
-    """The response to a path or method that is not served.
+    """Returns the response to an unknown path or method.
 
     Args:
-        hint: what is said to one who asks for a path that is not served.
+        hint: appended to the message about an unknown path.
     """
     assert isinstance(error, HTTPException)
     headers, detail = error.headers or {}, error.detail
     path = request.scope["path"][:200]
     if error.status_code == 404:
-        detail = f"nothing is served at {path!r}{hint}"
+        detail = f"unknown path {path!r}{hint}"
     elif error.status_code == 405:
         allowed = ", ".join(sorted(headers.get("Allow", "").split(", ")))
-        detail = f"{request.method[:20]} is not served at {path!r}: use {allowed}"
+        detail = f"method {request.method[:20]} is not allowed for {path!r}: use {allowed}"
     response = problem(error.status_code, HTTPStatus(error.status_code).phrase, detail)
     response.headers.update(headers)
     return response
@@ -121,11 +121,11 @@ def application(
     on_error: Callable[[Request, Exception], Response] = on_workflow_error,
     hint: str = "",
 ) -> Starlette:
-    """An application whose errors, of every kind, are problem documents.
+    """Returns an application that answers every error with a problem document.
 
     Args:
-        on_error: answers what gorchestrate raised on purpose.
-        hint: follows what is said of a path that is not served.
+        on_error: answers a ``WorkflowError``.
+        hint: appended to the message about an unknown path.
     """
     app = Starlette(
         routes=routes,
@@ -133,15 +133,15 @@ def application(
         middleware=[Middleware(TracedRequests), Middleware(UnexpectedErrors)],
         exception_handlers={WorkflowError: on_error, HTTPException: partial(on_http_error, hint=hint)},
     )
-    # A path with a slash too many is another path: /wf/pizza/order-1/ must not become the creation of an instance.
+    # A path with a trailing slash is another path: a request to /wf/pizza/order-1/ must not create an instance.
     app.router.redirect_slashes = False
     return app
 
 
 class UnexpectedErrors:
-    """Middleware that answers a bug: the details are in the log, not in the response.
+    """Middleware that answers unexpected errors. The details are logged and are not part of the response.
 
-    An exception handler of Starlette would raise the error again, and the server drop the connection.
+    An exception handler of Starlette would raise the error again, and the server would close the connection.
     """
 
     def __init__(self, app: ASGIApp) -> None:

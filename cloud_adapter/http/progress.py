@@ -1,4 +1,4 @@
-"""What the history of an instance tells of its way through the definition. Loads nothing."""
+"""Derives the progress of an instance through its definition from its history. Loads no instance."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _OF_STATEMENTS = frozenset(
         HistoryKind.CHILD_FAILED,
     )
 )
-"""The kinds of entries that tell how far an instance has come."""
+"""The kinds of entries that show the progress of an instance."""
 
 
 def live(program: Program, instance: Instance) -> Live:
-    """An instance laid over its definition, as far back as its history reaches."""
+    """Returns the live state of an instance on its definition, with the progress that its history contains."""
     passed, errors = progress(program, instance.history)
     return look(program, instance.execution, passed, errors)
 
 
 def progress(program: Program, history: Iterable[HistoryEntry]) -> tuple[set[Place], dict[Place, str]]:
-    """What has been done, and what has failed and was not done since."""
+    """Returns the places that were completed, and the errors of places that failed and were not completed later."""
     passed: set[Place] = set()
     errors: dict[Place, str] = {}
     for entry in history:
@@ -51,7 +51,7 @@ def progress(program: Program, history: Iterable[HistoryEntry]) -> tuple[set[Pla
 
 
 def _event(program: Program, entry: HistoryEntry) -> Place | None:
-    """The case of an event; None if several wait for it, and an older release has not noted which it was."""
+    """The case of an event; None if several selects have it, and an older release did not record which one it was."""
     selects = [select for select, _ in program.events.get(entry.statement, ())]
     if entry.select in selects:
         return (entry.select, entry.statement)

@@ -1,4 +1,4 @@
-"""Middleware that notes which trace a request belongs to, for its logs and spans."""
+"""Middleware that records the trace of a request, for its logs and spans."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cloud_adapter.observability.trace_context import ServedRequest
 
 
 class TracedRequests:
-    """Continues the caller's trace: that of ``traceparent``, or of Google's ``X-Cloud-Trace-Context``."""
+    """Continues the caller's trace from ``traceparent`` or Google's ``X-Cloud-Trace-Context``."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -1,4 +1,4 @@
-"""How instances look from outside: as JSON data, and at which address. Knows no HTTP application."""
+"""The JSON data and the URLs of instances. Independent of the HTTP applications."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from cloud_adapter.engine.view import View
 
 
 def instance_url(workflow: str, id: str) -> str:
-    """The path of an instance."""
+    """Returns the path of an instance."""
     return f"/wf/{workflow}/{quote(id, safe='')}"
 
 
 def view_data(view: View) -> dict[str, Any]:
-    """An instance as the API shows it: ``meta``, ``state``, ``events`` and ``history``."""
+    """Returns an instance as the API shows it: ``meta``, ``state``, ``events`` and ``history``."""
     instance = view.instance
     lease = instance.lease
     meta = instance.execution.to_dict() | {
@@ -26,21 +26,21 @@ def view_data(view: View) -> dict[str, Any]:
         "problem": view.problem or None,
     }
     url = instance_url(instance.workflow, instance.id)
-    names = [one.case.event for one in view.accepted]
+    names = [accepted.case.event for accepted in view.accepted]
     events = []
-    for one in view.accepted:
-        signature = one.case.signature
+    for accepted in view.accepted:
+        signature = accepted.case.signature
         assert signature is not None
-        # Where several threads wait for one event, the address says which is meant.
-        query = f"?thread={quote(one.thread.id, safe='')}" if names.count(one.case.event) > 1 else ""
+        # If several threads wait for the same event, the URL selects the thread.
+        query = f"?thread={quote(accepted.thread.id, safe='')}" if names.count(accepted.case.event) > 1 else ""
         events.append(
             {
-                "name": one.case.event,
-                "role": one.case.role,
-                "thread": one.thread.id,
-                "wait_id": one.wait_id,
+                "name": accepted.case.event,
+                "role": accepted.case.role,
+                "thread": accepted.thread.id,
+                "wait_id": accepted.wait_id,
                 "input": signature.input_schema,
-                "url": f"{url}/{quote(one.case.event, safe='')}{query}",
+                "url": f"{url}/{quote(accepted.case.event, safe='')}{query}",
             }
         )
     history = [
@@ -53,7 +53,7 @@ def view_data(view: View) -> dict[str, Any]:
 
 
 def summary(instance: Instance) -> Mapping[str, Any]:
-    """An instance as lists show it."""
+    """Returns an instance as lists show it."""
     execution = instance.execution
     return {
         "id": instance.id,

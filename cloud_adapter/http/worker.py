@@ -1,4 +1,4 @@
-"""The internal HTTP application: what the task queue and the scheduler call. Never to be reachable by the public."""
+"""The internal HTTP application, which the task queue and the scheduler call. It must never be public."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from cloud_adapter.ports import TASK_BYTES_MAX
 _logger = logging.getLogger("gorchestrate.http")
 
 BODY_BYTES_MAX = TASK_BYTES_MAX + 100_000
-"""A little more than a task may have."""
+"""Slightly more than the maximum size of a task."""
 
 TASK_PATHS = (RESUME_PATH, TIMEOUT_PATH, ACTIVITY_PATH, COLLECT_PATH)
 
@@ -36,17 +36,17 @@ _TASK_HEADERS = {
     "x-cloudtasks-taskname": "messaging.message.id",
 }
 
-# Neither 429 nor 503: those slow the whole queue down.
+# Not 429 or 503, because these make Cloud Tasks slow down the whole queue.
 _STATUS = {Outcome.DONE: 200, Outcome.NOT_YET: 425, Outcome.FAILED: 500}
 
 
 def create_worker(
     engine: Engine, authorize: Authorize | None, *, lifespan: Lifespan[Starlette] | None = None
 ) -> Starlette:
-    """The application for an engine.
+    """Returns the application for an engine.
 
     Args:
-        authorize: says who may call; None lets everybody, for the embedded runtime on one's own machine alone.
+        authorize: checks who may call. None permits everyone; use it only for the embedded runtime on a local machine.
     """
 
     async def task(request: Request) -> Response:
@@ -55,9 +55,9 @@ def create_worker(
         try:
             data = json.loads(body)
         except (ValueError, RecursionError) as error:
-            raise InvalidRequest(f"the body of a task is JSON: {error}") from error
+            raise InvalidRequest(f"the body of a task must be JSON: {error}") from error
         if not isinstance(data, dict):
-            raise InvalidRequest("the body of a task is a JSON object")
+            raise InvalidRequest("the body of a task must be a JSON object")
         outcome = await run_task(engine, request.url.path, data, _delivery(request.headers))
         return JSONResponse({"outcome": outcome.value}, _STATUS[outcome])
 
@@ -78,7 +78,7 @@ def create_worker(
 
 
 def _delivery(headers: Mapping[str, str]) -> Delivery:
-    """What the headers of Cloud Tasks say of a task; anybody could send them, so it is only told, never heeded."""
+    """The headers of Cloud Tasks about a task. Anyone could send them, so they are only reported and never trusted."""
     attributes: dict[str, Value] = {"messaging.system": "gcp_cloud_tasks"}
     attributes |= {name: headers[header] for header, name in _TASK_HEADERS.items() if header in headers}
     if (retries := headers.get("x-cloudtasks-taskretrycount", "")).isdecimal():
@@ -94,6 +94,6 @@ def _on_workflow_error(request: Request, error: Exception) -> Response:
     response = problems.on_workflow_error(request, error)
     if response.status_code != 503:
         return response
-    # 503 would slow the whole queue down.
+    # 503 would slow down the whole queue.
     _logger.warning("%s: %s", request.url.path, error)
     return problems.problem(500, "Unavailable", str(error))

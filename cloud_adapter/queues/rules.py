@@ -93,6 +93,9 @@ class QueueState(Generic[P]):
 
     ``retry`` and ``limits`` may be replaced at any time. Times are aware datetimes.
 
+    Attributes:
+        turns: in which order the waiting tasks are served.
+
     Args:
         shares: how many of the concurrent dispatches a group may take; None: as many as there are. Cloud Tasks knows no
             groups: without them the order is by time alone.
@@ -118,7 +121,7 @@ class QueueState(Generic[P]):
         self._bucket = TokenBucket()
         self._entries: dict[str, Entry[P]] = {}
         self._running: set[Entry[P]] = set()
-        self._turns: Turns[Entry[P]] = Turns(shares)
+        self.turns: Turns[Entry[P]] = Turns(shares)
         self._tombstones: OrderedDict[str, datetime] = OrderedDict()
 
     def __len__(self) -> int:
@@ -206,7 +209,7 @@ class QueueState(Generic[P]):
         count as running from now on. Each one must be handed to ``finished``, once."""
         sent: list[Entry[P]] = []
         while self._may_dispatch() and self._bucket.ready_at(self.limits, now) <= now:
-            entry = self._turns.next(now)
+            entry = self.turns.next(now)
             if entry is None:
                 break
             self._bucket.take(self.limits, now)
@@ -236,7 +239,7 @@ class QueueState(Generic[P]):
         if entry not in self._running:
             raise ValueError(f"no such attempt of task {entry.name} runs: report each one once")
         self._running.remove(entry)
-        self._turns.ended(entry)
+        self.turns.ended(entry)
         current = self._entries.get(entry.name)
         if current is None or current.sequence != entry.sequence:
             return Outcome.IGNORED
@@ -267,7 +270,7 @@ class QueueState(Generic[P]):
 
     def next_event(self, now: datetime) -> datetime | None:
         """When ``dispatchable`` will have something, not before ``now``; None: not before another call changes that."""
-        if not self._may_dispatch() or (at := self._turns.next_at(now)) is None:
+        if not self._may_dispatch() or (at := self.turns.next_at(now)) is None:
             return None
         return max(at, self._bucket.ready_at(self.limits, now))
 
@@ -284,16 +287,16 @@ class QueueState(Generic[P]):
         )
         self._entries[entry.name] = started
         self._running.add(started)
-        self._turns.started(entry)
+        self.turns.started(entry)
         return started
 
     def _put(self, entry: Entry[P], now: datetime) -> Entry[P]:
         self._entries[entry.name] = entry
-        self._turns.add(entry, now)
+        self.turns.add(entry, now)
         return entry
 
     def _remove(self, name: str, now: datetime) -> None:
-        self._turns.remove(self._entries.pop(name))
+        self.turns.remove(self._entries.pop(name))
         self._tombstones[name] = now + self._retention
         self._bury(now)
 

@@ -16,6 +16,7 @@ Each operation takes O(log n), n being the number of tasks; the number of groups
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from heapq import heapify, heappop, heappush
@@ -139,6 +140,11 @@ class Turns(Generic[W]):
     def kept(self) -> int:
         """How many tasks are held in memory, removed ones included."""
         return self._later.kept + sum(group.due.kept for group in self._groups.values())
+
+    @property
+    def groups(self) -> Collection[str]:
+        """The groups that have due tasks or running ones."""
+        return self._groups.keys()
 
     def add(self, task: W, now: datetime) -> None:
         """Adds a waiting task."""

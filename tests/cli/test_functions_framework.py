@@ -65,7 +65,7 @@ def test_an_order_comes_to_the_kitchen(api: Server) -> None:
 def test_its_errors_are_problem_documents(api: Server) -> None:
     large = api.client.post("/wf/pizza/order-2", content=b" " * 2_001)
     assert (large.status_code, large.headers["content-type"]) == (413, "application/problem+json")
-    assert large.json()["detail"] == "the body of the request is over the limit of 2,000 bytes: send less"
+    assert large.json()["detail"] == "the request body exceeds the limit of 2,000 bytes: send less data"
     for method, path, status in [
         ("GET", "/", 200),
         ("GET", "/wf/pizza/order-2", 404),

@@ -562,6 +562,7 @@ def is_closed(connection: sqlite3.Connection) -> bool:
 
 def test_a_caller_that_gives_up_closing_closes_it_nevertheless(path: Path, opened: list[sqlite3.Connection]) -> None:
     async def main() -> None:
+        before = set(threading.enumerate())
         store = SqliteStore(path)
         pending = asyncio.gather(*(store.create(an_instance(f"order-{number}")) for number in range(3)))
         closer = asyncio.create_task(store.close())
@@ -570,9 +571,8 @@ def test_a_caller_that_gives_up_closing_closes_it_nevertheless(path: Path, opene
         with pytest.raises(asyncio.CancelledError):
             await closer
         await pending
-        for thread in threading.enumerate():
-            if thread.name.startswith("sqlite-store"):
-                thread.join()
+        for thread in set(threading.enumerate()) - before:
+            thread.join()
         assert len(opened) == 2
         assert all(is_closed(connection) for connection in opened)
 

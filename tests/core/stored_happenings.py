@@ -11,6 +11,7 @@ from tests.core.stored_workflows import Stored
 from workflow_core import Execution, handle_event
 from workflow_core.error_texts import error_info
 from workflow_core.machine.machine import Machine
+from workflow_core.wait_types import ActivityWait
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -76,7 +77,7 @@ def _event(order: Stored, execution: Execution, name: str, input: Any = None, th
 def _attempts(machine: Machine, name: str) -> Any:
     for thread in list(machine.execution.threads):
         for wait in list(thread.waits):
-            if wait.event == name:
+            if isinstance(wait, ActivityWait) and wait.event == name:
                 accepted = machine.activity(name, wait.id, wait.attempt)
                 assert accepted is not None
                 yield accepted

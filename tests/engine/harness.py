@@ -369,17 +369,21 @@ def write(text: str) -> Callable[[Any], None]:
 
 
 class Gate:
-    """Holds an async step up until the test opens it."""
+    """Holds an async step up until the test opens it.
+
+    Attributes:
+        event: opens it for the last one that has come.
+    """
 
     def __init__(self) -> None:
         self.reached = 0
-        self._open: asyncio.Event | None = None
+        self.event: asyncio.Event | None = None
 
     async def wait(self) -> None:
         self.reached += 1
-        self._open = asyncio.Event()
-        await self._open.wait()
+        self.event = asyncio.Event()
+        await self.event.wait()
 
     def open(self) -> None:
-        assert self._open is not None, "nobody waits at the gate"
-        self._open.set()
+        assert self.event is not None, "nobody waits at the gate"
+        self.event.set()

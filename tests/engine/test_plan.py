@@ -21,6 +21,7 @@ from cloud_adapter.stores.sqlite.store import SqliteStore
 from tests.engine.harness import ManualQueue
 from tests.manual_clock import ManualClock
 from workflow_core import Activity, Execution, On, S, Select, Step, Timeout, Workflow
+from workflow_core.wait_types import TimedWait
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 FENCE, OTHER = "0123456789abcdef", "fedcba9876543210"
@@ -173,7 +174,8 @@ def test_a_timeout_gets_its_task_from_the_commit_that_stores_its_fence() -> None
 
 
 def fences(execution: Execution) -> list[str | None]:
-    return [wait.setup_data for thread in execution.threads for wait in thread.waits if wait.deadline is not None]
+    waits = [wait for thread in execution.threads for wait in thread.waits if isinstance(wait, TimedWait)]
+    return [wait.task for wait in waits if wait.deadline is not None]
 
 
 def test_an_attempt_gets_a_task_and_one_for_its_end() -> None:

@@ -186,7 +186,7 @@ HOUR = timedelta(hours=1)
 )
 def test_a_token_that_is_not_valid_here(run: Run, issuer: Issuer, changed: dict[str, Any], says: str) -> None:
     detail = refused(run, f"Bearer {issuer.token(**changed)}")
-    assert detail.startswith("the OIDC token is not valid here: ")
+    assert detail.startswith("the OIDC token is not valid: ")
     assert says in detail
 
 
@@ -205,12 +205,12 @@ def test_a_token_that_is_not_valid_here(run: Run, issuer: Issuer, changed: dict[
     ids=str,
 )
 def test_a_token_of_another_account(run: Run, issuer: Issuer, changed: dict[str, Any]) -> None:
-    assert refused(run, f"Bearer {issuer.token(**changed)}", 403) == f"the OIDC token is not one of {EMAIL}"
+    assert refused(run, f"Bearer {issuer.token(**changed)}", 403) == f"the OIDC token does not belong to {EMAIL}"
 
 
 def test_a_token_of_another_key(run: Run, issuer: Issuer) -> None:
     other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    for kid, says in (("1", "Signature verification failed"), ("2", "no key of this id")):
+    for kid, says in (("1", "Signature verification failed"), ("2", "its key id is unknown there")):
         assert says in refused(run, f"Bearer {issuer.token(kid, key=other)}")
 
 

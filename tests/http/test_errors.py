@@ -180,7 +180,7 @@ def test_fields_that_would_be_wrong_are_not_saved(http: Http, desk: str) -> None
 
 @pytest.mark.parametrize("path", ["", "/Put"])
 def test_a_body_over_the_limit(http: Http, desk: str, path: str) -> None:
-    detail = f"the body of the request is over the limit of {BODY_BYTES_MAX:,} bytes: send less"
+    detail = f"the request body exceeds the limit of {BODY_BYTES_MAX:,} bytes: send less data"
     body = b'"' + b"x" * BODY_BYTES_MAX
     assert http.problem("POST", desk + path, content=body) == expected(413, "Too large", detail)
     # In pieces, so that no header tells the size.
@@ -273,15 +273,13 @@ def test_an_instance_that_is_not_there(http: Http, method: str, path: str) -> No
 @pytest.mark.parametrize("path", ["/nonsense", "/wf", "/wf/", "/wf/desk/", "/graph", "/wf//a", "/definition/desk/x"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_path_that_is_not_served(http: Http, method: str, path: str) -> None:
-    assert http.problem(method, path) == expected(
-        404, "Not Found", f"nothing is served at {path!r}: GET / lists the workflows"
-    )
+    assert http.problem(method, path) == expected(404, "Not Found", f"unknown path {path!r}: GET / lists the workflows")
 
 
 @pytest.mark.parametrize("path", ["/resume", "/callback/timeout", "/recover"])
 def test_what_tasks_call_is_not_served_to_the_public(http: Http, path: str) -> None:
     assert http.problem("POST", path, json={}) == expected(
-        404, "Not Found", f"nothing is served at {path!r}: GET / lists the workflows"
+        404, "Not Found", f"unknown path {path!r}: GET / lists the workflows"
     )
 
 
@@ -303,7 +301,7 @@ def test_a_method_that_is_not_served(http: Http, path: str, allowed: set[str]) -
     for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} - allowed:
         response = http.request(method, path)
         assert problem(response) == expected(
-            405, "Method Not Allowed", f"{method} is not served at {path!r}: use {', '.join(sorted(allowed))}"
+            405, "Method Not Allowed", f"method {method} is not allowed for {path!r}: use {', '.join(sorted(allowed))}"
         )
         assert set(response.headers["allow"].split(", ")) == allowed
 

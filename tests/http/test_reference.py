@@ -95,7 +95,7 @@ def test_what_it_loads_is_served_and_kept_by_browsers(http: Http) -> None:
 def test_nothing_else_is_served(http: Http, name: str) -> None:
     path = unquote(f"/static/{name}")
     assert http.problem("GET", f"/static/{name}") == expected(
-        404, "Not Found", f"nothing is served at {path!r}: GET / lists the workflows"
+        404, "Not Found", f"unknown path {path!r}: GET / lists the workflows"
     )
 
 
@@ -139,7 +139,7 @@ def test_where_a_token_is_asked_for_the_lines_bear_one(tmp_path: Path) -> None:
         text = page(http, "/reference/pizza")
     commands = lines(text)
     assert all('-H "Authorization: Bearer $(gcloud auth print-identity-token)"' in one for one in commands.values())
-    assert "roles/run.invoker" in text and "Cloud Run's own" in html.unescape(text)
+    assert "roles/run.invoker" in text and "Cloud Run sends this response" in html.unescape(text)
     assert "No token" not in text
 
 

@@ -17,7 +17,7 @@ from pizza import PizzaOrder
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.http.api import create_api
 from cloud_adapter.http.pages.forms import Form
-from cloud_adapter.http.pages.rendering import _templates
+from cloud_adapter.http.pages.rendering import templates
 from cloud_adapter.http.pages.times import relative
 from cloud_adapter.settings import Settings
 from tests.http.helpers import BODY_BYTES_MAX, Http, serving, until
@@ -81,7 +81,7 @@ def test_the_workflows(ui: Ui) -> None:
 def test_the_instances_page_by_page(ui: Ui, tmp_path: Path) -> None:
     with serving(tmp_path / "many.db", PizzaOrder) as http:
         ui = Ui(http)
-        assert "There is none." in ui.get("/ui/pizza")
+        assert "No instances." in ui.get("/ui/pizza")
         for number in range(53):
             http.create(f"/wf/pizza/n-{number}")
         http.ok("POST", "/wf/pizza/n-7/cancel")
@@ -121,7 +121,7 @@ def test_a_new_instance(ui: Ui, http: Http, id: str) -> None:
     html = ui.post("/ui/pizza/new", new.posted("Add to Cart"))
     new = form(html, "Create")
     html = ui.post("/ui/pizza/new", new.posted("Create", id=id, v__cart__0__name="funghi"))
-    assert "Created." in html and "What it waits for" in html
+    assert "Created." in html and ">Waiting for<" in html
     state = http.get(f"/wf/pizza/{id}")["state"]
     assert state == PizzaOrder(cart=[{"name": "funghi"}]).model_dump(mode="json")
 
@@ -167,7 +167,7 @@ def test_an_event_is_sent_and_its_output_shown(ui: Ui, http: Http, create: Calla
     assert "<strong>Put</strong> was handled." in sent and "&lt;i&gt;pen" in sent and "<i>pen" not in sent
     assert http.get(url)["state"]["items"] == [{"name": "<i>pen", "qty": 1}]
     counted = ui.post(path(url), form(sent, "Send Count").posted())
-    assert "gave back <code>1</code>" in counted
+    assert "Output: <code>1</code>" in counted
     again = form(counted, f"Send {UNICODE_EVENT}").posted(j='{"a": [1]}')
     ui.post(path(url), again)
     assert http.get(url)["state"]["anything"] == {"a": [1]}
@@ -194,7 +194,7 @@ def test_rows_are_added_without_a_script(ui: Ui, http: Http, create: Callable[[s
     assert html.count(" autofocus") == 1
     html = ui.post(path(url), form(html, "Send PutBox").posted("Remove Items, Item 1", v__items__2__name="c"))
     html = ui.post(path(url), form(html, "Send PutBox").posted("Send PutBox", v__items__1__qty="3"))
-    assert "gave back <code>2</code>" in html
+    assert "Output: <code>2</code>" in html
     assert http.get(url)["state"]["items"] == [{"name": "b", "qty": 1}, {"name": "c", "qty": 3}]
 
 
@@ -245,7 +245,7 @@ def test_an_event_of_a_later_wait_is_not_sent_by_the_form_of_an_earlier_one(
     data = form(ui.get(path(url)), "Send Put").posted("Send Put", v__name="pen")
     http.send(f"{url}/Touch")
     html = ui.post(path(url), data, 409)
-    assert "Meanwhile the instance has moved on" in html and "data-gone" not in html
+    assert "The instance has changed. It accepts this event again" in html and "data-gone" not in html
     assert http.get(url)["state"]["items"] == []
     ui.post(path(url), form(html, "Send Put").posted("Send Put"))
     assert http.get(url)["state"]["items"] == [{"name": "pen", "qty": 1}]
@@ -316,9 +316,9 @@ def test_a_failed_instance_can_be_retried(ui: Ui, http: Http, create: Callable[[
     url = create("failing")
     until(lambda: http.get(url)["meta"]["status"] == "failed")
     html = ui.get(path(url))
-    assert html.index("ZeroDivisionError") < html.index("Where it stands"), "the error comes first"
+    assert html.index("ZeroDivisionError") < html.index(">Position<"), "the error comes first"
     assert [list(one.buttons) for one in forms(html)] == [["Retry this instance"]]
-    assert "Nothing: it has failed." in html and "Step, due" not in html
+    assert "The instance has failed and waits for nothing." in html and "Step, due" not in html
     ui.post(path(url), form(html, "Retry this instance").posted())
     assert [one["kind"] for one in http.get(url)["history"]].count("retry") == 1
 
@@ -331,7 +331,7 @@ def test_what_cannot_move_says_so(tmp_path: Path) -> None:
         http.create("/wf/changing/1")
     with serving(db, New) as http:
         html = Ui(http).get("/ui/changing/instances/1")
-        assert "Nothing in it can move." in html and "old place" in html
+        assert "This instance cannot move." in html and "old place" in html
         assert forms(html) == []
         assert "deploy that again" in Ui(http).get("/ui/changing/instances/newer", 503)
         with sqlite3.connect(db) as connection:
@@ -378,8 +378,8 @@ def test_what_no_page_posts_is_refused(ui: Ui, http: Http, create: Callable[[str
     url = create("desk")
     before, page = http.get(url), path(url)
     good = form(ui.get(page), "Send Put").posted("Send Put", v__name="pen")
-    assert "there is no event" in ui.post(page, good | {"event": "Nothing"}, 400)
-    assert "there is no event" in ui.post(page, good | {"select": "elsewhere"}, 400)
+    assert "unknown event" in ui.post(page, good | {"event": "Nothing"}, 400)
+    assert "unknown event" in ui.post(page, good | {"select": "elsewhere"}, 400)
     assert "unknown operation" in ui.post(page, {"operation": "goto"}, 400)
     assert "has no field" in ui.post(page, good | {"do": "add/nothing"}, 400)
     assert "cannot be done with this form" in ui.post(
@@ -453,7 +453,7 @@ def test_the_pages_are_served_only_where_they_are_wanted(tmp_path: Path) -> None
 
 
 def rendered(form: Form) -> PageForm:
-    template = _templates().from_string(
+    template = templates().from_string(
         '{% from "fields.html" import field %}<form method="post">{{ field(form.root, "x", "") }}</form>'
     )
     (result,) = forms(template.render(form=form))

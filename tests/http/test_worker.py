@@ -282,7 +282,7 @@ def test_a_body_over_the_limit(run: Run) -> None:
 @pytest.mark.parametrize("path", ["/", "/wf/timed/a", "/resume/", "/callback", "/nonsense"])
 def test_a_path_that_is_not_served(run: Run, path: str) -> None:
     async def test(w: World) -> None:
-        assert problem(await w.worker.post(path)) == expected(404, "Not Found", f"nothing is served at {path!r}")
+        assert problem(await w.worker.post(path)) == expected(404, "Not Found", f"unknown path {path!r}")
 
     run(test)
 
@@ -293,7 +293,7 @@ def test_a_method_that_is_not_served(run: Run, path: str) -> None:
         for method in ("GET", "PUT", "DELETE"):
             response = await w.worker.request(method, path)
             assert problem(response) == expected(
-                405, "Method Not Allowed", f"{method} is not served at {path!r}: use POST"
+                405, "Method Not Allowed", f"method {method} is not allowed for {path!r}: use POST"
             )
             assert response.headers["allow"] == "POST"
 

@@ -24,6 +24,7 @@ from tests.simulation.actors import CURRENT, LANE
 from workflow_core import Execution, Wait
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.machine import Machine
+from workflow_core.wait_types import ActivityWait, RetriedWait
 
 if TYPE_CHECKING:
     from tests.simulation.actors import Actor
@@ -78,7 +79,7 @@ ARRIVAL: ContextVar[Arrival | None] = ContextVar("ARRIVAL", default=None)
 
 
 def attempt_of(wait: Wait) -> Attempt:
-    return wait.id, wait.event, wait.attempt
+    return wait.id, wait.event, wait.attempt if isinstance(wait, RetriedWait) else 0
 
 
 class Acts:
@@ -135,7 +136,7 @@ class Acts:
 
         def beating(machine: Machine, accepted: Accepted) -> None:
             heartbeat(machine, accepted)
-            assert accepted.wait is not None
+            assert isinstance(accepted.wait, ActivityWait)
             self.add(machine.execution, attempt=attempt_of(accepted.wait), deadline=accepted.wait.deadline)
 
         def ticking(machine: Machine) -> None:

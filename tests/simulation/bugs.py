@@ -19,7 +19,7 @@ from cloud_adapter.document import Instance, Lease
 from cloud_adapter.engine import activities as activities_module
 from cloud_adapter.engine import children as children_module
 from cloud_adapter.engine import events as events_module
-from cloud_adapter.engine import leases, plan, recovery, schedule
+from cloud_adapter.engine import leases, plan, recovery, schedule, task_handler
 from cloud_adapter.engine.activities import Activities, Result
 from cloud_adapter.engine.children import Children
 from cloud_adapter.engine.commits import Committer, Write
@@ -49,12 +49,15 @@ from cloud_adapter.ports import Task
 from tests.simulation import world
 from tests.simulation.actors import Process
 from tests.simulation.store import Database
-from workflow_core import Execution, Parent, Status, WaitKind
+from workflow_core import Execution, Status
 from workflow_core.events import stable_key
-from workflow_core.machine import calls, events, instructions, operations, results, unwinding, work
+from workflow_core.machine import calls, events, instructions, operations, unwinding, work
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.machine import Machine
+from workflow_core.machine.outside_work import ChildCancel, TeardownWork, TellWork
 from workflow_core.machine.threads import end
+from workflow_core.machine.work import StepWork
+from workflow_core.wait_types import ActivityWait, EventWait, TimedWait
 
 Patch = pytest.MonkeyPatch
 Bug = Callable[[Patch], None]
@@ -231,7 +234,7 @@ def conditions_not_looked_at_after_an_event(patch: Patch) -> None:
 
 @bug
 def kept_event_delivered_twice(patch: Patch) -> None:
-    patch.setattr(results, "forget_kept", lambda machine, event: None)
+    patch.setattr(work, "forget_kept", lambda machine, event: None)
 
 
 @bug
@@ -290,7 +293,7 @@ def kept_event_due_before_the_setups_that_come_first(patch: Patch) -> None:
         for thread in execution.threads if execution.live else ():
             if thread.status == "setting_up":
                 for wait in thread.waits:
-                    if wait.buffered and wait.event in kept:
+                    if isinstance(wait, EventWait) and wait.buffered and wait.event in kept:
                         yield ("buffered", wait.id, wait.event), None
 
     patch.setattr(schedule, "due", at_once)
@@ -316,7 +319,7 @@ def timer_before_its_deadline(patch: Patch) -> None:
     def without_deadline(self: Machine, *args: Any, **kwargs: Any) -> Accepted:
         accepted = accept(self, *args, **kwargs)
         wait = accepted.wait
-        return replace(accepted, wait=None if wait is None else replace(wait, deadline=None))
+        return replace(accepted, wait=replace(wait, deadline=None) if isinstance(wait, TimedWait) else wait)
 
     patch.setattr(Machine, "accept", without_deadline)
 
@@ -451,7 +454,7 @@ def attempts_not_counted(patch: Patch) -> None:
 
     def forget(self: Machine, work: Any, error: BaseException, retry_at: datetime | None = None) -> None:
         failed(self, work, error, retry_at)
-        if work.thread is not None and work.wait is None:
+        if isinstance(work, StepWork):
             work.thread.attempt = 0
 
     patch.setattr(Machine, "failed", forget)
@@ -495,7 +498,7 @@ def task_that_never_got_to_commit_acknowledged(patch: Patch) -> None:
 
 @bug
 def failed_task_acknowledged(patch: Patch) -> None:
-    run_task = world.run_task
+    run_task = task_handler.run_task
 
     async def content(engine: Engine, path: str, body: Any) -> Outcome:
         outcome = await run_task(engine, path, body)
@@ -515,7 +518,7 @@ def early_task_dropped(patch: Patch) -> None:
 @bug
 def result_of_an_earlier_attempt_counts(patch: Patch) -> None:
     def any_attempt(self: Machine, event: str, wait_id: str, attempt: int) -> Any:
-        return calls.awaited(self, event, wait_id, WaitKind.ACTIVITY)
+        return calls.awaited(self, event, wait_id, ActivityWait)
 
     patch.setattr(Machine, "activity", any_attempt)
 
@@ -531,11 +534,11 @@ def fence_not_stored_anew_for_the_next_attempt(patch: Patch) -> None:
 
     def keep(self: Machine, accepted: Accepted, error: Any, retry_at: datetime | None) -> None:
         wait = accepted.wait
-        assert wait is not None
-        fence = wait.setup_data
+        assert isinstance(wait, ActivityWait)
+        fence = wait.task
         failed(self, accepted, error, retry_at)
         if retry_at is not None:
-            wait.setup_data = fence
+            wait.task = fence
 
     patch.setattr(Machine, "activity_failed", keep)
 
@@ -576,7 +579,7 @@ def heartbeat_of_an_earlier_attempt_counts(patch: Patch) -> None:
     def any_attempt(session: Session, body: Any) -> Accepted | None:
         if isinstance(body, Result) or not session.execution.live:
             return awaited(session, body)
-        return calls.awaited(session.machine, body.event, body.wait_id, WaitKind.ACTIVITY)
+        return calls.awaited(session.machine, body.event, body.wait_id, ActivityWait)
 
     awaited = activities_module._awaited
     patch.setattr(activities_module, "_awaited", any_attempt)
@@ -593,7 +596,7 @@ def silent_attempt_never_taken_for_dead(patch: Patch) -> None:
 
     def never(self: TimeOut, session: Session, now: datetime) -> datetime | None:
         accepted = self._first(session, now)
-        if accepted is not None and accepted.case.kind is WaitKind.ACTIVITY:
+        if accepted is not None and isinstance(accepted.wait, ActivityWait):
             return None
         return deliver(self, session, now)
 
@@ -698,8 +701,8 @@ def end_of_a_child_told_again_and_again(patch: Patch) -> None:
 
     def forget(self: Machine, work: Any, result: Any = None) -> None:
         done(self, work, result)
-        if isinstance(work.wait, Parent):
-            work.wait.told = False
+        if isinstance(work, TellWork):
+            work.parent.told = False
 
     patch.setattr(Machine, "done", forget)
 
@@ -732,8 +735,8 @@ def canceled_child_that_may_still_be_born(patch: Patch) -> None:
     cancel = Children._cancel
 
     async def only_if_there(self: Children, session: Session, teardown: Any) -> None:
-        child = {name: teardown.setup_data[name] for name in ("workflow", "id")}
-        await cancel(self, session, replace(teardown, setup_data=child))
+        child = {name: teardown.child[name] for name in ("workflow", "id")}
+        await cancel(self, session, replace(teardown, child=child))
 
     patch.setattr(Children, "_cancel", only_if_there)
 
@@ -767,11 +770,11 @@ def timers_not_set_again_after_a_pause(patch: Patch) -> None:
     unpause = Machine.unpause
 
     def forget(self: Machine) -> None:
-        waits = [wait for thread in self.execution.threads for wait in thread.waits]
-        before = [wait.setup_data for wait in waits]
+        waits = [wait for thread in self.execution.threads for wait in thread.waits if isinstance(wait, TimedWait)]
+        before = [wait.task for wait in waits]
         unpause(self)
         for wait, data in zip(waits, before, strict=True):
-            wait.setup_data = data
+            wait.task = data
 
     patch.setattr(Machine, "unpause", forget)
 
@@ -911,8 +914,8 @@ def teardown_forgotten_when_it_fails(patch: Patch) -> None:
 
     def forget(self: Machine, work: Any, error: BaseException, retry_at: datetime | None = None) -> None:
         failed(self, work, error, retry_at)
-        if work.thread is None:
-            self.execution.teardowns.remove(work.wait)
+        if isinstance(work, TeardownWork | ChildCancel):
+            self.execution.teardowns.remove(work.teardown)
 
     patch.setattr(Machine, "failed", forget)
 

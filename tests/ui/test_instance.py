@@ -185,7 +185,7 @@ def test_an_invalid_form(context: BrowserContext, http: Http, id: str) -> None:
     form.get_by_label("Name").fill("pen")
     form.get_by_label("Qty").fill("3")
     form.get_by_role("button", name="Send PutBox").last.click()
-    expect(page.locator("#outcome")).to_contain_text("gave back 1")
+    expect(page.locator("#outcome")).to_contain_text("Output: 1")
     expect(page.locator("#outcome .notice")).to_be_focused()
 
 
@@ -264,7 +264,7 @@ def test_a_service_that_is_gone_is_told_and_what_was_typed_stays(context: Browse
     page.route("**/ui/**", lambda route: route.abort() if cut[0] else route.continue_())
     expect(page.locator("#connection")).to_contain_text("cannot be reached")
     card(page, "Write").get_by_role("button").last.click()
-    expect(card(page, "Write").get_by_role("alert")).to_contain_text("done once only")
+    expect(card(page, "Write").get_by_role("alert")).to_contain_text("takes effect only once")
     expect(text).to_have_value("to be kept")
     cut[0] = False
     expect(page.locator("#connection")).to_be_hidden(timeout=10_000)

@@ -12,12 +12,13 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 
-from workflow_core.execution import Execution, Thread, Wait
+from workflow_core.execution import Execution, Thread
 from workflow_core.machine.state import MachineState
+from workflow_core.wait_types import TimedWait
 
 
 def to_store(
-    execution: Execution, waits: Collection[Wait], fence: str, *, version: str, now: datetime, counts: bool = False
+    execution: Execution, waits: Collection[TimedWait], fence: str, *, version: str, now: datetime, counts: bool = False
 ) -> Execution:
     """The execution as a save is to store it.
 
@@ -35,7 +36,9 @@ def to_store(
 def _fenced(thread: Thread, ids: Collection[int], fence: str) -> Thread:
     if not any(id(wait) in ids for wait in thread.waits):
         return thread
-    waits = [replace(wait, setup_data=fence) if id(wait) in ids else wait for wait in thread.waits]
+    waits = [
+        replace(wait, task=fence) if isinstance(wait, TimedWait) and id(wait) in ids else wait for wait in thread.waits
+    ]
     return replace(thread, waits=waits)
 
 
@@ -47,4 +50,5 @@ def saved(machine: MachineState, stored: Execution) -> None:
     for thread, stored_thread in zip(execution.threads, stored.threads, strict=True):
         if stored_thread is not thread:
             for wait, stored_wait in zip(thread.waits, stored_thread.waits, strict=True):
-                wait.setup_data = stored_wait.setup_data
+                if isinstance(wait, TimedWait) and isinstance(stored_wait, TimedWait):
+                    wait.task = stored_wait.task

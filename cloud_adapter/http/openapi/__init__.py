@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of a workflow, made from the definition that runs. Knows no HTTP server and no database."""
+"""Generates the OpenAPI 3.1 document of a workflow from its definition, without an HTTP server or a database."""
 
 from cloud_adapter.http.openapi.operations import document, example_id
 

@@ -1,6 +1,6 @@
-"""The errors of an operation in an OpenAPI document: which there are, what they mean, and how each one looks.
+"""The errors of an operation in an OpenAPI document, with their meaning and an example.
 
-The examples are made as the responses are: by ``cloud_adapter.http.problems``, from the errors themselves.
+``cloud_adapter.http.problems`` generates the examples from the errors, in the same way as the responses.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Json = dict[str, Any]
 Kind = type[WorkflowError]
 
 CREATED: tuple[Kind, ...] = (errors.InstanceExists, errors.TooLarge, InvalidInput, errors.IdempotencyKeyReused)
-"""What may be wrong with the creation of an instance."""
+"""The errors of creating an instance."""
 FOUND: tuple[Kind, ...] = (
     errors.InvalidRequest,
     errors.InstanceNotFound,
@@ -29,7 +29,7 @@ FOUND: tuple[Kind, ...] = (
     InvalidFields,
     NewerVersion,
 )
-"""What may be wrong with an instance that is asked for."""
+"""The errors of loading an instance."""
 SENT: tuple[Kind, ...] = (
     UnknownStatement,
     EventNotAccepted,
@@ -39,13 +39,13 @@ SENT: tuple[Kind, ...] = (
     errors.IdempotencyKeyReused,
     InvalidOutput,
 )
-"""What may be wrong with an event and its handler."""
+"""The errors of an event and its handler."""
 MOVED: tuple[Kind, ...] = (errors.UserCodeError, LoopLimitExceeded, DuplicateThread)
-"""What may go wrong where an instance moves on."""
+"""The errors of moving an instance."""
 
 RETRY_AFTER: Json = {
     "Retry-After": {
-        "description": "After how many seconds to try again.",
+        "description": "The number of seconds to wait before trying again.",
         "schema": {"type": "integer", "minimum": 0},
         "example": int(problems.HEADERS[503]["Retry-After"]),
     }
@@ -56,7 +56,7 @@ class Errors:
     """The errors of a document's operations.
 
     Attributes:
-        shared: an example of each error that there is, by the last part of its type.
+        shared: an example of each error, by the last part of its type.
     """
 
     def __init__(self, workflow: str, id: str) -> None:
@@ -67,8 +67,8 @@ class Errors:
         """The error responses of an operation, by status.
 
         Args:
-            kinds: what it raises.
-            known: errors of the operation itself, which are shown in place of the general ones.
+            kinds: the errors that it raises.
+            known: specific errors of the operation, which replace the general examples.
         """
         by_status: dict[int, Json] = {}
         own = {type(error): error for error in known}
@@ -78,7 +78,7 @@ class Errors:
             if kind in own:
                 shown = example | {"value": problems.of_error(own[kind])}
             by_status.setdefault(problems.status_of(kind), {})[_name(example["value"])] = shown
-        bug: Json = {"summary": "A bug in the server; its log tells more.", "value": problems.bug(LookupError())}
+        bug: Json = {"summary": "A bug in the server. See its log.", "value": problems.bug(LookupError())}
         by_status.setdefault(500, {})[_name(bug["value"])] = self._share(bug)
         return {str(status): self._response(status, by_status[status]) for status in sorted(by_status)}
 
@@ -88,7 +88,9 @@ class Errors:
         return {"$ref": f"#/components/examples/{name}"}
 
     def _response(self, status: int, examples: Json) -> Json:
-        texts = {name: (self.shared[name] if "$ref" in one else one)["summary"] for name, one in examples.items()}
+        texts = {
+            name: (self.shared[name] if "$ref" in example else example)["summary"] for name, example in examples.items()
+        }
         response: Json = {"description": "\n".join(f"* `{name}`: {text}" for name, text in texts.items())}
         if status == 503:
             response["headers"] = RETRY_AFTER
@@ -107,8 +109,8 @@ def _examples(workflow: str, id: str) -> dict[Kind, WorkflowError]:
         errors.InstanceExists(f"there already is an instance {id!r} of {workflow!r}"),
         errors.InstanceEnded(f"{id!r} is finished: it can no longer be paused"),
         EventNotAccepted("Pay", ("Confirm",), "waiting"),
-        EventRejected("what the handler says"),
-        errors.TooLarge("the body of the request is over the limit of 1,000,000 bytes: send less"),
+        EventRejected("the reason that the handler gives"),
+        errors.TooLarge("the request body exceeds the limit of 1,000,000 bytes: send less data"),
         InvalidInput(f"the initial fields of workflow {workflow!r}", [field]),
         errors.IdempotencyKeyReused(
             f"the idempotency key 'key-1' was used for another request on {id!r}: take a new key"
@@ -135,4 +137,4 @@ def _bad_key() -> WorkflowError:
         check_key("")
     except errors.InvalidRequest as error:
         return error
-    raise AssertionError("an empty key is taken")
+    raise AssertionError("an empty key is accepted")

@@ -1,6 +1,6 @@
-"""The OpenAPI 3.1 document of a workflow, from the definition that runs: its operations.
+"""Generates the OpenAPI 3.1 document of a workflow from its definition. This module contains the operations.
 
-Its schemas are in ``schemas``, its errors in ``errors``, sample values in ``samples``.
+The schemas are in ``schemas``, the errors in ``errors``, the sample values in ``samples``.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from workflow_core.signatures import HandlerSignature
 Json = dict[str, Any]
 
 INSTANCES = "instances"
-"""The tag of what can be done with every instance."""
+"""The tag of operations that every instance has."""
 EVENTS = "events"
-"""The tag of events that no role is named for."""
+"""The tag of events without a role."""
 
 KEY: Json = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "The same request made again under the same key within a day gets the first one's response and "
+    "description": "If the same request is repeated with the same key within a day, it gets the first response and "
     "changes nothing.",
     "schema": {"type": "string", "minLength": 1, "maxLength": KEY_CHARS_MAX},
 }
@@ -49,22 +49,22 @@ _TOKEN_SCHEME: Json = {
     "type": "http",
     "scheme": "bearer",
     "bearerFormat": "JWT",
-    "description": "An identity token of Google for somebody who has `roles/run.invoker` on the function. "
-    "`gcloud auth print-identity-token` prints one. Cloud Run checks it before the service is reached.",
+    "description": "A Google identity token of an account that has `roles/run.invoker` on the function. "
+    "`gcloud auth print-identity-token` prints one. Cloud Run checks it before it forwards the request.",
 }
 
 
 def document(cls: type[Workflow], server: str, *, public: bool = True) -> Json:
-    """The OpenAPI document of a workflow that is served at the URL ``server``.
+    """Returns the OpenAPI document of a workflow that is served at the URL ``server``.
 
     Args:
-        public: whether everybody may call; otherwise Cloud Run asks for an identity token.
+        public: whether everyone may call. If not, Cloud Run requires an identity token.
     """
     return _Document(cls, server, public).build()
 
 
 def example_id(workflow: str) -> str:
-    """The id of the instance that the examples are about."""
+    """Returns the id of the instance in the examples."""
     return f"{workflow}-1"
 
 
@@ -77,7 +77,7 @@ class _Document:
         self.schemas = Schemas()
         self.used_tags: list[str] = []
         self.errors = Errors(self.name, example_id(self.name))
-        # As the fields are shown is as they are saved: by their own names, and without what is computed.
+        # Fields are shown as they are saved: by their own names, without computed fields.
         state = self.schemas.take(cls.model_json_schema(by_alias=False, mode="validation"))
         self.schemas.definitions["Instance"] = instance(state)
 
@@ -94,7 +94,7 @@ class _Document:
                 "description": _text(self.cls) or f"The workflow `{self.name}`.",
             },
             "externalDocs": {
-                "description": "This document as a page to read.",
+                "description": "This document as a page.",
                 "url": f"{self.server}/reference/{self.name}",
             },
             "servers": [{"url": self.server}],
@@ -105,24 +105,24 @@ class _Document:
         }
 
     def paths(self) -> Json:
-        one = f"/wf/{self.name}/{{id}}"
+        instance = f"/wf/{self.name}/{{id}}"
         paths: Json = {
-            one: {"parameters": [self.id()], "post": self.create(), "get": self.get()},
+            instance: {"parameters": [self.id()], "post": self.create(), "get": self.get()},
             f"/wf/{self.name}": {"get": self.page()},
-            f"{one}/graph": {"parameters": [self.id()], "get": self.instance_graph()},
+            f"{instance}/graph": {"parameters": [self.id()], "get": self.instance_graph()},
             f"/graph/{self.name}": {"get": self.definition_graph()},
         }
         names = operation_ids(self.cls.__program__.events)
         for event, cases in self.cls.__program__.events.items():
             operation = self.event(event, names[event], list(cases))
-            # An event may be called graph.
-            paths.setdefault(f"{one}/{quote(event, safe='')}", {"parameters": [self.id()]})["post"] = operation
+            # An event may have the name graph.
+            paths.setdefault(f"{instance}/{quote(event, safe='')}", {"parameters": [self.id()]})["post"] = operation
         for kind in ACTIONS.values():
-            paths[f"{one}/{kind.name}"] = {"parameters": [self.id()], "post": self.action(kind)}
+            paths[f"{instance}/{kind.name}"] = {"parameters": [self.id()], "post": self.action(kind)}
         return paths
 
     def tags(self) -> list[Json]:
-        texts = {INSTANCES: "What can be done with every instance.", EVENTS: "Events that no role is named for."}
+        texts = {INSTANCES: "Operations that every instance has.", EVENTS: "Events without a role."}
         return [
             {"name": tag, "description": texts.get(tag, f"Events that the role `{tag}` sends.")}
             for tag in self.used_tags
@@ -133,7 +133,7 @@ class _Document:
             "name": "id",
             "in": "path",
             "required": True,
-            "description": "The id of the instance, chosen by whoever creates it: printable text without `/`.",
+            "description": "The id of the instance, chosen by its creator: printable text without `/`.",
             "schema": {"type": "string", "minLength": 1, "maxLength": ID_BYTES_MAX},
             "example": example_id(self.name),
         }
@@ -142,12 +142,12 @@ class _Document:
 
     def create(self) -> Json:
         fields = self.schemas.take(self.cls.model_json_schema(mode="validation"))
-        # Unlike everywhere else, fields that there are none of are refused here.
+        # Only here, unknown fields are rejected.
         schema = {"allOf": [fields], "unevaluatedProperties": False}
         result = self.operation(
             "create_instance",
             "Create an instance",
-            "It runs on to its first wait by itself; what is given back is where it stands when it is stored.",
+            "The response shows the instance as it was stored. The instance then runs to its first wait by itself.",
             {"201": self.instance("Created.", {"Location": _header("The path of the instance.")})},
             (errors.InvalidRequest, *CREATED, *MOVED, errors.Unavailable),
             known=[_refused(f"the initial fields of workflow {self.name!r}", self.cls.new)],
@@ -155,14 +155,14 @@ class _Document:
         first = sample(fields, self.schemas.definitions, "required")
         media = {"schema": schema} | self.example(first if first != {} else None, self.cls.new)
         required = not _takes(self.cls.new, b"")
-        description = "The initial fields; those that are not given have their defaults."
+        description = "The initial fields. Omitted fields have their defaults."
         body = {"description": description, "required": required, "content": {"application/json": media}}
         return result | {"parameters": [KEY], "requestBody": body}
 
     def get(self) -> Json:
         return self.operation(
             "get_instance",
-            "Where an instance stands, and what it accepts now",
+            "Get an instance",
             "",
             {"200": self.instance("The instance.")},
             (*FOUND, errors.Unavailable),
@@ -171,40 +171,42 @@ class _Document:
     def page(self) -> Json:
         searched = self.cls.search_fields
         limit = {"type": "integer", "minimum": 1, "maximum": PAGE_SIZE_MAX, "default": PAGE_SIZE}
-        cursor = "The `cursor` of the last page; without one, the first page."
+        cursor = "The `cursor` of the previous page. If omitted, returns the first page."
         content = {"application/json": {"schema": ref("InstancePage")}}
         return self.operation(
             "list_instances",
-            "The instances, those that were updated last first",
-            "A page at a time: ask again with the `cursor` of the answer, until that is null.",
+            "List the instances, most recently updated first",
+            "The list is paged. Repeat the request with the `cursor` of the response until it is null.",
             {"200": {"description": "A page.", "content": content}},
             (errors.InvalidRequest, errors.DamagedDocument, errors.Unavailable),
             known=[errors.InvalidRequest(f"limit is 1000: give 1 to {PAGE_SIZE_MAX}")],
         ) | {
             "parameters": [
-                _query("status", "Only those of this status.", ref("Status")),
-                *(_query(f"search.{name}", f"Only those with this `{name}`.", {"type": "string"}) for name in searched),
-                _query("limit", "How many a page has at most.", limit),
+                _query("status", "Filter by status.", ref("Status")),
+                *(_query(f"search.{name}", f"Filter by `{name}`.", {"type": "string"}) for name in searched),
+                _query("limit", "The maximum number of instances in a page.", limit),
                 _query("cursor", cursor, {"type": "string"}),
             ]
         }
 
     def instance_graph(self) -> Json:
         return self.graph(
-            "get_instance_graph", "Where an instance stands, on the diagram", Format.SVG, (*FOUND, errors.Unavailable)
+            "get_instance_graph", "Get the diagram of an instance", Format.SVG, (*FOUND, errors.Unavailable)
         )
 
     def definition_graph(self) -> Json:
-        return self.graph("get_graph", "The diagram of the definition", Format.MERMAID, (errors.InvalidRequest,))
+        return self.graph("get_graph", "Get the diagram of the definition", Format.MERMAID, (errors.InvalidRequest,))
 
     def graph(self, id: str, summary: str, default: Format, kinds: Iterable[Kind]) -> Json:
         schemas: dict[Format, Json] = {format: {"type": "string"} for format in Format}
         schemas[Format.JSON] = {"type": "array", "items": {"type": "object"}}
         content = {format.media_type: {"schema": schema} for format, schema in schemas.items()}
-        description = "A picture, the text of a Mermaid flowchart, or the statements as data."
+        description = "An image, a Mermaid flowchart, or the statements as data."
         success: Json = {"200": {"description": description, "content": content}}
         formats = {"enum": [format.value for format in Format], "default": default.value}
-        return self.operation(id, summary, "", success, kinds) | {"parameters": [_query("format", "As what.", formats)]}
+        return self.operation(id, summary, "", success, kinds) | {
+            "parameters": [_query("format", "The format.", formats)]
+        }
 
     def action(self, kind: type[Action]) -> Json:
         refused = kind.refusal(example_id(self.name))
@@ -212,7 +214,7 @@ class _Document:
             f"{kind.name}_instance",
             f"{kind.title} an instance",
             _text(kind),
-            {"200": self.instance("Done, or it was so already.")},
+            {"200": self.instance("Done, or nothing to do.")},
             (
                 *FOUND,
                 UnknownStatement,
@@ -229,7 +231,7 @@ class _Document:
         media = {"schema": self.schemas.take(kind.model_json_schema())}
         return result | {
             "requestBody": {
-                "description": "By whom, and why.",
+                "description": "Who requests the operation and why.",
                 "required": not _takes(kind.from_json, b""),
                 "content": {"application/json": media},
             }
@@ -251,14 +253,14 @@ class _Document:
         )
         if any(case.buffered for _, case in cases):
             result["responses"]["202"] = {
-                "description": "Nobody waits for it yet: it is kept, and handled later. There is no body."
+                "description": "No thread waits for the event yet. It is buffered and handled later. There is no body."
             }
-        thread = "The thread that is meant, where several wait for the event; `events` of the instance names it."
-        wait = "The wait that is meant; a later one for the same event does not count."
+        thread = "The thread that receives the event, if several wait for it: see `events` of the instance."
+        wait = "The wait that receives the event. A later wait for the same event does not accept it."
         parameters = [_query("thread", thread, {"type": "string"}), _query("wait_id", wait, {"type": "string"}), KEY]
         result["parameters"] = parameters
-        taking = [one for one in signatures if one.input_schema is not None]
-        inputs = [self.schemas.take(one.input_schema) for one in taking if one.input_schema is not None]
+        taking = [signature for signature in signatures if signature.input_schema is not None]
+        inputs = [self.schemas.take(signature.input_schema or {}) for signature in taking]
         if inputs:
             check = _validator(event, taking[0])
             value = sample(inputs[0], self.schemas.definitions)
@@ -270,7 +272,7 @@ class _Document:
         return result
 
     def refusals(self, event: str, signature: HandlerSignature) -> list[WorkflowError]:
-        """How this event is refused."""
+        """The specific errors of this event."""
         events = self.cls.__program__.events
         selects = {select for select, _ in events[event]}
         others = [name for name, cases in events.items() if selects.isdisjoint(select for select, _ in cases)][:1]
@@ -279,7 +281,7 @@ class _Document:
             _refused(f"event {event!r}", _validator(event, signature)),
         ]
 
-    # --- parts of them -------------------------------------------------------------------
+    # --- parts of operations -------------------------------------------------------------
 
     def operation(
         self,
@@ -310,27 +312,27 @@ class _Document:
     def output(self, outputs: list[Json], signature: HandlerSignature) -> Json:
         value = sample(outputs[0], self.schemas.definitions, "all")
         media = {"schema": _any_of(outputs)} | self.example(value, signature.output.validate_json)
-        return {"description": "Handled; what its handler gives back.", "content": {"application/json": media}}
+        return {"description": "Handled. The body is the handler's output.", "content": {"application/json": media}}
 
     def example(self, value: Any, check: Callable[[bytes], Any]) -> Json:
-        """A sample, if it is a valid one."""
+        """The value as an example, if it is valid."""
         return {"example": value} if value is not None and _takes(check, json.dumps(value).encode()) else {}
 
 
 _OF_CLOUD_RUN: Json = {
     status: {
-        "description": f"{text} This answer is Cloud Run's own.",
+        "description": f"{text} Cloud Run sends this response.",
         "content": {"text/html": {"schema": {"type": "string"}}},
     }
     for status, text in {
-        "401": "The request bears no valid identity token.",
-        "403": "The token is not one of somebody with `roles/run.invoker`.",
+        "401": "The request has no valid identity token.",
+        "403": "The account of the token does not have `roles/run.invoker`.",
     }.items()
 }
 
 
 def _text(of: Any) -> str:
-    """A docstring of one's own as Markdown; a base class does not speak for it."""
+    """The docstring of an object as Markdown, without an inherited one."""
     own = vars(of).get("__doc__") if isinstance(of, type) else getattr(of, "__doc__", None)
     return inspect.cleandoc(own).replace("``", "`") if own and getattr(of, "__name__", "") != "<lambda>" else ""
 
@@ -354,19 +356,19 @@ def _validator(event: str, signature: HandlerSignature) -> Callable[[bytes], Any
 def _takes(check: Callable[[bytes], Any], body: bytes) -> bool:
     try:
         check(body)
-    except Exception:  # a validator of the user's may raise anything
+    except Exception:  # user validators may raise anything
         return False
     return True
 
 
 def _refused(what: str, check: Callable[[bytes], Any]) -> InvalidInput:
-    """How a wrong input is refused: by what the check really says to one."""
+    """The error for a wrong input, as the check itself reports it."""
     for body in (b"{}", b"[]", b"{"):
         try:
             check(body)
         except InvalidInput as error:
             return error
-        except Exception:  # a validator of the user's may raise anything
+        except Exception:  # user validators may raise anything
             continue
     return InvalidInput(what, [{"field": "", "message": "Invalid JSON", "type": "json_invalid"}])
 
@@ -385,13 +387,12 @@ def _unique(items: Iterable[Any]) -> list[Any]:
 
 
 def operation_ids(events: Iterable[str]) -> dict[str, str]:
-    """For each event the name of a method that sends it, as ``send_add_to_cart``; where two would be the same, those
-    that come later get a number."""
+    """Names a method that sends each event, such as ``send_add_to_cart``. Duplicate names get a number."""
     result: dict[str, str] = {}
     for event in events:
         plain = unicodedata.normalize("NFKD", event).encode("ascii", "ignore").decode()
         words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", plain)
         name = "_".join(["send", *words]).lower() if words else "send_event"
         candidates = (name if number == 1 else f"{name}_{number}" for number in count(1))
-        result[event] = next(one for one in candidates if one not in result.values())
+        result[event] = next(name for name in candidates if name not in result.values())
     return result

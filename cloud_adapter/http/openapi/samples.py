@@ -1,6 +1,6 @@
-"""Sample values for JSON schemas: what an OpenAPI document gives as examples.
+"""Generates sample values for JSON schemas, for the examples of an OpenAPI document.
 
-A sample is a good guess: whoever shows it checks before that it is valid.
+A sample is a guess. The caller must check that it is valid before showing it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, Literal
 Json = dict[str, Any]
 
 Given = Literal["required", "simple", "all"]
-"""Which properties of an object a sample gives: those that must be there; also those with a simple default; all."""
+"""Which properties of an object a sample contains: only required ones, also those with a simple default, or all."""
 
 _FORMATS = {
     "date-time": "2026-01-31T12:00:00Z",
@@ -33,13 +33,13 @@ def sample(
     name: str = "text",
     within: frozenset[str] = frozenset(),
 ) -> Any:
-    """A value of that schema.
+    """Returns a sample value of a schema.
 
     Args:
-        definitions: what ``$ref`` refers to, by the last part of the reference.
-        given: which properties of an object are given.
-        name: stands for a text that may be anything.
-        within: the references that lead here: what refers to itself is given once.
+        definitions: the targets of ``$ref``, by the last part of the reference.
+        given: which properties of an object the sample contains.
+        name: the sample of an unrestricted text.
+        within: the references that lead here. A recursive schema is expanded only once.
     """
     if "$ref" in schema:
         if schema["$ref"] in within:
@@ -58,7 +58,7 @@ def sample(
         return schema["enum"][0]
     for key in ("anyOf", "oneOf", "allOf"):
         if key in schema:
-            return inner(min(schema[key], key=lambda one: _says_little(one, within)))
+            return inner(min(schema[key], key=lambda alternative: _rank(alternative, within)))
     kind = schema.get("type")
     match kind[0] if isinstance(kind, list) else kind:
         case "object":
@@ -76,8 +76,8 @@ def sample(
     return "any JSON value"
 
 
-def _says_little(schema: Json, within: frozenset[str]) -> int:
-    """Null says little as an alternative, what would go round in a circle nothing."""
+def _rank(schema: Json, within: frozenset[str]) -> int:
+    """The rank of an alternative: null is a poor sample, and a recursive reference is the worst."""
     return 2 if schema.get("$ref") in within else int(schema.get("type") == "null")
 
 
@@ -97,14 +97,14 @@ def _object(schema: Json, inner: Any, given: Given, within: frozenset[str]) -> J
 
 def _array(schema: Json, inner: Any, within: frozenset[str]) -> list[Any]:
     if "prefixItems" in schema:
-        return [inner(one) for one in schema["prefixItems"]]
+        return [inner(item) for item in schema["prefixItems"]]
     items = schema.get("items", {})
     none = items.get("$ref") in within or schema.get("maxItems") == 0
     return [] if none else [inner(items)] * max(schema.get("minItems", 0), 1)
 
 
 def _number(schema: Json) -> Any:
-    """The simplest number that keeps to the limits."""
+    """The simplest number within the limits of the schema."""
     least, most = schema.get("minimum"), schema.get("maximum")
     above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
     step = schema.get("multipleOf")

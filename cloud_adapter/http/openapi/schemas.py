@@ -1,6 +1,6 @@
-"""The schemas of an OpenAPI document: those that every document has, and the one place where all get their names.
+"""The schemas of an OpenAPI document: the schemas that every document has, and the names of all schemas.
 
-Knows JSON schemas and the classes that are shown; no workflow, no operation.
+Independent of workflows and operations.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from cloud_adapter.document import HistoryEntry
-from workflow_core import Execution, execution
+from workflow_core import Execution, execution, wait_types
+from workflow_core.shown import ShownTeardown, ShownWait
 
 Json = dict[str, Any]
 
@@ -24,24 +25,24 @@ TEXT_OR_NULL: Json = {"anyOf": [{"type": "string"}, {"type": "null"}]}
 
 
 def ref(name: str) -> Json:
-    """A reference to a schema of the document."""
+    """Returns a reference to a schema of the document."""
     return {"$ref": PREFIX + name}
 
 
 class Schemas:
-    """Collects the schemas of a document under names of their own.
+    """Collects the schemas of a document under unique names.
 
-    Where a name means another schema already, as two classes may have one name, those of the newcomer get a number.
+    If a name is already used for another schema, because two classes have the same name, the new name gets a number.
     """
 
     def __init__(self) -> None:
         self.definitions: Json = _common()
 
     def take(self, schema: Json) -> Json:
-        """Moves the ``$defs`` of a schema into the document, and the schema itself if it is a class of its own.
+        """Moves the ``$defs`` of a schema into the document, and the schema itself if it is a class.
 
         Returns:
-            What stands for it: a reference, or what is left of it.
+            A reference to the schema, or the schema without its ``$defs``.
         """
         definitions = schema.get("$defs", {})
         rest = {key: value for key, value in schema.items() if key != "$defs"}
@@ -53,7 +54,7 @@ class Schemas:
         return result
 
     def _add(self, definitions: Json) -> dict[str, str]:
-        """Adds definitions; gives what references to them have become."""
+        """Adds definitions. Returns the new reference for each old one."""
         number = 1
         while True:
             names = {name: name if number == 1 else f"{name}{number}" for name in definitions}
@@ -66,7 +67,7 @@ class Schemas:
 
 
 def _component_name(schema: Json) -> str:
-    """The name of a schema that is a class with properties; else nothing."""
+    """The name of a schema that is a class with properties; otherwise empty."""
     title = schema.get("title", "")
     return title if "properties" in schema and re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]*", title) else ""
 
@@ -79,30 +80,30 @@ def _renamed(value: Any, refs: dict[str, str]) -> Any:
     return refs.get(value, value) if isinstance(value, str) else value
 
 
-# --- what every document has -----------------------------------------------------------------
+# --- the schemas of every document -----------------------------------------------------------
 
 
 def instance(state: Json) -> Json:
-    """The schema of an instance, whose fields have the schema ``state``."""
-    description = "An instance: where it stands, its fields, what it accepts now, and what happened last."
+    """Returns the schema of an instance whose fields have the schema ``state``."""
+    description = "An instance: its position, its fields, the events that it accepts now, and its recent history."
     return _object(
         description,
         {
             "meta": ref("Execution"),
             "state": state,
-            "events": _list(ref("AcceptedEvent"), "What it accepts now."),
-            "history": _list(ref("HistoryEntry"), "What happened, the last entries."),
+            "events": _list(ref("AcceptedEvent"), "The events that it accepts now."),
+            "history": _list(ref("HistoryEntry"), "The most recent entries of its history."),
         },
     )
 
 
 def _common() -> Json:
-    meta = _of_class(Execution)
+    meta = _execution()
     entry = _of_class(HistoryEntry)
     for name, text in {
-        "wake_at": "When something is due next; in the past, the instance should be moving.",
-        "leased_until": "Until when whoever runs its step holds it.",
-        "problem": "Why it can only be looked at and repaired.",
+        "wake_at": "When something is due next. If this is in the past, the instance should be moving.",
+        "leased_until": "The expiry of the lease of the process that runs its step.",
+        "problem": "Why the instance cannot move and needs a repair.",
     }.items():
         shape = TEXT_OR_NULL if name == "problem" else TIME_OR_NULL
         meta["Execution"]["properties"][name] = shape | {"description": text}
@@ -110,14 +111,27 @@ def _common() -> Json:
     return meta | entry | _SHOWN | {"Instance": {}, "Problem": PROBLEM}
 
 
+def _execution() -> Json:
+    """The schemas of an execution. Each kind of wait and of teardown has a class, but all are shown in one form."""
+    meta = {name: schema for name, schema in _of_class(Execution).items() if not name.endswith(("Wait", "Teardown"))}
+    meta["Thread"]["properties"]["waits"]["items"] = ref("Wait")
+    meta["Execution"]["properties"]["teardowns"]["items"] = ref("Teardown")
+    whole = meta.pop("Execution")
+    for shown, name in ((ShownWait, "Wait"), (ShownTeardown, "Teardown")):
+        shown_schemas = _of_class(shown)
+        meta[name] = shown_schemas.pop(shown.__name__) | {"title": name}
+        meta |= shown_schemas
+    return dict(sorted(meta.items())) | {"Execution": whole}
+
+
 def _of_class(cls: type) -> Json:
-    """The schemas of a dataclass and of all that it holds, every attribute given, with what its docstrings say."""
+    """The schemas of a dataclass and of the classes in it, with all attributes required and described by docstrings."""
     schema = TypeAdapter(cls).json_schema(mode="serialization", ref_template=PREFIX + "{model}")
     definitions = schema.pop("$defs", {})
     if "$ref" not in schema:
         definitions[cls.__name__] = schema
     for name, definition in definitions.items():
-        source = cls if name == cls.__name__ else getattr(execution, name)
+        source = cls if name == cls.__name__ else getattr(execution, name, None) or getattr(wait_types, name)
         definition["description"] = summary(source)
         attributes = dict(_attributes(source))
         for attribute, property in definition.get("properties", {}).items():
@@ -132,7 +146,7 @@ def _of_class(cls: type) -> Json:
 
 
 def summary(cls: type) -> str:
-    """The first paragraph of a docstring, in one line of Markdown."""
+    """Returns the first paragraph of a docstring as one line of Markdown."""
     return _markdown((inspect.getdoc(cls) or "").split("\n\n")[0])
 
 
@@ -141,7 +155,7 @@ def _markdown(text: str) -> str:
 
 
 def _attributes(cls: type) -> Iterator[tuple[str, str]]:
-    """The attributes that a docstring lists, and what it says of them."""
+    """The attributes that a docstring lists, with their descriptions."""
     listing = (inspect.getdoc(cls) or "").partition("Attributes:\n")[2]
     for name, text in re.findall(r"^    (\w+): (.+(?:\n {8,}.+)*)", listing, re.MULTILINE):
         text = _markdown(text)
@@ -171,57 +185,57 @@ _SHOWN: Json = {
         "An event that an instance accepts now.",
         {
             "name": _text("The name of the event."),
-            "role": TEXT_OR_NULL | {"description": "Who is meant to send it."},
+            "role": TEXT_OR_NULL | {"description": "The role that should send it."},
             "thread": _text("The thread that waits for it."),
-            "wait_id": _text("The wait of that thread; another one each time it comes to wait."),
+            "wait_id": _text("The wait of that thread. The id changes each time the thread starts to wait."),
             "input": {
                 "anyOf": [{"type": "object"}, {"type": "null"}],
-                "description": "The JSON schema of its input; null if it takes none.",
+                "description": "The JSON schema of its input; null if it has no input.",
             },
-            "url": _text("The path to send it to."),
+            "url": _text("The path to which it is sent."),
         },
     ),
     "InstanceSummary": _object(
         "An instance in a list.",
         {
-            "id": _text("Its id."),
+            "id": _text("The id of the instance."),
             "status": ref("Status"),
             "created_at": TIME_OR_NULL,
             "updated_at": TIME_OR_NULL,
             "wake_at": TIME_OR_NULL | {"description": "When something is due next."},
-            "error": TEXT_OR_NULL | {"description": "Why it has failed."},
-            "search": {"type": "object", "description": "The fields that the workflow lists in `search_fields`."},
-            "url": _text("Its path."),
+            "error": TEXT_OR_NULL | {"description": "Why it failed."},
+            "search": {"type": "object", "description": "The values of the workflow's `search_fields`."},
+            "url": _text("The path of the instance."),
         },
     ),
     "InstancePage": _object(
         "One page of a list of instances.",
         {
-            "instances": _list(ref("InstanceSummary"), "Those that were updated last first."),
-            "cursor": TEXT_OR_NULL | {"description": "Asks for the next page; null on the last."},
+            "instances": _list(ref("InstanceSummary"), "The instances, most recently updated first."),
+            "cursor": TEXT_OR_NULL | {"description": "The cursor of the next page; null on the last page."},
         },
     ),
     "FieldError": _object(
-        "What is wrong with one field of an input.",
+        "An error in one field of an input.",
         {
-            "field": _text("A dotted path; empty for the input as a whole."),
-            "message": _text("What is wrong."),
-            "type": _text("The kind of the mistake, as `missing` or `int_parsing`."),
+            "field": _text("The dotted path of the field; empty for the whole input."),
+            "message": _text("The error message."),
+            "type": _text("The type of the error, for example `missing` or `int_parsing`."),
         },
     ),
 }
 
 PROBLEM: Json = {
     "type": "object",
-    "description": "An error (RFC 9457). The request has changed nothing; only with `unavailable` that is not known.",
+    "description": "An error (RFC 9457). The request changed nothing. After `unavailable`, this is unknown.",
     "required": ["type", "title", "status", "detail"],
     "properties": {
-        "type": _text("What kind of error it is: a name that stays the same."),
-        "title": _text("The kind in words."),
+        "type": _text("The type of the error. Types are stable."),
+        "title": _text("The type in words."),
         "status": {"type": "integer", "description": "The status of the response."},
-        "detail": _text("What is wrong, and what to do."),
-        "accepted": _list({"type": "string"}, "With `event-not-accepted`: the events that are accepted now."),
-        "instance_status": ref("Status") | {"description": "With `event-not-accepted`: the status of the instance."},
-        "errors": _list(ref("FieldError"), "With `invalid-input`: what is wrong with each field."),
+        "detail": _text("The reason and the fix."),
+        "accepted": _list({"type": "string"}, "For `event-not-accepted`: the events that are accepted now."),
+        "instance_status": ref("Status") | {"description": "For `event-not-accepted`: the status of the instance."},
+        "errors": _list(ref("FieldError"), "For `invalid-input`: the error in each field."),
     },
 }

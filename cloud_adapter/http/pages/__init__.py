@@ -1,1 +1,1 @@
-"""Pages for people, rendered on the server from ``templates/`` and ``static/``; they work without JavaScript."""
+"""The pages, rendered on the server from ``templates/`` and ``static/``. They work without JavaScript."""

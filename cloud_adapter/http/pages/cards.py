@@ -1,6 +1,6 @@
-"""The forms on an instance's page: one for each event that it accepts, and one for each thing an operator can do.
+"""The forms on an instance's page: one for each event that it accepts, and one for each operation.
 
-A card says for what it was made, and how it is posted; it sends nothing.
+A card describes a form and the request that the form posts. It sends nothing.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from workflow_core.program.program import Program, SelectCase
 
 @dataclass(slots=True)
 class Card:
-    """A form of its own, with a button that sends it.
+    """A form with a button that sends it.
 
     Attributes:
-        id: the same each time the same form is made.
+        id: stable: the same form always has the same id.
         kind: ``event``, ``operation`` or ``new``.
-        name: of the event or the action.
-        place: where the event is waited for, in words.
-        hidden: what is posted beside the fields.
+        name: the name of the event or the action.
+        place: where the instance waits for the event, in words.
+        hidden: the hidden controls that are posted with the fields.
         form: its fields; None if there are none.
-        message: why it was not sent, as far as no field is to blame.
-        is_open: whether it shows more than its name.
-        gone: it can no longer be sent.
-        posted: it shows what was filled in.
-        focus: the id of the field at which one goes on.
+        message: why it was not sent, if the reason is not an error in a field.
+        is_open: whether it is expanded.
+        gone: whether it can no longer be sent.
+        posted: whether it shows posted values.
+        focus: the id of the field that gets the focus.
     """
 
     id: str
@@ -59,34 +59,37 @@ class Card:
 
     @property
     def errors(self) -> list[tuple[Field, str]]:
-        """What is wrong with its fields."""
+        """The errors in its fields."""
         return [] if self.form is None else self.form.errors()
 
     @property
     def failed(self) -> bool:
-        """Whether it was sent and refused."""
+        """Whether it was sent and rejected."""
         return bool(self.message or self.errors)
 
     def renew(self) -> None:
-        """Makes it another request than the one that was made with it."""
+        """Gives it a new idempotency key, so that sending it again is a new request."""
         self.hidden["key"] = secrets.token_urlsafe(16)
 
 
 def event_cards(view: View) -> list[Card]:
-    """A card for each event that an instance accepts now."""
-    return [_event_card(one.thread.id, one.thread.step, one.wait_id, one.case) for one in view.accepted]
+    """Returns a card for each event that an instance accepts now."""
+    return [
+        _event_card(accepted.thread.id, accepted.thread.step, accepted.wait_id, accepted.case)
+        for accepted in view.accepted
+    ]
 
 
 def posted_event(program: Program, data: Mapping[str, str]) -> Card:
-    """The card of an event as it was posted, whether or not the event is accepted now.
+    """Returns the card of a posted event, whether or not the event is accepted now.
 
     Raises:
-        InvalidRequest: no page has posted it.
+        InvalidRequest: the form is not from one of the pages.
     """
     event, select = data.get("event", ""), data.get("select", "")
     case = next((case for name, case in program.events.get(event, ()) if name == select), None)
     if case is None:
-        raise InvalidRequest(f"there is no event {event!r} at {select!r}: load the page again")
+        raise InvalidRequest(f"unknown event {event!r} at {select!r}: reload the page")
     card = _event_card(data.get("thread", ""), select, data.get("wait_id", ""), case, data)
     card.hidden["key"] = data.get("key") or card.hidden["key"]
     card.posted = True
@@ -94,18 +97,18 @@ def posted_event(program: Program, data: Mapping[str, str]) -> Card:
 
 
 def operation_cards(view: View) -> list[Card]:
-    """A card for each thing that an operator can do with an instance as it is."""
+    """Returns a card for each operation that is possible in the current state of an instance."""
     if view.problem:
         return []
-    # In reverse, so that cancel, which cannot be undone, comes last.
+    # In reverse order, so that cancel, which cannot be undone, is last.
     return [_operation_card(kind) for kind in reversed(ACTIONS.values()) if kind.is_offered(view.instance.execution)]
 
 
 def posted_operation(data: Mapping[str, str]) -> Card:
-    """The card of an operation as it was posted.
+    """Returns the card of a posted operation.
 
     Raises:
-        InvalidRequest: there is no such operation.
+        InvalidRequest: the operation is unknown.
     """
     name = data.get("operation", "")
     if name not in ACTIONS:
@@ -116,8 +119,8 @@ def posted_operation(data: Mapping[str, str]) -> Card:
 
 
 def new_card(schema: dict[str, Any], data: Mapping[str, str] | None = None) -> Card:
-    """The card for the first fields of an instance."""
-    card = Card("new", "new", "new", "First fields", "Create", form=Form(schema, data))
+    """Returns the card for the initial fields of an instance."""
+    card = Card("new", "new", "new", "Initial fields", "Create", form=Form(schema, data))
     card.renew()
     if data is not None:
         card.hidden["key"] = data.get("key") or card.hidden["key"]
@@ -162,7 +165,7 @@ def _operation_card(kind: type[Action], data: Mapping[str, str] | None = None) -
 
 @cache
 def _arguments_schema(kind: type[Action]) -> dict[str, Any]:
-    """The schema of an action's form: its own arguments, then who asks and why."""
+    """The schema of an action's form: its own arguments, then who requests it and why."""
     schema = kind.model_json_schema()
     properties = {name: schema["properties"][name] for name in (*kind.arguments(), "by", "reason")}
     kept = {key: schema[key] for key in ("$defs", "required") if key in schema}

@@ -1,4 +1,4 @@
-"""Which control fits a JSON schema: references followed, ``null`` taken apart. Pure; knows no HTML."""
+"""Chooses a form control for a JSON schema. Resolves references and separates ``null``. Pure, independent of HTML."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 Json = dict[str, Any]
 
 Kind = Literal["text", "number", "date", "check", "choice", "const", "json", "list", "tuple", "object"]
-"""``json`` is a box for JSON text: it fits everything that no other control fits."""
+"""``json`` is a text area for JSON, for every schema that no other control supports."""
 
 _HOPS_MAX = 50
 _SCALARS = (str, int, float, bool, type(None))
@@ -16,10 +16,10 @@ _SCALARS = (str, int, float, bool, type(None))
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How a schema is shown.
+    """The control for a schema.
 
     Attributes:
-        schema: what is left of it: no reference, no alternative of ``null``.
+        schema: the schema without references and without the alternative ``null``.
         nullable: whether ``null`` is an alternative.
         options: the values of a ``choice``.
     """
@@ -31,10 +31,10 @@ class Shape:
 
 
 def shape_of(schema: Json, definitions: Json) -> Shape:
-    """The shape of a schema.
+    """Returns the shape of a schema.
 
     Args:
-        definitions: what ``$ref`` refers to, by the last part of the reference.
+        definitions: the targets of ``$ref``, by the last part of the reference.
     """
     nullable = False
     for _ in range(_HOPS_MAX):
@@ -47,16 +47,16 @@ def shape_of(schema: Json, definitions: Json) -> Shape:
             continue
         parts = schema.get("anyOf") or schema.get("oneOf")
         if isinstance(schema.get("type"), list):
-            parts = [schema | {"type": one} for one in schema["type"]]
+            parts = [schema | {"type": name} for name in schema["type"]]
             around = {}
         if parts is None:
             return _plain(schema, nullable)
         others = [part for part in parts if part.get("type") != "null"]
         nullable = nullable or len(others) < len(parts)
         if len(others) != 1:
-            # Where a text stands beside a number, as for ``Decimal``, the text says the same, and loses nothing.
+            # If a text is an alternative to a number, as for ``Decimal``, the text is used, because it loses nothing.
             kinds = sorted(str(part.get("type")) for part in others)
-            if kinds == ["number", "string"] and not any("enum" in one or "const" in one for one in others):
+            if kinds == ["number", "string"] and not any("enum" in part or "const" in part for part in others):
                 text = next(part for part in others if part["type"] == "string")
                 return Shape("text", text | around | {"format": "decimal"}, nullable)
             return Shape("json", schema, nullable)
@@ -69,9 +69,9 @@ def _plain(schema: Json, nullable: bool) -> Shape:
         options = (schema["const"],)
         return Shape("choice" if nullable else "const", schema, nullable, options)
     if "enum" in schema:
-        options = tuple(one for one in schema["enum"] if one is not None)
+        options = tuple(value for value in schema["enum"] if value is not None)
         nullable = nullable or len(options) < len(schema["enum"])
-        if all(isinstance(one, _SCALARS) for one in options):
+        if all(isinstance(option, _SCALARS) for option in options):
             return Shape("choice", schema, nullable, options)
         return Shape("json", schema, nullable)
     return Shape(_kind(schema), schema, nullable)

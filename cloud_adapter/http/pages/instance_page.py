@@ -1,6 +1,6 @@
-"""What the page of an instance shows beside its forms: one piece of HTML for each part, so that each can be replaced.
+"""The page of an instance, without its forms: one piece of HTML for each part, so that each can be replaced.
 
-Reads a ``View``; asks nobody.
+Reads only a ``View``.
 """
 
 from __future__ import annotations
@@ -19,10 +19,20 @@ from cloud_adapter.http import progress
 from cloud_adapter.http.pages.rendering import fragment
 from cloud_adapter.http.views import view_data
 from workflow_core.diagrams import svg
-from workflow_core.execution import Execution, Status, Thread, ThreadStatus, Wait, WaitKind, WaitStatus
+from workflow_core.execution import Execution, Status, Thread, ThreadStatus
+from workflow_core.wait_types import (
+    ActivityWait,
+    AnyWait,
+    ChildWait,
+    ConditionWait,
+    EventWait,
+    HandlerWait,
+    TimerWait,
+    WaitStatus,
+)
 
 PARTS = ("status", "diagram", "waits", "fields", "timeline", "raw")
-"""The parts of the page that change by themselves, in their order."""
+"""The parts of the page that are updated automatically, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +48,7 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A stored field: in a line, if it is short; as JSON, if it is not."""
+    """A stored field. A short value is shown in the line, a long value as a block."""
 
     name: str
     text: str
@@ -46,7 +56,7 @@ class Shown:
 
 
 def parts(request: Request, view: View, now: datetime) -> dict[str, Markup]:
-    """Each part of the page as HTML."""
+    """Returns each part of the page as HTML."""
     program = type(view.workflow).__program__
     instance = view.instance
     values: dict[str, Any] = {
@@ -65,26 +75,26 @@ def parts(request: Request, view: View, now: datetime) -> dict[str, Markup]:
 
 
 def title(view: View) -> str:
-    """The title of the page."""
+    """Returns the title of the page."""
     return f"{view.instance.id}: {view.instance.execution.status}"
 
 
 def version(view: View) -> str:
-    """Another one as soon as anything was changed."""
+    """Returns a version that differs after every change."""
     execution, lease = view.instance.execution, view.instance.lease
     token = "" if lease is None else lease.token[:8]
     return f"{execution.pc}-{execution.updated_at and execution.updated_at.timestamp()}-{execution.status}-{token}"
 
 
 def _standing(execution: Execution) -> list[tuple[str, str, str]]:
-    """Each thread, where it stands, and what it does there."""
+    """Each thread with its statement and what it does there."""
     words = {
         ThreadStatus.RESUMING: "about to move",
         ThreadStatus.EXECUTING: "at its step",
         ThreadStatus.SETTING_UP: "setting up",
         ThreadStatus.WAITING: "waiting",
     }
-    return [(one.id, one.step or "its first statement", words[one.status]) for one in execution.threads]
+    return [(thread.id, thread.step or "its first statement", words[thread.status]) for thread in execution.threads]
 
 
 def _waits(execution: Execution, leased_until: datetime | None, now: datetime) -> list[Due]:
@@ -93,13 +103,13 @@ def _waits(execution: Execution, leased_until: datetime | None, now: datetime) -
         if thread.status is ThreadStatus.EXECUTING:
             result.append(_step(thread, leased_until, now))
         for wait in thread.waits:
-            one = _wait(thread, wait)
-            if one is not None:
-                result.append(one)
+            due = _wait(thread, wait)
+            if due is not None:
+                result.append(due)
     for teardown in execution.teardowns:
         error = teardown.error or ""
         result.append(Due("Tear-down", teardown.event, teardown.id.rpartition("@")[0], teardown.retry_at, error))
-    result += [Due("Kept event, handled once it is waited for", one.event, "", one.at) for one in execution.buffer]
+    result += [Due("Buffered event", event.event, "", event.at) for event in execution.buffer]
     return result
 
 
@@ -111,23 +121,23 @@ def _step(thread: Thread, leased_until: datetime | None, now: datetime) -> Due:
     return Due("Step, running" if running else "Step, due", thread.step, thread.id)
 
 
-def _wait(thread: Thread, wait: Wait) -> Due | None:
-    match wait.kind:
-        case WaitKind.EVENT:
+def _wait(thread: Thread, wait: AnyWait) -> Due | None:
+    match wait:
+        case EventWait():
             return None
-        case WaitKind.HANDLER:
+        case HandlerWait():
             if wait.status is WaitStatus.SET_UP:
                 return None
             what = "Set-up of the event, failed" if wait.status is WaitStatus.SETUP_ERROR else "Set-up of the event"
             return Due(what, wait.event, thread.id, wait.retry_at, wait.error or "")
-        case WaitKind.TIMEOUT:
+        case TimerWait():
             return Due("Timer", wait.event, thread.id, wait.deadline)
-        case WaitKind.CONDITION:
+        case ConditionWait():
             return Due("Condition", wait.event or thread.step, thread.id)
-        case WaitKind.ACTIVITY:
+        case ActivityWait():
             what = f"Activity, attempt {wait.attempt + 1}" if wait.attempt else "Activity"
             return Due(what, wait.event, thread.id, wait.retry_at, wait.error or "")
-        case WaitKind.CHILD:
+        case ChildWait():
             return Due("Child", wait.event, thread.id, wait.retry_at, wait.error or "")
 
 

@@ -1,4 +1,4 @@
-"""What browsers post to the pages: reads it, and refuses what another site has posted in the user's name."""
+"""Reads forms that browsers post to the pages, and rejects forms posted from other sites."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ CONTROLS_MAX = 20_000
 
 
 async def read_form(request: Request, limit: int) -> dict[str, str]:
-    """The controls of a form that one of the pages has posted.
+    """Returns the controls of a posted form.
 
     Raises:
-        Forbidden: another site has posted it.
-        InvalidRequest: it is no form.
-        TooLarge: it has more than ``limit`` bytes.
+        Forbidden: another site posted the form.
+        InvalidRequest: the request is not a form.
+        TooLarge: the form has more than ``limit`` bytes.
     """
     refuse_other_sites(request, same_origin=True)
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != FORM_TYPE:
-        raise InvalidRequest(f"the content type is {content_type!r}: a page posts {FORM_TYPE}")
+        raise InvalidRequest(f"the content type is {content_type!r}: it must be {FORM_TYPE}")
     body = await read_body(request, limit)
     try:
         return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=CONTROLS_MAX))

@@ -1,4 +1,4 @@
-"""The reference of a workflow: its OpenAPI document as a page. Knows the document alone, no workflow."""
+"""The reference of a workflow: its OpenAPI document as a page. Reads only the document."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of a type in words; ``link`` is the name of the schema that it stands for."""
+    """A part of a type in words. ``link`` is the name of a schema."""
 
     text: str
     link: str = ""
@@ -38,7 +38,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What is sent or given back."""
+    """The body of a request or a response."""
 
     description: str
     type: list[Part]
@@ -49,7 +49,7 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response that is no error."""
+    """A response that is not an error."""
 
     status: str
     body: Body
@@ -58,7 +58,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """A kind of problem that the service answers with."""
+    """A type of problem document."""
 
     status: int
     name: str
@@ -68,7 +68,7 @@ class Error:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A response that is an error: the kinds of problems that it may be, and examples that are the operation's own."""
+    """A response that is an error: its possible types, and the specific examples of the operation."""
 
     status: str
     names: list[str]
@@ -79,7 +79,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """An operation; ``label`` is its name where space is short."""
+    """An operation. ``label`` is its short name."""
 
     id: str
     label: str
@@ -116,7 +116,7 @@ class Schema:
 
 
 def reference(request: Request, document: Json) -> Response:
-    """The page of an OpenAPI document that ``cloud_adapter.http.openapi`` has made."""
+    """Returns the page of an OpenAPI document of ``cloud_adapter.http.openapi``."""
     reader = _Reader(document)
     return page(
         request,
@@ -147,7 +147,7 @@ class _Reader:
                     operation = item[method]
                     parameters = item.get("parameters", []) + operation.get("parameters", [])
                     groups[operation["tags"][0]].operations.append(self.operation(method, path, operation, parameters))
-        # One with two tags is shown under the first.
+        # An operation with two tags is shown under the first.
         return [group for group in groups.values() if group.operations]
 
     def schemas(self) -> list[Schema]:
@@ -186,22 +186,22 @@ class _Reader:
 
     def errors(self) -> list[Error]:
         errors = [
-            Error(one["value"]["status"], name, one["summary"], _pretty(one["value"]))
-            for name, one in self.components["examples"].items()
+            Error(example["value"]["status"], name, example["summary"], _pretty(example["value"]))
+            for name, example in self.components["examples"].items()
         ]
         return sorted(errors, key=lambda error: error.status)
 
     def parameters(self, parameters: list[Json]) -> list[Row]:
         return [
             Row(
-                one["name"],
-                list(_types(one["schema"])),
-                one.get("required", False),
-                one["description"],
-                _limits(one["schema"]),
-                one["in"],
+                parameter["name"],
+                list(_types(parameter["schema"])),
+                parameter.get("required", False),
+                parameter["description"],
+                _limits(parameter["schema"]),
+                parameter["in"],
             )
-            for one in parameters
+            for parameter in parameters
         ]
 
     def body(self, of: Json) -> Body:
@@ -234,7 +234,7 @@ class _Reader:
         return schema
 
     def curl(self, method: str, path: str, parameters: list[Json], taken: Json | None) -> str:
-        """A line for a shell that performs the operation."""
+        """A shell command that performs the operation."""
         for parameter in parameters:
             path = path.replace(f"{{{parameter['name']}}}", str(parameter.get("example", "")))
         words = ["curl -s", *([] if method == "get" else ["-X", method.upper()]), shlex.quote(self.server + path)]
@@ -251,7 +251,7 @@ class _Reader:
 
 
 def _failure(status: str, response: Json, headers: list[Row]) -> Failure:
-    examples = [one for media in response["content"].values() for one in media.get("examples", {}).items()]
+    examples = [item for media in response["content"].values() for item in media.get("examples", {}).items()]
     own = [_pretty(example["value"]) for _, example in examples if "value" in example]
     return Failure(status, [name for name, _ in examples], "" if examples else response["description"], headers, own)
 
@@ -266,9 +266,9 @@ def _types(schema: Json) -> Iterator[Part]:
     elif "enum" in schema:
         yield Part("one of " + ", ".join(json.dumps(value, ensure_ascii=False) for value in schema["enum"]))
     elif alternatives := schema.get("anyOf") or schema.get("oneOf"):
-        for index, one in enumerate(alternatives):
+        for index, alternative in enumerate(alternatives):
             yield from [Part(" or ")] if index else []
-            yield from _types(one)
+            yield from _types(alternative)
     elif "allOf" in schema:
         yield from _types(schema["allOf"][0])
     elif schema.get("type") == "array":
@@ -285,15 +285,15 @@ def _types(schema: Json) -> Iterator[Part]:
 
 
 _LIMITS = {
-    "exclusiveMinimum": "more than {}",
+    "exclusiveMinimum": "greater than {}",
     "exclusiveMaximum": "less than {}",
     "multipleOf": "a multiple of {}",
-    "pattern": "fits the pattern {}",
+    "pattern": "matches the pattern {}",
 }
 
 
 def _limits(schema: Json) -> str:
-    """What a value must keep to, and what stands for one that is not given."""
+    """The limits of a value, and its default."""
     limits = [
         *_range(schema.get("minimum"), schema.get("maximum"), ""),
         *(text.format(schema[key]) for key, text in _LIMITS.items() if key in schema),

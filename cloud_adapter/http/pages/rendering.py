@@ -1,6 +1,6 @@
-"""Renders the templates of pages, and serves the files that pages load. Knows no page in particular.
+"""Renders the templates of all pages, and serves the files that pages load.
 
-A page extends ``base.html`` and is the answer of ``page``; it loads nothing but what ``static/`` holds.
+A page extends ``base.html``, and ``page`` returns it as a response. It loads only files from ``static/``.
 """
 
 from __future__ import annotations
@@ -30,38 +30,38 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-"""Of every page."""
+"""The headers of every page."""
 
 _SCRIPT_HEADERS = HEADERS | {
     "Content-Security-Policy": f"{HEADERS['Content-Security-Policy']}; script-src 'self'; connect-src 'self'"
 }
 
-# Without what would break a page's outline, or load something from elsewhere.
+# Without headings, which would break a page's outline, and without images, which would load from other sites.
 _markdown = MarkdownIt("commonmark", {"html": False}).disable(["heading", "lheading", "image"])
 
 
 def page(request: Request, template: str, *, status: int = 200, scripts: bool = False, **values: Any) -> Response:
-    """A template as the answer to a request; all values are escaped.
+    """Returns a rendered template as the response to a request. All values are escaped.
 
-    Beside ``values`` it has ``root``, which in front of a path makes it a link that holds behind any proxy, and
-    ``static(name)``, the link of a file in ``static/``.
+    In addition to ``values``, the template has ``root``, a prefix that makes a path a link that works behind any proxy,
+    and ``static(name)``, the link of a file in ``static/``.
 
     Args:
-        scripts: whether it may load scripts from ``static/``, which may talk to this service.
+        scripts: whether the page may load scripts from ``static/``, which may call this service.
     """
     html = fragment(request, template, **values)
     return HTMLResponse(html, status, _SCRIPT_HEADERS if scripts else HEADERS)
 
 
 def fragment(request: Request, template: str, **values: Any) -> Markup:
-    """A template as a piece of a page; for its values see ``page``."""
+    """Returns a rendered template as a part of a page. For its values, see ``page``."""
     root = root_of(request)
     link = {"root": root, "static": lambda name: root + _link(name)}
-    return Markup(_templates().get_template(template).render(**link, **values))
+    return Markup(templates().get_template(template).render(**link, **values))
 
 
 async def static(request: Request) -> Response:
-    """A file of ``static/``. Under the link that pages use it never changes, so browsers keep it."""
+    """Returns a file of ``static/``. The link in pages contains a version, so browsers may cache the file forever."""
     name = request.path_params["file"]
     found = _static().get(name)
     if found is None:
@@ -76,17 +76,18 @@ STATIC_ROUTE = Route("/static/{file}", static, methods=["GET"])
 
 
 def markdown(text: str) -> Markup:
-    """Markdown as HTML; HTML in it is text."""
+    """Converts Markdown to HTML. HTML in the Markdown is escaped."""
     return Markup(_markdown.render(text))
 
 
 def markdown_line(text: str) -> Markup:
-    """The same for a text within a line."""
+    """Converts inline Markdown to HTML. HTML in the Markdown is escaped."""
     return Markup(_markdown.renderInline(text))
 
 
 @cache
-def _templates() -> Environment:
+def templates() -> Environment:
+    """The templates of the pages, with the filters that they use."""
     environment = Environment(
         loader=PackageLoader("cloud_adapter.http.pages"),
         autoescape=True,
@@ -106,7 +107,7 @@ def _templates() -> Environment:
 
 @cache
 def _static() -> dict[str, tuple[bytes, str]]:
-    """Each file of ``static/`` with a version that its content gives; also the style sheet of diagrams."""
+    """Each file of ``static/`` and the style sheet of diagrams, with a version that is a hash of the content."""
     contents = {file.name: file.read_bytes() for file in files("cloud_adapter.http.pages").joinpath("static").iterdir()}
     contents["diagram.css"] = svg.STYLE.encode()
     return {name: (content, hashlib.sha256(content).hexdigest()[:12]) for name, content in contents.items()}
@@ -117,6 +118,6 @@ def _link(name: str) -> str:
 
 
 def root_of(request: Request) -> str:
-    """What leads from the address of a request to the root of the service."""
+    """Returns the relative path from the URL of a request to the root of the service."""
     path: bytes = request.scope.get("raw_path") or request.url.path.encode()
     return "../" * (path.split(b"?")[0].count(b"/") - 1) or "./"

@@ -1,4 +1,4 @@
-"""Times in words, for pages."""
+"""Formats times for pages."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 
 def moment(at: datetime) -> str:
-    """A time as it is shown: in UTC, to the second."""
+    """Formats a time in UTC, with seconds."""
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def relative(at: datetime, now: datetime) -> str:
-    """How far away a time is, in words: ``in 2 hours``, ``3 days ago``, ``now``."""
+    """Formats the distance of a time from now: ``in 2 hours``, ``3 days ago``, ``now``."""
     away = at - now
     seconds = abs(away).total_seconds()
     if seconds < 1:

@@ -1,7 +1,7 @@
-"""The pages under ``/ui/``: they list workflows and instances, show one, and send what its forms hold to the engine.
+"""The pages under ``/ui/``: they list workflows and instances, show an instance, and send its forms to the engine.
 
-Every page is whole without a script. With one, a form is sent in the background and the parts of a page follow the
-instance: then the answers are JSON, with the HTML that is to be put in the place of the old one.
+Every page works without a script. With a script, forms are sent in the background and the parts of a page are updated
+as the instance changes. The responses are then JSON, with the HTML that replaces the old HTML.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ _Handler = Callable[[Request], Awaitable[Response]]
 
 
 def ui_routes(engine: Engine, max_body_bytes: int) -> list[Route]:
-    """The routes of the pages."""
+    """Returns the routes of the pages."""
     ui = _Pages(engine, max_body_bytes)
     return [
         Route("/ui", _to_ui, methods=["GET"]),
         Route("/ui/", _page(ui.workflows), methods=["GET"]),
         Route("/ui/{name}", _page(ui.instances), methods=["GET"]),
-        # Beside the instances, not among them: one may be called new.
+        # Not below `instances/`, because an instance may have the id "new".
         Route("/ui/{name}/new", _page(ui.new), methods=["GET", "POST"]),
         Route("/ui/{name}/instances/{id}", _page(ui.instance), methods=["GET", "POST"]),
     ]
@@ -64,7 +64,7 @@ async def _to_ui(request: Request) -> Response:
 
 
 def _page(handler: _Handler) -> _Handler:
-    """The handler, with a page for what gorchestrate raises on purpose."""
+    """Wraps a handler so that a ``WorkflowError`` becomes a page."""
 
     @functools.wraps(handler)
     async def answer(request: Request) -> Response:
@@ -172,7 +172,7 @@ class _Pages:
         order = data.get("do", "send")
         if order != "send":
             if card.form is None:
-                raise InvalidRequest(f"{order!r} cannot be done with this form: load the page again")
+                raise InvalidRequest(f"unknown action {order!r} of this form: reload the page")
             card.focus = card.form.edit(order).id
             return await self._again(request, card, 200)
         query = {"done": card.name} if card.kind == "operation" else {"sent": card.name, "key": card.hidden["key"]}
@@ -186,7 +186,7 @@ class _Pages:
         return JSONResponse(self._state(request, view) | {"outcome": outcome}, headers=HEADERS)
 
     async def _send(self, request: Request, card: Card) -> int:
-        """Sends an event; gives 200, or the status of the page that says why it was not done."""
+        """Sends an event. Returns 200, or the status of the page that shows the error."""
         body = _body(card)
         if card.errors:
             return 422
@@ -206,7 +206,7 @@ class _Pages:
         return 200
 
     async def _operate(self, request: Request, card: Card) -> int:
-        """Carries out an operation; as ``_send``."""
+        """Performs an operation. Returns a status like ``_send``."""
         try:
             operation = ACTIONS[card.name].from_json(_body(card))
             if card.errors:
@@ -224,7 +224,7 @@ class _Pages:
     def _instance(
         self, request: Request, view: View, *, card: Card | None = None, status: int = 200, outcome: str = ""
     ) -> Response:
-        """The page; ``card`` stands in the place of the one that it was posted from."""
+        """The page of an instance. ``card`` replaces the card from which it was posted."""
         events, operations = event_cards(view), operation_cards(view)
         if card is not None:
             _put(card, events if card.kind == "event" else operations)
@@ -245,37 +245,37 @@ class _Pages:
         )
 
     async def _again(self, request: Request, card: Card, status: int) -> Response:
-        """The form once more, as it was filled in: with a row more or less, or with what is wrong."""
+        """The form again with its posted values: with a row added or removed, or with errors."""
         view = await self._view(request)
         cards = event_cards(view) if card.kind == "event" else operation_cards(view)
-        now = next((one for one in cards if one.id == card.id), None)
+        now = next((current for current in cards if current.id == card.id), None)
         card.gone = now is None
         if now is not None and card.hidden.get("wait_id") != now.hidden.get("wait_id"):
             card.hidden["wait_id"] = now.hidden["wait_id"]
             if status == HTTPStatus.CONFLICT:
-                card.message = "Meanwhile the instance has moved on. It takes this event again: send it anew."
+                card.message = "The instance has changed. It accepts this event again: send it again."
         if not _in_background(request):
             return self._instance(request, view, card=card, status=status)
         html = fragment(request, "instance/card.html", card=card, path=_path(request))
         return JSONResponse({"id": card.id, "html": html, "focus": _focus(card)}, status, HEADERS)
 
     def _changed(self, request: Request, view: View) -> Response:
-        """What has changed since the version that the page shows."""
+        """The changes since the version that the page shows."""
         if request.query_params.get("version") == version(view):
             return Response(status_code=204, headers=HEADERS)
         return JSONResponse(self._state(request, view), headers=HEADERS)
 
     def _state(self, request: Request, view: View) -> dict[str, Any]:
-        """All of the page that changes by itself; of the forms, what each was made for."""
+        """All parts of the page that are updated automatically, and its forms with their waits."""
 
         def cards(all: list[Card]) -> list[dict[str, str]]:
             return [
                 {
-                    "id": one.id,
-                    "wait_id": one.hidden.get("wait_id", ""),
-                    "html": fragment(request, "instance/card.html", card=one, path=_path(request)),
+                    "id": card.id,
+                    "wait_id": card.hidden.get("wait_id", ""),
+                    "html": fragment(request, "instance/card.html", card=card, path=_path(request)),
                 }
-                for one in all
+                for card in all
             ]
 
         return {
@@ -288,7 +288,7 @@ class _Pages:
         }
 
     async def _outcome(self, request: Request, view: View) -> str:
-        """What the form that has led here has brought about."""
+        """The result of the form that redirected here."""
         return await self._outcome_of(view, dict(request.query_params))
 
     async def _outcome_of(self, view: View, query: dict[str, str]) -> str:
@@ -305,30 +305,30 @@ class _Pages:
 
 def _said(event: str, response: bytes) -> str:
     if response == BUFFERED:
-        return Markup("<strong>{}</strong> is kept, and handled once it is waited for.").format(event)
+        return Markup("<strong>{}</strong> is buffered until the instance waits for it.").format(event)
     if response == b"null":
         return Markup("<strong>{}</strong> was handled.").format(event)
     output = json.loads(response)
     if isinstance(output, (dict, list)):
         text = json.dumps(output, indent=2, ensure_ascii=False)
         return Markup(
-            "<strong>{}</strong> was handled.<details><summary>What it gave back</summary><pre>{}</pre></details>"
+            "<strong>{}</strong> was handled.<details><summary>Output</summary><pre>{}</pre></details>"
         ).format(event, text)
-    return Markup("<strong>{}</strong> was handled, and gave back <code>{}</code>.").format(
+    return Markup("<strong>{}</strong> was handled. Output: <code>{}</code>.").format(
         event, json.dumps(output, ensure_ascii=False)
     )
 
 
 def _refused(card: Card, error: WorkflowError) -> int:
-    """Notes on a card why it was not sent; gives the status of the page."""
+    """Records on a card why it was not sent. Returns the status of the page."""
     if isinstance(error, InvalidInput) and card.form is not None:
         card.form.refuse(error.errors)
     elif isinstance(error, EventNotAccepted):
-        card.message = f"It is no longer accepted: the instance is {error.status}. Nothing was changed."
+        card.message = f"The event is no longer accepted: the instance is {error.status}. Nothing was changed."
     else:
         card.message = str(error)
     if not isinstance(error, (Busy, Unavailable)):
-        card.renew()  # where it is not known whether it was done, it must stay the same request
+        card.renew()  # if it is unknown whether the request took effect, it must stay the same request
     status = problems.status_of(type(error))
     if status == 500:
         _logger.error("%s", error, exc_info=error)
@@ -341,8 +341,8 @@ def _body(card: Card) -> bytes:
 
 
 def _put(card: Card, cards: list[Card]) -> None:
-    """Puts a card in the place of the one with its id, or at the top."""
-    at = next((index for index, one in enumerate(cards) if one.id == card.id), None)
+    """Replaces the card with the same id, or inserts the card at the top."""
+    at = next((index for index, current in enumerate(cards) if current.id == card.id), None)
     if at is None:
         cards.insert(0, card)
     else:
@@ -358,7 +358,7 @@ def _in_background(request: Request) -> bool:
 
 
 def _path(request: Request) -> str:
-    """The address of the instance's page, as its own forms have it."""
+    """The URL of the instance's page, as its forms use it."""
     return _instance_path(request, request.path_params["name"], request.path_params["id"])
 
 
@@ -367,6 +367,6 @@ def _instance_path(request: Request, workflow: str, id: str) -> str:
 
 
 def _see(request: Request, workflow: str, id: str, **query: str) -> Response:
-    """Leads to the page of an instance."""
+    """Redirects to the page of an instance."""
     location = f"{_instance_path(request, workflow, id)}?{urlencode(query)}"
     return Response(status_code=303, headers=HEADERS | {"Location": location})

@@ -1,7 +1,7 @@
-// Keeps the page of an instance up to date, and sends its forms without leaving it. The page works without this file.
+// Updates the page of an instance, and sends its forms in the background. The page works without this file.
 //
-// Parts that only show something are replaced as a whole. A form is never replaced while somebody uses it: one that is
-// no longer accepted is marked if something was typed in it, and taken away if not.
+// Parts without forms are replaced as a whole. A form is never replaced while it is being used. A form that is no longer
+// accepted is marked if it contains input, and removed otherwise.
 "use strict";
 
 (() => {
@@ -11,14 +11,14 @@
   const FAST_MS = 1000;
   const SLOW_MS = 5000;
   const ENDED_MS = 15000;
-  const AFRESH_MS = 30000; // so often "5 minutes ago" is told anew
+  const AFRESH_MS = 30000; // how often relative times such as "5 minutes ago" are updated
   const JSON_TYPE = "application/json";
 
   let version = page.dataset.version;
   let delay = FAST_MS;
   let timer = 0;
   let afresh = Date.now();
-  let asked = 0; // counts requests, so that an old answer does not undo a newer one
+  let asked = 0; // counts requests, so that an old response does not overwrite a newer one
   let applied = 0;
   const shown = {};
 
@@ -42,7 +42,7 @@
       }
     } catch {
       delay = SLOW_MS;
-      say("The service cannot be reached, so this page may be out of date. What you have typed stays.");
+      say("The service cannot be reached, so this page may be out of date. Your input is kept.");
     }
     schedule();
   }
@@ -59,7 +59,7 @@
     note.hidden = !text;
   }
 
-  // Shows a state; says whether it did, as one that was asked for later may be shown already.
+  // Shows a state. Returns false if the response to a later request is already shown.
   function apply(state, number) {
     if (number < applied) return false;
     applied = number;
@@ -78,9 +78,9 @@
     if (shown[name] === html) return;
     const part = document.getElementById(`part-${name}`);
     const selection = document.getSelection();
-    if (!selection.isCollapsed && part.contains(selection.anchorNode)) return; // somebody is about to copy it
+    if (!selection.isCollapsed && part.contains(selection.anchorNode)) return; // the user may be about to copy it
     const focused = part.contains(document.activeElement) ? document.activeElement.id : "";
-    const open = [...part.querySelectorAll("details[open] > summary")].map((one) => one.id);
+    const open = [...part.querySelectorAll("details[open] > summary")].map((summary) => summary.id);
     part.innerHTML = html;
     for (const id of open) document.getElementById(id)?.parentElement.setAttribute("open", "");
     if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
@@ -90,7 +90,7 @@
   // --- forms -------------------------------------------------------------------------------
 
   function arrange(container, cards) {
-    const wanted = new Set(cards.map((one) => one.id));
+    const wanted = new Set(cards.map((card) => card.id));
     for (const card of [...container.children]) {
       if (wanted.has(card.id)) continue;
       if (isUsed(card)) mark(card, true);
@@ -116,17 +116,18 @@
     const template = document.createElement("template");
     template.innerHTML = html.trim();
     const result = template.content.firstElementChild;
-    for (const one of result.querySelectorAll("[autofocus]")) one.removeAttribute("autofocus"); // for whole pages only
+    // Autofocus is only for whole pages.
+    for (const control of result.querySelectorAll("[autofocus]")) control.removeAttribute("autofocus");
     return result;
   }
 
   function isUsed(card) {
     if ("kept" in card.dataset || card.contains(document.activeElement)) return true;
-    return [...card.querySelectorAll("input:not([type=hidden]), select, textarea")].some((one) => {
-      if (one.type === "checkbox") return one.checked !== one.defaultChecked;
-      if (one.tagName !== "SELECT") return one.value !== one.defaultValue;
-      const first = [...one.options].findIndex((option) => option.defaultSelected);
-      return one.selectedIndex !== Math.max(first, 0);
+    return [...card.querySelectorAll("input:not([type=hidden]), select, textarea")].some((control) => {
+      if (control.type === "checkbox") return control.checked !== control.defaultChecked;
+      if (control.tagName !== "SELECT") return control.value !== control.defaultValue;
+      const first = [...control.options].findIndex((option) => option.defaultSelected);
+      return control.selectedIndex !== Math.max(first, 0);
     });
   }
 
@@ -134,8 +135,9 @@
     if (gone) card.dataset.gone = "";
     else delete card.dataset.gone;
     card.querySelector(".gone").hidden = !gone;
-    for (const one of card.querySelectorAll("form input:not([type=hidden], [type=checkbox]), textarea")) one.readOnly = gone;
-    for (const one of card.querySelectorAll("form button, select, [type=checkbox]")) one.disabled = gone;
+    const texts = card.querySelectorAll("form input:not([type=hidden], [type=checkbox]), textarea");
+    for (const control of texts) control.readOnly = gone;
+    for (const control of card.querySelectorAll("form button, select, [type=checkbox]")) control.disabled = gone;
     card.querySelector(".discard")?.remove();
     if (!gone) return;
     const discard = document.createElement("button");
@@ -150,7 +152,7 @@
   }
 
   async function send(card, form, submitter) {
-    if (card.ariaBusy === "true") return; // sent twice by an impatient click
+    if (card.ariaBusy === "true") return; // a second click
     card.ariaBusy = "true";
     const number = ++asked;
     const body = new URLSearchParams(new FormData(form, submitter));
@@ -164,13 +166,13 @@
         document.getElementById(answer.focus)?.focus();
       } else if ("outcome" in answer) {
         card.remove();
-        if (!apply(answer, number)) version = ""; // the card may have to come back: all is asked for again
+        if (!apply(answer, number)) version = ""; // the card may still be needed: request the whole state
         tell(answer.outcome);
       } else {
         complain(card, answer.detail);
       }
     } catch {
-      complain(card, "The service did not answer. Send it again: it is done once only.");
+      complain(card, "The service did not answer. Send it again: it takes effect only once.");
     }
     card.ariaBusy = "false";
     delay = Math.min(delay, FAST_MS);
@@ -208,6 +210,6 @@
     else follow();
   });
   for (const card of page.querySelectorAll("[data-gone]")) mark(card, true);
-  if (location.search) history.replaceState(null, "", location.pathname); // what was done is told once
+  if (location.search) history.replaceState(null, "", location.pathname); // a reload must not show the outcome again
   schedule();
 })();
