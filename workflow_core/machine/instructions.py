@@ -76,7 +76,8 @@ def run(machine: MachineState, thread: Thread, instruction: Instruction, steps: 
     while True:
         if type(instruction) is StepOp:
             step, pc = instruction, execution.pc
-            thread.status, thread.step, thread.pc = _EXECUTING, instruction.name, pc
+            thread.status = _EXECUTING
+            thread.step, thread.pc = instruction.name, pc
             execution.status = _RUNNING
             if steps is None:
                 break
