@@ -242,7 +242,7 @@ def test_what_is_refused() -> None:
             await h.queue.create(task("a", at=None, when=h.now()))
         with pytest.raises(InvalidRequest, match="JSON"):
             await h.queue.create(task("a", number=float("nan")))
-        with pytest.raises(TooLarge, match="1000000 is the limit"):
+        with pytest.raises(TooLarge, match="the limit is 1000000"):
             await h.queue.create(task("a", text="x" * TASK_BYTES_MAX))
         async with a_queue(TaskTarget("http://localhost", service_account="x" * 60_000), h.clock) as queue:
             with pytest.raises(TooLarge, match="Task size too large"):
@@ -296,7 +296,7 @@ def test_it_may_be_used_in_one_event_loop_after_the_other() -> None:
         (("", "l", "q", TaskTarget("http://x")), "project"),
         (("p", "l/x", "q", TaskTarget("http://x")), "location"),
         (("p", "l", "a/b", TaskTarget("http://x")), "queue"),
-        (("p", "l", "q", TaskTarget("x.run.app")), "begins with https"),
+        (("p", "l", "q", TaskTarget("x.run.app")), "must start with https"),
     ],
 )
 def test_wrong_settings(arguments: tuple[str, str, str, TaskTarget], message: str) -> None:
@@ -389,7 +389,7 @@ def test_in_the_end_it_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     from cloud_adapter.queues import cloud_tasks_client
 
     monkeypatch.setattr(cloud_tasks_client, "_RETRY", cloud_tasks_client._RETRY.with_timeout(0.3))
-    with pytest.raises(Unavailable, match="does not answer: 503 no luck"):
+    with pytest.raises(Unavailable, match="did not answer: 503 no luck"):
         call_with(*[grpc.StatusCode.UNAVAILABLE] * 100)
 
 

@@ -273,9 +273,7 @@ def test_an_instance_that_is_not_there(http: Http, method: str, path: str) -> No
 @pytest.mark.parametrize("path", ["/nonsense", "/wf", "/wf/", "/wf/desk/", "/graph", "/wf//a", "/definition/desk/x"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_path_that_is_not_served(http: Http, method: str, path: str) -> None:
-    assert http.problem(method, path) == expected(
-        404, "Not Found", f"unknown path {path!r}: GET / lists the workflows"
-    )
+    assert http.problem(method, path) == expected(404, "Not Found", f"unknown path {path!r}: GET / lists the workflows")
 
 
 @pytest.mark.parametrize("path", ["/resume", "/callback/timeout", "/recover"])
