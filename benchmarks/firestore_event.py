@@ -30,7 +30,7 @@ from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE  # noqa: E402
 from cloud_adapter.engine.engine import Engine  # noqa: E402
 from cloud_adapter.ports import Task  # noqa: E402
 from cloud_adapter.queues.local import LocalQueue  # noqa: E402
-from cloud_adapter.stores.firestore import FirestoreStore  # noqa: E402
+from cloud_adapter.stores.firestore.store import FirestoreStore  # noqa: E402
 from tests.firestore_emulator import running  # noqa: E402
 
 RATIO_MAX = 1.5

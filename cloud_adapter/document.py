@@ -20,7 +20,8 @@ from pydantic import AfterValidator, AwareDatetime, TypeAdapter
 from cloud_adapter.errors import DamagedDocument, InvalidRequest, TooLarge
 from workflow_core import Execution, Status
 from workflow_core.compact import is_folded
-from workflow_core.execution import TIMED_KINDS, Thread
+from workflow_core.execution import Thread
+from workflow_core.wait_types import TimedWait
 
 FORMAT = 2
 """The newest version of the layout. A reader refuses a newer one. In 1, each thread stands in the execution in full; 2
@@ -323,8 +324,8 @@ def _check_timers(execution: Execution) -> None:
     """Raises ``TypeError`` if what is kept for the task of a timer is no name."""
     for thread in execution.threads:
         for wait in thread.waits:
-            if wait.kind in TIMED_KINDS and not isinstance(wait.setup_data, str | None):
-                raise TypeError(f"the task of {wait.event!r} is {wait.setup_data!r:.100}")
+            if isinstance(wait, TimedWait) and not isinstance(wait.task, str | None):
+                raise TypeError(f"the task of {wait.event!r} is {wait.task!r:.100}")
 
 
 def _last_entries(history: tuple[HistoryEntry, ...], limit: int) -> str:

@@ -64,6 +64,10 @@ class ManualClock:
         """How many sleep."""
         return sum(not future.done() for _, _, future in self._sleepers)
 
+    def jump(self, seconds: float) -> None:
+        """Lets the time pass while nobody runs: sleepers notice only when it is advanced the next time."""
+        self._now += timedelta(seconds=seconds)
+
     async def advance(self, seconds: float = 0) -> None:
         """Moves the time on; 0: only lets happen what can happen now. Returns when all of it has happened."""
         await self.advance_to(self._now + timedelta(seconds=seconds))

@@ -18,6 +18,7 @@ class Recorder:
     """Spans that have ended, in that order, and the metrics as they stand."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from opentelemetry import trace
         from opentelemetry.sdk.metrics import MeterProvider
         from opentelemetry.sdk.metrics.export import InMemoryMetricReader
         from opentelemetry.sdk.trace import TracerProvider
@@ -32,9 +33,10 @@ class Recorder:
         self._reader = InMemoryMetricReader()
         meters = MeterProvider([self._reader], shutdown_on_exit=False)
         self.tracer = self._provider.get_tracer("test")
-        monkeypatch.setattr(otel, "_tracer", self._provider.get_tracer("gorchestrate"))
+        monkeypatch.setattr(otel, "tracer", self._provider.get_tracer("gorchestrate"))
         monkeypatch.setattr(otel, "instruments", otel.Instruments(meters.get_meter("gorchestrate")))
-        assert telemetry._otel() is otel
+        with trace.use_span(trace.NonRecordingSpan(trace.SpanContext(1, 1, is_remote=False))):
+            assert telemetry.current_trace() is not None, "telemetry uses OpenTelemetry"
 
     @property
     def spans(self) -> list[Any]:

@@ -31,12 +31,8 @@ from workflow_core.execution import (
     LeaveKind,
     Parent,
     Status,
-    Teardown,
     Thread,
     ThreadStatus,
-    Wait,
-    WaitKind,
-    WaitStatus,
 )
 from workflow_core.library import ahandle_event, aresume, handle_event, resume
 from workflow_core.machine.checkpoints import CheckpointKind
@@ -64,6 +60,7 @@ from workflow_core.statements.basic import (
 from workflow_core.statements.calls import Activity, Child
 from workflow_core.statements.failures import Fail, Try
 from workflow_core.statements.fanout import ForEach, Parallel
+from workflow_core.wait_types import Teardown, Wait, WaitKind, WaitStatus
 from workflow_core.workflow import InvalidFields, Workflow
 
 __all__ = [

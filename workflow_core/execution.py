@@ -15,6 +15,8 @@ from pydantic import AwareDatetime, TypeAdapter
 from pydantic_core import from_json, to_json
 
 from workflow_core.compact import FOLDED_MIN, fold, may_be_folded, unfold
+from workflow_core.shown import shown_wait
+from workflow_core.wait_types import StoredTeardown, StoredWait
 
 MAIN_THREAD = "main"
 
@@ -71,27 +73,6 @@ class ThreadStatus(StrEnum):
 _RESUMING = ThreadStatus.RESUMING
 
 
-class WaitKind(StrEnum):
-    """What a thread waits for."""
-
-    EVENT = "event"
-    """An event with a plain handler."""
-    HANDLER = "handler"
-    """An event with an ``EventHandler`` object, set up with and torn down from an outside system."""
-    TIMEOUT = "timeout"
-    CONDITION = "condition"
-    """A condition on the fields, or the end of threads that were started in parallel."""
-    ACTIVITY = "activity"
-    CHILD = "child"
-
-
-FROM_CLIENTS = frozenset((WaitKind.EVENT, WaitKind.HANDLER))
-"""The kinds of what clients send."""
-
-TIMED_KINDS = frozenset((WaitKind.TIMEOUT, WaitKind.ACTIVITY))
-"""The kinds of what has a deadline."""
-
-
 class LeaveKind(StrEnum):
     """Why a thread leaves the sections that it is in."""
 
@@ -100,16 +81,6 @@ class LeaveKind(StrEnum):
     RETURN = "return"
     BREAK = "break"
     CONTINUE = "continue"
-
-
-class WaitStatus(StrEnum):
-    """How far one case of a wait has come."""
-
-    PENDING_SETUP = "pending_setup"
-    SET_UP = "set_up"
-    PENDING_TEARDOWN = "pending_teardown"
-    SETUP_ERROR = "setup_error"
-    TEARDOWN_ERROR = "teardown_error"
 
 
 @dataclass(slots=True)
@@ -182,66 +153,6 @@ class Parent:
 
 
 @dataclass(slots=True)
-class Wait:
-    """One thing that a parked thread waits for.
-
-    Attributes:
-        event: the name of the event or of the timeout; for a condition, of its statement.
-        id: the wait's id: the thread's id and its pc at entry. All cases of one wait share it.
-        deadline: for a timeout, when it is due; for an activity, when its attempt counts as failed; None where the
-            caller keeps no time.
-        setup_data: what ``setup`` returned, as JSON data; for what has a deadline, the name of its task.
-        attempt: how often ``setup``, or the activity, has failed.
-        retry_at: when it is tried again.
-        error: why the last attempt failed.
-        input: what an activity gets, or how a child is to be started, as JSON data.
-        buffered: events that came before are delivered to it.
-        known_as: the name that it began under, if it was renamed since: idempotency keys are made of it.
-    """
-
-    event: str
-    kind: WaitKind
-    status: WaitStatus
-    id: str
-    deadline: AwareDatetime | None = None
-    setup_data: Any = None
-    attempt: int = 0
-    retry_at: AwareDatetime | None = None
-    error: str | None = None
-    input: Any = None
-    buffered: bool = False
-    known_as: str = ""
-
-
-@dataclass(slots=True)
-class Teardown:
-    """An event that was left and is still to be torn down, or a child that is to be canceled; it outlives its thread.
-
-    Attributes:
-        step: the name of the ``Select`` that the event belongs to.
-        id: the id of the wait that was left.
-        handled: whether it was this event that happened.
-        setup_data: what ``setup`` returned; for a child, its workflow and id, and how it is to be started, if it is not
-            known whether it was.
-        status: pending teardown, or teardown error.
-        kind: ``handler`` or ``child``.
-        known_as: as for a ``Wait``.
-    """
-
-    step: str
-    event: str
-    id: str
-    handled: bool
-    setup_data: Any = None
-    status: WaitStatus = WaitStatus.PENDING_TEARDOWN
-    attempt: int = 0
-    retry_at: AwareDatetime | None = None
-    error: str | None = None
-    kind: WaitKind = WaitKind.HANDLER
-    known_as: str = ""
-
-
-@dataclass(slots=True)
 class Thread:
     """One thread of an instance. A thread that has ended is no longer listed.
 
@@ -264,7 +175,7 @@ class Thread:
     status: ThreadStatus = ThreadStatus.RESUMING
     step: str = ""
     pc: int = 0
-    waits: list[Wait] = field(default_factory=list)
+    waits: list[StoredWait] = field(default_factory=list)
     attempt: int = 0
     retry_at: AwareDatetime | None = None
     error: ErrorInfo | None = None
@@ -296,7 +207,7 @@ class Execution:
     status: Status = Status.RUNNING
     pc: int = 0
     threads: list[Thread] = field(default_factory=list)
-    teardowns: list[Teardown] = field(default_factory=list)
+    teardowns: list[StoredTeardown] = field(default_factory=list)
     definition_version: str = ""
     error: ErrorInfo | None = None
     created_at: AwareDatetime | None = None
@@ -307,8 +218,11 @@ class Execution:
     fields_version: int = 1
 
     @classmethod
-    def start(cls, id: str, workflow: Definition, *, now: datetime | None = None) -> Execution:
-        """A new instance of ``workflow``, a ``Workflow`` class, standing before its first statement.
+    def start(
+        cls, id: str, workflow: Definition, *, now: datetime | None = None, parent: Parent | None = None
+    ) -> Execution:
+        """A new instance of ``workflow``, a ``Workflow`` class, standing before its first statement; ``parent`` waits
+        for its end.
 
         Example:
             >>> from workflow_core import Execution, S, Step, Workflow
@@ -320,7 +234,7 @@ class Execution:
         # Given here, the collections cost half of what the defaults do.
         main = Thread(MAIN_THREAD, MAIN_THREAD, _RESUMING, "", 0, [], 0, None, None, "", {}, {}, {})
         program = workflow.__program__
-        new = cls(id, program.workflow, _RUNNING, 0, [main], [], program.version, None, now, now, False, [], None)
+        new = cls(id, program.workflow, _RUNNING, 0, [main], [], program.version, None, now, now, False, [], parent)
         new.fields_version = program.fields_version
         return new
 
@@ -340,16 +254,18 @@ class Execution:
 
     def to_dict(self) -> dict[str, Any]:
         """The whole state as JSON data, every attribute included."""
-        data: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
+        data: dict[str, Any] = _ADAPTER.dump_python(self, mode="json", by_alias=True)
+        for thread in data["threads"]:
+            thread["waits"] = [shown_wait(wait) for wait in thread["waits"]]
         return data
 
     def to_json(self) -> str:
         """The whole state as JSON; ``from_json`` is its inverse. What many threads share is stored once."""
         if len(self.threads) >= FOLDED_MIN or len(self.teardowns) >= FOLDED_MIN:
-            folded = fold(_ADAPTER.dump_python(self, mode="json", exclude_defaults=True))
+            folded = fold(_ADAPTER.dump_python(self, mode="json", by_alias=True, exclude_defaults=True))
             if folded is not None:
                 return to_json(folded).decode()
-        return _ADAPTER.dump_json(self, exclude_defaults=True).decode()
+        return _ADAPTER.dump_json(self, by_alias=True, exclude_defaults=True).decode()
 
     @classmethod
     def from_json(cls, data: str | bytes) -> Execution:

@@ -6,20 +6,25 @@ Where one raises because user code did, discard both and go on from what was sav
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from datetime import datetime
 from inspect import isawaitable, iscoroutine
 from typing import Any
 
-from workflow_core.errors import AsyncInSyncCall, EventNotAccepted, EventRejected, InvalidInput
+from workflow_core.errors import AsyncInSyncCall, EventNotAccepted
 from workflow_core.execution import Execution
 from workflow_core.machine.checkpoints import Checkpoint, CheckpointKind
+from workflow_core.machine.events import Accepted
 from workflow_core.machine.machine import Machine
-from workflow_core.machine.work import MOVES, Work
+from workflow_core.machine.work import ThreadWork, Work
 from workflow_core.workflow import Workflow
 
 AsyncCheckpoint = Callable[[CheckpointKind], Awaitable[object] | None]
 """The same for ``aresume``; may be async."""
+
+_Call = tuple[str | None, Any]
+"""What the logic yields: the name of the statement or event whose code was called, and what that returned; it is sent
+the awaited result. Without a name, what the checkpoint callback returned, which the sync calls leave alone."""
 
 
 def resume(
@@ -46,26 +51,8 @@ def resume(
     machine = Machine(workflow, execution, now, alone=True)
     if machine.program.async_parts:
         raise AsyncInSyncCall(f"{machine.program.async_parts[0]!r} is asynchronous: call 'await aresume(...)'")
-    if machine.run_alone(checkpoint):
-        return
-    machine.retry_errors()
-    while (work := machine.next_work()) is not None:
-        result = None
-        if work.kind not in MOVES:
-            try:
-                result = machine.call(work)
-                if result is not None and iscoroutine(result):
-                    result.close()
-                    raise AsyncInSyncCall(f"{work.statement!r} returned a coroutine: call 'await aresume(...)'")
-                machine.take_in(work, result)
-            except Exception as error:
-                _note(machine, work, error, checkpoint)
-                continue
-        machine.done(work, result)
-        if checkpoint is not None:
-            checkpoint(work.kind)
-        if machine.run_alone(checkpoint):
-            return
+    if not machine.run_alone(checkpoint):
+        _drive(_resume(machine, checkpoint, is_sync=True), "{!r} returned a coroutine: call 'await aresume(...)'")
 
 
 async def aresume(
@@ -77,23 +64,7 @@ async def aresume(
 ) -> None:
     """Like ``resume``, for definitions with asynchronous code; ``checkpoint`` may be async as well."""
     machine = Machine(workflow, execution, now, alone=True)
-    machine.retry_errors()
-    while (work := machine.next_work()) is not None:
-        result = None
-        if work.kind not in MOVES:
-            try:
-                result = machine.call(work)
-                if isawaitable(result):
-                    result = await result
-                machine.take_in(work, result)
-            except Exception as error:
-                saved = _note(machine, work, error, checkpoint)
-                if isawaitable(saved):
-                    await saved
-                continue
-        machine.done(work, result)
-        if checkpoint is not None and isawaitable(saved := checkpoint(work.kind)):
-            await saved
+    await _drive_async(_resume(machine, checkpoint, is_sync=False))
 
 
 def handle_event(
@@ -129,22 +100,13 @@ def handle_event(
         AsyncInSyncCall: the handler is asynchronous; nothing was changed. Use ``ahandle_event``.
     """
     machine = Machine(workflow, execution, now)
-    try:
-        accepted = machine.accept(event, thread_id, wait_id, pc)
-    except EventNotAccepted:
-        if _keeps(machine, event, input, thread_id, wait_id, pc):
-            return None
-        raise
-    if execution.buffer and machine.comes_later(accepted) and _keeps(machine, event, input, thread_id, wait_id, pc):
+    accepted = _accepted(machine, event, input, thread_id, wait_id, pc)
+    if accepted is None:
         return None
     signature = accepted.case.signature
-    if signature is None:
-        value = None
-    elif signature.is_async:
+    if signature is not None and signature.is_async:
         raise AsyncInSyncCall(f"the handler of {event!r} is asynchronous: call 'await ahandle_event(...)'")
-    else:
-        value = signature.validate(event, input)
-    output = machine.handle(accepted, value)
+    output = machine.handle(accepted, None if signature is None else signature.validate(event, input))
     if output is not None and iscoroutine(output):
         output.close()
         raise AsyncInSyncCall(f"the handler of {event!r} returned a coroutine: make it a plain function")
@@ -165,28 +127,82 @@ async def ahandle_event(
 ) -> Any:
     """Like ``handle_event``, for an ``EventHandler`` whose ``handle`` is asynchronous as well."""
     machine = Machine(workflow, execution, now)
-    try:
-        accepted = machine.accept(event, thread_id, wait_id, pc)
-    except EventNotAccepted:
-        if _keeps(machine, event, input, thread_id, wait_id, pc):
-            return None
-        raise
-    if execution.buffer and machine.comes_later(accepted) and _keeps(machine, event, input, thread_id, wait_id, pc):
+    accepted = _accepted(machine, event, input, thread_id, wait_id, pc)
+    if accepted is None:
         return None
     signature = accepted.case.signature
-    value = None if signature is None else signature.validate(event, input)
-    output = machine.handle(accepted, value)
+    output = machine.handle(accepted, None if signature is None else signature.validate(event, input))
     if isawaitable(output):
         output = await output
     machine.handled(accepted)
     return output
 
 
-def _keeps(
+# --- the logic, for both the sync and the async calls ----------------------------------------
+
+
+def _resume(
+    machine: Machine, checkpoint: Checkpoint | AsyncCheckpoint | None, *, is_sync: bool
+) -> Generator[_Call, Any, None]:
+    """Does what is due until nothing is."""
+    machine.retry_errors()
+    while (work := machine.next_work()) is not None:
+        result = None
+        if not work.is_move:
+            try:
+                result = yield work.statement, machine.call(work)
+                machine.take_in(work, result)
+            except Exception as error:
+                _note(machine, work, error)
+                if checkpoint is not None:
+                    yield None, checkpoint(work.kind)
+                continue
+        machine.done(work, result)
+        if checkpoint is not None:
+            yield None, checkpoint(work.kind)
+        if is_sync and machine.run_alone(checkpoint):
+            return
+
+
+def _note(machine: Machine, work: Work, error: Exception) -> None:
+    """Notes a failure. That of a setup or teardown disturbs nobody; one for good that a ``Try`` catches goes on there;
+    any other is the caller's."""
+    if work.kind in (CheckpointKind.SETUP, CheckpointKind.TEARDOWN):
+        machine.failed(work, error)
+    elif work.is_refused(error):
+        machine.drop(work)
+    elif (
+        isinstance(work, ThreadWork)
+        and not machine.tries_again(machine.policy(work), work.attempt + 1, error)
+        and machine.catches(work.thread, machine.start_of(work.thread), error)
+    ):
+        machine.give_up(work, error)
+    else:
+        if work.kind in (CheckpointKind.STEP, CheckpointKind.ACTIVITY):
+            machine.failed(work, error)
+        raise error
+
+
+def _accepted(
     machine: Machine, event: str, input: Any, thread_id: str | None, wait_id: str | None, pc: int | None
-) -> bool:
-    """Keeps an event that cannot be delivered now, if it is buffered and for no certain wait."""
-    if thread_id is not None or wait_id is not None or pc is not None or not machine.buffers(event):
+) -> Accepted | None:
+    """Who waits for an event; None if it was kept for later, as nobody does, or others came before it."""
+    is_for_any = thread_id is None and wait_id is None and pc is None
+    try:
+        accepted = machine.accept(event, thread_id, wait_id, pc)
+    except EventNotAccepted:
+        if is_for_any and _keeps(machine, event, input):
+            return None
+        raise
+    execution = machine.execution
+    if execution.buffer and is_for_any and machine.comes_later(accepted) and _keeps(machine, event, input):
+        return None
+    return accepted
+
+
+def _keeps(machine: Machine, event: str, input: Any) -> bool:
+    """Keeps an event that cannot be delivered now, if it is buffered."""
+    if not machine.buffers(event):
         return False
     signature = machine.kept_as(event)
     value = signature.validate(event, input)
@@ -194,22 +210,44 @@ def _keeps(
     return True
 
 
-def _note(machine: Machine, work: Work, error: Exception, checkpoint: Checkpoint | None) -> object:
-    """Notes a failure. That of a setup or teardown disturbs nobody; one for good that a ``Try`` catches goes on there;
-    any other is the caller's."""
-    thread = work.thread
-    if work.kind in (CheckpointKind.SETUP, CheckpointKind.TEARDOWN):
-        machine.failed(work, error)
-    elif work.kind is CheckpointKind.EVENT and isinstance(error, (EventRejected, InvalidInput)):
-        machine.drop(work)
-    elif (
-        thread is not None
-        and not machine.tries_again(machine.policy(work), work.attempt + 1, error)
-        and machine.catches(thread, machine.start_of(thread), error)
-    ):
-        machine.give_up(work, error)
-    else:
-        if work.kind in (CheckpointKind.STEP, CheckpointKind.ACTIVITY):
-            machine.failed(work, error)
-        raise error
-    return checkpoint(work.kind) if checkpoint is not None else None
+# --- the drivers -----------------------------------------------------------------------------
+
+
+def _drive(logic: Generator[_Call, Any, None], refusal: str) -> None:
+    """Runs to its end what awaits nothing. User code that returns a coroutine fails with ``AsyncInSyncCall``.
+
+    Args:
+        refusal: the text of that error, with a place for the name of what was called.
+    """
+    try:
+        name, result = next(logic)
+        while True:
+            if result is not None and name is not None and iscoroutine(result):
+                result.close()
+                name, result = logic.throw(AsyncInSyncCall(refusal.format(name)))
+            else:
+                name, result = logic.send(result)
+    except StopIteration:
+        return
+    except RuntimeError as error:
+        # Python replaces a StopIteration of the user's code that leaves a generator. Only that error begins here.
+        raised = error.__cause__
+        if not isinstance(raised, StopIteration) or (error.__traceback__ and error.__traceback__.tb_next):
+            raise
+    raise raised
+
+
+async def _drive_async(logic: Generator[_Call, Any, None]) -> None:
+    """Runs to its end what may await what was returned."""
+    try:
+        _, result = next(logic)
+        while True:
+            if isawaitable(result):
+                try:
+                    result = await result
+                except Exception as error:
+                    _, result = logic.throw(error)
+                    continue
+            _, result = logic.send(result)
+    except StopIteration:
+        return

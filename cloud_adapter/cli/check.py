@@ -16,7 +16,7 @@ from cloud_adapter.engine.registry import by_name
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.hosting.source import load_workflows
 from cloud_adapter.ports import Store
-from cloud_adapter.stores.sqlite import SqliteStore
+from cloud_adapter.stores.sqlite.store import SqliteStore
 from workflow_core import DefinitionError, Workflow
 
 TOKEN_VARIABLE = "GOOGLE_ACCESS_TOKEN"
@@ -85,7 +85,7 @@ def open_store(name: str) -> Store:
     # Imported lazily: Google's client takes longer to load than everything else.
     from google.oauth2.credentials import Credentials
 
-    from cloud_adapter.stores.firestore import FirestoreStore
+    from cloud_adapter.stores.firestore.store import FirestoreStore
 
     token = os.environ.get(TOKEN_VARIABLE)
     credentials = None if not token else Credentials(token=token)  # type: ignore[no-untyped-call]

@@ -25,17 +25,15 @@ from workflow_core import (
     InvalidInput,
     NewerVersion,
     Status,
-    Teardown,
     Thread,
     ThreadStatus,
-    Wait,
-    WaitKind,
     WaitStatus,
     Workflow,
 )
 from workflow_core.diagrams.describe import Node, statements
 from workflow_core.machine.renaming import rename
 from workflow_core.program.program import Instruction, Op, Program
+from workflow_core.wait_types import ActivityWait, ChildTeardown, ChildWait, ConditionWait
 
 LIVE = (Status.RUNNING, Status.WAITING, Status.PAUSED)
 """The statuses of instances that have not ended."""
@@ -250,18 +248,18 @@ def _waits(
     program: Program, workflows: Mapping[str, type[Workflow]], thread: Thread, instruction: Instruction
 ) -> _Found:
     """Problems with the waits of a thread."""
-    on_condition = any(wait.kind is WaitKind.CONDITION for wait in thread.waits)
+    on_condition = any(isinstance(wait, ConditionWait) for wait in thread.waits)
     if instruction.op not in _WAITS or on_condition is (instruction.op is Op.SELECT):
         yield f"it waits in {thread.step!r}, which is no longer a wait of that kind", _fix(thread.step)
         return
     for wait in thread.waits if not on_condition else ():
         case = instruction.cases.get(wait.event)
-        if case is None or case.kind is not wait.kind:
+        if case is None or not isinstance(wait, case.wait_type):
             yield (
                 f"it waits in {thread.step!r} for the {wait.kind} {wait.event!r}, which no longer exists",
                 _fix(wait.event),
             )
-        elif case.activity is not None and case.activity.signature.takes_input:
+        elif isinstance(wait, ActivityWait) and case.activity and case.activity.signature.takes_input:
             try:
                 case.activity.signature.validate_json(wait.event, to_json(wait.input))
             except InvalidInput as error:
@@ -269,8 +267,8 @@ def _waits(
                     f"the input of activity {wait.event!r} is no longer valid for its function: {_of(error)}",
                     "make the function accept the old input too, or wait until the activities have ended",
                 )
-        elif wait.kind is WaitKind.CHILD and wait.status is not WaitStatus.SET_UP:
-            yield from _child(workflows, wait, wait.input)
+        elif isinstance(wait, ChildWait) and wait.status is not WaitStatus.SET_UP:
+            yield from _child(workflows, wait)
 
 
 def _around(program: Program, thread: Thread, instruction: Instruction) -> _Found:
@@ -314,8 +312,8 @@ def _buffered(program: Program, execution: Execution) -> _Found:
 
 def _teardowns(program: Program, workflows: Mapping[str, type[Workflow]], execution: Execution) -> _Found:
     for teardown in execution.teardowns:
-        if teardown.kind is WaitKind.CHILD:
-            yield from _child(workflows, teardown, teardown.setup_data)
+        if isinstance(teardown, ChildTeardown):
+            yield from _child(workflows, teardown)
             continue
         instruction = program.rests.get(teardown.step)
         case = None if instruction is None else instruction.cases.get(teardown.event)
@@ -324,10 +322,10 @@ def _teardowns(program: Program, workflows: Mapping[str, type[Workflow]], execut
             yield f"{place} must still be torn down, but no longer has a handler", _fix(teardown.step)
 
 
-def _child(workflows: Mapping[str, type[Workflow]], wait: Wait | Teardown, child: Mapping[str, Any]) -> _Found:
-    name = child["workflow"]
+def _child(workflows: Mapping[str, type[Workflow]], wait: ChildWait | ChildTeardown) -> _Found:
+    name = wait.child["workflow"]
     if name not in workflows:
-        verb = "started" if isinstance(wait, Wait) else "canceled"
+        verb = "started" if isinstance(wait, ChildWait) else "canceled"
         what = f"its child of {wait.event!r} must still be {verb}, but its workflow {name!r} no longer exists"
         yield what, "restore that workflow"
 

@@ -22,17 +22,21 @@ from cloud_adapter.document import HistoryKind
 from cloud_adapter.engine.commits import WRITE_ATTEMPTS_MAX, Committer
 from cloud_adapter.engine.decisions import Decision, check_lease
 from cloud_adapter.engine.deliveries import TaskDecision
+from cloud_adapter.engine.failures import Failure, Retries, result_failed, take_result
 from cloud_adapter.engine.inbox import Deferrable, Inbox, NotListening, entry_name
 from cloud_adapter.engine.lanes import Lanes
-from cloud_adapter.engine.session import ERROR_CHARS_MAX, Session, milliseconds, settle
+from cloud_adapter.engine.plan import request_limit
+from cloud_adapter.engine.refs import InstanceRef
+from cloud_adapter.engine.session import Session, milliseconds, settle
 from cloud_adapter.engine.tasks import ActivityTask
 from cloud_adapter.engine.user_code import RunSync, call, within
 from cloud_adapter.errors import Busy, InstanceNotFound, TooLarge, Unavailable
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.observability.span import Value
 from cloud_adapter.ports import Task
-from workflow_core import AttemptOver, ErrorInfo, Status, TimedOut, Workflow
+from workflow_core import AttemptOver, ErrorInfo, Status, TimedOut
 from workflow_core.error_texts import error_info
+from workflow_core.machine.calls import activity_wait
 from workflow_core.machine.events import Accepted
 from workflow_core.signatures import is_async
 
@@ -49,16 +53,17 @@ class Activities:
         self.lanes = lanes
         self.inbox = inbox
         self.run_sync = run_sync
+        self.retries = Retries(committer.options, committer.rng)
         inbox.register(_TakeResult.kind, lambda data: _TakeResult(Result.model_validate(data)))
 
-    async def run(self, cls: type[Workflow], body: ActivityTask) -> None:
+    async def run(self, ref: InstanceRef, body: ActivityTask) -> None:
         """Runs an attempt of an activity, unless it is over; one that has come too early is scheduled again.
 
         Raises:
             NotYet: the commit that the task belongs to has not landed yet.
             Unavailable: try again.
         """
-        begun = await self.lanes.decide(cls, body.id, _Begin(body, self.committer.options))
+        begun = await self.lanes.decide(ref, _Begin(body, self.committer.options))
         if isinstance(begun, Task):
             await self.committer.queue.create(begun)
         if not isinstance(begun, _Attempt):
@@ -67,7 +72,7 @@ class Activities:
         started = clock.now()
         result, raised = await self._attempt(begun.session, begun.accepted, body)
         if result is not None:
-            await self.deliver(cls, result, milliseconds(started, clock.now()), raised)
+            await self.deliver(ref, result, milliseconds(started, clock.now()), raised)
 
     async def _attempt(
         self, session: Session, accepted: Accepted, body: ActivityTask
@@ -91,11 +96,12 @@ class Activities:
             except Exception as error:
                 span.outcome = "failed"
                 span.failed(error)
-                retry = self._retry(accepted, session, error)
-                return Result(**common, error=error_info(error, body.event), retry_seconds=retry), error
+                delay = self.retries.of_attempt(session, accepted, error)
+                seconds = None if delay is None else delay.total_seconds()
+                return Result(**common, error=error_info(error, body.event), retry_seconds=seconds), error
 
     async def deliver(
-        self, cls: type[Workflow], result: Result, duration_ms: float = 0, failure: Exception | None = None
+        self, ref: InstanceRef, result: Result, duration_ms: float = 0, failure: Exception | None = None
     ) -> None:
         """Brings the result of an attempt into the instance, by way of its inbox where that is busy. A result that is
         too large for the inbox is tried again until the attempt is over: ``then`` may make less of it.
@@ -111,25 +117,26 @@ class Activities:
         try:
             while not is_delivered:
                 try:
-                    await self.inbox.deliver(cls, result.id, taking)
+                    await self.inbox.deliver(ref, taking)
                     is_delivered = True
                 except TooLarge as error:
-                    is_delivered = await self._is_over(cls, result, error)
+                    is_delivered = await self._is_over(ref, result, error)
                     await self.committer.pause(WRITE_ATTEMPTS_MAX)
         except InstanceNotFound:
-            logs.transition("result of nobody", result.workflow, result.id, level=logging.WARNING)
+            logs.transition("result of nobody", ref.workflow, ref.id, level=logging.WARNING)
 
-    async def _is_over(self, cls: type[Workflow], result: Result, error: TooLarge) -> bool:
+    async def _is_over(self, ref: InstanceRef, result: Result, error: TooLarge) -> bool:
         """Whether nobody waits for a result any more that is too large for the inbox.
 
         Raises:
             Unavailable: the time of the attempt is over.
         """
-        accepted = _awaited(await self.committer.load(cls, result.id), result)
+        accepted = _awaited(await self.committer.load(ref), result)
         if accepted is None:
             return True
-        assert accepted.wait is not None and accepted.wait.deadline is not None
-        if self.committer.clock.now() >= accepted.wait.deadline:
+        deadline = activity_wait(accepted).deadline
+        assert deadline is not None
+        if self.committer.clock.now() >= deadline:
             raise Unavailable(f"the result of activity {result.event!r} does not come in: {error}") from error
         return False
 
@@ -138,7 +145,7 @@ class Activities:
         assert spec is not None
 
         async def heartbeat() -> None:
-            await self._heartbeat(session.cls, body)
+            await self._heartbeat(session.ref, body)
 
         if is_async(spec.function):
             output = call(machine.call_activity, accepted, heartbeat)
@@ -146,9 +153,8 @@ class Activities:
             output = await self.run_sync(call, machine.call_activity, accepted, heartbeat)
         if not isawaitable(output):
             return output
-        assert accepted.wait is not None
         # Heartbeats put the deadline off.
-        deadline = accepted.wait.deadline if spec.heartbeat is None else None
+        deadline = activity_wait(accepted).deadline if spec.heartbeat is None else None
         clock = self.committer.clock
         limit = None if deadline is None else deadline - clock.now()
         try:
@@ -159,9 +165,9 @@ class Activities:
                 raise AttemptOver(str(error)) from error
             raise
 
-    async def _heartbeat(self, cls: type[Workflow], body: ActivityTask) -> None:
+    async def _heartbeat(self, ref: InstanceRef, body: ActivityTask) -> None:
         try:
-            await self.lanes.decide(cls, body.id, _Beat(body))
+            await self.lanes.decide(ref, _Beat(body))
         except (Busy, Unavailable):
             # No deadline passes while the instance is leased; and a database that does not answer is no failure of the
             # function. The next one will come through.
@@ -169,20 +175,12 @@ class Activities:
 
     def timed_out(self, session: Session, accepted: Accepted, now: datetime) -> None:
         """The deadline of an attempt has passed."""
-        assert accepted.wait is not None
-        error = TimedOut(f"activity {accepted.wait.event!r} gave no result by {accepted.wait.deadline}")
-        details = {"thread": accepted.thread.id, "statement": accepted.wait.event, "error": f"TimedOut: {error}"}
-        session.note(HistoryKind.ACTIVITY_FAILED, now, **details)
-        seconds = self._retry(accepted, session, error)
-        retry_at = None if seconds is None else now + timedelta(seconds=seconds)
-        session.machine.activity_failed(accepted, error_info(error, accepted.wait.event), retry_at)
-
-    def _retry(self, accepted: Accepted, session: Session, error: Exception) -> float | None:
-        """After how many seconds the attempt that has failed is followed by another one; None: by none."""
-        assert accepted.case.activity is not None and accepted.wait is not None
-        policy = accepted.case.activity.retry or session.cls.default_retry or self.committer.options.retry
-        delay = policy.delay(accepted.wait.attempt + 1, error, self.committer.rng.random())
-        return None if delay is None else delay.total_seconds()
+        wait = activity_wait(accepted)
+        event = wait.event
+        error = TimedOut(f"activity {event!r} gave no result by {wait.deadline}")
+        delay = self.retries.of_attempt(session, accepted, error)
+        failure = Failure(error_info(error, event), None if delay is None else now + delay, None)
+        result_failed(session, accepted, failure, HistoryKind.ACTIVITY_FAILED, now)
 
 
 class Result(BaseModel):
@@ -224,15 +222,17 @@ class _Begin(TaskDecision[ActivityTask]):
         session.check()
         body = self.body
         accepted = _awaited(session, body)
-        if accepted is None or accepted.wait is None or not body.is_for(accepted.wait):
+        if accepted is None or not body.is_for(activity_wait(accepted)):
             return None
-        retry_at = accepted.wait.retry_at
+        wait = activity_wait(accepted)
+        retry_at = wait.retry_at
         if retry_at is not None and retry_at > now:
             # Early by the clock of the queue, or a stop on the way there.
             later = body.later(min(retry_at, now + self.options.horizon), now, session.execution.pc)
-            return replace(later, deadline=session.request_limit(accepted.wait))
+            limit = request_limit(session.execution, session.machine.program, wait)
+            return replace(later, deadline=limit)
         # Copies: others change the session after this.
-        return _Attempt(session, replace(accepted, thread=copy(accepted.thread), wait=copy(accepted.wait)))
+        return _Attempt(session, replace(accepted, thread=copy(accepted.thread), wait=copy(wait)))
 
 
 class _TakeResult(Deferrable):
@@ -272,26 +272,18 @@ class _TakeResult(Deferrable):
         if accepted is None:
             return
         check_lease(session, now)
-        details = {"thread": accepted.thread.id, "statement": accepted.case.event, "duration_ms": self.duration_ms}
         error, raised = result.error, self.failure
+        if error is None and (raised := take_result(session, accepted, result.result)) is not None:
+            error = error_info(raised, result.event)
+        duration_ms = self.duration_ms
         if error is None:
-            mark = session.mark()
-            try:
-                call(session.machine.handle_json, accepted, result.result.encode())
-                session.check_fields()
-            except Exception as failure:
-                if not session.undo(mark):
-                    raise
-                error, raised = error_info(failure, result.event), failure
-        session.raised = raised
-        if error is None:
-            session.note(HistoryKind.ACTIVITY, now, **details)
+            details = {"thread": accepted.thread.id, "statement": accepted.case.event}
+            session.note(HistoryKind.ACTIVITY, now, duration_ms=duration_ms, **details)
             settle(session, accepted)
             return
         retry_at = None if result.retry_seconds is None else now + timedelta(seconds=result.retry_seconds)
-        session.note(HistoryKind.ACTIVITY_FAILED, now, error=error.text[:ERROR_CHARS_MAX], **details)
-        session.machine.activity_failed(accepted, error, retry_at)
-        settle(session)
+        failure = Failure(error, retry_at, raised)
+        result_failed(session, accepted, failure, HistoryKind.ACTIVITY_FAILED, now, duration_ms=duration_ms)
 
 
 class _Beat(Decision):

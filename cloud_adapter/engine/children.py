@@ -18,15 +18,19 @@ from pydantic import BaseModel
 from cloud_adapter.document import HistoryKind
 from cloud_adapter.engine.commits import Committer, Superseded
 from cloud_adapter.engine.decisions import check_lease
+from cloud_adapter.engine.failures import Failure, result_failed, take_result
 from cloud_adapter.engine.inbox import Deferrable, Inbox, NotListening, entry_name
 from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.operations import Cancel, operate
-from cloud_adapter.engine.session import ERROR_CHARS_MAX, Session, begin, settle
+from cloud_adapter.engine.refs import InstanceRef
+from cloud_adapter.engine.session import Session, begin, settle
 from cloud_adapter.engine.user_code import call
 from cloud_adapter.errors import Busy, InstanceEnded, InstanceExists, InstanceNotFound, Unavailable
-from workflow_core import ChildFailed, ErrorInfo, Parent, Status, Teardown, Wait, WaitStatus, Workflow, WorkflowError
+from workflow_core import ChildFailed, ErrorInfo, Parent, Status, WaitStatus, Workflow, WorkflowError
 from workflow_core.error_texts import error_info
+from workflow_core.machine.outside_work import ChildCancel, ChildStart, TellWork
 from workflow_core.machine.work import Work
+from workflow_core.wait_types import ChildTeardown, ChildWait
 
 _Key = tuple[str, str, str]
 """The workflow and the id of a parent, and the id of its wait that a child was started for."""
@@ -56,21 +60,22 @@ class Children:
             Busy: the parent is; try again later.
             Unavailable: try again.
         """
-        wait = work.wait
-        if isinstance(wait, Parent):
-            await self._tell(session, wait)
-        elif isinstance(wait, Teardown):
-            await self._cancel(session, wait)
-        else:
-            assert wait is not None
-            await self._start(session, wait, wait.input)
+        match work:
+            case ChildStart(wait=wait):
+                await self._start(session, wait, wait.child)
+            case ChildCancel(teardown=teardown):
+                await self._cancel(session, teardown)
+            case TellWork(parent=parent):
+                await self._tell(session, parent)
+            case _:
+                raise AssertionError(f"{work} concerns no other instance")
 
-    async def _start(self, session: Session, wait: Wait | Teardown, given: Any) -> None:
+    async def _start(self, session: Session, wait: ChildWait | ChildTeardown, given: Any) -> None:
         parent = session.execution
         link = Parent(parent.workflow, parent.id, wait.id, wait.event, told=given["detached"])
         try:
-            cls = self.workflow(given["workflow"])
-            child = begin(cls, given["id"], json.dumps(given["fields"]), self.committer.clock.now(), link)
+            ref = InstanceRef.checked(self.workflow(given["workflow"]), given["id"])
+            child = begin(ref, json.dumps(given["fields"]), self.committer.clock.now(), link)
             await self.committer.create(child)
         except Superseded:
             pass  # it is there, and others have moved it on
@@ -78,14 +83,14 @@ class Children:
             raise
         except InstanceExists as error:
             # Made by an earlier attempt, or another one's.
-            other = await self.committer.load(cls, given["id"])
+            other = await self.committer.load(ref)
             if not _is_child(other, _key(session, wait.id)):
                 raise ChildFailed(f"{error}: give the child another id") from error
         except WorkflowError as error:
             raise ChildFailed(f"{given['workflow']!r} {given['id']!r} could not be started: {error}") from error
 
-    async def _cancel(self, session: Session, teardown: Teardown) -> None:
-        child = teardown.setup_data
+    async def _cancel(self, session: Session, teardown: ChildTeardown) -> None:
+        child = teardown.child
         if "fields" in child:
             # Its start may still be under way, and succeed once we have found nothing: better it is there.
             try:
@@ -93,14 +98,14 @@ class Children:
             except ChildFailed:
                 return
 
-        cls = self.workflow(child["workflow"])
+        ref = InstanceRef(self.workflow(child["workflow"]), child["id"])
         with contextlib.suppress(InstanceNotFound, InstanceEnded):
-            await operate(self.lanes, cls, child["id"], _CancelChild(started_for=_key(session, teardown.id)))
+            await operate(self.lanes, ref, _CancelChild(started_for=_key(session, teardown.id)))
 
     async def _tell(self, session: Session, parent: Parent) -> None:
         end = _end(session, parent)
         with contextlib.suppress(InstanceNotFound):
-            await self.inbox.deliver(self.workflow(parent.workflow), parent.id, _TakeEnd(end))
+            await self.inbox.deliver(InstanceRef(self.workflow(parent.workflow), parent.id), _TakeEnd(end))
 
 
 class End(BaseModel):
@@ -122,7 +127,7 @@ def _end(session: Session, parent: Parent) -> End:
     child, about = session.execution, {"wait_id": parent.wait_id, "event": parent.event}
     if child.status is Status.FINISHED:
         try:
-            return End(**about, result=call(session.machine.workflow.result_json))
+            return End(**about, result=call(session.machine.result_json))
         except Exception as error:
             return End(**about, error=error_info(error, parent.event))
     why = f": {child.error.text}" if child.error is not None else ""
@@ -167,24 +172,15 @@ class _TakeEnd(Deferrable):
         if not session.execution.live or accepted.wait.status is not WaitStatus.SET_UP:
             raise Busy(f"{id!r} does not listen to its child now")
         event = accepted.case.event  # the statement may have been renamed since the child was started
-        details = {"thread": accepted.thread.id, "statement": event}
-        error = end.error
+        error, raised = end.error, None
+        if error is None and (raised := take_result(session, accepted, end.result)) is not None:
+            error = error_info(raised, event)
         if error is None:
-            mark = session.mark()
-            try:
-                call(machine.handle_json, accepted, end.result.encode())
-                session.check_fields()
-            except Exception as raised:
-                if not session.undo(mark):
-                    raise
-                error = error_info(raised, event)
-        if error is None:
-            session.note(HistoryKind.CHILD, now, **details)
+            session.note(HistoryKind.CHILD, now, thread=accepted.thread.id, statement=event)
             settle(session, accepted)
         else:
-            session.note(HistoryKind.CHILD_FAILED, now, error=error.text[:ERROR_CHARS_MAX], **details)
-            machine.child_failed(accepted.thread, event, replace(error, statement=event))
-            settle(session)
+            failure = Failure(replace(error, statement=event), None, raised)
+            result_failed(session, accepted, failure, HistoryKind.CHILD_FAILED, now)
 
 
 class _CancelChild(Cancel):

@@ -13,8 +13,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from cloud_adapter.document import TOKENS_MAX, HistoryEntry, HistoryKind, InboxEntry, Instance, KeyRecord, Lease
-from cloud_adapter.engine.session import ERROR_CHARS_MAX, Change, Session
+from cloud_adapter.document import TOKENS_MAX, HistoryEntry, HistoryKind, InboxEntry, Instance, KeyRecord
+from cloud_adapter.engine.plan import RELEASE, Change, Hold, LeasePolicy
+from cloud_adapter.engine.refs import InstanceRef
+from cloud_adapter.engine.session import ERROR_CHARS_MAX, Session
 from cloud_adapter.errors import (
     Conflict,
     DamagedDocument,
@@ -26,7 +28,7 @@ from cloud_adapter.errors import (
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock, Store, TaskQueue
-from workflow_core import Workflow, WorkflowError
+from workflow_core import WorkflowError
 from workflow_core.error_texts import error_text
 
 WRITE_ATTEMPTS_MAX = 5
@@ -69,12 +71,10 @@ class Committer:
         """Waits before another attempt: 20 ms, doubling up to 640 ms, with jitter."""
         await self.clock.sleep(0.02 * 2 ** min(attempt, 5) * self.rng.uniform(0.5, 1.0))
 
-    async def load(
-        self, cls: type[Workflow], id: str, rewrite: Callable[[Instance], Instance] | None = None
-    ) -> Session:
+    async def load(self, ref: InstanceRef, rewrite: Callable[[Instance], Instance] | None = None) -> Session:
         """The instance as it is now; ``rewrite`` changes what is stored before it is read."""
-        instance = await self.store.load(cls.__workflow_name__, id)
-        return Session(cls, instance if rewrite is None else rewrite(instance), self.clock.now())
+        instance = await self.store.load(ref.workflow, ref.id)
+        return Session(ref.cls, instance if rewrite is None else rewrite(instance), self.clock.now())
 
     async def create(self, session: Session, key: KeyRecord | None = None) -> None:
         """Stores a new instance.
@@ -82,7 +82,8 @@ class Committer:
         Raises:
             InstanceExists: there is one already. Nothing was written.
         """
-        change = session.prepare(self.token(), self.clock.now(), self.options.horizon).encoded()
+        session.seal()
+        change = session.prepare(self.token(), self.clock.now(), RELEASE, self.options).encoded()
 
         async def write(instance: Instance) -> Instance:
             await self.store.create(instance, key)
@@ -96,9 +97,7 @@ class Committer:
         *,
         keys: Sequence[KeyRecord] = (),
         taken: Sequence[InboxEntry] = (),
-        lease: str | None = None,
-        keep_lease: bool = False,
-        keep_fields: bool = False,
+        lease: LeasePolicy = RELEASE,
         dry_run: bool = False,
         turn: Callable[[], Awaitable[None]] = no_turn,
     ) -> None:
@@ -107,8 +106,7 @@ class Committer:
         Args:
             keys: recorded in the same atomic write.
             taken: what was taken in of the instance's inbox: deleted in the same atomic write.
-            lease: the token of the lease that the document bears from then on; None releases it.
-            keep_lease, keep_fields: see ``Session.prepare``.
+            lease: what becomes of the document's lease.
             dry_run: only see whether it could be saved.
             turn: lets others in this process go on; called between the parts of a commit that take their time.
 
@@ -119,14 +117,10 @@ class Committer:
             Superseded: it was written, and somebody else has committed since.
             Unavailable: whether it was written is not known.
         """
-        if not keep_fields:
+        if not (isinstance(lease, Hold) and lease.renews):
             session.seal()
             await turn()
-        now = self.clock.now()
-        new_lease = None if lease is None else Lease(lease, now + self.options.lease)
-        change = session.prepare(
-            self.token(), now, self.options.horizon, lease=new_lease, keep_lease=keep_lease, keep_fields=keep_fields
-        )
+        change = session.prepare(self.token(), self.clock.now(), lease, self.options)
         await turn()
         change = change.encoded()
         if dry_run:
@@ -139,7 +133,7 @@ class Committer:
         await _concurrently(self.queue.create, change.create, self.queue.calls_max)
         if change.leases:
             # Only now, as the tasks have taken their time.
-            change = change.leased(self.clock.now() + self.options.lease)
+            change = change.lease_until(self.clock.now() + self.options.lease)
         tell = _teller(session, change.instance)
         try:
             session.committed(await self._write(change, write))
@@ -199,26 +193,6 @@ class Committer:
                 attempt += 1
                 if attempt >= WRITE_ATTEMPTS_MAX:
                     raise
-                await self.pause(attempt)
-
-    async def fail(
-        self, cls: type[Workflow], id: str, error: Exception, statement: str, lease_token: str | None = None
-    ) -> None:
-        """Ends an instance as failed; does nothing if it is leased to another than ``lease_token`` by now."""
-        attempt = 0
-        while True:
-            session = await self.load(cls, id)
-            lease = session.instance.lease
-            others = session.leased(self.clock.now()) and lease is not None and lease.token != lease_token
-            if session.execution.ended or others:
-                return
-            session.machine.fail(error, statement)
-            session.raised = error
-            try:
-                await self.commit(session)
-                return
-            except (Conflict, Superseded):
-                attempt += 1
                 await self.pause(attempt)
 
 

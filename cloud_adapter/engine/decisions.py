@@ -107,7 +107,7 @@ class Decision:
 
     async def commit(self, committer: Committer, session: Session) -> None:
         """Commits what a decision has changed that is ``alone``; see ``Committer.commit``."""
-        await committer.commit(session, keys=() if self.record is None else (self.record,))
+        await committer.commit(session, keys=() if self.record is None else (self.record,), taken=self.taken)
 
 
 def check_lease(session: Session, now: datetime) -> None:
@@ -119,3 +119,33 @@ def check_lease(session: Session, now: datetime) -> None:
     lease = session.instance.lease
     if lease is not None and session.leased(now):
         raise NotNow(Leased(f"{session.execution.id!r} is busy: its steps still run; try again", lease.expires_at))
+
+
+class FailInstance(Decision):
+    """Ends an instance as failed, by an error of its code; nothing is done if it has ended.
+
+    Args:
+        lease: the token of the lease under which the error was raised. If somebody else holds a live lease, that one
+            finds the error itself, so nothing is done. Without a token it waits for the end of any lease.
+    """
+
+    alone = True
+
+    def __init__(
+        self, error: Exception, statement: str, *, taken: Sequence[InboxEntry] = (), lease: str | None = None
+    ) -> None:
+        self.error = error
+        self.failed_at = statement
+        self.taken = taken
+        self.lease = lease
+
+    def decide(self, session: Session, now: datetime) -> None:
+        """See ``Decision.decide``."""
+        lease = session.instance.lease
+        if self.lease is None:
+            check_lease(session, now)
+        elif lease is not None and lease.token != self.lease and session.leased(now):
+            return
+        if not session.execution.ended:
+            session.machine.fail(self.error, self.failed_at)
+            session.raised = self.error

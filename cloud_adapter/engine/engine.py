@@ -27,16 +27,17 @@ from cloud_adapter.engine.activities import Activities
 from cloud_adapter.engine.children import Children
 from cloud_adapter.engine.commits import Committer, Superseded
 from cloud_adapter.engine.decisions import Leased
-from cloud_adapter.engine.events import BUFFERED, EventRequest, SendEvent
+from cloud_adapter.engine.events import BUFFERED, SendEvent, SentEvent
 from cloud_adapter.engine.idempotency import record_of, replay
 from cloud_adapter.engine.inbox import Inbox
 from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.operations import Operation, operate
 from cloud_adapter.engine.recovery import Recovery
-from cloud_adapter.engine.registry import by_name
+from cloud_adapter.engine.refs import InstanceRef
+from cloud_adapter.engine.registry import by_name, served
 from cloud_adapter.engine.session import begin
 from cloud_adapter.engine.steps import Stepper
-from cloud_adapter.engine.tasks import ActivityTask, CollectTask, ResumeTask, TimeoutTask
+from cloud_adapter.engine.tasks import ActivityTask, CollectTask, InstanceTask, ResumeTask, TimeoutTask
 from cloud_adapter.engine.timers import TimeOut
 from cloud_adapter.engine.user_code import RunSync
 from cloud_adapter.engine.view import View, view_of
@@ -46,9 +47,8 @@ from cloud_adapter.errors import (
     InstanceExists,
     InvalidRequest,
     Unavailable,
-    WorkflowNotFound,
 )
-from cloud_adapter.names import check_id, check_key
+from cloud_adapter.names import check_key
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.observability.span import Span
 from cloud_adapter.options import EngineOptions
@@ -93,12 +93,12 @@ class Engine:
         self.queue = queue
         self.workflows: Mapping[str, type[Workflow]] = by_name(workflows)
         self._committer = Committer(store, queue, self.clock, self.options, rng or random.SystemRandom())
-        self._lanes = Lanes(self._committer)
-        self._inbox = Inbox(self._committer, self._lanes)
-        children = Children(self._committer, self._lanes, self._inbox, self.workflow)
-        self._stepper = Stepper(self._committer, self._lanes, children, run_sync)
-        self._recovery = Recovery(self._committer, self._inbox, self.workflows, self.workflow)
-        self._activities = Activities(self._committer, self._lanes, self._inbox, run_activity_sync or run_sync)
+        self.lanes = Lanes(self._committer)
+        self._inbox = Inbox(self._committer, self.lanes)
+        children = Children(self._committer, self.lanes, self._inbox, self.workflow)
+        self._stepper = Stepper(self._committer, self.lanes, children, run_sync)
+        self._recovery = Recovery(self._committer, self._inbox, self.workflows)
+        self._activities = Activities(self._committer, self.lanes, self._inbox, run_activity_sync or run_sync)
 
     def workflow(self, name: str) -> type[Workflow]:
         """The workflow of that name.
@@ -106,11 +106,7 @@ class Engine:
         Raises:
             WorkflowNotFound: none is served here.
         """
-        try:
-            return self.workflows[name]
-        except KeyError:
-            known = ", ".join(sorted(self.workflows)) or "none"
-            raise WorkflowNotFound(f"unknown workflow {name!r}. Available: {known}") from None
+        return served(self.workflows, name)
 
     # --- what clients ask ----------------------------------------------------------------
 
@@ -127,22 +123,22 @@ class Engine:
         """
         cls = self.workflow(workflow)
         with logs.about(workflow, id), telemetry.request(f"start {workflow}", workflow, id) as span:
-            return await self._create(cls, id, fields, key, span)
+            return await self._create(InstanceRef.checked(cls, id), fields, check_key(key), span)
 
-    async def _create(self, cls: type[Workflow], id: str, fields: bytes, key: str | None, span: Span) -> View:
-        workflow, now = cls.__workflow_name__, self.clock.now()
-        session = begin(cls, id, fields, now)
+    async def _create(self, ref: InstanceRef, fields: bytes, key: str | None, span: Span) -> View:
+        now = self.clock.now()
+        session = begin(ref, fields, now)
         fingerprint = stable_key("create", fields.decode("utf-8", "replace"))
-        record = record_of(check_key(key), fingerprint, "", now, self.options.key_ttl)
+        record = record_of(key, fingerprint, "", now, self.options.key_ttl)
         try:
             await self._committer.create(session, record)
         except Superseded:
-            return await self.get(workflow, id)
+            return await self._get(ref)
         except (InstanceExists, DuplicateKey):
-            if await self._replay(workflow, id, record) is None:
+            if await self._replay(ref, record) is None:
                 raise
             span.outcome = "replayed"
-            return await self.get(workflow, id)
+            return await self._get(ref)
         return view_of(session)
 
     async def get(self, workflow: str, id: str) -> View:
@@ -152,7 +148,18 @@ class Engine:
             InstanceNotFound, WorkflowNotFound, DamagedDocument, Unavailable
             InvalidFields: its fields do not fit their types any more.
         """
-        return view_of(await self._committer.load(self.workflow(workflow), check_id(id)))
+        return await self._get(self._ref(workflow, id))
+
+    async def _get(self, ref: InstanceRef) -> View:
+        return view_of(await self._committer.load(ref))
+
+    def _ref(self, workflow: str, id: str) -> InstanceRef:
+        """The instance that somebody asks for.
+
+        Raises:
+            WorkflowNotFound, InvalidRequest
+        """
+        return InstanceRef.checked(self.workflow(workflow), id)
 
     async def list(
         self,
@@ -184,9 +191,9 @@ class Engine:
         Raises:
             InvalidRequest, WorkflowNotFound, Unavailable
         """
-        self.workflow(workflow)
+        ref = self._ref(workflow, id)
         check_key(key)
-        stored = await self.store.load_key(workflow, check_id(id), key, self.clock.now())
+        stored = await self.store.load_key(ref.workflow, ref.id, key, self.clock.now())
         return None if stored is None else stored.response.encode()
 
     async def handle_event(
@@ -219,23 +226,21 @@ class Engine:
             Busy: the instance was busy for too long; nothing was changed.
             Unavailable: whether it was changed is not known; try again with the same key.
         """
-        served = self.workflows.get(workflow)
-        known = served is not None and served.__program__.event(event) in served.__program__.events
+        program = self.workflows[workflow].__program__ if workflow in self.workflows else None
+        known = program is not None and program.event(event) in program.events
         with logs.about(workflow, id, statement=event), telemetry.event(workflow, id, event, known=known) as span:
-            cls = self.workflow(workflow)
-            check_id(id)
-            check_key(key)
-            request = EventRequest(id, event, body, key, thread_id, wait_id)
-            response = await self._handle_event(cls, request, span)
+            ref = self._ref(workflow, id)
+            request = SentEvent(event, body, check_key(key), thread_id, wait_id)
+            response = await self._handle_event(ref, request, span)
             if response == BUFFERED and not span.outcome:
                 span.outcome = "buffered"
             return response
 
-    async def _handle_event(self, cls: type[Workflow], request: EventRequest, span: Span) -> bytes:
+    async def _handle_event(self, ref: InstanceRef, request: SentEvent, span: Span) -> bytes:
         known = request.known_as("", self.clock.now(), self.options.key_ttl)
 
         async def replayed() -> bytes | None:
-            stored = await self._replay(cls.__workflow_name__, request.id, known)
+            stored = await self._replay(ref, known)
             if stored is not None:
                 span.outcome = "replayed"
             return stored
@@ -243,7 +248,7 @@ class Engine:
         for attempt in range(KEY_ATTEMPTS_MAX):
             sending = SendEvent(request, self.clock, self.options, span, replayed)
             try:
-                response: bytes = await self._lanes.decide(cls, request.id, sending)
+                response: bytes = await self.lanes.decide(ref, sending)
                 return response
             except Unavailable:
                 raise
@@ -255,7 +260,7 @@ class Engine:
                 if not isinstance(error, DuplicateKey):
                     raise
             await self._committer.pause(attempt)  # its key was recorded, and has expired since
-        raise Unavailable(f"the idempotency key {request.key!r} of {request.id!r} changes again and again: try again")
+        raise Unavailable(f"the idempotency key {request.key!r} of {ref.id!r} changes again and again: try again")
 
     # --- what operators ask --------------------------------------------------------------
 
@@ -269,18 +274,19 @@ class Engine:
         """
         cls = self.workflow(workflow)
         with logs.about(workflow, id), telemetry.request(f"{operation.name} {workflow}", workflow, id):
-            session = await operate(self._lanes, cls, check_id(id), operation)
+            ref = InstanceRef.checked(cls, id)
+            session = await operate(self.lanes, ref, operation)
             if not operation.dry_run:
-                await self._collect(cls, id)  # what could not come in before can now, or is of no use any more
+                await self._collect(ref)  # what could not come in before can now, or is of no use any more
             return view_of(session)
 
-    async def _collect(self, cls: type[Workflow], id: str) -> None:
+    async def _collect(self, ref: InstanceRef) -> None:
         """Takes an instance's inbox in, as far as that works: recovery sees to the rest."""
         try:
-            await self._inbox.collect(cls, id)
+            await self._inbox.collect(ref)
         except WorkflowError as error:
             text = error_text(error)[:500]
-            logs.transition("inbox not collected", cls.__workflow_name__, id, level=logging.WARNING, error=text)
+            logs.transition("inbox not collected", ref.workflow, ref.id, level=logging.WARNING, error=text)
 
     # --- what tasks ask ------------------------------------------------------------------
 
@@ -292,10 +298,10 @@ class Engine:
             UnknownStatement: the instance stands on a statement that the definition no longer has.
             Unavailable: try again.
         """
-        cls, began = self.workflow(body.workflow), self.clock.now()
-        await self._stepper.resume(cls, body)
+        ref, began = self._ref_of(body), self.clock.now()
+        await self._stepper.resume(ref, body)
         if self.clock.now() - began >= self.options.max_wait:
-            await self._collect(cls, body.id)  # what could not wait for the lease's end has been posted
+            await self._collect(ref)  # what could not wait for the lease's end has been posted
 
     async def handle_timeout(self, body: TimeoutTask) -> None:
         """Delivers a timeout, if its thread still waits for it. A late or duplicate one changes nothing, an early
@@ -306,16 +312,16 @@ class Engine:
             UnknownStatement: the instance stands on a statement that the definition no longer has.
             Unavailable: try again.
         """
-        cls = self.workflow(body.workflow)
+        ref = self._ref_of(body)
         timeout = TimeOut(body, self.options, self._activities)
         try:
-            again = await self._lanes.decide(cls, body.id, timeout)
+            again = await self.lanes.decide(ref, timeout)
             if timeout.wants_inbox:
                 # The result may be there: while some of it cannot be taken in, the attempt is not over.
-                again = await self._inbox.collect(cls, body.id)
+                again = await self._inbox.collect(ref)
                 if again is None:
                     timeout = TimeOut(body, self.options, self._activities, has_collected=True)
-                    again = await self._lanes.decide(cls, body.id, timeout)
+                    again = await self.lanes.decide(ref, timeout)
         except Busy as error:
             again = error.until if isinstance(error, Leased) else self.clock.now()
         if again is not None:
@@ -328,7 +334,7 @@ class Engine:
             NotYet: the commit that the task belongs to has not landed yet.
             Unavailable: try again.
         """
-        await self._activities.run(self.workflow(body.workflow), body)
+        await self._activities.run(self._ref_of(body), body)
 
     async def collect(self, body: CollectTask) -> None:
         """Takes in what was posted to an instance's inbox.
@@ -336,7 +342,7 @@ class Engine:
         Raises:
             Unavailable: try again.
         """
-        await self._inbox.run(self.workflow(body.workflow), body)
+        await self._inbox.run(self._ref_of(body), body)
 
     async def check_store(self) -> None:
         """Reads once.
@@ -364,5 +370,13 @@ class Engine:
         """
         return await self._recovery.run(ahead, limit)
 
-    async def _replay(self, workflow: str, id: str, record: KeyRecord | None) -> bytes | None:
-        return await replay(self.store, self.clock, workflow, id, record)
+    def _ref_of(self, body: InstanceTask) -> InstanceRef:
+        """The instance that a task is for.
+
+        Raises:
+            WorkflowNotFound: its workflow is not served here.
+        """
+        return InstanceRef(self.workflow(body.workflow), body.id)
+
+    async def _replay(self, ref: InstanceRef, record: KeyRecord | None) -> bytes | None:
+        return await replay(self.store, self.clock, ref, record)

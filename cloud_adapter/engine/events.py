@@ -22,10 +22,9 @@ from cloud_adapter.errors import Busy, UserCodeError
 from cloud_adapter.observability.span import Span
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock
-from workflow_core import EventNotAccepted, EventRejected, WaitKind
+from workflow_core import EventNotAccepted, EventRejected
 from workflow_core.error_texts import error_text
 from workflow_core.events import stable_key
-from workflow_core.execution import FROM_CLIENTS
 from workflow_core.machine.events import Accepted
 
 BUFFERED = b""
@@ -33,10 +32,9 @@ BUFFERED = b""
 
 
 @dataclass(frozen=True, slots=True)
-class EventRequest:
+class SentEvent:
     """What a client sends with an event; see ``Engine.handle_event``."""
 
-    id: str
     event: str
     body: bytes
     key: str | None
@@ -62,7 +60,7 @@ class SendEvent(Decision):
 
     def __init__(
         self,
-        request: EventRequest,
+        request: SentEvent,
         clock: Clock,
         options: EngineOptions,
         span: Span,
@@ -173,10 +171,10 @@ def _accepted(session: Session, event: str, thread_id: str | None, wait_id: str 
         EventNotAccepted: nobody does.
     """
     accepted = session.machine.accept(event, thread_id, wait_id)
-    if accepted.case.kind not in FROM_CLIENTS:
+    if not accepted.case.from_clients:
         names = session.machine.accepted_names()
-        article = "an" if accepted.case.kind is WaitKind.ACTIVITY else "a"
-        raise EventNotAccepted(event, names, session.execution.status, f" (it is {article} {accepted.case.kind})")
+        noun = accepted.case.wait_type.noun
+        raise EventNotAccepted(event, names, session.execution.status, f" (it is {noun})")
     return accepted
 
 

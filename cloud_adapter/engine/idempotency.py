@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from cloud_adapter.document import KeyRecord
+from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.errors import IdempotencyKeyReused
 from cloud_adapter.ports import Clock, Store
 
@@ -19,7 +20,7 @@ def record_of(key: str | None, fingerprint: str, response: str, now: datetime, t
     return None if key is None else KeyRecord(key, fingerprint, response, now + ttl)
 
 
-async def replay(store: Store, clock: Clock, workflow: str, id: str, record: KeyRecord | None) -> bytes | None:
+async def replay(store: Store, clock: Clock, ref: InstanceRef, record: KeyRecord | None) -> bytes | None:
     """The response that is stored under the key of a request; None if the key is new, or there is none.
 
     Raises:
@@ -27,11 +28,11 @@ async def replay(store: Store, clock: Clock, workflow: str, id: str, record: Key
     """
     if record is None:
         return None
-    stored = await store.load_key(workflow, id, record.key, clock.now())
+    stored = await store.load_key(ref.workflow, ref.id, record.key, clock.now())
     if stored is None:
         return None
     if stored.fingerprint != record.fingerprint:
         raise IdempotencyKeyReused(
-            f"the idempotency key {record.key!r} was used for another request on {id!r}: take a new key"
+            f"the idempotency key {record.key!r} was used for another request on {ref.id!r}: take a new key"
         )
     return stored.response.encode()

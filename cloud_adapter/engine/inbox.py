@@ -31,6 +31,7 @@ from cloud_adapter.document import InboxEntry
 from cloud_adapter.engine.commits import WRITE_ATTEMPTS_MAX, Committer
 from cloud_adapter.engine.decisions import Contended, Decision, Leased
 from cloud_adapter.engine.lanes import Lanes
+from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.tasks import CollectTask
 from cloud_adapter.errors import Busy, InstanceNotFound, Unavailable
 from cloud_adapter.observability import logs
@@ -88,7 +89,7 @@ class Inbox:
         """Says how the entries of a kind become decisions again."""
         self._openers[kind] = opener
 
-    async def deliver(self, cls: type[Workflow], id: str, decision: Deferrable) -> None:
+    async def deliver(self, ref: InstanceRef, decision: Deferrable) -> None:
         """Lets a decision be made, or posts it where the instance is busy. When it returns, the decision is committed
         or will be.
 
@@ -97,21 +98,21 @@ class Inbox:
             InstanceNotFound, Unavailable
         """
         at = self.committer.clock.now()
-        if not self.lanes.is_contended(cls, id):
+        if not self.lanes.is_contended(ref):
             decision.defers = True
             try:
-                await self.lanes.decide(cls, id, decision)
+                await self.lanes.decide(ref, decision)
                 return
             except (Contended, Unavailable):
                 pass  # if it was committed all the same, nobody will want the entry
             except Leased as error:
                 at = error.until
-        await self._post(cls.__workflow_name__, id, decision, at)
+        await self._post(ref, decision, at)
 
-    async def _post(self, workflow: str, id: str, decision: Deferrable, at: datetime) -> None:
+    async def _post(self, ref: InstanceRef, decision: Deferrable, at: datetime) -> None:
         now = self.committer.clock.now()
         body = json.dumps({"kind": decision.kind, **decision.content()}, ensure_ascii=False)
-        entry = InboxEntry(workflow, id, decision.name(), body, now)
+        entry = InboxEntry(ref.workflow, ref.id, decision.name(), body, now)
         for attempt in range(WRITE_ATTEMPTS_MAX):
             try:
                 await self.committer.store.post(entry)
@@ -120,10 +121,10 @@ class Inbox:
                 if attempt + 1 == WRITE_ATTEMPTS_MAX:
                     raise
                 await self.committer.pause(attempt)
-        await self.committer.queue.create(CollectTask.after(workflow, id, max(now, at), now))
-        logs.transition("posted", workflow, id, statement=decision.statement or "", detail=decision.kind)
+        await self.committer.queue.create(CollectTask.after(ref.workflow, ref.id, max(now, at), now))
+        logs.transition("posted", ref.workflow, ref.id, statement=decision.statement or "", detail=decision.kind)
 
-    async def run(self, cls: type[Workflow], body: CollectTask) -> None:
+    async def run(self, ref: InstanceRef, body: CollectTask) -> None:
         """Does what a collecting task asks for.
 
         Raises:
@@ -133,23 +134,23 @@ class Inbox:
         if now < body.due:
             await queue.create(body.later(body.due, now, body.pc))  # early, by the clock of the queue
             return
-        again = await self.collect(cls, body.id)
+        again = await self.collect(ref)
         if again is not None:
             now = self.committer.clock.now()
             await queue.create(body.later(max(again, now), now, body.pc))
         if not body.is_last:
             await queue.create(body.last(self.committer.clock.now()))
 
-    async def collect(self, cls: type[Workflow], id: str) -> datetime | None:
+    async def collect(self, ref: InstanceRef) -> datetime | None:
         """Takes an instance's inbox in. Gives when what is left is to be tried again; None: that is not needed.
 
         Raises:
             DamagedDocument, Unavailable
             WorkflowError: the instance cannot move. What it is about stays in the inbox.
         """
-        store, workflow = self.committer.store, cls.__workflow_name__
-        while entries := await store.inbox(workflow, id, COLLECT_MAX):
-            outcomes = await asyncio.gather(*(self._take(cls, entry) for entry in entries), return_exceptions=True)
+        store = self.committer.store
+        while entries := await store.inbox(ref.workflow, ref.id, COLLECT_MAX):
+            outcomes = await asyncio.gather(*(self._take(ref, entry) for entry in entries), return_exceptions=True)
             stale = [entry for entry, outcome in zip(entries, outcomes, strict=True) if outcome is True]
             if stale:
                 await store.discard(stale)
@@ -158,12 +159,12 @@ class Inbox:
                     raise outcome
             left = [outcome for outcome in outcomes if isinstance(outcome, _Left)]
             if left:
-                return min((one.at for one in left if one.at is not None), default=None)
+                return min((entry.at for entry in left if entry.at is not None), default=None)
             if len(entries) < COLLECT_MAX:
                 return None
         return None
 
-    async def _take(self, cls: type[Workflow], entry: InboxEntry) -> _Left | bool:
+    async def _take(self, ref: InstanceRef, entry: InboxEntry) -> _Left | bool:
         """Takes an entry in. True: nobody wants it, it is to be discarded; False: a commit has deleted it."""
         try:
             decision = self._open(entry)
@@ -173,7 +174,7 @@ class Inbox:
             return True
         decision.taken = (entry,)
         try:
-            await self.lanes.decide(cls, entry.id, decision)
+            await self.lanes.decide(ref, decision)
             return decision.stale
         except InstanceNotFound:
             return True

@@ -12,18 +12,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextvars import Context, copy_context
 from datetime import datetime, timedelta
 from typing import Any
 
 from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.decisions import Contended, Decision, NotNow
+from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.transaction import BATCH_BYTES_MAX, LARGE_BATCH, Item, Line, Transactor
 from cloud_adapter.errors import Busy, Conflict, Unavailable
 from cloud_adapter.observability import telemetry
 from cloud_adapter.queues.runner import first_of
-from workflow_core import Workflow
 
 BATCH_MAX = 200
 """How many decisions one commit makes at most."""
@@ -51,11 +51,22 @@ class Lanes:
 
     def __init__(self, committer: Committer) -> None:
         self.committer = committer
-        self._lanes: dict[tuple[str, str], Lane] = {}
-        self._contended: dict[tuple[str, str], datetime] = {}
-        self._served: deque[tuple[datetime, tuple[str, str]]] = deque(maxlen=100)
+        self._lanes: dict[InstanceRef, Lane] = {}
+        self._contended: dict[InstanceRef, datetime] = {}
+        self._served: deque[tuple[datetime, InstanceRef]] = deque(maxlen=100)
 
-    async def decide(self, cls: type[Workflow], id: str, decision: Decision) -> Any:
+    @property
+    def open(self) -> Collection[InstanceRef]:
+        """The instances that something waits for."""
+        return self._lanes.keys()
+
+    @property
+    def contended(self) -> Collection[InstanceRef]:
+        """The instances that are remembered as contended for. Those whose time is over are forgotten with the next
+        conflict."""
+        return self._contended.keys()
+
+    async def decide(self, ref: InstanceRef, decision: Decision) -> Any:
         """Lets a decision be made and committed; gives its answer.
 
         Raises:
@@ -64,11 +75,10 @@ class Lanes:
             Unavailable: whether it was committed is not known.
             Exception: what the decision raises, or loading or saving the instance. Nothing was changed.
         """
-        at = cls.__workflow_name__, id
-        lane = self._lanes.get(at)
+        lane = self._lanes.get(ref)
         if lane is None:
-            lane = self._lanes[at] = Lane(self, cls, id)
-            self._served.append((lane.now(), at))
+            lane = self._lanes[ref] = Lane(self, ref)
+            self._served.append((lane.now(), ref))
         return await lane.add(decision)
 
     def serves_others(self, lane: Lane) -> bool:
@@ -76,7 +86,7 @@ class Lanes:
         since, served = lane.now() - timedelta(seconds=SERVED_SECONDS), self._served
         while served and served[0][0] < since:
             served.popleft()
-        return any(at != lane.at for _, at in served)
+        return any(ref != lane.ref for _, ref in served)
 
     async def let_others(self, lane: Lane) -> None:
         """Lets what is being decided for other instances go first, but not for long."""
@@ -88,41 +98,41 @@ class Lanes:
             if not any(other.is_busy for other in self._lanes.values() if other is not lane):
                 break
 
-    def wake(self, workflow: str, id: str) -> None:
+    def wake(self, ref: InstanceRef) -> None:
         """Somebody in this process has committed another way: what waits may be decided now."""
-        if (lane := self._lanes.get((workflow, id))) is not None:
+        if (lane := self._lanes.get(ref)) is not None:
             lane.line.woken.set()
             lane.transactor.session = None
 
-    def is_contended(self, cls: type[Workflow], id: str) -> bool:
+    def is_contended(self, ref: InstanceRef) -> bool:
         """Whether another process has committed to the instance lately, at the same time as this one."""
         self._forget_contended()
-        return (cls.__workflow_name__, id) in self._contended
+        return ref in self._contended
 
-    def met_others(self, lane: Lane) -> None:
-        """Another process has committed to the instance of a lane at the same time."""
+    def met_others(self, ref: InstanceRef) -> None:
+        """Another process has committed to an instance at the same time."""
         self._forget_contended()
         until = self.committer.clock.now() + timedelta(seconds=CONTENDED_SECONDS)
-        self._contended[lane.at] = until
+        self._contended[ref] = until
 
     def _forget_contended(self) -> None:
         now = self.committer.clock.now()
-        for at in [at for at, until in self._contended.items() if until <= now]:
-            del self._contended[at]
+        for ref in [ref for ref, until in self._contended.items() if until <= now]:
+            del self._contended[ref]
 
     def closed(self, lane: Lane) -> None:
         """Nothing waits in a lane any more."""
-        del self._lanes[lane.at]
+        del self._lanes[lane.ref]
 
 
 class Lane:
     """What waits for one instance, and who drains it."""
 
-    def __init__(self, lanes: Lanes, cls: type[Workflow], id: str) -> None:
+    def __init__(self, lanes: Lanes, ref: InstanceRef) -> None:
         self.lanes = lanes
-        self.at = cls.__workflow_name__, id
+        self.ref = ref
         self.line = Line()
-        self.transactor = Transactor(lanes.committer, cls, id, self.line, self._let_others)
+        self.transactor = Transactor(lanes.committer, ref, self.line, self._let_others)
         self.is_busy = False
         self.drainer: asyncio.Task[None] | None = None
 
@@ -145,7 +155,7 @@ class Lane:
         await self.lanes.let_others(self)
 
     async def _drain(self) -> None:
-        error: BaseException = Unavailable(f"{self.at[1]!r} is no longer served here; try again")
+        error: BaseException = Unavailable(f"{self.ref.id!r} is no longer served here; try again")
         attempt = 0
         try:
             while self.line.waiting():
@@ -188,7 +198,7 @@ class Lane:
             if ends[-1] <= now:
                 item.refuse(item.waits.error)
             else:
-                telemetry.busy_wait(self.at[0])
+                telemetry.busy_wait(self.ref.workflow)
         if not self.line.waiting():
             return
         pause = committer.pause(attempt)
@@ -206,8 +216,8 @@ class Lane:
             try:
                 again = await task
             except Conflict as error:
-                self.lanes.met_others(self)
-                message = f"{self.at[0]!r} {self.at[1]!r} is busy: many others commit to it; try again"
+                self.lanes.met_others(self.ref)
+                message = f"{self.ref} is busy: many others commit to it; try again"
                 busy = Busy(message)
                 busy.__cause__ = error
                 for item in self.line.items:

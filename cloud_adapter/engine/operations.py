@@ -19,6 +19,8 @@ from cloud_adapter.document import Instance
 from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.decisions import Decision
 from cloud_adapter.engine.lanes import Lanes
+from cloud_adapter.engine.plan import KEEP, RELEASE
+from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session, settle
 from cloud_adapter.engine.user_code import call
 from cloud_adapter.errors import InstanceEnded
@@ -317,7 +319,7 @@ class SetFields(Repair):
         return True
 
 
-async def operate(lanes: Lanes, cls: type[Workflow], id: str, operation: Operation) -> Session:
+async def operate(lanes: Lanes, ref: InstanceRef, operation: Operation) -> Session:
     """Carries an operation out; gives the instance as it is then. It does not wait for a step that runs: that one's
     commit will fail, and its lease stays until it has come to its end or the lease expires; nothing else runs before.
 
@@ -327,7 +329,7 @@ async def operate(lanes: Lanes, cls: type[Workflow], id: str, operation: Operati
         TooLarge, InstanceNotFound, Unavailable
         WorkflowError: what the operation raises. Nothing was changed.
     """
-    session: Session = await lanes.decide(cls, id, _Operate(cls, operation))
+    session: Session = await lanes.decide(ref, _Operate(ref.cls, operation))
     return session
 
 
@@ -356,7 +358,7 @@ class _Operate(Decision):
 
     async def commit(self, committer: Committer, session: Session) -> None:
         """See ``Decision.commit``."""
-        await committer.commit(session, keep_lease=self.leased, dry_run=self.operation.dry_run)
+        await committer.commit(session, lease=KEEP if self.leased else RELEASE, dry_run=self.operation.dry_run)
 
 
 def _ended(id: str, status: Status, past: str) -> InstanceEnded:

@@ -9,12 +9,13 @@ this is a ``wake_at`` that misses a kind of work, see ``schedule.py``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from cloud_adapter.document import Instance
 from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.inbox import UNCOLLECTED_AFTER, Inbox
+from cloud_adapter.engine.registry import served
 from cloud_adapter.engine.schedule import due_timeouts, resume_at
 from cloud_adapter.engine.session import Session
 from cloud_adapter.engine.tasks import ResumeTask, TimeoutTask
@@ -29,20 +30,13 @@ class Recovery:
     """Schedules again what should be moving and is not.
 
     Args:
-        workflow: gives the workflow of a name, or raises.
+        workflows: those that are served, by name.
     """
 
-    def __init__(
-        self,
-        committer: Committer,
-        inbox: Inbox,
-        workflows: Mapping[str, type[Workflow]],
-        workflow: Callable[[str], type[Workflow]],
-    ) -> None:
+    def __init__(self, committer: Committer, inbox: Inbox, workflows: Mapping[str, type[Workflow]]) -> None:
         self.committer = committer
         self.inbox = inbox
         self.workflows = workflows
-        self.workflow = workflow
 
     async def run(self, ahead: timedelta, limit: int) -> int:
         """See ``Engine.recover``."""
@@ -65,7 +59,7 @@ class Recovery:
     async def _recover(self, instance: Instance, now: datetime, ahead: timedelta, salt: str) -> bool:
         """Schedules an instance, if it can be moved. Whatever is wrong with it is its own affair."""
         try:
-            session = Session(self.workflow(instance.workflow), instance, now + ahead)
+            session = Session(served(self.workflows, instance.workflow), instance, now + ahead)
             session.machine.check()
             if _can_move(session, now, now + ahead):
                 await self._schedule(instance, now, ahead, salt)

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from cloud_adapter.engine.operations import ACTIONS, REPAIRS
+from cloud_adapter.errors import WorkflowNotFound
 from workflow_core import DefinitionError, Workflow
+
+
+def served(workflows: Mapping[str, type[Workflow]], name: str) -> type[Workflow]:
+    """The workflow of that name.
+
+    Raises:
+        WorkflowNotFound: none is served here.
+    """
+    try:
+        return workflows[name]
+    except KeyError:
+        known = ", ".join(sorted(workflows)) or "none"
+        raise WorkflowNotFound(f"unknown workflow {name!r}. Available: {known}") from None
 
 
 def by_name(workflows: Iterable[type[Workflow]]) -> dict[str, type[Workflow]]:

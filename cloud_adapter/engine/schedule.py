@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from cloud_adapter.document import Lease
-from workflow_core import Execution, ThreadStatus, Wait, WaitKind, WaitStatus
-from workflow_core.execution import TIMED_KINDS
+from workflow_core import Execution, ThreadStatus, WaitStatus
+from workflow_core.wait_types import ActivityWait, AnyTimedWait, ChildWait, EventWait, HandlerWait
 
 Timer = tuple[str, str, str]
 """What the task of a timeout is known by: the id of its wait, the name of its event, and its fence. One task is for the
@@ -20,9 +20,6 @@ deadlines of all attempts that a commit has scheduled: it has neither wait nor e
 
 Due = tuple[tuple[object, ...], datetime | None]
 """A piece of work by a name of its own, and when it is due; None: now."""
-
-SET_UP_KINDS = (WaitKind.HANDLER, WaitKind.CHILD)
-"""What is to be set up when it is waited for."""
 
 
 def due(execution: Execution) -> Iterator[Due]:
@@ -41,37 +38,45 @@ def due(execution: Execution) -> Iterator[Due]:
             yield (("thread", thread.id, thread.pc), thread.retry_at)
         for wait in thread.waits:
             # Not while another event of the thread is still to be set up: that comes first, at its time.
-            if wait.buffered and wait.event in buffered and thread.status is ThreadStatus.WAITING:
-                yield (("buffered", wait.id, wait.event), None)
-            elif wait.status is WaitStatus.PENDING_SETUP or (wait.retry_at is not None and wait.kind in SET_UP_KINDS):
+            if isinstance(wait, EventWait):
+                if wait.buffered and wait.event in buffered and thread.status is ThreadStatus.WAITING:
+                    yield (("buffered", wait.id, wait.event), None)
+            elif isinstance(wait, HandlerWait | ChildWait) and wait.is_pending():
                 yield (("setup", wait.id, wait.event), wait.retry_at)
 
 
-def _timeouts(execution: Execution) -> Iterator[Wait]:
+def _timeouts(execution: Execution) -> Iterator[AnyTimedWait]:
     for thread in execution.threads:
         for wait in thread.waits:
-            if wait.kind in TIMED_KINDS:
+            if isinstance(wait, AnyTimedWait):
                 yield wait
 
 
-def open_timeouts(execution: Execution) -> Iterator[Wait]:
-    return (wait for wait in _timeouts(execution) if wait.setup_data is None)
+def open_timeouts(execution: Execution) -> Iterator[AnyTimedWait]:
+    """The timeouts and attempts that have no task yet."""
+    return (wait for wait in _timeouts(execution) if wait.task is None)
+
+
+def fenced(execution: Execution, fence: str) -> Iterator[AnyTimedWait]:
+    """The timeouts and attempts whose tasks the commit with that fence has created, as far as they are waited for."""
+    return (wait for wait in _timeouts(execution) if wait.task == fence)
 
 
 def timers(execution: Execution) -> Iterator[Timer]:
-    return (timer_of(wait) for wait in _timeouts(execution) if wait.setup_data is not None)
+    """The timeouts and attempts that have a task, by what that is known by."""
+    return (timer_of(wait, wait.task) for wait in _timeouts(execution) if wait.task is not None)
 
 
-def timer_of(wait: Wait) -> Timer:
+def timer_of(wait: AnyTimedWait, task: str) -> Timer:
     """What the task of a timeout is known by."""
-    if wait.kind is WaitKind.ACTIVITY:
-        return "", "", wait.setup_data
-    return wait.id, wait.known_as or wait.event, wait.setup_data
+    if isinstance(wait, ActivityWait):
+        return "", "", task
+    return wait.id, wait.known_as or wait.event, task
 
 
-def attempts(execution: Execution, fence: str) -> list[Wait]:
+def attempts(execution: Execution, fence: str) -> list[ActivityWait]:
     """The attempts of activities that the commit with that fence has scheduled, as far as they are still waited for."""
-    return [wait for wait in _timeouts(execution) if wait.kind is WaitKind.ACTIVITY and wait.setup_data == fence]
+    return [wait for wait in fenced(execution, fence) if isinstance(wait, ActivityWait)]
 
 
 def resume_at(execution: Execution, lease: Lease | None, now: datetime) -> datetime | None:
@@ -88,7 +93,7 @@ def wake_at(execution: Execution, lease: Lease | None, now: datetime) -> datetim
     return min([*times, *([] if resume is None else [resume])], default=None)
 
 
-def due_timeouts(execution: Execution, before: datetime) -> list[Wait]:
+def due_timeouts(execution: Execution, before: datetime) -> list[AnyTimedWait]:
     """The timeouts whose deadline is not after ``before``."""
     if not execution.live:
         return []

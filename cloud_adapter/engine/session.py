@@ -6,36 +6,25 @@ loop; whoever loses a commit throws the session away.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from contextvars import Context, copy_context
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from cloud_adapter.clock import CLOCK_SKEW
-from cloud_adapter.document import (
-    HISTORY_MAX,
-    TOKENS_MAX,
-    HistoryEntry,
-    HistoryKind,
-    Instance,
-    Lease,
-    encode,
-    with_lease,
-)
-from cloud_adapter.engine import schedule
-from cloud_adapter.engine.tasks import ACTIVITY_PATH, TIMEOUT_PATH, ActivityTask, ResumeTask, TimeoutTask, timer_name
+from cloud_adapter.document import HISTORY_MAX, TOKENS_MAX, HistoryEntry, HistoryKind, Instance
+from cloud_adapter.engine.plan import After, Before, Change, LeasePolicy, plan
+from cloud_adapter.engine.refs import InstanceRef
+from cloud_adapter.engine.schedule import Timer
 from cloud_adapter.engine.user_code import call
 from cloud_adapter.errors import UserCodeError
-from cloud_adapter.names import check_id
-from cloud_adapter.ports import Task
+from cloud_adapter.options import EngineOptions
 from cloud_adapter.stores.search import stored_values
-from workflow_core import ErrorInfo, Execution, Parent, Status, Wait, WaitKind, Workflow, WorkflowError
+from workflow_core import ErrorInfo, Execution, Parent, Status, Workflow, WorkflowError
 from workflow_core.error_texts import error_text
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.machine import Machine
 from workflow_core.machine.work import Work
-from workflow_core.statements.calls import ACTIVITY_TIMEOUT
 
 ERROR_CHARS_MAX = 500
 """How much of an error's text the history keeps."""
@@ -51,45 +40,11 @@ class Mark:
     touches: int
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What a commit consists of: tasks to create before it, the document, tasks to delete after it.
-
-    Attributes:
-        leases: whether the document bears a new lease; ``leased`` says until when.
-    """
-
-    instance: Instance
-    token: str
-    create: tuple[Task, ...]
-    delete: tuple[str, ...]
-    leases: bool = False
-
-    @property
-    def own_names(self) -> tuple[str, ...]:
-        """The names of the tasks that carry this commit's fence: if it is not made, nobody needs them."""
-        return tuple(task.name for task in self.create if task.path in (TIMEOUT_PATH, ACTIVITY_PATH))
-
-    def encoded(self) -> Change:
-        """The same change with its document: now, and not by the store, as no task is created for what is too large.
-
-        Raises:
-            TooLarge: see ``document.encode``.
-        """
-        return replace(self, instance=replace(self.instance, document=encode(self.instance)))
-
-    def leased(self, expires_at: datetime) -> Change:
-        """The same change, with its new lease ending then."""
-        assert self.instance.lease is not None
-        lease = replace(self.instance.lease, expires_at=expires_at)
-        wake = schedule.wake_at(self.instance.execution, lease, expires_at)
-        return replace(self, instance=with_lease(self.instance, lease, wake))
-
-
 class Session:
     """A loaded instance with its typed fields and its machine.
 
     Attributes:
+        before: what is stored, for the plan of the next commit.
         entries: what the next commit adds to the history.
         contexts: for each of these, the context of whoever it is about: its line in the log belongs to that request.
         raised: what user code has raised last, since the last commit; its stack trace is logged with the entry.
@@ -108,15 +63,17 @@ class Session:
         self.instance = instance
         version = instance.execution.fields_version
         self.machine = Machine(cls.load_fields(instance.fields, version), instance.execution, now)
+        self._search: Mapping[str, Any] | None = None
+        """What the fields are found by; None: not computed yet."""
         if version != cls.__workflow_version__:
             # In the place of what is stored, so that the next commit saves them, whatever it is about.
-            fields = self.machine.workflow.dump_fields()
-            self.instance = replace(instance, fields=fields, search=stored_values(self.machine.workflow))
+            fields, self._search = self.machine.workflow.dump_fields(), stored_values(self.machine.workflow)
+            self.instance = replace(instance, fields=fields, search=self._search)
         self.entries: list[HistoryEntry] = []
         self.contexts: list[Context] = []
         self.raised: BaseException | None = None
         self.is_lax = False
-        self.delivered: set[schedule.Timer] = set()
+        self.delivered: set[Timer] = set()
         self._fields = self.instance.fields
         self._is_known = False
         self._error: ErrorInfo | None = None
@@ -124,13 +81,19 @@ class Session:
         self._look()
 
     @property
+    def ref(self) -> InstanceRef:
+        return InstanceRef(self.cls, self.instance.id)
+
+    @property
     def execution(self) -> Execution:
         return self.instance.execution
 
     def reset_fields(self) -> None:
         """Forgets what user code has done to the fields since they were checked last."""
-        self.machine.workflow = self.cls.load_fields(self._fields)
-        self.machine.touched, self._touches = False, 0
+        self._count_touches()
+        if self._touches:
+            self.machine.use(self.cls.load_fields(self._fields))
+            self._touches = 0
 
     @property
     def is_fresh(self) -> bool:
@@ -153,14 +116,13 @@ class Session:
         if self._touches:
             fields = self.machine.workflow.dump_fields()
             workflow = self.cls.load_fields(fields)
-            stored_values(workflow)
-            self.machine.workflow, self._fields = workflow, fields
-            self._touches = 0
+            search = stored_values(workflow)
+            self.machine.use(workflow)
+            self._fields, self._search, self._touches = fields, search, 0
 
     def _count_touches(self) -> None:
         """Counts the decisions that may have changed the fields since they were checked."""
-        self._touches += self.machine.touched
-        self.machine.touched = False
+        self._touches += self.machine.take_touched()
 
     def check(self) -> None:
         """Raises ``UnknownStatement`` if the definition no longer has what the instance stands on. Looked at once: from
@@ -220,75 +182,27 @@ class Session:
         """Whether somebody holds a live lease."""
         return self.instance.lease is not None and self.instance.lease.expires_at > now
 
-    def prepare(
-        self,
-        token: str,
-        now: datetime,
-        horizon: timedelta,
-        *,
-        lease: Lease | None = None,
-        keep_lease: bool = False,
-        keep_fields: bool = False,
-    ) -> Change:
-        """What has to be written for the session's state to be saved.
-
-        Args:
-            lease: the lease that the document bears from then on.
-            keep_lease: leave another one's lease as it is: what is due is done when it has expired.
-            keep_fields: leave the fields as they were stored, whatever user code did to them.
+    def prepare(self, token: str, now: datetime, policy: LeasePolicy, options: EngineOptions) -> Change:
+        """What has to be written for the session's state to be saved, see ``plan``; ``seal`` it before.
 
         Raises:
-            InvalidFields: a field holds what its type does not allow.
             InvalidInput: a search field holds what cannot be searched by.
         """
-        execution, leases = self.execution, lease is not None
-        self.note_failure(now)
-        execution.updated_at = now
-        execution.definition_version = self.machine.program.version
-        fields, search = self.instance.fields, self.instance.search
-        if not keep_fields:
-            self.seal()
-            fields, search = self._fields, stored_values(self.machine.workflow)
-        create = list(self._timed(token, now, horizon))
-        if keep_lease:
-            lease = self.instance.lease
-            assert lease is not None
-            create.append(ResumeTask.of(execution, now).task(token, lease.expires_at))
-        elif lease is None:
-            # Whoever held the lease was to do what is due: that takes a task now.
-            create += self._resumes(token, now, horizon, anew=self.instance.lease is not None)
-        instance = replace(
-            self.instance,
-            fields=fields,
-            lease=lease,
-            history=(*self.instance.history, *self.entries),
-            wake_at=schedule.wake_at(execution, lease, now),
-            tokens=(*self.instance.tokens, token),
-            search=search,
-            document=None,
-        )
-        gone = self._timers - set(schedule.timers(execution)) - self.delivered
-        names = (timer_name(instance.workflow, instance.id, *timer) for timer in gone)
-        return Change(instance, token, tuple(create), tuple(sorted(names)), leases)
+        program, entries = self.machine.program, tuple(self.entries)
+        after = After(self.execution, program, self._fields, self._searched_by(), entries, self.delivered)
+        return plan(self.before, after, now, policy, token, options)
 
-    def next_stops(self, body: ResumeTask, now: datetime, horizon: timedelta) -> Iterator[Task]:
-        """Resume tasks for what is due so late that ``body`` may be a stop on the way there, see ``stop_before``."""
-        for key, at in schedule.due(self.execution):
-            if at is not None and at > body.created_at + horizon:
-                yield self._resume(key, at, now, horizon)
-
-    def request_limit(self, wait: Wait) -> timedelta:
-        """How long the request that runs an activity may take; one with a heartbeat, as long as the queue lets it."""
-        thread = self.execution.thread(wait.id.rpartition("@")[0])
-        assert thread is not None
-        spec = self.machine.program.at(thread.step).cases[wait.event].activity
-        assert spec is not None
-        return timedelta(days=1) if spec.heartbeat is not None else spec.timeout or ACTIVITY_TIMEOUT
+    def _searched_by(self) -> Mapping[str, Any]:
+        if self._search is None:
+            self._search = stored_values(self.machine.workflow)
+        return self._search
 
     def committed(self, instance: Instance) -> None:
-        """The change was saved; ``instance`` bears its new version."""
+        """A change was saved that ``prepare`` has given; ``instance`` bears its new version."""
+        self.machine.saved(instance.execution)
         history, tokens = instance.history[-HISTORY_MAX:], instance.tokens[-TOKENS_MAX:]
-        self.instance = replace(instance, document=None, history=history, tokens=tokens)
+        execution = self.machine.execution
+        self.instance = replace(instance, execution=execution, document=None, history=history, tokens=tokens)
         self.entries = []
         self.contexts = []
         self.raised = None
@@ -298,55 +212,10 @@ class Session:
     def _look(self) -> None:
         """Notes what is stored, to tell later what is new."""
         execution = self.instance.execution
+        self.before = Before.of(self.instance)
         self._pc = execution.pc
-        self._due = set(schedule.due(execution))
-        self._timers = set(schedule.timers(execution))
         self._error = execution.error
-        self._was_live = execution.live
         self.had_ended = execution.ended
-
-    def _timed(self, token: str, now: datetime, horizon: timedelta) -> Iterator[Task]:
-        """The tasks of the timeouts and attempts that have none yet. One ends all attempts: its time is the first of
-        their deadlines."""
-        execution, deadlines = self.execution, []
-        for wait in schedule.open_timeouts(execution):
-            wait.setup_data = token
-            assert wait.deadline is not None
-            if wait.kind is WaitKind.ACTIVITY:
-                deadlines.append(wait.deadline)
-                start = wait.retry_at and min(wait.retry_at, now + horizon)
-                attempt = ActivityTask.of(execution, wait, now).task(token, start)
-                yield replace(attempt, deadline=self.request_limit(wait))
-            else:
-                yield TimeoutTask.of(execution, wait, now).task(token, min(wait.deadline, now + horizon))
-        if deadlines:
-            yield TimeoutTask.of_attempts(execution, token, now).task(token, min(min(deadlines), now + horizon))
-
-    def _resumes(self, token: str, now: datetime, horizon: timedelta, anew: bool) -> Iterator[Task]:
-        """A resume task for each time at which something is due that no task was created for yet."""
-        revived = self.execution.live and not self._was_live
-        anew = anew or revived
-        soon: list[datetime] = []
-        for key, at in schedule.due(self.execution):
-            if not anew and (key, at) in self._due:
-                continue
-            if at is None or (anew and at <= now + CLOCK_SKEW):
-                # The task that it had may have come by now, too early, or at its time under the lease, and be gone. The
-                # first of them will do: it is followed by the others.
-                soon.append(at or now)
-            else:
-                # If the instance was paused or had failed, the task that it had may have come and gone.
-                yield self._resume(key, at, now, horizon, salt=token if revived else "")
-        if soon:
-            first = min(soon)
-            is_now = first <= now
-            # One more that is due at once finds nothing to do: it needs no name, which costs a queue time.
-            yield ResumeTask.of(self.execution, now).task("" if is_now else token, None if is_now else first)
-
-    def _resume(self, key: object, at: datetime, now: datetime, horizon: timedelta, salt: str = "") -> Task:
-        """A resume task named after what is due, not after a commit: made again, it is the same task."""
-        stop = schedule.stop_before(at, now, horizon)
-        return ResumeTask.of(self.execution, now).task(f"{key} {stop.isoformat()} {salt}", stop)
 
 
 def milliseconds(start: datetime, end: datetime) -> float:
@@ -376,17 +245,16 @@ def settle(session: Session, happened: Accepted | None = None) -> None:
         raise condition_error(session.cls, error) from error
 
 
-def begin(cls: type[Workflow], id: str, fields: bytes | str, now: datetime, parent: Parent | None = None) -> Session:
+def begin(ref: InstanceRef, fields: bytes | str, now: datetime, parent: Parent | None = None) -> Session:
     """A new instance, moved on to where its threads rest; not stored yet.
 
     Raises:
-        InvalidInput, InvalidRequest
+        InvalidInput: the fields do not fit.
         UserCodeError: a condition of the workflow raised.
     """
-    first = cls.new(fields)
-    execution = Execution.start(check_id(id), cls, now=now)
-    execution.parent = parent
-    session = Session(cls, Instance(cls.__workflow_name__, id, execution, first.dump_fields()), now)
+    execution = Execution.start(ref.id, ref.cls, now=now, parent=parent)
+    session = Session(ref.cls, Instance(ref.workflow, ref.id, execution, ref.cls.new(fields).dump_fields()), now)
     settle(session)
     session.note(HistoryKind.CREATED, now)
+    session.note_failure(now)
     return session

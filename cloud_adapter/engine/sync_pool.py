@@ -116,6 +116,12 @@ class DaemonThreads(Executor):
         with self._changed:
             return len(self._threads)
 
+    @property
+    def idle(self) -> int:
+        """How many threads wait for work."""
+        with self._changed:
+            return self._idle
+
     def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Calls the function in a thread, once there is one.
 

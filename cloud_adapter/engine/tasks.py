@@ -11,8 +11,9 @@ from cloud_adapter.clock import CLOCK_SKEW
 from cloud_adapter.observability.span import Trace
 from cloud_adapter.observability.telemetry import carrier
 from cloud_adapter.ports import Task
-from workflow_core import Execution, Wait
+from workflow_core import Execution
 from workflow_core.events import stable_key
+from workflow_core.wait_types import ActivityWait, AnyTimedWait
 
 PUT_OFF_SECONDS_MAX = 10.0
 """How long a task waits at the least that was put off again and again."""
@@ -117,15 +118,16 @@ class WaitTask(InstanceTask):
     fence: str | None = None
 
     @classmethod
-    def of(cls, execution: Execution, wait: Wait, now: datetime) -> Self:
+    def of(cls, execution: Execution, wait: AnyTimedWait, now: datetime) -> Self:
         """The task for a wait of an instance as it stands."""
-        about = {"wait_id": wait.id, "event": wait.event, "attempt": wait.attempt, "fence": wait.setup_data}
-        about = {name: value for name, value in about.items() if name in cls.model_fields}
+        about: dict[str, Any] = {"wait_id": wait.id, "event": wait.event, "fence": wait.task}
+        if isinstance(wait, ActivityWait):
+            about["attempt"] = wait.attempt
         return cls.model_validate(cls.common(execution, now) | about)
 
-    def is_for(self, wait: Wait) -> bool:
+    def is_for(self, wait: AnyTimedWait) -> bool:
         """Whether the task belongs to the commit that has stored the wait, as it stands."""
-        return self.fence is None or self.fence == wait.setup_data
+        return self.fence is None or self.fence == wait.task
 
     def _about(self) -> tuple[str, ...]:
         return self.wait_id, self.event

@@ -12,9 +12,9 @@ from cloud_adapter.engine.schedule import attempts, timer_of
 from cloud_adapter.engine.session import Session, settle
 from cloud_adapter.engine.tasks import TimeoutTask
 from cloud_adapter.options import EngineOptions
-from workflow_core import EventNotAccepted, WaitKind
-from workflow_core.execution import TIMED_KINDS
+from workflow_core import EventNotAccepted
 from workflow_core.machine.events import Accepted
+from workflow_core.wait_types import ActivityWait, AnyTimedWait, TimedWait
 
 
 class TimeOut(TaskDecision[TimeoutTask]):
@@ -44,20 +44,20 @@ class TimeOut(TaskDecision[TimeoutTask]):
         session.check()
         self.pc = session.execution.pc
         while (accepted := self._first(session, now)) is not None:
-            assert accepted.wait is not None
-            deadline = accepted.wait.deadline
+            wait = timed_wait(accepted)
+            deadline = wait.deadline
             if deadline is not None and deadline > now:
                 return min(deadline, now + self.options.horizon)
             check_lease(session, now)
-            is_activity = accepted.case.kind is WaitKind.ACTIVITY
+            is_activity = isinstance(wait, ActivityWait)
             self.wants_inbox = is_activity and not self.has_collected
             if self.wants_inbox:
                 return None
             self.statement = accepted.case.event
-            session.delivered.add(timer_of(accepted.wait))
+            if wait.task is not None:
+                session.delivered.add(timer_of(wait, wait.task))
             if is_activity:
                 self.activities.timed_out(session, accepted, now)
-                settle(session)
             else:
                 thread = accepted.thread.id
                 settle(session, accepted)
@@ -71,7 +71,7 @@ class TimeOut(TaskDecision[TimeoutTask]):
         body = self.body
         if body.wait_id:
             accepted = accepted_timeout(session, body.event, body.wait_id)
-            return accepted if accepted is not None and accepted.wait and body.is_for(accepted.wait) else None
+            return accepted if accepted is not None and body.is_for(timed_wait(accepted)) else None
         waits = attempts(session.execution, body.fence or "")
         waits.sort(key=lambda wait: wait.deadline or now)
         found = (accepted_timeout(session, wait.event, wait.id) for wait in waits)
@@ -84,4 +84,12 @@ def accepted_timeout(session: Session, event: str, wait_id: str) -> Accepted | N
         accepted = session.machine.accept(event, wait_id=wait_id)
     except EventNotAccepted:
         return None
-    return accepted if accepted.case.kind in TIMED_KINDS and accepted.wait is not None else None
+    # A case of that name may be of another kind in the definition since.
+    is_timed = issubclass(accepted.case.wait_type, TimedWait) and isinstance(accepted.wait, accepted.case.wait_type)
+    return accepted if is_timed else None
+
+
+def timed_wait(accepted: Accepted) -> AnyTimedWait:
+    """The wait for a timeout, or for the end of an attempt."""
+    assert isinstance(accepted.wait, AnyTimedWait)
+    return accepted.wait

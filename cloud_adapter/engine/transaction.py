@@ -27,10 +27,11 @@ from inspect import isawaitable
 from typing import Any
 
 from cloud_adapter.engine.commits import Committer, Superseded, no_turn
-from cloud_adapter.engine.decisions import ByItself, Decision, NotNow, check_lease
+from cloud_adapter.engine.decisions import ByItself, Decision, FailInstance, NotNow
+from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session
 from cloud_adapter.errors import Busy, Conflict, DuplicateKey, InstanceNotFound, Unavailable, UserCodeError
-from workflow_core import UnknownStatement, Workflow
+from workflow_core import UnknownStatement
 
 BATCH_BYTES_MAX = 500_000
 """After so many bytes of inputs and answers a batch is full."""
@@ -93,23 +94,9 @@ class Item:
             return
         # What a condition has raised is kept as it is, like what a step has raised.
         cause = error.__cause__ if isinstance(error, UserCodeError) else None
-        self.decision = Failure(cause if isinstance(cause, Exception) else error, decision)
+        raised = cause if isinstance(cause, Exception) else error
+        self.decision = FailInstance(raised, decision.statement, taken=decision.taken)
         self.waits, self.single = None, True
-
-
-class Failure(Decision):
-    """Ends an instance as failed, by an error of its code."""
-
-    def __init__(self, error: Exception, of: Decision) -> None:
-        self.error = error
-        self.failed_at = of.statement or ""
-        self.taken = of.taken
-
-    def decide(self, session: Session, now: datetime) -> None:
-        check_lease(session, now)
-        if not session.execution.ended:
-            session.machine.fail(self.error, self.failed_at)
-            session.raised = self.error
 
 
 class Interrupted(Exception):
@@ -154,8 +141,7 @@ class Transactor:
     """
 
     committer: Committer
-    cls: type[Workflow]
-    id: str
+    ref: InstanceRef
     line: Line
     let_others: Callable[[], Awaitable[None]]
     leased: bool = False
@@ -173,7 +159,7 @@ class Transactor:
         first = batch[0].decision
         kept, self.session = None if first.alone else self.session, None
         try:
-            session = kept or await self.committer.load(self.cls, self.id, first.rewrite if first.alone else None)
+            session = kept or await self.committer.load(self.ref, first.rewrite if first.alone else None)
         except InstanceNotFound as error:
             for item in batch:
                 await self._missing(item, error)
@@ -270,7 +256,8 @@ class Transactor:
             ByItself, Interrupted
         """
         before, one = session.execution.pc, Held(item)
-        session.machine.now, session.machine.allowances, item.waits = now, None, None
+        session.machine.begin(now)
+        item.waits = None
         try:
             one.answer = await self._ask(item, session, now)
             session.check_fields()
@@ -331,7 +318,7 @@ class Transactor:
 
     def busy(self) -> Busy:
         """The error for those who have waited for too long."""
-        return Busy(f"{self.cls.__workflow_name__!r} {self.id!r} is busy: many others ask for it; try again")
+        return Busy(f"{self.ref} is busy: many others ask for it; try again")
 
     async def _put_off(self, item: Item, wait: NotNow) -> None:
         item.waits = wait
@@ -392,7 +379,7 @@ class Transactor:
         keyed = [item for item in changed if item.decision.key is not None]
         for item in keyed:
             assert item.decision.key is not None
-            at = self.cls.__workflow_name__, self.id, item.decision.key, self.now()
+            at = self.ref.workflow, self.ref.id, item.decision.key, self.now()
             try:
                 known = len(keyed) == 1 or await self.committer.store.load_key(*at) is not None
             except Exception as raised:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from cloud_adapter.document import Instance
 from cloud_adapter.engine.session import Session
 from workflow_core import UnknownStatement, Workflow
-from workflow_core.execution import FROM_CLIENTS
 from workflow_core.machine.events import Accepted
 
 
@@ -32,4 +31,4 @@ def view_of(session: Session) -> View:
         machine.check()
     except UnknownStatement as error:
         return View(instance, machine.workflow, (), str(error))
-    return View(instance, machine.workflow, tuple(one for one in machine.accepted() if one.case.kind in FROM_CLIENTS))
+    return View(instance, machine.workflow, tuple(one for one in machine.accepted() if one.case.from_clients))

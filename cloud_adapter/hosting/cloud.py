@@ -18,7 +18,7 @@ class CloudRuntime:
 
     def __init__(self, workflows: Iterable[type[Workflow]], settings: Settings) -> None:
         # Imported lazily: Google's client takes most of a cold start, and embedded use does not need it.
-        from cloud_adapter.stores.firestore import FirestoreStore
+        from cloud_adapter.stores.firestore.store import FirestoreStore
 
         self.settings = settings
         clock = SystemClock()

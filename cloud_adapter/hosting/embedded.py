@@ -20,7 +20,7 @@ from cloud_adapter.observability.telemetry import Delivery
 from cloud_adapter.ports import Clock, Task
 from cloud_adapter.queues.local import LocalQueue
 from cloud_adapter.settings import Settings
-from cloud_adapter.stores.sqlite import SqliteStore
+from cloud_adapter.stores.sqlite.store import SqliteStore
 from workflow_core import Workflow
 
 _logger = logging.getLogger("gorchestrate.embedded")

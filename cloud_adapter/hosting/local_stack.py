@@ -77,14 +77,12 @@ def running_stack(source: Path, *, port: int = 0, output: Path | None = None) ->
         "GORCHESTRATE_TASKS_ACCOUNT": TASKS_ACCOUNT,
         "GORCHESTRATE_ISSUER": f"http://127.0.0.1:{issuer}",
     }
-    gcloud = shutil.which("gcloud")
-    if gcloud is None or shutil.which("java") is None:
-        raise SettingsError(
-            "the Firestore emulator requires gcloud with its component cloud-firestore-emulator, and Java 21 or later: "
-            "see https://cloud.google.com/sdk/docs/install"
-        )
-    queue = f"projects/{PROJECT}/locations/{LOCATION}/queues/{QUEUE}"
-    tasks_command = ["tasks-emulator", "--port", str(tasks), "--issuer-port", str(issuer), "--queue", queue]
+    commands = {
+        "firestore": (firestore, _firestore(firestore)),
+        "tasks": (tasks, _tasks(tasks, issuer)),
+        "worker": (worker, _function(source, "worker", worker)),
+        "api": (api, _function(source, "api", api)),
+    }
     processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def check() -> None:
@@ -93,19 +91,25 @@ def running_stack(source: Path, *, port: int = 0, output: Path | None = None) ->
                 raise SettingsError(f"{name} ended with exit code {process.returncode}")
 
     with contextlib.ExitStack() as stack:
-
-        def start(name: str, command: Sequence[str], port: int) -> None:
-            processes[name] = stack.enter_context(_process(name, command, port, environment, output))
-
-        start(
-            "firestore",
-            [gcloud, "emulators", "firestore", "start", f"--host-port=127.0.0.1:{firestore}", "--quiet"],
-            firestore,
-        )
-        start("tasks", [sys.executable, "-m", "cloud_adapter.cli", *tasks_command], tasks)
-        start("worker", _function(source, "worker", worker), worker)
-        start("api", _function(source, "api", api), api)
+        for name, (listens, command) in commands.items():
+            processes[name] = stack.enter_context(_process(name, command, listens, environment, output))
         yield Stack(f"http://127.0.0.1:{api}", worker_url, environment, check)
+
+
+def _firestore(port: int) -> list[str]:
+    gcloud = shutil.which("gcloud")
+    if gcloud is None or shutil.which("java") is None:
+        raise SettingsError(
+            "the Firestore emulator requires gcloud with its component cloud-firestore-emulator, and Java 21 or later: "
+            "see https://cloud.google.com/sdk/docs/install"
+        )
+    return [gcloud, "emulators", "firestore", "start", f"--host-port=127.0.0.1:{port}", "--quiet"]
+
+
+def _tasks(port: int, issuer: int) -> list[str]:
+    queue = f"projects/{PROJECT}/locations/{LOCATION}/queues/{QUEUE}"
+    options = ["--port", str(port), "--issuer-port", str(issuer), "--queue", queue]
+    return [sys.executable, "-m", "cloud_adapter.cli", "tasks-emulator", *options]
 
 
 def _function(source: Path, target: str, port: int) -> list[str]:
@@ -136,7 +140,7 @@ def _process(
                 raise SettingsError(f"{error}{_end_of(path)}") from None
             yield process
         finally:
-            _stop(process)
+            stop(process)
 
 
 def _end_of(path: Path | None) -> str:
@@ -157,7 +161,7 @@ def _wait_until_ready(name: str, process: subprocess.Popen[bytes], port: int) ->
         time.sleep(0.05)
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
     """Stops the process and its children: with SIGTERM, and after a timeout with SIGKILL."""
     try:
         with contextlib.suppress(ProcessLookupError):

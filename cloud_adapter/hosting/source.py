@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from pathlib import Path
 from traceback import extract_tb
+from types import ModuleType
 
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.hosting.service import Service
@@ -25,6 +26,34 @@ def load_workflows(source: Path, *functions: str) -> list[type[Workflow]]:
             name, or does not pass a workflow to its ``Service``.
         DefinitionError: a workflow has a mistake; the message says where.
     """
+    module = _run(source)
+    for name in functions:
+        if not callable(getattr(module, name, None)):
+            raise SettingsError(f"{source} has no function {name!r}, which a deployment needs as entry point")
+    services = [value for value in vars(module).values() if isinstance(value, Service)]
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Workflow) and hasattr(value, "__program__")
+    ]
+    found += [cls for service in services for cls in service.workflows]
+    if not found:
+        raise SettingsError(f"{source} neither defines nor imports a Workflow with a definition")
+    workflows = list(dict.fromkeys(found))
+    names = [cls.__workflow_name__ for cls in workflows]
+    for name in names:
+        if names.count(name) > 1:
+            raise SettingsError(f"{source} has two workflows named {name!r}: rename one of them")
+    for cls in workflows:
+        if services and not any(cls in service.workflows for service in services):
+            raise SettingsError(
+                f"{source} does not pass workflow {cls.__workflow_name__!r} to its Service(...), so a deployment would "
+                f"not serve it: add {cls.__name__} there"
+            )
+    return workflows
+
+
+def _run(source: Path) -> ModuleType:
     if not source.is_file():
         raise SettingsError(f"file {source} not found: pass the Python file that contains your workflows")
     folder = str(source.resolve().parent)
@@ -44,30 +73,7 @@ def load_workflows(source: Path, *functions: str) -> list[type[Workflow]]:
     except Exception as error:
         why = f"{type(error).__name__}: {error}{_place(error, folder)}"
         raise SettingsError(f"{source} cannot be imported: {why}") from error
-    for name in functions:
-        if not callable(getattr(module, name, None)):
-            raise SettingsError(f"{source} has no function {name!r}, which a deployment needs as entry point")
-    found = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Workflow) and hasattr(value, "__program__")
-    ]
-    services = [value for value in vars(module).values() if isinstance(value, Service)]
-    found += [cls for service in services for cls in service.workflows]
-    if not found:
-        raise SettingsError(f"{source} neither defines nor imports a Workflow with a definition")
-    workflows = list(dict.fromkeys(found))
-    names = [cls.__workflow_name__ for cls in workflows]
-    for name in names:
-        if names.count(name) > 1:
-            raise SettingsError(f"{source} has two workflows named {name!r}: rename one of them")
-    for cls in workflows:
-        if services and not any(cls in service.workflows for service in services):
-            raise SettingsError(
-                f"{source} does not pass workflow {cls.__workflow_name__!r} to its Service(...), so a deployment would "
-                f"not serve it: add {cls.__name__} there"
-            )
-    return workflows
+    return module
 
 
 def _place(error: Exception, folder: str) -> str:

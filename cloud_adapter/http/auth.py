@@ -183,13 +183,18 @@ class IssuerKeys:
 
     def _fetch_again(self) -> None:
         try:
-            self._keys = self._fetch()
+            self._keys = self.fetch()
             self._fetched_at = self._monotonic()
         except Unavailable as error:
             self._failure, self._failed_at = str(error), self._monotonic()
             _logger.warning("%s", error)
 
-    def _fetch(self) -> dict[str, jwt.PyJWK]:
+    def fetch(self) -> dict[str, jwt.PyJWK]:
+        """The keys that the issuer has now, by their ids; blocks.
+
+        Raises:
+            Unavailable: could not fetch the keys.
+        """
         try:
             url = self._keys_url or str(_get_json(self._issuer + DISCOVERY_PATH)["jwks_uri"])
             # The "alg" of a key is ignored: only RS256 is accepted, and some emulators misspell it.

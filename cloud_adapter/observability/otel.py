@@ -20,7 +20,9 @@ from cloud_adapter.observability.span import Span, Trace, Value, prefixed
 from cloud_adapter.observability.trace_context import TraceContext, served
 from workflow_core.error_texts import error_text
 
-_tracer = trace.get_tracer("gorchestrate")
+tracer = trace.get_tracer("gorchestrate")
+"""What makes all spans."""
+
 _w3c = TraceContextTextMapPropagator()
 
 _FLUSH_MS_MAX = 5_000
@@ -136,7 +138,7 @@ def _span(
     parent: Context | None = None,
     links: list[Link] | None = None,
 ) -> Iterator[OtelSpan]:
-    started = _tracer.start_as_current_span(
+    started = tracer.start_as_current_span(
         name, parent, kind, attributes, links, record_exception=False, set_status_on_exception=False
     )
     with started as current:

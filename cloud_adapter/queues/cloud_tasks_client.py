@@ -37,7 +37,7 @@ _TRANSIENT: Final = (
     google_errors.Aborted,
     google_errors.ResourceExhausted,
 )
-_RETRY: Final = AsyncRetry(
+RETRY: Final = AsyncRetry(
     predicate=if_exception_type(*_TRANSIENT), initial=0.1, maximum=2.0, multiplier=2.0, timeout=RETRY_SECONDS_MAX
 )
 
@@ -83,7 +83,7 @@ class CloudTasksClient:
         message = tasks_v2.Task(
             name=task.name, http_request=request, schedule_time=task.at, dispatch_deadline=task.deadline
         )
-        call = self._client.create_task(parent=queue, task=message, retry=_RETRY, timeout=CALL_SECONDS_MAX)
+        call = self._client.create_task(parent=queue, task=message, retry=RETRY, timeout=CALL_SECONDS_MAX)
         try:
             with self._calling():
                 await _translated(call, task.name or task.url)
@@ -100,7 +100,7 @@ class CloudTasksClient:
         """
         try:
             with self._calling():
-                await _translated(self._client.delete_task(name=name, retry=_RETRY, timeout=CALL_SECONDS_MAX), name)
+                await _translated(self._client.delete_task(name=name, retry=RETRY, timeout=CALL_SECONDS_MAX), name)
         except google_errors.NotFound:
             return
 

@@ -14,7 +14,9 @@ from uuid import uuid4
 
 from cloud_adapter.errors import InvalidRequest, TooLarge, Unavailable
 from cloud_adapter.ports import TASK_BYTES_MAX, Clock, Task
-from cloud_adapter.queues.rules import Entry, QueueFull, QueueState, RateLimits, RetryConfig
+from cloud_adapter.queues.rates import RateLimits
+from cloud_adapter.queues.retries import RetryConfig
+from cloud_adapter.queues.rules import Entry, QueueFull, QueueState
 from cloud_adapter.queues.runner import QueueRunner, Reply
 from cloud_adapter.queues.turns import Shares
 
@@ -97,6 +99,10 @@ class LocalQueue:
         self._rules.delete(name, self._clock.now())
         self._runner.wake()
 
+    def tasks(self) -> list[Task]:
+        """The tasks that are to be delivered or are being delivered, in the order of their creation."""
+        return [_task(entry) for entry in self._rules.entries(limit=len(self._rules))]
+
     async def start(self) -> None:
         """Starts to deliver, including tasks that were created before.
 
@@ -120,6 +126,9 @@ class LocalQueue:
         await self._runner.idle()
 
     async def _attempt(self, entry: Entry[tuple[str, str]]) -> Reply:
-        path, body = entry.payload
-        task = Task(entry.name, path, json.loads(body), entry.schedule_time)
-        return Reply(bool(await self._deliver(task, entry.dispatch_count - 1)))
+        return Reply(bool(await self._deliver(_task(entry), entry.dispatch_count - 1)))
+
+
+def _task(entry: Entry[tuple[str, str]]) -> Task:
+    path, body = entry.payload
+    return Task(entry.name, path, json.loads(body), entry.schedule_time)

@@ -3,7 +3,7 @@
 It decides what is sent when, what a failed attempt costs, which names are taken. The in-process queue and the emulator
 of Cloud Tasks both stand on it. It does no I/O, reads no clock (every method that needs the time is given it), never
 waits, and must never know what a payload means, how it is delivered or who asks. The order in which tasks are served is
-in ``queue_turns``.
+in ``turns``, the limits of a queue are in ``rates``, those of retries in ``retries``.
 
 Not covered, because no document says how it works: that Cloud Tasks slows a whole queue down when many attempts fail.
 """
@@ -18,6 +18,8 @@ from enum import StrEnum
 from itertools import islice
 from typing import Generic, TypeVar
 
+from cloud_adapter.queues.rates import RateLimits, TokenBucket
+from cloud_adapter.queues.retries import TASK_LIFE_MAX, RetryConfig
 from cloud_adapter.queues.turns import Shares, Turns
 
 P = TypeVar("P")
@@ -27,17 +29,12 @@ SCHEDULE_AHEAD_MAX = timedelta(days=30)
 """How far ahead a task may be scheduled."""
 DEADLINE_MIN, DEADLINE_MAX = timedelta(seconds=15), timedelta(minutes=30)
 """How long Cloud Tasks lets a request take, at the least and at the most that can be asked for."""
-TASK_LIFE_MAX = timedelta(days=31)
-"""A task is not retried beyond this age, whatever the retry configuration says."""
 ENTRIES_MAX = 100_000
 """How many entries a queue holds unless told otherwise."""
 TOMBSTONES_MAX = 100_000
 """How many names of past tasks a queue remembers unless told otherwise; the oldest are forgotten first."""
 RETENTION = timedelta(hours=1)
 """How long the name of a past task stays taken unless told otherwise."""
-
-_UNLIMITED = -1
-_NONE = timedelta(0)
 
 
 class QueueFull(Exception):
@@ -51,94 +48,6 @@ class Outcome(StrEnum):
     RETRY = "retry"
     DROPPED = "dropped"
     IGNORED = "ignored"
-
-
-@dataclass(frozen=True, slots=True)
-class RetryConfig:
-    """When a failed attempt is followed by another one; fields and defaults are those of Cloud Tasks' ``RetryConfig``.
-
-    Cloud Tasks documents two rules that surprise:
-
-    * A task is dropped only when ``max_attempts`` *and* ``max_retry_duration`` are both spent. A limit that is not set
-      counts as spent, so that the other one decides alone; a task is retried for ever (here: for 31 days) only if
-      neither is set.
-    * The interval starts at ``min_backoff``, doubles ``max_doublings`` times, then grows linearly, each time by what it
-      had reached (``2**max_doublings * min_backoff``), and never exceeds ``max_backoff``. With 10 s, 300 s and three
-      doublings it is 10, 20, 40, 80, 160, 240, 300, 300, ... seconds.
-
-    Attributes:
-        max_attempts: how often a task is tried, the first attempt included; -1: no limit.
-        max_retry_duration: the time since the first attempt in which retries are made; 0: no limit.
-        min_backoff: the interval between the first failure and the second attempt.
-        max_backoff: the longest interval.
-        max_doublings: how often the interval doubles before it grows linearly; 0 to 64.
-    """
-
-    max_attempts: int = 100
-    max_retry_duration: timedelta = _NONE
-    min_backoff: timedelta = timedelta(seconds=0.1)
-    max_backoff: timedelta = timedelta(hours=1)
-    max_doublings: int = 16
-
-    def __post_init__(self) -> None:
-        if self.max_attempts < 1 and self.max_attempts != _UNLIMITED:
-            raise ValueError(f"max_attempts is {self.max_attempts}: give 1 or more, or -1 for no limit")
-        if self.max_retry_duration < _NONE:
-            raise ValueError(f"max_retry_duration is {self.max_retry_duration}: give a duration, or 0 for no limit")
-        if not _NONE <= self.min_backoff <= self.max_backoff <= TASK_LIFE_MAX:
-            raise ValueError(
-                f"min_backoff is {self.min_backoff} and max_backoff is {self.max_backoff}: "
-                f"give 0 <= min_backoff <= max_backoff <= {TASK_LIFE_MAX}"
-            )
-        if not 0 <= self.max_doublings <= 64:
-            raise ValueError(f"max_doublings is {self.max_doublings}: give 0 to 64")
-
-    def backoff(self, failures: int) -> timedelta:
-        """The interval before the next attempt, after that many failed ones (1 or more)."""
-        doublings = min(failures - 1, self.max_doublings)
-        steps = failures - doublings
-        # In whole numbers of min_backoff: a timedelta would overflow before the cap is applied.
-        if self.min_backoff and (factor := steps << doublings) <= self.max_backoff // self.min_backoff:
-            return self.min_backoff * factor
-        return self.max_backoff if self.min_backoff else _NONE
-
-    def spent(self, attempts: int, first_attempt: datetime, now: datetime) -> bool:
-        """Whether a task whose attempt just failed is dropped, after that many attempts since the first one."""
-        attempts_limited = self.max_attempts != _UNLIMITED
-        duration_limited = bool(self.max_retry_duration)
-        if not attempts_limited and not duration_limited:
-            return False
-        attempts_spent = not attempts_limited or attempts >= self.max_attempts
-        duration_spent = not duration_limited or now - first_attempt >= self.max_retry_duration
-        return attempts_spent and duration_spent
-
-
-@dataclass(frozen=True, slots=True)
-class RateLimits:
-    """How fast a queue dispatches; fields and defaults are those of Cloud Tasks' ``RateLimits``.
-
-    Attributes:
-        max_dispatches_per_second: how fast the token bucket fills (a token's time is rounded to whole microseconds).
-        max_burst_size: how many tokens the bucket holds; it is full at first.
-        max_concurrent_dispatches: how many attempts may run at a time.
-    """
-
-    max_dispatches_per_second: float = 500
-    max_burst_size: int = 100
-    max_concurrent_dispatches: int = 1_000
-
-    def __post_init__(self) -> None:
-        if not 1e-6 <= self.max_dispatches_per_second <= 100_000:
-            raise ValueError(f"max_dispatches_per_second is {self.max_dispatches_per_second}: give 0.000001 to 100000")
-        if not 1 <= self.max_burst_size <= 100_000:
-            raise ValueError(f"max_burst_size is {self.max_burst_size}: give 1 to 100000")
-        if not 1 <= self.max_concurrent_dispatches <= 100_000:
-            raise ValueError(f"max_concurrent_dispatches is {self.max_concurrent_dispatches}: give 1 to 100000")
-
-    @property
-    def interval(self) -> timedelta:
-        """The time in which one token falls into the bucket."""
-        return timedelta(seconds=1 / self.max_dispatches_per_second)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,29 +87,14 @@ class Entry(Generic[P]):
     group: str = ""
 
 
-class _TokenBucket:
-    """Kept as the time at which the bucket is full again: exact, where a sum of fractions of tokens is not."""
-
-    def __init__(self) -> None:
-        self._full_at: datetime | None = None
-
-    def ready_at(self, limits: RateLimits, now: datetime) -> datetime:
-        """When there is a token; not after ``now`` if there is one."""
-        if self._full_at is None:
-            return now
-        # A clock that was set back must not stop the queue for as long.
-        self._full_at = min(self._full_at, now + limits.interval * limits.max_burst_size)
-        return self._full_at - limits.interval * (limits.max_burst_size - 1)
-
-    def take(self, limits: RateLimits, now: datetime) -> None:
-        self._full_at = max(self._full_at or now, now) + limits.interval
-
-
 class QueueState(Generic[P]):
     """One queue. Whoever runs it calls ``dispatchable``, makes the attempts, tells ``finished`` how each one ended, and
     looks again at ``next_event`` or after any other call.
 
     ``retry`` and ``limits`` may be replaced at any time. Times are aware datetimes.
+
+    Attributes:
+        turns: in which order the waiting tasks are served.
 
     Args:
         shares: how many of the concurrent dispatches a group may take; None: as many as there are. Cloud Tasks knows no
@@ -224,10 +118,10 @@ class QueueState(Generic[P]):
         self._entries_max = entries_max
         self._tombstones_max = tombstones_max
         self._sequence = 0
-        self._bucket = _TokenBucket()
+        self._bucket = TokenBucket()
         self._entries: dict[str, Entry[P]] = {}
         self._running: set[Entry[P]] = set()
-        self._turns: Turns[Entry[P]] = Turns(shares)
+        self.turns: Turns[Entry[P]] = Turns(shares)
         self._tombstones: OrderedDict[str, datetime] = OrderedDict()
 
     def __len__(self) -> int:
@@ -315,7 +209,7 @@ class QueueState(Generic[P]):
         count as running from now on. Each one must be handed to ``finished``, once."""
         sent: list[Entry[P]] = []
         while self._may_dispatch() and self._bucket.ready_at(self.limits, now) <= now:
-            entry = self._turns.next(now)
+            entry = self.turns.next(now)
             if entry is None:
                 break
             self._bucket.take(self.limits, now)
@@ -345,7 +239,7 @@ class QueueState(Generic[P]):
         if entry not in self._running:
             raise ValueError(f"no such attempt of task {entry.name} runs: report each one once")
         self._running.remove(entry)
-        self._turns.ended(entry)
+        self.turns.ended(entry)
         current = self._entries.get(entry.name)
         if current is None or current.sequence != entry.sequence:
             return Outcome.IGNORED
@@ -376,7 +270,7 @@ class QueueState(Generic[P]):
 
     def next_event(self, now: datetime) -> datetime | None:
         """When ``dispatchable`` will have something, not before ``now``; None: not before another call changes that."""
-        if not self._may_dispatch() or (at := self._turns.next_at(now)) is None:
+        if not self._may_dispatch() or (at := self.turns.next_at(now)) is None:
             return None
         return max(at, self._bucket.ready_at(self.limits, now))
 
@@ -393,16 +287,16 @@ class QueueState(Generic[P]):
         )
         self._entries[entry.name] = started
         self._running.add(started)
-        self._turns.started(entry)
+        self.turns.started(entry)
         return started
 
     def _put(self, entry: Entry[P], now: datetime) -> Entry[P]:
         self._entries[entry.name] = entry
-        self._turns.add(entry, now)
+        self.turns.add(entry, now)
         return entry
 
     def _remove(self, name: str, now: datetime) -> None:
-        self._turns.remove(self._entries.pop(name))
+        self.turns.remove(self._entries.pop(name))
         self._tombstones[name] = now + self._retention
         self._bury(now)
 

@@ -17,6 +17,7 @@ Each operation takes O(log n), where n is the number of tasks. The number of gro
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from heapq import heapify, heappop, heappush
@@ -140,6 +141,11 @@ class Turns(Generic[W]):
     def kept(self) -> int:
         """The number of tasks in memory, including removed ones."""
         return self._later.kept + sum(group.due.kept for group in self._groups.values())
+
+    @property
+    def groups(self) -> Collection[str]:
+        """The groups that have due tasks or running ones."""
+        return self._groups.keys()
 
     def add(self, task: W, now: datetime) -> None:
         """Adds a waiting task."""

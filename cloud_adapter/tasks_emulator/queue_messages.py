@@ -11,7 +11,8 @@ from google.cloud.tasks_v2 import types
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from cloud_adapter.queues.rules import TASK_LIFE_MAX, RateLimits, RetryConfig
+from cloud_adapter.queues.rates import RateLimits
+from cloud_adapter.queues.retries import TASK_LIFE_MAX, RetryConfig
 from cloud_adapter.tasks_emulator.refusal import invalid, unsupported
 
 Message = Any

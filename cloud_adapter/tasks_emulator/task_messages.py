@@ -9,7 +9,8 @@ from typing import Final
 from google.cloud.tasks_v2 import types
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from cloud_adapter.queues.rules import DEADLINE_MAX, DEADLINE_MIN, SCHEDULE_AHEAD_MAX, Attempt, Entry, RetryConfig
+from cloud_adapter.queues.retries import RetryConfig
+from cloud_adapter.queues.rules import DEADLINE_MAX, DEADLINE_MIN, SCHEDULE_AHEAD_MAX, Attempt, Entry
 from cloud_adapter.tasks_emulator.queue_messages import Message, check_retry_config, fill_retry_config, retry_config
 from cloud_adapter.tasks_emulator.refusal import invalid, unsupported
 

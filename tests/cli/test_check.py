@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 from typer.testing import CliRunner
@@ -15,8 +16,9 @@ from cloud_adapter.cli.main import app
 from cloud_adapter.document import Instance
 from cloud_adapter.errors import Unavailable
 from cloud_adapter.ports import Store
-from cloud_adapter.stores.firestore import FirestoreStore
-from cloud_adapter.stores.sqlite import SqliteStore
+from cloud_adapter.stores.firestore import calls
+from cloud_adapter.stores.firestore.store import FirestoreStore
+from cloud_adapter.stores.sqlite.store import SqliteStore
 from tests.cli.processes import run
 from workflow_core import Execution, On, S, Select, Workflow, resume
 
@@ -221,12 +223,21 @@ def test_wrong_usage(arguments: list[str]) -> None:
 def test_names_of_firestore(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GOOGLE_ACCESS_TOKEN", "a-token")
+    made: list[dict[str, Any]] = []
+
+    def make_client(**options: Any) -> NoReturn:
+        made.append(options)
+        raise OSError("for a test")
+
+    monkeypatch.setattr(calls, "AsyncClient", make_client)
     store = check_command.open_store(name)
     assert isinstance(store, FirestoreStore)
-    client = store._client()
+    with pytest.raises(Unavailable, match="for a test"):
+        asyncio.run(store.ping())
+    (options,) = made
     project, _, database = name.partition("/")
-    assert (client.project, client._database) == (project, database or "(default)")
-    assert client._credentials.token == "a-token"
+    assert (options["project"], options["database"]) == (project, database or "(default)")
+    assert options["credentials"].token == "a-token"
 
 
 def test_firestore(good: Path, bad: Path, firestore_project: str) -> None:

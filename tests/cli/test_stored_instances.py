@@ -346,7 +346,7 @@ async def test_a_document_that_cannot_be_read(world: World) -> None:
     await world.started()
     await world.create(id="good")
     sql = "UPDATE instances SET execution = '{' WHERE id = ?"
-    await world.store._run(lambda connection: connection.execute(sql, (ID,)).close())
+    await world.store.connections.run(lambda connection: connection.execute(sql, (ID,)).close())
     found = await check_store(world.store, [version(WAIT)])
     ((problem, places),) = found.problems.items()
     assert problem.what.startswith("the document of 'article' 'order-1' cannot be read")

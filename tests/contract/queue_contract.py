@@ -44,7 +44,7 @@ class Receiver:
         self._now = now
         self._refusals: dict[str, int] = {}
         self._errors: dict[str, Exception] = {}
-        self._gates: dict[str, asyncio.Event] = {}
+        self.gates: dict[str, asyncio.Event] = {}
 
     def refuse(self, name: str, times: int, error: Exception | None = None) -> None:
         """Refuses a task so often (by raising the error, if one is given)."""
@@ -54,16 +54,16 @@ class Receiver:
 
     def hold(self, name: str) -> None:
         """Lets the attempts of a task hang until it is released."""
-        self._gates[name] = asyncio.Event()
+        self.gates[name] = asyncio.Event()
 
     def release(self, name: str) -> None:
-        self._gates.pop(name).set()
+        self.gates.pop(name).set()
 
     async def __call__(self, task: Task, retries: int) -> bool:
         self.deliveries.append(Delivery(task, retries, self._now()))
-        if task.name in self._gates:
+        if task.name in self.gates:
             try:
-                await self._gates[task.name].wait()
+                await self.gates[task.name].wait()
             except asyncio.CancelledError:
                 self.cancelled.append(task.name)
                 raise

@@ -45,13 +45,10 @@ from workflow_core.execution import (
     ErrorInfo,
     Execution,
     Status,
-    Teardown,
     Thread,
     ThreadStatus,
-    Wait,
-    WaitKind,
-    WaitStatus,
 )
+from workflow_core.wait_types import AnyWait, HandlerTeardown, HandlerWait, TimerWait, WaitStatus
 
 NOW = datetime(2026, 2, 28, 23, 59, 59, 123_457, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -76,9 +73,9 @@ def an_instance(
 def a_full_instance(id: str = "order-1") -> Instance:
     """An instance in which no attribute has its default, and every text is one that an encoding could spoil."""
     text = "Größe ☕ 🍕 'quoted' \"twice\" \\ \x00 \u2028 line\nline"
-    waits = [
-        Wait("Pay", WaitKind.HANDLER, WaitStatus.SETUP_ERROR, "t-7", None, {"url": text, "n": [1, None]}, 2, NOW, text),
-        Wait("timed out", WaitKind.TIMEOUT, WaitStatus.SET_UP, "t-7", NOW + MICROSECOND, "timer-1"),
+    waits: list[AnyWait] = [
+        HandlerWait("Pay", WaitStatus.SETUP_ERROR, "t-7", {"url": text, "n": [1, None]}, 2, NOW, text),
+        TimerWait("timed out", WaitStatus.SET_UP, "t-7", NOW + MICROSECOND, "timer-1"),
     ]
     error = ErrorInfo("ValueError", text, "notify kitchen")
     execution = Execution(
@@ -90,7 +87,7 @@ def a_full_instance(id: str = "order-1") -> Instance:
             Thread("main", "main", ThreadStatus.EXECUTING, "notify kitchen", 12, [], 3, NOW + SECOND, error),
             Thread("kitchen-ü", "kitchen", ThreadStatus.SETTING_UP, "payment", 7, waits),
         ],
-        teardowns=[Teardown("s", "E", "main-3", True, {"a": 1}, WaitStatus.TEARDOWN_ERROR, 2, NOW, text)],
+        teardowns=[HandlerTeardown("s", "E", "main-3", True, {"a": 1}, WaitStatus.TEARDOWN_ERROR, 2, NOW, text)],
         definition_version="1a2b",
         error=error,
         created_at=NOW - timedelta(days=400),

@@ -48,7 +48,7 @@ class Worker:
     @property
     def held(self) -> list[str]:
         """The deliveries that wait until they are released."""
-        return [name for name in self._inside if name in self.receiver._gates]
+        return [name for name in self._inside if name in self.receiver.gates]
 
     async def handle(self, request: Request, body: bytes) -> Response:
         name = request.headers["X-CloudTasks-TaskName"]
@@ -70,6 +70,7 @@ class Harness:
     emulator: Emulator
     queue: CloudTasksQueue
     worker: Worker
+    url: str
 
     @property
     def receiver(self) -> Receiver:
@@ -119,7 +120,7 @@ async def opened() -> AsyncIterator[Harness]:
         environment(emulator.address),
         a_queue(TaskTarget(url), clock) as queue,
     ):
-        yield Harness(clock, emulator, queue, worker)
+        yield Harness(clock, emulator, queue, worker, url)
 
 
 @asynccontextmanager
@@ -203,7 +204,7 @@ def test_what_is_sent() -> None:
 @pytest.mark.parametrize("audience", [None, "https://other.example"])
 def test_the_worker_gets_a_token_for_it(audience: str | None) -> None:
     async def scenario(h: Harness) -> None:
-        url = h.queue._target.url
+        url = h.url
         target = TaskTarget(url + "/", service_account="tasks@p.iam.gserviceaccount.com", audience=audience)
         async with a_queue(target, h.clock) as queue:
             await queue.create(task("a"))
@@ -388,7 +389,7 @@ def test_an_error_that_stays_is_not_tried_again(code: grpc.StatusCode, error: ty
 def test_in_the_end_it_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     from cloud_adapter.queues import cloud_tasks_client
 
-    monkeypatch.setattr(cloud_tasks_client, "_RETRY", cloud_tasks_client._RETRY.with_timeout(0.3))
+    monkeypatch.setattr(cloud_tasks_client, "RETRY", cloud_tasks_client.RETRY.with_timeout(0.3))
     with pytest.raises(Unavailable, match="did not answer: 503 no luck"):
         call_with(*[grpc.StatusCode.UNAVAILABLE] * 100)
 

@@ -27,7 +27,8 @@ from cloud_adapter.document import (
 from cloud_adapter.errors import DamagedDocument, TooLarge
 from tests.contract.store_contract import NOW, a_full_instance, an_instance
 from workflow_core.error_texts import MESSAGE_CHARS_MAX
-from workflow_core.execution import ErrorInfo, Status, Thread, Wait, WaitKind, WaitStatus
+from workflow_core.execution import ErrorInfo, Status, Thread
+from workflow_core.wait_types import ActivityWait, HandlerWait, TimerWait, WaitStatus
 
 
 def test_decode_is_the_inverse_of_encode() -> None:
@@ -141,14 +142,14 @@ def test_a_damaged_document_is_told(name: str, value: Any) -> None:
         decode(encode(a_full_instance()) | {name: value}, 1)
 
 
-@pytest.mark.parametrize("kind", [WaitKind.TIMEOUT, WaitKind.ACTIVITY])
-def test_a_timer_whose_task_has_no_name_is_damaged(kind: WaitKind) -> None:
+@pytest.mark.parametrize("kind", [TimerWait, ActivityWait])
+def test_a_timer_whose_task_has_no_name_is_damaged(kind: Any) -> None:
     instance = an_instance()
-    wait = Wait("late", kind, WaitStatus.SET_UP, "main@1", setup_data=["name"])
+    wait = kind("late", WaitStatus.SET_UP, "main@1", task=["name"])
     instance.execution.threads.append(Thread("main", "main", waits=[wait]))
     with pytest.raises(DamagedDocument, match=r"'order-1' cannot be read: the task of 'late' is \['name'\]"):
         decode(encode(instance), 1)
-    wait.kind = WaitKind.HANDLER
+    instance.execution.threads[0].waits = [HandlerWait("late", WaitStatus.SET_UP, "main@1", ["name"])]
     assert decode(encode(instance), 1)
 
 
@@ -221,7 +222,7 @@ def with_branches(count: int, size: int) -> Instance:
     instance = an_instance()
     threads = instance.execution.threads
     for n in range(count):
-        wait = Wait("call", WaitKind.ACTIVITY, WaitStatus.SET_UP, f"each url[{n}]@{n}", input=f"{n:0{size}}")
+        wait = ActivityWait("call", WaitStatus.SET_UP, f"each url[{n}]@{n}", input=f"{n:0{size}}")
         threads.append(Thread(f"each url[{n}]", "each url", step="call", pc=n, waits=[wait], parent="main"))
         threads[-1].positions["each url"] = n
     threads += [Thread(f"side-{n}", "side") for n in range(count // 3)]

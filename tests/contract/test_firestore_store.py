@@ -31,14 +31,8 @@ from cloud_adapter.errors import (
     TooLarge,
     Unavailable,
 )
-from cloud_adapter.stores.firestore import (
-    DELETES_PER_COMMIT,
-    INBOX,
-    INSTANCES,
-    KEYS,
-    RESPONSES_BYTES_MAX,
-    FirestoreStore,
-)
+from cloud_adapter.stores.firestore.documents import INBOX, INSTANCES, KEYS, RESPONSES_BYTES_MAX
+from cloud_adapter.stores.firestore.store import DELETES_PER_COMMIT, FirestoreStore
 from tests.contract.store_contract import (
     NOW,
     SECOND,

@@ -16,7 +16,8 @@ from cloud_adapter.clock import SystemClock
 from cloud_adapter.errors import InvalidRequest, TooLarge, Unavailable
 from cloud_adapter.ports import TASK_BYTES_MAX, Clock, Task, TaskQueue
 from cloud_adapter.queues.local import LOCAL_SHARES, LocalQueue
-from cloud_adapter.queues.rules import RateLimits, RetryConfig
+from cloud_adapter.queues.rates import RateLimits
+from cloud_adapter.queues.retries import RetryConfig
 from cloud_adapter.queues.runner import SLEEP_SECONDS_MAX
 from tests.contract.queue_contract import QueueContract, QueueHarness, Receiver, task
 from tests.manual_clock import ManualClock

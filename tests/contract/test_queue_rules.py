@@ -12,14 +12,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from cloud_adapter.queues.rules import (
-    Entry,
-    Outcome,
-    QueueFull,
-    QueueState,
-    RateLimits,
-    RetryConfig,
-)
+from cloud_adapter.queues.rates import RateLimits
+from cloud_adapter.queues.retries import RetryConfig
+from cloud_adapter.queues.rules import Entry, Outcome, QueueFull, QueueState
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -436,7 +431,7 @@ def test_ten_thousand_timers_that_are_deleted_leave_no_heap_behind() -> None:
     for number in range(1, 9_999, 2):
         queue.delete(f"timer-{number}", START)
     assert len(queue) == 1
-    assert queue._turns.kept < 100
+    assert queue.turns.kept < 100
     assert names(queue.dispatchable(at(86_400))) == ["timer-9999"]
 
 

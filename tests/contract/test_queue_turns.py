@@ -13,7 +13,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from cloud_adapter.queues.rules import Entry, Outcome, QueueState, RateLimits, RetryConfig
+from cloud_adapter.queues.rates import RateLimits
+from cloud_adapter.queues.retries import RetryConfig
+from cloud_adapter.queues.rules import Entry, Outcome, QueueState
 from cloud_adapter.queues.turns import Shares, Turns
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -149,8 +151,8 @@ def test_purge_and_pause_with_groups() -> None:
     assert queue.purge(START) == 3
     assert [queue.finished(entry, False, START) for entry in running] == [Outcome.IGNORED] * 2
     assert queue.next_event(START) is None
-    assert queue._turns.kept == 0
-    assert queue._turns._groups == {}
+    assert queue.turns.kept == 0
+    assert not queue.turns.groups
 
 
 def test_a_task_that_is_run_by_hand_counts_in_its_group() -> None:
@@ -293,7 +295,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_left_behind(self) -> None:
-        assert set(self.turns._groups) <= {task.group for task in self.waiting + self.running}
+        assert set(self.turns.groups) <= {task.group for task in self.waiting + self.running}
         assert self.turns.kept >= len(self.waiting)
 
 

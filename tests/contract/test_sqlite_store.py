@@ -12,9 +12,9 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -31,8 +31,10 @@ from cloud_adapter.errors import (
     SettingsError,
     Unavailable,
 )
-from cloud_adapter.stores import sqlite
-from cloud_adapter.stores.sqlite import COLUMNS, EXPIRED_KEYS_PER_COMMIT, SCHEMA_VERSION, SqliteStore
+from cloud_adapter.stores.sqlite import connections, schema
+from cloud_adapter.stores.sqlite.rows import COLUMNS
+from cloud_adapter.stores.sqlite.schema import SCHEMA_VERSION
+from cloud_adapter.stores.sqlite.store import EXPIRED_KEYS_PER_COMMIT, SqliteStore
 from tests.contract.store_contract import (
     NOW,
     SECOND,
@@ -295,9 +297,9 @@ def test_many_may_upgrade_a_file_at_once(path: Path, tmp_path: Path) -> None:
 def test_an_upgrade_that_fails_leaves_the_file_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_version_1(path)
     before = layout(path)
-    first, second = sqlite._VERSIONS
+    first, second = schema.VERSIONS
     with monkeypatch.context() as patch:
-        patch.setattr(sqlite, "_VERSIONS", (first, (*second, "CREATE TABLE instances (a)")))
+        patch.setattr(schema, "VERSIONS", (first, (*second, "CREATE TABLE instances (a)")))
         with pytest.raises(Unavailable, match="table instances already exists"):
             SqliteStore(path)
     assert layout(path) == before
@@ -364,7 +366,7 @@ def test_the_path_may_be_a_text(path: Path) -> None:
 def test_commits_are_synced(path: Path) -> None:
     async def work(store: SqliteStore) -> tuple[int]:
         pragma = "PRAGMA synchronous"
-        synchronous: tuple[int] = await store._run(lambda connection: connection.execute(pragma).fetchone())
+        synchronous: tuple[int] = await store.connections.run(lambda connection: connection.execute(pragma).fetchone())
         return synchronous
 
     assert use(path, work) == (2,)
@@ -373,15 +375,17 @@ def test_commits_are_synced(path: Path) -> None:
 # --- writes that wait ------------------------------------------------------------------------
 
 
-@contextmanager
-def held(store: SqliteStore) -> Iterator[None]:
+@asynccontextmanager
+async def held(store: SqliteStore) -> AsyncIterator[None]:
     """What is written inside the block waits until its end."""
     end = threading.Event()
-    store._executor.submit(end.wait)
+    holding = asyncio.create_task(store.connections.run(lambda _: end.wait()))
+    await asyncio.wait([holding], timeout=0)  # lets it start
     try:
         yield
     finally:
         end.set()
+        await holding
 
 
 def test_writes_that_wait_share_a_transaction_and_one_that_fails_is_left_out(path: Path) -> None:
@@ -392,8 +396,8 @@ def test_writes_that_wait_share_a_transaction_and_one_that_fails_is_left_out(pat
         loaded = [await store.load("pizza", instance.id) for instance in instances]
         await store.commit(changed(loaded[3]))
         queries: list[str] = []
-        await store._run(lambda connection: connection.set_trace_callback(queries.append))
-        with held(store):
+        await store.connections.run(lambda connection: connection.set_trace_callback(queries.append))
+        async with held(store):
             keyed = changed(loaded[5])
             writes = [
                 *(store.commit(changed(one)) for one in loaded[:5]),  # the fourth one is stale
@@ -407,7 +411,7 @@ def test_writes_that_wait_share_a_transaction_and_one_that_fails_is_left_out(pat
             await asyncio.wait([waiting], timeout=0)
             assert (await store.load("pizza", "order-0")) == loaded[0], "a load waits for none of them"
         results = await waiting
-        await store._run(lambda connection: connection.set_trace_callback(None))
+        await store.connections.run(lambda connection: connection.set_trace_callback(None))
         assert [type(result).__name__ for result in results] == [
             *("Instance", "Instance", "Instance", "Conflict", "Instance"),
             *("DuplicateKey", "Instance", "InstanceExists", "NoneType", "NoneType"),
@@ -433,7 +437,7 @@ def test_if_the_transaction_fails_all_writes_in_it_have_failed(path: Path) -> No
             loaded.append(await store.load("pizza", f"order-{number}"))
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            with held(store):
+            async with held(store):
                 waiting = asyncio.gather(*(store.commit(changed(one)) for one in loaded), return_exceptions=True)
                 await asyncio.wait([waiting], timeout=0)
             assert [type(result) for result in await waiting] == [Unavailable] * 4
@@ -446,7 +450,7 @@ def test_if_the_transaction_fails_all_writes_in_it_have_failed(path: Path) -> No
 
 def test_a_write_that_is_cancelled_while_it_waits_is_not_made(path: Path) -> None:
     async def work(store: SqliteStore) -> None:
-        with held(store):
+        async with held(store):
             writes = [asyncio.ensure_future(store.create(an_instance(f"order-{number}"))) for number in range(5)]
             await asyncio.wait(writes, timeout=0)
             writes[1].cancel()
@@ -460,11 +464,28 @@ def test_a_write_that_is_cancelled_while_it_waits_is_not_made(path: Path) -> Non
     use(path, work)
 
 
+def test_a_write_that_waits_behind_many_cancelled_ones_is_made(path: Path) -> None:
+    async def work(store: SqliteStore) -> None:
+        async with held(store):
+            names = [f"order-{number}" for number in range(2 * connections.WRITES_TOGETHER_MAX)]
+            cancelled = [asyncio.ensure_future(store.create(an_instance(name))) for name in names]
+            await asyncio.wait(cancelled, timeout=0)
+            last = asyncio.ensure_future(store.create(an_instance("last")))
+            await asyncio.wait([last], timeout=0)
+            for write in cancelled:
+                write.cancel()
+            await asyncio.wait(cancelled)
+        await last
+        assert [instance.id for instance in (await store.list("pizza")).instances] == ["last"]
+
+    use(path, work)
+
+
 def test_more_writes_than_share_a_transaction(path: Path) -> None:
     async def work(store: SqliteStore) -> None:
-        count = 2 * sqlite.WRITES_TOGETHER_MAX + 10
-        large = replace(an_instance("large"), fields=json.dumps("x" * sqlite.LARGE_BYTES))
-        with held(store):
+        count = 2 * connections.WRITES_TOGETHER_MAX + 10
+        large = replace(an_instance("large"), fields=json.dumps("x" * connections.LARGE_BYTES))
+        async with held(store):
             writes = [store.create(an_instance(f"order-{number}")) for number in range(count)]
             waiting = asyncio.gather(*writes, store.create(large))
             await asyncio.wait([waiting], timeout=0)
@@ -519,8 +540,29 @@ def test_a_closed_store_is_unavailable(path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_caller_that_gives_up_closing_closes_it_nevertheless(path: Path) -> None:
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
+    """The connections that are opened in the test."""
+    connect, opened = sqlite3.connect, list[sqlite3.Connection]()
+
+    def opening(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        opened.append(connect(*arguments, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", opening)
+    return opened
+
+
+def is_closed(connection: sqlite3.Connection) -> bool:
+    try:
+        return connection.total_changes < 0
+    except sqlite3.ProgrammingError as error:
+        return "closed" in str(error)
+
+
+def test_a_caller_that_gives_up_closing_closes_it_nevertheless(path: Path, opened: list[sqlite3.Connection]) -> None:
     async def main() -> None:
+        before = set(threading.enumerate())
         store = SqliteStore(path)
         pending = asyncio.gather(*(store.create(an_instance(f"order-{number}")) for number in range(3)))
         closer = asyncio.create_task(store.close())
@@ -529,34 +571,30 @@ def test_a_caller_that_gives_up_closing_closes_it_nevertheless(path: Path) -> No
         with pytest.raises(asyncio.CancelledError):
             await closer
         await pending
-        store._executor.shutdown()
-        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
-            store._connection.total_changes  # noqa: B018
+        for thread in set(threading.enumerate()) - before:
+            thread.join()
+        assert len(opened) == 2
+        assert all(is_closed(connection) for connection in opened)
 
     asyncio.run(main())
     assert list(path.parent.iterdir()) == [path], "SQLite deletes the other two when the last connection is closed"
 
 
-def test_an_interrupt_while_the_file_is_opened_leaves_it_closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_while_the_file_is_opened_leaves_it_closed(
+    path: Path, opened: list[sqlite3.Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
     result, interrupts = Future.result, [KeyboardInterrupt()]
-    open_file, opened = sqlite._open, []
-
-    def opening(*arguments: Any) -> sqlite3.Connection:
-        opened.append(open_file(*arguments))
-        return opened[-1]
 
     def interrupted(future: Future[Any], timeout: float | None = None) -> Any:
         if interrupts:
             raise interrupts.pop()
         return result(future, timeout)
 
-    monkeypatch.setattr(sqlite, "_open", opening)
     monkeypatch.setattr(Future, "result", interrupted)
     with pytest.raises(KeyboardInterrupt):
         SqliteStore(path)
-    (connection,) = opened
-    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
-        connection.total_changes  # noqa: B018
+    assert len(opened) == 2
+    assert all(is_closed(connection) for connection in opened)
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -705,8 +743,8 @@ def test_expired_keys_are_deleted_a_few_at_a_time(path: Path) -> None:
 def test_no_query_reads_or_sorts_more_than_it_returns(path: Path) -> None:
     async def work(store: SqliteStore) -> list[str]:
         queries: list[str] = []
-        store._reader.set_trace_callback(queries.append)
-        await store._run(lambda connection: connection.set_trace_callback(queries.append))
+        await store.connections.read(lambda connection: connection.set_trace_callback(queries.append))
+        await store.connections.run(lambda connection: connection.set_trace_callback(queries.append))
         await store.create(an_instance(), a_key())
         instance = await store.load("pizza", "order-1")
         for name in ("entry-1", "entry-2", "entry-1"):
@@ -723,8 +761,8 @@ def test_no_query_reads_or_sorts_more_than_it_returns(path: Path) -> None:
         for status in (None, "waiting"):
             cursor = (await store.list("pizza", status=status, limit=1)).cursor
             assert (await store.list("pizza", status=status, cursor=cursor)).instances
-        await store._run(lambda connection: connection.set_trace_callback(None))
-        store._reader.set_trace_callback(None)
+        await store.connections.run(lambda connection: connection.set_trace_callback(None))
+        await store.connections.read(lambda connection: connection.set_trace_callback(None))
         return queries
 
     used = set()

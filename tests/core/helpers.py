@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from workflow_core import CheckpointKind, Execution, Step, StepContext, Workflow, aresume, handle_event, resume
 from workflow_core.machine.machine import Machine
-from workflow_core.machine.work import Work
+from workflow_core.machine.work import StepWork
 
 W = TypeVar("W", bound=Workflow)
 
@@ -134,7 +134,7 @@ def give_up(error: Exception) -> Op:
 
     def act(order: Workflow, execution: Execution) -> None:
         thread = next(one for one in execution.threads if one.status == "executing")
-        Machine(order, execution).give_up(Work(CheckpointKind.STEP, thread, None), error)
+        Machine(order, execution).give_up(StepWork(thread), error)
 
     return act
 

@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from tests.core.helpers import NOON, Logged, Unlucky, do, kinds, log, play, reload, standing, start
+from tests.waits import the, timed
 from workflow_core import (
     Activity,
     ActivityContext,
@@ -36,6 +37,7 @@ from workflow_core import (
 )
 from workflow_core.machine.machine import Machine
 from workflow_core.signatures import InvalidOutput
+from workflow_core.wait_types import ActivityWait
 
 
 class Order(BaseModel):
@@ -95,7 +97,7 @@ def test_what_it_takes_and_gives_are_of_their_annotated_types_in_between_it_is_j
     assert (order.n, execution.status) == (7, "finished")
     order, execution = Flow(), Execution.start("id-1", Flow)
     Machine(order, execution).settle()
-    assert execution.threads[0].waits[0].input == {"name": "x", "day": "2025-01-07"}
+    assert the(ActivityWait, execution.threads[0].waits).input == {"name": "x", "day": "2025-01-07"}
     resume(*reload(order, execution))
     assert seen[2:] == seen[:2]
 
@@ -171,7 +173,7 @@ def test_its_result_may_come_like_an_event() -> None:
     machine.settle()
     assert machine.next_work() is None, "whoever keeps the state runs it elsewhere"
     assert execution.status == "waiting"
-    assert execution.threads[0].waits[0].deadline == NOON + timedelta(minutes=10)
+    assert timed(execution.threads[0].waits).deadline == NOON + timedelta(minutes=10)
     assert machine.accepted_names() == []
     handle_event(order, execution, "double", "seven")
     assert order.log == ["then seven"]
@@ -186,7 +188,7 @@ def test_an_attempt_ends_at_its_timeout_or_without_a_heartbeat(option: str) -> N
     Flow = flow(Activity("call", call, **{option: timedelta(seconds=5)}))  # type: ignore[arg-type]  # noqa: N806
     order, execution = Flow(), Execution.start("id-1", Flow)
     Machine(order, execution, NOON).settle()
-    assert execution.threads[0].waits[0].deadline == NOON + timedelta(seconds=5)
+    assert timed(execution.threads[0].waits).deadline == NOON + timedelta(seconds=5)
 
 
 # --- failures --------------------------------------------------------------------------------
@@ -216,7 +218,7 @@ def test_one_that_fails_is_the_callers_to_try_again_under_the_same_key() -> None
     for attempt in (1, 2):
         with pytest.raises(Unlucky, match=f"attempt {attempt}"):
             resume(order, execution)
-        wait = execution.threads[0].waits[0]
+        wait = the(ActivityWait, execution.threads[0].waits)
         assert (wait.attempt, wait.error, wait.status) == (attempt, f"Unlucky: attempt {attempt}", "set_up")
         order, execution = reload(order, execution)
     assert kinds(order, execution) == ["activity"]
@@ -289,7 +291,7 @@ def test_the_next_attempt_waits_for_its_time() -> None:
     Flow = flow(Activity("call", line, then=keep), Select("s", On("E", log("e"))))  # noqa: N806
     order, execution = Flow(), Execution.start("id-1", Flow)
     Machine(order, execution, NOON).settle()
-    wait = execution.threads[0].waits[0]
+    wait = the(ActivityWait, execution.threads[0].waits)
     wait.attempt, wait.error, wait.retry_at = 1, "Unlucky: attempt 1", NOON + timedelta(minutes=1)
     resume(order, execution, now=NOON)
     assert (line.attempts, standing(execution), execution.status) == ([], {"main": "call"}, "waiting")

@@ -22,6 +22,7 @@ from tests.core.helpers import (
     start,
     unlucky,
 )
+from tests.waits import the, timed
 from workflow_core import (
     Activity,
     Child,
@@ -45,6 +46,7 @@ from workflow_core import (
     resume,
 )
 from workflow_core.machine.machine import Machine
+from workflow_core.wait_types import ActivityWait, ChildTeardown
 
 CLEAN = do("cleaned")
 WAIT = Sleep("wait", timedelta(days=1))
@@ -150,13 +152,15 @@ def test_a_child_is_to_be_canceled_and_an_activity_is_left() -> None:
     Machine(order, execution).settle()
     cancel(order, execution)
     (teardown,) = execution.teardowns
+    assert isinstance(teardown, ChildTeardown)
     assert (execution.status, teardown.kind, teardown.event) == ("canceled", "child", "other")
-    assert teardown.setup_data == {"workflow": "elsewhere", "id": "c-1", "fields": {}, "detached": False}
+    assert teardown.child == {"workflow": "elsewhere", "id": "c-1", "fields": {}, "detached": False}
     assert kinds(order, execution) == ["teardown"]
     order, execution = start(Flow)
     cancel(order, execution)
     (teardown,) = execution.teardowns
-    assert teardown.setup_data == {"workflow": "elsewhere", "id": "c-1"}, "it is known to be started"
+    assert isinstance(teardown, ChildTeardown)
+    assert teardown.child == {"workflow": "elsewhere", "id": "c-1"}, "it is known to be started"
 
 
 def test_buffered_events_are_dropped() -> None:
@@ -428,14 +432,15 @@ def test_timers_are_kept_and_the_time_of_an_activity_begins_anew() -> None:
     order, execution = Flow(), Execution.start("id-1", Flow)
     machine = Machine(order, execution, NOON)
     machine.settle()
-    nap, work = (thread.waits[0] for thread in execution.threads)
-    nap.setup_data = work.setup_data = "scheduled"
+    nap, work = timed(execution.threads[0].waits), the(ActivityWait, execution.threads[1].waits)
+    for wait in (nap, work):
+        wait.task = "scheduled"
     work.retry_at = NOON
     machine.pause()
     machine.now = NOON + timedelta(days=1)
     machine.unpause()
-    assert (nap.deadline, nap.setup_data) == (NOON + timedelta(hours=1), None)
-    assert (work.deadline, work.setup_data) == (NOON + timedelta(days=1, minutes=1), None)
+    assert (nap.deadline, nap.task) == (NOON + timedelta(hours=1), None)
+    assert (work.deadline, work.task) == (NOON + timedelta(days=1, minutes=1), None)
     work.retry_at = NOON + timedelta(days=2)
     machine.unpause()
     assert work.deadline == NOON + timedelta(days=2, minutes=1)

@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from tests.core.helpers import Logged, accepted, do, kinds, play, reload, standing, start
+from tests.waits import the
 from workflow_core import (
     Child,
     ChildFailed,
@@ -24,7 +25,6 @@ from workflow_core import (
     S,
     Sleep,
     Try,
-    Wait,
     Workflow,
     aresume,
     handle_event,
@@ -32,6 +32,7 @@ from workflow_core import (
 )
 from workflow_core.error_texts import error_info
 from workflow_core.machine.machine import Machine
+from workflow_core.wait_types import ChildTeardown, ChildWait
 
 
 class Delivery(Workflow, name="delivery"):
@@ -59,11 +60,11 @@ def keep(w: Any, result: Result) -> None:
     w.log.append(f"took {result.minutes}")
 
 
-def entered(workflow: type[Logged]) -> tuple[Logged, Execution, Wait]:
+def entered(workflow: type[Logged]) -> tuple[Logged, Execution, ChildWait]:
     """An instance that has come to its child, and has not started it."""
     order, execution = workflow(), Execution.start("id-1", workflow)
     Machine(order, execution).settle()
-    return order, execution, execution.threads[0].waits[0]
+    return order, execution, the(ChildWait, execution.threads[0].waits)
 
 
 def test_a_child_is_started_and_waited_for_and_its_result_is_delivered() -> None:
@@ -104,12 +105,12 @@ def test_how_it_is_to_be_started_is_kept_with_the_wait() -> None:
         (lambda w: Delivery(street="Elm"), {"street": "Elm", "minutes": 0}),
     ):
         _, _, wait = entered(flow(Child("deliver", Delivery, id="d-1", input=input)))
-        assert wait.input == {"workflow": "delivery", "id": "d-1", "fields": fields, "detached": False}
+        assert wait.child == {"workflow": "delivery", "id": "d-1", "fields": fields, "detached": False}
 
 
 def test_its_id_is_a_text_or_a_function_and_by_default_one_of_its_own() -> None:
     def id_of(**options: Any) -> str:
-        found: str = entered(flow(Child("deliver", "delivery", **options)))[2].input["id"]
+        found: str = entered(flow(Child("deliver", "delivery", **options)))[2].child["id"]
         return found
 
     assert id_of(id="d-1") == "d-1"
@@ -118,13 +119,13 @@ def test_its_id_is_a_text_or_a_function_and_by_default_one_of_its_own() -> None:
     assert len(id_of()) == 32
     each = ForEach("each", lambda w: "ab", Child("deliver", Delivery), parallel=True)
     _, execution = start(flow(each))
-    assert len({thread.waits[0].input["id"] for thread in execution.threads[1:]}) == 2
+    assert len({the(ChildWait, thread.waits).child["id"] for thread in execution.threads[1:]}) == 2
 
 
 def test_input_and_id_may_take_the_item() -> None:
     child = Child("deliver", Delivery, id=lambda w, item: f"d-{item}", input=lambda w, item: {"street": item})
     _, execution = start(flow(ForEach("each", lambda w: ["Elm", "Oak"], child, parallel=True)))
-    inputs = [thread.waits[0].input for thread in execution.threads[1:]]
+    inputs = [the(ChildWait, thread.waits).child for thread in execution.threads[1:]]
     assert [(one["id"], one["fields"]) for one in inputs] == [
         ("d-Elm", {"street": "Elm"}),
         ("d-Oak", {"street": "Oak"}),
@@ -205,8 +206,9 @@ def test_a_child_that_is_no_longer_waited_for_is_to_be_canceled() -> None:
     machine = Machine(order, execution)
     machine.child_failed(execution.threads[2], "bad", error_info(ChildFailed("no"), "bad"))
     (teardown,) = execution.teardowns
+    assert isinstance(teardown, ChildTeardown)
     assert (teardown.kind, teardown.step, teardown.event, teardown.handled) == ("child", "deliver", "deliver", False)
-    assert teardown.setup_data == {"workflow": "delivery", "id": "d-1"}
+    assert teardown.child == {"workflow": "delivery", "id": "d-1"}
     order, execution = reload(order, execution)
     assert kinds(order, execution) == ["condition", "teardown", "step"]
 
@@ -215,7 +217,7 @@ def test_so_it_is_when_the_main_thread_ends() -> None:
     Flow = flow(Go("side", Child("deliver", Delivery, id="d-1")), Sleep("w", timedelta(1)))  # noqa: N806
     order, execution = start(Flow)
     handle_event(order, execution, "w")
-    assert [(one.kind, one.setup_data["id"]) for one in execution.teardowns] == [("child", "d-1")]
+    assert [(one.kind, the(ChildTeardown, [one]).child["id"]) for one in execution.teardowns] == [("child", "d-1")]
     assert kinds(order, execution) == ["teardown"]
 
 

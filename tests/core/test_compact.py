@@ -18,6 +18,7 @@ from tests.core.generate import OPS, SPECS, Op, Spec, build
 from tests.core.helpers import NOON
 from tests.core.stored import STORED
 from tests.core.test_properties import Run, random_flows
+from tests.waits import the
 from workflow_core import (
     Activity,
     Child,
@@ -28,11 +29,8 @@ from workflow_core import (
     S,
     Select,
     Step,
-    Teardown,
     Thread,
     Timeout,
-    Wait,
-    WaitKind,
     WaitStatus,
     Workflow,
     compact,
@@ -40,6 +38,16 @@ from workflow_core import (
 )
 from workflow_core.execution import BufferedEvent, Leave, LeaveKind, ThreadStatus
 from workflow_core.machine.machine import Machine
+from workflow_core.shown import shown_wait
+from workflow_core.wait_types import (
+    ActivityWait,
+    AnyTeardown,
+    ChildTeardown,
+    ChildWait,
+    EventWait,
+    HandlerTeardown,
+    TimedWait,
+)
 
 PLAIN = TypeAdapter(Execution)
 """How executions were stored before there was a compact form."""
@@ -48,14 +56,14 @@ DOCUMENT_BYTES_MAX = 1_000_000
 
 
 def plain_json(one: Execution) -> str:
-    return PLAIN.dump_json(one, exclude_defaults=True).decode()
+    return PLAIN.dump_json(one, by_alias=True, exclude_defaults=True).decode()
 
 
 def branches(count: int, *, pc: int = 1) -> Execution:
     """An instance with that many parked branches."""
     threads = [Thread("main", "main", ThreadStatus.WAITING, "each", 1, positions={"each": count})]
     for n in range(count):
-        wait = Wait("call", WaitKind.ACTIVITY, WaitStatus.SET_UP, f"each[{n}]@{pc + n}", NOON, "token", input=f"u{n}")
+        wait = ActivityWait("call", WaitStatus.SET_UP, f"each[{n}]@{pc + n}", NOON, "token", input=f"u{n}")
         threads.append(Thread(f"each[{n}]", "each", ThreadStatus.WAITING, "call", pc + n, [wait]))
         threads[-1].parent, threads[-1].positions = "main", {"each": n}
     return Execution("id-1", "flow", threads=threads)
@@ -109,11 +117,11 @@ def parked(body: Any, commits: int) -> Execution:
     for number, thread in enumerate(started.threads[1:]):
         commit = number * commits // 5_000
         for wait in thread.waits:
-            if wait.kind is WaitKind.CHILD:
+            if isinstance(wait, ChildWait):
                 wait.status, thread.status = WaitStatus.SET_UP, ThreadStatus.WAITING
-            elif wait.deadline is not None:
+            elif isinstance(wait, TimedWait) and wait.deadline is not None:
                 wait.deadline += timedelta(microseconds=commit)
-                wait.setup_data = f"{commit:032x}"
+                wait.task = f"{commit:032x}"
     return started
 
 
@@ -135,8 +143,9 @@ def test_those_that_have_failed_or_moved_on_take_little_more() -> None:
     """Every second one is in its second attempt: entries of two shapes alternate."""
     started = parked(Activity("call", call), 5_000)
     for thread in started.threads[1::2]:
-        thread.waits[0].attempt, thread.waits[0].error = 1, "ConnectionError: the server did not answer in time"
-        thread.waits[0].retry_at = NOW + timedelta(seconds=thread.pc)
+        wait = the(ActivityWait, thread.waits)
+        wait.attempt, wait.error = 1, "ConnectionError: the server did not answer in time"
+        wait.retry_at = NOW + timedelta(seconds=thread.pc)
     text = started.to_json()
     assert Execution.from_json(text) == started
     assert len(text) / 5_000 < 200
@@ -144,8 +153,8 @@ def test_those_that_have_failed_or_moved_on_take_little_more() -> None:
 
 def test_children_that_are_to_be_canceled_fit_too() -> None:
     kids = [{"workflow": "kid", "id": f"{n:032x}"} for n in range(5_000)]
-    teardowns = [
-        Teardown("part", "part", f"each url[{n}]@{n}", False, kid, kind=WaitKind.CHILD) for n, kid in enumerate(kids)
+    teardowns: list[AnyTeardown] = [
+        ChildTeardown("part", "part", f"each url[{n}]@{n}", False, kid) for n, kid in enumerate(kids)
     ]
     canceled = Execution("id-1", "flow", teardowns=teardowns)
     text = canceled.to_json()
@@ -217,19 +226,20 @@ ODD: list[dict[str, Any]] = [
     {"positions": {"other": 3, "each": 1}},
     {"positions": {"each": -1}},
     {"waits": []},
-    {"waits": [Wait("a", WaitKind.EVENT, WaitStatus.SET_UP, "x"), Wait("b", WaitKind.CHILD, WaitStatus.SET_UP, "y")]},
+    {"waits": [EventWait("a", WaitStatus.SET_UP, "x"), ChildWait("b", WaitStatus.SET_UP, "y")]},
     {"error": ERROR, "attempt": 2, "retry_at": NOON},
     {"errors": {"caught": ERROR}},
     {"pending": {"try": Leave(LeaveKind.ERROR, ERROR, "step", 3), "other": Leave(LeaveKind.RETURN)}},
     {"leaving": Leave(LeaveKind.CANCEL)},
     {"status": ThreadStatus.SETTING_UP},
     {"step": 'quoted "folded": step'},
-    {"wait_known_as": "former", "wait_buffered": True, "wait_error": "E: m", "wait_attempt": 3},
+    {"wait_known_as": "former", "wait_error": "E: m", "wait_attempt": 3},
+    {"waits": [EventWait("a", WaitStatus.SET_UP, "x", buffered=True, known_as="former")]},
     {"wait_input": None},
     *({"wait_input": value} for value in INPUTS),
-    *({"wait_setup_data": value} for value in SETUP_DATA),
-    {"wait_setup_data": {"a": {"b": {"c": {"d": {"e": {"f": {"g": 1}}}}}}}},
-    {"wait_setup_data": list(range(100))},
+    *({"wait_task": value} for value in SETUP_DATA),
+    {"wait_task": {"a": {"b": {"c": {"d": {"e": {"f": {"g": 1}}}}}}}},
+    {"wait_task": list(range(100))},
 ]
 
 
@@ -270,8 +280,9 @@ SCALAR = st.sampled_from([0, 1, True, False, 1.0, 0.0, -0.0, "", "1", None])
 def test_any_data_of_users_survives(values: list[Any], nested: bool) -> None:
     one = branches(len(values))
     for thread, value in zip(one.threads[1:], values, strict=True):
-        thread.waits[0].input = {"fields": {"value": value}} if nested else value
-        thread.waits[0].setup_data = value
+        wait = the(ActivityWait, thread.waits)
+        wait.input = {"fields": {"value": value}} if nested else value
+        wait.task = value
     with folding_from(2):
         text = one.to_json()
     assert plain_json(Execution.from_json(text)) == plain_json(one)
@@ -281,21 +292,24 @@ def test_all_else_of_an_execution_survives_too() -> None:
     one = branches(20)
     one.buffer = [BufferedEvent("E", '{"folded": 1}', NOON)]
     one.error, one.canceling, one.pc, one.created_at = ERROR, True, 99, NOON
-    one.teardowns = [Teardown("s", "E", f"each[{n}]@3", n % 2 == 0, {"n": n}) for n in range(20)]
+    one.teardowns = [HandlerTeardown("s", "E", f"each[{n}]@3", n % 2 == 0, {"n": n}) for n in range(20)]
     one.teardowns[3].retry_at = NOON
     assert Execution.from_json(one.to_json()) == one
-    assert one.to_dict() == json.loads(PLAIN.dump_json(one))
+    data = json.loads(PLAIN.dump_json(one, by_alias=True))
+    for thread in data["threads"]:
+        thread["waits"] = [shown_wait(wait) for wait in thread["waits"]]
+    assert one.to_dict() == data
 
 
 def test_what_json_cannot_say_is_null_as_ever() -> None:
     one = branches(20)
-    one.threads[3].waits[0].input = math.inf
-    assert Execution.from_json(one.to_json()).threads[3].waits[0].input is None
+    the(ActivityWait, one.threads[3].waits).input = math.inf
+    assert the(ActivityWait, Execution.from_json(one.to_json()).threads[3].waits).input is None
 
 
 def test_the_word_in_the_data_of_a_small_instance_disturbs_nothing() -> None:
     one = branches(1)
-    one.threads[1].waits[0].input = {"folded": {"threads": [1]}}
+    the(ActivityWait, one.threads[1].waits).input = {"folded": {"threads": [1]}}
     assert Execution.from_json(one.to_json()) == one
 
 
@@ -422,7 +436,7 @@ def test_damage_of_each_kind(kind: str) -> None:
 def test_threads_with_ids_of_their_own_are_folded_too() -> None:
     one = branches(1)
     one.threads += [
-        Thread(f"worker-{n}", "side", ThreadStatus.WAITING, "s", n, [Wait("E", WaitKind.EVENT, WaitStatus.SET_UP, "")])
+        Thread(f"worker-{n}", "side", ThreadStatus.WAITING, "s", n, [EventWait("E", WaitStatus.SET_UP, "")])
         for n in range(20)
     ]
     for thread in one.threads[2:]:

@@ -12,6 +12,7 @@ from workflow_core import (
     Case,
     Continue,
     Default,
+    Go,
     If,
     LoopLimitExceeded,
     On,
@@ -369,3 +370,26 @@ def test_a_condition_that_raises_says_which_it_was() -> None:
     with pytest.raises(AttributeError) as caught:
         start(Flow)
     assert caught.value.__notes__ == ["raised at 'is it?' of workflow 'Flow'"]
+
+
+def stop(w: Workflow) -> bool:
+    raise StopIteration("mine")
+
+
+def wrapped_stop(w: Workflow) -> bool:
+    try:
+        return stop(w)
+    except StopIteration as error:
+        raise RuntimeError("mine, too") from error
+
+
+@pytest.mark.parametrize(("cond", "error"), [(stop, StopIteration), (wrapped_stop, RuntimeError)])
+@pytest.mark.parametrize("before", [[], [Go("other", do("beside"))]], ids=["alone", "beside another thread"])
+def test_a_stop_iteration_out_of_a_condition_comes_out_as_it_is(
+    cond: Callable[[Workflow], bool], error: type[Exception], before: list[Go]
+) -> None:
+    class Flow(Logged):
+        definition = S(*before, do("a"), If("is it?", cond, do("b")))
+
+    with pytest.raises(error, match="mine"):
+        start(Flow)

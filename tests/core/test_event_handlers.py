@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.core.helpers import Logged, accepted, do, kinds, log, reload, start, unchanged
+from tests.waits import the
 from workflow_core import (
     AsyncInSyncCall,
     EventNotAccepted,
@@ -27,6 +28,7 @@ from workflow_core import (
     handle_event,
     resume,
 )
+from workflow_core.wait_types import HandlerWait
 
 
 class Recorder:
@@ -190,7 +192,7 @@ def test_a_failing_setup_leaves_the_other_cases_working() -> None:
     a, b = Recorder(failing={"setup"}), Recorder()
     order, execution = start(two_cases(a, b))
     assert statuses(execution) == {"A": "setup_error", "B": "set_up", "Plain": "set_up"}
-    wait = execution.threads[0].waits[0]
+    wait = the(HandlerWait, execution.threads[0].waits[:1])
     assert (wait.attempt, wait.error) == (1, "ConnectionError: setup of A is down")
     assert execution.status == "waiting"
     assert accepted(order, execution) == ["B", "Plain"]
@@ -206,7 +208,7 @@ def test_a_failed_setup_is_tried_again_at_the_next_resume() -> None:
     assert kinds(order, execution) == ["setup"]
     assert [call[0] for call in a.calls] == ["setup", "setup"]
     assert [call[0] for call in b.calls] == ["setup"]
-    wait = execution.threads[0].waits[0]
+    wait = the(HandlerWait, execution.threads[0].waits[:1])
     assert (wait.status, wait.attempt, wait.error) == ("set_up", 0, None)
     assert accepted(order, execution) == ["A", "B", "Plain"]
     assert execution.threads[0].status == "waiting"
@@ -216,7 +218,7 @@ def test_attempts_of_a_setup_are_counted() -> None:
     order, execution = start(two_cases(Recorder(failing={"setup"}), Recorder()))
     resume(order, execution)
     resume(order, execution)
-    assert execution.threads[0].waits[0].attempt == 3
+    assert the(HandlerWait, execution.threads[0].waits[:1]).attempt == 3
 
 
 def test_a_failing_teardown_never_blocks_and_is_tried_again() -> None:

@@ -13,6 +13,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from tests.core.helpers import NOON, Logged, do, log, start
+from tests.waits import timed
 from workflow_core import (
     ErrorInfo,
     Execution,
@@ -22,15 +23,13 @@ from workflow_core import (
     S,
     Select,
     Status,
-    Teardown,
     Thread,
     ThreadStatus,
     Timeout,
-    Wait,
-    WaitKind,
     WaitStatus,
     Workflow,
 )
+from workflow_core.wait_types import ConditionWait, EventWait, HandlerTeardown, HandlerWait, TimerWait
 
 FULL = Execution(
     id="id-1",
@@ -46,11 +45,10 @@ FULL = Execution(
             step="p/wait",
             pc=6,
             waits=[
-                Wait("E", WaitKind.EVENT, WaitStatus.SET_UP, "worker@2@6"),
-                Wait("late", WaitKind.TIMEOUT, WaitStatus.SET_UP, "worker@2@6", deadline=NOON, setup_data="task-1"),
-                Wait(
+                EventWait("E", WaitStatus.SET_UP, "worker@2@6"),
+                TimerWait("late", WaitStatus.SET_UP, "worker@2@6", deadline=NOON, task="task-1"),
+                HandlerWait(
                     event="H",
-                    kind=WaitKind.HANDLER,
                     status=WaitStatus.SETUP_ERROR,
                     id="worker@2@6",
                     setup_data={"a": [1, 2.5, None, "ü", {"b": True}]},
@@ -58,7 +56,7 @@ FULL = Execution(
                     retry_at=NOON + timedelta(microseconds=1),
                     error="OSError: down",
                 ),
-                Wait("until", WaitKind.CONDITION, WaitStatus.SET_UP, "worker@2@6"),
+                ConditionWait("until", WaitStatus.SET_UP, "worker@2@6"),
             ],
             attempt=3,
             retry_at=NOON,
@@ -66,8 +64,8 @@ FULL = Execution(
         ),
     ],
     teardowns=[
-        Teardown("p/wait", "H", "worker@2@3", handled=False),
-        Teardown("p/wait", "H", "worker@2@4", True, 0, WaitStatus.TEARDOWN_ERROR, 1, NOON, "OSError: down"),
+        HandlerTeardown("p/wait", "H", "worker@2@3", handled=False),
+        HandlerTeardown("p/wait", "H", "worker@2@4", True, 0, WaitStatus.TEARDOWN_ERROR, 1, NOON, "OSError: down"),
     ],
     definition_version="0123456789ab",
     error=ErrorInfo("ValueError", "no"),
@@ -127,7 +125,7 @@ def test_a_parked_instance_survives_json() -> None:
 
     _, execution = start(Flow, now=NOON)
     assert Execution.from_json(execution.to_json()) == execution
-    assert execution.threads[0].waits[1].deadline == NOON + timedelta(hours=1)
+    assert timed(execution.threads[0].waits).deadline == NOON + timedelta(hours=1)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"id": "a"}', '{"id": "a", "workflow": "b", "status": "odd"}'])

@@ -10,6 +10,7 @@ import pytest
 from pizza import Pizza, PizzaOrder
 
 from tests.core.helpers import NOON, accepted, reload, standing, unchanged
+from tests.waits import timed
 from workflow_core import (
     AsyncInSyncCall,
     EventNotAccepted,
@@ -121,7 +122,7 @@ def test_what_is_wrong_changes_nothing(event: str, input: Any, error: type[Excep
 def test_a_cart_that_is_left_alone_times_out() -> None:
     shop = Shop()
     shop.send("AddToCart", {"name": "napoli"})
-    timeout = shop.execution.threads[0].waits[-1]
+    timeout = timed(shop.execution.threads[0].waits)
     assert (timeout.event, timeout.deadline) == ("cart timed out", NOON + timedelta(hours=24))
     handle_event(shop.order, shop.execution, timeout.event, wait_id=timeout.id, now=timeout.deadline)
     shop.resume()

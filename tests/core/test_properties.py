@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, event, given, settings
 from tests.core.generate import ERRORS, EVENTS, OPS, SPECS, Fields, Op, Spec, build
 from tests.core.helpers import reload, saved, unchanged
 from tests.core.reference import DuplicateId, Reference, takes_input
+from tests.waits import the
 from workflow_core import (
     DuplicateThread,
     EventNotAccepted,
@@ -27,9 +28,9 @@ from workflow_core import (
     handle_event,
     resume,
 )
-from workflow_core.execution import FROM_CLIENTS
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.machine import Machine
+from workflow_core.wait_types import HandlerTeardown
 
 random_flows = settings(max_examples=300, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 
@@ -106,7 +107,7 @@ class Pair:
             (thread.id, name, thread.wait_id) for thread, _, name in mirror.accepted()
         ]
         assert [(one.event, json.loads(one.input)) for one in execution.buffer] == mirror.buffer
-        assert [(t.event, t.id, t.handled, t.setup_data) for t in execution.teardowns] == [
+        assert [(t.event, t.id, t.handled, the(HandlerTeardown, [t]).setup_data) for t in execution.teardowns] == [
             (request.event, request.wait_id, handled, request.setup_data) for _, request, handled in mirror.teardowns
         ]
 
@@ -344,7 +345,7 @@ def refuse_all(order: Fields, execution: Execution) -> None:
         refused(EventNotAccepted, event, wait_id=f"{thread.id}@{thread.pc + 1}")
         refused(EventNotAccepted, event, thread_id="nobody")
         refused(EventNotAccepted, event, thread_id=thread.id, pc=thread.pc - 1)
-        if one.case.kind in FROM_CLIENTS:
+        if one.case.from_clients:
             refused(InvalidInput, event, {"wrong": 1}, thread_id=thread.id)
 
 

@@ -16,6 +16,7 @@ from tests.core.generate import OPS, SPECS, Fields, Op, Spec, build
 from tests.core.helpers import NOON, Logged, accepted, do, failing, log, saved, standing, start, unchanged
 from tests.core.rename_all import rename_all, without_new
 from tests.core.test_properties import CrashingRun, Run
+from tests.waits import timed
 from workflow_core import (
     Activity,
     ActivityContext,
@@ -125,7 +126,7 @@ def test_a_timeout_is_delivered_by_the_name_that_its_task_bears() -> None:
     )
     order, execution = migrate(*start(deploy(old), now=NOON), deploy(new))
     wait_id = execution.threads[0].waits[1].id
-    assert execution.threads[0].waits[1].deadline == NOON + timedelta(hours=1)
+    assert timed(execution.threads[0].waits).deadline == NOON + timedelta(hours=1)
     handle_event(order, execution, "late", wait_id=wait_id)
     resume(order, execution)
     assert order.log == ["gave up"]

@@ -24,7 +24,7 @@ import pytest
 from cloud_adapter.document import Instance
 from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE
 from cloud_adapter.settings import Settings
-from cloud_adapter.stores.firestore import FirestoreStore
+from cloud_adapter.stores.firestore.store import FirestoreStore
 from tests.deploy.fake_google import PROJECT_NUMBER, FakeGoogle, Request, fake_google
 from tests.deploy.tools import need
 from workflow_core import Execution, Status, Thread, ThreadStatus

@@ -16,7 +16,7 @@ from cloud_adapter.engine.task_handler import Outcome, run_task
 from cloud_adapter.errors import Busy, Unavailable
 from cloud_adapter.ports import Task
 from cloud_adapter.queues.local import LocalQueue
-from cloud_adapter.stores.firestore import FirestoreStore
+from cloud_adapter.stores.firestore.store import FirestoreStore
 from tests.emulator.harness import until
 from tests.firestore_client import RecordingClient
 from workflow_core import EventRejected, If, On, S, Select, Step, While, Workflow

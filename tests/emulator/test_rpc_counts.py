@@ -20,7 +20,7 @@ from cloud_adapter.engine.engine import Engine
 from cloud_adapter.http.auth import OidcVerifier
 from cloud_adapter.http.worker import create_worker
 from cloud_adapter.queues.cloud_tasks import CloudTasksQueue, TaskTarget
-from cloud_adapter.stores.firestore import FirestoreStore
+from cloud_adapter.stores.firestore.store import FirestoreStore
 from cloud_adapter.tasks_emulator import serve
 from tests.emulator.harness import QUEUE, until
 from tests.firestore_client import RecordingClient

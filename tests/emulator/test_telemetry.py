@@ -11,7 +11,7 @@ import pytest
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.http.worker import create_worker
 from cloud_adapter.queues.cloud_tasks import CloudTasksQueue, TaskTarget
-from cloud_adapter.stores.sqlite import SqliteStore
+from cloud_adapter.stores.sqlite.store import SqliteStore
 from tests.emulator.harness import Harness, run, until
 from tests.recorder import Recorder, id_of, links, parent
 from workflow_core import On, S, Select, Step, Workflow

@@ -27,7 +27,7 @@ from cloud_adapter.engine.view import View
 from cloud_adapter.errors import Unavailable
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Task
-from cloud_adapter.stores.sqlite import SqliteStore
+from cloud_adapter.stores.sqlite.store import SqliteStore
 from tests.manual_clock import ManualClock
 from workflow_core import Workflow
 
@@ -341,7 +341,9 @@ def in_world(*workflows: type[Workflow], **kwargs: Any) -> Callable[[Any], Calla
                 world = World(tmp_path, *workflows, **kwargs)
                 try:
                     # No test here cuts the power: waiting for the disk would be most of the time that they take.
-                    await world.store._run(lambda connection: connection.execute("PRAGMA synchronous = OFF").close())
+                    await world.store.connections.run(
+                        lambda connection: connection.execute("PRAGMA synchronous = OFF").close()
+                    )
                     await test(world, **arguments)
                 finally:
                     await world.store.close()
@@ -367,17 +369,21 @@ def write(text: str) -> Callable[[Any], None]:
 
 
 class Gate:
-    """Holds an async step up until the test opens it."""
+    """Holds an async step up until the test opens it.
+
+    Attributes:
+        event: opens it for the last one that has come.
+    """
 
     def __init__(self) -> None:
         self.reached = 0
-        self._open: asyncio.Event | None = None
+        self.event: asyncio.Event | None = None
 
     async def wait(self) -> None:
         self.reached += 1
-        self._open = asyncio.Event()
-        await self._open.wait()
+        self.event = asyncio.Event()
+        await self.event.wait()
 
     def open(self) -> None:
-        assert self._open is not None, "nobody waits at the gate"
-        self._open.set()
+        assert self.event is not None, "nobody waits at the gate"
+        self.event.set()

@@ -16,6 +16,7 @@ from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.engine.tasks import ACTIVITY_PATH, COLLECT_PATH
 from cloud_adapter.errors import TooLarge
 from tests.engine.harness import Gate, Killed, World, in_world, write
+from tests.waits import the
 from workflow_core import (
     Activity,
     ActivityContext,
@@ -34,6 +35,7 @@ from workflow_core import (
     While,
     Workflow,
 )
+from workflow_core.wait_types import ActivityWait
 
 GATE = Gate()
 CALLS: list[tuple[Any, str, int]] = []
@@ -125,7 +127,8 @@ async def test_a_failed_attempt_is_followed_by_another_one_under_the_same_key(wo
     FAILURES.append(ConnectionError("first"))
     await world.started(urls=["a"])
     instance = await world.instance()
-    (wait,) = [wait for thread in instance.execution.threads for wait in thread.waits if wait.event == "fetch"]
+    (wait,) = [wait for thread in instance.execution.threads for wait in thread.waits if isinstance(wait, ActivityWait)]
+    assert wait.event == "fetch"
     assert (wait.attempt, wait.error, wait.retry_at) == (1, "ConnectionError: first", world.now + timedelta(seconds=5))
     await world.pass_time(timedelta(seconds=6))
     assert (await world.fields()).sizes == {"a": 1}
@@ -208,7 +211,7 @@ async def test_an_asynchronous_function_is_interrupted_when_its_time_is_over(wor
     await world.clock.advance(90)
     assert await world.finish(running) is Outcome.DONE
     await world.process.deliver(world.queue.timers[0])
-    (wait,) = (await world.instance()).execution.threads[0].waits
+    wait = the(ActivityWait, (await world.instance()).execution.threads[0].waits)
     assert (wait.attempt, wait.error) == (1, f"TimedOut: activity 'hold' gave no result by {deadline}")
 
 
@@ -222,7 +225,7 @@ async def test_an_attempt_that_was_put_off_by_a_pause_does_not_end_by_its_old_de
         await world.process.engine.operate("hold", "order-1", operation)
     await world.clock.advance(10)
     assert await world.finish(running) is Outcome.DONE
-    (wait,) = (await world.instance()).execution.threads[0].waits
+    wait = the(ActivityWait, (await world.instance()).execution.threads[0].waits)
     assert (wait.attempt, wait.error) == (0, None)
 
 

@@ -10,6 +10,7 @@ import pytest
 from cloud_adapter.engine.events import BUFFERED
 from cloud_adapter.options import EngineOptions
 from tests.engine.harness import World, in_world, write
+from tests.waits import the
 from workflow_core import (
     EventNotAccepted,
     EventRejected,
@@ -23,6 +24,7 @@ from workflow_core import (
     While,
     Workflow,
 )
+from workflow_core.wait_types import HandlerWait
 
 
 class Till(Workflow, name="till"):
@@ -175,7 +177,8 @@ async def test_where_a_setup_comes_first_and_fails_its_next_attempt_has_a_task(w
     await world.send("Open")
     await world.deliver()
     instance = await world.instance()
-    (retry_at,) = [wait.retry_at for wait in instance.execution.threads[0].waits if wait.retry_at is not None]
+    retry_at = the(HandlerWait, instance.execution.threads[0].waits).retry_at
+    assert retry_at is not None
     assert instance.wake_at == retry_at > world.now
     assert [task.at for task in world.queue.tasks.values()] == [retry_at]
     await world.pass_time(retry_at - world.now)

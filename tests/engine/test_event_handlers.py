@@ -14,6 +14,7 @@ from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.errors import Busy
 from cloud_adapter.options import EngineOptions
 from tests.engine.harness import ID, Killed, World, in_world, write
+from tests.waits import the
 from workflow_core import (
     EventNotAccepted,
     EventRequest,
@@ -25,11 +26,11 @@ from workflow_core import (
     Select,
     Step,
     Timeout,
-    Wait,
     WaitStatus,
     While,
     Workflow,
 )
+from workflow_core.wait_types import HandlerTeardown, HandlerWait
 
 
 @dataclass
@@ -106,11 +107,11 @@ def _bank() -> None:
     BANK.reset()
 
 
-async def waits(world: World) -> dict[str, Wait]:
-    """The waits of the main thread, by event."""
+async def waits(world: World) -> dict[str, HandlerWait]:
+    """The waits of the main thread that are set up, by event."""
     thread = (await world.instance()).execution.thread("main")
     assert thread is not None
-    return {wait.event: wait for wait in thread.waits}
+    return {wait.event: wait for wait in thread.waits if isinstance(wait, HandlerWait)}
 
 
 @in_world(Order)
@@ -138,7 +139,7 @@ async def test_a_wait_is_set_up_under_the_lease_and_torn_down_after_it(world: Wo
         assert await world.send("Pay", 5) == "paid to 7"
     assert calls == ["load", "create_task", "commit", "delete_task"]
     execution = (await world.instance()).execution
-    assert [(t.event, t.handled, t.setup_data) for t in execution.teardowns] == [
+    assert [(t.event, t.handled, the(HandlerTeardown, [t]).setup_data) for t in execution.teardowns] == [
         ("Pay", True, {"account": 7}),
         ("Wire", False, {"account": 7}),
     ]

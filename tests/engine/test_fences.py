@@ -31,11 +31,10 @@ from workflow_core import (
     Select,
     Sleep,
     Step,
-    WaitKind,
     While,
     Workflow,
 )
-from workflow_core.execution import TIMED_KINDS
+from workflow_core.wait_types import ActivityWait, AnyTimedWait
 
 pytestmark = pytest.mark.slow
 
@@ -461,7 +460,7 @@ async def test_heartbeats_leave_the_fence_as_it_is(world: World) -> None:
 async def setup_data(world: World) -> dict[str, Any]:
     """The fences of the timers and activities that are waited for."""
     threads = (await world.instance()).execution.threads
-    return {wait.id: wait.setup_data for thread in threads for wait in thread.waits if wait.kind in TIMED_KINDS}
+    return {wait.id: wait.task for thread in threads for wait in thread.waits if isinstance(wait, AnyTimedWait)}
 
 
 # --- what the release before has stored ------------------------------------------------------
@@ -474,13 +473,13 @@ async def made_old(world: World) -> None:
     world.queue.purge()
     for thread in instance.execution.threads:
         for wait in thread.waits:
-            if wait.kind not in TIMED_KINDS:
+            if not isinstance(wait, AnyTimedWait):
                 continue
             timer = without_fence(TimeoutTask.of(instance.execution, wait, world.now).task("old", wait.deadline))
             await world.queue.create(timer)
-            wait.setup_data = timer.name
+            wait.task = timer.name
             assert len(timer.name) == 32
-            if wait.kind is WaitKind.ACTIVITY:
+            if isinstance(wait, ActivityWait):
                 activity = ActivityTask.of(instance.execution, wait, world.now)
                 await world.queue.create(without_fence(activity.task("old", wait.retry_at)))
     await world.store.commit(replace(instance, tokens=(*instance.tokens, "old")))

@@ -20,6 +20,7 @@ from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.inbox import UNCOLLECTED_AFTER
 from cloud_adapter.engine.lanes import CONTENDED_SECONDS
 from cloud_adapter.engine.operations import Cancel, Pause, RetryFailed, Unpause
+from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.engine.tasks import ACTIVITY_PATH, COLLECT_PATH, CollectTask
 from cloud_adapter.errors import Busy, Conflict, Unavailable
@@ -97,8 +98,7 @@ async def entries(world: World, id: str = ID) -> Sequence[InboxEntry]:
 
 def contend(process: Process, id: str = ID) -> None:
     """Lets a process take an instance as one that others commit to as well."""
-    until = process.engine.clock.now() + timedelta(seconds=CONTENDED_SECONDS)
-    process.engine._lanes._contended[process.world.name, id] = until
+    process.engine.lanes.met_others(InstanceRef(process.world.workflows[0], id))
 
 
 async def posted(world: World, process: Process | None = None, **fields: Any) -> Task:
@@ -132,7 +132,7 @@ async def all_at_once(world: World, pairs: Sequence[tuple[Process, Task]]) -> li
 
 def check_idle(*processes: Process) -> None:
     for process in processes:
-        assert process.engine._lanes._lanes == {}
+        assert not process.engine.lanes.open
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 

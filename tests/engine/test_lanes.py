@@ -181,7 +181,7 @@ async def together(world: World, *calls: Coroutine[Any, Any, Any]) -> list[Any]:
 def check_idle(*processes: Process) -> None:
     """Nothing is left behind: no lane, no task of the event loop."""
     for process in processes:
-        assert process.engine._lanes._lanes == {}
+        assert not process.engine.lanes.open
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
@@ -1160,7 +1160,7 @@ async def test_instances_that_were_contended_are_forgotten(world: World) -> None
         world.process.fault("commit", before=lambda id=id: post(world, "Add", "other", id=id, process=other))
         await world.send("Add", "mine", id=id)
         await world.clock.advance(lanes.CONTENDED_SECONDS - 1)
-    assert len(world.process.engine._lanes._contended) == 2
+    assert len(world.process.engine.lanes.contended) == 2
 
 
 # --- by chance -------------------------------------------------------------------------------

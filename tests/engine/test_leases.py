@@ -72,7 +72,7 @@ async def die(process: Process, running: Running[Outcome]) -> None:
 
 def stand_still(world: World) -> None:
     """All processes stand still for longer than a lease: the time passes, and what they are to do then comes late."""
-    world.clock._now += timedelta(seconds=61)
+    world.clock.jump(61)
 
 
 async def lease_end(world: World) -> timedelta:
@@ -269,7 +269,7 @@ async def test_no_step_begins_under_a_lease_that_has_expired(world: World) -> No
 @in_world(Bakery)
 async def test_a_holder_whose_lease_was_taken_cannot_commit(world: World, caplog: pytest.LogCaptureFixture) -> None:
     running = await baking(world)
-    slow_gate = GATE._open
+    slow_gate = GATE.event
     assert slow_gate is not None
     stand_still(world)
     takeover = await delivering(world, world.start())
@@ -290,7 +290,7 @@ async def test_a_holder_whose_lease_was_taken_cannot_commit(world: World, caplog
 @in_world(Bakery)
 async def test_a_holder_that_slept_past_its_lease_notices_at_its_next_renewal(world: World) -> None:
     running = await baking(world)
-    slow_gate = GATE._open
+    slow_gate = GATE.event
     assert slow_gate is not None
     stand_still(world)
     other = world.start()
@@ -475,7 +475,7 @@ async def test_a_holder_that_has_lost_its_lease_cannot_fail_the_instance_either(
     KEYS.clear()
     await world.create()
     running = await delivering(world, world.process)
-    slow_gate = GATE._open
+    slow_gate = GATE.event
     assert slow_gate is not None
     stand_still(world)
     takeover = await delivering(world, world.start())
@@ -499,7 +499,7 @@ async def test_an_instance_that_has_ended_is_not_failed_afterwards(world: World)
     KEYS.clear()
     await world.create()
     running = await delivering(world, world.process)
-    slow_gate = GATE._open
+    slow_gate = GATE.event
     assert slow_gate is not None
     stand_still(world)
     takeover = await delivering(world, world.start())

@@ -31,7 +31,7 @@ from workflow_core import (
     Workflow,
 )
 from workflow_core.error_texts import MESSAGE_CHARS_MAX
-from workflow_core.machine.work import MOVES
+from workflow_core.machine.work import ConditionMove, Move
 
 ATTEMPTS: list[StepContext] = []
 """What the steps of ``Flaky`` were told, attempt by attempt."""
@@ -151,9 +151,10 @@ def test_the_delays_of_a_policy(policy: Retry, delays: list[float]) -> None:
 
 
 def test_the_history_has_a_kind_for_all_work_that_is_due() -> None:
-    elsewhere = {*MOVES, CheckpointKind.ACTIVITY}  # moves take no lease, activities run without one
-    assert set(steps._NOTED) == set(CheckpointKind) - elsewhere
-    for work, (done, failed) in steps._NOTED.items():
+    # Moves take no lease, activities run without one.
+    elsewhere = {Move.kind, ConditionMove.kind, CheckpointKind.ACTIVITY}
+    assert set(steps.NOTED) == set(CheckpointKind) - elsewhere
+    for work, (done, failed) in steps.NOTED.items():
         assert (done, failed) == (work.value, f"{work.value} failed")
         assert (done.failed, failed.failed) == (False, True)
 
@@ -336,7 +337,7 @@ class Slow(Workflow, name="slow"):
     def count(self) -> None:
         self.n += 1
         # A step that takes 20 seconds.
-        CLOCK[0]._now += timedelta(seconds=20)
+        CLOCK[0].jump(20)
 
     definition = S(While("counting", lambda w: w.n < 3, Step("count", count)))
 

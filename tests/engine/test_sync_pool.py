@@ -110,7 +110,7 @@ def test_a_thread_is_used_again_and_ends_when_it_is_idle() -> None:
 
 def _until_idle(threads: DaemonThreads) -> None:
     end = time.monotonic() + SECONDS_MAX
-    while not threads._idle and time.monotonic() < end:
+    while not threads.idle and time.monotonic() < end:
         time.sleep(0)
 
 

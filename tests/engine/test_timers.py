@@ -13,6 +13,7 @@ from cloud_adapter.errors import Unavailable
 from cloud_adapter.ports import Task
 from tests.engine.harness import Gate, World, in_world, write
 from workflow_core import EventNotAccepted, Go, On, Return, S, Select, Step, Timeout, WaitFor, While, Workflow
+from workflow_core.wait_types import TimerWait
 
 HOUR = timedelta(hours=1)
 GATE = Gate()
@@ -56,7 +57,8 @@ async def test_a_timer_is_a_task_at_the_deadline(world: World) -> None:
     timer = only(world.queue.timers)
     assert timer.at == world.now + 24 * HOUR
     instance = await world.instance()
-    (wait,) = [wait for wait in instance.execution.threads[0].waits if wait.event == "expired"]
+    (wait,) = [wait for wait in instance.execution.threads[0].waits if isinstance(wait, TimerWait)]
+    assert wait.event == "expired"
     assert wait.deadline == timer.at == instance.wake_at
     assert timer.body["wait_id"] == wait.id
     assert timer.body["event"] == "expired"

@@ -169,15 +169,21 @@ def test_a_service_whose_engine_does_not_start_closes_it_and_tries_again(
 
     async def main() -> None:
         served = Service(PizzaOrder)
+        start, started = EmbeddedRuntime.start, list[EmbeddedRuntime]()
+
+        async def starting(runtime: EmbeddedRuntime) -> None:
+            await start(runtime)
+            started.append(runtime)
+
+        monkeypatch.setattr(EmbeddedRuntime, "start", starting)
         with monkeypatch.context() as patch:
             patch.setattr(EmbeddedRuntime, "start", broken_call)
             for entry in (served.api, served.worker):
                 with nothing_stays_open(), pytest.raises(Broken):
                     await entry(request)
         await served.api(request)
-        assert isinstance(served._runtime, EmbeddedRuntime)
-        assert served._runtime._recovery is not None
-        await served._runtime.close()
+        (runtime,) = started
+        await runtime.close()
 
     with nothing_stays_open():
         asyncio.run(main())
@@ -232,7 +238,7 @@ def test_an_issuer_that_answers_with_an_error() -> None:
     with issuing() as issuer:
         issuer.keys = False
         with pytest.raises(Unavailable, match="404") as refused:
-            IssuerKeys(issuer.url)._fetch()
+            IssuerKeys(issuer.url).fetch()
     response = refused.value.__cause__
     assert isinstance(response, HTTPError)
     assert response.closed

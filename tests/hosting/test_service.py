@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from cloud_adapter.hosting.cloud import CloudRuntime
 from cloud_adapter.hosting.service import Service
 from cloud_adapter.http.auth import OidcVerifier
 from cloud_adapter.ports import Task
+from cloud_adapter.queues import cloud_tasks_client
+from cloud_adapter.queues.cloud_task import CloudTask
 from cloud_adapter.settings import GOOGLE_ISSUER, Settings
 from cloud_adapter.sockets import free_ports
 from tests.cli.processes import ROOT, environment
@@ -95,7 +98,17 @@ def test_a_slash_at_the_end_of_a_url_is_no_matter(monkeypatch: pytest.MonkeyPatc
     url = CLOUD["GORCHESTRATE_WORKER_URL"]
     set_all(monkeypatch, CLOUD, {"GORCHESTRATE_WORKER_URL": url + end, "GORCHESTRATE_AUDIENCE": audience + end})
     settings = Settings.load()
-    task = CloudRuntime([PizzaOrder], settings).queue._translate(Task("a", "/resume", {}))
+    made: list[CloudTask] = []
+
+    class Client:
+        def __init__(self, host: str | None) -> None: ...
+
+        async def create(self, queue: str, task: CloudTask) -> None:
+            made.append(task)
+
+    monkeypatch.setattr(cloud_tasks_client, "CloudTasksClient", Client)
+    asyncio.run(CloudRuntime([PizzaOrder], settings).queue.create(Task("a", "/resume", {})))
+    (task,) = made
     assert task.url == f"{url}/resume"
     assert task.audience == OidcVerifier.from_settings(settings).audience == (audience or url)
 

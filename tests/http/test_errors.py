@@ -17,7 +17,7 @@ from cloud_adapter.http.api import create_api
 from cloud_adapter.http.problems import STATUS
 from cloud_adapter.ports import Task
 from cloud_adapter.queues.local import LocalQueue
-from cloud_adapter.stores.sqlite import SqliteStore
+from cloud_adapter.stores.sqlite.store import SqliteStore
 from tests.http.helpers import BODY_BYTES_MAX, Http, expected, problem, serving
 from tests.http.workflows import SLASH_EVENT, UNICODE_EVENT, Desk
 from workflow_core import NewerVersion

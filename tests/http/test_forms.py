@@ -16,7 +16,8 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic import Field as Described
 
 from cloud_adapter.errors import InvalidRequest
-from cloud_adapter.http.pages.forms import DEPTH_MAX, ITEMS_MAX, MISSING, Field, Form
+from cloud_adapter.http.pages.form_fields import MISSING, Field
+from cloud_adapter.http.pages.forms import DEPTH_MAX, ITEMS_MAX, Form
 from tests.input.workflows import Box, Person
 from workflow_core import InvalidInput
 from workflow_core.signatures import field_errors

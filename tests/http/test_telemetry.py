@@ -89,9 +89,8 @@ def lines() -> Iterator[Callable[[str], list[dict[str, Any]]]]:
 
 def pending(embedded: EmbeddedRuntime) -> tuple[str, dict[str, Any]]:
     """The path and the body of the one task in the queue."""
-    (entry,) = embedded.queue._rules._entries.values()
-    path, body = entry.payload
-    return path, json.loads(body)
+    (task,) = embedded.queue.tasks()
+    return task.path, dict(task.body)
 
 
 # --- spans --------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from pizza import PizzaOrder
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.http.api import create_api
 from cloud_adapter.http.pages.forms import Form
-from cloud_adapter.http.pages.rendering import _templates
+from cloud_adapter.http.pages.rendering import templates
 from cloud_adapter.http.pages.times import relative
 from cloud_adapter.settings import Settings
 from tests.http.helpers import BODY_BYTES_MAX, Http, serving, until
@@ -453,7 +453,7 @@ def test_the_pages_are_served_only_where_they_are_wanted(tmp_path: Path) -> None
 
 
 def rendered(form: Form) -> PageForm:
-    template = _templates().from_string(
+    template = templates().from_string(
         '{% from "fields.html" import field %}<form method="post">{{ field(form.root, "x", "") }}</form>'
     )
     (result,) = forms(template.render(form=form))

@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from cloud_adapter.document import HistoryEntry, Instance
 from cloud_adapter.engine.lanes import Lane
+from cloud_adapter.engine.plan import Change, Hold, LeasePolicy
 from cloud_adapter.engine.session import Session
 from cloud_adapter.engine.transaction import Transactor
+from cloud_adapter.options import EngineOptions
 from tests.simulation.actors import CURRENT, LANE
 from workflow_core import Execution, Wait
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.machine import Machine
+from workflow_core.wait_types import ActivityWait, RetriedWait
 
 if TYPE_CHECKING:
     from tests.simulation.actors import Actor
@@ -76,7 +79,7 @@ ARRIVAL: ContextVar[Arrival | None] = ContextVar("ARRIVAL", default=None)
 
 
 def attempt_of(wait: Wait) -> Attempt:
-    return wait.id, wait.event, wait.attempt
+    return wait.id, wait.event, wait.attempt if isinstance(wait, RetriedWait) else 0
 
 
 class Acts:
@@ -96,6 +99,13 @@ class Acts:
         _, acts = self._by_execution.setdefault(id(execution), (execution, []))
         acts.append(Act(CURRENT.get(), ARRIVAL.get(), **what))
 
+    def saved_as(self, change: Change, session: Session, *, is_renewal: bool) -> None:
+        """What was done in a session is about to be written as ``change``, by a copy of its execution."""
+        _, acts = self._by_execution.get(id(session.execution), (None, []))
+        renewal = [Act(CURRENT.get(), ARRIVAL.get())] if is_renewal else []
+        stored = change.instance.execution
+        self._by_execution[id(stored)] = stored, [*acts, *renewal]
+
     def give_up(self, execution: Execution) -> None:
         """What was noted last was the failure of the last attempt."""
         self._by_execution[id(execution)][1][-1].given_up = True
@@ -113,13 +123,20 @@ class Acts:
         tick, activity_failed = replaced(Machine, "tick"), replaced(Machine, "activity_failed")
         add, put_off, decide = replaced(Lane, "add"), replaced(Transactor, "_put_off"), replaced(Transactor, "decide")
 
+        prepare = replaced(Session, "prepare")
+
+        def preparing(session: Session, token: str, now: datetime, policy: LeasePolicy, options: EngineOptions) -> Any:
+            change = prepare(session, token, now, policy, options)
+            self.saved_as(change, session, is_renewal=isinstance(policy, Hold) and policy.renews)
+            return change
+
         def noting(session: Session, kind: str, now: datetime, **details: Any) -> None:
             note(session, kind, now, **details)
             self.add(session.execution, entry=session.entries[-1])
 
         def beating(machine: Machine, accepted: Accepted) -> None:
             heartbeat(machine, accepted)
-            assert accepted.wait is not None
+            assert isinstance(accepted.wait, ActivityWait)
             self.add(machine.execution, attempt=attempt_of(accepted.wait), deadline=accepted.wait.deadline)
 
         def ticking(machine: Machine) -> None:
@@ -149,7 +166,7 @@ class Acts:
             return await decide(transactor, batch)
 
         for (cls, name, _), new in zip(
-            patched, (noting, beating, ticking, failing, adding, putting_off, deciding), strict=True
+            patched, (noting, beating, ticking, failing, adding, putting_off, deciding, preparing), strict=True
         ):
             setattr(cls, name, new)
         try:

@@ -19,7 +19,7 @@ from cloud_adapter.document import Instance, Lease
 from cloud_adapter.engine import activities as activities_module
 from cloud_adapter.engine import children as children_module
 from cloud_adapter.engine import events as events_module
-from cloud_adapter.engine import recovery, schedule, steps
+from cloud_adapter.engine import leases, plan, recovery, schedule, task_handler
 from cloud_adapter.engine.activities import Activities, Result
 from cloud_adapter.engine.children import Children
 from cloud_adapter.engine.commits import Committer, Write
@@ -28,7 +28,9 @@ from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.events import SendEvent
 from cloud_adapter.engine.inbox import Inbox, _Left, entry_name
 from cloud_adapter.engine.lanes import Lane
-from cloud_adapter.engine.session import Change, Session
+from cloud_adapter.engine.leases import Leases, TakeLease
+from cloud_adapter.engine.plan import KEEP, RELEASE, Change, Hold, LeasePolicy
+from cloud_adapter.engine.session import Session
 from cloud_adapter.engine.steps import Stepper
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.engine.tasks import (
@@ -47,12 +49,15 @@ from cloud_adapter.ports import Task
 from tests.simulation import world
 from tests.simulation.actors import Process
 from tests.simulation.store import Database
-from workflow_core import Execution, Parent, Status, WaitKind
+from workflow_core import Execution, Status
 from workflow_core.events import stable_key
-from workflow_core.machine import calls, events, instructions, operations, results, unwinding, work
+from workflow_core.machine import calls, events, instructions, operations, unwinding, work
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.machine import Machine
+from workflow_core.machine.outside_work import ChildCancel, TeardownWork, TellWork
 from workflow_core.machine.threads import end
+from workflow_core.machine.work import StepWork
+from workflow_core.wait_types import ActivityWait, EventWait, TimedWait
 
 Patch = pytest.MonkeyPatch
 Bug = Callable[[Patch], None]
@@ -178,7 +183,7 @@ def idempotency_key_not_recorded(patch: Patch) -> None:
 
 @bug
 def idempotency_key_not_looked_up(patch: Patch) -> None:
-    async def nothing(self: Engine, workflow: str, id: str, record: Any) -> None:
+    async def nothing(self: Engine, ref: Any, record: Any) -> None:
         return None
 
     patch.setattr(Engine, "_replay", nothing)
@@ -188,9 +193,9 @@ def idempotency_key_not_looked_up(patch: Patch) -> None:
 def idempotency_key_without_fingerprint(patch: Patch) -> None:
     replay = Engine._replay
 
-    async def any_request(self: Engine, workflow: str, id: str, record: Any) -> bytes | None:
-        stored = await self.store.load_key(workflow, id, record.key, self.clock.now())
-        return None if stored is None else await replay(self, workflow, id, stored)
+    async def any_request(self: Engine, ref: Any, record: Any) -> bytes | None:
+        stored = await self.store.load_key(ref.workflow, ref.id, record.key, self.clock.now())
+        return None if stored is None else await replay(self, ref, stored)
 
     patch.setattr(Engine, "_replay", any_request)
 
@@ -229,7 +234,7 @@ def conditions_not_looked_at_after_an_event(patch: Patch) -> None:
 
 @bug
 def kept_event_delivered_twice(patch: Patch) -> None:
-    patch.setattr(results, "forget_kept", lambda machine, event: None)
+    patch.setattr(work, "forget_kept", lambda machine, event: None)
 
 
 @bug
@@ -288,7 +293,7 @@ def kept_event_due_before_the_setups_that_come_first(patch: Patch) -> None:
         for thread in execution.threads if execution.live else ():
             if thread.status == "setting_up":
                 for wait in thread.waits:
-                    if wait.buffered and wait.event in kept:
+                    if isinstance(wait, EventWait) and wait.buffered and wait.event in kept:
                         yield ("buffered", wait.id, wait.event), None
 
     patch.setattr(schedule, "due", at_once)
@@ -314,7 +319,7 @@ def timer_before_its_deadline(patch: Patch) -> None:
     def without_deadline(self: Machine, *args: Any, **kwargs: Any) -> Accepted:
         accepted = accept(self, *args, **kwargs)
         wait = accepted.wait
-        return replace(accepted, wait=None if wait is None else replace(wait, deadline=None))
+        return replace(accepted, wait=replace(wait, deadline=None) if isinstance(wait, TimedWait) else wait)
 
     patch.setattr(Machine, "accept", without_deadline)
 
@@ -359,40 +364,41 @@ def step_under_the_lease_of_another(patch: Patch) -> None:
 def lease_not_taken_before_the_step(patch: Patch) -> None:
     commit = Committer.commit
 
-    async def pretend(self: Committer, session: Session, **kwargs: Any) -> None:
-        if kwargs.get("lease") is not None and not session.entries and not kwargs.get("keep_fields"):
+    async def pretend(self: Committer, session: Session, *, lease: LeasePolicy = RELEASE, **kwargs: Any) -> None:
+        if isinstance(lease, Hold) and not lease.renews and not session.entries:
             session.execution.pc -= 1
-            lease = Lease(kwargs["lease"], self.clock.now() + self.options.lease)
-            session.instance = replace(session.instance, lease=lease)
+            session.instance = replace(
+                session.instance, lease=Lease(lease.token, self.clock.now() + self.options.lease)
+            )
             return
-        await commit(self, session, **kwargs)
+        await commit(self, session, lease=lease, **kwargs)
 
     patch.setattr(Committer, "commit", pretend)
 
 
 @bug
 def lease_not_renewed(patch: Patch) -> None:
-    async def never(self: Stepper, session: Session, *rest: Any, **hold: Any) -> None:
+    async def never(self: Leases, session: Session, *rest: Any, **hold: Any) -> None:
         return None
 
-    patch.setattr(Stepper, "_renew", never)
+    patch.setattr(Leases, "_renew", never)
 
 
 @bug
 def step_begun_whatever_is_left_of_the_lease(patch: Patch) -> None:
-    async def whatever_is_left(self: Stepper, session: Session, token: str) -> None:
+    async def whatever_is_left(self: Leases, session: Session, token: str) -> None:
         return None
 
-    patch.setattr(Stepper, "_ensure_lease", whatever_is_left)
-    patch.setattr(Change, "leased", lambda self, expires_at: self)  # counted from before its tasks are created
+    patch.setattr(Leases, "ensure", whatever_is_left)
+    patch.setattr(Change, "lease_until", lambda self, expires_at: self)  # counted from before its tasks are created
 
 
 @bug
 def lease_not_released(patch: Patch) -> None:
     prepare = Session.prepare
 
-    def keep(self: Session, token: str, now: datetime, horizon: timedelta, **kwargs: Any) -> Change:
-        change = prepare(self, token, now, horizon, **kwargs)
+    def keep(self: Session, *args: Any) -> Change:
+        change = prepare(self, *args)
         lease = change.instance.lease or self.instance.lease
         return replace(change, instance=replace(change.instance, lease=lease, document=None))
 
@@ -418,13 +424,13 @@ def deadlines_counted_from_the_beginning_of_the_step(patch: Patch) -> None:
 
 @bug
 def busy_instance_acknowledged_without_another_task(patch: Patch) -> None:
-    deliver = steps._TakeLease.deliver
+    deliver = TakeLease.deliver
 
     def give_up(self: Any, session: Session, now: datetime) -> Any:
         tasks = deliver(self, session, now)
         return () if session.leased(now) else tasks
 
-    patch.setattr(steps._TakeLease, "deliver", give_up)
+    patch.setattr(TakeLease, "deliver", give_up)
 
 
 @bug
@@ -434,12 +440,12 @@ def dirty_fields_of_a_failed_step_kept(patch: Patch) -> None:
 
 @bug
 def no_task_for_the_next_attempt(patch: Patch) -> None:
-    resumes = Session._resumes
+    resumes = plan._resumes
 
-    def only_now(self: Session, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        return (task for task in resumes(self, *args, **kwargs) if task.at is None)
+    def only_now(*args: Any) -> Iterator[Any]:
+        return (task for task in resumes(*args) if task.at is None)
 
-    patch.setattr(Session, "_resumes", only_now)
+    patch.setattr(plan, "_resumes", only_now)
 
 
 @bug
@@ -448,7 +454,7 @@ def attempts_not_counted(patch: Patch) -> None:
 
     def forget(self: Machine, work: Any, error: BaseException, retry_at: datetime | None = None) -> None:
         failed(self, work, error, retry_at)
-        if work.thread is not None and work.wait is None:
+        if isinstance(work, StepWork):
             work.thread.attempt = 0
 
     patch.setattr(Machine, "failed", forget)
@@ -483,16 +489,16 @@ def timer_names_without_the_commits_token(patch: Patch) -> None:
 def task_that_never_got_to_commit_acknowledged(patch: Patch) -> None:
     resume = Stepper.resume
 
-    async def give_up(self: Stepper, cls: Any, body: ResumeTask) -> None:
+    async def give_up(self: Stepper, ref: Any, body: ResumeTask) -> None:
         with suppress(Busy):
-            await resume(self, cls, body)
+            await resume(self, ref, body)
 
     patch.setattr(Stepper, "resume", give_up)
 
 
 @bug
 def failed_task_acknowledged(patch: Patch) -> None:
-    run_task = world.run_task
+    run_task = task_handler.run_task
 
     async def content(engine: Engine, path: str, body: Any) -> Outcome:
         outcome = await run_task(engine, path, body)
@@ -503,7 +509,7 @@ def failed_task_acknowledged(patch: Patch) -> None:
 
 @bug
 def early_task_dropped(patch: Patch) -> None:
-    patch.setattr(steps, "CLOCK_SKEW", timedelta(0))
+    patch.setattr(leases, "CLOCK_SKEW", timedelta(0))
 
 
 # --- activities ------------------------------------------------------------------------------
@@ -512,7 +518,7 @@ def early_task_dropped(patch: Patch) -> None:
 @bug
 def result_of_an_earlier_attempt_counts(patch: Patch) -> None:
     def any_attempt(self: Machine, event: str, wait_id: str, attempt: int) -> Any:
-        return calls.awaited(self, event, wait_id, WaitKind.ACTIVITY)
+        return calls.awaited(self, event, wait_id, ActivityWait)
 
     patch.setattr(Machine, "activity", any_attempt)
 
@@ -528,11 +534,11 @@ def fence_not_stored_anew_for_the_next_attempt(patch: Patch) -> None:
 
     def keep(self: Machine, accepted: Accepted, error: Any, retry_at: datetime | None) -> None:
         wait = accepted.wait
-        assert wait is not None
-        fence = wait.setup_data
+        assert isinstance(wait, ActivityWait)
+        fence = wait.task
         failed(self, accepted, error, retry_at)
         if retry_at is not None:
-            wait.setup_data = fence
+            wait.task = fence
 
     patch.setattr(Machine, "activity_failed", keep)
 
@@ -562,7 +568,7 @@ def heartbeat_not_renewing_the_deadline(patch: Patch) -> None:
 
 @bug
 def heartbeat_left_out(patch: Patch) -> None:
-    async def nothing(self: Activities, cls: Any, body: Any) -> None:
+    async def nothing(self: Activities, ref: Any, body: Any) -> None:
         return None
 
     patch.setattr(Activities, "_heartbeat", nothing)
@@ -573,7 +579,7 @@ def heartbeat_of_an_earlier_attempt_counts(patch: Patch) -> None:
     def any_attempt(session: Session, body: Any) -> Accepted | None:
         if isinstance(body, Result) or not session.execution.live:
             return awaited(session, body)
-        return calls.awaited(session.machine, body.event, body.wait_id, WaitKind.ACTIVITY)
+        return calls.awaited(session.machine, body.event, body.wait_id, ActivityWait)
 
     awaited = activities_module._awaited
     patch.setattr(activities_module, "_awaited", any_attempt)
@@ -590,7 +596,7 @@ def silent_attempt_never_taken_for_dead(patch: Patch) -> None:
 
     def never(self: TimeOut, session: Session, now: datetime) -> datetime | None:
         accepted = self._first(session, now)
-        if accepted is not None and accepted.case.kind is WaitKind.ACTIVITY:
+        if accepted is not None and isinstance(accepted.wait, ActivityWait):
             return None
         return deliver(self, session, now)
 
@@ -695,8 +701,8 @@ def end_of_a_child_told_again_and_again(patch: Patch) -> None:
 
     def forget(self: Machine, work: Any, result: Any = None) -> None:
         done(self, work, result)
-        if isinstance(work.wait, Parent):
-            work.wait.told = False
+        if isinstance(work, TellWork):
+            work.parent.told = False
 
     patch.setattr(Machine, "done", forget)
 
@@ -729,8 +735,8 @@ def canceled_child_that_may_still_be_born(patch: Patch) -> None:
     cancel = Children._cancel
 
     async def only_if_there(self: Children, session: Session, teardown: Any) -> None:
-        child = {name: teardown.setup_data[name] for name in ("workflow", "id")}
-        await cancel(self, session, replace(teardown, setup_data=child))
+        child = {name: teardown.child[name] for name in ("workflow", "id")}
+        await cancel(self, session, replace(teardown, child=child))
 
     patch.setattr(Children, "_cancel", only_if_there)
 
@@ -753,8 +759,8 @@ def failed_child_counts_as_finished(patch: Patch) -> None:
 def cancel_ends_the_lease_of_a_running_step(patch: Patch) -> None:
     commit = Committer.commit
 
-    async def without(self: Committer, session: Session, *, keep_lease: bool = False, **kwargs: Any) -> None:
-        await commit(self, session, **kwargs)
+    async def without(self: Committer, session: Session, *, lease: LeasePolicy = RELEASE, **kwargs: Any) -> None:
+        await commit(self, session, lease=RELEASE if lease == KEEP else lease, **kwargs)
 
     patch.setattr(Committer, "commit", without)
 
@@ -764,11 +770,11 @@ def timers_not_set_again_after_a_pause(patch: Patch) -> None:
     unpause = Machine.unpause
 
     def forget(self: Machine) -> None:
-        waits = [wait for thread in self.execution.threads for wait in thread.waits]
-        before = [wait.setup_data for wait in waits]
+        waits = [wait for thread in self.execution.threads for wait in thread.waits if isinstance(wait, TimedWait)]
+        before = [wait.task for wait in waits]
         unpause(self)
         for wait, data in zip(waits, before, strict=True):
-            wait.setup_data = data
+            wait.task = data
 
     patch.setattr(Machine, "unpause", forget)
 
@@ -839,9 +845,9 @@ def entry_without_a_collecting_task(patch: Patch) -> None:
 def early_collecting_task_dropped(patch: Patch) -> None:
     run = Inbox.run
 
-    async def drop(self: Inbox, cls: Any, body: CollectTask) -> None:
+    async def drop(self: Inbox, ref: Any, body: CollectTask) -> None:
         if self.committer.clock.now() >= body.due:
-            await run(self, cls, body)
+            await run(self, ref, body)
 
     patch.setattr(Inbox, "run", drop)
 
@@ -850,9 +856,9 @@ def early_collecting_task_dropped(patch: Patch) -> None:
 def entry_discarded_before_it_was_taken_in(patch: Patch) -> None:
     take = Inbox._take
 
-    async def discarding(self: Inbox, cls: Any, entry: Any) -> Any:
+    async def discarding(self: Inbox, ref: Any, entry: Any) -> Any:
         await self.committer.store.discard([entry])
-        return await take(self, cls, entry)
+        return await take(self, ref, entry)
 
     patch.setattr(Inbox, "_take", discarding)
 
@@ -867,14 +873,14 @@ def entries_known_by_their_statement_alone(patch: Patch) -> None:
 def end_of_an_attempt_ahead_of_its_result(patch: Patch) -> None:
     collect = Inbox.collect
 
-    async def only_for_tasks(self: Inbox, cls: Any, id: str) -> Any:
-        return await collect(self, cls, id) if _COLLECTING.get() else None
+    async def only_for_tasks(self: Inbox, ref: Any) -> Any:
+        return await collect(self, ref) if _COLLECTING.get() else None
 
     run = Inbox.run
 
-    async def collecting(self: Inbox, cls: Any, body: Any) -> None:
+    async def collecting(self: Inbox, ref: Any, body: Any) -> None:
         _COLLECTING.set(True)
-        await run(self, cls, body)
+        await run(self, ref, body)
 
     patch.setattr(Inbox, "collect", only_for_tasks)
     patch.setattr(Inbox, "run", collecting)
@@ -884,8 +890,8 @@ def end_of_an_attempt_ahead_of_its_result(patch: Patch) -> None:
 def entry_of_a_paused_instance_discarded(patch: Patch) -> None:
     take = Inbox._take
 
-    async def discarding(self: Inbox, cls: Any, entry: Any) -> Any:
-        left = await take(self, cls, entry)
+    async def discarding(self: Inbox, ref: Any, entry: Any) -> Any:
+        left = await take(self, ref, entry)
         return True if isinstance(left, _Left) and left.at is None else left
 
     patch.setattr(Inbox, "_take", discarding)
@@ -908,8 +914,8 @@ def teardown_forgotten_when_it_fails(patch: Patch) -> None:
 
     def forget(self: Machine, work: Any, error: BaseException, retry_at: datetime | None = None) -> None:
         failed(self, work, error, retry_at)
-        if work.thread is None:
-            self.execution.teardowns.remove(work.wait)
+        if isinstance(work, TeardownWork | ChildCancel):
+            self.execution.teardowns.remove(work.teardown)
 
     patch.setattr(Machine, "failed", forget)
 

@@ -128,7 +128,7 @@ class _Instrumented(Builder):
     def event_handler(self, label: str) -> Any:
         return _Registered(label)
 
-    def delay(self) -> timedelta | Callable[[Fields], timedelta]:  # type: ignore[override]
+    def delay(self) -> timedelta | Callable[[Fields], timedelta]:
         delays = [timedelta(seconds=self.rng.choice(DELAYS)) for _ in range(3)]
         return delays[0] if self.rng.random() < 0.5 else lambda w: delays[len(w.log) % 3]
 

@@ -14,8 +14,8 @@ from cloud_adapter.engine.tasks import ACTIVITY_PATH, ActivityTask
 from cloud_adapter.ports import Task
 from tests.simulation.acts import Attempt, attempt_of
 from tests.simulation.model.violations import require
-from workflow_core import WaitKind
 from workflow_core.events import stable_key
+from workflow_core.wait_types import ActivityWait
 
 if TYPE_CHECKING:
     from tests.simulation.actors import Run
@@ -64,9 +64,9 @@ class Ledger:
         """What is stored of attempts: each is of one commit, but for those that were scheduled anew."""
         for thread in instance.execution.threads if instance.execution.live else ():
             for wait in thread.waits:
-                if wait.kind is WaitKind.ACTIVITY:
+                if isinstance(wait, ActivityWait):
                     fences = self._stored[instance.id, attempt_of(wait)]
-                    fences.add(wait.setup_data)
+                    fences.add(wait.task or "")
                     fine = len(fences) <= 1 + self.renewals[instance.id]
                     require(fine, f"attempt {wait.attempt + 1} of {wait.event!r} is scheduled {len(fences)} times")
 

@@ -10,16 +10,17 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 from cloud_adapter import document
 from cloud_adapter.document import Instance, KeyRecord
-from cloud_adapter.engine import commits
+from cloud_adapter.engine import commits, session
 from cloud_adapter.engine.inbox import UNCOLLECTED_AFTER
 from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.operations import Unpause
@@ -171,7 +172,7 @@ class World:
     def __post_init__(self) -> None:
         scenario = self.scenario
         self.timeline = Timeline()
-        self.loop = Loop()
+        self.loop = Loop.make()
         self.database = Database()
         self.acts = Acts()
         self.sent: Counter[str] = Counter()
@@ -408,13 +409,13 @@ class World:
     def on_behalf(self, actor: Actor, name: str, land: Callable[[], Any]) -> tuple[Any, Exception | None]:
         """A call arrives: gives its result, or its error."""
         self.acting = actor
+        result, error = None, None
         try:
-            result, error = land(), None
-        except WorkflowError as raised:
-            result, error = None, raised
+            result = land()
         except Exception as raised:
-            self.violated(raised)
-            result, error = None, raised
+            error = raised
+            if not isinstance(raised, WorkflowError):
+                self.violated(raised)
         self.say("%s: %s%s", actor.name, name, f" -> {type(error).__name__}" if error else "")
         return result, error
 
@@ -551,8 +552,8 @@ class World:
         """Nobody waits any more."""
         for process in self.all_processes:
             require(not process.actors, f"{[actor.name for actor in process.actors]} wait for ever")
-            lanes = process.engine._lanes._lanes
-            require(not lanes, f"the lanes of {sorted(lanes)} are left in {process.name}")
+            lanes = process.engine.lanes.open
+            require(not lanes, f"the lanes of {sorted(map(str, lanes))} are left in {process.name}")
         require(all(task.done() for task in self._client_tasks), "a client waits for ever")
 
     def _close(self) -> None:
@@ -584,24 +585,17 @@ def _limits_of(cls: type[Workflow]) -> dict[str, timedelta]:
 @contextmanager
 def _limits(tokens_kept: int) -> Iterator[None]:
     """Lets a document remember so many commits, so that a run comes to where they are forgotten."""
-    before = document.TOKENS_MAX
-    document.TOKENS_MAX = commits.TOKENS_MAX = tokens_kept
-    try:
+    with ExitStack() as patches:
+        for module in (document, session, commits):
+            patches.enter_context(patch.object(module, "TOKENS_MAX", tokens_kept))
         yield
-    finally:
-        document.TOKENS_MAX = commits.TOKENS_MAX = before
 
 
 @contextmanager
 def _contended(*, always: bool) -> Iterator[None]:
     """Lets each instance count as contended for: results and ends of children come by way of inboxes."""
-    before = Lanes.is_contended
-    if always:
-        Lanes.is_contended = lambda self, cls, id: True  # type: ignore[method-assign]
-    try:
+    with patch.object(Lanes, "is_contended", lambda self, ref: True) if always else nullcontext():
         yield
-    finally:
-        Lanes.is_contended = before  # type: ignore[method-assign]
 
 
 class _logged_bugs(logging.Handler):  # noqa: N801

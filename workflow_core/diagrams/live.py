@@ -14,8 +14,9 @@ from typing import Any
 
 from workflow_core.diagrams import describe
 from workflow_core.diagrams.describe import Node
-from workflow_core.execution import MAIN_THREAD, Execution, Status, Thread, WaitKind
+from workflow_core.execution import MAIN_THREAD, Execution, Status, Thread
 from workflow_core.program.program import Program
+from workflow_core.wait_types import RetriedWait, TimerWait
 
 Place = str | tuple[str, str]
 """The name of a statement, of a branch or a timeout; for an event, the name of the select and its own."""
@@ -105,11 +106,12 @@ class _Look:
         error = None if thread.error is None else thread.error.text
         attempt = thread.attempt
         for wait in thread.waits:
-            if wait.event == thread.step and wait.kind is not WaitKind.CONDITION:
-                error, attempt = error or wait.error, attempt or wait.attempt
-            elif wait.error is not None:
-                self.at((thread.step, wait.event)).error = wait.error
-            if wait.kind is WaitKind.TIMEOUT and wait.deadline is not None:
+            if isinstance(wait, RetriedWait):
+                if wait.event == thread.step:
+                    error, attempt = error or wait.error, attempt or wait.attempt
+                elif wait.error is not None:
+                    self.at((thread.step, wait.event)).error = wait.error
+            if isinstance(wait, TimerWait) and wait.deadline is not None:
                 found, due = self.at(wait.event), wait.deadline.isoformat()
                 found.due = due if found.due is None else min(found.due, due)
         at = {"id": thread.id, "status": thread.status.value, "attempt": attempt, "error": error}

@@ -5,7 +5,7 @@ attempt. If the thread has left that wait, or the attempt was given up, nobody i
 so code that receives a message must ask here first.
 
 Each attempt of an activity has an end, because a worker that dies sends no message. Without a heartbeat before
-``Wait.deadline``, the attempt counts as failed. Each new attempt and each heartbeat sets a new deadline.
+``ActivityWait.deadline``, the attempt counts as failed. Each new attempt and each heartbeat sets a new deadline.
 """
 
 from __future__ import annotations
@@ -16,39 +16,48 @@ from typing import Any
 from pydantic_core import to_json
 
 from workflow_core.events import ActivityContext
-from workflow_core.execution import ErrorInfo, Thread, WaitKind
+from workflow_core.execution import ErrorInfo, Thread
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.unwinding import throw
 from workflow_core.machine.waits import attempt_ends, leave_wait
+from workflow_core.wait_types import ActivityWait, ChildWait, Wait
 
 
-def awaited(machine: MachineState, event: str, wait_id: str, kind: WaitKind) -> Accepted | None:
+def awaited(machine: MachineState, event: str, wait_id: str, wait_type: type[Wait]) -> Accepted | None:
     """Who waits for the end of an activity, or for the start or the end of a child; None if nobody does any more."""
     event = machine.program.event(event)
     for thread in machine.execution.threads:
         for wait in thread.waits:
-            if wait.id == wait_id and wait.event == event and wait.kind is kind:
+            if wait.id == wait_id and wait.event == event and isinstance(wait, wait_type):
                 case = machine.program.at(thread.step).cases.get(event)
-                return None if case is None or case.kind is not kind else Accepted(thread, case, wait_id, wait)
+                return (
+                    None if case is None or case.wait_type is not wait_type else Accepted(thread, case, wait_id, wait)
+                )
     return None
 
 
 def activity(machine: MachineState, event: str, wait_id: str, attempt: int) -> Accepted | None:
     """Who waits for that attempt of an activity; None if nobody does any more."""
-    found = awaited(machine, event, wait_id, WaitKind.ACTIVITY)
-    return None if found is None or found.wait is None or found.wait.attempt != attempt else found
+    found = awaited(machine, event, wait_id, ActivityWait)
+    return None if found is None or activity_wait(found).attempt != attempt else found
 
 
 def child(machine: MachineState, event: str, wait_id: str) -> Accepted | None:
     """Who waits for the end of a child, or for its start; None if nobody does any more."""
-    return awaited(machine, event, wait_id, WaitKind.CHILD)
+    return awaited(machine, event, wait_id, ChildWait)
+
+
+def activity_wait(accepted: Accepted) -> ActivityWait:
+    """The wait for an activity."""
+    assert isinstance(accepted.wait, ActivityWait)
+    return accepted.wait
 
 
 def call_activity(machine: MachineState, accepted: Accepted, heartbeat: Any = None) -> Any:
     """Calls the function of an activity; what it returns may be awaitable."""
-    spec, wait = accepted.case.activity, accepted.wait
-    assert spec is not None and wait is not None
+    spec, wait = accepted.case.activity, activity_wait(accepted)
+    assert spec is not None
     arguments: list[Any] = []
     if spec.signature.takes_input:
         arguments.append(spec.signature.validate_json(wait.event, to_json(wait.input)))
@@ -62,9 +71,9 @@ def call_activity(machine: MachineState, accepted: Accepted, heartbeat: Any = No
 
 def heartbeat(machine: MachineState, accepted: Accepted) -> None:
     """An attempt of an activity gives a sign of life, which puts its end off."""
-    assert accepted.wait is not None
+    wait = activity_wait(accepted)
     machine.execution.pc += 1
-    accepted.wait.deadline = attempt_ends(machine, accepted.case)
+    wait.deadline = attempt_ends(machine, accepted.case)
 
 
 def activity_failed(machine: MachineState, accepted: Accepted, error: ErrorInfo, retry_at: datetime | None) -> None:
@@ -72,14 +81,19 @@ def activity_failed(machine: MachineState, accepted: Accepted, error: ErrorInfo,
     if retry_at is None:
         throw(machine, accepted.thread, error)
         return
-    wait = accepted.wait
-    assert wait is not None
+    wait = activity_wait(accepted)
     machine.execution.pc += 1
     wait.attempt += 1
     wait.retry_at = retry_at
     wait.error = error.text
-    wait.setup_data = None
+    wait.task = None
     wait.deadline = attempt_ends(machine, accepted.case, retry_at)
+
+
+def result_json(machine: MachineState) -> bytes:
+    """The result of an instance that has finished, as JSON, for its parent; see ``Workflow.result_json``."""
+    machine.touched = True
+    return machine.workflow.result_json()
 
 
 def child_failed(machine: MachineState, thread: Thread, event: str, error: ErrorInfo) -> None:

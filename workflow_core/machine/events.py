@@ -18,27 +18,17 @@ from typing import Any
 
 from workflow_core.errors import EventNotAccepted
 from workflow_core.events import EventHandler, EventRequest
-from workflow_core.execution import (
-    FROM_CLIENTS,
-    BufferedEvent,
-    Status,
-    Teardown,
-    Thread,
-    ThreadStatus,
-    Wait,
-    WaitKind,
-    WaitStatus,
-)
+from workflow_core.execution import BufferedEvent, Status, Thread, ThreadStatus
 from workflow_core.machine.instructions import run
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.values import item_of
 from workflow_core.machine.waits import leave_wait
 from workflow_core.program.program import SelectCase
 from workflow_core.signatures import HandlerSignature
+from workflow_core.wait_types import AnyWait, ConditionWait, EventWait, HandlerTeardown, HandlerWait, WaitStatus
 
 # Looking up a member of an enum class costs as much as an instruction: the hot ones are bound once.
 _SETTING_UP, _WAITING = ThreadStatus.SETTING_UP, ThreadStatus.WAITING
-_EVENT = WaitKind.EVENT
 _SET_UP = WaitStatus.SET_UP
 _RUNNING, _IDLE = Status.RUNNING, Status.WAITING
 
@@ -53,7 +43,7 @@ class Accepted:
     thread: Thread
     case: SelectCase
     wait_id: str
-    wait: Wait | None
+    wait: AnyWait | None
 
 
 # --- who waits for it ------------------------------------------------------------------------
@@ -106,7 +96,7 @@ def accepted_by(machine: MachineState, thread: Thread, event: str) -> Accepted |
     for wait in thread.waits:
         if wait.event == event:
             return Accepted(thread, case, wait.id, wait) if wait.status is _SET_UP else None
-    if case.kind is _EVENT:
+    if case.wait_type.may_be_added:
         # A plain case that was added to the definition while the thread was parked: it needs no setup.
         return Accepted(thread, case, f"{thread.id}@{thread.pc}", None)
     return None
@@ -117,7 +107,7 @@ def _elsewhere(machine: MachineState, event: str) -> str:
     waits = [
         f"{found.thread.id!r} under {found.wait_id!r}"
         for found in accepted(machine)
-        if found.case.event == event and found.case.kind in FROM_CLIENTS
+        if found.case.event == event and found.case.from_clients
     ]
     more = ", ..." if len(waits) > NAMED_WAITS_MAX else ""
     return f", but in thread {', '.join(waits[:NAMED_WAITS_MAX])}{more}" if waits else ""
@@ -125,7 +115,7 @@ def _elsewhere(machine: MachineState, event: str) -> str:
 
 def accepted_names(machine: MachineState) -> list[str]:
     """The names of the events that may be received now, timeouts left out, each once."""
-    return list(dict.fromkeys(found.case.event for found in accepted(machine) if found.case.kind in FROM_CLIENTS))
+    return list(dict.fromkeys(found.case.event for found in accepted(machine) if found.case.from_clients))
 
 
 # --- handling it -----------------------------------------------------------------------------
@@ -179,11 +169,14 @@ def event_handler(machine: MachineState, select: str, event: str) -> EventHandle
     return case.event_handler
 
 
-def request(machine: MachineState, wait: Wait | Teardown, action: str) -> EventRequest:
+def request(machine: MachineState, wait: AnyWait | HandlerTeardown, action: str) -> EventRequest:
     """What an ``EventHandler`` is told."""
     thread_id = wait.id.rpartition("@")[0]
     where = machine.execution.id, thread_id, wait.id, wait.event
-    return EventRequest(machine.workflow, *where, wait.setup_data, action, wait.known_as)
+    # A wait for a plain event may have got an ``EventHandler`` in the definition since.
+    setup_data = wait.setup_data if isinstance(wait, HandlerWait | HandlerTeardown) else None
+    known_as = "" if isinstance(wait, ConditionWait) else wait.known_as
+    return EventRequest(machine.workflow, *where, setup_data, action, known_as)
 
 
 # --- keeping one that comes too early --------------------------------------------------------
@@ -207,7 +200,11 @@ def kept_as(machine: MachineState, event: str) -> HandlerSignature:
 def comes_later(machine: MachineState, accepted: Accepted) -> bool:
     """Whether events of that name that came before are still to be delivered there."""
     wait = accepted.wait
-    return wait is not None and wait.buffered and any(kept.event == wait.event for kept in machine.execution.buffer)
+    return (
+        isinstance(wait, EventWait)
+        and wait.buffered
+        and any(kept.event == wait.event for kept in machine.execution.buffer)
+    )
 
 
 def buffer(machine: MachineState, event: str, input: str) -> None:

@@ -23,7 +23,7 @@ from inspect import iscoroutine
 
 from workflow_core.error_texts import error_info
 from workflow_core.errors import AsyncInSyncCall, Failure, LoopLimitExceeded
-from workflow_core.execution import Leave, LeaveKind, Status, Thread, ThreadStatus, WaitKind
+from workflow_core.execution import Leave, LeaveKind, Status, Thread, ThreadStatus
 from workflow_core.machine.allowance import Allowance
 from workflow_core.machine.checkpoints import Checkpoint, CheckpointKind
 from workflow_core.machine.state import MachineState
@@ -42,7 +42,6 @@ _EXECUTING, _RESUMING = ThreadStatus.EXECUTING, ThreadStatus.RESUMING
 _STEP, _SELECT, _WAIT_FOR, _JUMP, _BRANCH = Op.STEP, Op.SELECT, Op.WAIT_FOR, Op.JUMP, Op.BRANCH
 _GO, _END, _EACH, _FORK = Op.GO, Op.END, Op.EACH, Op.FORK
 _RUNNING = Status.RUNNING
-_CONDITION, _ACTIVITY = WaitKind.CONDITION, WaitKind.ACTIVITY
 _ERROR, _CANCEL = LeaveKind.ERROR, LeaveKind.CANCEL
 _RESUME_WORK, _STEP_WORK = CheckpointKind.RESUME, CheckpointKind.STEP
 
@@ -184,10 +183,7 @@ def run_alone(machine: MachineState, checkpoint: Checkpoint | None) -> bool:
     if execution.status is _RUNNING or execution.teardowns or execution.buffer or execution.parent is not None:
         return False
     waits = thread.waits
-    if not waits:
-        return True
-    kind = waits[0].kind
-    return kind is not _CONDITION and kind is not _ACTIVITY
+    return not waits or not waits[0].is_moved_by_resume
 
 
 # --- a step that raised ----------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workflow_core.machine import calls, events, instructions, operations, results, threads, unwinding, work
+from workflow_core.machine import calls, due, events, instructions, operations, results, saves, threads, unwinding
 from workflow_core.machine.state import MachineState
 
 
@@ -33,13 +33,13 @@ class Machine(MachineState):
     __slots__ = ()
 
     # What is due, and the user's code behind it
-    next_work = work.next_work
-    call = work.call
-    is_async = work.is_async
-    policy = work.policy
+    next_work = due.next_work
+    settle = due.settle
+    call = results.call
+    is_async = results.is_async
+    policy = results.policy
 
     # What became of it
-    settle = results.settle
     take_in = results.take_in
     done = results.done
     failed = results.failed
@@ -48,6 +48,7 @@ class Machine(MachineState):
     give_up = results.give_up
     fail = results.fail
     tick = results.tick
+    saved = saves.saved
 
     # Events
     accepted = events.accepted
@@ -67,6 +68,7 @@ class Machine(MachineState):
     heartbeat = calls.heartbeat
     activity_failed = calls.activity_failed
     child = calls.child
+    result_json = calls.result_json
     child_failed = calls.child_failed
 
     # Operations

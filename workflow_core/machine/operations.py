@@ -18,13 +18,14 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from workflow_core.errors import InvalidInput, RepairRefused
-from workflow_core.execution import TIMED_KINDS, LeaveKind, Status, Thread, ThreadStatus, WaitKind
+from workflow_core.execution import LeaveKind, Status, Thread, ThreadStatus
 from workflow_core.machine.results import retry_errors
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.threads import branches_of, check
 from workflow_core.machine.unwinding import cancel_thread
 from workflow_core.machine.waits import attempt_ends, leave_wait, summarize
 from workflow_core.signatures import refuse_infinite_numbers
+from workflow_core.wait_types import ActivityWait, TimedWait
 from workflow_core.workflow import InvalidFields, Workflow, migrated
 
 
@@ -64,9 +65,9 @@ def _schedule_again(machine: MachineState) -> None:
     """What came of timers and activities during a pause was not heard."""
     for thread in machine.execution.threads:
         for wait in thread.waits:
-            if wait.kind in TIMED_KINDS:
-                wait.setup_data = None
-            if wait.kind is WaitKind.ACTIVITY:
+            if isinstance(wait, TimedWait):
+                wait.task = None
+            if isinstance(wait, ActivityWait):
                 start = None if machine.is_due(wait.retry_at) else wait.retry_at
                 wait.deadline = attempt_ends(machine, machine.program.at(thread.step).cases[wait.event], start)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from workflow_core.execution import Execution, Leave, Teardown, Thread, Wait, WaitKind
+from workflow_core.execution import Execution, Leave, Thread
 from workflow_core.program.program import Program
+from workflow_core.wait_types import AnyTeardown, AnyWait, ConditionWait
 
 _T = TypeVar("_T")
 
@@ -31,10 +32,7 @@ def _rename_thread(thread: Thread, program: Program) -> None:
     thread.name = renamed.get(thread.name, thread.name)
     thread.step = renamed.get(thread.step, thread.step)
     for wait in thread.waits:
-        if wait.kind is WaitKind.CONDITION:
-            wait.event = renamed.get(wait.event, wait.event)
-        else:
-            _rename_wait(wait, program)
+        _rename_wait(wait, program)
     thread.positions = _rename_keys(thread.positions, program)
     thread.errors = _rename_keys(thread.errors, program)
     thread.pending = _rename_keys(thread.pending, program)
@@ -43,7 +41,10 @@ def _rename_thread(thread: Thread, program: Program) -> None:
             leave.step = renamed.get(leave.step, leave.step)
 
 
-def _rename_wait(wait: Wait | Teardown, program: Program) -> None:
+def _rename_wait(wait: AnyWait | AnyTeardown, program: Program) -> None:
+    if isinstance(wait, ConditionWait):
+        wait.event = program.renamed.get(wait.event, wait.event)
+        return
     name = program.event(wait.event)
     if name != wait.event:
         wait.known_as = wait.known_as or wait.event

@@ -16,28 +16,40 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from workflow_core.error_texts import error_info, error_text
-from workflow_core.execution import Parent, Teardown, Thread, ThreadStatus, Wait, WaitKind, WaitStatus
-from workflow_core.machine.checkpoints import CheckpointKind
-from workflow_core.machine.events import forget_kept, handle_json, handled
-from workflow_core.machine.instructions import note_failure, run
+from workflow_core.error_texts import error_info
+from workflow_core.execution import ThreadStatus
+from workflow_core.machine.events import forget_kept
 from workflow_core.machine.state import MachineState
-from workflow_core.machine.threads import start_of
-from workflow_core.machine.unwinding import fail_instance, throw
-from workflow_core.machine.waits import leave_wait, rest, summarize
-from workflow_core.machine.work import MOVES, Work, accepted_work, next_work
+from workflow_core.machine.unwinding import fail_instance
+from workflow_core.machine.work import Work
+from workflow_core.retry import Retry
+from workflow_core.wait_types import WaitStatus
 
-# Looking up a member of an enum class costs as much as an instruction: the hot ones are bound once.
-_SET_UP = WaitStatus.SET_UP
-_STEP_WORK, _EVENT_WORK, _ACTIVITY_WORK = CheckpointKind.STEP, CheckpointKind.EVENT, CheckpointKind.ACTIVITY
-
-# --- it was performed ------------------------------------------------------------------------
+# --- performing it ---------------------------------------------------------------------------
 
 
-def settle(machine: MachineState) -> None:
-    """Performs every move that is due, so that each thread rests on a step or a wait."""
-    while (work := next_work(machine)) is not None and work.kind in MOVES:
-        done(machine, work)
+def call(machine: MachineState, work: Work) -> Any:
+    """Calls the user's code that ``work`` stands for; what it returns may be awaitable.
+
+    What concerns other instances is not known here: for a child, or for the parent, nothing is called.
+
+    Raises:
+        UnknownStatement: the definition no longer has the statement.
+        InvalidInput: a buffered event does not fit its handler any more.
+        Exception: whatever the user's code raises.
+    """
+    machine.touched = True
+    return work.call(machine)
+
+
+def is_async(machine: MachineState, work: Work) -> bool:
+    """Whether the user's code behind ``work`` is a coroutine function."""
+    return work.is_async(machine)
+
+
+def policy(machine: MachineState, work: Work) -> Retry | None:
+    """The policy for what has failed, if the definition has one."""
+    return work.policy(machine)
 
 
 def take_in(machine: MachineState, work: Work, result: Any) -> None:
@@ -48,61 +60,12 @@ def take_in(machine: MachineState, work: Work, result: Any) -> None:
         InvalidInput: it does not fit that of ``then``.
         Exception: whatever ``then`` raises.
     """
-    if work.kind is not _ACTIVITY_WORK:
-        return
-    accepted = accepted_work(machine, work)
-    if accepted.case.handler is not None:
-        assert accepted.case.activity is not None
-        handle_json(machine, accepted, accepted.case.activity.signature.output_json(accepted.case.event, result))
+    work.take_in(machine, result)
 
 
 def done(machine: MachineState, work: Work, result: Any = None) -> None:
     """The work was performed; ``result`` is what the user's code returned."""
-    execution = machine.execution
-    kind = work.kind
-    if kind is _EVENT_WORK or kind is _ACTIVITY_WORK:
-        accepted = accepted_work(machine, work)
-        if kind is _EVENT_WORK:
-            forget_kept(machine, work.statement)
-        handled(machine, accepted)
-        return
-    execution.pc += 1
-    thread = work.thread
-    if kind is _STEP_WORK:
-        assert thread is not None
-        if thread.attempt:
-            thread.attempt = 0
-            thread.retry_at = thread.error = None
-        machine.allowances = None
-        run(machine, thread, machine.program.step(thread.step).next)
-        return
-    wait = work.wait
-    if wait is None:
-        assert thread is not None
-        if thread.waits:
-            leave_wait(execution, thread)
-        run(machine, thread, start_of(machine, thread))
-    elif isinstance(wait, Teardown):
-        execution.teardowns.remove(wait)
-    elif isinstance(wait, Parent):
-        wait.told = True
-        wait.attempt, wait.retry_at, wait.error = 0, None, None
-    else:
-        assert thread is not None
-        _set_up(machine, thread, wait, result)
-
-
-def _set_up(machine: MachineState, thread: Thread, wait: Wait, result: Any) -> None:
-    """An event was set up, or a child was started; nobody waits for the end of one that is detached."""
-    wait.status, wait.setup_data = _SET_UP, result
-    wait.attempt, wait.retry_at, wait.error = 0, None, None
-    if wait.kind is WaitKind.CHILD and wait.input["detached"]:
-        machine.allowances = None
-        leave_wait(machine.execution, thread, wait.event)
-        run(machine, thread, machine.program.at(thread.step).cases[wait.event].entry)
-        return
-    rest(thread)
-    summarize(machine.execution)
+    work.done(machine, result)
 
 
 # --- it failed -------------------------------------------------------------------------------
@@ -113,23 +76,7 @@ def failed(machine: MachineState, work: Work, error: BaseException, retry_at: da
 
     A step without a next attempt stays due; whether the instance fails is said with ``fail``.
     """
-    thread, wait = work.thread, work.wait
-    if work.kind is _STEP_WORK:
-        assert thread is not None
-        note_failure(machine, thread, error, retry_at)
-        return
-    assert wait is not None
-    machine.execution.pc += 1
-    wait.attempt += 1
-    wait.retry_at = retry_at
-    wait.error = error_text(error)
-    if isinstance(wait, Teardown):
-        wait.status = WaitStatus.TEARDOWN_ERROR
-    elif isinstance(wait, Wait) and wait.status is not _SET_UP:
-        assert thread is not None
-        wait.status = WaitStatus.SETUP_ERROR
-        rest(thread)
-        summarize(machine.execution)
+    work.failed(machine, error, retry_at)
 
 
 def retry_errors(machine: MachineState) -> None:
@@ -152,12 +99,10 @@ def drop(machine: MachineState, work: Work) -> None:
 def give_up(machine: MachineState, work: Work, error: BaseException) -> None:
     """The work has failed for good: its thread goes on where that is caught, else the instance fails.
 
-    A buffered event that was not caught stays in the buffer.
+    A buffered event that was not caught stays in the buffer. What failed to set up or tear down an event disturbs
+    nobody.
     """
-    assert work.thread is not None
-    throw(machine, work.thread, error_info(error, work.statement))
-    if work.kind is _EVENT_WORK and not machine.execution.ended:
-        forget_kept(machine, work.statement)
+    work.give_up(machine, error)
 
 
 def fail(machine: MachineState, error: BaseException, statement: str = "") -> None:

@@ -2,7 +2,9 @@
 
 The files of the machine hold plain functions that take a ``MachineState``. Each file imports only those to its right:
 
-    machine → operations → results → work → calls → events → instructions → unwinding → threads → waits → values → state
+    machine → operations → results → due → outside_work → work → calls → events → instructions → unwinding → threads →
+    waits → values → state
+    machine → saves → state
 
 One call has to go the other way: a branch that fails cancels its siblings (``unwinding``), a canceled sibling runs its
 ``finally_`` section (``instructions``), and that may fail again. This call goes through ``MachineState.run``.
@@ -30,7 +32,8 @@ class MachineState:
         alone: there is nobody else to run activities: they are due like steps.
 
     Attributes:
-        touched: whether code that may change the fields was called; whoever saves them sets it back.
+        touched: whether code that may change the fields was called since they were given by ``use``, or since
+            ``take_touched``.
 
     Raises:
         UnknownStatement: the execution is one of another workflow.
@@ -75,6 +78,25 @@ class MachineState:
     ) -> None:
         """See ``workflow_core.machine.instructions.run``, which ``Machine`` puts here."""
         raise NotImplementedError
+
+    def set_time(self, now: datetime) -> None:
+        """What follows happens at this time."""
+        self.now = now
+
+    def begin(self, now: datetime) -> None:
+        """What follows happens at this time, and its threads may move as often as after a load."""
+        self.now = now
+        self.allowances = None
+
+    def use(self, workflow: Workflow) -> None:
+        """Goes on with these fields."""
+        self.workflow = workflow
+        self.touched = False
+
+    def take_touched(self) -> bool:
+        """Whether code that may change the fields was called since it was asked last."""
+        touched, self.touched = self.touched, False
+        return touched
 
     def is_due(self, retry_at: datetime | None) -> bool:
         """Whether the time of a next attempt has come; None: it need not be waited for."""

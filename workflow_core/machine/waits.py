@@ -14,19 +14,31 @@ changes a wait or the list of threads must call them: nobody moves an instance w
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import from_json
 
 from workflow_core.errors import DefinitionError
 from workflow_core.events import stable_key
-from workflow_core.execution import Execution, Status, Teardown, Thread, ThreadStatus, Wait, WaitKind, WaitStatus
+from workflow_core.execution import Execution, Status, Thread, ThreadStatus
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.values import item_of, json_of, value_of
 from workflow_core.program.program import Instruction, SelectCase
 from workflow_core.statements.calls import ACTIVITY_TIMEOUT
+from workflow_core.wait_types import (
+    ActivityWait,
+    AnyWait,
+    ChildWait,
+    ConditionWait,
+    EventWait,
+    HandlerWait,
+    TimerWait,
+    WaitKind,
+    WaitStatus,
+)
 from workflow_core.workflow import Workflow
 
 CALENDAR_START, CALENDAR_END = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
@@ -34,8 +46,6 @@ CALENDAR_START, CALENDAR_END = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 1, 
 
 # Looking up a member of an enum class costs as much as an instruction: the hot ones are bound once.
 _SETTING_UP, _WAITING = ThreadStatus.SETTING_UP, ThreadStatus.WAITING
-_CONDITION, _TIMEOUT, _EVENT = WaitKind.CONDITION, WaitKind.TIMEOUT, WaitKind.EVENT
-_HANDLER, _ACTIVITY, _CHILD = WaitKind.HANDLER, WaitKind.ACTIVITY, WaitKind.CHILD
 _SET_UP, _PENDING_SETUP = WaitStatus.SET_UP, WaitStatus.PENDING_SETUP
 _RUNNING, _IDLE = Status.RUNNING, Status.WAITING
 
@@ -45,26 +55,13 @@ def park(machine: MachineState, thread: Thread, instruction: Instruction) -> Non
     execution = machine.execution
     pc = execution.pc
     wait_id = f"{thread.id}@{pc}"
-    status = _WAITING
-    waits: list[Wait] = []
-    for case in instruction.cases.values():
-        kind = case.kind
-        if kind is _EVENT:
-            waits.append(Wait(case.event, kind, _SET_UP, wait_id))
-            if case.buffered:
-                waits[-1].buffered = True
-        elif kind is _TIMEOUT:
-            waits.append(Wait(case.event, kind, _SET_UP, wait_id, _deadline(machine, thread, instruction, case)))
-        elif kind is _ACTIVITY:
-            input = _activity_input(machine, thread, instruction, case)
-            waits.append(Wait(case.event, kind, _SET_UP, wait_id, attempt_ends(machine, case), input=input))
-        else:
-            waits.append(Wait(case.event, kind, _PENDING_SETUP, wait_id))
-            status = _SETTING_UP
-            if kind is _CHILD:
-                waits[-1].input = _child_input(machine, thread, instruction, case, wait_id)
+    waits = [_ENTER[case.kind](machine, thread, instruction, case, wait_id) for case in instruction.cases.values()]
     if not waits:
-        waits.append(Wait(instruction.name, _CONDITION, _SET_UP, wait_id))
+        waits.append(ConditionWait(instruction.name, _SET_UP, wait_id))
+    status = _WAITING
+    for wait in waits:
+        if wait.status is _PENDING_SETUP:
+            status = _SETTING_UP
     thread.status = status
     thread.step = instruction.name
     thread.pc = pc
@@ -99,6 +96,51 @@ def attempt_ends(machine: MachineState, case: SelectCase, start: datetime | None
     return start and start + (case.activity.timeout or case.activity.heartbeat or ACTIVITY_TIMEOUT)
 
 
+# --- entering a wait, for each kind of case --------------------------------------------------
+
+
+def _enter_event(
+    machine: MachineState, thread: Thread, instruction: Instruction, case: SelectCase, wait_id: str
+) -> AnyWait:
+    return EventWait(case.event, _SET_UP, wait_id, case.buffered)
+
+
+def _enter_handler(
+    machine: MachineState, thread: Thread, instruction: Instruction, case: SelectCase, wait_id: str
+) -> AnyWait:
+    return HandlerWait(case.event, _PENDING_SETUP, wait_id)
+
+
+def _enter_timer(
+    machine: MachineState, thread: Thread, instruction: Instruction, case: SelectCase, wait_id: str
+) -> AnyWait:
+    return TimerWait(case.event, _SET_UP, wait_id, _deadline(machine, thread, instruction, case))
+
+
+def _enter_activity(
+    machine: MachineState, thread: Thread, instruction: Instruction, case: SelectCase, wait_id: str
+) -> AnyWait:
+    input = _activity_input(machine, thread, instruction, case)
+    return ActivityWait(case.event, _SET_UP, wait_id, attempt_ends(machine, case), input=input)
+
+
+def _enter_child(
+    machine: MachineState, thread: Thread, instruction: Instruction, case: SelectCase, wait_id: str
+) -> AnyWait:
+    return ChildWait(
+        case.event, _PENDING_SETUP, wait_id, child=_child_start(machine, thread, instruction, case, wait_id)
+    )
+
+
+_ENTER: dict[WaitKind, Callable[[MachineState, Thread, Instruction, SelectCase, str], AnyWait]] = {
+    WaitKind.EVENT: _enter_event,
+    WaitKind.HANDLER: _enter_handler,
+    WaitKind.TIMEOUT: _enter_timer,
+    WaitKind.ACTIVITY: _enter_activity,
+    WaitKind.CHILD: _enter_child,
+}
+
+
 def _activity_input(machine: MachineState, thread: Thread, instruction: Instruction, case: SelectCase) -> Any:
     assert case.activity is not None
     if not case.activity.signature.takes_input:
@@ -111,7 +153,7 @@ def _activity_input(machine: MachineState, thread: Thread, instruction: Instruct
     return json_of(value, f"the input of activity {case.event!r}")
 
 
-def _child_input(
+def _child_start(
     machine: MachineState, thread: Thread, instruction: Instruction, case: SelectCase, wait_id: str
 ) -> dict[str, Any]:
     spec = case.child
@@ -121,37 +163,30 @@ def _child_input(
         id = stable_key(machine.execution.workflow, machine.execution.id, wait_id, case.event)
     fields = {} if spec.input is None else value_of(machine, thread, instruction, spec.input)
     if isinstance(fields, Workflow):
-        fields = json.loads(fields.dump_fields())
+        fields = from_json(fields.dump_fields())
     elif isinstance(fields, BaseModel):
         fields = fields.model_dump(mode="json")
-    fields = json_of(fields, f"the input of child {case.event!r}")
+    else:
+        fields = json_of(fields, f"the input of child {case.event!r}")
     return {"workflow": spec.workflow, "id": str(id), "fields": fields, "detached": spec.detached}
+
+
+# --- leaving a wait --------------------------------------------------------------------------
 
 
 def leave_wait(execution: Execution, thread: Thread, event: str | None = None) -> None:
     """Leaves a wait, by ``event`` if it is that which happened: what an outside system may know of is to be torn down,
     even if its setup never ended."""
     for wait in thread.waits:
-        kind = wait.kind
-        if kind is _HANDLER:
-            handled = wait.event == event
-            execution.teardowns.append(
-                Teardown(thread.step, wait.event, wait.id, handled, wait.setup_data, known_as=wait.known_as)
-            )
-        elif kind is _CHILD and wait.event != event:
-            child = wait.input
-            if wait.status is _SET_UP:
-                # It was started for sure: how to start it, its whole input, need not be kept.
-                child = {"workflow": child["workflow"], "id": child["id"]}
-            execution.teardowns.append(Teardown(thread.step, wait.event, wait.id, False, child, kind=_CHILD))
+        teardown = wait.left(thread.step, event)
+        if teardown is not None:
+            execution.teardowns.append(teardown)
     thread.waits = []
 
 
 def rest(thread: Thread) -> None:
     """Says whether a parked thread still has events to set up."""
-    pending = any(
-        wait.status is _PENDING_SETUP or (wait.status is not _SET_UP and wait.retry_at) for wait in thread.waits
-    )
+    pending = any(wait.is_pending() for wait in thread.waits)
     thread.status = _SETTING_UP if pending else _WAITING
 
 

@@ -1,223 +1,314 @@
-"""Work: what is due in an instance, and how the user's code behind it is called.
+"""Work: one class for each kind of thing that may be due in an instance.
 
-The machine does nothing that takes time. ``next_work`` says what is due; the caller performs it with ``call`` and
-reports the result with the functions of ``workflow_core.machine.results``. ``next_work`` changes nothing, so it gives
-the same answer when it is asked again, also in another process that loaded the same state. This is why any process
-can take over an instance at any time.
+The machine does nothing that takes time. ``workflow_core.machine.due`` says what is due; the caller performs it with
+``call`` and reports the result with ``done`` or ``failed``. Each class says which user's code it calls, when that is
+tried again, and what a success and a failure mean for the state. Callers go through the methods of ``Machine``. The
+classes for what outside systems and other instances are told are in ``workflow_core.machine.outside_work``.
 
-Order: moves come first, because a condition that holds now may no longer hold after the next step. Then come
-teardowns, setups and buffered events, and steps last, because they take longest. A setup or teardown that failed does
-not delay the work that comes after it.
+To add a kind: a class here, its place in ``next_work``, what the history says of it (``cloud_adapter.engine.steps``),
+and when the instance is woken for it (``cloud_adapter.engine.schedule.due``).
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
 
-from workflow_core.execution import Parent, Status, Teardown, Thread, ThreadStatus, Wait, WaitKind, WaitStatus
+from workflow_core.error_texts import error_info, error_text
+from workflow_core.errors import EventRejected, InvalidInput
+from workflow_core.execution import Parent, Thread
 from workflow_core.machine.calls import call_activity
 from workflow_core.machine.checkpoints import CheckpointKind
-from workflow_core.machine.events import Accepted, accepted_by, event_handler, first_kept, handle, request
+from workflow_core.machine.events import (
+    Accepted,
+    accepted_by,
+    first_kept,
+    forget_kept,
+    handle,
+    handle_json,
+    handled,
+)
+from workflow_core.machine.instructions import note_failure, run
 from workflow_core.machine.state import MachineState
-from workflow_core.machine.threads import can_fork, live_branches
-from workflow_core.machine.values import step_context, value_of
-from workflow_core.program.program import Instruction, Op
+from workflow_core.machine.threads import start_of
+from workflow_core.machine.unwinding import throw
+from workflow_core.machine.values import step_context
+from workflow_core.machine.waits import leave_wait
 from workflow_core.retry import Retry
 from workflow_core.signatures import is_async as is_async_function
-
-# Looking up a member of an enum class costs as much as an instruction: the hot ones are bound once.
-_EXECUTING, _RESUMING, _WAITING = ThreadStatus.EXECUTING, ThreadStatus.RESUMING, ThreadStatus.WAITING
-_WAIT_FOR, _FORK = Op.WAIT_FOR, Op.FORK
-_CONDITION, _ACTIVITY = WaitKind.CONDITION, WaitKind.ACTIVITY
-_SET_UP, _PENDING_SETUP = WaitStatus.SET_UP, WaitStatus.PENDING_SETUP
-_RUNNING, _IDLE = Status.RUNNING, Status.WAITING
-_STEP_WORK, _RESUME_WORK = CheckpointKind.STEP, CheckpointKind.RESUME
-_EVENT_WORK, _ACTIVITY_WORK = CheckpointKind.EVENT, CheckpointKind.ACTIVITY
-
-MOVES = (CheckpointKind.RESUME, CheckpointKind.CONDITION)
-"""The kinds that ``done`` performs without a ``call``."""
+from workflow_core.wait_types import (
+    ActivityWait,
+    AnyTeardown,
+    EventWait,
+    RetriedWait,
+)
 
 
 @dataclass(slots=True)
 class Work:
-    """One thing that is due: of ``thread`` (None for a teardown, or for the parent), on ``wait`` (None for a step)."""
+    """One thing that is due; of each kind there is a class."""
 
-    kind: CheckpointKind
-    thread: Thread | None
-    wait: Wait | Teardown | Parent | None
-
-    @property
-    def attempt(self) -> int:
-        """How often it has failed so far."""
-        return (self.wait or self.thread).attempt  # type: ignore[union-attr]
+    kind: ClassVar[CheckpointKind]
+    """The kind of its checkpoint."""
+    is_move: ClassVar[bool] = False
+    """Whether ``done`` performs it, without a ``call``."""
+    concerns_others: ClassVar[bool] = False
+    """Whether it is about another instance: a child to be started or canceled, or the parent to be told. Then ``call``
+    calls nothing."""
+    changes_fields: ClassVar[bool] = False
+    """Whether the user's code changes the fields; what all other code does to them is forgotten."""
+    keeps_result: ClassVar[bool] = False
+    """Whether what the user's code returns is stored."""
 
     @property
     def statement(self) -> str:
         """The name of the step, or of the event."""
-        return self.wait.event if self.wait is not None else self.thread.step  # type: ignore[union-attr]
+        raise NotImplementedError
 
     @property
-    def concerns_others(self) -> bool:
-        """Whether it is about another instance: a child to be started or canceled, or the parent to be told."""
-        wait = self.wait
-        return isinstance(wait, Parent) or (
-            self.kind is not CheckpointKind.STEP and wait is not None and wait.kind is WaitKind.CHILD
-        )
+    def attempt(self) -> int:
+        """How often it has failed so far."""
+        raise NotImplementedError
 
+    @property
+    def thread_id(self) -> str:
+        """The id of the thread that it is due for; empty for what belongs to the instance."""
+        return ""
 
-# --- what is due -----------------------------------------------------------------------------
+    @property
+    def select(self) -> str:
+        """The name of the select that an event is delivered to."""
+        return ""
 
-
-def next_work(machine: MachineState) -> Work | None:
-    """What is to be done next: moves first, then teardowns, setups, buffered events, and at last a step.
-
-    None: all are blocked.
-    """
-    execution = machine.execution
-    step: Work | None = None
-    setup: Work | None = None
-    delivery: Work | None = None
-    live: Counter[str] | None = None
-    status = execution.status
-    for thread in execution.threads if status is _RUNNING or status is _IDLE else ():
-        thread_status = thread.status
-        if thread_status is _WAITING:
-            waits = thread.waits
-            if waits:
-                kind = waits[0].kind
-                if kind is _CONDITION:
-                    instruction = machine.program.at(thread.step)
-                    if instruction.op is _FORK:
-                        live = live_branches(execution) if live is None else live  # once for all that have branches
-                    if _holds(machine, thread, instruction, live):
-                        return Work(CheckpointKind.CONDITION, thread, None)
-                elif machine.alone and kind is _ACTIVITY:
-                    if step is None and machine.is_due(waits[0].retry_at):
-                        step = Work(_ACTIVITY_WORK, thread, waits[0])
-                elif execution.buffer:
-                    delivery = delivery or _delivery(machine, thread)
-        elif thread_status is _EXECUTING:
-            if step is None and (thread.retry_at is None or machine.is_due(thread.retry_at)):
-                step = Work(_STEP_WORK, thread, None)
-        elif thread_status is _RESUMING:
-            return Work(_RESUME_WORK, thread, None)
-        else:
-            setup = setup or _setup_due(machine, thread)
-    return _outside_due(machine) or setup or delivery or step
-
-
-def _outside_due(machine: MachineState) -> Work | None:
-    """A teardown, or the parent that is to be told of the end."""
-    execution = machine.execution
-    for teardown in execution.teardowns:
-        if _is_pending(machine, teardown.status, WaitStatus.PENDING_TEARDOWN, teardown.retry_at):
-            return Work(CheckpointKind.TEARDOWN, None, teardown)
-    parent = execution.parent
-    if parent is not None and not parent.told and execution.ended and machine.is_due(parent.retry_at):
-        return Work(CheckpointKind.TELL, None, parent)
-    return None
-
-
-def _holds(machine: MachineState, thread: Thread, instruction: Instruction, live: Counter[str] | None) -> bool:
-    try:
-        if instruction.op is _FORK:
-            assert live is not None
-            return can_fork(machine, thread, instruction, live[thread.id])
-        return instruction.op is not _WAIT_FOR or bool(value_of(machine, thread, instruction, instruction.cond))
-    except BaseException as error:
-        error.add_note(f"raised by the condition {instruction.name!r} of workflow {machine.program.workflow!r}")
-        raise
-
-
-def _is_pending(machine: MachineState, status: WaitStatus, pending: WaitStatus, retry_at: datetime | None) -> bool:
-    # An error without a next attempt was given up.
-    return status is pending or (status is not _SET_UP and retry_at is not None and machine.is_due(retry_at))
-
-
-def _setup_due(machine: MachineState, thread: Thread) -> Work | None:
-    for wait in thread.waits:
-        if _is_pending(machine, wait.status, _PENDING_SETUP, wait.retry_at):
-            return Work(CheckpointKind.SETUP, thread, wait)
-    return None
-
-
-def _delivery(machine: MachineState, thread: Thread) -> Work | None:
-    """The delivery of the first buffered event that the thread waits for."""
-    for kept in machine.execution.buffer:
-        for wait in thread.waits:
-            if wait.buffered and wait.event == kept.event:
-                return Work(_EVENT_WORK, thread, wait)
-    return None
-
-
-# --- the user's code behind it ---------------------------------------------------------------
-
-
-def call(machine: MachineState, work: Work) -> Any:
-    """Calls the user's code that ``work`` stands for; what it returns may be awaitable.
-
-    What concerns other instances is not known here: for a child, or for the parent, nothing is called.
-
-    Raises:
-        UnknownStatement: the definition no longer has the statement.
-        InvalidInput: a buffered event does not fit its handler any more.
-        Exception: whatever the user's code raises.
-    """
-    thread = work.thread
-    machine.touched = True
-    if work.kind is _STEP_WORK:
-        assert thread is not None
-        instruction = machine.program.step(thread.step)
-        if instruction.takes_context:
-            return instruction.action(machine.workflow, step_context(machine, thread))
-        return instruction.action(machine.workflow)
-    wait = work.wait
-    if work.concerns_others:
+    def call(self, machine: MachineState) -> Any:
+        """Calls the user's code; what it returns may be awaitable."""
         return None
-    if work.kind is _EVENT_WORK:
-        accepted = accepted_work(machine, work)
-        assert accepted.case.signature is not None
-        body = first_kept(machine, accepted.case.event).input.encode()
-        return handle(machine, accepted, accepted.case.signature.validate_json(accepted.case.event, body))
-    if work.kind is _ACTIVITY_WORK:
-        return call_activity(machine, accepted_work(machine, work))
-    if isinstance(wait, Teardown):
-        handler = event_handler(machine, wait.step, wait.event)
-        return handler.teardown(request(machine, wait, "teardown"), wait.handled)
-    assert isinstance(wait, Wait) and thread is not None
-    return event_handler(machine, thread.step, wait.event).setup(request(machine, wait, "setup"))
+
+    def is_async(self, machine: MachineState) -> bool:
+        """Whether the user's code is a coroutine function."""
+        return False
+
+    def timeout(self, machine: MachineState) -> timedelta | None:
+        """How long one attempt may take, if that is limited."""
+        return None
+
+    def policy(self, machine: MachineState) -> Retry | None:
+        """The policy for what has failed, if the definition has one."""
+        return None
+
+    def delay(self, policy: Retry, error: BaseException, random: float) -> timedelta | None:
+        """How long to wait for the next attempt after it has failed with ``error``; None: it is given up."""
+        return policy.delay(self.attempt + 1, error, random)
+
+    def is_refused(self, error: BaseException) -> bool:
+        """Whether ``error`` says that the event is not wanted. It is no failure then: the event is dropped."""
+        return False
+
+    def take_in(self, machine: MachineState, result: Any) -> None:
+        """Hands what an activity has returned to its ``then``."""
+
+    def done(self, machine: MachineState, result: Any) -> None:
+        """It was performed; ``result`` is what the user's code returned."""
+        raise NotImplementedError
+
+    def failed(self, machine: MachineState, error: BaseException, retry_at: datetime | None) -> None:
+        """An attempt has failed; it is tried again at ``retry_at``."""
+
+    def give_up(self, machine: MachineState, error: BaseException) -> None:
+        """It has failed for good."""
 
 
-def accepted_work(machine: MachineState, work: Work) -> Accepted:
+# --- of a thread -----------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class ThreadWork(Work):
+    """Work that is due for one thread."""
+
+    thread: Thread
+
+    @property
+    def statement(self) -> str:
+        return self.thread.step
+
+    @property
+    def attempt(self) -> int:
+        return self.thread.attempt
+
+    @property
+    def thread_id(self) -> str:
+        return self.thread.id
+
+    def give_up(self, machine: MachineState, error: BaseException) -> None:
+        """The thread goes on where the error is caught; otherwise the instance fails."""
+        throw(machine, self.thread, error_info(error, self.statement))
+
+
+@dataclass(slots=True)
+class Move(ThreadWork):
+    """A thread was started, or started anew, and goes on by itself."""
+
+    kind: ClassVar[CheckpointKind] = CheckpointKind.RESUME
+    is_move: ClassVar[bool] = True
+
+    def done(self, machine: MachineState, result: Any) -> None:
+        execution, thread = machine.execution, self.thread
+        execution.pc += 1
+        if thread.waits:
+            leave_wait(execution, thread)
+        run(machine, thread, start_of(machine, thread))
+
+
+@dataclass(slots=True)
+class ConditionMove(Move):
+    """The condition that a thread waits for holds now, or its branches have ended."""
+
+    kind: ClassVar[CheckpointKind] = CheckpointKind.CONDITION
+
+
+@dataclass(slots=True)
+class StepWork(ThreadWork):
+    """A step is to be run."""
+
+    kind: ClassVar[CheckpointKind] = CheckpointKind.STEP
+    changes_fields: ClassVar[bool] = True
+
+    def call(self, machine: MachineState) -> Any:
+        instruction = machine.program.step(self.thread.step)
+        if instruction.takes_context:
+            return instruction.action(machine.workflow, step_context(machine, self.thread))
+        return instruction.action(machine.workflow)
+
+    def is_async(self, machine: MachineState) -> bool:
+        return is_async_function(machine.program.at(self.thread.step).action)
+
+    def timeout(self, machine: MachineState) -> timedelta | None:
+        return machine.program.at(self.statement).timeout
+
+    def policy(self, machine: MachineState) -> Retry | None:
+        return machine.program.at(self.statement).retry or machine.workflow.default_retry
+
+    def done(self, machine: MachineState, result: Any) -> None:
+        thread = self.thread
+        machine.execution.pc += 1
+        if thread.attempt:
+            thread.attempt = 0
+            thread.retry_at = thread.error = None
+        machine.allowances = None
+        run(machine, thread, machine.program.step(thread.step).next)
+
+    def failed(self, machine: MachineState, error: BaseException, retry_at: datetime | None) -> None:
+        """A step without a next attempt stays due."""
+        note_failure(machine, self.thread, error, retry_at)
+
+
+# --- of a wait -------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class DeliveryWork(ThreadWork):
+    """A buffered event is to be delivered. Its handler is a function of the fields: one that fails would fail again."""
+
+    kind: ClassVar[CheckpointKind] = CheckpointKind.EVENT
+    changes_fields: ClassVar[bool] = True
+
+    wait: EventWait
+
+    @property
+    def statement(self) -> str:
+        return self.wait.event
+
+    @property
+    def attempt(self) -> int:
+        return 0
+
+    @property
+    def select(self) -> str:
+        return self.thread.step
+
+    def call(self, machine: MachineState) -> Any:
+        accepted = _accepted(machine, self.thread, self.statement)
+        event, signature = accepted.case.event, accepted.case.signature
+        assert signature is not None
+        body = first_kept(machine, event).input.encode()
+        return handle(machine, accepted, signature.validate_json(event, body))
+
+    def delay(self, policy: Retry, error: BaseException, random: float) -> timedelta | None:
+        return None
+
+    def is_refused(self, error: BaseException) -> bool:
+        return isinstance(error, (EventRejected, InvalidInput))
+
+    def done(self, machine: MachineState, result: Any) -> None:
+        accepted = _accepted(machine, self.thread, self.statement)
+        forget_kept(machine, self.statement)
+        handled(machine, accepted)
+
+    def give_up(self, machine: MachineState, error: BaseException) -> None:
+        """An event whose error was not caught stays in the buffer."""
+        ThreadWork.give_up(self, machine, error)
+        if not machine.execution.ended:
+            forget_kept(machine, self.statement)
+
+
+@dataclass(slots=True)
+class ActivityWork(ThreadWork):
+    """An activity is to be run, by a caller that has nobody else to run it."""
+
+    kind: ClassVar[CheckpointKind] = CheckpointKind.ACTIVITY
+
+    wait: ActivityWait
+
+    @property
+    def statement(self) -> str:
+        return self.wait.event
+
+    @property
+    def attempt(self) -> int:
+        return self.wait.attempt
+
+    def call(self, machine: MachineState) -> Any:
+        return call_activity(machine, _accepted(machine, self.thread, self.statement))
+
+    def policy(self, machine: MachineState) -> Retry | None:
+        activity = _accepted(machine, self.thread, self.statement).case.activity
+        return (activity and activity.retry) or machine.workflow.default_retry
+
+    def take_in(self, machine: MachineState, result: Any) -> None:
+        accepted = _accepted(machine, self.thread, self.statement)
+        if accepted.case.handler is not None:
+            assert accepted.case.activity is not None
+            handle_json(machine, accepted, accepted.case.activity.signature.output_json(accepted.case.event, result))
+
+    def done(self, machine: MachineState, result: Any) -> None:
+        handled(machine, _accepted(machine, self.thread, self.statement))
+
+    def failed(self, machine: MachineState, error: BaseException, retry_at: datetime | None) -> None:
+        """An activity without a next attempt stays due."""
+        note_failed_attempt(machine, self.wait, error, retry_at)
+
+
+def _accepted(machine: MachineState, thread: Thread, event: str) -> Accepted:
     """The wait that a buffered event, or the result of an activity, is for."""
-    assert work.thread is not None
-    accepted = accepted_by(machine, work.thread, work.statement)
+    accepted = accepted_by(machine, thread, event)
     assert accepted is not None
     return accepted
 
 
-def is_async(machine: MachineState, work: Work) -> bool:
-    """Whether the user's code behind ``work`` is a coroutine function."""
-    wait = work.wait
-    if wait is None:
-        return is_async_function(machine.program.at(work.thread.step).action)  # type: ignore[union-attr]
-    if work.concerns_others or work.kind in (_EVENT_WORK, _ACTIVITY_WORK):
-        return False
-    select = wait.step if isinstance(wait, Teardown) else work.thread.step  # type: ignore[union-attr]
-    handler = event_handler(machine, select, wait.event)
-    return is_async_function(handler.teardown if isinstance(wait, Teardown) else handler.setup)
+# --- attempts ---------------------------------------------------------------------------------
 
 
-def policy(machine: MachineState, work: Work) -> Retry | None:
-    """The policy for what has failed, if the definition has one."""
-    if work.kind is _STEP_WORK:
-        policy = machine.program.at(work.statement).retry
-    elif work.kind is _ACTIVITY_WORK:
-        activity = accepted_work(machine, work).case.activity
-        policy = None if activity is None else activity.retry
-    else:
-        return None
-    return policy or machine.workflow.default_retry
+def note_failed_attempt(
+    machine: MachineState, noted: RetriedWait | AnyTeardown | Parent, error: BaseException, retry_at: datetime | None
+) -> None:
+    """Notes that an attempt has failed, and that the next one is at ``retry_at``."""
+    machine.execution.pc += 1
+    noted.attempt += 1
+    noted.retry_at = retry_at
+    noted.error = error_text(error)
+
+
+def note_success(noted: RetriedWait | Parent) -> None:
+    """Forgets the failed attempts."""
+    noted.attempt, noted.retry_at, noted.error = 0, None, None

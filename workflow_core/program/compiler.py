@@ -13,7 +13,7 @@ from typing import Any
 
 from workflow_core.errors import DefinitionError
 from workflow_core.events import EventHandler
-from workflow_core.execution import FROM_CLIENTS, MAIN_THREAD, LeaveKind, WaitKind
+from workflow_core.execution import MAIN_THREAD, LeaveKind
 from workflow_core.program.program import (
     ActivitySpec,
     ChildSpec,
@@ -57,6 +57,7 @@ from workflow_core.statements.basic import (
 from workflow_core.statements.calls import Activity, Child
 from workflow_core.statements.failures import Except, Fail, Try
 from workflow_core.statements.fanout import ForEach, Parallel
+from workflow_core.wait_types import WaitKind
 
 
 def compile_definition(
@@ -468,7 +469,7 @@ class _Compiler:
         for case in statement.cases:
             compiled = self.timeout(case) if isinstance(case, Timeout) else self.event(case)
             cases.append(compiled)
-            if compiled.kind in FROM_CLIENTS:
+            if compiled.from_clients:
                 self.events.setdefault(compiled.event, []).append((name, compiled))
             self.section(case.body)
             if case is not statement.cases[-1]:

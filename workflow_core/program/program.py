@@ -14,10 +14,11 @@ from typing import Any
 
 from workflow_core.errors import UnknownStatement
 from workflow_core.events import EventHandler
-from workflow_core.execution import LeaveKind, WaitKind
+from workflow_core.execution import LeaveKind
 from workflow_core.retry import Retry
 from workflow_core.signatures import HandlerSignature, OfItem
 from workflow_core.statements.basic import Delay, Section
+from workflow_core.wait_types import WAITS, AnyWait, WaitKind
 
 Function = Callable[..., Any] | OfItem
 """A function of the workflow, and of the item of a ``ForEach`` if it takes that."""
@@ -85,6 +86,16 @@ class SelectCase:
     activity: ActivitySpec | None = None
     child: ChildSpec | None = None
     entry: Instruction = field(init=False, repr=False, compare=False)
+
+    @property
+    def wait_type(self) -> type[AnyWait]:
+        """The class of the waits for it."""
+        return WAITS[self.kind]
+
+    @property
+    def from_clients(self) -> bool:
+        """Whether clients send it."""
+        return WAITS[self.kind].from_clients
 
 
 @dataclass(frozen=True, slots=True)

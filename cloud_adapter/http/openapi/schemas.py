@@ -13,7 +13,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from cloud_adapter.document import HistoryEntry
-from workflow_core import Execution, execution
+from workflow_core import Execution, execution, wait_types
+from workflow_core.shown import ShownTeardown, ShownWait
 
 Json = dict[str, Any]
 
@@ -97,7 +98,7 @@ def instance(state: Json) -> Json:
 
 
 def _common() -> Json:
-    meta = _of_class(Execution)
+    meta = _execution()
     entry = _of_class(HistoryEntry)
     for name, text in {
         "wake_at": "When something is due next. If this is in the past, the instance should be moving.",
@@ -110,6 +111,19 @@ def _common() -> Json:
     return meta | entry | _SHOWN | {"Instance": {}, "Problem": PROBLEM}
 
 
+def _execution() -> Json:
+    """The schemas of an execution. Each kind of wait and of teardown has a class, but all are shown in one form."""
+    meta = {name: schema for name, schema in _of_class(Execution).items() if not name.endswith(("Wait", "Teardown"))}
+    meta["Thread"]["properties"]["waits"]["items"] = ref("Wait")
+    meta["Execution"]["properties"]["teardowns"]["items"] = ref("Teardown")
+    whole = meta.pop("Execution")
+    for shown, name in ((ShownWait, "Wait"), (ShownTeardown, "Teardown")):
+        shown_schemas = _of_class(shown)
+        meta[name] = shown_schemas.pop(shown.__name__) | {"title": name}
+        meta |= shown_schemas
+    return dict(sorted(meta.items())) | {"Execution": whole}
+
+
 def _of_class(cls: type) -> Json:
     """The schemas of a dataclass and of the classes in it, with all attributes required and described by docstrings."""
     schema = TypeAdapter(cls).json_schema(mode="serialization", ref_template=PREFIX + "{model}")
@@ -117,7 +131,7 @@ def _of_class(cls: type) -> Json:
     if "$ref" not in schema:
         definitions[cls.__name__] = schema
     for name, definition in definitions.items():
-        source = cls if name == cls.__name__ else getattr(execution, name)
+        source = cls if name == cls.__name__ else getattr(execution, name, None) or getattr(wait_types, name)
         definition["description"] = summary(source)
         attributes = dict(_attributes(source))
         for attribute, property in definition.get("properties", {}).items():

@@ -17,7 +17,8 @@ from typing import Any
 from cloud_adapter.engine.operations import ACTIONS, Action
 from cloud_adapter.engine.view import View
 from cloud_adapter.errors import InvalidRequest
-from cloud_adapter.http.pages.forms import Field, Form
+from cloud_adapter.http.pages.form_fields import Field
+from cloud_adapter.http.pages.forms import Form
 from workflow_core.execution import MAIN_THREAD
 from workflow_core.program.program import Program, SelectCase
 

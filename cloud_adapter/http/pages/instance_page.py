@@ -19,7 +19,17 @@ from cloud_adapter.http import progress
 from cloud_adapter.http.pages.rendering import fragment
 from cloud_adapter.http.views import view_data
 from workflow_core.diagrams import svg
-from workflow_core.execution import Execution, Status, Thread, ThreadStatus, Wait, WaitKind, WaitStatus
+from workflow_core.execution import Execution, Status, Thread, ThreadStatus
+from workflow_core.wait_types import (
+    ActivityWait,
+    AnyWait,
+    ChildWait,
+    ConditionWait,
+    EventWait,
+    HandlerWait,
+    TimerWait,
+    WaitStatus,
+)
 
 PARTS = ("status", "diagram", "waits", "fields", "timeline", "raw")
 """The parts of the page that are updated automatically, in order."""
@@ -111,23 +121,23 @@ def _step(thread: Thread, leased_until: datetime | None, now: datetime) -> Due:
     return Due("Step, running" if running else "Step, due", thread.step, thread.id)
 
 
-def _wait(thread: Thread, wait: Wait) -> Due | None:
-    match wait.kind:
-        case WaitKind.EVENT:
+def _wait(thread: Thread, wait: AnyWait) -> Due | None:
+    match wait:
+        case EventWait():
             return None
-        case WaitKind.HANDLER:
+        case HandlerWait():
             if wait.status is WaitStatus.SET_UP:
                 return None
             what = "Set-up of the event, failed" if wait.status is WaitStatus.SETUP_ERROR else "Set-up of the event"
             return Due(what, wait.event, thread.id, wait.retry_at, wait.error or "")
-        case WaitKind.TIMEOUT:
+        case TimerWait():
             return Due("Timer", wait.event, thread.id, wait.deadline)
-        case WaitKind.CONDITION:
+        case ConditionWait():
             return Due("Condition", wait.event or thread.step, thread.id)
-        case WaitKind.ACTIVITY:
+        case ActivityWait():
             what = f"Activity, attempt {wait.attempt + 1}" if wait.attempt else "Activity"
             return Due(what, wait.event, thread.id, wait.retry_at, wait.error or "")
-        case WaitKind.CHILD:
+        case ChildWait():
             return Due("Child", wait.event, thread.id, wait.retry_at, wait.error or "")
 
 

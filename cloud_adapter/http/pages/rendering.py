@@ -57,7 +57,7 @@ def fragment(request: Request, template: str, **values: Any) -> Markup:
     """Returns a rendered template as a part of a page. For its values, see ``page``."""
     root = root_of(request)
     link = {"root": root, "static": lambda name: root + _link(name)}
-    return Markup(_templates().get_template(template).render(**link, **values))
+    return Markup(templates().get_template(template).render(**link, **values))
 
 
 async def static(request: Request) -> Response:
@@ -86,7 +86,8 @@ def markdown_line(text: str) -> Markup:
 
 
 @cache
-def _templates() -> Environment:
+def templates() -> Environment:
+    """The templates of the pages, with the filters that they use."""
     environment = Environment(
         loader=PackageLoader("cloud_adapter.http.pages"),
         autoescape=True,

@@ -34,7 +34,7 @@ from cloud_adapter.http.pages.cards import (
     posted_event,
     posted_operation,
 )
-from cloud_adapter.http.pages.forms import MISSING
+from cloud_adapter.http.pages.form_fields import MISSING
 from cloud_adapter.http.pages.instance_page import parts, title, version
 from cloud_adapter.http.pages.posts import read_form
 from cloud_adapter.http.pages.rendering import HEADERS, fragment, page, root_of

@@ -20,6 +20,7 @@ from tests.simulation.model.user_code import RAISED
 from tests.simulation.model.violations import require
 from workflow_core import Activity, ActivityContext
 from workflow_core.events import stable_key
+from workflow_core.wait_types import ActivityWait
 
 if TYPE_CHECKING:
     from tests.simulation.actors import Actor, Run
@@ -42,6 +43,7 @@ class Activities:
         work = "activity", thread.wait_id, name
         count = executor.attempts.failures[work]
         stored = next(thread.waits[0] for thread in old.execution.threads if thread.id == entry.thread)
+        assert isinstance(stored, ActivityWait)
         require(stored.attempt == count, f"{name!r} has failed {count} times, stored is {stored.attempt}")
         key = self._key(thread.wait_id, name)
         runs = world.activities.runs[key, count + 1]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from cloud_adapter.document import HistoryEntry, Instance
 from tests.core.reference import DuplicateId, RefThread
+from tests.simulation.acts import attempt_of
 from tests.simulation.model.errands import Errand
 from tests.simulation.model.executor import Executor
 from tests.simulation.model.leases import is_call
@@ -182,6 +183,7 @@ class Children:
         for entry in left:
             body = json.loads(entry.body)
             about = body["wait_id"], body["event"], body.get("attempt", 0)
-            waited = any((wait.id, wait.event, wait.attempt if "attempt" in body else 0) == about for wait in waits)
+            attempts = [attempt_of(wait) for wait in waits]
+            waited = any((id, event, attempt if "attempt" in body else 0) == about for id, event, attempt in attempts)
             require(not waited, f"it has come to rest, and waits for {entry.name!r} in its inbox")
         require(not left or not world.recovers, f"it has come to rest, and {len(left)} entries are in its inbox")

@@ -17,6 +17,7 @@ from tests.simulation.acts import Act, Attempt, attempt_of
 from tests.simulation.flows import DELAYS
 from tests.simulation.model.violations import require, require_equal
 from workflow_core import Activity
+from workflow_core.wait_types import TimedWait
 
 if TYPE_CHECKING:
     from tests.simulation.actors import Actor
@@ -42,7 +43,7 @@ class Deadlines:
         executor = self.model.executor
         if executor.ended or executor.paused:
             return
-        waits = (wait for thread in new.execution.threads for wait in thread.waits)
+        waits = (wait for thread in new.execution.threads for wait in thread.waits if isinstance(wait, TimedWait))
         stored = {attempt_of(wait): wait.deadline for wait in waits if wait.deadline is not None}
         timed = {attempt for _, attempt in executor.timed_waits()}
         require_equal("waits with a deadline", stored.keys(), timed)

@@ -17,7 +17,8 @@ from tests.simulation.flows import ADDED
 from tests.simulation.model.children import TELL
 from tests.simulation.model.executor import Executor
 from tests.simulation.model.violations import require, require_equal
-from workflow_core import Activity, Child, Execution, Select, Status, Step, Thread, Wait, WaitKind, WaitStatus
+from workflow_core import Activity, Child, Execution, Select, Status, Step, Thread, Wait, WaitStatus
+from workflow_core.wait_types import AnyTeardown, ChildWait, HandlerTeardown, HandlerWait
 
 if TYPE_CHECKING:
     from tests.simulation.model.instance import Model
@@ -61,7 +62,7 @@ def _check_teardowns(executor: Executor, execution: Execution) -> None:
     failures = executor.attempts.failures
     require_equal(
         "teardowns",
-        sorted((one.event, one.id, one.handled, one.setup_data, one.attempt) for one in execution.teardowns),
+        sorted((one.event, one.id, one.handled, _setup_data(one), one.attempt) for one in execution.teardowns),
         sorted(
             (one.event, one.wait_id, handled, one.setup_data, failures["teardown", one.wait_id, one.event])
             for _, one, handled in executor.teardowns
@@ -69,12 +70,18 @@ def _check_teardowns(executor: Executor, execution: Execution) -> None:
     )
 
 
+def _setup_data(teardown: AnyTeardown) -> Any:
+    return teardown.setup_data if isinstance(teardown, HandlerTeardown) else teardown.child
+
+
 def _check_waits(executor: Executor, stored: Thread, thread: RefThread) -> None:
     """The waits of a thread are those of the statement that it stands on."""
     at, failures, what = thread.at, executor.attempts.failures, f"waits of {thread.id!r}"
     if at is not None and isinstance(at.statement, Child):
         errand = executor.errands[thread.wait_id, at.name]
-        found = [(wait.event, wait.id, _is_set_up(wait), wait.attempt) for wait in stored.waits]
+        waits = [wait for wait in stored.waits if isinstance(wait, ChildWait)]
+        require_equal(what, waits, stored.waits)
+        found = [(wait.event, wait.id, _is_set_up(wait), wait.attempt) for wait in waits]
         require_equal(what, found, [(at.name, thread.wait_id, errand.is_started, 0)])
     elif at is not None and isinstance(at.statement, Activity):
         work = "activity", thread.wait_id, at.name
@@ -95,7 +102,9 @@ def _is_set_up(wait: Wait) -> bool:
 
 
 def _description(wait: Wait) -> tuple[Any, ...]:
-    return wait.id, _is_set_up(wait), wait.setup_data if wait.kind is WaitKind.HANDLER else None, wait.attempt
+    if isinstance(wait, HandlerWait):
+        return wait.id, _is_set_up(wait), wait.setup_data, wait.attempt
+    return wait.id, _is_set_up(wait), None, 0
 
 
 def _check_parent(model: Model, execution: Execution) -> None:

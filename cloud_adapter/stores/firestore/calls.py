@@ -1,0 +1,149 @@
+"""The client, and how calls are made with it: their time limit, their retries, the errors, the end of all.
+
+Knows no documents: what is read or written is handed in.
+
+Theory of operation. Reads change nothing, so they are repeated for a short time while Firestore cannot be reached.
+Writes are sent once. The client's own retry would send a commit again whose reply was lost; the second one would then
+fail on what the first has written, and look like a conflict with another writer. The engine, which knows its own
+token, looks for it in the document before it tries again. A write sent with a retry would break this.
+
+``close`` waits until no call is running, because a call that has begun may still need the client between its RPCs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import TypeVar
+
+from google.api_core.exceptions import ServiceUnavailable
+from google.api_core.retry import AsyncRetry, if_exception_type
+from google.auth.credentials import Credentials
+from google.cloud.firestore import (
+    AsyncClient,
+    AsyncCollectionReference,
+    AsyncDocumentReference,
+    AsyncQuery,
+    AsyncWriteBatch,
+)
+
+from cloud_adapter.document import Document
+from cloud_adapter.errors import Unavailable
+from cloud_adapter.stores.firestore.documents import Snapshot
+from cloud_adapter.stores.firestore.refusals import google_errors
+
+READ_RETRY_SECONDS = 2.0
+"""For how long a read that could not reach Firestore is tried again."""
+
+_T = TypeVar("_T")
+
+
+class Calls:
+    """The calls of one store. For the arguments see ``FirestoreStore``."""
+
+    def __init__(
+        self,
+        client: AsyncClient | None,
+        project: str | None,
+        database: str | None,
+        credentials: Credentials | None,
+        timeout_seconds: float,
+    ) -> None:
+        self._given = client
+        self._own: AsyncClient | None = None
+        self._project = project
+        self._database = database
+        self._credentials = credentials
+        self._timeout = timeout_seconds
+        self._closed = False
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncClient]:
+        """The client, for one call of the store. Errors of Google's libraries become ``Unavailable`` here."""
+        if self._closed:
+            raise Unavailable("the store is closed")
+        self._running += 1
+        self._idle.clear()
+        try:
+            with google_errors():
+                yield self._client()
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+
+    async def close(self) -> None:
+        """Closes the client, unless it was given. What was called before is done first; what is called later is
+        ``Unavailable``."""
+        self._closed = True
+        await self._idle.wait()
+        client, self._own = self._own, None
+        # The asynchronous client has no way of its own to be closed. Without a call it has opened nothing.
+        if client is not None and client._firestore_api_internal is not None:
+            await client._firestore_api.transport.close()
+
+    # --- writes ------------------------------------------------------------------------------
+
+    async def commit(self, batch: AsyncWriteBatch) -> Sequence[datetime | None]:
+        """Sends a batch; gives when each of its documents was updated."""
+        results = await batch.commit(retry=None, timeout=self._timeout)
+        return [result.update_time for result in results]
+
+    async def create(self, reference: AsyncDocumentReference, document: Document) -> None:
+        """Sends a document that must not be there yet."""
+        await reference.create(document, retry=None, timeout=self._timeout)
+
+    # --- reads -------------------------------------------------------------------------------
+
+    async def get(self, reference: AsyncDocumentReference) -> Snapshot:
+        """A document, also one that is not there."""
+
+        async def get() -> Snapshot:
+            return await reference.get(retry=None, timeout=self._timeout)
+
+        return await _read(get)
+
+    async def get_all(self, client: AsyncClient, references: list[AsyncDocumentReference]) -> Sequence[Snapshot]:
+        """Documents, in any order, also those that are not there."""
+
+        async def get() -> Sequence[Snapshot]:
+            snapshots = client.get_all(references, retry=None, timeout=self._timeout)
+            return [snapshot async for snapshot in snapshots]
+
+        return await _read(get)
+
+    async def run(self, query: AsyncQuery) -> Sequence[Snapshot]:
+        """The documents of a query."""
+
+        async def run() -> Sequence[Snapshot]:
+            return [snapshot async for snapshot in query.stream(retry=None, timeout=self._timeout)]
+
+        return await _read(run)
+
+    async def names(self, collection: AsyncCollectionReference) -> Sequence[str]:
+        """The names in a collection, also those of documents that are not there, but have some below them."""
+
+        async def names() -> Sequence[str]:
+            references = collection.list_documents(retry=None, timeout=self._timeout)
+            return [reference.id async for reference in references]
+
+        return await _read(names)
+
+    def _client(self) -> AsyncClient:
+        if self._given is not None:
+            return self._given
+        if self._own is None:
+            self._own = AsyncClient(project=self._project, database=self._database, credentials=self._credentials)
+        return self._own
+
+
+async def _read(call: Callable[[], Awaitable[_T]]) -> _T:
+    """Calls it, and again if Firestore could not be reached: reads change nothing."""
+    unreachable = if_exception_type(ServiceUnavailable)
+    retry = AsyncRetry(unreachable, initial=0.05, maximum=0.5, multiplier=2, timeout=READ_RETRY_SECONDS)
+    return await retry(call)()

@@ -1,0 +1,218 @@
+"""The two connections to the file: opening and closing them, the thread of one, the writes that wait for it.
+
+Knows how SQLite opens, locks and fails. Knows no query: what is run on a connection is handed in.
+
+Theory of operation. One connection writes, and reads lists. Only one thread uses it, so a call that waits for the disk
+or for another process holds up no event loop. The other connection reads single rows in the thread of its caller: that
+takes some 30 µs and waits for nobody, as no reader waits in a write-ahead log.
+
+A write joins a queue, then asks the thread for a turn. A turn takes all writes that have joined, up to
+``WRITES_TOGETHER_MAX``, and writes them in one transaction: while one turn waits for the disk, the writes of the next
+one gather. A write is over when its result is set, and only a turn sets it. The caller therefore asks for turns until
+its result is there, and does not count on its own turn: a full turn leaves writes behind. What is taken from the queue
+must get its result in the same turn; otherwise its caller would ask for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os.path
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from cloud_adapter.errors import SettingsError, Unavailable
+from cloud_adapter.stores.sqlite.schema import create_or_upgrade
+from cloud_adapter.stores.sqlite.transactions import Write, write_together
+
+WRITES_TOGETHER_MAX = 100
+"""How many writes share a transaction."""
+
+LARGE_BYTES = 50_000
+"""A write from this size on has a transaction of its own."""
+
+_T = TypeVar("_T")
+
+_WAL_RETRY_SECONDS = 0.005
+
+
+class Connections:
+    """The connections of one process to a file. Its methods are for one event loop.
+
+    Args:
+        path: is created if it is not there, and upgraded if an older release made it.
+        busy_timeout_ms: how long a write waits for other processes before it is ``Unavailable``.
+
+    Raises:
+        SettingsError: the file cannot be used; the message says why, and the fix.
+        Unavailable: another process kept it locked, or the disk failed.
+    """
+
+    def __init__(self, path: Path, busy_timeout_ms: int) -> None:
+        self._path = path
+        self._closed = False
+        self._writes: deque[Write] = deque()
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite-store")
+        opening = self._executor.submit(_open_both, path, busy_timeout_ms)
+        try:
+            self._writer, self._reader = opening.result()
+        except BaseException:
+            # An interrupt comes while the thread opens it, or just has.
+            self._executor.submit(_close_opened, opening)
+            self._executor.shutdown()
+            raise
+
+    async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Runs it in the thread, on the connection that writes, after all that was asked for before."""
+        self._check_open()
+        with self._errors():
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work, self._writer)
+
+    async def read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Runs it here, on the connection that reads. It must be quick: a row or two, found by an index."""
+        self._check_open()
+        with self._errors():
+            try:
+                return work(self._reader)
+            except sqlite3.OperationalError as error:
+                if _primary_code(error) != sqlite3.SQLITE_BUSY:
+                    raise
+        return await self.run(work)  # rare: another process recovers the file; it is waited for elsewhere
+
+    async def write(self, work: Callable[[sqlite3.Connection], object], *, statements: int, size: int = 0) -> None:
+        """Runs it in a transaction, with the other writes that wait for the thread. A cancelled write that still waits
+        is not made.
+
+        Args:
+            work: raises without having written anything if it is a single statement.
+            size: about how many bytes it writes.
+        """
+        write = Write(work, statements == 1)
+        if size >= LARGE_BYTES:
+            await self.run(lambda connection: write_together(connection, [write]))
+        else:
+            self._writes.append(write)
+            try:
+                while not write.done.done():
+                    await self.run(self._write_waiting)
+            except BaseException:
+                write.done.cancel()  # unless it is being written already
+                raise
+        with self._errors():
+            write.done.result(timeout=0)
+
+    async def close(self) -> None:
+        """Closes both. What was asked for before is done first; what is asked for later is ``Unavailable``."""
+        if self._closed:
+            return
+        self._closed = True
+        ending = self._executor.submit(_close_both, self._writer, self._reader)
+        self._executor.shutdown(wait=False)
+        with self._errors():
+            # A caller that gives up does not take the closing back.
+            await asyncio.shield(asyncio.wrap_future(ending))
+        self._executor.shutdown()
+
+    def _write_waiting(self, connection: sqlite3.Connection) -> None:
+        batch: list[Write] = []
+        while self._writes and len(batch) < WRITES_TOGETHER_MAX:
+            write = self._writes.popleft()
+            if write.done.set_running_or_notify_cancel():
+                batch.append(write)
+        if batch:
+            write_together(connection, batch)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Unavailable(f"the store {self._path} is closed")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise Unavailable(f"SQLite could not use {self._path}: {error}") from error
+
+
+# --- opening and closing ---------------------------------------------------------------------
+
+
+def _open(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
+    connection: sqlite3.Connection | None = None
+    try:
+        connection = sqlite3.connect(path, timeout=busy_timeout_ms / 1000, isolation_level=None)
+        # Texts come as bytes, because one that is not UTF-8 must fail its own document, not the whole query.
+        connection.text_factory = bytes
+        connection.execute("PRAGMA synchronous = FULL")
+        create_or_upgrade(connection, path)
+        _write_ahead(connection, busy_timeout_ms)
+    except BaseException as error:
+        if connection is not None:
+            connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise _open_error(path, error) from error
+        raise
+    return connection
+
+
+def _open_both(path: Path, busy_timeout_ms: int) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+    """The connection that writes, and the one that reads where it is called."""
+    connection = _open(path, busy_timeout_ms)
+    try:
+        reader = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        reader.text_factory = bytes
+        reader.execute("PRAGMA query_only = ON")
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise _open_error(path, error) from error
+        raise
+    return connection, reader
+
+
+def _close_opened(opening: Future[tuple[sqlite3.Connection, sqlite3.Connection]]) -> None:
+    if opening.exception() is None:
+        _close_both(*opening.result())
+
+
+def _close_both(connection: sqlite3.Connection, reader: sqlite3.Connection) -> None:
+    reader.close()
+    connection.close()
+
+
+def _write_ahead(connection: sqlite3.Connection, busy_timeout_ms: int) -> None:
+    # SQLite does not wait for other processes here, whatever the busy timeout: it says "locked" at once.
+    deadline = time.monotonic() + busy_timeout_ms / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            return
+        except sqlite3.OperationalError as error:
+            if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+            time.sleep(_WAL_RETRY_SECONDS)
+
+
+def _open_error(path: Path, error: sqlite3.Error) -> SettingsError | Unavailable:
+    code = _primary_code(error)
+    if code == sqlite3.SQLITE_NOTADB:
+        return SettingsError(f"{path} is not a SQLite database: name another file, or delete this one")
+    if code == sqlite3.SQLITE_CORRUPT:
+        return SettingsError(f"the database {path} is damaged ({error}): restore it from a backup, or delete it")
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+        if not os.path.isdir(path.parent):
+            return SettingsError(f"the database {path} cannot be made: create the directory {path.parent} first")
+        return SettingsError(
+            f"the database {path} cannot be written ({error}): name a file that this user may write, in a directory "
+            f"that they may write"
+        )
+    return Unavailable(f"SQLite could not open {path}: {error}")
+
+
+def _primary_code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF

@@ -1,0 +1,74 @@
+"""The tables of the file, and their versions. Knows no documents, and does not open the file.
+
+Theory of operation. Two values in the header of a file say what it is: ``application_id`` marks it as ours,
+``user_version`` counts the versions of the tables. Version n is what the first n elements of ``VERSIONS`` make, so a
+new file and an upgraded one have the same tables. They are read and written in one transaction that holds the write
+lock from its start: of several processes that open an old file at once, one upgrades it, and the others then find it
+upgraded. Changing an element that a release has shipped breaks this: files made before would lack the change.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from itertools import chain
+from pathlib import Path
+
+from cloud_adapter.errors import SettingsError
+from cloud_adapter.stores.sqlite.transactions import transaction
+
+APPLICATION_ID = int.from_bytes(b"gorc")
+"""Marks a file as ours (SQLite's ``application_id``). Another program's is refused, and left as it is."""
+
+_VERSION_1 = (
+    """CREATE TABLE instances (
+        workflow TEXT NOT NULL, id TEXT NOT NULL, revision INTEGER NOT NULL, format INTEGER NOT NULL,
+        status TEXT NOT NULL, pc INTEGER NOT NULL,
+        created_at INTEGER, updated_at INTEGER NOT NULL, wake_at INTEGER,
+        lease TEXT, tokens TEXT NOT NULL, search TEXT NOT NULL,
+        execution TEXT NOT NULL, fields TEXT NOT NULL, history TEXT NOT NULL,
+        PRIMARY KEY (workflow, id)
+    )""",
+    "CREATE INDEX instances_by_update ON instances (workflow, updated_at, id)",
+    "CREATE INDEX instances_by_status ON instances (workflow, status, updated_at, id)",
+    "CREATE INDEX instances_due ON instances (wake_at) WHERE wake_at IS NOT NULL",
+    """CREATE TABLE idempotency_keys (
+        workflow TEXT NOT NULL, id TEXT NOT NULL, key TEXT NOT NULL, expires_at INTEGER NOT NULL,
+        fingerprint TEXT NOT NULL, response TEXT NOT NULL,
+        PRIMARY KEY (workflow, id, key)
+    )""",
+    "CREATE INDEX idempotency_keys_by_expiry ON idempotency_keys (expires_at)",
+)
+_VERSION_2 = (
+    """CREATE TABLE inbox (
+        workflow TEXT NOT NULL, id TEXT NOT NULL, name TEXT NOT NULL, at INTEGER NOT NULL, body TEXT NOT NULL,
+        PRIMARY KEY (workflow, id, name)
+    )""",
+    "CREATE INDEX inbox_by_arrival ON inbox (workflow, id, at, name)",
+    "CREATE INDEX inbox_by_age ON inbox (at, workflow, id)",
+)
+VERSIONS = (_VERSION_1, _VERSION_2)
+"""What makes a file of each version from one of the version before. What a release has once made never changes."""
+
+SCHEMA_VERSION = len(VERSIONS)
+"""The version of the tables, kept in the file's ``user_version``. A file with an older one is upgraded where it is
+opened, one with a newer one is refused."""
+
+
+def create_or_upgrade(connection: sqlite3.Connection, path: Path) -> None:
+    with transaction(connection):  # the looking too: another process may be doing the same
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if application == APPLICATION_ID:
+            if version == SCHEMA_VERSION:
+                return
+            if not 1 <= version < SCHEMA_VERSION:
+                raise SettingsError(
+                    f"the database {path} has schema version {version}, this release knows 1 to {SCHEMA_VERSION}: "
+                    f"upgrade gorchestrate, or name another file"
+                )
+        elif application or version or connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+            raise SettingsError(f"the database {path} belongs to another program: name another file")
+        for statement in chain.from_iterable(VERSIONS[version:]):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

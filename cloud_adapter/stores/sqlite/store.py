@@ -1,0 +1,282 @@
+"""``SqliteStore``: what each call of the ``Store`` port asks of the tables.
+
+The tables are in ``schema``, the values of a row in ``rows``, how calls come to a connection in ``connections``. The
+store never looks into an execution or into the user's fields, never reads a clock, and lets no error of SQLite through.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from cloud_adapter.document import InboxEntry, Instance, KeyRecord, check_entry, encode
+from cloud_adapter.errors import Conflict, DamagedDocument, DuplicateKey, InstanceExists, InstanceNotFound
+from cloud_adapter.ports import PAGE_SIZE, Page
+from cloud_adapter.stores.cursors import EPOCH, check_limit, read_cursor, write_cursor
+from cloud_adapter.stores.sqlite.connections import Connections
+from cloud_adapter.stores.sqlite.rows import (
+    COLUMNS,
+    entry_of,
+    instance_of,
+    key_of,
+    microseconds,
+    microseconds_or_none,
+    readable_text,
+    values_of,
+)
+
+EXPIRED_KEYS_PER_COMMIT = 10
+"""How many expired keys a write that brings a key takes along: the table shrinks faster than it grows."""
+
+_log = logging.getLogger(__name__)
+
+_SELECT = f"SELECT revision, {', '.join(COLUMNS)} FROM instances"
+_INSERT = (
+    f"INSERT INTO instances (revision, {', '.join(COLUMNS)}) VALUES (1{', ?' * len(COLUMNS)}) "
+    "ON CONFLICT (workflow, id) DO NOTHING"
+)
+_UPDATE = (
+    f"UPDATE instances SET revision = revision + 1, {', '.join(f'{name} = ?' for name in COLUMNS)} "
+    "WHERE workflow = ? AND id = ? AND revision = ?"
+)
+_DUE = (
+    f"{_SELECT} WHERE wake_at IS NOT NULL AND wake_at <= ? AND (wake_at, rowid) > "
+    "(?, coalesce((SELECT rowid FROM instances WHERE workflow = ? AND id = ?), 0)) ORDER BY wake_at, rowid"
+)
+_INSERT_KEY = (
+    "INSERT INTO idempotency_keys (workflow, id, key, expires_at, fingerprint, response) VALUES (?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (workflow, id, key) DO UPDATE SET expires_at = excluded.expires_at, "
+    "fingerprint = excluded.fingerprint, response = excluded.response WHERE idempotency_keys.expires_at <= ?"
+)
+_INSERT_ENTRY = (
+    "INSERT INTO inbox (workflow, id, name, at, body) VALUES (?, ?, ?, ?, ?) "
+    "ON CONFLICT (workflow, id, name) DO NOTHING"
+)
+_DELETE_ENTRY = "DELETE FROM inbox WHERE workflow = ? AND id = ? AND name = ?"
+_INBOX = "SELECT name, at, body FROM inbox WHERE workflow = ? AND id = ? ORDER BY at, name LIMIT ?"
+_UNCOLLECTED = "SELECT workflow, id FROM inbox WHERE at <= ? ORDER BY at, workflow, id LIMIT ?"
+_PURGE_KEYS = (
+    "DELETE FROM idempotency_keys WHERE rowid IN "
+    "(SELECT rowid FROM idempotency_keys WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)"
+)
+
+
+class SqliteStore:
+    """Keeps instances in one SQLite file; see ``ports.Store`` for what each method does and raises.
+
+    A commit that has returned is on the disk (``synchronous=FULL``). The file is created if there is none, its
+    directory is not; a file of an older release is upgraded, and that release then refuses it. It must lie on a local
+    disk: SQLite's locks do not hold on most network file systems.
+
+    Args:
+        path: the file. SQLite keeps two more beside it while it is open, ``-wal`` and ``-shm``.
+        busy_timeout_ms: how long a write waits for other processes before it is ``Unavailable``.
+
+    Attributes:
+        connections: run any SQL on the file, between the calls of the store.
+
+    Raises:
+        SettingsError: the file cannot be used; the message says why, and the fix.
+        Unavailable: another process kept it locked, or the disk failed.
+    """
+
+    def __init__(self, path: str | Path, *, busy_timeout_ms: int = 10_000) -> None:
+        self.connections = Connections(Path(path).absolute(), busy_timeout_ms)
+
+    async def create(self, instance: Instance, key: KeyRecord | None = None) -> None:
+        """See ``ports.Store.create``. The new version is 1."""
+        values = values_of(encode(instance))
+
+        def work(connection: sqlite3.Connection) -> None:
+            if connection.execute(_INSERT, values).rowcount == 0:
+                raise InstanceExists(f"there already is an instance {instance.id!r} of {instance.workflow!r}")
+            if key is not None:
+                _insert_key(connection, instance.workflow, instance.id, key, instance.execution.updated_at)
+
+        await self.connections.write(work, statements=1 if key is None else 3)
+
+    async def load(self, workflow: str, id: str) -> Instance:
+        """See ``ports.Store.load``."""
+
+        def work(connection: sqlite3.Connection) -> Instance:
+            row = connection.execute(f"{_SELECT} WHERE workflow = ? AND id = ?", (workflow, id)).fetchone()
+            if row is None:
+                raise InstanceNotFound(f"there is no instance {id!r} of {workflow!r}")
+            return instance_of(row)
+
+        return await self.connections.read(work)
+
+    async def commit(
+        self, instance: Instance, keys: Sequence[KeyRecord] = (), taken: Sequence[InboxEntry] = ()
+    ) -> Instance:
+        """See ``ports.Store.commit``. A key that is recorded is told before a conflict."""
+        version = instance.version
+        values = (*values_of(encode(instance)), instance.workflow, instance.id, version)
+
+        def work(connection: sqlite3.Connection) -> None:
+            for key in keys:
+                _insert_key(connection, instance.workflow, instance.id, key, instance.execution.updated_at)
+            if connection.execute(_UPDATE, values).rowcount == 0:
+                raise Conflict(f"{instance.workflow!r} {instance.id!r} is no longer at version {version}")
+            if taken:
+                connection.executemany(_DELETE_ENTRY, _names(taken))
+
+        size = len(instance.fields) + len(values[COLUMNS.index("execution")])
+        await self.connections.write(work, statements=1 + 2 * len(keys) + len(taken), size=size)
+        return replace(instance, version=version + 1)
+
+    async def post(self, entry: InboxEntry) -> None:
+        """See ``ports.Store.post``."""
+        check_entry(entry)
+        values = (entry.workflow, entry.id, entry.name, microseconds(entry.at), entry.body)
+        await self.connections.write(lambda connection: connection.execute(_INSERT_ENTRY, values), statements=1)
+
+    async def inbox(self, workflow: str, id: str, limit: int = 100) -> Sequence[InboxEntry]:
+        """See ``ports.Store.inbox``.
+
+        Raises:
+            DamagedDocument: one of the entries cannot be read.
+        """
+        check_limit(limit)
+
+        def work(connection: sqlite3.Connection) -> Sequence[InboxEntry]:
+            with closing(connection.execute(_INBOX, (workflow, id, limit))) as rows:
+                return [entry_of(workflow, id, row) for row in rows]
+
+        return await self.connections.run(work)
+
+    async def discard(self, entries: Sequence[InboxEntry]) -> None:
+        """See ``ports.Store.discard``."""
+        names = _names(entries)
+        await self.connections.write(
+            lambda connection: connection.executemany(_DELETE_ENTRY, names), statements=len(names)
+        )
+
+    async def uncollected(self, before: datetime, limit: int = 100) -> Sequence[tuple[str, str]]:
+        """See ``ports.Store.uncollected``."""
+        check_limit(limit)
+
+        def work(connection: sqlite3.Connection) -> Sequence[tuple[str, str]]:
+            with closing(connection.execute(_UNCOLLECTED, (microseconds(before), limit))) as rows:
+                return [(readable_text(workflow), readable_text(id)) for workflow, id in dict.fromkeys(rows)]
+
+        return await self.connections.run(work)
+
+    async def load_key(self, workflow: str, id: str, key: str, now: datetime) -> KeyRecord | None:
+        """See ``ports.Store.load_key``."""
+
+        def work(connection: sqlite3.Connection) -> KeyRecord | None:
+            row = connection.execute(
+                "SELECT fingerprint, response, expires_at FROM idempotency_keys "
+                "WHERE workflow = ? AND id = ? AND key = ? AND expires_at > ?",
+                (workflow, id, key, microseconds(now)),
+            ).fetchone()
+            return None if row is None else key_of(workflow, id, key, row)
+
+        return await self.connections.read(work)
+
+    async def list(
+        self,
+        workflow: str,
+        *,
+        status: str | None = None,
+        search: Mapping[str, Any] | None = None,
+        limit: int = PAGE_SIZE,
+        cursor: str | None = None,
+    ) -> Page:
+        """See ``ports.Store.list``. Damaged documents are left out.
+
+        An instance that is updated while a caller turns the pages moves before the first one: it is not met twice.
+        """
+        check_limit(limit)
+        query = f"{_SELECT} WHERE workflow = ?"
+        parameters: tuple[str | int | float, ...] = (workflow,)
+        if status is not None:
+            query, parameters = f"{query} AND status = ?", (*parameters, status)
+        for name, value in (search or {}).items():
+            condition, values = _is_value(f'$."{name}"', value)
+            query, parameters = f"{query} AND {condition}", (*parameters, *values)
+        if cursor is not None:
+            updated_at, id = read_cursor(cursor)
+            query, parameters = f"{query} AND (updated_at, id) < (?, ?)", (*parameters, microseconds(updated_at), id)
+        query = f"{query} ORDER BY updated_at DESC, id DESC"
+        instances, damaged = await self.connections.run(
+            lambda connection: _readable(connection, query, parameters, limit + 1)
+        )
+        page = instances[:limit]
+        if len(instances) <= limit:
+            return Page(page, None, damaged)
+        return Page(page, write_cursor(page[-1].execution.updated_at, page[-1].id), damaged)
+
+    async def workflows(self) -> Sequence[str]:
+        """See ``ports.Store.workflows``."""
+
+        def work(connection: sqlite3.Connection) -> Sequence[str]:
+            with closing(connection.execute("SELECT DISTINCT workflow FROM instances")) as rows:
+                return [readable_text(name) for (name,) in rows]
+
+        return await self.connections.run(work)
+
+    async def due(self, before: datetime, limit: int = 100, *, after: Instance | None = None) -> Sequence[Instance]:
+        """See ``ports.Store.due``."""
+        check_limit(limit)
+        last = (-(2**63), "", "") if after is None else (microseconds(after.wake_at or EPOCH), after.workflow, after.id)
+        parameters = (microseconds(before), *last)
+        instances, _ = await self.connections.run(lambda connection: _readable(connection, _DUE, parameters, limit))
+        return instances
+
+    async def ping(self) -> None:
+        """See ``ports.Store.ping``. It waits for its turn on the connection that writes: if that one hangs, so does
+        this call."""
+        await self.connections.run(lambda connection: connection.execute("SELECT 1 FROM instances LIMIT 1").fetchone())
+
+    async def close(self) -> None:
+        """See ``ports.Store.close``. What was called before is done first; what is called later is ``Unavailable``."""
+        await self.connections.close()
+
+
+def _is_value(path: str, value: str | float | bool | None) -> tuple[str, tuple[str | float, ...]]:
+    """The condition that a search field has a value of the same type, and its parameters."""
+    if value is None or isinstance(value, bool):
+        return "json_type(search, ?) = ?", (path, json.dumps(value))
+    types = "'text'" if isinstance(value, str) else "'integer', 'real'"
+    return f"json_type(search, ?) IN ({types}) AND json_extract(search, ?) = ?", (path, path, value)
+
+
+def _insert_key(connection: sqlite3.Connection, workflow: str, id: str, key: KeyRecord, at: datetime | None) -> None:
+    now = microseconds_or_none(at)  # NULL: nothing has expired
+    connection.execute(_PURGE_KEYS, (now, EXPIRED_KEYS_PER_COMMIT))
+    values = (workflow, id, key.key, microseconds(key.expires_at), key.fingerprint, key.response)
+    if connection.execute(_INSERT_KEY, (*values, now)).rowcount == 0:
+        raise DuplicateKey(f"the idempotency key {key.key!r} of {workflow!r} {id!r} is recorded")
+
+
+def _names(entries: Sequence[InboxEntry]) -> Sequence[tuple[str, str, str]]:
+    return [(entry.workflow, entry.id, entry.name) for entry in entries]
+
+
+def _readable(
+    connection: sqlite3.Connection, query: str, parameters: Sequence[Any], limit: int
+) -> tuple[Sequence[Instance], Sequence[str]]:
+    """The first of a query's instances that can be read: those that cannot must not hide what stands behind them.
+    Also what is wrong with these."""
+    damaged: list[str] = []
+
+    def instances() -> Iterator[Instance]:
+        for row in rows:
+            try:
+                yield instance_of(row)
+            except DamagedDocument as error:
+                _log.warning("left out: %s", error)
+                damaged.append(str(error))
+
+    with closing(connection.execute(query, parameters)) as rows:
+        return list(islice(instances(), limit)), damaged

@@ -1,0 +1,250 @@
+"""What a commit writes, as a pure function of what is stored and what is to be saved."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from cloud_adapter.document import Instance, Lease
+from cloud_adapter.engine.commits import Committer
+from cloud_adapter.engine.plan import KEEP, RELEASE, After, Before, Change, Hold, LeasePolicy, plan
+from cloud_adapter.engine.refs import InstanceRef
+from cloud_adapter.engine.session import Session, begin
+from cloud_adapter.engine.tasks import ACTIVITY_PATH, RESUME_PATH, TIMEOUT_PATH
+from cloud_adapter.errors import Conflict, Unavailable
+from cloud_adapter.options import EngineOptions
+from cloud_adapter.stores.sqlite.store import SqliteStore
+from tests.engine.harness import ManualQueue
+from tests.manual_clock import ManualClock
+from workflow_core import Activity, Execution, On, S, Select, Step, Timeout, Workflow
+from workflow_core.wait_types import TimedWait
+
+NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+FENCE, OTHER = "0123456789abcdef", "fedcba9876543210"
+OPTIONS = EngineOptions(horizon=timedelta(days=10))
+LEASE = Lease("of another", NOW + timedelta(seconds=30))
+
+
+def ask(word: str) -> str:
+    return word
+
+
+class Asking(Workflow, name="asking"):
+    """Waits for a timeout, then for an activity, then runs a step."""
+
+    word: str = "hello"
+    search_fields = ("word",)
+
+    definition = S(
+        Select("wait", On("Go", lambda w: None), Timeout("late", timedelta(days=2))),
+        Activity("ask", ask, input=lambda w: w.word),
+        Step("end", lambda w: None),
+    )
+
+
+REF = InstanceRef(Asking, "a")
+
+
+def waiting(now: datetime = NOW) -> Session:
+    return begin(REF, b"", now)
+
+
+def asking() -> Session:
+    """It has left the select, and waits for its activity."""
+    session = stored(waiting())
+    accepted = session.machine.accept("Go")
+    session.machine.handled(accepted)
+    return session
+
+
+def stored(session: Session, policy: LeasePolicy = RELEASE) -> Session:
+    """The session after a commit."""
+    session.committed(replace(planned(session, policy).instance, version=1))
+    return session
+
+
+def planned(
+    session: Session,
+    policy: LeasePolicy = RELEASE,
+    token: str = FENCE,
+    now: datetime = NOW,
+    before: Before | None = None,
+) -> Change:
+    execution, program = session.execution, session.machine.program
+    after = After(execution, program, session.instance.fields, {"word": "new"}, session.entries, session.delivered)
+    return plan(before or session.before, after, now, policy, token, OPTIONS)
+
+
+def paths(change: Change) -> list[str]:
+    return [task.path for task in change.create]
+
+
+# --- it changes nothing ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", [RELEASE, Hold("mine"), Hold("mine", renews=True)])
+def test_a_plan_changes_nothing(policy: LeasePolicy) -> None:
+    for session in (waiting(), asking()):
+        before = session.execution.to_dict(), session.instance, list(session.entries)
+        first = planned(session, policy)
+        assert (session.execution.to_dict(), session.instance, session.entries) == before
+        assert first == planned(session, policy), "nor does it depend on anything else"
+
+
+@pytest.mark.anyio
+async def test_a_commit_that_is_refused_or_lost_leaves_the_session_as_it_was(tmp_path: Path) -> None:
+    store, queue, clock = SqliteStore(tmp_path / "db"), ManualQueue(), ManualClock(NOW)
+    committer = Committer(store, queue, clock, OPTIONS, random.Random(1))
+    await committer.create(waiting())
+
+    async def refused(*_: object) -> Instance:
+        raise Conflict("somebody else was faster")
+
+    async def lost(*_: object) -> Instance:
+        raise Unavailable("no answer")
+
+    async def no_pause(self: Committer, attempt: int) -> None:
+        return None
+
+    for write, error in ((refused, Conflict), (lost, Unavailable)):
+        for policy in (RELEASE, Hold("mine"), Hold("mine", renews=True)):
+            session = await committer.load(REF)
+            session.machine.handled(session.machine.accept("Go"))
+            before = session.execution.to_dict(), session.instance, list(session.entries)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(store, "commit", write)
+                patch.setattr(Committer, "pause", no_pause)
+                with pytest.raises(error):
+                    await committer.commit(session, lease=policy)
+            assert (session.execution.to_dict(), session.instance, session.entries) == before
+    await store.close()
+
+
+# --- the document ----------------------------------------------------------------------------
+
+
+def test_a_commit_writes_the_state_and_what_it_is_found_by() -> None:
+    session = waiting()
+    instance = planned(session).instance
+    assert instance.execution.updated_at == NOW
+    assert instance.execution.definition_version == Asking.__program__.version
+    assert instance.search == {"word": "new"}
+    assert [entry.kind for entry in instance.history] == ["created"]
+    assert instance.tokens == (FENCE,)
+    assert instance.wake_at == NOW + timedelta(days=2), "the timeout"
+
+
+def test_a_lease_counts_from_now_and_hides_what_is_due() -> None:
+    change = planned(asking(), Hold("mine"))
+    assert change.leases
+    assert change.instance.lease == Lease("mine", NOW + OPTIONS.lease)
+    assert change.instance.wake_at == NOW + OPTIONS.lease
+    later = change.lease_until(NOW + timedelta(minutes=5))
+    assert later.instance.lease == Lease("mine", NOW + timedelta(minutes=5))
+    assert later.instance.wake_at == NOW + timedelta(minutes=5)
+
+
+def test_a_renewal_saves_nothing_but_the_lease_and_counts() -> None:
+    session = stored(waiting(), Hold("mine"))
+    instance = planned(session, Hold("mine", renews=True), OTHER).instance
+    assert instance.execution.pc == session.execution.pc + 1
+    assert (instance.fields, instance.search) == (session.instance.fields, session.instance.search)
+    assert not planned(session, Hold("mine", renews=True), OTHER).create
+
+
+# --- the tasks -------------------------------------------------------------------------------
+
+
+def test_a_timeout_gets_its_task_from_the_commit_that_stores_its_fence() -> None:
+    session = waiting()
+    change = planned(session)
+    (task,) = change.create
+    assert (task.path, task.at, task.body["fence"]) == (TIMEOUT_PATH, NOW + timedelta(days=2), FENCE)
+    assert change.own_names == (task.name,)
+    assert fences(change.instance.execution) == [FENCE]
+    assert fences(session.execution) == [None], "not before it is saved"
+    session.committed(change.instance)
+    assert fences(session.execution) == [FENCE]
+    assert not planned(session, token=OTHER).create, "it has its task"
+    assert planned(waiting(), token=OTHER).own_names != change.own_names, "one that lost takes no name from another"
+
+
+def fences(execution: Execution) -> list[str | None]:
+    waits = [wait for thread in execution.threads for wait in thread.waits if isinstance(wait, TimedWait)]
+    return [wait.task for wait in waits if wait.deadline is not None]
+
+
+def test_an_attempt_gets_a_task_and_one_for_its_end() -> None:
+    attempt, end = planned(asking(), token=OTHER).create
+    assert (attempt.path, attempt.at, attempt.body["fence"]) == (ACTIVITY_PATH, None, OTHER)
+    assert attempt.deadline == end.at - NOW if end.at else None
+    assert (end.path, end.body["wait_id"], end.body["fence"]) == (TIMEOUT_PATH, "", OTHER)
+
+
+def test_the_task_of_a_timeout_that_was_left_is_deleted_unless_it_has_come() -> None:
+    first = planned(waiting())
+    session = asking()
+    assert planned(session, token=OTHER).delete == first.own_names
+    session.delivered |= session.before.timers
+    assert planned(session, token=OTHER).delete == ()
+
+
+def ending(retry_at: datetime | None = None) -> Session:
+    """It stands on its step."""
+    session = stored(asking())
+    session.machine.handled(session.machine.accept("ask"))
+    session.execution.threads[0].retry_at = retry_at
+    return session
+
+
+def test_what_is_due_at_once_gets_a_task_without_a_name() -> None:
+    (task,) = planned(ending(), token=OTHER).create
+    assert (task.path, task.at, task.name) == (RESUME_PATH, None, "")
+
+
+def test_what_is_due_later_gets_the_same_task_from_every_commit() -> None:
+    at = NOW + timedelta(minutes=3)
+    (task,), (again,) = planned(ending(at)).create, planned(ending(at), token=OTHER).create
+    assert (task.path, task.at) == (RESUME_PATH, at)
+    assert task.name == again.name != ""
+
+
+def test_a_task_goes_no_further_than_the_horizon() -> None:
+    (task,) = planned(ending(NOW + timedelta(days=25))).create
+    assert task.at is not None and NOW < task.at <= NOW + OPTIONS.horizon
+
+
+def test_what_was_due_before_has_its_task() -> None:
+    session = ending(NOW + timedelta(minutes=3))
+    assert planned(session).create
+    assert not planned(session, before=Before.of(session.instance)).create
+
+
+def test_the_end_of_a_lease_counts_everything_as_new() -> None:
+    session = ending()
+    leased = Before.of(replace(session.instance, lease=LEASE))
+    assert paths(planned(session, before=leased)) == [RESUME_PATH]
+    assert paths(planned(session, Hold("mine"), before=leased)) == [], "the holder goes on"
+
+
+def test_under_the_lease_of_another_its_end_wakes_the_instance() -> None:
+    session = ending()
+    change = planned(session, KEEP, before=Before.of(replace(session.instance, lease=LEASE)))
+    (task,) = change.create
+    assert (task.path, task.at) == (RESUME_PATH, LEASE.expires_at)
+    assert change.instance.lease == LEASE
+    assert not change.leases, "it is not counted anew"
+
+
+def test_an_instance_that_is_revived_counts_everything_as_new() -> None:
+    at = NOW + timedelta(minutes=3)
+    session = ending(at)
+    was_paused = replace(Before.of(session.instance), is_live=False)
+    (task,) = planned(session, before=was_paused).create
+    (other,) = planned(session, token=OTHER, before=was_paused).create
+    assert task.at == other.at == at
+    assert task.name != other.name, "the one under its own name may have come and gone"

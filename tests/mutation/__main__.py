@@ -1,0 +1,101 @@
+"""Mutation testing: ``python -m tests.mutation --sample 400``.
+
+Makes small changes to the product, one at a time, and sees whether a test fails: first the tests that run the changed
+line, then some hundred seeds of the simulation. Prints the score of each room, and each mutant that survives as a diff.
+Run it on a quiet machine and expect some 20 seconds a mutant and core. Every change is made in a copy of the project.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import islice
+from pathlib import Path
+from queue import SimpleQueue
+from tempfile import TemporaryDirectory
+
+from tests.mutation.coverage_map import ROOMS, CoverageMap, coverage_map
+from tests.mutation.equivalents import reason_for
+from tests.mutation.mutants import Mutant, mutants_of
+from tests.mutation.trial import Copy, Trial
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def mutants(modules: Sequence[str]) -> list[Mutant]:
+    """The mutants of the rooms, or of the files whose path contains one of ``modules``."""
+    paths = [str(path.relative_to(ROOT)) for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+    chosen = [path for path in paths if not modules or any(module in path for module in modules)]
+    return [mutant for path in chosen for mutant in mutants_of(path, ROOT) if reason_for(mutant, ROOT) is None]
+
+
+def draw(every: Sequence[Mutant], count: int, seed: int) -> list[Mutant]:
+    """So many of the mutants, at random."""
+    shuffled = random.Random(seed).sample(every, len(every))
+    return list(islice((mutant for mutant in shuffled if mutant.compiles((ROOT / mutant.path).read_bytes())), count))
+
+
+def trials(sample: Sequence[Mutant], covered: CoverageMap, seeds: int, jobs: int, minutes: float) -> Iterator[Trial]:
+    """Tries each mutant; those that the time does not suffice for are left out."""
+    ends = time.monotonic() + 60 * minutes
+    with TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
+        copies: SimpleQueue[Copy] = SimpleQueue()
+        for number in range(jobs):
+            copies.put(Copy(ROOT, Path(folder, str(number))))
+
+        def one_trial(mutant: Mutant) -> Trial | None:
+            if time.monotonic() > ends:
+                return None
+            copy = copies.get()
+            try:
+                return copy.try_mutant(mutant, covered, seeds)
+            finally:
+                copies.put(copy)
+
+        for future in as_completed([pool.submit(one_trial, mutant) for mutant in sample]):
+            if (trial := future.result()) is not None:
+                yield trial
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
+    parser.add_argument("--module", action="append", default=[], help="only files whose path contains this")
+    parser.add_argument("--sample", type=int, default=400, help="how many mutants, drawn at random")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw")
+    parser.add_argument("--seeds", type=int, default=200, help="of the simulation, for each mutant that tests let pass")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many processes")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no trial after that time")
+    given = parser.parse_args(arguments)
+    every = mutants(given.module)
+    sample = draw(every, given.sample, given.seed)
+    print(
+        f"{len(sample)} of {len(every)} mutants; recording which tests run each line, unless that is known", flush=True
+    )
+    covered = coverage_map(ROOT, given.jobs)
+    done: list[Trial] = []
+    for trial in trials(sample, covered, given.seeds, given.jobs, given.minutes):
+        done.append(trial)
+        print(f"{len(done)}: {trial.fate.value}: {trial.mutant.path}:{trial.mutant.line} {trial.by}", flush=True)
+        if not trial.killed:
+            print(trial.mutant.diff((ROOT / trial.mutant.path).read_bytes()), flush=True)
+    report(done)
+    return 0
+
+
+def report(done: Sequence[Trial]) -> None:
+    """Prints the score of each room."""
+    room_of = {trial: next(room for room in ROOMS if trial.mutant.path.startswith(room)) for trial in done}
+    tried, killed = Counter(room_of.values()), Counter(room_of[trial] for trial in done if trial.killed)
+    for room in sorted(tried):
+        print(f"{room}: {killed[room]} of {tried[room]} killed, {killed[room] / tried[room]:.1%}")
+    print(f"all: {killed.total()} of {tried.total()} killed; {dict(Counter(trial.fate.value for trial in done))}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""Which tests run each line of the product, recorded once for each state of the code and kept in ``.mutation/``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from coverage import CoverageData
+
+from tests.mutation.recording import SECONDS_FILE
+
+ROOMS = ("workflow_core/machine", "cloud_adapter/engine", "cloud_adapter/stores", "cloud_adapter/queues")
+"""The folders that are mutated."""
+
+SUITES = ("tests/core", "tests/engine", "tests/contract", "tests/hosting", "tests/http", "tests/cli")
+"""The tests that may find a mutant. Each is recorded in a process of its own."""
+
+_CONFIG = """[run]
+source = workflow_core,cloud_adapter
+concurrency = thread
+core = ctrace
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class CoverageMap:
+    """Which tests run each line.
+
+    Attributes:
+        tests: for each file, and each line of it, the ids of the tests that run it.
+        seconds: how long each test takes.
+    """
+
+    tests: dict[str, dict[int, list[str]]]
+    seconds: dict[str, float]
+
+    def covering(self, path: str, lines: Iterable[int]) -> list[str]:
+        """The tests that run one of the lines, the fastest first."""
+        of_file = self.tests.get(path, {})
+        found = {test for line in lines for test in of_file.get(line, ())}
+        return sorted(found, key=lambda test: (self.seconds.get(test, 0.0), test))
+
+
+def coverage_map(root: Path, jobs: int) -> CoverageMap:
+    """The map of the code as it is now; takes some minutes if it is not recorded yet."""
+    folder = root / ".mutation" / _state_of(root)
+    if not (folder / "done").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "coveragerc").write_text(_CONFIG)
+        with ThreadPoolExecutor(jobs) as pool:
+            list(pool.map(lambda suite: _record(root, folder, suite), SUITES))
+        (folder / "done").touch()
+    return _read(root, folder)
+
+
+def _state_of(root: Path) -> str:
+    """A name for the state of the code and its tests."""
+    digest = hashlib.sha256()
+    for top in ("workflow_core", "cloud_adapter", "tests"):
+        for path in sorted((root / top).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _record(root: Path, folder: Path, suite: str) -> None:
+    name = suite.replace("/", "-")
+    options = ["-q", "-n", "0", "-p", "tests.mutation.recording", "-p", "no:cacheprovider", "--timeout", "600"]
+    command = [
+        sys.executable,
+        "-m",
+        "coverage",
+        "run",
+        f"--rcfile={folder}/coveragerc",
+        "-m",
+        "pytest",
+        suite,
+        *options,
+    ]
+    environment = os.environ | {
+        "COVERAGE_FILE": str(folder / f"{name}.coverage"),
+        SECONDS_FILE: str(folder / f"{name}.seconds.json"),
+        "PYTHONPATH": str(root),
+    }
+    result = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise SystemExit(f"{suite} fails as it is; fix it first:\n{result.stdout[-3000:]}{result.stderr[-1000:]}")
+
+
+def _read(root: Path, folder: Path) -> CoverageMap:
+    tests: dict[str, dict[int, list[str]]] = {}
+    seconds: dict[str, float] = {}
+    for suite in SUITES:
+        name = suite.replace("/", "-")
+        seconds |= json.loads((folder / f"{name}.seconds.json").read_text())
+        data = CoverageData(str(folder / f"{name}.coverage"))
+        data.read()
+        for file in data.measured_files():
+            path = str(Path(file).relative_to(root))
+            if path.startswith(ROOMS):
+                lines = tests.setdefault(path, {})
+                for line, contexts in data.contexts_by_lineno(file).items():
+                    lines.setdefault(line, []).extend(context for context in contexts if context)
+    return CoverageMap(tests, seconds)

@@ -1,0 +1,19 @@
+"""Mutants that change no behaviour, with the reason. They do not count in the score.
+
+A mutant is named by its file, its function, and the lines it removes and adds, so the list survives other changes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.mutation.mutants import Mutant
+
+EQUIVALENTS: dict[tuple[str, str, str, str], str] = {}
+"""(path, function, removed, added): the reason."""
+
+
+def reason_for(mutant: Mutant, root: Path) -> str | None:
+    """Why a mutant is equivalent to the original; None if it is not known to be."""
+    removed, added = mutant.changed_lines((root / mutant.path).read_bytes())
+    return EQUIVALENTS.get((mutant.path, mutant.function, removed, added))

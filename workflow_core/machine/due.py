@@ -1,0 +1,131 @@
+"""What is due in an instance.
+
+``next_work`` changes nothing, so it gives the same answer when it is asked again, also in another process that loaded
+the same state. This is why any process can take over an instance at any time.
+
+Order: moves come first, because a condition that holds now may no longer hold after the next step. Then come
+teardowns, setups and buffered events, and steps last, because they take longest. A setup or teardown that failed does
+not delay the work that comes after it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+
+from workflow_core.execution import Status, Thread, ThreadStatus
+from workflow_core.machine.outside_work import ChildCancel, ChildStart, SetupWork, TeardownWork, TellWork
+from workflow_core.machine.state import MachineState
+from workflow_core.machine.threads import can_fork, live_branches
+from workflow_core.machine.values import value_of
+from workflow_core.machine.work import ActivityWork, ConditionMove, DeliveryWork, Move, StepWork, Work
+from workflow_core.program.program import Instruction, Op
+from workflow_core.wait_types import (
+    ActivityWait,
+    ChildWait,
+    ConditionWait,
+    EventWait,
+    HandlerTeardown,
+    HandlerWait,
+    WaitStatus,
+)
+
+# Looking up a member of an enum class costs as much as an instruction: the hot ones are bound once.
+_EXECUTING, _RESUMING, _WAITING = ThreadStatus.EXECUTING, ThreadStatus.RESUMING, ThreadStatus.WAITING
+_WAIT_FOR, _FORK = Op.WAIT_FOR, Op.FORK
+_SET_UP, _PENDING_SETUP = WaitStatus.SET_UP, WaitStatus.PENDING_SETUP
+_RUNNING, _IDLE = Status.RUNNING, Status.WAITING
+
+
+def next_work(machine: MachineState) -> Work | None:
+    """What is to be done next: moves first, then teardowns, setups, buffered events, and at last a step.
+
+    None: all are blocked.
+    """
+    execution = machine.execution
+    step: Work | None = None
+    setup: Work | None = None
+    delivery: Work | None = None
+    live: Counter[str] | None = None
+    status = execution.status
+    for thread in execution.threads if status is _RUNNING or status is _IDLE else ():
+        thread_status = thread.status
+        if thread_status is _WAITING:
+            waits = thread.waits
+            if waits:
+                first = waits[0]
+                if isinstance(first, ConditionWait):
+                    instruction = machine.program.at(thread.step)
+                    if instruction.op is _FORK:
+                        live = live_branches(execution) if live is None else live  # once for all that have branches
+                    if _holds(machine, thread, instruction, live):
+                        return ConditionMove(thread)
+                elif machine.alone and isinstance(first, ActivityWait):
+                    if step is None and machine.is_due(first.retry_at):
+                        step = ActivityWork(thread, first)
+                elif execution.buffer:
+                    delivery = delivery or _delivery(machine, thread)
+        elif thread_status is _EXECUTING:
+            if step is None and (thread.retry_at is None or machine.is_due(thread.retry_at)):
+                step = StepWork(thread)
+        elif thread_status is _RESUMING:
+            return Move(thread)
+        else:
+            setup = setup or _setup(machine, thread)
+    return _teardown(machine) or _tell(machine) or setup or delivery or step
+
+
+def settle(machine: MachineState) -> None:
+    """Performs every move that is due, so that each thread rests on a step or a wait."""
+    while (work := next_work(machine)) is not None and work.is_move:
+        work.done(machine, None)
+
+
+def _teardown(machine: MachineState) -> Work | None:
+    for teardown in machine.execution.teardowns:
+        if _is_due(machine, teardown.status, WaitStatus.PENDING_TEARDOWN, teardown.retry_at):
+            return TeardownWork(teardown) if isinstance(teardown, HandlerTeardown) else ChildCancel(teardown)
+    return None
+
+
+def _tell(machine: MachineState) -> Work | None:
+    execution = machine.execution
+    parent = execution.parent
+    if parent is None or parent.told or not execution.ended or not machine.is_due(parent.retry_at):
+        return None
+    return TellWork(parent)
+
+
+def _holds(machine: MachineState, thread: Thread, instruction: Instruction, live: Counter[str] | None) -> bool:
+    try:
+        if instruction.op is _FORK:
+            assert live is not None
+            return can_fork(machine, thread, instruction, live[thread.id])
+        return instruction.op is not _WAIT_FOR or bool(value_of(machine, thread, instruction, instruction.cond))
+    except BaseException as error:
+        error.add_note(f"raised by the condition {instruction.name!r} of workflow {machine.program.workflow!r}")
+        raise
+
+
+def _is_due(machine: MachineState, status: WaitStatus, pending: WaitStatus, retry_at: datetime | None) -> bool:
+    # An error without a next attempt was given up.
+    return status is pending or (status is not _SET_UP and retry_at is not None and machine.is_due(retry_at))
+
+
+def _setup(machine: MachineState, thread: Thread) -> Work | None:
+    for wait in thread.waits:
+        if isinstance(wait, HandlerWait):
+            if _is_due(machine, wait.status, _PENDING_SETUP, wait.retry_at):
+                return SetupWork(thread, wait)
+        elif isinstance(wait, ChildWait) and _is_due(machine, wait.status, _PENDING_SETUP, wait.retry_at):
+            return ChildStart(thread, wait)
+    return None
+
+
+def _delivery(machine: MachineState, thread: Thread) -> Work | None:
+    """The delivery of the first buffered event that the thread waits for."""
+    for kept in machine.execution.buffer:
+        for wait in thread.waits:
+            if isinstance(wait, EventWait) and wait.buffered and wait.event == kept.event:
+                return DeliveryWork(thread, wait)
+    return None

@@ -1,0 +1,180 @@
+"""Work: what outside systems and other instances are told. See ``workflow_core.machine.work``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
+
+from workflow_core.error_texts import error_info
+from workflow_core.execution import Parent
+from workflow_core.machine.calls import child_failed
+from workflow_core.machine.checkpoints import CheckpointKind
+from workflow_core.machine.events import event_handler, request
+from workflow_core.machine.instructions import run
+from workflow_core.machine.state import MachineState
+from workflow_core.machine.waits import leave_wait, rest, summarize
+from workflow_core.machine.work import ThreadWork, Work, note_failed_attempt, note_success
+from workflow_core.retry import Retry
+from workflow_core.signatures import is_async as is_async_function
+from workflow_core.wait_types import (
+    AnyTeardown,
+    ChildTeardown,
+    ChildWait,
+    HandlerTeardown,
+    HandlerWait,
+    WaitStatus,
+)
+
+# --- when a thread comes to a wait -----------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _OfSetup(ThreadWork):
+    wait: HandlerWait | ChildWait
+
+    kind: ClassVar[CheckpointKind] = CheckpointKind.SETUP
+
+    @property
+    def statement(self) -> str:
+        return self.wait.event
+
+    @property
+    def attempt(self) -> int:
+        return self.wait.attempt
+
+    def done(self, machine: MachineState, result: Any) -> None:
+        machine.execution.pc += 1
+        self.wait.status = WaitStatus.SET_UP
+        note_success(self.wait)
+        rest(self.thread)
+        summarize(machine.execution)
+
+    def failed(self, machine: MachineState, error: BaseException, retry_at: datetime | None) -> None:
+        note_failed_attempt(machine, self.wait, error, retry_at)
+        self.wait.status = WaitStatus.SETUP_ERROR
+        rest(self.thread)
+        summarize(machine.execution)
+
+
+@dataclass(slots=True)
+class SetupWork(_OfSetup):
+    """An ``EventHandler`` is to be set up. One that was given up is not accepted, and its thread waits for the rest."""
+
+    keeps_result: ClassVar[bool] = True
+
+    wait: HandlerWait
+
+    def call(self, machine: MachineState) -> Any:
+        handler = event_handler(machine, self.thread.step, self.wait.event)
+        return handler.setup(request(machine, self.wait, "setup"))
+
+    def is_async(self, machine: MachineState) -> bool:
+        return is_async_function(event_handler(machine, self.thread.step, self.wait.event).setup)
+
+    def done(self, machine: MachineState, result: Any) -> None:
+        self.wait.setup_data = result
+        _OfSetup.done(self, machine, result)
+
+    def give_up(self, machine: MachineState, error: BaseException) -> None:
+        """Its thread waits for the rest."""
+
+
+@dataclass(slots=True)
+class ChildStart(_OfSetup):
+    """A child is to be started. The thread does not wait for the end of one that is detached."""
+
+    concerns_others: ClassVar[bool] = True
+
+    wait: ChildWait
+
+    def done(self, machine: MachineState, result: Any) -> None:
+        if not self.wait.child["detached"]:
+            _OfSetup.done(self, machine, result)
+            return
+        machine.execution.pc += 1
+        machine.allowances = None
+        leave_wait(machine.execution, self.thread, self.wait.event)
+        run(machine, self.thread, machine.program.at(self.thread.step).cases[self.wait.event].entry)
+
+    def give_up(self, machine: MachineState, error: BaseException) -> None:
+        child_failed(machine, self.thread, self.statement, error_info(error, self.statement))
+
+
+# --- when it has left it, or the instance has ended ------------------------------------------
+
+
+@dataclass(slots=True)
+class _OfTeardown(Work):
+    teardown: AnyTeardown
+
+    kind: ClassVar[CheckpointKind] = CheckpointKind.TEARDOWN
+
+    @property
+    def statement(self) -> str:
+        return self.teardown.event
+
+    @property
+    def attempt(self) -> int:
+        return self.teardown.attempt
+
+    def done(self, machine: MachineState, result: Any) -> None:
+        machine.execution.pc += 1
+        machine.execution.teardowns.remove(self.teardown)
+
+    def failed(self, machine: MachineState, error: BaseException, retry_at: datetime | None) -> None:
+        note_failed_attempt(machine, self.teardown, error, retry_at)
+        self.teardown.status = WaitStatus.TEARDOWN_ERROR
+
+
+@dataclass(slots=True)
+class TeardownWork(_OfTeardown):
+    """An ``EventHandler`` is to be torn down."""
+
+    teardown: HandlerTeardown
+
+    def call(self, machine: MachineState) -> Any:
+        handler = event_handler(machine, self.teardown.step, self.teardown.event)
+        return handler.teardown(request(machine, self.teardown, "teardown"), self.teardown.handled)
+
+    def is_async(self, machine: MachineState) -> bool:
+        return is_async_function(event_handler(machine, self.teardown.step, self.teardown.event).teardown)
+
+
+@dataclass(slots=True)
+class ChildCancel(_OfTeardown):
+    """A child is to be canceled."""
+
+    concerns_others: ClassVar[bool] = True
+
+    teardown: ChildTeardown
+
+
+@dataclass(slots=True)
+class TellWork(Work):
+    """The parent of an instance that has ended is to be told."""
+
+    kind: ClassVar[CheckpointKind] = CheckpointKind.TELL
+    concerns_others: ClassVar[bool] = True
+
+    parent: Parent
+
+    @property
+    def statement(self) -> str:
+        return self.parent.event
+
+    @property
+    def attempt(self) -> int:
+        return self.parent.attempt
+
+    def delay(self, policy: Retry, error: BaseException, random: float) -> timedelta:
+        """It is never given up: a parent that does not listen will."""
+        return policy.delay(self.attempt + 1, error, random) or policy.max_delay
+
+    def done(self, machine: MachineState, result: Any) -> None:
+        machine.execution.pc += 1
+        self.parent.told = True
+        note_success(self.parent)
+
+    def failed(self, machine: MachineState, error: BaseException, retry_at: datetime | None) -> None:
+        note_failed_attempt(machine, self.parent, error, retry_at)

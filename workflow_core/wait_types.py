@@ -1,0 +1,339 @@
+"""What threads wait for, and what they leave behind: one class for each kind of wait and of teardown, as plain values.
+
+``kind`` tags the class in the stored form, and is always stored. The stored names are those of the first release, in
+which all kinds were one class: so ``setup_data`` is the name of a timer's task as well, and ``input`` is how a child is
+to be started. Releases that run side by side read each other's instances, so no stored name may change.
+
+The classes say how their kinds differ and never change a state: ``workflow_core.machine`` does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AwareDatetime, Discriminator, Field, GetCoreSchemaHandler, GetPydanticSchema, Tag
+from pydantic_core import CoreSchema, core_schema
+
+
+class WaitKind(StrEnum):
+    """What a thread waits for."""
+
+    EVENT = "event"
+    """An event with a plain handler."""
+    HANDLER = "handler"
+    """An event with an ``EventHandler`` object, set up with and torn down from an outside system."""
+    TIMEOUT = "timeout"
+    CONDITION = "condition"
+    """A condition on the fields, or the end of threads that were started in parallel."""
+    ACTIVITY = "activity"
+    CHILD = "child"
+
+
+class WaitStatus(StrEnum):
+    """How far one case of a wait has come."""
+
+    PENDING_SETUP = "pending_setup"
+    SET_UP = "set_up"
+    PENDING_TEARDOWN = "pending_teardown"
+    SETUP_ERROR = "setup_error"
+    TEARDOWN_ERROR = "teardown_error"
+
+
+# Looking up a member of an enum class costs as much as an instruction: the hot ones are bound once.
+_SET_UP, _PENDING_SETUP = WaitStatus.SET_UP, WaitStatus.PENDING_SETUP
+
+TaskName = Annotated[
+    str | None,
+    Field(alias="setup_data"),
+    # Any JSON data: an instance that has something else there is told as damaged where it is loaded.
+    GetPydanticSchema(lambda source, handler: core_schema.any_schema()),
+]
+
+
+def _with_kind(schema: CoreSchema) -> CoreSchema:
+    """The schema of a class in which ``kind`` has no default, so that it is stored although defaults are left out."""
+    assert schema["type"] == "dataclass"
+    arguments = schema["schema"]
+    assert arguments["type"] == "dataclass-args"
+    for attribute in arguments["fields"]:
+        if attribute["name"] == "kind" and attribute["schema"]["type"] == "default":
+            attribute["schema"] = attribute["schema"]["schema"]
+    return schema
+
+
+# --- waits -----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Wait:
+    """One thing that a parked thread waits for; of each kind there is a class.
+
+    Attributes:
+        event: the name of the event or of the timeout; for a condition, of its statement.
+        id: the wait's id: the thread's id and its pc at entry. All cases of one wait share it.
+        known_as: the name that it began under, if it was renamed since: idempotency keys are made of it.
+    """
+
+    noun: ClassVar[str]
+    """The kind, as an error names it."""
+    from_clients: ClassVar[bool] = False
+    """Whether clients send what it waits for."""
+    may_be_added: ClassVar[bool] = False
+    """Whether a case of this kind that was added to the definition is accepted from threads that are parked there: they
+    have no wait for it."""
+    is_moved_by_resume: ClassVar[bool] = False
+    """Whether a thread that rests on it may be moved on without anything coming from outside."""
+
+    event: str
+    kind: WaitKind = field(kw_only=True)
+    status: WaitStatus
+    id: str
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _with_kind(handler(source))
+
+    def is_pending(self) -> bool:
+        """Whether it is still to be set up, now or at its next attempt."""
+        return False
+
+    def left(self, step: str, event: str | None) -> AnyTeardown | None:
+        """What leaving it leaves behind, for a thread that stands on ``step`` and leaves by ``event``."""
+        return None
+
+
+@dataclass(slots=True)
+class EventWait(Wait):
+    """A wait for an event with a plain handler.
+
+    Attributes:
+        buffered: events that came before are delivered to it.
+    """
+
+    noun: ClassVar[str] = "an event"
+    from_clients: ClassVar[bool] = True
+    may_be_added: ClassVar[bool] = True
+
+    kind: Literal[WaitKind.EVENT] = field(default=WaitKind.EVENT, kw_only=True)
+    buffered: bool = False
+    known_as: str = ""
+
+
+@dataclass(slots=True)
+class HandlerWait(Wait):
+    """A wait for an event with an ``EventHandler``. Leaving it always leaves a teardown, as its setup may have
+    succeeded although its answer was lost.
+
+    Attributes:
+        setup_data: what ``setup`` returned, as JSON data.
+        attempt: how often ``setup`` has failed.
+        retry_at: when it is tried again.
+        error: why the last attempt failed.
+    """
+
+    noun: ClassVar[str] = "an event"
+    from_clients: ClassVar[bool] = True
+
+    kind: Literal[WaitKind.HANDLER] = field(default=WaitKind.HANDLER, kw_only=True)
+    setup_data: Any = None
+    attempt: int = 0
+    retry_at: AwareDatetime | None = None
+    error: str | None = None
+    known_as: str = ""
+
+    def is_pending(self) -> bool:
+        """See ``Wait.is_pending``."""
+        return self.status is _PENDING_SETUP or (self.status is not _SET_UP and self.retry_at is not None)
+
+    def left(self, step: str, event: str | None) -> AnyTeardown | None:
+        """See ``Wait.left``."""
+        handled = self.event == event
+        return HandlerTeardown(step, self.event, self.id, handled, self.setup_data, known_as=self.known_as)
+
+
+@dataclass(slots=True)
+class TimedWait(Wait):
+    """A wait with a deadline.
+
+    Attributes:
+        deadline: for a timeout, when it is due; for an activity, when its attempt counts as failed; None where the
+            caller keeps no time.
+        task: the name of the task that comes at the deadline, once there is one.
+    """
+
+    deadline: AwareDatetime | None = None
+    task: TaskName = None
+
+
+@dataclass(slots=True)
+class TimerWait(TimedWait):
+    """A wait for a moment: the timeout of a select, or a ``Sleep``."""
+
+    noun: ClassVar[str] = "a timeout"
+
+    kind: Literal[WaitKind.TIMEOUT] = field(default=WaitKind.TIMEOUT, kw_only=True)
+    known_as: str = ""
+
+
+@dataclass(slots=True)
+class ActivityWait(TimedWait):
+    """A wait for the result of an activity.
+
+    Attributes:
+        attempt: how often the activity has failed.
+        retry_at: when it is tried again.
+        error: why the last attempt failed.
+        input: what the activity gets, as JSON data.
+    """
+
+    noun: ClassVar[str] = "an activity"
+    is_moved_by_resume: ClassVar[bool] = True
+
+    kind: Literal[WaitKind.ACTIVITY] = field(default=WaitKind.ACTIVITY, kw_only=True)
+    attempt: int = 0
+    retry_at: AwareDatetime | None = None
+    error: str | None = None
+    input: Any = None
+    known_as: str = ""
+
+
+@dataclass(slots=True)
+class ChildWait(Wait):
+    """A wait for the end of a child. Leaving it, other than by that end, leaves a teardown, which cancels the child.
+
+    Attributes:
+        attempt: how often starting the child has failed.
+        retry_at: when it is tried again.
+        error: why the last attempt failed.
+        child: how it is to be started: its workflow, its id, its first fields, and whether it is detached.
+    """
+
+    noun: ClassVar[str] = "a child"
+
+    kind: Literal[WaitKind.CHILD] = field(default=WaitKind.CHILD, kw_only=True)
+    attempt: int = 0
+    retry_at: AwareDatetime | None = None
+    error: str | None = None
+    child: Annotated[dict[str, Any], Field(alias="input")] = field(default_factory=dict)
+    known_as: str = ""
+
+    def is_pending(self) -> bool:
+        """See ``Wait.is_pending``."""
+        return self.status is _PENDING_SETUP or (self.status is not _SET_UP and self.retry_at is not None)
+
+    def left(self, step: str, event: str | None) -> AnyTeardown | None:
+        """See ``Wait.left``."""
+        if self.event == event:
+            return None
+        # Of one that was started for sure, how to start it, its whole input, need not be kept.
+        names = ("workflow", "id") if self.status is _SET_UP else self.child
+        return ChildTeardown(step, self.event, self.id, False, {name: self.child[name] for name in names})
+
+
+@dataclass(slots=True)
+class ConditionWait(Wait):
+    """A wait for a condition on the fields, or for the end of branches."""
+
+    noun: ClassVar[str] = "a condition"
+    is_moved_by_resume: ClassVar[bool] = True
+
+    kind: Literal[WaitKind.CONDITION] = field(default=WaitKind.CONDITION, kw_only=True)
+
+
+AnyWait = EventWait | HandlerWait | TimerWait | ActivityWait | ChildWait | ConditionWait
+RetriedWait = HandlerWait | ActivityWait | ChildWait
+"""Waits for what may fail, and is tried again."""
+AnyTimedWait = TimerWait | ActivityWait
+StoredWait = Annotated[AnyWait, Discriminator("kind")]
+
+WAITS: dict[WaitKind, type[AnyWait]] = {
+    WaitKind.EVENT: EventWait,
+    WaitKind.HANDLER: HandlerWait,
+    WaitKind.TIMEOUT: TimerWait,
+    WaitKind.CONDITION: ConditionWait,
+    WaitKind.ACTIVITY: ActivityWait,
+    WaitKind.CHILD: ChildWait,
+}
+"""The class of each kind."""
+
+# --- teardowns -------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Teardown:
+    """What is still to be undone for a wait that was left; it outlives its thread. Of each kind there is a class.
+
+    Attributes:
+        step: the name of the ``Select`` that the event belongs to, or of the ``Child``.
+        id: the id of the wait that was left.
+        handled: whether it was this event that happened.
+    """
+
+    step: str
+    event: str
+    id: str
+    handled: bool
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        # The first release had only teardowns of handlers, and stored no kind.
+        schema = handler(source)
+        return _with_kind(schema) if cls is ChildTeardown else schema
+
+
+@dataclass(slots=True)
+class HandlerTeardown(Teardown):
+    """An event that was left and is still to be torn down.
+
+    Attributes:
+        setup_data: what ``setup`` returned; None if it never came to its end.
+        status: pending teardown, or teardown error.
+        attempt: how often ``teardown`` has failed.
+        retry_at: when it is tried again.
+        error: why the last attempt failed.
+        known_as: as for a ``Wait``.
+    """
+
+    setup_data: Any = None
+    status: WaitStatus = WaitStatus.PENDING_TEARDOWN
+    attempt: int = 0
+    retry_at: AwareDatetime | None = None
+    error: str | None = None
+    kind: Literal[WaitKind.HANDLER] = field(default=WaitKind.HANDLER, kw_only=True)
+    known_as: str = ""
+
+
+@dataclass(slots=True)
+class ChildTeardown(Teardown):
+    """A child that is to be canceled.
+
+    Attributes:
+        child: its workflow and id, and how it is to be started, if it is not known whether it was.
+        status: pending teardown, or teardown error.
+        attempt: how often canceling it has failed.
+        retry_at: when it is tried again.
+        error: why the last attempt failed.
+        known_as: as for a ``Wait``.
+    """
+
+    child: Annotated[dict[str, Any], Field(alias="setup_data")] = field(default_factory=dict)
+    status: WaitStatus = WaitStatus.PENDING_TEARDOWN
+    attempt: int = 0
+    retry_at: AwareDatetime | None = None
+    error: str | None = None
+    kind: Literal[WaitKind.CHILD] = field(default=WaitKind.CHILD, kw_only=True)
+    known_as: str = ""
+
+
+def _kind_of_teardown(teardown: Any) -> str:
+    kind = teardown.get("kind", WaitKind.HANDLER) if isinstance(teardown, dict) else teardown.kind
+    return kind if isinstance(kind, str) else repr(kind)
+
+
+AnyTeardown = HandlerTeardown | ChildTeardown
+StoredTeardown = Annotated[
+    Annotated[HandlerTeardown, Tag(WaitKind.HANDLER)] | Annotated[ChildTeardown, Tag(WaitKind.CHILD)],
+    Discriminator(_kind_of_teardown),
+]
