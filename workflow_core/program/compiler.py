@@ -40,24 +40,12 @@ from workflow_core.program import calls, control, failures, fanout, selects
 from workflow_core.program.assembly import Assembly, Body
 from workflow_core.program.code import EndOp
 from workflow_core.program.program import Program
-from workflow_core.statements.basic import (
-    Break,
-    Continue,
-    Go,
-    If,
-    Return,
-    Section,
-    Select,
-    Sleep,
-    Statement,
-    Step,
-    Switch,
-    WaitFor,
-    While,
-)
+from workflow_core.statements.basic import Section, Statement
 from workflow_core.statements.calls import Activity, Child
+from workflow_core.statements.control import Break, Continue, Go, If, Return, Step, Switch, WaitFor, While
 from workflow_core.statements.failures import Fail, Try
 from workflow_core.statements.fanout import ForEach, Parallel
+from workflow_core.statements.selects import Select, Sleep
 
 
 def compile_definition(

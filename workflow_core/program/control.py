@@ -21,7 +21,7 @@ from workflow_core.program.code import (
 )
 from workflow_core.program.functions import check_handler, function_of, value_of
 from workflow_core.signatures import OfItem, is_async, parameters
-from workflow_core.statements.basic import Branch, Break, Continue, Go, If, Return, Step, Switch, WaitFor, While
+from workflow_core.statements.control import Branch, Break, Continue, Go, If, Return, Step, Switch, WaitFor, While
 
 
 def step(assembly: Assembly, statement: Step) -> None:

@@ -10,7 +10,8 @@ from workflow_core.program.assembly import Assembly
 from workflow_core.program.code import ClientCase, EventCase, HandlerCase, JumpOp, SelectCase, SelectOp, TimerCase
 from workflow_core.program.functions import check_handler, handler_takes_item, signature_of, value_of
 from workflow_core.signatures import handler_signature, is_async, parameters
-from workflow_core.statements.basic import Delay, On, Select, Sleep, Timeout
+from workflow_core.statements.basic import Delay
+from workflow_core.statements.selects import On, Select, Sleep, Timeout
 
 
 def select(assembly: Assembly, statement: Select) -> None:
