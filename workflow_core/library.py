@@ -151,7 +151,7 @@ def _resume(
         if not work.is_move:
             try:
                 result = yield work.statement, machine.call(work)
-                machine.take_in(work, result)
+                machine.handle_result(work, result)
             except Exception as error:
                 _note(machine, work, error)
                 if checkpoint is not None:
@@ -189,7 +189,7 @@ def _accepted(
     """Who waits for an event; None if it was kept for later, as nobody does, or others came before it."""
     try:
         accepted = machine.accept(event, thread_id, wait_id, pc)
-        is_early = machine.execution.buffer and machine.comes_later(accepted)
+        is_early = machine.execution.buffer and machine.is_behind_buffered(accepted)
     except EventNotAccepted:
         if not _keeps(machine, event, input, thread_id, wait_id, pc):
             raise
@@ -203,7 +203,7 @@ def _keeps(
     """Keeps an event that cannot be delivered now, if it is buffered and for no certain wait."""
     if thread_id is not None or wait_id is not None or pc is not None or not machine.buffers(event):
         return False
-    signature = machine.kept_as(event)
+    signature = machine.buffered_signature(event)
     value = signature.validate(event, input)
     machine.buffer(event, signature.input.dump_json(value, by_alias=True).decode())
     return True

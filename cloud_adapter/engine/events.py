@@ -98,7 +98,7 @@ class SendEvent(Decision):
             if session.leased(now) or session.next_work() is not None:
                 raise self._busy(session) from error
             raise
-        if session.leased(now) or session.machine.comes_later(accepted):
+        if session.leased(now) or session.machine.is_behind_buffered(accepted):
             raise self._busy(session)
         signature = accepted.case.signature
         assert signature is not None
@@ -148,7 +148,7 @@ class SendEvent(Decision):
         if len(session.execution.buffer) >= self.options.buffer_max:
             detail = f", and {self.options.buffer_max} events are kept already"
             raise EventNotAccepted(event, refusal.accepted, refusal.status, detail)
-        session.machine.kept_as(event).validate_json(event, self.request.body)
+        session.machine.buffered_signature(event).validate_json(event, self.request.body)
         session.machine.buffer(event, self.request.body.decode("utf-8"))
         session.note(HistoryKind.BUFFERED, now, statement=event)
         settle(session)

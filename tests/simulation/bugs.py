@@ -235,7 +235,7 @@ def conditions_not_looked_at_after_an_event(patch: Patch) -> None:
 
 @bug
 def kept_event_delivered_twice(patch: Patch) -> None:
-    patch.setattr(work, "forget_kept", lambda machine, event: None)
+    patch.setattr(work, "unbuffer", lambda machine, event: None)
 
 
 @bug
@@ -252,7 +252,7 @@ def kept_event_dropped_at_the_next_commit(patch: Patch) -> None:
 
 @bug
 def kept_event_overtaken_by_a_later_one(patch: Patch) -> None:
-    patch.setattr(Machine, "comes_later", lambda self, accepted: False)
+    patch.setattr(Machine, "is_behind_buffered", lambda self, accepted: False)
 
 
 @bug
@@ -260,8 +260,8 @@ def kept_events_in_reverse_order(patch: Patch) -> None:
     def last(machine: Machine, event: str) -> Any:
         return next(one for one in reversed(machine.execution.buffer) if one.event == event)
 
-    patch.setattr(events, "first_kept", last)
-    patch.setattr(work, "first_kept", last)
+    patch.setattr(events, "first_buffered", last)
+    patch.setattr(work, "first_buffered", last)
 
 
 @bug

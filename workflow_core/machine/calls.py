@@ -20,7 +20,7 @@ from workflow_core.execution import ErrorInfo, Thread
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.transitions import ThreadHappening, WaitHappening, change_wait, check_thread
-from workflow_core.machine.unwinding import throw
+from workflow_core.machine.unwinding import fail_statement
 from workflow_core.machine.waits import attempt_ends, leave_wait
 from workflow_core.program.code import ActivityCase
 from workflow_core.wait_types import ActivityWait, ChildWait, Wait
@@ -82,7 +82,7 @@ def heartbeat(machine: MachineState, accepted: Accepted) -> None:
 def activity_failed(machine: MachineState, accepted: Accepted, error: ErrorInfo, retry_at: datetime | None) -> None:
     """An attempt of an activity has failed. It is tried again at ``retry_at``; None: it is given up."""
     if retry_at is None:
-        throw(machine, accepted.thread, error)
+        fail_statement(machine, accepted.thread, error)
         return
     wait = activity_wait(accepted)
     change_wait(wait, WaitHappening.ATTEMPT_FAILED)
@@ -104,4 +104,4 @@ def child_failed(machine: MachineState, thread: Thread, event: str, error: Error
     """A child has failed, or was canceled, or could not be started. It has ended, so it is not to be canceled."""
     check_thread(thread, ThreadHappening.GIVEN_UP)
     leave_wait(machine.execution, thread, event)
-    throw(machine, thread, error)
+    fail_statement(machine, thread, error)

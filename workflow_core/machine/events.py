@@ -7,7 +7,7 @@ must change nothing: the caller discards the fields, and the execution was not t
 A thread accepts an event if it rests on a case of that name that is set up. The wait id identifies the visit, so a
 late delivery for an earlier visit is not accepted. Buffered events are delivered in the order in which they came.
 An event that arrives while the thread waits for it must not overtake events that are still in the buffer; see
-``comes_later``.
+``is_behind_buffered``.
 """
 
 from __future__ import annotations
@@ -196,13 +196,13 @@ def buffers(machine: MachineState, event: str) -> bool:
     return execution.live and not execution.canceling and any(case.buffered for _, case in cases)
 
 
-def kept_as(machine: MachineState, event: str) -> HandlerSignature:
+def buffered_signature(machine: MachineState, event: str) -> HandlerSignature:
     """The types of an event that is buffered."""
     cases = machine.program.events[machine.program.event(event)]
     return next(case.signature for _, case in cases if case.buffered)
 
 
-def comes_later(machine: MachineState, accepted: Accepted) -> bool:
+def is_behind_buffered(machine: MachineState, accepted: Accepted) -> bool:
     """Whether events of that name that came before are still to be delivered there."""
     wait = accepted.wait
     return (
@@ -218,11 +218,11 @@ def buffer(machine: MachineState, event: str, input: str) -> None:
     machine.execution.buffer.append(BufferedEvent(machine.program.event(event), input, machine.now))
 
 
-def first_kept(machine: MachineState, event: str) -> BufferedEvent:
+def first_buffered(machine: MachineState, event: str) -> BufferedEvent:
     """The event of that name that is delivered next."""
     return next(kept for kept in machine.execution.buffer if kept.event == event)
 
 
-def forget_kept(machine: MachineState, event: str) -> None:
-    """Takes out of the buffer what ``first_kept`` gives."""
-    machine.execution.buffer.remove(first_kept(machine, event))
+def unbuffer(machine: MachineState, event: str) -> None:
+    """Takes out of the buffer what ``first_buffered`` gives."""
+    machine.execution.buffer.remove(first_buffered(machine, event))

@@ -183,14 +183,14 @@ def _step_raised(machine: MachineState, thread: Thread, instruction: StepOp, err
         or tries_again(machine, instruction.retry, 1, error)
         or not catches(machine, thread, instruction, error)
     ):
-        note_failure(machine, thread, error, None)
+        note_failed_step(machine, thread, error, None)
         raise error
     machine.execution.pc += 1
     leave = Leave(_ERROR, error_info(error, instruction.name), instruction.name, thread.pc)
     return depart(machine, thread, leave, instruction.guard)
 
 
-def note_failure(machine: MachineState, thread: Thread, error: BaseException, retry_at: datetime | None) -> None:
+def note_failed_step(machine: MachineState, thread: Thread, error: BaseException, retry_at: datetime | None) -> None:
     """Notes in a thread that its step has failed, and is tried again at ``retry_at``."""
     machine.execution.pc += 1
     thread.attempt += 1

@@ -131,7 +131,7 @@ def _fail_branch(machine: MachineState, thread: Thread, error: ErrorInfo) -> Non
         cancel_thread(machine, other)
 
 
-def throw(machine: MachineState, thread: Thread, error: ErrorInfo) -> None:
+def fail_statement(machine: MachineState, thread: Thread, error: ErrorInfo) -> None:
     """What the thread stands on has failed for good: it goes on where that is caught, or fails. One transition."""
     check_thread(thread, ThreadHappening.GIVEN_UP)
     machine.execution.pc += 1

@@ -23,17 +23,17 @@ from workflow_core.machine.checkpoints import CheckpointKind
 from workflow_core.machine.events import (
     Accepted,
     accepted_by,
-    first_kept,
-    forget_kept,
+    first_buffered,
     handle,
     handle_json,
     handled,
+    unbuffer,
 )
-from workflow_core.machine.instructions import note_failure, run
+from workflow_core.machine.instructions import note_failed_step, run
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.threads import start_of
 from workflow_core.machine.transitions import ThreadHappening, WaitHappening, check_thread, check_wait
-from workflow_core.machine.unwinding import throw
+from workflow_core.machine.unwinding import fail_statement
 from workflow_core.machine.values import step_context
 from workflow_core.machine.waits import leave_wait
 from workflow_core.program.code import ActivityCase, StepOp
@@ -107,7 +107,7 @@ class Work:
         """Whether ``error`` says that the event is not wanted. It is no failure then: the event is dropped."""
         return False
 
-    def take_in(self, machine: MachineState, result: Any) -> None:
+    def handle_result(self, machine: MachineState, result: Any) -> None:
         """Hands what an activity has returned to its ``then``."""
 
     def done(self, machine: MachineState, result: Any) -> None:
@@ -144,7 +144,7 @@ class ThreadWork(Work):
 
     def give_up(self, machine: MachineState, error: BaseException) -> None:
         """The thread goes on where the error is caught; otherwise the instance fails."""
-        throw(machine, self.thread, error_info(error, self.statement))
+        fail_statement(machine, self.thread, error_info(error, self.statement))
 
 
 @dataclass(slots=True)
@@ -215,7 +215,7 @@ class StepWork(ThreadWork):
     def failed(self, machine: MachineState, error: BaseException, retry_at: datetime | None) -> None:
         """A step without a next attempt stays due."""
         check_thread(self.thread, ThreadHappening.STEP_FAILED)
-        note_failure(machine, self.thread, error, retry_at)
+        note_failed_step(machine, self.thread, error, retry_at)
 
 
 # --- of a wait -------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ class DeliveryWork(ThreadWork):
         accepted = _accepted(machine, self.thread, self.statement)
         event, signature = accepted.case.event, accepted.case.signature
         assert signature is not None
-        body = first_kept(machine, event).input.encode()
+        body = first_buffered(machine, event).input.encode()
         return handle(machine, accepted, signature.validate_json(event, body))
 
     def delay(self, policy: Retry, error: BaseException, random: float) -> timedelta | None:
@@ -258,14 +258,14 @@ class DeliveryWork(ThreadWork):
     def done(self, machine: MachineState, result: Any) -> None:
         check_thread(self.thread, ThreadHappening.HAPPENED)
         accepted = _accepted(machine, self.thread, self.statement)
-        forget_kept(machine, self.statement)
+        unbuffer(machine, self.statement)
         handled(machine, accepted)
 
     def give_up(self, machine: MachineState, error: BaseException) -> None:
         """An event whose error was not caught stays in the buffer."""
         ThreadWork.give_up(self, machine, error)
         if not machine.execution.ended:
-            forget_kept(machine, self.statement)
+            unbuffer(machine, self.statement)
 
 
 @dataclass(slots=True)
@@ -291,7 +291,7 @@ class ActivityWork(ThreadWork):
         case = _accepted(machine, self.thread, self.statement).case
         return (case.activity.retry if isinstance(case, ActivityCase) else None) or machine.workflow.default_retry
 
-    def take_in(self, machine: MachineState, result: Any) -> None:
+    def handle_result(self, machine: MachineState, result: Any) -> None:
         accepted = _accepted(machine, self.thread, self.statement)
         case = accepted.case
         assert isinstance(case, ActivityCase)
