@@ -1,7 +1,7 @@
-"""Finds the classes that the benchmarks measure, wherever the version under test keeps them.
+"""Finds the classes that the benchmarks measure, in the layout of the version under test.
 
-The only file here that knows module names which change. By default the benchmarks measure the repository that they lie
-in; another version of the code is measured by naming its root:
+Only this file contains module names that change. By default, the benchmarks measure their own repository. To measure
+another version of the code, set its root:
 
     PYTHONPATH=/path/to/other/version python benchmarks/fan_out.py
 """
@@ -37,14 +37,14 @@ _MODULES = {
     "listen": ("cloud_adapter.sockets", "cloud_adapter.listening"),
     "free_ports": ("cloud_adapter.sockets", "cloud_adapter.listening"),
 }
-"""The modules in which a name is looked for, the newest layout first."""
+"""The modules that may contain a name, the newest layout first."""
 
 
 def find(name: str) -> Any:
-    """The class or function of that name.
+    """Returns the class or function of that name.
 
     Raises:
-        ImportError: no known module has it.
+        ImportError: no known module contains the name.
     """
     for module in _MODULES[name]:
         try:
@@ -59,7 +59,7 @@ def find(name: str) -> Any:
 
 @contextmanager
 def server(*arguments: Any) -> Iterator[Any]:
-    """The development server of the version under test, closed by the end of the body if it has never run."""
+    """Yields the development server of the version under test. The end of the body closes it if it never ran."""
     try:
         opened = find("open_server")(*arguments)
     except ImportError:
@@ -69,14 +69,14 @@ def server(*arguments: Any) -> Iterator[Any]:
 
 
 def root() -> Path:
-    """The root of the repository under test."""
+    """Returns the root of the repository under test."""
     package = importlib.import_module("cloud_adapter")
     assert package.__file__ is not None
     return Path(package.__file__).resolve().parents[1]
 
 
 def environment() -> dict[str, str]:
-    """The environment for a Python process that is to run the same code."""
+    """Returns the environment for a Python process that runs the same code."""
     path = os.pathsep.join((str(root()), str(FOLDER)))
-    # Otherwise `python -m` would import from the current folder first.
+    # Without this, `python -m` would import from the current folder first.
     return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}

@@ -1,9 +1,9 @@
-"""Counts what an engine asks of its store and its queue, through proxies around both ports.
+"""Counts the calls of an engine to its store and its queue, with proxies around both ports.
 
-The proxies rely on ``cloud_adapter.ports`` alone and pass on whatever they do not count. The size of a document is
-that of ``document.encode``, the one thing here that costs time worth mentioning: after the first commits only one in
-``SAMPLE`` is measured, and stands for the others. What the counting itself takes is kept in ``Counts.overhead_s``, so
-that it can be subtracted.
+The proxies depend only on ``cloud_adapter.ports`` and forward calls that they do not count. The size of a document
+comes from ``document.encode``, which is the only slow operation here: after the first commits, only one in ``SAMPLE``
+documents is measured and represents the others. ``Counts.overhead_s`` contains the time of the counting itself, so that
+it can be subtracted.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ Conflict = find("Conflict")
 encode = find("encode")
 
 MEASURED_ALL = 50
-"""The first so many writes of documents are all measured."""
+"""The number of initial writes of documents that are all measured."""
 
 SAMPLE = 10
-"""Of the later ones, one in so many."""
+"""Of the later writes, one in this number is measured."""
 
 
 @dataclass
 class Counts:
-    """What an engine has asked for so far.
+    """The calls of an engine so far.
 
     Attributes:
-        commits: documents written: instances created and commits that succeeded.
-        posts: entries put into inboxes.
-        conflicts: commits that failed because somebody else had committed.
-        tasks: tasks created, those that the queue knew already included.
-        bytes: written to the store.
-        overhead_s: CPU seconds that the counting has taken.
-        on_commit: called with each instance that was written.
+        commits: documents written: instances created and successful commits.
+        posts: entries added to inboxes.
+        conflicts: commits that failed because another commit came first.
+        tasks: tasks created, including those that the queue already had.
+        bytes: bytes written to the store.
+        overhead_s: CPU seconds used for counting.
+        on_commit: called with each written instance.
     """
 
     commits: int = 0
@@ -49,12 +49,12 @@ class Counts:
     on_commit: Callable[[Any], None] | None = None
 
     def reset(self) -> None:
-        """Begins anew."""
+        """Resets all counts."""
         self.commits = self.posts = self.conflicts = self.tasks = self.bytes = 0
         self.overhead_s = 0.0
 
     def wrote(self, instance: Any) -> None:
-        """Counts a document that was written."""
+        """Counts a written document."""
         started = time.thread_time()
         self.commits += 1
         if self.commits <= MEASURED_ALL:
@@ -67,12 +67,12 @@ class Counts:
 
 
 def document_bytes(instance: Any) -> int:
-    """The size of an instance's document."""
+    """Returns the size of an instance's document."""
     return sum(len(name) + len(str(value).encode()) for name, value in encode(instance).items())
 
 
 class CountedStore:
-    """A store that counts what is written to it."""
+    """A store that counts its writes."""
 
     def __init__(self, store: Any, counts: Counts) -> None:
         self._store = store
@@ -103,7 +103,7 @@ class CountedStore:
 
 
 class CountedQueue:
-    """A queue that counts the tasks that are created."""
+    """A queue that counts created tasks."""
 
     def __init__(self, queue: Any, counts: Counts) -> None:
         self._queue = queue
@@ -118,10 +118,10 @@ class CountedQueue:
 
 
 def count(runtime: type) -> Counts:
-    """Counts what the engines ask for that a runtime class makes from now on.
+    """Counts the calls of all engines that a runtime class creates from now on.
 
-    This is the one attribute that the benchmarks replace: the name ``Engine`` in the module of the runtime, which calls
-    it with the workflows, the store and the queue.
+    This replaces the name ``Engine`` in the module of the runtime, which calls it with the workflows, the store and the
+    queue. The benchmarks replace nothing else.
     """
     counts = Counts()
     module = sys.modules[runtime.__module__]

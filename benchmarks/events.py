@@ -1,26 +1,26 @@
-"""How many events one instance takes over HTTP, and what an import in the same process does to the events of others.
+"""Measures how many events one instance accepts over HTTP, and how an import affects events to other instances.
 
     python benchmarks/events.py [--backend embedded|emulators] [--part throughput|fairness] [--seconds 3]
 
-The server is a process of its own: on ``embedded`` the embedded runtime on uvicorn, on ``emulators`` the stack of
-``gorchestrate dev --emulators`` (api and worker are two processes then). The clients are in this process, each with one
-connection that is kept alive, and each sends its next event when it has the answer to the last one.
+The server runs in a separate process: on ``embedded`` the embedded runtime on uvicorn, on ``emulators`` the stack of
+``gorchestrate dev --emulators``, where api and worker are two processes. The clients run in this process. Each has one
+persistent connection and sends its next event after it receives the response to the previous one.
 
 Throughput: 1, 10 and 50 clients send events to one instance, for some seconds each.
 
-    events/s    answered with 200
-    p50, p99    milliseconds from the request to its answer, of all answers
-    commits     per event that was answered with 200; so too the conflicts, and the CPU time of the api's process
+    events/s    events with status 200 in a second
+    p50, p99    milliseconds from the request to its response, of all responses
+    commits     for each event with status 200; also the conflicts, and the CPU time of the api's process
 
-Goals: 10 and 50 clients get at least the throughput of one; the instance has counted each event that was answered with
-200, and no other one.
+Goals: 10 and 50 clients get at least the throughput of one; the instance has counted each event with status 200, and no
+other event.
 
-Fairness: 5 clients send 20 events a second to an instance each, and one client creates 20 instances a second, as far as
-the server lets them: an answer that comes late puts off the next request. First alone, then while one instance imports
-rows through a parallel ForEach (limit 100, an asynchronous activity of 0.05 s). The second phase lasts until the import
-is finished, but not longer than ``--import-seconds``.
+Fairness: 5 clients each send 20 events a second to an instance of their own, and one client creates 20 instances a
+second, if the server is fast enough: a late response delays the next request. The first phase runs alone. In the second
+phase, one instance imports rows through a parallel ForEach (limit 100, an asynchronous activity of 0.05 s). The second
+phase lasts until the import finishes, but not longer than ``--import-seconds``.
 
-Goals: the import is finished in that time; the p99 of the events is at most 3 times as long as without it; no event
+Goals: the import finishes in that time; the p99 of the events is at most 3 times the p99 without the import; no event
 gets 503. Exits with 1 if a goal is missed.
 """
 
@@ -48,14 +48,14 @@ from processes import exit_on_sigterm, free_ports, running
 ANSWER_SECONDS_MAX = 30.0
 CLIENTS = (1, 10, 50)
 OTHERS = 5
-"""How many instances get events beside the import."""
+"""The number of instances that get events during the import."""
 
 PER_SECOND = 20.0
-"""How many events each of them gets, and how many instances are created."""
+"""The number of events for each of them, and the number of created instances."""
 
 RATIO_MAX = 3.0
 LIMIT, WORK = 100, 0.05
-"""Of the import: how many rows at once, and the seconds that each takes."""
+"""The concurrency of the import, and the seconds for each row."""
 
 IMPORT = "/wf/import/import-1"
 ENDED = ("finished", "failed", "canceled")
@@ -63,26 +63,26 @@ APP = FOLDER / "events_app.py"
 
 COUNTED = ("commits", "conflicts", "cpu")
 NO_ANSWER = 0
-"""Stands for the status of a request that was not answered."""
+"""The status of a request without a response."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """The URLs of the api, and of what runs the import: embedded, it is the same process."""
+    """The URLs of the api, and of the process that runs the import. Embedded, both are the same process."""
 
     api: str
     worker: str
 
 
 class Connection:
-    """An HTTP connection that is kept alive: little code, so that the clients leave the CPU to the server."""
+    """A persistent HTTP connection with little code, so that the clients use little CPU time."""
 
     def __init__(self, url: str) -> None:
         self.host, self.port = urlsplit(url).hostname, urlsplit(url).port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def request(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
-        """The status and the body of the answer; ``NO_ANSWER`` if there is none in time."""
+        """Returns the status and the body of the response; ``NO_ANSWER`` if none arrives in time."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS_MAX):
                 return await self._request(method, path, body)
@@ -111,7 +111,7 @@ class Connection:
 
 @dataclass
 class Answers:
-    """What requests got: how many of each status, and how long each answer took."""
+    """The responses to requests: the number of each status, and the time of each response."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
@@ -127,7 +127,7 @@ class Answers:
         return ", ".join(f"{count} x {names.get(status, status)}" for status, count in bad.items()) or "none"
 
     def percentile(self, percent: float) -> float:
-        """In milliseconds."""
+        """Returns a percentile in milliseconds."""
         ordered = sorted(self.seconds)
         return ordered[min(int(len(ordered) * percent / 100), len(ordered) - 1)] * 1000 if ordered else float("nan")
 
@@ -167,7 +167,7 @@ async def create(url: str, path: str, body: bytes = b"") -> None:
 
 
 async def throughput(url: str, seconds: float) -> bool:
-    """Prints a line for each number of clients; whether the goals are met."""
+    """Prints a line for each number of clients. Returns whether the goals are met."""
     print(f"\nEvents to one instance, {seconds:g} s for each number of clients")
     print("clients  events/s    p50 ms    p99 ms  commits  conflicts  CPU ms  goal  errors")
     alone = 0.0
@@ -196,7 +196,7 @@ async def throughput(url: str, seconds: float) -> bool:
 
 
 async def load(url: str, path: str, clients: int, seconds: float) -> tuple[Answers, float]:
-    """Sends events from so many clients for that time; gives the answers, and how long it took to the last one."""
+    """Sends events from some clients for that time. Returns the responses, and the time until the last one."""
     answers = Answers()
     started = time.perf_counter()
     until = started + seconds
@@ -217,7 +217,7 @@ async def load(url: str, path: str, clients: int, seconds: float) -> tuple[Answe
 
 @dataclass
 class Phase:
-    """What the others got in one phase."""
+    """The responses to the other clients in one phase."""
 
     events: Answers = field(default_factory=Answers)
     creations: Answers = field(default_factory=Answers)
@@ -225,7 +225,7 @@ class Phase:
 
 
 async def fairness(server: Server, seconds: float, rows: int, import_seconds: float) -> bool:
-    """Prints a line for each phase; whether the goals are met."""
+    """Prints a line for each phase. Returns whether the goals are met."""
     url = server.api
     print(f"\nEvents to {OTHERS} instances, {PER_SECOND:g} a second each, beside an import of {rows:,} rows")
     print("phase     seconds  events/s    p50 ms    p99 ms  created/s  create p99 ms  503s  errors")
@@ -251,7 +251,7 @@ async def fairness(server: Server, seconds: float, rows: int, import_seconds: fl
 
 
 async def others(url: str, phase: str, is_over: Callable[[float], bool]) -> Phase:
-    """Sends events to the other instances, and creates some, until it is over."""
+    """Sends events to the other instances and creates instances, until the phase is over."""
     result = Phase()
     started = time.perf_counter()
 
@@ -278,14 +278,14 @@ async def others(url: str, phase: str, is_over: Callable[[float], bool]) -> Phas
 
 
 async def import_rows(server: Server, rows: int) -> str:
-    """Creates the import and waits for its end; says how it has ended."""
+    """Creates the import and waits for it to end. Returns how it ended."""
     with connected(server.api) as connection:
         body = json.dumps({"rows": list(range(rows))}).encode()
         status, answer = await connection.request("POST", IMPORT, body)
     if status != 201:
         return f"not created ({'no answer' if status == NO_ANSWER else f'{status} {answer.decode()[:200]}'})"
     while True:
-        # Not by a GET of the instance: with that many rows it would take CPU time from those that are measured.
+        # Not with a GET of the instance: with that many rows, it would use CPU time that the measured requests need.
         if (ended := (await get(server.worker, "/counts"))["import"]) in ENDED:
             return str(ended)
         await asyncio.sleep(0.5)
@@ -343,7 +343,7 @@ def main() -> int:
     parser.add_argument("--part", choices=("throughput", "fairness", "both"), default="both")
     parser.add_argument("--seconds", type=float, default=3.0, help="for each number of clients; default 3")
     parser.add_argument("--rows", type=int, default=20_000, help="of the import; default 20000")
-    parser.add_argument("--import-seconds", type=float, default=30.0, help="at most beside the import; default 30")
+    parser.add_argument("--import-seconds", type=float, default=30.0, help="maximum for the import; default 30")
     options = parser.parse_args()
     exit_on_sigterm()
     print(f"backend {options.backend}, code of {root()}")

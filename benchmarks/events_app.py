@@ -1,8 +1,8 @@
-"""The server that ``events.py`` measures: two workflows, served embedded by this file, or as functions of the stack.
+"""The server that ``events.py`` measures: two workflows, served embedded by this file or as functions of the stack.
 
     IMPORT_LIMIT=100 IMPORT_WORK=0.05 python benchmarks/events_app.py PORT        the embedded runtime, on uvicorn
 
-Beside the usual routes it answers ``GET /counts``: what this process has done so far, see ``state_of_the_process``.
+In addition to the usual routes, it serves ``GET /counts``: see ``state_of_the_process``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ COUNTS = count(find("EmbeddedRuntime" if EMBEDDED else "CloudRuntime"))
 
 
 class Counter(Workflow, name="counter"):
-    """Takes the same event for ever."""
+    """Accepts the same event forever."""
 
     count: int = 0
 
@@ -60,7 +60,7 @@ COUNTS.on_commit = on_commit
 
 
 def state_of_the_process() -> dict[str, Any]:
-    """What this process has written, met and used so far, and the status in which it has seen the import last."""
+    """Returns the counts and the CPU time of this process so far, and the last status of the import that it saw."""
     return {
         "commits": COUNTS.commits,
         "posts": COUNTS.posts,
@@ -71,7 +71,7 @@ def state_of_the_process() -> dict[str, Any]:
 
 
 def with_counts(app: ASGIApp) -> ASGIApp:
-    """The application, and the route ``/counts``."""
+    """Adds the route ``/counts`` to the application."""
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == "/counts":
@@ -86,7 +86,7 @@ def serve_embedded(port: int) -> None:
     """Serves until SIGTERM."""
     with server(WORKFLOWS, find("Settings").load()) as served:
         served.config.app = with_counts(served.config.app)
-        with contextlib.suppress(ImportError):  # the code before had none
+        with contextlib.suppress(ImportError):  # older versions do not have it
             find("prefer_latency")()
         served.run(sockets=[find("listen")("127.0.0.1", port)])
 

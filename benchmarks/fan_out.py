@@ -1,29 +1,29 @@
-"""How fast a parallel ``ForEach`` over an activity gets through its rows, and what it costs.
+"""Measures the throughput and the cost of a parallel ``ForEach`` over an activity.
 
     python benchmarks/fan_out.py [--backend embedded|emulators|both] [--rows 100,1000] [--limits 1,10,50] [--work 0.1]
 
-Each case creates one instance with so many rows. For each row an activity sleeps for ``--work`` seconds (``--sync``:
-blocks a thread), at most ``limit`` of them at once. Nothing else happens, so the ideal time is rows / limit * work. The
-clock runs from the request that creates the instance to the commit that finishes it. An instance with one row goes
-before it, and is not counted.
+Each case creates one instance with a number of rows. For each row, an activity sleeps for ``--work`` seconds
+(``--sync``: blocks a thread), at most ``limit`` of them at once. Nothing else happens, so the ideal time is
+rows / limit * work. The time is measured from the request that creates the instance to the commit that finishes it. An
+instance with one row runs first to warm up and is not counted.
 
-A case has a process of its own, with a new database and a new queue. On the backend ``embedded`` the whole runtime is
-in this process. On ``emulators`` the process serves the worker over HTTP, while Google's Firestore emulator and the
-emulator of Cloud Tasks run beside it; their CPU time is not counted. A case that does not finish within ``--timeout``
-is reported as "never", with the rows that were done. Cases whose goal lies beyond ``--timeout`` are skipped. The
-emulators' worker is one process, which all calls share; in the cloud there may be many.
+Each case runs in a separate process, with a new database and a new queue. On the backend ``embedded``, the whole
+runtime is in this process. On ``emulators``, the process serves the worker over HTTP, while Google's Firestore emulator
+and the Cloud Tasks emulator run in other processes, whose CPU time is not counted. A case that does not finish within
+``--timeout`` is reported as "never", with the number of completed rows. Cases whose goal exceeds ``--timeout`` are
+skipped. On ``emulators``, one worker process handles all calls; in the cloud there may be many.
 
-    calls, keys   calls of the activity's function, and the distinct idempotency keys that it got
-    peak          calls that ran at once
-    ratio         wall time by ideal time
-    writes        commits, the one that creates the instance included
+    calls, keys   calls of the activity's function, and the distinct idempotency keys that it received
+    peak          maximum number of concurrent calls
+    ratio         wall time / ideal time
+    writes        commits, including the one that creates the instance
     posts         inbox entries written
     tasks         tasks created
     KB            written to the store, per row (sampled, see counting.py)
-    CPU           milliseconds of CPU time per row (process_time, without that of the counting)
+    CPU           milliseconds of CPU time per row (process_time, without the counting)
 
-Goals: calls == keys == rows; peak <= limit; wall <= 1.3 x ideal + 1 s (emulators: 2 x ideal + 1 s). Exits with 1 if
-one is missed.
+Goals: calls == keys == rows; peak <= limit; wall <= 1.3 x ideal + 1 s (emulators: 2 x ideal + 1 s). Exits with 1 if a
+goal is missed.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ from importing import Calls, import_workflow
 from processes import exit_on_sigterm, firestore_emulator, free_ports, tasks_emulator
 
 FACTORS = {"embedded": 1.3, "emulators": 2.0}
-"""The wall time may be so many times the ideal time."""
+"""The maximum ratio of wall time to ideal time."""
 
 SPARE_SECONDS = 1.0
-"""And so much more."""
+"""The seconds that are added to the goal."""
 
 LATE_SECONDS = 0.5
-"""For so long after the end, calls are still counted."""
+"""How long calls are still counted after the end."""
 
 ENDED = ("finished", "failed", "canceled")
 
@@ -87,7 +87,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured; ``status`` is that of the instance, or ``never``."""
+    """The measurements. ``status`` is the status of the instance, or ``never``."""
 
     status: str
     done: int
@@ -107,7 +107,7 @@ class Result:
 
 
 async def measure(case: Case) -> None:
-    """Runs a case and prints its result as JSON. Ends the process when the time is over."""
+    """Runs a case and prints its result as JSON. Ends the process at the timeout."""
     runtime_class = find("EmbeddedRuntime" if case.backend == "embedded" else "CloudRuntime")
     calls, counts = Calls(), count(runtime_class)
     ended = asyncio.Event()
@@ -149,18 +149,18 @@ async def measure(case: Case) -> None:
         await ended.wait()
         watch.cancel()
         finished = result(latest.execution.status.value)
-        # Calls that nobody needs any more count too.
+        # Calls whose results are no longer needed count too.
         await asyncio.sleep(case.work + LATE_SECONDS)
         leave(replace(finished, calls=calls.made, keys=len(calls.keys), peak=calls.peak))
 
 
 def rows(count: int) -> bytes:
-    """The first fields of an instance with so many rows."""
+    """Returns the initial fields of an instance with that number of rows."""
     return json.dumps({"rows": list(range(count))}).encode()
 
 
 def watch_the_time(seconds: float, result: Callable[[], Result]) -> threading.Timer:
-    """Prints the result and ends this process after that time, also while the event loop is busy."""
+    """Prints the result and ends this process after that time, even if the event loop is blocked."""
     timer = threading.Timer(seconds, lambda: leave(result()))
     timer.daemon = True
     timer.start()
@@ -168,14 +168,14 @@ def watch_the_time(seconds: float, result: Callable[[], Result]) -> threading.Ti
 
 
 def leave(result: Result) -> None:
-    """Prints the result and ends this process, without a wait for what still runs."""
+    """Prints the result and ends this process without waiting for running work."""
     print(json.dumps(asdict(result)), flush=True)
     os._exit(0)
 
 
 @contextlib.asynccontextmanager
 async def serving(runtime: Any) -> AsyncIterator[Any]:
-    """Starts a runtime, and its worker where tasks come over HTTP. Gives the engine."""
+    """Starts a runtime, and its worker if tasks are delivered over HTTP. Yields the engine."""
     await runtime.start()
     if runtime.settings.backend == "embedded":
         yield runtime.engine
@@ -193,7 +193,7 @@ async def serving(runtime: Any) -> AsyncIterator[Any]:
 
 
 def run(case: Case, variables: Mapping[str, str]) -> Result | str:
-    """Runs a case in a process of its own; a text says why there is no result."""
+    """Runs a case in a separate process. Returns its result, or the reason why there is none."""
     with tempfile.TemporaryDirectory() as folder, backend(case, folder, variables) as more:
         command = [sys.executable, str(Path(__file__).resolve()), "--case", json.dumps(asdict(case))]
         try:
@@ -207,7 +207,7 @@ def run(case: Case, variables: Mapping[str, str]) -> Result | str:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return f"did not answer for {case.timeout + HARD_LIMIT_SECONDS:.0f} s and was killed"
+            return f"did not respond for {case.timeout + HARD_LIMIT_SECONDS:.0f} s and was killed"
         if done.returncode or not done.stdout:
             return f"exit code {done.returncode}: {done.stderr.strip()[-500:]}"
         return Result(**json.loads(done.stdout.splitlines()[-1]))
@@ -215,13 +215,13 @@ def run(case: Case, variables: Mapping[str, str]) -> Result | str:
 
 @contextlib.contextmanager
 def backend(case: Case, folder: str, variables: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """The settings of a case, and a queue for it alone."""
+    """Yields the settings of a case, with a separate queue."""
     if case.backend == "embedded":
         yield {"GORCHESTRATE_DB": str(Path(folder) / "benchmark.db")}
         return
     with tasks_emulator() as tasks:
         (port,) = free_ports(1)
-        # The project of the queue is fixed; the database differs, so that nobody meets the instance of another case.
+        # The project of the queue is fixed. The database differs, so that no case finds the instance of another case.
         database = f"case-{uuid.uuid4().hex[:12]}"
         worker = {"GORCHESTRATE_WORKER_URL": f"http://127.0.0.1:{port}", "GORCHESTRATE_DATABASE": database}
         yield {**variables, **tasks, **worker}
@@ -244,7 +244,7 @@ def _cells(values: tuple[object, ...]) -> Iterator[tuple[int, tuple[object, int]
 
 
 def report(case: Case, result: Result) -> str:
-    """A case as a line of the table."""
+    """Returns a case as a line of the table."""
     per_row = max(result.done, 1)
     never = result.status == "never"
     return line(
@@ -300,7 +300,7 @@ def main() -> int:
     parser.add_argument("--rows", type=numbers, default="100,1000,10000", help="default 100,1000,10000")
     parser.add_argument("--limits", type=numbers, default="1,10,50,100", help="default 1,10,50,100")
     parser.add_argument("--work", type=float, default=0.1, metavar="SECONDS", help="default 0.1")
-    parser.add_argument("--sync", action="store_true", help="the activity is a synchronous function")
+    parser.add_argument("--sync", action="store_true", help="use a synchronous function as activity")
     parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="for each case; default 60")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -1,9 +1,9 @@
-"""What an event costs on Firestore beside the bare minimum: one read and one conditional write of the same document.
+"""Compares the time of an event on Firestore with the minimum: one read and one conditional write of the document.
 
     python benchmarks/firestore_event.py
 
-It runs on the emulator (started if FIRESTORE_EMULATOR_HOST does not name one), and takes turns between the two, so that
-both meet the same machine. Fails if the ratio of the medians is over the goal.
+It runs on the emulator, which it starts if FIRESTORE_EMULATOR_HOST is not set. It alternates between both, so that both
+are measured under the same load. Fails if the ratio of the medians exceeds the goal.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tests.firestore_emulator import running  # noqa: E402
 
 RATIO_MAX = 1.5
 WARM_UP = 60
-"""So many events fill the history and the tokens: from then on the document keeps its size."""
+"""The number of events that fill the history and the tokens. After that, the document keeps its size."""
 
 
 async def measure(rounds: int) -> float:

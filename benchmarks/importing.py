@@ -1,4 +1,4 @@
-"""The workflow that ``fan_out.py`` and ``events.py`` measure: for each of its rows an activity takes a while."""
+"""The workflow that ``fan_out.py`` and ``events.py`` measure: it runs a slow activity for each of its rows."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Calls:
     """The calls of the activity's function.
 
     Attributes:
-        keys: the distinct idempotency keys that it was given.
-        peak: how many calls ran at once, at most.
+        keys: the distinct idempotency keys that it received.
+        peak: the maximum number of concurrent calls.
     """
 
     made: int = 0
@@ -29,7 +29,7 @@ class Calls:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def reset(self) -> None:
-        """Begins anew."""
+        """Resets all counts."""
         self.made = self.peak = 0
         self.keys.clear()
 
@@ -46,11 +46,11 @@ class Calls:
 
 
 def import_workflow(limit: int, seconds: float, calls: Calls, *, sync: bool = False) -> type[Workflow]:
-    """A workflow ``import`` that calls a function for each of its rows, ``limit`` at a time.
+    """Returns a workflow ``import`` that calls a function for each of its rows, ``limit`` at a time.
 
     Args:
         seconds: how long the function sleeps.
-        sync: let it be a synchronous function, which blocks a thread.
+        sync: use a synchronous function, which blocks a thread.
     """
 
     async def wait(row: int, context: ActivityContext) -> int:

@@ -1,13 +1,13 @@
-"""What the interpreter costs beside the user code that it runs.
+"""Measures the overhead of the interpreter over the user code that it runs.
 
-Measures one small workflow from start to end through the public API: a loop in which a step runs five times, a
-step, then twice a wait for an event, the event, and a step. A checkpoint callback is called after each transition.
-Beside it, the floor: what one would write without any interpreter. The same methods of the same model are called in
-the same order, the loop is a Python ``while`` with its condition written in place, and there are as many checkpoint
-calls. Both create their model.
+Runs one small workflow from start to end through the public API: a loop in which a step runs five times, a step, then
+twice a wait for an event, the event, and a step. A checkpoint callback is called after each transition. The baseline
+(the floor) is the same code without an interpreter: it calls the same methods of the same model in the same order, its
+loop is a Python ``while`` with an inline condition, and it makes the same number of checkpoint calls. Both create their
+model.
 
-The two take turns in many short rounds and the best round of each counts, so that what else the machine does
-hits both or neither. Garbage collection is off while they run, as in ``timeit``.
+Both alternate in many short rounds, and the best round of each counts, so that other load on the machine affects both
+or neither. Garbage collection is off while they run, as in ``timeit``.
 
 Run it from the root of the repository:
 
@@ -29,14 +29,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from workflow_core import CheckpointKind, Execution, On, S, Select, Step, While, Workflow, handle_event, resume
 
 GOAL = 3.0
-"""At most this many times the floor."""
+"""The maximum ratio to the floor."""
 
 RUNS_PER_ROUND = 200
-"""A round takes a few milliseconds: short enough to pass undisturbed now and then, even on a busy machine."""
+"""A round takes a few milliseconds, so that some rounds run undisturbed even on a busy machine."""
 
 
 class Sample(Workflow, name="sample"):
-    """Counts; each function does next to nothing, so what is left is the cost of calling it."""
+    """Counts. Each function does almost nothing, so that the cost of the call remains."""
 
     i: int = 0
     handled: int = 0
@@ -64,20 +64,20 @@ class Sample(Workflow, name="sample"):
     )
 
 
-# Bound once: looking a member up costs time, and the floor must hold nothing that can be avoided.
+# Bound once: attribute lookups take time, and the floor must contain nothing avoidable.
 STARTED, STEPPED = CheckpointKind.RESUME, CheckpointKind.STEP
 
 checkpoints = 0
 
 
 def checkpoint(kind: CheckpointKind) -> None:
-    """Stands for saving the state; costs as little as a callback can."""
+    """Represents saving the state, at the minimum cost of a callback."""
     global checkpoints
     checkpoints += 1
 
 
 def interpreted() -> Sample:
-    """The workflow, run by the interpreter."""
+    """Runs the workflow with the interpreter."""
     sample = Sample()
     execution = Execution.start("sample-1", Sample)
     resume(sample, execution, checkpoint)
@@ -91,7 +91,7 @@ def interpreted() -> Sample:
 
 
 def direct() -> Sample:
-    """The floor: what ``interpreted`` calls, called directly."""
+    """Runs the floor: calls directly what ``interpreted`` calls."""
     sample = Sample()
     checkpoint(STARTED)
     while sample.i < 5:
@@ -111,13 +111,13 @@ def direct() -> Sample:
 
 
 def outcome(run: Callable[[], Sample]) -> tuple[Sample, int]:
-    """The fields that a run ends with, and how often it called the checkpoint."""
+    """Returns the final fields of a run, and the number of checkpoint calls."""
     before = checkpoints
     return run(), checkpoints - before
 
 
 def time_round(run: Callable[[], Sample]) -> float:
-    """Nanoseconds a run, in one round."""
+    """Returns the nanoseconds of each run in one round."""
     start = time.perf_counter_ns()
     for _ in range(RUNS_PER_ROUND):
         run()
@@ -125,8 +125,8 @@ def time_round(run: Callable[[], Sample]) -> float:
 
 
 def main() -> int:
-    """Measures, prints, and tells by the exit code whether a ratio that was to be checked is kept."""
-    parser = argparse.ArgumentParser(description="What the interpreter costs beside the user code that it runs.")
+    """Measures and prints. The exit code is 1 if the ratio exceeds ``--check``."""
+    parser = argparse.ArgumentParser(description="Measures the overhead of the interpreter over the user code.")
     parser.add_argument("--rounds", type=int, default=400, help="rounds of each; the best one counts (default 400)")
     parser.add_argument("--check", type=float, metavar="RATIO", help="exit with 1 if the ratio is above this")
     options = parser.parse_args()
@@ -135,7 +135,7 @@ def main() -> int:
 
     same, calls = outcome(direct)
     if outcome(interpreted) != (same, calls):
-        raise SystemExit(f"the two differ: {outcome(interpreted)} and {(same, calls)}; the figures would mean nothing")
+        raise SystemExit(f"the results differ: {outcome(interpreted)} and {(same, calls)}; the comparison is invalid")
 
     interpreted_ns = direct_ns = float("inf")
     gc.disable()
@@ -147,8 +147,8 @@ def main() -> int:
 
     print(f"Python {platform.python_version()}, best of {options.rounds} rounds of {RUNS_PER_ROUND} workflows")
     print(f"both end with {same!r} after {calls} checkpoints")
-    print(f"interpreted: {interpreted_ns:8.0f} ns a workflow")
-    print(f"direct:      {direct_ns:8.0f} ns a workflow (the floor)")
+    print(f"interpreted: {interpreted_ns:8.0f} ns per workflow")
+    print(f"direct:      {direct_ns:8.0f} ns per workflow (the floor)")
     print(f"ratio:       {ratio:8.2f} (goal: at most {GOAL})")
     return 1 if options.check is not None and ratio > options.check else 0
 

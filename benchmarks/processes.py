@@ -1,4 +1,4 @@
-"""Starts the processes that a benchmark needs, and ends them by their process ids, whatever happens."""
+"""Starts the processes that a benchmark needs, and always ends them by their process ids."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ OUTPUT_SHOWN = 4_000
 
 
 def exit_on_sigterm() -> None:
-    """Makes SIGTERM an ordinary exit, so that what was started is ended."""
+    """Makes SIGTERM a normal exit, so that all started processes end."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 @contextlib.contextmanager
 def running(command: Sequence[str], port: int, variables: Mapping[str, str] | None = None) -> Iterator[int]:
-    """Runs a command, once it listens on a port of 127.0.0.1, while the body runs. Gives its process id.
+    """Runs a command, waits until it listens on a port of 127.0.0.1, and ends it after the body. Yields its process id.
 
     Raises:
-        RuntimeError: it ended, or did not listen in time; with the end of its output.
+        RuntimeError: it ended or did not listen in time; the message contains the end of its output.
     """
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
@@ -59,7 +59,7 @@ def running(command: Sequence[str], port: int, variables: Mapping[str, str] | No
 
 @contextlib.contextmanager
 def firestore_emulator() -> Iterator[dict[str, str]]:
-    """Runs Google's Firestore emulator; gives the variables by which it is used."""
+    """Runs Google's Firestore emulator. Yields the environment variables that select it."""
     (port,) = free_ports(1)
     host = f"127.0.0.1:{port}"
     with running(["gcloud", "emulators", "firestore", "start", f"--host-port={host}", "--quiet"], port):
@@ -68,7 +68,7 @@ def firestore_emulator() -> Iterator[dict[str, str]]:
 
 @contextlib.contextmanager
 def tasks_emulator() -> Iterator[dict[str, str]]:
-    """Runs an emulator of Cloud Tasks with an empty queue; gives the variables by which it is used."""
+    """Runs an emulator of Cloud Tasks with an empty queue. Yields the environment variables that select it."""
     port, issuer = free_ports(2)
     queue = f"projects/{PROJECT}/locations/{LOCATION}/queues/{QUEUE}"
     options = ["--port", str(port), "--issuer-port", str(issuer), "--queue", queue]
@@ -94,7 +94,7 @@ def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Ends the process and what it has started: they share a session, whose id is the process id."""
+    """Ends the process and its children: they share a session, whose id is the process id."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):

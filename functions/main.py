@@ -1,4 +1,4 @@
-"""What is deployed: two entry points, one for the public and one for the task queue. Put your own workflows here.
+"""The entry points of a deployment: one for the public and one for the task queue. Add your own workflows here.
 
 functions-framework --source functions/main.py --target api
 """

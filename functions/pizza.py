@@ -1,4 +1,4 @@
-"""The sample: a pizza shop's order, from the first click to the delivery. It knows no cloud and no database."""
+"""The sample: a pizza shop's order, from the first click to the delivery. It depends on no cloud and no database."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ class Pizza(BaseModel):
 
 
 class Confirmation(BaseModel):
-    """The manager's word that the shop takes the order, and for how much."""
+    """The manager's confirmation of the order, with its price."""
 
     manager: Annotated[str, Field(min_length=1, max_length=100, examples=["Ada"])]
     amount: Annotated[float, Field(gt=0, examples=[31.5])]
 
 
 class Payment(BaseModel):
-    """What the customer pays."""
+    """A payment of the customer."""
 
     amount: Annotated[float, Field(gt=0, examples=[31.5])]
 
 
 class Delivery(BaseModel):
-    """Who brings the order."""
+    """The courier who delivers the order."""
 
     courier: Annotated[str, Field(min_length=1, max_length=100, examples=["Grace"])]
 
@@ -42,7 +42,7 @@ OrderStatus = Literal[
 
 
 class PizzaOrder(Workflow, name="pizza"):
-    """A customer fills a cart, a manager confirms, and while the customer pays a cook and a courier do their part."""
+    """A customer fills a cart and a manager confirms it. The customer pays while a cook and a courier do their work."""
 
     cart: list[Pizza] = []
     status: OrderStatus = "new"
@@ -53,17 +53,17 @@ class PizzaOrder(Workflow, name="pizza"):
     courier: str = ""
 
     def add_to_cart(self, pizza: Pizza) -> PizzaOrder:
-        """Adds a line to the cart; gives the order."""
+        """Adds a line to the cart. Returns the order."""
         self.cart.append(pizza)
         return self
 
     def empty_cart(self) -> PizzaOrder:
-        """Takes everything out of the cart; gives the order."""
+        """Removes everything from the cart. Returns the order."""
         self.cart.clear()
         return self
 
     def submit(self) -> None:
-        """Sends the cart to the shop. An empty one is refused."""
+        """Sends the cart to the shop. An empty cart is rejected."""
         if not self.cart:
             raise EventRejected("the cart is empty: add a pizza first")
         self.status = "submitted"
@@ -72,37 +72,37 @@ class PizzaOrder(Workflow, name="pizza"):
         self.status = "timed out"
 
     def confirm(self, confirmation: Confirmation) -> PizzaOrder:
-        """Takes the order on, and says what it costs; gives the order."""
+        """Confirms the order and sets its price. Returns the order."""
         self.manager = confirmation.manager
         self.amount = confirmation.amount
         self.status = "confirmed"
         return self
 
     def pay(self, payment: Payment) -> float:
-        """Takes a payment, or a part of one; tells what is still open."""
+        """Records a full or partial payment. Returns the remaining amount."""
         self.paid_amount += payment.amount
         return max(0.0, self.amount - self.paid_amount)
 
     async def print_ticket(self, step: StepContext) -> None:
-        """Stands for the kitchen's printer: its ticket number comes from the idempotency key, so an attempt
-        that is made again prints the same ticket."""
+        """Represents the kitchen's printer. The ticket number comes from the idempotency key, so a repeated attempt
+        prints the same ticket."""
         self.ticket = f"T-{step.idempotency_key[:6]}"
 
     def start_cooking(self) -> None:
-        """The pizzas go into the oven."""
+        """Puts the pizzas into the oven."""
         self.status = "cooking"
 
     def finish_cooking(self) -> None:
-        """The pizzas are done."""
+        """Takes the pizzas out of the oven."""
         self.status = "cooked"
 
     def take_delivery(self, delivery: Delivery) -> None:
-        """A courier is on the way."""
+        """Hands the order to a courier."""
         self.courier = delivery.courier
         self.status = "delivering"
 
     def deliver(self) -> None:
-        """The customer has the pizzas."""
+        """Delivers the pizzas to the customer."""
         self.status = "delivered"
 
     def complete(self) -> None:

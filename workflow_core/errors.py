@@ -46,6 +46,10 @@ class UnknownStatement(ExecutionError):
     """An instance stands on a statement that its definition no longer has."""
 
 
+class IllegalTransition(ExecutionError):
+    """A caller of the machine reported what cannot happen to the thread or wait in its state. Nothing was changed."""
+
+
 class AsyncInSyncCall(ExecutionError):
     """``resume`` or ``handle_event`` met asynchronous code; ``aresume`` or ``ahandle_event`` runs it."""
 

@@ -1,1 +1,1 @@
-"""What is told of a run: the log, spans and metrics."""
+"""Logs, spans and metrics."""

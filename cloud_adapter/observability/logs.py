@@ -1,6 +1,6 @@
-"""Structured logs: one JSON line a transition, with the field names that Cloud Logging and Error Reporting know.
+"""Structured logs: one JSON line for each transition, with the field names of Cloud Logging and Error Reporting.
 
-In a terminal they are text.
+In a terminal, logs are text.
 
 The engine calls ``transition`` and ``about``, programs call ``configure``. A library never configures logging itself.
 """
@@ -23,7 +23,7 @@ from cloud_adapter.observability import telemetry, trace_context
 logger = logging.getLogger("gorchestrate")
 
 _LABELS = {"workflow": "workflow", "id": "instance"}
-"""The fields that are labels too: Cloud Logging has an index of these."""
+"""The fields that are also labels, because Cloud Logging indexes labels."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -33,16 +33,16 @@ _about: ContextVar[Mapping[str, Any] | None] = ContextVar("gorchestrate_about", 
 def transition(
     kind: str, workflow: str, id: str, *, level: int = logging.INFO, raised: BaseException | None = None, **details: Any
 ) -> None:
-    """Logs that an instance has moved.
+    """Logs a transition of an instance.
 
     Args:
-        raised: logged with its stack trace.
-        details: ``thread``, ``statement``, ``pc``, ``duration_ms``, ``error``; empty ones are left out.
+        raised: an error that is logged with its stack trace.
+        details: ``thread``, ``statement``, ``pc``, ``duration_ms``, ``error``; empty values are omitted.
     """
     if logger.isEnabledFor(level):
         fields = {"kind": kind, "workflow": workflow, "id": id, **_given(details)}
         if raised is not None:
-            # As a field: ``exc_info`` is for what gorchestrate itself did not expect.
+            # As a field, because ``exc_info`` is for unexpected errors of gorchestrate itself.
             fields["exception"] = "".join(traceback.format_exception(raised))
         text = details.get("statement", "")
         logger.log(level, "%s %s/%s %s", kind, workflow, id, text, extra={"fields": fields})
@@ -50,10 +50,10 @@ def transition(
 
 @contextmanager
 def about(workflow: str, id: str, **details: Any) -> Iterator[None]:
-    """Whatever is logged inside, by the user's code too, bears these fields.
+    """Adds these fields to everything that is logged in the body, including logs of user code.
 
     Args:
-        details: ``thread``, ``statement``, ``attempt``; empty ones are left out.
+        details: ``thread``, ``statement``, ``attempt``; empty values are omitted.
     """
     token = _about.set({"workflow": workflow, "id": id, **_given(details)})
     try:
@@ -67,10 +67,10 @@ def _given(details: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: ``severity``, ``time``, ``message``, ``logger``, what it is about, and in which trace.
+    """Formats one JSON object for each line: ``severity``, ``time``, ``message``, ``logger``, the fields and the trace.
 
     Args:
-        project: the Google Cloud project of the traces; without one, ``logging.googleapis.com/trace`` is the bare id.
+        project: the Google Cloud project of the traces. If empty, ``logging.googleapis.com/trace`` is the bare id.
     """
 
     def __init__(self, project: str = "") -> None:
@@ -91,7 +91,7 @@ class JsonFormatter(logging.Formatter):
             line["logging.googleapis.com/labels"] = labels
         if record.exc_info and record.exc_info[0] is not None:
             line["exception"] = self.formatException(record.exc_info)
-        # What is no Unicode, as a file's name may be, must not cost the line.
+        # A text that is not valid Unicode, such as a file name, must not prevent the log line.
         return json.dumps(line, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace").decode()
 
     def _trace(self) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """For a person at a terminal: the local time, what has happened to which instance, and stack traces below it."""
+    """Formats text for a terminal: the local time, the event and the instance, followed by stack traces."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {**(_about.get() or {}), **getattr(record, "fields", {})}
@@ -123,25 +123,25 @@ class TextFormatter(logging.Formatter):
             lines.append(self.formatException(record.exc_info))
         elif "exception" in fields:
             lines.append(fields["exception"].rstrip())
-        # Texts of clients must not command the terminal.
+        # Texts from clients must not contain terminal control sequences.
         text = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], "\n".join(lines))
         return text.encode("utf-8", "backslashreplace").decode()
 
 
 class _OfWorkflows(logging.Filter):
-    """Of other loggers, what is logged while a workflow's code runs; of the rest only what is worth a warning."""
+    """Filters other loggers: passes everything while workflow code runs, and only warnings otherwise."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return _about.get() is not None or record.levelno >= logging.WARNING
 
 
 def configure(level: str = "INFO", project: str = "", *, text: bool = False) -> None:
-    """Sends the logs of gorchestrate, and those of the workflows' code, to standard error, as JSON lines.
+    """Sends the logs of gorchestrate and of the workflows' code to standard error, as JSON lines.
 
-    A program that has given the root logger a handler keeps its own way with what is not gorchestrate's.
+    If the program added a handler to the root logger, all other logs keep the program's configuration.
 
     Args:
-        text: as text for a person instead.
+        text: write text instead of JSON.
     """
     formatter = TextFormatter() if text else JsonFormatter(project)
     handler = logging.StreamHandler(sys.stderr)

@@ -1,7 +1,7 @@
-"""Spans and metrics by OpenTelemetry: the only module that imports it. ``telemetry.py`` says what is when.
+"""Spans and metrics by OpenTelemetry. Only this module imports it; ``telemetry.py`` decides what is recorded when.
 
-The tracer and the instruments are those of the program's providers, also if it sets them up later; nothing is recorded
-without them. What a span is called and what it bears is in ``docs/observability.md``.
+The tracer and the instruments belong to the program's providers, even if the program sets them up later. Without
+providers, nothing is recorded. ``docs/observability.md`` lists the names and attributes of spans.
 """
 
 from __future__ import annotations
@@ -30,34 +30,32 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300
 
 
 class Instruments:
-    """What is measured, by the instruments of a meter."""
+    """The instruments of a meter."""
 
     def __init__(self, meter: metrics.Meter) -> None:
-        self.events = meter.create_counter(
-            "gorchestrate.events", "{event}", "Events that clients have sent, by what came of them."
-        )
+        self.events = meter.create_counter("gorchestrate.events", "{event}", "Events that clients sent, by outcome.")
         self.started = meter.create_counter(
             "gorchestrate.instances.started", "{instance}", "Instances that were created."
         )
         self.ended = meter.create_counter(
-            "gorchestrate.instances.ended", "{instance}", "Instances that have ended, by their status."
+            "gorchestrate.instances.ended", "{instance}", "Instances that ended, by status."
         )
         self.conflicts = meter.create_counter(
-            "gorchestrate.commit.conflicts", "{commit}", "Commits that were not made, as another one was faster."
+            "gorchestrate.commit.conflicts", "{commit}", "Commits that failed because another commit came first."
         )
         self.busy_waits = meter.create_counter(
-            "gorchestrate.busy.waits", "{wait}", "Waits for an instance that was busy, or was changed by others."
+            "gorchestrate.busy.waits", "{wait}", "Waits for an instance that was busy or changed by others."
         )
         self.attempt_duration = meter.create_histogram(
             "gorchestrate.attempt.duration",
             "s",
-            "How long steps, activities, setups and teardowns took, by what came of them.",
+            "Duration of steps, activities, setups and teardowns, by outcome.",
             explicit_bucket_boundaries_advisory=_SECONDS,
         )
         self.task_lateness = meter.create_histogram(
             "gorchestrate.task.lateness",
             "s",
-            "How long after its time a task has come.",
+            "Delay between the scheduled time of a task and its arrival.",
             explicit_bucket_boundaries_advisory=_SECONDS,
         )
 
@@ -81,12 +79,12 @@ class OtelSpan(Span):
 
     def failed(self, error: BaseException) -> None:
         self._span.set_attribute("error.type", type(error).__qualname__)
-        # Not by record_exception, which takes it for granted that an error has a message, and that it is valid Unicode.
+        # Not with record_exception, which requires that an error has a message and that it is valid Unicode.
         self._span.add_event("exception", _described(error))
         self._span.set_status(Status(StatusCode.ERROR, error_text(error)))
 
     def ended(self, error: BaseException | None) -> None:
-        """The block has ended; ``error`` leaves it."""
+        """Records the end of the block; ``error`` is the error that leaves it."""
         if error is not None and error is not self._refusal:
             self.failed(error)
         if self.outcome:
@@ -94,7 +92,7 @@ class OtelSpan(Span):
 
 
 def _described(error: BaseException) -> dict[str, str]:
-    """An error as the semantic conventions want it: https://opentelemetry.io/docs/specs/semconv/exceptions/"""
+    """An error by the semantic conventions: https://opentelemetry.io/docs/specs/semconv/exceptions/"""
     trace_back = "".join(format_exception(error)).encode(errors="backslashreplace").decode()
     name, _, message = error_text(error).partition(": ")
     return {"exception.type": name, "exception.message": message, "exception.stacktrace": trace_back}
@@ -102,7 +100,7 @@ def _described(error: BaseException) -> dict[str, str]:
 
 @contextmanager
 def request_span(name: str, attributes: Mapping[str, Value]) -> Iterator[OtelSpan]:
-    """What a caller asks for: the server's span, unless something around us has one open."""
+    """The span of a request: a server span, or an internal span if a server span is already open."""
     present = trace.get_current_span().get_span_context()
     about, kind = prefixed(attributes), SpanKind.INTERNAL
     request = served.get()
@@ -116,7 +114,7 @@ def request_span(name: str, attributes: Mapping[str, Value]) -> Iterator[OtelSpa
 def task_span(
     name: str, attributes: Mapping[str, Value], messaging: Mapping[str, Value], origin: Trace, *, child: bool
 ) -> Iterator[OtelSpan]:
-    """A task's span. Of the span that it comes from and the one that surrounds it, one is its parent, one is linked."""
+    """The span of a task. Its parent is the span that created the task or the current span; the other one is linked."""
     come_from = _w3c.extract(origin, Context())
     around = contexts.get_current()
     parent, other = (come_from, around) if child and _context(come_from).is_valid else (around, come_from)
@@ -127,7 +125,7 @@ def task_span(
 
 @contextmanager
 def inner_span(name: str, attributes: Mapping[str, Value]) -> Iterator[OtelSpan]:
-    """The span of user code."""
+    """The span of an attempt to run user code."""
     with _span(name, prefixed(attributes), SpanKind.INTERNAL) as span:
         yield span
 
@@ -143,8 +141,8 @@ def _span(
     started = tracer.start_as_current_span(
         name, parent, kind, attributes, links, record_exception=False, set_status_on_exception=False
     )
-    with started as one:
-        span = OtelSpan(one)
+    with started as current:
+        span = OtelSpan(current)
         try:
             yield span
         except BaseException as error:
@@ -155,7 +153,7 @@ def _span(
 
 @contextmanager
 def continued(headers: Mapping[str, str], found: TraceContext | None) -> Iterator[None]:
-    """See ``telemetry.continued``. Google's own header counts where the program's propagator finds nothing."""
+    """See ``telemetry.continued``. Google's header is used if the program's propagator finds no trace."""
     if trace.get_current_span().get_span_context().is_valid:
         yield
         return
@@ -172,7 +170,7 @@ def continued(headers: Mapping[str, str], found: TraceContext | None) -> Iterato
 
 
 def flush() -> None:
-    """See ``telemetry.flush``. Blocks; what cannot be sent is logged by the SDK."""
+    """See ``telemetry.flush``. Blocks. The SDK logs failures to send."""
     force = getattr(trace.get_tracer_provider(), "force_flush", None)
     if force is not None:
         force(_FLUSH_MS_MAX)

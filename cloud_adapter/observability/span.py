@@ -1,4 +1,4 @@
-"""What a span is to those that fill it, whether OpenTelemetry is there or not. Imports nothing of the package."""
+"""The interface of a span, with or without OpenTelemetry. Imports nothing of the package."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ PREFIX = "gorchestrate"
 
 Value = str | int | float | bool
 Trace = dict[str, str]
-"""Where a task comes from, as the W3C headers ``traceparent`` and ``tracestate``; empty if that is not recorded."""
+"""The origin of a task, as the W3C headers ``traceparent`` and ``tracestate``; empty if it is not recorded."""
 
 
 class Span:
-    """A span that lasts while its ``with`` block does; an error that leaves the block is its failure. This one is none.
+    """A span of a ``with`` block. An error that leaves the block is its failure. This class records nothing.
 
     Attributes:
-        outcome: what has come of it, if it is not the usual.
+        outcome: its outcome, if it differs from the usual one.
     """
 
     outcome = ""
@@ -24,12 +24,12 @@ class Span:
         """Sets attributes, under ``gorchestrate.``."""
 
     def refused(self, error: BaseException) -> None:
-        """Notes an error that is an answer, to the caller or to the queue: no failure."""
+        """Records an error that is a response to the caller or to the queue, and not a failure."""
 
     def failed(self, error: BaseException) -> None:
-        """Notes an error that does not leave the block."""
+        """Records an error that does not leave the block."""
 
 
 def prefixed(attributes: Mapping[str, Value]) -> dict[str, Value]:
-    """The attributes under our own names."""
+    """Returns the attributes with the prefix ``gorchestrate.``."""
     return {f"{PREFIX}.{name}": value for name, value in attributes.items()}

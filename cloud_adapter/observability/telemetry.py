@@ -1,8 +1,8 @@
-"""Spans and metrics of what the engine does, if the program uses OpenTelemetry: what the rest of the package calls.
+"""Spans and metrics of the engine, if the program uses OpenTelemetry. The rest of the package calls this module.
 
-OpenTelemetry itself is known to ``otel.py`` alone, which is loaded once the program has imported
-``opentelemetry.trace``, as it must to set up a tracer. Before that, or where it is not installed, everything here does
-nothing: importing it takes longer than all that a cold start does for an event.
+Only ``otel.py`` uses OpenTelemetry. It is loaded after the program imports ``opentelemetry.trace``, as it must to set
+up a tracer. Before that, or if OpenTelemetry is not installed, these functions do nothing, because importing
+OpenTelemetry takes longer than all other work of a cold start for an event.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from cloud_adapter.ports import Clock
 from workflow_core import EventNotAccepted, EventRejected, InvalidInput, RepairRefused
 
 OTHER = "_OTHER"
-"""In the place of a name that a caller has made up: these would be without number."""
+"""Replaces a name that a caller invented, because the number of such names is unlimited."""
 
 CHILD_UP_TO = timedelta(minutes=1)
-"""A task that is begun later than that after its making has a trace of its own, linked to the one that it comes from:
-no trace lasts for months."""
+"""A task that starts later than this after its creation gets a new trace, linked to the original one, so that no trace
+lasts for months."""
 
 _REFUSALS: Mapping[type[Exception], str] = {
     EventNotAccepted: "not accepted",
@@ -43,18 +43,18 @@ _REFUSALS: Mapping[type[Exception], str] = {
     errors.InstanceNotFound: "not found",
     errors.WorkflowNotFound: "not found",
 }
-"""What is answered to a caller who is to blame; every other error is the service's."""
+"""The outcomes of errors that the caller caused. All other errors are failures of the service."""
 
 _OUTAGES: Mapping[type[Exception], str] = {errors.Busy: "busy", errors.Unavailable: "unavailable"}
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How a task has come.
+    """The delivery of a task.
 
     Attributes:
-        due: when it was to be; None if that is not known.
-        attributes: of its span, under OpenTelemetry's names.
+        due: when the task was due; None if this is unknown.
+        attributes: the attributes of its span, under OpenTelemetry's names.
     """
 
     due: datetime | None = None
@@ -72,32 +72,32 @@ def _load() -> ModuleType:
 
 
 def _otel() -> Any:
-    """The module that does it; None if the program uses no OpenTelemetry."""
+    """The module ``otel``; None if the program does not use OpenTelemetry."""
     return _load() if "opentelemetry.trace" in sys.modules else None
 
 
 async def flush() -> None:
-    """Sends the spans that have ended, if the program's provider holds any back."""
+    """Sends ended spans that the program's provider has not sent yet."""
     otel = _otel()
     if otel is not None:
         await asyncio.to_thread(otel.flush)
 
 
 def carrier() -> Trace:
-    """What a task that is made now is to carry, so that its span can be joined to the present one."""
+    """Returns what a new task must carry so that its span can be joined to the current span."""
     otel = _otel()
     return {} if otel is None else otel.carrier()
 
 
 def current_trace() -> TraceContext | None:
-    """Where the present span stands; None without one."""
+    """Returns the context of the current span, or None."""
     otel = _otel()
     return None if otel is None else otel.current_trace()
 
 
 @contextmanager
 def continued(headers: Mapping[str, str], trace: TraceContext | None) -> Iterator[None]:
-    """Lets the spans of the body continue the caller's trace; a span that is open already stays the parent."""
+    """Makes the spans of the body continue the caller's trace. A span that is already open stays the parent."""
     otel = _otel()
     if otel is None:
         yield
@@ -108,7 +108,7 @@ def continued(headers: Mapping[str, str], trace: TraceContext | None) -> Iterato
 
 @contextmanager
 def request(name: str, workflow: str, id: str, **attributes: Value) -> Iterator[Span]:
-    """The span of what a caller asks of an instance. Callers' mistakes are no failures of it."""
+    """The span of a request. Errors that the caller caused are not failures of the span."""
     otel = _otel()
     if otel is None:
         yield Span()
@@ -125,10 +125,10 @@ def request(name: str, workflow: str, id: str, **attributes: Value) -> Iterator[
 
 @contextmanager
 def event(workflow: str, id: str, event: str, *, known: bool) -> Iterator[Span]:
-    """The span of an event, and its place in ``gorchestrate.events``.
+    """The span of an event, and its count in ``gorchestrate.events``.
 
     Args:
-        known: whether there is such a workflow, and such an event in it.
+        known: whether the workflow exists and has this event.
     """
     otel = _otel()
     if otel is None:
@@ -151,13 +151,13 @@ def event(workflow: str, id: str, event: str, *, known: bool) -> Iterator[Span]:
 def task(
     name: str, now: datetime, made_at: datetime, trace: Trace, come: Delivery, **attributes: Value
 ) -> Iterator[Span]:
-    """The span of a task that has come, joined to the one in which it was made; and how late it is.
+    """The span of a delivered task, joined to the span that created it, and its lateness.
 
     Args:
-        name: ``resume``, or what it does and for which event.
-        made_at: when it was made.
-        trace: what ``carrier`` gave then; anything that is no trace counts as none.
-        come: how it was delivered.
+        name: ``resume``, or the action and the event.
+        made_at: when the task was created.
+        trace: the value that ``carrier`` returned then. An invalid trace counts as none.
+        come: its delivery.
     """
     otel = _otel()
     if otel is None:
@@ -174,7 +174,7 @@ def task(
 
 @contextmanager
 def attempt(kind: str, statement: str, clock: Clock, workflow: str, **attributes: Value) -> Iterator[Span]:
-    """The span of an attempt at something slow: a step, an activity, a setup; and how long it took."""
+    """The span of an attempt at a step, an activity, a setup or a teardown, and its duration."""
     otel = _otel()
     if otel is None:
         yield Span()
@@ -194,13 +194,13 @@ def attempt(kind: str, statement: str, clock: Clock, workflow: str, **attributes
 
 
 def conflict(workflow: str) -> None:
-    """Counts a commit that was not made because another one was faster."""
+    """Counts a commit that failed because another commit came first."""
     if (otel := _otel()) is not None:
         otel.instruments.conflicts.add(1, prefixed({"workflow": workflow}))
 
 
 def busy_wait(workflow: str) -> None:
-    """Counts a wait for an instance that others are working on."""
+    """Counts a wait for a busy instance."""
     if (otel := _otel()) is not None:
         otel.instruments.busy_waits.add(1, prefixed({"workflow": workflow}))
 
@@ -212,12 +212,12 @@ def started(workflow: str) -> None:
 
 
 def ended(workflow: str, status: str) -> None:
-    """Counts an instance that has come to its end."""
+    """Counts an instance that ended."""
     if (otel := _otel()) is not None:
         otel.instruments.ended.add(1, prefixed({"workflow": workflow, "status": status}))
 
 
 def outcome_of(error: BaseException) -> str:
-    """The name of an error in ``gorchestrate.outcome``."""
+    """Returns the name of an error in ``gorchestrate.outcome``."""
     outcomes = {**_REFUSALS, **_OUTAGES}
     return next((outcomes[base] for base in type(error).__mro__ if base in outcomes), "failed")

@@ -1,6 +1,6 @@
-"""Which trace the request that is being served belongs to, as its headers say. Knows HTTP headers, not OpenTelemetry.
+"""The trace of the current request, from its HTTP headers, without OpenTelemetry.
 
-It is what correlates logs with traces where no OpenTelemetry is set up: Cloud Run puts every request into a trace.
+Correlates logs with traces if OpenTelemetry is not set up: Cloud Run adds every request to a trace.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _NOTHING = re.compile(r"0+")
 
 @dataclass(frozen=True, slots=True)
 class TraceContext:
-    """A place in a trace.
+    """A position in a trace.
 
     Attributes:
         trace_id: 32 hexadecimal digits.
-        span_id: 16 hexadecimal digits; empty if the header names no span.
+        span_id: 16 hexadecimal digits; empty if the header does not name a span.
         sampled: whether the trace is recorded.
     """
 
@@ -35,11 +35,11 @@ class TraceContext:
 
 @dataclass(frozen=True, slots=True)
 class ServedRequest:
-    """What is known of the HTTP request that is being served.
+    """The HTTP request that is being served.
 
     Attributes:
-        trace: where the caller stands.
-        attributes: of its span, under OpenTelemetry's names.
+        trace: the context of the caller.
+        attributes: the attributes of its span, under OpenTelemetry's names.
     """
 
     trace: TraceContext | None
@@ -47,14 +47,14 @@ class ServedRequest:
 
 
 served: ContextVar[ServedRequest | None] = ContextVar("gorchestrate_served", default=None)
-"""The request that is being served; None outside of one."""
+"""The request that is being served; None outside a request."""
 
 
 def from_headers(headers: Mapping[str, str]) -> TraceContext | None:
-    """The context in ``traceparent``, or else in ``X-Cloud-Trace-Context``; None if there is no valid one.
+    """Returns the context in ``traceparent`` or, if missing, in ``X-Cloud-Trace-Context``; None if neither is valid.
 
     Args:
-        headers: names in lower case.
+        headers: the headers, with names in lower case.
     """
     return _w3c(headers.get(TRACEPARENT, "")) or _cloud(headers.get(CLOUD_TRACE_HEADER, ""))
 
@@ -70,7 +70,7 @@ def _cloud(text: str) -> TraceContext | None:
     found = _CLOUD_TRACE.fullmatch(text.strip())
     if found is None:
         return None
-    span = int(found[2] or 0)  # in decimal, where traceparent has it in hexadecimal
+    span = int(found[2] or 0)  # decimal, whereas traceparent uses hexadecimal
     span_id = f"{span:016x}" if 0 < span < 1 << 64 else ""
     return _valid(TraceContext(found[1].lower(), span_id, found[3] == "1"))
 

@@ -1,1 +1,1 @@
-"""Where tasks wait: the ``TaskQueue`` port in this process and over Cloud Tasks."""
+"""Task queues: the ``TaskQueue`` port in this process and on Cloud Tasks."""

@@ -1,4 +1,4 @@
-"""A task in the form in which the queue hands it to Google's client."""
+"""A task in the form that the queue passes to Google's client."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 @dataclass(frozen=True, slots=True)
 class CloudTask:
-    """A task as Cloud Tasks gets it; ``name`` is the full one, or empty: then Cloud Tasks gives it one."""
+    """A task for Cloud Tasks. ``name`` is its full name; if empty, Cloud Tasks chooses one."""
 
     name: str
     url: str

@@ -1,7 +1,7 @@
 """The TaskQueue port on Google Cloud Tasks.
 
-It turns tasks into what Google's client takes, and is light to import: the client itself (``cloud_tasks_client``) is
-loaded with the first call. It must never know what a task asks for, and leaves retries of deliveries to the queue.
+Converts tasks for Google's client, which the first call loads (``cloud_tasks_client``), so that this module is cheap to
+import. It does not depend on what a task means, and leaves retries of deliveries to the queue.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 DISPATCH_DEADLINE: Final = timedelta(minutes=10)
 CALLS_MAX: Final = 20
-"""How many calls are best made at the same time: each is a round trip of some 10 ms, and a queue takes 500 a second."""
+"""The best number of concurrent calls: each is a round trip of about 10 ms, and a queue accepts 500 a second."""
 AHEAD_MARGIN: Final = timedelta(minutes=1)
-"""By how much this clock may differ from Google's when a task is cut to the horizon."""
+"""The accepted difference between this clock and Google's when a task is limited to the horizon."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskTarget:
-    """Where Cloud Tasks sends the tasks.
+    """The worker to which Cloud Tasks sends the tasks.
 
     Attributes:
         url: the worker's root; a task's path is appended to it.
-        service_account: the email of the account that Cloud Tasks identifies itself as, by an OIDC token; None: no
-            token is sent, as for a worker on this machine.
-        audience: whom the token is for; by default ``url``.
+        service_account: the email of the account in the OIDC token with which Cloud Tasks calls the worker; None: no
+            token is sent, for a worker on this machine.
+        audience: the audience of the token; by default ``url``.
     """
 
     url: str
@@ -48,17 +48,17 @@ class TaskTarget:
 class CloudTasksQueue:
     """A queue of Google Cloud Tasks, or of an emulator if ``CLOUD_TASKS_EMULATOR_HOST`` names one (host and port).
 
-    Google's client is made by the first call, in the event loop in which that runs. Cloud Tasks knows no groups: the
-    ``group`` of a task is ignored.
+    The first call creates Google's client, in its event loop. Cloud Tasks has no groups, so the ``group`` of a task is
+    ignored.
 
     Args:
         target: the worker.
-        clock: tells what lies beyond the 30 days that Cloud Tasks schedules ahead. A task that is due later is sent
-            after 30 days, to whoever then has to see that it is too early.
-        dispatch_deadline: how long the worker may take for a delivery, 15 s to 30 min; then the task is sent again.
+        clock: used to find tasks beyond the 30 days that Cloud Tasks schedules ahead. A task that is due later is sent
+            after 30 days. The receiver must notice that it is too early.
+        dispatch_deadline: how long the worker may take for a delivery, 15 s to 30 min. Then the task is sent again.
 
     Raises:
-        SettingsError: an argument cannot be right.
+        SettingsError: an argument is invalid.
     """
 
     calls_max: Final = CALLS_MAX
@@ -75,11 +75,13 @@ class CloudTasksQueue:
     ) -> None:
         for value, what in ((project, "project"), (location, "location"), (queue, "queue")):
             if not value or "/" in value:
-                raise SettingsError(f"the {what} of the task queue is {value!r}: give its id, as in the console")
+                raise SettingsError(
+                    f"the {what} of the task queue is {value!r}: it must be the id shown in the console"
+                )
         if not target.url.startswith(("http://", "https://")):
-            raise SettingsError(f"the worker's URL is {target.url!r}: it begins with https:// (or, locally, http://)")
+            raise SettingsError(f"the worker's URL is {target.url!r}: it must start with https:// (locally, http://)")
         if not DEADLINE_MIN <= dispatch_deadline <= DEADLINE_MAX:
-            raise SettingsError(f"the dispatch deadline is {dispatch_deadline}: give 15 seconds to 30 minutes")
+            raise SettingsError(f"the dispatch deadline is {dispatch_deadline}: it must be 15 seconds to 30 minutes")
         self.path = f"projects/{project}/locations/{location}/queues/{queue}"
         self._target = target
         self._clock = clock
@@ -89,30 +91,30 @@ class CloudTasksQueue:
         self._closed = False
 
     async def create(self, task: Task) -> None:
-        """Adds a task, and tries again on errors that may pass: the name makes that safe. A name that the queue has, or
-        had lately, changes nothing and is no error.
+        """Adds a task, and retries transient errors, which the name makes safe. If the queue has or recently had a task
+        of that name, nothing changes and it is not an error.
 
-        Cloud Tasks names a task that has no name. If the reply to its creation is lost, trying again makes a second
-        task. That is harmless: only immediate resumes have no name, and a second one finds nothing to do.
+        Cloud Tasks names a task that has no name. If the response to its creation is lost, the retry creates a second
+        task. This is harmless: only immediate resumes have no name, and a second one finds nothing to do.
 
         Raises:
-            InvalidRequest: the name is not one, the body is not JSON, or Cloud Tasks finds another fault.
-            TooLarge: the body has more than ``TASK_BYTES_MAX``.
-            Unavailable: Cloud Tasks did not answer, refused this caller, or has no such queue.
+            InvalidRequest: the name is invalid, the body is not JSON, or Cloud Tasks rejects the task.
+            TooLarge: the body exceeds ``TASK_BYTES_MAX``.
+            Unavailable: Cloud Tasks did not answer, rejected this caller, or does not have the queue.
         """
         await self._connected().create(self.path, self._translate(task))
 
     async def delete(self, name: str) -> None:
-        """Takes a task out; one that is not there (any more) is no error.
+        """Deletes a task. A missing task is not an error.
 
         Raises:
-            InvalidRequest: the name is not one.
-            Unavailable: Cloud Tasks did not answer, or refused this caller.
+            InvalidRequest: the name is invalid.
+            Unavailable: Cloud Tasks did not answer, or rejected this caller.
         """
         await self._connected().delete(self._full_name(name))
 
     async def close(self) -> None:
-        """Closes the connection, once the calls that were made have ended. May be called again."""
+        """Closes the connection after all running calls have ended. May be called again."""
         self._closed = True
         client, self._client = self._client, None
         if client is not None and self._loop is asyncio.get_running_loop():
@@ -120,10 +122,10 @@ class CloudTasksQueue:
 
     def _connected(self) -> CloudTasksClient:
         if self._closed:
-            raise Unavailable("the queue is closed: the process is about to end, and recovery will bring the task back")
+            raise Unavailable("the queue is closed: the process is stopping, and recovery will schedule the task again")
         loop = asyncio.get_running_loop()
         if self._client is None or self._loop is not loop:
-            # The one lazy import: Google's client takes 200 ms, which not every cold start needs.
+            # Imported lazily: Google's client takes 200 ms, and not every cold start needs it.
             from cloud_adapter.queues.cloud_tasks_client import CloudTasksClient
 
             self._client, self._loop = CloudTasksClient(os.environ.get(TASKS_EMULATOR_VARIABLE)), loop
@@ -131,13 +133,13 @@ class CloudTasksQueue:
 
     def _translate(self, task: Task) -> CloudTask:
         try:
-            # Without escapes, which make a text of other scripts up to three times as long.
+            # Without escapes, which make text in non-Latin scripts up to three times as long.
             body = json.dumps(task.body, allow_nan=False, ensure_ascii=False).encode(errors="surrogatepass")
         except (ValueError, TypeError) as error:
             raise InvalidRequest(f"the body of task {task.name[:100] or task.path} is not JSON: {error}") from error
         if len(body) > TASK_BYTES_MAX:
             raise TooLarge(
-                f"task {task.name or task.path} has {len(body)} bytes, {TASK_BYTES_MAX} is the limit: send a reference"
+                f"task {task.name or task.path} has {len(body)} bytes, the limit is {TASK_BYTES_MAX}: send a reference"
             )
         account = self._target.service_account
         return CloudTask(
@@ -152,7 +154,7 @@ class CloudTasksQueue:
 
     def _full_name(self, name: str) -> str:
         if TASK_NAME.fullmatch(name) is None:
-            raise InvalidRequest(f"{name[:100]!r} cannot be a task's name: give 1 to 500 of the characters A-Za-z0-9_-")
+            raise InvalidRequest(f"invalid task name {name[:100]!r}: it must be 1 to 500 of the characters A-Za-z0-9_-")
         return f"{self.path}/tasks/{name}"
 
     def _within_horizon(self, task: Task) -> datetime | None:
@@ -160,6 +162,6 @@ class CloudTasksQueue:
             return None
         if task.at.tzinfo is None:
             raise InvalidRequest(
-                f"task {task.name or task.path} is due at {task.at}, without a time zone: give an aware datetime"
+                f"task {task.name or task.path} is due at {task.at}, without a time zone: pass an aware datetime"
             )
         return min(task.at.astimezone(UTC), self._clock.now() + SCHEDULE_AHEAD_MAX - AHEAD_MARGIN)

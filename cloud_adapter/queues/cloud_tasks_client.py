@@ -1,6 +1,6 @@
-"""Google's client of Cloud Tasks: the only module that calls it, and where its errors become ours.
+"""Calls Google's client of Cloud Tasks, and translates its errors. No other module calls it.
 
-Heavy to import (200 ms); ``cloud_tasks.py`` does so when it needs it.
+Slow to import (200 ms), so ``cloud_tasks.py`` imports it lazily.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 CALL_SECONDS_MAX: Final = 5.0
 RETRY_SECONDS_MAX: Final = 5.0
-"""How long a call is tried again. Google's client does not do that by itself when a task is created."""
+"""How long a call is retried. Google's client does not retry the creation of a task by itself."""
 
 _TRANSIENT: Final = (
     google_errors.ServiceUnavailable,
@@ -43,13 +43,13 @@ RETRY: Final = AsyncRetry(
 
 
 class CloudTasksClient:
-    """The calls that a queue needs. To be made in the event loop in which it is used.
+    """The calls that a queue needs. Create it in the event loop where it is used.
 
     Args:
         emulator: host and port of an emulator; None: the real service, with the credentials of the environment.
 
     Raises:
-        Unavailable: there are no credentials.
+        Unavailable: no credentials were found.
     """
 
     def __init__(self, emulator: str | None) -> None:
@@ -67,7 +67,7 @@ class CloudTasksClient:
             raise Unavailable(f"no access to Cloud Tasks: {error}") from error
 
     async def create(self, queue: str, task: CloudTask) -> None:
-        """Creates a task; that there is or was one of its name is no error. One without a name is named by Cloud Tasks.
+        """Creates a task. An existing or recent task of that name is not an error. Cloud Tasks names unnamed tasks.
 
         Raises:
             InvalidRequest, TooLarge, Unavailable: see ``CloudTasksQueue.create``.
@@ -90,10 +90,10 @@ class CloudTasksClient:
         except google_errors.AlreadyExists:
             return
         except google_errors.NotFound as error:
-            raise Unavailable(f"the queue {queue} does not exist, or was made within the last minute") from error
+            raise Unavailable(f"the queue {queue} does not exist, or was created within the last minute") from error
 
     async def delete(self, name: str) -> None:
-        """Deletes a task; that there is none of its name is no error.
+        """Deletes a task. A missing task is not an error.
 
         Raises:
             Unavailable: see ``CloudTasksQueue.delete``.
@@ -105,7 +105,7 @@ class CloudTasksClient:
             return
 
     async def close(self) -> None:
-        """Closes the connection, once the calls that were made have ended: it would cancel whoever waits for them."""
+        """Closes the connection after all running calls have ended, because closing would cancel them."""
         await self._idle.wait()
         transport: Any = self._client.transport  # its method has no annotation
         await transport.close()
@@ -123,16 +123,16 @@ class CloudTasksClient:
 
 
 async def _translated(call: Awaitable[T], name: str) -> T:
-    """The result of a call; of Google's errors only the two come through that a caller may take for success."""
+    """The result of a call. Translates Google's errors, except the two that a caller may treat as success."""
     try:
         return await call
     except (google_errors.AlreadyExists, google_errors.NotFound):
         raise
     except google_errors.InvalidArgument as error:
         if "too large" in error.message:
-            raise TooLarge(f"task {name} is refused: {error.message}; send a reference instead") from error
-        raise InvalidRequest(f"Cloud Tasks refuses task {name}: {error.message}") from error
+            raise TooLarge(f"Cloud Tasks rejected task {name}: {error.message}; send a reference instead") from error
+        raise InvalidRequest(f"Cloud Tasks rejected task {name}: {error.message}") from error
     except google_errors.RetryError as error:
-        raise Unavailable(f"Cloud Tasks does not answer: {error.cause}") from error
+        raise Unavailable(f"Cloud Tasks did not answer: {error.cause}") from error
     except (google_errors.GoogleAPIError, GoogleAuthError, grpc.RpcError, grpc.aio.BaseError) as error:
-        raise Unavailable(f"Cloud Tasks refuses the call, or does not answer: {error}") from error
+        raise Unavailable(f"Cloud Tasks rejected the call or did not answer: {error}") from error

@@ -1,7 +1,7 @@
-"""The TaskQueue port inside the process, on asyncio: for the embedded runtime and for tests.
+"""The TaskQueue port in the process, on asyncio, for the embedded runtime and for tests.
 
-It stands on the rules of a queue (``rules.py``) and what runs them (``runner.py``), and hands each delivery to a
-function. It must never know what a task asks for, and decides nothing about retries, rates or names itself.
+It uses the rules of a queue (``rules.py``) and their runner (``runner.py``), and passes each delivery to a function. It
+does not depend on what a task means. The rules decide about retries, rates and names.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from cloud_adapter.queues.turns import Shares
 LOCAL_RETRY: Final = RetryConfig(max_attempts=100, max_backoff=timedelta(seconds=10))
 LOCAL_LIMITS: Final = RateLimits(max_dispatches_per_second=10_000, max_burst_size=1_000, max_concurrent_dispatches=400)
 LOCAL_SHARES: Final = Shares(of_group=200, beyond_first=350)
-"""A ``ForEach`` of the widest usual limit (100) always runs at full width, and 50 places are kept for instances that
-have nothing running."""
+"""A ``ForEach`` with the default limit (100) always gets its full concurrency, and 50 slots are reserved for instances
+that have nothing running."""
 
 Deliver = Callable[[Task, int], Awaitable[bool]]
 
@@ -32,23 +32,23 @@ Deliver = Callable[[Task, int], Awaitable[bool]]
 class LocalQueue:
     """A task queue in memory.
 
-    The tasks are lost with the process. That is no loss of work: an instance's document says when it should move, so
-    ``recover()``, which the embedded runtime calls at its start, schedules again what was lost.
+    The tasks are lost with the process, but no work is lost: an instance's document says when it should move, so
+    ``recover()``, which the embedded runtime calls at its start, schedules the lost tasks again.
 
-    Due tasks of different groups take turns; tasks without a group are one group. Within a group the order is by time.
+    Due tasks of different groups take turns. Tasks without a group are one group. Within a group, the order is by time.
 
     Attributes:
-        calls_max: 1, as a call costs no round trip. Nothing else has a turn between tasks that are created one after
-            another, so their commit is on its way before the first one is delivered.
+        calls_max: 1, because a call needs no round trip. If tasks are created one after another, nothing else runs in
+            between, so their commit is already in progress when the first one is delivered.
 
     Args:
-        deliver: gets a task and how often it was retried so far, and returns whether it is acknowledged. If not, or if
-            it raises (which is logged), it is called again after a backoff. It must end by itself: nothing here limits
-            its time.
-        clock: the time that tasks are due by.
-        retry: how failed deliveries are repeated; as Cloud Tasks does by default, but at most 10 s apart.
-        limits: how fast tasks are delivered, and how many (400) at a time.
-        shares: how many of these deliveries may be of one group.
+        deliver: receives a task and the number of previous retries, and returns whether the task is acknowledged. If it
+            returns False or raises an error (which is logged), it is called again after a backoff. It must end by
+            itself: the queue does not limit its time.
+        clock: the clock for due times.
+        retry: how failed deliveries are retried; by default as in Cloud Tasks, but at most 10 s apart.
+        limits: the rate and the concurrency (400) of deliveries.
+        shares: how many of the concurrent deliveries one group may have.
     """
 
     calls_max: Final = 1
@@ -69,22 +69,22 @@ class LocalQueue:
         self._closed = False
 
     async def create(self, task: Task) -> None:
-        """Adds a task. A name that the queue has, or had within the last hour, changes nothing and is no error. A task
-        without a name gets one.
+        """Adds a task. If the queue has or had a task of that name within the last hour, nothing changes and it is not
+        an error. A task without a name gets one.
 
         Raises:
-            InvalidRequest: the name is not one, the body is not JSON, or the task is due in more than 30 days.
-            TooLarge: the body has more than ``TASK_BYTES_MAX``.
-            Unavailable: the queue is full, or closed.
+            InvalidRequest: the name is invalid, the body is not JSON, or the task is due in more than 30 days.
+            TooLarge: the body exceeds ``TASK_BYTES_MAX``.
+            Unavailable: the queue is full or closed.
         """
         if self._closed:
-            raise Unavailable("the queue is closed: the process is about to end, and recovery will bring the task back")
+            raise Unavailable("the queue is closed: the process is stopping, and recovery will schedule the task again")
         try:
             body = json.dumps(task.body, allow_nan=False, ensure_ascii=False)
             size = len(task.path.encode()) + len(body.encode(errors="surrogatepass"))
             if size > TASK_BYTES_MAX:
                 raise TooLarge(
-                    f"task {task.name or task.path} has {size} bytes, {TASK_BYTES_MAX} is the limit: send a reference"
+                    f"task {task.name or task.path} has {size} bytes, the limit is {TASK_BYTES_MAX}: send a reference"
                 )
             name = task.name or uuid4().hex
             self._rules.create(name, (task.path, body), task.at, self._clock.now(), group=task.group)
@@ -95,7 +95,7 @@ class LocalQueue:
         self._runner.wake()
 
     async def delete(self, name: str) -> None:
-        """Takes a task out; one that is not there (any more) is no error. A delivery that runs goes on."""
+        """Deletes a task. A missing task is not an error. A running delivery continues."""
         self._rules.delete(name, self._clock.now())
         self._runner.wake()
 
@@ -104,25 +104,25 @@ class LocalQueue:
         return [_task(entry) for entry in self._rules.entries(limit=len(self._rules))]
 
     async def start(self) -> None:
-        """Begins to deliver; tasks created before are kept.
+        """Starts to deliver, including tasks that were created before.
 
         Raises:
-            RuntimeError: it was started or closed before.
+            RuntimeError: the queue was already started or closed.
         """
         if self._closed or self._runner.started:
-            raise RuntimeError("a queue is started once: make a new one")
+            raise RuntimeError("a queue can be started only once: create a new one")
         self._runner.start()
 
     async def close(self, grace_seconds: float = 10) -> None:
         """Stops dispatching, gives the running deliveries that time to end, then cancels them. May be called again.
 
-        Tasks created meanwhile are accepted and never delivered; afterwards ``create`` raises ``Unavailable``.
+        Tasks created in the meantime are accepted and never delivered. Afterwards, ``create`` raises ``Unavailable``.
         """
         await self._runner.stop(grace_seconds)
         self._closed = True
 
     async def idle(self) -> None:
-        """Returns once nothing can be sent at this time and no delivery runs (or the queue does not run)."""
+        """Waits until no task can be sent now and no delivery runs, or until the queue stops."""
         await self._runner.idle()
 
     async def _attempt(self, entry: Entry[tuple[str, str]]) -> Reply:

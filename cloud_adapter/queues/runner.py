@@ -1,7 +1,7 @@
-"""Runs a queue on asyncio: joins the rules (``rules.py``) to a clock and to whoever makes the attempts.
+"""Runs a queue on asyncio: connects the rules (``rules.py``) to a clock and to a function that makes the attempts.
 
-The in-process queue and the emulator of Cloud Tasks both run on it. It decides nothing about retries, rates or names,
-and must never know what a payload means or how it is delivered.
+The in-process queue and the Cloud Tasks emulator both use it. Retries, rates and names are decided by the rules. The
+runner does not depend on what a payload means or how it is delivered.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from cloud_adapter.queues.rules import Entry, Outcome, QueueState
 logger = logging.getLogger("gorchestrate.queue")
 
 SENT_AT_A_TIME: Final = 2
-"""How many attempts begin before others in the event loop have a turn."""
+"""The number of attempts that start before other tasks of the event loop get a turn."""
 
 SLEEP_SECONDS_MAX: Final = 600.0
-"""The longest sleep: the timers of a machine stand still while it is suspended, its clock does not."""
+"""The longest sleep. While a machine is suspended, its timers stop but its clock continues."""
 
 P = TypeVar("P")
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """How an attempt ended: whether its task is done with, and whether there was any response."""
+    """The result of an attempt: whether it acknowledged its task, and whether there was a response."""
 
     acknowledged: bool
     responded: bool = True
 
 
 class QueueRunner(Generic[P]):
-    """Makes the attempts that the rules ask for, in parallel.
+    """Makes the attempts that the rules require, in parallel.
 
     Args:
-        rules: the queue. Whoever changes it by another way than this class calls ``wake`` afterwards.
-        clock: the time that tasks are due by.
-        attempt: makes one attempt. If it raises, the attempt has failed without a response, and the error is logged. It
-            must end by itself: nothing here limits its time.
-        describe: how an entry is called in the log.
+        rules: the queue. Call ``wake`` after changing it other than through this class.
+        clock: the clock for due times.
+        attempt: makes one attempt. If it raises an error, the attempt has failed without a response, and the error is
+            logged. It must end by itself: the runner does not limit its time.
+        describe: returns the name of an entry in the log.
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class QueueRunner(Generic[P]):
         self._clock = clock
         self._make = attempt
         self._describe = describe
-        self._changed = asyncio.Event()  # there may be something to send, or another time to wake up
-        self._progress = asyncio.Event()  # something was sent, or an attempt ended
+        self._changed = asyncio.Event()  # there may be a task to send, or a new time to wake up
+        self._progress = asyncio.Event()  # a task was sent, or an attempt ended
         self._dispatcher: asyncio.Task[None] | None = None
         self._attempts: set[asyncio.Task[None]] = set()
 
@@ -68,12 +68,12 @@ class QueueRunner(Generic[P]):
         return self._dispatcher is not None
 
     def wake(self) -> None:
-        """Looks at the rules again."""
+        """Checks the rules again."""
         self._changed.set()
 
     def start(self) -> None:
-        """Begins to make attempts, in the running event loop. To be called once."""
-        # In a context of its own: what it sends is no part of the request that may have started it.
+        """Starts to make attempts in the running event loop. Call it once."""
+        # In a new context: its work does not belong to the request that may have started it.
         context = contextvars.Context()
         self._dispatcher = asyncio.create_task(self._dispatch(), name="gorchestrate-queue", context=context)
 
@@ -84,15 +84,15 @@ class QueueRunner(Generic[P]):
         attempt.add_done_callback(self._ended)
 
     async def stop(self, grace_seconds: float) -> None:
-        """Dispatches no more, gives the running attempts that time to end, then cancels them; at once if this call is
-        cancelled. May be called again."""
+        """Stops dispatching, gives the running attempts that time to end, then cancels them. If this call is cancelled,
+        cancels them at once. May be called again."""
         try:
             if self._dispatcher is not None:
                 self._dispatcher.cancel()
                 await asyncio.gather(self._dispatcher, return_exceptions=True)
             if self._attempts and grace_seconds > 0:
                 await first_of(asyncio.wait(self._attempts), self._clock.sleep(grace_seconds))
-        finally:  # also when whoever stops it is cancelled: no attempt goes on behind its back
+        finally:  # also if this call is cancelled: no attempt may continue in the background
             if self._attempts:
                 logger.warning("%d deliveries were still running after the grace period", len(self._attempts))
             for attempt in self._attempts:
@@ -101,14 +101,14 @@ class QueueRunner(Generic[P]):
             self._progress.set()
 
     async def idle(self) -> None:
-        """Returns once nothing can be sent at this time and no attempt runs (or the queue does not run)."""
+        """Waits until no task can be sent now and no attempt runs, or until the queue stops."""
         while self._attempts or self.overdue:
             self._progress.clear()
             await self._progress.wait()
 
     @property
     def overdue(self) -> bool:
-        """Whether there is something that is about to be sent."""
+        """Whether a task is about to be sent."""
         if self._dispatcher is None or self._dispatcher.done():
             return False
         now = self._clock.now()
@@ -123,13 +123,13 @@ class QueueRunner(Generic[P]):
                 for number, entry in enumerate(self.rules.dispatchable(now), 1):
                     self.send(entry)
                     if not number % SENT_AT_A_TIME:
-                        await asyncio.sleep(0)  # what else this process does has a turn
+                        await asyncio.sleep(0)  # lets other tasks run
                 self._progress.set()
                 at = self.rules.next_event(now)
                 if at is None:
                     await self._changed.wait()
                 else:
-                    # The time that passed since `now` may make this negative: then the next round is at once.
+                    # Negative if time has passed since `now`. The next round then starts at once.
                     seconds = min((at - self._clock.now()).total_seconds(), SLEEP_SECONDS_MAX)
                     await first_of(self._changed.wait(), self._clock.sleep(seconds))
         except Exception:
@@ -142,7 +142,7 @@ class QueueRunner(Generic[P]):
             reply = await self._make(entry)
         except Exception:
             logger.exception("attempt %d of task %s failed", entry.dispatch_count, self._describe(entry))
-        finally:  # also when cancelled: an attempt that is not reported would hold its place for ever
+        finally:  # also if cancelled: an attempt that is not reported would hold its slot forever
             outcome = self.rules.finished(entry, reply.acknowledged, self._clock.now(), responded=reply.responded)
             if outcome is Outcome.DROPPED:
                 logger.error("task %s is given up after %d attempts", self._describe(entry), entry.dispatch_count)
@@ -154,7 +154,7 @@ class QueueRunner(Generic[P]):
 
 
 async def first_of(*awaitables: Coroutine[Any, Any, object]) -> None:
-    """Waits until one of them has ended, ends the others, and raises what one of them raised."""
+    """Waits until one of them ends, cancels the others, and raises the error of any of them."""
     tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

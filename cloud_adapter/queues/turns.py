@@ -1,16 +1,17 @@
-"""In which order the waiting tasks of a queue are served, so that no group of tasks starves the others.
+"""The order in which the waiting tasks of a queue are served, so that no group of tasks starves the others.
 
-Theory of operation. A task that is not due yet waits in one heap, ordered by time. Once it is due it moves to the heap
-of its group. Groups with due tasks stand in a line and are served one task at a time: the served group goes to the end
-of the line. So a group that has 20,000 tasks due delays a new one by as many dispatches as there are groups, not tasks.
+Theory of operation. A task that is not due yet waits in one heap, ordered by time. When it is due, it moves to the heap
+of its group. Groups with due tasks wait in a line and are served one task at a time: the served group goes to the end
+of the line. A group that has 20,000 due tasks therefore delays a new group by one dispatch for each group, not for each
+task.
 
-Turns alone are not enough: dispatches that take long would let one group, or a few, hold all places that a queue has
-for concurrent ones. Two limits prevent that (``Shares``). A group at its share leaves the line until one of its
-dispatches ends. Since the other limit is common to all groups, there are two lines: one for groups with nothing running
-(which may always be served) and one for the others. Each group carries the number under which it joined its line, and
-the lower number of both heads is served. Serving a group always gives it a new, higher number, so nothing starves.
+Turns alone are not enough: with slow dispatches, one group or a few could use all slots that a queue has for concurrent
+dispatches. Two limits prevent this (``Shares``). A group at its limit leaves the line until one of its dispatches ends.
+Because the other limit is shared by all groups, there are two lines: one for groups with nothing running, which may
+always be served, and one for the others. Each group has the number with which it joined its line. Of the two groups at
+the heads of the lines, the one with the lower number is served. It then gets a new, higher number, so no group starves.
 
-Each operation takes O(log n), n being the number of tasks; the number of groups does not matter.
+Each operation takes O(log n), where n is the number of tasks. The number of groups does not matter.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _STALE_MAX = 64
 
 
 class Waiting(Protocol):
-    """What the order depends on. Compared by identity."""
+    """The properties of a task that determine the order. Tasks are compared by identity."""
 
     @property
     def group(self) -> str: ...
@@ -41,12 +42,12 @@ W = TypeVar("W", bound=Waiting)
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """How many places for concurrent dispatches a group may take.
+    """How many slots for concurrent dispatches a group may use.
 
     Attributes:
         of_group: how many dispatches of one group may run at a time.
-        beyond_first: how many dispatches may run at a time in all groups together, where the first one of each group is
-            not counted. The places beyond that number are kept for groups that have nothing running.
+        beyond_first: how many dispatches of all groups may run at a time, without counting the first one of each group.
+            The remaining slots are reserved for groups that have nothing running.
     """
 
     of_group: int
@@ -55,17 +56,17 @@ class Shares:
     def __post_init__(self) -> None:
         if self.of_group < 1 or self.beyond_first < 0:
             raise ValueError(
-                f"of_group is {self.of_group} and beyond_first is {self.beyond_first}: give 1 and 0, or more"
+                f"of_group is {self.of_group} and beyond_first is {self.beyond_first}: the minimum is 1 and 0"
             )
 
 
 class ByTime(Generic[W]):
-    """Tasks in the order of their schedule time, then of their creation."""
+    """Tasks ordered by schedule time, then by creation."""
 
     def __init__(self) -> None:
         self._tasks: set[W] = set()
-        # Holds tasks too that were removed: they are skipped when they come to the top. A count of additions stands
-        # before each task, as a retried one may have the time and the sequence of the one that it replaces.
+        # The heap also contains removed tasks, which are skipped when they reach the top. Each item has a count of
+        # additions before the task, because a retried task may have the time and the sequence of the one it replaces.
         self._heap: list[tuple[datetime, int, int, W]] = []
         self._added = 0
 
@@ -74,7 +75,7 @@ class ByTime(Generic[W]):
 
     @property
     def kept(self) -> int:
-        """How many tasks are held in memory, those included that were removed."""
+        """The number of tasks in memory, including removed ones."""
         return len(self._heap)
 
     def add(self, task: W) -> None:
@@ -84,18 +85,18 @@ class ByTime(Generic[W]):
         heappush(self._heap, (task.schedule_time, task.sequence, self._added, task))
 
     def remove(self, task: W) -> bool:
-        """Takes a task out, and says whether it was there."""
+        """Removes a task. Returns whether it was there."""
         if task not in self._tasks:
             return False
         self._tasks.remove(task)
-        # Far timers that are deleted one after the other would pile up in the heap.
+        # Without this, deleted timers that are far in the future would accumulate in the heap.
         if len(self._heap) > 2 * len(self._tasks) + _STALE_MAX:
             self._heap = [item for item in self._heap if item[-1] in self._tasks]
             heapify(self._heap)
         return True
 
     def first(self) -> W | None:
-        """The first task, which stays."""
+        """Returns the first task without removing it."""
         while self._heap:
             task = self._heap[0][-1]
             if task in self._tasks:
@@ -109,7 +110,7 @@ class _Group(Generic[W]):
     """A group that has due tasks or running ones.
 
     Attributes:
-        line: where it stands, if anywhere; ``number`` is the one under which it joined.
+        line: the line in which it waits, if any; ``number`` is the number with which it joined.
     """
 
     name: str
@@ -120,17 +121,17 @@ class _Group(Generic[W]):
 
 
 class Turns(Generic[W]):
-    """The waiting tasks of a queue, and how many of each group run.
+    """The waiting tasks of a queue, and the number of running tasks of each group.
 
     Args:
-        shares: None: no limits, groups only take turns. Tasks that all have the same group are served by time alone.
+        shares: None: no limits, groups only take turns. Tasks that all have the same group are ordered only by time.
     """
 
     def __init__(self, shares: Shares | None = None) -> None:
         self._shares = shares
         self._later: ByTime[W] = ByTime()
         self._groups: dict[str, _Group[W]] = {}
-        # The two lines. Their order is that of the groups' numbers.
+        # The two lines, each ordered by the groups' numbers.
         self._idle: OrderedDict[str, _Group[W]] = OrderedDict()
         self._busy: OrderedDict[str, _Group[W]] = OrderedDict()
         self._number = 0
@@ -138,7 +139,7 @@ class Turns(Generic[W]):
 
     @property
     def kept(self) -> int:
-        """How many tasks are held in memory, removed ones included."""
+        """The number of tasks in memory, including removed ones."""
         return self._later.kept + sum(group.due.kept for group in self._groups.values())
 
     @property
@@ -154,13 +155,13 @@ class Turns(Generic[W]):
             self._add_due(task)
 
     def remove(self, task: W) -> None:
-        """Takes a waiting task out; one that is not there changes nothing."""
+        """Removes a waiting task. A missing task changes nothing."""
         group = self._groups.get(task.group)
         if not self._later.remove(task) and group is not None and group.due.remove(task):
             self._line_up(group)
 
     def started(self, task: W) -> None:
-        """A dispatch of the task has started; the task no longer waits, if it did."""
+        """Records that a dispatch of the task started. The task no longer waits."""
         group = self._group(task.group)
         if not self._later.remove(task):
             group.due.remove(task)
@@ -169,15 +170,15 @@ class Turns(Generic[W]):
         self._line_up(group, served=True)
 
     def ended(self, task: W) -> None:
-        """A dispatch of the task has ended."""
+        """Records that a dispatch of the task ended."""
         group = self._groups[task.group]
         self._beyond_first -= group.running > 1
         group.running -= 1
         self._line_up(group)
 
     def next(self, now: datetime) -> W | None:
-        """The task whose turn it is, which stays; None if none is due, or those that are have to wait for others to
-        end. A task that was due once stays so, even if the clock is set back."""
+        """Returns the next task without removing it; None if no task is due, or if all due tasks must wait for others
+        to end. A task that was due once stays due, even if the clock is set back."""
         while (task := self._later.first()) is not None and task.schedule_time <= now:
             self._later.remove(task)
             self._add_due(task)
@@ -189,7 +190,7 @@ class Turns(Generic[W]):
         return None if group is None else group.due.first()
 
     def next_at(self, now: datetime) -> datetime | None:
-        """When ``next`` gives a task: ``now`` or later; None: not before another call changes that."""
+        """Returns when ``next`` will return a task: ``now`` or later; None: not before another call changes this."""
         if self.next(now) is not None:
             return now
         later = self._later.first()
@@ -207,8 +208,7 @@ class Turns(Generic[W]):
         return group
 
     def _line_up(self, group: _Group[W], *, served: bool = False) -> None:
-        """Puts a group into the line where it belongs now; at the end of it, unless it stands there already and was not
-        served."""
+        """Moves a group to the end of the line where it belongs now, unless it is already there and was not served."""
         line = self._line_of(group)
         if line is not group.line or served:
             if group.line is not None:

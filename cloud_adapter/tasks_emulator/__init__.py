@@ -1,6 +1,6 @@
-"""An emulator of Google Cloud Tasks for development and tests: the real client talks to it as to the real service.
+"""An emulator of Google Cloud Tasks for development and tests. Google's client calls it like the real service.
 
-It knows Google's messages and the rules of a queue (``cloud_adapter.queues.rules``), and nothing of workflows.
+It implements Google's messages with the rules of a queue (``cloud_adapter.queues.rules``), independently of workflows.
 
     async with serve(queues=["projects/p/locations/l/queues/q"]) as emulator:
         os.environ["CLOUD_TASKS_EMULATOR_HOST"] = emulator.address

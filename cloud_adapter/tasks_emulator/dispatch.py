@@ -1,4 +1,4 @@
-"""Makes the attempt of a task: one HTTP request. Knows nothing of queues' rules; whether to try again is theirs."""
+"""Makes the attempt of a task: one HTTP request. The rules of the queue decide whether to retry."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger("gorchestrate.tasks_emulator")
 
 _NOT_FORWARDED: Final = ("host", "content-length", "x-google-", "x-appengine-", "x-cloudtasks-")
 
-# The codes of google.rpc that an attempt's HTTP status is shown as.
+# The google.rpc codes for the HTTP statuses of attempts.
 _OK, _UNKNOWN, _DEADLINE_EXCEEDED, _UNAVAILABLE = 0, 2, 4, 14
 _CODES: Final = {400: 3, 401: 16, 403: 7, 404: 5, 409: 10, 429: 8, 499: 1, 501: 12, 503: 14, 504: 4}
 _OTHER_CODES: Final = {2: _OK, 4: 9, 5: 13}
@@ -29,14 +29,14 @@ _OTHER_CODES: Final = {2: _OK, 4: 9, 5: 13}
 
 @functools.cache
 def _ssl_context() -> ssl.SSLContext:
-    return httpx.create_ssl_context()  # takes a tenth of a second
+    return httpx.create_ssl_context()  # takes 0.1 s
 
 
 class Dispatcher:
-    """Sends tasks to where they ask to be sent.
+    """Sends tasks to their URLs.
 
     Args:
-        clock: the time in which deadlines are measured, and tokens dated.
+        clock: the clock for deadlines and the times in tokens.
     """
 
     def __init__(self, clock: Clock, issuer: TokenIssuer) -> None:
@@ -44,7 +44,7 @@ class Dispatcher:
         self._issuer = issuer
 
     async def attempt(self, queue_id: str, entry: Entry[Job]) -> Reply:
-        """Makes one attempt, and notes in the job how it ended. A 2xx alone acknowledges a task."""
+        """Makes one attempt and records its result in the job. Only a 2xx response acknowledges a task."""
         job, status = entry.payload, None
         try:
             request = self._request(queue_id, entry)
@@ -67,13 +67,13 @@ class Dispatcher:
         return Reply(acknowledged=job.status[0] == _OK, responded=status is not None)
 
     async def _send(self, request: httpx.Request, deadline_seconds: float) -> int | None:
-        """The status of the response; None if the deadline came first."""
+        """The status of the response; None if the deadline passed first."""
         status: int | None = None
 
         async def send() -> None:
             nonlocal status
-            # A connection for each attempt: one that the target closes while it is idle would count as a failure. And a
-            # transport for each: one for all looks through its connections at each request.
+            # A new connection for each attempt: an idle connection that the target closes would count as a failure. A
+            # new transport too, because a shared transport scans its connections at each request.
             async with httpx.AsyncHTTPTransport(verify=_ssl_context(), trust_env=False) as transport:
                 response = await transport.handle_async_request(request)
                 async for _ in response.aiter_raw():
@@ -82,7 +82,7 @@ class Dispatcher:
             status = response.status_code
 
         await first_of(send(), self._clock.sleep(deadline_seconds))
-        await asyncio.sleep(0)  # the transport of a request that was cut off is closed in the loop's next round
+        await asyncio.sleep(0)  # the event loop closes the transport of an aborted request in its next iteration
         return status
 
     def _request(self, queue_id: str, entry: Entry[Job]) -> httpx.Request:
@@ -113,7 +113,7 @@ class Dispatcher:
         }
         if job.previous is not None:
             headers["X-CloudTasks-TaskPreviousResponse"] = str(job.previous)
-            headers["X-CloudTasks-TaskRetryReason"] = ""  # the real service sends it so, whatever the reason
+            headers["X-CloudTasks-TaskRetryReason"] = ""  # the real service always sends it empty
         return headers
 
     def _token(self, message: Message) -> str | None:

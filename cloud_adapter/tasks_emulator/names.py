@@ -13,10 +13,10 @@ _TASK = re.compile(rf"({_QUEUE.pattern})/tasks/(.*)", re.DOTALL)
 
 
 def location(name: str) -> str:
-    """The name, if it is one of a location.
+    """Returns the name if it is a location's.
 
     Raises:
-        Refused: it is not.
+        Refused: the name is invalid.
     """
     if _LOCATION.fullmatch(name) is None:
         raise invalid('Location name must be formatted: "projects/<PROJECT_ID>/locations/<LOCATION_ID>".')
@@ -24,10 +24,10 @@ def location(name: str) -> str:
 
 
 def queue(name: str) -> str:
-    """The name, if it is one of a queue.
+    """Returns the name if it is a queue's.
 
     Raises:
-        Refused: it is not.
+        Refused: the name is invalid.
     """
     if _QUEUE.fullmatch(name) is None:
         raise invalid(
@@ -37,10 +37,10 @@ def queue(name: str) -> str:
 
 
 def task(name: str) -> tuple[str, str]:
-    """The name of a task's queue, and the task's own id.
+    """Splits the name of a task into the name of its queue and the id of the task.
 
     Raises:
-        Refused: it is not the name of a task.
+        Refused: the name is invalid.
     """
     match = _TASK.fullmatch(name)
     if match is None:
@@ -57,5 +57,5 @@ def task(name: str) -> tuple[str, str]:
 
 
 def short(name: str) -> str:
-    """The last part of a name."""
+    """Returns the last part of a name."""
     return name.rpartition("/")[2]

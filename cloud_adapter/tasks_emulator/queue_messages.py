@@ -1,4 +1,4 @@
-"""Google's ``Queue`` message: checks what a client sends, fills in the defaults, and translates it for the rules."""
+"""Google's ``Queue`` message: validates what a client sends, adds the defaults, and converts it for the rules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cloud_adapter.queues.retries import TASK_LIFE_MAX, RetryConfig
 from cloud_adapter.tasks_emulator.refusal import invalid, unsupported
 
 Message = Any
-"""A protobuf message; the generated classes carry no types."""
+"""A protobuf message; the generated classes have no type annotations."""
 
 QueueMessage: Final = types.Queue.pb()
 
@@ -29,10 +29,10 @@ _UNSUPPORTED: Final = ("app_engine_routing_override", "http_target")
 
 
 def new_queue(given: Message) -> Message:
-    """The queue that a client asks for, with the defaults in the fields that it left out. Its state is not in it.
+    """Returns the queue that a client requests, with defaults for omitted fields and without its state.
 
     Raises:
-        Refused: a value cannot be right, or is not emulated.
+        Refused: a value is invalid or not emulated.
     """
     queue = _with_defaults(given, explicit=())
     _check(queue)
@@ -40,10 +40,10 @@ def new_queue(given: Message) -> Message:
 
 
 def updated_queue(queue: Message, given: Message, mask: Message) -> Message:
-    """The queue with the masked fields as the client wants them; an empty mask stands for all.
+    """Returns the queue with the masked fields of the request. An empty mask selects all fields.
 
     Raises:
-        Refused: a value or the mask cannot be right, or is not emulated.
+        Refused: a value or the mask is invalid or not emulated.
     """
     if not mask.paths:
         changed = _with_defaults(given, explicit=())
@@ -61,13 +61,13 @@ def updated_queue(queue: Message, given: Message, mask: Message) -> Message:
 
 
 def rate_limits(queue: Message) -> RateLimits:
-    """The queue's rate limits, for the rules."""
+    """Returns the queue's rate limits, for the rules."""
     limits = queue.rate_limits
     return RateLimits(limits.max_dispatches_per_second, limits.max_burst_size, limits.max_concurrent_dispatches)
 
 
 def retry_config(config: Message) -> RetryConfig:
-    """A message's retry configuration, for the rules."""
+    """Returns a message's retry configuration, for the rules."""
     max_backoff = min(config.max_backoff.ToTimedelta(), TASK_LIFE_MAX)
     return RetryConfig(
         max_attempts=config.max_attempts,
@@ -79,10 +79,10 @@ def retry_config(config: Message) -> RetryConfig:
 
 
 def fill_retry_config(config: Message, explicit: Collection[str] = ()) -> None:
-    """Puts the defaults of a retry configuration in the fields that were left out.
+    """Sets the defaults of a retry configuration in omitted fields.
 
     Args:
-        explicit: the paths that an update names: a zero there is meant as one.
+        explicit: the paths that an update names. A zero in these is a value, not an omitted field.
     """
     default = RetryConfig()
     if not config.max_attempts:
@@ -95,10 +95,10 @@ def fill_retry_config(config: Message, explicit: Collection[str] = ()) -> None:
 
 
 def check_retry_config(config: Message) -> None:
-    """Checks a retry configuration, that of a queue or of a task.
+    """Checks the retry configuration of a queue or a task.
 
     Raises:
-        Refused: a value cannot be right.
+        Refused: a value is invalid.
     """
     if config.max_attempts < -1:
         raise invalid("RetryConfig.maxAttempts must be greater or equal to -1.")
@@ -115,7 +115,7 @@ def check_retry_config(config: Message) -> None:
     try:
         retry_config(config)
     except (ValueError, OverflowError) as error:
-        raise invalid(f"RetryConfig cannot be so: {error}") from error
+        raise invalid(f"RetryConfig is invalid: {error}") from error
 
 
 def _with_defaults(given: Message, explicit: Collection[str]) -> Message:
@@ -143,13 +143,13 @@ def _check(queue: Message) -> None:
             raise invalid(f"RateLimits.{name} cannot be negative.")
         if not value <= highest:
             raise invalid(f"RateLimits.{name} must be less than or equal to {highest}.")
-    # How the real service chooses it is not documented; with the default rate it is 100, as here.
+    # The real service's choice is not documented. With the default rate it is 100, as here.
     limits.max_burst_size = max(10, min(100, math.ceil(limits.max_dispatches_per_second)))
     check_retry_config(queue.retry_config)
     try:
         rate_limits(queue)
     except (ValueError, OverflowError) as error:
-        raise invalid(f"RateLimits cannot be so: {error}") from error
+        raise invalid(f"RateLimits is invalid: {error}") from error
 
 
 def _duration(value: timedelta) -> Message:

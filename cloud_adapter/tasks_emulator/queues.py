@@ -1,4 +1,4 @@
-"""The queues of the emulator: each one is the rules of a queue, what runs them, and its settings."""
+"""The queues of the emulator. Each one combines the rules of a queue, their runner, and its settings."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from cloud_adapter.tasks_emulator.refusal import Refused, not_found
 from cloud_adapter.tasks_emulator.task_messages import Job
 
 QUEUE_NAME_RETENTION: Final = timedelta(days=3)
-"""How long the name of a deleted queue stays taken."""
+"""How long the name of a deleted queue stays reserved."""
 
 
 class EmulatedQueue:
     """A queue that runs.
 
     Args:
-        settings: the queue's message, as ``queue_messages.new_queue`` makes it.
+        settings: the queue's message, from ``queue_messages.new_queue``.
     """
 
     def __init__(self, settings: Message, clock: Clock, dispatcher: Dispatcher) -> None:
@@ -43,17 +43,17 @@ class EmulatedQueue:
 
     @property
     def running(self) -> int:
-        """How many attempts run."""
+        """The number of running attempts."""
         return self._rules.running
 
     def configure(self, settings: Message) -> None:
-        """Puts the settings in force."""
+        """Applies the settings."""
         self.settings = settings
         self._rules.limits = rate_limits(settings)
         self._rules.retry = retry_config(settings.retry_config)
 
     def resource(self) -> Message:
-        """The queue as a client sees it."""
+        """Returns the queue as clients see it."""
         queue = QueueMessage()
         queue.CopyFrom(self.settings)
         queue.state = types.Queue.State.PAUSED if self._rules.paused else types.Queue.State.RUNNING
@@ -64,10 +64,10 @@ class EmulatedQueue:
         return queue
 
     def create(self, task_id: str | None, given: Message) -> Entry[Job]:
-        """Adds a task; one without an id gets one.
+        """Adds a task. A task without an id gets one.
 
         Raises:
-            Refused: the name is taken, the task cannot be right, or the queue is full.
+            Refused: the name is taken, the task is invalid, or the queue is full.
         """
         now = self._clock.now()
         task_id = task_id or str(10**18 + secrets.randbelow(9 * 10**18))
@@ -88,22 +88,22 @@ class EmulatedQueue:
         return entry
 
     def get(self, task_id: str) -> Entry[Job]:
-        """A task.
+        """Returns a task.
 
         Raises:
-            Refused: it is not there, or no more.
+            Refused: the task does not exist or no longer exists.
         """
         return self._rules.get(task_id) or self._missing(task_id)
 
     def entries(self, after: int, limit: int) -> list[Entry[Job]]:
-        """The tasks in the order of their creation, those whose ``sequence`` is beyond ``after``."""
+        """Returns the tasks whose ``sequence`` is greater than ``after``, in the order of their creation."""
         return self._rules.entries(after=after, limit=limit)
 
     def delete(self, task_id: str) -> None:
-        """Takes a task out.
+        """Deletes a task.
 
         Raises:
-            Refused: it is not there, or no more.
+            Refused: the task does not exist or no longer exists.
         """
         if not self._rules.delete(task_id, self._clock.now()):
             raise not_found()
@@ -113,7 +113,7 @@ class EmulatedQueue:
         """Makes an attempt now.
 
         Raises:
-            Refused: it is not there, or no more.
+            Refused: the task does not exist or no longer exists.
         """
         entry = self._rules.run(task_id, self._clock.now()) or self._missing(task_id)
         self.runner.send(entry)
@@ -130,7 +130,7 @@ class EmulatedQueue:
         self._rules.pause()
 
     def resume(self) -> None:
-        """Dispatches again."""
+        """Resumes dispatching."""
         self._rules.resume()
         self.runner.wake()
 

@@ -1,4 +1,4 @@
-"""The error with which a call is answered. The texts of most are those of the real service."""
+"""The errors of calls. Most messages are those of the real service."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import grpc
 
 
 class Refused(Exception):
-    """A call is answered with this status and text."""
+    """A call fails with this status and message."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
@@ -14,15 +14,15 @@ class Refused(Exception):
 
 
 def invalid(message: str) -> Refused:
-    """The request cannot be right."""
+    """Returns the error for an invalid request."""
     return Refused(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
 def not_found(message: str = "Requested entity was not found.") -> Refused:
-    """What the request names is not there."""
+    """Returns the error for a missing resource."""
     return Refused(grpc.StatusCode.NOT_FOUND, message)
 
 
 def unsupported(what: str) -> Refused:
-    """The real service can do it and the emulator cannot: better an error than another behaviour."""
-    return Refused(grpc.StatusCode.UNIMPLEMENTED, f"The emulator does not know {what}.")
+    """Returns the error for a feature that only the real service has: an error is better than different behavior."""
+    return Refused(grpc.StatusCode.UNIMPLEMENTED, f"The emulator does not support {what}.")

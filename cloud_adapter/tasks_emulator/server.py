@@ -1,4 +1,4 @@
-"""Starts the emulator: its gRPC port, the HTTP port of its token issuer, the queues it begins with."""
+"""Starts the emulator: its gRPC port, the HTTP port of its token issuer, and its initial queues."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Emulator:
 
     Attributes:
         address: host and port of the gRPC server, for ``CLOUD_TASKS_EMULATOR_HOST``.
-        issuer_url: the issuer of its tokens; below it are the discovery document and the key set.
+        issuer_url: the issuer of its tokens, which serves the discovery document and the key set.
     """
 
     address: str
@@ -45,12 +45,12 @@ class Emulator:
 
     @property
     def running(self) -> int:
-        """How many attempts run, over all queues."""
+        """The number of running attempts in all queues."""
         return sum(queue.running for queue in self.service.queues)
 
     @property
     def overdue(self) -> bool:
-        """Whether there are tasks that are about to be sent."""
+        """Whether tasks are about to be sent."""
         return any(queue.runner.overdue for queue in self.service.queues)
 
 
@@ -68,15 +68,15 @@ async def serve(
     """Serves the emulator while the body runs.
 
     Args:
-        port: the gRPC port; 0 takes a free one.
-        issuer_port: the HTTP port of the token issuer; 0 takes a free one.
-        issuer_url: how those who verify tokens reach the issuer, if not under that host and port.
-        queues: names of the queues that there are from the start.
-        clock: the time that tasks are due by; by default the machine's.
-        grace_seconds: how long attempts that run at the end may go on.
+        port: the gRPC port; 0 selects a free port.
+        issuer_port: the HTTP port of the token issuer; 0 selects a free port.
+        issuer_url: the URL at which programs that verify tokens reach the issuer, if not that host and port.
+        queues: names of the queues to create at the start.
+        clock: the clock for due times; by default the system clock.
+        grace_seconds: how long running attempts may continue at the end.
 
     Raises:
-        SettingsError: a port is not free, or the name of a queue is not one.
+        SettingsError: a port is not free, or the name of a queue is invalid.
     """
     clock = clock or SystemClock()
     async with contextlib.AsyncExitStack() as stack:
@@ -87,13 +87,13 @@ async def serve(
         service = CloudTasksService(clock, dispatcher)
         stack.push_async_callback(_stop_queues, service, grace_seconds)
         _create(service, queues)
-        # Without SO_REUSEPORT: a second emulator on the port must fail, not take half of the calls.
+        # Without SO_REUSEPORT: a second emulator on the port must fail instead of receiving half of the calls.
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         server.add_generic_rpc_handlers((handlers(service),))
         try:
             bound = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         except RuntimeError:
-            raise SettingsError(f"cannot listen on {host}:{port}; choose another --port or --host") from None
+            raise SettingsError(f"cannot listen on {host}:{port}. Choose another --port or --host") from None
         stack.push_async_callback(server.stop, grace_seconds)
         await server.start()
         yield Emulator(f"{_ANY_ADDRESS.get(host, host)}:{bound}", issuer.url, service)
@@ -116,7 +116,7 @@ def _create(service: CloudTasksService, queues: Sequence[str]) -> None:
 async def _serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
     server = _Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    serving.add_done_callback(lambda _: server.listening.set())  # also if it fails: nobody may wait for ever
+    serving.add_done_callback(lambda _: server.listening.set())  # also if it fails: no caller may wait forever
     try:
         await server.listening.wait()
         if serving.done():
@@ -138,7 +138,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals belong to whoever runs the emulator."""
+        """Captures no signals: the program that runs the emulator handles them."""
         yield
 
 

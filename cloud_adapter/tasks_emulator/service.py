@@ -1,4 +1,4 @@
-"""The calls of ``google.cloud.tasks.v2.CloudTasks``. Knows neither sockets nor how a queue works."""
+"""The calls of ``google.cloud.tasks.v2.CloudTasks``, independent of sockets and of the rules of a queue."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SERVICE: Final = "google.cloud.tasks.v2.CloudTasks"
 QUEUES_PAGE_MAX: Final = 9_800
 TASKS_PAGE_MAX: Final = 1_000
 PAGE_BYTES_MAX: Final = 3_000_000
-"""A page of tasks ends before it is larger: a client takes answers of up to 4 MiB."""
+"""The maximum size of a page of tasks, because a client accepts responses of up to 4 MiB."""
 
 ListQueuesResponse: Final = types.ListQueuesResponse.pb()
 ListTasksResponse: Final = types.ListTasksResponse.pb()
 
 
 class CloudTasksService:
-    """Answers the calls; each method takes a request and returns the response, or raises ``Refused``."""
+    """Handles the calls. Each method takes a request and returns the response, or raises ``Refused``."""
 
     def __init__(self, clock: Clock, dispatcher: Dispatcher) -> None:
         self._clock = clock
@@ -39,7 +39,7 @@ class CloudTasksService:
 
     @property
     def queues(self) -> list[EmulatedQueue]:
-        """The queues there are."""
+        """The existing queues."""
         return list(self._queues.values())
 
     # --- queues ------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ class CloudTasksService:
         view = task_messages.response_view(request.response_view)
         queue, limit = self._queue(request.parent), _page_size(request.page_size, TASKS_PAGE_MAX)
         if request.page_token and not (request.page_token.isascii() and request.page_token.isdigit()):
-            raise invalid("The page token is not one that ListTasks gave.")
+            raise invalid("The page token was not returned by ListTasks.")
         found = queue.entries(int(request.page_token or 0), limit + 1)
         response, size = ListTasksResponse(), 0
         for entry in found[:limit]:
@@ -198,7 +198,7 @@ _METHODS: Final[dict[str, tuple[Any, Method]]] = {
 
 
 def handlers(service: CloudTasksService) -> grpc.GenericRpcHandler:
-    """The calls for a gRPC server; it answers all others with UNIMPLEMENTED by itself."""
+    """Returns the calls for a gRPC server, which answers all other calls with UNIMPLEMENTED by itself."""
 
     def handler(request_type: Any, method: Method) -> grpc.RpcMethodHandler:
         return grpc.unary_unary_rpc_method_handler(

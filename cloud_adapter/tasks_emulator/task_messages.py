@@ -1,4 +1,4 @@
-"""Google's ``Task`` message: checks what a client sends, fills in the defaults, and shows a task as it stands."""
+"""Google's ``Task`` message: validates what a client sends, adds the defaults, and returns the state of a task."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cloud_adapter.tasks_emulator.refusal import invalid, unsupported
 TaskMessage: Final = types.Task.pb()
 
 STORED_BYTES_MAX: Final = 1_048_569
-"""The largest task as it is stored, in bytes; where the real service draws the line, others have found by trying."""
+"""The maximum size of a stored task, in bytes. The limit of the real service is known from experiments."""
 URL_CHARACTERS_MAX: Final = 2_083
 HEADERS_BYTES_MAX: Final = 80 * 1024
 DEADLINE_DEFAULT: Final = timedelta(minutes=10)
@@ -34,13 +34,13 @@ _METHODS_WITH_BODY: Final = {"POST", "PUT", "PATCH"}
 
 @dataclass(slots=True)
 class Job:
-    """What the emulator keeps of a task beside the rules' entry.
+    """The data that the emulator stores for a task in addition to the rules' entry.
 
     Attributes:
-        message: the task as the client made it, with defaults; not to be changed.
-        responses: the attempts that got a response, those with 5xx not counted.
-        previous: the HTTP status of the last attempt that has ended; None if it got no response.
-        status: what the last attempt that has ended came to: a code of google.rpc and a text.
+        message: the task as the client created it, with defaults. Do not change it.
+        responses: the number of attempts that got a response, without 5xx responses.
+        previous: the HTTP status of the last attempt that ended; None if it got no response.
+        status: the result of the last attempt that ended: a google.rpc code and a text.
     """
 
     message: Message
@@ -61,10 +61,10 @@ class Job:
 
 
 def new_task(given: Message, name: str, now: datetime) -> tuple[Message, datetime | None]:
-    """The task that a client asks for, with defaults, and when it is due.
+    """Returns the task that a client requests, with defaults, and when it is due.
 
     Raises:
-        Refused: a value cannot be right, or is not emulated.
+        Refused: a value is invalid or not emulated.
     """
     task = TaskMessage(name=name)
     if given.HasField("app_engine_http_request"):
@@ -87,7 +87,7 @@ def new_task(given: Message, name: str, now: datetime) -> tuple[Message, datetim
 
 
 def resource(entry: Entry[Job], view: int) -> Message:
-    """The task as a client sees it; only the full view has the body."""
+    """Returns the task as clients see it. Only the full view has the body."""
     job, task = entry.payload, TaskMessage()
     task.CopyFrom(job.message)
     task.schedule_time.CopyFrom(_timestamp(entry.schedule_time))
@@ -106,13 +106,13 @@ def resource(entry: Entry[Job], view: int) -> Message:
 
 
 def response_view(given: int) -> int:
-    """The view that a request asks for, which is the basic one by default.
+    """Returns the requested view, by default the basic one.
 
     Raises:
-        Refused: there is no such view.
+        Refused: the view is unknown.
     """
     if given not in (0, BASIC, FULL):
-        raise invalid(f"There is no response view {given}.")
+        raise invalid(f"Unknown response view {given}.")
     return given or BASIC
 
 
@@ -126,7 +126,7 @@ def _check_request(request: Message) -> None:
     request.http_method = request.http_method or types.HttpMethod.POST
     method = METHODS.get(request.http_method)
     if method is None:
-        raise invalid(f"There is no HTTP method {request.http_method}.")
+        raise invalid(f"Unknown HTTP method {request.http_method}.")
     if request.body and method not in _METHODS_WITH_BODY:
         raise invalid(f"HttpRequest.body is not allowed with the method {method}.")
     if sum(len(name.encode()) + len(value.encode()) for name, value in request.headers.items()) >= HEADERS_BYTES_MAX:
@@ -155,7 +155,7 @@ def _schedule_time(given: Message, now: datetime) -> datetime | None:
     try:
         at: datetime = given.schedule_time.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError) as error:
-        raise invalid(f"Task.scheduleTime is no time: {error}") from error
+        raise invalid(f"Task.scheduleTime is not a valid time: {error}") from error
     if at - now > SCHEDULE_AHEAD_MAX:
         raise invalid(
             f"The Task.scheduleTime, {at.isoformat()}, is too far in the future. Schedule time must be no more than "

@@ -1,4 +1,4 @@
-"""OIDC tokens: signs them, and serves the key that they are verified with."""
+"""OIDC tokens: signs tokens, and serves the key with which they are verified."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ JWKS_PATH: Final = "/jwks"
 
 
 class TokenIssuer:
-    """Issues tokens as Google does for a service account, signed with a key of its own, which is new in every process.
+    """Issues tokens as Google does for a service account, signed with a key that is new in every process.
 
     Args:
-        url: what the tokens name as their issuer, and where ``app`` must be reachable; without a slash at its end.
+        url: the issuer in the tokens, at which ``app`` must be reachable; without a trailing slash.
     """
 
     def __init__(self, url: str) -> None:
@@ -33,7 +33,7 @@ class TokenIssuer:
         self._sign = lru_cache(TOKENS_MAX)(self._sign)  # type: ignore[method-assign]
 
     def token(self, email: str, audience: str, now: datetime) -> str:
-        """A JWT, signed by RS256, that is valid for an hour; the same one for all that ask within a second."""
+        """Returns a JWT, signed with RS256, that is valid for an hour. Calls within a second get the same token."""
         return self._sign(email, audience, int(now.timestamp()))
 
     def _sign(self, email: str, audience: str, issued_at: int) -> str:
@@ -52,7 +52,7 @@ class TokenIssuer:
         return (signed + b"." + _base64(signature)).decode()
 
     def app(self) -> Starlette:
-        """Serves the discovery document and the public key."""
+        """The application that serves the discovery document and the public key."""
 
         async def discovery(_: Request) -> JSONResponse:
             return JSONResponse(

@@ -287,7 +287,7 @@ def test_it_may_be_used_in_one_event_loop_after_the_other() -> None:
         (("", "l", "q", TaskTarget("http://x")), "project"),
         (("p", "l/x", "q", TaskTarget("http://x")), "location"),
         (("p", "l", "a/b", TaskTarget("http://x")), "queue"),
-        (("p", "l", "q", TaskTarget("x.run.app")), "begins with https"),
+        (("p", "l", "q", TaskTarget("x.run.app")), "must start with https"),
     ],
 )
 def test_wrong_settings(arguments: tuple[str, str, str, TaskTarget], message: str) -> None:
@@ -380,7 +380,7 @@ def test_in_the_end_it_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     from cloud_adapter.queues import cloud_tasks_client
 
     monkeypatch.setattr(cloud_tasks_client, "RETRY", cloud_tasks_client.RETRY.with_timeout(0.3))
-    with pytest.raises(Unavailable, match="does not answer: 503 no luck"):
+    with pytest.raises(Unavailable, match="did not answer: 503 no luck"):
         call_with(*[grpc.StatusCode.UNAVAILABLE] * 100)
 
 

@@ -271,12 +271,12 @@ def test_tasks_wait_for_the_start() -> None:
         await h.advance(5)
         assert h.receiver.names == []
         await h.queue.start()
-        with pytest.raises(RuntimeError, match="started once"):
+        with pytest.raises(RuntimeError, match="started only once"):
             await h.queue.start()
         await h.queue.idle()
         assert h.receiver.names == ["a"]
         await h.queue.close()
-        with pytest.raises(RuntimeError, match="started once"):
+        with pytest.raises(RuntimeError, match="started only once"):
             await h.queue.start()
 
     asyncio.run(main())

@@ -189,7 +189,7 @@ def test_a_clock_that_is_set_back_does_not_hold_up_what_was_due() -> None:
 
 def test_what_shares_cannot_be() -> None:
     for of_group, beyond_first in ((0, 1), (1, -1)):
-        with pytest.raises(ValueError, match="give 1 and 0, or more"):
+        with pytest.raises(ValueError, match="the minimum is 1 and 0"):
             Shares(of_group=of_group, beyond_first=beyond_first)
 
 

@@ -197,7 +197,7 @@ def test_what_the_document_of_an_event_says(http: Http) -> None:
     add = spec.operations()["post", "/wf/pizza/{id}/AddToCart"]
     assert add["operationId"] == "send_add_to_cart"
     assert add["description"].splitlines() == [
-        "Adds a line to the cart; gives the order.",
+        "Adds a line to the cart. Returns the order.",
         "",
         "Accepted in: *customer fills the cart*.",
     ]

@@ -338,7 +338,7 @@ def test_what_cannot_move_says_so(tmp_path: Path) -> None:
             connection.execute("UPDATE instances SET execution = 'spoilt' WHERE id = '1'")
         connection.close()
         assert "cannot be read" in Ui(http).get("/ui/changing/instances/1", 500)
-        assert "Left out, as it cannot be read" in Ui(http).get("/ui/changing")
+        assert "One instance cannot be read and is not listed" in Ui(http).get("/ui/changing")
 
 
 # --- what is refused -------------------------------------------------------------------------
@@ -382,11 +382,11 @@ def test_what_no_page_posts_is_refused(ui: Ui, http: Http, create: Callable[[str
     assert "unknown event" in ui.post(page, good | {"select": "elsewhere"}, 400)
     assert "unknown operation" in ui.post(page, {"operation": "goto"}, 400)
     assert "has no field" in ui.post(page, good | {"do": "add/nothing"}, 400)
-    assert "cannot be done with this form" in ui.post(
+    assert "unknown action &#39;x&#39; of this form" in ui.post(
         page, form(ui.get(page), "Send Touch").posted() | {"do": "x"}, 400
     )
     assert "invalid idempotency key: it must have" in ui.post(page, good | {"key": "ü"}, 400)
-    assert "over the limit" in ui.post(page, good | {"v/name": "x" * BODY_BYTES_MAX}, 413)
+    assert "exceeds the limit" in ui.post(page, good | {"v/name": "x" * BODY_BYTES_MAX}, 413)
     response = http.request("POST", page, json=good)
     assert response.status_code == 400 and "application/json" in response.text
     assert "Workflow not found" in ui.get("/ui/nope/instances/1", 404)
