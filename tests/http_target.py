@@ -1,10 +1,12 @@
-"""A real HTTP server, in the test's event loop, that records what it is sent. Knows nothing of queues."""
+"""Real HTTP servers, in the test's event loop or in threads. Know nothing of queues."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import socket
 
 import uvicorn
@@ -46,6 +48,20 @@ async def asgi_server(app: ASGIApp) -> AsyncIterator[str]:
             server.should_exit = True
             server.force_exit = True
             await serving
+
+
+@contextlib.contextmanager
+def threaded_server(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
+    """Serves requests in threads, on a free port, which it gives."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 class _Server(uvicorn.Server):

@@ -46,6 +46,10 @@ class UnknownStatement(ExecutionError):
     """An instance is at a statement that its definition no longer contains."""
 
 
+class IllegalTransition(ExecutionError):
+    """A caller of the machine reported what cannot happen to the thread or wait in its state. Nothing was changed."""
+
+
 class AsyncInSyncCall(ExecutionError):
     """``resume`` or ``handle_event`` reached asynchronous code. Use ``aresume`` or ``ahandle_event``."""
 

@@ -18,7 +18,7 @@ from pydantic_core import to_json
 from cloud_adapter.clock import CLOCK_SKEW
 from cloud_adapter.document import Instance
 from cloud_adapter.ports import Store
-from cloud_adapter.stores.cursors import EPOCH
+from cloud_adapter.stores.listings import EPOCH
 from workflow_core import (
     Execution,
     InvalidFields,

@@ -1,7 +1,8 @@
 """What may come for an instance, as seen by its lane: something that decides on the loaded state, or has to wait.
 
 Each kind of decision stands with what it is about: events, timers, activities, children, operations, leases. Here is
-what all of them share; how instances are loaded and committed for them is in ``cloud_adapter.engine.transaction``.
+what all of them share, and the one that any of them may end in, ``FailInstance``. How instances are loaded and
+committed for them is in ``cloud_adapter.engine.transaction``.
 """
 
 from __future__ import annotations

@@ -128,6 +128,7 @@ class SendEvent(Decision):
         assert signature is not None
         now = self.clock.now()
         response = signature.output_json(event, output)
+        session.machine.set_time(now)  # what is waited for next counts from now, not from the beginning of the handler
         thread, select = accepted.thread.id, accepted.thread.step
         settle(session, accepted)
         session.note(

@@ -6,6 +6,10 @@ process conflict with each other, and many cost one write. A lane ends when noth
 
 Others must not starve. While other instances are served too, the batches of a busy one are smaller, large ones let
 others have a turn between their parts, and after each of them the lane rests.
+
+Lanes save conflicts within a process; they are not what makes a commit safe. Another process may commit at any time,
+and ``transaction.py`` then decides anew. What breaks the order of arrival: a commit to an instance past its lane. The
+holder of a lease commits so, and calls ``wake`` afterwards, because the session that a lane has kept is out of date.
 """
 
 from __future__ import annotations
@@ -19,8 +23,9 @@ from typing import Any
 
 from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.decisions import Contended, Decision, NotNow
+from cloud_adapter.engine.line import Item, Line
 from cloud_adapter.engine.refs import InstanceRef
-from cloud_adapter.engine.transaction import BATCH_BYTES_MAX, LARGE_BATCH, Item, Line, Transactor
+from cloud_adapter.engine.transaction import BATCH_BYTES_MAX, LARGE_BATCH, Transactor
 from cloud_adapter.errors import Busy, Conflict, Unavailable
 from cloud_adapter.observability import telemetry
 from cloud_adapter.queues.runner import first_of

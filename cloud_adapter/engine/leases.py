@@ -9,7 +9,7 @@ Theory of operation. A lease is a token and a time in the instance's document, w
 3. Clocks only keep two from running at the same time. So a step begins with two thirds of the lease left, and while it
    runs the lease is renewed after each third. Asynchronous code is interrupted when the lease has expired. Synchronous
    code cannot be, so its lease is renewed to its end, even where what it does will not be saved.
-4. The end of a lease wakes the instance: ``wake_at`` is the end of the lease, and whoever finds a live one puts its
+4. The end of a lease wakes the instance: ``wake_at`` is the end of the lease, and who finds a live one puts its
    task off until then. The commit that releases a lease creates the tasks for what is due.
 5. A renewal saves nothing but the lease, as user code may be in the middle of changing the fields.
 
@@ -168,7 +168,7 @@ class TakeLease(TaskDecision[ResumeTask]):
         work = session.next_work()
         if work is None and lease is None:
             at = resume_at(execution, None, now)
-            # Early, by the clock of the queue, and by that of whoever left the rest to this task.
+            # Early, by the clock of the queue, and by that of the process that left the rest to this task.
             is_early = at is not None and now < at <= now + 2 * CLOCK_SKEW
             early = [body.later(at, now, execution.pc)] if at is not None and is_early else []
             return [*early, *next_stops(execution, body, now, self.options.horizon)]

@@ -1,8 +1,14 @@
 """When something is due in an instance, and what its tasks are known by. Pure: it creates no task and reads no clock.
 
-An instance is woken by three things: a lease that expires, work that ``resume`` has to do (``due``), and timeouts. The
-first of these moments is its ``wake_at``, by which recovery finds it. A new kind of work in the machine must be added
-to ``due``: else nothing wakes the instance for it.
+Theory of operation. An instance is woken by three things: a lease that expires, work that ``resume`` has to do
+(``due``), and timeouts. Each of these moments has a task, which ``plan.py`` creates before the commit that stores the
+moment. The first of them is also stored, as ``wake_at``, by which recovery finds the instance if the task was lost.
+
+Each piece of work in ``due`` has a name of its own, made of what identifies it in the state. As long as name and time
+are the same, it is the same piece of work and keeps its task. So a name must change when the work is done and comes
+again: those of threads hold the pc, those of waits and teardowns the wait's id, which is never used again.
+
+A new kind of work in the machine must be added to ``due``: else nothing wakes the instance for it.
 """
 
 from __future__ import annotations
@@ -32,7 +38,7 @@ def due(execution: Execution) -> Iterator[Due]:
         yield (("tell", parent.wait_id), parent.retry_at)
     if not execution.live:
         return
-    buffered = {one.event for one in execution.buffer}
+    buffered = {kept.event for kept in execution.buffer}
     for thread in execution.threads:
         if thread.status in (ThreadStatus.EXECUTING, ThreadStatus.RESUMING):
             yield (("thread", thread.id, thread.pc), thread.retry_at)

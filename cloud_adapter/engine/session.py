@@ -1,4 +1,4 @@
-"""One loaded instance that is being changed in memory, and what has to be written for it to be saved.
+"""One loaded instance that is being changed in memory: its machine, its fields, and what the history is to say.
 
 No I/O here: the engine loads and commits. A session is used for one commit after another by one task of the event
 loop; whoever loses a commit throws the session away.

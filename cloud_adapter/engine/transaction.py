@@ -3,7 +3,7 @@
 Whatever comes for an instance is a ``Decision``; those that wait stand in a ``Line``, in the order of their arrival.
 This file knows no kind of decision, and not when a batch is due: see ``lanes.py``.
 
-Why the promises hold that each decision would have alone:
+Theory of operation. Each decision of a batch gets what it would get alone, because:
 
 * Nothing is answered before the commit that it rests on has landed: neither an answer nor a refusal, as a refusal may
   be due to what an earlier decision of the same batch did. Only what was refused before anything had changed rests on
@@ -14,24 +14,26 @@ Why the promises hold that each decision would have alone:
   become too large, a field is invalid) is repeated with each decision by itself, so that one does not fail another.
 * A decision that has to wait (``NotNow``) keeps its place, and is asked again when something has changed, until its
   time is over.
+
+What breaks this: an answer that is told before its commit, and a decision that changes anything but the session, which
+cannot be taken back.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextvars import Context
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from inspect import isawaitable
 from typing import Any
 
 from cloud_adapter.engine.commits import Committer, Superseded, no_turn
-from cloud_adapter.engine.decisions import ByItself, Decision, FailInstance, NotNow
+from cloud_adapter.engine.decisions import ByItself, NotNow
+from cloud_adapter.engine.line import Item, Line, Verdict
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session
-from cloud_adapter.errors import Busy, Conflict, DuplicateKey, InstanceNotFound, Unavailable, UserCodeError
-from workflow_core import UnknownStatement
+from cloud_adapter.errors import Busy, Conflict, DuplicateKey, InstanceNotFound, Unavailable
 
 BATCH_BYTES_MAX = 500_000
 """After so many bytes of inputs and answers a batch is full."""
@@ -52,77 +54,8 @@ LAX_BYTES_MIN = 4_000
 """From this size of the fields on, they are checked once a batch."""
 
 
-@dataclass(eq=False, slots=True)
-class Item:
-    """A decision in its lane.
-
-    Attributes:
-        since: when it came.
-        context: that of its request, in which it decides.
-        answer: what its request waits for; cancelled with the request.
-        waits: why it was put off.
-        single: it gets a commit of its own.
-    """
-
-    decision: Decision
-    since: datetime
-    context: Context
-    answer: asyncio.Future[Any]
-    waits: NotNow | None = None
-    has_waited: bool = False
-    single: bool = False
-
-    @property
-    def over(self) -> bool:
-        return self.answer.done()
-
-    def resolve(self, value: Any) -> None:
-        """Tells the answer."""
-        if not self.answer.done():
-            self.answer.set_result(value)
-
-    def refuse(self, error: BaseException) -> None:
-        """Tells why not."""
-        if not self.answer.done():
-            self.answer.set_exception(error)
-
-    def fail(self, error: Exception) -> None:
-        """Tells why not; or lets the instance fail, if nobody is to be told of an error of its code."""
-        decision = self.decision
-        if decision.statement is None or isinstance(error, (Busy, Unavailable, UnknownStatement)):
-            self.refuse(error)
-            return
-        # What a condition has raised is kept as it is, like what a step has raised.
-        cause = error.__cause__ if isinstance(error, UserCodeError) else None
-        raised = cause if isinstance(cause, Exception) else error
-        self.decision = FailInstance(raised, decision.statement, taken=decision.taken)
-        self.waits, self.single = None, True
-
-
 class Interrupted(Exception):
     """A handler is to be called again later."""
-
-
-@dataclass(eq=False, slots=True)
-class Line:
-    """What waits for one instance, in the order of its arrival.
-
-    Attributes:
-        woken: something has come, or has changed, since it was cleared.
-    """
-
-    items: list[Item] = field(default_factory=list)
-    woken: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def waiting(self) -> list[Item]:
-        """Those that still wait."""
-        self.items = [item for item in self.items if not item.over]
-        return self.items
-
-    def put_last(self, item: Item) -> None:
-        """Lets the others go first."""
-        self.items.remove(item)
-        self.items.append(item)
 
 
 @dataclass(eq=False)
@@ -175,10 +108,10 @@ class Transactor:
         if is_large:
             await self.let_others()  # loading, deciding and saving much take their time each
         held, rest = await self._ask_all(session, batch, is_loaded=kept is None)
-        if not any(one.has_changed for one in held):
+        if not any(verdict.has_changed for verdict in held):
             if all(item.over for item in batch):
                 self.session = kept  # it was only read
-            return [*(one.item for one in held), *rest]
+            return [*(verdict.item for verdict in held), *rest]
         if is_large:
             await self.let_others()
         again = await self._commit(session, held, is_large=is_large)
@@ -196,7 +129,7 @@ class Transactor:
 
     async def _ask_all(
         self, session: Session, batch: Sequence[Item], *, is_loaded: bool
-    ) -> tuple[list[Held], Sequence[Item]]:
+    ) -> tuple[list[Verdict], Sequence[Item]]:
         """Lets a batch decide. Gives what is to be told once the changes are committed, and who is to be asked again.
         What rests on the stored state alone is told at once.
 
@@ -205,7 +138,7 @@ class Transactor:
         """
         loaded_pc, yielded_at = session.execution.pc, self.now()
         until = yielded_at + timedelta(seconds=BATCH_SECONDS_MAX)
-        held: list[Held] = []
+        held: list[Verdict] = []
         size = told = 0
         for number, item in enumerate(batch):
             if item.over:
@@ -221,7 +154,7 @@ class Transactor:
                 yielded_at = self.now()
             mark = session.mark()
             try:
-                one = await self._hear(session, item, now)
+                verdict = await self._hear(session, item, now)
             except ByItself:
                 item.single = True
                 if session.undo(mark):
@@ -231,37 +164,37 @@ class Transactor:
                 item.waits = NotNow(self.busy())
                 self.line.put_last(item)
                 return [], batch[number + 1 :]
-            if one is None:
+            if verdict is None:
                 continue
-            if (item.over or one.refusal is not None) and not session.undo(mark):
+            if (item.over or verdict.refusal is not None) and not session.undo(mark):
                 if held:  # they are made again without this one, and then it decides on what is stored
                     item.single = True
-                    return [], [*(one.item for one in held), *batch[number:]]
+                    return [], [*(verdict.item for verdict in held), *batch[number:]]
                 if not is_loaded:
                     return [], batch[number:]
-                one.tell()
+                verdict.tell()
                 return [], batch[number + 1 :]
             if session.execution.pc == loaded_pc and (is_loaded or item.decision.reads):
-                one.tell()
+                verdict.tell()
                 told += 1
             else:
-                held.append(one)
+                held.append(verdict)
                 size += len(item.decision.record.response) if item.decision.record is not None else 0
         return held, ()
 
-    async def _hear(self, session: Session, item: Item, now: datetime) -> Held | None:
+    async def _hear(self, session: Session, item: Item, now: datetime) -> Verdict | None:
         """What a decision comes to; None if it has to wait.
 
         Raises:
             ByItself, Interrupted
         """
-        before, one = session.execution.pc, Held(item)
+        before, verdict = session.execution.pc, Verdict(item)
         session.machine.begin(now)
         item.waits = None
         try:
-            one.answer = await self._ask(item, session, now)
+            verdict.answer = await self._ask(item, session, now)
             session.check_fields()
-            one.has_changed = session.execution.pc != before
+            verdict.has_changed = session.execution.pc != before
             item.context.run(session.note_failure, now)  # its line in the log belongs to this request
         except NotNow as wait:
             await self._put_off(item, wait)
@@ -269,11 +202,11 @@ class Transactor:
         except (ByItself, Interrupted):
             raise
         except Exception as error:
-            one.refusal = error
+            verdict.refusal = error
         except asyncio.CancelledError:
             if not item.over:
                 raise
-        return one
+        return verdict
 
     async def _ask(self, item: Item, session: Session, now: datetime) -> Any:
         answer = item.context.run(item.decision.decide, session, now)
@@ -336,13 +269,13 @@ class Transactor:
             if answer is not None:
                 item.resolve(answer)
 
-    async def _commit(self, session: Session, held: Sequence[Held], *, is_large: bool) -> Sequence[Item]:
+    async def _commit(self, session: Session, held: Sequence[Verdict], *, is_large: bool) -> Sequence[Item]:
         """Commits what was changed, and tells everybody. Gives those that are to be asked again at once.
 
         Raises:
             Conflict
         """
-        changed = [one.item for one in held if one.has_changed]
+        changed = [verdict.item for verdict in held if verdict.has_changed]
         try:
             if changed[0].decision.alone:
                 await changed[0].decision.commit(self.committer, session)
@@ -360,16 +293,16 @@ class Transactor:
             raise
         except DuplicateKey as error:
             await self._refuse_duplicates(changed, error)
-            return [one.item for one in held]
+            return [verdict.item for verdict in held]
         except Exception as error:
             if len(changed) == 1 or isinstance(error, Unavailable):
                 for item in changed:
                     item.fail(error)
             for item in changed:
                 item.single = True
-            return [one.item for one in held]
-        for number, one in enumerate(held, 1):
-            one.tell()
+            return [verdict.item for verdict in held]
+        for number, verdict in enumerate(held, 1):
+            verdict.tell()
             if not number % TOLD_AT_A_TIME:
                 await asyncio.sleep(0)
         return ()
@@ -387,19 +320,3 @@ class Transactor:
             else:
                 if known:
                     item.refuse(error)
-
-
-@dataclass(eq=False, slots=True)
-class Held:
-    """What a decision has come to, until it may be told."""
-
-    item: Item
-    answer: Any = None
-    refusal: Exception | None = None
-    has_changed: bool = False
-
-    def tell(self) -> None:
-        if self.refusal is None:
-            self.item.resolve(self.answer)
-        else:
-            self.item.fail(self.refusal)

@@ -65,14 +65,14 @@ async def within(
         await asyncio.wait([work, *limits, *watched], return_when=asyncio.FIRST_COMPLETED)
         if work.done():
             return call(work.result)
-        for one in watched:
-            if one.done():
-                one.result()
+        for future in watched:
+            if future.done():
+                future.result()
         assert limit is not None
         raise TimedOut(f"{what} took longer than {limit.total_seconds():g} s")
     finally:
-        for one in limits:
-            one.cancel()
+        for timer in limits:
+            timer.cancel()
         if not work.done():
             work.cancel()
             await asyncio.wait([work])

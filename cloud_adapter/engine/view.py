@@ -31,4 +31,4 @@ def view_of(session: Session) -> View:
         machine.check()
     except UnknownStatement as error:
         return View(instance, machine.workflow, (), str(error))
-    return View(instance, machine.workflow, tuple(one for one in machine.accepted() if one.case.from_clients))
+    return View(instance, machine.workflow, tuple(event for event in machine.accepted() if event.case.from_clients))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from cloud_adapter.cli import demo
 from cloud_adapter.sockets import free_ports
 from tests.cli.processes import ROOT, dev, started
 from tests.http.helpers import until
+from tests.http_target import threaded_server
 
 pytestmark = pytest.mark.slow
 
@@ -69,15 +69,9 @@ def collecting() -> Iterator[Collector]:
 
         def log_message(self, *_: Any) -> None: ...
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    collector.url = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with threaded_server(Handler) as port:
+        collector.url = f"http://127.0.0.1:{port}"
         yield collector
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from cloud_adapter.cli import stored_instances
 from cloud_adapter.cli.stored_instances import Place, Report, advise, check_store
 from cloud_adapter.engine.operations import Cancel, Pause
-from tests.engine.harness import ID, World, in_world, write
+from tests.engine.harness import ID, World, article, in_world, nothing, write
 from workflow_core import (
     Activity,
     Child,
@@ -35,19 +35,6 @@ from workflow_core import (
 )
 
 DAY = timedelta(days=1)
-
-
-def version(*statements: Any) -> type[Workflow]:
-    """A version of the one workflow of this file."""
-
-    class Version(Workflow, name="article"):
-        log: list[str] = []
-        definition = S(*statements)
-
-    return Version
-
-
-def nothing(workflow: Any) -> None: ...
 
 
 def fails(workflow: Any) -> None:
@@ -221,10 +208,10 @@ def test_what_could_not_go_on(tmp_path: Any, old: Any, events: Any, new: Any, ex
             await world.deliver()
         assert report(await check_store(world.store, world.workflows)) == []
         before = await world.instance()
-        assert report(await check_store(world.store, [version(*new)])) == expected
+        assert report(await check_store(world.store, [article(*new)])) == expected
         assert await world.instance() == before
 
-    run_in_world(version(*old), scenario, tmp_path)
+    run_in_world(article(*old), scenario, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -242,22 +229,22 @@ def test_what_could_not_go_on(tmp_path: Any, old: Any, events: Any, new: Any, ex
 def test_what_can_go_on(tmp_path: Any, new: Any) -> None:
     async def scenario(world: World) -> None:
         await world.started()
-        found = await check_store(world.store, [version(*new)])
+        found = await check_store(world.store, [article(*new)])
         assert report(found) == []
         assert found.checked == {"article": 1}
         assert found.to_dict() == {"ok": True, "checked": {"article": 1}, "problems": []}
 
-    run_in_world(version(WAIT), scenario, tmp_path)
+    run_in_world(article(WAIT), scenario, tmp_path)
 
 
-@in_world(version(Step("write", write("w"))))
+@in_world(article(Step("write", write("w"))))
 async def test_a_step_that_is_due(world: World) -> None:
     await world.create()
-    gone = await check_store(world.store, [version(Step("compose", nothing))])
+    gone = await check_store(world.store, [article(Step("compose", nothing))])
     assert report(gone) == [("main", "it is at 'write', which the definition no longer contains")]
     (problem,) = gone.problems
     assert problem.fix.startswith("add renamed_from='write' to its replacement, restore it, wait until")
-    another = await check_store(world.store, [version(Select("write", On("E", nothing)))])
+    another = await check_store(world.store, [article(Select("write", On("E", nothing)))])
     assert report(another) == [("main", "it is at the step 'write', which is no longer a step")]
 
 
@@ -273,7 +260,7 @@ class Migrated(Narrow, name="article", version=2):
         return fields | {"title": "untitled"}
 
 
-@in_world(version(WAIT))
+@in_world(article(WAIT))
 async def test_fields_that_do_not_load(world: World) -> None:
     await world.started()
     found = await check_store(world.store, [Narrow])
@@ -290,12 +277,12 @@ async def test_an_instance_of_a_newer_version(world: World) -> None:
     assert report(found) == [("", "it was saved by version 2, but this code has version 1")]
 
 
-@in_world(version(WAIT), Other)
+@in_world(article(WAIT), Other)
 async def test_instances_of_a_workflow_that_is_gone(world: World) -> None:
     await world.started()
     for number in range(2):
         await world.process.engine.create("other", str(number))
-    found = await check_store(world.store, [version(WAIT)])
+    found = await check_store(world.store, [article(WAIT)])
     assert found.checked == {"article": 1, "other": 2}
     ((problem, places),) = found.problems.items()
     assert (problem.workflow, problem.what) == ("other", "the workflow no longer exists")
@@ -303,10 +290,10 @@ async def test_instances_of_a_workflow_that_is_gone(world: World) -> None:
     assert "cancel them" in problem.fix
 
 
-@in_world(version(Child("ask", "other", id="o")), Other)
+@in_world(article(Child("ask", "other", id="o")), Other)
 async def test_a_child_that_is_still_to_be_started_or_canceled(world: World) -> None:
     await world.create()
-    mine = version(Child("ask", "other", id="o"))
+    mine = article(Child("ask", "other", id="o"))
     start = await check_store(world.store, [mine])
     assert report(start) == [
         ("main", "its child of 'ask' must still be started, but its workflow 'other' no longer exists"),
@@ -320,7 +307,7 @@ async def test_a_child_that_is_still_to_be_started_or_canceled(world: World) -> 
     assert cancel.checked == {"article": 1, "other": 1}
 
 
-@in_world(version(WAIT))
+@in_world(article(WAIT))
 async def test_what_has_ended_is_no_problem(world: World) -> None:
     await world.started()
     await world.send("E")
@@ -330,36 +317,36 @@ async def test_what_has_ended_is_no_problem(world: World) -> None:
     failed = await world.instance("failed")
     failed.execution.status = failed.execution.status.FAILED
     await world.store.commit(failed)
-    found = await check_store(world.store, [version(END)])
+    found = await check_store(world.store, [article(END)])
     assert (report(found), found.checked) == ([], {})
 
 
-@in_world(version(WAIT))
+@in_world(article(WAIT))
 async def test_paused_instances_are_looked_at(world: World) -> None:
     await world.started()
     await world.finish(world.process.engine.operate("article", ID, Pause()))
-    assert len(report(await check_store(world.store, [version(END)]))) == 1
+    assert len(report(await check_store(world.store, [article(END)]))) == 1
 
 
-@in_world(version(WAIT))
+@in_world(article(WAIT))
 async def test_a_document_that_cannot_be_read(world: World) -> None:
     await world.started()
     await world.create(id="good")
     sql = "UPDATE instances SET execution = '{' WHERE id = ?"
     await world.store.connections.run(lambda connection: connection.execute(sql, (ID,)).close())
-    found = await check_store(world.store, [version(WAIT)])
+    found = await check_store(world.store, [article(WAIT)])
     ((problem, places),) = found.problems.items()
     assert problem.what.startswith("the document of 'article' 'order-1' cannot be read")
     assert places == [Place("")]
     assert found.to_dict()["problems"][0]["instances"] == [{"id": None, "thread": None}]
 
 
-@in_world(version(WAIT))
+@in_world(article(WAIT))
 async def test_every_page_is_turned_and_equal_problems_are_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(7):
         await world.create(id=str(number))
     monkeypatch.setattr(stored_instances, "PAGE", 2)
-    found = await check_store(world.store, [version(END)])
+    found = await check_store(world.store, [article(END)])
     assert found.checked == {"article": 7}
     ((_, places),) = found.problems.items()
     assert sorted(place.id for place in places) == list("0123456")
@@ -384,13 +371,13 @@ class Moving:
         return page
 
 
-@in_world(version(WAIT, END))
+@in_world(article(WAIT, END))
 async def test_an_instance_that_moves_meanwhile_is_not_missed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5):
         await world.create(id=str(number))
         await world.clock.advance(3600)
     monkeypatch.setattr(stored_instances, "PAGE", 2)
-    found = await check_store(Moving(world), [version(WAIT)])
+    found = await check_store(Moving(world), [article(WAIT)])
     assert report(found) == [("main", "it is at 'end', which the definition no longer contains")]
     assert found.checked == {"article": 5}
 
@@ -432,7 +419,7 @@ RULE = "and steps of one instance never overlap: they run one after another. Use
     ],
 )
 def test_steps_in_parallel_are_warned_of(definition: Any, expected: list[str]) -> None:
-    assert [str(warning) for warning in advise([Other, version(*definition)])] == expected
+    assert [str(warning) for warning in advise([Other, article(*definition)])] == expected
 
 
 @pytest.mark.parametrize(
@@ -450,4 +437,4 @@ def test_steps_in_parallel_are_warned_of(definition: Any, expected: list[str]) -
     ],
 )
 def test_what_does_overlap_is_not_warned_of(definition: Any) -> None:
-    assert advise([version(*definition)]) == []
+    assert advise([article(*definition)]) == []

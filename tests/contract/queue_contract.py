@@ -22,7 +22,10 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, Protocol
 
-from cloud_adapter.ports import Task, TaskQueue
+import pytest
+
+from cloud_adapter.errors import InvalidRequest, TooLarge
+from cloud_adapter.ports import TASK_BYTES_MAX, Task, TaskQueue
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,10 @@ class QueueHarness(Protocol):
 
 def task(name: str, at: datetime | None = None, **body: Any) -> Task:
     return Task(name, "/resume", body, at)
+
+
+NO_NAMES = ("a b", "a/b", "ü", "a\n", "n" * 501)
+"""What no task may be called."""
 
 
 class QueueContract:
@@ -341,6 +348,32 @@ class QueueContract:
             h.receiver.release("first")
             await h.advance(5)
             assert h.receiver.names == ["first", "next"]
+
+        self.run(scenario)
+
+    @pytest.mark.parametrize("name", NO_NAMES)
+    def test_a_name_that_cloud_tasks_would_not_take_is_refused(self, name: str) -> None:
+        async def scenario(h: QueueHarness) -> None:
+            with pytest.raises(InvalidRequest, match="1 to 500 of the characters"):
+                await h.queue.create(task(name))
+
+        self.run(scenario)
+
+    def test_a_task_that_cannot_be_sent_is_refused(self) -> None:
+        async def scenario(h: QueueHarness) -> None:
+            with pytest.raises(InvalidRequest, match="aware"):
+                await h.queue.create(task("a", datetime(2030, 1, 1)))
+            with pytest.raises(InvalidRequest, match="JSON"):
+                await h.queue.create(task("a", at=None, when=h.now()))
+            with pytest.raises(InvalidRequest, match="JSON"):
+                await h.queue.create(task("a", number=float("nan")))
+            with pytest.raises(TooLarge, match="the limit is 1000000"):
+                await h.queue.create(task("a", text="x" * TASK_BYTES_MAX))
+            await h.advance()
+            assert h.receiver.names == []
+            await h.queue.create(task("a"))  # nothing refused has taken the name
+            await h.advance()
+            assert h.receiver.names == ["a"]
 
         self.run(scenario)
 

@@ -28,7 +28,7 @@ from cloud_adapter.errors import DamagedDocument, TooLarge
 from tests.contract.store_contract import NOW, a_full_instance, an_instance
 from workflow_core.error_texts import MESSAGE_CHARS_MAX
 from workflow_core.execution import ErrorInfo, Status, Thread
-from workflow_core.wait_types import ActivityWait, HandlerWait, TimerWait, WaitStatus
+from workflow_core.wait_types import ActivityWait, HandlerWait, TimerWait, WaitKind, WaitStatus
 
 
 def test_decode_is_the_inverse_of_encode() -> None:
@@ -151,6 +151,26 @@ def test_a_timer_whose_task_has_no_name_is_damaged(kind: Any) -> None:
         decode(encode(instance), 1)
     instance.execution.threads[0].waits = [HandlerWait("late", WaitStatus.SET_UP, "main@1", ["name"])]
     assert decode(encode(instance), 1)
+
+
+@pytest.mark.parametrize("kind", ["unknown", "", 7, None, [], {}, True])
+@pytest.mark.parametrize("stored", ["waits", "teardowns"])
+def test_a_wait_or_teardown_of_an_unknown_kind_is_damaged(stored: str, kind: Any) -> None:
+    document = encode(a_full_instance())
+    execution = json.loads(document["execution"])
+    (execution["threads"][1]["waits"] if stored == "waits" else execution["teardowns"])[0]["kind"] = kind
+    with pytest.raises(DamagedDocument, match=rf"'order-1' cannot be read: 1 validation error[^#]*\b{stored}\.0"):
+        decode(document | {"execution": json.dumps(execution)}, 1)
+
+
+def test_a_wait_without_a_kind_is_damaged_and_a_teardown_is_one_of_a_handler() -> None:
+    document = encode(a_full_instance())
+    assert decode(document, 1).execution.teardowns[0].kind is WaitKind.HANDLER, "as in the first release"
+    execution = json.loads(document["execution"])
+    assert "kind" not in execution["teardowns"][0]
+    del execution["threads"][1]["waits"][0]["kind"]
+    with pytest.raises(DamagedDocument, match="'order-1' cannot be read"):
+        decode(document | {"execution": json.dumps(execution)}, 1)
 
 
 @pytest.mark.parametrize("name", sorted(set(encode(an_instance())) - {"status", "pc", "created_at", "updated_at"}))

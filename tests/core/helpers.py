@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from workflow_core import CheckpointKind, Execution, Step, StepContext, Workflow, aresume, handle_event, resume
+from workflow_core import CheckpointKind, Execution, S, Step, StepContext, Workflow, aresume, handle_event, resume
 from workflow_core.machine.machine import Machine
 from workflow_core.machine.work import StepWork
 
@@ -26,6 +26,32 @@ class Logged(Workflow):
     log: list[str] = []
     n: int = 0
     flag: bool = False
+
+
+def flow(*statements: Any) -> type[Logged]:
+    """A version of a workflow: each has the same name, and a definition of its own."""
+
+    class Flow(Logged, name="flow"):
+        definition = S(*statements)
+
+    return Flow
+
+
+def migrate(order: Logged, execution: Execution, version: type[Logged]) -> tuple[Logged, Execution]:
+    """The instance as a process with another version of the code loads it."""
+    return version.load_fields(order.dump_fields()), Execution.from_json(execution.to_json())
+
+
+class Outside:
+    """An event that is registered with somebody."""
+
+    def setup(self, request: Any) -> None:
+        request.workflow.log.append("setup")
+
+    def handle(self, request: Any, input: int) -> None: ...
+
+    def teardown(self, request: Any, handled: bool) -> None:
+        request.workflow.log.append(f"teardown {handled}")
 
 
 def do(name: str) -> Step:

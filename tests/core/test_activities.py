@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from tests.core.helpers import NOON, Logged, Unlucky, do, kinds, log, play, reload, standing, start
+from tests.core.helpers import NOON, Logged, Unlucky, do, flow, kinds, log, play, reload, standing, start
 from tests.waits import the, timed
 from workflow_core import (
     Activity,
@@ -50,13 +50,6 @@ class Order(BaseModel):
 @dataclass
 class Bill:
     total: float
-
-
-def flow(*statements: Any) -> type[Logged]:
-    class Flow(Logged, name="flow"):
-        definition = S(*statements)
-
-    return Flow
 
 
 def keep(w: Any, result: Any) -> None:

@@ -7,7 +7,20 @@ from typing import Any
 
 import pytest
 
-from tests.core.helpers import Logged, accepted, cancel, do, kinds, log, play, reload, standing, start, unchanged
+from tests.core.helpers import (
+    Outside,
+    accepted,
+    cancel,
+    do,
+    flow,
+    kinds,
+    log,
+    play,
+    reload,
+    standing,
+    start,
+    unchanged,
+)
 from workflow_core import (
     EventNotAccepted,
     EventRejected,
@@ -17,7 +30,6 @@ from workflow_core import (
     Go,
     InvalidInput,
     On,
-    S,
     Select,
     Sleep,
     Timeout,
@@ -27,13 +39,6 @@ from workflow_core import (
     resume,
 )
 from workflow_core.machine.machine import Machine
-
-
-def flow(*statements: Any) -> type[Logged]:
-    class Flow(Logged, name="flow"):
-        definition = S(*statements)
-
-    return Flow
 
 
 def keep(w: Any, n: int) -> int:
@@ -191,15 +196,6 @@ def test_an_event_comes_before_the_timeout_of_the_select() -> None:
 
 
 def test_setups_of_the_other_cases_come_first() -> None:
-    class Outside:
-        def setup(self, request: Any) -> None:
-            request.workflow.log.append("setup")
-
-        def handle(self, request: Any, input: int) -> None: ...
-
-        def teardown(self, request: Any, handled: bool) -> None:
-            request.workflow.log.append(f"teardown {handled}")
-
     Flow = flow(WAIT, Select("s", EARLY, On("Other", Outside())), do("b"))  # noqa: N806
     assert play(Flow, ("E", 1), "wait")[0].log == ["setup", "got 1", "teardown False", "b"]
 

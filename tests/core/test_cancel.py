@@ -9,12 +9,12 @@ import pytest
 
 from tests.core.helpers import (
     NOON,
-    Logged,
     Unlucky,
     accepted,
     cancel,
     do,
     failing,
+    flow,
     kinds,
     log,
     play,
@@ -50,13 +50,6 @@ from workflow_core.wait_types import ActivityWait, ChildTeardown
 
 CLEAN = do("cleaned")
 WAIT = Sleep("wait", timedelta(days=1))
-
-
-def flow(*statements: Any) -> type[Logged]:
-    class Flow(Logged, name="flow"):
-        definition = S(*statements)
-
-    return Flow
 
 
 def canceled(*statements: Any, ops: tuple[Any, ...] = (cancel,)) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from tests.core.helpers import Logged, accepted, do, kinds, play, reload, standing, start
+from tests.core.helpers import Logged, accepted, do, flow, kinds, play, reload, standing, start
 from tests.waits import the
 from workflow_core import (
     Child,
@@ -47,13 +47,6 @@ class Delivery(Workflow, name="delivery"):
 
 class Result(BaseModel):
     minutes: int
-
-
-def flow(*statements: Any) -> type[Logged]:
-    class Flow(Logged, name="flow"):
-        definition = S(*statements)
-
-    return Flow
 
 
 def keep(w: Any, result: Result) -> None:

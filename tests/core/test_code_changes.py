@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.core.helpers import Logged, accepted, do, kinds, log, reload, standing, start, unchanged
+from tests.core.helpers import Logged, accepted, do, flow, kinds, log, migrate, reload, standing, start, unchanged
 from workflow_core import (
     EventNotAccepted,
     EventRequest,
@@ -28,29 +28,15 @@ from workflow_core import (
 )
 
 
-def deploy(*statements: Statement) -> type[Logged]:
-    """A version of the code: the same workflow with another definition."""
-
-    class Flow(Logged, name="flow"):
-        definition = S(*statements)
-
-    return Flow
-
-
-def migrate(order: Logged, execution: Execution, version: type[Logged]) -> tuple[Logged, Execution]:
-    """The instance as a process with another version of the code loads it."""
-    return version.load_fields(order.dump_fields()), Execution.from_json(execution.to_json())
-
-
 def parked(*statements: Statement) -> tuple[Logged, Execution]:
-    return start(deploy(*statements))
+    return start(flow(*statements))
 
 
 WAIT = Select("wait", On("E", log("event")))
 
 
 def test_statements_added_around_the_place_where_an_instance_stands() -> None:
-    new = deploy(do("new first"), WAIT, do("new behind"), do("a"))
+    new = flow(do("new first"), WAIT, do("new behind"), do("a"))
     order, execution = migrate(*parked(WAIT, do("a")), new)
     handle_event(order, execution, "E")
     resume(order, execution)
@@ -58,7 +44,7 @@ def test_statements_added_around_the_place_where_an_instance_stands() -> None:
 
 
 def test_statements_reordered() -> None:
-    new = deploy(do("b"), WAIT, do("a"))
+    new = flow(do("b"), WAIT, do("a"))
     order, execution = migrate(*parked(do("a"), WAIT, do("b")), new)
     handle_event(order, execution, "E")
     resume(order, execution)
@@ -66,7 +52,7 @@ def test_statements_reordered() -> None:
 
 
 def test_a_wait_moved_into_a_loop_and_a_branch() -> None:
-    new = deploy(While("twice", lambda w: len(w.log) < 3, If("always", lambda w: True, WAIT), do("round")))
+    new = flow(While("twice", lambda w: len(w.log) < 3, If("always", lambda w: True, WAIT), do("round")))
     order, execution = migrate(*parked(WAIT), new)
     handle_event(order, execution, "E")
     resume(order, execution)
@@ -75,7 +61,7 @@ def test_a_wait_moved_into_a_loop_and_a_branch() -> None:
 
 
 def test_a_wait_moved_into_another_thread() -> None:
-    new = deploy(Go("g", WAIT, do("a")), WaitFor("never", lambda w: False))
+    new = flow(Go("g", WAIT, do("a")), WaitFor("never", lambda w: False))
     order, execution = migrate(*parked(WAIT), new)
     handle_event(order, execution, "E")
     resume(order, execution)
@@ -84,20 +70,20 @@ def test_a_wait_moved_into_another_thread() -> None:
 
 
 def test_statements_removed_where_nobody_stands() -> None:
-    order, execution = migrate(*parked(do("a"), WAIT, do("b"), do("c")), deploy(WAIT, do("c")))
+    order, execution = migrate(*parked(do("a"), WAIT, do("b"), do("c")), flow(WAIT, do("c")))
     handle_event(order, execution, "E")
     resume(order, execution)
     assert order.log == ["a", "event", "c"]
 
 
 def test_the_action_and_the_handler_are_those_of_the_new_code() -> None:
-    order, execution = migrate(*parked(WAIT), deploy(Select("wait", On("E", log("new handler")))))
+    order, execution = migrate(*parked(WAIT), flow(Select("wait", On("E", log("new handler")))))
     handle_event(order, execution, "E")
     assert order.log == ["new handler"]
 
 
 def test_a_plain_case_added_to_the_select_that_an_instance_is_parked_on_is_accepted() -> None:
-    new = deploy(Select("wait", On("E", log("event")), On("Added", log("added"), do("behind"))))
+    new = flow(Select("wait", On("E", log("event")), On("Added", log("added"), do("behind"))))
     order, execution = migrate(*parked(WAIT), new)
     assert accepted(order, execution) == ["E", "Added"]
     thread = execution.threads[0]
@@ -112,7 +98,7 @@ def test_cases_that_must_be_set_up_take_part_from_the_next_entry_on() -> None:
         def handle(self, request: EventRequest, input: Any) -> None: ...
         def teardown(self, request: EventRequest, handled: bool) -> None: ...
 
-    new = deploy(
+    new = flow(
         While(
             "w",
             lambda w: True,
@@ -131,7 +117,7 @@ def test_cases_that_must_be_set_up_take_part_from_the_next_entry_on() -> None:
 
 
 def test_a_case_that_was_removed_is_no_longer_accepted() -> None:
-    order, execution = migrate(*parked(Select("wait", On("E", log("event")), On("F", log("f")))), deploy(WAIT))
+    order, execution = migrate(*parked(Select("wait", On("E", log("event")), On("F", log("f")))), flow(WAIT))
     with unchanged(order, execution), pytest.raises(EventNotAccepted):
         handle_event(order, execution, "F")
     assert accepted(order, execution) == ["E"]
@@ -139,7 +125,7 @@ def test_a_case_that_was_removed_is_no_longer_accepted() -> None:
 
 def test_a_condition_that_changed_is_looked_at_again() -> None:
     order, execution = migrate(
-        *parked(WaitFor("w", lambda w: False), do("a")), deploy(WaitFor("w", lambda w: True), do("a"))
+        *parked(WaitFor("w", lambda w: False), do("a")), flow(WaitFor("w", lambda w: True), do("a"))
     )
     assert kinds(order, execution) == ["condition", "step"]
     assert order.log == ["a"]
@@ -151,14 +137,14 @@ GONE = (
 
 
 def test_a_select_that_was_removed() -> None:
-    order, execution = migrate(*parked(WAIT), deploy(do("a")))
+    order, execution = migrate(*parked(WAIT), flow(do("a")))
     with unchanged(order, execution), pytest.raises(UnknownStatement) as caught:
         handle_event(order, execution, "E")
     assert str(caught.value).startswith(GONE.format("wait"))
 
 
 def test_a_condition_that_was_removed() -> None:
-    order, execution = migrate(*parked(WaitFor("w", lambda w: False)), deploy(do("a")))
+    order, execution = migrate(*parked(WaitFor("w", lambda w: False)), flow(do("a")))
     with unchanged(order, execution), pytest.raises(UnknownStatement) as caught:
         resume(order, execution)
     assert str(caught.value).startswith(GONE.format("w"))
@@ -169,26 +155,26 @@ def fails(w: Logged) -> None:
 
 
 def test_a_step_that_was_removed_and_brought_back() -> None:
-    old = deploy(Step("step", fails))
+    old = flow(Step("step", fails))
     order, execution = old(), Execution.start("id-1", old)
     with pytest.raises(TimeoutError):
         resume(order, execution)
-    order, execution = migrate(order, execution, deploy(do("another")))
+    order, execution = migrate(order, execution, flow(do("another")))
     with pytest.raises(UnknownStatement) as caught:
         resume(order, execution)
     assert str(caught.value).startswith(GONE.format("step"))
     assert standing(execution) == {"main": "step"}
-    order, execution = migrate(order, execution, deploy(do("another"), do("step")))
+    order, execution = migrate(order, execution, flow(do("another"), do("step")))
     resume(order, execution)
     assert (order.log, execution.status) == (["step"], "finished")
 
 
 def test_a_step_whose_name_is_that_of_a_wait_now() -> None:
-    old = deploy(Step("wait", fails))
+    old = flow(Step("wait", fails))
     order, execution = old(), Execution.start("id-1", old)
     with pytest.raises(TimeoutError):
         resume(order, execution)
-    order, execution = migrate(order, execution, deploy(WAIT))
+    order, execution = migrate(order, execution, flow(WAIT))
     with pytest.raises(UnknownStatement) as caught:
         resume(order, execution)
     assert str(caught.value).startswith(GONE.format("wait"))
@@ -202,12 +188,12 @@ def test_a_thread_that_was_removed_before_it_began() -> None:
     def crash(kind: str) -> None:
         raise Crash
 
-    old = deploy(Go("g", do("a")), WAIT)
+    old = flow(Go("g", do("a")), WAIT)
     order, execution = old(), Execution.start("id-1", old)
     with pytest.raises(Crash):
         resume(order, execution, crash)
     assert standing(execution) == {"main": "wait", "g": ""}
-    order, execution = migrate(order, execution, deploy(WAIT))
+    order, execution = migrate(order, execution, flow(WAIT))
     with pytest.raises(UnknownStatement) as caught:
         resume(order, execution)
     assert str(caught.value).startswith(GONE.format("g"))
@@ -225,7 +211,7 @@ def test_fields_may_be_added_with_a_default() -> None:
 
 
 def test_an_instance_keeps_the_version_it_was_started_with_until_somebody_writes_another() -> None:
-    first = deploy(WAIT)
+    first = flow(WAIT)
     _, execution = start(first)
     assert execution.definition_version == first.__program__.version
-    assert execution.definition_version != deploy(WAIT, do("a")).__program__.version
+    assert execution.definition_version != flow(WAIT, do("a")).__program__.version

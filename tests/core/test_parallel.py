@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.core.helpers import Logged, do, failing, kinds, log, play, standing, start, unlucky
+from tests.core.helpers import do, failing, flow, kinds, log, play, standing, start, unlucky
 from workflow_core import (
     DuplicateThread,
     Execution,
@@ -29,13 +29,6 @@ from workflow_core import (
     resume,
 )
 from workflow_core.machine.machine import Machine
-
-
-def flow(*statements: Any) -> type[Logged]:
-    class Flow(Logged, name="flow"):
-        definition = S(*statements)
-
-    return Flow
 
 
 def wait(name: str) -> Sleep:

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.core.generate import OPS, SPECS, Fields, Op, Spec, build
-from tests.core.helpers import NOON, Logged, accepted, do, failing, log, saved, standing, start, unchanged
+from tests.core.helpers import NOON, Logged, accepted, do, failing, log, migrate, saved, standing, start, unchanged
+from tests.core.helpers import flow as deploy
 from tests.core.rename_all import rename_all, without_new
 from tests.core.test_properties import CrashingRun, Run
 from tests.waits import timed
@@ -48,20 +49,6 @@ from workflow_core import (
 )
 from workflow_core.machine.machine import Machine
 from workflow_core.machine.operations import retry
-
-
-def deploy(*statements: Statement) -> type[Logged]:
-    """A version of the code: the same workflow with another definition."""
-
-    class Flow(Logged, name="flow"):
-        definition = S(*statements)
-
-    return Flow
-
-
-def migrate(order: Logged, execution: Execution, version: type[Logged]) -> tuple[Logged, Execution]:
-    """The instance as a process with another version of the code loads it."""
-    return version.load_fields(order.dump_fields()), Execution.from_json(execution.to_json())
 
 
 def goes_on(old: Statement, new: Statement, *events: str) -> Logged:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.core.helpers import Logged, accepted, cancel, do, log, play, reload, standing, start, unchanged
+from tests.core.helpers import accepted, cancel, do, flow, log, play, reload, standing, start, unchanged
 from workflow_core import (
     Activity,
     Execution,
@@ -41,13 +41,6 @@ BROKEN = {"outside": True}
 @pytest.fixture(autouse=True)
 def _broken() -> None:
     BROKEN["outside"] = True
-
-
-def flow(*statements: Any) -> type[Logged]:
-    class Flow(Logged, name="flow"):
-        definition = S(*statements)
-
-    return Flow
 
 
 def fragile(name: str) -> Step:

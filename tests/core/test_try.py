@@ -9,11 +9,13 @@ import pytest
 
 from tests.core.helpers import (
     Logged,
+    Outside,
     Unlucky,
     accepted,
     cancel,
     do,
     failing,
+    flow,
     give_up,
     kinds,
     log,
@@ -59,13 +61,6 @@ def up(name: str) -> Step:
         w.log.append(f"{name} {w.n}")
 
     return Step(name, act)
-
-
-def flow(*statements: Any) -> type[Logged]:
-    class Flow(Logged, name="flow"):
-        definition = S(*statements)
-
-    return Flow
 
 
 def ends(*statements: Any, end: str = "finished", ops: tuple[Any, ...] = ()) -> list[str]:
@@ -489,18 +484,6 @@ def test_fail_has_a_text_or_a_function_that_gives_it(message: Any) -> None:
 @pytest.mark.parametrize("types", [Failure, TerminalError, Exception])
 def test_fail_can_be_caught(types: type[Exception]) -> None:
     assert ends(Try("try", Fail("no", "why")).except_(types, tell("caught"))) == ["caught: ('Failure', 'why', 'no')"]
-
-
-class Outside:
-    """An event that is registered with somebody."""
-
-    def setup(self, request: Any) -> None:
-        request.workflow.log.append("setup")
-
-    def handle(self, request: Any, input: int) -> None: ...
-
-    def teardown(self, request: Any, handled: bool) -> None:
-        request.workflow.log.append(f"teardown {handled}")
 
 
 def test_what_nobody_catches_fails_the_instance_and_tears_every_wait_down() -> None:

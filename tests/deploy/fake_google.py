@@ -15,9 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.http_target import threaded_server
 
 PROJECT_NUMBER = "123456789012"
 HOSTS = (
@@ -268,14 +270,6 @@ def fake_google() -> Iterator[FakeGoogle]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    google.address = f"127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
+    with threaded_server(Handler) as port:
+        google.address = f"127.0.0.1:{port}"
         yield google
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

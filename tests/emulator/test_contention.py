@@ -5,20 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 import pytest
 
-from cloud_adapter.clock import SystemClock
 from cloud_adapter.engine.engine import Engine
-from cloud_adapter.engine.task_handler import Outcome, run_task
 from cloud_adapter.errors import Busy, Unavailable
-from cloud_adapter.ports import Task
-from cloud_adapter.queues.local import LocalQueue
-from cloud_adapter.stores.firestore.store import FirestoreStore
+from tests.emulator.firestore_engine import firestore_engine
 from tests.emulator.harness import until
-from tests.firestore_client import RecordingClient
 from workflow_core import EventRejected, If, On, S, Select, Step, While, Workflow
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -61,27 +56,6 @@ class Ledger(Workflow, name="ledger"):
     )
 
 
-@asynccontextmanager
-async def client(project: str) -> AsyncIterator[Engine]:
-    """What one instance of a function has; its queue is its own, as nothing else would deliver to it."""
-
-    async def deliver(task: Task, retries: int) -> bool:
-        return await run_task(engine, task.path, task.body) is Outcome.DONE
-
-    connection = RecordingClient(project)
-    store = FirestoreStore(connection)
-    clock = SystemClock()
-    queue = LocalQueue(deliver, clock)
-    engine = Engine([Ledger], store, queue, clock=clock)
-    await queue.start()
-    try:
-        yield engine
-    finally:
-        await queue.close()
-        await store.close()
-        await connection.aclose()
-
-
 async def enter(engine: Engine, id: str, number: int) -> int | None:
     """Sends a number until it is answered, always with the same key; None if it is rejected."""
     deadline = time.monotonic() + SECONDS_MAX
@@ -99,7 +73,8 @@ def send_all(project: str, instance_of: Callable[[int], str]) -> None:
 
     async def main() -> None:
         async with AsyncExitStack() as stack:
-            engines = [await stack.enter_async_context(client(project)) for _ in range(CLIENTS)]
+            opened = [await stack.enter_async_context(firestore_engine(project, Ledger)) for _ in range(CLIENTS)]
+            engines = [engine for engine, _ in opened]
             numbers = range(1, EVENTS + 1)
             expected: dict[str, set[int]] = defaultdict(set)
             for number in numbers:

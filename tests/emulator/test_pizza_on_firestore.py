@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
 from pizza import PizzaOrder
 
-from cloud_adapter.clock import SystemClock
 from cloud_adapter.engine.engine import Engine
-from cloud_adapter.engine.task_handler import Outcome, run_task
-from cloud_adapter.ports import Task
-from cloud_adapter.queues.local import LocalQueue
-from cloud_adapter.stores.firestore.store import FirestoreStore
-from tests.firestore_client import RecordingClient, losing_the_reply
+from tests.emulator.firestore_engine import firestore_engine
+from tests.firestore_client import losing_the_reply
 from workflow_core import EventNotAccepted, Status
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -35,25 +29,6 @@ EVENTS = (
 )
 
 
-@asynccontextmanager
-async def runtime(project: str) -> AsyncIterator[tuple[Engine, RecordingClient]]:
-    async def deliver(task: Task, retries: int) -> bool:
-        return await run_task(engine, task.path, task.body) is Outcome.DONE
-
-    client = RecordingClient(project)
-    store = FirestoreStore(client)
-    clock = SystemClock()
-    queue = LocalQueue(deliver, clock)
-    engine = Engine([PizzaOrder], store, queue, clock=clock)
-    await queue.start()
-    try:
-        yield engine, client
-    finally:
-        await queue.close()
-        await store.close()
-        await client.aclose()
-
-
 async def send(engine: Engine, event: str, body: object, key: str | None = None) -> object:
     return json.loads(
         await engine.handle_event(
@@ -64,7 +39,7 @@ async def send(engine: Engine, event: str, body: object, key: str | None = None)
 
 def test_an_order_is_delivered(firestore_project: str) -> None:
     async def main() -> None:
-        async with runtime(firestore_project) as (engine, _):
+        async with firestore_engine(firestore_project, PizzaOrder) as (engine, _):
             await engine.create("pizza", "order-1")
             for number, (event, body) in enumerate(EVENTS):
                 response = await send(engine, event, body, f"key-{number}")
@@ -85,7 +60,7 @@ def test_an_order_is_delivered(firestore_project: str) -> None:
 
 def test_an_event_is_one_read_and_one_write(firestore_project: str) -> None:
     async def main() -> None:
-        async with runtime(firestore_project) as (engine, client):
+        async with firestore_engine(firestore_project, PizzaOrder) as (engine, client):
             await engine.create("pizza", "order-1")
             assert client.taken() == ["Commit"]
             await send(engine, "AddToCart", {"name": "funghi"})
@@ -99,7 +74,7 @@ def test_an_event_is_one_read_and_one_write(firestore_project: str) -> None:
 
 def test_an_event_whose_commit_was_not_heard_of_counts_once(firestore_project: str) -> None:
     async def main() -> None:
-        async with runtime(firestore_project) as (engine, client):
+        async with firestore_engine(firestore_project, PizzaOrder) as (engine, client):
             client.handlers.append(losing_the_reply)
             await engine.create("pizza", "order-1")
             for key in (None, "key-1"):
@@ -115,7 +90,7 @@ def test_an_event_whose_commit_was_not_heard_of_counts_once(firestore_project: s
 
 def test_8_customers_of_one_cart_lose_nothing(firestore_project: str) -> None:
     async def main() -> None:
-        async with runtime(firestore_project) as (engine, _):
+        async with firestore_engine(firestore_project, PizzaOrder) as (engine, _):
             await engine.create("pizza", "order-1")
             await asyncio.gather(*(send(engine, "AddToCart", {"name": f"pizza {number}"}) for number in range(8)))
             order = (await engine.get("pizza", "order-1")).workflow
@@ -127,9 +102,9 @@ def test_8_customers_of_one_cart_lose_nothing(firestore_project: str) -> None:
 
 def test_what_a_process_leaves_behind_another_takes_over(firestore_project: str) -> None:
     async def main() -> None:
-        async with runtime(firestore_project) as (engine, _):
+        async with firestore_engine(firestore_project, PizzaOrder) as (engine, _):
             await engine.create("pizza", "order-1")
-        async with runtime(firestore_project) as (engine, _):  # its queue is empty
+        async with firestore_engine(firestore_project, PizzaOrder) as (engine, _):  # its queue is empty
             assert await engine.recover(ahead=timedelta(days=2)) == 1  # the timer of the cart
             for event, body in EVENTS:
                 await send(engine, event, body)

@@ -29,7 +29,7 @@ from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Task
 from cloud_adapter.stores.sqlite.store import SqliteStore
 from tests.manual_clock import ManualClock
-from workflow_core import Workflow
+from workflow_core import S, Workflow
 
 ID = "order-1"
 DELIVERIES_MAX = 2_000
@@ -366,6 +366,27 @@ def write(text: str) -> Callable[[Any], None]:
         workflow.log.append(text)
 
     return action
+
+
+def article(*statements: Any) -> type[Workflow]:
+    """A version of a workflow: each has the same name, and a definition of its own."""
+
+    class Version(Workflow, name="article"):
+        log: list[str] = []
+        definition = S(*statements)
+
+    return Version
+
+
+def nothing(workflow: Any) -> None:
+    """A handler that changes nothing."""
+
+
+def check_idle(*processes: Process) -> None:
+    """Nothing is left behind: no lane, no task of the event loop."""
+    for process in processes:
+        assert not process.engine.lanes.open
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 class Gate:

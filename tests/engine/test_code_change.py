@@ -10,28 +10,15 @@ import pytest
 
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.errors import UserCodeError, WorkflowNotFound
-from tests.engine.harness import ID, World, in_world, write
+from tests.engine.harness import ID, World, article, in_world, nothing, write
 from workflow_core import Go, InvalidFields, On, S, Select, Step, Timeout, UnknownStatement, WaitFor, While, Workflow
 
 DAY = timedelta(days=1)
 
 
-def version(*statements: Any, **fields: Any) -> type[Workflow]:
-    """A version of the one workflow of this file."""
-
-    class Version(Workflow, name="article"):
-        log: list[str] = []
-        definition = S(*statements)
-
-    return Version
-
-
-def nothing(workflow: Workflow) -> None: ...
-
-
 START = Select("start", On("Begin", nothing))
 END = Select("end", On("End", nothing))
-OLD = version(
+OLD = article(
     START, Step("write", write("write")), Select("review", On("Approve", nothing)), Step("print", write("p")), END
 )
 
@@ -42,7 +29,7 @@ async def test_statements_may_be_added_before_and_behind_a_parked_instance(world
     await world.send("Begin")
     await world.deliver()
     old = (await world.instance()).execution.definition_version
-    new = version(
+    new = article(
         Step("outline", write("outline")),
         START,
         Step("write", write("write")),
@@ -65,7 +52,7 @@ async def test_statements_may_be_added_before_and_behind_a_parked_instance(world
 async def test_a_step_that_is_due_runs_with_the_new_code(world: World) -> None:
     await world.create()
     await world.send("Begin")
-    new = version(START, Step("write", write("rewritten")), END)
+    new = article(START, Step("write", write("rewritten")), END)
     await world.deliver(world.start(new))
     assert (await world.fields()).log == ["rewritten"]
 
@@ -77,7 +64,7 @@ async def test_an_unknown_statement_is_acknowledged_and_goes_on_when_it_is_back(
     await world.create()
     await world.send("Begin")
     before = await world.instance()
-    bad = world.start(version(START, Step("compose", write("compose")), END))
+    bad = world.start(article(START, Step("compose", write("compose")), END))
     caplog.set_level(logging.ERROR, "gorchestrate")
     with bad.calls() as calls:
         assert await bad.deliver(world.queue.resumes[0]) is Outcome.DONE
@@ -96,13 +83,13 @@ async def test_an_unknown_statement_is_acknowledged_and_goes_on_when_it_is_back(
 async def test_an_event_for_an_unknown_wait_changes_nothing(world: World) -> None:
     await world.create()
     before = await world.instance()
-    bad = world.start(version(END))
+    bad = world.start(article(END))
     with pytest.raises(UnknownStatement, match="'start'"):
         await bad.send("End")
     assert await world.instance() == before
 
 
-TIMED = version(
+TIMED = article(
     Go("timer", Select("pause", Timeout("pause over", DAY, Step("wake", write("wake"))))),
     Go("waiter", WaitFor("never", lambda w: "never" in w.log)),
     Select("main wait", On("End", nothing)),
@@ -113,13 +100,13 @@ TIMED = version(
     "new",
     [
         # The statement that another thread stands on is gone.
-        version(
+        article(
             Go("timer", Select("pause", Timeout("pause over", DAY, Step("wake", write("wake"))))),
             Go("waiter", WaitFor("ever", lambda w: "never" in w.log)),
             Select("main wait", On("End", nothing)),
         ),
         # The statement of the timer itself is gone.
-        version(
+        article(
             Go("timer", Select("rest", Timeout("rest over", DAY, Step("wake", write("wake"))))),
             Go("waiter", WaitFor("never", lambda w: "never" in w.log)),
             Select("main wait", On("End", nothing)),
@@ -145,7 +132,7 @@ async def test_a_timeout_that_is_gone_never_comes(world: World) -> None:
     await world.clock.advance(DAY.total_seconds())
     before = await world.instance()
     new = world.start(
-        version(
+        article(
             Go("timer", Select("pause", On("Wake", nothing))),
             Go("waiter", WaitFor("never", lambda w: "never" in w.log)),
             Select("main wait", On("End", nothing)),
@@ -160,8 +147,8 @@ async def test_a_timeout_that_is_gone_never_comes(world: World) -> None:
 
 @in_world(OLD)
 async def test_a_new_condition_that_raises_is_acknowledged(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    old = version(Go("w", WaitFor("done", lambda w: False)), START, Step("write", write("write")), END)
-    new = version(Go("w", WaitFor("done", lambda w: 1 / 0)), START, Step("write", write("write")), END)
+    old = article(Go("w", WaitFor("done", lambda w: False)), START, Step("write", write("write")), END)
+    new = article(Go("w", WaitFor("done", lambda w: 1 / 0)), START, Step("write", write("write")), END)
     process = world.start(old)
     await process.engine.create("article", ID)
     await process.send("Begin")

@@ -14,7 +14,7 @@ from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.errors import Busy
 from cloud_adapter.options import EngineOptions
 from tests.engine.harness import ID, Killed, World, in_world, write
-from tests.waits import the
+from tests.waits import the, timed
 from workflow_core import (
     EventNotAccepted,
     EventRequest,
@@ -426,3 +426,23 @@ async def test_an_async_handle_loses_its_effect_if_another_event_comes_first(wor
     assert await world.process.deliver(world.queue.resumes[0]) is Outcome.DONE
     assert await world.finish(sending) == b'"slowly"'
     assert (await world.fields()).paid == 11
+
+
+class Slowly(Workflow, name="slowly"):
+    log: list[str] = []
+    paid: float = 0
+
+    definition = S(Select("pay", On("Pay", Async.Slow())), Select("rest", Timeout("late", timedelta(minutes=1))))
+
+
+@in_world(Slowly)
+async def test_a_deadline_counts_from_the_end_of_an_async_handle(world: World) -> None:
+    async def take_time() -> None:
+        await world.clock.sleep(5)
+
+    await world.started()
+    BANK.before, began = take_time, world.now
+    assert await world.send("Pay", 1) == "slowly"
+    assert world.now == began + timedelta(seconds=5)
+    (thread,) = (await world.instance()).execution.threads
+    assert timed(thread.waits).deadline == began + timedelta(seconds=65)

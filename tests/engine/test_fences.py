@@ -247,18 +247,23 @@ class Bake(Workflow, name="bake"):
     )
 
 
-@in_world(Bake)
-async def test_the_resume_of_a_commit_that_has_lost_does_nothing_once_the_other_s_has_run(world: World) -> None:
+async def overtaken(world: World) -> None:
+    """A process is killed when it would commit an event, after another one has committed it: each has made a resume."""
     await world.create()
     loser, winner = world.start(), world.start()
 
-    async def overtaken() -> None:
+    async def other_first() -> None:
         await winner.post("Begin")
         raise Killed
 
-    loser.fault("commit", before=overtaken)
+    loser.fault("commit", before=other_first)
     with pytest.raises(Killed):
         await world.finish(loser.post("Begin"))
+
+
+@in_world(Bake)
+async def test_the_resume_of_a_commit_that_has_lost_does_nothing_once_the_other_s_has_run(world: World) -> None:
+    await overtaken(world)
     one, two = world.queue.resumes
     assert await world.process.deliver(two) is Outcome.DONE
     with world.process.calls() as calls:
@@ -270,16 +275,7 @@ async def test_the_resume_of_a_commit_that_has_lost_does_nothing_once_the_other_
 
 @in_world(Bake)
 async def test_the_resumes_of_both_commits_at_the_same_time_run_a_step_once(world: World) -> None:
-    await world.create()
-    loser, winner = world.start(), world.start()
-
-    async def overtaken() -> None:
-        await winner.post("Begin")
-        raise Killed
-
-    loser.fault("commit", before=overtaken)
-    with pytest.raises(Killed):
-        await world.finish(loser.post("Begin"))
+    await overtaken(world)
     processes = [world.start(), world.start()]
     running = [process.perform(task) for process, task in zip(processes, world.queue.resumes, strict=True)]
     assert await world.finish(asyncio.gather(*running)) == [Outcome.DONE] * 2

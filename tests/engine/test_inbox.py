@@ -25,7 +25,18 @@ from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.engine.tasks import ACTIVITY_PATH, COLLECT_PATH, CollectTask
 from cloud_adapter.errors import Busy, Conflict, Unavailable
 from cloud_adapter.ports import Task
-from tests.engine.harness import ID, FaultyQueue, FaultyStore, Killed, Process, World, in_world, inline, write
+from tests.engine.harness import (
+    ID,
+    FaultyQueue,
+    FaultyStore,
+    Killed,
+    Process,
+    World,
+    check_idle,
+    in_world,
+    inline,
+    write,
+)
 from workflow_core import (
     Activity,
     ActivityContext,
@@ -111,6 +122,16 @@ async def posted(world: World, process: Process | None = None, **fields: Any) ->
     return collect
 
 
+async def overdue(world: World) -> Task:
+    """An activity whose result is in the inbox, at the time of its deadline, which is the one task left; gives it."""
+    await posted(world)
+    (timer,) = world.queue.timers
+    assert timer.at is not None
+    world.queue.tasks.clear()
+    await world.clock.advance_to(timer.at)
+    return timer
+
+
 async def collected(world: World, collect: Task, process: Process | None = None) -> None:
     """Delivers a collecting task at its time."""
     assert collect.at is not None
@@ -128,12 +149,6 @@ async def all_at_once(world: World, pairs: Sequence[tuple[Process, Task]]) -> li
         elif task.name in world.queue.tasks:
             world.queue.tasks[task.name] = replace(task, at=world.now + timedelta(seconds=3))
     return outcomes
-
-
-def check_idle(*processes: Process) -> None:
-    for process in processes:
-        assert not process.engine.lanes.open
-    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 # --- how a result comes in -------------------------------------------------------------------
@@ -354,11 +369,7 @@ async def test_the_entry_of_an_instance_that_has_failed_and_is_retried_counts_on
 
 @in_world(Crawl)
 async def test_the_result_counts_when_the_deadline_passes_while_it_is_in_the_inbox(world: World) -> None:
-    await posted(world)
-    (timer,) = world.queue.timers
-    assert timer.at is not None
-    world.queue.tasks.clear()
-    await world.clock.advance_to(timer.at)
+    timer = await overdue(world)
     with world.process.calls() as calls:
         assert await world.process.perform(timer) is Outcome.DONE
     assert calls.count("commit") == 1
@@ -371,11 +382,7 @@ async def test_the_result_counts_when_the_deadline_passes_while_it_is_in_the_inb
 @in_world(Crawl)
 async def test_a_deadline_does_not_pass_what_it_could_not_collect(world: World) -> None:
     """Others commit all the time, so that the result stays in the inbox for now: its attempt is not ended for that."""
-    await posted(world)
-    (timer,) = world.queue.timers
-    assert timer.at is not None
-    world.queue.tasks.clear()
-    await world.clock.advance_to(timer.at)
+    timer = await overdue(world)
     until = world.now + timedelta(seconds=11)
 
     async def conflict() -> None:

@@ -23,7 +23,7 @@ from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.engine.tasks import ACTIVITY_PATH
 from cloud_adapter.errors import Busy, Conflict, IdempotencyKeyReused, TooLarge, Unavailable, UserCodeError
 from cloud_adapter.observability import logs
-from tests.engine.harness import ID, Gate, Killed, Process, World, in_world, write
+from tests.engine.harness import ID, Gate, Killed, Process, World, check_idle, in_world, write
 from tests.recorder import Recorder, id_of
 from workflow_core import (
     Activity,
@@ -176,13 +176,6 @@ async def together(world: World, *calls: Coroutine[Any, Any, Any]) -> list[Any]:
     """What calls that are made at the same time come to, in their order: an answer or an error."""
     answers = await world.finish(asyncio.gather(*calls, return_exceptions=True))
     return [decoded(answer) for answer in answers]
-
-
-def check_idle(*processes: Process) -> None:
-    """Nothing is left behind: no lane, no task of the event loop."""
-    for process in processes:
-        assert not process.engine.lanes.open
-    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def version(world: World) -> int:

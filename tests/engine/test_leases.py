@@ -470,15 +470,20 @@ class Broken(Workflow, name="broken"):
     )
 
 
-@in_world(Broken)
-async def test_a_holder_that_has_lost_its_lease_cannot_fail_the_instance_either(world: World) -> None:
+async def taken_over(world: World) -> tuple[Running[Outcome], asyncio.Event, Running[Outcome]]:
+    """A step whose lease another process has taken over: the first delivery, what opens its gate, the second one."""
     KEYS.clear()
     await world.create()
     running = await delivering(world, world.process)
     slow_gate = GATE.event
     assert slow_gate is not None
     stand_still(world)
-    takeover = await delivering(world, world.start())
+    return running, slow_gate, await delivering(world, world.start())
+
+
+@in_world(Broken)
+async def test_a_holder_that_has_lost_its_lease_cannot_fail_the_instance_either(world: World) -> None:
+    running, slow_gate, takeover = await taken_over(world)
     assert len(KEYS) == 2
     KEYS.pop()  # the first one sees n == 1, and divides by zero
     before = await world.instance()
@@ -496,13 +501,7 @@ async def test_a_holder_that_has_lost_its_lease_cannot_fail_the_instance_either(
 
 @in_world(Broken)
 async def test_an_instance_that_has_ended_is_not_failed_afterwards(world: World) -> None:
-    KEYS.clear()
-    await world.create()
-    running = await delivering(world, world.process)
-    slow_gate = GATE.event
-    assert slow_gate is not None
-    stand_still(world)
-    takeover = await delivering(world, world.start())
+    running, slow_gate, takeover = await taken_over(world)
     GATE.open()
     await world.clock.settle()
     assert takeover.done()

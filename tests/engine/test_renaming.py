@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from tests.engine.harness import ID, World, in_world, write
+from tests.engine.harness import ID, World, article, in_world, nothing, write
 from workflow_core import (
     Activity,
     ActivityContext,
@@ -26,26 +26,13 @@ from workflow_core import (
 DAY = timedelta(days=1)
 
 
-def version(*statements: Any) -> type[Workflow]:
-    """A version of the one workflow of this file."""
-
-    class Version(Workflow, name="article"):
-        log: list[str] = []
-        definition = S(*statements)
-
-    return Version
-
-
-def nothing(workflow: Workflow) -> None: ...
-
-
-STEP = version(Step("write", write("old")))
+STEP = article(Step("write", write("old")))
 
 
 @in_world(STEP)
 async def test_a_step_that_is_due_runs_under_its_new_name(world: World) -> None:
     await world.create()
-    await world.deliver(world.start(version(Step("compose", write("new"), renamed_from="write"))))
+    await world.deliver(world.start(article(Step("compose", write("new"), renamed_from="write"))))
     assert (await world.fields()).log == ["new"]
     assert ("step", "compose") in await world.history()
 
@@ -61,7 +48,7 @@ def flaky(keys: list[str]) -> Callable[[Any, StepContext], None]:
 
 KEYS: list[str] = []
 RETRY = Retry(initial=timedelta(minutes=1))
-FLAKY = version(Step("write", flaky(KEYS), retry=RETRY))
+FLAKY = article(Step("write", flaky(KEYS), retry=RETRY))
 
 
 @in_world(FLAKY)
@@ -69,7 +56,7 @@ async def test_the_next_attempt_comes_by_the_task_that_was_scheduled(world: Worl
     KEYS.clear()
     await world.started()
     assert (await world.instance()).execution.threads[0].attempt == 1
-    new = world.start(version(Step("compose", flaky(KEYS), retry=RETRY, renamed_from="write")))
+    new = world.start(article(Step("compose", flaky(KEYS), retry=RETRY, renamed_from="write")))
     created = len(world.queue.created)
     await world.pass_time(timedelta(minutes=2), new)
     assert (await world.instance()).execution.status == "finished"
@@ -78,8 +65,8 @@ async def test_the_next_attempt_comes_by_the_task_that_was_scheduled(world: Worl
     assert len(set(KEYS)) == 1
 
 
-TIMED = version(Select("pause", On("Go on", nothing), Timeout("pause over", DAY, Step("wake", write("wake")))))
-RENAMED_TIMED = version(
+TIMED = article(Select("pause", On("Go on", nothing), Timeout("pause over", DAY, Step("wake", write("wake")))))
+RENAMED_TIMED = article(
     Select(
         "rest",
         On("Resume", write("resumed"), renamed_from="Go on"),
@@ -129,7 +116,7 @@ async def test_recovery_finds_what_is_overdue_under_the_old_name(world: World) -
     assert (await world.fields()).log == ["wake"]
 
 
-BUFFERED = version(Select("first", On("Begin", nothing)), Select("s", On("E", write("e"), buffered=True)))
+BUFFERED = article(Select("first", On("Begin", nothing)), Select("s", On("E", write("e"), buffered=True)))
 
 
 @in_world(BUFFERED)
@@ -137,7 +124,7 @@ async def test_an_event_that_was_kept_under_the_old_name(world: World) -> None:
     await world.started()
     await world.finish(world.process.post("E"))
     new = world.start(
-        version(
+        article(
             Select("first", On("Begin", nothing)),
             Select("s", On("Event", write("event"), buffered=True, renamed_from="E")),
         )
@@ -151,7 +138,7 @@ async def test_an_event_that_was_kept_under_the_old_name(world: World) -> None:
 async def test_an_event_under_the_old_name_is_kept_under_the_new_one(world: World) -> None:
     await world.started()
     new = world.start(
-        version(
+        article(
             Select("first", On("Begin", nothing)),
             Select("s", On("Event", write("event"), buffered=True, renamed_from="E")),
         )
@@ -174,14 +161,14 @@ def note(w: Any, result: int) -> None:
     w.log.append(str(result))
 
 
-COUNTING = version(Activity("count", count, then=note, retry=RETRY))
+COUNTING = article(Activity("count", count, then=note, retry=RETRY))
 
 
 @in_world(COUNTING)
 async def test_an_activity_that_is_scheduled_under_the_old_name(world: World) -> None:
     SEEN.clear()
     await world.started()
-    new = world.start(version(Activity("count them", count, then=note, retry=RETRY, renamed_from="count")))
+    new = world.start(article(Activity("count them", count, then=note, retry=RETRY, renamed_from="count")))
     await world.pass_time(timedelta(minutes=2), new)
     assert (await world.fields()).log == ["7"]
     assert [(one.activity, one.attempt) for one in SEEN] == [("count", 1), ("count them", 2)]
@@ -202,7 +189,7 @@ class Part(Workflow, name="part"):
 
 
 def whole(name: str, **renamed: Any) -> type[Workflow]:
-    return version(Child(name, "part", id="part-1", **renamed), Step("end", write("end")))
+    return article(Child(name, "part", id="part-1", **renamed), Step("end", write("end")))
 
 
 @in_world(whole("child"), Part)
@@ -246,12 +233,12 @@ class Outside:
 OUTSIDE = Outside()
 
 
-@in_world(version(Select("s", On("Paid", OUTSIDE)), WaitFor("w", lambda w: False)))
+@in_world(article(Select("s", On("Paid", OUTSIDE)), WaitFor("w", lambda w: False)))
 async def test_a_registration_that_has_failed_under_the_old_name(world: World) -> None:
     OUTSIDE.told.clear()
     await world.started()
     new = world.start(
-        version(
+        article(
             Select("payment", On("Received", OUTSIDE, renamed_from="Paid"), renamed_from="s"),
             WaitFor("w", lambda w: False),
         )

@@ -9,6 +9,7 @@ import pytest
 from pizza import PizzaOrder
 
 from tests.http.helpers import Http, serving
+from tests.http.issuer import Issuer, issuing
 from tests.http.workflows import WORKFLOWS
 
 _numbers = itertools.count(1)
@@ -18,6 +19,13 @@ _numbers = itertools.count(1)
 def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Http]:
     with serving(tmp_path_factory.mktemp("http") / "http.db", PizzaOrder, *WORKFLOWS) as http:
         yield http
+
+
+@pytest.fixture
+def issuer() -> Iterator[Issuer]:
+    """Signs tokens, and publishes its keys."""
+    with issuing() as issuer:
+        yield issuer
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,13 +12,7 @@ import pytest
 from cloud_adapter.errors import Unauthenticated, Unavailable
 from cloud_adapter.http.auth import KEYS_LIFESPAN_S, KEYS_LIFESPAN_S_MAX, KEYS_REFRESH_S_MIN, OidcVerifier
 from tests.http.helpers import until
-from tests.http.issuer import AUDIENCE, EMAIL, Issuer, issuing
-
-
-@pytest.fixture
-def issuer() -> Iterator[Issuer]:
-    with issuing() as issuer:
-        yield issuer
+from tests.http.issuer import AUDIENCE, EMAIL, Issuer
 
 
 def verifier(issuer: Issuer, monotonic: Callable[[], float] = time.monotonic) -> OidcVerifier:

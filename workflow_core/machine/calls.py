@@ -19,6 +19,7 @@ from workflow_core.events import ActivityContext
 from workflow_core.execution import ErrorInfo, Thread
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.state import MachineState
+from workflow_core.machine.transitions import ThreadHappening, WaitHappening, change_wait, check_thread
 from workflow_core.machine.unwinding import throw
 from workflow_core.machine.waits import attempt_ends, leave_wait
 from workflow_core.wait_types import ActivityWait, ChildWait, Wait
@@ -82,6 +83,7 @@ def activity_failed(machine: MachineState, accepted: Accepted, error: ErrorInfo,
         throw(machine, accepted.thread, error)
         return
     wait = activity_wait(accepted)
+    change_wait(wait, WaitHappening.ATTEMPT_FAILED)
     machine.execution.pc += 1
     wait.attempt += 1
     wait.retry_at = retry_at
@@ -98,5 +100,6 @@ def result_json(machine: MachineState) -> bytes:
 
 def child_failed(machine: MachineState, thread: Thread, event: str, error: ErrorInfo) -> None:
     """A child has failed, or was canceled, or could not be started. It has ended, so it is not to be canceled."""
+    check_thread(thread, ThreadHappening.GIVEN_UP)
     leave_wait(machine.execution, thread, event)
     throw(machine, thread, error)

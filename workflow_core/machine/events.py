@@ -21,6 +21,7 @@ from workflow_core.events import EventHandler, EventRequest
 from workflow_core.execution import BufferedEvent, Status, Thread, ThreadStatus
 from workflow_core.machine.instructions import run
 from workflow_core.machine.state import MachineState
+from workflow_core.machine.transitions import ThreadHappening, check_thread
 from workflow_core.machine.values import item_of
 from workflow_core.machine.waits import leave_wait
 from workflow_core.program.program import SelectCase
@@ -150,9 +151,10 @@ def handle_json(machine: MachineState, accepted: Accepted, body: bytes) -> None:
 def handled(machine: MachineState, accepted: Accepted) -> None:
     """The event has happened: its thread leaves the select and moves on behind the case."""
     execution = machine.execution
+    thread, case = accepted.thread, accepted.case
+    check_thread(thread, ThreadHappening.HAPPENED)
     execution.pc += 1
     machine.allowances = None
-    thread, case = accepted.thread, accepted.case
     leave_wait(execution, thread, case.event)
     run(machine, thread, case.entry)
 

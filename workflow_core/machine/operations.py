@@ -18,10 +18,11 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from workflow_core.errors import InvalidInput, RepairRefused
-from workflow_core.execution import LeaveKind, Status, Thread, ThreadStatus
+from workflow_core.execution import LeaveKind, Status, Thread
 from workflow_core.machine.results import retry_errors
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.threads import branches_of, check
+from workflow_core.machine.transitions import ThreadHappening, change_thread
 from workflow_core.machine.unwinding import cancel_thread
 from workflow_core.machine.waits import attempt_ends, leave_wait, summarize
 from workflow_core.signatures import refuse_infinite_numbers
@@ -123,7 +124,8 @@ def goto(machine: MachineState, thread_id: str, statement: str) -> None:
     execution.pc += 1
     leave_wait(execution, thread)
     _begin_anew(thread)
-    thread.status, thread.step, thread.pc = ThreadStatus.RESUMING, statement, execution.pc
+    change_thread(thread, ThreadHappening.PUT)
+    thread.step, thread.pc = statement, execution.pc
     thread.pending, thread.leaving = {}, None
     thread.positions.pop(statement, None)
     each = program.at(statement).each

@@ -13,6 +13,7 @@ from workflow_core.machine.checkpoints import CheckpointKind
 from workflow_core.machine.events import event_handler, request
 from workflow_core.machine.instructions import run
 from workflow_core.machine.state import MachineState
+from workflow_core.machine.transitions import ThreadHappening, WaitHappening, change_wait, check_thread, check_wait
 from workflow_core.machine.waits import leave_wait, rest, summarize
 from workflow_core.machine.work import ThreadWork, Work, note_failed_attempt, note_success
 from workflow_core.retry import Retry
@@ -23,7 +24,6 @@ from workflow_core.wait_types import (
     ChildWait,
     HandlerTeardown,
     HandlerWait,
-    WaitStatus,
 )
 
 # --- when a thread comes to a wait -----------------------------------------------------------
@@ -44,17 +44,23 @@ class _OfSetup(ThreadWork):
         return self.wait.attempt
 
     def done(self, machine: MachineState, result: Any) -> None:
+        self._check(WaitHappening.SETUP_DONE)
         machine.execution.pc += 1
-        self.wait.status = WaitStatus.SET_UP
+        change_wait(self.wait, WaitHappening.SETUP_DONE)
         note_success(self.wait)
         rest(self.thread)
         summarize(machine.execution)
 
     def failed(self, machine: MachineState, error: BaseException, retry_at: datetime | None) -> None:
+        self._check(WaitHappening.SETUP_FAILED)
         note_failed_attempt(machine, self.wait, error, retry_at)
-        self.wait.status = WaitStatus.SETUP_ERROR
+        change_wait(self.wait, WaitHappening.SETUP_FAILED)
         rest(self.thread)
         summarize(machine.execution)
+
+    def _check(self, happening: WaitHappening) -> None:
+        check_wait(self.wait, happening)
+        check_thread(self.thread, ThreadHappening.SETUP_REPORTED)
 
 
 @dataclass(slots=True)
@@ -73,8 +79,8 @@ class SetupWork(_OfSetup):
         return is_async_function(event_handler(machine, self.thread.step, self.wait.event).setup)
 
     def done(self, machine: MachineState, result: Any) -> None:
-        self.wait.setup_data = result
         _OfSetup.done(self, machine, result)
+        self.wait.setup_data = result
 
     def give_up(self, machine: MachineState, error: BaseException) -> None:
         """Its thread waits for the rest."""
@@ -92,6 +98,7 @@ class ChildStart(_OfSetup):
         if not self.wait.child["detached"]:
             _OfSetup.done(self, machine, result)
             return
+        self._check(WaitHappening.SETUP_DONE)
         machine.execution.pc += 1
         machine.allowances = None
         leave_wait(machine.execution, self.thread, self.wait.event)
@@ -119,12 +126,14 @@ class _OfTeardown(Work):
         return self.teardown.attempt
 
     def done(self, machine: MachineState, result: Any) -> None:
-        machine.execution.pc += 1
+        check_wait(self.teardown, WaitHappening.TEARDOWN_DONE)
         machine.execution.teardowns.remove(self.teardown)
+        machine.execution.pc += 1
 
     def failed(self, machine: MachineState, error: BaseException, retry_at: datetime | None) -> None:
+        check_wait(self.teardown, WaitHappening.TEARDOWN_FAILED)
         note_failed_attempt(machine, self.teardown, error, retry_at)
-        self.teardown.status = WaitStatus.TEARDOWN_ERROR
+        change_wait(self.teardown, WaitHappening.TEARDOWN_FAILED)
 
 
 @dataclass(slots=True)

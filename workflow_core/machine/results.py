@@ -17,9 +17,9 @@ from datetime import datetime
 from typing import Any
 
 from workflow_core.error_texts import error_info
-from workflow_core.execution import ThreadStatus
 from workflow_core.machine.events import forget_kept
 from workflow_core.machine.state import MachineState
+from workflow_core.machine.transitions import ThreadHappening, WaitHappening, change_thread, change_wait
 from workflow_core.machine.unwinding import fail_instance
 from workflow_core.machine.work import Work
 from workflow_core.retry import Retry
@@ -84,10 +84,10 @@ def retry_errors(machine: MachineState) -> None:
     for thread in machine.execution.threads:
         for wait in thread.waits:
             if wait.status is WaitStatus.SETUP_ERROR:
-                wait.status = WaitStatus.PENDING_SETUP
-                thread.status = ThreadStatus.SETTING_UP
+                change_wait(wait, WaitHappening.RETRIED)
+                change_thread(thread, ThreadHappening.SETUPS_RETRIED)
     for teardown in machine.execution.teardowns:
-        teardown.status = WaitStatus.PENDING_TEARDOWN
+        change_wait(teardown, WaitHappening.RETRIED)
 
 
 def drop(machine: MachineState, work: Work) -> None:

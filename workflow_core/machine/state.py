@@ -3,7 +3,7 @@
 The files of the machine hold plain functions that take a ``MachineState``. Each file imports only those to its right:
 
     machine → operations → results → due → outside_work → work → calls → events → instructions → unwinding → threads →
-    waits → values → state
+    waits → transitions, values → state
     machine → saves → state
 
 One call has to go the other way: a branch that fails cancels its siblings (``unwinding``), a canceled sibling runs its

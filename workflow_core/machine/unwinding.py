@@ -24,9 +24,10 @@ To keep them, never move a thread past a guard without ``depart``, and never dro
 from __future__ import annotations
 
 from workflow_core.error_texts import error_info
-from workflow_core.execution import ErrorInfo, Leave, LeaveKind, Status, Thread, ThreadStatus
+from workflow_core.execution import ErrorInfo, Leave, LeaveKind, Status, Thread
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.threads import branches_of, end, start_of
+from workflow_core.machine.transitions import ThreadHappening, change_thread, check_thread, land
 from workflow_core.machine.waits import leave_wait
 from workflow_core.program.program import Clause, Guard, Instruction, Op
 from workflow_core.retry import Retry
@@ -103,7 +104,7 @@ def depart(machine: MachineState, thread: Thread, leave: Leave, guard: Guard | N
         thread.step, thread.pc = leave.step, leave.pc
         failed = machine.program.rests.get(leave.step)
         is_step = failed is not None and failed.op is Op.STEP
-        thread.status = ThreadStatus.EXECUTING if is_step else ThreadStatus.RESUMING
+        land(thread, ThreadHappening.FAILED_ON_STEP if is_step else ThreadHappening.FAILED)
         fail_instance(machine, error)
     return None
 
@@ -133,6 +134,7 @@ def _fail_branch(machine: MachineState, thread: Thread, error: ErrorInfo) -> Non
 
 def throw(machine: MachineState, thread: Thread, error: ErrorInfo) -> None:
     """What the thread stands on has failed for good: it goes on where that is caught, or fails. One transition."""
+    check_thread(thread, ThreadHappening.GIVEN_UP)
     machine.execution.pc += 1
     machine.allowances = None
     leave = Leave(_ERROR, error, thread.step, thread.pc)
@@ -170,5 +172,4 @@ def fail_instance(machine: MachineState, error: ErrorInfo) -> None:
     execution.error = error
     for thread in execution.threads:
         leave_wait(execution, thread)
-        if thread.status in (ThreadStatus.WAITING, ThreadStatus.SETTING_UP):
-            thread.status = ThreadStatus.RESUMING
+        change_thread(thread, ThreadHappening.INSTANCE_FAILED)

@@ -25,6 +25,7 @@ from workflow_core.errors import DefinitionError
 from workflow_core.events import stable_key
 from workflow_core.execution import Execution, Status, Thread, ThreadStatus
 from workflow_core.machine.state import MachineState
+from workflow_core.machine.transitions import ThreadHappening, change_thread
 from workflow_core.machine.values import item_of, json_of, value_of
 from workflow_core.program.program import Instruction, SelectCase
 from workflow_core.statements.calls import ACTIVITY_TIMEOUT
@@ -185,9 +186,9 @@ def leave_wait(execution: Execution, thread: Thread, event: str | None = None) -
 
 
 def rest(thread: Thread) -> None:
-    """Says whether a parked thread still has events to set up."""
+    """A setup of a parked thread has ended: others may still be due."""
     pending = any(wait.is_pending() for wait in thread.waits)
-    thread.status = _SETTING_UP if pending else _WAITING
+    change_thread(thread, ThreadHappening.SETUP_REPORTED if pending else ThreadHappening.SETUPS_ENDED)
 
 
 def summarize(execution: Execution) -> None:

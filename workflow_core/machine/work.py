@@ -32,6 +32,7 @@ from workflow_core.machine.events import (
 from workflow_core.machine.instructions import note_failure, run
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.threads import start_of
+from workflow_core.machine.transitions import ThreadHappening, WaitHappening, check_thread, check_wait
 from workflow_core.machine.unwinding import throw
 from workflow_core.machine.values import step_context
 from workflow_core.machine.waits import leave_wait
@@ -151,9 +152,11 @@ class Move(ThreadWork):
 
     kind: ClassVar[CheckpointKind] = CheckpointKind.RESUME
     is_move: ClassVar[bool] = True
+    happening: ClassVar[ThreadHappening] = ThreadHappening.RESUMED
 
     def done(self, machine: MachineState, result: Any) -> None:
         execution, thread = machine.execution, self.thread
+        check_thread(thread, self.happening)
         execution.pc += 1
         if thread.waits:
             leave_wait(execution, thread)
@@ -165,6 +168,7 @@ class ConditionMove(Move):
     """The condition that a thread waits for holds now, or its branches have ended."""
 
     kind: ClassVar[CheckpointKind] = CheckpointKind.CONDITION
+    happening: ClassVar[ThreadHappening] = ThreadHappening.CONDITION
 
 
 @dataclass(slots=True)
@@ -191,6 +195,7 @@ class StepWork(ThreadWork):
 
     def done(self, machine: MachineState, result: Any) -> None:
         thread = self.thread
+        check_thread(thread, ThreadHappening.STEP_DONE)
         machine.execution.pc += 1
         if thread.attempt:
             thread.attempt = 0
@@ -200,6 +205,7 @@ class StepWork(ThreadWork):
 
     def failed(self, machine: MachineState, error: BaseException, retry_at: datetime | None) -> None:
         """A step without a next attempt stays due."""
+        check_thread(self.thread, ThreadHappening.STEP_FAILED)
         note_failure(machine, self.thread, error, retry_at)
 
 
@@ -241,6 +247,7 @@ class DeliveryWork(ThreadWork):
         return isinstance(error, (EventRejected, InvalidInput))
 
     def done(self, machine: MachineState, result: Any) -> None:
+        check_thread(self.thread, ThreadHappening.HAPPENED)
         accepted = _accepted(machine, self.thread, self.statement)
         forget_kept(machine, self.statement)
         handled(machine, accepted)
@@ -286,6 +293,7 @@ class ActivityWork(ThreadWork):
 
     def failed(self, machine: MachineState, error: BaseException, retry_at: datetime | None) -> None:
         """An activity without a next attempt stays due."""
+        check_wait(self.wait, WaitHappening.ATTEMPT_FAILED)
         note_failed_attempt(machine, self.wait, error, retry_at)
 
 

@@ -26,7 +26,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from cloud_adapter.document import DOCUMENT_BYTES_MAX, Document, InboxEntry, Instance, KeyRecord, decode, encode
 from cloud_adapter.errors import DamagedDocument, TooLarge
 from cloud_adapter.names import check_id
-from cloud_adapter.stores.cursors import EPOCH
+from cloud_adapter.stores.listings import EPOCH
 
 Snapshot: TypeAlias = "DocumentSnapshot[AsyncDocumentReference]"
 

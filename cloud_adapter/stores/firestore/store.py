@@ -56,7 +56,6 @@ from cloud_adapter.errors import (
 )
 from cloud_adapter.names import check_id
 from cloud_adapter.ports import PAGE_SIZE, Page
-from cloud_adapter.stores.cursors import check_limit, read_cursor, write_cursor
 from cloud_adapter.stores.firestore.calls import Calls
 from cloud_adapter.stores.firestore.documents import (
     INBOX,
@@ -75,6 +74,7 @@ from cloud_adapter.stores.firestore.documents import (
     version_of,
 )
 from cloud_adapter.stores.firestore.refusals import refused
+from cloud_adapter.stores.listings import check_limit, page_of, read_cursor
 
 DELETES_PER_COMMIT = 500
 """How many entries one RPC discards."""
@@ -262,10 +262,7 @@ class FirestoreStore:
                 updated_at, id = read_cursor(cursor)
                 query = query.start_after({"updated_at": updated_at, "__name__": collection.document(_cursor_id(id))})
             instances, damaged = await self._readable(query, limit + 1)
-        page = instances[:limit]
-        if len(instances) <= limit:
-            return Page(page, None, damaged)
-        return Page(page, write_cursor(page[-1].execution.updated_at, page[-1].id), damaged)
+        return page_of(instances, limit, damaged)
 
     async def workflows(self) -> Sequence[str]:
         """See ``ports.Store.workflows``. Each name is that of a document that is not there, but has some below it."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from cloud_adapter.document import Document, InboxEntry, Instance, KeyRecord, decode
 from cloud_adapter.errors import DamagedDocument
-from cloud_adapter.stores.cursors import EPOCH
+from cloud_adapter.stores.listings import EPOCH
 
 COLUMNS = (
     *("workflow", "id", "format", "status", "pc", "created_at", "updated_at", "wake_at"),

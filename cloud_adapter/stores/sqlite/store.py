@@ -20,7 +20,7 @@ from typing import Any
 from cloud_adapter.document import InboxEntry, Instance, KeyRecord, check_entry, encode
 from cloud_adapter.errors import Conflict, DamagedDocument, DuplicateKey, InstanceExists, InstanceNotFound
 from cloud_adapter.ports import PAGE_SIZE, Page
-from cloud_adapter.stores.cursors import EPOCH, check_limit, read_cursor, write_cursor
+from cloud_adapter.stores.listings import EPOCH, check_limit, page_of, read_cursor
 from cloud_adapter.stores.sqlite.connections import Connections
 from cloud_adapter.stores.sqlite.rows import (
     COLUMNS,
@@ -211,10 +211,7 @@ class SqliteStore:
         instances, damaged = await self.connections.run(
             lambda connection: _readable(connection, query, parameters, limit + 1)
         )
-        page = instances[:limit]
-        if len(instances) <= limit:
-            return Page(page, None, damaged)
-        return Page(page, write_cursor(page[-1].execution.updated_at, page[-1].id), damaged)
+        return page_of(instances, limit, damaged)
 
     async def workflows(self) -> Sequence[str]:
         """See ``ports.Store.workflows``."""

@@ -1,11 +1,15 @@
-"""The cursors of listings that are ordered by the time of the last update and then by id. Knows no database."""
+"""The pages of listings that are ordered by the time of the last update and then by id, and their cursors. Knows no
+database."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from cloud_adapter.document import Instance
 from cloud_adapter.errors import InvalidRequest
+from cloud_adapter.ports import Page
 
 LIMIT_MAX = 10_000
 """How many instances one call may ask for."""
@@ -20,6 +24,14 @@ def check_limit(limit: int) -> None:
     """Raises ``InvalidRequest`` if a call asks for no instance, or for more than ``LIMIT_MAX``."""
     if not 1 <= limit <= LIMIT_MAX:
         raise InvalidRequest(f"limit must be between 1 and {LIMIT_MAX:,}, not {limit}")
+
+
+def page_of(instances: Sequence[Instance], limit: int, damaged: Sequence[str]) -> Page:
+    """A page of at most ``limit`` instances, out of one more where there are any behind it."""
+    page = instances[:limit]
+    if len(instances) <= limit:
+        return Page(page, None, damaged)
+    return Page(page, write_cursor(page[-1].execution.updated_at, page[-1].id), damaged)
 
 
 def write_cursor(updated_at: datetime | None, id: str) -> str:
