@@ -152,7 +152,8 @@ def handled(machine: MachineState, accepted: Accepted) -> None:
     """The event has happened: its thread leaves the select and moves on behind the case."""
     execution = machine.execution
     thread, case = accepted.thread, accepted.case
-    check_thread(thread, ThreadHappening.HAPPENED)
+    if thread.status is not _WAITING:  # the usual state, in which the table has it, is not looked up
+        check_thread(thread, ThreadHappening.HAPPENED)
     execution.pc += 1
     machine.allowances = None
     leave_wait(execution, thread, case.event)
