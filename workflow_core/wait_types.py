@@ -80,6 +80,8 @@ class Wait:
     """The kind, as an error names it."""
     from_clients: ClassVar[bool] = False
     """Whether clients send what it waits for."""
+    needs_setup: ClassVar[bool] = False
+    """Whether it is set up outside of the instance: leaving it may leave a teardown."""
     may_be_added: ClassVar[bool] = False
     """Whether a case of this kind that was added to the definition is accepted from threads that are parked there: they
     have no wait for it."""
@@ -135,6 +137,7 @@ class HandlerWait(Wait):
 
     noun: ClassVar[str] = "an event"
     from_clients: ClassVar[bool] = True
+    needs_setup: ClassVar[bool] = True
 
     kind: Literal[WaitKind.HANDLER] = field(default=WaitKind.HANDLER, kw_only=True)
     setup_data: Any = None
@@ -211,6 +214,7 @@ class ChildWait(Wait):
     """
 
     noun: ClassVar[str] = "a child"
+    needs_setup: ClassVar[bool] = True
 
     kind: Literal[WaitKind.CHILD] = field(default=WaitKind.CHILD, kw_only=True)
     attempt: int = 0

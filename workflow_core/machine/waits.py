@@ -183,8 +183,7 @@ def leave_wait(execution: Execution, thread: Thread, event: str | None = None) -
     """Leaves a wait, by ``event`` if it is that which happened: what an outside system may know of is to be torn down,
     even if its setup never ended."""
     for wait in thread.waits:
-        teardown = wait.left(thread.step, event)
-        if teardown is not None:
+        if wait.needs_setup and (teardown := wait.left(thread.step, event)) is not None:
             execution.teardowns.append(teardown)
     thread.waits = []
 
