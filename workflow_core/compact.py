@@ -1,20 +1,21 @@
-"""The stored form of many threads that are alike: what they share is stored once.
+"""The compact stored form of many similar threads: shared data is stored once.
 
-A parked branch of a parallel ``ForEach`` takes 300 to 1,000 bytes as JSON, and nearly all of it is the same in its
-neighbours. So entries of one shape (threads, or teardowns) are stored as one group of columns. A column is an object
-with one key:
+A waiting branch of a parallel ``ForEach`` takes 300 to 1,000 bytes as JSON, and almost all of it is the same in other
+branches. Entries of the same shape (threads or teardowns) are therefore stored as one group of columns. A column is an
+object with one key:
 
-``same``: the value that all have · ``runs``: value, count, value, count, ... · ``each``: one value per entry ·
-``of``: for objects of the same keys, a column for each key · ``items``: for lists of one length, a column per position
+``same``: the value of all entries · ``runs``: value, count, value, count, ... · ``each``: one value per entry ·
+``of``: for objects with the same keys, a column per key · ``items``: for lists of the same length, a column per
+position
 
-``at`` says which places the entries of a group have in their list, as first, count, first, count, ...; entries that
-are in no group stay in their list as they are and take the places that are left. Ids that can be derived are left out:
-that of a thread from its name, its position and its parent, that of a wait from its thread.
+``at`` contains the places of a group's entries in their list, as first, count, first, count, ... Entries that are in no
+group stay in their list unchanged and take the remaining places. Ids that can be derived are omitted: the id of a
+thread from its name, its position and its parent, the id of a wait from its thread.
 
-This file works on JSON data alone and knows no execution; the result is validated where it is loaded. Invariant:
-``unfold(fold(data)) == data`` for every execution. It holds because values are only ever moved, never interpreted: an
-id is left out only where the very function that restores it gives the same text, and values are only shared if they
-have the same type and are equal (``1`` is neither ``True`` nor ``1.0``).
+This module processes only JSON data; the result is validated when it is loaded. Invariant: ``unfold(fold(data)) ==
+data`` for every execution. It holds because values are only moved, never interpreted: an id is omitted only if the
+function that restores it returns the same text, and values are shared only if they are equal and have the same type
+(``1`` is neither ``True`` nor ``1.0``).
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ from itertools import groupby, islice
 from typing import Any
 
 FOLDED = "folded"
-"""The key under which the groups stand. Data without it is in the plain form."""
+"""The key that contains the groups. Data without it is in the plain form."""
 
 FOLDED_MIN = 8
-"""Fewer entries of one shape are not worth a group, and shorter lists keep the plain form."""
+"""The minimum number of entries in a group. Shorter lists keep the plain form."""
 
 CELLS_MAX = 2_000_000
-"""How many values all groups together may stand for: what is damaged must not fill the memory of its reader."""
+"""The maximum number of values in all groups, so that a damaged document cannot exhaust the memory of its reader."""
 
 _LISTS = ("threads", "teardowns")
 _DEPTH_MAX = 6
 _ITEMS_MAX = 20
 _SHARED: tuple[set[type], ...] = ({str}, {int}, {bool}, {type(None)}, {str, type(None)}, {int, type(None)})
-"""Types of which equal values are the same: unlike ``1``, ``True`` and ``1.0``, or ``0.0`` and ``-0.0``."""
+"""Types whose equal values are interchangeable, unlike ``1``, ``True`` and ``1.0``, or ``0.0`` and ``-0.0``."""
 
 _FREE = object()
 _PREFIX = f'{{"{FOLDED}":'
@@ -45,12 +46,12 @@ Json = dict[str, Any]
 
 
 def is_folded(text: str) -> bool:
-    """Whether ``text``, as ``Execution.to_json`` has returned it, is in the compact form."""
+    """Whether ``text``, a result of ``Execution.to_json``, is in the compact form."""
     return text.startswith(_PREFIX)
 
 
 def fold(data: Json) -> Json | None:
-    """The compact form of an execution, given in the plain form, which is used up; None if no entries are alike."""
+    """Returns the compact form of an execution; None if no entries are similar. Consumes ``data``, the plain form."""
     groups: dict[str, list[Json]] = {}
     cells_left = CELLS_MAX
     for name in _LISTS:
@@ -70,23 +71,24 @@ def fold(data: Json) -> Json | None:
 
 
 def may_be_folded(text: str | bytes) -> bool:
-    """Whether ``text``, which may be any JSON, can be in the compact form; cheap, for the many that are not."""
+    """Whether ``text``, which may be any JSON, may be in the compact form. A cheap check, because most texts are
+    not."""
     return b'"folded"' in text if isinstance(text, bytes) else '"folded"' in text
 
 
 def unfold(data: Any) -> Any:
-    """The plain form of an execution that is given in either form, as JSON data, which is used up.
+    """Returns the plain form of an execution. Consumes ``data``, JSON data in either form.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: the data is damaged.
     """
     if not isinstance(data, dict) or FOLDED not in data:
         return data
     try:
         groups = data.pop(FOLDED)
-        cells = sum(_length(one["at"]) * _width(one, _DEPTH_MAX) for name in groups for one in groups[name])
+        cells = sum(_length(group["at"]) * _width(group, _DEPTH_MAX) for name in groups for group in groups[name])
         if cells > CELLS_MAX:
-            raise ValueError(f"its groups stand for {cells:,} values, the limit is {CELLS_MAX:,}")
+            raise ValueError(f"its groups contain {cells:,} values, the limit is {CELLS_MAX:,}")
         for name in groups:
             data[name] = _unfold_list(data[name], groups[name])
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -98,7 +100,7 @@ def unfold(data: Any) -> Any:
 
 
 def _alike(entries: list[Json]) -> list[list[int]]:
-    """The places of the entries that are of one shape, for each shape that is worth a group."""
+    """The places of the entries of each shape that has enough entries for a group."""
     shapes: dict[Any, list[int]] = {}
     for place, entry in enumerate(entries):
         _leave_ids_out(entry)
@@ -107,7 +109,7 @@ def _alike(entries: list[Json]) -> list[list[int]]:
 
 
 def _shape(entry: Json) -> Any:
-    """What entries of one group have in common: the same keys, at the same statement. All else may differ."""
+    """The properties that entries of a group share: the keys and the statement. Everything else may differ."""
     return (*entry, entry.get("name"), entry.get("step"), *map(tuple, entry.get("waits", ())))
 
 
@@ -143,7 +145,7 @@ def _spans(places: list[int]) -> list[int]:
 
 
 def _own_id(entry: Json) -> str:
-    """The id that a thread has by its name, its position and its parent; most have it, see ``Mover``."""
+    """The id that is derived from a thread's name, position and parent. Most threads have this id; see ``Mover``."""
     name, positions, parent = entry["name"], entry.get("positions", {}), entry.get("parent", "")
     own = f"{name}[{positions[name]}]" if name in positions else name
     return own if parent in ("", "main") else f"{parent}/{own}"
@@ -183,30 +185,34 @@ def _unfold_list(plain: list[Any], groups: list[Json]) -> list[Any]:
         at = group.pop("at")
         entries = iter(_values(group, _length(at)))
         for first, length in _pairs(at):
-            if type(first) is not int or first < 0 or any(one is not _FREE for one in places[first : first + length]):
-                raise ValueError(f"the places {first!r:.100} and {length - 1} behind it are not free")
+            if (
+                type(first) is not int
+                or first < 0
+                or any(place is not _FREE for place in places[first : first + length])
+            ):
+                raise ValueError(f"the places {first!r:.100} and {length - 1} after it are not free")
             places[first : first + length] = map(_with_ids, islice(entries, length))
     if len(places) != total:
         raise ValueError(f"there are {len(places)} places, but {total} entries")
     rest = iter(plain)
-    return [next(rest) if one is _FREE else one for one in places]
+    return [next(rest) if place is _FREE else place for place in places]
 
 
 def _values(column: Json, count: int) -> list[Any]:
-    """The values that a column stands for, as many as ``count``."""
+    """The ``count`` values of a column."""
     ((kind, content),) = column.items()
     if kind == "same":
         return [content] * count
     if kind == "of":
-        columns = [_values(one, count) for one in content.values()]
+        columns = [_values(inner, count) for inner in content.values()]
         return [dict(zip(content, row, strict=True)) for row in _rows(columns, count)]
     if kind == "items":
-        return [list(row) for row in _rows([_values(one, count) for one in content], count)]
+        return [list(row) for row in _rows([_values(inner, count) for inner in content], count)]
     if kind == "runs" and _length(content) == count:
         return [value for value, length in _pairs(content) for _ in range(length)]
     if kind == "each" and isinstance(content, list) and len(content) == count:
         return content
-    raise ValueError(f"there is no column {kind!r:.100} of {count} values")
+    raise ValueError(f"unknown column {kind!r:.100} of {count} values")
 
 
 def _rows(columns: list[list[Any]], count: int) -> Iterable[tuple[Any, ...]]:
@@ -214,9 +220,9 @@ def _rows(columns: list[list[Any]], count: int) -> Iterable[tuple[Any, ...]]:
 
 
 def _pairs(flat: list[Any]) -> list[tuple[Any, int]]:
-    """Places or values, each with a count behind it."""
+    """Places or values, each followed by a count."""
     if not all(type(count) is int and count > 0 for count in flat[1::2]):
-        raise ValueError(f"there are no counts in {flat!r:.100}")
+        raise ValueError(f"no counts in {flat!r:.100}")
     return list(zip(flat[::2], flat[1::2], strict=True))
 
 
@@ -225,8 +231,8 @@ def _length(flat: list[Any]) -> int:
 
 
 def _width(column: Json, depth: int) -> int:
-    """How many values one entry of a column consists of."""
+    """The number of values in one entry of a column."""
     if depth < 0:
-        raise ValueError("its columns are nested too deep")
+        raise ValueError("its columns are nested too deeply")
     parts = column["of"].values() if "of" in column else column.get("items", ())
     return 1 + sum(_width(part, depth - 1) for part in parts)

@@ -1,7 +1,7 @@
-"""How an error becomes text: the ``ErrorInfo`` that is stored with an instance, and one line for logs.
+"""Converts errors to text: the ``ErrorInfo`` that is stored with an instance, and one line for logs.
 
-The text can always be made and always be saved, whatever user code raises: ``str()`` of an error may itself raise, and
-its message may be very long or hold characters that are not valid Unicode.
+The conversion never fails and its text can always be saved, whatever user code raises: ``str()`` of an error may itself
+raise an error, and a message may be very long or contain characters that are not valid Unicode.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from workflow_core.execution import ErrorInfo
 
 MESSAGE_CHARS_MAX = 2_000
-"""How much of an error's message is kept."""
+"""The maximum length of a stored error message."""
 
 
 def error_info(error: BaseException, statement: str) -> ErrorInfo:
-    """An error as it is stored with an instance."""
+    """Returns an error in the form that is stored with an instance."""
     bases = [
         f"{cls.__module__}.{cls.__qualname__}"
         for cls in type(error).__mro__
@@ -23,7 +23,7 @@ def error_info(error: BaseException, statement: str) -> ErrorInfo:
 
 
 def error_text(error: BaseException) -> str:
-    """An error in one line: its type and its message."""
+    """Returns an error as one line: its type and its message."""
     return f"{type(error).__name__}: {_message(error)}"
 
 
@@ -31,7 +31,7 @@ def _message(error: BaseException) -> str:
     try:
         text = str(error)
     except Exception as raised:
-        text = f"(its message cannot be had: str() raised {type(raised).__name__})"
-    # A lone surrogate, as in the name of a file, cannot be saved as JSON. Escaping it makes the text longer, hence the
-    # second cut.
+        text = f"(no message: str() raised {type(raised).__name__})"
+    # A lone surrogate, for example from a file name, cannot be saved as JSON. Escaping it makes the text longer, so the
+    # text is truncated twice.
     return text[:MESSAGE_CHARS_MAX].encode(errors="backslashreplace").decode()[:MESSAGE_CHARS_MAX]

@@ -1,6 +1,6 @@
-"""The errors of the workflow language, sorted by who must act. Imports nothing.
+"""The errors of the workflow language, grouped by who must act. Imports nothing of the project.
 
-Nothing of stores, queues or HTTP belongs here: those errors live in ``cloud_adapter.errors``.
+The errors of stores, queues and HTTP are in ``cloud_adapter.errors``.
 """
 
 from collections.abc import Sequence
@@ -8,18 +8,18 @@ from typing import Any
 
 
 class WorkflowError(Exception):
-    """The root of every error that gorchestrate raises on purpose."""
+    """The base class of all errors that gorchestrate raises."""
 
 
 # --- the author of the workflow must act -----------------------------------------------------
 
 
 class DefinitionError(WorkflowError):
-    """A workflow's definition is wrong; raised while the class is created.
+    """A workflow's definition has a mistake. Raised when the class is created.
 
     Args:
-        statement: the name of the statement (or class, or function) that is wrong.
-        reason: what is wrong with it.
+        statement: the name of the statement, class or function with the mistake.
+        reason: the mistake.
         fix: what to write instead.
     """
 
@@ -31,19 +31,19 @@ class DefinitionError(WorkflowError):
 
 
 class ExecutionError(WorkflowError):
-    """A running instance met something that only a change of its code can fix."""
+    """A running instance has a problem that only a code change can fix."""
 
 
 class LoopLimitExceeded(ExecutionError):
-    """A thread moved on and on without ever reaching a step or a wait."""
+    """A thread moved repeatedly without reaching a step or a wait."""
 
 
 class DuplicateThread(ExecutionError):
-    """A ``Go`` was to start a thread under the id of one that still lives."""
+    """A ``Go`` tried to start a thread with the id of a live thread."""
 
 
 class UnknownStatement(ExecutionError):
-    """An instance stands on a statement that its definition no longer has."""
+    """An instance is at a statement that its definition no longer contains."""
 
 
 class IllegalTransition(ExecutionError):
@@ -51,14 +51,14 @@ class IllegalTransition(ExecutionError):
 
 
 class AsyncInSyncCall(ExecutionError):
-    """``resume`` or ``handle_event`` met asynchronous code; ``aresume`` or ``ahandle_event`` runs it."""
+    """``resume`` or ``handle_event`` reached asynchronous code. Use ``aresume`` or ``ahandle_event``."""
 
 
-# --- what a workflow can catch with Try ------------------------------------------------------
+# --- a workflow can catch these with Try -----------------------------------------------------
 
 
 class TerminalError(WorkflowError):
-    """Raised by a step or an activity, itself or a subclass of it: another attempt would fail as well.
+    """Raised by a step or an activity if another attempt would fail as well. Subclasses have the same effect.
 
     Example:
         >>> def charge(order):
@@ -68,26 +68,26 @@ class TerminalError(WorkflowError):
 
 
 class Failure(TerminalError):
-    """What a ``Fail`` statement raises."""
+    """Raised by a ``Fail`` statement."""
 
 
 class TimedOut(WorkflowError):
-    """A step or an activity has taken longer than its ``timeout``, or an activity gave no heartbeat; it is retried."""
+    """A step or an activity exceeded its ``timeout``, or an activity sent no heartbeat. It is retried."""
 
 
 class ChildFailed(TerminalError):
-    """The instance that a ``Child`` has started failed or was canceled, or could not be started."""
+    """The instance of a ``Child`` failed, was canceled, or could not be started."""
 
 
 class AttemptOver(WorkflowError):
-    """Raised by an activity's heartbeat: the attempt was given up, or the instance no longer waits for it."""
+    """Raised by an activity's heartbeat: the attempt is over, or the instance no longer waits for it."""
 
 
 # --- the caller must act ---------------------------------------------------------------------
 
 
 class EventNotAccepted(WorkflowError):
-    """No thread waits for the event now (or not under the thread or wait id that was named).
+    """No thread waits for the event now, or not with the given thread or wait id.
 
     Attributes:
         event: the event that was sent.
@@ -107,8 +107,8 @@ class InvalidInput(WorkflowError):
     """The input of an event, or the initial fields of a workflow, do not fit their type.
 
     Attributes:
-        errors: a list of ``{"field": "qty", "message": "...", "type": "int_parsing"}``; ``field`` is a
-            dotted path, empty for the input as a whole.
+        errors: a list of ``{"field": "qty", "message": "...", "type": "int_parsing"}``. ``field`` is a dotted path,
+            empty for the whole input.
     """
 
     def __init__(self, what: str, errors: list[dict[str, Any]]) -> None:
@@ -118,16 +118,16 @@ class InvalidInput(WorkflowError):
 
 
 class NewerVersion(WorkflowError):
-    """The instance was saved by a newer version of its workflow than this code has: the newer code can go on with it.
-    Nothing was changed."""
+    """A newer version of the workflow saved the instance, and only that version can continue it. Nothing was
+    changed."""
 
 
 class RepairRefused(WorkflowError):
-    """What an operator wanted to fix cannot be done as the instance stands. Nothing was changed."""
+    """A repair is not possible in the current state of the instance. Nothing was changed."""
 
 
 class EventRejected(WorkflowError):
-    """Raised by an event's handler to refuse the event: the sender gets the message, and nothing is changed.
+    """Raised by an event's handler to reject the event. The sender gets the message, and nothing is changed.
 
     Example:
         >>> def submit(order):

@@ -1,4 +1,4 @@
-"""``Retry``: when what has failed is tried again. A policy as plain values: it keeps no count and reads no clock."""
+"""``Retry``: the policy for retries, as plain values. It does not count attempts or read a clock."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ ErrorTypes = type[BaseException] | tuple[type[BaseException], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """When a step, an activity, a setup or a teardown that has failed is tried again.
+    """The policy for retries of a failed step, activity, setup or teardown.
 
     Args:
-        max_attempts: how often it is tried in all; None: until it succeeds.
-        initial: the delay after the first failure; each further one is ``factor`` times as long.
-        factor: 1 for delays that do not grow.
-        max_delay: no delay is longer, but for its jitter.
-        jitter: a delay is lengthened at random by up to this part of it, so that many that have failed together are not
-            tried again together; 0.1 is a tenth.
-        retry_on: the errors that are worth another attempt.
-        give_up_on: of these, those that are not. A ``TerminalError`` never is.
+        max_attempts: the maximum number of attempts; None: until it succeeds.
+        initial: the delay after the first failure. Each further delay is ``factor`` times as long.
+        factor: 1 for constant delays.
+        max_delay: the longest delay, without jitter.
+        jitter: the maximum random extension of a delay, as a fraction (0.1 is a tenth), so that attempts that failed
+            together are not retried together.
+        retry_on: the errors that are retried.
+        give_up_on: exceptions from ``retry_on`` that are not retried. A ``TerminalError`` is never retried.
 
     Raises:
-        DefinitionError: a value cannot be right.
+        DefinitionError: a value is invalid.
 
     Example:
         >>> from datetime import timedelta
@@ -60,7 +60,7 @@ class Retry:
             check_error_types("Retry", types)
 
     def delay(self, failures: int, error: BaseException, chance: float = 0.0) -> timedelta | None:
-        """The delay after that many failures, the last one with ``error``; None when it is not to be tried again.
+        """Returns the delay after that many failures, the last one with ``error``; None means no retry.
 
         Args:
             chance: a random number from 0 to 1, for the jitter.
@@ -77,13 +77,13 @@ class Retry:
 
 
 def check_error_types(where: str, types: object) -> tuple[type[BaseException], ...]:
-    """Classes of errors, one or a tuple, as a tuple.
+    """Returns one error class, or a tuple of them, as a tuple.
 
     Raises:
-        DefinitionError: it is something else.
+        DefinitionError: the value is neither.
     """
     result = types if isinstance(types, tuple) else (types,)
-    for one in result:
-        if not (isinstance(one, type) and issubclass(one, BaseException)):
-            raise DefinitionError(where, f"{one!r} is no class of errors", "Name classes such as ValueError.")
+    for cls in result:
+        if not (isinstance(cls, type) and issubclass(cls, BaseException)):
+            raise DefinitionError(where, f"{cls!r} is not an error class", "Use classes such as ValueError.")
     return result

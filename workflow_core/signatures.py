@@ -1,6 +1,6 @@
-"""Reads the signatures of user functions: what they take, whether they are async, their types as schemas.
+"""Reads the signatures of user functions: their parameters, whether they are async, and their types as schemas.
 
-Everything here happens once, when a workflow class is created.
+All of this happens once, when a workflow class is created.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from workflow_core.errors import DefinitionError, InvalidInput, WorkflowError
 JsonSchema = dict[str, Any]
 
 ITEM = "item"
-"""The keyword by which a handler takes the item of the ``ForEach`` around it."""
+"""The keyword argument with which a handler receives the item of the ``ForEach`` around it."""
 
 
 class InvalidOutput(WorkflowError):
-    """A handler returned something that does not fit its own return annotation."""
+    """A handler returned a value that does not match its return annotation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class HandlerSignature:
     """The types of an event handler.
 
     Attributes:
-        takes_input: whether it takes an input beside the workflow (or the request).
-        input_schema: JSON schema of the input; None if it takes none.
-        output_schema: JSON schema of the output; ``{"type": "null"}`` if it gives none.
+        takes_input: whether it has an input in addition to the workflow (or the request).
+        input_schema: JSON schema of the input; None if it has no input.
+        output_schema: JSON schema of the output; ``{"type": "null"}`` if it has no output.
     """
 
     takes_input: bool
@@ -49,10 +49,10 @@ class HandlerSignature:
     output_schema: JsonSchema
 
     def validate(self, event: str, value: Any) -> Any:
-        """The typed input for a Python value, such as decoded JSON or an instance of the type.
+        """Returns the typed input for a Python value, such as decoded JSON or an instance of the type.
 
         Raises:
-            InvalidInput: it does not fit.
+            InvalidInput: the value does not match the type.
         """
         if not self.takes_input:
             if value is None:
@@ -64,10 +64,10 @@ class HandlerSignature:
             raise InvalidInput(f"event {event!r}", field_errors(error)) from None
 
     def validate_json(self, event: str, body: bytes) -> Any:
-        """The typed input for a JSON text; an empty one means ``null``.
+        """Returns the typed input for a JSON text. An empty text means ``null``.
 
         Raises:
-            InvalidInput: it is no JSON, or does not fit.
+            InvalidInput: the text is not JSON, or does not match the type.
         """
         given = body.strip()
         body = given or b"null"
@@ -85,7 +85,7 @@ class HandlerSignature:
         return value
 
     def _wants_some(self, errors: list[dict[str, Any]]) -> dict[str, Any]:
-        """What is wrong with no input at all, by what is wrong with ``null``."""
+        """The error for an empty body, from the errors for ``null``."""
         wanted = " or ".join(dict.fromkeys(e["message"] for e in errors))
         required = (self.input_schema or {}).get("required", ())
         fields = f" with {', '.join(map(repr, required))}" if required else ""
@@ -93,10 +93,10 @@ class HandlerSignature:
         return {"field": "", "message": message, "type": "missing_input"}
 
     def output_json(self, event: str, value: Any) -> bytes:
-        """The output as JSON.
+        """Returns the output as JSON.
 
         Raises:
-            InvalidOutput: it does not fit the return annotation.
+            InvalidOutput: the output does not match the return annotation.
         """
         try:
             return self.output.dump_json(value, by_alias=True, warnings="error")
@@ -107,13 +107,13 @@ class HandlerSignature:
 
 
 def refuse_infinite_numbers(what: str, value: Any) -> None:
-    """Refuses values that hold ``nan`` or an infinity: they are no JSON, and could not be saved as such.
+    """Rejects values that contain ``nan`` or an infinity, because JSON cannot represent them.
 
     Args:
-        value: what a model or a type adapter has dumped.
+        value: a dump of a model or a type adapter.
 
     Raises:
-        InvalidInput: it holds one.
+        InvalidInput: the value contains one of them.
     """
     found = next(_infinite(value, ""), None)
     if found is not None:
@@ -143,7 +143,7 @@ def _takes_none(event: str) -> InvalidInput:
 
 
 def field_errors(error: ValidationError) -> list[dict[str, Any]]:
-    """A pydantic error as the list that ``InvalidInput`` carries."""
+    """Returns a pydantic error as the list that ``InvalidInput`` contains."""
     return [
         {"field": ".".join(str(part) for part in e["loc"]), "message": e["msg"], "type": e["type"]}
         for e in error.errors(include_url=False, include_context=False, include_input=False)
@@ -151,7 +151,7 @@ def field_errors(error: ValidationError) -> list[dict[str, Any]]:
 
 
 class OfItem:
-    """A function of the workflow that takes the item of the ``ForEach`` around it as well."""
+    """A function of the workflow that also receives the item of the ``ForEach`` around it."""
 
     __slots__ = ("function",)
 
@@ -160,10 +160,10 @@ class OfItem:
 
 
 def of_workflow(where: str, function: Callable[..., Any], *, in_each: bool) -> Callable[..., Any] | OfItem:
-    """A function of the workflow, or of the workflow and an item.
+    """Checks a function of the workflow, or of the workflow and an item.
 
     Raises:
-        DefinitionError: it has another signature.
+        DefinitionError: the function has another signature.
     """
     if not in_each:
         parameters(where, function, 1, 1, "the workflow alone")
@@ -173,7 +173,7 @@ def of_workflow(where: str, function: Callable[..., Any], *, in_each: bool) -> C
 
 
 def takes_item(function: Callable[..., Any]) -> bool:
-    """Whether a handler has the keyword ``item``."""
+    """Whether a handler has the keyword argument ``item``."""
     with contextlib.suppress(TypeError, ValueError):
         parameter = inspect.signature(function).parameters.get(ITEM)
         return parameter is not None and parameter.kind is parameter.KEYWORD_ONLY
@@ -181,7 +181,7 @@ def takes_item(function: Callable[..., Any]) -> bool:
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling ``function`` gives a coroutine."""
+    """Whether calling ``function`` returns a coroutine."""
     while isinstance(function, functools.partial):
         function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
@@ -192,10 +192,10 @@ def is_async(function: Callable[..., Any]) -> bool:
 def parameters(
     where: str, function: Callable[..., Any], least: int, most: int, takes: str, *, in_each: bool = False
 ) -> list[str]:
-    """The names of the positional parameters that a caller of ``function`` fills: as many as it has, up to ``most``.
+    """Returns the names of the positional parameters that a caller of ``function`` passes, up to ``most``.
 
     Args:
-        in_each: whether it may have the keyword ``item``.
+        in_each: whether it may have the keyword argument ``item``.
 
     Raises:
         DefinitionError: it cannot be called with ``least`` to ``most`` positional arguments.
@@ -209,14 +209,14 @@ def parameters(
         if parameter.kind is parameter.VAR_POSITIONAL:
             names += [parameter.name] * (least - len(names))
         elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            # One with a default and no annotation is the author's own, as in ``lambda w, i=i: ...``.
+            # A parameter with a default and no annotation is for the author's own use, as in ``lambda w, i=i: ...``.
             annotated = parameter.annotation is not parameter.empty
             if parameter.default is parameter.empty or (annotated and len(names) < most):
                 names.append(parameter.name)
         elif parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
             names += [] if in_each and parameter.name == ITEM else [parameter.name] * (most + 1)
     if not least <= len(names) <= most:
-        raise DefinitionError(where, f"its function has the signature {signature}", f"It must take {takes}.")
+        raise DefinitionError(where, f"its function has the signature {signature}", f"It must accept {takes}.")
     return names
 
 
@@ -230,15 +230,15 @@ def handler_signature(
     in_each: bool = False,
     before: int = 1,
 ) -> HandlerSignature:
-    """The types of an event handler, from its annotations.
+    """Returns the types of an event handler, from its annotations.
 
     Args:
-        namespace: names that annotations may use beside the globals of the function.
-        in_each: whether it may have the keyword ``item``.
-        before: how many parameters stand before the input.
+        namespace: names that annotations may use in addition to the globals of the function.
+        in_each: whether it may have the keyword argument ``item``.
+        before: the number of parameters before the input.
 
     Raises:
-        DefinitionError: it has a wrong number of parameters, or its annotations cannot be a schema.
+        DefinitionError: it has a wrong number of parameters, or its annotations cannot be converted to a schema.
     """
     names = parameters(where, function, least, 2, takes, in_each=in_each)
     takes_input = len(names) > before
@@ -247,7 +247,7 @@ def handler_signature(
         raise DefinitionError(
             where,
             f"its parameter {names[before]!r} has no annotation, so clients cannot know what to send",
-            f"Write {names[before]}: SomeType, or {names[before]}: Any to take any JSON value.",
+            f"Write {names[before]}: SomeType, or {names[before]}: Any to accept any JSON value.",
         )
     input, input_schema = _adapter(where, hints[names[before]] if takes_input else type(None), "validation")
     output, output_schema = _adapter(where, hints.get("return", Any), "serialization")
@@ -268,7 +268,7 @@ def _hints(where: str, function: Callable[..., Any], namespace: Mapping[str, Any
             where, f"an annotation of its function cannot be resolved: {error}", "Define that type above the workflow."
         ) from error
     except TypeError as error:
-        raise DefinitionError(where, f"an annotation of its function is no type: {error}", "Use types.") from error
+        raise DefinitionError(where, f"an annotation of its function is not a type: {error}", "Use types.") from error
 
 
 def _adapter(
@@ -285,6 +285,6 @@ def _adapter(
     except (PydanticUserError, PydanticInvalidForJsonSchema) as error:
         raise DefinitionError(
             where,
-            f"the annotation {annotation!r} cannot be a JSON schema: {error.message.splitlines()[0]}",
+            f"the annotation {annotation!r} has no JSON schema: {error.message.splitlines()[0]}",
             "Use pydantic models, dataclasses, plain types or Any.",
         ) from error

@@ -1,4 +1,4 @@
-"""``Workflow``: the base class of a user's workflows. It compiles the definition when a class is created."""
+"""``Workflow``: the base class of workflows. It compiles the definition when a class is created."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
 class InvalidFields(WorkflowError):
-    """The fields of an instance do not fit their declared types, so they could not be loaded again."""
+    """The fields of an instance do not match their declared types, so they could not be loaded again."""
 
 
 class Workflow(BaseModel):
-    """A workflow: a pydantic model, whose fields are what is persisted, and a ``definition``.
+    """A workflow: a pydantic model, whose fields are saved, with a ``definition``.
 
-    The definition is compiled when the class is created; a mistake in it raises ``DefinitionError`` at import.
-    A subclass without a definition of its own or of its bases is abstract: it can only be derived from.
+    The definition is compiled when the class is created. A mistake in it raises ``DefinitionError`` at import. A
+    subclass that neither has nor inherits a definition is abstract.
 
     Args:
         name: the workflow's name in URLs and in the database: letters, digits, ``_`` and ``-``; by default the
             name of the class.
-        version: the version of its fields, from 1; raise it when stored fields of before need ``migrate``. By default
-            that of its base.
+        version: the version of its fields, from 1. Increase it if older stored fields need ``migrate``. By default the
+            version of the base class.
 
     Example:
         >>> from workflow_core import On, S, Select, Workflow
@@ -52,10 +52,10 @@ class Workflow(BaseModel):
 
     definition: ClassVar[Section]
     search_fields: ClassVar[tuple[str, ...]] = ()
-    """Names of fields that are stored so that instances can be listed by them: texts, numbers of 64 bits, booleans, and
-    what is written as a text, as a date. Instances are not found by texts of 1,500 bytes and more."""
+    """Names of fields by which instances can be listed: texts, 64-bit numbers, booleans, and types that are serialized
+    as text, such as dates. Searches do not find texts of 1,500 bytes and more."""
     default_retry: ClassVar[Retry | None] = None
-    """When a step or an activity without a policy of its own is tried again; None: as the engine's options say."""
+    """The retry policy of steps and activities without a policy; None: the policy in the engine's options."""
 
     __workflow_name__: ClassVar[str]
     __workflow_version__: ClassVar[int] = 1
@@ -72,14 +72,14 @@ class Workflow(BaseModel):
         if version is not None:
             if type(version) is not int or version < 1:
                 raise DefinitionError(
-                    f"workflow {cls.__workflow_name__!r}", f"its version is {version!r}", "Give it 1, 2, 3, ..."
+                    f"workflow {cls.__workflow_name__!r}", f"its version is {version!r}", "Use 1, 2, 3, ..."
                 )
             cls.__workflow_version__ = version
         if name is None and not hasattr(cls, "definition"):
             return
         where = f"workflow {cls.__workflow_name__!r}"
         if not _NAME.fullmatch(cls.__workflow_name__):
-            raise DefinitionError(where, "the name cannot be part of a URL", f"Use {_NAME.pattern}.")
+            raise DefinitionError(where, "the name is not valid in a URL", f"Use {_NAME.pattern}.")
         if not hasattr(cls, "definition"):
             raise DefinitionError(where, "it has no definition", "Write definition = S(...) in the class.")
         for setting in ("search_fields", "default_retry"):
@@ -96,11 +96,11 @@ class Workflow(BaseModel):
 
     @classmethod
     def new(cls, fields: bytes | str = b"") -> Self:
-        """An instance's first fields from a JSON object; unknown fields are refused. Empty: all defaults.
+        """Returns a workflow with initial fields from a JSON object. Unknown fields are rejected. Empty: all defaults.
 
         Raises:
             InvalidInput: a field is unknown, missing, or of the wrong type.
-            InvalidFields: a validator of the workflow is wrong: it raised what is no ``ValueError``.
+            InvalidFields: a validator of the workflow raised an error that is not a ``ValueError``.
         """
         what = f"the initial fields of workflow {cls.__workflow_name__!r}"
         try:
@@ -113,10 +113,10 @@ class Workflow(BaseModel):
         return new
 
     def dump_fields(self) -> str:
-        """The fields as the JSON text that is persisted.
+        """Returns the fields as the JSON text that is saved.
 
         Raises:
-            InvalidFields: a field holds what its type does not allow.
+            InvalidFields: a field has a value that its type does not allow.
         """
         try:
             return self.model_dump_json(round_trip=True, by_alias=False, warnings="error")
@@ -124,28 +124,28 @@ class Workflow(BaseModel):
             raise InvalidFields(f"the fields of {type(self).__name__} cannot be saved: {error}") from error
 
     def result_json(self) -> bytes:
-        """The result of an instance that has finished, as JSON: that of its method ``result``, its field of that name,
-        or all its fields if it has neither.
+        """Returns the result of a finished instance as JSON: the return value of its method ``result``, its field of
+        that name, or all its fields if it has neither.
 
         Raises:
-            InvalidFields: it cannot be JSON.
+            InvalidFields: the result cannot be converted to JSON.
         """
         result = getattr(self, "result", self)
         try:
             return to_json(result() if callable(result) else result)
         except PydanticSerializationError as error:
-            raise InvalidFields(f"the result of {type(self).__name__} cannot be JSON: {error}") from error
+            raise InvalidFields(f"the result of {type(self).__name__} cannot be converted to JSON: {error}") from error
 
     @classmethod
     def migrate(cls, version: int, fields: dict[str, Any]) -> dict[str, Any]:
-        """Turns the stored fields of an older version of the workflow into those of this one; override it.
+        """Converts the stored fields of an older version of the workflow to the current version. Override this method.
 
-        It is called each time such an instance is loaded, until a change of it has saved the new ones: it must not do
-        anything else. By default it leaves them as they are.
+        It is called each time such an instance is loaded, until a commit saves the new fields, so it must have no other
+        effects. By default, it returns the fields unchanged.
 
         Args:
-            version: the version that they were stored by; less than the class's own.
-            fields: JSON data, as they were stored; may be changed.
+            version: the version that stored the fields; lower than the class's version.
+            fields: the stored fields as JSON data; may be changed.
 
         Example:
             >>> from workflow_core import S, Step, Workflow
@@ -163,15 +163,16 @@ class Workflow(BaseModel):
 
     @classmethod
     def load_fields(cls, fields: str | bytes, version: int | None = None) -> Self:
-        """The inverse of ``dump_fields``.
+        """Loads what ``dump_fields`` returned.
 
         Args:
-            version: that which has dumped them, see ``Execution.fields_version``; by default that of the class.
+            version: the version that dumped the fields (see ``Execution.fields_version``); by default the class's
+                version.
 
         Raises:
-            InvalidFields: the text does not fit the types of the fields, or cannot be migrated, or a validator raised
-                what is no ``ValueError``.
-            NewerVersion: it is of a newer version.
+            InvalidFields: the fields do not match their types or cannot be migrated, or a validator raised an error
+                that is not a ``ValueError``.
+            NewerVersion: a newer version stored the fields.
         """
         if version is not None:
             fields = migrated(cls, fields, version)
@@ -187,27 +188,27 @@ class Workflow(BaseModel):
 
 
 def migrated(cls: type[Workflow], fields: str | bytes, version: int) -> str | bytes:
-    """The fields that a version of the workflow has stored, as JSON of the present one. They need not fit its types.
+    """Returns the fields that a version of the workflow stored, as JSON of the current version, without validation.
 
     Raises:
-        InvalidFields: they cannot be migrated.
-        NewerVersion: they are of a newer version.
+        InvalidFields: the fields cannot be migrated.
+        NewerVersion: a newer version stored the fields.
     """
     check_version(cls, version)
     if version == cls.__workflow_version__:
         return fields
-    what = f"the fields of {cls.__name__}, which version {version} has stored,"
+    what = f"the fields of {cls.__name__} that version {version} stored"
     try:
         data = cls.migrate(version, from_json(fields))
         if isinstance(data, dict):
             return to_json(data)
     except Exception as error:
         raise InvalidFields(f"{what} cannot be migrated: {type(error).__name__}: {error}") from error
-    raise InvalidFields(f"{what} cannot be migrated: migrate returned {data!r:.100}, let it return the fields")
+    raise InvalidFields(f"{what} cannot be migrated: migrate returned {data!r:.100}, it must return the fields")
 
 
 def check_version(cls: type[Workflow], version: int) -> None:
-    """Raises ``NewerVersion`` if what was stored is of a newer version than the class."""
+    """Raises ``NewerVersion`` if the stored version is newer than the class."""
     if version > cls.__workflow_version__:
         raise NewerVersion(
             f"the instance was saved by version {version} of workflow {cls.__workflow_name__!r}, this code has version "
@@ -221,13 +222,13 @@ def _schema(where: str, cls: type[Workflow]) -> JsonSchema:
     except (PydanticUserError, PydanticInvalidForJsonSchema, NameError) as error:
         raise DefinitionError(
             where,
-            f"its fields cannot be a JSON schema: {str(error).splitlines()[0]}",
-            "Use types that pydantic can write as JSON, defined above the workflow.",
+            f"its fields have no JSON schema: {str(error).splitlines()[0]}",
+            "Use types that pydantic can convert to JSON, defined above the workflow.",
         ) from error
 
 
 def _check_search_fields(where: str, cls: type[Workflow]) -> None:
-    """Refuses what is no field, and a field in which no value could be searched by."""
+    """Rejects names that are not fields, and fields whose values cannot be searched."""
     if isinstance(cls.search_fields, str):
         raise DefinitionError(
             where, f"its search_fields is the text {cls.search_fields!r}", "Write a tuple: search_fields = ('a',)."
@@ -237,20 +238,20 @@ def _check_search_fields(where: str, cls: type[Workflow]) -> None:
     properties = _resolved(schema, definitions)["properties"]
     for field in cls.search_fields:
         if field not in cls.model_fields:
-            raise DefinitionError(where, f"its search field {field!r} is no field", "Name fields of the model.")
+            raise DefinitionError(where, f"its search field {field!r} is not a field", "Name fields of the model.")
         if field in properties and not _has_single_values(properties[field], definitions):
             raise DefinitionError(
                 where,
-                f"its search field {field!r} holds lists or objects, by which nothing is found",
-                "Name fields that hold a text, a number, a boolean or a date.",
+                f"its search field {field!r} contains lists or objects, which cannot be searched",
+                "Name fields that contain a text, a number, a boolean or a date.",
             )
 
 
 def _has_single_values(schema: JsonSchema, definitions: JsonSchema) -> bool:
-    """Whether a value of the schema may be another than null, a list or an object."""
+    """Whether the schema allows a value other than null, a list or an object."""
     schema = _resolved(schema, definitions)
     if "anyOf" in schema:
-        return any(_has_single_values(one, definitions) for one in schema["anyOf"])
+        return any(_has_single_values(alternative, definitions) for alternative in schema["anyOf"])
     return schema.get("type") not in ("array", "object", "null") and "oneOf" not in schema
 
 
@@ -261,7 +262,7 @@ def _resolved(schema: JsonSchema, definitions: JsonSchema) -> JsonSchema:
 
 
 def _namespace(cls: type) -> dict[str, Any]:
-    """What annotations in the class may name: the class itself, and the locals of the function around it."""
+    """The names that annotations in the class may use: the class itself, and the locals of the surrounding function."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_globals.get("__name__") != cls.__module__:
         frame = frame.f_back

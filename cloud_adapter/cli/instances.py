@@ -303,7 +303,7 @@ def _confirm() -> None:
     try:
         sure = typer.confirm("Apply the changes?", err=True)
     except typer.Abort:
-        raise InvalidRequest("nothing was changed, because nobody confirmed: pass --yes to skip the question") from None
+        raise InvalidRequest("nothing was changed, because there was no confirmation: pass --yes to skip it") from None
     if not sure:
         raise typer.Abort
 

@@ -288,9 +288,9 @@ def unannotated(self: Any, request: Any, input) -> None: ...  # type: ignore[no-
 
 
 SPOILED: list[tuple[str, Callable[..., Any], str, str]] = [
-    ("setup", lambda self: None, "has the signature ()", "It must take setup(request)"),
+    ("setup", lambda self: None, "has the signature ()", "It must accept setup(request)"),
     ("handle", lambda self, request: None, "has the signature (request)", "handle(request, input)"),
-    ("handle", unannotated, "'input' has no annotation", "input: Any to take any JSON value"),
+    ("handle", unannotated, "'input' has no annotation", "input: Any to accept any JSON value"),
     ("teardown", lambda self, request: None, "has the signature (request)", "teardown(request, handled)"),
 ]
 
@@ -322,7 +322,7 @@ def test_an_input_needs_an_annotation() -> None:
     error = refusal(Select("s", On("E", handler)))
     assert error.statement == "On 'E'"
     assert error.reason == "its parameter 'amount' has no annotation, so clients cannot know what to send"
-    assert error.fix == "Write amount: SomeType, or amount: Any to take any JSON value."
+    assert error.fix == "Write amount: SomeType, or amount: Any to accept any JSON value."
 
 
 @pytest.mark.parametrize("annotation", ["Nowhere", "list[Nowhere]", "functools.nowhere", "list["])
@@ -371,8 +371,8 @@ def test_a_field_must_have_a_schema() -> None:
             definition = S(do("a"))
 
     assert caught.value.statement == "workflow 'bad'"
-    assert "its fields cannot be a JSON schema" in caught.value.reason
-    assert caught.value.fix == "Use types that pydantic can write as JSON, defined above the workflow."
+    assert "its fields have no JSON schema" in caught.value.reason
+    assert caught.value.fix == "Use types that pydantic can convert to JSON, defined above the workflow."
 
 
 def test_a_field_must_be_resolvable() -> None:
@@ -393,7 +393,7 @@ def test_a_workflow_name_must_fit_a_url(name: str) -> None:
             definition = S(do("a"))
 
     assert caught.value.statement == f"workflow {name!r}"
-    assert caught.value.reason == "the name cannot be part of a URL"
+    assert caught.value.reason == "the name is not valid in a URL"
     assert "[A-Za-z0-9]" in caught.value.fix
 
 
@@ -416,7 +416,7 @@ def test_search_fields_must_be_fields() -> None:
             definition = S(do("a"))
 
     assert caught.value.statement == "workflow 'Bad'"
-    assert caught.value.reason == "its search field 'statsu' is no field"
+    assert caught.value.reason == "its search field 'statsu' is not a field"
     assert caught.value.fix == "Name fields of the model."
 
 
@@ -464,7 +464,7 @@ def test_a_search_field_may_hold_what_is_found_by_its_text(annotation: Any) -> N
     "annotation", [list[str], tuple[int, int] | None, set[int], dict[str, int], list[list[int]], Item]
 )
 def test_a_search_field_may_not_hold_lists_or_objects(annotation: Any) -> None:
-    with pytest.raises(DefinitionError, match="'at' holds lists or objects"):
+    with pytest.raises(DefinitionError, match="'at' contains lists or objects"):
         searched_by(annotation)
 
 

@@ -121,7 +121,7 @@ def test_versions() -> None:
 
 @pytest.mark.parametrize("version", [0, -1, "2", 1.5, True])
 def test_what_is_no_version(version: Any) -> None:
-    with pytest.raises(DefinitionError, match=r"its version is .* Give it 1, 2, 3"):
+    with pytest.raises(DefinitionError, match=r"its version is .* Use 1, 2, 3"):
 
         class Wrong(Workflow, version=version):
             definition = DEFINITION
@@ -163,16 +163,16 @@ def migrating(migrate: Any) -> type[Workflow]:
         ),
         (
             lambda cls, version, fields: fields["gone"],
-            "the fields of Wrong, which version 1 has stored, cannot be migrated: KeyError: 'gone'",
+            "the fields of Wrong that version 1 stored cannot be migrated: KeyError: 'gone'",
         ),
         (
             lambda cls, version, fields: fields.pop("amount") and None,
-            "the fields of Wrong, which version 1 has stored, cannot be migrated: migrate returned None, let it return "
+            "the fields of Wrong that version 1 stored cannot be migrated: migrate returned None, it must return "
             "the fields",
         ),
         (
             lambda cls, version, fields: {"cents": object()},
-            "the fields of Wrong, which version 1 has stored, cannot be migrated: PydanticSerializationError",
+            "the fields of Wrong that version 1 stored cannot be migrated: PydanticSerializationError",
         ),
     ],
 )

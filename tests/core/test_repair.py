@@ -286,7 +286,7 @@ def test_fields_of_an_older_version_are_migrated_before_they_are_set() -> None:
 
     assert json.loads(set_fields(Invoice, '{"amount": 9.5}', 1, {"note": "x"})) == {"cents": 950, "note": "x"}
     assert json.loads(set_fields(Invoice, '{"amount": 9.5}', 1, {"cents": 7})) == {"cents": 7, "note": ""}
-    with pytest.raises(RepairRefused, match="which version 1 has stored, cannot be migrated: KeyError"):
+    with pytest.raises(RepairRefused, match="that version 1 stored cannot be migrated: KeyError"):
         set_fields(Invoice, "{}", 1, {"note": "x"})
     with pytest.raises(NewerVersion):
         set_fields(Invoice, "{}", 3, {"note": "x"})

@@ -105,10 +105,10 @@ BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: Retry(jitter=-0.1), "jitter is -0.1"),
     (lambda: Retry(jitter=1.1), "jitter is 1.1"),
     (lambda: Retry(jitter=float("nan")), "jitter is nan"),
-    (lambda: Retry(retry_on=ValueError("x")), "is no class of errors"),  # type: ignore[arg-type]
-    (lambda: Retry(retry_on=int), "is no class of errors"),  # type: ignore[arg-type]
-    (lambda: Retry(give_up_on=[ValueError]), "is no class of errors"),  # type: ignore[arg-type]
-    (lambda: Retry(give_up_on=(ValueError, "KeyError")), "'KeyError' is no class of errors"),  # type: ignore[arg-type]
+    (lambda: Retry(retry_on=ValueError("x")), "is not an error class"),  # type: ignore[arg-type]
+    (lambda: Retry(retry_on=int), "is not an error class"),  # type: ignore[arg-type]
+    (lambda: Retry(give_up_on=[ValueError]), "is not an error class"),  # type: ignore[arg-type]
+    (lambda: Retry(give_up_on=(ValueError, "KeyError")), "'KeyError' is not an error class"),  # type: ignore[arg-type]
 ]
 
 

@@ -9,6 +9,7 @@ from asyncio import ensure_future
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from threading import Event
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.engine.tasks import ResumeTask
 from cloud_adapter.errors import Conflict, Unavailable
 from tests.engine.harness import ID, Gate, Process, World, in_world, write
-from workflow_core import Go, On, S, Select, Step, StepContext, Timeout, Try, While, Workflow
+from workflow_core import Go, On, S, Select, Step, StepContext, Timeout, Try, WaitFor, While, Workflow
 
 GATE = Gate()
 KEYS: list[str] = []
@@ -652,3 +653,37 @@ async def test_a_task_that_loses_every_commit_is_sent_again(world: World) -> Non
         world.process.fault("commit", nth, before=Conflict("others are faster"))
     assert await world.finish(world.process.perform(task)) is Outcome.NOT_YET
     assert (await world.instance()).lease is None
+
+
+IS_MORNING = Event()
+
+
+class Morning(Workflow, name="morning"):
+    log: list[str] = []
+
+    async def bake(self) -> None:
+        await GATE.wait()
+        self.log.append("bake")
+
+    definition = S(
+        Go("clock", WaitFor("morning", lambda w: IS_MORNING.is_set(), write("open"))),
+        Step("bake", bake),
+        Select("end", On("End", lambda w: None)),
+    )
+
+
+@in_world(Morning)
+async def test_what_a_condition_did_before_a_step_is_not_lost_by_a_renewal(world: World) -> None:
+    IS_MORNING.clear()
+    await world.create()
+    IS_MORNING.set()
+    running = await delivering(world, world.process)
+    await world.clock.advance(LEASE.total_seconds())
+    await die(world.process, running)
+    other = world.start()
+    await world.clock.advance(LEASE.total_seconds())
+    again = ensure_future(other.perform(world.queue.resumes[0]))
+    await world.clock.settle()
+    GATE.open()
+    assert await world.finish(again) is Outcome.DONE
+    assert (await world.fields()).log == ["open", "bake"]

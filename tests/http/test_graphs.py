@@ -129,7 +129,7 @@ def test_an_instance_on_what_the_definition_no_longer_has(tmp_path: Path) -> Non
         http.create("/wf/moved/1")
     with serving(tmp_path / "moved.db", version("new")) as http:
         root = picture(http, "/wf/moved/1/graph")
-        assert "main stands on “old”, which the definition no longer has" in texts(root)
+        assert "main is at “old”, which the definition no longer contains" in texts(root)
         assert states(root) == {}
 
 

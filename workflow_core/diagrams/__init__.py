@@ -1,1 +1,1 @@
-"""Draws programs, and where an instance stands in one."""
+"""Draws programs, and the positions of instances in them."""

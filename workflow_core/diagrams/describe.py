@@ -30,16 +30,16 @@ Node = dict[str, Any]
 
 
 def statements(program: Program) -> list[Node]:
-    """The statements of a definition as a tree of ``{"kind": ..., "name": ..., "statements": [...]}``.
+    """Returns the statements of a definition as a tree of ``{"kind": ..., "name": ..., "statements": [...]}``.
 
-    Branches are nodes of kind ``branch`` (without a name: else), cases of kind ``on`` and ``timeout``, the clauses of a
-    ``Try`` of kind ``except``. Names are qualified by the prefixes of their sections.
+    Branches are nodes of kind ``branch`` (``else`` has no name), cases are of kind ``on`` and ``timeout``, and the
+    clauses of a ``Try`` of kind ``except``. Names contain the prefixes of their sections.
     """
     return _section(program.definition, "", program)
 
 
 def events(program: Program) -> list[Node]:
-    """The events of a definition: name, role, schemas, and the selects that wait for them."""
+    """Returns the events of a definition: name, role, schemas, and the selects that wait for them."""
     result = []
     for event, cases in program.events.items():
         for select, case in cases:
@@ -61,7 +61,7 @@ _DURATION = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
 def in_words(delay: str) -> str:
-    """The ``delay`` of a node in words: ``after 1 day 30 min``, ``until 2031-01-01 00:00:00+00:00``."""
+    """Formats the ``delay`` of a node: ``after 1 day 30 min``, ``until 2031-01-01 00:00:00+00:00``."""
     if delay == "computed":
         return "at a computed time"
     duration = _DURATION.fullmatch(delay)
@@ -74,7 +74,7 @@ def in_words(delay: str) -> str:
 
 
 def limit_in_words(node: Node) -> str:
-    """The ``limit`` of a parallel ``for_each`` in words."""
+    """Formats the ``limit`` of a parallel ``for_each``."""
     return f"at most {node['limit']:,} at a time"
 
 
@@ -161,6 +161,6 @@ def _delay(delay: Delay) -> str:
 
 
 def _except(clause: Except, prefix: str, program: Program) -> Node:
-    types = [one.__name__ for one in clause.types]
+    types = [cls.__name__ for cls in clause.types]
     node: Node = {"kind": "except", "name": prefix + clause.name, "types": types}
     return node | {"statements": _section(clause.body, prefix, program)}

@@ -1,9 +1,9 @@
-"""Where an instance stands, laid over the tree of its definition: for diagrams and for those who draw their own.
+"""The live state of an instance on the tree of its definition, for diagrams and custom drawings.
 
-What the threads stand on is known exactly. What has been passed is concluded: from what the caller knows to have
-happened, and from the order of statements, as a section is always run from its top. So a statement that was put before
-one that has been reached counts as passed too, though it never ran, as does what an operator has put a thread past; of
-a branch that was left long ago nothing may be known.
+The positions of threads are exact. Passed statements are inferred from the history that the caller passes and from the
+order of statements, because a section always runs from its top. A statement that was added before a reached statement
+therefore counts as passed although it never ran. So does a statement that an operator skipped. Nothing may be known
+about a branch that was left long ago.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from workflow_core.program.program import Program
 from workflow_core.wait_types import RetriedWait, TimerWait
 
 Place = str | tuple[str, str]
-"""The name of a statement, of a branch or a timeout; for an event, the name of the select and its own."""
+"""The name of a statement, a branch or a timeout; for an event, the names of the select and the event."""
 
 _PARTS = frozenset(("branch", "on", "timeout", "except"))
 _RECORDED = frozenset(("step", "select", "sleep", "activity", "child"))
@@ -30,14 +30,14 @@ class Live:
     """An instance and its definition.
 
     Attributes:
-        statements: as ``describe.statements`` gives them; each statement, branch, case and clause has an item ``live``
-            more: the ``threads`` that stand on it (``id``, ``status``, ``attempt``, ``error``), whether it was
+        statements: the tree of ``describe.statements``, in which each statement, branch, case and clause has an
+            additional item ``live``: the ``threads`` at it (``id``, ``status``, ``attempt``, ``error``), whether it was
             ``passed``, its last ``error`` or None, and for a timer when it is ``due``, or None.
-        id: of the instance.
-        status: of the instance; ``error``: why it has failed, or an empty text.
-        starting: the main thread, if it stands before its first statement.
-        lost: the threads that stand on what the definition no longer has: their ids, and the names of the statements.
-        ended: whether the main thread is known to have come to the end of the definition.
+        id: the id of the instance.
+        status: the status of the instance; ``error``: why it failed, or an empty text.
+        starting: the main thread, if it is before its first statement.
+        lost: the threads at statements that the definition no longer contains: their ids, and the statements' names.
+        ended: whether the main thread is known to have reached the end of the definition.
     """
 
     statements: list[Node]
@@ -55,11 +55,11 @@ def look(
     passed: Collection[Place] = (),
     errors: Mapping[Place, str] | None = None,
 ) -> Live:
-    """The live state of an instance.
+    """Returns the live state of an instance.
 
     Args:
-        passed: what is known to have happened: steps and waits that are over, events and timeouts.
-        errors: what has failed, and was not done since.
+        passed: what is known to have happened: completed steps and waits, events and timeouts.
+        errors: the errors of places that failed and were not completed later.
 
     Example:
         >>> from workflow_core import Execution, S, Step, Workflow, resume
@@ -75,7 +75,7 @@ def look(
 
 @dataclass(slots=True)
 class _Found:
-    """What is known of a place; ``fatal``: the instance has failed there."""
+    """The findings about a place. ``fatal``: the instance failed there."""
 
     threads: list[Node] = field(default_factory=list)
     error: str | None = None
@@ -102,7 +102,7 @@ class _Look:
         return self.found.setdefault(place, _Found())
 
     def thread(self, thread: Thread) -> None:
-        """Puts a thread where it stands, and what it waits for where that is."""
+        """Adds a thread to its place, and its waits to theirs."""
         error = None if thread.error is None else thread.error.text
         attempt = thread.attempt
         for wait in thread.waits:
@@ -144,8 +144,8 @@ class _Look:
         return Live(statements, execution.id, execution.status, error, start.threads, lost, ended)
 
     def section(self, nodes: list[Node]) -> tuple[bool, bool]:
-        """Notes what is known of statements that follow one another; gives whether any was reached, and whether a
-        thread is still in one, or has failed in it for good."""
+        """Adds the live state to a sequence of statements. Returns whether any was reached, and whether a thread is
+        still in one or has failed in one."""
         reached = busy = False
         for node in reversed(nodes):
             node_reached, node_busy = self.node(node, node.get("name"))
@@ -155,24 +155,24 @@ class _Look:
         return reached, busy
 
     def node(self, node: Node, place: Place | None) -> tuple[bool, bool]:
-        """The same for a statement, or a part of one."""
+        """Does the same for a statement or a part of one."""
         found, passed = _Found(), False
         if place is not None:
             self.visited.add(place)
             found, passed = self.found.get(place, found), place in self.passed
         inner = self.inside(node)
-        inner_reached = any(one for one, _ in inner)
-        busy = bool(found.threads) or found.fatal or any(one for _, one in inner)
+        inner_reached = any(reached for reached, _ in inner)
+        busy = bool(found.threads) or found.fatal or any(inner_busy for _, inner_busy in inner)
         is_part = node["kind"] in _PARTS
         reached = passed or inner_reached or (not is_part and (bool(found.threads) or found.error is not None))
         passed = passed or (inner_reached and (is_part or node["kind"] == "go" or not busy))
-        # Of a thread that tries again, its own error tells.
+        # A thread that retries has its own error.
         error = None if found.threads and not found.fatal else found.error
         node["live"] = {"threads": found.threads, "passed": passed, "error": error, "due": found.due}
         return reached, busy
 
     def inside(self, node: Node) -> list[tuple[bool, bool]]:
-        """The same for each section inside a statement, and each part of it."""
+        """Does the same for each section inside a statement, and each part of it."""
         result = [self.section(node.get("statements", [])), self.section(node.get("finally") or [])]
         for part in _parts(node):
             if isinstance(part, list):
@@ -191,7 +191,7 @@ def _may_have_returned(nodes: list[Node], is_known: bool) -> bool:
     """Whether the main thread may have ended by a ``Return`` among these statements.
 
     Args:
-        is_known: what it did last has been noted, so what has not been noted on the way was not done.
+        is_known: whether its last action is recorded. Then, actions that are not recorded did not happen.
     """
     for node in nodes:
         kind = node["kind"]
@@ -199,10 +199,10 @@ def _may_have_returned(nodes: list[Node], is_known: bool) -> bool:
             return True
         if kind in ("go", "parallel") or (kind == "for_each" and node["parallel"]):
             continue
-        # That a case has happened is recorded, of a condition or an error it may not be known.
+        # A case that happened is recorded. A condition or an error may not be.
         unsure = ("branch", "except") if is_known else _PARTS
-        parts = [one["statements"] for one in _parts(node) if one["kind"] in unsure or one["live"]["passed"]]
-        if any(_may_have_returned(one, is_known) for one in [node.get("statements", []), *parts]):
+        parts = [part["statements"] for part in _parts(node) if part["kind"] in unsure or part["live"]["passed"]]
+        if any(_may_have_returned(inner, is_known) for inner in [node.get("statements", []), *parts]):
             return True
         if is_known and kind in _RECORDED and not (node["live"]["passed"] or node.get("detached")):
             return False
@@ -210,16 +210,16 @@ def _may_have_returned(nodes: list[Node], is_known: bool) -> bool:
 
 
 THREADS_SHOWN = 3
-"""How many of many threads are named."""
+"""The maximum number of threads that are named."""
 
 _WORDS = {"resuming": "starting", "executing": "at its step", "setting_up": "setting up", "waiting": "waiting"}
 
 
 def in_words(threads: Collection[Node]) -> list[str]:
-    """The threads that stand on a statement, by what they do there; without those whose last attempt has failed."""
+    """The threads at a statement, grouped by their status, without threads whose last attempt failed."""
     result = []
     for status, word in _WORDS.items():
-        ids = [str(one["id"]) for one in threads if one["status"] == status and not one["attempt"]]
+        ids = [str(thread["id"]) for thread in threads if thread["status"] == status and not thread["attempt"]]
         more = f" and {len(ids) - THREADS_SHOWN} more" if len(ids) > THREADS_SHOWN else ""
         if ids:
             result.append(f"{', '.join(ids[:THREADS_SHOWN])}{more}: {word}")
@@ -227,18 +227,20 @@ def in_words(threads: Collection[Node]) -> list[str]:
 
 
 def errors_in_words(node: Node) -> list[str]:
-    """The error of a statement, or those of the threads on it whose attempts have failed."""
+    """The error of a statement, or the errors of the threads at it whose attempts failed."""
     live = node["live"]
     if live["error"] is not None:
         return [live["error"]]
-    failed = [one for one in live["threads"] if one["attempt"]]
-    result = [f"{one['id']}: attempt {one['attempt']} failed, {one['error']}" for one in failed[:THREADS_SHOWN]]
+    failed = [thread for thread in live["threads"] if thread["attempt"]]
+    result = [
+        f"{thread['id']}: attempt {thread['attempt']} failed, {thread['error']}" for thread in failed[:THREADS_SHOWN]
+    ]
     more = len(failed) - THREADS_SHOWN
     return [*result, f"and {more} more"] if more > 0 else result
 
 
 def state_of(node: Node) -> str:
-    """``here``, ``failed``, ``passed``, or an empty text: the most urgent of what is known of a node."""
+    """The most urgent state of a node: ``here``, ``failed``, ``passed``, or an empty text."""
     live = node.get("live")
     if live is None:
         return ""

@@ -1,4 +1,4 @@
-"""A definition as a diagram in Mermaid's flowchart text. Deterministic: the same definition gives the same text."""
+"""Draws a definition as a Mermaid flowchart. Deterministic: the same definition results in the same text."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from workflow_core.diagrams.live import Live, errors_in_words, in_words, state_o
 from workflow_core.program.program import Program
 
 Ends = list[tuple[str, str]]
-"""Open arrows: the node that each starts at, and its label."""
+"""Open arrows: the node where each one starts, and its label."""
 
 
 def draw(program: Program, live: Live | None = None) -> str:
-    """The diagram of a definition, or of an instance.
+    """Returns the diagram of a definition or of an instance.
 
     Args:
-        live: the instance, as ``live.look`` gives it; then statements begin with a sign of their state.
+        live: the instance, from ``live.look``. If given, statements start with a sign of their state.
     """
     return _Drawing().draw(program.workflow, describe.statements(program) if live is None else live.statements)
 
@@ -31,7 +31,7 @@ class _Loop:
 
 @dataclass(slots=True)
 class _Crossing:
-    """What leaves a ``Try`` by ``Return``, ``Break`` or ``Continue``, past its ``finally_`` section."""
+    """The arrows that leave a ``Try`` by ``Return``, ``Break`` or ``Continue``, through its ``finally_`` section."""
 
     ends: dict[str, Ends] = field(default_factory=dict)
 
@@ -59,7 +59,7 @@ class _Drawing:
             self.lines.append(f'  {node} -->|"{_text(label)}"| {target}' if label else f"  {node} --> {target}")
 
     def thread(self, name: str, statements: list[Node]) -> str:
-        """Draws a thread of its own, from its start to its end; gives its start."""
+        """Draws a separate thread from its start to its end. Returns its start."""
         outer_end, outer_nest, self.nest = self.end, self.nest, []
         start = self.node(name, ("([", "])"))
         self.end = self.node("end", ("((", "))"))
@@ -110,15 +110,15 @@ class _Drawing:
 
     def leave(self, kind: str, ends: Ends) -> None:
         """Draws a ``return``, a ``break`` or a ``continue``."""
-        for one in reversed(self.nest):
-            if isinstance(one, _Crossing):
-                one.ends.setdefault(kind, []).extend(ends)
+        for level in reversed(self.nest):
+            if isinstance(level, _Crossing):
+                level.ends.setdefault(kind, []).extend(ends)
                 return
             if kind == "continue":
-                self.join(ends, one.start)
+                self.join(ends, level.start)
                 return
             if kind == "break":
-                one.breaks += ends
+                level.breaks += ends
                 return
         self.join(ends, self.end)
 
@@ -147,7 +147,7 @@ class _Drawing:
         return [(condition, labels[1]), *loop.breaks]
 
     def attempt(self, node: Node, ends: Ends) -> Ends:
-        """A ``Try``: dotted arrows lead from its start to what its failures lead to."""
+        """Draws a ``Try``: dotted arrows lead from its start to its ``except_`` and ``finally_`` sections."""
         start = self.block(f"try {node['name']}", ("(", ")"), ends)[0][0]
         crossing = _Crossing()
         if node["finally"] is not None:
@@ -162,14 +162,14 @@ class _Drawing:
         self.nest.pop()
         ways_in = [*result, *(end for ends in crossing.ends.values() for end in ends)]
         cleanup = self.block(f"finally of {node['name']}", ("(", ")"), ways_in)
-        self.lines.append(f'  {start} -.->|"however it is left"| {cleanup[0][0]}')
+        self.lines.append(f'  {start} -.->|"always"| {cleanup[0][0]}')
         ways_out = self.section(node["finally"], cleanup)
         for kind in crossing.ends:
             self.leave(kind, [(end, f"{label}, {kind}" if label else kind) for end, label in ways_out])
         return ways_out if result else []
 
     def fork(self, name: str, branches: list[list[Node]], ends: Ends, limit: str = "") -> Ends:
-        """Threads that begin together and are waited for; ``Return`` ends a branch, ``Break`` stands in none."""
+        """Draws threads that start together and are joined. ``Return`` ends a branch; no branch has a ``Break``."""
         start = self.block(f"{name} ({limit})" if limit else name, ("[/", "/]"), ends)
         outer_end, outer_nest, self.nest = self.end, self.nest, []
         self.end = self.node(f"all of {name}", ("[\\", "\\]"))
@@ -192,7 +192,7 @@ class _Drawing:
 
 
 def _with_state(label: str, node: Node) -> str:
-    """A label with what is known of its node, which may be nothing."""
+    """A label with the state of its node, if any."""
     state = state_of(node)
     if not state:
         return label
@@ -202,13 +202,13 @@ def _with_state(label: str, node: Node) -> str:
 
 _SIGNS = {"here": "●", "passed": "✓", "failed": "✗"}
 
-# Mermaid has character references of its own, and takes ``&#124;`` for one of them behind an ``&``. It reads labels as
-# Markdown, and some of what looks like its own syntax even within quotes. So whatever is not plain text is a reference.
+# Mermaid has its own character references, and treats ``&#124;`` as one of them after an ``&``. It interprets labels as
+# Markdown, and some of its own syntax even within quotes. Everything except plain text is therefore a reference.
 _SPECIAL = re.compile(r"[^\w .,'()/?!@+=-]|_|^[+=-]")
 _NUMBERED = re.compile(r"^(\d+)([.)])")
 
 
 def _text(label: str) -> str:
-    """A label, escaped: it is shown as it is, whatever it holds."""
+    """A label, escaped so that any text is shown unchanged."""
     text = _SPECIAL.sub(lambda found: f"#{ord(found[0])};", label)
     return _NUMBERED.sub(lambda found: f"{found[1]}#{ord(found[2])};", text)

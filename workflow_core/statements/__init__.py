@@ -1,1 +1,1 @@
-"""The vocabulary of definitions."""
+"""The statements of definitions."""

@@ -1,8 +1,8 @@
-"""The vocabulary: the statements that a definition is written in, as an immutable tree.
+"""The basic statements of a definition, as an immutable tree.
 
-Each constructor checks what can be seen from its own arguments; what takes the whole tree to see (names
-used twice, ``Break`` outside a loop, handlers' annotations) is found by ``workflow_core.program.program``. Nothing
-here runs anything.
+Each constructor checks its own arguments. ``workflow_core.program.compiler`` finds mistakes that depend on the whole
+tree: duplicate names, ``Break`` outside a loop, annotations of handlers. Statements only describe a workflow and run
+nothing.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from workflow_core.events import EventHandler
 from workflow_core.retry import Retry
 
 Condition = Callable[..., Any]
-"""A function of the workflow whose result is taken as true or false. It must not change the fields. Inside a
-``ForEach`` it may take the item as well."""
+"""A function of the workflow whose result is used as true or false. It must not change the fields. Inside a ``ForEach``
+it may also receive the item."""
 
 Delay = timedelta | datetime | Callable[..., timedelta | datetime]
-"""A time to wait, the moment to wait for (aware), or a function of the workflow that gives one of them."""
+"""A duration, a time to wait for (timezone-aware), or a function of the workflow that returns one of them."""
 
 
 RenamedFrom = str | tuple[str, ...]
-"""The names that a statement had before: instances that stand on one of them go on at the statement."""
+"""The former names of a statement. Instances at one of these names continue at the statement."""
 
 
 class Statement:
-    """Anything that may stand in a section."""
+    """The base class of everything that a section may contain."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Section(Statement):
-    """Statements that run one after another; made by ``S``."""
+    """Statements that run one after another; created by ``S``."""
 
     statements: tuple[Statement, ...]
     prefix: str = ""
@@ -50,11 +50,11 @@ class Step(Statement):
     Args:
         name: unique in the definition.
         action: a function of the workflow, or of the workflow and a ``StepContext``; sync or async. It runs
-            at least once: the context's idempotency key is the same in every attempt.
-        retry: when it is tried again; by default as the workflow's ``default_retry`` says, or the engine's options.
-        timeout: how long one attempt may take before it is interrupted and counts as failed with ``TimedOut``; for
-            asynchronous actions alone.
-        renamed_from: the name, or names, that it had before; instances that stand there go on here.
+            at least once. The context's idempotency key is the same in every attempt.
+        retry: the retry policy. If omitted, the workflow's ``default_retry`` or the engine's options apply.
+        timeout: how long one attempt may take before it is interrupted and fails with ``TimedOut``; only for
+            asynchronous actions.
+        renamed_from: its former name or names. Instances there continue here.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Step(Statement):
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """One condition of an ``If`` or a ``Switch`` and what runs if it holds. ``cond`` None: always."""
+    """A condition of an ``If`` or a ``Switch``, and the statements that run if it is true. ``cond`` None: always."""
 
     name: str
     cond: Condition | None
@@ -91,7 +91,7 @@ class Branch:
 
 @dataclass(frozen=True, slots=True, init=False)
 class If(Statement):
-    """Runs its statements if ``cond`` holds.
+    """Runs its statements if ``cond`` is true.
 
     Example:
         >>> from workflow_core import If, Return, Step
@@ -104,18 +104,18 @@ class If(Statement):
         set_attributes(self, branches=(make_branch(self, name, cond, statements),))
 
     def elif_(self, name: str, cond: Condition, *statements: Statement) -> If:
-        """The same statement with one more condition, tried if none before it held."""
+        """Returns the statement with another condition, which is tested if no earlier condition is true."""
         return self._with(make_branch(self, name, cond, statements))
 
     def else_(self, *statements: Statement) -> If:
-        """The same statement with what runs if no condition held."""
+        """Returns the statement with statements that run if no condition is true."""
         where = f"else of {self.branches[0].name!r}"
         return self._with(Branch("", None, make_body(where, statements)))
 
     def _with(self, branch: Branch) -> If:
         first = self.branches[0].name
         if self.branches[-1].cond is None:
-            raise DefinitionError(f"If {first!r}", "a branch stands behind its else_", "Put else_ last.")
+            raise DefinitionError(f"If {first!r}", "a branch comes after its else_", "Put else_ last.")
         extended = object.__new__(If)
         set_attributes(extended, branches=(*self.branches, branch))
         return extended
@@ -123,7 +123,7 @@ class If(Statement):
 
 @dataclass(frozen=True, slots=True, init=False)
 class Case:
-    """One case of a ``Switch``: its statements, none included, run if ``cond`` is the first that holds."""
+    """A case of a ``Switch``: its statements (possibly none) run if ``cond`` is the first condition that is true."""
 
     branch: Branch
 
@@ -133,7 +133,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Default:
-    """The last case of a ``Switch``: runs if no other case held."""
+    """The last case of a ``Switch``: runs if no other case matches."""
 
     branch: Branch
 
@@ -143,7 +143,7 @@ class Default:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Switch(Statement):
-    """Runs the first of its cases whose condition holds; if none does, its ``Default``, if it has one."""
+    """Runs the first case whose condition is true, or otherwise its ``Default`` if it has one."""
 
     name: str
     branches: tuple[Branch, ...]
@@ -155,15 +155,15 @@ class Switch(Statement):
             raise DefinitionError(where, "it has no case", "Give it at least one Case(name, cond, ...).")
         for case in cases:
             if not isinstance(case, Case | Default):
-                raise DefinitionError(where, f"{case!r} is no case", "Write Case(name, cond, ...) or Default(...).")
+                raise DefinitionError(where, f"{case!r} is not a case", "Write Case(name, cond, ...) or Default(...).")
         if any(isinstance(case, Default) for case in cases[:-1]):
-            raise DefinitionError(where, "a case stands behind its Default", "Put one Default, last.")
+            raise DefinitionError(where, "a case comes after its Default", "Put one Default, last.")
         set_attributes(self, name=name, branches=tuple(case.branch for case in cases))
 
 
 @dataclass(frozen=True, slots=True, init=False)
 class While(Statement):
-    """Runs its statements again and again, as long as ``cond`` holds before a round."""
+    """Repeats its statements while ``cond`` is true before an iteration."""
 
     name: str
     cond: Condition
@@ -182,27 +182,27 @@ class Break(Statement):
 
 @dataclass(frozen=True, slots=True)
 class Continue(Statement):
-    """Goes on with the next round of the innermost ``While``."""
+    """Continues with the next iteration of the innermost ``While``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Return(Statement):
-    """Ends its thread; in the main thread, the workflow."""
+    """Ends its thread. In the main thread, it ends the workflow."""
 
 
 @dataclass(frozen=True, slots=True, init=False)
 class On:
-    """A case of a ``Select``: an event that may be received, and what runs after it was.
+    """A case of a ``Select``: an event, and the statements that run after it.
 
     Args:
         event: the event's name, as clients send it. Other selects may wait for the same event.
         handler: a function of the workflow and at most one input, or an ``EventHandler`` object. It runs
-            inside the request that brings the event, and its output is the response.
+            inside the request that sends the event, and its output is the response.
         statements: run after the handler.
-        role: who is meant to send the event; shown to clients.
-        buffered: keep the events that come before the select is entered, and deliver them, in order, when it is.
-        renamed_from: the name, or names, that the event had before. What still comes under them is taken for it, in
-            every select of the definition.
+        role: the role that should send the event; shown to clients.
+        buffered: keep events that arrive before the select is entered, and deliver them in order when it is entered.
+        renamed_from: the event's former name or names. Events with these names are accepted in every select of the
+            definition.
     """
 
     event: str
@@ -226,13 +226,13 @@ class On:
             raise DefinitionError(
                 f"On {event!r}",
                 f"its handler is {handler!r}",
-                "Give it a function of the workflow, or an object with setup, handle and teardown.",
+                "Pass a function of the workflow, or an object with setup, handle and teardown.",
             )
         if buffered and isinstance(handler, EventHandler):
             raise DefinitionError(
                 f"On {event!r}",
-                "it is buffered, and its handler is set up when the select is entered",
-                "Leave buffered out: nothing is registered before.",
+                "it is buffered, but its handler is set up when the select is entered",
+                "Omit buffered: nothing is registered earlier.",
             )
         body = make_body(f"On {event!r}", statements, may_be_empty=True)
         former = check_renamed(self, event, renamed_from)
@@ -241,12 +241,12 @@ class On:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Timeout:
-    """A case of a ``Select`` that happens when none else has for ``delay``.
+    """A case of a ``Select`` that happens if no other case happens within ``delay``.
 
     Args:
         name: unique in the definition.
-        delay: how long to wait, or until when; a function of the workflow is called when the select is entered.
-        renamed_from: as for a ``Step``; a timer that is scheduled already happens under the new name.
+        delay: how long to wait, or until when. A function of the workflow is called when the select is entered.
+        renamed_from: as for a ``Step``. A timer that is already scheduled uses the new name.
     """
 
     name: str
@@ -264,7 +264,7 @@ class Timeout:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Select(Statement):
-    """Parks its thread until exactly one of its cases has happened."""
+    """Suspends its thread until exactly one of its cases happens."""
 
     name: str
     cases: tuple[On | Timeout, ...]
@@ -274,12 +274,12 @@ class Select(Statement):
         check_name(self, name)
         where = f"Select {name!r}"
         if not cases:
-            raise DefinitionError(where, "it has no case, so it would wait for ever", "Give it an On or a Timeout.")
+            raise DefinitionError(where, "it has no case, so it would wait forever", "Add an On or a Timeout.")
         seen: set[str] = set()
         for case in cases:
             if not isinstance(case, On | Timeout):
                 raise DefinitionError(
-                    where, f"{case!r} is no case", "Write On(event, handler, ...) or Timeout(name, delay, ...)."
+                    where, f"{case!r} is not a case", "Write On(event, handler, ...) or Timeout(name, delay, ...)."
                 )
             key = case.event if isinstance(case, On) else case.name
             if key in seen:
@@ -290,11 +290,11 @@ class Select(Statement):
 
 @dataclass(frozen=True, slots=True, init=False)
 class Sleep(Statement):
-    """Parks its thread for a time, at no cost.
+    """Suspends its thread for a time, at no cost.
 
     Args:
         name: unique in the definition.
-        delay: how long to sleep, or until when; a function of the workflow is called when the thread comes to it.
+        delay: how long to sleep, or until when. A function of the workflow is called when the thread reaches it.
 
     Example:
         >>> from datetime import timedelta
@@ -314,10 +314,10 @@ class Sleep(Statement):
 
 @dataclass(frozen=True, slots=True, init=False)
 class WaitFor(Statement):
-    """Parks its thread until ``cond`` holds; it is looked at whenever any thread has changed the fields.
+    """Suspends its thread until ``cond`` is true. The condition is evaluated whenever any thread changes the fields.
 
     Args:
-        handler: a function of the workflow, run in the same commit in which the condition was seen true.
+        handler: a function of the workflow that runs in the commit in which the condition became true.
     """
 
     name: str
@@ -343,12 +343,12 @@ class WaitFor(Statement):
 
 @dataclass(frozen=True, slots=True, init=False)
 class Go(Statement):
-    """Starts a thread that runs its statements, and goes on at once.
+    """Starts a thread that runs its statements, and continues at once.
 
     Args:
-        id: the thread's id, or a function of the workflow that gives it; needed where a loop starts several.
+        id: the thread's id, or a function of the workflow that returns it; required if a loop starts several threads.
             By default the statement's name.
-        renamed_from: as for a ``Step``; a thread that lives already keeps its id.
+        renamed_from: as for a ``Step``. A live thread keeps its id.
     """
 
     name: str
@@ -366,26 +366,26 @@ class Go(Statement):
         check_name(self, name)
         if not (id is None or callable(id) or (isinstance(id, str) and id)):
             raise DefinitionError(
-                f"Go {name!r}", f"its id is {id!r}", "Give it a text, or a function of the workflow that returns one."
+                f"Go {name!r}", f"its id is {id!r}", "Pass a text, or a function of the workflow that returns one."
             )
         former = check_renamed(self, name, renamed_from)
         set_attributes(self, name=name, body=make_body(f"Go {name!r}", statements), id=id, renamed_from=former)
 
 
 def S(*statements: Statement, prefix: str = "", renamed_from: RenamedFrom = ()) -> Section:
-    """A section: statements that run one after another.
+    """Creates a section: statements that run one after another.
 
     Args:
-        prefix: put before the name of every statement inside (``prefix/name``), so that a section can be used
-            more than once in a definition. Names of events are left as they are.
-        renamed_from: the prefix, or prefixes, that it had before; empty, that it had none.
+        prefix: added before the name of every statement inside (``prefix/name``), so that a section can be used
+            more than once in a definition. Names of events stay unchanged.
+        renamed_from: its former prefix or prefixes; an empty text means that it had none.
     """
     if not isinstance(prefix, str):
-        raise DefinitionError("S", f"its prefix is {prefix!r}", "Give it a text.")
+        raise DefinitionError("S", f"its prefix is {prefix!r}", "Pass a text.")
     former = (renamed_from,) if isinstance(renamed_from, str) else renamed_from
-    if not (isinstance(former, tuple) and all(isinstance(one, str) for one in former)):
+    if not (isinstance(former, tuple) and all(isinstance(old, str) for old in former)):
         raise DefinitionError(
-            f"S with prefix {prefix!r}", f"its renamed_from is {former!r}", 'Give it the old prefix, "" for none.'
+            f"S with prefix {prefix!r}", f"its renamed_from is {former!r}", 'Pass the old prefix, "" for none.'
         )
     section = make_body("S", statements, may_be_empty=True)
     return replace(section, prefix=prefix, renamed_from=former)
@@ -402,28 +402,28 @@ def set_attributes(instance: object, **values: Any) -> None:
 def check_name(owner: object, name: str) -> str:
     kind = type(owner).__name__
     if not isinstance(name, str) or not name.strip():
-        raise DefinitionError(f"{kind} {name!r}", "it has no name", f"Give it one first: {kind}('...', ...).")
+        raise DefinitionError(f"{kind} {name!r}", "it has no name", f"Pass a name first: {kind}('...', ...).")
     if len(name) > 200 or not name.isprintable() or name != name.strip():
         raise DefinitionError(
             f"{kind} {name!r}",
-            "its name is no plain text",
+            "its name is not plain text",
             "Use up to 200 printable characters without white space at the ends.",
         )
     return name
 
 
 def check_renamed(owner: object, name: str, renamed_from: RenamedFrom) -> tuple[str, ...]:
-    """The former names of a statement, as a tuple.
+    """Returns the former names of a statement as a tuple.
 
     Raises:
-        DefinitionError: they are no names.
+        DefinitionError: a value is not a name.
     """
     former = (renamed_from,) if isinstance(renamed_from, str) else renamed_from
-    if not (isinstance(former, tuple) and all(isinstance(one, str) and one.strip() for one in former)):
+    if not (isinstance(former, tuple) and all(isinstance(old, str) and old.strip() for old in former)):
         raise DefinitionError(
             f"{type(owner).__name__} {name!r}",
             f"its renamed_from is {renamed_from!r}",
-            'Give it the old name, or a tuple of old names: renamed_from="...".',
+            'Pass the old name, or a tuple of old names: renamed_from="...".',
         )
     return former
 
@@ -434,7 +434,7 @@ def check_function(name: str, what: str, value: Any) -> Any:
         raise DefinitionError(
             repr(name),
             f"its {what} is {found}",
-            f"Give it a function of the workflow: {what} is called, not read once.",
+            f"Pass a function of the workflow, which is called each time the {what} is needed.",
         )
     return value
 
@@ -450,12 +450,12 @@ def check_duration(where: str, what: str, value: object) -> None:
 
 
 def check_delay(where: str, delay: object) -> None:
-    """Raises ``DefinitionError`` if ``delay`` is no ``Delay``."""
+    """Raises ``DefinitionError`` if ``delay`` is not a ``Delay``."""
     if isinstance(delay, datetime) and delay.tzinfo is None:
         raise DefinitionError(where, f"its delay is {delay!r}, without a time zone", "Write datetime(..., tzinfo=UTC).")
     if not (isinstance(delay, (timedelta, datetime)) or callable(delay)):
         raise DefinitionError(
-            where, f"its delay is {delay!r}", "Give it a timedelta, or a function of the workflow that returns one."
+            where, f"its delay is {delay!r}", "Pass a timedelta, or a function of the workflow that returns one."
         )
 
 
@@ -469,7 +469,7 @@ def make_branch(
 
 def make_body(where: str, statements: Sequence[Statement], *, may_be_empty: bool = False) -> Section:
     if not statements and not may_be_empty:
-        raise DefinitionError(where, "it has no statements", "Put at least one inside, or take it out.")
+        raise DefinitionError(where, "it has no statements", "Add at least one statement, or remove it.")
     for statement in statements:
         if isinstance(statement, Statement):
             continue
@@ -480,5 +480,5 @@ def make_body(where: str, statements: Sequence[Statement], *, may_be_empty: bool
             fix = "Put it into a Switch."
         elif isinstance(statement, type) and issubclass(statement, Statement):
             fix = f"Call it: {statement.__name__}(...)."
-        raise DefinitionError(where, f"{statement!r} is no statement", fix)
+        raise DefinitionError(where, f"{statement!r} is not a statement", fix)
     return Section(tuple(statements))

@@ -1,4 +1,4 @@
-"""The vocabulary of work done elsewhere: ``Activity`` and ``Child``. Checks their own arguments alone, as
+"""The statements for work outside the instance: ``Activity`` and ``Child``. They check only their own arguments; see
 ``workflow_core.statements.basic``."""
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ ACTIVITY_TIMEOUT = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True, init=False)
 class Activity(Statement):
-    """Runs a function outside of the instance, in a request of its own, and waits for its result.
+    """Runs a function outside the instance, in a separate request, and waits for its result.
 
-    Meanwhile other threads go on, events are handled, and many activities run at once. The function knows nothing of
-    the workflow: it gets an input, and its result comes back like an event. It runs at least once.
+    In the meantime, other threads run, events are handled, and many activities run at once. The function does not
+    depend on the workflow: it receives an input, and its result is delivered like an event. It runs at least once.
 
     Args:
         name: unique in the definition.
-        function: takes the input and, if it has a second parameter, an ``ActivityContext``; sync or async. The
-            annotations of its parameter and of what it returns say how both become JSON.
-        input: a function of the workflow that gives the input; by default the item in a ``ForEach``, else None.
+        function: receives the input and, if it has a second parameter, an ``ActivityContext``; sync or async. The
+            annotations of its parameter and its return value determine their JSON form.
+        input: a function of the workflow that returns the input; by default the item in a ``ForEach``, otherwise None.
         then: a function of the workflow and the result, which changes the fields.
-        retry: when it is tried again; by default as for a step.
-        timeout: how long one attempt may take, counted from when it is scheduled; by default 10 minutes. Then it
-            counts as failed with ``TimedOut``, and its result no longer matters.
-        heartbeat: instead of a timeout: how long an asynchronous function may give no sign of life with
-            ``await context.heartbeat()``.
-        renamed_from: the name, or names, that it had before; the result of an attempt that runs already is taken.
+        retry: the retry policy; by default as for a step.
+        timeout: how long one attempt may take after it is scheduled; by default 10 minutes. Then the attempt fails with
+            ``TimedOut``, and its result is ignored.
+        heartbeat: instead of a timeout: the maximum time between two calls of ``await context.heartbeat()`` in an
+            asynchronous function.
+        renamed_from: its former name or names; the result of a running attempt is still accepted.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Activity(Statement):
         check_duration(where, "timeout", timeout)
         check_duration(where, "heartbeat", heartbeat)
         if timeout is not None and heartbeat is not None:
-            raise DefinitionError(where, "it has a timeout and a heartbeat", "Give it one of them.")
+            raise DefinitionError(where, "it has a timeout and a heartbeat", "Use only one of them.")
         set_attributes(
             self,
             name=name,
@@ -93,19 +93,19 @@ class Activity(Statement):
 
 @dataclass(frozen=True, slots=True, init=False)
 class Child(Statement):
-    """Starts another instance, and waits for its end.
+    """Starts another instance and waits for it to end.
 
-    Its result is what its method ``result()`` gives, or all its fields if it has none. If it fails or is canceled, the
-    statement fails with ``ChildFailed``. When the thread is canceled, so is the child.
+    Its result is the return value of its method ``result()``, or all its fields if it has no such method. If it fails
+    or is canceled, the statement fails with ``ChildFailed``. If the thread is canceled, the child is canceled too.
 
     Args:
         name: unique in the definition.
         workflow: the class of the other workflow, or its name.
-        id: the child's id, or a function of the workflow that gives it; by default one that nobody else has.
-        input: a function of the workflow that gives the child's first fields: a mapping, or an object of its class.
+        id: the child's id, or a function of the workflow that returns it; by default a unique id.
+        input: a function of the workflow that returns the child's initial fields: a mapping, or an object of its class.
         then: a function of the workflow and the result, which changes the fields.
-        detached: go on at once; what becomes of the child does not matter here.
-        renamed_from: the name, or names, that it had before; the end of a child that runs already is heard.
+        detached: continue at once, without waiting for the child or its result.
+        renamed_from: its former name or names; the end of a running child is still accepted.
     """
 
     name: str
@@ -130,16 +130,16 @@ class Child(Statement):
         check_name(self, name)
         where = f"Child {name!r}"
         if not (isinstance(workflow, str) or isinstance(getattr(workflow, "__workflow_name__", None), str)):
-            raise DefinitionError(where, f"{workflow!r} is no workflow", "Give it a Workflow class, or its name.")
+            raise DefinitionError(where, f"{workflow!r} is not a workflow", "Pass a Workflow class, or its name.")
         if not (id is None or callable(id) or (isinstance(id, str) and id)):
             raise DefinitionError(
-                where, f"its id is {id!r}", "Give it a text, or a function of the workflow that returns one."
+                where, f"its id is {id!r}", "Pass a text, or a function of the workflow that returns one."
             )
         for what, value in (("input", input), ("then", then)):
             if value is not None:
                 check_function(name, what, value)
         if detached and then is not None:
-            raise DefinitionError(where, "it is detached, so it has no result", "Leave out then, or detached.")
+            raise DefinitionError(where, "it is detached, so it has no result", "Omit then or detached.")
         former = check_renamed(self, name, renamed_from)
         set_attributes(
             self,

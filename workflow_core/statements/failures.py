@@ -1,6 +1,6 @@
-"""The vocabulary of failures: ``Try`` and ``Fail``.
+"""The statements for failures: ``Try`` and ``Fail``.
 
-Checks their own arguments alone, as ``workflow_core.statements.basic``.
+They check only their own arguments; see ``workflow_core.statements.basic``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from workflow_core.statements.basic import (
 
 @dataclass(frozen=True, slots=True)
 class Except:
-    """What runs when an error of one of ``types`` has come out of a ``Try``; made by ``Try.except_``."""
+    """The statements that run after a ``Try`` raises an error of one of ``types``; created by ``Try.except_``."""
 
     name: str
     types: tuple[type[BaseException], ...]
@@ -36,10 +36,10 @@ class Except:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Try(Statement):
-    """Runs its statements; what fails in them for good can be caught, and cleaned up after.
+    """Runs its statements, catches their errors once retries are exhausted, and cleans up.
 
-    A failure is: a step, an activity or a child for which no attempt is left, a ``Fail``, or a branch of a parallel
-    statement that has failed. What a condition or the handler of an event raises is a bug, and is not caught.
+    It catches errors of a step, an activity or a child without further attempts, of a ``Fail``, and of a failed branch
+    of a parallel statement. An error in a condition or the handler of an event is a bug and is not caught.
 
     Example:
         >>> from workflow_core import Step, Try
@@ -70,23 +70,24 @@ class Try(Statement):
         then: Callable[..., Any] | None = None,
         renamed_from: RenamedFrom = (),
     ) -> Try:
-        """The same statement with what runs if an error of these types comes out of it, and none before caught it.
+        """Returns the statement with statements that run if it raises an error of these types that no earlier
+        ``except_`` catches.
 
         Args:
-            types: a class of errors, or a tuple of them; ``Exception`` for every error.
+            types: an error class, or a tuple of them; ``Exception`` for every error.
             statements: run instead of the rest of the ``Try``; steps find the error in ``StepContext.error``.
-            name: unique in the definition; by default made of the name of the ``Try`` and the types.
+            name: unique in the definition; by default the name of the ``Try`` and the types.
             then: a function of the workflow and the error (an ``ErrorInfo``), called first, to keep it in the fields.
-            renamed_from: the name, or names, that it had before; one by default follows the name of the ``Try``.
+            renamed_from: its former name or names; a default name is renamed with the ``Try``.
         """
         where = f"except_ of Try {self.name!r}"
         classes = check_error_types(where, types)
         if not classes:
-            raise DefinitionError(where, "it names no class of errors", "Name classes such as ValueError.")
+            raise DefinitionError(where, "it has no error class", "Use classes such as ValueError.")
         if self.cleanup is not None:
-            raise DefinitionError(where, "it stands behind finally_", "Put finally_ last.")
-        by_default = f" except {' or '.join(one.__name__ for one in classes)}"
-        former = tuple(one + by_default for one in self.renamed_from) if name is None else ()
+            raise DefinitionError(where, "it comes after finally_", "Put finally_ last.")
+        by_default = f" except {' or '.join(cls.__name__ for cls in classes)}"
+        former = tuple(old + by_default for old in self.renamed_from) if name is None else ()
         if name is None:
             name = self.name + by_default
         if then is not None:
@@ -97,8 +98,8 @@ class Try(Statement):
         return self._with(excepts=(*self.excepts, clause))
 
     def finally_(self, *statements: Statement) -> Try:
-        """The same statement with what runs however it is left: at its end, by an error, ``Return``, ``Break``,
-        ``Continue``, or because the instance is canceled."""
+        """Returns the statement with statements that always run when it is left: at its end, by an error, ``Return``,
+        ``Break``, ``Continue``, or because the instance is canceled."""
         where = f"finally_ of Try {self.name!r}"
         if self.cleanup is not None:
             raise DefinitionError(where, "there are two", "Put all statements into one finally_.")
@@ -106,17 +107,17 @@ class Try(Statement):
 
     def _with(self, **changed: Any) -> Try:
         extended = object.__new__(Try)
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
         set_attributes(extended, **(values | changed))
         return extended
 
 
 @dataclass(frozen=True, slots=True, init=False)
 class Fail(Statement):
-    """Fails with a ``Failure``: the instance, unless a ``Try`` around it catches that.
+    """Raises a ``Failure``, which fails the instance unless a ``Try`` around it catches it.
 
     Args:
-        message: a text, or a function of the workflow that gives one.
+        message: a text, or a function of the workflow that returns one.
     """
 
     name: str
@@ -129,6 +130,6 @@ class Fail(Statement):
             raise DefinitionError(
                 f"Fail {name!r}",
                 f"its message is {message!r}",
-                "Give it a text, or a function of the workflow that returns one.",
+                "Pass a text, or a function of the workflow that returns one.",
             )
         set_attributes(self, name=name, message=message, renamed_from=check_renamed(self, name, renamed_from))

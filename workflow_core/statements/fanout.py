@@ -1,6 +1,6 @@
-"""The vocabulary of doing something for each of many, and many things at once: ``ForEach`` and ``Parallel``.
+"""The statements for items and parallel branches: ``ForEach`` and ``Parallel``.
 
-Checks their own arguments alone, as ``workflow_core.statements.basic``.
+They check only their own arguments; see ``workflow_core.statements.basic``.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from workflow_core.statements.basic import (
 )
 
 PARALLEL_LIMIT = 100
-"""How many rounds of a parallel ``ForEach`` run at a time unless it says otherwise. All of them are stored in one
-document, and everything that happens to one of them loads and saves that."""
+"""The default number of items that a parallel ``ForEach`` runs at a time. All of them are stored in one document, and
+each change to one of them loads and saves this document."""
 
 
 @dataclass(frozen=True, slots=True, init=False)
 class ForEach(Statement):
-    """Runs its statements for each item of a collection: one after another, or in parallel.
+    """Runs its statements for each item of a collection, sequentially or in parallel.
 
-    Steps find the item in ``StepContext.item``; conditions and other functions of the workflow inside take it as
-    second argument if they have two; handlers of events and results take it as keyword ``item``. What is persisted is
-    the position: the collection is looked at again in every round, as by Python's own ``for``.
+    Steps find the item in ``StepContext.item``. Conditions and other functions of the workflow inside receive it as
+    second argument if they have two parameters. Handlers of events and results receive it as keyword argument ``item``.
+    Only the position is saved: the collection is evaluated again for each item, as in Python's ``for``.
 
     Args:
         name: unique in the definition.
-        items: a function of the workflow that gives a list, or another collection with an order.
-        parallel: run the rounds in threads of their own, and go on when all have ended. The statement fails when a
-            round fails; the other rounds are canceled. The collection may grow meanwhile, but must not shrink.
-        limit: how many rounds run at a time, 100 (``PARALLEL_LIMIT``) if omitted; for ``parallel`` alone. The next
-            round begins when one has ended. Up to about 5,000 parked rounds with small inputs fit into an instance.
-        renamed_from: the name, or names, that it had before; instances in the loop keep their position.
+        items: a function of the workflow that returns a list or another ordered collection.
+        parallel: run each item in a separate thread, and continue when all have ended. If an item fails, the other
+            items are canceled and the statement fails. The collection may grow in the meantime, but must not shrink.
+        limit: how many items run at a time, 100 (``PARALLEL_LIMIT``) if omitted; only with ``parallel``. The next item
+            starts when one ends. Up to about 5,000 waiting items with small inputs fit into an instance.
+        renamed_from: its former name or names; instances in the loop keep their position.
 
     Example:
         >>> from workflow_core import ForEach, Step
@@ -69,7 +69,7 @@ class ForEach(Statement):
         where = f"ForEach {name!r}"
         check_function(name, "items", items)
         if limit is not None and not (parallel and isinstance(limit, int) and limit >= 1):
-            raise DefinitionError(where, f"its limit is {limit!r}", "Write parallel=True, limit=10, or leave it out.")
+            raise DefinitionError(where, f"its limit is {limit!r}", "Write parallel=True, limit=10, or omit it.")
         body = make_body(where, statements)
         former = check_renamed(self, name, renamed_from)
         if parallel and limit is None:
@@ -81,14 +81,14 @@ class ForEach(Statement):
 
 @dataclass(frozen=True, slots=True, init=False)
 class Parallel(Statement):
-    """Runs sections in threads of their own, and goes on when all have ended.
+    """Runs sections in separate threads, and continues when all have ended.
 
-    When one fails, the others are canceled (their ``finally_`` sections run), and then the statement fails.
+    If one fails, the others are canceled (their ``finally_`` sections run), and then the statement fails.
 
     Args:
         name: unique in the definition.
-        branches: sections; one with a prefix keeps its place when others are added or moved.
-        renamed_from: the name, or names, that it had before; its branches are found again by it.
+        branches: sections. A section with a prefix keeps its position when others are added or moved.
+        renamed_from: its former name or names, by which instances find its branches.
     """
 
     name: str
@@ -102,5 +102,5 @@ class Parallel(Statement):
             raise DefinitionError(where, "it has no branch", "Write Parallel(name, S(...), S(...)).")
         for branch in branches:
             if not isinstance(branch, Section) or not branch.statements:
-                raise DefinitionError(where, f"{branch!r} is no section with statements", "Write S(...) around it.")
+                raise DefinitionError(where, f"{branch!r} is not a section with statements", "Write S(...) around it.")
         set_attributes(self, name=name, branches=branches, renamed_from=check_renamed(self, name, renamed_from))

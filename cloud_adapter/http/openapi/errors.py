@@ -123,10 +123,10 @@ def _examples(workflow: str, id: str) -> dict[Kind, WorkflowError]:
             f"the instance was saved by version 2 of workflow {workflow!r}, this code has version 1: try again"
         ),
         RepairRefused(f"{id!r} has moved on: its pc is 8, not 7: look at it again"),
-        UnknownStatement(f"{id!r} stands on a statement that the definition no longer has"),
+        UnknownStatement(f"{id!r} is at a statement that the definition no longer contains"),
         errors.UserCodeError(f"a condition of workflow {workflow!r} raised ValueError: no total"),
-        LoopLimitExceeded("a thread moved on and on without ever reaching a step or a wait"),
-        DuplicateThread("a thread of this id lives already"),
+        LoopLimitExceeded("a thread moved repeatedly without reaching a step or a wait"),
+        DuplicateThread("a live thread already has this id"),
         InvalidOutput("the handler of an event returned what its annotation does not allow"),
     ]
     return {type(error): error for error in raised}

@@ -363,7 +363,7 @@ def test_what_the_definition_no_longer_has() -> None:
     _, execution = start(Old)
     found = look(New.__program__, execution, ["gone, too"])
     assert (found.lost, states(found)) == ([("main", "old name")], {})
-    assert "main stands on “old name”, which the definition no longer has" in texts(check_picture(New, found))
+    assert "main is at “old name”, which the definition no longer contains" in texts(check_picture(New, found))
 
 
 def test_signs_do_not_rest_on_colour() -> None:

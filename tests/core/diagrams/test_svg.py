@@ -101,10 +101,10 @@ def test_what_is_written_on_the_statements() -> None:
         "l/left": ["step", "l/left"],
         "give up": ["fail", "give up", "message: no way"],
         "caught": ["caught", "except KeyError or ValueError"],
-        "other": ["child", "other", "of workflow elsewhere, goes on at once"],
+        "other": ["child", "other", "of workflow elsewhere, continues at once"],
         "rest": ["sleep", "rest", "after 1 day"],
         "wait": ["wait for one of 2", "wait"],
-        "Early": ["who", "Early", "kept if it comes early"],
+        "Early": ["who", "Early", "buffered if early"],
         "late": ["late", "until 2031-01-01 00:00:00+00:00"],
     }
     assert [texts(one) for one in groups(root) if one.get("data-name") is None] == [
@@ -112,7 +112,7 @@ def test_what_is_written_on_the_statements() -> None:
         ["branch 1"],
         ["branch 2"],
         ["return", "end of this branch"],
-        ["finally", "in any case"],
+        ["finally", "always"],
     ]
 
 
@@ -137,7 +137,7 @@ def test_what_leaves_says_where_it_leads_to() -> None:
         ["continue", "again “each”"],
         ["break", "out of “own”"],
         ["return", "end of thread “side”"],
-        ["return", "end of this round"],
+        ["return", "end of this item"],
     ]
 
 

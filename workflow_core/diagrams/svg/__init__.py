@@ -1,12 +1,11 @@
-"""A definition as a picture: SVG with nested blocks, drawn without a browser. Deterministic.
+"""Draws a definition as SVG with nested blocks, without a browser. Deterministic.
 
-The picture needs no script, font, file or identifier from outside, and its text is escaped, so it can be shown in three
-ways:
+The image needs no external script, font, file or identifier, and its text is escaped, so it can be shown in three ways:
 
-* as a file of its own, or by ``<img src="...">``: the style sheet inside makes it dark where the reader wants that;
+* as a separate file, or with ``<img src="...">``: its style sheet supports dark mode;
 * inside a page (``<svg>`` in its HTML) whose Content-Security-Policy allows ``STYLE_SOURCE`` in its ``style-src``;
-* inside a page under a strict Content-Security-Policy: ``draw(..., style=False)``, and the page's own style sheet holds
-  ``STYLE``. Without it the picture is light: colours are presentation attributes, which no policy forbids.
+* inside a page with a strict Content-Security-Policy: use ``draw(..., style=False)`` and add ``STYLE`` to the page's
+  style sheet. Without ``STYLE`` the image is light: colors are presentation attributes, which no policy forbids.
 """
 
 from __future__ import annotations

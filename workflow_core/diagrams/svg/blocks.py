@@ -1,4 +1,4 @@
-"""A definition as nested blocks: what is written on each, what it holds, and where a thread goes on. No geometry."""
+"""Converts a definition to nested blocks: their texts, their contents, and where a thread continues. No geometry."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ NOTE_CHARS_MAX = 200
 
 @dataclass(slots=True)
 class Block:
-    """A statement, or a part of one, and where it is drawn.
+    """A statement or a part of one, and where it is drawn.
 
     Attributes:
-        name: as the definition has it, qualified; None for what has none.
-        title: the text of its first lines; without one, it has no head.
-        caption: what it is, at its right edge.
-        notes: lines below the title, each with the role of its colour.
-        body: what runs one after the other inside.
-        lanes: its parts, of which some run: the cases of a wait, the branches of a decision.
-        goes_on: whether a thread may come to what stands behind it.
+        name: its qualified name in the definition; None if it has none.
+        title: the text of its first lines; without a title, it has no head.
+        caption: its kind, shown at its right edge.
+        notes: lines below the title, each with the role of its color.
+        body: the blocks that run in sequence inside it.
+        lanes: its alternative or parallel parts: the cases of a wait, the branches of a decision.
+        goes_on: whether a thread may reach the next block.
         state: ``here``, ``passed``, ``failed``, or empty.
-        across: whether its lanes stand side by side.
-        state_width: the room for the sign of its state, at its right edge.
+        across: whether its lanes are side by side.
+        state_width: the space for the sign of its state, at its right edge.
     """
 
     kind: str
@@ -51,7 +51,7 @@ class Block:
 
     @property
     def label(self) -> str:
-        """All that is written on it, and its state, in one line."""
+        """All its texts and its state, in one line."""
         parts = [f"{self.caption} {self.title}".strip(), *(text for _, text in self.notes)]
         return ", ".join([*parts, {"here": "", "passed": "passed", "failed": "failed"}.get(self.state, "")]).rstrip(
             ", "
@@ -59,17 +59,17 @@ class Block:
 
 
 def blocks(statements: list[Node]) -> list[Block]:
-    """The blocks of a definition, as ``workflow_core.diagrams.describe`` has it."""
+    """Returns the blocks of a definition from ``workflow_core.diagrams.describe``."""
     return _Reader().section(statements)
 
 
 def ends_reached(body: list[Block]) -> bool:
-    """Whether a thread that begins these blocks may come to their end."""
+    """Whether a thread that starts these blocks may reach their end."""
     return all(block.goes_on for block in body)
 
 
 class _Reader:
-    """Reads a tree; knows the innermost loop, and what a ``Return`` would end."""
+    """Reads a tree. Keeps track of the innermost loop, and of what a ``Return`` ends."""
 
     def __init__(self) -> None:
         self.loop = ""
@@ -91,7 +91,7 @@ class _Reader:
             case "step" | "activity":
                 return Block(kind, caption=kind)
             case "child":
-                goes = ", goes on at once" if node["detached"] else ""
+                goes = ", continues at once" if node["detached"] else ""
                 return Block(kind, caption="child", notes=[_note(f"of workflow {node['workflow']}{goes}")])
             case "wait_for":
                 return Block(kind, caption="wait until")
@@ -119,19 +119,19 @@ class _Reader:
                 return self.leave(kind)
 
     def leave(self, kind: str) -> Block:
-        """A ``return``, ``break`` or ``continue``, which says where it leads to."""
+        """A ``return``, ``break`` or ``continue``, with its target."""
         to = {"return": f"end of {self.thread}", "break": f"out of “{self.loop}”"}.get(kind, f"again “{self.loop}”")
         return Block(kind, title=clean(to), caption=kind, goes_on=False)
 
     def rounds(self, node: Node) -> list[Block]:
-        """What a loop repeats."""
+        """The blocks that a loop repeats."""
         outer, self.loop = self.loop, node["name"]
         body = self.section(node["statements"])
         self.loop = outer
         return body
 
     def inside(self, nodes: list[Node], thread: str) -> list[Block]:
-        """What a thread of its own runs."""
+        """The blocks of a separate thread."""
         outer = self.loop, self.thread
         self.loop, self.thread = "", thread
         body = self.section(nodes)
@@ -139,10 +139,10 @@ class _Reader:
         return body
 
     def lane(self, kind: str, title: str, caption: str, nodes: list[Node], node: Node | None = None) -> Block:
-        """A part of a statement: what it runs, and what is known of it, if it is a node."""
+        """A part of a statement with its blocks and, if it is a node, its state."""
         body = self.section(nodes)
         node = node or {}
-        notes = [_note("kept if it comes early")] if node.get("buffered") else []
+        notes = [_note("buffered if early")] if node.get("buffered") else []
         block = Block(kind, node.get("name"), clean(title), clean(caption), notes, body, goes_on=ends_reached(body))
         return _finished(block, node)
 
@@ -167,7 +167,7 @@ class _Reader:
     def for_each(self, node: Node) -> Block:
         if not node["parallel"]:
             return Block("for_each", caption="for each", body=self.rounds(node))
-        body = self.inside(node["statements"], "this round")
+        body = self.inside(node["statements"], "this item")
         return Block("for_each", caption="for each, at once", notes=[_note(limit_in_words(node))], body=body)
 
     def parallel(self, node: Node) -> Block:
@@ -188,7 +188,7 @@ class _Reader:
         block.lanes = excepts
         block.goes_on = ends_reached(block.body) or any(lane.goes_on for lane in excepts)
         if node["finally"] is not None:
-            block.lanes = [*excepts, self.lane("finally", "in any case", "finally", node["finally"])]
+            block.lanes = [*excepts, self.lane("finally", "always", "finally", node["finally"])]
         return block
 
 
@@ -199,7 +199,7 @@ def _with_lanes(block: Block, lanes: list[Block]) -> Block:
 
 
 def _finished(block: Block, node: Node) -> Block:
-    """The block with what is known of it, and with its caption below its title if that is long."""
+    """The block with its state, and with its caption below its title if the title is long."""
     if width(block.caption, CAPTION_SIZE) > CAPTION_WIDTH_MAX:
         block.notes.insert(0, _note(block.caption))
         block.caption = ""

@@ -1,4 +1,4 @@
-"""Draws placed blocks as XML. Every number, text and colour is decided elsewhere."""
+"""Draws placed blocks as XML. Other modules determine all numbers, texts and colors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workflow_core.diagrams.svg.layout import (
 )
 
 AXIS = PAD + ICON / 2
-"""How far from the left edge of blocks the arrows between them run."""
+"""The distance of the arrows between blocks from their left edge."""
 
 _OUTLINED = frozenset(("here", "failed"))
 _AT_ONCE = frozenset(("go", "parallel", "thread"))
@@ -30,7 +30,7 @@ def number(value: float) -> str:
 
 
 def path(parent: Element, role: str, d: str, **attributes: str) -> Element:
-    """A line without a fill."""
+    """Draws a line without a fill."""
     lines = {"fill": "none", "stroke-width": "1.6", "stroke-linecap": "round", "stroke-linejoin": "round"}
     return SubElement(parent, "path", style.attributes(role) | lines | attributes, d=d)
 
@@ -41,24 +41,24 @@ def text(parent: Element, role: str, x: float, y: float, content: str, size: int
 
 
 def icon(parent: Element, name: str, role: str, x: float, y: float, **attributes: str) -> None:
-    """An icon, by its upper left corner."""
+    """Draws an icon at its upper left corner."""
     path(parent, role, style.ICONS[name], transform=f"translate({number(x)} {number(y)})", **attributes)
 
 
 def sign(parent: Element, state: str, x: float, y: float) -> None:
-    """The icon of a state."""
+    """Draws the icon of a state."""
     icon(parent, state, state, x, y, **{"stroke-width": "4.5" if state == "here" else "2.2"})
 
 
 def arrow(parent: Element, x: float, start: float, end: float) -> None:
-    """An arrow straight down."""
+    """Draws an arrow straight down."""
     at, below, top = number(x), number(end - 1), number(start + 1)
     head = f"M{number(x - 3.5)} {number(end - 5)}L{at} {below}L{number(x + 3.5)} {number(end - 5)}"
     path(parent, "arrow", f"M{at} {top}V{below}{head}")
 
 
 def section(parent: Element, blocks: list[Block]) -> None:
-    """Blocks that follow one another, with arrows to where a thread goes on."""
+    """Draws a sequence of blocks, with arrows to the next block where a thread continues."""
     for before, block in zip([None, *blocks], blocks, strict=False):
         if before is not None and before.goes_on:
             arrow(parent, block.x + AXIS, before.y + before.height, block.y)
@@ -117,7 +117,7 @@ def _head(group: Element, block: Block, family: str) -> None:
 
 
 def _way_back(group: Element, block: Block) -> None:
-    """The arrow from the end of a loop's body to its head."""
+    """Draws the arrow from the end of a loop's body to its head."""
     if not ends_reached(block.body):
         return
     last = block.body[-1]

@@ -1,7 +1,7 @@
-"""Where each block of a diagram stands. A definition is a tree, so blocks stand below and inside one another.
+"""Places the blocks of a diagram. A definition is a tree, so blocks are below and inside one another.
 
-First the width that each block needs is told from the inside out; then all are placed from the outside in, where blocks
-that follow one another take the same width, and text is wrapped into what there is.
+First, the width that each block needs is computed from the inside out. Then all blocks are placed from the outside in:
+blocks in a sequence get the same width, and text is wrapped to the available width.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STATE_WIDTH = 24
 
 
 def text_left(block: Block) -> float:
-    """Where the text of a block begins."""
+    """The left edge of the text of a block."""
     return block.x + PAD + ICON + 8
 
 
@@ -34,10 +34,10 @@ def place(blocks: list[Block], x: float, y: float, width_min: float, *, live: bo
     """Places blocks below one another.
 
     Args:
-        live: leave room for what tells the state.
+        live: leave space for the signs of states.
 
     Returns:
-        How wide they are, and where they end.
+        Their width, and the position of their end.
     """
     layout = _Layout(STATE_WIDTH if live else 0)
     needed = max([width_min, *(layout.need(block) for block in blocks)])
@@ -49,7 +49,7 @@ class _Layout:
         self.state_width = state_width
 
     def need(self, block: Block) -> float:
-        """The width that a block needs; decides whether its lanes stand side by side."""
+        """The width that a block needs. Also decides whether its lanes are side by side."""
         result = 0.0
         if block.title:
             title = min(width(block.title, TITLE_SIZE, bold=True), TITLE_WIDTH_MAX)
@@ -57,7 +57,7 @@ class _Layout:
             head = max(max(title, TITLE_WIDTH_MIN) + self.beside(block), *notes, 0)
             result = PAD + ICON + 8 + head + self.state_width + PAD
         if block.body:
-            result = max(result, _inset(block) + PAD + max(self.need(one) for one in block.body))
+            result = max(result, _inset(block) + PAD + max(self.need(inner) for inner in block.body))
         if block.lanes:
             needs = [self.need(lane) for lane in block.lanes]
             row = sum(needs) + LANE_GAP * (len(needs) - 1)
@@ -66,11 +66,11 @@ class _Layout:
         return float(round(result + 0.5))
 
     def beside(self, block: Block) -> float:
-        """The width of what stands at the right of the title."""
+        """The width of the parts at the right of the title."""
         return 16 + width(block.caption, CAPTION_SIZE) if block.caption else 0
 
     def section(self, blocks: list[Block], x: float, y: float, room: float) -> float:
-        """Places blocks below one another; gives where they end."""
+        """Places blocks below one another. Returns the position of their end."""
         for block in blocks:
             self.block(block, x, y, room)
             y += block.height + GAP
@@ -112,10 +112,10 @@ class _Layout:
 
 
 def _inset(block: Block) -> float:
-    """How far the body stands from the left edge: a loop has a way back at its side."""
+    """The distance of the body from the left edge. A loop needs space for its arrow back."""
     return RAIL if repeats(block) else PAD
 
 
 def repeats(block: Block) -> bool:
-    """Whether a thread comes back to the head of the block."""
+    """Whether a thread returns to the head of the block."""
     return block.kind == "while" or (block.kind == "for_each" and block.caption == "for each")

@@ -1,4 +1,4 @@
-"""The whole picture: the name of the workflow, its blocks between a start and an end, and a description."""
+"""Draws the whole image: the name of the workflow, its blocks between a start and an end, and a description."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ LEGEND_HEIGHT = GAP + 4
 
 
 def draw(program: Program, live: Live | None = None, *, style: bool = True) -> str:
-    """The picture of a definition, or of an instance, as a document of its own or part of a page.
+    """Returns the image of a definition or of an instance, as a document or for a page.
 
     Args:
-        live: the instance, as ``workflow_core.diagrams.live.look`` gives it.
-        style: with the style sheet for readers who want dark pages; see ``workflow_core.diagrams.svg``.
+        live: the instance, from ``workflow_core.diagrams.live.look``.
+        style: include the style sheet for dark mode; see ``workflow_core.diagrams.svg``.
     """
     return _Picture(program, live, style).draw()
 
@@ -45,7 +45,9 @@ class _Picture:
     def draw(self) -> str:
         name_lines = wrap(self.name, NAME_SIZE, HEAD_WIDTH_MAX, bold=True)
         lines = [(role, line) for role, note in self.notes for line in wrap(note, NOTE_SIZE, HEAD_WIDTH_MAX)]
-        head = [width(line, NAME_SIZE, bold=True) for line in name_lines] + [width(one, NOTE_SIZE) for _, one in lines]
+        head = [width(line, NAME_SIZE, bold=True) for line in name_lines] + [
+            width(line, NOTE_SIZE) for _, line in lines
+        ]
         start = MARGIN + NAME_LINE * len(name_lines) + NOTE_LINE * len(lines) + 8 + DOT
         first = start + DOT + GAP
         room, bottom = place(self.blocks, MARGIN, first, max(WIDTH_MIN, *head), live=self.live is not None)
@@ -67,7 +69,7 @@ class _Picture:
         return tostring(svg, encoding="unicode")
 
     def flow(self, svg: Element, start: float, first: float, bottom: float) -> None:
-        """What leads from the start to the end."""
+        """Draws the arrows from the start to the end."""
         x = MARGIN + AXIS
         begins = self.live is not None and bool(self.live.starting)
         self.dot(svg, x, start, "start", "here" if begins else "")
@@ -93,7 +95,7 @@ class _Picture:
         return svg
 
     def dot(self, svg: Element, x: float, y: float, what: str, state: str) -> None:
-        """Where the main thread starts, or ends."""
+        """Draws the start or the end of the main thread."""
         at = {"cx": number(x), "cy": number(y)}
         label = f"{what}, {state}" if state else what
         group = SubElement(svg, "g", {"aria-label": label, "data-kind": what})
@@ -107,20 +109,20 @@ class _Picture:
 
 
 def _notes(live: Live) -> Iterator[tuple[str, str]]:
-    """What is said of the instance as a whole, each with the role of its colour."""
+    """The notes about the whole instance, each with the role of its color."""
     yield "muted", clean(f"instance {live.id}: {live.status.value}")
     if live.error:
         yield "failed-text", shortened(clean(live.error), NOTE_CHARS_MAX)
     for line in in_words(live.starting):
         yield "here-text", clean(line)
     for thread, statement in live.lost[:THREADS_SHOWN]:
-        yield "failed-text", clean(f"{thread} stands on “{statement}”, which the definition no longer has")
+        yield "failed-text", clean(f"{thread} is at “{statement}”, which the definition no longer contains")
     if len(live.lost) > THREADS_SHOWN:
         yield "failed-text", f"and {len(live.lost) - THREADS_SHOWN} more threads"
 
 
 def _legend(svg: Element, y: float) -> None:
-    """What the signs of states mean."""
+    """Draws the legend of the signs of states."""
     group = SubElement(svg, "g", {"aria-hidden": "true", "data-kind": "legend"})
     x: float = MARGIN
     for state, meaning in (("here", "a thread is here"), ("passed", "passed"), ("failed", "failed")):
@@ -130,7 +132,7 @@ def _legend(svg: Element, y: float) -> None:
 
 
 def _outline(blocks: list[Block], depth: int) -> Iterator[str]:
-    """The blocks in words, one a line."""
+    """The blocks as text, one per line."""
     for block in blocks:
         yield "  " * depth + block.label
         yield from _outline(block.body, depth + 1)

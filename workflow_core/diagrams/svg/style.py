@@ -1,4 +1,4 @@
-"""The colours and icons of a diagram: one table, from which both the attributes and the style sheet are made."""
+"""The colors and icons of a diagram: one table, from which the attributes and the style sheet are generated."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ COLORS: dict[str, dict[str, tuple[str, str]]] = {
     "here-text": {"fill": ("#1a57b8", "#8fbbff")},
     "failed-text": {"fill": ("#a8221b", "#ffa59d")},
 }
-"""For each role, its attributes in light and in dark. Those of states stand behind those that they are added to."""
+"""The attributes of each role in light and dark mode. The roles of states come after those to which they are added."""
 
 SCOPE = "wf-diagram"
 
@@ -49,10 +49,10 @@ FAMILIES = {
     **dict.fromkeys(("return", "break", "continue"), "jump"),
     "fail": "fail",
 }
-"""The colours of each kind of block."""
+"""The colors of each kind of block."""
 
 LANES = frozenset(("on", "timeout", "branch", "thread", "except", "finally"))
-"""The parts of a statement: their colour is that of a lane, their icon that of the statement."""
+"""The parts of a statement. They have the color of a lane and the icon of the statement."""
 
 ICONS = {
     "step": "M5 3l7.5 5L5 13z",
@@ -82,11 +82,11 @@ ICONS = {
     "failed": "M3.5 3.5l9 9M12.5 3.5l-9 9",
     "here": "M8 5.5a2.5 2.5 0 1 0 0 5 2.5 2.5 0 1 0 0-5z",
 }
-"""Paths in a square of 16, drawn as lines."""
+"""Paths in a 16 x 16 square, drawn as lines."""
 
 
 def attributes(*roles: str) -> dict[str, str]:
-    """The classes of roles, and their light colours as presentation attributes; the last role that has one counts."""
+    """Returns the classes of roles, and their light colors as presentation attributes. The last role wins."""
     result = {"class": " ".join(f"wf-{role}" for role in roles)}
     for role in roles:
         result |= {name: light for name, (light, _) in COLORS[role].items()}
@@ -102,7 +102,7 @@ def _style() -> str:
 
 
 STYLE = _style()
-"""The style sheet: the dark colours. It concerns nothing outside of a diagram."""
+"""The style sheet with the dark colors. It affects only diagrams."""
 
 STYLE_SOURCE = f"'sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}'"
-"""The style sheet as a source of the ``style-src`` of a Content-Security-Policy, quotes included."""
+"""The style sheet as a source for ``style-src`` of a Content-Security-Policy, including quotes."""

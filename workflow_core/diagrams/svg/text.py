@@ -1,4 +1,4 @@
-"""How wide text is, and where its lines break, without a browser: by widths that no common sans-serif font exceeds."""
+"""Measures and wraps text without a browser, with widths that no common sans-serif font exceeds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WIDTHS = {
     )
     for char in chars
 }
-"""The widths of ASCII, in parts of the font's size: the greatest of DejaVu Sans and Arial."""
+"""The widths of ASCII characters as fractions of the font size: the maximum of DejaVu Sans and Arial."""
 
 _BOLD = 1.17
 _EMOJI = 1.45
@@ -32,22 +32,22 @@ _PIECES = re.compile(r"[^\s/_-]*[\s/_-]*")
 
 
 def clean(text: str) -> str:
-    """The text in one line, with a replacement for each character that XML cannot hold."""
+    """Returns the text in one line, with a replacement for each character that XML does not allow."""
     return " ".join(_NOT_IN_XML.sub("\ufffd", text).split())
 
 
 def shortened(text: str, chars_max: int) -> str:
-    """The beginning of a text."""
+    """Returns the beginning of a text."""
     return text if len(text) <= chars_max else f"{text[: chars_max - 1]}…"
 
 
 def width(text: str, size: float, *, bold: bool = False) -> float:
-    """An upper bound of how wide a text is drawn in a font of this size."""
+    """Returns an upper bound of the width of a text in a font of this size."""
     return sum(map(_em, text)) * size * (_BOLD if bold else 1)
 
 
 def wrap(text: str, size: float, limit: float, *, bold: bool = False) -> list[str]:
-    """The lines of a text, none wider than ``limit`` if a character fits into that; at least one."""
+    """Splits a text into lines, at least one. No line is wider than ``limit`` if a character fits into it."""
     lines = [""]
     for word in _PIECES.findall(text):
         for piece in _fitting(word, size, limit, bold):
@@ -58,7 +58,7 @@ def wrap(text: str, size: float, limit: float, *, bold: bool = False) -> list[st
 
 
 def _fitting(word: str, size: float, limit: float, bold: bool) -> list[str]:
-    """The word, or where it is too long the pieces of it that fit; a character stays with what modifies it."""
+    """The word, or if it is too long, pieces of it that fit. A character stays together with its modifiers."""
     if width(word.rstrip(), size, bold=bold) <= limit:
         return [word]
     pieces = [""]
