@@ -73,7 +73,7 @@ def rpc_error(code: grpc.StatusCode) -> grpc.aio.AioRpcError:
 
 
 def failing(code: grpc.StatusCode) -> Handler:
-    """The RPC never comes to the server."""
+    """The RPC never reaches the server."""
 
     async def handle(send: Send) -> Any:
         raise rpc_error(code)
@@ -82,7 +82,7 @@ def failing(code: grpc.StatusCode) -> Handler:
 
 
 async def losing_the_reply(send: Send) -> Any:
-    """The server does what it is asked for, and nobody hears of it."""
+    """The server performs the request, but the reply is lost."""
     await (await send())
     raise rpc_error(grpc.StatusCode.UNAVAILABLE)
 

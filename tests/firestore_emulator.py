@@ -52,7 +52,7 @@ def firestore_emulator(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def firestore_project(firestore_emulator: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A project in the emulator that nobody has used; clients made without arguments use it."""
+    """An unused project in the emulator; clients that are created without arguments use it."""
     project = f"test-{uuid.uuid4().hex[:20]}"
     monkeypatch.setenv(FIRESTORE_EMULATOR_VARIABLE, firestore_emulator)
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", project)

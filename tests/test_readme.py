@@ -134,7 +134,7 @@ def test_the_commands_do_what_is_said(tmp_path: Path) -> None:
 
 
 def test_the_commands_of_operators_do_what_is_said(tmp_path: Path) -> None:
-    """Each as it stands in the table, without its optional parts, and those that have no instance there on one."""
+    """Runs each command of the table without its optional parts; commands without an instance in the table get one."""
     rows = [
         command.strip("`") for row in table("| command |") for command in re.findall(r"`(gorchestrate [^`]+)`", row[0])
     ]

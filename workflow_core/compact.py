@@ -145,7 +145,8 @@ def _spans(places: list[int]) -> list[int]:
 
 
 def _own_id(entry: Json) -> str:
-    """The id that is derived from a thread's name, position and parent. Most threads have this id; see ``Mover``."""
+    """The id that is derived from a thread's name, position and parent. Most threads have this id; see
+    ``workflow_core.machine.threads``."""
     name, positions, parent = entry["name"], entry.get("positions", {}), entry.get("parent", "")
     own = f"{name}[{positions[name]}]" if name in positions else name
     return own if parent in ("", "main") else f"{parent}/{own}"

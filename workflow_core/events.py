@@ -1,6 +1,7 @@
-"""What user code meets at run time: the context of a step, the protocol of an event handler object.
+"""The types that user code receives at run time: the contexts of steps and activities, and the protocol of an event
+handler.
 
-Nothing here knows how a workflow is run.
+Nothing here depends on how a workflow is run.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from workflow_core.execution import ErrorInfo
 
 
 def stable_key(*parts: object) -> str:
-    """32 hexadecimal digits that depend on ``parts`` alone."""
+    """Returns 32 hexadecimal digits that depend only on ``parts``."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
-    """What a step may know of where it runs.
+    """Information about the current execution of a step.
 
     Attributes:
         workflow: the name of the workflow.
@@ -29,10 +30,10 @@ class StepContext:
         thread_id: the id of the thread.
         step: the name of the step.
         pc: the instance's pc when the thread reached the step.
-        attempt: 1 at the first attempt, one more after each failed one.
-        item: in a ``ForEach``, the item of this round; of the innermost one, where several stand around the step.
-        index: its position, from 0; None outside of a ``ForEach``.
-        error: in an ``except_`` section, what it has caught.
+        attempt: the number of the attempt, starting with 1.
+        item: the current item of the innermost ``ForEach`` around the step.
+        index: the position of the item, starting with 0; None outside a ``ForEach``.
+        error: in an ``except_`` section, the error that it has caught.
     """
 
     workflow: str
@@ -47,28 +48,30 @@ class StepContext:
 
     @property
     def idempotency_key(self) -> str:
-        """The same in every attempt of this step, and in no other step: hand it to outside systems."""
+        """A key that is the same in every attempt of this execution of the step, and different everywhere else. Pass it
+        to outside systems."""
         return stable_key(self.workflow, self.workflow_id, self.thread_id, self.pc)
 
 
 async def _no_heartbeat() -> None:
-    """Where nobody counts the time."""
+    """The heartbeat of an activity without a deadline: does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActivityContext:
-    """What the function of an activity may know of where it runs.
+    """Information about the current execution of an activity.
 
     Attributes:
         workflow: the name of the workflow.
         workflow_id: the id of the instance.
         thread_id: the id of the thread that waits for it.
         activity: the name of the statement.
-        wait_id: the id of the wait; another one each time a thread comes to the statement.
-        attempt: 1 at the first attempt, one more after each failed one.
-        heartbeat: ``await context.heartbeat()`` gives a sign of life, which puts the end of the attempt off by the
-            statement's ``heartbeat``. It raises ``AttemptOver`` where the result no longer matters: stop then.
-        known_as: the name that the statement had when the thread came to it, if it was renamed since.
+        wait_id: the id of the wait. Each time a thread reaches the statement, it is a new one.
+        attempt: the number of the attempt, starting with 1.
+        heartbeat: ``await context.heartbeat()`` reports that the activity is still running, and moves the deadline of
+            the attempt to the statement's ``heartbeat`` from now. It raises ``AttemptOver`` if the result is no longer
+            needed: stop then.
+        known_as: the name that the statement had when the thread reached it, if it was renamed later.
     """
 
     workflow: str
@@ -82,23 +85,24 @@ class ActivityContext:
 
     @property
     def idempotency_key(self) -> str:
-        """The same in every attempt of this activity, and in no other one: hand it to outside systems."""
+        """A key that is the same in every attempt of this execution of the activity, and different everywhere else.
+        Pass it to outside systems."""
         return stable_key(self.workflow, self.workflow_id, self.wait_id, self.known_as or self.activity)
 
 
 @dataclass(frozen=True, slots=True)
 class EventRequest:
-    """What an ``EventHandler`` is told.
+    """The request that the methods of an ``EventHandler`` receive.
 
     Attributes:
-        workflow: the instance's fields. ``handle`` may change them; ``setup`` and ``teardown`` read them.
+        workflow: the instance's fields. ``handle`` may change them; ``setup`` and ``teardown`` only read them.
         workflow_id: the id of the instance.
         thread_id: the id of the thread that waits.
-        wait_id: the id of the wait; another one each time the select is entered.
+        wait_id: the id of the wait. Each time the select is entered, it is a new one.
         event: the name of the event.
-        setup_data: what ``setup`` returned; None before, or if it did not come to its end.
+        setup_data: the result of ``setup``; None if it has not finished.
         action: ``setup``, ``handle`` or ``teardown``.
-        known_as: the name that the event had when the select was entered, if it was renamed since.
+        known_as: the name that the event had when the select was entered, if it was renamed later.
     """
 
     workflow: Any
@@ -112,7 +116,7 @@ class EventRequest:
 
     @property
     def idempotency_key(self) -> str:
-        """The same in every attempt of this action on this wait."""
+        """A key that is the same in every attempt of this action on this wait. Pass it to outside systems."""
         name = type(self.workflow).__workflow_name__
         return stable_key(name, self.workflow_id, self.wait_id, self.known_as or self.event, self.action)
 
@@ -121,19 +125,19 @@ class EventRequest:
 class EventHandler(Protocol):
     """An event that must be registered with an outside system. Each method may be sync or async.
 
-    ``setup`` is called when a thread has come to wait for the event, ``teardown`` when it waits no more; both
-    are called again until they succeed, with the same idempotency key. ``teardown`` may be called although
-    ``setup`` never came to its end; ``request.setup_data`` is None then.
+    ``setup`` is called when a thread starts to wait for the event, and ``teardown`` when it no longer waits. Both are
+    retried until they succeed, with the same idempotency key. ``teardown`` may be called even if ``setup`` never
+    finished; ``request.setup_data`` is then None.
     """
 
     def setup(self, request: EventRequest) -> Any:
-        """Registers the event. What it returns (JSON data) is kept, and given to the other two."""
+        """Registers the event. Its return value (JSON data) is stored and passed to the other two methods."""
         ...
 
     def handle(self, request: EventRequest, input: Any) -> Any:
-        """Handles the event; may change the fields. The annotation of ``input`` is its schema."""
+        """Handles the event. It may change the fields. The annotation of ``input`` determines the event's schema."""
         ...
 
     def teardown(self, request: EventRequest, handled: bool) -> Any:
-        """Removes the registration; ``handled`` tells whether it was this event that happened."""
+        """Removes the registration; ``handled`` is True if this event was the one that happened."""
         ...

@@ -1,7 +1,7 @@
-"""Where an instance stands: ``Execution``, its threads and their waits, as plain values.
+"""The state of an instance apart from its fields: ``Execution``, its threads and their waits, as plain values.
 
-This file knows how the state looks and how it becomes JSON. It never changes a state:
-``workflow_core.machine`` does. It knows no clock; all times are aware ``datetime`` values in UTC.
+This file defines the state and its JSON form. Only ``workflow_core.machine`` changes a state. Nothing here reads a
+clock; all times are aware ``datetime`` values in UTC.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Program(Protocol):
 
 
 class Definition(Protocol):
-    """What is to be known of a ``Workflow`` class here: its name and the versions of its definition and its fields."""
+    """The part of a ``Workflow`` class that this file uses: its name and the versions of its definition and fields."""
 
     @property
     def __program__(self) -> _Program: ...
@@ -43,7 +43,7 @@ class Status(StrEnum):
     """The status of an instance."""
 
     RUNNING = "running"
-    """At least one thread can move: it has a step due, or events to set up."""
+    """At least one thread can move: it has a step that is due, or events to set up."""
     WAITING = "waiting"
     """Every thread waits for an event, a timer or a condition."""
     PAUSED = "paused"
@@ -61,11 +61,11 @@ class ThreadStatus(StrEnum):
     """The status of one thread."""
 
     RESUMING = "resuming"
-    """To be moved on: it has just been started."""
+    """It was started or restarted, and moves when it is next resumed."""
     EXECUTING = "executing"
-    """It stands on a step that is due, or that waits for its next attempt."""
+    """It is at a step that is due, or that waits for its next attempt."""
     SETTING_UP = "setting_up"
-    """It is parked; some of its events are still to be set up with an outside system."""
+    """It is parked, and some of its events are not yet set up with an outside system."""
     WAITING = "waiting"
     """It is parked until an event, a timer or a condition."""
 
@@ -85,12 +85,12 @@ class LeaveKind(StrEnum):
 
 @dataclass(slots=True)
 class ErrorInfo:
-    """An error as it is kept with an instance.
+    """An error in the form that is stored with an instance.
 
     Attributes:
         type: the name of its class.
-        statement: the one that it came from.
-        bases: its class and what that is derived from, as ``module.name``; by these it is caught.
+        statement: the statement that raised it.
+        bases: its class and its base classes, as ``module.name``. ``except_`` sections match these.
     """
 
     type: str
@@ -100,18 +100,18 @@ class ErrorInfo:
 
     @property
     def text(self) -> str:
-        """The error in one line: its type and its message."""
+        """The error as one line: its type and its message."""
         return f"{self.type}: {self.message}"
 
 
 @dataclass(slots=True)
 class Leave:
-    """A thread that is on its way out, while a ``finally_`` section runs or its branches come to their end.
+    """Why a thread is leaving its sections. Stored while a ``finally_`` section runs or while branches end.
 
     Attributes:
-        error: why, for an error; for a cancellation, what a branch has failed with in its cleanup.
-        step: for an error, the name of the statement that the thread stood on.
-        pc: for an error, the pc of the thread there.
+        error: for an error, the error; for a cancellation, the error of a branch whose cleanup failed, if there is one.
+        step: for an error, the name of the statement that the thread was at.
+        pc: for an error, the pc of the thread at that statement.
     """
 
     kind: LeaveKind
@@ -122,7 +122,7 @@ class Leave:
 
 @dataclass(slots=True)
 class BufferedEvent:
-    """An event that came before anybody waited for it; ``input`` is its JSON text."""
+    """An event that arrived before a thread waited for it; ``input`` is its JSON text."""
 
     event: str
     input: str
@@ -131,15 +131,15 @@ class BufferedEvent:
 
 @dataclass(slots=True)
 class Parent:
-    """Who started an instance and waits for its end.
+    """The parent of an instance: the instance that started it and waits for its end.
 
     Attributes:
-        id: the id of the instance.
-        wait_id: the wait that is over when the child has ended.
+        id: the id of the parent.
+        wait_id: the wait of the parent that ends with this instance.
         event: the name of the ``Child`` statement.
-        told: whether it knows of the end.
-        attempt: how often telling it has failed.
-        retry_at: when it is told again.
+        told: whether the parent was notified of the end.
+        attempt: how often the notification has failed.
+        retry_at: when the notification is retried.
     """
 
     workflow: str
@@ -154,20 +154,20 @@ class Parent:
 
 @dataclass(slots=True)
 class Thread:
-    """One thread of an instance. A thread that has ended is no longer listed.
+    """One thread of an instance. A thread that has ended is removed from the list.
 
     Attributes:
         id: unique among the live threads; ``main`` for the main thread.
-        name: the ``Go`` statement, or the branch of a parallel one, that it runs; ``main`` for the main thread.
-        step: the name of the statement it stands on; empty before its first.
-        pc: the instance's pc when the thread reached that statement.
-        attempt: how often the step that it stands on has failed.
-        retry_at: when that step is tried again.
-        parent: the id of the thread that waits for its end, if one does.
-        positions: the position of each ``ForEach`` that it is in.
-        errors: the error that each ``except_`` section that it is or was in has caught.
-        pending: how it goes on behind the ``finally_`` section of each ``Try`` that it is on its way out of.
-        leaving: how it goes on once the branches that it has started have ended.
+        name: the name of the ``Go`` statement or the branch that it runs; ``main`` for the main thread.
+        step: the name of its current statement; empty before the first.
+        pc: the instance's pc when the thread reached its current statement.
+        attempt: how often its current step has failed.
+        retry_at: when its current step is retried.
+        parent: the id of the thread that waits for its end; empty if there is none.
+        positions: its position in each ``ForEach`` that it is in.
+        errors: for each ``except_`` section that it is or was in, the error that was caught.
+        pending: for each ``Try`` that it is leaving, how it continues after the ``finally_`` section.
+        leaving: how it continues once the branches that it has started have ended.
     """
 
     id: str
@@ -188,18 +188,18 @@ class Thread:
 
 @dataclass(slots=True)
 class Execution:
-    """Where an instance stands, apart from its fields.
+    """The state of an instance, apart from its fields.
 
     Attributes:
         workflow: the name of the workflow.
-        pc: counts the transitions that were saved; never goes back.
-        teardowns: events that were left and are still to be torn down.
-        definition_version: the version of the definition that moved the instance last.
-        error: why the instance has failed.
+        pc: the number of transitions. It never decreases.
+        teardowns: waits that were left and must still be torn down.
+        definition_version: the version of the definition that last moved the instance.
+        error: the error with which the instance failed.
         canceling: it was canceled, and its ``finally_`` sections still run, or one of them has failed.
-        buffer: events that came before anybody waited for them, in their order.
-        parent: who waits for its end.
-        fields_version: the version of the workflow that its fields are of; see ``Workflow.migrate``.
+        buffer: events that arrived before a thread waited for them, in order of arrival.
+        parent: the instance that waits for its end.
+        fields_version: the version of the workflow that stored its fields; see ``Workflow.migrate``.
     """
 
     id: str
@@ -221,8 +221,12 @@ class Execution:
     def start(
         cls, id: str, workflow: Definition, *, now: datetime | None = None, parent: Parent | None = None
     ) -> Execution:
-        """A new instance of ``workflow``, a ``Workflow`` class, standing before its first statement; ``parent`` waits
-        for its end.
+        """Returns a new instance that has not started its first statement.
+
+        Args:
+            workflow: its ``Workflow`` class.
+            now: the current time.
+            parent: the instance that waits for its end.
 
         Example:
             >>> from workflow_core import Execution, S, Step, Workflow
@@ -231,7 +235,7 @@ class Execution:
             >>> Execution.start("hello-1", Hello).status
             <Status.RUNNING: 'running'>
         """
-        # Given here, the collections cost half of what the defaults do.
+        # Positional collections take half the time of the default factories.
         main = Thread(MAIN_THREAD, MAIN_THREAD, _RESUMING, "", 0, [], 0, None, None, "", {}, {}, {})
         program = workflow.__program__
         new = cls(id, program.workflow, _RUNNING, 0, [main], [], program.version, None, now, now, False, [], parent)
@@ -249,18 +253,18 @@ class Execution:
         return self.status is _RUNNING or self.status is Status.WAITING
 
     def thread(self, id: str) -> Thread | None:
-        """The live thread of that id, if there is one."""
+        """Returns the live thread with this id, if there is one."""
         return next((thread for thread in self.threads if thread.id == id), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """The whole state as JSON data, every attribute included."""
+        """Returns the whole state as JSON data, with every attribute."""
         data: dict[str, Any] = _ADAPTER.dump_python(self, mode="json", by_alias=True)
         for thread in data["threads"]:
             thread["waits"] = [shown_wait(wait) for wait in thread["waits"]]
         return data
 
     def to_json(self) -> str:
-        """The whole state as JSON; ``from_json`` is its inverse. What many threads share is stored once."""
+        """Returns the whole state as JSON; ``from_json`` is the inverse. Data that threads share is stored once."""
         if len(self.threads) >= FOLDED_MIN or len(self.teardowns) >= FOLDED_MIN:
             folded = fold(_ADAPTER.dump_python(self, mode="json", by_alias=True, exclude_defaults=True))
             if folded is not None:
@@ -269,10 +273,10 @@ class Execution:
 
     @classmethod
     def from_json(cls, data: str | bytes) -> Execution:
-        """Reads what ``to_json`` wrote, in this release or an earlier one.
+        """Reads the output of ``to_json``, of this release or an earlier one.
 
         Raises:
-            ValueError: it is not an execution.
+            ValueError: ``data`` is not an execution.
         """
         if may_be_folded(data):
             return _ADAPTER.validate_python(unfold(from_json(data)))

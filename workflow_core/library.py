@@ -1,7 +1,7 @@
-"""The library alone, without any cloud: the caller keeps the state and decides when an instance runs.
+"""The functions for using workflows without a cloud: the caller stores the state and decides when an instance runs.
 
-Each function takes the fields (a ``Workflow``) and where the instance stands (an ``Execution``), and changes both.
-Where one raises because user code did, discard both and go on from what was saved last.
+Each function takes the fields (a ``Workflow``) and the state (an ``Execution``) of an instance, and changes both. If a
+function raises an error of user code, discard both and continue from the last save.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from workflow_core.machine.work import ThreadWork, Work
 from workflow_core.workflow import Workflow
 
 AsyncCheckpoint = Callable[[CheckpointKind], Awaitable[object] | None]
-"""The same for ``aresume``; may be async."""
+"""Like ``Checkpoint``, for ``aresume``; may be async."""
 
 _Call = tuple[str | None, Any]
-"""What the logic yields: the name of the statement or event whose code was called, and what that returned; it is sent
-the awaited result. Without a name, what the checkpoint callback returned, which the sync calls leave alone."""
+"""The logic yields the name of a statement or event, and the return value of its code; the driver sends back the
+awaited result. Without a name, it yields the return value of the checkpoint callback, which the sync driver ignores."""
 
 
 def resume(
@@ -32,27 +32,28 @@ def resume(
 ) -> None:
     """Runs an instance until every thread is blocked, then returns.
 
-    Activities are run here as well, one after another. What fails goes to the ``Try`` that catches it if no attempt is
-    left by the ``Retry`` of its statement or the workflow's ``default_retry``, at once if there is neither.
+    Activities are run here as well, one after another. An error is passed to the ``Try`` that catches it once the
+    ``Retry`` of its statement or the workflow's ``default_retry`` allows no further attempt; if there is no policy,
+    immediately.
 
     Args:
         workflow: the instance's fields; changed by its steps.
-        execution: where it stands; changed.
-        checkpoint: called with a ``CheckpointKind`` each time the state should be saved. Going on from what
-            was saved at any call gives the same end.
-        now: the current time; without it timeouts get no deadline.
+        execution: the instance's state; changed.
+        checkpoint: called with a ``CheckpointKind`` each time the state should be saved. Continuing from the save of
+            any call leads to the same result.
+        now: the current time; if omitted, timeouts get no deadline.
 
     Raises:
         AsyncInSyncCall: the definition has asynchronous code; nothing was changed. Use ``aresume``.
         ExecutionError: see its subclasses.
-        Exception: what a condition raises, or a step or an activity, unless a ``Try`` catches it. The last two stay
-            due, and their errors are also noted in their threads.
+        Exception: any error of a condition, and any error of a step or an activity that no ``Try`` catches. Steps and
+            activities stay due, and their errors are also stored in their threads.
     """
     machine = Machine(workflow, execution, now, True)
     if machine.program.async_parts:
-        raise AsyncInSyncCall(f"{machine.program.async_parts[0]!r} is asynchronous: call 'await aresume(...)'")
+        raise AsyncInSyncCall(f"{machine.program.async_parts[0]!r} is asynchronous. Call 'await aresume(...)'")
     if not machine.run_alone(checkpoint):
-        _drive(_resume(machine, checkpoint, is_sync=True), "{!r} returned a coroutine: call 'await aresume(...)'")
+        _drive(_resume(machine, checkpoint, is_sync=True), "{!r} returned a coroutine. Call 'await aresume(...)'")
 
 
 async def aresume(
@@ -78,21 +79,21 @@ def handle_event(
     pc: int | None = None,
     now: datetime | None = None,
 ) -> Any:
-    """Delivers an event: runs its handler and moves its thread on to the next step or wait. Then call ``resume``.
+    """Delivers an event: runs its handler and moves its thread to the next step or wait. Call ``resume`` afterwards.
 
-    One that comes too early, for an ``On`` that is ``buffered``, is kept; ``resume`` delivers it.
+    An event that arrives early is kept if its ``On`` is ``buffered``; ``resume`` delivers it.
 
     Args:
-        event: the event's name; for a ``Timeout``, a ``Sleep``, an ``Activity`` or a ``Child``, its name.
-        input: what the handler takes: an instance of the annotated type, or JSON data that fits it; for a child, its
+        event: the name of the event, or of the ``Timeout``, ``Sleep``, ``Activity`` or ``Child``.
+        input: the input of the handler: an instance of the annotated type, or JSON data that fits it; for a child, its
             result.
-        thread_id: the thread that is meant, where several wait for the event; by default the first.
-        wait_id: the wait that is meant; a later wait for the same event does not count.
-        pc: the pc at which that wait was entered; another one does not count.
-        now: the current time; without it timeouts that are entered get no deadline.
+        thread_id: the thread that receives the event, if several wait for it; by default the first.
+        wait_id: the wait that receives the event. A later wait for the same event does not accept it.
+        pc: the pc at which the wait was entered. A wait with another pc does not accept the event.
+        now: the current time; if omitted, timeouts that are entered get no deadline.
 
     Returns:
-        What the handler returns; None for an event that is kept.
+        The return value of the handler; None if the event is kept.
 
     Raises:
         EventNotAccepted: no thread waits for it now; nothing was changed.
@@ -105,11 +106,11 @@ def handle_event(
         return None
     signature = accepted.case.signature
     if signature is not None and signature.is_async:
-        raise AsyncInSyncCall(f"the handler of {event!r} is asynchronous: call 'await ahandle_event(...)'")
+        raise AsyncInSyncCall(f"the handler of {event!r} is asynchronous. Call 'await ahandle_event(...)'")
     output = machine.handle(accepted, None if signature is None else signature.validate(event, input))
     if output is not None and iscoroutine(output):
         output.close()
-        raise AsyncInSyncCall(f"the handler of {event!r} returned a coroutine: make it a plain function")
+        raise AsyncInSyncCall(f"the handler of {event!r} returned a coroutine. Make it a plain function")
     machine.handled(accepted)
     return output
 
@@ -144,7 +145,7 @@ async def ahandle_event(
 def _resume(
     machine: Machine, checkpoint: Checkpoint | AsyncCheckpoint | None, *, is_sync: bool
 ) -> Generator[_Call, Any, None]:
-    """Does what is due until nothing is."""
+    """Performs work until nothing is due."""
     machine.retry_errors()
     while (work := machine.next_work()) is not None:
         result = None
@@ -165,8 +166,11 @@ def _resume(
 
 
 def _note(machine: Machine, work: Work, error: Exception) -> None:
-    """Notes a failure. That of a setup or teardown disturbs nobody; one for good that a ``Try`` catches goes on there;
-    any other is the caller's."""
+    """Records a failure.
+
+    The failure of a setup or teardown is only stored. If no attempt is left and a ``Try`` catches the error, the thread
+    continues there. Any other error is raised to the caller.
+    """
     if work.is_only_noted:
         machine.failed(work, error)
     elif work.is_refused(error):
@@ -185,7 +189,8 @@ def _note(machine: Machine, work: Work, error: Exception) -> None:
 def _accepted(
     machine: Machine, event: str, input: Any, thread_id: str | None, wait_id: str | None, pc: int | None
 ) -> Accepted | None:
-    """Who waits for an event; None if it was kept for later, as nobody does, or others came before it."""
+    """Returns the wait for an event; None if the event was buffered, because no thread waits for it or because earlier
+    events are still in the buffer."""
     try:
         accepted = machine.accept(event, thread_id, wait_id, pc)
         is_early = machine.execution.buffer and machine.is_behind_buffered(accepted)
@@ -199,7 +204,11 @@ def _accepted(
 def _keeps(
     machine: Machine, event: str, input: Any, thread_id: str | None, wait_id: str | None, pc: int | None
 ) -> bool:
-    """Keeps an event that cannot be delivered now, if it is buffered and for no certain wait."""
+    """Buffers an event that cannot be delivered now, if its case allows it and the caller names no thread or wait.
+
+    Returns:
+        Whether the event was buffered.
+    """
     if thread_id is not None or wait_id is not None or pc is not None or not machine.buffers(event):
         return False
     signature = machine.buffered_signature(event)
@@ -212,10 +221,10 @@ def _keeps(
 
 
 def _drive(logic: Generator[_Call, Any, None], refusal: str) -> None:
-    """Runs to its end what awaits nothing. User code that returns a coroutine fails with ``AsyncInSyncCall``.
+    """Runs the logic without awaiting anything. User code that returns a coroutine fails with ``AsyncInSyncCall``.
 
     Args:
-        refusal: the text of that error, with a place for the name of what was called.
+        refusal: the message of that error, with a placeholder for the name of the statement.
     """
     try:
         name, result = next(logic)
@@ -228,7 +237,7 @@ def _drive(logic: Generator[_Call, Any, None], refusal: str) -> None:
     except StopIteration:
         return
     except RuntimeError as error:
-        # Python replaces a StopIteration of the user's code that leaves a generator. Only that error begins here.
+        # Python replaces a StopIteration of user code that leaves a generator. Only the replaced error starts here.
         raised = error.__cause__
         if not isinstance(raised, StopIteration) or (error.__traceback__ and error.__traceback__.tb_next):
             raise
@@ -236,7 +245,7 @@ def _drive(logic: Generator[_Call, Any, None], refusal: str) -> None:
 
 
 async def _drive_async(logic: Generator[_Call, Any, None]) -> None:
-    """Runs to its end what may await what was returned."""
+    """Runs the logic and awaits awaitable return values."""
     try:
         _, result = next(logic)
         while True:

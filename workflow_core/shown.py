@@ -1,7 +1,7 @@
-"""How waits and teardowns are shown to clients: in one form, which has the attributes of all kinds.
+"""The form in which clients see waits and teardowns: one class with the attributes of all kinds.
 
-It is the form of the first releases, in which all kinds were one class, so that clients find what they know. The names
-are those under which the attributes are stored; see ``workflow_core.wait_types``.
+It is the form of the first releases, in which all kinds were one class, so existing clients continue to work. The
+names are those of the stored attributes; see ``workflow_core.wait_types``.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ class ShownWait:
     """One thing that a parked thread waits for.
 
     Attributes:
-        event: the name of the event or of the timeout; for a condition, of its statement.
+        event: the name of the event or the timeout; for a condition, the name of its statement.
         id: the wait's id: the thread's id and its pc at entry. All cases of one wait share it.
-        deadline: for a timeout, when it is due; for an activity, when its attempt counts as failed; None where the
-            caller keeps no time.
-        setup_data: what ``setup`` returned, as JSON data; for what has a deadline, the name of its task.
-        attempt: how often ``setup``, or the activity, has failed.
-        retry_at: when it is tried again.
-        error: why the last attempt failed.
-        input: what an activity gets, or how a child is to be started, as JSON data.
-        buffered: events that came before are delivered to it.
-        known_as: the name that it began under, if it was renamed since: idempotency keys are made of it.
+        deadline: for a timeout, when it is due; for an activity, when its attempt counts as failed; None if the caller
+            passes no time.
+        setup_data: the result of ``setup``, as JSON data; for a wait with a deadline, the name of its task.
+        attempt: how often ``setup``, the activity, or starting the child has failed.
+        retry_at: when it is retried.
+        error: the error of the last attempt.
+        input: the input of an activity, or the arguments of a child's start, as JSON data.
+        buffered: whether events that arrived earlier are delivered to it.
+        known_as: the name at entry, if it was renamed later. Idempotency keys are derived from it.
     """
 
     event: str
@@ -48,14 +48,14 @@ class ShownWait:
 
 @dataclass(slots=True)
 class ShownTeardown:
-    """An event that was left and is still to be torn down, or a child that is to be canceled; it outlives its thread.
+    """An event that must still be torn down, or a child that must be canceled. It outlives its thread.
 
     Attributes:
-        step: the name of the ``Select`` that the event belongs to.
+        step: the name of the ``Select`` that the event belongs to, or of the ``Child``.
         id: the id of the wait that was left.
-        handled: whether it was this event that happened.
-        setup_data: what ``setup`` returned; for a child, its workflow and id, and how it is to be started, if it is not
-            known whether it was.
+        handled: whether this event was the one that happened.
+        setup_data: the result of ``setup``; for a child, its workflow and id, and the other arguments of its start, if
+            it is unknown whether it was started.
         status: pending teardown, or teardown error.
         kind: ``handler`` or ``child``.
         known_as: as for a ``Wait``.
@@ -78,5 +78,5 @@ _DEFAULTS = {field.name: None if field.default is MISSING else field.default for
 
 
 def shown_wait(stored: dict[str, Any]) -> dict[str, Any]:
-    """A wait, given in its stored form, as it is shown."""
+    """Converts a wait from its stored form to the form that clients see."""
     return _DEFAULTS | stored

@@ -1,10 +1,11 @@
-"""What threads wait for, and what they leave behind: one class for each kind of wait and of teardown, as plain values.
+"""Waits and teardowns as plain values: one class for each kind.
 
-``kind`` tags the class in the stored form, and is always stored. The stored names are those of the first release, in
-which all kinds were one class: so ``setup_data`` is the name of a timer's task as well, and ``input`` is how a child is
-to be started. Releases that run side by side read each other's instances, so no stored name may change.
+``kind`` identifies the class in the stored form, and is always stored. The stored names come from the first release,
+in which all kinds were one class: ``setup_data`` therefore also stores the task name of a timer, and ``input`` stores
+the arguments with which a child is started. Releases that run side by side read each other's instances, so no stored
+name may change.
 
-The classes say how their kinds differ and never change a state: ``workflow_core.machine`` does.
+The classes define how the kinds differ. Only ``workflow_core.machine`` changes a state.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class WaitKind(StrEnum):
     EVENT = "event"
     """An event with a plain handler."""
     HANDLER = "handler"
-    """An event with an ``EventHandler`` object, set up with and torn down from an outside system."""
+    """An event with an ``EventHandler`` object, which is set up and torn down in an outside system."""
     TIMEOUT = "timeout"
     CONDITION = "condition"
     """A condition on the fields, or the end of threads that were started in parallel."""
@@ -32,7 +33,7 @@ class WaitKind(StrEnum):
 
 
 class WaitStatus(StrEnum):
-    """How far one case of a wait has come."""
+    """The status of one case of a wait, or of its teardown."""
 
     PENDING_SETUP = "pending_setup"
     SET_UP = "set_up"
@@ -41,19 +42,19 @@ class WaitStatus(StrEnum):
     TEARDOWN_ERROR = "teardown_error"
 
 
-# Looking up a member of an enum class costs as much as an instruction: the hot ones are bound once.
+# Looking up a member of an enum class takes as long as an instruction, so frequently used members are bound once.
 _SET_UP, _PENDING_SETUP = WaitStatus.SET_UP, WaitStatus.PENDING_SETUP
 
 TaskName = Annotated[
     str | None,
     Field(alias="setup_data"),
-    # Any JSON data: an instance that has something else there is told as damaged where it is loaded.
+    # Accepts any JSON data. A value of another type is reported as damage when the instance is loaded.
     GetPydanticSchema(lambda source, handler: core_schema.any_schema()),
 ]
 
 
 def _with_kind(schema: CoreSchema) -> CoreSchema:
-    """The schema of a class in which ``kind`` has no default, so that it is stored although defaults are left out."""
+    """Returns the schema without a default for ``kind``, so that it is stored although default values are omitted."""
     assert schema["type"] == "dataclass"
     arguments = schema["schema"]
     assert arguments["type"] == "dataclass-args"
@@ -68,25 +69,25 @@ def _with_kind(schema: CoreSchema) -> CoreSchema:
 
 @dataclass(slots=True)
 class Wait:
-    """One thing that a parked thread waits for; of each kind there is a class.
+    """One thing that a parked thread waits for. Each kind has a class.
 
     Attributes:
-        event: the name of the event or of the timeout; for a condition, of its statement.
+        event: the name of the event or the timeout; for a condition, the name of its statement.
         id: the wait's id: the thread's id and its pc at entry. All cases of one wait share it.
-        known_as: the name that it began under, if it was renamed since: idempotency keys are made of it.
+        known_as: the name at entry, if it was renamed later. Idempotency keys are derived from it.
     """
 
     noun: ClassVar[str]
-    """The kind, as an error names it."""
+    """The name of the kind in error messages."""
     from_clients: ClassVar[bool] = False
-    """Whether clients send what it waits for."""
+    """Whether clients send the event."""
     needs_setup: ClassVar[bool] = False
-    """Whether it is set up outside of the instance: leaving it may leave a teardown."""
+    """Whether it is set up outside the instance. Leaving it may then create a teardown."""
     may_be_added: ClassVar[bool] = False
-    """Whether a case of this kind that was added to the definition is accepted from threads that are parked there: they
+    """Whether threads that are parked at a select accept a case of this kind that was added to it later, although they
     have no wait for it."""
     is_moved_by_resume: ClassVar[bool] = False
-    """Whether a thread that rests on it may be moved on without anything coming from outside."""
+    """Whether a thread may leave it without input from outside."""
 
     event: str
     kind: WaitKind = field(kw_only=True)
@@ -98,11 +99,12 @@ class Wait:
         return _with_kind(handler(source))
 
     def is_pending(self) -> bool:
-        """Whether it is still to be set up, now or at its next attempt."""
+        """Whether it must still be set up, now or at its next attempt."""
         return False
 
     def left(self, step: str, event: str | None) -> AnyTeardown | None:
-        """What leaving it leaves behind, for a thread that stands on ``step`` and leaves by ``event``."""
+        """Returns the teardown that is needed when a thread at ``step`` leaves the wait because ``event`` happened, or
+        for another reason if ``event`` is None; None if no teardown is needed."""
         return None
 
 
@@ -111,7 +113,7 @@ class EventWait(Wait):
     """A wait for an event with a plain handler.
 
     Attributes:
-        buffered: events that came before are delivered to it.
+        buffered: whether events that arrived earlier are delivered to it.
     """
 
     noun: ClassVar[str] = "an event"
@@ -125,14 +127,14 @@ class EventWait(Wait):
 
 @dataclass(slots=True)
 class HandlerWait(Wait):
-    """A wait for an event with an ``EventHandler``. Leaving it always leaves a teardown, as its setup may have
-    succeeded although its answer was lost.
+    """A wait for an event with an ``EventHandler``. Leaving it always creates a teardown, because its setup may have
+    succeeded even if the response was lost.
 
     Attributes:
-        setup_data: what ``setup`` returned, as JSON data.
+        setup_data: the result of ``setup``, as JSON data.
         attempt: how often ``setup`` has failed.
-        retry_at: when it is tried again.
-        error: why the last attempt failed.
+        retry_at: when ``setup`` is retried.
+        error: the error of the last attempt.
     """
 
     noun: ClassVar[str] = "an event"
@@ -161,9 +163,9 @@ class TimedWait(Wait):
     """A wait with a deadline.
 
     Attributes:
-        deadline: for a timeout, when it is due; for an activity, when its attempt counts as failed; None where the
-            caller keeps no time.
-        task: the name of the task that comes at the deadline, once there is one.
+        deadline: for a timeout, when it is due; for an activity, when its attempt counts as failed; None if the caller
+            passes no time.
+        task: the name of the task for the deadline, once it is scheduled.
     """
 
     deadline: AwareDatetime | None = None
@@ -172,7 +174,7 @@ class TimedWait(Wait):
 
 @dataclass(slots=True)
 class TimerWait(TimedWait):
-    """A wait for a moment: the timeout of a select, or a ``Sleep``."""
+    """A wait for a point in time: the timeout of a select, or a ``Sleep``."""
 
     noun: ClassVar[str] = "a timeout"
 
@@ -186,9 +188,9 @@ class ActivityWait(TimedWait):
 
     Attributes:
         attempt: how often the activity has failed.
-        retry_at: when it is tried again.
-        error: why the last attempt failed.
-        input: what the activity gets, as JSON data.
+        retry_at: when it is retried.
+        error: the error of the last attempt.
+        input: the input of the activity, as JSON data.
     """
 
     noun: ClassVar[str] = "an activity"
@@ -204,13 +206,13 @@ class ActivityWait(TimedWait):
 
 @dataclass(slots=True)
 class ChildWait(Wait):
-    """A wait for the end of a child. Leaving it, other than by that end, leaves a teardown, which cancels the child.
+    """A wait for the end of a child. Leaving it before the child has ended creates a teardown, which cancels the child.
 
     Attributes:
         attempt: how often starting the child has failed.
-        retry_at: when it is tried again.
-        error: why the last attempt failed.
-        child: how it is to be started: its workflow, its id, its first fields, and whether it is detached.
+        retry_at: when starting it is retried.
+        error: the error of the last attempt.
+        child: the arguments of its start: its workflow, its id, its initial fields, and whether it is detached.
     """
 
     noun: ClassVar[str] = "a child"
@@ -231,7 +233,7 @@ class ChildWait(Wait):
         """See ``Wait.left``."""
         if self.event == event:
             return None
-        # Of one that was started for sure, how to start it, its whole input, need not be kept.
+        # Once the child is known to have started, its initial fields are no longer needed.
         names = ("workflow", "id") if self.status is _SET_UP else self.child
         return ChildTeardown(step, self.event, self.id, False, {name: self.child[name] for name in names})
 
@@ -248,7 +250,7 @@ class ConditionWait(Wait):
 
 AnyWait = EventWait | HandlerWait | TimerWait | ActivityWait | ChildWait | ConditionWait
 RetriedWait = HandlerWait | ActivityWait | ChildWait
-"""Waits for what may fail, and is tried again."""
+"""Waits with attempts that may fail and are retried."""
 AnyTimedWait = TimerWait | ActivityWait
 StoredWait = Annotated[AnyWait, Discriminator("kind")]
 
@@ -267,12 +269,12 @@ WAITS: dict[WaitKind, type[AnyWait]] = {
 
 @dataclass(slots=True)
 class Teardown:
-    """What is still to be undone for a wait that was left; it outlives its thread. Of each kind there is a class.
+    """The cleanup that is due after a thread has left a wait. It outlives the thread. Each kind has a class.
 
     Attributes:
         step: the name of the ``Select`` that the event belongs to, or of the ``Child``.
         id: the id of the wait that was left.
-        handled: whether it was this event that happened.
+        handled: whether this event was the one that happened.
     """
 
     step: str
@@ -282,21 +284,21 @@ class Teardown:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        # The first release had only teardowns of handlers, and stored no kind.
+        # The first release had only teardowns of handlers, and did not store the kind.
         schema = handler(source)
         return _with_kind(schema) if cls is ChildTeardown else schema
 
 
 @dataclass(slots=True)
 class HandlerTeardown(Teardown):
-    """An event that was left and is still to be torn down.
+    """An event that must still be torn down.
 
     Attributes:
-        setup_data: what ``setup`` returned; None if it never came to its end.
+        setup_data: the result of ``setup``; None if it never finished.
         status: pending teardown, or teardown error.
         attempt: how often ``teardown`` has failed.
-        retry_at: when it is tried again.
-        error: why the last attempt failed.
+        retry_at: when ``teardown`` is retried.
+        error: the error of the last attempt.
         known_as: as for a ``Wait``.
     """
 
@@ -311,14 +313,14 @@ class HandlerTeardown(Teardown):
 
 @dataclass(slots=True)
 class ChildTeardown(Teardown):
-    """A child that is to be canceled.
+    """A child that must be canceled.
 
     Attributes:
-        child: its workflow and id, and how it is to be started, if it is not known whether it was.
+        child: its workflow and id; also the other arguments of its start, if it is unknown whether it was started.
         status: pending teardown, or teardown error.
         attempt: how often canceling it has failed.
-        retry_at: when it is tried again.
-        error: why the last attempt failed.
+        retry_at: when canceling it is retried.
+        error: the error of the last attempt.
         known_as: as for a ``Wait``.
     """
 

@@ -267,7 +267,7 @@ class RetryFailed(Action):
     @classmethod
     def refusal(cls, id: str) -> WorkflowError:
         """See ``Action.refusal``."""
-        return RepairRefused(f"{id!r} is waiting: only what has failed can be {cls.past}")
+        return RepairRefused(f"{id!r} is waiting: only failed instances can be {cls.past}")
 
     def apply(self, session: Session, now: datetime) -> bool:
         session.machine.retry()

@@ -150,7 +150,10 @@ def test_without_a_store_the_source_must_compile(good: Path, tmp_path: Path) -> 
     wrong = write(tmp_path / "wrong.py", "closed", ', renamed_from="closed"')
     ended = run("check", str(wrong))
     assert ended.returncode == 1
-    assert "The definition has a mistake. Select 'closed': its former name 'closed' is that of a Select" in ended.stdout
+    assert (
+        "The definition has a mistake. Select 'closed': its former name 'closed' is the name of a Select"
+        in ended.stdout
+    )
     ended = run("check", str(wrong), "--json")
     assert ended.returncode == 1
     found = json.loads(ended.stdout)

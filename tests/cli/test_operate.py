@@ -23,7 +23,7 @@ Run = Callable[..., Result]
 
 
 class Fragile(Workflow, name="fragile"):
-    """Fails in its step as long as it is to."""
+    """Its step fails as long as the test says so."""
 
     search_fields = ("note", "good")
 
@@ -174,7 +174,7 @@ def test_what_has_failed_is_mended_and_tried_again(http: Http, run: Run) -> None
 
 
 def test_a_database_without_an_application(tmp_path: Path, run: Run) -> None:
-    """The same commands with ``--source``: what they start goes on when a runtime serves the database."""
+    """The same commands with ``--source``: instances that they change continue when a runtime serves the database."""
     on = ("--source", str(ROOT / "functions" / "main.py"), "--db", str(tmp_path / "alone.db"))
     with pytest.raises(SettingsError, match=r"database .*alone\.db not found"):
         run("show", "pizza", "1", *on)

@@ -38,7 +38,7 @@ class Delivery:
 
 
 class Receiver:
-    """What stands at the queue's other end: notes every delivery and answers as it was told, or acknowledges."""
+    """The receiver of the queue's deliveries: records each one, and answers as configured, or acknowledges."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self.deliveries: list[Delivery] = []

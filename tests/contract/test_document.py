@@ -1,4 +1,4 @@
-"""The layout of a document: what ``encode`` makes, ``decode`` reads; what is damaged or too large is told."""
+"""The layout of a document: ``decode`` reads the output of ``encode``; damaged and too large documents raise errors."""
 
 from __future__ import annotations
 

@@ -1,12 +1,11 @@
 """Random definitions, and random orders of events to send to them.
 
-A definition is read as plain data (nested tuples, which print well) from random bytes and then built. By
-construction it compiles and comes to rest: names are numbered; every loop starts with a step or a select, and is
-left when the log has grown to ``LOG_MAX`` entries, which each step and each event adds one to, and a timeout in a loop
-by a step that it starts with.
+A definition is read from random bytes as plain data (nested tuples, which print well) and then built. By construction,
+it compiles and comes to rest: names are numbered, and every loop starts with a step or a select and ends when the log
+has ``LOG_MAX`` entries. Each step and each event adds one entry, and a timeout in a loop starts with a step that does.
 
-Steps, handlers and conditions work on two small integers and a log. What may not be seen in the fields, because
-conditions and setups only read them, goes to ``Flow.trace``, a list outside of the fields.
+Steps, handlers and conditions work on two small integers and a log. Conditions and setups only read the fields, so
+they record their calls in ``Flow.trace``, a list outside the fields.
 """
 
 from __future__ import annotations
@@ -202,13 +201,13 @@ def definition(data: bytes, *, calm: bool = False, children: bool = False) -> li
 
 
 def errand(data: bytes, *, calm: bool = False) -> list[Spec]:
-    """What soon comes to its end: what children do."""
+    """The definition of a child: it ends soon."""
     tape = Tape(data, calm=calm)
     return tape.many(1, 3, lambda: tape.statement(1, in_loop=False))
 
 
 def orders(data: bytes, *, calm: bool = False) -> list[Spec]:
-    """A loop whose events each start a thread, which waits for an event or a timer of its own: what shops look like."""
+    """A loop in which each event starts a thread that waits for another event or a timer, as in a shop."""
     tape = Tape(data, calm=calm)
     waits: list[Spec] = [("B", tape.of(("none", "object")), tape.effect(), []), ("", "timeout", tape.effect(), [])]
     thread = ("go", "log", [("select", waits), *tape.block(0, in_loop=False)])
@@ -220,7 +219,7 @@ def orders(data: bytes, *, calm: bool = False) -> list[Spec]:
 
 
 def inbox(data: bytes, *, calm: bool = False) -> list[Spec]:
-    """A loop that takes events which may have come while it waited for something else, and a thread that does too."""
+    """A loop and a thread that handle buffered events, which may have arrived while they waited for others."""
     tape = Tape(data, calm=calm)
 
     def taken() -> Spec:
@@ -240,7 +239,7 @@ def inbox(data: bytes, *, calm: bool = False) -> list[Spec]:
 
 
 def cleanups(data: bytes, *, calm: bool = False) -> list[Spec]:
-    """Work that is cleaned up after, inside of what catches errors: a cancellation must not be caught there."""
+    """Work with a cleanup, inside a ``Try`` that catches errors but must not catch a cancellation."""
     tape = Tape(data, calm=calm)
     cleanup = [*tape.many(0, 1, lambda: tape.select(0, in_loop=False)), tape.of_kind("step" if calm else "risky", 0)]
     work: Spec = ("try", [tape.select(0, in_loop=False), *tape.block(1, in_loop=False, least=0)], [], cleanup)
@@ -249,7 +248,7 @@ def cleanups(data: bytes, *, calm: bool = False) -> list[Spec]:
 
 
 def fan_out(data: bytes, *, calm: bool = False, children: bool = False) -> list[Spec]:
-    """Activities for many items, a few at a time, beside a thread that takes events: what imports look like."""
+    """Activities for many items, a few at a time, and a thread that handles events, as in an import."""
     tape = Tape(data, calm=calm, children=children)
     count, limit = 2 + tape.below(11), tape.of((1, 2, 3, 4, 12))
     work = (tape.of(("activity", "order")), tape.of("xy"), not calm and tape.below(4) == 0)
@@ -420,7 +419,7 @@ class Builder:
         return Step(name, self.action(action))
 
     def work(self, field: str, risky: bool, *, takes_result: bool = True) -> Activity:
-        """An activity that adds one to a field, or whose result nobody takes, and fails for some of its values."""
+        """An activity that adds one to a field, or whose result is not used, and that fails for some values."""
         name = self.name("activity")
 
         def plain(number: int, context: ActivityContext) -> int:

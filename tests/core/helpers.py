@@ -69,7 +69,7 @@ def log(text: str) -> Callable[[Any], None]:
 
 
 class Unlucky(Exception):
-    """What is tried again by ``play`` where nobody catches it."""
+    """An error that ``play`` retries if no ``Try`` catches it."""
 
 
 def failing(name: str, error: type[Exception] | Exception = ValueError, **options: Any) -> Step:
@@ -156,7 +156,7 @@ def cancel(order: Workflow, execution: Execution) -> None:
 
 
 def give_up(error: Exception) -> Op:
-    """What is done to an instance whose step has failed for good, by a caller that has tried often enough."""
+    """Gives up the step of an instance, as a caller does after its last attempt."""
 
     def act(order: Workflow, execution: Execution) -> None:
         thread = next(one for one in execution.threads if one.status == "executing")

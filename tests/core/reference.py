@@ -1,31 +1,32 @@
 """A naive executor of definitions, written independently of the interpreter, for the property tests to compare with.
 
-Children need an engine; here a thread only comes to rest on them (``tests.simulation`` does the rest).
+Children need an engine. Here, a thread only rests on them; ``tests.simulation`` covers the rest.
 
-It walks the tree of statements: each thread is a generator that stops at a step or a wait. Nothing is compiled and
-nothing can be saved. A failure is thrown into the generator of its thread, where Python's own ``try`` does what ``Try``
-is to do; so is a cancellation. What the interpreter promises about order is what stands in ``resume``:
+The executor walks the tree of statements: each thread is a generator that stops at a step or a wait. Nothing is
+compiled and nothing can be saved. A failure is thrown into the generator of its thread, where Python's own ``try``
+implements ``Try``; a cancellation is thrown in the same way. ``resume`` contains the order that the interpreter
+promises:
 
-1. Threads are listed in the order in which they were started. A thread that was started begins in a transition of
-   its own, after the thread that started it has come to rest.
-2. Moves come first: the first thread in the list that has not begun, or whose condition holds.
-3. Then teardowns, in the order in which their waits were left and, within one wait, of its cases.
-4. Then setups: of the first thread that has one to do, of its first case.
-5. Then the events that were kept: to the first thread that waits for one by an ``On`` that buffers it, of these the one
-   that came first.
-6. At last a step, or an activity: that of the first thread that stands on one. Then all is looked at anew, from 2 on.
+1. Threads are listed in the order in which they were started. A new thread begins in a transition of its own, after the
+   thread that started it has come to rest.
+2. Moves come first: the first thread in the list that has not begun, or whose condition is true.
+3. Then teardowns, in the order in which their waits were left, and within one wait in the order of its cases.
+4. Then setups: the first thread with a setup that is due, and its first such case.
+5. Then buffered events: the first thread that waits for one with a buffering ``On``, and the earliest such event.
+6. Finally a step or an activity: that of the first thread that is at one. Then everything is repeated from 2.
 
-Each of these, and each event that is handled or kept, adds 1 to ``pc``; so does a failure, and a cancellation. When the
-main thread ends, all threads end and what they waited for is torn down, in the order of the threads.
+Each of these, each event that is handled or buffered, each failure and each cancellation adds 1 to ``pc``. When the
+main thread ends, all threads end and their waits are torn down, in the order of the threads.
 
-An event that nobody waits for is kept if any ``On`` of the definition buffers it, and the instance is neither at its
-end nor on the way to being canceled. So is one that would come before an earlier one of its name; but one that is sent
-to a certain thread or wait is never kept. What is kept is forgotten when the instance finishes or is canceled.
+An event that no thread waits for is buffered if any ``On`` of the definition buffers it, unless the instance has ended
+or is being canceled. An event is also buffered if it would overtake an earlier one of its name. An event for a specific
+thread or wait is never buffered. The buffer is emptied when the instance finishes or is canceled.
 
-A branch of a parallel statement that fails cancels the others, in the order of the threads; when all have ended its
-error is thrown where they are waited for. If they were canceled with whoever waits for them, so is what one of them
-fails with in a ``finally_`` section. A canceled thread that is in a ``finally_`` section runs that to its end
-first, with the branches that were started there; what fails in it passes all ``except_`` sections outside of it.
+If a branch of a parallel statement fails, it cancels the other branches, in the order of the threads. When all have
+ended, its error is thrown at the statement. If the branches are canceled together with their parent, an error of one of
+them in a ``finally_`` section is thrown there as well. A canceled thread that is in a ``finally_`` section first runs
+it to its end, including the branches that were started there. An error in that section passes all ``except_`` sections
+outside it.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ Parallels = (Parallel, ForEach)
 
 
 class Thrown(Exception):
-    """What has failed for good, at which statement, and where its thread stood, since when."""
+    """An error without a further attempt: its statement, and the position of its thread."""
 
     def __init__(self, error: Exception, statement: str, at: Rest | None, pc: int) -> None:
         super().__init__(error, statement)
@@ -86,7 +87,7 @@ class Thrown(Exception):
 
 
 class Canceled(Exception):
-    """Thrown into a thread that is to leave all that it is in."""
+    """Thrown into a thread that must leave all its statements."""
 
 
 class DuplicateId(Exception):
@@ -349,7 +350,7 @@ class Reference:
             self.current = before
 
     def fell(self, thread: RefThread, thrown: Thrown) -> None:
-        """Nobody in the thread has caught what has failed."""
+        """Handles an error that no ``Try`` of the thread has caught."""
         parent = next((one for one in self.threads if thread.parent and one.id == thread.parent), None)
         if not thread.parent:
             thread.at, thread.pc = thrown.at, thrown.pc
@@ -370,7 +371,7 @@ class Reference:
                 self.cancel_thread(other)
 
     def fail_at(self, thread: RefThread, error: Exception) -> None:
-        """What a thread stands on has failed for good."""
+        """Handles an error of the current statement of a thread that has no further attempt."""
         assert thread.at is not None
         self.pc += 1
         self.throw(thread, Thrown(error, thread.at.name, thread.at, thread.pc))
@@ -489,12 +490,12 @@ class Reference:
         self.handle(thread, case, case.event, self.take_kept(case.event))
 
     def take_kept(self, event: str) -> Any:
-        """The first event of that name that was kept: it is no longer."""
+        """Removes and returns the first buffered event of this name."""
         return self.buffer.pop([name for name, _ in self.buffer].index(event))[1]
 
     @staticmethod
     def buffering_case(thread: RefThread, event: str) -> On | None:
-        """The case by which the thread waits for the event, if that buffers it."""
+        """Returns the case with which the thread waits for the event, if it buffers the event."""
         statement = thread.at.statement if thread.at is not None else None
         for case in statement.cases if isinstance(statement, Select) else ():
             if isinstance(case, On) and case.buffered and case.event == event:

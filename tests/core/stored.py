@@ -1,4 +1,4 @@
-"""Executions as earlier releases have stored them, before what many threads share was stored once. Never changed."""
+"""Executions as stored by earlier releases, before data that many threads share was stored once. Never changed."""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ HAPPENINGS: dict[str, Callable[..., Execution | None]] = {
 
 
 def standing(execution: Execution) -> list[Any]:
-    """What an instance stands on, as JSON data."""
+    """The position of an instance, as JSON data."""
     return [
         str(execution.status),
         [

@@ -63,7 +63,7 @@ class Stored(Workflow):
 
 
 class Outside:
-    """A handler of an outside system that logs what it is told."""
+    """A handler for an outside system that logs its requests."""
 
     def setup(self, request: EventRequest) -> Any:
         return {"link": request.wait_id, "n": [1, None]}
@@ -142,7 +142,7 @@ class Flagged(Stored, name="flagged"):
 
 
 class Handlers(Stored, name="handlers"):
-    """Events that an outside system is told of."""
+    """Events that are registered with an outside system."""
 
     definition = S(
         Select(
@@ -182,7 +182,7 @@ class Children(Stored, name="children"):
 
 
 class Branches(Stored, name="branches"):
-    """Sections at once; one waits, one fails when it is told."""
+    """Parallel sections: one waits, and one fails on request."""
 
     definition = S(
         Parallel(

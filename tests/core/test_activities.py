@@ -268,7 +268,7 @@ def test_what_then_raises_and_a_result_that_does_not_fit_are_failures_of_the_act
 
 
 def test_an_input_that_is_no_json_is_an_error() -> None:
-    with pytest.raises(ExecutionError, match="the input of activity 'call' cannot be JSON"):
+    with pytest.raises(ExecutionError, match="cannot convert the input of activity 'call' to JSON"):
         start(flow(Activity("call", double, input=lambda w: object())))
 
 

@@ -1,4 +1,4 @@
-"""Children as the library alone knows them: their result is delivered like an event, by the name of the statement."""
+"""Children in the library without an engine: a child's result is delivered like an event named after the statement."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_input_and_id_may_take_the_item() -> None:
 
 
 def test_what_cannot_be_its_fields_is_an_error() -> None:
-    with pytest.raises(ExecutionError, match="the input of child 'deliver' cannot be JSON"):
+    with pytest.raises(ExecutionError, match="cannot convert the input of child 'deliver' to JSON"):
         start(flow(Child("deliver", Delivery, input=lambda w: object())))
 
 
@@ -166,7 +166,7 @@ def test_a_detached_one_is_started_and_left() -> None:
 
 
 def failed(order: Any, execution: Execution) -> None:
-    """The child has failed: what whoever keeps the state says."""
+    """Reports that the child has failed, as the caller that stores the state does."""
     machine = Machine(order, execution)
     thread = next(one for one in execution.threads if one.waits and one.waits[0].kind == "child")
     event = thread.waits[0].event

@@ -132,7 +132,7 @@ def test_a_condition_that_changed_is_looked_at_again() -> None:
 
 
 GONE = (
-    "an instance of 'flow' stands on {!r}, which the definition no longer has: bring a step or wait of that name back"
+    "an instance of 'flow' is at {!r}, which the definition no longer contains. Restore a step or wait with this name"
 )
 
 

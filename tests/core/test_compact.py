@@ -1,4 +1,5 @@
-"""The stored form of many threads: small, exact, and read from what earlier releases have stored; damage is told."""
+"""The stored form of many threads: it is small and exact, earlier forms can be read, and
+damage raises an error."""
 
 from __future__ import annotations
 
@@ -200,7 +201,7 @@ def test_every_state_of_random_instances_survives(spec: list[Spec], ops: list[Op
 
 
 def odd(**changes: Any) -> Execution:
-    """Twelve branches, of which every third has some attributes of its own."""
+    """Twelve branches, of which every third differs in some attributes."""
     result = branches(12)
     for thread in result.threads[1::3]:
         for name, value in changes.items():
@@ -379,7 +380,7 @@ def damages() -> Iterator[Any]:
 
 
 def test_damage_is_a_value_error() -> None:
-    """Or it is one that cannot be told from what was stored; but it is never another error."""
+    """Damage that looks like valid data is not detected, but no other error is raised."""
     told = 0
     for data in damages():
         try:

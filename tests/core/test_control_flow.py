@@ -330,7 +330,7 @@ def test_a_loop_that_never_comes_to_rest_is_cut_off() -> None:
     with pytest.raises(LoopLimitExceeded) as caught:
         start(Endless)
     assert "thread 'main' passed 10000 instructions without reaching a step or a wait" in str(caught.value)
-    assert "put a Step, Select or WaitFor on every way through it" in str(caught.value)
+    assert "Put a Step, Select or WaitFor on every path through the loop" in str(caught.value)
     assert caught.value.__notes__[0].endswith("of workflow 'Endless'")
 
 

@@ -230,7 +230,7 @@ REFUSED: list[tuple[str, Callable[[], Any], str, str, str]] = [
         "Break in a parallel round",
         lambda: each(Break(), parallel=True),
         "Break in",
-        "so is a parallel round",
+        "of a parallel ForEach are not part of a loop",
         "Return()",
     ),
     (
@@ -398,7 +398,7 @@ REFUSED: list[tuple[str, Callable[[], Any], str, str, str]] = [
         lambda: While("w", holds, attempt(If("i", holds, Go("g", do("x")))).except_(OSError)),
         "While 'w'",
         "never end",
-        "Put a Step",
+        "Add a Step",
     ),
     (
         "an endless loop of ForEach",

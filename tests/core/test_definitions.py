@@ -151,7 +151,7 @@ def test_break_and_continue_need_a_loop(statements: list[Any], kind: str) -> Non
     error = refusal(*statements)
     assert error.statement == f"{kind} in workflow 'Defined'"
     assert "outside a loop" in error.reason
-    assert "a Go inside a loop is outside of it" in error.reason
+    assert "the threads of a Go or of a parallel ForEach are not part of a loop around them" in error.reason
     assert "Put it inside a While" in error.fix
 
 
@@ -167,7 +167,7 @@ def test_a_loop_that_nothing_can_end_is_refused(body: Any) -> None:
     error = refusal(While("w", holds, body))
     assert error.statement == "While 'w'"
     assert "it would never end" in error.reason
-    assert "Put a Step, a Select or a WaitFor inside, or leave it with Break" in error.fix
+    assert "Add a Step, a Select or a WaitFor inside, or leave the loop with Break" in error.fix
 
 
 @pytest.mark.parametrize(
@@ -309,8 +309,8 @@ def test_the_methods_of_an_event_handler_are_checked(
 def test_a_class_is_no_handler() -> None:
     error = refusal(Select("s", On("E", Handler)))
     assert (error.statement, error.reason) == ("On 'E'", "its handler is a class")
-    assert error.fix == "Make an object: Handler(...)."
-    assert refusal(Select("s", On("E", dict))).fix == "Give it a function of the workflow."
+    assert error.fix == "Create an object: Handler(...)."
+    assert refusal(Select("s", On("E", dict))).fix == "Pass a function of the workflow."
 
 
 # --- annotations -----------------------------------------------------------------------------

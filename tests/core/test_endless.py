@@ -1,4 +1,4 @@
-"""What never ends is cut off, and nothing else is: many rounds of a ``ForEach``, in parallel too."""
+"""Endless loops are stopped, and nothing else is, not even many rounds of a ``ForEach``, sequential or parallel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""``EventHandler`` objects: set up when a thread comes to wait, torn down when it has left, apart from each other."""
+"""``EventHandler`` objects: set up when a thread starts to wait, torn down after it has left, independently of each
+other."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ from workflow_core.wait_types import HandlerWait
 
 
 class Recorder:
-    """A handler of an outside system that remembers its calls; it fails where it is told to."""
+    """A handler for an outside system that records its calls, and fails where the test says so."""
 
     def __init__(self, failing: Iterable[str] = ()) -> None:
         self.failing = set(failing)
@@ -342,7 +343,10 @@ def test_async_methods_are_awaited() -> None:
 def test_an_async_event_handler_is_refused_by_the_sync_calls_and_changes_nothing() -> None:
     flow: type[Workflow] = two_cases(Later(), Recorder())
     order, execution = flow(), Execution.start("id-1", flow)
-    with unchanged(order, execution), pytest.raises(AsyncInSyncCall, match="'A' is asynchronous: call 'await aresume"):
+    with (
+        unchanged(order, execution),
+        pytest.raises(AsyncInSyncCall, match=r"'A' is asynchronous\. Call 'await aresume"),
+    ):
         resume(order, execution)
     asyncio.run(aresume(order, execution))
     with unchanged(order, execution), pytest.raises(AsyncInSyncCall, match="call 'await ahandle_event"):

@@ -189,7 +189,7 @@ def test_fields_and_execution_must_belong_together() -> None:
 
     order, execution = start(Shop)
     before = saved(order, execution)
-    with pytest.raises(UnknownStatement, match="is one of workflow 'Shop', the fields are of 'Other'"):
+    with pytest.raises(UnknownStatement, match="belongs to workflow 'Shop', but the fields belong to 'Other'"):
         handle_event(Other(), execution, "Add", 1)
     with pytest.raises(UnknownStatement):
         resume(Other(), execution)

@@ -1,4 +1,4 @@
-"""``ForEach``: one round after another, or all at the same time; what its item is, and who is told of it."""
+"""``ForEach``: one round after another, or all at the same time; what its item is, and which functions receive it."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_any_collection_with_an_order_will_do(collection: Any, parallel: bool) -
 @pytest.mark.parametrize("wrong", [{"a"}, frozenset("a"), 3, None], ids=str)
 def test_what_has_no_order_is_an_error(wrong: Any, parallel: bool) -> None:
     Flow = flow(ForEach("each", lambda w: wrong, SEE, parallel=parallel))  # noqa: N806
-    with pytest.raises(ExecutionError, match=r"ForEach 'each': its items are .*, which has no order: return a list"):
+    with pytest.raises(ExecutionError, match=r"ForEach 'each': its items are .*, which has no order. Return a list"):
         start(Flow)
 
 
@@ -116,7 +116,7 @@ def test_an_item_that_is_gone_ends_the_loop_between_rounds_and_is_an_error_withi
 
     assert play(flow(ForEach("each", items, SEE, Step("drop", drop))))[0].log == ["see 0:a"]
     second = If("second?", lambda w, item: item == "b", Step("drop", drop), see("again"))
-    with pytest.raises(ExecutionError, match="ForEach 'each': item 1 of 1 is gone: let the collection not shrink"):
+    with pytest.raises(ExecutionError, match="ForEach 'each': item 1 does not exist: the collection has length 1"):
         start(flow(ForEach("each", items, second)))
 
 

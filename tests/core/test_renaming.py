@@ -1,4 +1,4 @@
-"""``renamed_from``: an instance that was parked on old names goes on at the new ones, as if they had always been so."""
+"""``renamed_from``: an instance that was parked under old names continues under the new ones."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_the_thread_of_a_renamed_go_keeps_its_id_and_is_still_the_only_one() -> 
     handle_event(order, execution, "Again")
     resume(order, execution)
     order, execution = migrate(order, execution, flow("work", renamed_from="g"))
-    with pytest.raises(DuplicateThread, match="'g' still lives"):
+    with pytest.raises(DuplicateThread, match="'g' is still live"):
         handle_event(order, execution, "Again")
     order, execution = migrate(*start(flow("g")), flow("work", renamed_from="g"))
     handle_event(order, execution, "Again")
@@ -329,7 +329,7 @@ def test_a_child_that_was_started_under_the_old_name() -> None:
 
 
 class Outside:
-    """An event handler that notes what it is told."""
+    """An event handler that records its requests."""
 
     def __init__(self) -> None:
         self.requests: list[EventRequest] = []
@@ -542,45 +542,45 @@ E = On("E", log("e"))
     [
         (
             [do("a"), Step("b", log("b"), renamed_from="a")],
-            "Step 'b': its former name 'a' is that of a Step in this definition. Take it out of renamed_from, or give "
-            "the other one another name.",
+            "Step 'b': its former name 'a' is the name of a Step in this definition. Remove it from renamed_from, or "
+            "rename the other statement.",
         ),
         (
             [Step("b", log("b"), renamed_from="b")],
-            "Step 'b': its former name 'b' is that of a Step in this definition.",
+            "Step 'b': its former name 'b' is the name of a Step in this definition.",
         ),
         (
             [Step("b", log("b"), renamed_from="a"), Step("c", log("c"), renamed_from=("x", "a"))],
-            "Step 'c': its former name 'a' is claimed by Step 'b' too. Give renamed_from to the one at which instances "
-            "are to go on.",
+            "Step 'c': its former name 'a' is also a former name of Step 'b'. Keep it only in the renamed_from of the "
+            "statement where instances should continue.",
         ),
         (
             [Go("g", do("a"), renamed_from="main"), do("b")],
-            "Go 'g': its former name 'main' is that of the main thread in this definition.",
+            "Go 'g': its former name 'main' is the name of the main thread in this definition.",
         ),
         (
             [do("a"), S(do("b"), do("a"), prefix="p", renamed_from="")],
-            "Step 'p/a': its former name 'a' is that of a Step in this definition.",
+            "Step 'p/a': its former name 'a' is the name of a Step in this definition.",
         ),
         (
             [Select("s", E), Select("t", On("F", log("f"), renamed_from="E"))],
-            "On 'F': its former name 'E' is that of an event in this definition.",
+            "On 'F': its former name 'E' is the name of an event in this definition.",
         ),
         (
             [Select("s", On("F", log("f"), renamed_from="E")), Select("t", On("G", log("g"), renamed_from="E"))],
-            "On 'G': its former name 'E' is claimed by On 'F' too.",
+            "On 'G': its former name 'E' is also a former name of On 'F'. Keep it only",
         ),
         (
             [Select("s", E), Sleep("rest", timedelta(1), renamed_from="E")],
-            "Sleep 'rest': its former name 'E' is that of an event in this definition.",
+            "Sleep 'rest': its former name 'E' is the name of an event in this definition.",
         ),
         (
             [Sleep("rest", timedelta(1)), Select("s", On("F", log("f"), renamed_from="rest"))],
-            "On 'F': its former name 'rest' is that of a Sleep in this definition.",
+            "On 'F': its former name 'rest' is the name of a Sleep in this definition.",
         ),
         (
             [Sleep("a", timedelta(1), renamed_from="x"), Select("s", On("F", log("f"), renamed_from="x"))],
-            "On 'F': its former name 'x' is claimed by Sleep 'a' too.",
+            "On 'F': its former name 'x' is also a former name of Sleep 'a'. Keep it only",
         ),
     ],
 )
@@ -637,6 +637,6 @@ def test_one_event_may_name_its_former_name_in_every_select() -> None:
 def test_a_name_that_is_gone_tells_of_renamed_from() -> None:
     order, execution = migrate(*start(deploy(Select("wait", E))), deploy(Select("approval", E)))
     before = saved(order, execution)
-    with pytest.raises(Exception, match="give the one that has taken its place renamed_from='wait'"):
+    with pytest.raises(Exception, match="set renamed_from='wait' on the statement that replaces it"):
         handle_event(order, execution, "E")
     assert saved(order, execution) == before

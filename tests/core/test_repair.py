@@ -44,7 +44,7 @@ def _broken() -> None:
 
 
 def fragile(name: str) -> Step:
-    """A step that fails for good as long as the outside is broken."""
+    """A step that fails as long as the outside system is broken."""
 
     def act(w: Any, step: StepContext) -> None:
         w.log.append(f"{name} {step.attempt}")
@@ -59,7 +59,7 @@ def failed(*statements: Any, ops: tuple[Any, ...] = ()) -> tuple[Any, Execution]
 
 
 def retried(order: Any, execution: Execution) -> tuple[Any, Execution]:
-    """It as it goes on, loaded anew, once the outside is fixed."""
+    """Loads the instance again and retries it after the outside system was fixed."""
     BROKEN["outside"] = False
     retry(Machine(order, execution))
     assert execution.error is None
@@ -144,7 +144,7 @@ def test_only_what_has_failed_can_be_retried() -> None:
         order, execution = start(flow(*statements))
         if op is not None:
             op(order, execution)
-        with unchanged(order, execution), pytest.raises(RepairRefused, match="only what has failed can be retried"):
+        with unchanged(order, execution), pytest.raises(RepairRefused, match="only failed instances can be retried"):
             retry(Machine(order, execution))
 
 
@@ -229,10 +229,10 @@ def test_a_failed_instance_is_put_elsewhere_before_it_is_retried() -> None:
 @pytest.mark.parametrize(
     ("thread", "statement", "message"),
     [
-        ("side", "a", "has no thread 'side': there are 'main', 'other'"),
-        ("main", "aa", "no 'aa': it is no step or wait of 'main'; there are 'a'"),
-        ("main", "o", "it is no step or wait of 'main'"),
-        ("main", "loop", "it is no step or wait of 'main'"),
+        ("side", "a", "has no thread 'side'. Available: 'main', 'other'"),
+        ("main", "aa", "to 'aa': 'main' has no such step or wait. Available: 'a'"),
+        ("main", "o", "to 'o': 'main' has no such step or wait"),
+        ("main", "loop", "to 'loop': 'main' has no such step or wait"),
     ],
 )
 def test_where_a_thread_cannot_be_put(thread: str, statement: str, message: str) -> None:
@@ -259,7 +259,7 @@ def test_fields_are_set_and_typed() -> None:
     assert (after.n, after.log) == (5, ["x"])
     for changes, message in (
         ({"n": "many"}, "n: "),
-        ({"m": 5}, "has no field 'm', but: log"),
+        ({"m": 5}, "has no field 'm'. Available: log"),
         ({"log": 5}, "log: "),
     ):
         with pytest.raises(RepairRefused, match=message):

@@ -133,7 +133,7 @@ def flow(*statements: Any, default: Retry | None = None) -> type[Logged]:
 
 
 def caught(step: Step, default: Retry | None = None) -> list[str]:
-    """The log of a step in a ``Try`` that catches everything; who runs it goes on as long as that raises."""
+    """Returns the log of a step in a ``Try`` that catches everything. Resumes as long as that raises an error."""
     return play(flow(Try("try", step).except_(Exception, do("caught")), default=default))[0].log
 
 

@@ -29,7 +29,7 @@ from workflow_core import (
 
 
 class Flaky:
-    """An action that fails as often as it is told to, and remembers its contexts."""
+    """An action that fails a given number of times, and records its contexts."""
 
     def __init__(self, failures: int) -> None:
         self.failures = failures
@@ -285,7 +285,10 @@ def test_aresume_takes_a_sync_checkpoint_or_none() -> None:
 
 def test_resume_refuses_a_definition_with_an_async_step_and_changes_nothing() -> None:
     order, execution = Asynchronous(), Execution.start("id-1", Asynchronous)
-    with unchanged(order, execution), pytest.raises(AsyncInSyncCall, match="'later' is asynchronous: call 'await are"):
+    with (
+        unchanged(order, execution),
+        pytest.raises(AsyncInSyncCall, match=r"'later' is asynchronous\. Call 'await are"),
+    ):
         resume(order, execution)
     asyncio.run(aresume(order, execution))
     assert execution.status == "finished"

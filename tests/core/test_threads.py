@@ -107,7 +107,7 @@ def test_two_live_threads_of_one_id_are_an_error(id: Any) -> None:
     with pytest.raises(DuplicateThread) as caught:
         start(Twice)
     live = "g" if id is None else "the one"
-    assert str(caught.value).startswith(f"Go 'g': a thread '{live}' still lives")
+    assert str(caught.value).startswith(f"Go 'g': a thread with the id '{live}' is still live")
     assert "id=lambda w: ..." in str(caught.value)
 
 
@@ -362,7 +362,7 @@ def test_threads_that_wake_each_other_for_ever_are_cut_off() -> None:
             While("main plays", lambda w: True, WaitFor("ball is here", lambda w: w.ball == 0, hit)),
         )
 
-    with pytest.raises(LoopLimitExceeded, match="conditions true for ever"):
+    with pytest.raises(LoopLimitExceeded, match="conditions true forever"):
         resume(PingPong(), Execution.start("1", PingPong))
 
 

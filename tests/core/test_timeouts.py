@@ -145,7 +145,7 @@ def test_a_delay_must_be_a_timedelta() -> None:
         start(Flow)
     assert caught.value.statement == "Timeout 'late'"
     assert caught.value.reason == "its delay function returned 60"
-    assert caught.value.fix == "Let it return a timedelta, or a datetime with a time zone."
+    assert caught.value.fix == "Return a timedelta, or a datetime with a time zone."
 
 
 def test_a_step_whose_next_attempt_is_to_come_waits_for_it() -> None:

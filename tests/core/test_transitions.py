@@ -1,4 +1,5 @@
-"""The table of the states of threads and waits: what it does not have is refused, and nothing happens beside it."""
+"""The table of the states of threads and waits: reports that it does not contain are rejected, and every change of a
+status is in it."""
 
 from __future__ import annotations
 
@@ -100,7 +101,7 @@ def test_what_cannot_happen_to_a_wait_is_refused(status: WaitStatus, happening: 
 
 
 def reports(order: Any, execution: Execution) -> Iterator[tuple[str, Work]]:
-    """All work that could be reported of what an instance stands on, due or not, and whose status it depends on."""
+    """All work that could be reported for an instance, due or not, with the thread or wait whose status matters."""
     for thread in execution.threads:
         yield "thread", StepWork(thread)
         yield "thread", Move(thread)

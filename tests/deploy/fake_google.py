@@ -1,9 +1,9 @@
-"""A Google Cloud in memory, as an HTTP proxy: it answers what the deployment asks for, and notes each request.
+"""A Google Cloud in memory, as an HTTP proxy: it answers the requests of the deployment and records them.
 
-Knows the REST resources that deploy.sh touches, their IAM policies, and operations that are done at once; checks
-nothing.
-It is a proxy, not an endpoint, since gcloud builds regional host names (us-central1-run.googleapis.com) that would not
-resolve. Whoever uses it speaks plain HTTP; an attempt to speak TLS is noted in ``refused`` and refused.
+It contains the REST resources that deploy.sh uses and their IAM policies. Operations finish at once, and nothing is
+validated. It is a proxy and not an endpoint, because gcloud builds regional host names
+(us-central1-run.googleapis.com) that would not resolve. Clients must use plain HTTP: an attempt to use TLS is rejected
+and recorded in ``refused``.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class Received:
 
 @dataclass
 class Target:
-    """What tasks are sent to: answers with the given statuses, one after the other, the last one for ever."""
+    """The target of tasks: answers with the given statuses in order, and then always with the last one."""
 
     clock: ManualClock
     url: str = ""

@@ -204,7 +204,7 @@ class Process:
         self.wire.faults.append(Fault(name, nth, before, after))
 
     def unavailable(self, name: str, nth: int = 1, *, applied: bool) -> None:
-        """Lets a call fail; ``applied`` tells whether it takes effect nevertheless."""
+        """Makes a call fail; ``applied`` says whether it takes effect anyway."""
         error = Unavailable(f"the test cut call {nth} of {name}")
         self.fault(name, nth, before=None if applied else error, after=error if applied else None)
 
@@ -230,7 +230,7 @@ class Process:
         return self.engine.handle_event(self.world.name, id, event, body, **kwargs)
 
     def perform(self, task: Task) -> Coroutine[Any, Any, Outcome]:
-        """The bare call of ``run_task``, to be awaited by the test; the queue is not told of its outcome."""
+        """Calls ``run_task`` directly. The test awaits it, and the queue does not learn the outcome."""
         return run_task(self.engine, task.path, task.body)
 
     async def deliver(self, task: Task) -> Outcome:

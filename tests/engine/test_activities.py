@@ -1,4 +1,4 @@
-"""Activities: run beside the instance, at least once; their result comes in once, as long as it is waited for."""
+"""Activities: run outside the instance, at least once; their result takes effect once, if a thread still waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Buffered events: kept while nobody waits for them, delivered in their order, each once."""
+"""Buffered events: kept while no thread waits for them, then delivered in order, each once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Children: started once, waited for, told of, and canceled with their parent."""
+"""Children: started once, awaited, reported to their parent once, and canceled with it."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ async def test_an_instance_of_that_id_that_is_somebody_else_s_is_not_canceled(wo
 
 @in_world(Shop, Delivery)
 async def test_a_start_that_arrives_after_the_parent_was_canceled_finds_its_id_taken(world: World) -> None:
-    """Whoever cancels cannot know whether the call of a process that has died is still on its way."""
+    """The canceling process cannot know whether the call of a dead process may still arrive."""
     await world.create()
     await world.finish(world.process.engine.operate("shop", "order-1", Cancel()))
     await world.deliver()
@@ -209,7 +209,7 @@ async def test_a_workflow_that_is_no_longer_served_fails_the_parent(world: World
 async def test_a_fault_at_each_call_of_the_start_and_of_the_end(
     world: World, call: str, applied: bool, kind: str
 ) -> None:
-    """Whoever dies, wherever: the child is made once, and its end comes to the parent once."""
+    """Whichever process dies, and wherever: the child is created once, and its end reaches the parent once."""
     await world.create()
     for nth in range(1, 7):
         process = world.start()

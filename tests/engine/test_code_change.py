@@ -69,7 +69,7 @@ async def test_an_unknown_statement_is_acknowledged_and_goes_on_when_it_is_back(
     with bad.calls() as calls:
         assert await bad.deliver(world.queue.resumes[0]) is Outcome.DONE
     assert calls == ["load"]
-    assert "stands on 'write', which the definition no longer has" in caplog.text
+    assert "is at 'write', which the definition no longer contains" in caplog.text
     assert await world.instance() == before
     assert world.queue.tasks == {}
 

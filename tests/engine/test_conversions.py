@@ -1,4 +1,4 @@
-"""Fields are dumped once and validated once on their way to a commit. Each further time costs as much as the step."""
+"""Fields are dumped once and validated once for each commit. Another conversion would cost as much as the step."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ from workflow_core.wait_types import HandlerTeardown, HandlerWait
 
 @dataclass
 class Bank:
-    """The outside system: remembers what it was asked, and fails when it is told so."""
+    """The outside system: records its requests, and fails when the test says so."""
 
     calls: list[tuple[str, EventRequest]] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)

@@ -401,7 +401,7 @@ class Broken(Workflow, name="broken"):
     [
         ("Divide", UserCodeError, "'division'"),
         ("Spin", LoopLimitExceeded, "10000 instructions"),
-        ("Fork", Exception, "a thread 'main' still lives"),
+        ("Fork", Exception, "a thread with the id 'main' is still live"),
     ],
 )
 @in_world(Broken)

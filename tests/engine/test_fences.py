@@ -1,5 +1,5 @@
-"""Fences: a task belongs to the commit that stored what it is for. Those of a commit that lost do nothing, so without a
-fault each attempt of an activity runs once."""
+"""Fences: a task belongs to the commit that stored its timer or attempt. The tasks of a commit that failed do nothing,
+so each attempt of an activity runs once if there is no fault."""
 
 from __future__ import annotations
 
@@ -345,7 +345,7 @@ async def test_each_attempt_runs_once(world: World, count: int, seed: int) -> No
 @pytest.mark.parametrize("seed", range(15))
 @in_world(Job)
 async def test_each_attempt_runs_once_while_many_events_are_sent(world: World, seed: int) -> None:
-    """The commits of two processes, each with tasks of its own, meet each other all the time."""
+    """The commits of two processes, each with its own tasks, conflict all the time."""
     rng = random.Random(seed)
     WORLDS.append(world)
     commit = world.store.commit

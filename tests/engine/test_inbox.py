@@ -1,5 +1,5 @@
-"""The inbox: results and ends of children that meet other processes are posted, and come in once, by one commit for all
-of a second."""
+"""The inbox: results and ends of children are posted to it when other processes write to the instance. They take effect
+once, in one commit for all entries of a second."""
 
 from __future__ import annotations
 
@@ -571,7 +571,7 @@ async def test_more_damaged_entries_than_are_read_at_a_time(world: World) -> Non
 
 
 class Sour(Workflow, name="sour"):
-    """What comes of a result goes wrong, as ``how`` says."""
+    """Processing a result fails in the way that ``how`` names."""
 
     how: str = ""
     catches: bool = True
@@ -647,7 +647,7 @@ async def test_an_entry_that_is_too_large_beside_others_fails_only_its_instance(
 
 
 async def survive(world: World, process: Process, task: Task) -> Process:
-    """Delivers a task to a process that may die in it; gives the process that goes on then."""
+    """Delivers a task to a process that may die during it; returns the process that continues."""
     try:
         await process.deliver(task)
     except Killed:

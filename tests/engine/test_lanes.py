@@ -1,5 +1,5 @@
-"""Lanes: what comes for one instance at the same time is decided in its order and committed together; whatever becomes
-of one, the others get what they would have got alone."""
+"""Lanes: concurrent requests for one instance are decided in the order of arrival and committed together. Whatever the
+result of one request, the others get the same responses as without it."""
 
 from __future__ import annotations
 
@@ -651,7 +651,7 @@ async def test_the_death_of_the_process_is_told_to_all(world: World, call: str) 
 
 
 async def settled(call: Coroutine[Any, Any, bytes]) -> Any:
-    """What a call comes to; the name of what it raised, where that is no ``Exception``."""
+    """Returns the result of a call, or the name of what it raised if that is not an ``Exception``."""
     try:
         return await call
     except Exception:

@@ -327,7 +327,7 @@ async def test_a_holder_that_cannot_renew_its_lease_is_interrupted_when_it_expir
 
 
 async def held_up(function: Callable[..., Any], *args: Any) -> Any:
-    """Runs synchronous code as in a thread: it takes its time, and whoever waits for it cannot interrupt it."""
+    """Runs synchronous code as in a thread: it takes time, and the caller cannot interrupt it."""
     await GATE.wait()
     return function(*args)
 
@@ -542,7 +542,7 @@ async def test_a_resume_while_leased_is_acknowledged_and_scheduled_again(world: 
 
 @in_world(Bakery)
 async def test_deliveries_made_twice_while_it_is_leased_do_not_multiply(world: World) -> None:
-    """Each puts itself off; a name of its own for each would double their number with every round."""
+    """Each delivery reschedules itself. If each new task had its own name, every round would double their number."""
     await baking(world)
     (task,) = world.queue.resumes
     world.queue.tasks.clear()

@@ -241,7 +241,7 @@ class Flights(Workflow, name="flights"):
 
 @in_world(Flights, options=EngineOptions(budget_steps=1))
 async def test_attempts_whose_tasks_met_one_lease_are_not_forgotten(world: World) -> None:
-    """They put themselves off as one; whoever hands on cannot rely on the tasks that they had."""
+    """They reschedule themselves as one task, so the holder of the lease cannot rely on their original tasks."""
     await world.started()
     await world.clock.advance(60)
     tasks = list(world.queue.tasks.values())
@@ -266,7 +266,7 @@ async def test_attempts_whose_tasks_met_one_lease_are_not_forgotten(world: World
 async def test_a_task_that_comes_early_and_does_other_work_is_made_again(
     world: World, times: tuple[float, ...], rings: str
 ) -> None:
-    """As often as it puts itself off in between: a queue takes each name once."""
+    """A task that reschedules itself needs a new name each time, because a queue accepts each name once."""
     begin = world.now
     await world.started()
     calls = 0

@@ -133,7 +133,7 @@ async def test_what_fails_again_in_the_same_commit_is_noted_too(world: World) ->
 async def test_only_what_has_failed_is_retried(world: World) -> None:
     await on_its_way(world)
     before = await world.instance()
-    with pytest.raises(RepairRefused, match="only what has failed"):
+    with pytest.raises(RepairRefused, match="only failed instances can be retried"):
         await operate(world, RetryFailed())
     with pytest.raises(InstanceNotFound):
         await world.finish(world.process.engine.operate("parcel", "nobody", RetryFailed()))
@@ -226,7 +226,7 @@ async def test_another_thread_is_meant_by_its_id(world: World) -> None:
     await world.deliver()
     after = (await world.instance()).execution.thread("track")
     assert before is not None and after is not None and after.pc > before.pc
-    with pytest.raises(RepairRefused, match="can be put before no 'pack'"):
+    with pytest.raises(RepairRefused, match="cannot move thread 'track' to 'pack': 'track' has no such step or wait"):
         await operate(world, Goto(statement="pack", thread="track"))
 
 
@@ -292,7 +292,7 @@ async def test_what_stands_on_what_is_gone_is_shown_and_put_elsewhere(world: Wor
     await on_its_way(world)
     new = world.process = world.start(Renamed)
     view = await world.finish(new.engine.get("parcel", "order-1"))
-    assert "'on its way', which the definition no longer has" in view.problem
+    assert "'on its way', which the definition no longer contains" in view.problem
     assert view.accepted == ()
     with pytest.raises(UnknownStatement):
         await world.finish(new.engine.operate("parcel", "order-1", Pause()))

@@ -280,7 +280,7 @@ class After(Workflow, name="after"):
         ("condition", "ZeroDivisionError", "division by zero"),
         ("long", "ValueError", "AAAA"),
         ("loop", "LoopLimitExceeded", "passed 10000 instructions without reaching a step or a wait"),
-        ("fork", "DuplicateThread", "a thread 'timer' still lives"),
+        ("fork", "DuplicateThread", "a thread with the id 'timer' is still live"),
         ("large", "TooLarge", "its largest field is 'blob' with 1,000,002 bytes"),
     ],
 )

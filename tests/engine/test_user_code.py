@@ -1,4 +1,5 @@
-"""User code of every kind that raises what is no ordinary error: it fails like any other, and its process lives on."""
+"""User code of every kind that raises something other than ``Exception``: it fails like any other, and the process
+continues."""
 
 from __future__ import annotations
 

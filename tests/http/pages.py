@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 @dataclass
 class PageForm:
-    """A form: where it goes, what it posts if nobody touches it, and its buttons: their text, and what they post."""
+    """A form: its target, the values that it posts unchanged, and its buttons with their texts and values."""
 
     action: str
     method: str

@@ -1,4 +1,4 @@
-"""Who gets the worker to do anything: its verifier with an issuer on a real socket."""
+"""Who may call the worker: its verifier, with an issuer on a real socket."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def schema_of(type: Any) -> dict[str, Any]:
 
 
 def posted(form: Form) -> dict[str, str]:
-    """What a browser posts for a form that nobody has touched."""
+    """The values that a browser posts for an unchanged form."""
     data: dict[str, str] = {}
     for one in form.root.all():
         if one.kind == "const":

@@ -97,7 +97,7 @@ def test_an_event_that_two_selects_wait_for(http: Http, create: Callable[[str], 
 
 
 class Broken(Workflow, name="broken"):
-    """Its step fails for good, once it was asked to."""
+    """Its step fails finally, once an event asked for it."""
 
     def burn(self) -> None:
         raise ValueError('the <oven> & "all"')

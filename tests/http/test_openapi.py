@@ -62,7 +62,7 @@ class Spec:
         return Draft202012Validator(schema | {"components": self.document["components"]})
 
     def request(self, method: str, path: str, *, id: str = "", body: Any = None, **options: Any) -> httpx.Response:
-        """Performs an operation. What the document calls valid the server must not call invalid, nor the reverse."""
+        """Performs an operation. The document and the server must agree on whether the request is valid."""
         operation = self.operations()[method, path]
         sent = b"" if body is None else json.dumps(body).encode()
         url = path.replace("{id}", id)

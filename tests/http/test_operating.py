@@ -137,7 +137,7 @@ def test_what_has_failed_is_mended_and_retried(tmp_path: Path) -> None:
         refused = http.problem("POST", "/wf/wire/1/retry")
         assert refused["title"] == "Repair refused" and refused["status"] == 409
         refused = http.problem("POST", "/wf/wire/1/goto", json={"statement": "nowhere"})
-        assert "there are 'done', 'tell'" in refused["detail"]
+        assert "has no such step or wait. Available: 'done', 'tell'" in refused["detail"]
         refused = http.problem("POST", "/wf/wire/1/goto", json={"to": "tell"})
         assert refused["status"] == 422 and {one["field"] for one in refused["errors"]} == {"statement", "to"}
         assert http.problem("POST", "/wf/wire/1/cancel", content=b"nonsense")["status"] == 422

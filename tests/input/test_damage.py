@@ -104,7 +104,9 @@ def test_a_damaged_document(attacked: Attacked, names: tuple[str, str], kind: st
     before = attacked.stored()
     if kind.endswith("that is gone"):
         shown = http.get(f"/wf/store/{damaged}")
-        assert "which the definition no longer has" in shown["meta"]["problem"], "it can be looked at, and repaired"
+        assert "which the definition no longer contains" in shown["meta"]["problem"], (
+            "it can be looked at, and repaired"
+        )
         assert shown["events"] == []
     else:
         check_problem(http.problem("GET", f"/wf/store/{damaged}"))

@@ -1,4 +1,4 @@
-"""A definition with a loop that never ends: it is cut off with a clear error, and nobody else is disturbed."""
+"""A definition with an endless loop: it is stopped with a clear error, and other instances are not affected."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def create(attacked: Attacked, when: str) -> str:
 
 def assert_tells(problem: dict[str, Any]) -> None:
     assert (problem["status"], problem["title"]) == (500, "Loop limit exceeded")
-    assert "never ends; put a Step, Select or WaitFor on every way through it" in problem["detail"]
+    assert "it is in an endless loop. Put a Step, Select or WaitFor on every path through the loop" in problem["detail"]
 
 
 def test_at_the_start_nothing_is_created(attacked: Attacked) -> None:
@@ -44,7 +44,7 @@ def test_after_a_step_the_instance_has_failed_and_says_why(attacked: Attacked) -
     until(lambda: attacked.http.get(url)["meta"]["status"] == "failed")
     seen = attacked.http.get(url)
     assert seen["meta"]["error"]["type"] == "LoopLimitExceeded"
-    assert "never ends" in seen["meta"]["error"]["message"]
+    assert "it is in an endless loop" in seen["meta"]["error"]["message"]
     assert (seen["state"]["handled"], seen["state"]["worked"]) == (1, False)
 
 

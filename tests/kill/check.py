@@ -69,7 +69,7 @@ def _end(record: Record) -> list[str]:
 
 
 def _races(record: Record) -> list[str]:
-    """Of each round, either the event has won, as its client was told, or the timer."""
+    """Checks that in each round either the event or the timer has won, and that the client was told so."""
     found = []
     races = record.state.get("races", [])
     for round, outcome in enumerate(races):

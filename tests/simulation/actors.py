@@ -1,7 +1,7 @@
-"""Who acts in a simulation: processes, and within them the requests that they serve. A process can be killed, paused,
-and have its own idea of the time; each of its calls to the outside can fail in every way that a real one can.
+"""The actors of a simulation: processes, and the requests that they serve. A process can be killed or paused, and its
+clock can be wrong. Each of its calls to the outside can fail in every way in which a real call can fail.
 
-What a call means is not known here.
+This file does not know what a call means.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 
 class Killed(BaseException):
-    """The process is dead: whatever it was about to do does not happen."""
+    """The process is dead: nothing that it was about to do happens."""
 
 
 class SimulatedFailure(Exception):
-    """What a step, a setup or a teardown raises when it is to fail."""
+    """The error that a step, a setup or a teardown raises to simulate a failure."""
 
 
 CURRENT: ContextVar[Actor] = ContextVar("CURRENT")
@@ -47,11 +47,11 @@ class Actor:
     """One request that a process serves.
 
     Attributes:
-        disturbed: a fault or a pause has met it; what it holds may have expired under it.
-        running: the user code that it runs now.
-        done: the user code that it has run to its end, by kind and idempotency key: how it ended.
-        task: what serves the request.
-        beating: the activity that gives signs of life, and since when; these may still land when it is over.
+        disturbed: a fault or a pause has affected it, so its lease or attempt may have expired.
+        running: the user code that it is running.
+        done: the results of the user code that it has run to its end, by kind and idempotency key.
+        task: the asyncio task that serves the request.
+        beating: the activity that sends heartbeats, and since when. They may still arrive after it has ended.
     """
 
     process: Process
@@ -73,7 +73,7 @@ class Actor:
 
 
 class Operator(Actor):
-    """What an operator asks for."""
+    """A request of an operator."""
 
 
 @dataclass(eq=False)
@@ -127,7 +127,7 @@ class Run:
             raise
 
     async def beat(self, context: ActivityContext) -> None:
-        """A sign of life: it is heard, or there is a reason."""
+        """Sends a heartbeat. It must be accepted unless there is a reason."""
         actor = self.actor
         model = actor.process.world.models[context.workflow_id]
         began, commits = actor.process.world.timeline.now, model.commits
@@ -198,7 +198,7 @@ class Process:
             raise Killed
 
     def kill(self) -> None:
-        """Ends it at once: what is under way to the outside may still arrive there."""
+        """Ends it immediately. Calls that it has already sent may still take effect."""
         if self.dead:
             return
         self.world.say("%s is killed", self.name)
@@ -211,7 +211,7 @@ class Process:
         self.world.killed(self)
 
     def pause(self, seconds: float) -> None:
-        """Stands still for that time, as a process whose CPU was taken away."""
+        """Suspends it for a time, like a process without CPU."""
         self.world.say("%s stands still for %.1f s", self.name, seconds)
         self.paused_until = max(self.paused_until, self.world.timeline.now + seconds)
         for actor in self.actors:
@@ -275,7 +275,7 @@ class Process:
 
     @staticmethod
     def _disturb(actor: Actor, lane: Any) -> None:
-        """A fault has met an actor, and whoever waits in the lane for which it acts, or comes there behind them."""
+        """Records that a fault has affected an actor, and all requests in the lane for which it acts."""
         actor.disturbed = True
         if lane is not None:
             lane.is_disturbed = True

@@ -1,7 +1,7 @@
-"""Who did what to an instance, and in which order: one write may hold what several requests have done.
+"""Records who changed an instance, and in which order, because one write may contain the changes of several requests.
 
-The engine lets many decide in memory and commits once for all. While a world runs, each change is recorded as an
-``Act``, by the very object that is changed; whoever is told of a write gets the acts that it holds.
+The engine makes many decisions in memory and commits them together. While a world runs, each change is recorded as an
+``Act`` of the object that is changed. The observer of a write receives the acts that it contains.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ Attempt = tuple[str, str, int]
 
 @dataclass(eq=False)
 class Arrival:
-    """Something has come to a lane.
+    """The arrival of a request in a lane.
 
     Attributes:
-        has_waited: it was put off, so what came later may have gone before it.
+        has_waited: it was postponed, so later arrivals may have been decided before it.
     """
 
     lane: object
@@ -51,9 +51,9 @@ class Act:
     """A change that counts: an entry of the history, a sign of life, or neither, for the sake of a lease.
 
     Attributes:
-        arrival: how it came, if it came to a lane.
-        given_up: for a failure of an activity, whether no other attempt follows.
-        deadline: for a sign of life, until when the attempt may go on then.
+        arrival: its arrival, if it arrived in a lane.
+        given_up: for a failure of an activity, whether it was the last attempt.
+        deadline: for a heartbeat, the new deadline of the attempt.
     """
 
     actor: Actor
@@ -83,14 +83,14 @@ def attempt_of(wait: Wait) -> Attempt:
 
 
 class Acts:
-    """What was done in memory, and is not written yet."""
+    """The acts that were done in memory and are not yet written."""
 
     def __init__(self) -> None:
         self._numbers = count(1)
         self._by_execution: dict[int, tuple[Execution, list[Act]]] = {}  # which stays alive, so that its id is its own
 
     def of(self, instance: Instance) -> tuple[Act, ...]:
-        """What the instance holds that is about to be written."""
+        """Returns the acts of the instance that is about to be written."""
         _, acts = self._by_execution.get(id(instance.execution), (None, []))
         kept = {id(entry) for entry in instance.history}  # others were taken back
         return tuple(act for act in acts if not act.is_written and (act.entry is None or id(act.entry) in kept))
@@ -107,7 +107,7 @@ class Acts:
         self._by_execution[id(stored)] = stored, [*acts, *renewal]
 
     def give_up(self, execution: Execution) -> None:
-        """What was noted last was the failure of the last attempt."""
+        """Marks the last recorded failure as that of the last attempt."""
         self._by_execution[id(execution)][1][-1].given_up = True
 
     @contextmanager

@@ -1,6 +1,7 @@
-"""The clients of a simulation: they create instances, look at them, send events, and try again, with keys and without.
+"""The clients of a simulation. They create and view instances, send events, and repeat requests, with and without
+idempotency keys.
 
-They check what they are told against what was committed.
+They compare the responses with what was committed.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ LOST = object()
 
 @dataclass(eq=False)
 class Group:
-    """What is to take effect once: all calls under one key, or one call without a key."""
+    """Calls that must take effect once: all calls with one key, or one call without a key."""
 
     commits: list[tuple[Call, Any]] = field(default_factory=list)
     requests: int = 0
@@ -70,7 +71,7 @@ class Call(Actor):
     """One attempt at a request.
 
     Attributes:
-        refused: it was answered by an error that says that nothing was changed.
+        refused: the response was an error that promises that nothing was changed.
     """
 
     request: Request
@@ -163,7 +164,7 @@ class Client:
         return Request(self.model, event, body, thread_id, wait_id, key if rng.random() < 0.6 else None)
 
     async def burst(self, first: Request) -> None:
-        """Several requests in one moment, to one process: they find each other in its lane."""
+        """Sends several requests at once to one process, so that they meet in its lane."""
         requests = [first]
         for number in range(self.rng.randrange(1, 6)):
             key = f"{self.name}-{self.calls}-{number}"
@@ -304,7 +305,8 @@ class Client:
         )
 
     def check_error(self, call: Call, error: Exception, landed_before: list[Any]) -> None:
-        """An error that says that nothing was changed must be true, then and later, and must have a reason."""
+        """Checks an error that promises that nothing was changed. This must stay true, and the error must have a
+        reason."""
         request, model = call.request, self.model
         if isinstance(error, Unavailable):
             return

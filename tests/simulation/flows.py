@@ -1,8 +1,8 @@
-"""Generated workflows whose code takes time, fails, and tells the simulation that it runs.
+"""Generated workflows whose code takes time, fails, and reports to the simulation when it runs.
 
-What they do to their fields is what the plain ones of ``tests.core.generate`` do, which the model runs. The second
-revision of a definition differs in form alone: sections around and branches between the statements, cases in another
-order, a case that nobody sends.
+They change their fields in the same way as the plain workflows of ``tests.core.generate``, which the model runs. The
+second revision of a definition differs only in form: additional sections and branches, cases in another order, and a
+case for an event that no client sends.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How often activities were scheduled and run, and that there is a reason for each time.
+"""Counts how often activities were scheduled and run, and checks that each time has a reason.
 
-An attempt belongs to one commit, known by its fence, and has one task from that. So it runs once; once more for each
-delivery that was made again, and for each time that the instance was scheduled anew after a pause.
+An attempt belongs to one commit, identified by its fence, and has one task from that commit. It therefore runs once,
+and once more for each repeated delivery and for each time that it was scheduled again after a pause.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""An event loop without time, threads or I/O, and the list of what is to happen when: all that a simulation waits on.
+"""An event loop without time, threads or I/O, and a timeline of planned calls. A simulation waits only on these.
 
-Nothing here is random, and nothing knows what is simulated: the same calls in the same order give the same run.
+Nothing here is random or depends on what is simulated: the same calls in the same order lead to the same run.
 """
 
 from __future__ import annotations

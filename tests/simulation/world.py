@@ -110,7 +110,7 @@ class Scenario:
 
 
 class Faults:
-    """Decides which call meets which fault."""
+    """Decides which fault affects which call."""
 
     def __init__(self, scenario: Scenario, prompt: bool) -> None:
         self.rng = scenario.stream("faults")
@@ -133,7 +133,7 @@ class Faults:
         return None, size
 
     def planned(self) -> bool:
-        """Whether a fault that was to happen does."""
+        """Whether a planned fault happens."""
         self._count += 1
         return self.on and self.happens(self._count)
 
@@ -304,7 +304,7 @@ class World:
         return seconds, self._code.random() < self.failing
 
     def life(self, seconds: float, limit_seconds: float) -> tuple[bool, bool, float]:
-        """Whether what is to give signs of life hangs, goes on although it is over, and how long it lives."""
+        """Draws whether an activity with heartbeats hangs, whether it outlives its attempt, and its duration."""
         rng = self._lives
         hangs, is_stubborn = rng.random() < self.slowness, rng.random() < 0.3
         return hangs, is_stubborn, seconds if rng.random() < 0.5 else rng.uniform(0, 3) * limit_seconds
@@ -380,7 +380,7 @@ class World:
         self.timeline.after(self.latency(), arrive)
 
     def _check_patience(self, actor: Actor, seconds: float) -> None:
-        """Nobody waits for long where nothing disturbs him."""
+        """Checks that no request waits long without a fault."""
         calm_since = 0.0 if self.is_peaceful else self.quiet_at + SETTLING_SECONDS
         if self.timeline.now - seconds < calm_since:
             return
@@ -486,7 +486,7 @@ class World:
                 self._unpause(self.models[model.parent.id])
 
     def _unpause(self, model: Model) -> None:
-        """Its child could not tell it of its end: it would try for ever."""
+        """Unpauses a parent. Otherwise its child would try forever to notify it."""
         process = self.any_process(self._routes)
         if process is None:
             self.timeline.after(1, self._unpause, model)
@@ -497,7 +497,7 @@ class World:
 
     @property
     def quiet_since(self) -> datetime:
-        """When the last fault is over and forgotten."""
+        """The time at which the last fault has no effect any longer."""
         return START + timedelta(seconds=self.quiet_at + SETTLING_SECONDS)
 
     # --- the run -------------------------------------------------------------------------
@@ -550,7 +550,7 @@ class World:
         self._client_tasks.append(self.loop.create_task(self._guard(client.run())))
 
     def _check_silence(self) -> None:
-        """Nobody waits any more."""
+        """Checks that no request still waits."""
         for process in self.all_processes:
             require(not process.actors, f"{[actor.name for actor in process.actors]} wait for ever")
             lanes = process.engine.lanes.open
@@ -586,7 +586,7 @@ def _limits_of(cls: type[Workflow]) -> dict[str, timedelta]:
 
 @contextmanager
 def _limits(tokens_kept: int) -> Iterator[None]:
-    """Lets a document remember so many commits, so that a run comes to where they are forgotten."""
+    """Limits how many commits a document stores, so that a run reaches the limit."""
     with ExitStack() as patches:
         for module in (document, session, commits):
             patches.enter_context(patch.object(module, "TOKENS_MAX", tokens_kept))

@@ -1,1 +1,2 @@
-"""Moves one instance in memory. No I/O, no clock. ``machine.py`` is the front; each other file is one topic."""
+"""Moves one instance in memory, without I/O and without a clock. ``machine.py`` contains the class that callers use;
+each other file covers one topic."""

@@ -1,12 +1,14 @@
-"""How many instructions a thread may pass without a step or an event, until it counts as an endless loop.
+"""The number of instructions that a thread may pass without a step or an event before it counts as an endless loop.
 
-Only what can repeat for ever may be cut off. A ``ForEach`` cannot, so each of its rounds begins with what was left
-when it was entered: all rounds together cost no more than one. A collection may grow while it is gone through and
-so have no end; rounds beyond the length that it had at first do count.
+The limit must stop only moves that can repeat forever. A ``ForEach`` over a fixed collection ends, so each of its
+rounds begins with the allowance that was left when the loop was entered: all rounds together cost no more than one
+round. A collection may grow during the loop, and then the loop may never end. Rounds beyond the initial length of the
+collection therefore count.
 
-It outlives the rest on a condition or on branches, as threads can make each other's conditions true for ever. Every
-endless series of moves is cut off: in it there is a thread that passes instructions for ever, since threads that
-pass finitely many start finitely many others, and only as deep as the definition is nested.
+The allowance is kept while a thread rests on a condition or on branches, because threads can make each other's
+conditions true forever. Every endless series of moves is stopped. Proof: a thread that passes a finite number of
+instructions starts a finite number of threads, and threads are nested only as deeply as the definition. An endless
+series therefore contains at least one thread that passes instructions forever.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ class Allowance:
     """How many instructions a thread may still pass before the next step or event.
 
     Attributes:
-        left: the number when the thread came to its last rest.
-        rounds: of each ``ForEach`` that it is in, what was left at its entry, and how many items there were.
+        left: the remaining number when the thread last came to rest.
+        rounds: for each ``ForEach`` that the thread is in: the remaining number and the number of items when it was
+            entered.
         has_rested: whether the thread has rested since the last step or event.
     """
 
@@ -29,7 +32,11 @@ class Allowance:
     has_rested: bool = False
 
     def round(self, name: str, position: int, total: int) -> bool:
-        """Notes that a ``ForEach`` over ``total`` items is at a position; says whether its items at entry reach it."""
+        """Records that a ``ForEach`` over ``total`` items is at ``position``.
+
+        Returns:
+            Whether the position is within the items that the collection had when the loop was entered.
+        """
         if position == 0 or name not in self.rounds:
             self.rounds[name] = (self.left, total)
         return position <= self.rounds[name][1]

@@ -1,11 +1,12 @@
-"""Activities and children: work that runs outside of the instance while a thread waits for it to end.
+"""Activities and children: work that runs outside the instance while a thread waits for it to end.
 
 Invariant: a late message changes nothing. Each message names the wait that it belongs to, and for an activity also the
-attempt. If the thread has left that wait, or the attempt was given up, nobody is found. Only this file compares them,
-so code that receives a message must ask here first.
+attempt. If the thread has left that wait, or the attempt is over, no wait is found. Only this file compares them, so
+code that receives a message must call ``activity`` or ``child`` first.
 
-Each attempt of an activity has an end, because a worker that dies sends no message. Without a heartbeat before
-``ActivityWait.deadline``, the attempt counts as failed. Each new attempt and each heartbeat sets a new deadline.
+Each attempt of an activity has a deadline, because a worker that dies sends no message. If neither the result nor a
+heartbeat arrives before ``ActivityWait.deadline``, the attempt counts as failed. Each new attempt and each heartbeat
+sets a new deadline.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from workflow_core.wait_types import ActivityWait, ChildWait, Wait
 
 
 def awaited(machine: MachineState, event: str, wait_id: str, wait_type: type[Wait]) -> Accepted | None:
-    """Who waits for the end of an activity, or for the start or the end of a child; None if nobody does any more."""
+    """Returns the wait for the end of an activity, or for the start or the end of a child; None if no thread waits for
+    it any longer."""
     event = machine.program.event(event)
     for thread in machine.execution.threads:
         for wait in thread.waits:
@@ -40,24 +42,24 @@ def awaited(machine: MachineState, event: str, wait_id: str, wait_type: type[Wai
 
 
 def activity(machine: MachineState, event: str, wait_id: str, attempt: int) -> Accepted | None:
-    """Who waits for that attempt of an activity; None if nobody does any more."""
+    """Returns the wait for this attempt of an activity; None if no thread waits for it any longer."""
     found = awaited(machine, event, wait_id, ActivityWait)
     return None if found is None or activity_wait(found).attempt != attempt else found
 
 
 def child(machine: MachineState, event: str, wait_id: str) -> Accepted | None:
-    """Who waits for the end of a child, or for its start; None if nobody does any more."""
+    """Returns the wait for the start or the end of a child; None if no thread waits for it any longer."""
     return awaited(machine, event, wait_id, ChildWait)
 
 
 def activity_wait(accepted: Accepted) -> ActivityWait:
-    """The wait for an activity."""
+    """Returns the wait of an accepted activity."""
     assert isinstance(accepted.wait, ActivityWait)
     return accepted.wait
 
 
 def call_activity(machine: MachineState, accepted: Accepted, heartbeat: Any = None) -> Any:
-    """Calls the function of an activity; what it returns may be awaitable."""
+    """Calls the function of an activity. The return value may be awaitable."""
     case, wait = accepted.case, activity_wait(accepted)
     assert isinstance(case, ActivityCase)
     spec = case.activity
@@ -66,21 +68,22 @@ def call_activity(machine: MachineState, accepted: Accepted, heartbeat: Any = No
         arguments.append(spec.signature.validate_json(wait.event, to_json(wait.input)))
     if spec.takes_context:
         execution = machine.execution
-        where = (execution.workflow, execution.id, accepted.thread.id, wait.event, wait.id, wait.attempt + 1)
-        beat = {} if heartbeat is None else {"heartbeat": heartbeat}
-        arguments.append(ActivityContext(*where, **beat, known_as=wait.known_as))
+        identity = (execution.workflow, execution.id, accepted.thread.id, wait.event, wait.id, wait.attempt + 1)
+        optional = {} if heartbeat is None else {"heartbeat": heartbeat}
+        arguments.append(ActivityContext(*identity, **optional, known_as=wait.known_as))
     return spec.function(*arguments)
 
 
 def heartbeat(machine: MachineState, accepted: Accepted) -> None:
-    """An attempt of an activity gives a sign of life, which puts its end off."""
+    """Records a heartbeat of an attempt: sets a new deadline."""
     wait = activity_wait(accepted)
     machine.execution.pc += 1
     wait.deadline = attempt_ends(machine, accepted.case)
 
 
 def activity_failed(machine: MachineState, accepted: Accepted, error: ErrorInfo, retry_at: datetime | None) -> None:
-    """An attempt of an activity has failed. It is tried again at ``retry_at``; None: it is given up."""
+    """Records that an attempt of an activity has failed. The next attempt starts at ``retry_at``; if that is None,
+    there is none, and the statement fails."""
     if retry_at is None:
         fail_statement(machine, accepted.thread, error)
         return
@@ -95,13 +98,14 @@ def activity_failed(machine: MachineState, accepted: Accepted, error: ErrorInfo,
 
 
 def result_json(machine: MachineState) -> bytes:
-    """The result of an instance that has finished, as JSON, for its parent; see ``Workflow.result_json``."""
+    """Returns the result of a finished instance as JSON, for its parent; see ``Workflow.result_json``."""
     machine.touched = True
     return machine.workflow.result_json()
 
 
 def child_failed(machine: MachineState, thread: Thread, event: str, error: ErrorInfo) -> None:
-    """A child has failed, or was canceled, or could not be started. It has ended, so it is not to be canceled."""
+    """Records that a child has failed, was canceled or could not be started. The child has ended, so leaving its wait
+    does not cancel it."""
     check_thread(thread, ThreadHappening.GIVEN_UP)
     leave_wait(machine.execution, thread, event)
     fail_statement(machine, thread, error)

@@ -1,4 +1,4 @@
-"""The kinds of transitions, as callers of ``resume`` see them. The state may be saved after each of them."""
+"""The kinds of transitions that callers of ``resume`` see. The state may be saved after each of them."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from enum import StrEnum
 
 
 class CheckpointKind(StrEnum):
-    """A kind of transition: what is due, and what ``resume`` tells its checkpoint callback was done."""
+    """A kind of transition. ``resume`` passes it to its checkpoint callback."""
 
     RESUME = "resume"
-    """A thread was started, or started anew, and came to rest."""
+    """A thread was started or restarted, and came to rest."""
     CONDITION = "condition"
-    """A thread waited for a condition that holds now, or for threads that have ended, and moved on."""
+    """A thread moved on because its condition became true or its branches ended."""
     TEARDOWN = "teardown"
     SETUP = "setup"
     EVENT = "event"
-    """An event that was buffered was delivered."""
+    """A buffered event was delivered."""
     ACTIVITY = "activity"
-    """An activity was run, by a caller that has nobody else to run it."""
+    """An activity was run by the caller itself."""
     STEP = "step"
     TELL = "tell"
-    """The parent of an instance that has ended was told."""
+    """The parent was notified that the instance has ended."""
 
 
 Checkpoint = Callable[[CheckpointKind], object]

@@ -1,11 +1,11 @@
-"""What is due in an instance.
+"""Determines what is due in an instance.
 
-``next_work`` changes nothing, so it gives the same answer when it is asked again, also in another process that loaded
-the same state. This is why any process can take over an instance at any time.
+``next_work`` changes nothing, so repeated calls return the same work, also in another process that has loaded the same
+state. Any process can therefore take over an instance at any time.
 
-Order: moves come first, because a condition that holds now may no longer hold after the next step. Then come
-teardowns, setups and buffered events, and steps last, because they take longest. A setup or teardown that failed does
-not delay the work that comes after it.
+Order: moves come first, because a condition that is true now may be false after the next step. Then come teardowns,
+setups and buffered events. Steps come last, because they take longest. A failed setup or teardown does not delay the
+work after it.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from workflow_core.wait_types import (
     WaitStatus,
 )
 
-# Looking up a member of an enum class costs as much as an instruction: the hot ones are bound once.
+# Looking up a member of an enum class takes as long as an instruction, so frequently used members are bound once.
 _EXECUTING, _RESUMING, _WAITING = ThreadStatus.EXECUTING, ThreadStatus.RESUMING, ThreadStatus.WAITING
 _SET_UP, _PENDING_SETUP = WaitStatus.SET_UP, WaitStatus.PENDING_SETUP
 _RUNNING, _IDLE = Status.RUNNING, Status.WAITING
 
 
 def next_work(machine: MachineState) -> Work | None:
-    """What is to be done next: moves first, then teardowns, setups, buffered events, and at last a step.
+    """Returns the work to do next: moves first, then teardowns, setups, buffered events, and finally a step.
 
-    None: all are blocked.
+    Returns None if all threads are blocked.
     """
     execution = machine.execution
     step: Work | None = None
@@ -56,7 +56,7 @@ def next_work(machine: MachineState) -> Work | None:
                 if isinstance(first, ConditionWait):
                     instruction = machine.program.at(thread.step)
                     if isinstance(instruction, ForkOp):
-                        live = live_branches(execution) if live is None else live  # once for all that have branches
+                        live = live_branches(execution) if live is None else live  # counted once for all threads
                     if _holds(machine, thread, instruction, live):
                         return ConditionMove(thread)
                 elif machine.alone and isinstance(first, ActivityWait):
@@ -107,7 +107,7 @@ def _holds(machine: MachineState, thread: Thread, instruction: Instruction, live
 
 
 def _is_due(machine: MachineState, status: WaitStatus, pending: WaitStatus, retry_at: datetime | None) -> bool:
-    # An error without a next attempt was given up.
+    # After an error without a time for the next attempt, there is no next attempt.
     return status is pending or (status is not _SET_UP and retry_at is not None and machine.is_due(retry_at))
 
 
@@ -122,7 +122,7 @@ def _setup(machine: MachineState, thread: Thread) -> Work | None:
 
 
 def _delivery(machine: MachineState, thread: Thread) -> Work | None:
-    """The delivery of the first buffered event that the thread waits for."""
+    """Returns the delivery of the first buffered event that the thread waits for."""
     for kept in machine.execution.buffer:
         for wait in thread.waits:
             if isinstance(wait, EventWait) and wait.buffered and wait.event == kept.event:

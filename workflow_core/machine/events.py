@@ -1,11 +1,11 @@
-"""Events: which thread waits for one, how it is handled, and how an event that comes too early is kept.
+"""Events: which thread waits for an event, how it is handled, and how an early event is buffered.
 
-Handling has two parts. ``handle`` calls the user's handler, which may change the fields and may raise; ``handled``
-moves the thread on. They are separate because the caller may have to await the handler, and because a refused event
-must change nothing: the caller discards the fields, and the execution was not touched yet.
+Handling has two parts. ``handle`` calls the user's handler, which may change the fields and may raise an error;
+``handled`` moves the thread on. They are separate because the caller may have to await the handler, and because a
+rejected event must change nothing: the caller discards the fields, and the execution is still unchanged.
 
 A thread accepts an event if it rests on a case of that name that is set up. The wait id identifies the visit, so a
-late delivery for an earlier visit is not accepted. Buffered events are delivered in the order in which they came.
+late delivery for an earlier visit is not accepted. Buffered events are delivered in the order in which they arrived.
 An event that arrives while the thread waits for it must not overtake events that are still in the buffer; see
 ``is_behind_buffered``.
 """
@@ -28,18 +28,18 @@ from workflow_core.program.code import EventCase, HandlerCase, ResultCase, Selec
 from workflow_core.signatures import HandlerSignature
 from workflow_core.wait_types import AnyWait, ConditionWait, EventWait, HandlerTeardown, HandlerWait, WaitStatus
 
-# Looking up a member of an enum class costs as much as an instruction: the hot ones are bound once.
+# Looking up a member of an enum class takes as long as an instruction, so frequently used members are bound once.
 _SETTING_UP, _WAITING = ThreadStatus.SETTING_UP, ThreadStatus.WAITING
 _SET_UP = WaitStatus.SET_UP
 _RUNNING, _IDLE = Status.RUNNING, Status.WAITING
 
 NAMED_WAITS_MAX = 10
-"""How many waits for an event an error names."""
+"""The maximum number of waits that an error message lists."""
 
 
 @dataclass(slots=True)
 class Accepted:
-    """An event that may be received now: ``thread`` waits for it under ``wait_id``."""
+    """An event that is accepted now: ``thread`` waits for it under ``wait_id``."""
 
     thread: Thread
     case: SelectCase
@@ -51,7 +51,7 @@ class Accepted:
 
 
 def accepted(machine: MachineState) -> Iterator[Accepted]:
-    """The events that may be received now, timeouts included, in the order of the threads and cases."""
+    """Yields the events that are accepted now, including timeouts, in the order of the threads and cases."""
     for thread in machine.execution.threads if machine.execution.live else ():
         instruction = machine.program.at(thread.step) if thread.status in (_WAITING, _SETTING_UP) else None
         for event in instruction.cases if isinstance(instruction, SelectOp) else ():
@@ -62,10 +62,10 @@ def accepted(machine: MachineState) -> Iterator[Accepted]:
 def accept(
     machine: MachineState, event: str, thread_id: str | None = None, wait_id: str | None = None, pc: int | None = None
 ) -> Accepted:
-    """The first thread that waits for the event, of the thread, wait and pc that are named, if they are.
+    """Returns the first wait for the event that matches the given thread, wait and pc.
 
     Raises:
-        EventNotAccepted: there is none. Nothing is changed.
+        EventNotAccepted: no wait matches. Nothing is changed.
     """
     program = machine.program
     if program.has_renamed:
@@ -86,7 +86,7 @@ def accept(
 
 
 def accepted_by(machine: MachineState, thread: Thread, event: str) -> Accepted | None:
-    """The thread's wait for the event, if it has one that is set up."""
+    """Returns the thread's wait for the event, if it has one that is set up."""
     if thread.status is not _WAITING and thread.status is not _SETTING_UP:
         return None
     try:
@@ -100,13 +100,13 @@ def accepted_by(machine: MachineState, thread: Thread, event: str) -> Accepted |
         if wait.event == event:
             return Accepted(thread, case, wait.id, wait) if wait.status is _SET_UP else None
     if case.wait_type.may_be_added:
-        # A plain case that was added to the definition while the thread was parked: it needs no setup.
+        # The case was added to the definition while the thread was parked, and it needs no setup.
         return Accepted(thread, case, f"{thread.id}@{thread.pc}", None)
     return None
 
 
 def _elsewhere(machine: MachineState, event: str) -> str:
-    """By which threads and waits an event is accepted, where others were named."""
+    """Lists the threads and waits that do accept an event, for an error about a request that names others."""
     waits = [
         f"{found.thread.id!r} under {found.wait_id!r}"
         for found in accepted(machine)
@@ -117,7 +117,7 @@ def _elsewhere(machine: MachineState, event: str) -> str:
 
 
 def accepted_names(machine: MachineState) -> list[str]:
-    """The names of the events that may be received now, timeouts left out, each once."""
+    """Returns the names of the events that clients may send now, without duplicates."""
     return list(dict.fromkeys(found.case.event for found in accepted(machine) if found.case.from_clients))
 
 
@@ -125,7 +125,7 @@ def accepted_names(machine: MachineState) -> list[str]:
 
 
 def handle(machine: MachineState, accepted: Accepted, value: Any) -> Any:
-    """Calls the handler with a validated input; its output may be awaitable for an ``EventHandler``."""
+    """Calls the handler with a validated input. The output of an ``EventHandler`` may be awaitable."""
     case = accepted.case
     machine.touched = True
     if type(case) is EventCase or isinstance(case, ResultCase):
@@ -145,7 +145,7 @@ def handle(machine: MachineState, accepted: Accepted, value: Any) -> Any:
 
 
 def handle_json(machine: MachineState, accepted: Accepted, body: bytes) -> None:
-    """Calls the handler, if there is one, of a result that comes as JSON."""
+    """Calls the handler for a result in JSON, if there is a handler."""
     signature = accepted.case.signature
     if signature is not None:
         value = signature.validate_json(accepted.case.event, body) if signature.takes_input else None
@@ -153,10 +153,10 @@ def handle_json(machine: MachineState, accepted: Accepted, body: bytes) -> None:
 
 
 def handled(machine: MachineState, accepted: Accepted) -> None:
-    """The event has happened: its thread leaves the select and moves on behind the case."""
+    """Records that the event has happened: the thread leaves the select and continues in the case."""
     execution = machine.execution
     thread, case = accepted.thread, accepted.case
-    if thread.status is not _WAITING:  # the usual state, in which the table has it, is not looked up
+    if thread.status is not _WAITING:  # the usual state is legal, so it is not looked up in the table
         check_thread(thread, ThreadHappening.HAPPENED)
     execution.pc += 1
     machine.allowances = None
@@ -165,10 +165,10 @@ def handled(machine: MachineState, accepted: Accepted) -> None:
 
 
 def event_handler(machine: MachineState, select: str, event: str) -> EventHandler:
-    """The ``EventHandler`` of a case.
+    """Returns the ``EventHandler`` of a case.
 
     Raises:
-        UnknownStatement: the definition no longer has it.
+        UnknownStatement: the definition no longer contains it.
     """
     case = machine.program.case(select, event)
     if not isinstance(case, HandlerCase):
@@ -177,33 +177,33 @@ def event_handler(machine: MachineState, select: str, event: str) -> EventHandle
 
 
 def request(machine: MachineState, wait: AnyWait | HandlerTeardown, action: str) -> EventRequest:
-    """What an ``EventHandler`` is told."""
+    """Returns the request that an ``EventHandler`` receives."""
     thread_id = wait.id.rpartition("@")[0]
-    where = machine.execution.id, thread_id, wait.id, wait.event
-    # A wait for a plain event may have got an ``EventHandler`` in the definition since.
+    identity = machine.execution.id, thread_id, wait.id, wait.event
+    # The definition may have replaced a plain handler with an ``EventHandler`` since the wait began.
     setup_data = wait.setup_data if isinstance(wait, HandlerWait | HandlerTeardown) else None
     known_as = "" if isinstance(wait, ConditionWait) else wait.known_as
-    return EventRequest(machine.workflow, *where, setup_data, action, known_as)
+    return EventRequest(machine.workflow, *identity, setup_data, action, known_as)
 
 
-# --- keeping one that comes too early --------------------------------------------------------
+# --- buffering an early event ----------------------------------------------------------------
 
 
 def buffers(machine: MachineState, event: str) -> bool:
-    """Whether the event is kept if it comes before it is waited for."""
+    """Whether the event is buffered if it arrives before a thread waits for it."""
     cases = machine.program.events.get(machine.program.event(event), ())
     execution = machine.execution
     return execution.live and not execution.canceling and any(case.buffered for _, case in cases)
 
 
 def buffered_signature(machine: MachineState, event: str) -> HandlerSignature:
-    """The types of an event that is buffered."""
+    """Returns the types of a buffered event."""
     cases = machine.program.events[machine.program.event(event)]
     return next(case.signature for _, case in cases if case.buffered)
 
 
 def is_behind_buffered(machine: MachineState, accepted: Accepted) -> bool:
-    """Whether events of that name that came before are still to be delivered there."""
+    """Whether the buffer still contains earlier events of this name for the same wait."""
     wait = accepted.wait
     return (
         isinstance(wait, EventWait)
@@ -213,16 +213,16 @@ def is_behind_buffered(machine: MachineState, accepted: Accepted) -> bool:
 
 
 def buffer(machine: MachineState, event: str, input: str) -> None:
-    """Keeps an event that nobody waits for yet; ``input`` is its JSON text."""
+    """Buffers an event that no thread waits for yet; ``input`` is its JSON text."""
     machine.execution.pc += 1
     machine.execution.buffer.append(BufferedEvent(machine.program.event(event), input, machine.now))
 
 
 def first_buffered(machine: MachineState, event: str) -> BufferedEvent:
-    """The event of that name that is delivered next."""
+    """Returns the event of this name that is delivered next."""
     return next(kept for kept in machine.execution.buffer if kept.event == event)
 
 
 def unbuffer(machine: MachineState, event: str) -> None:
-    """Takes out of the buffer what ``first_buffered`` gives."""
+    """Removes the event that ``first_buffered`` returns from the buffer."""
     machine.execution.buffer.remove(first_buffered(machine, event))

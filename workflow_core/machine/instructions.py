@@ -1,19 +1,20 @@
 """Instructions: the loop that moves a thread from one rest to the next.
 
 A thread rests only on a step, on a select, or on a wait for a condition or for branches. Nothing is saved between two
-rests, so all instructions between them form one transition. If a function of the workflow raises there, the transition
-did not happen: the caller discards the fields and the execution, and goes on from the last save.
+rests, so all instructions between them form one transition. If a function of the workflow raises an error there, the
+transition did not happen: the caller discards the fields and the execution, and continues from the last save.
 
-Every transition ends, because the instructions that a thread may pass without a step or an event are counted; see
-``workflow_core.machine.allowance``.
+Every transition ends, because the number of instructions that a thread may pass without a step or an event is limited;
+see ``workflow_core.machine.allowance``.
 
-``run`` is the hot loop. Most of the time of an interpreter in Python is spent on calls, so steps and conditions, of
-which loops are made, are inlined; all other instructions are found in a table, and a step that raises takes the general
-path. An instruction is told by its class: CPython reads that faster than an attribute, and type checkers know it.
+``run`` is the hot loop. An interpreter in Python spends most of its time on calls. Loops consist mainly of steps and
+conditions, so these are inlined. All other instructions are looked up in a table, and a step that raises an error takes
+the general path. An instruction is recognized by its class: CPython reads the class faster than an attribute, and type
+checkers understand it.
 
-``run_alone`` is a shortcut through steps. It makes the same transitions as asking ``next_work`` each time, as long as
-nothing but the next step of the only thread can be due. So it must stop when another thread starts, and when the
-checkpoint callback changes the instance.
+``run_alone`` is a shortcut for a series of steps. It makes the same transitions as calling ``next_work`` each time, as
+long as nothing but the next step of the only thread can be due. It must therefore stop when another thread starts, and
+when the checkpoint callback changes the instance.
 """
 
 from __future__ import annotations
@@ -53,9 +54,9 @@ from workflow_core.program.code import (
 
 MOVES_MAX = 10_000
 """How many instructions a thread may pass without a step or an event before it counts as an endless loop. The rounds
-of a ``ForEach`` do not count, as it has an end; see ``workflow_core.machine.allowance``."""
+of a ``ForEach`` do not count, because it ends; see ``workflow_core.machine.allowance``."""
 
-# Looking up a member of an enum class costs as much as an instruction: the hot ones are bound once.
+# Looking up a member of an enum class takes as long as an instruction, so frequently used members are bound once.
 _EXECUTING, _RESUMING = ThreadStatus.EXECUTING, ThreadStatus.RESUMING
 _RUNNING = Status.RUNNING
 _ERROR, _CANCEL = LeaveKind.ERROR, LeaveKind.CANCEL
@@ -63,12 +64,13 @@ _RESUME_WORK, _STEP_WORK = CheckpointKind.RESUME, CheckpointKind.STEP
 
 
 Steps = tuple[Checkpoint | None, CheckpointKind | None]
-"""Lets ``run`` pass through steps, until another thread is started; see ``run_alone``. The callback is called after
-each transition; the kind is that of the transition under way, None if the thread already rests on the first step."""
+"""Lets ``run`` execute steps until another thread is started; see ``run_alone``. The callback is called after each
+transition. The kind is that of the current transition; None if the thread already rests on the first step."""
 
 
 def run(machine: MachineState, thread: Thread, instruction: Instruction, steps: Steps | None = None) -> None:
-    """Moves the thread from an instruction on until it rests or ends; with ``steps``, runs those that it comes to."""
+    """Moves the thread, beginning at ``instruction``, until it rests or ends. With ``steps``, also runs the steps that
+    the thread reaches."""
     execution, workflow = machine.execution, machine.workflow
     checkpoint, kind = steps or (None, None)
     allowance = None if machine.allowances is None else machine.allowances.get(thread.id)
@@ -84,10 +86,10 @@ def run(machine: MachineState, thread: Thread, instruction: Instruction, steps: 
             if checkpoint is not None and kind is not None:
                 checkpoint(kind)
                 if execution.pc != pc or execution.status is not _RUNNING:
-                    return  # the callback has moved or ended the instance
+                    return  # the callback moved or ended the instance
             kind, moves_left, allowance = _STEP_WORK, MOVES_MAX, None
             try:
-                action = instruction.action  # bound first: CPython is slow to call what it finds in a slot
+                action = instruction.action  # bound first: CPython is slow at calling a slot directly
                 value = (
                     action(workflow, step_context(machine, thread)) if instruction.takes_context else action(workflow)
                 )
@@ -127,20 +129,20 @@ def run(machine: MachineState, thread: Thread, instruction: Instruction, steps: 
 
 
 def run_alone(machine: MachineState, checkpoint: Checkpoint | None) -> bool:
-    """Moves the instance on from step to step while it has one thread and nothing else is due.
+    """Runs step after step while the instance has one thread and nothing else is due.
 
-    The short way for a caller that awaits nothing: the same transitions as with ``next_work``, ``call`` and
-    ``done``, in the same order, but what is due next is not looked for, as only the next step can be.
+    A shortcut for a caller that awaits nothing. It makes the same transitions as ``next_work``, ``call`` and ``done``,
+    in the same order, but does not search for work, because only the next step can be due.
 
     Args:
         checkpoint: called after each transition.
 
     Returns:
-        Whether nothing is due any more. False says nothing: ask ``next_work``.
+        True if nothing is due. If False, work may be due: call ``next_work``.
 
     Raises:
-        AsyncInSyncCall: a step returned a coroutine. Like any error of a step, it is noted in the thread.
-        Exception: whatever a step or a condition raises.
+        AsyncInSyncCall: a step returned a coroutine. Like any error of a step, it is stored in the thread.
+        Exception: any error that a step or a condition raises.
     """
     execution = machine.execution
     threads = execution.threads
@@ -163,20 +165,22 @@ def run_alone(machine: MachineState, checkpoint: Checkpoint | None) -> bool:
     return not waits or not waits[0].is_moved_by_resume
 
 
-# --- a step that raised ----------------------------------------------------------------------
+# --- errors of steps -------------------------------------------------------------------------
 
 
 def _refuse_coroutine(result: Any, step: StepOp) -> None:
     if iscoroutine(result):
         result.close()
-        raise AsyncInSyncCall(f"{step.name!r} returned a coroutine: call 'await aresume(...)'")
+        raise AsyncInSyncCall(f"{step.name!r} returned a coroutine. Call 'await aresume(...)'")
 
 
 def _step_raised(machine: MachineState, thread: Thread, instruction: StepOp, error: Exception) -> Instruction | None:
-    """Where the thread goes on if the definition catches the error and gives no further attempt; None: it has ended.
+    """Returns where the thread continues if the definition catches the error and allows no further attempt; None if
+    the thread has ended.
 
     Raises:
-        Exception: the error, noted in the thread, if it is the caller's.
+        Exception: the error itself, if the step has another attempt or nothing catches the error. It is stored in the
+            thread.
     """
     if (
         instruction.guard is None
@@ -191,7 +195,7 @@ def _step_raised(machine: MachineState, thread: Thread, instruction: StepOp, err
 
 
 def note_failed_step(machine: MachineState, thread: Thread, error: BaseException, retry_at: datetime | None) -> None:
-    """Notes in a thread that its step has failed, and is tried again at ``retry_at``."""
+    """Stores in a thread that its step has failed and is tried again at ``retry_at``."""
     machine.execution.pc += 1
     thread.attempt += 1
     thread.retry_at = retry_at
@@ -202,7 +206,7 @@ def note_failed_step(machine: MachineState, thread: Thread, error: BaseException
 
 
 def _rested(machine: MachineState, thread: Thread, allowance: Allowance | None, left: int) -> None:
-    """Keeps what is left to a thread that rests on what may be true at once."""
+    """Stores the allowance of a thread that rests on a condition or branches, which may become true immediately."""
     if left <= 0:
         raise _endless(thread, allowance)
     allowance = allowance or Allowance()
@@ -216,15 +220,15 @@ def _endless(thread: Thread, allowance: Allowance | None) -> LoopLimitExceeded:
     passed = f"thread {thread.id!r} passed {MOVES_MAX} instructions without reaching a step or a"
     if allowance is not None and allowance.has_rested:
         return LoopLimitExceeded(
-            f"{passed}n event: a loop there never ends, or threads make each other's conditions true for ever; put "
-            f"a Step or a Select on their way"
+            f"{passed}n event: it is in an endless loop, or threads make each other's conditions true forever. Put a "
+            f"Step or a Select on every path through the loop"
         )
     return LoopLimitExceeded(
-        f"{passed} wait: a loop there never ends; put a Step, Select or WaitFor on every way through it"
+        f"{passed} wait: it is in an endless loop. Put a Step, Select or WaitFor on every path through the loop"
     )
 
 
-# --- single instructions: where the thread goes on after one; None: it rests or has ended ------
+# --- single instructions: each returns where the thread continues; None: it rests or has ended -
 
 
 def _wait_for(
@@ -255,7 +259,7 @@ def _go(machine: MachineState, thread: Thread, instruction: GoOp, _: Allowance) 
 
 
 def _each(machine: MachineState, thread: Thread, instruction: EachOp, allowance: Allowance) -> Instruction:
-    """The head of a ``ForEach``: its next item, or what stands behind it."""
+    """The head of a ``ForEach``: starts the next item, or continues after the loop."""
     name = instruction.name
     position = thread.positions.get(name, -1) + 1
     total = len(items_of(machine, thread, instruction))
@@ -269,7 +273,7 @@ def _each(machine: MachineState, thread: Thread, instruction: EachOp, allowance:
 
 
 def _fork(machine: MachineState, thread: Thread, instruction: ForkOp, allowance: Allowance) -> Instruction | None:
-    """A parallel statement: parks the thread while any of its branches lives."""
+    """A parallel statement: parks the thread while any of its branches is live."""
     left = allowance.left
     live, is_progress = start_branches(machine, thread, instruction, allowance)
     if live:
@@ -305,7 +309,7 @@ def _left(machine: MachineState, thread: Thread, instruction: LeftOp, _: Allowan
     if leave.kind in (_ERROR, _CANCEL):
         return depart(machine, thread, leave, instruction.guard)
     if leave.kind not in instruction.exits:
-        raise machine.program.unknown(f"{leave.kind.value} out of {instruction.name}")
+        raise machine.program.unknown(f"{leave.kind.value} out of {instruction.name}")  # removed from the definition
     return instruction.exits[leave.kind]
 
 
@@ -321,4 +325,4 @@ _MOVES: dict[type[Instruction], Callable[[MachineState, Thread, Any, Allowance],
     LeaveOp: _leave,
     LeftOp: _left,
 }
-"""What ``run`` does not do itself."""
+"""The instructions that ``run`` does not inline."""

@@ -1,12 +1,12 @@
-"""Operations: what an operator can do to an instance: cancel, pause, unpause, retry, go to a statement, set fields.
+"""Operations that an operator can perform on an instance: cancel, pause, unpause, retry, go to a statement, set fields.
 
-Each function works in memory only. If it raises, it has changed nothing. The caller decides whether an instance may be
-canceled or paused, and moves it on afterwards.
+Each function works in memory only. If it raises an error, it has changed nothing. The caller decides whether an
+instance may be canceled or paused, and moves it on afterwards.
 
-After ``retry`` and ``goto`` a thread enters its statement anew: its status is RESUMING, and it gets new waits with new
-ids, so nothing that was meant for the old ones is taken. After a pause the waits are the old ones, but nobody has
-listened to their timers and activities meanwhile. ``unpause`` clears the names of their tasks, so that new tasks are
-scheduled. If you add a wait with a deadline, add it there too.
+After ``retry`` and ``goto``, a thread enters its statement again: its status is RESUMING, and it gets new waits with
+new ids. Messages for the old waits are therefore not accepted. After a pause, a thread keeps its waits, but the
+messages of their timers and activities during the pause were ignored. ``unpause`` therefore clears the names of their
+tasks, so that new tasks are scheduled. If you add a kind of wait with a deadline, handle it there too.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ from workflow_core.workflow import InvalidFields, Workflow, migrated
 
 
 def cancel(machine: MachineState) -> None:
-    """Cancels the instance: every thread leaves what it is in. It is canceled once all ``finally_`` sections have
-    come to their end. The caller says before whether it may be."""
+    """Cancels the instance: every thread leaves all statements that it is in. The instance has the status ``canceled``
+    once all ``finally_`` sections have ended. The caller checks before the call whether the instance may be canceled.
+    """
     execution = machine.execution
     was_paused = execution.status is Status.PAUSED
     execution.pc += 1
@@ -40,7 +41,7 @@ def cancel(machine: MachineState) -> None:
     execution.buffer = []
     execution.status = Status.RUNNING
     for thread in list(execution.threads):
-        # A branch is canceled by the thread that waits for it, unless that is in a finally_ section.
+        # A branch is canceled through the thread that waits for it, unless that thread is in a finally_ section.
         if not thread.parent and thread in execution.threads and not execution.ended:
             cancel_thread(machine, thread)
     if execution.threads and not execution.ended:
@@ -50,20 +51,20 @@ def cancel(machine: MachineState) -> None:
 
 
 def pause(machine: MachineState) -> None:
-    """Nothing of the instance moves from now on."""
+    """Pauses the instance: no thread moves until it is unpaused."""
     machine.execution.pc += 1
     machine.execution.status = Status.PAUSED
 
 
 def unpause(machine: MachineState) -> None:
-    """It goes on."""
+    """Continues a paused instance."""
     machine.execution.pc += 1
     summarize(machine.execution)
     _schedule_again(machine)
 
 
 def _schedule_again(machine: MachineState) -> None:
-    """What came of timers and activities during a pause was not heard."""
+    """Makes the caller schedule all timers and activities again, because their messages during a pause were ignored."""
     for thread in machine.execution.threads:
         for wait in thread.waits:
             if isinstance(wait, TimedWait):
@@ -74,15 +75,15 @@ def _schedule_again(machine: MachineState) -> None:
 
 
 def retry(machine: MachineState) -> None:
-    """Lets a failed instance go on from where it failed, with all its attempts; its waits are entered anew. One that
-    has failed in a cleanup while it was canceled goes on to be canceled.
+    """Continues a failed instance where it failed, with all attempts of its policy. It enters its waits again. If it
+    failed in a cleanup while it was being canceled, the cancellation continues.
 
     Raises:
-        RepairRefused: it has not failed.
+        RepairRefused: the instance has not failed.
     """
     execution = machine.execution
     if execution.status is not Status.FAILED:
-        raise RepairRefused(f"{execution.id!r} is {execution.status}: only what has failed can be retried")
+        raise RepairRefused(f"{execution.id!r} is {execution.status}: only failed instances can be retried")
     check(machine)
     execution.pc += 1
     execution.error = None
@@ -98,29 +99,31 @@ def retry(machine: MachineState) -> None:
 
 
 def goto(machine: MachineState, thread_id: str, statement: str) -> None:
-    """Puts a thread before a step or a wait of its own, as if it had just come there. What it waited for is torn down,
-    its attempts count anew. In a ``ForEach`` that it was not in, it begins with the first item.
+    """Moves a thread to one of its steps or waits, as if it had just reached it. Its current waits are torn down, and
+    its attempts are counted from the start. In a ``ForEach`` that it was not in, it begins with the first item.
 
     Raises:
-        RepairRefused: there is no such thread or statement, or the thread may not be put there as things stand.
+        RepairRefused: there is no such thread or statement, or the thread cannot be moved in its current state.
     """
     execution, program = machine.execution, machine.program
     thread = execution.thread(thread_id)
     if thread is None:
         live = ", ".join(repr(other.id) for other in execution.threads) or "none"
-        raise RepairRefused(f"{execution.id!r} has no thread {thread_id!r}: there are {live}")
+        raise RepairRefused(f"{execution.id!r} has no thread {thread_id!r}. Available: {live}")
     if execution.canceling:
-        raise RepairRefused(f"{execution.id!r} is being canceled: its threads only run their cleanups")
-    within = program.statements_of(thread.name)
-    if statement not in within:
-        close = difflib.get_close_matches(statement, within, 3) or sorted(within)
+        raise RepairRefused(f"{execution.id!r} is being canceled: its threads only run their finally_ sections")
+    statements = program.statements_of(thread.name)
+    if statement not in statements:
+        close = difflib.get_close_matches(statement, statements, 3) or sorted(statements)
         raise RepairRefused(
-            f"thread {thread_id!r} can be put before no {statement!r}: it is no step or wait of {thread.name!r}; there "
-            f"are {', '.join(map(repr, close[:20]))}"
+            f"cannot move thread {thread_id!r} to {statement!r}: {thread.name!r} has no such step or wait. Available: "
+            f"{', '.join(map(repr, close[:20]))}"
         )
     branches = [branch.id for branch in branches_of(execution, thread)]
     if branches:
-        raise RepairRefused(f"thread {thread_id!r} waits for its branches {', '.join(branches)}: put them elsewhere")
+        raise RepairRefused(
+            f"cannot move thread {thread_id!r}: it waits for its branches. Move them instead: {', '.join(branches)}"
+        )
     execution.pc += 1
     leave_wait(execution, thread)
     _begin_anew(thread)
@@ -137,20 +140,23 @@ def goto(machine: MachineState, thread_id: str, statement: str) -> None:
 
 
 def set_fields(cls: type[Workflow], fields: str, version: int, changes: Mapping[str, Any]) -> str:
-    """The stored fields of an instance with other values, which are JSON data. What was stored may not fit the types
-    any more: what comes out does, and is of the version of the class.
+    """Returns the stored fields of an instance with changed values.
+
+    The stored fields need not fit the types of the class, for example after a code change. The returned fields fit
+    them and have the version of the class.
 
     Args:
-        version: that which has stored them, see ``Execution.fields_version``.
+        version: the version of the workflow that stored the fields; see ``Execution.fields_version``.
+        changes: the new values, as JSON data.
 
     Raises:
         RepairRefused: there is no such field, a value does not fit its type, or the fields cannot be migrated.
-        NewerVersion: they are of a newer version.
+        NewerVersion: a newer version of the workflow stored the fields.
     """
     unknown = sorted(set(changes) - set(cls.model_fields))
     if unknown:
-        there = ", ".join(cls.model_fields)
-        raise RepairRefused(f"workflow {cls.__workflow_name__!r} has no field {unknown[0]!r}, but: {there}")
+        known = ", ".join(cls.model_fields)
+        raise RepairRefused(f"workflow {cls.__workflow_name__!r} has no field {unknown[0]!r}. Available: {known}")
     try:
         workflow = cls.load_fields(to_json(from_json(migrated(cls, fields, version)) | dict(changes)))
         refuse_infinite_numbers("the fields", workflow.model_dump(warnings=False))

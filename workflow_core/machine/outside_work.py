@@ -1,4 +1,4 @@
-"""Work: what outside systems and other instances are told. See ``workflow_core.machine.work``."""
+"""Work that sends something to outside systems and other instances. See ``workflow_core.machine.work``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from workflow_core.wait_types import (
     HandlerWait,
 )
 
-# --- when a thread comes to a wait -----------------------------------------------------------
+# --- when a thread reaches a wait ------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -65,7 +65,8 @@ class _OfSetup(ThreadWork):
 
 @dataclass(slots=True)
 class SetupWork(_OfSetup):
-    """An ``EventHandler`` is to be set up. One that was given up is not accepted, and its thread waits for the rest."""
+    """An ``EventHandler`` must be set up. If the setup is given up, the event is not accepted, and the thread waits for
+    its other events."""
 
     is_only_noted: ClassVar[bool] = True
     keeps_result: ClassVar[bool] = True
@@ -84,12 +85,12 @@ class SetupWork(_OfSetup):
         self.wait.setup_data = result
 
     def give_up(self, machine: MachineState, error: BaseException) -> None:
-        """Its thread waits for the rest."""
+        """Does nothing: the thread waits for its other events."""
 
 
 @dataclass(slots=True)
 class ChildStart(_OfSetup):
-    """A child is to be started. The thread does not wait for the end of one that is detached."""
+    """A child must be started. If it is detached, the thread does not wait for its end."""
 
     concerns_others: ClassVar[bool] = True
 
@@ -109,7 +110,7 @@ class ChildStart(_OfSetup):
         child_failed(machine, self.thread, self.statement, error_info(error, self.statement))
 
 
-# --- when it has left it, or the instance has ended ------------------------------------------
+# --- after a thread has left a wait, or the instance has ended -------------------------------
 
 
 @dataclass(slots=True)
@@ -140,7 +141,7 @@ class _OfTeardown(Work):
 
 @dataclass(slots=True)
 class TeardownWork(_OfTeardown):
-    """An ``EventHandler`` is to be torn down."""
+    """An ``EventHandler`` must be torn down."""
 
     teardown: HandlerTeardown
 
@@ -154,7 +155,7 @@ class TeardownWork(_OfTeardown):
 
 @dataclass(slots=True)
 class ChildCancel(_OfTeardown):
-    """A child is to be canceled."""
+    """A child must be canceled."""
 
     concerns_others: ClassVar[bool] = True
 
@@ -163,7 +164,7 @@ class ChildCancel(_OfTeardown):
 
 @dataclass(slots=True)
 class TellWork(Work):
-    """The parent of an instance that has ended is to be told."""
+    """The parent must be notified that the instance has ended."""
 
     kind: ClassVar[CheckpointKind] = CheckpointKind.TELL
     concerns_others: ClassVar[bool] = True
@@ -179,7 +180,8 @@ class TellWork(Work):
         return self.parent.attempt
 
     def delay(self, policy: Retry, error: BaseException, random: float) -> timedelta:
-        """It is never given up: a parent that does not listen will."""
+        """Returns a delay after every failure: the notification is never given up, because the parent may become
+        reachable again."""
         return policy.delay(self.attempt + 1, error, random) or policy.max_delay
 
     def done(self, machine: MachineState, result: Any) -> None:

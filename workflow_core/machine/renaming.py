@@ -1,8 +1,7 @@
-"""Statements that were renamed: an instance that stands on former names is put on those that they have now.
+"""Renamed statements: replaces former names in an instance with the current names.
 
-It changes names and nothing else: where an instance stands, how often it has failed, its ids, deadlines and
-idempotency keys stay as they are. Which name became which is told by the program; see ``renamed_from`` of the
-statements.
+Only names change. The position of the instance, its attempts, ids, deadlines and idempotency keys stay the same. The
+program contains the former and the current names; see ``renamed_from`` of the statements.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ _T = TypeVar("_T")
 
 
 def rename(execution: Execution, program: Program) -> None:
-    """Gives an execution the present names; one that has them is left as it is."""
+    """Replaces all former names in an execution with the current names."""
     for thread in execution.threads:
         _rename_thread(thread, program)
     for teardown in execution.teardowns:

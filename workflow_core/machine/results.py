@@ -1,14 +1,15 @@
-"""Results: what became of work, as the caller reports it.
+"""Results: how the caller performs work and reports its result.
 
 * ``done``: the work was performed.
 * ``failed``: an attempt failed; another one may follow.
-* ``give_up``: the work failed for good. Its thread goes on where the error is caught; otherwise the instance fails.
-* ``drop``: a buffered event was refused by its handler.
+* ``give_up``: the last attempt failed. The thread continues where the error is caught; otherwise the instance fails.
+* ``drop``: the handler of a buffered event rejected it.
 * ``fail``: the whole instance fails.
 
-Invariant: nothing in the state says that work is under way. If the caller dies between ``next_work`` and the report,
-the same work is due again. So user code runs at least once, and each attempt gets the same idempotency key: it is made
-of the thread id and the thread's pc, or of the wait id, and these change only when the result is reported.
+Invariant: the state does not contain whether work is in progress. If the caller dies between ``next_work`` and the
+report, the same work is due again. User code therefore runs at least once. Each attempt gets the same idempotency key,
+because the key is derived from the thread id and the thread's pc, or from the wait id, and these change only when the
+result is reported.
 """
 
 from __future__ import annotations
@@ -25,62 +26,63 @@ from workflow_core.machine.work import Work
 from workflow_core.retry import Retry
 from workflow_core.wait_types import WaitStatus
 
-# --- performing it ---------------------------------------------------------------------------
+# --- performing work -------------------------------------------------------------------------
 
 
 def call(machine: MachineState, work: Work) -> Any:
-    """Calls the user's code that ``work`` stands for; what it returns may be awaitable.
+    """Calls the user's code for ``work``. The return value may be awaitable.
 
-    What concerns other instances is not known here: for a child, or for the parent, nothing is called.
+    The machine does not know other instances: for work that concerns a child or the parent, it calls nothing.
 
     Raises:
-        UnknownStatement: the definition no longer has the statement.
-        InvalidInput: a buffered event does not fit its handler any more.
-        Exception: whatever the user's code raises.
+        UnknownStatement: the definition no longer contains the statement.
+        InvalidInput: a buffered event no longer fits its handler.
+        Exception: any error that the user's code raises.
     """
     machine.touched = True
     return work.call(machine)
 
 
 def is_async(machine: MachineState, work: Work) -> bool:
-    """Whether the user's code behind ``work`` is a coroutine function."""
+    """Whether the user's code for ``work`` is a coroutine function."""
     return work.is_async(machine)
 
 
 def policy(machine: MachineState, work: Work) -> Retry | None:
-    """The policy for what has failed, if the definition has one."""
+    """Returns the retry policy for ``work``; None if the definition has none."""
     return work.policy(machine)
 
 
 def handle_result(machine: MachineState, work: Work, result: Any) -> None:
-    """Hands what an activity has returned to its ``then``; call it before ``done``, and for any work.
+    """Passes the result of an activity to its ``then``. Call this before ``done``; for other work it does nothing.
 
     Raises:
-        InvalidOutput: it does not fit the annotation of the activity.
-        InvalidInput: it does not fit that of ``then``.
-        Exception: whatever ``then`` raises.
+        InvalidOutput: the result does not fit the return annotation of the activity.
+        InvalidInput: the result does not fit the annotation of ``then``.
+        Exception: any error that ``then`` raises.
     """
     work.handle_result(machine, result)
 
 
 def done(machine: MachineState, work: Work, result: Any = None) -> None:
-    """The work was performed; ``result`` is what the user's code returned."""
+    """Reports that the work was performed; ``result`` is the return value of the user's code."""
     work.done(machine, result)
 
 
-# --- it failed -------------------------------------------------------------------------------
+# --- failures --------------------------------------------------------------------------------
 
 
 def failed(machine: MachineState, work: Work, error: BaseException, retry_at: datetime | None = None) -> None:
-    """The work has failed; it is tried again at ``retry_at``, or, for a setup or teardown, given up if None.
+    """Reports that an attempt has failed. The next attempt is at ``retry_at``; if that is None, a setup or teardown is
+    given up.
 
-    A step without a next attempt stays due; whether the instance fails is said with ``fail``.
+    A step without a next attempt stays due. To fail the instance, call ``fail``.
     """
     work.failed(machine, error, retry_at)
 
 
 def retry_errors(machine: MachineState) -> None:
-    """Makes setups and teardowns that have failed due again."""
+    """Makes failed setups and teardowns due again."""
     for thread in machine.execution.threads:
         for wait in thread.waits:
             if wait.status is WaitStatus.SETUP_ERROR:
@@ -91,22 +93,23 @@ def retry_errors(machine: MachineState) -> None:
 
 
 def drop(machine: MachineState, work: Work) -> None:
-    """The buffered event was refused by its handler: it has not happened."""
+    """Reports that the handler of a buffered event rejected it: removes it from the buffer."""
     machine.execution.pc += 1
     unbuffer(machine, work.statement)
 
 
 def give_up(machine: MachineState, work: Work, error: BaseException) -> None:
-    """The work has failed for good: its thread goes on where that is caught, else the instance fails.
+    """Reports that the last attempt has failed. The thread continues where the error is caught; otherwise the instance
+    fails.
 
-    A buffered event that was not caught stays in the buffer. What failed to set up or tear down an event disturbs
-    nobody.
+    If the error of a buffered event is not caught, the event stays in the buffer. After the last attempt of a setup or
+    teardown, the thread and the instance continue.
     """
     work.give_up(machine, error)
 
 
 def fail(machine: MachineState, error: BaseException, statement: str = "") -> None:
-    """Ends the instance as failed. Its threads stay where they stand; their events are to be torn down."""
+    """Ends the instance as failed. Its threads keep their positions, and their events are torn down."""
     machine.execution.pc += 1
     fail_instance(machine, error_info(error, statement))
 
@@ -115,5 +118,5 @@ def fail(machine: MachineState, error: BaseException, statement: str = "") -> No
 
 
 def tick(machine: MachineState) -> None:
-    """Counts a save that changes nothing but who holds the instance."""
+    """Counts a save that changes only the lease of the instance."""
     machine.execution.pc += 1

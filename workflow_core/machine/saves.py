@@ -1,9 +1,9 @@
-"""Saves: the state as it is stored, and what a save that has succeeded changes in memory.
+"""Saves: the state as it is stored, and the changes in memory after a successful save.
 
-Invariant: an execution in memory is changed by transitions, and by a save once it has succeeded. ``to_store`` copies
-what it changes, so a save that is refused or lost leaves no trace. It breaks if ``to_store`` changes an object that it
-shares with the execution in memory. ``saved`` changes the threads and waits in place, because whoever performs work
-holds them meanwhile.
+Invariant: an execution in memory is changed only by transitions and by a save that has succeeded. ``to_store`` copies
+every object that it changes, so a save that fails has no effect in memory. The invariant breaks if ``to_store`` changes
+an object that it shares with the execution in memory. ``saved`` changes the threads and waits in place, because work
+that is being performed refers to these objects.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from workflow_core.wait_types import TimedWait
 def to_store(
     execution: Execution, waits: Collection[TimedWait], fence: str, *, version: str, now: datetime, counts: bool = False
 ) -> Execution:
-    """The execution as a save is to store it.
+    """Returns the execution in the form that a save stores.
 
     Args:
-        waits: those whose tasks are created for this save; each is stored with its fence.
-        version: that of the definition.
-        counts: the save is a transition of its own, because nothing else has happened since the last one.
+        waits: the waits whose tasks are created for this save. Each is stored with ``fence``.
+        version: the version of the definition.
+        counts: whether the save is a transition of its own, because nothing else has happened since the last save.
     """
     ids = {id(wait) for wait in waits}
     threads = [_fenced(thread, ids, fence) for thread in execution.threads] if ids else execution.threads
@@ -43,7 +43,7 @@ def _fenced(thread: Thread, ids: Collection[int], fence: str) -> Thread:
 
 
 def saved(machine: MachineState, stored: Execution) -> None:
-    """What ``to_store`` gave was saved."""
+    """Reports that ``stored``, a result of ``to_store``, was saved: copies its changes to the execution in memory."""
     execution = machine.execution
     execution.pc, execution.updated_at = stored.pc, stored.updated_at
     execution.definition_version = stored.definition_version

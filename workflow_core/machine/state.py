@@ -1,13 +1,15 @@
-"""What the functions of the machine share: one instance in memory, with the program that moves it.
+"""The state that the functions of the machine share: one instance in memory, with its program.
 
-The files of the machine hold plain functions that take a ``MachineState``. Each file imports only those to its right:
+The files of the machine contain plain functions that take a ``MachineState``. Each file imports only files to its
+right:
 
     machine → operations → results → due → outside_work → work → calls → events → instructions → unwinding → threads →
     waits → transitions, values → state
     machine → saves → state
 
-One call has to go the other way: a branch that fails cancels its siblings (``unwinding``), a canceled sibling runs its
-``finally_`` section (``instructions``), and that may fail again. This call goes through ``MachineState.run``.
+One call goes in the opposite direction: a branch that fails cancels its siblings (``unwinding``), a canceled sibling
+runs its ``finally_`` section (``instructions``), and that section may fail again. This call goes through
+``MachineState.run``.
 """
 
 from __future__ import annotations
@@ -27,17 +29,15 @@ class MachineState:
     """One instance in memory.
 
     Args:
-        now: the current time, in UTC. Without it timeouts get no deadline, and waits for a next attempt count
-            as over.
-        alone: there is nobody else to run activities: they are due like steps.
+        now: the current time, in UTC. If omitted, timeouts get no deadline, and every next attempt is due immediately.
+        alone: the caller runs activities itself, so they are due like steps.
 
     Attributes:
-        touched: whether code that may change the fields was called since they were given by ``use``, or since
-            ``take_touched``.
+        touched: whether code that may change the fields was called since the last ``use`` or ``take_touched``.
 
     Raises:
-        UnknownStatement: the execution is one of another workflow.
-        NewerVersion: it was saved by a newer version of the workflow.
+        UnknownStatement: the execution belongs to another workflow.
+        NewerVersion: a newer version of the workflow saved the execution.
         ValueError: ``now`` has no time zone.
     """
 
@@ -49,11 +49,11 @@ class MachineState:
         program: Program = workflow.__program__
         if execution.workflow != program.workflow:
             raise UnknownStatement(
-                f"the execution is one of workflow {execution.workflow!r}, the fields are of "
-                f"{program.workflow!r}: pass the two that belong together"
+                f"the execution belongs to workflow {execution.workflow!r}, but the fields belong to "
+                f"{program.workflow!r}. Pass the fields and the execution of the same instance"
             )
         if now is not None and now.tzinfo is None:
-            raise ValueError(f"now is {now}, which has no time zone: pass datetime.now(UTC)")
+            raise ValueError(f"now is {now}, which has no time zone. Pass datetime.now(UTC)")
         if execution.fields_version != program.fields_version:
             check_version(type(workflow), execution.fields_version)
             execution.fields_version = program.fields_version
@@ -66,31 +66,31 @@ class MachineState:
         self.alone = alone
         self.touched = False
         self.allowances: dict[str, Allowance] | None = None
-        """Of the threads that rest on a condition, or on branches; None after a step or an event."""
+        """The allowances of the threads that rest on a condition or on branches; None after a step or an event."""
 
     def run(self, thread: Thread, instruction: Instruction) -> None:
-        """See ``workflow_core.machine.instructions.run``, which ``Machine`` puts here."""
+        """See ``workflow_core.machine.instructions.run``. ``Machine`` sets this method."""
         raise NotImplementedError
 
     def set_time(self, now: datetime) -> None:
-        """What follows happens at this time."""
+        """Sets the time of the following transitions."""
         self.now = now
 
     def begin(self, now: datetime) -> None:
-        """What follows happens at this time, and its threads may move as often as after a load."""
+        """Sets the time of the following transitions, and resets the allowances of all threads, as after a load."""
         self.now = now
         self.allowances = None
 
     def use(self, workflow: Workflow) -> None:
-        """Goes on with these fields."""
+        """Replaces the fields."""
         self.workflow = workflow
         self.touched = False
 
     def take_touched(self) -> bool:
-        """Whether code that may change the fields was called since it was asked last."""
+        """Whether code that may change the fields was called since the last call. Resets ``touched``."""
         touched, self.touched = self.touched, False
         return touched
 
     def is_due(self, retry_at: datetime | None) -> bool:
-        """Whether the time of a next attempt has come; None: it need not be waited for."""
+        """Whether the time of the next attempt has come. None: the attempt is due immediately."""
         return retry_at is None or self.now is None or retry_at <= self.now

@@ -2,13 +2,14 @@
 
 Invariants:
 
-* Ids of live threads are unique, so a thread id and a pc identify one visit to a statement. ``_start`` is the only
-  place that adds a thread, and it must be told whether the id is taken.
-* A thread that has ended is not listed.
-* A thread with a ``parent`` is a branch. Its parent stays parked on a parallel statement until no branch of it lives.
+* Ids of live threads are unique, so a thread id and a pc identify one visit to a statement. Only ``_start`` adds a
+  thread. Its caller must check whether the id is taken.
+* A thread that has ended is no longer in the list.
+* A thread with a ``parent`` is a branch. Its parent stays parked on a parallel statement until all its branches have
+  ended.
 
-The end of the main thread ends all others, except while the instance is canceled: then each thread still has to run
-its ``finally_`` sections, and the last thread to end also ends the instance.
+The end of the main thread ends all other threads, except while the instance is being canceled: then each thread still
+has to run its ``finally_`` sections, and the last thread to end also ends the instance.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ _FINISHED = Status.FINISHED
 
 
 def start_of(machine: MachineState, thread: Thread) -> Instruction:
-    """What the thread stands on, or starts with.
+    """Returns the instruction that the thread rests on, or the first one if it has not started.
 
     Raises:
-        UnknownStatement: the definition no longer has it.
+        UnknownStatement: the definition no longer contains it.
     """
     program = machine.program
     if thread.step:
@@ -42,10 +43,10 @@ def start_of(machine: MachineState, thread: Thread) -> Instruction:
 
 
 def check(machine: MachineState) -> None:
-    """Whether the definition still has every statement that a thread stands on.
+    """Checks that the definition still contains every statement that a thread is at.
 
     Raises:
-        UnknownStatement: it has not.
+        UnknownStatement: a statement is missing.
     """
     for thread in machine.execution.threads:
         start_of(machine, thread)
@@ -63,12 +64,12 @@ def go(machine: MachineState, thread: Thread, instruction: GoOp) -> None:
         value = value_of(machine, thread, instruction, id)
         id = str(value)
         if value is None or not id:
-            raise ExecutionError(f"Go {instruction.name!r}: its id function returned {value!r}: return a text")
+            raise ExecutionError(f"Go {instruction.name!r}: its id function returned {value!r}. Return a text")
     _start(machine.execution, thread, id, instruction.name, is_taken=machine.execution.thread(id) is not None)
 
 
 def _own_id(machine: MachineState, name: str) -> str:
-    """The id of the one thread of a ``Go``: its name, or that under which it lives since before it was renamed."""
+    """Returns the id of the only thread of a ``Go``: its name, or its former name if the thread started under it."""
     renamed = machine.program.renamed
     former = (thread.id for thread in machine.execution.threads if renamed.get(thread.id) == name) if renamed else ()
     return next(iter(former), name)
@@ -77,7 +78,7 @@ def _own_id(machine: MachineState, name: str) -> str:
 def _start(execution: Execution, by: Thread, id: str, name: str, *, is_taken: bool) -> Thread:
     if is_taken:
         raise DuplicateThread(
-            f"Go {name!r}: a thread {id!r} still lives; give each thread an id of its own: "
+            f"Go {name!r}: a thread with the id {id!r} is still live. Set a unique id for each thread: "
             f"Go(name, ..., id=lambda w: ...)"
         )
     thread = Thread(id, name, positions=dict(by.positions), errors=dict(by.errors))
@@ -91,10 +92,10 @@ def _start(execution: Execution, by: Thread, id: str, name: str, *, is_taken: bo
 def start_branches(
     machine: MachineState, thread: Thread, instruction: ForkOp, allowance: Allowance
 ) -> tuple[int, bool]:
-    """Starts the branches of a parallel statement that may run now, unless the thread is on its way out.
+    """Starts the branches of a parallel statement that may run now, unless the thread is leaving.
 
     Returns:
-        How many branches live, and whether some that the statement had at its entry were started.
+        The number of live branches, and whether this call started branches that the statement had at its entry.
     """
     execution = machine.execution
     live = len(branches_of(execution, thread))
@@ -122,19 +123,19 @@ def start_branches(
 
 
 def can_fork(machine: MachineState, thread: Thread, instruction: ForkOp, live: int) -> bool:
-    """Whether a thread that waits for so many live branches has something to do."""
+    """Whether a thread that waits for ``live`` branches can move: all have ended, or more may start."""
     if not live or thread.leaving is not None or instruction.limit is None or live >= instruction.limit:
         return not live
     return thread.positions.get(instruction.name, 0) < len(items_of(machine, thread, instruction))
 
 
 def live_branches(execution: Execution) -> Counter[str]:
-    """How many threads have been started, and are waited for, by the thread of an id."""
+    """Returns the number of live branches by the id of the thread that waits for them."""
     return Counter([thread.parent for thread in execution.threads])
 
 
 def branches_of(execution: Execution, thread: Thread) -> list[Thread]:
-    """The live branches that a thread waits for."""
+    """Returns the live branches that a thread waits for."""
     return [other for other in execution.threads if other.parent == thread.id]
 
 
@@ -142,7 +143,7 @@ def branches_of(execution: Execution, thread: Thread) -> list[Thread]:
 
 
 def end(machine: MachineState, thread: Thread) -> None:
-    """Ends a thread, and the instance with its main thread, or with its last one while it is canceled."""
+    """Ends a thread. The main thread also ends the instance; during a cancellation, the last thread does."""
     execution = machine.execution
     if thread.id == MAIN_THREAD and not execution.canceling:
         for other in execution.threads:
@@ -151,7 +152,7 @@ def end(machine: MachineState, thread: Thread) -> None:
         _finish(execution, _FINISHED)
         return
     leave_wait(execution, thread)
-    # By identity: list.remove compares all that threads hold, for each thread before this one.
+    # By identity: list.remove would compare all attributes of each thread before this one.
     for index, other in enumerate(execution.threads):
         if other is thread:
             del execution.threads[index]

@@ -1,14 +1,14 @@
-"""The table: what may happen to a thread and to a wait in which state, and which state follows.
+"""The table: what can happen to a thread and to a wait in each state, and which state follows.
 
-Theory of operation. The status of a thread is stored while it rests. Between two rests it is ``MOVING``, which no save
-ever sees: it was taken from its rest by something that has happened, and passes instructions until it lands on a step
-or a wait, or ends. A wait is entered and left by a thread; one that an outside system may know of leaves a teardown
-behind, which goes on with the same table.
+Theory of operation. A thread is saved only while it rests on a step or a wait; its status says how. Between two rests,
+its state is ``MOVING``, which is never stored: something has happened, and the thread passes instructions until it
+reaches a step or a wait, or ends. A thread enters and leaves a wait. If an outside system may know the wait, leaving it
+creates a teardown, and the same table contains the states of the teardown.
 
 Each report of a caller (``done``, ``failed``, ``handled``, ...) is checked against the table before anything is
-changed. What the table does not have raises ``IllegalTransition``. All changes of a status use the functions below,
-except in the two hottest places: ``instructions.run`` and ``waits.park`` assign a status themselves, and a test checks
-that the table has it.
+changed. A report that the table does not contain raises ``IllegalTransition``. All changes of a status use the
+functions below, except in the two hottest places: ``instructions.run`` and ``waits.park`` assign a status themselves,
+and a test checks that the table contains these transitions.
 
 ``docs/states.py`` draws the diagrams in ``docs/reliability.md`` from the table.
 """
@@ -33,42 +33,43 @@ class Unstored(StrEnum):
 
 
 class ThreadHappening(StrEnum):
-    """What may happen to a thread."""
+    """What can happen to a thread."""
 
     STARTED = "started"
     RESUMED = "resumed"
     STEP_DONE = "step done"
     STEP_FAILED = "attempt of the step failed"
-    HAPPENED = "what it waits for happened"
-    """An event, a timeout, the result of an activity, the end of a child, or the start of one that is detached."""
-    CONDITION = "condition holds"
-    """Or its branches have ended, or more of them may be started."""
-    GIVEN_UP = "failed for good"
-    """A step, an activity, a child, or the handler of a buffered event."""
+    HAPPENED = "event handled or result received"
+    """The event may also be a timeout; the result is that of an activity or a child, or the start of a detached
+    child."""
+    CONDITION = "condition is true"
+    """Or its branches have ended, or more of them may start."""
+    GIVEN_UP = "last attempt failed"
+    """The attempt of a step, an activity, a child, or the handler of a buffered event."""
     CANCELED = "canceled"
     SETUP_REPORTED = "setup done or failed, others due"
     SETUPS_ENDED = "last setup done or failed"
-    SETUPS_RETRIED = "failed setups tried again"
+    SETUPS_RETRIED = "failed setups retried"
     INSTANCE_FAILED = "instance failed"
-    PUT = "put before a statement"
+    PUT = "moved to a statement"
     MAIN_ENDED = "main thread ended"
 
     REACHED_STEP = "reaches a step"
     PARKED = "reaches a wait"
     PARKED_TO_SET_UP = "reaches a wait with setups"
-    FAILED_ON_STEP = "error not caught, from a step"
-    FAILED = "error not caught"
+    FAILED_ON_STEP = "error of a step not caught"
+    FAILED = "other error not caught"
     ENDED = "ends"
 
 
 class WaitHappening(StrEnum):
-    """What may happen to a wait, and to the teardown that it leaves."""
+    """What can happen to a wait, and to its teardown."""
 
     ENTERED = "entered"
     ENTERED_TO_SET_UP = "entered, with a setup"
     SETUP_DONE = "setup done"
     SETUP_FAILED = "setup failed"
-    RETRIED = "tried again"
+    RETRIED = "retried"
     ATTEMPT_FAILED = "attempt of the activity failed"
     LEFT = "left"
     LEFT_WITH_TEARDOWN = "left, with a teardown"
@@ -88,16 +89,16 @@ WaitState = WaitStatus | Unstored
 
 THREAD_TABLE: Mapping[tuple[ThreadState, ThreadHappening], ThreadState] = {
     (Unstored.START, _T.STARTED): ThreadStatus.RESUMING,
-    # It is taken from where it rests.
+    # The thread leaves its rest.
     (ThreadStatus.RESUMING, _T.RESUMED): _MOVING,
     (ThreadStatus.EXECUTING, _T.STEP_DONE): _MOVING,
     **{(status, _T.HAPPENED): _MOVING for status in _PARKED},
     (ThreadStatus.WAITING, _T.CONDITION): _MOVING,
     **{(status, _T.GIVEN_UP): _MOVING for status in (ThreadStatus.EXECUTING, *_PARKED)},
-    # Canceled in a finally_ section, or while its branches live, it stays and moves when that has ended.
+    # If it is canceled in a finally_ section, or while it has live branches, it moves when the section or they end.
     **{(status, _T.CANCELED): _MOVING for status in _RESTS},
     **{(status, _T.MAIN_ENDED): Unstored.END for status in _RESTS},
-    # It stays there, or is put elsewhere.
+    # The thread stays at rest, or an operator moves it.
     (ThreadStatus.EXECUTING, _T.STEP_FAILED): ThreadStatus.EXECUTING,
     (ThreadStatus.SETTING_UP, _T.SETUP_REPORTED): ThreadStatus.SETTING_UP,
     (ThreadStatus.SETTING_UP, _T.SETUPS_ENDED): ThreadStatus.WAITING,
@@ -105,7 +106,7 @@ THREAD_TABLE: Mapping[tuple[ThreadState, ThreadHappening], ThreadState] = {
     **{(status, _T.INSTANCE_FAILED): ThreadStatus.RESUMING for status in (ThreadStatus.RESUMING, *_PARKED)},
     (ThreadStatus.EXECUTING, _T.INSTANCE_FAILED): ThreadStatus.EXECUTING,
     **{(status, _T.PUT): ThreadStatus.RESUMING for status in _RESTS},
-    # It lands.
+    # The thread comes to rest or ends.
     (_MOVING, _T.REACHED_STEP): ThreadStatus.EXECUTING,
     (_MOVING, _T.PARKED): ThreadStatus.WAITING,
     (_MOVING, _T.PARKED_TO_SET_UP): ThreadStatus.SETTING_UP,
@@ -130,10 +131,10 @@ WAIT_TABLE: Mapping[tuple[WaitState, WaitHappening], WaitState] = {
 
 
 def check_thread(thread: Thread, happening: ThreadHappening) -> ThreadState:
-    """Gives the state that follows, and changes nothing.
+    """Returns the following state without changing anything.
 
     Raises:
-        IllegalTransition: it cannot happen to the thread as it stands.
+        IllegalTransition: this cannot happen to the thread in its current state.
     """
     following = THREAD_TABLE.get((thread.status, happening))
     if following is None:
@@ -143,10 +144,10 @@ def check_thread(thread: Thread, happening: ThreadHappening) -> ThreadState:
 
 
 def change_thread(thread: Thread, happening: ThreadHappening) -> None:
-    """What has happened to a thread leaves it at rest.
+    """Changes the status of a thread that stays at rest.
 
     Raises:
-        IllegalTransition: it cannot happen to the thread as it stands. Nothing was changed.
+        IllegalTransition: this cannot happen to the thread in its current state. Nothing was changed.
     """
     following = check_thread(thread, happening)
     assert isinstance(following, ThreadStatus)
@@ -154,17 +155,17 @@ def change_thread(thread: Thread, happening: ThreadHappening) -> None:
 
 
 def land(thread: Thread, happening: ThreadHappening) -> None:
-    """A thread that was moving has come to rest."""
+    """Sets the status of a moving thread that has come to rest."""
     following = THREAD_TABLE[_MOVING, happening]
     assert isinstance(following, ThreadStatus)
     thread.status = following
 
 
 def check_wait(wait: AnyWait | AnyTeardown, happening: WaitHappening) -> WaitState:
-    """Gives the state that follows, and changes nothing.
+    """Returns the following state without changing anything.
 
     Raises:
-        IllegalTransition: it cannot happen to the wait as it stands.
+        IllegalTransition: this cannot happen to the wait in its current state.
     """
     following = WAIT_TABLE.get((wait.status, happening))
     if following is None:
@@ -174,10 +175,10 @@ def check_wait(wait: AnyWait | AnyTeardown, happening: WaitHappening) -> WaitSta
 
 
 def change_wait(wait: AnyWait | AnyTeardown, happening: WaitHappening) -> None:
-    """What has happened to a wait, or to a teardown, leaves it listed.
+    """Changes the status of a wait or a teardown that stays in its list.
 
     Raises:
-        IllegalTransition: it cannot happen to it as it stands. Nothing was changed.
+        IllegalTransition: this cannot happen to it in its current state. Nothing was changed.
     """
     following = check_wait(wait, happening)
     assert isinstance(following, WaitStatus)

@@ -1,24 +1,25 @@
 """Unwinding: how a thread leaves the sections around it, because of an error or a cancellation.
 
 Each instruction knows the innermost ``Try`` around it (``guard``), and each guard knows the next outer one. A thread
-that leaves carries the reason, a ``Leave``, and walks outwards (``depart``):
+that leaves has a reason, a ``Leave``, and moves outwards (``depart``):
 
-* An ``except_`` section that catches the error ends the walk: the thread goes on there.
-* A ``finally_`` section interrupts the walk: the ``Leave`` is kept in ``thread.pending``. At the end of the section
-  (``LeftOp``) it is taken out and the walk goes on. So the reason survives a save, and a ``finally_`` section may
-  hold steps and waits like any other section.
+* An ``except_`` section that catches the error ends the departure: the thread continues there.
+* A ``finally_`` section interrupts the departure: the ``Leave`` is stored in ``thread.pending``. At the end of the
+  section (``LeftOp``), the ``Leave`` is removed and the departure continues. The reason therefore survives a save, and
+  a ``finally_`` section may contain steps and waits like any other section.
 * If no section is left, the thread ends. The error of a branch goes to its parent, which cancels the other branches,
-  keeps the reason in ``thread.leaving`` and departs when the last branch has ended. The error of a thread without a
-  parent fails the instance; the thread is put back on the statement that failed, so that ``retry`` begins there.
+  stores the reason in ``thread.leaving`` and departs when the last branch has ended. The error of a thread without a
+  parent fails the instance; the thread is moved back to the statement that failed, so that ``retry`` begins there.
 
 Invariants:
 
-* A ``finally_`` section that was entered runs to its end, or to an error of its own. If its thread is canceled
-  meanwhile, the cancellation replaces the pending ``Leave`` and applies at the end of the section.
-* A cancellation cannot be caught. If a cleanup raises while its thread is canceled, an ``except_`` section around that
-  cleanup does not catch the error; only a ``Try`` inside of the cleanup does.
+* A ``finally_`` section runs to its end, or to an error of its own, once it is entered. If its thread is canceled
+  in the meantime, the cancellation replaces the pending ``Leave`` and applies at the end of the section.
+* A cancellation cannot be caught. If a cleanup raises an error while its thread is canceled, an ``except_`` section
+  around that cleanup does not catch the error; only a ``Try`` inside the cleanup does.
 
-To keep them, never move a thread past a guard without ``depart``, and never drop a ``Leave`` before it was applied.
+To preserve these, never move a thread past a guard without ``depart``, and never drop a ``Leave`` before it was
+applied.
 """
 
 from __future__ import annotations
@@ -34,21 +35,21 @@ from workflow_core.retry import Retry
 
 _ERROR, _CANCEL = LeaveKind.ERROR, LeaveKind.CANCEL
 
-# --- what becomes of an error ----------------------------------------------------------------
+# --- whether an error is retried or caught ---------------------------------------------------
 
 
 def tries_again(machine: MachineState, policy: Retry | None, failures: int, error: BaseException) -> bool:
-    """Whether the definition says that what has failed that often, the last time with ``error``, is tried again.
+    """Whether the retry policy allows another attempt after ``failures`` failed attempts, the last one with ``error``.
 
     Args:
-        policy: the statement's own.
+        policy: the policy of the statement; if None, the ``default_retry`` of the workflow applies.
     """
     policy = policy or machine.workflow.default_retry
     return policy is not None and policy.delay(failures, error) is not None
 
 
 def catches(machine: MachineState, thread: Thread, instruction: Instruction, error: BaseException) -> bool:
-    """Whether a failure at the instruction is caught, or passes a ``finally_`` section on its way out."""
+    """Whether an error at the instruction is caught or reaches a ``finally_`` section."""
     return _is_caught(machine, thread, instruction.guard, error_info(error, instruction.name))
 
 
@@ -63,7 +64,7 @@ def _is_caught(machine: MachineState, thread: Thread, guard: Guard | None, error
 
 
 def _clause(guard: Guard, error: ErrorInfo, doomed: bool) -> Clause | None:
-    """The ``except_`` section that catches the error."""
+    """Returns the ``except_`` section that catches the error, if there is one."""
     for clause in guard.clauses if guard.region or not doomed else ():
         if clause.names is None or not clause.names.isdisjoint(error.bases):
             return clause
@@ -71,7 +72,7 @@ def _clause(guard: Guard, error: ErrorInfo, doomed: bool) -> Clause | None:
 
 
 def _is_doomed(thread: Thread) -> bool:
-    """Whether the thread is canceled: with the instance, or because another branch has failed."""
+    """Whether the thread is being canceled: with the instance, or because another branch has failed."""
     return any(leave.kind is _CANCEL for leave in thread.pending.values())
 
 
@@ -79,7 +80,7 @@ def _is_doomed(thread: Thread) -> bool:
 
 
 def depart(machine: MachineState, thread: Thread, leave: Leave, guard: Guard | None) -> Instruction | None:
-    """Takes a thread out of the sections around it. Gives where it goes on; None if it has ended by that."""
+    """Moves a thread out of the sections around it. Returns where it continues; None if it has ended."""
     error = leave.error
     doomed = leave.kind is _CANCEL or _is_doomed(thread)
     while guard is not None:
@@ -100,7 +101,7 @@ def depart(machine: MachineState, thread: Thread, leave: Leave, guard: Guard | N
     elif thread.parent:
         _fail_branch(machine, thread, error)
     else:
-        # Where it can be repaired: not at the end of the last finally_ section that it has passed.
+        # A repair begins at the statement that failed, not at the end of the last finally_ section.
         thread.step, thread.pc = leave.step, leave.pc
         is_step = isinstance(machine.program.rests.get(leave.step), StepOp)
         land(thread, ThreadHappening.FAILED_ON_STEP if is_step else ThreadHappening.FAILED)
@@ -115,7 +116,7 @@ def _land(machine: MachineState, thread: Thread) -> None:
 
 
 def _fail_branch(machine: MachineState, thread: Thread, error: ErrorInfo) -> None:
-    """A branch has failed: the others are canceled, and then whoever waits for them fails."""
+    """Ends a branch that has failed, and cancels the other branches. When they have ended, their parent fails."""
     execution = machine.execution
     parent = execution.thread(thread.parent)
     end(machine, thread)
@@ -123,7 +124,7 @@ def _fail_branch(machine: MachineState, thread: Thread, error: ErrorInfo) -> Non
         return
     if parent.leaving is not None:
         if parent.leaving.error is None:
-            # In a cleanup, while all were canceled: whoever waits for them is, but not as if nothing had happened.
+            # A cleanup failed while all branches were canceled: the parent is canceled too, but keeps the error.
             parent.leaving = Leave(_CANCEL, error, parent.step, parent.pc)
         return
     parent.leaving = Leave(_ERROR, error, parent.step, parent.pc)
@@ -132,7 +133,8 @@ def _fail_branch(machine: MachineState, thread: Thread, error: ErrorInfo) -> Non
 
 
 def fail_statement(machine: MachineState, thread: Thread, error: ErrorInfo) -> None:
-    """What the thread stands on has failed for good: it goes on where that is caught, or fails. One transition."""
+    """Applies an error without a further attempt, as one transition: the thread continues where the error is caught,
+    or fails."""
     check_thread(thread, ThreadHappening.GIVEN_UP)
     machine.execution.pc += 1
     machine.allowances = None
@@ -143,8 +145,8 @@ def fail_statement(machine: MachineState, thread: Thread, error: ErrorInfo) -> N
 
 
 def cancel_thread(machine: MachineState, thread: Thread) -> None:
-    """Takes a thread out of all that it is in, past its ``finally_`` sections; one that is in one runs it to its
-    end first."""
+    """Cancels a thread: it leaves all sections and runs their ``finally_`` sections. If it is in a ``finally_``
+    section, it first runs that to its end."""
     leave = Leave(_CANCEL)
     instruction = start_of(machine, thread)
     if instruction.region:
@@ -158,14 +160,14 @@ def cancel_thread(machine: MachineState, thread: Thread) -> None:
         for branch in branches:
             cancel_thread(machine, branch)
         return
-    thread.leaving = None  # its branches have failed and ended, and it has not moved on since
+    thread.leaving = None  # its branches have failed and ended, but it has not moved on yet
     landed = depart(machine, thread, leave, instruction.guard)
     if landed is not None:
         machine.run(thread, landed)
 
 
 def fail_instance(machine: MachineState, error: ErrorInfo) -> None:
-    """Ends the instance as failed. Its threads stay where they stand; their events are to be torn down."""
+    """Ends the instance as failed. Its threads keep their positions, and their events are torn down."""
     execution = machine.execution
     execution.status = Status.FAILED
     execution.error = error

@@ -1,9 +1,9 @@
 """Values that come from the workflow: results of its functions, items of a ``ForEach``, the context of a step.
 
 A thread stores its position in each ``ForEach``, never the item. The items are computed again each time they are
-needed, so the stored instance stays small and a step sees the item with its current fields. The price: while a thread
-works on a collection, it must keep its order and must not shrink. A collection without an order is refused, and a
-missing item raises an error. An item that moved to another place goes unnoticed.
+needed, so the stored instance stays small and a step sees the current item. In return, a collection must keep its order
+and must not shrink while a thread iterates over it. A collection without an order is rejected, and a missing item
+raises an error. An item that moved to another position is not detected.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from workflow_core.signatures import OfItem
 
 
 def value_of(machine: MachineState, thread: Thread, instruction: Instruction, function: Function | Any) -> Any:
-    """A plain value, or what a function of the workflow gives."""
+    """Returns a plain value, or the result of a function of the workflow."""
     if isinstance(function, OfItem):
         return function.function(machine.workflow, item_of(machine, thread, instruction.each)[0])
     return function(machine.workflow) if callable(function) else function
 
 
 def items_of(machine: MachineState, thread: Thread, loop: Each | EachOp | ForkOp) -> Sequence[Any]:
-    """The items of a ``ForEach``."""
+    """Returns the items of a ``ForEach``."""
     function = loop.items
     assert function is not None
     if isinstance(function, OfItem):
@@ -39,41 +39,41 @@ def items_of(machine: MachineState, thread: Thread, loop: Each | EachOp | ForkOp
     else:
         items = function(machine.workflow)
     if isinstance(items, (set, frozenset)) or not hasattr(items, "__iter__"):
-        raise ExecutionError(f"ForEach {loop.name!r}: its items are {items!r:.100}, which has no order: return a list")
+        raise ExecutionError(f"ForEach {loop.name!r}: its items are {items!r:.100}, which has no order. Return a list")
     return items if isinstance(items, Sequence) else list(items)
 
 
 def item_of(machine: MachineState, thread: Thread, each: Each | None) -> tuple[Any, int | None]:
-    """The item of the innermost ``ForEach`` in which the thread is, and its position."""
+    """Returns the item of the innermost ``ForEach`` that the thread is in, and its position."""
     if each is None:
         return None, None
     position = thread.positions.get(each.name, 0)
     items = items_of(machine, thread, each)
     if position >= len(items):
         raise ExecutionError(
-            f"ForEach {each.name!r}: item {position} of {len(items)} is gone: let the collection not shrink while "
-            f"its items are worked on"
+            f"ForEach {each.name!r}: item {position} does not exist: the collection has length {len(items)}. Do not "
+            f"remove items while the loop runs"
         )
     return items[position], position
 
 
 def step_context(machine: MachineState, thread: Thread) -> StepContext:
-    """What the step that the thread stands on is told."""
+    """Returns the context of the step that the thread is at."""
     execution = machine.execution
     instruction = machine.program.rests[thread.step]
-    where = (execution.workflow, execution.id, thread.id, thread.step, thread.pc, thread.attempt + 1)
+    identity = (execution.workflow, execution.id, thread.id, thread.step, thread.pc, thread.attempt + 1)
     if instruction.each is None and not instruction.caught:
-        return StepContext(*where)
-    return StepContext(*where, *item_of(machine, thread, instruction.each), thread.errors.get(instruction.caught))
+        return StepContext(*identity)
+    return StepContext(*identity, *item_of(machine, thread, instruction.each), thread.errors.get(instruction.caught))
 
 
 def json_of(value: Any, what: str) -> Any:
-    """A value as JSON data.
+    """Returns a value as JSON data.
 
     Raises:
-        ExecutionError: it cannot be; ``what`` names it.
+        ExecutionError: the value cannot be converted. The error names it ``what``.
     """
     try:
         return json.loads(to_json(value))
     except PydanticSerializationError as error:
-        raise ExecutionError(f"{what} cannot be JSON: {error}") from error
+        raise ExecutionError(f"cannot convert {what} to JSON: {error}") from error

@@ -1,15 +1,15 @@
-"""Waits: how a thread is parked on what it waits for, and how it leaves that again.
+"""Waits: how a thread is parked on a wait, and how it leaves the wait.
 
-Invariant: an outside system never keeps a registration that nobody waits for. The wait for an ``EventHandler`` or a
-child is saved before its setup is tried. Leaving the wait saves a teardown, even if the setup is not known to have
-succeeded: it may have succeeded and its answer got lost. The teardown belongs to the instance, so it outlives the wait
-and the thread.
+Invariant: an outside system never keeps a registration that no thread waits for. The wait for an ``EventHandler`` or a
+child is saved before its setup is attempted. Leaving the wait saves a teardown, even if it is unknown whether the setup
+succeeded, because the response may have been lost. The teardown belongs to the instance, so it outlives the wait and
+the thread.
 
 The input of an activity or a child and the deadline of a timeout are computed once, when the thread is parked. Each
-attempt must get the same input, whatever other threads do to the fields in the meantime.
+attempt must get the same input, even if other threads change the fields in the meantime.
 
-The statuses of a thread and of the instance are derived from the waits, by ``rest`` and ``summarize``. Code that
-changes a wait or the list of threads must call them: nobody moves an instance with a stale status.
+``rest`` and ``summarize`` derive the statuses of a thread and of the instance from the waits. Code that changes a wait
+or the list of threads must call them, because an instance with an outdated status is not moved.
 """
 
 from __future__ import annotations
@@ -51,23 +51,23 @@ from workflow_core.wait_types import (
 from workflow_core.workflow import Workflow
 
 CALENDAR_START, CALENDAR_END = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
-"""For moments that Python's calendar does not reach; with some room for what is added to them."""
+"""The deadlines that replace times beyond Python's calendar. They leave some room for calculations."""
 
-# Looking up a member of an enum class costs as much as an instruction: the hot ones are bound once.
+# Looking up a member of an enum class takes as long as an instruction, so frequently used members are bound once.
 _SETTING_UP, _WAITING = ThreadStatus.SETTING_UP, ThreadStatus.WAITING
 _SET_UP, _PENDING_SETUP = WaitStatus.SET_UP, WaitStatus.PENDING_SETUP
 _RUNNING, _IDLE = Status.RUNNING, Status.WAITING
 
 
 def park(machine: MachineState, thread: Thread, instruction: Instruction) -> None:
-    """Lets a thread wait for the cases of an instruction; for its condition, or its branches, if it has none."""
+    """Parks a thread on the cases of an instruction; if it has none, on its condition or its branches."""
     execution = machine.execution
     pc = execution.pc
     wait_id = f"{thread.id}@{pc}"
     status = _WAITING
     waits: list[AnyWait] = []
     for case in instruction.cases.values() if type(instruction) is SelectOp else ():
-        if type(case) is EventCase:  # most waits are for events: no call for these
+        if type(case) is EventCase:  # most waits are for events, so these are created without a call
             waits.append(EventWait(case.event, _SET_UP, wait_id, case.buffered))
             continue
         wait = _ENTER[type(case)](machine, thread, instruction, case, wait_id)
@@ -99,12 +99,12 @@ def _deadline(machine: MachineState, thread: Thread, instruction: Instruction, c
     raise DefinitionError(
         f"{'Sleep' if case.event == instruction.name else 'Timeout'} {case.event!r}",
         f"its delay function returned {delay!r}",
-        "Let it return a timedelta, or a datetime with a time zone.",
+        "Return a timedelta, or a datetime with a time zone.",
     )
 
 
 def attempt_ends(machine: MachineState, case: SelectCase, start: datetime | None = None) -> datetime | None:
-    """When an attempt of an activity that is due at ``start`` (None: now) counts as failed."""
+    """Returns the deadline of an attempt of an activity that is due at ``start`` (None: now)."""
     assert isinstance(case, ActivityCase)
     start = start or machine.now
     return start and start + (case.activity.timeout or case.activity.heartbeat or ACTIVITY_TIMEOUT)
@@ -180,8 +180,8 @@ def _child_start(
 
 
 def leave_wait(execution: Execution, thread: Thread, event: str | None = None) -> None:
-    """Leaves a wait, by ``event`` if it is that which happened: what an outside system may know of is to be torn down,
-    even if its setup never ended."""
+    """Leaves a wait; ``event`` is the event that happened, if one did. Every registration that an outside system may
+    know is torn down, even if its setup never finished."""
     for wait in thread.waits:
         if wait.needs_setup and (teardown := wait.left(thread.step, event)) is not None:
             execution.teardowns.append(teardown)
@@ -189,15 +189,15 @@ def leave_wait(execution: Execution, thread: Thread, event: str | None = None) -
 
 
 def rest(thread: Thread) -> None:
-    """A setup of a parked thread has ended: others may still be due."""
+    """Updates the status of a parked thread after one of its setups has ended. Others may still be due."""
     pending = any(wait.is_pending() for wait in thread.waits)
     change_thread(thread, ThreadHappening.SETUP_REPORTED if pending else ThreadHappening.SETUPS_ENDED)
 
 
 def summarize(execution: Execution) -> None:
-    """Says whether any thread can move."""
+    """Sets the status of the instance: running if any thread can move, otherwise waiting."""
     status = _IDLE
-    for thread in reversed(execution.threads):  # those that have just been started stand at the end
+    for thread in reversed(execution.threads):  # new threads, which can move, are at the end
         if thread.status is not _WAITING:
             status = _RUNNING
             break

@@ -1,12 +1,12 @@
-"""Work: one class for each kind of thing that may be due in an instance.
+"""Work: one class for each kind of work that may be due in an instance.
 
-The machine does nothing that takes time. ``workflow_core.machine.due`` says what is due; the caller performs it with
-``call`` and reports the result with ``done`` or ``failed``. Each class says which user's code it calls, when that is
-tried again, and what a success and a failure mean for the state. Callers go through the methods of ``Machine``. The
-classes for what outside systems and other instances are told are in ``workflow_core.machine.outside_work``.
+The machine does nothing that takes time. ``workflow_core.machine.due`` determines what is due; the caller performs it
+with ``call`` and reports the result with ``done`` or ``failed``. Each class defines which user code it calls, when that
+is retried, and how a success and a failure change the state. Callers use the methods of ``Machine``. The classes for
+work that concerns outside systems and other instances are in ``workflow_core.machine.outside_work``.
 
-To add a kind: a class here, its place in ``next_work``, what the history says of it (``cloud_adapter.engine.steps``),
-and when the instance is woken for it (``cloud_adapter.engine.schedule.due``).
+To add a kind: add a class here, add it to ``next_work``, to the history (``cloud_adapter.engine.steps``) and to the
+times at which an instance is resumed (``cloud_adapter.engine.schedule.due``).
 """
 
 from __future__ import annotations
@@ -49,21 +49,21 @@ from workflow_core.wait_types import (
 
 @dataclass(slots=True)
 class Work:
-    """One thing that is due; of each kind there is a class."""
+    """One piece of work that is due. Each kind has a class."""
 
     kind: ClassVar[CheckpointKind]
     """The kind of its checkpoint."""
     is_move: ClassVar[bool] = False
     """Whether ``done`` performs it, without a ``call``."""
     concerns_others: ClassVar[bool] = False
-    """Whether it is about another instance: a child to be started or canceled, or the parent to be told. Then ``call``
-    calls nothing."""
+    """Whether it concerns another instance: it starts or cancels a child, or notifies the parent. ``call`` then calls
+    nothing."""
     changes_fields: ClassVar[bool] = False
-    """Whether the user's code changes the fields; what all other code does to them is forgotten."""
+    """Whether the user's code may change the fields. If False, its changes to them are discarded."""
     is_only_noted: ClassVar[bool] = False
-    """Whether a failure, even for good, changes nothing else: no thread waits for its success alone."""
+    """Whether a failure is only stored, even that of the last attempt, because no thread depends on its success."""
     keeps_result: ClassVar[bool] = False
-    """Whether what the user's code returns is stored."""
+    """Whether the return value of the user's code is stored."""
 
     @property
     def statement(self) -> str:
@@ -72,12 +72,12 @@ class Work:
 
     @property
     def attempt(self) -> int:
-        """How often it has failed so far."""
+        """How often it has failed."""
         raise NotImplementedError
 
     @property
     def thread_id(self) -> str:
-        """The id of the thread that it is due for; empty for what belongs to the instance."""
+        """The id of the thread that it is due for; empty if it belongs to the instance."""
         return ""
 
     @property
@@ -86,7 +86,7 @@ class Work:
         return ""
 
     def call(self, machine: MachineState) -> Any:
-        """Calls the user's code; what it returns may be awaitable."""
+        """Calls the user's code. The return value may be awaitable."""
         return None
 
     def is_async(self, machine: MachineState) -> bool:
@@ -94,33 +94,33 @@ class Work:
         return False
 
     def timeout(self, machine: MachineState) -> timedelta | None:
-        """How long one attempt may take, if that is limited."""
+        """Returns how long one attempt may take; None if there is no limit."""
         return None
 
     def policy(self, machine: MachineState) -> Retry | None:
-        """The policy for what has failed, if the definition has one."""
+        """Returns its retry policy; None if the definition has none."""
         return None
 
     def delay(self, policy: Retry, error: BaseException, random: float) -> timedelta | None:
-        """How long to wait for the next attempt after it has failed with ``error``; None: it is given up."""
+        """Returns the delay before the next attempt after it has failed with ``error``; None if it is given up."""
         return policy.delay(self.attempt + 1, error, random)
 
     def is_refused(self, error: BaseException) -> bool:
-        """Whether ``error`` says that the event is not wanted. It is no failure then: the event is dropped."""
+        """Whether ``error`` rejects the event. This is not a failure: the event is dropped."""
         return False
 
     def handle_result(self, machine: MachineState, result: Any) -> None:
-        """Hands what an activity has returned to its ``then``."""
+        """Passes the result of an activity to its ``then``."""
 
     def done(self, machine: MachineState, result: Any) -> None:
-        """It was performed; ``result`` is what the user's code returned."""
+        """Reports that it was performed; ``result`` is the return value of the user's code."""
         raise NotImplementedError
 
     def failed(self, machine: MachineState, error: BaseException, retry_at: datetime | None) -> None:
-        """An attempt has failed; it is tried again at ``retry_at``."""
+        """Reports that an attempt has failed. The next attempt is at ``retry_at``."""
 
     def give_up(self, machine: MachineState, error: BaseException) -> None:
-        """It has failed for good."""
+        """Reports that the last attempt has failed."""
 
 
 # --- of a thread -----------------------------------------------------------------------------
@@ -145,13 +145,13 @@ class ThreadWork(Work):
         return self.thread.id
 
     def give_up(self, machine: MachineState, error: BaseException) -> None:
-        """The thread goes on where the error is caught; otherwise the instance fails."""
+        """The thread continues where the error is caught; otherwise the instance fails."""
         fail_statement(machine, self.thread, error_info(error, self.statement))
 
 
 @dataclass(slots=True)
 class Move(ThreadWork):
-    """A thread was started, or started anew, and goes on by itself."""
+    """A thread was started or restarted, and can move."""
 
     kind: ClassVar[CheckpointKind] = CheckpointKind.RESUME
     is_move: ClassVar[bool] = True
@@ -168,7 +168,7 @@ class Move(ThreadWork):
 
 @dataclass(slots=True)
 class ConditionMove(Move):
-    """The condition that a thread waits for holds now, or its branches have ended."""
+    """The condition that a thread waits for is true, its branches have ended, or more of them may start."""
 
     kind: ClassVar[CheckpointKind] = CheckpointKind.CONDITION
     happening: ClassVar[ThreadHappening] = ThreadHappening.CONDITION
@@ -176,7 +176,7 @@ class ConditionMove(Move):
 
 @dataclass(slots=True)
 class StepWork(ThreadWork):
-    """A step is to be run."""
+    """A step must be run."""
 
     kind: ClassVar[CheckpointKind] = CheckpointKind.STEP
     changes_fields: ClassVar[bool] = True
@@ -200,7 +200,7 @@ class StepWork(ThreadWork):
         return (step and step.retry) or machine.workflow.default_retry
 
     def _step(self, machine: MachineState) -> StepOp | None:
-        """Its instruction; None if the definition has something else of that name now."""
+        """Returns its instruction; None if another kind of statement has this name now."""
         instruction = machine.program.at(self.statement)
         return instruction if isinstance(instruction, StepOp) else None
 
@@ -215,7 +215,7 @@ class StepWork(ThreadWork):
         run(machine, thread, machine.program.step(thread.step).next)
 
     def failed(self, machine: MachineState, error: BaseException, retry_at: datetime | None) -> None:
-        """A step without a next attempt stays due."""
+        """Reports a failed attempt. A step without a next attempt stays due."""
         check_thread(self.thread, ThreadHappening.STEP_FAILED)
         note_failed_step(machine, self.thread, error, retry_at)
 
@@ -225,9 +225,10 @@ class StepWork(ThreadWork):
 
 @dataclass(slots=True)
 class DeliveryWork(ThreadWork):
-    """A buffered event is to be delivered. Its handler is a function of the fields: one that fails would fail again.
+    """A buffered event must be delivered.
 
-    So ``failed`` notes nothing: the event stays due until it is given up.
+    Its handler depends only on the fields, so another attempt would fail as well. ``failed`` therefore stores nothing:
+    the event stays due until it is given up.
     """
 
     kind: ClassVar[CheckpointKind] = CheckpointKind.EVENT
@@ -267,7 +268,7 @@ class DeliveryWork(ThreadWork):
         handled(machine, accepted)
 
     def give_up(self, machine: MachineState, error: BaseException) -> None:
-        """An event whose error was not caught stays in the buffer."""
+        """See ``ThreadWork.give_up``. If the error is not caught, the event stays in the buffer."""
         ThreadWork.give_up(self, machine, error)
         if not machine.execution.ended:
             unbuffer(machine, self.statement)
@@ -275,7 +276,7 @@ class DeliveryWork(ThreadWork):
 
 @dataclass(slots=True)
 class ActivityWork(ThreadWork):
-    """An activity is to be run, by a caller that has nobody else to run it."""
+    """An activity must be run by the caller itself."""
 
     kind: ClassVar[CheckpointKind] = CheckpointKind.ACTIVITY
 
@@ -307,13 +308,13 @@ class ActivityWork(ThreadWork):
         handled(machine, _accepted(machine, self.thread, self.statement))
 
     def failed(self, machine: MachineState, error: BaseException, retry_at: datetime | None) -> None:
-        """An activity without a next attempt stays due."""
+        """Reports a failed attempt. An activity without a next attempt stays due."""
         check_wait(self.wait, WaitHappening.ATTEMPT_FAILED)
         note_failed_attempt(machine, self.wait, error, retry_at)
 
 
 def _accepted(machine: MachineState, thread: Thread, event: str) -> Accepted:
-    """The wait that a buffered event, or the result of an activity, is for."""
+    """Returns the wait for a buffered event or for the result of an activity."""
     accepted = accepted_by(machine, thread, event)
     assert accepted is not None
     return accepted
@@ -325,7 +326,7 @@ def _accepted(machine: MachineState, thread: Thread, event: str) -> Accepted:
 def note_failed_attempt(
     machine: MachineState, noted: RetriedWait | AnyTeardown | Parent, error: BaseException, retry_at: datetime | None
 ) -> None:
-    """Notes that an attempt has failed, and that the next one is at ``retry_at``."""
+    """Stores that an attempt has failed and that the next one is at ``retry_at``."""
     machine.execution.pc += 1
     noted.attempt += 1
     noted.retry_at = retry_at
@@ -333,5 +334,5 @@ def note_failed_attempt(
 
 
 def note_success(noted: RetriedWait | Parent) -> None:
-    """Forgets the failed attempts."""
+    """Resets the failed attempts."""
     noted.attempt, noted.retry_at, noted.error = 0, None, None

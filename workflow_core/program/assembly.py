@@ -1,12 +1,12 @@
-"""Assembly: a program that is being made. What the functions of the compiler share.
+"""Assembly: a program that is being compiled. The functions of the compiler share it.
 
-The files of the compiler hold plain functions that take an ``Assembly`` and a statement, and emit the instructions of
-that. Each file imports only those to its right:
+The files of the compiler contain plain functions that take an ``Assembly`` and a statement, and emit the instructions
+of the statement. Each file imports only files to its right:
 
     compiler → failures → control, selects, calls, fanout → functions → assembly → names → code
 
-One call has to go the other way: a statement with sections in it compiles them, whatever statements they hold. It goes
-through ``Assembly.section``.
+One call goes in the opposite direction: a statement with sections compiles them, and they may contain any statement.
+This call goes through ``Assembly.section``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _I = TypeVar("_I", bound=Instruction)
 
 @dataclass(slots=True)
 class Loop:
-    """Where ``Break`` and ``Continue`` jump to in the loop being compiled."""
+    """A loop that is being compiled, and the targets of its ``Break`` and ``Continue``."""
 
     start: int
     breaks: list[JumpOp] = field(default_factory=list)
@@ -35,7 +35,7 @@ class Loop:
 
 @dataclass(slots=True)
 class Crossing:
-    """A ``Try`` being compiled whose ``finally_`` section is passed by all that leaves it."""
+    """A ``Try`` with a ``finally_`` section that is being compiled. Every exit from it passes this section."""
 
     guard: Guard
     exits: dict[LeaveKind, None] = field(default_factory=dict)
@@ -43,17 +43,18 @@ class Crossing:
 
 @dataclass(frozen=True, slots=True)
 class Cleanup:
-    """A ``finally_`` section being compiled: nothing leaves it but errors, else a cancellation could be lost in it."""
+    """A ``finally_`` section that is being compiled. Only errors may leave it early, because another exit could lose a
+    pending cancellation."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The statements of a thread, which are compiled behind all others, and what stands around them.
+    """The statements of a thread, which are compiled after those of the threads found earlier, and their surroundings.
 
     Attributes:
-        shelter: the ``finally_`` section around them, be it of this thread or of one that waits for it.
+        shelter: the ``finally_`` section around them, in this thread or in a thread that waits for it.
     """
 
     name: str
@@ -66,11 +67,11 @@ class Body:
 
 
 class Assembly:
-    """A program that is being made, and where in the tree the compiler is.
+    """A program that is being compiled, and the position of the compiler in the tree.
 
     Attributes:
-        nest: the loops and ``finally_`` sections around, within the thread.
-        guard: with ``region``, ``caught`` and ``each``, what each instruction emitted now gets.
+        nest: the loops and ``finally_`` sections around the current statement, within its thread.
+        guard: with ``region``, ``caught`` and ``each``, the attributes of the instructions that are emitted now.
         outline: the digest that becomes the version of the program.
     """
 
@@ -101,52 +102,52 @@ class Assembly:
     # --- names -------------------------------------------------------------------------------
 
     def name(self, kind: str, name: str, renamed_from: tuple[str, ...] = ()) -> str:
-        """The qualified name of a statement, noted as used."""
+        """Registers a statement, and returns its qualified name."""
         name = self.names.add(kind, name, renamed_from)
         self.note(f"{kind} {name}\n")
         return name
 
     def name_wait(self, kind: str, name: str, renamed_from: tuple[str, ...]) -> str:
-        """The qualified name of what is waited for and no client sends."""
+        """Registers a statement that waits for something that clients do not send, and returns its qualified name."""
         name = self.names.add_wait(kind, name, renamed_from)
         self.note(f"{kind} {name}\n")
         return name
 
     def note(self, text: str) -> None:
-        """Makes a text part of what the version of the program is made of."""
+        """Adds a text to the digest that becomes the version of the program."""
         self.outline.update(text.encode())
 
     # --- instructions ------------------------------------------------------------------------
 
     def emit(self, instruction: _I) -> _I:
-        """Puts an instruction behind the others."""
+        """Appends an instruction."""
         instruction.guard, instruction.region = self.guard, self.region
         instruction.caught, instruction.each = self.caught, self.each
         self.code.append(instruction)
         return instruction
 
     def park(self, instruction: _I) -> _I:
-        """Emits a statement that a thread can stand on."""
+        """Emits an instruction that a thread can rest on."""
         self.can_pause()
         self.rests[instruction.name] = instruction
         return self.emit(instruction)
 
     def can_pause(self) -> None:
-        """Notes that the loops around may end, or rest, by what is compiled here."""
+        """Records that the statement being compiled lets the loops around it end or rest."""
         for part in self.nest:
             if isinstance(part, Loop):
                 part.can_pause = True
 
     def land(self, jumps: list[JumpOp]) -> None:
-        """Lets these jumps end at the instruction that comes next."""
+        """Sets the target of these jumps to the next instruction."""
         for jump in jumps:
             jump.target = len(self.code)
 
     def spawn(self, name: str, body: Section, *, branch: bool = False) -> None:
-        """Compiles the statements of a thread, later.
+        """Schedules the statements of a thread for compilation.
 
         Args:
-            branch: another thread waits for its end, and is canceled in its place.
+            branch: whether another thread waits for its end. A cancellation then reaches it through that thread.
         """
         shelter = self.region or self.shelter
         region = "" if branch else shelter
@@ -156,7 +157,7 @@ class Assembly:
     # --- links -------------------------------------------------------------------------------
 
     def link(self) -> None:
-        """Joins each instruction to those it leads to, so that a thread need not pass the jumps between them."""
+        """Links each instruction directly to its successors, so that threads need not pass the jumps between them."""
         for address, instruction in enumerate(self.code):
             if not isinstance(instruction, EndOp):
                 instruction.next = self._destination(address + 1)
@@ -172,7 +173,8 @@ class Assembly:
                 guard.cleanup = self._destination(guard.cleanup_at)
 
     def _destination(self, address: int) -> Instruction:
-        """What a thread reaches from there by jumps alone; it ends, as every way round a loop has its branch."""
+        """Follows jumps from an address to the first other instruction. This ends, because every loop contains a
+        branch."""
         while type(instruction := self.code[address]) is JumpOp:
             address = instruction.target
         return instruction

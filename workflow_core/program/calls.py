@@ -1,4 +1,4 @@
-"""``Activity`` and ``Child``, as selects of one case: the result."""
+"""Compiles ``Activity`` and ``Child`` to a select with one case: the result."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ def activity(assembly: Assembly, statement: Activity) -> None:
     if is_async(function):
         assembly.async_parts.append(name)
     elif statement.heartbeat is not None:
-        raise DefinitionError(where, "it has a heartbeat, but its function is not async", "Write async def.")
+        raise DefinitionError(where, "it has a heartbeat, but its function is not async", "Use async def.")
     if statement.input is not None and not signature.takes_input:
-        raise DefinitionError(where, "it has an input, but its function takes none", "Give it a parameter.")
+        raise DefinitionError(
+            where, "it has an input, but its function takes none", "Give it a parameter, or omit input."
+        )
     spec = ActivitySpec(
         function,
         signature,
@@ -56,7 +58,7 @@ def child(assembly: Assembly, statement: Child) -> None:
 
 
 def _then(assembly: Assembly, kind: str, name: str, then: Callable[..., Any] | None) -> dict[str, Any]:
-    """What a case for a result has of the function that takes it."""
+    """Returns the attributes of a result's case that come from its ``then`` function."""
     if then is None:
         return {}
     check_handler(kind, name, then)

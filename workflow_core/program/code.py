@@ -1,7 +1,7 @@
 """Code: the instructions that a definition is compiled to, the cases of its selects, and the guards of its ``Try``s.
 
-Each kind of instruction is a class with what it needs and nothing else; the class says what it does to the thread that
-reaches it. All of them are shared by all instances: only the compiler sets their attributes.
+Each kind of instruction is a class with only the attributes that it needs. Its docstring says what happens to a thread
+that reaches it. All instances share the instructions, so only the compiler sets their attributes.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from workflow_core.statements.basic import Delay
 from workflow_core.wait_types import WAITS, AnyWait, WaitKind
 
 Function = Callable[..., Any] | OfItem
-"""A function of the workflow, and of the item of a ``ForEach`` if it takes that."""
+"""A function of the workflow, and of the item of a ``ForEach`` if it has a second parameter."""
 
 
-# --- what stands around an instruction -------------------------------------------------------
+# --- the surroundings of an instruction ------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Each:
-    """A ``ForEach`` around an instruction, and the next one around that."""
+    """A ``ForEach`` around an instruction; ``outer`` is the next ``ForEach`` around it."""
 
     name: str
     items: Function
@@ -36,10 +36,10 @@ class Each:
 
 @dataclass(slots=True)
 class Clause:
-    """An ``except_`` of a ``Try``: where the thread goes on at ``target``, and ``entry`` is the instruction there.
+    """An ``except_`` section of a ``Try``. It begins at ``target``; ``entry`` is the instruction there.
 
     Attributes:
-        names: the classes of errors, as ``ErrorInfo.bases`` has them; None: every error.
+        names: the error classes, in the form of ``ErrorInfo.bases``; None: every error.
     """
 
     name: str
@@ -52,11 +52,12 @@ class Clause:
 
 @dataclass(slots=True)
 class Guard:
-    """The ``Try`` around an instruction, and the next one around that; in its ``except_`` sections without ``clauses``.
+    """The ``Try`` around an instruction; ``outer`` is the next ``Try`` around it. In the ``except_`` sections of the
+    ``Try``, a guard without ``clauses`` takes its place.
 
     Attributes:
-        region: the ``finally_`` section that it stands in; see ``Instruction.region``.
-        cleanup_at: where its ``finally_`` section begins, -1 for none; ``cleanup`` is the instruction there.
+        region: the ``finally_`` section around the ``Try``; see ``Instruction.region``.
+        cleanup_at: where its ``finally_`` section begins; -1 if it has none. ``cleanup`` is the instruction there.
     """
 
     name: str
@@ -75,13 +76,13 @@ class Instruction:
     """One instruction.
 
     Attributes:
-        name: that of the statement.
+        name: the name of its statement.
         guard: the innermost ``Try`` around it.
-        region: the outermost ``finally_`` section of its thread that it stands in, by the name of the ``Try``; in a
-            thread that ``Go`` has started in such a section, that one.
-        caught: the innermost ``except_`` section that it stands in.
+        region: the outermost ``finally_`` section around it within its thread, as the name of the ``Try``. In a thread
+            that a ``Go`` in such a section has started, that section.
+        caught: the innermost ``except_`` section around it.
         each: the innermost ``ForEach`` around it.
-        next: where a thread goes on that does not jump; set when the whole program is known.
+        next: where a thread continues if it does not jump; set when the whole program is known.
     """
 
     name: str = ""
@@ -94,7 +95,7 @@ class Instruction:
 
 @dataclass(slots=True, eq=False)
 class JumpOp(Instruction):
-    """Go on at ``target``; ``other`` is the instruction there, set with ``next``."""
+    """Continue at ``target``; ``other`` is the instruction there, set together with ``next``."""
 
     target: int = -1
     other: Instruction = field(init=False, repr=False)
@@ -102,7 +103,7 @@ class JumpOp(Instruction):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class BranchOp(JumpOp):
-    """Go on at ``target`` unless ``cond`` holds."""
+    """Continue at ``target`` unless ``cond`` is true."""
 
     cond: Callable[..., Any]
 
@@ -116,7 +117,7 @@ class BranchOfItemOp(JumpOp):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class EachOp(JumpOp):
-    """Take the next of ``items``; go on at ``target`` when there is none."""
+    """Take the next of ``items``; continue at ``target`` if there is none."""
 
     items: Function
 
@@ -140,7 +141,7 @@ class SelectOp(Instruction):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class WaitForOp(Instruction):
-    """Park the thread until ``cond`` holds; then call ``handler``, if there is one."""
+    """Park the thread until ``cond`` is true; then call ``handler``, if there is one."""
 
     cond: Function
     handler: Callable[[Any], Any] | None
@@ -148,8 +149,8 @@ class WaitForOp(Instruction):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class ForkOp(Instruction):
-    """Start ``branches``, or the one branch for each of ``items``, ``limit`` at a time; park the thread until all have
-    ended."""
+    """Start ``branches``, or the only branch once for each of ``items``, ``limit`` at a time; park the thread until all
+    have ended."""
 
     branches: tuple[str, ...]
     items: Function | None = None
@@ -158,7 +159,7 @@ class ForkOp(Instruction):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class GoOp(Instruction):
-    """Start a thread at the entry of that name."""
+    """Start a thread at the entry with the name of the instruction."""
 
     id: str | Function | None
 
@@ -170,7 +171,7 @@ class EndOp(Instruction):
 
 @dataclass(slots=True, eq=False)
 class OpenOp(Instruction):
-    """Forget what an earlier visit to the statement has left in the thread."""
+    """Remove the data of an earlier visit to the statement from the thread."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -182,7 +183,7 @@ class FailOp(Instruction):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class LeaveOp(Instruction):
-    """Leave a ``Try`` for the reason ``leave``: go on at the ``finally_`` section of ``crossed``."""
+    """Leave a ``Try`` for the reason ``leave``: continue in the ``finally_`` section of ``crossed``."""
 
     leave: LeaveKind
     crossed: Guard = field(repr=False)
@@ -190,10 +191,10 @@ class LeaveOp(Instruction):
 
 @dataclass(slots=True, eq=False)
 class LeftOp(Instruction):
-    """The end of the ``finally_`` section of ``name``: go on as the thread was going to when it came in.
+    """The end of the ``finally_`` section of ``name``: continue the exit that led into the section, if any.
 
     Attributes:
-        exits: where a thread goes on that leaves by ``Return``, ``Break`` or ``Continue``.
+        exits: where the thread continues after a ``Return``, ``Break`` or ``Continue``.
     """
 
     exits: dict[LeaveKind, Instruction] = field(default_factory=dict, init=False, repr=False)
@@ -227,12 +228,12 @@ class ChildSpec:
 
 @dataclass(slots=True, eq=False)
 class SelectCase:
-    """One of the things that a select waits for.
+    """One case that a select waits for.
 
     Attributes:
-        event: the name of the event, or of the timeout, the activity or the child.
-        target: where the thread goes on after it happened; ``entry`` is the instruction there.
-        signature: the types of the handler; None if there is none.
+        event: the name of the event, the timeout, the activity or the child.
+        target: where the thread continues afterwards; ``entry`` is the instruction there.
+        signature: the types of the handler; None if there is no handler.
         takes_input: whether the handler takes an input.
     """
 
@@ -249,12 +250,12 @@ class SelectCase:
 
     @property
     def wait_type(self) -> type[AnyWait]:
-        """The class of the waits for it."""
+        """The class of its waits."""
         return WAITS[self.kind]
 
     @property
     def from_clients(self) -> bool:
-        """Whether clients send it."""
+        """Whether clients send the event."""
         return self.wait_type.from_clients
 
 
@@ -263,8 +264,8 @@ class ClientCase(SelectCase):
     """An event that clients send.
 
     Attributes:
-        role: who is meant to send it.
-        buffered: it is kept if it comes before it is waited for.
+        role: the role that should send it.
+        buffered: whether it is kept if it arrives before a thread waits for it.
     """
 
     signature: HandlerSignature

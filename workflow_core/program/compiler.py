@@ -1,33 +1,32 @@
-"""Compiles a definition, once, into a ``Program``. The checks that take the whole tree are made here.
+"""Compiles a definition, once, into a ``Program``, and makes the checks that need the whole tree.
 
-Nothing here knows an instance or runs anything. Each kind of statement is compiled by a function of its own, in the
-file of its topic; ``_COMPILED_BY`` is the list.
+Nothing here depends on an instance or runs anything. Each kind of statement is compiled by its own function, in the
+file of its topic; ``_COMPILED_BY`` lists them.
 
 Theory of operation:
 
-From tree to code. The definition is a tree of statements; the program is a flat list of instructions, as of a simple
-machine: tests and jumps between the places where a thread can rest. The statements of a section are compiled in their
-order, one behind the other. A thread that is started (``Go``, a branch) has code of its own, behind that of all threads
-found before, and begins at an entry with its name. Jumps are emitted before their target is known, and ``land`` lets
-them end there. At the end ``link`` joins each instruction to the one that a thread reaches from it, so that moving on
-follows a reference and jumps to jumps cost nothing.
+From tree to code. The definition is a tree of statements. The program is a flat list of instructions: tests and jumps
+between the instructions that a thread can rest on. The statements of a section are compiled in their order. The code of
+a thread that is started (``Go``, a branch) follows the code of all threads found earlier, and begins at an entry with
+the name of the thread. Jumps are emitted before their target is known; ``land`` sets the target later. At the end,
+``link`` links each instruction directly to its successors, so that a thread follows a reference and passes no jumps.
 
-Names and rests. A thread rests only on instructions that ``park`` has emitted; these are the program's ``rests``, each
-under the qualified name of its statement (``prefix/name``). That name is the address that an instance stores. Positions
-in the code are never stored. So a definition may be changed while instances run: statements can be added, moved or
-removed, and a stored instance still finds the one it stands on, under its name or by ``renamed_from``. If a statement
-is gone, that instance gets ``UnknownStatement``; it never goes on at another one. Everything else that an instance
-stores by name (positions in a ``ForEach``, caught errors, pending exits) is named by its statement in the same way.
+Names and rests. A thread rests only on instructions that ``park`` has emitted. These are the program's ``rests``, under
+the qualified names of their statements (``prefix/name``). This name is the address that an instance stores; positions
+in the code are never stored. A definition may therefore change while instances run: statements can be added, moved or
+removed, and a stored instance still finds its statement by name or by ``renamed_from``. If the statement was removed,
+the instance gets ``UnknownStatement``; it never continues at another statement. All other names that an instance stores
+(for positions in a ``ForEach``, caught errors, pending exits) are names of statements in the same way.
 
-Guards and regions. Each instruction is stamped, when it is emitted, with what stands around it: the innermost ``Try``
-(``guard``; each guard knows the next outer one), the ``finally_`` section that it is in (``region``), the ``except_``
-section (``caught``) and the ``ForEach`` (``each``). An error or a cancellation can strike wherever a thread rests, and
-finds its way out by these stamps alone. ``Return``, ``Break`` and ``Continue`` are known here: they become a jump or an
-end, and where a ``finally_`` section lies on their way, a ``LeaveOp`` into it and an exit behind it.
+Guards and regions. Each instruction is emitted with its surroundings: the innermost ``Try`` (``guard``; each guard
+knows the next outer one), the ``finally_`` section (``region``), the ``except_`` section (``caught``) and the
+``ForEach`` (``each``) around it. An error or a cancellation can occur wherever a thread rests, and the way out depends
+only on these attributes. The ways of ``Return``, ``Break`` and ``Continue`` are known at compile time. They become a
+jump or an end. If they cross a ``finally_`` section, they become a ``LeaveOp`` into the section and an exit after it.
 
-What must hold. The version of a program is a digest of all that decides where a stored instance goes on: kinds, names,
-order, nesting, schemas. It must not depend on anything else, or instances would seem to have moved to other code after
-a restart. Names are checked to be unique after all prefixes, as two rests with one name would be one address.
+Invariants. The version of a program is a digest of everything that determines where a stored instance continues: kinds,
+names, order, nesting, schemas. It must not depend on anything else; otherwise a restart would look like a code change.
+Names, including their prefixes, are checked to be unique, because two rests with one name would share one address.
 """
 
 from __future__ import annotations
@@ -51,14 +50,16 @@ from workflow_core.statements.selects import Select, Sleep
 def compile_definition(
     workflow: str, definition: Any, namespace: Mapping[str, Any], fields_version: int = 1
 ) -> Program:
-    """Compiles the definition of the workflow of that name.
+    """Compiles the definition of a workflow.
 
     Args:
-        namespace: names that handlers' annotations may use beside their globals.
+        workflow: the name of the workflow.
+        definition: its definition.
+        namespace: names that annotations of handlers may use in addition to their globals.
         fields_version: the version of the workflow.
 
     Raises:
-        DefinitionError: there is a mistake in it.
+        DefinitionError: the definition has a mistake.
     """
     if not isinstance(definition, Section):
         raise DefinitionError(
@@ -111,7 +112,9 @@ class _Compiler(Assembly):
         elif (compiled_by := _COMPILED_BY.get(type(statement))) is not None:
             compiled_by(self, statement)
         else:
-            raise DefinitionError(f"{statement!r}", "it is no statement known here", "Use those of workflow_core.")
+            raise DefinitionError(
+                f"{statement!r}", "it is not a known statement", "Use the statements of workflow_core."
+            )
 
 
 _COMPILED_BY: dict[type[Statement], Callable[[Assembly, Any], None]] = {

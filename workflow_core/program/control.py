@@ -1,4 +1,4 @@
-"""Steps, branches, loops and threads, as instructions."""
+"""Compiles steps, branches, loops, exits, conditions and threads."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def step(assembly: Assembly, statement: Step) -> None:
         raise DefinitionError(
             f"Step {name!r}",
             "it has a timeout, but its action is not async, so it cannot be interrupted",
-            "Write async def, or leave the timeout out.",
+            "Use async def, or omit the timeout.",
         )
     assembly.park(
         StepOp(
@@ -74,7 +74,7 @@ def _branches(assembly: Assembly, kind: str, branches: tuple[Branch, ...]) -> No
 
 
 def _branch(assembly: Assembly, kind: str, name: str, cond: Callable[..., Any]) -> JumpOp:
-    """Emits what goes on only if ``cond`` holds."""
+    """Emits a branch that continues with the next instruction if ``cond`` is true."""
     function = function_of(assembly, kind, name, cond, "condition")
     if isinstance(function, OfItem):
         return assembly.emit(BranchOfItemOp(name, cond=function.function))
@@ -91,14 +91,14 @@ def while_(assembly: Assembly, statement: While) -> None:
     if not (loop.can_pause or loop.breaks):
         raise DefinitionError(
             f"While {name!r}",
-            "nothing inside it can change its condition, so it would never end",
-            "Put a Step, a Select or a WaitFor inside, or leave it with Break.",
+            "no statement inside can change its condition, so it would never end",
+            "Add a Step, a Select or a WaitFor inside, or leave the loop with Break.",
         )
     assembly.emit(JumpOp(target=loop.start))
     assembly.land([head, *loop.breaks])
 
 
-# --- ways out --------------------------------------------------------------------------------
+# --- exits -----------------------------------------------------------------------------------
 
 
 def return_(assembly: Assembly, _: Return) -> None:
@@ -112,21 +112,22 @@ def break_or_continue(assembly: Assembly, statement: Break | Continue) -> None:
     if not any(isinstance(part, Loop) for part in assembly.nest):
         raise DefinitionError(
             f"{kind} in workflow {assembly.workflow!r}",
-            "it stands outside a loop (a Go inside a loop is outside of it, and so is a parallel round)",
-            "Put it inside a While or a ForEach, or use Return() to end the thread.",
+            "it is outside a loop (the threads of a Go or of a parallel ForEach are not part of a loop around them)",
+            "Put it inside a While or a sequential ForEach, or use Return() to end the thread.",
         )
     assembly.note(kind)
     leave(assembly, LeaveKind.BREAK if isinstance(statement, Break) else LeaveKind.CONTINUE)
 
 
 def leave(assembly: Assembly, kind: LeaveKind) -> Instruction:
-    """Emits what leaves the innermost loop, or for ``RETURN`` the thread, past the ``finally_`` sections within."""
+    """Emits an exit from the innermost loop, or for ``RETURN`` from the thread, through the ``finally_`` sections
+    inside."""
     for part in reversed(assembly.nest):
         if isinstance(part, Cleanup):
             raise DefinitionError(
                 f"finally_ of Try {part.name!r}",
                 f"a {kind.value.capitalize()} leaves it",
-                "Let a finally_ section run to its end.",
+                "Remove it: a finally_ section must run to its end.",
             )
         if isinstance(part, Crossing):
             part.exits[kind] = None

@@ -1,4 +1,4 @@
-"""``Try`` and ``Fail``, as instructions and guards."""
+"""Compiles ``Try`` and ``Fail`` to instructions and guards."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def _clause(assembly: Assembly, clause: Except) -> Clause:
 
 
 def _cleanup(assembly: Assembly, name: str, section: Section, crossing: Crossing, guards: list[Guard]) -> None:
-    """Emits a ``finally_`` section, and behind it the ways on for what has passed it on its way out."""
+    """Emits a ``finally_`` section, followed by the exits that continue after it."""
     for guard in guards:
         guard.cleanup_at = len(assembly.code)
-    # Within another finally_ section the outer one counts: a thread that is canceled in it runs all of it.
+    # In nested finally_ sections, the outermost one is the region: a thread that is canceled in it runs all of it.
     region, assembly.region = assembly.region, assembly.region or name
     assembly.note("finally")
     assembly.nest.append(Cleanup(name))

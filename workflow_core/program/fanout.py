@@ -1,4 +1,4 @@
-"""``ForEach`` and ``Parallel``, as instructions and threads."""
+"""Compiles ``ForEach`` and ``Parallel`` to instructions and threads."""
 
 from __future__ import annotations
 

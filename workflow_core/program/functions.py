@@ -1,4 +1,4 @@
-"""Functions: what a definition may be given as a condition, a handler, an input and so on, and how each is checked."""
+"""Checks the functions that a definition contains: conditions, handlers, inputs and others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workflow_core.signatures import HandlerSignature, handler_signature, is_asy
 def function_of(
     assembly: Assembly, kind: str, name: str, function: Callable[..., Any], what: str = "function"
 ) -> Function:
-    """A function of the workflow and maybe an item."""
+    """Checks a function of the workflow, which may also take the item of a ``ForEach``."""
     result = of_workflow(f"{kind} {name!r}", function, in_each=assembly.each is not None)
     if is_async(function):
         raise DefinitionError(
@@ -25,24 +25,24 @@ def function_of(
 
 
 def value_of(assembly: Assembly, kind: str, name: str, value: Any, what: str) -> Any:
-    """A plain value, or a function of the workflow."""
+    """Returns a plain value unchanged, or a checked function of the workflow."""
     return function_of(assembly, kind, name, value, what) if callable(value) else value
 
 
 def check_handler(kind: str, name: str, handler: Callable[..., Any]) -> None:
-    """Refuses what may not be the handler of an event or a condition."""
+    """Raises ``DefinitionError`` if ``handler`` cannot be the handler of an event or a condition."""
     if inspect.isclass(handler):
-        raise DefinitionError(f"{kind} {name!r}", "its handler is a class", "Give it a function of the workflow.")
+        raise DefinitionError(f"{kind} {name!r}", "its handler is a class", "Pass a function of the workflow.")
     if is_async(handler):
         raise DefinitionError(
             f"{kind} {name!r}",
-            "its handler is async, but it runs inside the request and only changes fields",
-            "Make it a plain function; put the slow work into a Step behind it.",
+            "its handler is async, but it runs inside the request and should only change fields",
+            "Make it a plain function, and put the slow work into a Step after it.",
         )
 
 
 def signature_of(assembly: Assembly, where: str, handler: Callable[..., Any], takes: str) -> HandlerSignature:
-    """The types of a handler."""
+    """Returns the types of a handler."""
     return handler_signature(where, handler, assembly.namespace, takes=takes, in_each=assembly.each is not None)
 
 

@@ -1,9 +1,8 @@
-"""Names: what the statements of a definition are called, and what they were called before.
+"""The current and former names of the statements of a definition.
 
-An instance that is stored knows where it stands by name alone, so a name must mean one statement, now and by all of
-``renamed_from``. Two tables of former names are kept, as two kinds of names are stored: those of statements and
-threads, and those under which something comes from outside (an event, a timer, a result). A timer or an activity has
-both.
+A stored instance refers to its statements only by name, so each current or former name must identify one statement.
+There are two tables of former names, because instances store two kinds of names: the names of statements and threads,
+and the names of events, timers and results, which arrive from outside. A timer or an activity has both.
 """
 
 from __future__ import annotations
@@ -17,34 +16,35 @@ from workflow_core.statements.basic import Section
 
 
 class FormerNames:
-    """The former names of one kind, and what each of them is called now."""
+    """The former names of one kind, each with its current name."""
 
     def __init__(self) -> None:
         self.now: dict[str, str] = {}
         self.kinds: dict[str, str] = {}
 
     def add(self, kind: str, former: str, name: str) -> None:
-        """Notes that ``name`` was ``former`` before.
+        """Adds ``former`` as a former name of ``name``.
 
         Raises:
-            DefinitionError: something else claims it as well.
+            DefinitionError: another statement has the same former name.
         """
         if self.now.setdefault(former, name) != name:
             raise DefinitionError(
                 f"{kind} {name!r}",
-                f"its former name {former!r} is claimed by {self.kinds[former]} {self.now[former]!r} too",
-                "Give renamed_from to the one at which instances are to go on.",
+                f"its former name {former!r} is also a former name of {self.kinds[former]} {self.now[former]!r}",
+                "Keep it only in the renamed_from of the statement where instances should continue.",
             )
         self.kinds[former] = kind
 
     def check(self, living: Mapping[str, str]) -> None:
-        """Refuses a former name that something has now: it could not be told which an instance stands on."""
+        """Raises ``DefinitionError`` if a former name is also a current name, because an instance with this name could
+        be at either statement."""
         for former, name in self.now.items():
             if former in living:
                 raise DefinitionError(
                     f"{self.kinds[former]} {name!r}",
-                    f"its former name {former!r} is that of {living[former]} in this definition",
-                    "Take it out of renamed_from, or give the other one another name.",
+                    f"its former name {former!r} is the name of {living[former]} in this definition",
+                    "Remove it from renamed_from, or rename the other statement.",
                 )
 
 
@@ -57,11 +57,15 @@ class Names:
         self.used: dict[str, str] = {MAIN_THREAD: "the main thread"}
         self.renamed = FormerNames()
         self.internal: dict[str, str] = {}
-        """What is waited for and no client sends: its name and its kind."""
+        """The kind of each wait for something that clients do not send, by its name."""
         self.renamed_waits = FormerNames()
 
     def add(self, kind: str, name: str, renamed_from: tuple[str, ...] = ()) -> str:
-        """The qualified name of a statement, noted as used, as are those that it had before."""
+        """Registers a statement with its former names, and returns its qualified name.
+
+        Raises:
+            DefinitionError: the name is taken.
+        """
         former_names = self._former(name, renamed_from)
         name = self.prefix + name
         for former in former_names:
@@ -76,7 +80,7 @@ class Names:
         return name
 
     def add_wait(self, kind: str, name: str, renamed_from: tuple[str, ...]) -> str:
-        """The same for what is waited for and no client sends."""
+        """Like ``add``, for a statement that waits for something that clients do not send."""
         former_names = self._former(name, renamed_from)
         name = self.add(kind, name, renamed_from)
         self.internal[name] = kind
@@ -85,13 +89,13 @@ class Names:
         return name
 
     def _former(self, name: str, renamed_from: tuple[str, ...]) -> list[str]:
-        """The qualified names that a statement had before, because it or a section around it was renamed."""
+        """Returns the former qualified names of a statement. It has some if it or a section around it was renamed."""
         prefixes = (self.prefix, *self.former_prefixes)
         _, *former_names = (prefix + local for prefix in prefixes for local in (name, *renamed_from))
         return list(dict.fromkeys(former_names))
 
     def enter(self, section: Section) -> tuple[str, tuple[str, ...]]:
-        """Takes the prefixes of a section, too; returns those before, for ``restore``."""
+        """Adds the prefixes of a section. Returns the previous ones, for ``restore``."""
         outer, former = self.prefix, self.former_prefixes
         if section.prefix:
             self.prefix = f"{outer}{section.prefix}/"
@@ -102,15 +106,15 @@ class Names:
         return outer, former
 
     def restore(self, prefixes: tuple[str, tuple[str, ...]]) -> None:
-        """Takes other prefixes instead."""
+        """Replaces the prefixes."""
         self.prefix, self.former_prefixes = prefixes
 
     def check(self, events: AbstractSet[str]) -> None:
-        """Refuses names that mean two things, once all are known."""
+        """Raises ``DefinitionError`` if a name is ambiguous. Called when all names are known."""
         for name in events & self.internal.keys():
             raise DefinitionError(
                 f"{self.internal[name]} {name!r}",
-                "an event has the same name, so it cannot be told which has happened",
+                "an event has the same name, so what happened would be ambiguous",
                 "Rename one.",
             )
         self.renamed.check(self.used)

@@ -1,7 +1,7 @@
-"""What a definition is compiled to: a flat program, in which a statement's name is its address.
+"""A compiled definition: a flat program in which a statement's name is its address.
 
-It is immutable and shared by all instances; nothing here knows an instance or runs anything. ``compiler.py``
-makes it, ``workflow_core.machine`` walks through it.
+It is immutable and shared by all instances. Nothing here depends on an instance or runs anything. ``compiler.py``
+creates it, and ``workflow_core.machine`` interprets it.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ class Program:
         workflow: the name of the workflow.
         definition: the tree that it was compiled from.
         code: the instructions.
-        rests: the instruction of each statement that a thread may rest on, by its name.
-        entries: where a thread starts, by its name.
+        rests: the instructions that a thread may rest on, by the name of their statement.
+        entries: the address in ``code`` where each thread starts, by the name of the thread.
         events: for each event, the selects and cases that wait for it.
-        async_parts: the names of the steps and events whose code is asynchronous.
-        version: changes when a statement is added, removed, moved, or changes its name or its schema.
-        renamed: the former names of statements and threads, and the names that they have now.
-        renamed_waits: the same for what can be waited for: events, timeouts, activities and children.
-        fields_version: the version of the workflow, which its fields are of.
-        has_renamed: whether there are any of the two.
+        async_parts: the names of the steps, activities and events whose code is asynchronous.
+        version: changes when a statement is added, removed or moved, or when its name or schema changes.
+        renamed: the current names of statements and threads, by their former names.
+        renamed_waits: the current names of events, timeouts, activities and children, by their former names.
+        fields_version: the version of the workflow, which is also the version of its fields.
+        has_renamed: whether ``renamed`` or ``renamed_waits`` has an entry.
     """
 
     workflow: str
@@ -50,11 +50,11 @@ class Program:
         object.__setattr__(self, "has_renamed", bool(self.renamed or self.renamed_waits))
 
     def event(self, name: str) -> str:
-        """The present name of an event, a timeout, an activity or a child, which may come under a former one."""
+        """Returns the current name of an event, a timeout, an activity or a child. ``name`` may be a former name."""
         return self.renamed_waits.get(name, name)
 
     def at(self, statement: str) -> Instruction:
-        """The instruction of a step or a wait.
+        """Returns the instruction of a step or a wait.
 
         Raises:
             UnknownStatement: the definition has no such statement.
@@ -65,7 +65,7 @@ class Program:
             raise self.unknown(statement) from None
 
     def step(self, name: str) -> StepOp:
-        """The instruction of a step.
+        """Returns the instruction of a step.
 
         Raises:
             UnknownStatement: the definition has no such step.
@@ -76,7 +76,7 @@ class Program:
         return instruction
 
     def select(self, name: str) -> SelectOp:
-        """The instruction of a select, or of another statement that waits for something that comes from outside.
+        """Returns the instruction of a select, or of another statement that waits for something from outside.
 
         Raises:
             UnknownStatement: the definition has no such select.
@@ -87,7 +87,7 @@ class Program:
         return instruction
 
     def case(self, statement: str, event: str) -> SelectCase | None:
-        """The case of a statement for an event, a timeout or a result; None if it does not wait for that.
+        """Returns the case of a statement for an event, a timeout or a result; None if it does not wait for it.
 
         Raises:
             UnknownStatement: the definition has no such statement.
@@ -96,7 +96,8 @@ class Program:
         return instruction.cases.get(event) if isinstance(instruction, SelectOp) else None
 
     def statements_of(self, thread: str) -> list[str]:
-        """The steps and waits of a thread, by the name of its ``Go`` or its branch, in their order.
+        """Returns the names of the steps and waits of a thread, in their order. ``thread`` is the name of its ``Go`` or
+        branch.
 
         Raises:
             UnknownStatement: the definition has no such thread.
@@ -108,9 +109,9 @@ class Program:
         return [rest.name for rest in self.code[start:end] if self.rests.get(rest.name) is rest]
 
     def unknown(self, statement: str) -> UnknownStatement:
-        """The error for a statement that an instance stands on and the definition no longer has."""
+        """Returns the error for an instance at a statement that the definition no longer contains."""
         return UnknownStatement(
-            f"an instance of {self.workflow!r} stands on {statement!r}, which the definition no longer has: "
-            f"bring a step or wait of that name back, give the one that has taken its place "
-            f"renamed_from={statement!r}, or repair the instance"
+            f"an instance of {self.workflow!r} is at {statement!r}, which the definition no longer contains. Restore a "
+            f"step or wait with this name, set renamed_from={statement!r} on the statement that replaces it, or repair "
+            f"the instance"
         )

@@ -1,4 +1,4 @@
-"""``Select`` and ``Sleep``, as instructions with cases: events and timers."""
+"""Compiles ``Select`` and ``Sleep`` to instructions with cases: events and timers."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def _event(assembly: Assembly, case: On) -> ClientCase:
 
 
 def _event_with_handler(assembly: Assembly, case: On, handler: EventHandler) -> HandlerCase:
-    """A case with an ``EventHandler`` object."""
+    """Compiles a case with an ``EventHandler`` object."""
     where = f"On {case.event!r}"
     if isinstance(handler, type):
-        raise DefinitionError(where, "its handler is a class", f"Make an object: {handler.__name__}(...).")
+        raise DefinitionError(where, "its handler is a class", f"Create an object: {handler.__name__}(...).")
     parameters(where, handler.setup, 1, 1, "setup(request)")
     parameters(where, handler.teardown, 2, 2, "teardown(request, handled)")
     takes = "handle(request, input)"
@@ -73,7 +73,7 @@ def _event_with_handler(assembly: Assembly, case: On, handler: EventHandler) -> 
 
 
 def _plain_event(assembly: Assembly, case: On, handler: Any) -> EventCase:
-    """A case with a function of the workflow."""
+    """Compiles a case with a function of the workflow."""
     check_handler("On", case.event, handler)
     return EventCase(
         case.event,

@@ -174,12 +174,12 @@ class While(Statement):
 
 @dataclass(frozen=True, slots=True)
 class Break(Statement):
-    """Leaves the innermost ``While``."""
+    """Leaves the innermost ``While`` or sequential ``ForEach``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Continue(Statement):
-    """Continues with the next iteration of the innermost ``While``."""
+    """Continues with the next iteration of the innermost ``While`` or sequential ``ForEach``."""
 
 
 @dataclass(frozen=True, slots=True)

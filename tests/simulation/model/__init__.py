@@ -1,9 +1,8 @@
-"""What is right: a naive executor beside each instance, and the rules that every write must keep.
+"""The model: a naive executor for each instance, and the rules that every write must follow.
 
-Each write that lands must be exactly one legal move of the executor, or several, each by whoever may make it; or a
-lease that is taken or renewed. Then the stored state must be that of the executor. So an effect that is lost, doubled,
-out of order or of a wait that was over is found at the very write that has it.
+Each write that succeeds must consist of one or more legal moves of the executor, each made by an actor that may make
+it, or it must take or renew a lease. Afterwards the stored state must equal the state of the executor. An effect that
+is lost, duplicated, out of order or applied to a wait that is over is therefore found at the write that contains it.
 
-``instance.py`` follows the writes of one instance; beside it, one file a topic says what a write of
-that topic must keep.
+``instance.py`` follows the writes of one instance. Each other file contains the rule for one topic.
 """

@@ -1,9 +1,9 @@
-"""Activities: results, failures and signs of life of their attempts.
+"""Activities: results, failures and heartbeats of their attempts.
 
-The rule: an attempt ends once, by its result, by its failure or at its deadline, and a result is only of an attempt
-that has run to its end. What an activity returns depends on its input alone, so the executor computes it itself. An
-attempt ends at its deadline only if its result has not been lying in the inbox for long: the engine looks there first.
-And no more rounds of a loop live at a time than its limit allows.
+The rule: an attempt ends once: with its result, with its failure or at its deadline. A result comes only from an
+attempt that has run to its end. The result of an activity depends only on its input, so the executor computes it
+itself. An attempt may end at its deadline only if its result has not been in the inbox for long, because the engine
+reads the inbox first. The number of live rounds of a loop never exceeds its limit.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Activities:
             self.model.world.violate(f"attempt {context.attempt} of {context.activity!r} is not over, as it is told")
 
     def check_heard(self, run: Run, since: float, commits: int) -> None:
-        """A sign of life was given: it was committed, if nothing was in its way for long."""
+        """Checks a heartbeat that was sent: it was committed, unless something delayed it for long."""
         world = self.model.world
         if world.timeline.now - since >= world.options.max_wait.total_seconds():
             return
@@ -126,7 +126,7 @@ class Activities:
     # --- limits --------------------------------------------------------------------------
 
     def check_limits(self, actor: Actor, new: Instance) -> None:
-        """No more rounds of a ``ForEach`` live than may."""
+        """Checks that the live rounds of a ``ForEach`` do not exceed its limit."""
         live = Counter((thread.parent, thread.name) for thread in new.execution.threads if thread.parent)
         code = actor.process.engine.workflow(self.model.workflow).__program__.code
         forks = (instruction for instruction in code if isinstance(instruction, ForkOp))

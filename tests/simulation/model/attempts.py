@@ -1,8 +1,9 @@
-"""How often work has failed, and when it is tried again.
+"""How often work has failed, and when it is retried.
 
-The rule: a delay is one second after the first failure and doubles with each further one, up to five minutes; after as
-many attempts as the engine's options allow, work is given up. It holds for all work here, as no generated definition
-has a policy of its own. What tells a parent of the end of its child is never given up: the parent waits for it.
+The rule: the delay is one second after the first failure and doubles with each further failure, up to five minutes.
+Work is given up after the number of attempts that the engine's options allow. This applies to all work here, because
+no generated definition has its own policy. Only the notification of a parent is never given up, because the parent
+waits for it.
 """
 
 from __future__ import annotations

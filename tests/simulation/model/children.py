@@ -1,9 +1,9 @@
-"""Children, and the inbox by which they reach their parents.
+"""Children, and the inbox through which they notify their parents.
 
-The rule: a child is created once, by its parent, under the id and with the fields that its errand has; its parent
-learns of its end once, and only of one that has come. A child whose parent has left is canceled or was never created,
-and then can no longer be. The end of a child lies in the inbox of its parent until the very write that takes it in, so
-it cannot be lost in between.
+The rule: a parent creates a child once, with the id and the fields of its errand. The parent is notified of the child's
+end once, and only after the child has ended. If the parent has left its wait, the child is canceled, or it was never
+created and can no longer be created. The end of a child stays in the inbox of its parent until the write that applies
+it, so it cannot be lost in between.
 """
 
 from __future__ import annotations
@@ -175,8 +175,8 @@ class Children:
         require(heard, f"{id!r} has ended, and its parent waits for ever")
 
     def _check_inbox(self, stored: Instance) -> None:
-        """Nothing that is waited for lies in the inbox; and nothing at all, if recovery comes for what was posted
-        twice."""
+        """Checks that the inbox contains nothing that a thread waits for, and nothing at all if recovery comes for
+        what was posted twice."""
         world = self.model.world
         left = world.database.inbox(self.model.workflow, self.model.id)
         waits = [wait for thread in stored.execution.threads for wait in thread.waits if stored.execution.live]

@@ -1,9 +1,9 @@
-"""Deadlines of timeouts, sleeps and attempts at activities.
+"""Deadlines of timeouts, sleeps and attempts of activities.
 
-The rule: a deadline counts from when its wait began, or from the time of its attempt. It stands until the wait ends;
-only a sign of life moves that of an attempt, and the end of a pause begins it anew. What ends at a deadline does so
-after it, and soon once nothing disturbs it. So the model keeps each deadline as it was when the wait began, whatever is
-stored later.
+The rule: a deadline is computed from the start of its wait, or from the scheduled time of its attempt. It does not
+change until the wait ends. The only exceptions are attempts of activities: a heartbeat moves the deadline, and the end
+of a pause computes it again. A timeout never happens before its deadline, and it happens soon afterwards if no fault
+interferes. The model therefore keeps each deadline from the start of the wait, independently of what is stored later.
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ class Deadlines:
         require(deadline >= least, f"the deadline of {name!r} is {deadline}, not {least}")
 
     def move(self, attempt: Attempt, deadline: datetime) -> None:
-        """A sign of life was given."""
+        """A heartbeat was sent."""
         self.known[attempt] = deadline
 
     def begin_anew(self) -> None:
-        """A pause is over: attempts at activities are scheduled again, as nothing was heard of them meanwhile."""
+        """After a pause, attempts of activities are scheduled again, because their results were ignored during it."""
         for thread, attempt in self.model.executor.timed_waits():
             if thread.at is not None and isinstance(thread.at.statement, Activity):
                 self.known.pop(attempt, None)

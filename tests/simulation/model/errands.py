@@ -1,8 +1,8 @@
-"""Children as their parent sees them.
+"""Errands: children from the perspective of their parent.
 
-The rule: whoever waits for a child has exactly one errand for it, from the moment the wait begins. Leaving the wait
-before the child's end adds exactly one cancellation to what is to be torn down. So a child that is forgotten, started
-twice or never canceled shows as an errand in the wrong state.
+The rule: a thread that waits for a child has exactly one errand for it, from the start of the wait. Leaving the wait
+before the child has ended adds exactly one cancellation to the teardowns. A child that is forgotten, started twice or
+never canceled is therefore visible as an errand in the wrong state.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Errand:
     Attributes:
         is_born: the other instance was created.
         is_started: the parent knows that.
-        is_over: the parent waits no more, as it knows of the end, or does not care.
-        is_left: the parent waits no more, and the child is to be canceled.
-        is_torn_down: it is said to have been canceled.
+        is_over: the parent no longer waits, because it knows of the end or the child is detached.
+        is_left: the parent no longer waits, and the child must be canceled.
+        is_torn_down: the engine has reported that the child is canceled.
     """
 
     id: str
@@ -39,7 +39,7 @@ class Errand:
 
 
 class Cancellation:
-    """Stands in the list of teardowns for a child that is to be canceled."""
+    """The entry in the list of teardowns for a child that must be canceled."""
 
     def setup(self, request: EventRequest) -> None: ...
 
@@ -49,7 +49,7 @@ class Cancellation:
 
 
 class ReferenceWithChildren(Reference):
-    """The naive executor, which comes to rest on a child until it is told what has become of it."""
+    """The naive executor. It rests on a child until the result of the child is reported."""
 
     def __init__(self, *args: Any) -> None:
         self.errands: dict[tuple[str, str], Errand] = {}
@@ -67,7 +67,7 @@ class ReferenceWithChildren(Reference):
             self.current = before
 
     def leave(self, thread: RefThread, event: str | None) -> None:
-        """Leaves a wait; the child that it was for is to be canceled."""
+        """Leaves a wait, so that its child must be canceled."""
         super().leave(thread, event)
         at = thread.at
         errand = self.errands.get((thread.wait_id, at.name)) if at is not None else None
@@ -82,7 +82,7 @@ class ReferenceWithChildren(Reference):
         self.teardowns.append((Cancellation(), request, False))
 
     def errand_of(self, thread: RefThread) -> Errand | None:
-        """The errand that the thread stands on."""
+        """Returns the errand that the thread rests on."""
         if thread.at is None or not isinstance(thread.at.statement, Child):
             return None
         return self.errands[thread.wait_id, thread.at.name]

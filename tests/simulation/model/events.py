@@ -1,9 +1,9 @@
-"""Events, and what their senders are told.
+"""Events, and the responses to their senders.
 
-The rule: an event takes effect when the executor accepts it, or keeps it, and at most once, however often it is sent
-under one key; events of one name that are kept are handled in the order in which they came. What was accepted when is
-remembered, so that a refusal can be checked afterwards: an event may be refused only if there was a moment, between its
-sending and its answer, at which it was not accepted.
+The rule: an event takes effect only when the executor accepts or buffers it, and at most once, even if it is sent
+several times with one key. Buffered events of one name are handled in the order in which they arrived. The model
+records which events were accepted at each time, so that it can check a rejection afterwards: an event may be rejected
+only if it was not accepted at some moment between the request and the response.
 """
 
 from __future__ import annotations

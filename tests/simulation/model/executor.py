@@ -1,8 +1,8 @@
-"""The naive executor of one instance: it makes one move at a time, when it is told to, and can be told of failures.
+"""The naive executor of one instance. It makes single moves on request, and accepts reports of failures.
 
-The rule: which moves are legal follows from the state of the executor alone, and each adds 1 to ``pc``. The executor
-walks the tree of statements, as ``tests.core.reference`` describes; it shares no code with the interpreter. So if a
-stored state is equal to the executor's after each write, no effect was lost, doubled or out of order.
+The rule: which moves are legal depends only on the state of the executor, and each move adds 1 to ``pc``. The executor
+interprets the tree of statements, as described in ``tests.core.reference``, and shares no code with the interpreter. If
+the stored state equals the executor's state after each write, no effect was lost, duplicated or out of order.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class Executor(ReferenceWithChildren):
                 self.take_kept(event)
 
     def kept_due(self) -> tuple[RefThread, On] | None:
-        """What is to be delivered next, and to whom: not while events of that thread are being set up."""
+        """Returns the next buffered event and its thread, unless events of that thread are being set up."""
         for thread in self.live_threads:
             if any(True for _ in self._setups(thread)):
                 continue
@@ -188,7 +188,7 @@ class Executor(ReferenceWithChildren):
                 yield work
 
     def work(self) -> Iterator[Work]:
-        """What is to be done without anything that comes from outside and without waiting, but for another attempt."""
+        """Returns the work that is due without input from outside, now or at its next attempt."""
         for _, request, _ in self.teardowns:
             work = "teardown", request.wait_id, request.event
             if work not in self.attempts.given_up:

@@ -1,8 +1,8 @@
-"""The model of one instance: it follows each write that lands, one act after another.
+"""The model of one instance: it follows each successful write, act by act.
 
-The rule: a write is checked as a whole, for what it holds and who may write it; then each of its acts is done by the
-executor, which must accept it; then the stored state is compared. Acts are followed in the order in which they were
-done, as each is legal only in the state that those before it have left.
+The rule: first, the write is checked as a whole: what it contains, and who may write it. Then the executor performs
+each of its acts, and must accept it. Finally, the stored state is compared with the executor's state. Acts are
+performed in their original order, because each is legal only in the state after the earlier ones.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Who may write while a lease is held.
 
-The rule: until a lease expires, only its holder writes; operators alone may write beside it, and leave it in place.
-What user code has done is written under the lease that it ran under. So no two runs of user code change the fields of
-one instance at a time. A lease runs out under its holder only if a fault met the holder: else it is renewed in time.
+The rule: until a lease expires, only its holder writes. Operators are the only exception; their writes leave the lease
+unchanged. The effects of user code are written under the lease under which it ran. Two runs of user code therefore
+never change the fields of one instance at the same time. A lease expires while its holder still works only if a fault
+affected the holder; otherwise it is renewed in time.
 """
 
 from __future__ import annotations

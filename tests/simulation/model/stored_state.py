@@ -1,8 +1,8 @@
-"""The stored state is that of the executor.
+"""Compares the stored state with the state of the executor.
 
-The rule: after each write, whatever of the stored execution has a meaning for a later write is equal to the
-executor's: status, ``pc``, fields, threads, waits, teardowns, kept events, and what is known of the parent. So a wrong
-state is found at the write that made it, though it might do harm only much later, or never in this run.
+The rule: after each write, everything in the stored execution that affects later writes equals the executor's state:
+status, ``pc``, fields, threads, waits, teardowns, buffered events and the data about the parent. A wrong state is
+therefore found at the write that stored it, even if it would have an effect only much later, or never in this run.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Steps, setups and teardowns.
 
-The rule: what is committed of user code is what it did when it ran to its end, under this very actor, in the attempt
-that is counted; it runs where the executor stands, and not before the time of its attempt. A failure counts as one, and
-what the step did to the fields is forgotten: the executor does not run the step then, so its fields stay as they were.
+The rule: a commit contains exactly the effects of user code that ran to its end, under the same actor, in the attempt
+that is counted. The code runs only at the position of the executor, and not before the time of its attempt. A failure
+counts as one failure, and the changes of the step to the fields are discarded: the executor does not run the step then,
+so its fields stay unchanged.
 """
 
 from __future__ import annotations

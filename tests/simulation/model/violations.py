@@ -1,7 +1,7 @@
-"""How a broken promise is reported: as a ``Violation``, which ends the run.
+"""Broken promises are reported as a ``Violation``, which ends the run.
 
-A message begins with what is wrong, in words without data; details follow behind a semicolon. Two failures count as the
-same if these words are the same, so that shrinking keeps the failure that it began with.
+A message begins with a description of the problem that contains no data; details follow after a semicolon. Two failures
+with the same description count as the same, so that shrinking keeps the original failure.
 """
 
 from __future__ import annotations

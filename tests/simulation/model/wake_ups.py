@@ -1,9 +1,10 @@
-"""When an instance is to be woken if every task is lost: recovery finds it by ``wake_at``, in time, and not before.
+"""Checks ``wake_at``, the time at which recovery resumes an instance if every task is lost.
 
-The rule: an instance is woken when the first thing is due that needs nobody from outside. What that is follows from the
-executor alone: work that is to be done is due at once, or at the time of its next attempt; what has a deadline is due
-then. Under a lease the work is its holder's until the lease ends. An instance that waits only for clients is not woken
-at all. Too late would be a stall after lost tasks; too early, a search that finds it again and again for nothing.
+The rule: ``wake_at`` is the earliest time at which something is due that needs no input from outside. The state of the
+executor determines it: work is due immediately, or at the time of its next attempt; a wait with a deadline is due at
+the deadline. While a lease is held, the work belongs to its holder, so it is due when the lease ends. An instance that
+waits only for clients has no such time. A time that is too late would stall the instance after lost tasks; a time that
+is too early would make recovery load it repeatedly without effect.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What one write may hold.
+"""What one write may contain.
 
-The rule: a write holds what was done since the last one, all of it, in the order in which it was done, by the process
-that commits it; and it records the idempotency keys of just the requests that take effect in it. Only what came to a
-lane may share a write, in the order in which it came, as the lane decides about all of it in memory before anybody is
-told. What was done outside of the lane, or under a lease, is alone in its write.
+The rule: a write contains everything that the committing process has done since its last write, in the original order,
+and it records the idempotency keys of exactly the requests that take effect in it. Only requests that arrived in a lane
+may share a write, in the order of their arrival, because the lane decides all of them in memory before it sends any
+response. An act outside the lane, or under a lease, is alone in its write.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Writes:
     """The writes of one instance.
 
     Attributes:
-        turns: the number of the last that was committed of those that have come to each lane.
+        turns: for each lane, the number of the last arrival that was committed.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Writes:
 
     @staticmethod
     def _check_history(old: Instance | None, new: Instance, acts: Sequence[Act]) -> None:
-        """All that was noted is in the history, behind what was there."""
+        """Checks that the history contains all recorded entries, after the earlier ones."""
         before = () if old is None else old.history
         noted = tuple(act.entry for act in acts if act.entry is not None)
         require_equal("history", new.history, (*before, *noted)[-HISTORY_MAX:])
@@ -79,11 +79,11 @@ class Writes:
 
     @staticmethod
     def _is_left_over(moves: Sequence[Move]) -> bool:
-        """Whether it is one act behind renewals of a lease that nothing was heard of."""
+        """Whether it is one act after lease renewals whose results are unknown."""
         return all(act.kind == "tick" and act.actor is moves[-1][0].actor for act, _ in moves[:-1])
 
     def _check_turn(self, act: Act) -> None:
-        """Nobody who could be decided was passed over by one who came later."""
+        """Checks that no request that could be decided was overtaken by a later one."""
         arrival = act.arrival
         if arrival is not None:
             last = self.turns.setdefault(arrival.lane, arrival.number)
