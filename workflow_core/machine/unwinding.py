@@ -115,7 +115,7 @@ def _land(machine: MachineState, thread: Thread) -> None:
 
 
 def _fail_branch(machine: MachineState, thread: Thread, error: ErrorInfo) -> None:
-    """A branch has failed: the others are canceled, and then whoever waits for them fails."""
+    """A branch has failed: the others are canceled, and then the thread that waits for them fails."""
     execution = machine.execution
     parent = execution.thread(thread.parent)
     end(machine, thread)
@@ -123,7 +123,7 @@ def _fail_branch(machine: MachineState, thread: Thread, error: ErrorInfo) -> Non
         return
     if parent.leaving is not None:
         if parent.leaving.error is None:
-            # In a cleanup, while all were canceled: whoever waits for them is, but not as if nothing had happened.
+            # In a cleanup, while all were canceled: the thread that waits for them is, too, and keeps the error.
             parent.leaving = Leave(_CANCEL, error, parent.step, parent.pc)
         return
     parent.leaving = Leave(_ERROR, error, parent.step, parent.pc)
