@@ -167,7 +167,7 @@ def _resume(
 def _note(machine: Machine, work: Work, error: Exception) -> None:
     """Notes a failure. That of a setup or teardown disturbs nobody; one for good that a ``Try`` catches goes on there;
     any other is the caller's."""
-    if work.kind in (CheckpointKind.SETUP, CheckpointKind.TEARDOWN):
+    if work.is_only_noted:
         machine.failed(work, error)
     elif work.is_refused(error):
         machine.drop(work)
@@ -178,8 +178,7 @@ def _note(machine: Machine, work: Work, error: Exception) -> None:
     ):
         machine.give_up(work, error)
     else:
-        if work.kind in (CheckpointKind.STEP, CheckpointKind.ACTIVITY):
-            machine.failed(work, error)
+        machine.failed(work, error)
         raise error
 
 

@@ -67,6 +67,7 @@ class _OfSetup(ThreadWork):
 class SetupWork(_OfSetup):
     """An ``EventHandler`` is to be set up. One that was given up is not accepted, and its thread waits for the rest."""
 
+    is_only_noted: ClassVar[bool] = True
     keeps_result: ClassVar[bool] = True
 
     wait: HandlerWait
@@ -116,6 +117,7 @@ class _OfTeardown(Work):
     teardown: AnyTeardown
 
     kind: ClassVar[CheckpointKind] = CheckpointKind.TEARDOWN
+    is_only_noted: ClassVar[bool] = True
 
     @property
     def statement(self) -> str:

@@ -60,6 +60,8 @@ class Work:
     calls nothing."""
     changes_fields: ClassVar[bool] = False
     """Whether the user's code changes the fields; what all other code does to them is forgotten."""
+    is_only_noted: ClassVar[bool] = False
+    """Whether a failure, even for good, changes nothing else: no thread waits for its success alone."""
     keeps_result: ClassVar[bool] = False
     """Whether what the user's code returns is stored."""
 
@@ -223,7 +225,10 @@ class StepWork(ThreadWork):
 
 @dataclass(slots=True)
 class DeliveryWork(ThreadWork):
-    """A buffered event is to be delivered. Its handler is a function of the fields: one that fails would fail again."""
+    """A buffered event is to be delivered. Its handler is a function of the fields: one that fails would fail again.
+
+    So ``failed`` notes nothing: the event stays due until it is given up.
+    """
 
     kind: ClassVar[CheckpointKind] = CheckpointKind.EVENT
     changes_fields: ClassVar[bool] = True
