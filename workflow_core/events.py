@@ -1,6 +1,6 @@
-"""What user code meets at run time: the context of a step, the protocol of an event handler object.
+"""What user code receives at run time: the contexts of steps and activities, and the requests of event handlers.
 
-Nothing here knows how a workflow is run.
+Also the protocol of event handler objects. Independent of how a workflow is run.
 """
 
 from __future__ import annotations

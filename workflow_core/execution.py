@@ -1,7 +1,7 @@
-"""Where an instance stands: ``Execution``, its threads and their waits, as plain values.
+"""The position of an instance: ``Execution``, its threads and their waits, as plain values.
 
-This file knows how the state looks and how it becomes JSON. It never changes a state:
-``workflow_core.machine`` does. It knows no clock; all times are aware ``datetime`` values in UTC.
+This file defines the state and converts it to and from JSON. Only ``workflow_core.machine`` changes a state. Nothing
+here reads a clock; all times are aware ``datetime`` values in UTC.
 """
 
 from __future__ import annotations

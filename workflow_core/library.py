@@ -1,7 +1,8 @@
-"""The library alone, without any cloud: the caller keeps the state and decides when an instance runs.
+"""Runs an instance in memory, without a database or a server: ``resume``, ``handle_event`` and their async versions.
 
-Each function takes the fields (a ``Workflow``) and where the instance stands (an ``Execution``), and changes both.
-Where one raises because user code did, discard both and go on from what was saved last.
+The caller keeps the state and decides when the instance runs. Each function takes the fields (a ``Workflow``) and the
+position (an ``Execution``), and changes both. If a function raises an error of user code, discard both and continue
+from the last saved state.
 """
 
 from __future__ import annotations

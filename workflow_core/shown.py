@@ -1,7 +1,7 @@
-"""How waits and teardowns are shown to clients: in one form, which has the attributes of all kinds.
+"""Waits and teardowns as the API returns them: in one form, which has the attributes of all kinds.
 
-It is the form of the first releases, in which all kinds were one class, so that clients find what they know. The names
-are those under which the attributes are stored; see ``workflow_core.wait_types``.
+In the first releases, all kinds were one class. The API keeps that form, so that clients continue to work. The
+attributes have their stored names; see ``workflow_core.wait_types``.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What threads wait for, and what they leave behind: one class for each kind of wait and of teardown, as plain values.
+"""The kinds of waits and teardowns: one class each, as plain values.
 
 ``kind`` tags the class in the stored form, and is always stored. The stored names are those of the first release, in
-which all kinds were one class: so ``setup_data`` is the name of a timer's task as well, and ``input`` is how a child is
-to be started. Releases that run side by side read each other's instances, so no stored name may change.
+which all kinds were one class. ``setup_data`` therefore also holds the name of a timer's task, and ``input`` also holds
+how a child is started. Releases that run side by side read each other's instances, so no stored name may change.
 
-The classes say how their kinds differ and never change a state: ``workflow_core.machine`` does.
+The classes define how the kinds differ. Only ``workflow_core.machine`` changes a state.
 """
 
 from __future__ import annotations
