@@ -21,7 +21,7 @@ def stable_key(*parts: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
-    """What a step may know of where it runs.
+    """The context of a step: its instance, thread, attempt and item.
 
     Attributes:
         workflow: the name of the workflow.
@@ -30,9 +30,9 @@ class StepContext:
         step: the name of the step.
         pc: the instance's pc when the thread reached the step.
         attempt: 1 at the first attempt, one more after each failed one.
-        item: in a ``ForEach``, the item of this round; of the innermost one, where several stand around the step.
+        item: in a ``ForEach``, the item of this round. If several are nested, that of the innermost one.
         index: its position, from 0; None outside of a ``ForEach``.
-        error: in an ``except_`` section, what it has caught.
+        error: in an ``except_`` section, the error that it has caught.
     """
 
     workflow: str
@@ -47,28 +47,28 @@ class StepContext:
 
     @property
     def idempotency_key(self) -> str:
-        """The same in every attempt of this step, and in no other step: hand it to outside systems."""
+        """The same in every attempt of this step, and different in any other step. Pass it to outside systems."""
         return stable_key(self.workflow, self.workflow_id, self.thread_id, self.pc)
 
 
 async def _no_heartbeat() -> None:
-    """Where nobody counts the time."""
+    """The heartbeat of an activity that has none: does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActivityContext:
-    """What the function of an activity may know of where it runs.
+    """The context of an activity: its instance, wait and attempt, and the heartbeat.
 
     Attributes:
         workflow: the name of the workflow.
         workflow_id: the id of the instance.
         thread_id: the id of the thread that waits for it.
         activity: the name of the statement.
-        wait_id: the id of the wait; another one each time a thread comes to the statement.
+        wait_id: the id of the wait; a new one each time a thread reaches the statement.
         attempt: 1 at the first attempt, one more after each failed one.
-        heartbeat: ``await context.heartbeat()`` gives a sign of life, which puts the end of the attempt off by the
-            statement's ``heartbeat``. It raises ``AttemptOver`` where the result no longer matters: stop then.
-        known_as: the name that the statement had when the thread came to it, if it was renamed since.
+        heartbeat: ``await context.heartbeat()`` extends the deadline of the attempt by the statement's ``heartbeat``.
+            It raises ``AttemptOver`` if the result is no longer needed: stop then.
+        known_as: the name that the statement had when the thread reached it, if it was renamed since.
     """
 
     workflow: str
@@ -82,21 +82,21 @@ class ActivityContext:
 
     @property
     def idempotency_key(self) -> str:
-        """The same in every attempt of this activity, and in no other one: hand it to outside systems."""
+        """The same in every attempt of this activity, and different in any other one. Pass it to outside systems."""
         return stable_key(self.workflow, self.workflow_id, self.wait_id, self.known_as or self.activity)
 
 
 @dataclass(frozen=True, slots=True)
 class EventRequest:
-    """What an ``EventHandler`` is told.
+    """The argument of the methods of an ``EventHandler``.
 
     Attributes:
         workflow: the instance's fields. ``handle`` may change them; ``setup`` and ``teardown`` read them.
         workflow_id: the id of the instance.
         thread_id: the id of the thread that waits.
-        wait_id: the id of the wait; another one each time the select is entered.
+        wait_id: the id of the wait; a new one each time the select is entered.
         event: the name of the event.
-        setup_data: what ``setup`` returned; None before, or if it did not come to its end.
+        setup_data: the return value of ``setup``; None if it has not returned.
         action: ``setup``, ``handle`` or ``teardown``.
         known_as: the name that the event had when the select was entered, if it was renamed since.
     """
@@ -121,13 +121,13 @@ class EventRequest:
 class EventHandler(Protocol):
     """An event that must be registered with an outside system. Each method may be sync or async.
 
-    ``setup`` is called when a thread has come to wait for the event, ``teardown`` when it waits no more; both
-    are called again until they succeed, with the same idempotency key. ``teardown`` may be called although
-    ``setup`` never came to its end; ``request.setup_data`` is None then.
+    ``setup`` is called when a thread starts to wait for the event, ``teardown`` when it no longer waits. Both are
+    retried with the same idempotency key. ``teardown`` may be called although ``setup`` never returned; then
+    ``request.setup_data`` is None.
     """
 
     def setup(self, request: EventRequest) -> Any:
-        """Registers the event. What it returns (JSON data) is kept, and given to the other two."""
+        """Registers the event. Its return value (JSON data) is stored, and passed to the other two methods."""
         ...
 
     def handle(self, request: EventRequest, input: Any) -> Any:
@@ -135,5 +135,5 @@ class EventHandler(Protocol):
         ...
 
     def teardown(self, request: EventRequest, handled: bool) -> Any:
-        """Removes the registration; ``handled`` tells whether it was this event that happened."""
+        """Removes the registration; ``handled`` is true if the wait ended by this event."""
         ...

@@ -61,13 +61,13 @@ class ThreadStatus(StrEnum):
     """The status of one thread."""
 
     RESUMING = "resuming"
-    """To be moved on: it has just been started."""
+    """It has just been started, or was moved to a statement, and continues when the instance is next resumed."""
     EXECUTING = "executing"
-    """It stands on a step that is due, or that waits for its next attempt."""
+    """It is at a step that is due, or that waits for its next attempt."""
     SETTING_UP = "setting_up"
-    """It is parked; some of its events are still to be set up with an outside system."""
+    """It is at a wait; some of its events must still be set up with an outside system."""
     WAITING = "waiting"
-    """It is parked until an event, a timer or a condition."""
+    """It waits for an event, a timer or a condition."""
 
 
 _RESUMING = ThreadStatus.RESUMING
@@ -85,12 +85,12 @@ class LeaveKind(StrEnum):
 
 @dataclass(slots=True)
 class ErrorInfo:
-    """An error as it is kept with an instance.
+    """An error as it is stored with an instance.
 
     Attributes:
         type: the name of its class.
-        statement: the one that it came from.
-        bases: its class and what that is derived from, as ``module.name``; by these it is caught.
+        statement: the name of the statement that raised it.
+        bases: its class and the base classes of that, as ``module.name``. ``except_`` matches these.
     """
 
     type: str
@@ -106,12 +106,12 @@ class ErrorInfo:
 
 @dataclass(slots=True)
 class Leave:
-    """A thread that is on its way out, while a ``finally_`` section runs or its branches come to their end.
+    """Why and from where a thread leaves, stored while a ``finally_`` section runs or its branches end.
 
     Attributes:
-        error: why, for an error; for a cancellation, what a branch has failed with in its cleanup.
-        step: for an error, the name of the statement that the thread stood on.
-        pc: for an error, the pc of the thread there.
+        error: the error that it leaves with; for a cancellation, an error that a branch raised in its cleanup.
+        step: for an error, the name of the statement that the thread was at.
+        pc: for an error, the pc of the thread at that statement.
     """
 
     kind: LeaveKind
@@ -122,7 +122,7 @@ class Leave:
 
 @dataclass(slots=True)
 class BufferedEvent:
-    """An event that came before anybody waited for it; ``input`` is its JSON text."""
+    """An event that arrived before a thread waited for it; ``input`` is its JSON text."""
 
     event: str
     input: str
@@ -131,15 +131,15 @@ class BufferedEvent:
 
 @dataclass(slots=True)
 class Parent:
-    """Who started an instance and waits for its end.
+    """The instance that started this one and waits for its end.
 
     Attributes:
         id: the id of the instance.
-        wait_id: the wait that is over when the child has ended.
+        wait_id: the wait of the parent that ends with the child.
         event: the name of the ``Child`` statement.
-        told: whether it knows of the end.
-        attempt: how often telling it has failed.
-        retry_at: when it is told again.
+        told: whether the end was reported to the parent.
+        attempt: how often the report has failed.
+        retry_at: the time of the next attempt to report.
     """
 
     workflow: str
@@ -159,15 +159,15 @@ class Thread:
     Attributes:
         id: unique among the live threads; ``main`` for the main thread.
         name: the ``Go`` statement, or the branch of a parallel one, that it runs; ``main`` for the main thread.
-        step: the name of the statement it stands on; empty before its first.
+        step: the name of the statement that it is at; empty before its first.
         pc: the instance's pc when the thread reached that statement.
-        attempt: how often the step that it stands on has failed.
-        retry_at: when that step is tried again.
-        parent: the id of the thread that waits for its end, if one does.
+        attempt: how often the step that it is at has failed.
+        retry_at: the time of the next attempt at that step.
+        parent: the id of the thread that waits for its end, if there is one.
         positions: the position of each ``ForEach`` that it is in.
-        errors: the error that each ``except_`` section that it is or was in has caught.
-        pending: how it goes on behind the ``finally_`` section of each ``Try`` that it is on its way out of.
-        leaving: how it goes on once the branches that it has started have ended.
+        errors: the error that each ``except_`` section has caught, for the sections that it is or was in.
+        pending: for each ``Try`` that it is leaving, how it continues after the ``finally_`` section.
+        leaving: how it continues after the branches that it started have ended.
     """
 
     id: str
@@ -188,18 +188,18 @@ class Thread:
 
 @dataclass(slots=True)
 class Execution:
-    """Where an instance stands, apart from its fields.
+    """The position of an instance: everything that is stored of it except its fields.
 
     Attributes:
         workflow: the name of the workflow.
         pc: counts the transitions that were saved; never goes back.
-        teardowns: events that were left and are still to be torn down.
-        definition_version: the version of the definition that moved the instance last.
+        teardowns: waits that have ended and must still be torn down.
+        definition_version: the version of the definition that last moved the instance.
         error: why the instance has failed.
         canceling: it was canceled, and its ``finally_`` sections still run, or one of them has failed.
-        buffer: events that came before anybody waited for them, in their order.
-        parent: who waits for its end.
-        fields_version: the version of the workflow that its fields are of; see ``Workflow.migrate``.
+        buffer: events that arrived before a thread waited for them, in the order of arrival.
+        parent: the instance that waits for its end, if there is one.
+        fields_version: the version of the workflow that stored its fields; see ``Workflow.migrate``.
     """
 
     id: str
@@ -221,8 +221,7 @@ class Execution:
     def start(
         cls, id: str, workflow: Definition, *, now: datetime | None = None, parent: Parent | None = None
     ) -> Execution:
-        """A new instance of ``workflow``, a ``Workflow`` class, standing before its first statement; ``parent`` waits
-        for its end.
+        """Creates an instance of the class ``workflow``, at its first statement. ``parent`` waits for its end.
 
         Example:
             >>> from workflow_core import Execution, S, Step, Workflow

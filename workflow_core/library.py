@@ -33,21 +33,22 @@ def resume(
 ) -> None:
     """Runs an instance until every thread is blocked, then returns.
 
-    Activities are run here as well, one after another. What fails goes to the ``Try`` that catches it if no attempt is
-    left by the ``Retry`` of its statement or the workflow's ``default_retry``, at once if there is neither.
+    It also runs activities, one after another. An error goes to the ``Try`` that catches it once the attempts of the
+    statement's ``Retry``, or else of the workflow's ``default_retry``, are exhausted. Without either, it goes there at
+    once.
 
     Args:
         workflow: the instance's fields; changed by its steps.
-        execution: where it stands; changed.
-        checkpoint: called with a ``CheckpointKind`` each time the state should be saved. Going on from what
-            was saved at any call gives the same end.
-        now: the current time; without it timeouts get no deadline.
+        execution: its position; changed.
+        checkpoint: called with a ``CheckpointKind`` each time the state should be saved. Resuming from any of these
+            states gives the same result.
+        now: the current time. If omitted, timeouts get no deadline.
 
     Raises:
         AsyncInSyncCall: the definition has asynchronous code; nothing was changed. Use ``aresume``.
         ExecutionError: see its subclasses.
-        Exception: what a condition raises, or a step or an activity, unless a ``Try`` catches it. The last two stay
-            due, and their errors are also noted in their threads.
+        Exception: an error of a condition, a step or an activity that no ``Try`` catches. A step or an activity stays
+            due, and its error is also stored in its thread.
     """
     machine = Machine(workflow, execution, now, True)
     if machine.program.async_parts:
@@ -81,19 +82,19 @@ def handle_event(
 ) -> Any:
     """Delivers an event: runs its handler and moves its thread on to the next step or wait. Then call ``resume``.
 
-    One that comes too early, for an ``On`` that is ``buffered``, is kept; ``resume`` delivers it.
+    An event that arrives too early, for an ``On`` that is ``buffered``, is kept; ``resume`` delivers it.
 
     Args:
         event: the event's name; for a ``Timeout``, a ``Sleep``, an ``Activity`` or a ``Child``, its name.
-        input: what the handler takes: an instance of the annotated type, or JSON data that fits it; for a child, its
+        input: the input of the handler: an instance of the annotated type, or JSON data that fits it; for a child, its
             result.
-        thread_id: the thread that is meant, where several wait for the event; by default the first.
-        wait_id: the wait that is meant; a later wait for the same event does not count.
-        pc: the pc at which that wait was entered; another one does not count.
-        now: the current time; without it timeouts that are entered get no deadline.
+        thread_id: selects a thread if several wait for the event. Defaults to the first.
+        wait_id: accepts only the wait with this id, and no later wait for the same event.
+        pc: accepts only a wait that was entered at this pc.
+        now: the current time. If omitted, timeouts that are entered get no deadline.
 
     Returns:
-        What the handler returns; None for an event that is kept.
+        The output of the handler; None for an event that is kept.
 
     Raises:
         EventNotAccepted: no thread waits for it now; nothing was changed.
@@ -145,7 +146,7 @@ async def ahandle_event(
 def _resume(
     machine: Machine, checkpoint: Checkpoint | AsyncCheckpoint | None, *, is_sync: bool
 ) -> Generator[_Call, Any, None]:
-    """Does what is due until nothing is."""
+    """Performs the work that is due until none is left."""
     machine.retry_errors()
     while (work := machine.next_work()) is not None:
         result = None
@@ -166,8 +167,8 @@ def _resume(
 
 
 def _note(machine: Machine, work: Work, error: Exception) -> None:
-    """Notes a failure. That of a setup or teardown disturbs nobody; one for good that a ``Try`` catches goes on there;
-    any other is the caller's."""
+    """Records a failure. A failed setup or teardown raises nothing. If no attempt is left and a ``Try`` catches the
+    error, the thread continues there. Any other error is raised."""
     if work.is_only_noted:
         machine.failed(work, error)
     elif work.is_refused(error):
@@ -186,7 +187,8 @@ def _note(machine: Machine, work: Work, error: Exception) -> None:
 def _accepted(
     machine: Machine, event: str, input: Any, thread_id: str | None, wait_id: str | None, pc: int | None
 ) -> Accepted | None:
-    """Who waits for an event; None if it was kept for later, as nobody does, or others came before it."""
+    """The wait that accepts an event; None if the event was buffered, because no thread waits for it or earlier ones
+    come first."""
     try:
         accepted = machine.accept(event, thread_id, wait_id, pc)
         is_early = machine.execution.buffer and machine.is_behind_buffered(accepted)
@@ -200,7 +202,7 @@ def _accepted(
 def _keeps(
     machine: Machine, event: str, input: Any, thread_id: str | None, wait_id: str | None, pc: int | None
 ) -> bool:
-    """Keeps an event that cannot be delivered now, if it is buffered and for no certain wait."""
+    """Keeps an event that cannot be delivered now, if it is buffered and not addressed to a particular wait."""
     if thread_id is not None or wait_id is not None or pc is not None or not machine.buffers(event):
         return False
     signature = machine.buffered_signature(event)
@@ -213,10 +215,10 @@ def _keeps(
 
 
 def _drive(logic: Generator[_Call, Any, None], refusal: str) -> None:
-    """Runs to its end what awaits nothing. User code that returns a coroutine fails with ``AsyncInSyncCall``.
+    """Runs logic that awaits nothing. User code that returns a coroutine fails with ``AsyncInSyncCall``.
 
     Args:
-        refusal: the text of that error, with a place for the name of what was called.
+        refusal: the text of that error, with a placeholder for the name of the statement.
     """
     try:
         name, result = next(logic)
@@ -237,7 +239,7 @@ def _drive(logic: Generator[_Call, Any, None], refusal: str) -> None:
 
 
 async def _drive_async(logic: Generator[_Call, Any, None]) -> None:
-    """Runs to its end what may await what was returned."""
+    """Runs logic, and awaits each result that is awaitable."""
     try:
         _, result = next(logic)
         while True:

@@ -32,7 +32,7 @@ class WaitKind(StrEnum):
 
 
 class WaitStatus(StrEnum):
-    """How far one case of a wait has come."""
+    """The status of one case of a wait."""
 
     PENDING_SETUP = "pending_setup"
     SET_UP = "set_up"
@@ -47,13 +47,13 @@ _SET_UP, _PENDING_SETUP = WaitStatus.SET_UP, WaitStatus.PENDING_SETUP
 TaskName = Annotated[
     str | None,
     Field(alias="setup_data"),
-    # Any JSON data: an instance that has something else there is told as damaged where it is loaded.
+    # Any JSON data: an instance with another type here is reported as damaged when it is loaded.
     GetPydanticSchema(lambda source, handler: core_schema.any_schema()),
 ]
 
 
 def _with_kind(schema: CoreSchema) -> CoreSchema:
-    """The schema of a class in which ``kind`` has no default, so that it is stored although defaults are left out."""
+    """The schema of a class in which ``kind`` has no default, so that it is stored although defaults are omitted."""
     assert schema["type"] == "dataclass"
     arguments = schema["schema"]
     assert arguments["type"] == "dataclass-args"
@@ -68,25 +68,25 @@ def _with_kind(schema: CoreSchema) -> CoreSchema:
 
 @dataclass(slots=True)
 class Wait:
-    """One thing that a parked thread waits for; of each kind there is a class.
+    """One thing that a thread waits for. Each kind has a class of its own.
 
     Attributes:
         event: the name of the event or of the timeout; for a condition, of its statement.
         id: the wait's id: the thread's id and its pc at entry. All cases of one wait share it.
-        known_as: the name that it began under, if it was renamed since: idempotency keys are made of it.
+        known_as: the name under which it was entered, if it was renamed since. Idempotency keys are made from it.
     """
 
     noun: ClassVar[str]
     """The kind, as an error names it."""
     from_clients: ClassVar[bool] = False
-    """Whether clients send what it waits for."""
+    """Whether clients may send events to it."""
     needs_setup: ClassVar[bool] = False
     """Whether it is set up outside of the instance: leaving it may leave a teardown."""
     may_be_added: ClassVar[bool] = False
-    """Whether a case of this kind that was added to the definition is accepted from threads that are parked there: they
-    have no wait for it."""
+    """Whether threads that already wait accept a case of this kind that was added to the definition, although they have
+    no wait for it."""
     is_moved_by_resume: ClassVar[bool] = False
-    """Whether a thread that rests on it may be moved on without anything coming from outside."""
+    """Whether ``resume`` may move a thread past it without an event from outside."""
 
     event: str
     kind: WaitKind = field(kw_only=True)
@@ -98,11 +98,11 @@ class Wait:
         return _with_kind(handler(source))
 
     def is_pending(self) -> bool:
-        """Whether it is still to be set up, now or at its next attempt."""
+        """Whether it must still be set up, now or at its next attempt."""
         return False
 
     def left(self, step: str, event: str | None) -> AnyTeardown | None:
-        """What leaving it leaves behind, for a thread that stands on ``step`` and leaves by ``event``."""
+        """The teardown that remains when a thread at ``step`` leaves the wait by ``event``; None if there is none."""
         return None
 
 
@@ -111,7 +111,7 @@ class EventWait(Wait):
     """A wait for an event with a plain handler.
 
     Attributes:
-        buffered: events that came before are delivered to it.
+        buffered: whether events that arrived earlier are delivered to it.
     """
 
     noun: ClassVar[str] = "an event"
@@ -126,7 +126,7 @@ class EventWait(Wait):
 @dataclass(slots=True)
 class HandlerWait(Wait):
     """A wait for an event with an ``EventHandler``. Leaving it always leaves a teardown, as its setup may have
-    succeeded although its answer was lost.
+    succeeded although its response was lost.
 
     Attributes:
         setup_data: what ``setup`` returned, as JSON data.
@@ -161,9 +161,9 @@ class TimedWait(Wait):
     """A wait with a deadline.
 
     Attributes:
-        deadline: for a timeout, when it is due; for an activity, when its attempt counts as failed; None where the
-            caller keeps no time.
-        task: the name of the task that comes at the deadline, once there is one.
+        deadline: for a timeout, when it is due; for an activity, when its attempt counts as failed; None if the
+            caller passed no time.
+        task: the name of the task for the deadline, once it is created.
     """
 
     deadline: AwareDatetime | None = None
@@ -188,7 +188,7 @@ class ActivityWait(TimedWait):
         attempt: how often the activity has failed.
         retry_at: when it is tried again.
         error: why the last attempt failed.
-        input: what the activity gets, as JSON data.
+        input: the input of the activity, as JSON data.
     """
 
     noun: ClassVar[str] = "an activity"
@@ -210,7 +210,7 @@ class ChildWait(Wait):
         attempt: how often starting the child has failed.
         retry_at: when it is tried again.
         error: why the last attempt failed.
-        child: how it is to be started: its workflow, its id, its first fields, and whether it is detached.
+        child: how to start it: its workflow, its id, its initial fields, and whether it is detached.
     """
 
     noun: ClassVar[str] = "a child"
@@ -231,7 +231,7 @@ class ChildWait(Wait):
         """See ``Wait.left``."""
         if self.event == event:
             return None
-        # Of one that was started for sure, how to start it, its whole input, need not be kept.
+        # If the child was certainly started, the data to start it, with its whole input, is no longer needed.
         names = ("workflow", "id") if self.status is _SET_UP else self.child
         return ChildTeardown(step, self.event, self.id, False, {name: self.child[name] for name in names})
 
@@ -248,7 +248,7 @@ class ConditionWait(Wait):
 
 AnyWait = EventWait | HandlerWait | TimerWait | ActivityWait | ChildWait | ConditionWait
 RetriedWait = HandlerWait | ActivityWait | ChildWait
-"""Waits for what may fail, and is tried again."""
+"""The waits that have attempts and are retried."""
 AnyTimedWait = TimerWait | ActivityWait
 StoredWait = Annotated[AnyWait, Discriminator("kind")]
 
@@ -267,12 +267,12 @@ WAITS: dict[WaitKind, type[AnyWait]] = {
 
 @dataclass(slots=True)
 class Teardown:
-    """What is still to be undone for a wait that was left; it outlives its thread. Of each kind there is a class.
+    """What must still be undone for a wait that has ended. It outlives its thread. Each kind has a class of its own.
 
     Attributes:
         step: the name of the ``Select`` that the event belongs to, or of the ``Child``.
         id: the id of the wait that was left.
-        handled: whether it was this event that happened.
+        handled: whether the wait ended by this event.
     """
 
     step: str
@@ -289,10 +289,10 @@ class Teardown:
 
 @dataclass(slots=True)
 class HandlerTeardown(Teardown):
-    """An event that was left and is still to be torn down.
+    """An event that must still be torn down, by the ``teardown`` of its handler.
 
     Attributes:
-        setup_data: what ``setup`` returned; None if it never came to its end.
+        setup_data: the return value of ``setup``; None if it never returned.
         status: pending teardown, or teardown error.
         attempt: how often ``teardown`` has failed.
         retry_at: when it is tried again.
@@ -311,10 +311,10 @@ class HandlerTeardown(Teardown):
 
 @dataclass(slots=True)
 class ChildTeardown(Teardown):
-    """A child that is to be canceled.
+    """A child that must be canceled.
 
     Attributes:
-        child: its workflow and id, and how it is to be started, if it is not known whether it was.
+        child: its workflow and id, and how to start it if it is unknown whether it was started.
         status: pending teardown, or teardown error.
         attempt: how often canceling it has failed.
         retry_at: when it is tried again.
