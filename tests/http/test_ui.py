@@ -135,7 +135,7 @@ def test_a_new_instance_that_cannot_be(ui: Ui, http: Http, id: str) -> None:
     assert http.problem("GET", f"/wf/pizza/{id}")["status"] == 404
     http.create(f"/wf/pizza/{id}")
     html = ui.post("/ui/pizza/new", new.posted("Create", id=id), 409)
-    assert "already is an instance" in html
+    assert "already exists" in html
 
 
 def test_the_same_creation_sent_twice_is_one(ui: Ui, id: str) -> None:
@@ -209,7 +209,7 @@ def test_an_invalid_form_says_what_is_wrong_where_it_is(ui: Ui, http: Http, crea
     assert 'value="-3"' in html and html.count('aria-invalid="true"') == 2
     assert html.count(" autofocus") == 1, "the summary has the focus"
     data = form(html, "Send Keep").posted("Send Keep", j="{")
-    assert "this is no JSON" in ui.post(path(url), data, 422)
+    assert "not valid JSON" in ui.post(path(url), data, 422)
     assert http.get(url) == before
 
 

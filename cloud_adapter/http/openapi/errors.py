@@ -106,14 +106,14 @@ def _examples(workflow: str, id: str) -> dict[Kind, WorkflowError]:
     raised = [
         _bad_key(),
         errors.InstanceNotFound(f"there is no instance {id!r} of {workflow!r}"),
-        errors.InstanceExists(f"there already is an instance {id!r} of {workflow!r}"),
+        errors.InstanceExists(f"instance {id!r} of {workflow!r} already exists"),
         errors.InstanceEnded(f"{id!r} is finished: it can no longer be paused"),
         EventNotAccepted("Pay", ("Confirm",), "waiting"),
         EventRejected("the reason that the handler gives"),
         errors.TooLarge("the request body exceeds the limit of 1,000,000 bytes: send less data"),
         InvalidInput(f"the initial fields of workflow {workflow!r}", [field]),
         errors.IdempotencyKeyReused(
-            f"the idempotency key 'key-1' was used for another request on {id!r}: take a new key"
+            f"the idempotency key 'key-1' was used for another request on {id!r}: use a new key"
         ),
         errors.Busy(f"{workflow!r} {id!r} is busy: its steps still run, or many others send events to it; try again"),
         errors.Unavailable("the database did not answer"),
