@@ -271,7 +271,7 @@ class TestList:
     @pytest.mark.parametrize("limit", ["0", "201", "-1"])
     def test_a_limit_that_is_none(self, listed: Http, limit: str) -> None:
         assert listed.problem("GET", f"/wf/desk?limit={limit}") == expected(
-            400, "Invalid request", f"limit is {limit}: give 1 to 200"
+            400, "Invalid request", f"limit is {limit}: it must be 1 to 200"
         )
 
     @pytest.mark.parametrize("limit", ["many", "", "1.5", "9" * 5_000])

@@ -267,7 +267,7 @@ def test_pause_unpause_cancel(ui: Ui, http: Http, create: Callable[[str], str]) 
     html = ui.get(path(url))
     html = ui.post(path(url), form(html, "Pause this instance").posted(v__by="Ann", v__reason="lunch <3"))
     assert "Paused." in html and "by Ann: lunch &lt;3" in html and "Send Put" not in html
-    html = ui.post(path(url), form(html, "Let it go on").posted())
+    html = ui.post(path(url), form(html, "Unpause this instance").posted())
     assert "Send Put" in html
     stale = form(html, "Pause this instance").posted()
     html = ui.post(path(url), form(html, "Cancel this instance").posted())

@@ -13,8 +13,9 @@ would break this.
 
 ``deploy/firestore.indexes.json`` declares what each query needs:
 
-* ``list``: ``instances`` by ``updated_at`` descending; with a status the composite index (``status``, ``updated_at``
-  descending), with a search field one of (``search.NAME``, ``updated_at`` descending), which you declare.
+* ``list``: ``instances`` by ``updated_at`` descending. With a status, it needs the composite index (``status``,
+  ``updated_at`` descending). With a search field, it needs the composite index (``search.NAME``, ``updated_at``
+  descending), which you declare.
 * ``due``: the collection group ``instances`` by ``wake_at`` ascending.
 * ``inbox``: ``instance_inbox`` by ``at`` ascending. ``uncollected``: the collection group of that name, likewise.
 * A TTL policy on ``expires_at`` of the collection group ``idempotency_keys`` deletes keys within about a day of their
@@ -22,10 +23,11 @@ would break this.
 * Everything else except ``search``, which the user queries, is exempt from indexing: an index entry costs storage and
   time at each commit, and a text over 1,500 bytes cannot be indexed completely.
 
-``updated_at`` grows with every commit, and Firestore takes about 500 writes a second where an index grows at one end:
-that many commits a second is what one workflow can do, and that many posts a second one database, for ``at``.
+``updated_at`` grows with every commit, and Firestore accepts about 500 writes a second if an index grows at one end.
+This limits one workflow to about 500 commits a second. Because of ``at``, it also limits one database to about 500
+posts a second.
 
-A commit is one message, whatever it records and takes in. The cloud takes 10 MiB in a message, the emulator 4 MiB.
+A commit is one message, including its keys and inbox entries. The cloud accepts messages of 10 MiB, the emulator 4 MiB.
 """
 
 from __future__ import annotations
