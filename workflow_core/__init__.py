@@ -37,29 +37,24 @@ from workflow_core.execution import (
 from workflow_core.library import ahandle_event, aresume, handle_event, resume
 from workflow_core.machine.checkpoints import CheckpointKind
 from workflow_core.retry import Retry
-from workflow_core.statements.basic import (
+from workflow_core.statements.basic import S, Section, Statement
+from workflow_core.statements.calls import Activity, Child
+from workflow_core.statements.control import (
     Break,
     Case,
     Continue,
     Default,
     Go,
     If,
-    On,
     Return,
-    S,
-    Section,
-    Select,
-    Sleep,
-    Statement,
     Step,
     Switch,
-    Timeout,
     WaitFor,
     While,
 )
-from workflow_core.statements.calls import Activity, Child
 from workflow_core.statements.failures import Fail, Try
 from workflow_core.statements.fanout import ForEach, Parallel
+from workflow_core.statements.selects import On, Select, Sleep, Timeout
 from workflow_core.wait_types import Teardown, Wait, WaitKind, WaitStatus
 from workflow_core.workflow import InvalidFields, Workflow
 

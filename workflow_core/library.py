@@ -48,7 +48,7 @@ def resume(
         Exception: what a condition raises, or a step or an activity, unless a ``Try`` catches it. The last two stay
             due, and their errors are also noted in their threads.
     """
-    machine = Machine(workflow, execution, now, alone=True)
+    machine = Machine(workflow, execution, now, True)
     if machine.program.async_parts:
         raise AsyncInSyncCall(f"{machine.program.async_parts[0]!r} is asynchronous: call 'await aresume(...)'")
     if not machine.run_alone(checkpoint):
@@ -63,7 +63,7 @@ async def aresume(
     now: datetime | None = None,
 ) -> None:
     """Like ``resume``, for definitions with asynchronous code; ``checkpoint`` may be async as well."""
-    machine = Machine(workflow, execution, now, alone=True)
+    machine = Machine(workflow, execution, now, True)
     await _drive_async(_resume(machine, checkpoint, is_sync=False))
 
 
@@ -151,7 +151,7 @@ def _resume(
         if not work.is_move:
             try:
                 result = yield work.statement, machine.call(work)
-                machine.take_in(work, result)
+                machine.handle_result(work, result)
             except Exception as error:
                 _note(machine, work, error)
                 if checkpoint is not None:
@@ -167,7 +167,7 @@ def _resume(
 def _note(machine: Machine, work: Work, error: Exception) -> None:
     """Notes a failure. That of a setup or teardown disturbs nobody; one for good that a ``Try`` catches goes on there;
     any other is the caller's."""
-    if work.kind in (CheckpointKind.SETUP, CheckpointKind.TEARDOWN):
+    if work.is_only_noted:
         machine.failed(work, error)
     elif work.is_refused(error):
         machine.drop(work)
@@ -178,8 +178,7 @@ def _note(machine: Machine, work: Work, error: Exception) -> None:
     ):
         machine.give_up(work, error)
     else:
-        if work.kind in (CheckpointKind.STEP, CheckpointKind.ACTIVITY):
-            machine.failed(work, error)
+        machine.failed(work, error)
         raise error
 
 
@@ -187,24 +186,23 @@ def _accepted(
     machine: Machine, event: str, input: Any, thread_id: str | None, wait_id: str | None, pc: int | None
 ) -> Accepted | None:
     """Who waits for an event; None if it was kept for later, as nobody does, or others came before it."""
-    is_for_any = thread_id is None and wait_id is None and pc is None
     try:
         accepted = machine.accept(event, thread_id, wait_id, pc)
+        is_early = machine.execution.buffer and machine.is_behind_buffered(accepted)
     except EventNotAccepted:
-        if is_for_any and _keeps(machine, event, input):
-            return None
-        raise
-    execution = machine.execution
-    if execution.buffer and is_for_any and machine.comes_later(accepted) and _keeps(machine, event, input):
+        if not _keeps(machine, event, input, thread_id, wait_id, pc):
+            raise
         return None
-    return accepted
+    return None if is_early and _keeps(machine, event, input, thread_id, wait_id, pc) else accepted
 
 
-def _keeps(machine: Machine, event: str, input: Any) -> bool:
-    """Keeps an event that cannot be delivered now, if it is buffered."""
-    if not machine.buffers(event):
+def _keeps(
+    machine: Machine, event: str, input: Any, thread_id: str | None, wait_id: str | None, pc: int | None
+) -> bool:
+    """Keeps an event that cannot be delivered now, if it is buffered and for no certain wait."""
+    if thread_id is not None or wait_id is not None or pc is not None or not machine.buffers(event):
         return False
-    signature = machine.kept_as(event)
+    signature = machine.buffered_signature(event)
     value = signature.validate(event, input)
     machine.buffer(event, signature.input.dump_json(value, by_alias=True).decode())
     return True

@@ -32,7 +32,17 @@ from workflow_core import (
 )
 from workflow_core.diagrams.describe import Node, statements
 from workflow_core.machine.renaming import rename
-from workflow_core.program.program import Instruction, Op, Program
+from workflow_core.program.code import (
+    ActivityCase,
+    ForkOp,
+    HandlerCase,
+    Instruction,
+    LeftOp,
+    SelectOp,
+    StepOp,
+    WaitForOp,
+)
+from workflow_core.program.program import Program
 from workflow_core.wait_types import ActivityWait, ChildTeardown, ChildWait, ConditionWait
 
 LIVE = (Status.RUNNING, Status.WAITING, Status.PAUSED)
@@ -41,7 +51,6 @@ LIVE = (Status.RUNNING, Status.WAITING, Status.PAUSED)
 PAGE = 100
 
 _PARKED = (ThreadStatus.WAITING, ThreadStatus.SETTING_UP)
-_WAITS = (Op.SELECT, Op.WAIT_FOR, Op.FORK)
 
 _OVERLAPPING = frozenset(("activity", "child", "select", "sleep", "wait_for"))
 """The kinds of statements during which other threads of the instance can run."""
@@ -236,7 +245,7 @@ def _thread(program: Program, workflows: Mapping[str, type[Workflow]], thread: T
     if instruction is None:
         yield f"it is at {thread.step!r}, which the definition no longer contains", _fix(thread.step)
         return
-    if thread.status is ThreadStatus.EXECUTING and instruction.op is not Op.STEP:
+    if thread.status is ThreadStatus.EXECUTING and not isinstance(instruction, StepOp):
         yield f"it is at the step {thread.step!r}, which is no longer a step", _fix(thread.step)
         return
     if thread.status in _PARKED:
@@ -249,17 +258,17 @@ def _waits(
 ) -> _Found:
     """Problems with the waits of a thread."""
     on_condition = any(isinstance(wait, ConditionWait) for wait in thread.waits)
-    if instruction.op not in _WAITS or on_condition is (instruction.op is Op.SELECT):
+    if not isinstance(instruction, (WaitForOp, ForkOp) if on_condition else SelectOp):
         yield f"it waits in {thread.step!r}, which is no longer a wait of that kind", _fix(thread.step)
         return
     for wait in thread.waits if not on_condition else ():
-        case = instruction.cases.get(wait.event)
+        case = program.case(thread.step, wait.event)
         if case is None or not isinstance(wait, case.wait_type):
             yield (
                 f"it waits in {thread.step!r} for the {wait.kind} {wait.event!r}, which no longer exists",
                 _fix(wait.event),
             )
-        elif isinstance(wait, ActivityWait) and case.activity and case.activity.signature.takes_input:
+        elif isinstance(wait, ActivityWait) and isinstance(case, ActivityCase) and case.activity.signature.takes_input:
             try:
                 case.activity.signature.validate_json(wait.event, to_json(wait.input))
             except InvalidInput as error:
@@ -283,7 +292,7 @@ def _around(program: Program, thread: Thread, instruction: Instruction) -> _Foun
                 "the instances",
             )
         each = each.outer
-    cleanups = {instruction.name for instruction in program.code if instruction.op is Op.LEFT}
+    cleanups = {left.name for left in program.code if isinstance(left, LeftOp)}
     for name in thread.pending.keys() - cleanups:
         yield f"it is leaving the Try {name!r}, which no longer has a finally_", _fix(name)
     if instruction.caught and thread.errors and instruction.caught not in thread.errors:
@@ -299,7 +308,6 @@ def _buffered(program: Program, execution: Execution) -> _Found:
         if case is None:
             yield f"it has a buffered event {event.event!r}, which is no longer buffered anywhere", _fix(event.event)
             continue
-        assert case.signature is not None
         try:
             case.signature.validate_json(event.event, event.input.encode())
         except InvalidInput as error:
@@ -315,9 +323,8 @@ def _teardowns(program: Program, workflows: Mapping[str, type[Workflow]], execut
         if isinstance(teardown, ChildTeardown):
             yield from _child(workflows, teardown)
             continue
-        instruction = program.rests.get(teardown.step)
-        case = None if instruction is None else instruction.cases.get(teardown.event)
-        if case is None or case.event_handler is None:
+        case = program.case(teardown.step, teardown.event) if teardown.step in program.rests else None
+        if not isinstance(case, HandlerCase):
             place = f"its event {teardown.event!r} of {teardown.step!r}"
             yield f"{place} must still be torn down, but no longer has a handler", _fix(teardown.step)
 

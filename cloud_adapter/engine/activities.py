@@ -38,6 +38,7 @@ from workflow_core import AttemptOver, ErrorInfo, Status, TimedOut
 from workflow_core.error_texts import error_info
 from workflow_core.machine.calls import activity_wait
 from workflow_core.machine.events import Accepted
+from workflow_core.program.code import ActivityCase
 from workflow_core.signatures import is_async
 
 
@@ -79,8 +80,9 @@ class Activities:
     ) -> tuple[Result | None, Exception | None]:
         """Runs the function. Returns the result to deliver (None if the attempt was already over), and the error that
         the function raised."""
-        spec, thread, number = accepted.case.activity, accepted.thread.id, body.attempt + 1
-        assert spec is not None
+        case, thread, number = accepted.case, accepted.thread.id, body.attempt + 1
+        assert isinstance(case, ActivityCase)
+        signature = case.activity.signature
         common = body.model_dump(include={"workflow", "id", "wait_id", "event", "attempt"})
         about: dict[str, Value] = {"instance": body.id, "thread": thread, "attempt": number, "pc": session.execution.pc}
         with (
@@ -89,7 +91,7 @@ class Activities:
         ):
             try:
                 output = await self._call(session, accepted, body)
-                return Result(**common, result=spec.signature.output_json(body.event, output).decode()), None
+                return Result(**common, result=signature.output_json(body.event, output).decode()), None
             except AttemptOver as error:
                 span.outcome = "over"
                 span.refused(error)
@@ -143,8 +145,9 @@ class Activities:
         return False
 
     async def _call(self, session: Session, accepted: Accepted, body: ActivityTask) -> Any:
-        spec, machine = accepted.case.activity, session.machine
-        assert spec is not None
+        case, machine = accepted.case, session.machine
+        assert isinstance(case, ActivityCase)
+        spec = case.activity
 
         async def heartbeat() -> None:
             await self._heartbeat(session.ref, body)

@@ -26,6 +26,7 @@ from workflow_core import EventNotAccepted, EventRejected
 from workflow_core.error_texts import error_text
 from workflow_core.events import stable_key
 from workflow_core.machine.events import Accepted
+from workflow_core.program.code import HandlerCase
 
 BUFFERED = b""
 """The response to an event that is buffered, and handled when the workflow waits for it. A handler's output is never
@@ -98,12 +99,12 @@ class SendEvent(Decision):
             if session.leased(now) or session.next_work() is not None:
                 raise self._busy(session) from error
             raise
-        if session.leased(now) or session.machine.comes_later(accepted):
+        if session.leased(now) or session.machine.is_behind_buffered(accepted):
             raise self._busy(session)
         signature = accepted.case.signature
         assert signature is not None
         value = signature.validate_json(event, request.body)
-        if accepted.case.event_handler is not None and not session.is_fresh:
+        if isinstance(accepted.case, HandlerCase) and not session.is_fresh:
             raise ByItself  # the handler may be asynchronous
         self.span.set(thread=accepted.thread.id, statement=accepted.thread.step, pc=session.execution.pc)
         started = self.clock.now()
@@ -148,7 +149,7 @@ class SendEvent(Decision):
         if len(session.execution.buffer) >= self.options.buffer_max:
             detail = f", and {self.options.buffer_max} events are already buffered"
             raise EventNotAccepted(event, refusal.accepted, refusal.status, detail)
-        session.machine.kept_as(event).validate_json(event, self.request.body)
+        session.machine.buffered_signature(event).validate_json(event, self.request.body)
         session.machine.buffer(event, self.request.body.decode("utf-8"))
         session.note(HistoryKind.BUFFERED, now, statement=event)
         settle(session)

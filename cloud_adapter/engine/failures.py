@@ -33,6 +33,7 @@ from workflow_core.error_texts import error_info
 from workflow_core.machine.calls import activity_wait
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.work import Work
+from workflow_core.program.code import ActivityCase
 from workflow_core.wait_types import ActivityWait
 
 
@@ -71,7 +72,7 @@ class Retries:
 
     def of_attempt(self, session: Session, accepted: Accepted, error: Exception) -> timedelta | None:
         """Returns the delay between a failed attempt of an activity and the next one; None: there is no next one."""
-        assert accepted.case.activity is not None
+        assert isinstance(accepted.case, ActivityCase)
         policy = accepted.case.activity.retry or session.cls.default_retry or self.options.retry
         return policy.delay(activity_wait(accepted).attempt + 1, error, self.rng.random())
 

@@ -46,6 +46,7 @@ from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Task
 from workflow_core import Execution
 from workflow_core.machine.saves import to_store
+from workflow_core.program.code import ActivityCase
 from workflow_core.program.program import Program
 from workflow_core.statements.calls import ACTIVITY_TIMEOUT
 from workflow_core.wait_types import ActivityWait
@@ -254,6 +255,7 @@ def request_limit(execution: Execution, program: Program, wait: ActivityWait) ->
     """Returns how long the request that runs an activity may take. With a heartbeat, only the queue limits it."""
     thread = execution.thread(wait.id.rpartition("@")[0])
     assert thread is not None
-    spec = program.at(thread.step).cases[wait.event].activity
-    assert spec is not None
+    case = program.select(thread.step).cases[wait.event]
+    assert isinstance(case, ActivityCase)
+    spec = case.activity
     return timedelta(days=1) if spec.heartbeat is not None else spec.timeout or ACTIVITY_TIMEOUT

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from cloud_adapter.engine.operations import ACTIONS, REPAIRS
 from cloud_adapter.errors import WorkflowNotFound
 from workflow_core import DefinitionError, Workflow
+from workflow_core.program.code import ChildCase, SelectOp
 
 
 def served(workflows: Mapping[str, type[Workflow]], name: str) -> type[Workflow]:
@@ -46,8 +47,9 @@ def by_name(workflows: Iterable[type[Workflow]]) -> dict[str, type[Workflow]]:
                     "Give the event another name.",
                 )
     for cls in result.values():
-        for case in (case for instruction in cls.__program__.code for case in instruction.cases.values()):
-            if case.child is not None and case.child.workflow not in result:
+        selects = (instruction for instruction in cls.__program__.code if isinstance(instruction, SelectOp))
+        for case in (case for select in selects for case in select.cases.values()):
+            if isinstance(case, ChildCase) and case.child.workflow not in result:
                 raise DefinitionError(
                     f"Child {case.event!r} of workflow {cls.__workflow_name__!r}",
                     f"its workflow {case.child.workflow!r} is not served here. Available: {', '.join(sorted(result))}",

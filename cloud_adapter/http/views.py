@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from cloud_adapter.document import Instance
 from cloud_adapter.engine.view import View
+from workflow_core.program.code import ClientCase
 
 
 def instance_url(workflow: str, id: str) -> str:
@@ -29,17 +30,17 @@ def view_data(view: View) -> dict[str, Any]:
     names = [accepted.case.event for accepted in view.accepted]
     events = []
     for accepted in view.accepted:
-        signature = accepted.case.signature
-        assert signature is not None
+        case = accepted.case
+        assert isinstance(case, ClientCase)
         # If several threads wait for the same event, the URL selects the thread.
         query = f"?thread={quote(accepted.thread.id, safe='')}" if names.count(accepted.case.event) > 1 else ""
         events.append(
             {
                 "name": accepted.case.event,
-                "role": accepted.case.role,
+                "role": case.role,
                 "thread": accepted.thread.id,
                 "wait_id": accepted.wait_id,
-                "input": signature.input_schema,
+                "input": case.signature.input_schema,
                 "url": f"{url}/{quote(accepted.case.event, safe='')}{query}",
             }
         )

@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from workflow_core import On, Section, Statement, Timeout
-from workflow_core.statements.basic import Branch, Case, Default
+from workflow_core.statements.control import Branch, Case, Default
 from workflow_core.statements.failures import Except
 
 NEW = "new "

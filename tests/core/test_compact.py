@@ -348,7 +348,7 @@ def test_an_instance_that_an_earlier_release_has_stored_goes_on() -> None:
     machine.settle()
     while (work := machine.next_work()) is not None:
         result = machine.call(work) if work.kind == "activity" else None
-        machine.take_in(work, result)
+        machine.handle_result(work, result)
         machine.done(work, result)
     assert (flow.seen, loaded.status) == ([2] * 8, "finished")
 

@@ -126,7 +126,7 @@ def test_a_prefix_reaches_threads_and_timeouts_but_not_events() -> None:
     )
     program = workflow.__program__
     assert set(program.entries) == {"main", "p/g"}
-    assert list(program.at("p/s").cases) == ["E", "p/t"]
+    assert list(program.select("p/s").cases) == ["E", "p/t"]
     assert "p/x" in program.rests
 
 
@@ -240,7 +240,7 @@ def test_what_takes_a_context_is_seen_through_methods_partials_and_callables() -
         Step("callable", Acts()), Step("method", Acts().alone), Step("partial", functools.partial(three, 1)), do("f")
     )
     program = workflow.__program__
-    takes = {name: program.at(name).takes_context for name in program.rests}
+    takes = {name: program.step(name).takes_context for name in program.rests}
     assert takes == {"callable": True, "method": False, "partial": True, "f": False}
 
 
@@ -355,7 +355,7 @@ def test_an_annotation_may_name_what_is_local_to_the_workflow() -> None:
 
         definition = S(Select("s", On("E", echo)))
 
-    signature = Local.__program__.at("s").cases["E"].signature
+    signature = Local.__program__.select("s").cases["E"].signature
     assert signature is not None and signature.input_schema is not None
     assert signature.input_schema["title"] == "Local"
 

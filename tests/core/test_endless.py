@@ -36,7 +36,8 @@ from workflow_core import (
 )
 from workflow_core.machine import instructions
 from workflow_core.machine.machine import Machine
-from workflow_core.statements.basic import Case, Default, Statement
+from workflow_core.statements.basic import Statement
+from workflow_core.statements.control import Case, Default
 
 MOVES_MAX = 200
 """The limit in these tests, so that they are quick."""

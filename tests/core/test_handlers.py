@@ -46,7 +46,7 @@ def send(handler: Callable[..., Any], input: Any = None) -> Any:
 
 def signature(handler: Callable[..., Any]) -> HandlerSignature:
     order, _ = waiting_for(handler)
-    found = order.__program__.at("s").cases["E"].signature
+    found = order.__program__.select("s").cases["E"].signature
     assert found is not None
     return found
 
@@ -190,7 +190,7 @@ def test_a_handler_may_return_the_workflow_itself() -> None:
 
     order, execution = start(Flow)
     assert handle_event(order, execution, "Bump") is order
-    found = Flow.__program__.at("s").cases["Bump"].signature
+    found = Flow.__program__.select("s").cases["Bump"].signature
     assert found is not None
     assert found.output_json("Bump", order) == b'{"log":[],"n":1,"flag":false}'
 
@@ -245,8 +245,8 @@ def test_the_role_is_kept_for_clients() -> None:
     class Flow(Logged):
         definition = S(Select("s", On("A", takes_int, role="cook"), On("B", takes_int)))
 
-    cases = Flow.__program__.at("s").cases
-    assert (cases["A"].role, cases["B"].role) == ("cook", None)
+    events = Flow.__program__.events
+    assert [case.role for event in ("A", "B") for _, case in events[event]] == ["cook", None]
 
 
 def test_a_resume_between_events_is_optional_where_only_waits_follow() -> None:

@@ -229,6 +229,7 @@ def test_only_two_places_assign_a_status_without_the_table() -> None:
     assert assigned == INLINED
     for happening in (ThreadHappening.REACHED_STEP, ThreadHappening.PARKED, ThreadHappening.PARKED_TO_SET_UP):
         assert (MOVING, happening) in THREAD_TABLE
+    assert THREAD_TABLE[ThreadStatus.WAITING, ThreadHappening.HAPPENED] is MOVING  # not looked up in events.handled
     assert THREAD_TABLE[MOVING, ThreadHappening.REACHED_STEP] is ThreadStatus.EXECUTING
     assert {THREAD_TABLE[MOVING, ThreadHappening.PARKED], THREAD_TABLE[MOVING, ThreadHappening.PARKED_TO_SET_UP]} == {
         ThreadStatus.WAITING,

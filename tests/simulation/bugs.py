@@ -57,6 +57,7 @@ from workflow_core.machine.machine import Machine
 from workflow_core.machine.outside_work import ChildCancel, TeardownWork, TellWork
 from workflow_core.machine.threads import end
 from workflow_core.machine.work import StepWork
+from workflow_core.program.code import ForkOp
 from workflow_core.wait_types import ActivityWait, EventWait, TimedWait
 
 Patch = pytest.MonkeyPatch
@@ -234,7 +235,7 @@ def conditions_not_looked_at_after_an_event(patch: Patch) -> None:
 
 @bug
 def kept_event_delivered_twice(patch: Patch) -> None:
-    patch.setattr(work, "forget_kept", lambda machine, event: None)
+    patch.setattr(work, "unbuffer", lambda machine, event: None)
 
 
 @bug
@@ -251,7 +252,7 @@ def kept_event_dropped_at_the_next_commit(patch: Patch) -> None:
 
 @bug
 def kept_event_overtaken_by_a_later_one(patch: Patch) -> None:
-    patch.setattr(Machine, "comes_later", lambda self, accepted: False)
+    patch.setattr(Machine, "is_behind_buffered", lambda self, accepted: False)
 
 
 @bug
@@ -259,8 +260,8 @@ def kept_events_in_reverse_order(patch: Patch) -> None:
     def last(machine: Machine, event: str) -> Any:
         return next(one for one in reversed(machine.execution.buffer) if one.event == event)
 
-    patch.setattr(events, "first_kept", last)
-    patch.setattr(work, "first_kept", last)
+    patch.setattr(events, "first_buffered", last)
+    patch.setattr(work, "first_buffered", last)
 
 
 @bug
@@ -545,7 +546,7 @@ def fence_not_stored_anew_for_the_next_attempt(patch: Patch) -> None:
 
 @bug
 def limit_ignored_after_a_result(patch: Patch) -> None:
-    fork = instructions._fork
+    fork = instructions._MOVES[ForkOp]
 
     def all_of_them(machine: Machine, thread: Any, instruction: Any, *rest: Any) -> Any:
         if thread.positions.get(instruction.name):
@@ -553,7 +554,7 @@ def limit_ignored_after_a_result(patch: Patch) -> None:
             object.__setattr__(instruction, "limit", None)
         return fork(machine, thread, instruction, *rest)
 
-    patch.setattr(instructions, "_fork", all_of_them)
+    patch.setitem(instructions._MOVES, ForkOp, all_of_them)
 
 
 @bug

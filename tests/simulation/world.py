@@ -39,6 +39,7 @@ from tests.simulation.model.violations import Violation, require
 from tests.simulation.queue import SimulatedQueue
 from tests.simulation.store import Database
 from workflow_core import Retry, Workflow, WorkflowError
+from workflow_core.program.code import ActivityCase, SelectOp
 from workflow_core.statements.calls import ACTIVITY_TIMEOUT
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -577,8 +578,9 @@ class World:
 
 def _limits_of(cls: type[Workflow]) -> dict[str, timedelta]:
     """How long each attempt at an activity may take, or be silent."""
-    cases = (case for instruction in cls.__program__.code for case in instruction.cases.values())
-    specs = {case.event: case.activity for case in cases if case.activity is not None}
+    selects = (instruction for instruction in cls.__program__.code if isinstance(instruction, SelectOp))
+    cases = (case for select in selects for case in select.cases.values())
+    specs = {case.event: case.activity for case in cases if isinstance(case, ActivityCase)}
     return {name: spec.heartbeat or spec.timeout or ACTIVITY_TIMEOUT for name, spec in specs.items()}
 
 

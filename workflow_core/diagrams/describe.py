@@ -5,26 +5,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from workflow_core.program.code import ActivityCase
 from workflow_core.program.program import Program
-from workflow_core.statements.basic import (
-    Branch,
-    Delay,
-    Go,
-    If,
-    On,
-    Section,
-    Select,
-    Sleep,
-    Statement,
-    Step,
-    Switch,
-    Timeout,
-    WaitFor,
-    While,
-)
+from workflow_core.statements.basic import Delay, Section, Statement
 from workflow_core.statements.calls import Activity, Child
+from workflow_core.statements.control import Branch, Go, If, Step, Switch, WaitFor, While
 from workflow_core.statements.failures import Except, Fail, Try
 from workflow_core.statements.fanout import ForEach, Parallel
+from workflow_core.statements.selects import On, Select, Sleep, Timeout
 
 Node = dict[str, Any]
 
@@ -43,7 +31,6 @@ def events(program: Program) -> list[Node]:
     result = []
     for event, cases in program.events.items():
         for select, case in cases:
-            assert case.signature is not None
             result.append(
                 {
                     "name": event,
@@ -124,9 +111,9 @@ def _statement(statement: Statement, prefix: str, program: Program) -> Node:
             return {"kind": "parallel", "name": prefix + name, "branches": sections}
         case Activity(name):
             name = prefix + name
-            activity = program.at(name).cases[name].activity
-            assert activity is not None
-            types = activity.signature
+            activity = program.select(name).cases[name]
+            assert isinstance(activity, ActivityCase)
+            types = activity.activity.signature
             return {"kind": "activity", "name": name, "input": types.input_schema, "output": types.output_schema}
         case Child(name, workflow):
             other = workflow if isinstance(workflow, str) else workflow.__workflow_name__

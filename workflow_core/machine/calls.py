@@ -20,8 +20,9 @@ from workflow_core.execution import ErrorInfo, Thread
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.transitions import ThreadHappening, WaitHappening, change_wait, check_thread
-from workflow_core.machine.unwinding import throw
+from workflow_core.machine.unwinding import fail_statement
 from workflow_core.machine.waits import attempt_ends, leave_wait
+from workflow_core.program.code import ActivityCase
 from workflow_core.wait_types import ActivityWait, ChildWait, Wait
 
 
@@ -31,7 +32,7 @@ def awaited(machine: MachineState, event: str, wait_id: str, wait_type: type[Wai
     for thread in machine.execution.threads:
         for wait in thread.waits:
             if wait.id == wait_id and wait.event == event and isinstance(wait, wait_type):
-                case = machine.program.at(thread.step).cases.get(event)
+                case = machine.program.case(thread.step, event)
                 return (
                     None if case is None or case.wait_type is not wait_type else Accepted(thread, case, wait_id, wait)
                 )
@@ -57,8 +58,9 @@ def activity_wait(accepted: Accepted) -> ActivityWait:
 
 def call_activity(machine: MachineState, accepted: Accepted, heartbeat: Any = None) -> Any:
     """Calls the function of an activity; what it returns may be awaitable."""
-    spec, wait = accepted.case.activity, activity_wait(accepted)
-    assert spec is not None
+    case, wait = accepted.case, activity_wait(accepted)
+    assert isinstance(case, ActivityCase)
+    spec = case.activity
     arguments: list[Any] = []
     if spec.signature.takes_input:
         arguments.append(spec.signature.validate_json(wait.event, to_json(wait.input)))
@@ -80,7 +82,7 @@ def heartbeat(machine: MachineState, accepted: Accepted) -> None:
 def activity_failed(machine: MachineState, accepted: Accepted, error: ErrorInfo, retry_at: datetime | None) -> None:
     """An attempt of an activity has failed. It is tried again at ``retry_at``; None: it is given up."""
     if retry_at is None:
-        throw(machine, accepted.thread, error)
+        fail_statement(machine, accepted.thread, error)
         return
     wait = activity_wait(accepted)
     change_wait(wait, WaitHappening.ATTEMPT_FAILED)
@@ -102,4 +104,4 @@ def child_failed(machine: MachineState, thread: Thread, event: str, error: Error
     """A child has failed, or was canceled, or could not be started. It has ended, so it is not to be canceled."""
     check_thread(thread, ThreadHappening.GIVEN_UP)
     leave_wait(machine.execution, thread, event)
-    throw(machine, thread, error)
+    fail_statement(machine, thread, error)

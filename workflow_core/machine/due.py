@@ -19,7 +19,7 @@ from workflow_core.machine.state import MachineState
 from workflow_core.machine.threads import can_fork, live_branches
 from workflow_core.machine.values import value_of
 from workflow_core.machine.work import ActivityWork, ConditionMove, DeliveryWork, Move, StepWork, Work
-from workflow_core.program.program import Instruction, Op
+from workflow_core.program.code import ForkOp, Instruction, WaitForOp
 from workflow_core.wait_types import (
     ActivityWait,
     ChildWait,
@@ -32,7 +32,6 @@ from workflow_core.wait_types import (
 
 # Looking up a member of an enum class costs as much as an instruction: the hot ones are bound once.
 _EXECUTING, _RESUMING, _WAITING = ThreadStatus.EXECUTING, ThreadStatus.RESUMING, ThreadStatus.WAITING
-_WAIT_FOR, _FORK = Op.WAIT_FOR, Op.FORK
 _SET_UP, _PENDING_SETUP = WaitStatus.SET_UP, WaitStatus.PENDING_SETUP
 _RUNNING, _IDLE = Status.RUNNING, Status.WAITING
 
@@ -56,7 +55,7 @@ def next_work(machine: MachineState) -> Work | None:
                 first = waits[0]
                 if isinstance(first, ConditionWait):
                     instruction = machine.program.at(thread.step)
-                    if instruction.op is _FORK:
+                    if isinstance(instruction, ForkOp):
                         live = live_branches(execution) if live is None else live  # once for all that have branches
                     if _holds(machine, thread, instruction, live):
                         return ConditionMove(thread)
@@ -98,10 +97,10 @@ def _tell(machine: MachineState) -> Work | None:
 
 def _holds(machine: MachineState, thread: Thread, instruction: Instruction, live: Counter[str] | None) -> bool:
     try:
-        if instruction.op is _FORK:
+        if isinstance(instruction, ForkOp):
             assert live is not None
             return can_fork(machine, thread, instruction, live[thread.id])
-        return instruction.op is not _WAIT_FOR or bool(value_of(machine, thread, instruction, instruction.cond))
+        return not isinstance(instruction, WaitForOp) or bool(value_of(machine, thread, instruction, instruction.cond))
     except BaseException as error:
         error.add_note(f"raised by the condition {instruction.name!r} of workflow {machine.program.workflow!r}")
         raise

@@ -7,7 +7,7 @@ must change nothing: the caller discards the fields, and the execution was not t
 A thread accepts an event if it rests on a case of that name that is set up. The wait id identifies the visit, so a
 late delivery for an earlier visit is not accepted. Buffered events are delivered in the order in which they came.
 An event that arrives while the thread waits for it must not overtake events that are still in the buffer; see
-``comes_later``.
+``is_behind_buffered``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from workflow_core.machine.state import MachineState
 from workflow_core.machine.transitions import ThreadHappening, check_thread
 from workflow_core.machine.values import item_of
 from workflow_core.machine.waits import leave_wait
-from workflow_core.program.program import SelectCase
+from workflow_core.program.code import EventCase, HandlerCase, ResultCase, SelectCase, SelectOp
 from workflow_core.signatures import HandlerSignature
 from workflow_core.wait_types import AnyWait, ConditionWait, EventWait, HandlerTeardown, HandlerWait, WaitStatus
 
@@ -53,7 +53,8 @@ class Accepted:
 def accepted(machine: MachineState) -> Iterator[Accepted]:
     """The events that may be received now, timeouts included, in the order of the threads and cases."""
     for thread in machine.execution.threads if machine.execution.live else ():
-        for event in machine.program.at(thread.step).cases if thread.status in (_WAITING, _SETTING_UP) else ():
+        instruction = machine.program.at(thread.step) if thread.status in (_WAITING, _SETTING_UP) else None
+        for event in instruction.cases if isinstance(instruction, SelectOp) else ():
             if (found := accepted_by(machine, thread, event)) is not None:
                 yield found
 
@@ -89,9 +90,10 @@ def accepted_by(machine: MachineState, thread: Thread, event: str) -> Accepted |
     if thread.status is not _WAITING and thread.status is not _SETTING_UP:
         return None
     try:
-        case = machine.program.rests[thread.step].cases.get(event)
+        instruction = machine.program.rests[thread.step]
     except KeyError:
         raise machine.program.unknown(thread.step) from None
+    case = instruction.cases.get(event) if type(instruction) is SelectOp else None
     if case is None:
         return None
     for wait in thread.waits:
@@ -125,15 +127,17 @@ def accepted_names(machine: MachineState) -> list[str]:
 def handle(machine: MachineState, accepted: Accepted, value: Any) -> Any:
     """Calls the handler with a validated input; its output may be awaitable for an ``EventHandler``."""
     case = accepted.case
-    handler = case.handler
     machine.touched = True
-    if handler is not None:
+    if type(case) is EventCase or isinstance(case, ResultCase):
+        handler = case.handler
+        if handler is None:
+            return None
         if case.takes_item:
             each = machine.program.at(accepted.thread.step).each
             arguments = (machine.workflow, value) if case.takes_input else (machine.workflow,)
             return handler(*arguments, item=item_of(machine, accepted.thread, each)[0])
         return handler(machine.workflow, value) if case.takes_input else handler(machine.workflow)
-    if case.event_handler is not None:
+    if isinstance(case, HandlerCase):
         wait = accepted.wait
         assert wait is not None
         return case.event_handler.handle(request(machine, wait, "handle"), value)
@@ -166,8 +170,8 @@ def event_handler(machine: MachineState, select: str, event: str) -> EventHandle
     Raises:
         UnknownStatement: the definition no longer has it.
     """
-    case = machine.program.at(select).cases.get(event)
-    if case is None or case.event_handler is None:
+    case = machine.program.case(select, event)
+    if not isinstance(case, HandlerCase):
         raise machine.program.unknown(event)
     return case.event_handler
 
@@ -192,15 +196,13 @@ def buffers(machine: MachineState, event: str) -> bool:
     return execution.live and not execution.canceling and any(case.buffered for _, case in cases)
 
 
-def kept_as(machine: MachineState, event: str) -> HandlerSignature:
+def buffered_signature(machine: MachineState, event: str) -> HandlerSignature:
     """The types of an event that is buffered."""
     cases = machine.program.events[machine.program.event(event)]
-    signature = next(case.signature for _, case in cases if case.buffered)
-    assert signature is not None
-    return signature
+    return next(case.signature for _, case in cases if case.buffered)
 
 
-def comes_later(machine: MachineState, accepted: Accepted) -> bool:
+def is_behind_buffered(machine: MachineState, accepted: Accepted) -> bool:
     """Whether events of that name that came before are still to be delivered there."""
     wait = accepted.wait
     return (
@@ -216,11 +218,11 @@ def buffer(machine: MachineState, event: str, input: str) -> None:
     machine.execution.buffer.append(BufferedEvent(machine.program.event(event), input, machine.now))
 
 
-def first_kept(machine: MachineState, event: str) -> BufferedEvent:
+def first_buffered(machine: MachineState, event: str) -> BufferedEvent:
     """The event of that name that is delivered next."""
     return next(kept for kept in machine.execution.buffer if kept.event == event)
 
 
-def forget_kept(machine: MachineState, event: str) -> None:
-    """Takes out of the buffer what ``first_kept`` gives."""
-    machine.execution.buffer.remove(first_kept(machine, event))
+def unbuffer(machine: MachineState, event: str) -> None:
+    """Takes out of the buffer what ``first_buffered`` gives."""
+    machine.execution.buffer.remove(first_buffered(machine, event))

@@ -7,8 +7,9 @@ did not happen: the caller discards the fields and the execution, and goes on fr
 Every transition ends, because the instructions that a thread may pass without a step or an event are counted; see
 ``workflow_core.machine.allowance``.
 
-``run`` is the hot loop. It is one long function on purpose: most of the time of an interpreter in Python is spent on
-calls. Common instructions are inlined, rare ones are found in a table, and a step that raises takes the general path.
+``run`` is the hot loop. Most of the time of an interpreter in Python is spent on calls, so steps and conditions, of
+which loops are made, are inlined; all other instructions are found in a table, and a step that raises takes the general
+path. An instruction is told by its class: CPython reads that faster than an attribute, and type checkers know it.
 
 ``run_alone`` is a shortcut through steps. It makes the same transitions as asking ``next_work`` each time, as long as
 nothing but the next step of the only thread can be due. So it must stop when another thread starts, and when the
@@ -20,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from inspect import iscoroutine
+from typing import Any
 
 from workflow_core.error_texts import error_info
 from workflow_core.errors import AsyncInSyncCall, Failure, LoopLimitExceeded
@@ -31,7 +33,23 @@ from workflow_core.machine.threads import end, go, start_branches, start_of
 from workflow_core.machine.unwinding import catches, depart, tries_again
 from workflow_core.machine.values import item_of, items_of, step_context, value_of
 from workflow_core.machine.waits import park
-from workflow_core.program.program import Instruction, Op
+from workflow_core.program.code import (
+    BranchOfItemOp,
+    BranchOp,
+    EachOp,
+    EndOp,
+    FailOp,
+    ForkOp,
+    GoOp,
+    Instruction,
+    JumpOp,
+    LeaveOp,
+    LeftOp,
+    OpenOp,
+    SelectOp,
+    StepOp,
+    WaitForOp,
+)
 
 MOVES_MAX = 10_000
 """How many instructions a thread may pass without a step or an event before it counts as an endless loop. The rounds
@@ -39,108 +57,67 @@ of a ``ForEach`` do not count, as it has an end; see ``workflow_core.machine.all
 
 # Looking up a member of an enum class costs as much as an instruction: the hot ones are bound once.
 _EXECUTING, _RESUMING = ThreadStatus.EXECUTING, ThreadStatus.RESUMING
-_STEP, _SELECT, _WAIT_FOR, _JUMP, _BRANCH = Op.STEP, Op.SELECT, Op.WAIT_FOR, Op.JUMP, Op.BRANCH
-_GO, _END, _EACH, _FORK = Op.GO, Op.END, Op.EACH, Op.FORK
 _RUNNING = Status.RUNNING
 _ERROR, _CANCEL = LeaveKind.ERROR, LeaveKind.CANCEL
 _RESUME_WORK, _STEP_WORK = CheckpointKind.RESUME, CheckpointKind.STEP
 
 
-def run(
-    machine: MachineState,
-    thread: Thread,
-    instruction: Instruction,
-    through_steps: bool = False,
-    checkpoint: Checkpoint | None = None,
-    kind: CheckpointKind | None = None,
-) -> None:
-    """Moves the thread from an instruction on until it rests or ends.
+Steps = tuple[Checkpoint | None, CheckpointKind | None]
+"""Lets ``run`` pass through steps, until another thread is started; see ``run_alone``. The callback is called after
+each transition; the kind is that of the transition under way, None if the thread already rests on the first step."""
 
-    Args:
-        through_steps: run the steps it comes to as well, until another thread is started; see ``run_alone``.
-        checkpoint: called after each transition then.
-        kind: the transition that is under way; None if the thread already rests on ``instruction``.
-    """
-    execution = machine.execution
-    workflow = machine.workflow
-    moves_left, allowance = MOVES_MAX, None
-    if machine.allowances is not None and (allowance := machine.allowances.get(thread.id)) is not None:
-        moves_left = allowance.left
+
+def run(machine: MachineState, thread: Thread, instruction: Instruction, steps: Steps | None = None) -> None:
+    """Moves the thread from an instruction on until it rests or ends; with ``steps``, runs those that it comes to."""
+    execution, workflow = machine.execution, machine.workflow
+    checkpoint, kind = steps or (None, None)
+    allowance = None if machine.allowances is None else machine.allowances.get(thread.id)
+    moves_left = MOVES_MAX if allowance is None else allowance.left
     while True:
-        op = instruction.op
-        if op is _STEP:
-            pc = execution.pc
+        if type(instruction) is StepOp:
+            step, pc = instruction, execution.pc
             thread.status = _EXECUTING
-            thread.step = instruction.name
-            thread.pc = pc
+            thread.step, thread.pc = instruction.name, pc
             execution.status = _RUNNING
-            if not through_steps:
+            if steps is None:
                 break
             if checkpoint is not None and kind is not None:
                 checkpoint(kind)
                 if execution.pc != pc or execution.status is not _RUNNING:
                     return  # the callback has moved or ended the instance
-            kind = _STEP_WORK
+            kind, moves_left, allowance = _STEP_WORK, MOVES_MAX, None
             try:
-                action = instruction.action
-                result = (
+                action = instruction.action  # bound first: CPython is slow to call what it finds in a slot
+                value = (
                     action(workflow, step_context(machine, thread)) if instruction.takes_context else action(workflow)
                 )
-                if result is not None and iscoroutine(result):
-                    result.close()
-                    raise AsyncInSyncCall(f"{thread.step!r} returned a coroutine: call 'await aresume(...)'")
+                if value is not None:
+                    _refuse_coroutine(value, instruction)
+                execution.pc = pc + 1
+                instruction = instruction.next
             except Exception as error:
-                landed = _step_raised(machine, thread, instruction, error)
-                moves_left, allowance = MOVES_MAX, None
-                if landed is None:
+                if (landed := _step_raised(machine, thread, step, error)) is None:
                     break
                 instruction = landed
-                continue
-            execution.pc = pc + 1
-            moves_left, allowance = MOVES_MAX, None
-            instruction = instruction.next
             continue
         try:
-            if op is _BRANCH:
-                cond = instruction.cond  # bound first: CPython is slow to call what it finds in a slot
+            if type(instruction) is BranchOp:
+                cond = instruction.cond
                 instruction = instruction.next if cond(workflow) else instruction.other
-            elif op is _SELECT:
+            elif type(instruction) is SelectOp:
                 park(machine, thread, instruction)
                 break
-            elif op is _END:
+            elif type(instruction) is EndOp:
                 end(machine, thread)
                 break
-            elif op is _JUMP:
-                instruction = instruction.other
-            elif op is _GO:
-                go(machine, thread, instruction)
-                through_steps = False
-                instruction = instruction.next
-            elif op is _WAIT_FOR:
-                if not value_of(machine, thread, instruction, instruction.cond):
-                    park(machine, thread, instruction)
-                    _rested(machine, thread, allowance, moves_left - 1)
-                    break
-                if instruction.handler is not None:
-                    machine.touched = True
-                    instruction.handler(workflow)
-                instruction = instruction.next
-            elif op is _EACH:
+            else:
                 allowance = allowance or Allowance()
                 allowance.left = moves_left
-                instruction = _each(machine, thread, instruction, allowance)
-                moves_left = allowance.left
-            else:
-                if op is _FORK:
-                    through_steps = False
-                    landed = _fork(machine, thread, instruction, allowance or Allowance(), moves_left)
-                else:
-                    landed = _RARE[op](machine, thread, instruction)
-                if landed is None:
+                if (landed := _MOVES[type(instruction)](machine, thread, instruction, allowance)) is None:
                     break
-                instruction = landed
-            moves_left -= 1
-            if not moves_left:
+                instruction, moves_left = landed, allowance.left
+                steps = steps if len(execution.threads) == 1 else None
+            if not (moves_left := moves_left - 1):
                 raise _endless(thread, allowance)
         except BaseException as error:
             error.add_note(f"raised at {instruction.name!r} of workflow {machine.program.workflow!r}")
@@ -174,12 +151,12 @@ def run_alone(machine: MachineState, checkpoint: Checkpoint | None) -> bool:
         return False
     if thread.status is _RESUMING:
         execution.pc += 1
-        run(machine, thread, start_of(machine, thread), True, checkpoint, _RESUME_WORK)
+        run(machine, thread, start_of(machine, thread), (checkpoint, _RESUME_WORK))
     else:
         step = machine.program.rests.get(thread.step)
-        if step is None or step.op is not _STEP or thread.pc != execution.pc:
+        if type(step) is not StepOp or thread.pc != execution.pc:
             return False
-        run(machine, thread, step, True, checkpoint)
+        run(machine, thread, step, (checkpoint, None))
     if execution.status is _RUNNING or execution.teardowns or execution.buffer or execution.parent is not None:
         return False
     waits = thread.waits
@@ -189,9 +166,13 @@ def run_alone(machine: MachineState, checkpoint: Checkpoint | None) -> bool:
 # --- a step that raised ----------------------------------------------------------------------
 
 
-def _step_raised(
-    machine: MachineState, thread: Thread, instruction: Instruction, error: Exception
-) -> Instruction | None:
+def _refuse_coroutine(result: Any, step: StepOp) -> None:
+    if iscoroutine(result):
+        result.close()
+        raise AsyncInSyncCall(f"{step.name!r} returned a coroutine: call 'await aresume(...)'")
+
+
+def _step_raised(machine: MachineState, thread: Thread, instruction: StepOp, error: Exception) -> Instruction | None:
     """Where the thread goes on if the definition catches the error and gives no further attempt; None: it has ended.
 
     Raises:
@@ -202,14 +183,14 @@ def _step_raised(
         or tries_again(machine, instruction.retry, 1, error)
         or not catches(machine, thread, instruction, error)
     ):
-        note_failure(machine, thread, error, None)
+        note_failed_step(machine, thread, error, None)
         raise error
     machine.execution.pc += 1
     leave = Leave(_ERROR, error_info(error, instruction.name), instruction.name, thread.pc)
     return depart(machine, thread, leave, instruction.guard)
 
 
-def note_failure(machine: MachineState, thread: Thread, error: BaseException, retry_at: datetime | None) -> None:
+def note_failed_step(machine: MachineState, thread: Thread, error: BaseException, retry_at: datetime | None) -> None:
     """Notes in a thread that its step has failed, and is tried again at ``retry_at``."""
     machine.execution.pc += 1
     thread.attempt += 1
@@ -246,7 +227,34 @@ def _endless(thread: Thread, allowance: Allowance | None) -> LoopLimitExceeded:
 # --- single instructions: where the thread goes on after one; None: it rests or has ended ------
 
 
-def _each(machine: MachineState, thread: Thread, instruction: Instruction, allowance: Allowance) -> Instruction:
+def _wait_for(
+    machine: MachineState, thread: Thread, instruction: WaitForOp, allowance: Allowance
+) -> Instruction | None:
+    if not value_of(machine, thread, instruction, instruction.cond):
+        park(machine, thread, instruction)
+        _rested(machine, thread, allowance, allowance.left - 1)
+        return None
+    if instruction.handler is not None:
+        machine.touched = True
+        instruction.handler(machine.workflow)
+    return instruction.next
+
+
+def _branch_of_item(machine: MachineState, thread: Thread, instruction: BranchOfItemOp, _: Allowance) -> Instruction:
+    holds = instruction.cond(machine.workflow, item_of(machine, thread, instruction.each)[0])
+    return instruction.next if holds else instruction.other
+
+
+def _jump(machine: MachineState, thread: Thread, instruction: JumpOp, _: Allowance) -> Instruction:
+    return instruction.other
+
+
+def _go(machine: MachineState, thread: Thread, instruction: GoOp, _: Allowance) -> Instruction:
+    go(machine, thread, instruction)
+    return instruction.next
+
+
+def _each(machine: MachineState, thread: Thread, instruction: EachOp, allowance: Allowance) -> Instruction:
     """The head of a ``ForEach``: its next item, or what stands behind it."""
     name = instruction.name
     position = thread.positions.get(name, -1) + 1
@@ -260,44 +268,37 @@ def _each(machine: MachineState, thread: Thread, instruction: Instruction, allow
     return instruction.next
 
 
-def _fork(
-    machine: MachineState, thread: Thread, instruction: Instruction, allowance: Allowance, moves_left: int
-) -> Instruction | None:
+def _fork(machine: MachineState, thread: Thread, instruction: ForkOp, allowance: Allowance) -> Instruction | None:
     """A parallel statement: parks the thread while any of its branches lives."""
-    live, is_progress = start_branches(machine, thread, instruction, allowance, moves_left)
+    left = allowance.left
+    live, is_progress = start_branches(machine, thread, instruction, allowance)
     if live:
         park(machine, thread, instruction)
-        _rested(machine, thread, allowance, moves_left if is_progress else moves_left - 1)
+        _rested(machine, thread, allowance, left if is_progress else left - 1)
         return None
     thread.positions.pop(instruction.name, None)
     leave, thread.leaving = thread.leaving, None
     return instruction.next if leave is None else depart(machine, thread, leave, instruction.guard)
 
 
-def _branch_of_item(machine: MachineState, thread: Thread, instruction: Instruction) -> Instruction:
-    holds = instruction.cond(machine.workflow, item_of(machine, thread, instruction.each)[0])
-    return instruction.next if holds else instruction.other
-
-
-def _open(machine: MachineState, thread: Thread, instruction: Instruction) -> Instruction:
+def _open(machine: MachineState, thread: Thread, instruction: OpenOp, _: Allowance) -> Instruction:
     thread.positions.pop(instruction.name, None)
     thread.pending.pop(instruction.name, None)
     return instruction.next
 
 
-def _fail(machine: MachineState, thread: Thread, instruction: Instruction) -> Instruction | None:
+def _fail(machine: MachineState, thread: Thread, instruction: FailOp, _: Allowance) -> Instruction | None:
     message = str(value_of(machine, thread, instruction, instruction.message))
     error = error_info(Failure(message), instruction.name)
     return depart(machine, thread, Leave(_ERROR, error, instruction.name, machine.execution.pc), instruction.guard)
 
 
-def _leave(machine: MachineState, thread: Thread, instruction: Instruction) -> Instruction:
-    assert instruction.guard is not None
-    thread.pending[instruction.guard.name] = Leave(instruction.leave)
-    return instruction.guard.cleanup
+def _leave(machine: MachineState, thread: Thread, instruction: LeaveOp, _: Allowance) -> Instruction:
+    thread.pending[instruction.crossed.name] = Leave(instruction.leave)
+    return instruction.crossed.cleanup
 
 
-def _left(machine: MachineState, thread: Thread, instruction: Instruction) -> Instruction | None:
+def _left(machine: MachineState, thread: Thread, instruction: LeftOp, _: Allowance) -> Instruction | None:
     leave = thread.pending.pop(instruction.name, None)
     if leave is None:
         return instruction.next
@@ -308,10 +309,16 @@ def _left(machine: MachineState, thread: Thread, instruction: Instruction) -> In
     return instruction.exits[leave.kind]
 
 
-_RARE: dict[Op, Callable[[MachineState, Thread, Instruction], Instruction | None]] = {
-    Op.BRANCH_OF_ITEM: _branch_of_item,
-    Op.OPEN: _open,
-    Op.FAIL: _fail,
-    Op.LEAVE: _leave,
-    Op.LEFT: _left,
+_MOVES: dict[type[Instruction], Callable[[MachineState, Thread, Any, Allowance], Instruction | None]] = {
+    WaitForOp: _wait_for,
+    BranchOfItemOp: _branch_of_item,
+    JumpOp: _jump,
+    GoOp: _go,
+    EachOp: _each,
+    ForkOp: _fork,
+    OpenOp: _open,
+    FailOp: _fail,
+    LeaveOp: _leave,
+    LeftOp: _left,
 }
+"""What ``run`` does not do itself."""

@@ -1,4 +1,36 @@
-"""``Machine``: what users of this package hold. It puts the functions of the other files together, as methods."""
+"""``Machine``: what users of this package hold. It puts the functions of the other files together, as methods.
+
+Glossary. Each verb has one meaning in all files of the machine.
+
+An event, a timeout or a result:
+
+* accept: find the wait that it is for. Changes nothing. ``accept`` raises if there is none; what says who waits
+  (``accepted``, ``accepted_by``, ``activity``, ``child``) gives nothing then.
+* handle: call the user's handler with it (``handle``, ``handle_json``, ``handle_result``). May change the fields, never
+  the execution.
+* handled: the report that it was handled. The thread leaves its wait and moves on.
+* buffer: keep an event for a later wait (``buffers`` says whether it is kept at all). ``first_buffered`` is delivered
+  next; ``unbuffer`` takes it out when it was delivered, or was refused by its handler (``drop``).
+
+Work:
+
+* call: call the user's code behind it.
+* done: the report that it was performed.
+* failed: the report that one attempt has failed (``failed``, ``activity_failed``, noted by ``note_failed_step`` and
+  ``note_failed_attempt``). Another attempt may follow. A child that has failed is not started again: for
+  ``child_failed`` no attempt follows.
+* give up: the report that no attempt follows.
+* fail: an error without a further attempt takes effect: for a statement (``fail_statement``: its thread goes on where
+  the error is caught), for a branch, and, if nothing catches it, for the instance (``fail_instance``; ``fail`` for a
+  caller that says so).
+
+Threads:
+
+* run: move a thread through instructions until it rests.
+* park: let it rest on a wait. leave: end that wait.
+* depart: walk out of the sections around a statement, because of an error or a cancellation. ``catches`` says before
+  whether an error would be caught.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +72,7 @@ class Machine(MachineState):
     policy = results.policy
 
     # What became of it
-    take_in = results.take_in
+    handle_result = results.handle_result
     done = results.done
     failed = results.failed
     retry_errors = results.retry_errors
@@ -58,8 +90,8 @@ class Machine(MachineState):
     handle_json = events.handle_json
     handled = events.handled
     buffers = events.buffers
-    kept_as = events.kept_as
-    comes_later = events.comes_later
+    buffered_signature = events.buffered_signature
+    is_behind_buffered = events.is_behind_buffered
     buffer = events.buffer
 
     # Activities and children

@@ -70,7 +70,7 @@ def _schedule_again(machine: MachineState) -> None:
                 wait.task = None
             if isinstance(wait, ActivityWait):
                 start = None if machine.is_due(wait.retry_at) else wait.retry_at
-                wait.deadline = attempt_ends(machine, machine.program.at(thread.step).cases[wait.event], start)
+                wait.deadline = attempt_ends(machine, machine.program.select(thread.step).cases[wait.event], start)
 
 
 def retry(machine: MachineState) -> None:

@@ -67,6 +67,7 @@ class _OfSetup(ThreadWork):
 class SetupWork(_OfSetup):
     """An ``EventHandler`` is to be set up. One that was given up is not accepted, and its thread waits for the rest."""
 
+    is_only_noted: ClassVar[bool] = True
     keeps_result: ClassVar[bool] = True
 
     wait: HandlerWait
@@ -102,7 +103,7 @@ class ChildStart(_OfSetup):
         machine.execution.pc += 1
         machine.allowances = None
         leave_wait(machine.execution, self.thread, self.wait.event)
-        run(machine, self.thread, machine.program.at(self.thread.step).cases[self.wait.event].entry)
+        run(machine, self.thread, machine.program.select(self.thread.step).cases[self.wait.event].entry)
 
     def give_up(self, machine: MachineState, error: BaseException) -> None:
         child_failed(machine, self.thread, self.statement, error_info(error, self.statement))
@@ -116,6 +117,7 @@ class _OfTeardown(Work):
     teardown: AnyTeardown
 
     kind: ClassVar[CheckpointKind] = CheckpointKind.TEARDOWN
+    is_only_noted: ClassVar[bool] = True
 
     @property
     def statement(self) -> str:

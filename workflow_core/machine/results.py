@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any
 
 from workflow_core.error_texts import error_info
-from workflow_core.machine.events import forget_kept
+from workflow_core.machine.events import unbuffer
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.transitions import ThreadHappening, WaitHappening, change_thread, change_wait
 from workflow_core.machine.unwinding import fail_instance
@@ -52,7 +52,7 @@ def policy(machine: MachineState, work: Work) -> Retry | None:
     return work.policy(machine)
 
 
-def take_in(machine: MachineState, work: Work, result: Any) -> None:
+def handle_result(machine: MachineState, work: Work, result: Any) -> None:
     """Hands what an activity has returned to its ``then``; call it before ``done``, and for any work.
 
     Raises:
@@ -60,7 +60,7 @@ def take_in(machine: MachineState, work: Work, result: Any) -> None:
         InvalidInput: it does not fit that of ``then``.
         Exception: whatever ``then`` raises.
     """
-    work.take_in(machine, result)
+    work.handle_result(machine, result)
 
 
 def done(machine: MachineState, work: Work, result: Any = None) -> None:
@@ -93,7 +93,7 @@ def retry_errors(machine: MachineState) -> None:
 def drop(machine: MachineState, work: Work) -> None:
     """The buffered event was refused by its handler: it has not happened."""
     machine.execution.pc += 1
-    forget_kept(machine, work.statement)
+    unbuffer(machine, work.statement)
 
 
 def give_up(machine: MachineState, work: Work, error: BaseException) -> None:

@@ -17,9 +17,9 @@ from datetime import datetime
 from workflow_core.errors import UnknownStatement
 from workflow_core.execution import Execution, Thread
 from workflow_core.machine.allowance import Allowance
-from workflow_core.machine.checkpoints import Checkpoint, CheckpointKind
 from workflow_core.machine.renaming import rename
-from workflow_core.program.program import Instruction, Program
+from workflow_core.program.code import Instruction
+from workflow_core.program.program import Program
 from workflow_core.workflow import Workflow, check_version
 
 
@@ -44,7 +44,7 @@ class MachineState:
     __slots__ = ("allowances", "alone", "execution", "now", "program", "touched", "workflow")
 
     def __init__(
-        self, workflow: Workflow, execution: Execution, now: datetime | None = None, *, alone: bool = False
+        self, workflow: Workflow, execution: Execution, now: datetime | None = None, alone: bool = False
     ) -> None:
         program: Program = workflow.__program__
         if execution.workflow != program.workflow:
@@ -68,14 +68,7 @@ class MachineState:
         self.allowances: dict[str, Allowance] | None = None
         """Of the threads that rest on a condition, or on branches; None after a step or an event."""
 
-    def run(
-        self,
-        thread: Thread,
-        instruction: Instruction,
-        through_steps: bool = False,
-        checkpoint: Checkpoint | None = None,
-        kind: CheckpointKind | None = None,
-    ) -> None:
+    def run(self, thread: Thread, instruction: Instruction) -> None:
         """See ``workflow_core.machine.instructions.run``, which ``Machine`` puts here."""
         raise NotImplementedError
 

@@ -21,7 +21,7 @@ from workflow_core.machine.allowance import Allowance
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.values import items_of, value_of
 from workflow_core.machine.waits import leave_wait, summarize
-from workflow_core.program.program import Instruction
+from workflow_core.program.code import ForkOp, GoOp, Instruction
 
 _FINISHED = Status.FINISHED
 
@@ -54,7 +54,7 @@ def check(machine: MachineState) -> None:
 # --- starting --------------------------------------------------------------------------------
 
 
-def go(machine: MachineState, thread: Thread, instruction: Instruction) -> None:
+def go(machine: MachineState, thread: Thread, instruction: GoOp) -> None:
     """Starts the thread of a ``Go``."""
     id = instruction.id
     if id is None:
@@ -89,7 +89,7 @@ def _start(execution: Execution, by: Thread, id: str, name: str, *, is_taken: bo
 
 
 def start_branches(
-    machine: MachineState, thread: Thread, instruction: Instruction, allowance: Allowance, moves_left: int
+    machine: MachineState, thread: Thread, instruction: ForkOp, allowance: Allowance
 ) -> tuple[int, bool]:
     """Starts the branches of a parallel statement that may run now, unless the thread is on its way out.
 
@@ -116,13 +116,12 @@ def start_branches(
             child.positions[name] = position
         position, live = position + 1, live + 1
     thread.positions[name] = position
-    allowance.left = moves_left
     if not first:
         allowance.rounds.pop(name, None)
     return live, position > first and allowance.round(name, position, total)
 
 
-def can_fork(machine: MachineState, thread: Thread, instruction: Instruction, live: int) -> bool:
+def can_fork(machine: MachineState, thread: Thread, instruction: ForkOp, live: int) -> bool:
     """Whether a thread that waits for so many live branches has something to do."""
     if not live or thread.leaving is not None or instruction.limit is None or live >= instruction.limit:
         return not live

@@ -5,7 +5,7 @@ that leaves carries the reason, a ``Leave``, and walks outwards (``depart``):
 
 * An ``except_`` section that catches the error ends the walk: the thread goes on there.
 * A ``finally_`` section interrupts the walk: the ``Leave`` is kept in ``thread.pending``. At the end of the section
-  (``Op.LEFT``) it is taken out and the walk goes on. So the reason survives a save, and a ``finally_`` section may
+  (``LeftOp``) it is taken out and the walk goes on. So the reason survives a save, and a ``finally_`` section may
   hold steps and waits like any other section.
 * If no section is left, the thread ends. The error of a branch goes to its parent, which cancels the other branches,
   keeps the reason in ``thread.leaving`` and departs when the last branch has ended. The error of a thread without a
@@ -29,7 +29,7 @@ from workflow_core.machine.state import MachineState
 from workflow_core.machine.threads import branches_of, end, start_of
 from workflow_core.machine.transitions import ThreadHappening, change_thread, check_thread, land
 from workflow_core.machine.waits import leave_wait
-from workflow_core.program.program import Clause, Guard, Instruction, Op
+from workflow_core.program.code import Clause, ForkOp, Guard, Instruction, StepOp
 from workflow_core.retry import Retry
 
 _ERROR, _CANCEL = LeaveKind.ERROR, LeaveKind.CANCEL
@@ -102,8 +102,7 @@ def depart(machine: MachineState, thread: Thread, leave: Leave, guard: Guard | N
     else:
         # Where it can be repaired: not at the end of the last finally_ section that it has passed.
         thread.step, thread.pc = leave.step, leave.pc
-        failed = machine.program.rests.get(leave.step)
-        is_step = failed is not None and failed.op is Op.STEP
+        is_step = isinstance(machine.program.rests.get(leave.step), StepOp)
         land(thread, ThreadHappening.FAILED_ON_STEP if is_step else ThreadHappening.FAILED)
         fail_instance(machine, error)
     return None
@@ -116,7 +115,7 @@ def _land(machine: MachineState, thread: Thread) -> None:
 
 
 def _fail_branch(machine: MachineState, thread: Thread, error: ErrorInfo) -> None:
-    """A branch has failed: the others are canceled, and then whoever waits for them fails."""
+    """A branch has failed: the others are canceled, and then the thread that waits for them fails."""
     execution = machine.execution
     parent = execution.thread(thread.parent)
     end(machine, thread)
@@ -124,7 +123,7 @@ def _fail_branch(machine: MachineState, thread: Thread, error: ErrorInfo) -> Non
         return
     if parent.leaving is not None:
         if parent.leaving.error is None:
-            # In a cleanup, while all were canceled: whoever waits for them is, but not as if nothing had happened.
+            # In a cleanup, while all were canceled: the thread that waits for them is, too, and keeps the error.
             parent.leaving = Leave(_CANCEL, error, parent.step, parent.pc)
         return
     parent.leaving = Leave(_ERROR, error, parent.step, parent.pc)
@@ -132,7 +131,7 @@ def _fail_branch(machine: MachineState, thread: Thread, error: ErrorInfo) -> Non
         cancel_thread(machine, other)
 
 
-def throw(machine: MachineState, thread: Thread, error: ErrorInfo) -> None:
+def fail_statement(machine: MachineState, thread: Thread, error: ErrorInfo) -> None:
     """What the thread stands on has failed for good: it goes on where that is caught, or fails. One transition."""
     check_thread(thread, ThreadHappening.GIVEN_UP)
     machine.execution.pc += 1
@@ -154,7 +153,7 @@ def cancel_thread(machine: MachineState, thread: Thread) -> None:
     if not thread.step:
         end(machine, thread)
         return
-    if instruction.op is Op.FORK and (branches := branches_of(machine.execution, thread)):
+    if isinstance(instruction, ForkOp) and (branches := branches_of(machine.execution, thread)):
         thread.leaving = leave
         for branch in branches:
             cancel_thread(machine, branch)

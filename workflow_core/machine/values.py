@@ -18,7 +18,7 @@ from workflow_core.errors import ExecutionError
 from workflow_core.events import StepContext
 from workflow_core.execution import Thread
 from workflow_core.machine.state import MachineState
-from workflow_core.program.program import Each, Function, Instruction
+from workflow_core.program.code import Each, EachOp, ForkOp, Function, Instruction
 from workflow_core.signatures import OfItem
 
 
@@ -29,19 +29,17 @@ def value_of(machine: MachineState, thread: Thread, instruction: Instruction, fu
     return function(machine.workflow) if callable(function) else function
 
 
-def items_of(machine: MachineState, thread: Thread, instruction: Instruction | Each) -> Sequence[Any]:
+def items_of(machine: MachineState, thread: Thread, loop: Each | EachOp | ForkOp) -> Sequence[Any]:
     """The items of a ``ForEach``."""
-    function = instruction.items
+    function = loop.items
     assert function is not None
     if isinstance(function, OfItem):
-        outer = instruction.outer if isinstance(instruction, Each) else instruction.each
+        outer = loop.outer if isinstance(loop, Each) else loop.each
         items = function.function(machine.workflow, item_of(machine, thread, outer)[0])
     else:
         items = function(machine.workflow)
     if isinstance(items, (set, frozenset)) or not hasattr(items, "__iter__"):
-        raise ExecutionError(
-            f"ForEach {instruction.name!r}: its items are {items!r:.100}, which has no order: return a list"
-        )
+        raise ExecutionError(f"ForEach {loop.name!r}: its items are {items!r:.100}, which has no order: return a list")
     return items if isinstance(items, Sequence) else list(items)
 
 

@@ -27,7 +27,16 @@ from workflow_core.execution import Execution, Status, Thread, ThreadStatus
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.transitions import ThreadHappening, change_thread
 from workflow_core.machine.values import item_of, json_of, value_of
-from workflow_core.program.program import Instruction, SelectCase
+from workflow_core.program.code import (
+    ActivityCase,
+    ChildCase,
+    EventCase,
+    HandlerCase,
+    Instruction,
+    SelectCase,
+    SelectOp,
+    TimerCase,
+)
 from workflow_core.statements.calls import ACTIVITY_TIMEOUT
 from workflow_core.wait_types import (
     ActivityWait,
@@ -37,7 +46,6 @@ from workflow_core.wait_types import (
     EventWait,
     HandlerWait,
     TimerWait,
-    WaitKind,
     WaitStatus,
 )
 from workflow_core.workflow import Workflow
@@ -56,13 +64,18 @@ def park(machine: MachineState, thread: Thread, instruction: Instruction) -> Non
     execution = machine.execution
     pc = execution.pc
     wait_id = f"{thread.id}@{pc}"
-    waits = [_ENTER[case.kind](machine, thread, instruction, case, wait_id) for case in instruction.cases.values()]
-    if not waits:
-        waits.append(ConditionWait(instruction.name, _SET_UP, wait_id))
     status = _WAITING
-    for wait in waits:
+    waits: list[AnyWait] = []
+    for case in instruction.cases.values() if type(instruction) is SelectOp else ():
+        if type(case) is EventCase:  # most waits are for events: no call for these
+            waits.append(EventWait(case.event, _SET_UP, wait_id, case.buffered))
+            continue
+        wait = _ENTER[type(case)](machine, thread, instruction, case, wait_id)
+        waits.append(wait)
         if wait.status is _PENDING_SETUP:
             status = _SETTING_UP
+    if not waits:
+        waits.append(ConditionWait(instruction.name, _SET_UP, wait_id))
     thread.status = status
     thread.step = instruction.name
     thread.pc = pc
@@ -73,7 +86,7 @@ def park(machine: MachineState, thread: Thread, instruction: Instruction) -> Non
         summarize(execution)
 
 
-def _deadline(machine: MachineState, thread: Thread, instruction: Instruction, case: SelectCase) -> datetime | None:
+def _deadline(machine: MachineState, thread: Thread, instruction: Instruction, case: TimerCase) -> datetime | None:
     delay = value_of(machine, thread, instruction, case.delay)
     try:
         if isinstance(delay, timedelta):
@@ -92,7 +105,7 @@ def _deadline(machine: MachineState, thread: Thread, instruction: Instruction, c
 
 def attempt_ends(machine: MachineState, case: SelectCase, start: datetime | None = None) -> datetime | None:
     """When an attempt of an activity that is due at ``start`` (None: now) counts as failed."""
-    assert case.activity is not None
+    assert isinstance(case, ActivityCase)
     start = start or machine.now
     return start and start + (case.activity.timeout or case.activity.heartbeat or ACTIVITY_TIMEOUT)
 
@@ -100,50 +113,42 @@ def attempt_ends(machine: MachineState, case: SelectCase, start: datetime | None
 # --- entering a wait, for each kind of case --------------------------------------------------
 
 
-def _enter_event(
-    machine: MachineState, thread: Thread, instruction: Instruction, case: SelectCase, wait_id: str
-) -> AnyWait:
-    return EventWait(case.event, _SET_UP, wait_id, case.buffered)
-
-
 def _enter_handler(
-    machine: MachineState, thread: Thread, instruction: Instruction, case: SelectCase, wait_id: str
+    machine: MachineState, thread: Thread, instruction: Instruction, case: HandlerCase, wait_id: str
 ) -> AnyWait:
     return HandlerWait(case.event, _PENDING_SETUP, wait_id)
 
 
 def _enter_timer(
-    machine: MachineState, thread: Thread, instruction: Instruction, case: SelectCase, wait_id: str
+    machine: MachineState, thread: Thread, instruction: Instruction, case: TimerCase, wait_id: str
 ) -> AnyWait:
     return TimerWait(case.event, _SET_UP, wait_id, _deadline(machine, thread, instruction, case))
 
 
 def _enter_activity(
-    machine: MachineState, thread: Thread, instruction: Instruction, case: SelectCase, wait_id: str
+    machine: MachineState, thread: Thread, instruction: Instruction, case: ActivityCase, wait_id: str
 ) -> AnyWait:
     input = _activity_input(machine, thread, instruction, case)
     return ActivityWait(case.event, _SET_UP, wait_id, attempt_ends(machine, case), input=input)
 
 
 def _enter_child(
-    machine: MachineState, thread: Thread, instruction: Instruction, case: SelectCase, wait_id: str
+    machine: MachineState, thread: Thread, instruction: Instruction, case: ChildCase, wait_id: str
 ) -> AnyWait:
     return ChildWait(
         case.event, _PENDING_SETUP, wait_id, child=_child_start(machine, thread, instruction, case, wait_id)
     )
 
 
-_ENTER: dict[WaitKind, Callable[[MachineState, Thread, Instruction, SelectCase, str], AnyWait]] = {
-    WaitKind.EVENT: _enter_event,
-    WaitKind.HANDLER: _enter_handler,
-    WaitKind.TIMEOUT: _enter_timer,
-    WaitKind.ACTIVITY: _enter_activity,
-    WaitKind.CHILD: _enter_child,
+_ENTER: dict[type[SelectCase], Callable[[MachineState, Thread, Instruction, Any, str], AnyWait]] = {
+    HandlerCase: _enter_handler,
+    TimerCase: _enter_timer,
+    ActivityCase: _enter_activity,
+    ChildCase: _enter_child,
 }
 
 
-def _activity_input(machine: MachineState, thread: Thread, instruction: Instruction, case: SelectCase) -> Any:
-    assert case.activity is not None
+def _activity_input(machine: MachineState, thread: Thread, instruction: Instruction, case: ActivityCase) -> Any:
     if not case.activity.signature.takes_input:
         return None
     function = case.activity.input
@@ -155,10 +160,9 @@ def _activity_input(machine: MachineState, thread: Thread, instruction: Instruct
 
 
 def _child_start(
-    machine: MachineState, thread: Thread, instruction: Instruction, case: SelectCase, wait_id: str
+    machine: MachineState, thread: Thread, instruction: Instruction, case: ChildCase, wait_id: str
 ) -> dict[str, Any]:
     spec = case.child
-    assert spec is not None
     id = value_of(machine, thread, instruction, spec.id)
     if id is None:
         id = stable_key(machine.execution.workflow, machine.execution.id, wait_id, case.event)

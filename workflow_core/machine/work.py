@@ -23,19 +23,20 @@ from workflow_core.machine.checkpoints import CheckpointKind
 from workflow_core.machine.events import (
     Accepted,
     accepted_by,
-    first_kept,
-    forget_kept,
+    first_buffered,
     handle,
     handle_json,
     handled,
+    unbuffer,
 )
-from workflow_core.machine.instructions import note_failure, run
+from workflow_core.machine.instructions import note_failed_step, run
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.threads import start_of
 from workflow_core.machine.transitions import ThreadHappening, WaitHappening, check_thread, check_wait
-from workflow_core.machine.unwinding import throw
+from workflow_core.machine.unwinding import fail_statement
 from workflow_core.machine.values import step_context
 from workflow_core.machine.waits import leave_wait
+from workflow_core.program.code import ActivityCase, StepOp
 from workflow_core.retry import Retry
 from workflow_core.signatures import is_async as is_async_function
 from workflow_core.wait_types import (
@@ -59,6 +60,8 @@ class Work:
     calls nothing."""
     changes_fields: ClassVar[bool] = False
     """Whether the user's code changes the fields; what all other code does to them is forgotten."""
+    is_only_noted: ClassVar[bool] = False
+    """Whether a failure, even for good, changes nothing else: no thread waits for its success alone."""
     keeps_result: ClassVar[bool] = False
     """Whether what the user's code returns is stored."""
 
@@ -106,7 +109,7 @@ class Work:
         """Whether ``error`` says that the event is not wanted. It is no failure then: the event is dropped."""
         return False
 
-    def take_in(self, machine: MachineState, result: Any) -> None:
+    def handle_result(self, machine: MachineState, result: Any) -> None:
         """Hands what an activity has returned to its ``then``."""
 
     def done(self, machine: MachineState, result: Any) -> None:
@@ -143,7 +146,7 @@ class ThreadWork(Work):
 
     def give_up(self, machine: MachineState, error: BaseException) -> None:
         """The thread goes on where the error is caught; otherwise the instance fails."""
-        throw(machine, self.thread, error_info(error, self.statement))
+        fail_statement(machine, self.thread, error_info(error, self.statement))
 
 
 @dataclass(slots=True)
@@ -185,13 +188,21 @@ class StepWork(ThreadWork):
         return instruction.action(machine.workflow)
 
     def is_async(self, machine: MachineState) -> bool:
-        return is_async_function(machine.program.at(self.thread.step).action)
+        step = self._step(machine)
+        return step is not None and is_async_function(step.action)
 
     def timeout(self, machine: MachineState) -> timedelta | None:
-        return machine.program.at(self.statement).timeout
+        step = self._step(machine)
+        return None if step is None else step.timeout
 
     def policy(self, machine: MachineState) -> Retry | None:
-        return machine.program.at(self.statement).retry or machine.workflow.default_retry
+        step = self._step(machine)
+        return (step and step.retry) or machine.workflow.default_retry
+
+    def _step(self, machine: MachineState) -> StepOp | None:
+        """Its instruction; None if the definition has something else of that name now."""
+        instruction = machine.program.at(self.statement)
+        return instruction if isinstance(instruction, StepOp) else None
 
     def done(self, machine: MachineState, result: Any) -> None:
         thread = self.thread
@@ -206,7 +217,7 @@ class StepWork(ThreadWork):
     def failed(self, machine: MachineState, error: BaseException, retry_at: datetime | None) -> None:
         """A step without a next attempt stays due."""
         check_thread(self.thread, ThreadHappening.STEP_FAILED)
-        note_failure(machine, self.thread, error, retry_at)
+        note_failed_step(machine, self.thread, error, retry_at)
 
 
 # --- of a wait -------------------------------------------------------------------------------
@@ -214,7 +225,10 @@ class StepWork(ThreadWork):
 
 @dataclass(slots=True)
 class DeliveryWork(ThreadWork):
-    """A buffered event is to be delivered. Its handler is a function of the fields: one that fails would fail again."""
+    """A buffered event is to be delivered. Its handler is a function of the fields: one that fails would fail again.
+
+    So ``failed`` notes nothing: the event stays due until it is given up.
+    """
 
     kind: ClassVar[CheckpointKind] = CheckpointKind.EVENT
     changes_fields: ClassVar[bool] = True
@@ -237,7 +251,7 @@ class DeliveryWork(ThreadWork):
         accepted = _accepted(machine, self.thread, self.statement)
         event, signature = accepted.case.event, accepted.case.signature
         assert signature is not None
-        body = first_kept(machine, event).input.encode()
+        body = first_buffered(machine, event).input.encode()
         return handle(machine, accepted, signature.validate_json(event, body))
 
     def delay(self, policy: Retry, error: BaseException, random: float) -> timedelta | None:
@@ -249,14 +263,14 @@ class DeliveryWork(ThreadWork):
     def done(self, machine: MachineState, result: Any) -> None:
         check_thread(self.thread, ThreadHappening.HAPPENED)
         accepted = _accepted(machine, self.thread, self.statement)
-        forget_kept(machine, self.statement)
+        unbuffer(machine, self.statement)
         handled(machine, accepted)
 
     def give_up(self, machine: MachineState, error: BaseException) -> None:
         """An event whose error was not caught stays in the buffer."""
         ThreadWork.give_up(self, machine, error)
         if not machine.execution.ended:
-            forget_kept(machine, self.statement)
+            unbuffer(machine, self.statement)
 
 
 @dataclass(slots=True)
@@ -279,14 +293,15 @@ class ActivityWork(ThreadWork):
         return call_activity(machine, _accepted(machine, self.thread, self.statement))
 
     def policy(self, machine: MachineState) -> Retry | None:
-        activity = _accepted(machine, self.thread, self.statement).case.activity
-        return (activity and activity.retry) or machine.workflow.default_retry
+        case = _accepted(machine, self.thread, self.statement).case
+        return (case.activity.retry if isinstance(case, ActivityCase) else None) or machine.workflow.default_retry
 
-    def take_in(self, machine: MachineState, result: Any) -> None:
+    def handle_result(self, machine: MachineState, result: Any) -> None:
         accepted = _accepted(machine, self.thread, self.statement)
-        if accepted.case.handler is not None:
-            assert accepted.case.activity is not None
-            handle_json(machine, accepted, accepted.case.activity.signature.output_json(accepted.case.event, result))
+        case = accepted.case
+        assert isinstance(case, ActivityCase)
+        if case.handler is not None:
+            handle_json(machine, accepted, case.activity.signature.output_json(case.event, result))
 
     def done(self, machine: MachineState, result: Any) -> None:
         handled(machine, _accepted(machine, self.thread, self.statement))

@@ -25,7 +25,7 @@ from cloud_adapter.names import ID_BYTES_MAX, KEY_CHARS_MAX
 from cloud_adapter.ports import PAGE_SIZE, PAGE_SIZE_MAX
 from workflow_core import EventNotAccepted, InvalidInput, RepairRefused, Status, Workflow, WorkflowError
 from workflow_core.errors import UnknownStatement
-from workflow_core.program.program import SelectCase
+from workflow_core.program.code import ClientCase, EventCase
 from workflow_core.signatures import HandlerSignature
 
 Json = dict[str, Any]
@@ -237,15 +237,16 @@ class _Document:
             }
         }
 
-    def event(self, event: str, id: str, cases: list[tuple[str, SelectCase]]) -> Json:
+    def event(self, event: str, id: str, cases: list[tuple[str, ClientCase]]) -> Json:
         selects = [select for select, _ in cases]
-        signatures = [case.signature for _, case in cases if case.signature is not None]
+        texts = _unique(_text(case.handler) for _, case in cases if isinstance(case, EventCase))
+        signatures = [case.signature for _, case in cases]
         roles = sorted({case.role for _, case in cases if case.role})
         outputs = [self.schemas.take(signature.output_schema) for signature in signatures]
         result = self.operation(
             id,
             f"Send the event {event}",
-            "\n\n".join(filter(None, [*_unique(_text(case.handler) for _, case in cases), _accepted_in(selects)])),
+            "\n\n".join(filter(None, [*texts, _accepted_in(selects)])),
             {"200": self.output(outputs, signatures[0])},
             (*FOUND, *SENT, *MOVED, errors.Busy, errors.Unavailable),
             known=self.refusals(event, signatures[0]),

@@ -20,7 +20,8 @@ from cloud_adapter.errors import InvalidRequest
 from cloud_adapter.http.pages.form_fields import Field
 from cloud_adapter.http.pages.forms import Form
 from workflow_core.execution import MAIN_THREAD
-from workflow_core.program.program import Program, SelectCase
+from workflow_core.program.code import ClientCase, EventCase
+from workflow_core.program.program import Program
 
 
 @dataclass(slots=True)
@@ -77,6 +78,7 @@ def event_cards(view: View) -> list[Card]:
     return [
         _event_card(accepted.thread.id, accepted.thread.step, accepted.wait_id, accepted.case)
         for accepted in view.accepted
+        if isinstance(accepted.case, ClientCase)
     ]
 
 
@@ -128,9 +130,8 @@ def new_card(schema: dict[str, Any], data: Mapping[str, str] | None = None) -> C
 
 
 def _event_card(
-    thread: str, select: str, wait_id: str, case: SelectCase, data: Mapping[str, str] | None = None
+    thread: str, select: str, wait_id: str, case: ClientCase, data: Mapping[str, str] | None = None
 ) -> Card:
-    assert case.signature is not None
     schema = case.signature.input_schema
     digest = hashlib.sha256(json.dumps([thread, select, case.event, schema]).encode()).hexdigest()
     card = Card(
@@ -139,7 +140,7 @@ def _event_card(
         case.event,
         case.event,
         f"Send {case.event}",
-        text=_described(case.handler),
+        text=_described(case.handler) if isinstance(case, EventCase) else "",
         role=case.role or "",
         place=select if thread == MAIN_THREAD else f"{select} (thread {thread})",
         hidden={"event": case.event, "select": select, "thread": thread, "wait_id": wait_id},

@@ -20,6 +20,7 @@ from tests.simulation.model.user_code import RAISED
 from tests.simulation.model.violations import require
 from workflow_core import Activity, ActivityContext
 from workflow_core.events import stable_key
+from workflow_core.program.code import ActivityCase, ForkOp
 from workflow_core.wait_types import ActivityWait
 
 if TYPE_CHECKING:
@@ -95,8 +96,8 @@ class Activities:
         beaten.add(act.attempt)
         mine = (self._key(wait_id, name), count + 1) == (run.key, run.attempt)
         require(mine, f"{name!r}: attempt {run.attempt} moves another's deadline")
-        case = actor.process.engine.workflow(self.model.workflow).__program__.at(name).cases[name]
-        assert case.activity is not None and case.activity.heartbeat is not None
+        case = actor.process.engine.workflow(self.model.workflow).__program__.select(name).cases[name]
+        assert isinstance(case, ActivityCase) and case.activity.heartbeat is not None
         heartbeat = case.activity.heartbeat
         least, most = since + heartbeat, actor.process.now() + heartbeat
         require(deadline is not None and least <= deadline <= most, f"the deadline of {name!r} becomes {deadline}")
@@ -128,7 +129,8 @@ class Activities:
         """No more rounds of a ``ForEach`` live than may."""
         live = Counter((thread.parent, thread.name) for thread in new.execution.threads if thread.parent)
         code = actor.process.engine.workflow(self.model.workflow).__program__.code
-        limits = {instruction.name: instruction.limit for instruction in code if instruction.limit is not None}
+        forks = (instruction for instruction in code if isinstance(instruction, ForkOp))
+        limits = {fork.name: fork.limit for fork in forks if fork.limit is not None}
         for (_, name), count in live.items():
             limit = limits.get(name, count)
             require(count <= limit, f"{count} rounds of {name!r} live, and {limit} may")

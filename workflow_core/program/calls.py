@@ -1,0 +1,64 @@
+"""``Activity`` and ``Child``, as selects of one case: the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from workflow_core.errors import DefinitionError
+from workflow_core.program.assembly import Assembly
+from workflow_core.program.code import ActivityCase, ActivitySpec, ChildCase, ChildSpec, SelectOp
+from workflow_core.program.functions import check_handler, function_of, handler_takes_item, signature_of, value_of
+from workflow_core.signatures import handler_signature, is_async, parameters
+from workflow_core.statements.calls import Activity, Child
+
+
+def activity(assembly: Assembly, statement: Activity) -> None:
+    name = assembly.name_wait("Activity", statement.name, statement.renamed_from)
+    where = f"Activity {name!r}"
+    function = statement.function
+    takes = "at most the input and an ActivityContext"
+    signature = handler_signature(where, function, assembly.namespace, takes=takes, least=0, before=0)
+    if is_async(function):
+        assembly.async_parts.append(name)
+    elif statement.heartbeat is not None:
+        raise DefinitionError(where, "it has a heartbeat, but its function is not async", "Write async def.")
+    if statement.input is not None and not signature.takes_input:
+        raise DefinitionError(where, "it has an input, but its function takes none", "Give it a parameter.")
+    spec = ActivitySpec(
+        function,
+        signature,
+        len(parameters(where, function, 0, 2, takes)) == 2,
+        None if statement.input is None else function_of(assembly, "Activity", name, statement.input, "input"),
+        statement.retry,
+        statement.timeout,
+        statement.heartbeat,
+    )
+    assembly.note(f"{signature.input_schema} {signature.output_schema}\n")
+    instruction = assembly.park(SelectOp(name))
+    then = _then(assembly, "Activity", name, statement.then)
+    instruction.cases = {name: ActivityCase(name, len(assembly.code), activity=spec, **then)}
+
+
+def child(assembly: Assembly, statement: Child) -> None:
+    name = assembly.name_wait("Child", statement.name, statement.renamed_from)
+    workflow = statement.workflow
+    spec = ChildSpec(
+        workflow if isinstance(workflow, str) else workflow.__workflow_name__,
+        value_of(assembly, "Child", name, statement.id, "id"),
+        None if statement.input is None else function_of(assembly, "Child", name, statement.input, "input"),
+        statement.detached,
+    )
+    assembly.note(f"{spec.workflow} {spec.detached}\n")
+    instruction = assembly.park(SelectOp(name))
+    then = _then(assembly, "Child", name, statement.then)
+    instruction.cases = {name: ChildCase(name, len(assembly.code), child=spec, **then)}
+
+
+def _then(assembly: Assembly, kind: str, name: str, then: Callable[..., Any] | None) -> dict[str, Any]:
+    """What a case for a result has of the function that takes it."""
+    if then is None:
+        return {}
+    check_handler(kind, name, then)
+    signature = signature_of(assembly, f"then of {kind} {name!r}", then, "the workflow and at most the result")
+    return {"handler": then, "signature": signature, "takes_item": handler_takes_item(assembly, then)}

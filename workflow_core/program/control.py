@@ -1,0 +1,157 @@
+"""Steps, branches, loops and threads, as instructions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from workflow_core.errors import DefinitionError
+from workflow_core.execution import LeaveKind
+from workflow_core.program.assembly import Assembly, Cleanup, Crossing, Loop
+from workflow_core.program.code import (
+    BranchOfItemOp,
+    BranchOp,
+    EndOp,
+    GoOp,
+    Instruction,
+    JumpOp,
+    LeaveOp,
+    StepOp,
+    WaitForOp,
+)
+from workflow_core.program.functions import check_handler, function_of, value_of
+from workflow_core.signatures import OfItem, is_async, parameters
+from workflow_core.statements.control import Branch, Break, Continue, Go, If, Return, Step, Switch, WaitFor, While
+
+
+def step(assembly: Assembly, statement: Step) -> None:
+    name = assembly.name("Step", statement.name, statement.renamed_from)
+    takes = "the workflow, or the workflow and a StepContext"
+    names = parameters(f"Step {name!r}", statement.action, 1, 2, takes)
+    if is_async(statement.action):
+        assembly.async_parts.append(name)
+    elif statement.timeout is not None:
+        raise DefinitionError(
+            f"Step {name!r}",
+            "it has a timeout, but its action is not async, so it cannot be interrupted",
+            "Write async def, or leave the timeout out.",
+        )
+    assembly.park(
+        StepOp(
+            name,
+            action=statement.action,
+            takes_context=len(names) == 2,
+            retry=statement.retry,
+            timeout=statement.timeout,
+        )
+    )
+
+
+# --- branches and loops ----------------------------------------------------------------------
+
+
+def if_(assembly: Assembly, statement: If) -> None:
+    _branches(assembly, "If", statement.branches)
+
+
+def switch(assembly: Assembly, statement: Switch) -> None:
+    assembly.name("Switch", statement.name)
+    _branches(assembly, "Case", statement.branches)
+
+
+def _branches(assembly: Assembly, kind: str, branches: tuple[Branch, ...]) -> None:
+    ends: list[JumpOp] = []
+    assembly.note(f"{kind} of {len(branches)}\n")
+    for branch in branches:
+        skip: list[JumpOp] = []
+        if branch.cond is not None:
+            skip.append(_branch(assembly, kind, assembly.name(kind, branch.name), branch.cond))
+        assembly.section(branch.body)
+        if branch is not branches[-1]:
+            ends.append(assembly.emit(JumpOp()))
+        assembly.land(skip)
+    assembly.land(ends)
+
+
+def _branch(assembly: Assembly, kind: str, name: str, cond: Callable[..., Any]) -> JumpOp:
+    """Emits what goes on only if ``cond`` holds."""
+    function = function_of(assembly, kind, name, cond, "condition")
+    if isinstance(function, OfItem):
+        return assembly.emit(BranchOfItemOp(name, cond=function.function))
+    return assembly.emit(BranchOp(name, cond=function))
+
+
+def while_(assembly: Assembly, statement: While) -> None:
+    name = assembly.name("While", statement.name)
+    loop = Loop(start=len(assembly.code))
+    head = _branch(assembly, "While", name, statement.cond)
+    assembly.nest.append(loop)
+    assembly.section(statement.body)
+    assembly.nest.pop()
+    if not (loop.can_pause or loop.breaks):
+        raise DefinitionError(
+            f"While {name!r}",
+            "nothing inside it can change its condition, so it would never end",
+            "Put a Step, a Select or a WaitFor inside, or leave it with Break.",
+        )
+    assembly.emit(JumpOp(target=loop.start))
+    assembly.land([head, *loop.breaks])
+
+
+# --- ways out --------------------------------------------------------------------------------
+
+
+def return_(assembly: Assembly, _: Return) -> None:
+    assembly.can_pause()
+    leave(assembly, LeaveKind.RETURN)
+    assembly.note("Return\n")
+
+
+def break_or_continue(assembly: Assembly, statement: Break | Continue) -> None:
+    kind = type(statement).__name__
+    if not any(isinstance(part, Loop) for part in assembly.nest):
+        raise DefinitionError(
+            f"{kind} in workflow {assembly.workflow!r}",
+            "it stands outside a loop (a Go inside a loop is outside of it, and so is a parallel round)",
+            "Put it inside a While or a ForEach, or use Return() to end the thread.",
+        )
+    assembly.note(kind)
+    leave(assembly, LeaveKind.BREAK if isinstance(statement, Break) else LeaveKind.CONTINUE)
+
+
+def leave(assembly: Assembly, kind: LeaveKind) -> Instruction:
+    """Emits what leaves the innermost loop, or for ``RETURN`` the thread, past the ``finally_`` sections within."""
+    for part in reversed(assembly.nest):
+        if isinstance(part, Cleanup):
+            raise DefinitionError(
+                f"finally_ of Try {part.name!r}",
+                f"a {kind.value.capitalize()} leaves it",
+                "Let a finally_ section run to its end.",
+            )
+        if isinstance(part, Crossing):
+            part.exits[kind] = None
+            return assembly.emit(LeaveOp(leave=kind, crossed=part.guard))
+        if kind is LeaveKind.CONTINUE:
+            return assembly.emit(JumpOp(target=part.start))
+        if kind is LeaveKind.BREAK:
+            part.breaks.append(assembly.emit(JumpOp()))
+            return part.breaks[-1]
+    return assembly.emit(EndOp())
+
+
+# --- conditions and threads ------------------------------------------------------------------
+
+
+def wait_for(assembly: Assembly, statement: WaitFor) -> None:
+    name = assembly.name("WaitFor", statement.name, statement.renamed_from)
+    cond = function_of(assembly, "WaitFor", name, statement.cond, "condition")
+    if statement.handler is not None:
+        parameters(f"WaitFor {name!r}", statement.handler, 1, 1, "the workflow alone")
+        check_handler("WaitFor", name, statement.handler)
+    assembly.park(WaitForOp(name, cond=cond, handler=statement.handler))
+
+
+def go(assembly: Assembly, statement: Go) -> None:
+    name = assembly.name("Go", statement.name, statement.renamed_from)
+    assembly.spawn(name, statement.body)
+    assembly.emit(GoOp(name, id=value_of(assembly, "Go", name, statement.id, "id")))

@@ -1,0 +1,75 @@
+"""``Try`` and ``Fail``, as instructions and guards."""
+
+from __future__ import annotations
+
+from workflow_core.errors import DefinitionError
+from workflow_core.program.assembly import Assembly, Cleanup, Crossing
+from workflow_core.program.code import Clause, FailOp, Guard, JumpOp, LeftOp, OpenOp
+from workflow_core.program.control import leave
+from workflow_core.program.functions import check_handler, value_of
+from workflow_core.signatures import parameters
+from workflow_core.statements.basic import Section
+from workflow_core.statements.failures import Except, Fail, Try
+
+
+def fail(assembly: Assembly, statement: Fail) -> None:
+    name = assembly.name("Fail", statement.name, statement.renamed_from)
+    message = value_of(assembly, "Fail", name, statement.message, "message")
+    assembly.park(FailOp(name, message=message))
+
+
+def try_(assembly: Assembly, statement: Try) -> None:
+    name = assembly.name("Try", statement.name, statement.renamed_from)
+    if not statement.excepts and statement.cleanup is None:
+        raise DefinitionError(f"Try {name!r}", "it catches nothing", "Add .except_(...) or .finally_(...).")
+    outer, caught = assembly.guard, assembly.caught
+    clauses = tuple(_clause(assembly, clause) for clause in statement.excepts)
+    body = Guard(name, clauses, outer, assembly.region)
+    guards, handling, crossing = [body], outer, Crossing(body)
+    if statement.cleanup is not None:
+        handling = Guard(name, (), outer, assembly.region)
+        guards.append(handling)
+        assembly.emit(OpenOp(name))
+        assembly.nest.append(crossing)
+    assembly.guards += guards
+    assembly.guard = body
+    assembly.section(statement.body)
+    ends = [assembly.emit(JumpOp())]
+    assembly.guard = handling
+    for clause, part in zip(clauses, statement.excepts, strict=True):
+        clause.target = len(assembly.code)
+        assembly.caught = clause.name
+        assembly.section(part.body)
+        ends.append(assembly.emit(JumpOp()))
+    assembly.guard, assembly.caught = outer, caught
+    assembly.land(ends)
+    if statement.cleanup is not None:
+        assembly.nest.pop()
+        _cleanup(assembly, name, statement.cleanup, crossing, guards)
+
+
+def _clause(assembly: Assembly, clause: Except) -> Clause:
+    name = assembly.name("except_", clause.name, clause.renamed_from)
+    if clause.then is not None:
+        parameters(f"except_ {name!r}", clause.then, 2, 2, "the workflow and the error")
+        check_handler("except_", name, clause.then)
+    catches_all = any(kind in (Exception, BaseException) for kind in clause.types)
+    names = frozenset(f"{kind.__module__}.{kind.__qualname__}" for kind in clause.types)
+    return Clause(name, clause.types, None if catches_all else names, clause.then)
+
+
+def _cleanup(assembly: Assembly, name: str, section: Section, crossing: Crossing, guards: list[Guard]) -> None:
+    """Emits a ``finally_`` section, and behind it the ways on for what has passed it on its way out."""
+    for guard in guards:
+        guard.cleanup_at = len(assembly.code)
+    # Within another finally_ section the outer one counts: a thread that is canceled in it runs all of it.
+    region, assembly.region = assembly.region, assembly.region or name
+    assembly.note("finally")
+    assembly.nest.append(Cleanup(name))
+    assembly.section(section)
+    assembly.nest.pop()
+    left = assembly.emit(LeftOp(name))
+    assembly.region = region
+    ends = [assembly.emit(JumpOp())]
+    left.exits.update({kind: leave(assembly, kind) for kind in crossing.exits})
+    assembly.land(ends)

@@ -1,0 +1,51 @@
+"""Functions: what a definition may be given as a condition, a handler, an input and so on, and how each is checked."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from workflow_core.errors import DefinitionError
+from workflow_core.program.assembly import Assembly
+from workflow_core.program.code import Function
+from workflow_core.signatures import HandlerSignature, handler_signature, is_async, of_workflow, takes_item
+
+
+def function_of(
+    assembly: Assembly, kind: str, name: str, function: Callable[..., Any], what: str = "function"
+) -> Function:
+    """A function of the workflow and maybe an item."""
+    result = of_workflow(f"{kind} {name!r}", function, in_each=assembly.each is not None)
+    if is_async(function):
+        raise DefinitionError(
+            f"{kind} {name!r}", f"its {what} is async", "Compute the value in a Step and test the field."
+        )
+    return result
+
+
+def value_of(assembly: Assembly, kind: str, name: str, value: Any, what: str) -> Any:
+    """A plain value, or a function of the workflow."""
+    return function_of(assembly, kind, name, value, what) if callable(value) else value
+
+
+def check_handler(kind: str, name: str, handler: Callable[..., Any]) -> None:
+    """Refuses what may not be the handler of an event or a condition."""
+    if inspect.isclass(handler):
+        raise DefinitionError(f"{kind} {name!r}", "its handler is a class", "Give it a function of the workflow.")
+    if is_async(handler):
+        raise DefinitionError(
+            f"{kind} {name!r}",
+            "its handler is async, but it runs inside the request and only changes fields",
+            "Make it a plain function; put the slow work into a Step behind it.",
+        )
+
+
+def signature_of(assembly: Assembly, where: str, handler: Callable[..., Any], takes: str) -> HandlerSignature:
+    """The types of a handler."""
+    return handler_signature(where, handler, assembly.namespace, takes=takes, in_each=assembly.each is not None)
+
+
+def handler_takes_item(assembly: Assembly, handler: Callable[..., Any]) -> bool:
+    """Whether a handler takes the item of the ``ForEach`` around it."""
+    return assembly.each is not None and takes_item(handler)

@@ -1,0 +1,151 @@
+"""The statements that wait: ``Select`` with its events and timeouts, and ``Sleep``.
+
+They check only their own arguments; see ``workflow_core.statements.basic``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from workflow_core.errors import DefinitionError
+from workflow_core.events import EventHandler
+from workflow_core.statements.basic import (
+    Delay,
+    Part,
+    RenamedFrom,
+    Section,
+    Statement,
+    check_delay,
+    check_name,
+    check_renamed,
+    make_body,
+    set_attributes,
+)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class On(Part):
+    """A case of a ``Select``: an event, and the statements that run after it.
+
+    Args:
+        event: the event's name, as clients send it. Other selects may wait for the same event.
+        handler: a function of the workflow and at most one input, or an ``EventHandler`` object. It runs
+            inside the request that sends the event, and its output is the response.
+        statements: run after the handler.
+        role: the role that should send the event; shown to clients.
+        buffered: keep events that arrive before the select is entered, and deliver them in order when it is entered.
+        renamed_from: the event's former name or names. Events with these names are accepted in every select of the
+            definition.
+    """
+
+    place: ClassVar[str] = "a Select"
+
+    event: str
+    handler: Callable[..., Any] | EventHandler
+    body: Section
+    role: str | None = None
+    buffered: bool = False
+    renamed_from: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        event: str,
+        handler: Callable[..., Any] | EventHandler,
+        *statements: Statement,
+        role: str | None = None,
+        buffered: bool = False,
+        renamed_from: RenamedFrom = (),
+    ) -> None:
+        check_name(self, event)
+        if not (callable(handler) or isinstance(handler, EventHandler)):
+            raise DefinitionError(
+                f"On {event!r}",
+                f"its handler is {handler!r}",
+                "Pass a function of the workflow, or an object with setup, handle and teardown.",
+            )
+        if buffered and isinstance(handler, EventHandler):
+            raise DefinitionError(
+                f"On {event!r}",
+                "it is buffered, but its handler is set up when the select is entered",
+                "Omit buffered: nothing is registered earlier.",
+            )
+        body = make_body(f"On {event!r}", statements, may_be_empty=True)
+        former = check_renamed(self, event, renamed_from)
+        set_attributes(self, event=event, handler=handler, body=body, role=role, buffered=buffered, renamed_from=former)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Timeout(Part):
+    """A case of a ``Select`` that happens if no other case happens within ``delay``.
+
+    Args:
+        name: unique in the definition.
+        delay: how long to wait, or until when. A function of the workflow is called when the select is entered.
+        renamed_from: as for a ``Step``. A timer that is already scheduled uses the new name.
+    """
+
+    place: ClassVar[str] = "a Select"
+
+    name: str
+    delay: Delay
+    body: Section
+    renamed_from: tuple[str, ...] = ()
+
+    def __init__(self, name: str, delay: Delay, *statements: Statement, renamed_from: RenamedFrom = ()) -> None:
+        check_name(self, name)
+        check_delay(f"Timeout {name!r}", delay)
+        body = make_body(f"Timeout {name!r}", statements, may_be_empty=True)
+        former = check_renamed(self, name, renamed_from)
+        set_attributes(self, name=name, delay=delay, body=body, renamed_from=former)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Select(Statement):
+    """Suspends its thread until exactly one of its cases happens."""
+
+    name: str
+    cases: tuple[On | Timeout, ...]
+    renamed_from: tuple[str, ...] = ()
+
+    def __init__(self, name: str, *cases: On | Timeout, renamed_from: RenamedFrom = ()) -> None:
+        check_name(self, name)
+        where = f"Select {name!r}"
+        if not cases:
+            raise DefinitionError(where, "it has no case, so it would wait forever", "Add an On or a Timeout.")
+        seen: set[str] = set()
+        for case in cases:
+            if not isinstance(case, On | Timeout):
+                raise DefinitionError(
+                    where, f"{case!r} is not a case", "Write On(event, handler, ...) or Timeout(name, delay, ...)."
+                )
+            key = case.event if isinstance(case, On) else case.name
+            if key in seen:
+                raise DefinitionError(where, f"it has two cases {key!r}", "Merge them, or rename one.")
+            seen.add(key)
+        set_attributes(self, name=name, cases=cases, renamed_from=check_renamed(self, name, renamed_from))
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Sleep(Statement):
+    """Suspends its thread for a time, at no cost.
+
+    Args:
+        name: unique in the definition.
+        delay: how long to sleep, or until when. A function of the workflow is called when the thread reaches it.
+
+    Example:
+        >>> from datetime import timedelta
+        >>> from workflow_core import Sleep
+        >>> statement = Sleep("trial period", timedelta(days=90))
+    """
+
+    name: str
+    delay: Delay
+    renamed_from: tuple[str, ...] = ()
+
+    def __init__(self, name: str, delay: Delay, *, renamed_from: RenamedFrom = ()) -> None:
+        check_name(self, name)
+        check_delay(f"Sleep {name!r}", delay)
+        set_attributes(self, name=name, delay=delay, renamed_from=check_renamed(self, name, renamed_from))
