@@ -268,8 +268,8 @@ def test_too_many_threads_are_told_with_the_statement_that_has_most_of_them() ->
     with pytest.raises(TooLarge) as caught:
         encode(instance)
     assert re.search(
-        rf"its largest part is 'execution' with 4,[\d,]+ bytes, of {count:,} threads, 4,000 of them of 'each url': let "
-        r"fewer run at a time, ForEach\(\.\.\., parallel=True, limit=100\), or give each a chunk of the items, as a "
+        rf"its largest part is 'execution' with 4,[\d,]+ bytes, of {count:,} threads, 4,000 of them of 'each url': run "
+        r"fewer at a time with ForEach\(\.\.\., parallel=True, limit=100\), or process a chunk of the items in each "
         r"Child; keep large data elsewhere",
         str(caught.value),
     )
