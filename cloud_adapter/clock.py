@@ -1,4 +1,4 @@
-"""The Clock port on the system clock. The only module of the package that reads the time."""
+"""The Clock port on the system clock. No other module reads the time of day."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a store holds of one instance, and how it becomes a flat document of plain values.
+"""The data that a store keeps for one instance, and its encoding as a flat document of plain values.
 
-Every store writes the documents that ``encode`` makes, so their layout is decided here alone. Nothing here knows
-a database.
+Every store writes the documents that ``encode`` returns, so only this module decides their layout. It does not depend
+on a database.
 """
 
 from __future__ import annotations
@@ -24,34 +24,37 @@ from workflow_core.execution import Thread
 from workflow_core.wait_types import TimedWait
 
 FORMAT = 2
-"""The newest version of the layout. A reader refuses a newer one. In 1, each thread stands in the execution in full; 2
-is written where what many threads share is stored once, so that a release that knows 1 alone is not misled by it."""
+"""The newest version of the layout. A reader rejects newer versions. In version 1, the execution contains each thread
+in full. Version 2 is written if what many threads share is stored once, so that a release that supports only version 1
+does not misread it."""
 
 DOCUMENT_BYTES_MAX = 1_000_000
 """Firestore's limit is 1,048,576 bytes, names and overhead included."""
 
 RESERVED_BYTES = 20_000
-"""What a lease, a failure, a cancellation and a pause may take beyond that: they are possible with all that fits. The
-history takes what is left of both, so that nothing is refused for what it says."""
+"""The bytes beyond the limit that a lease, a failure, a cancellation and a pause may use, so that they are possible for
+every instance that fits. The history uses what is left of both limits, so nothing is rejected because of the
+history."""
 
 LEASE_BYTES = 1_000
-"""How much of the reserve a lease may take: whatever is committed under it, the rest is there for a failure."""
+"""The part of the reserve that a lease may use. The rest is kept for a failure, whatever is committed under the
+lease."""
 
 _ENTRY_NAME = re.compile(r"(?!__.*__\Z)[A-Za-z0-9_-]{1,500}")
 
 _UNCOUNTED = frozenset(("history", "tokens"))
-"""What grows with each commit, whatever that changes; both have limits of their own."""
+"""The parts that grow with every commit. They have their own limits."""
 
 THREADS_MANY = 100
-"""From how many threads on a document that is too large is blamed on their number."""
+"""With more threads than this, the error for a document that is too large names their number as the cause."""
 
 _NEEDS_MORE = frozenset((Status.FAILED, Status.CANCELED, Status.PAUSED))
 
 HISTORY_MAX = 50
-"""How many history entries an instance keeps; fewer where they take too much."""
+"""How many history entries an instance keeps; fewer if they take too many bytes."""
 
 INBOX_ENTRY_BYTES_MAX = 1_000_000
-"""How large the body of an inbox entry may be."""
+"""The most bytes that the body of an inbox entry may have."""
 
 TOKENS_MAX = 20
 """How many commit tokens an instance remembers."""
@@ -59,14 +62,14 @@ TOKENS_MAX = 20
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Whoever holds it runs the instance's steps; ``token`` is random."""
+    """The right to run the instance's steps, for the process that knows the random ``token``."""
 
     token: str
     expires_at: AwareDatetime
 
 
 class HistoryKind(StrEnum):
-    """What a history entry is about. The values are stored: add some, change none."""
+    """The kind of a history entry. The values are stored: add new ones, but never change one."""
 
     CREATED = "created"
     FAILED = "failed"
@@ -74,7 +77,7 @@ class HistoryKind(StrEnum):
     EVENT = "event"
     EVENT_FAILED = "event failed"
     EVENT_REJECTED = "event rejected"
-    """An event that was buffered is refused where it is delivered; the instance goes on without it."""
+    """A buffered event was rejected when it was delivered. The instance continues without it."""
     BUFFERED = "buffered"
     TIMEOUT = "timeout"
     STEP = "step"
@@ -98,7 +101,7 @@ class HistoryKind(StrEnum):
 
     @property
     def failed(self) -> bool:
-        """Whether the instance, or one attempt at something, has failed."""
+        """Whether the instance has failed, or an attempt of some code has."""
         return self in _FAILED
 
 
@@ -119,8 +122,8 @@ _KINDS: Mapping[str, str] = {kind.value: kind for kind in HistoryKind}
 
 
 def _known_kind(text: str) -> str:
-    # A newer release may have stored a kind that this one does not know. The history decides nothing, so such an entry
-    # must not make the instance unreadable: the kind stays a text, which is shown and stored again as it is.
+    # A newer release may have stored a kind that this release does not know. No decision depends on the history, so
+    # such an entry must not make the instance unreadable. The kind stays a text, which is shown and stored unchanged.
     return _KINDS.get(text, text)
 
 
@@ -129,19 +132,19 @@ class HistoryEntry:
     """One thing that happened to an instance.
 
     Attributes:
-        kind: ``created``, ``failed``; what was done, as ``event``, ``timeout``, ``step``, ``setup``, ``teardown``,
-            ``activity``, ``child``, ``tell``, with ``failed`` behind it where that did not succeed; ``buffered``,
-            ``event rejected``; what an operator did: ``cancel``, ``pause``, ``unpause``, ``retry``, ``goto``, ``set``.
-        statement: the step or event it is about.
+        kind: ``created`` or ``failed``; what was done: ``event``, ``timeout``, ``step``, ``setup``, ``teardown``,
+            ``activity``, ``child`` or ``tell``, followed by ``failed`` if it failed; ``buffered`` or ``event
+            rejected``; what an operator did: ``cancel``, ``pause``, ``unpause``, ``retry``, ``goto`` or ``set``.
+        statement: the step or event of the entry.
         select: for an event that was handled, the select that waited for it.
         duration_ms: how long the user's code ran.
-        error: why it failed.
-        by, reason: which operator did it, and why, as far as they said.
+        error: the error of a failure.
+        by, reason: the operator and the reason, if they were given.
         detail: what the operator has changed.
     """
 
     at: AwareDatetime
-    kind: Annotated[str, AfterValidator(_known_kind)]  # a HistoryKind, or the text of one that is not known here
+    kind: Annotated[str, AfterValidator(_known_kind)]  # a HistoryKind, or the text of an unknown one
     statement: str = ""
     thread: str = ""
     pc: int = 0
@@ -155,12 +158,12 @@ class HistoryEntry:
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """What is remembered of a request that carried an idempotency key.
+    """The record of a request with an idempotency key.
 
     Attributes:
-        fingerprint: tells another request under the same key from the same one made again.
+        fingerprint: distinguishes a repetition of the request from another request under the same key.
         response: the body of the response, as JSON.
-        expires_at: when it may be forgotten.
+        expires_at: when the record may be deleted.
     """
 
     key: str
@@ -171,13 +174,12 @@ class KeyRecord:
 
 @dataclass(frozen=True, slots=True)
 class InboxEntry:
-    """Something that has come for an instance and waits beside it, until a commit takes it in.
+    """Something that has arrived for an instance and is stored beside it, until a commit processes it.
 
     Attributes:
-        name: 1 to 500 of the characters ``A-Za-z0-9_-``, but not ``__...__``; what is posted under one name twice is
-            one entry.
+        name: 1 to 500 of the characters ``A-Za-z0-9_-``, but not ``__...__``. Two posts under one name are one entry.
         body: JSON text.
-        at: when it was posted: the inbox is read in this order.
+        at: when it was posted. The inbox is read in this order.
     """
 
     workflow: str
@@ -189,14 +191,16 @@ class InboxEntry:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One instance as it was loaded, or as it is to be saved.
+    """One instance, as it was loaded or as it will be saved.
 
     Attributes:
         fields: the user's fields, as JSON.
-        wake_at: when something is due next; in the past, the instance should be moving. None: it only waits.
-        tokens: the random tokens of the last commits, newest last. A commit whose reply was lost is known by it.
-        version: what the store compares; None for one that is not stored yet.
-        document: what ``encode`` has made of the instance, if that was done already.
+        wake_at: when something is due next. If it is in the past, the instance should be moving. None: the instance
+            only waits.
+        tokens: the random tokens of the last commits, newest last. They show whether a commit whose reply was lost was
+            applied.
+        version: the value that the store compares; None if the instance is not stored yet.
+        document: the result of ``encode`` for the instance, if it was already computed.
     """
 
     workflow: str
@@ -218,15 +222,16 @@ Document = dict[str, Any]
 _LEASE: TypeAdapter[Lease | None] = TypeAdapter(Lease | None)
 _HISTORY: TypeAdapter[tuple[HistoryEntry, ...]] = TypeAdapter(tuple[HistoryEntry, ...])
 
-# What an instance takes over as it is; all else is validated when it is parsed.
+# The values that an instance contains unchanged. All others are validated when they are parsed.
 _TYPES = {"workflow": str, "id": str, "fields": str, "wake_at": datetime | None, "tokens": str, "search": Mapping}
 
 
 def encode(instance: Instance) -> Document:
-    """The document of an instance.
+    """Returns the document of an instance.
 
     Raises:
-        TooLarge: even without its history it is over ``DOCUMENT_BYTES_MAX`` and what it may use of the reserve.
+        TooLarge: even without its history, it exceeds ``DOCUMENT_BYTES_MAX`` plus the part of the reserve that it may
+            use.
     """
     if instance.document is not None:
         return instance.document
@@ -257,7 +262,7 @@ def encode(instance: Instance) -> Document:
 
 
 def with_lease(instance: Instance, lease: Lease, wake_at: datetime | None) -> Instance:
-    """The instance under another lease; a document that was made of it is changed in the same way."""
+    """Returns the instance under another lease. Its document, if already computed, is changed in the same way."""
     document = instance.document
     if document is not None:
         document = document | {"lease": _lease_text(lease), "wake_at": wake_at}
@@ -269,15 +274,15 @@ def _lease_text(lease: Lease | None) -> str | None:
 
 
 def check_entry(entry: InboxEntry) -> None:
-    """Checks what every store checks before it posts an entry.
+    """Makes the checks that every store makes before it posts an entry.
 
     Raises:
-        InvalidRequest: its name is not one.
-        TooLarge: its body has more than ``INBOX_ENTRY_BYTES_MAX``.
+        InvalidRequest: the name is invalid.
+        TooLarge: the body has more than ``INBOX_ENTRY_BYTES_MAX``.
     """
     if not _ENTRY_NAME.fullmatch(entry.name):
         raise InvalidRequest(
-            f"{entry.name[:100]!r} cannot be the name of an inbox entry: 1 to 500 of A-Z, a-z, 0-9, '_' and '-', "
+            f"{entry.name[:100]!r} cannot be the name of an inbox entry: use 1 to 500 of A-Z, a-z, 0-9, '_' and '-', "
             f"but not '__...__'"
         )
     size = len(entry.body.encode())
@@ -292,15 +297,15 @@ def decode(document: Mapping[str, Any], version: Any) -> Instance:
     """The inverse of ``encode``.
 
     Raises:
-        DamagedDocument: it cannot be read; the message says what is wrong with it.
+        DamagedDocument: the document cannot be read. The message gives the reason.
     """
-    where = f"the document of {document.get('workflow')!r} {document.get('id')!r}"
+    place = f"the document of {document.get('workflow')!r} {document.get('id')!r}"
     format = document.get("format")
     if not isinstance(format, int) or not 1 <= format <= FORMAT:
-        raise DamagedDocument(f"{where} has format {format!r}, this release reads 1 to {FORMAT}: upgrade gorchestrate")
+        raise DamagedDocument(f"{place} has format {format!r}, this release reads 1 to {FORMAT}: upgrade gorchestrate")
     for name, types in _TYPES.items():
         if not isinstance(document.get(name), types):
-            raise DamagedDocument(f"{where} cannot be read: {name!r} is {document.get(name)!r:.100}")
+            raise DamagedDocument(f"{place} cannot be read: {name!r} is {document.get(name)!r:.100}")
     try:
         execution = Execution.from_json(document["execution"])
         _check_timers(execution)
@@ -317,11 +322,11 @@ def decode(document: Mapping[str, Any], version: Any) -> Instance:
             version=version,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedDocument(f"{where} cannot be read: {error}") from error
+        raise DamagedDocument(f"{place} cannot be read: {error}") from error
 
 
 def _check_timers(execution: Execution) -> None:
-    """Raises ``TypeError`` if what is kept for the task of a timer is no name."""
+    """Raises ``TypeError`` if the stored task of a timer is not a text."""
     for thread in execution.threads:
         for wait in thread.waits:
             if isinstance(wait, TimedWait) and not isinstance(wait.task, str | None):
@@ -329,7 +334,7 @@ def _check_timers(execution: Execution) -> None:
 
 
 def _last_entries(history: tuple[HistoryEntry, ...], limit: int) -> str:
-    """As many of the last entries as are kept, as JSON."""
+    """Returns the last entries that fit in the limit, at most ``HISTORY_MAX``, as JSON."""
     for first in range(max(0, len(history) - HISTORY_MAX), len(history)):
         entries = _HISTORY.dump_json(history[first:], exclude_defaults=True)
         if len(entries) <= limit:
@@ -338,10 +343,10 @@ def _last_entries(history: tuple[HistoryEntry, ...], limit: int) -> str:
 
 
 def _check_size(document: Document, limit: int, threads: Sequence[Thread]) -> int:
-    """How many bytes of the document count.
+    """Returns how many bytes of the document count towards the limit.
 
     Raises:
-        TooLarge: they are more than ``limit``.
+        TooLarge: they exceed ``limit``.
     """
     sizes = {name: len(str(value).encode()) for name, value in document.items() if name not in _UNCOUNTED}
     total = sum(sizes.values())
@@ -359,7 +364,7 @@ def _check_size(document: Document, limit: int, threads: Sequence[Thread]) -> in
         ((name, count),) = Counter(thread.name for thread in threads).most_common(1)
         detail += f", of {len(threads):,} threads, {count:,} of them of {name!r}"
         advice = (
-            "let fewer run at a time, ForEach(..., parallel=True, limit=100), or give each a chunk of the items, as "
-            f"a Child; {advice}"
+            "run fewer at a time with ForEach(..., parallel=True, limit=100), or process a chunk of the items in each "
+            f"Child; {advice}"
         )
     raise TooLarge(f"the instance would take {total:,} bytes, the limit is {limit:,}; {detail}: {advice}")

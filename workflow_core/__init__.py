@@ -1,6 +1,6 @@
 """The workflow language and its interpreter: statements, compiled programs, and how an instance moves.
 
-Does no I/O, reads no clock, draws no random number and knows no cloud. What is listed in ``__all__`` is public.
+Does no I/O, reads no clock, uses no random numbers and depends on no cloud. The names in ``__all__`` are public.
 """
 
 from workflow_core.errors import (

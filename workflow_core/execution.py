@@ -67,7 +67,7 @@ class ThreadStatus(StrEnum):
     SETTING_UP = "setting_up"
     """It is parked, and some of its events are not yet set up with an outside system."""
     WAITING = "waiting"
-    """It is parked until an event, a timer or a condition."""
+    """It waits for an event, a timer or a condition."""
 
 
 _RESUMING = ThreadStatus.RESUMING

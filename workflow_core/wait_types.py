@@ -334,7 +334,8 @@ class ChildTeardown(Teardown):
 
 
 def _kind_of_teardown(teardown: Any) -> str:
-    kind = teardown.get("kind", WaitKind.HANDLER) if isinstance(teardown, dict) else teardown.kind
+    # Whatever is no teardown at all has no kind either: it is refused like one of an unknown kind.
+    kind = teardown.get("kind", WaitKind.HANDLER) if isinstance(teardown, dict) else getattr(teardown, "kind", None)
     return kind if isinstance(kind, str) else repr(kind)
 
 

@@ -1,4 +1,7 @@
-"""The command line: ``gorchestrate``. The commands about instances are in ``cloud_adapter.cli.instances``."""
+"""The command ``gorchestrate``: ``dev``, ``demo``, ``check``, ``graph`` and ``tasks-emulator``.
+
+The commands about instances are in ``cloud_adapter.cli.instances``.
+"""
 
 from __future__ import annotations
 

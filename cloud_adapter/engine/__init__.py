@@ -1,1 +1,1 @@
-"""What happens to an instance: decisions, the loop that commits them, and what follows from that."""
+"""Everything that changes instances: decisions, the loop that commits them, and the work that follows."""

@@ -1,9 +1,9 @@
-"""Runs activities: outside of the instance's lease, each in a request of its own, and brings their results in.
+"""Runs activities and delivers their results. Each attempt runs in its own request, outside the instance's lease.
 
-An attempt is known by the wait and its number: whatever comes after the next attempt has begun, or when the instance no
-longer waits, changes nothing. It begins for the task of the very commit that has scheduled it, known by its fence: so
-without a fault it runs once, however many commits were tried. An attempt that nobody hears of is ended by its deadline,
-which is a timer.
+The wait and the number of the attempt identify an attempt. A result that arrives after the next attempt has begun, or
+when the instance no longer waits, changes nothing. Only the task of the commit that has scheduled an attempt can begin
+it; the fence identifies this task. Without a fault, an attempt therefore runs once, regardless of how many commits were
+tried. If an attempt does not report a result, its deadline ends it. The deadline is a timer.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ class Activities:
         inbox.register(_TakeResult.kind, lambda data: _TakeResult(Result.model_validate(data)))
 
     async def run(self, ref: InstanceRef, body: ActivityTask) -> None:
-        """Runs an attempt of an activity, unless it is over; one that has come too early is scheduled again.
+        """Runs an attempt of an activity, unless it is over. If the task arrives too early, it is scheduled again.
 
         Raises:
-            NotYet: the commit that the task belongs to has not landed yet.
+            NotYet: the commit that the task belongs to is not complete yet.
             Unavailable: try again.
         """
         begun = await self.lanes.decide(ref, _Begin(body, self.committer.options))
@@ -78,7 +78,8 @@ class Activities:
     async def _attempt(
         self, session: Session, accepted: Accepted, body: ActivityTask
     ) -> tuple[Result | None, Exception | None]:
-        """Runs the function; gives what to bring in, None if the attempt was over before, and what it raised."""
+        """Runs the function. Returns the result to deliver (None if the attempt was already over), and the error that
+        the function raised."""
         case, thread, number = accepted.case, accepted.thread.id, body.attempt + 1
         assert isinstance(case, ActivityCase)
         signature = case.activity.signature
@@ -105,11 +106,12 @@ class Activities:
     async def deliver(
         self, ref: InstanceRef, result: Result, duration_ms: float = 0, failure: Exception | None = None
     ) -> None:
-        """Brings the result of an attempt into the instance, by way of its inbox where that is busy. A result that is
-        too large for the inbox is tried again until the attempt is over: ``then`` may make less of it.
+        """Delivers the result of an attempt to the instance, or to its inbox if the instance is busy. If the result is
+        too large for the inbox, the delivery is retried until the attempt is over, because ``then`` may store less of
+        it.
 
         Args:
-            failure: what the attempt has raised, for the log.
+            failure: the error that the attempt raised, for the log.
 
         Raises:
             Unavailable: try again.
@@ -128,10 +130,10 @@ class Activities:
             logs.transition("result of nobody", ref.workflow, ref.id, level=logging.WARNING)
 
     async def _is_over(self, ref: InstanceRef, result: Result, error: TooLarge) -> bool:
-        """Whether nobody waits for a result any more that is too large for the inbox.
+        """Whether the instance no longer waits for a result that is too large for the inbox.
 
         Raises:
-            Unavailable: the time of the attempt is over.
+            Unavailable: the deadline of the attempt has passed.
         """
         accepted = _awaited(await self.committer.load(ref), result)
         if accepted is None:
@@ -139,7 +141,7 @@ class Activities:
         deadline = activity_wait(accepted).deadline
         assert deadline is not None
         if self.committer.clock.now() >= deadline:
-            raise Unavailable(f"the result of activity {result.event!r} does not come in: {error}") from error
+            raise Unavailable(f"could not deliver the result of activity {result.event!r}: {error}") from error
         return False
 
     async def _call(self, session: Session, accepted: Accepted, body: ActivityTask) -> Any:
@@ -156,7 +158,7 @@ class Activities:
             output = await self.run_sync(call, machine.call_activity, accepted, heartbeat)
         if not isawaitable(output):
             return output
-        # Heartbeats put the deadline off.
+        # Heartbeats extend the deadline, so it does not limit the call here.
         deadline = activity_wait(accepted).deadline if spec.heartbeat is None else None
         clock = self.committer.clock
         limit = None if deadline is None else deadline - clock.now()
@@ -164,7 +166,8 @@ class Activities:
             return await within(clock, limit, output, f"activity {body.event!r}")
         except TimedOut as error:
             if deadline is not None and clock.now() >= deadline:
-                # That is for the task of the deadline to say: an unpause may have put it off meanwhile.
+                # The task of the deadline decides whether the attempt has timed out, because an unpause may have
+                # extended the deadline.
                 raise AttemptOver(str(error)) from error
             raise
 
@@ -172,28 +175,28 @@ class Activities:
         try:
             await self.lanes.decide(ref, _Beat(body))
         except (Busy, Unavailable):
-            # No deadline passes while the instance is leased; and a database that does not answer is no failure of the
-            # function. The next one will come through.
+            # No deadline passes while the instance is leased, and a database that does not answer is not a failure of
+            # the function. The next heartbeat can succeed.
             logs.transition("heartbeat skipped", body.workflow, body.id, level=logging.WARNING)
 
     def timed_out(self, session: Session, accepted: Accepted, now: datetime) -> None:
-        """The deadline of an attempt has passed."""
+        """Fails an attempt whose deadline has passed."""
         wait = activity_wait(accepted)
         event = wait.event
-        error = TimedOut(f"activity {event!r} gave no result by {wait.deadline}")
+        error = TimedOut(f"activity {event!r} did not return a result by {wait.deadline}")
         delay = self.retries.of_attempt(session, accepted, error)
         failure = Failure(error_info(error, event), None if delay is None else now + delay, None)
         result_failed(session, accepted, failure, HistoryKind.ACTIVITY_FAILED, now)
 
 
 class Result(BaseModel):
-    """What an attempt of an activity has come to.
+    """The result of an attempt of an activity.
 
     Attributes:
-        attempt: how often the activity has failed before.
-        result: as JSON, where it has succeeded.
-        error: why it has failed.
-        retry_seconds: when it is tried again; None: it is given up.
+        attempt: the number of failed attempts before this one.
+        result: the returned value as JSON, if the attempt has succeeded.
+        error: the error, if it has failed.
+        retry_seconds: the delay until the next attempt; None: there is none.
     """
 
     workflow: str
@@ -208,14 +211,15 @@ class Result(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """An attempt that may begin: who waits for it, as they did then."""
+    """An attempt that may begin, with copies of the thread and the wait at that time."""
 
     session: Session
     accepted: Accepted
 
 
 class _Begin(TaskDecision[ActivityTask]):
-    """Whether an attempt may begin. The answer is the attempt, the task of another time, or None if it is over."""
+    """Decides whether an attempt may begin. The answer is the attempt, a task for a later time, or None if the attempt
+    is over."""
 
     lax = True
     reads = True
@@ -230,19 +234,19 @@ class _Begin(TaskDecision[ActivityTask]):
         wait = activity_wait(accepted)
         retry_at = wait.retry_at
         if retry_at is not None and retry_at > now:
-            # Early by the clock of the queue, or a stop on the way there.
+            # The clock of the queue is ahead, or this task is an intermediate stop before a far date.
             later = body.later(min(retry_at, now + self.options.horizon), now, session.execution.pc)
             limit = request_limit(session.execution, session.machine.program, wait)
             return replace(later, deadline=limit)
-        # Copies: others change the session after this.
+        # Copied, because later decisions change the session.
         return _Attempt(session, replace(accepted, thread=copy(accepted.thread), wait=copy(wait)))
 
 
 class _TakeResult(Deferrable):
-    """Brings the result of an attempt in, unless nobody waits for it any more.
+    """Processes the result of an attempt, unless the instance no longer waits for it.
 
     Args:
-        failure: what the attempt has raised, for the log.
+        failure: the error that the attempt raised, for the log.
     """
 
     kind = "result"
@@ -269,8 +273,8 @@ class _TakeResult(Deferrable):
         result = self.result
         accepted = _awaited(session, result)
         if accepted is None and self.taken and session.execution.status is Status.PAUSED:
-            # It was acknowledged before: it counts after the pause, if it is waited for then.
-            raise NotListening(f"{session.execution.id!r} is paused: it takes no result in now")
+            # The result is already acknowledged. It counts after the pause, if the instance then waits for it.
+            raise NotListening(f"{session.execution.id!r} is paused: it cannot process results; unpause it")
         self.stale = accepted is None
         if accepted is None:
             return
@@ -290,7 +294,7 @@ class _TakeResult(Deferrable):
 
 
 class _Beat(Decision):
-    """An attempt gives a sign of life, which puts its end off."""
+    """Processes a heartbeat of an attempt, which extends its deadline."""
 
     lax = True
 
@@ -301,7 +305,7 @@ class _Beat(Decision):
         """See ``Decision.decide``.
 
         Raises:
-            AttemptOver: nobody waits for the attempt any more.
+            AttemptOver: the instance no longer waits for the attempt.
         """
         session.check()
         accepted = _awaited(session, self.body)
@@ -313,7 +317,7 @@ class _Beat(Decision):
 
 
 def _awaited(session: Session, body: ActivityTask | Result) -> Accepted | None:
-    """Who waits for this attempt; None if nobody does any more, or while the instance is paused."""
+    """Returns what waits for this attempt; None if nothing does any more, or while the instance is paused."""
     if not session.execution.live:
         return None
     return session.machine.activity(body.event, body.wait_id, body.attempt)

@@ -1,7 +1,7 @@
-"""Instances that are started by instances: their start, their cancellation, and what becomes of their end.
+"""Child instances: how they are started and canceled, and how their end is reported to their parent.
 
-A child knows its parent from its first write. Its end is told by its own resume, which lasts until the parent has
-taken it: so no end is lost, whoever dies.
+A child stores its parent from its first write. Its own resume reports its end, and repeats this until the parent has
+accepted it. The end is therefore not lost, even if a process dies.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from workflow_core.machine.work import Work
 from workflow_core.wait_types import ChildTeardown, ChildWait
 
 _Key = tuple[str, str, str]
-"""The workflow and the id of a parent, and the id of its wait that a child was started for."""
+"""The workflow and the id of a parent, and the id of the wait for which it started a child."""
 
 
 class Children:
-    """Does what one instance has to do with another one.
+    """Performs the work of one instance that concerns another instance.
 
     Args:
-        workflow: gives the workflow of a name, or raises ``WorkflowNotFound``.
+        workflow: returns the workflow of a name, or raises ``WorkflowNotFound``.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class Children:
         inbox.register(_TakeEnd.kind, lambda data: _TakeEnd(End.model_validate(data)))
 
     async def perform(self, session: Session, work: Work) -> None:
-        """Starts a child, cancels one, or tells the parent.
+        """Starts a child, cancels a child, or reports an end to the parent.
 
         Raises:
-            ChildFailed: it cannot be started.
-            Busy: the parent is; try again later.
+            ChildFailed: the child cannot be started.
+            Busy: the parent is busy; try again later.
             Unavailable: try again.
         """
         match work:
@@ -68,7 +68,7 @@ class Children:
             case TellWork(parent=parent):
                 await self._tell(session, parent)
             case _:
-                raise AssertionError(f"{work} concerns no other instance")
+                raise AssertionError(f"{work} does not concern another instance")
 
     async def _start(self, session: Session, wait: ChildWait | ChildTeardown, given: Any) -> None:
         parent = session.execution
@@ -78,11 +78,11 @@ class Children:
             child = begin(ref, json.dumps(given["fields"]), self.committer.clock.now(), link)
             await self.committer.create(child)
         except Superseded:
-            pass  # it is there, and others have moved it on
+            pass  # the child was created, and others have already changed it
         except Unavailable:
             raise
         except InstanceExists as error:
-            # Made by an earlier attempt, or another one's.
+            # Either an earlier attempt has created the child, or the id belongs to another instance.
             other = await self.committer.load(ref)
             if not _is_child(other, _key(session, wait.id)):
                 raise ChildFailed(f"{error}: give the child another id") from error
@@ -92,7 +92,8 @@ class Children:
     async def _cancel(self, session: Session, teardown: ChildTeardown) -> None:
         child = teardown.child
         if "fields" in child:
-            # Its start may still be under way, and succeed once we have found nothing: better it is there.
+            # A start may still be in progress, and may succeed after this code has found no child. Creating the child
+            # first makes sure that it is there to be canceled.
             try:
                 await self._start(session, teardown, child)
             except ChildFailed:
@@ -109,12 +110,12 @@ class Children:
 
 
 class End(BaseModel):
-    """What a child has come to.
+    """The end of a child.
 
     Attributes:
         wait_id, event: the wait of the parent.
-        result: as JSON, if it has finished.
-        error: why not.
+        result: the child's result as JSON, if it has finished.
+        error: the error, if it has not.
     """
 
     wait_id: str
@@ -136,7 +137,7 @@ def _end(session: Session, parent: Parent) -> End:
 
 
 class _TakeEnd(Deferrable):
-    """Brings the end of a child to its parent, unless that waits for it no more."""
+    """Delivers the end of a child to its parent, unless the parent no longer waits for it."""
 
     kind = "end"
 
@@ -157,7 +158,7 @@ class _TakeEnd(Deferrable):
         """See ``Decision.decide``.
 
         Raises:
-            Busy: the parent is paused, or does not know yet that the child was started.
+            Busy: the parent is paused, or has not recorded the start of the child yet.
         """
         machine, end = session.machine, self.end
         session.check()
@@ -168,9 +169,9 @@ class _TakeEnd(Deferrable):
         check_lease(session, now)
         id = session.execution.id
         if session.execution.status is Status.PAUSED:
-            raise NotListening(f"{id!r} is paused: it does not listen to its child now")
+            raise NotListening(f"{id!r} is paused: it cannot process the end of its child; unpause it")
         if not session.execution.live or accepted.wait.status is not WaitStatus.SET_UP:
-            raise Busy(f"{id!r} does not listen to its child now")
+            raise Busy(f"{id!r} cannot process the end of its child yet; try again")
         event = accepted.case.event  # the statement may have been renamed since the child was started
         error, raised = end.error, None
         if error is None and (raised := take_result(session, accepted, end.result)) is not None:
@@ -184,7 +185,8 @@ class _TakeEnd(Deferrable):
 
 
 class _CancelChild(Cancel):
-    """Cancels an instance if it was started for a wait of another one, and is not somebody else's of the same id."""
+    """Cancels an instance if it was started for the given wait of its parent. An unrelated instance with the same id is
+    not canceled."""
 
     started_for: _Key
 

@@ -1,7 +1,7 @@
-"""Loads and commits: the only place that writes an instance, and only by compare-and-set.
+"""Loads and commits instances. Only this module writes instances, and it always writes by compare-and-set.
 
-The order of calls is the point of this file: the tasks that a state needs are created before its commit, timers that
-it no longer needs are deleted after. It decides nothing about what an instance does.
+The order of the calls matters: the tasks that a state needs are created before its commit, and the timers that it no
+longer needs are deleted after the commit. This module makes no decisions about what an instance does.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ WRITE_ATTEMPTS_MAX = 5
 T = TypeVar("T")
 
 Write = Callable[[Instance], Awaitable[Instance]]
-"""Writes an instance; gives it with its new version."""
+"""Writes an instance, and returns it with its new version."""
 
 
 async def no_turn() -> None:
-    """Lets nobody go first."""
+    """Returns immediately, without a turn for others."""
 
 
 class Superseded(WorkflowError):
-    """The commit was applied, but its reply was lost and others have come on top of it since."""
+    """The commit was applied, but its reply was lost, and others have committed after it."""
 
 
 class Committer:
     """Loads sessions and commits them.
 
     Args:
-        rng: gives tokens and jitter; a seeded one makes a run repeatable.
+        rng: generates tokens and jitter. With a seeded generator, a run is repeatable.
     """
 
     def __init__(
@@ -64,15 +64,15 @@ class Committer:
         self.rng = rng
 
     def token(self) -> str:
-        """A fresh random token."""
+        """Returns a new random token."""
         return f"{self.rng.getrandbits(64):016x}"
 
     async def pause(self, attempt: int) -> None:
-        """Waits before another attempt: 20 ms, doubling up to 640 ms, with jitter."""
+        """Waits before another attempt: 20 ms, doubled up to 640 ms, with jitter."""
         await self.clock.sleep(0.02 * 2 ** min(attempt, 5) * self.rng.uniform(0.5, 1.0))
 
     async def load(self, ref: InstanceRef, rewrite: Callable[[Instance], Instance] | None = None) -> Session:
-        """The instance as it is now; ``rewrite`` changes what is stored before it is read."""
+        """Loads the current state of an instance. ``rewrite`` changes the stored data before it is read."""
         instance = await self.store.load(ref.workflow, ref.id)
         return Session(ref.cls, instance if rewrite is None else rewrite(instance), self.clock.now())
 
@@ -80,7 +80,7 @@ class Committer:
         """Stores a new instance.
 
         Raises:
-            InstanceExists: there is one already. Nothing was written.
+            InstanceExists: the instance already exists. Nothing was written.
         """
         session.seal()
         change = session.prepare(self.token(), self.clock.now(), RELEASE, self.options).encoded()
@@ -104,18 +104,18 @@ class Committer:
         """Saves the session's state, if the document is still the version that was loaded.
 
         Args:
-            keys: recorded in the same atomic write.
-            taken: what was taken in of the instance's inbox: deleted in the same atomic write.
-            lease: what becomes of the document's lease.
-            dry_run: only see whether it could be saved.
-            turn: lets others in this process go on; called between the parts of a commit that take their time.
+            keys: the idempotency keys to record in the same atomic write.
+            taken: the inbox entries that were processed; they are deleted in the same atomic write.
+            lease: what happens to the document's lease.
+            dry_run: only check whether the state could be saved.
+            turn: gives others in this process a turn; called between the slow parts of a commit.
 
         Raises:
-            Conflict: somebody else has committed in between. Nothing was written.
-            DuplicateKey: one of the keys is recorded already. Nothing was written.
+            Conflict: another commit came first. Nothing was written.
+            DuplicateKey: one of the keys is already recorded. Nothing was written.
             TooLarge: see ``document.encode``. Nothing was written, and no task was created.
-            Superseded: it was written, and somebody else has committed since.
-            Unavailable: whether it was written is not known.
+            Superseded: the commit was applied, and another commit followed.
+            Unavailable: it is unknown whether the commit was applied.
         """
         if not (isinstance(lease, Hold) and lease.renews):
             session.seal()
@@ -132,7 +132,7 @@ class Committer:
     async def _apply(self, session: Session, change: Change, write: Write) -> None:
         await _concurrently(self.queue.create, change.create, self.queue.calls_max)
         if change.leases:
-            # Only now, as the tasks have taken their time.
+            # Set only now, because creating the tasks took time.
             change = change.lease_until(self.clock.now() + self.options.lease)
         tell = _teller(session, change.instance)
         try:
@@ -147,7 +147,7 @@ class Committer:
         await self._delete(change.instance, change.delete)
 
     async def _delete(self, instance: Instance, names: Sequence[str]) -> None:
-        """Deletes tasks that find nothing to do when they come, as far as that works."""
+        """Deletes tasks that would find nothing to do. A failed deletion is logged and does no harm."""
 
         async def delete(name: str) -> None:
             try:
@@ -167,14 +167,16 @@ class Committer:
                 try:
                     current = await self._reload(change.instance)
                 except DamagedDocument:
-                    raise error from None  # what stands there is no commit of ours
+                    raise error from None  # a damaged document was not written by this commit
                 if current is not None and change.token in current.tokens:
                     if current.tokens[-1] != change.token:
-                        raise Superseded("the commit was applied, and others since") from error
+                        raise Superseded("the commit was applied, and other commits followed") from error
                     return replace(change.instance, version=current.version)
                 if current is not None and not isinstance(error, DuplicateKey) and _forgotten(change, current):
-                    raise Unavailable("whether the commit was applied is not known: too many others since") from error
-                # Not applied so far. Trying the very same write again is safe: it is compared like the first.
+                    raise Unavailable(
+                        "it is unknown whether the commit was applied, because too many commits followed; try again"
+                    ) from error
+                # Not applied so far. Repeating the same write is safe, because it is compared like the first.
                 attempt += 1
                 if isinstance(error, Conflict):
                     telemetry.conflict(change.instance.workflow)
@@ -197,10 +199,10 @@ class Committer:
 
 
 async def _concurrently(call: Callable[[T], Awaitable[None]], arguments: Sequence[T], calls_max: int) -> None:
-    """Makes a call for each argument, begun in their order, up to ``calls_max`` at a time.
+    """Makes a call for each argument, in their order, up to ``calls_max`` at a time.
 
     Raises:
-        BaseException: the first that a call raises; the others are cancelled, and have ended.
+        BaseException: the first error of a call. The other calls were cancelled and have ended.
     """
     rest = iter(arguments)
 
@@ -222,15 +224,16 @@ async def _concurrently(call: Callable[[T], Awaitable[None]], arguments: Sequenc
 
 
 def _forgotten(change: Change, current: Instance) -> bool:
-    """Whether so many have committed since the version that the change is based on that its own token may be gone."""
+    """Whether so many commits followed the version on which the change is based that its own token may be gone."""
     base = change.instance.tokens[-2:-1]
     if not base and change.instance.execution.created_at != current.execution.created_at:
-        return False  # a creation, and what is there was created by another one
+        return False  # the change is a creation, and the stored instance was created by another one
     return len(current.tokens) >= TOKENS_MAX and not set(base) & set(current.tokens)
 
 
 def _teller(session: Session, instance: Instance) -> Callable[[], None]:
-    """Tells what a commit has made true, once it has: one line for each entry that it adds to the history."""
+    """Returns a function that logs a commit after it was applied: one line for each entry that it adds to the
+    history."""
     entries, contexts = session.entries, session.contexts
     raised, had_ended = session.raised, session.had_ended
     status, ended = instance.execution.status, instance.execution.ended

@@ -1,8 +1,9 @@
-"""What may come for an instance, as seen by its lane: something that decides on the loaded state, or has to wait.
+"""Decisions: everything that arrives for an instance, as its lane sees it. A decision changes the loaded state, or
+waits.
 
-Each kind of decision stands with what it is about: events, timers, activities, children, operations, leases. Here is
-what all of them share, and the one that any of them may end in, ``FailInstance``. How instances are loaded and
-committed for them is in ``cloud_adapter.engine.transaction``.
+The kinds of decisions are in the modules of their topics: events, timers, activities, children, operations, leases.
+This module has what all of them share, and ``FailInstance``, which can replace any of them. ``transaction.py`` loads
+and commits instances for decisions.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ class NotNow(Exception):
     """A decision has to wait.
 
     Attributes:
-        error: what is raised if it has waited for too long.
-        patience: how long that is; None: as long as the lane lets each wait.
+        error: the error to raise if it has waited for too long.
+        patience: how long it may wait; None: the default of the lane.
     """
 
     def __init__(self, error: WorkflowError, patience: timedelta | None = None) -> None:
@@ -33,11 +34,12 @@ class NotNow(Exception):
 
 
 class ByItself(Exception):
-    """A decision takes its time: it is to be made first on what is stored, not behind others that would wait for it."""
+    """A decision may take long. It has to be made first, on the stored state, so that earlier decisions of a batch do
+    not wait for it."""
 
 
 class Leased(Busy):
-    """The instance was leased all the time.
+    """The instance was leased during the whole wait.
 
     Attributes:
         until: when the lease expires.
@@ -53,19 +55,21 @@ class Contended(Busy):
 
 
 class Decision:
-    """Something that has come for an instance. It is asked again, on another session, until a commit has landed.
+    """Something that has arrived for an instance. It is made again, on another session, until a commit succeeds.
 
     Attributes:
-        alone: it shares no commit, as it changes how the instance is loaded or committed.
-        reads: it changes nothing. It is asked before what waits longer, as nobody can tell the difference.
+        alone: it does not share a commit, because it changes how the instance is loaded or committed.
+        reads: it changes nothing. It may be made before decisions that have waited longer, because the order makes no
+            observable difference.
         urgent: it interrupts an asynchronous handler, which is called again after it.
-        lax: what its code does to the fields may be checked once for many of its kind; see ``Session.is_lax``.
+        lax: the changes that its code makes to the fields may be checked once for many decisions of this kind; see
+            ``Session.is_lax``.
         key: its idempotency key.
-        statement: what it is about, if nobody is told of an error of the workflow's code in it: that fails the
-            instance then.
-        defers: it does not wait for other processes, but is told ``Contended``.
-        taken: what it was made of in the instance's inbox, deleted in the same commit.
-        record: what is recorded under an idempotency key in the same commit.
+        statement: the statement to which it belongs, if an error of the workflow's code in it has no receiver. Such an
+            error fails the instance.
+        defers: it does not wait for other processes, but raises ``Contended``.
+        taken: the inbox entries from which it was created; they are deleted in the same commit.
+        record: the record of its idempotency key, written in the same commit.
         size: the bytes of its input and its answer.
     """
 
@@ -81,18 +85,18 @@ class Decision:
     size: int = 0
 
     def decide(self, session: Session, now: datetime) -> Any:
-        """Changes the loaded instance in memory, and gives the answer, or an awaitable of it. Nothing is committed if
-        nothing has changed.
+        """Changes the loaded instance in memory. Returns the answer, or an awaitable of it. If nothing has changed,
+        nothing is committed.
 
         Raises:
             NotNow: it has to wait.
-            ByItself: it gives an awaitable, and the session has been changed already.
-            Exception: what its caller is told. Whatever was changed is taken back.
+            ByItself: it would return an awaitable, but the session was already changed.
+            Exception: the error for its caller. All its changes are undone.
         """
         raise NotImplementedError
 
     def missing(self, error: InstanceNotFound, now: datetime) -> Any:
-        """The answer where there is no such instance.
+        """Returns the answer if there is no such instance.
 
         Raises:
             NotNow, InstanceNotFound
@@ -100,34 +104,35 @@ class Decision:
         raise error
 
     async def before_waiting(self) -> Any:
-        """Called before it waits for the first time; an answer other than None ends the wait."""
+        """Called before it waits for the first time. An answer other than None ends the wait."""
 
     def rewrite(self, instance: Instance) -> Instance:
-        """The instance as it is to be loaded; for a decision that is ``alone``."""
+        """Changes the stored instance before it is loaded. Used only if the decision is ``alone``."""
         return instance
 
     async def commit(self, committer: Committer, session: Session) -> None:
-        """Commits what a decision has changed that is ``alone``; see ``Committer.commit``."""
+        """Commits the changes of a decision that is ``alone``. See ``Committer.commit``."""
         await committer.commit(session, keys=() if self.record is None else (self.record,), taken=self.taken)
 
 
 def check_lease(session: Session, now: datetime) -> None:
-    """Lets a decision wait that may not be made while a step runs.
+    """Makes a decision wait while a step runs.
 
     Raises:
-        NotNow: somebody holds a live lease.
+        NotNow: the instance has a live lease.
     """
     lease = session.instance.lease
     if lease is not None and session.leased(now):
-        raise NotNow(Leased(f"{session.execution.id!r} is busy: its steps still run; try again", lease.expires_at))
+        raise NotNow(Leased(f"{session.execution.id!r} is busy: a step is running; try again", lease.expires_at))
 
 
 class FailInstance(Decision):
-    """Ends an instance as failed, by an error of its code; nothing is done if it has ended.
+    """Ends an instance as failed, because of an error of its code. Does nothing if the instance has already ended.
 
     Args:
-        lease: the token of the lease under which the error was raised. If somebody else holds a live lease, that one
-            finds the error itself, so nothing is done. Without a token it waits for the end of any lease.
+        lease: the token of the lease under which the error was raised. If another process holds a live lease, that
+            process finds the error itself, so nothing is done. Without a token, the decision waits for the end of any
+            lease.
     """
 
     alone = True

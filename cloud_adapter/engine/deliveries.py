@@ -1,7 +1,7 @@
-"""Tasks that have come for an instance, as decisions: what holds for each of them, whatever it is to do.
+"""Decisions of delivered tasks: the rules that apply to every kind of task.
 
-A task is created before the commit that it belongs to. One that comes before that commit waits for it; one whose commit
-never came is given up in time.
+A task is created before the commit that it belongs to. If it is delivered before that commit, it waits for it. If the
+commit is never made, the task is given up after a time limit.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from cloud_adapter.observability import logs
 from cloud_adapter.options import EngineOptions
 
 AHEAD = timedelta(seconds=1)
-"""How long a task that is ahead of its commit waits for it here, before the queue has to send it again."""
+"""How long a task that is ahead of its commit waits in this process, before the queue has to send it again."""
 
 B = TypeVar("B", bound=InstanceTask)
 
 
 class TaskDecision(Decision, Generic[B]):
-    """What a task does to its instance. Its answer is None where the task was given up."""
+    """The decision of a delivered task. The answer is None if the task was given up."""
 
     def __init__(self, body: B, options: EngineOptions) -> None:
         self.body = body
         self.options = options
 
     def deliver(self, session: Session, now: datetime) -> Any:
-        """``Decision.decide``, once the commit that the task belongs to has landed."""
+        """Decides like ``Decision.decide``, after the commit that the task belongs to."""
         raise NotImplementedError
 
     def decide(self, session: Session, now: datetime) -> Any:
         """See ``Decision.decide``.
 
         Raises:
-            NotNow: the commit that the task belongs to has not landed yet.
+            NotNow: the commit that the task belongs to is not complete yet.
         """
         if session.execution.pc < self.body.pc:
             return self._ahead(now)
         return self.deliver(session, now)
 
     def missing(self, error: InstanceNotFound, now: datetime) -> Any:
-        """Its creation has not landed yet."""
+        """Waits, because the creation of the instance is not complete yet."""
         return self._ahead(now)
 
     def _ahead(self, now: datetime) -> None:
@@ -53,4 +53,4 @@ class TaskDecision(Decision, Generic[B]):
         if now - body.created_at > self.options.task_age_max:
             logs.transition("task given up", body.workflow, body.id, pc=body.pc, level=logging.WARNING)
             return
-        raise NotNow(NotYet(f"the commit {body.pc} of {body.workflow!r} {body.id!r} has not landed yet"), AHEAD)
+        raise NotNow(NotYet(f"commit {body.pc} of {body.workflow!r} {body.id!r} is not complete yet"), AHEAD)

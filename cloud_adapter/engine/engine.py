@@ -1,16 +1,18 @@
-"""The engine: how one instance moves, safely. This file holds what the outside may ask of it.
+"""The engine: moves instances safely. This module is its public interface.
 
-It knows the ports alone, never an adapter. Its promises, and what they rest on:
+The engine depends only on the ports, never on an adapter. Its guarantees, and why they hold:
 
-* An event's effect is committed exactly once: the handler works on a copy in memory, and the commit succeeds only
-  on the version that was loaded. Whoever loses loads again and decides anew.
-* No wake-up is lost: the tasks that a state needs are created before the commit that needs them. A task that comes
-  before its commit asks to be sent again; one whose commit never came, or that comes late or twice, finds nothing
-  to do. Task names carry the commit's random token, so an attempt that lost cannot stand in another one's way; those
-  of retries, of recovery and of tasks that put themselves off are named after what they are for and when.
-* A step runs under a lease, which is a commit like any other; each commit of its holder is compared too, so a
-  holder that lost its lease can no longer write.
-* Each commit writes a random token. If its reply is lost, the token in the document tells that it was applied.
+* The effect of an event is committed exactly once. The handler works on a copy in memory, and the commit succeeds only
+  if the stored document is still the version that was loaded. If another commit came first, the instance is loaded
+  again and the decision is made again.
+* No wake-up is lost. The tasks that a state needs are created before the commit that needs them. A task that is
+  delivered before its commit is redelivered later. A task whose commit was never made, or that is delivered late or
+  twice, finds nothing to do. Names of tasks contain the commit's random token, so that the tasks of a lost commit do
+  not block those of another one. Tasks of retries, of recovery, and tasks that were postponed are named after their
+  purpose and time.
+* A step runs under a lease. Taking a lease is a commit like any other. Each commit of the holder is compared too, so a
+  holder that has lost its lease can no longer write.
+* Each commit writes a random token. If its reply is lost, the token in the document shows that it was applied.
 """
 
 from __future__ import annotations
@@ -59,20 +61,20 @@ from workflow_core.error_texts import error_text
 from workflow_core.events import stable_key
 
 KEY_ATTEMPTS_MAX = 5
-"""How often an event finds that its key was recorded, and has expired since."""
+"""How many times an event is tried if its key is found as recorded, but then expires."""
 
 
 class Engine:
-    """Moves the instances of some workflows.
+    """Moves the instances of the given workflows.
 
     Args:
-        workflows: the classes that are served; their names must differ.
-        rng: gives tokens and jitter; a seeded one makes a run repeatable.
-        run_sync: runs synchronous steps; by default in a thread.
-        run_activity_sync: runs synchronous activities; by default as steps.
+        workflows: the workflow classes to serve. Their names must differ.
+        rng: generates tokens and jitter. With a seeded generator, a run is repeatable.
+        run_sync: runs synchronous steps; by default, in a thread.
+        run_activity_sync: runs synchronous activities; by default, ``run_sync``.
 
     Raises:
-        DefinitionError: they cannot be served together, see ``by_name``.
+        DefinitionError: the workflows cannot be served together; see ``by_name``.
     """
 
     def __init__(
@@ -101,21 +103,21 @@ class Engine:
         self._activities = Activities(self._committer, self.lanes, self._inbox, run_activity_sync or run_sync)
 
     def workflow(self, name: str) -> type[Workflow]:
-        """The workflow of that name.
+        """Returns the workflow of that name.
 
         Raises:
-            WorkflowNotFound: none is served here.
+            WorkflowNotFound: this engine does not serve it.
         """
         return served(self.workflows, name)
 
-    # --- what clients ask ----------------------------------------------------------------
+    # --- requests of clients -------------------------------------------------------------
 
     async def create(self, workflow: str, id: str, fields: bytes = b"", *, key: str | None = None) -> View:
-        """Creates an instance and moves it to its first step or wait; steps are then run through the queue.
+        """Creates an instance and moves it to its first step or wait. The queue then runs its steps.
 
         Args:
             fields: a JSON object of initial fields; empty: their defaults.
-            key: an idempotency key: the same request made again gets the instance, not an error.
+            key: an idempotency key. If the request is repeated, it returns the instance instead of an error.
 
         Raises:
             InstanceExists, InvalidRequest, InvalidInput, WorkflowNotFound, TooLarge, Unavailable
@@ -142,11 +144,11 @@ class Engine:
         return view_of(session)
 
     async def get(self, workflow: str, id: str) -> View:
-        """The instance as it is now.
+        """Returns the current state of the instance.
 
         Raises:
             InstanceNotFound, WorkflowNotFound, DamagedDocument, Unavailable
-            InvalidFields: its fields do not fit their types any more.
+            InvalidFields: its fields no longer match their types.
         """
         return await self._get(self._ref(workflow, id))
 
@@ -154,7 +156,7 @@ class Engine:
         return view_of(await self._committer.load(ref))
 
     def _ref(self, workflow: str, id: str) -> InstanceRef:
-        """The instance that somebody asks for.
+        """Returns the reference of a requested instance.
 
         Raises:
             WorkflowNotFound, InvalidRequest
@@ -170,10 +172,11 @@ class Engine:
         limit: int = PAGE_SIZE,
         cursor: str | None = None,
     ) -> Page:
-        """The instances of a workflow, those that were updated last first; at most ``PAGE_SIZE_MAX`` a page.
+        """Lists the instances of a workflow, the last updated first. A page has at most ``PAGE_SIZE_MAX`` instances.
 
         Args:
-            search: only those with these values in their search fields; each a text that the field's type takes.
+            search: returns only instances with these values in their search fields. Each value is a text that the
+                field's type can parse.
 
         Raises:
             InvalidRequest, WorkflowNotFound, Unavailable
@@ -182,11 +185,12 @@ class Engine:
         if status is not None and status not in set(Status):
             raise InvalidRequest(f"unknown status {status!r}. Available: {', '.join(Status)}")
         if not 1 <= limit <= PAGE_SIZE_MAX:
-            raise InvalidRequest(f"limit is {limit}: give 1 to {PAGE_SIZE_MAX}")
+            raise InvalidRequest(f"limit is {limit}: it must be 1 to {PAGE_SIZE_MAX}")
         return await self.store.list(workflow, status=status, search=values, limit=limit, cursor=cursor)
 
     async def response(self, workflow: str, id: str, key: str) -> bytes | None:
-        """What was answered to a request on an instance, by its idempotency key; None if it is not known (any more).
+        """Returns the response to an earlier request on an instance, by its idempotency key; None if there is none or
+        it has expired.
 
         Raises:
             InvalidRequest, WorkflowNotFound, Unavailable
@@ -207,24 +211,24 @@ class Engine:
         thread_id: str | None = None,
         wait_id: str | None = None,
     ) -> bytes:
-        """Delivers an event: runs its handler, moves the instance on to its next steps or waits, and commits.
+        """Delivers an event: runs its handler, moves the instance to its next steps or waits, and commits.
 
         Args:
             body: the input as JSON; empty for none.
-            key: an idempotency key: the same request made again gets the first one's response and changes nothing.
-            thread_id: the thread that is meant, where several wait for the event.
-            wait_id: the wait that is meant; a later one for the same event does not count.
+            key: an idempotency key. If the request is repeated, it returns the first response and changes nothing.
+            thread_id: selects a thread, if several wait for the event.
+            wait_id: selects a wait. A later wait for the same event does not match.
 
         Returns:
-            The handler's output, as JSON; ``BUFFERED``, which is empty, if the event was kept until it is waited for.
+            The handler's output as JSON, or ``BUFFERED``, which is empty, if the event was buffered.
 
         Raises:
             EventNotAccepted, EventRejected, InvalidInput, IdempotencyKeyReused, InstanceNotFound, WorkflowNotFound,
             InvalidRequest, TooLarge: nothing was changed.
-            UserCodeError, InvalidFields, InvalidOutput, ExecutionError: the workflow's code is wrong; nothing was
+            UserCodeError, InvalidFields, InvalidOutput, ExecutionError: the workflow's code has an error. Nothing was
             changed.
-            Busy: the instance was busy for too long; nothing was changed.
-            Unavailable: whether it was changed is not known; try again with the same key.
+            Busy: the instance was busy for too long. Nothing was changed.
+            Unavailable: it is unknown whether the instance was changed. Try again with the same key.
         """
         program = self.workflows[workflow].__program__ if workflow in self.workflows else None
         known = program is not None and program.event(event) in program.events
@@ -253,23 +257,23 @@ class Engine:
             except Unavailable:
                 raise
             except WorkflowError as error:
-                # Made again, a request gets its response, even where it would be refused by now.
+                # A repeated request returns its stored response, even if a new request would be rejected.
                 stored = await replayed()
                 if stored is not None:
                     return stored
                 if not isinstance(error, DuplicateKey):
                     raise
-            await self._committer.pause(attempt)  # its key was recorded, and has expired since
-        raise Unavailable(f"the idempotency key {request.key!r} of {ref.id!r} changes again and again: try again")
+            await self._committer.pause(attempt)  # its key was recorded, but then expired
+        raise Unavailable(f"the idempotency key {request.key!r} of {ref.id!r} keeps changing; try again")
 
-    # --- what operators ask --------------------------------------------------------------
+    # --- requests of operators -----------------------------------------------------------
 
     async def operate(self, workflow: str, id: str, operation: Operation) -> View:
-        """Carries out what an operator asks for, as ``Cancel(by="ann")``; gives the instance as it is then, or with
-        ``dry_run`` as it would be.
+        """Carries out an operation, such as ``Cancel(by="ann")``. Returns the instance after it; with ``dry_run``, as
+        it would be.
 
         Raises:
-            InstanceEnded, RepairRefused: it cannot be done with the instance as it is. Nothing was changed.
+            InstanceEnded, RepairRefused: the operation is not possible in the instance's state. Nothing was changed.
             InstanceNotFound, WorkflowNotFound, UnknownStatement, UserCodeError, TooLarge, Busy, Unavailable
         """
         cls = self.workflow(workflow)
@@ -277,39 +281,39 @@ class Engine:
             ref = InstanceRef.checked(cls, id)
             session = await operate(self.lanes, ref, operation)
             if not operation.dry_run:
-                await self._collect(ref)  # what could not come in before can now, or is of no use any more
+                await self._collect(ref)  # the operation may have unblocked the entries, or made them stale
             return view_of(session)
 
     async def _collect(self, ref: InstanceRef) -> None:
-        """Takes an instance's inbox in, as far as that works: recovery sees to the rest."""
+        """Processes an instance's inbox. If this fails, recovery collects the rest later."""
         try:
             await self._inbox.collect(ref)
         except WorkflowError as error:
             text = error_text(error)[:500]
             logs.transition("inbox not collected", ref.workflow, ref.id, level=logging.WARNING, error=text)
 
-    # --- what tasks ask ------------------------------------------------------------------
+    # --- requests of tasks ---------------------------------------------------------------
 
     async def resume(self, body: ResumeTask) -> None:
         """Runs an instance until nothing is due.
 
         Raises:
-            NotYet: the commit that the task belongs to has not landed yet.
-            UnknownStatement: the instance stands on a statement that the definition no longer has.
+            NotYet: the commit that the task belongs to is not complete yet.
+            UnknownStatement: the instance is at a statement that the definition no longer has.
             Unavailable: try again.
         """
         ref, began = self._ref_of(body), self.clock.now()
         await self._stepper.resume(ref, body)
         if self.clock.now() - began >= self.options.max_wait:
-            await self._collect(ref)  # what could not wait for the lease's end has been posted
+            await self._collect(ref)  # results that could not wait for the lease's end were posted to the inbox
 
     async def handle_timeout(self, body: TimeoutTask) -> None:
-        """Delivers a timeout, if its thread still waits for it. A late or duplicate one changes nothing, an early
-        one is scheduled again.
+        """Delivers a timeout, if its thread still waits for it. A late or duplicate task changes nothing. An early task
+        is scheduled again.
 
         Raises:
-            NotYet: the commit that the task belongs to has not landed yet.
-            UnknownStatement: the instance stands on a statement that the definition no longer has.
+            NotYet: the commit that the task belongs to is not complete yet.
+            UnknownStatement: the instance is at a statement that the definition no longer has.
             Unavailable: try again.
         """
         ref = self._ref_of(body)
@@ -317,7 +321,7 @@ class Engine:
         try:
             again = await self.lanes.decide(ref, timeout)
             if timeout.wants_inbox:
-                # The result may be there: while some of it cannot be taken in, the attempt is not over.
+                # The result may be in the inbox. While an entry cannot be processed, the attempt is not over.
                 again = await self._inbox.collect(ref)
                 if again is None:
                     timeout = TimeOut(body, self.options, self._activities, has_collected=True)
@@ -328,16 +332,16 @@ class Engine:
             await self.queue.create(body.later(again, self.clock.now(), timeout.pc))
 
     async def run_activity(self, body: ActivityTask) -> None:
-        """Runs an attempt of an activity and brings its result in, unless it is over.
+        """Runs an attempt of an activity and delivers its result, unless the attempt is over.
 
         Raises:
-            NotYet: the commit that the task belongs to has not landed yet.
+            NotYet: the commit that the task belongs to is not complete yet.
             Unavailable: try again.
         """
         await self._activities.run(self._ref_of(body), body)
 
     async def collect(self, body: CollectTask) -> None:
-        """Takes in what was posted to an instance's inbox.
+        """Processes the entries in an instance's inbox.
 
         Raises:
             Unavailable: try again.
@@ -345,7 +349,7 @@ class Engine:
         await self._inbox.run(self._ref_of(body), body)
 
     async def check_store(self) -> None:
-        """Reads once.
+        """Checks the store with one read.
 
         Raises:
             Unavailable: the store does not answer.
@@ -353,17 +357,18 @@ class Engine:
         await self.store.ping()
 
     async def recover(self, *, ahead: timedelta = timedelta(), limit: int = 1000) -> int:
-        """Schedules again what should be moving and is not: after a crash, a lost task, a purged queue.
+        """Schedules instances again that should be moving but are not: after a crash, a lost task, or a purged queue.
 
-        What cannot be moved by this code is logged and passed over: it stands on a statement that is gone, or waits for
-        a timeout that is, its fields no longer fit, a condition raises, or its workflow is not served here.
+        Instances that this code cannot move are logged and skipped: the definition no longer has their statement or
+        timeout, their fields no longer match their types, a condition raises, or this engine does not serve their
+        workflow.
 
         Args:
-            ahead: also what will be due within that time.
-            limit: how many instances are scheduled at most, the longest overdue first.
+            ahead: also schedules instances that will be due within this time.
+            limit: the most instances to schedule, the longest overdue first.
 
         Returns:
-            How many instances were scheduled.
+            The number of scheduled instances.
 
         Raises:
             Unavailable: try again.
@@ -371,10 +376,10 @@ class Engine:
         return await self._recovery.run(ahead, limit)
 
     def _ref_of(self, body: InstanceTask) -> InstanceRef:
-        """The instance that a task is for.
+        """Returns the reference of a task's instance.
 
         Raises:
-            WorkflowNotFound: its workflow is not served here.
+            WorkflowNotFound: this engine does not serve its workflow.
         """
         return InstanceRef(self.workflow(body.workflow), body.id)
 

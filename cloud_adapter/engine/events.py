@@ -1,7 +1,7 @@
-"""Events that clients send, as decisions: whether one is accepted now, what its handler does, or that it is kept.
+"""Decisions of events that clients send: an event is accepted and handled, buffered, or rejected.
 
-An event that may be accepted once what is due has been done waits in its lane. So does one that comes while a step
-runs.
+If an event may be accepted after the work that is due, it waits in its lane. An event that arrives while a step runs
+also waits.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ from workflow_core.machine.events import Accepted
 from workflow_core.program.code import HandlerCase
 
 BUFFERED = b""
-"""The response to an event that is kept, and handled once somebody waits for it. No handler's output is empty."""
+"""The response to an event that is buffered, and handled when the workflow waits for it. A handler's output is never
+empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class SentEvent:
-    """What a client sends with an event; see ``Engine.handle_event``."""
+    """An event as a client sends it. See ``Engine.handle_event``."""
 
     event: str
     body: bytes
@@ -44,19 +45,19 @@ class SentEvent:
 
     @property
     def fingerprint(self) -> str:
-        """Tells this request from another one under the same key."""
+        """Distinguishes this request from another one under the same key."""
         return stable_key(self.event, self.body.decode("utf-8", "replace"), self.thread_id, self.wait_id)
 
     def known_as(self, response: str, now: datetime, key_ttl: timedelta) -> KeyRecord | None:
-        """What is recorded of it, if it has a key."""
+        """Returns the record of this request under its key; None if it has no key."""
         return record_of(self.key, self.fingerprint, response, now, key_ttl)
 
 
 class SendEvent(Decision):
-    """Delivers an event; the answer is the handler's output, as JSON, or ``BUFFERED``.
+    """Delivers an event. The answer is the handler's output as JSON, or ``BUFFERED``.
 
     Args:
-        replay: looks for the response that is stored under the request's key; asked before the event waits.
+        replay: returns the response that is stored under the request's key. Called before the event waits.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class SendEvent(Decision):
             addressed = request.thread_id is not None or request.wait_id is not None
             if not addressed and session.machine.buffers(event) and not session.leased(now):
                 return self._keep(session, event, error, now)
-            # What is still to be run may lead to where the event is accepted.
+            # The work that is still due may lead to a wait that accepts the event.
             if session.leased(now) or session.next_work() is not None:
                 raise self._busy(session) from error
             raise
@@ -104,7 +105,7 @@ class SendEvent(Decision):
         assert signature is not None
         value = signature.validate_json(event, request.body)
         if isinstance(accepted.case, HandlerCase) and not session.is_fresh:
-            raise ByItself  # it may be asynchronous
+            raise ByItself  # the handler may be asynchronous
         self.span.set(thread=accepted.thread.id, statement=accepted.thread.step, pc=session.execution.pc)
         started = self.clock.now()
         with _user_errors(event):
@@ -114,7 +115,7 @@ class SendEvent(Decision):
         return self._finish(session, accepted, event, output, started)
 
     async def before_waiting(self) -> bytes | None:
-        """Made again, a request gets its response, even where it would have to wait now."""
+        """Returns the stored response of a repeated request, even if the request would have to wait now."""
         return None if self.key is None else await self.replay()
 
     async def _awaited(
@@ -129,7 +130,7 @@ class SendEvent(Decision):
         assert signature is not None
         now = self.clock.now()
         response = signature.output_json(event, output)
-        session.machine.set_time(now)  # what is waited for next counts from now, not from the beginning of the handler
+        session.machine.set_time(now)  # the next timeouts count from now, not from the start of the handler
         thread, select = accepted.thread.id, accepted.thread.step
         settle(session, accepted)
         session.note(
@@ -144,9 +145,9 @@ class SendEvent(Decision):
         return response
 
     def _keep(self, session: Session, event: str, refusal: EventNotAccepted, now: datetime) -> bytes:
-        """Keeps an event until somebody waits for it."""
+        """Buffers an event until the workflow waits for it."""
         if len(session.execution.buffer) >= self.options.buffer_max:
-            detail = f", and {self.options.buffer_max} events are kept already"
+            detail = f", and {self.options.buffer_max} events are already buffered"
             raise EventNotAccepted(event, refusal.accepted, refusal.status, detail)
         session.machine.buffered_signature(event).validate_json(event, self.request.body)
         session.machine.buffer(event, self.request.body.decode("utf-8"))
@@ -160,17 +161,17 @@ class SendEvent(Decision):
         execution = session.execution
         return NotNow(
             Busy(
-                f"{execution.workflow!r} {execution.id!r} is busy: its steps still run, or many others send events to "
-                f"it; try again"
+                f"{execution.workflow!r} {execution.id!r} is busy: a step is running, or other requests come first; "
+                f"try again"
             )
         )
 
 
 def _accepted(session: Session, event: str, thread_id: str | None, wait_id: str | None) -> Accepted:
-    """Who waits for an event of a client.
+    """Returns what waits for an event of a client.
 
     Raises:
-        EventNotAccepted: nobody does.
+        EventNotAccepted: nothing waits for it.
     """
     accepted = session.machine.accept(event, thread_id, wait_id)
     if not accepted.case.from_clients:
@@ -182,7 +183,7 @@ def _accepted(session: Session, event: str, thread_id: str | None, wait_id: str 
 
 @contextmanager
 def _user_errors(event: str) -> Iterator[None]:
-    """Makes an error of a handler what a client is told of it."""
+    """Converts an error of a handler to the error for the client."""
     try:
         yield
     except EventRejected:

@@ -1,17 +1,20 @@
-"""User code that has failed: when it is tried again, what the history says of it, and what the machine is told.
+"""Failures of user code: when the code is tried again, the entry in the history, and the report to the machine.
 
 Theory of operation. User code fails in three places: as work under the lease (a step, a setup, a teardown, the delivery
-of a buffered event, the message to a parent), as an attempt of an activity, and as a child. What follows is decided
-once, when it has failed, as a ``Failure``; ``work_failed`` and ``result_failed`` carry it out in memory.
+of a buffered event, the message to a parent), as an attempt of an activity, and as a child. The consequences are
+decided once, at the failure, as a ``Failure``. ``work_failed`` and ``result_failed`` apply them in memory.
 
-1. The policy is the statement's, else the workflow's ``default_retry``, else that of the engine's options. Setups and
-   teardowns have the last one alone. The message to a parent is repeated until it is taken: without it the parent would
-   wait forever. A buffered event has one attempt: its handler depends on the fields alone, so it would fail again.
-2. Each failure draws one random number for the jitter, used or not: a run with a seeded generator can be repeated.
-3. A failure without a next attempt is thrown where the thread stands, so a ``Try`` can catch it. Setups and teardowns
-   are an exception: they are only marked as failed. A child that cannot be started has failed like one that ended so.
-4. What failed has not changed the fields: the caller takes them back before it reports the failure. If it does not, the
-   next commit saves what half of an attempt has done.
+1. The retry policy is the statement's, else the workflow's ``default_retry``, else the one in the engine's options.
+   Setups and teardowns use only the one in the options. The message to a parent is repeated until the parent accepts
+   it: without it, the parent would wait forever. A buffered event has one attempt: its handler depends only on the
+   fields, so it would fail again.
+2. Each failure draws one random number for the jitter, even if it is not used, so that a run with a seeded generator is
+   repeatable.
+3. A failure without a next attempt is thrown at the thread's current statement, so a ``Try`` can catch it. Setups and
+   teardowns are an exception: they are only marked as failed. A child that cannot be started fails like a child that
+   ended as failed.
+4. Code that failed must not have changed the fields: the caller undoes its changes before it reports the failure. If
+   the caller does not, the next commit saves the changes of half an attempt.
 """
 
 from __future__ import annotations
@@ -36,11 +39,11 @@ from workflow_core.wait_types import ActivityWait
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A failure of user code, and what follows.
+    """A failure of user code and its consequences.
 
     Attributes:
-        error: as it is stored.
-        retry_at: when it is tried again; None: it is given up.
+        error: the error as it is stored.
+        retry_at: the time of the next attempt; None: there is none.
         raised: the error itself, for its stack trace in the log; None if it was raised elsewhere.
     """
 
@@ -50,11 +53,11 @@ class Failure:
 
 
 class Retries:
-    """Decides whether and when what has failed is tried again.
+    """Decides whether and when failed code is tried again.
 
     Args:
-        options: have the policy for what has none.
-        rng: gives the jitter.
+        options: the engine's options, with the default policy.
+        rng: generates the jitter.
     """
 
     def __init__(self, options: EngineOptions, rng: random.Random) -> None:
@@ -62,13 +65,13 @@ class Retries:
         self.rng = rng
 
     def of_work(self, session: Session, work: Work, error: Exception, now: datetime) -> Failure:
-        """What follows the failure of work under the lease."""
+        """Returns the consequences of a failure of work under the lease."""
         policy = session.machine.policy(work) or self.options.retry
         delay = work.delay(policy, error, self.rng.random())
         return Failure(error_info(error, work.statement), None if delay is None else now + delay, error)
 
     def of_attempt(self, session: Session, accepted: Accepted, error: Exception) -> timedelta | None:
-        """After which time an attempt of an activity that has failed is followed by another one; None: by none."""
+        """Returns the delay between a failed attempt of an activity and the next one; None: there is no next one."""
         assert isinstance(accepted.case, ActivityCase)
         policy = accepted.case.activity.retry or session.cls.default_retry or self.options.retry
         return policy.delay(activity_wait(accepted).attempt + 1, error, self.rng.random())
@@ -77,10 +80,10 @@ class Retries:
 def work_failed(
     session: Session, work: Work, failure: Failure, kind: HistoryKind, now: datetime, **details: Any
 ) -> None:
-    """Work under the lease has failed.
+    """Records a failure of work under the lease.
 
     Args:
-        details: what else the history keeps.
+        details: other details for the history.
     """
     machine, error = session.machine, failure.raised
     assert error is not None
@@ -93,7 +96,7 @@ def work_failed(
 def result_failed(
     session: Session, accepted: Accepted, failure: Failure, kind: HistoryKind, now: datetime, **details: Any
 ) -> None:
-    """An attempt of an activity, or a child, has failed, or the handler of its result has.
+    """Records a failure of an attempt of an activity, of a child, or of the handler of its result.
 
     Raises:
         UserCodeError: a condition of the workflow raised.
@@ -108,11 +111,11 @@ def result_failed(
 
 
 def take_result(session: Session, accepted: Accepted, result: str) -> Exception | None:
-    """Hands the result of an activity or a child, as JSON, to its handler. Gives what the handler has raised; then the
-    fields are what they were before.
+    """Passes the result of an activity or a child, as JSON, to its handler. Returns the error that the handler raised,
+    if any. Its changes to the fields are then undone.
 
     Raises:
-        Exception: what the handler has raised, if what it has done can be taken back only by a new load.
+        Exception: the error of the handler, if its changes can be undone only by a new load.
     """
     mark = session.mark()
     try:

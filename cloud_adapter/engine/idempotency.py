@@ -1,4 +1,4 @@
-"""Idempotency keys: what is recorded of a request, and found again when it is made again."""
+"""Idempotency keys: the record of a request, and the stored response when the request is repeated."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from cloud_adapter.ports import Clock, Store
 
 
 def record_of(key: str | None, fingerprint: str, response: str, now: datetime, ttl: timedelta) -> KeyRecord | None:
-    """What is recorded of a request; None if it has no key.
+    """Returns the record of a request; None if it has no key.
 
     Args:
-        fingerprint: tells the request from another one under the same key.
-        ttl: for how long it is kept.
+        fingerprint: distinguishes the request from another one under the same key.
+        ttl: how long the record is kept.
     """
     return None if key is None else KeyRecord(key, fingerprint, response, now + ttl)
 
 
 async def replay(store: Store, clock: Clock, ref: InstanceRef, record: KeyRecord | None) -> bytes | None:
-    """The response that is stored under the key of a request; None if the key is new, or there is none.
+    """Returns the response that is stored under the key of a request; None if the key is new, or the request has none.
 
     Raises:
-        IdempotencyKeyReused: it was stored for another request.
+        IdempotencyKeyReused: the response was stored for another request.
     """
     if record is None:
         return None
@@ -33,6 +33,6 @@ async def replay(store: Store, clock: Clock, ref: InstanceRef, record: KeyRecord
         return None
     if stored.fingerprint != record.fingerprint:
         raise IdempotencyKeyReused(
-            f"the idempotency key {record.key!r} was used for another request on {ref.id!r}: take a new key"
+            f"the idempotency key {record.key!r} was used for another request on {ref.id!r}: use a new key"
         )
     return stored.response.encode()

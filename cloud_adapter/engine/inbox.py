@@ -1,20 +1,22 @@
-"""What comes for an instance while other processes commit to it, and needs no answer at once.
+"""The inbox of an instance: results that arrive while other processes commit to it, and that need no immediate answer.
 
-A database sustains about one write a second to a document. The results of a wide fan-out would meet each other at its
-instance's document again and again. So what meets another process there, or a step that runs for long, is posted: it
-becomes a small document of its own beside the instance, which nobody contends for. A collecting task, one per instance
-and second, brings the whole inbox in with one commit.
+A database sustains about one write a second to a document. The results of a wide fan-out would conflict with each other
+on their instance's document again and again. If a result conflicts with another process, or with a step that runs for
+long, it is therefore posted: it becomes a small document beside the instance, for which no other process competes. A
+collecting task, one for each instance and second, processes the whole inbox with one commit.
 
 Why nothing is lost and nothing counts twice:
 
-* An entry is posted before its collecting task is created, and both before the request is acknowledged.
-* An entry is deleted by the very commit that takes it in. Taken in once more, by whoever has read the inbox before, it
-  finds that nobody waits for it any more: each names the wait that it is for, which never comes back.
-* A task's name is taken once, so an entry that is posted just after the task of its second has run, by a clock that is
-  behind, would be left. A second task comes after every ten seconds, later than clocks may differ, and looks again.
-* Recovery finds entries that nobody collects, as after a purge of the queue.
+* An entry is posted before its collecting task is created. Both are done before the request is acknowledged.
+* The commit that processes an entry also deletes it. Another process may have read the inbox earlier and process the
+  entry again. It then finds that the instance no longer waits for it: each entry names its wait, whose id is never used
+  again.
+* A queue accepts the name of a task only once. An entry that is posted just after the task of its second has run,
+  because a clock is behind, would therefore remain. A second task follows for each ten seconds, later than clocks may
+  differ, and checks again.
+* Recovery finds entries that are not collected, for example after a purge of the queue.
 
-This file knows no kind of entry: whoever posts one registers how it is opened.
+This module does not depend on the kinds of entries. The code that posts a kind of entry registers how to open it.
 """
 
 from __future__ import annotations
@@ -40,26 +42,26 @@ from workflow_core.error_texts import error_text
 from workflow_core.events import stable_key
 
 COLLECT_MAX = 200
-"""How many entries are read at a time."""
+"""The most entries that are read at a time."""
 
 
 class Deferrable(Decision):
     """A decision that can wait in the inbox.
 
     Attributes:
-        kind: how it is opened again.
-        stale: nobody waited for it (any more).
+        kind: selects the opener that creates it again.
+        stale: whether the instance did not wait for it, or no longer waited.
     """
 
     kind: str
     stale: bool = False
 
     def name(self) -> str:
-        """What it is known by in the inbox of its instance: posted twice, it is one entry."""
+        """Returns its name in the inbox of its instance. If it is posted twice, there is one entry."""
         raise NotImplementedError
 
     def content(self) -> Mapping[str, Any]:
-        """What it is made of again, as JSON data."""
+        """Returns the JSON data from which it is created again."""
         raise NotImplementedError
 
 
@@ -67,18 +69,19 @@ Opener = Callable[[Mapping[str, Any]], Deferrable]
 
 
 class NotListening(Busy):
-    """A paused instance takes nothing in: its inbox is collected when it is unpaused."""
+    """The instance is paused and processes nothing. Its inbox is collected when it is unpaused."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Left:
-    """An entry that could not be taken in. ``at``: when it can be tried again; None: something else sees to that."""
+    """An entry that could not be processed yet. ``at`` is the time of the next attempt; None: an unpause triggers
+    it."""
 
     at: datetime | None
 
 
 class Inbox:
-    """Brings deferrable decisions in: at once, or by way of the inbox."""
+    """Delivers deferrable decisions, either immediately or through the inbox."""
 
     def __init__(self, committer: Committer, lanes: Lanes) -> None:
         self.committer = committer
@@ -86,15 +89,14 @@ class Inbox:
         self._openers: dict[str, Opener] = {}
 
     def register(self, kind: str, opener: Opener) -> None:
-        """Says how the entries of a kind become decisions again."""
+        """Registers how entries of a kind are converted back to decisions."""
         self._openers[kind] = opener
 
     async def deliver(self, ref: InstanceRef, decision: Deferrable) -> None:
-        """Lets a decision be made, or posts it where the instance is busy. When it returns, the decision is committed
-        or will be.
+        """Makes a decision, or posts it if the instance is busy. After this call, the decision is committed or will be.
 
         Raises:
-            TooLarge: it had to be posted, and is too large for that.
+            TooLarge: the decision had to be posted, but is too large for the inbox.
             InstanceNotFound, Unavailable
         """
         at = self.committer.clock.now()
@@ -104,7 +106,7 @@ class Inbox:
                 await self.lanes.decide(ref, decision)
                 return
             except (Contended, Unavailable):
-                pass  # if it was committed all the same, nobody will want the entry
+                pass  # if the decision was committed after all, its entry will be stale
             except Leased as error:
                 at = error.until
         await self._post(ref, decision, at)
@@ -125,14 +127,14 @@ class Inbox:
         logs.transition("posted", ref.workflow, ref.id, statement=decision.statement or "", detail=decision.kind)
 
     async def run(self, ref: InstanceRef, body: CollectTask) -> None:
-        """Does what a collecting task asks for.
+        """Runs a collecting task.
 
         Raises:
             Unavailable: try again.
         """
         now, queue = self.committer.clock.now(), self.committer.queue
         if now < body.due:
-            await queue.create(body.later(body.due, now, body.pc))  # early, by the clock of the queue
+            await queue.create(body.later(body.due, now, body.pc))  # early, because the queue's clock is ahead
             return
         again = await self.collect(ref)
         if again is not None:
@@ -142,11 +144,11 @@ class Inbox:
             await queue.create(body.last(self.committer.clock.now()))
 
     async def collect(self, ref: InstanceRef) -> datetime | None:
-        """Takes an instance's inbox in. Gives when what is left is to be tried again; None: that is not needed.
+        """Processes an instance's inbox. Returns when to try the remaining entries again; None: this is not needed.
 
         Raises:
             DamagedDocument, Unavailable
-            WorkflowError: the instance cannot move. What it is about stays in the inbox.
+            WorkflowError: the instance cannot move. The entry stays in the inbox.
         """
         store = self.committer.store
         while entries := await store.inbox(ref.workflow, ref.id, COLLECT_MAX):
@@ -165,7 +167,8 @@ class Inbox:
         return None
 
     async def _take(self, ref: InstanceRef, entry: InboxEntry) -> _Left | bool:
-        """Takes an entry in. True: nobody wants it, it is to be discarded; False: a commit has deleted it."""
+        """Processes an entry. Returns True if the entry is stale and has to be discarded, False if a commit has deleted
+        it, or ``_Left`` if it could not be processed yet."""
         try:
             decision = self._open(entry)
         except (KeyError, TypeError, ValueError) as error:
@@ -190,7 +193,7 @@ class Inbox:
         return self._openers[data["kind"]](data)
 
     async def recover(self, workflows: Mapping[str, type[Workflow]], before: datetime, salt: str, limit: int) -> int:
-        """Creates collecting tasks for the inboxes that have an entry from ``before``. Gives how many.
+        """Creates collecting tasks for the inboxes that have an entry older than ``before``. Returns how many.
 
         Raises:
             Unavailable: try again.
@@ -205,9 +208,9 @@ class Inbox:
 
 
 def entry_name(kind: str, *about: object) -> str:
-    """The name of an entry."""
+    """Returns the name of an entry."""
     return f"{kind}-{stable_key(*about)}"
 
 
 UNCOLLECTED_AFTER = timedelta(seconds=30)
-"""An entry that is older is missed by its collecting tasks."""
+"""If an entry is older than this, its collecting tasks have missed it."""

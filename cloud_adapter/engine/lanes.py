@@ -1,15 +1,17 @@
-"""Lanes: whatever comes for one instance in this process is queued, and decided in its order by one drainer.
+"""Lanes: all decisions for one instance in this process wait in its lane. One drainer makes them in order of arrival.
 
-Theory of operation. Each instance for which something waits has a lane. Its drainer takes all that wait as one batch,
-has it decided and committed (``transaction.py``), and goes on with what has come meanwhile. So no two decisions of a
-process conflict with each other, and many cost one write. A lane ends when nothing waits in it.
+Theory of operation. Each instance with waiting decisions has a lane. Its drainer takes all waiting decisions as one
+batch, has them decided and committed (``transaction.py``), and continues with the decisions that have arrived
+meanwhile. Two decisions of one process therefore never conflict, and many decisions need only one write. A lane ends
+when no decision waits in it.
 
-Others must not starve. While other instances are served too, the batches of a busy one are smaller, large ones let
-others have a turn between their parts, and after each of them the lane rests.
+A busy instance must not starve the others. While other instances are also being served, the batches of a busy one are
+smaller, others get a turn between the parts of a large batch, and the lane pauses after each batch.
 
-Lanes save conflicts within a process; they are not what makes a commit safe. Another process may commit at any time,
-and ``transaction.py`` then decides anew. What breaks the order of arrival: a commit to an instance past its lane. The
-holder of a lease commits so, and calls ``wake`` afterwards, because the session that a lane has kept is out of date.
+Lanes avoid conflicts within a process, but they do not make commits safe. Another process may commit at any time, and
+``transaction.py`` then decides again. A commit that bypasses the lane of its instance breaks the order of arrival. The
+holder of a lease commits in this way, and calls ``wake`` afterwards, because the session that the lane has kept is then
+out of date.
 """
 
 from __future__ import annotations
@@ -31,28 +33,28 @@ from cloud_adapter.observability import telemetry
 from cloud_adapter.queues.runner import first_of
 
 BATCH_MAX = 200
-"""How many decisions one commit makes at most."""
+"""The most decisions in one commit."""
 
 CONTENDED_SECONDS = 5.0
-"""For how long an instance counts as contended for after a conflict."""
+"""How long an instance counts as contended after a conflict with another process."""
 
 SERVED_SECONDS = 0.2
-"""What has come for others within this time counts: the instance shares the process with them."""
+"""If decisions for other instances have arrived within this time, the instance shares the process with them."""
 
 SHARED_BATCH_MAX = 100
-"""How many decisions one commit makes at most then."""
+"""The most decisions in one commit of an instance that shares the process."""
 
 REST_SECONDS = 0.002
 REST_SECONDS_MAX = 0.2
-"""A large batch is followed by a rest of so long for each of its decisions then: an instance with thousands of results
-takes about half of a process, not all of it."""
+"""The pause after a large batch of an instance that shares the process: for each of its decisions, and at most. An
+instance with thousands of results then uses about half of the process, not all of it."""
 
 TURN_SECONDS, TURNS_MAX = 0.002, 10
-"""A large batch waits so often for so long while anything is decided for other instances."""
+"""The length and the largest number of pauses that a large batch makes while decisions are made for other instances."""
 
 
 class Lanes:
-    """The lanes of the instances that something waits for in this process."""
+    """The lanes of all instances with waiting decisions in this process."""
 
     def __init__(self, committer: Committer) -> None:
         self.committer = committer
@@ -62,23 +64,22 @@ class Lanes:
 
     @property
     def open(self) -> Collection[InstanceRef]:
-        """The instances that something waits for."""
+        """The instances with waiting decisions."""
         return self._lanes.keys()
 
     @property
     def contended(self) -> Collection[InstanceRef]:
-        """The instances that are remembered as contended for. Those whose time is over are forgotten with the next
-        conflict."""
+        """The instances that are recorded as contended. Expired records are removed at the next conflict."""
         return self._contended.keys()
 
     async def decide(self, ref: InstanceRef, decision: Decision) -> Any:
-        """Lets a decision be made and committed; gives its answer.
+        """Makes a decision and commits it. Returns its answer.
 
         Raises:
-            Busy: it had to wait for too long. Nothing was changed.
-            DuplicateKey: its key is recorded already. Nothing was changed.
-            Unavailable: whether it was committed is not known.
-            Exception: what the decision raises, or loading or saving the instance. Nothing was changed.
+            Busy: the decision had to wait for too long. Nothing was changed.
+            DuplicateKey: its key is already recorded. Nothing was changed.
+            Unavailable: it is unknown whether the decision was committed.
+            Exception: the decision raised it, or loading or saving the instance did. Nothing was changed.
         """
         lane = self._lanes.get(ref)
         if lane is None:
@@ -87,14 +88,14 @@ class Lanes:
         return await lane.add(decision)
 
     def serves_others(self, lane: Lane) -> bool:
-        """Whether something came for another instance lately."""
+        """Whether a decision for another instance has arrived recently."""
         since, served = lane.now() - timedelta(seconds=SERVED_SECONDS), self._served
         while served and served[0][0] < since:
             served.popleft()
         return any(ref != lane.ref for _, ref in served)
 
     async def let_others(self, lane: Lane) -> None:
-        """Lets what is being decided for other instances go first, but not for long."""
+        """Gives decisions for other instances a turn, for a limited time."""
         if not self.serves_others(lane):
             await asyncio.sleep(0)
             return
@@ -104,18 +105,18 @@ class Lanes:
                 break
 
     def wake(self, ref: InstanceRef) -> None:
-        """Somebody in this process has committed another way: what waits may be decided now."""
+        """Called after a commit that bypassed the lane: waiting decisions may now be possible."""
         if (lane := self._lanes.get(ref)) is not None:
             lane.line.woken.set()
             lane.transactor.session = None
 
     def is_contended(self, ref: InstanceRef) -> bool:
-        """Whether another process has committed to the instance lately, at the same time as this one."""
+        """Whether the instance has recently had a conflict with another process."""
         self._forget_contended()
         return ref in self._contended
 
     def met_others(self, ref: InstanceRef) -> None:
-        """Another process has committed to an instance at the same time."""
+        """Records a conflict with another process."""
         self._forget_contended()
         until = self.committer.clock.now() + timedelta(seconds=CONTENDED_SECONDS)
         self._contended[ref] = until
@@ -126,12 +127,12 @@ class Lanes:
             del self._contended[ref]
 
     def closed(self, lane: Lane) -> None:
-        """Nothing waits in a lane any more."""
+        """Removes a lane in which no decision waits."""
         del self._lanes[lane.ref]
 
 
 class Lane:
-    """What waits for one instance, and who drains it."""
+    """The waiting decisions of one instance, and their drainer."""
 
     def __init__(self, lanes: Lanes, ref: InstanceRef) -> None:
         self.lanes = lanes
@@ -142,25 +143,25 @@ class Lane:
         self.drainer: asyncio.Task[None] | None = None
 
     async def add(self, decision: Decision) -> Any:
-        """Queues a decision; gives its answer."""
+        """Queues a decision. Returns its answer."""
         item = Item(decision, self.now(), copy_context(), asyncio.get_running_loop().create_future())
         self.line.items.append(item)
         if not self.transactor.leased or decision.alone:
             self.line.woken.set()
         if self.drainer is None:
-            # In a context of its own: it serves all that come.
+            # In a new context, because the drainer serves all requests, not only this one.
             self.drainer = asyncio.get_running_loop().create_task(self._drain(), context=Context())
         return await item.answer
 
     def now(self) -> datetime:
-        """The time."""
+        """Returns the time of the clock."""
         return self.lanes.committer.clock.now()
 
     async def _let_others(self) -> None:
         await self.lanes.let_others(self)
 
     async def _drain(self) -> None:
-        error: BaseException = Unavailable(f"{self.ref.id!r} is no longer served here; try again")
+        error: BaseException = Unavailable(f"this process no longer serves {self.ref.id!r}; try again")
         attempt = 0
         try:
             while self.line.waiting():
@@ -178,22 +179,22 @@ class Lane:
         except asyncio.CancelledError:
             raise
         except BaseException as raised:
-            error = raised  # a defect of ours: whoever waits is to hear of it
+            error = raised  # a defect of the engine: all waiting requests get the error
         finally:
             self.lanes.closed(self)
             for item in self.line.items:
                 item.refuse(error)
 
     async def _give_way(self, decided: int) -> None:
-        """Lets other instances of this process have their share: after many decisions, while others are served too,
-        what comes meanwhile is left to wait for the next round."""
+        """Gives other instances of this process their share. After many decisions, while others are also being served,
+        the lane pauses. Decisions that arrive meanwhile wait for the next round."""
         if decided >= LARGE_BATCH and self.lanes.serves_others(self):
             await self.lanes.committer.clock.sleep(min(decided * REST_SECONDS, REST_SECONDS_MAX))
         else:
             await asyncio.sleep(0)
 
     async def _wait(self, waiting: Sequence[Item], attempt: int, *, wakes: bool) -> None:
-        """Waits until something may have changed; who has waited for too long is told."""
+        """Waits until something may have changed. Refuses decisions that have waited for too long."""
         committer = self.lanes.committer
         now, ends = self.now(), []
         for item in waiting:
@@ -210,11 +211,11 @@ class Lane:
         await (first_of(self.line.woken.wait(), pause) if wakes else pause)
 
     async def _round(self) -> bool:
-        """Asks everybody who waits, in their order. Whether another process has committed meanwhile."""
+        """Makes all waiting decisions, in their order. Returns whether another process has committed meanwhile."""
         todo = sorted(self.line.items, key=lambda item: not item.decision.reads)
         while todo:
             batch = self._batch(todo)
-            # In the context of its first: what a batch of one does belongs to that request.
+            # In the context of the first decision, so that a batch of one runs in the context of its request.
             task = asyncio.get_running_loop().create_task(
                 self.transactor.decide(batch), context=batch[0].context.copy()
             )
@@ -222,7 +223,7 @@ class Lane:
                 again = await task
             except Conflict as error:
                 self.lanes.met_others(self.ref)
-                message = f"{self.ref} is busy: many others commit to it; try again"
+                message = f"{self.ref} is busy: other processes commit to it; try again"
                 busy = Busy(message)
                 busy.__cause__ = error
                 for item in self.line.items:
@@ -234,7 +235,7 @@ class Lane:
         return False
 
     def _batch(self, todo: Sequence[Item]) -> Sequence[Item]:
-        """Those that are decided next, together."""
+        """Returns the next decisions to make together."""
         keys: set[str] = set()
         size = 0
         most = SHARED_BATCH_MAX if self.lanes.serves_others(self) else BATCH_MAX

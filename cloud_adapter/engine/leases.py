@@ -1,20 +1,21 @@
-"""Leases: one process at a time runs user code of an instance, and others take over when it dies.
+"""Leases: one process at a time runs the user code of an instance, and another process takes over if it dies.
 
-Theory of operation. A lease is a token and a time in the instance's document, written by a commit like any other.
+Theory of operation. A lease is a token and an expiry in the instance's document, written by a commit like any other.
 
-1. Its holder alone runs steps, setups, teardowns and deliveries of buffered events. Events, timeouts and results wait
-   for its end (``decisions.check_lease``). Operators do not wait: they commit over it.
-2. Safety does not rest on clocks. Each commit of the holder is compared with the version that it has loaded. Once
-   anybody else has committed, the holder can write no more: it drops what it has done since its last commit.
-3. Clocks only keep two from running at the same time. So a step begins with two thirds of the lease left, and while it
-   runs the lease is renewed after each third. Asynchronous code is interrupted when the lease has expired. Synchronous
-   code cannot be, so its lease is renewed to its end, even where what it does will not be saved.
-4. The end of a lease wakes the instance: ``wake_at`` is the end of the lease, and who finds a live one puts its
-   task off until then. The commit that releases a lease creates the tasks for what is due.
-5. A renewal saves nothing but the lease, as user code may be in the middle of changing the fields.
+1. Only the holder of the lease runs steps, setups, teardowns and deliveries of buffered events. Events, timeouts and
+   results wait for its end (``decisions.check_lease``). Operators do not wait: they commit over the lease.
+2. Safety does not depend on clocks. Each commit of the holder is compared with the version that it has loaded. After
+   another commit, the holder can no longer write: it discards its changes since its last commit.
+3. Clocks only prevent two processes from running at the same time. A step therefore begins with at least two thirds of
+   the lease left, and while it runs, the lease is renewed after each third. Asynchronous code is interrupted when the
+   lease has expired. Synchronous code cannot be interrupted, so its lease is renewed until it ends, even if its changes
+   will not be saved.
+4. The end of a lease wakes the instance: ``wake_at`` is the end of the lease. A task that finds a live lease is
+   postponed until then. The commit that releases a lease creates the tasks for the work that is due.
+5. A renewal saves only the lease, because user code may be changing the fields at the same time.
 
-What breaks this: a commit under a lease that drops it and does not create the tasks for what is due; a step that begins
-with little of the lease left.
+What breaks this: a commit under a lease that drops the lease without creating the tasks for the work that is due; a
+step that begins with little of the lease left.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ from cloud_adapter.ports import Task
 
 
 class LeaseLost(Exception):
-    """The lease has expired, or another one has committed: what was run since the last commit is not ours to save."""
+    """The lease has expired, or another process has committed. Changes since the last commit must not be saved."""
 
 
 class Leases:
-    """Keeps leases while what they are for runs."""
+    """Renews leases while user code runs."""
 
     def __init__(self, committer: Committer) -> None:
         self.committer = committer
@@ -51,13 +52,13 @@ class Leases:
         self.options = committer.options
 
     async def ensure(self, session: Session, token: str) -> None:
-        """Renews the lease unless two thirds of it are left, as there are whenever it is renewed.
+        """Renews the lease if less than two thirds of it are left.
 
         Raises:
-            LeaseLost: it has expired.
-            Conflict, Superseded: another one has committed.
+            LeaseLost: the lease has expired.
+            Conflict, Superseded: another process has committed.
         """
-        # Once: where a commit takes a third of a lease, another renewal finds no more of it.
+        # Only once: if a commit takes a third of a lease, another renewal would not leave more of it.
         if timedelta() < self.left(session) < self.options.lease * 2 / 3:
             await self.committer.commit(session, lease=Hold(token, renews=True))
         if self.left(session) <= timedelta():
@@ -68,21 +69,21 @@ class Leases:
         return session.instance.lease.expires_at - self.clock.now()
 
     async def expiry(self, session: Session) -> None:
-        """Raises ``LeaseLost`` once the lease has expired, because no renewal of it came through."""
+        """Waits until the lease has expired, because no renewal succeeded, and raises ``LeaseLost``."""
         while (left := self.left(session)) > timedelta():
             await self.clock.sleep(left.total_seconds())
         raise LeaseLost
 
     @contextlib.asynccontextmanager
     async def renewing(self, session: Session, *, hold: bool) -> AsyncIterator[asyncio.Future[None]]:
-        """Renews the lease while the body runs; gives a future that fails once another one has committed.
+        """Renews the lease while the body runs. Yields a future that fails when another process has committed.
 
         Args:
-            hold: the body cannot be interrupted: the lease is renewed to its end even so, lest something else begins
-                beside it.
+            hold: the body cannot be interrupted. The lease is renewed until the body ends, even after another commit,
+                so that no other code starts at the same time.
 
         Raises:
-            LeaseLost: at the end, if another one has committed.
+            LeaseLost: at the end, if another process has committed.
         """
         lock = asyncio.Lock()
         lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -91,11 +92,11 @@ class Leases:
             yield lost
         finally:
             try:
-                # Not in the middle of a commit: the next one needs the version that it gives.
+                # Wait for a commit in progress, because the next one needs the version that it returns.
                 async with lock:
                     pass
             finally:
-                # Also if this request is cancelled meanwhile: left alone, it would renew the lease for ever.
+                # Also if this request is cancelled meanwhile. Otherwise the task would renew the lease forever.
                 task.cancel()
             await asyncio.wait([task])
             has_lost = not lost.cancel() and lost.exception() is not None
@@ -118,13 +119,13 @@ class Leases:
                         lost.set_exception(LeaseLost())
                     if not hold:
                         return
-                    # Somebody has committed over the lease, which may be ours still.
+                    # Another commit was made over the lease. The lease may still have this token.
                     session = await self.committer.load(session.ref)
                     if session.instance.lease is None or session.instance.lease.token != token:
                         return
 
     async def _renewed(self, session: Session, token: str) -> bool:
-        """Whether the session is the last version, as far as it is known."""
+        """Renews the lease. Returns whether the session is still the last version, as far as is known."""
         try:
             await self.committer.commit(session, lease=Hold(token, renews=True))
         except (Conflict, Superseded):
@@ -135,14 +136,14 @@ class Leases:
 
 
 class TakeLease(TaskDecision[ResumeTask]):
-    """Takes the lease, if something is due. The answer is the tasks to create where it is not.
+    """Takes the lease, if something is due. Otherwise, the answer is the tasks to create.
 
     Args:
-        token: the lease's, if it is taken.
-        mine: the token of a lease that may be left behind by this very request.
+        token: the token for the new lease.
+        mine: the token of a lease that this same request may have left behind.
 
     Attributes:
-        session: the instance under the lease; None if it was not taken.
+        session: the instance under the lease; None if the lease was not taken.
     """
 
     alone = True
@@ -163,17 +164,17 @@ class TakeLease(TaskDecision[ResumeTask]):
         session.check()
         body, execution, lease = self.body, session.execution, session.instance.lease
         if lease is not None and lease.token != self.mine and session.leased(now):
-            # Also where nothing seems to be due: the holder's clock may run ahead of ours.
+            # Also if nothing seems to be due, because the holder's clock may be ahead of this one.
             return [body.later(lease.expires_at, now, execution.pc)]
         work = session.next_work()
         if work is None and lease is None:
             at = resume_at(execution, None, now)
-            # Early, by the clock of the queue, and by that of the process that left the rest to this task.
+            # The task is early, because the clock of the queue or of the process that created the task is ahead.
             is_early = at is not None and now < at <= now + 2 * CLOCK_SKEW
             early = [body.later(at, now, execution.pc)] if at is not None and is_early else []
             return [*early, *next_stops(execution, body, now, self.options.horizon)]
         session.machine.tick()
-        # Where nothing is due, a lease is left behind by one that was canceled or paused under it.
+        # If nothing is due, the lease was left behind when the instance was canceled or paused under it.
         self.session = None if work is None else session
         return ()
 
@@ -182,10 +183,10 @@ class TakeLease(TaskDecision[ResumeTask]):
         try:
             await committer.commit(session, lease=RELEASE if self.session is None else Hold(self.token))
         except Superseded as error:
-            raise Conflict(str(error)) from error  # the session is no longer what is stored
+            raise Conflict(str(error)) from error  # the session is no longer the stored state
 
 
 def warn(session: Session, kind: str) -> None:
-    """Writes to the log what has happened to the lease of an instance."""
+    """Logs a warning about the lease of an instance."""
     execution = session.execution
     logs.transition(kind, execution.workflow, execution.id, level=logging.WARNING, pc=execution.pc)

@@ -1,7 +1,7 @@
-"""What waits for one instance in this process: its decisions, in the order of their arrival, and who is to be told.
+"""The waiting decisions of one instance in this process, in the order of their arrival, and the requests that wait.
 
-This file decides nothing. Each request waits for the ``answer`` of its item, which is told once: if the request is
-cancelled, the answer is too, and the item counts as over.
+This module makes no decisions. Each request waits for the ``answer`` of its item, which is set once. If the request is
+cancelled, the answer is cancelled too, and the item counts as over.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Item:
     """A decision in its lane.
 
     Attributes:
-        since: when it came.
-        context: that of its request, in which it decides.
-        answer: what its request waits for; cancelled with the request.
-        waits: why it was put off.
-        single: it gets a commit of its own.
+        since: when it arrived.
+        context: the context of its request, in which it decides.
+        answer: the future for which its request waits. It is cancelled with the request.
+        waits: why it was postponed.
+        single: it gets its own commit.
     """
 
     decision: Decision
@@ -42,22 +42,23 @@ class Item:
         return self.answer.done()
 
     def resolve(self, value: Any) -> None:
-        """Tells the answer."""
+        """Sets the answer."""
         if not self.answer.done():
             self.answer.set_result(value)
 
     def refuse(self, error: BaseException) -> None:
-        """Tells why not."""
+        """Sets an error instead of the answer."""
         if not self.answer.done():
             self.answer.set_exception(error)
 
     def fail(self, error: Exception) -> None:
-        """Tells why not; or lets the instance fail, if nobody is to be told of an error of its code."""
+        """Sets an error instead of the answer. If an error of the workflow's code has no receiver, the instance
+        fails."""
         decision = self.decision
         if decision.statement is None or isinstance(error, (Busy, Unavailable, UnknownStatement)):
             self.refuse(error)
             return
-        # What a condition has raised is kept as it is, like what a step has raised.
+        # An error that a condition has raised is stored unchanged, like an error of a step.
         cause = error.__cause__ if isinstance(error, UserCodeError) else None
         raised = cause if isinstance(cause, Exception) else error
         self.decision = FailInstance(raised, decision.statement, taken=decision.taken)
@@ -66,29 +67,29 @@ class Item:
 
 @dataclass(eq=False, slots=True)
 class Line:
-    """What waits for one instance, in the order of its arrival.
+    """The waiting decisions of one instance, in the order of their arrival.
 
     Attributes:
-        woken: something has come, or has changed, since it was cleared.
+        woken: set when a decision has arrived, or the instance has changed.
     """
 
     items: list[Item] = field(default_factory=list)
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
     def waiting(self) -> list[Item]:
-        """Those that still wait."""
+        """Returns the items that still wait."""
         self.items = [item for item in self.items if not item.over]
         return self.items
 
     def put_last(self, item: Item) -> None:
-        """Lets the others go first."""
+        """Moves an item to the end."""
         self.items.remove(item)
         self.items.append(item)
 
 
 @dataclass(eq=False, slots=True)
 class Verdict:
-    """What a decision has come to, until that may be told."""
+    """The outcome of a decision, until the request may get it."""
 
     item: Item
     answer: Any = None

@@ -38,13 +38,13 @@ from workflow_core.machine.operations import set_fields
 from workflow_core.signatures import field_errors
 
 DETAIL_CHARS_MAX = 500
-"""How much of what was changed the history keeps."""
+"""The most characters of the changes that the history keeps."""
 
 
 class Operation(BaseModel):
-    """An order of an operator: an ``Action`` or a ``Repair``. Its JSON is the body of the request.
+    """A request of an operator: an ``Action`` or a ``Repair``. Its JSON is the body of the request.
 
-    A field that a subclass adds is a text, a number or a boolean, or a ``dict`` of values for the workflow's fields.
+    A field of a subclass must be a text, a number, a boolean, or a ``dict`` of values for the workflow's fields.
 
     Attributes:
         name: the last part of the URL, the name of the command, and the kind of the entry in the history.
@@ -56,22 +56,22 @@ class Operation(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    by: str = Field("", max_length=200, description="Who asks for it; kept in the history.")
-    reason: str = Field("", max_length=500, description="Why; kept in the history.")
-    dry_run: bool = Field(False, description="Only tell what the instance would be like: nothing is saved.")
-    pc: int | None = Field(None, description="Only if nothing has happened since ``meta.pc`` was this.")
+    by: str = Field("", max_length=200, description="The name of the operator; stored in the history.")
+    reason: str = Field("", max_length=500, description="The reason; stored in the history.")
+    dry_run: bool = Field(False, description="If true, returns the instance as it would be, and saves nothing.")
+    pc: int | None = Field(None, description="If given, rejects the operation unless ``meta.pc`` still has this value.")
 
     @classmethod
     def arguments(cls) -> dict[str, FieldInfo]:
-        """The fields of this class, without those that every operation has."""
+        """Returns the fields of this class, without the fields that every operation has."""
         return {name: field for name, field in cls.model_fields.items() if name not in Operation.model_fields}
 
     @classmethod
     def from_json(cls, body: bytes) -> Operation:
-        """The operation of a request; an empty body is one without arguments.
+        """Parses the body of a request. An empty body means no arguments.
 
         Raises:
-            InvalidInput: it does not fit.
+            InvalidInput: the body is invalid.
         """
         try:
             return cls.model_validate_json(body or b"{}")
@@ -79,25 +79,25 @@ class Operation(BaseModel):
             raise InvalidInput("the body of the request", field_errors(error)) from None
 
     def rewrite(self, cls: type[Workflow], instance: Instance) -> Instance:
-        """The instance as it is to be loaded.
+        """Changes the stored instance before it is loaded.
 
         Raises:
-            RepairRefused: it cannot be repaired in this way.
+            RepairRefused: the repair is not possible.
         """
         return instance
 
     def apply(self, session: Session, now: datetime) -> bool:
-        """Changes the loaded instance in memory; False if there is nothing to be done any more.
+        """Changes the loaded instance in memory. Returns False if there is nothing to do.
 
         Raises:
-            InstanceEnded, RepairRefused: it cannot be done with the instance as it is.
-            UnknownStatement: the instance stands on what the definition does not have.
+            InstanceEnded, RepairRefused: the operation is not possible in the instance's state.
+            UnknownStatement: the instance is at a statement that the definition does not have.
             UserCodeError: a condition of the workflow raised.
         """
         raise NotImplementedError
 
     def note(self, session: Session, now: datetime, **details: Any) -> None:
-        """Adds it to the instance's history."""
+        """Adds the operation to the instance's history."""
         session.note(self.name, now, by=self.by, reason=self.reason, **details)
 
 
@@ -125,14 +125,14 @@ class Action(Operation):
 
     @classmethod
     def refusal(cls, id: str) -> WorkflowError:
-        """An example of a refusal, for the OpenAPI document."""
+        """Returns an example of a refusal, for the OpenAPI document."""
         return _ended(id, Status.FINISHED, cls.past)
 
     def refuse_ended(self, execution: Execution) -> None:
         """Refuses an instance that has ended.
 
         Raises:
-            InstanceEnded: it is finished, failed or canceled.
+            InstanceEnded: the instance is finished, failed or canceled.
         """
         if execution.ended:
             raise _ended(execution.id, execution.status, self.past)
@@ -163,14 +163,14 @@ def register(kind: _Kind) -> _Kind:
 
 @register
 class Cancel(Action):
-    """Tears down what an instance waits for, and runs its ``finally_`` sections; then it is canceled. A step that runs
-    no longer counts. Nothing is done if it is canceled already, or on the way to it."""
+    """Cancels an instance. Its waits are torn down, and its ``finally_`` sections run. The result of a running step is
+    discarded. If the instance is already canceled or being canceled, nothing happens."""
 
     name = "cancel"
     command = "Cancels an instance: its cleanup runs, and then it is canceled."
     title = "Cancel"
     button = "Cancel this instance"
-    confirmation = "Waits are torn down, and clean-up runs. This cannot be undone."
+    confirmation = "Waits are torn down, and cleanup runs. This cannot be undone."
     result = "Canceled."
     past = "canceled"
 
@@ -193,14 +193,14 @@ class Cancel(Action):
 
 @register
 class Pause(Action):
-    """Lets nothing in an instance move, and no event in, until it is unpaused. A step that runs no longer counts: it is
-    run again then."""
+    """Pauses an instance. Until it is unpaused, no step runs and no event is accepted. The result of a running step is
+    discarded, and the step runs again after the pause."""
 
     name = "pause"
-    command = "Pauses an instance: nothing in it moves, and it takes no events."
+    command = "Pauses an instance: no step runs, and no event is accepted."
     title = "Pause"
     button = "Pause this instance"
-    confirmation = "Nothing in it moves, and it takes no events, until it is unpaused."
+    confirmation = "Until the instance is unpaused, no step runs and no event is accepted."
     result = "Paused."
     past = "paused"
 
@@ -221,14 +221,14 @@ class Pause(Action):
 
 @register
 class Unpause(Action):
-    """Lets a paused instance go on; timeouts that have passed meanwhile happen now."""
+    """Continues a paused instance. Timeouts that passed during the pause fire now."""
 
     name = "unpause"
-    command = "Lets a paused instance go on."
+    command = "Continues a paused instance."
     title = "Unpause"
-    button = "Let it go on"
-    confirmation = "Timeouts that have passed meanwhile happen now."
-    result = "It goes on."
+    button = "Unpause this instance"
+    confirmation = "Timeouts that passed during the pause fire now."
+    result = "Unpaused."
     past = "unpaused"
 
     @classmethod
@@ -249,14 +249,15 @@ class Unpause(Action):
 
 @register
 class RetryFailed(Action):
-    """Lets a failed instance go on from where it failed, with all its attempts; its waits are entered anew."""
+    """Continues a failed instance from the point of failure. The count of attempts starts again, and its waits are
+    entered again."""
 
     name = "retry"
-    command = "Lets a failed instance go on from where it failed."
+    command = "Continues a failed instance from the point of failure."
     title = "Retry"
     button = "Retry this instance"
-    confirmation = "It goes on from where it failed, with all its attempts."
-    result = "It goes on from where it failed."
+    confirmation = "The instance continues from the point of failure. The count of attempts starts again."
+    result = "Retried."
     past = "retried"
 
     @classmethod
@@ -278,11 +279,11 @@ class RetryFailed(Action):
 
 @register
 class Goto(Repair):
-    """Puts a thread before a step or a wait of its own, as if it had just come there. A step that runs no longer
-    counts. A failed or paused instance stays so."""
+    """Moves a thread to one of its steps or waits, as if it had just reached it. The result of a running step is
+    discarded. A failed or paused instance stays failed or paused."""
 
     name = "goto"
-    command = "Repairs an instance: puts a thread before a step or a wait of its own."
+    command = "Repairs an instance: moves a thread to one of its steps or waits."
 
     statement: str = Field(description="The name of the step or wait.")
     thread: str = Field(MAIN_THREAD, description="The id of the thread.")
@@ -298,13 +299,13 @@ class Goto(Repair):
 
 @register
 class SetFields(Repair):
-    """Gives fields other values, also where the stored ones do not fit their types any more. A step that runs no longer
-    counts."""
+    """Sets fields to new values, even if the stored values no longer match their types. The result of a running step is
+    discarded."""
 
     name = "set"
-    command = "Repairs an instance: gives fields other values, which must fit their types."
+    command = "Repairs an instance: sets fields to new values, which must match their types."
 
-    fields: dict[str, Any] = Field(min_length=1, description="The new values, by the fields' names.")
+    fields: dict[str, Any] = Field(min_length=1, description="The new values, by field name.")
 
     def rewrite(self, cls: type[Workflow], instance: Instance) -> Instance:
         execution = instance.execution
@@ -320,14 +321,16 @@ class SetFields(Repair):
 
 
 async def operate(lanes: Lanes, ref: InstanceRef, operation: Operation) -> Session:
-    """Carries an operation out; gives the instance as it is then. It does not wait for a step that runs: that one's
-    commit will fail, and its lease stays until it has come to its end or the lease expires; nothing else runs before.
+    """Carries out an operation. Returns the instance after it.
+
+    The operation does not wait for a running step. The step's commit will fail. Its lease stays until the step ends or
+    the lease expires, and no other step runs before that.
 
     Raises:
-        Busy: others were faster again and again. Nothing was changed.
-        RepairRefused: it is not at the ``pc`` that was asked for. Nothing was changed.
+        Busy: other commits came first in every attempt. Nothing was changed.
+        RepairRefused: the instance's ``pc`` is not the requested one. Nothing was changed.
         TooLarge, InstanceNotFound, Unavailable
-        WorkflowError: what the operation raises. Nothing was changed.
+        WorkflowError: the operation raised it. Nothing was changed.
     """
     session: Session = await lanes.decide(ref, _Operate(ref.cls, operation))
     return session
@@ -352,7 +355,7 @@ class _Operate(Decision):
         self.leased = session.leased(now)
         id, pc = session.execution.id, session.execution.pc
         if self.operation.pc not in (None, pc):
-            raise RepairRefused(f"{id!r} has moved on: its pc is {pc}, not {self.operation.pc}: look at it again")
+            raise RepairRefused(f"{id!r} has changed: its pc is {pc}, not {self.operation.pc}: load it again")
         call(self.operation.apply, session, now)
         return session
 
@@ -366,7 +369,7 @@ def _ended(id: str, status: Status, past: str) -> InstanceEnded:
 
 
 def _settle_if_known(session: Session) -> None:
-    """Moves the threads on, unless one stands on what the definition does not have: then nothing can move yet."""
+    """Moves the threads on. If a thread is at a statement that the definition does not have, nothing can move yet."""
     try:
         session.machine.check()
     except UnknownStatement:

@@ -1,30 +1,32 @@
-"""What a commit consists of: the document that it writes, the tasks that it needs, and those that it makes useless.
+"""Plans a commit: the document that it writes, the tasks that it needs, and the tasks that it makes obsolete.
 
-Pure: ``plan`` computes a ``Change`` from what is stored and what is to be saved. It changes neither, creates no task,
-reads no clock and draws no random number, so a commit that is refused or lost leaves the session as it was.
+Pure: ``plan`` computes a ``Change`` from the stored state and the state to save. It changes neither of them, creates no
+task, reads no clock and draws no random number. A commit that is rejected or lost therefore leaves the session
+unchanged.
 
 Theory of operation: which tasks a commit creates.
 
-1. Something is due in the state that is stored, at a time. For each such moment that the state before did not have
-   (``Before.due``), the commit creates a resume task. What was due before has its task already, so it gets none.
-2. Two commits make an exception, because the task may have come and gone: the one that ends a lease (the holder was to
-   do what is due, so tasks that came under the lease did nothing), and the one that revives an instance that was paused
-   or had failed. They count everything as new.
-3. Each timeout, and each attempt of an activity, has a task of its own. Its wait stores the token of the commit that
-   has created it, its *fence*; a wait without a fence has no task yet.
+1. In the stored state, pieces of work are due at certain times. For each piece of work that the previous state did not
+   have at that time (``Before.due``), the commit creates a resume task. Work that was already due has its task.
+2. Two commits are exceptions, because an existing task may already have run: the commit that ends a lease (the holder
+   was responsible for the work, so tasks that were delivered under the lease did nothing), and the commit that revives
+   an instance that was paused or failed. They treat all work as new.
+3. Each timeout and each attempt of an activity has its own task. Its wait stores the token of the commit that created
+   the task, called its *fence*. A wait without a fence has no task yet.
 
-Theory of operation: names of tasks. A queue takes each name once, which is what makes a repeated call harmless.
+Theory of operation: names of tasks. A queue accepts each name only once, which makes a repeated call harmless.
 
-1. Tasks are created before their commit. If the commit is lost, they stay. So a task that only its commit needs has the
-   token in its name: an attempt to commit that lost must not take the name that the next one needs.
-2. A task for a moment that is known by the state alone (a next attempt, a stop on the way to a far deadline) is named
-   after what is due and when. Whoever computes it again gets the same task.
-3. A task that is due at once has no name. One too many finds nothing to do, and a name costs a queue time.
-4. A fence is both: part of the task's name, by which the task can be deleted, and stored in the wait, by which the task
-   is recognized when it comes. So tasks of lost commits do nothing, and only those of one's own are deleted.
+1. Tasks are created before their commit. If the commit is lost, they remain. A task that only its commit needs
+   therefore has the token in its name: a lost commit must not take the name that the next one needs.
+2. A task for a time that depends only on the state (a next attempt, an intermediate stop before a far deadline) is
+   named after its work and its time. Every process that computes it gets the same task.
+3. A task that is due immediately has no name. A duplicate finds nothing to do, and names cost the queue time.
+4. A fence has two uses. It is part of the task's name, by which the task can be deleted. It is stored in the wait, by
+   which a delivered task is recognized. Tasks of lost commits therefore do nothing, and a commit deletes only its own
+   tasks.
 
-What breaks this: a kind of work that ``schedule.due`` does not know has no task; a name without the token, where the
-task is created anew for the same moment, is a task that the queue refuses.
+What breaks this: a kind of work that ``schedule.due`` does not include has no task; if a task is created again for the
+same time and its name lacks the token, the queue ignores it.
 """
 
 from __future__ import annotations
@@ -52,21 +54,22 @@ from workflow_core.wait_types import ActivityWait
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """The document bears no lease after the commit."""
+    """The document has no lease after the commit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """The lease of somebody else stays as it is. What is due is done when it has expired."""
+    """The lease of another process stays unchanged. Work that is due is done after the lease has expired."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """The document bears the lease with this token, from the commit on.
+    """From the commit on, the document has the lease with this token.
 
     Attributes:
-        renews: nothing was done since the last commit. The fields stay as they were stored, whatever user code does to
-            them meanwhile, and the commit counts as a transition, so that every version of a document has another pc.
+        renews: nothing was done since the last commit. The stored fields stay unchanged, even if user code is changing
+            the fields in memory. The commit counts as a transition, so that every version of a document has a different
+            pc.
     """
 
     token: str
@@ -74,20 +77,20 @@ class Hold:
 
 
 LeasePolicy = Release | Keep | Hold
-"""What becomes of the lease of the document."""
+"""What happens to the lease of the document."""
 
 RELEASE, KEEP = Release(), Keep()
 
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What is stored.
+    """The stored state.
 
     Attributes:
-        instance: as it is stored, but for its execution, which may have been changed in memory since.
-        due: what tasks were created for.
+        instance: the instance as it is stored, except its execution, which may since have been changed in memory.
+        due: the work for which tasks were created.
         timers: the timeouts and attempts that have tasks.
-        is_live: whether it was live.
+        is_live: whether the instance was live.
     """
 
     instance: Instance
@@ -97,7 +100,7 @@ class Before:
 
     @classmethod
     def of(cls, instance: Instance) -> Before:
-        """What is stored, from an instance that was not changed since."""
+        """Returns the stored state of an instance that was not changed since it was loaded or saved."""
         execution = instance.execution
         due, timers = frozenset(schedule.due(execution)), frozenset(schedule.timers(execution))
         return cls(instance, due, timers, execution.live)
@@ -105,11 +108,11 @@ class Before:
 
 @dataclass(frozen=True, slots=True)
 class After:
-    """What is to be saved.
+    """The state to save.
 
     Attributes:
-        entries: what the history gets.
-        delivered: timeouts that have come, so that nobody has to delete their tasks.
+        entries: the new entries of the history.
+        delivered: timeouts that were delivered, so their tasks do not have to be deleted.
     """
 
     execution: Execution
@@ -122,10 +125,10 @@ class After:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a commit consists of: tasks to create before it, the document, tasks to delete after it.
+    """The parts of a commit: tasks to create before it, the document, and tasks to delete after it.
 
     Attributes:
-        leases: whether the document bears a new lease; ``lease_until`` says until when.
+        leases: whether the document has a new lease. ``lease_until`` sets its end.
     """
 
     instance: Instance
@@ -136,11 +139,12 @@ class Change:
 
     @property
     def own_names(self) -> tuple[str, ...]:
-        """The names of the tasks that carry this commit's fence: if it is not made, nobody needs them."""
+        """The names of the tasks with this commit's fence. If the commit fails, nothing needs them."""
         return tuple(task.name for task in self.create if task.path in (TIMEOUT_PATH, ACTIVITY_PATH))
 
     def encoded(self) -> Change:
-        """The same change with its document: now, and not by the store, as no task is created for what is too large.
+        """Returns the same change with its document. It is encoded before the tasks are created, and not in the store,
+        so that no tasks are created for a document that is too large.
 
         Raises:
             TooLarge: see ``document.encode``.
@@ -148,7 +152,7 @@ class Change:
         return replace(self, instance=replace(self.instance, document=encode(self.instance)))
 
     def lease_until(self, expires_at: datetime) -> Change:
-        """The same change, with its new lease ending then."""
+        """Returns the same change with this end of its new lease."""
         assert self.instance.lease is not None
         lease = replace(self.instance.lease, expires_at=expires_at)
         wake = schedule.wake_at(self.instance.execution, lease, expires_at)
@@ -158,10 +162,10 @@ class Change:
 def plan(
     before: Before, after: After, now: datetime, policy: LeasePolicy, token: str, options: EngineOptions
 ) -> Change:
-    """What has to be written for ``after`` to be saved.
+    """Returns the change that saves ``after``.
 
     Args:
-        token: the commit's; no other commit has it.
+        token: the token of the commit. No other commit has it.
     """
     horizon, stored = options.horizon, before.instance
     renews = isinstance(policy, Hold) and policy.renews
@@ -177,7 +181,7 @@ def plan(
         assert lease is not None
         create.append(ResumeTask.of(execution, now).task(token, lease.expires_at))
     else:
-        # Whoever held the lease was to do what is due: that takes a task now.
+        # The holder of the lease was responsible for the work that is due. Without a lease, the work needs tasks.
         create += _resumes(before, execution, token, now, horizon)
     instance = replace(
         stored,
@@ -196,8 +200,8 @@ def plan(
 
 
 def _timed(execution: Execution, program: Program, token: str, now: datetime, horizon: timedelta) -> Iterator[Task]:
-    """The tasks of the timeouts and attempts that have none yet. One ends all attempts: its time is the first of
-    their deadlines."""
+    """Yields the tasks of the timeouts and attempts that have none yet. One task ends all attempts. Its time is the
+    first of their deadlines."""
     deadlines = []
     for wait in schedule.fenced(execution, token):
         assert wait.deadline is not None
@@ -213,7 +217,7 @@ def _timed(execution: Execution, program: Program, token: str, now: datetime, ho
 
 
 def _resumes(before: Before, execution: Execution, token: str, now: datetime, horizon: timedelta) -> Iterator[Task]:
-    """A resume task for each time at which something is due that no task was created for yet."""
+    """Yields a resume task for each time at which work is due that has no task yet."""
     revived = execution.live and not before.is_live
     anew = revived or before.instance.lease is not None
     soon: list[datetime] = []
@@ -221,11 +225,11 @@ def _resumes(before: Before, execution: Execution, token: str, now: datetime, ho
         if not anew and (key, at) in before.due:
             continue
         if at is None or (anew and at <= now + CLOCK_SKEW):
-            # The task that it had may have come by now, too early, or at its time under the lease, and be gone. The
-            # first of them will do: it is followed by the others.
+            # An existing task may already have been delivered, too early or while the lease was live. One task, for the
+            # first of these times, is enough: it schedules the others.
             soon.append(at or now)
         else:
-            # If the instance was paused or had failed, the task that it had may have come and gone.
+            # If the instance was paused or failed, an existing task may already have been delivered.
             yield _resume(execution, key, at, now, horizon, salt=token if revived else "")
     if soon:
         first = min(soon)
@@ -234,20 +238,21 @@ def _resumes(before: Before, execution: Execution, token: str, now: datetime, ho
 
 
 def _resume(execution: Execution, key: object, at: datetime, now: datetime, horizon: timedelta, salt: str = "") -> Task:
-    """A resume task named after what is due, not after a commit: made again, it is the same task."""
+    """Returns a resume task that is named after its work, not after a commit. Created again, it is the same task."""
     stop = schedule.stop_before(at, now, horizon)
     return ResumeTask.of(execution, now).task(f"{key} {stop.isoformat()} {salt}", stop)
 
 
 def next_stops(execution: Execution, body: ResumeTask, now: datetime, horizon: timedelta) -> Iterator[Task]:
-    """Resume tasks for what is due so late that ``body`` may be a stop on the way there; see ``stop_before``."""
+    """Yields resume tasks for work that is due so late that ``body`` may be an intermediate stop; see
+    ``stop_before``."""
     for key, at in schedule.due(execution):
         if at is not None and at > body.created_at + horizon:
             yield _resume(execution, key, at, now, horizon)
 
 
 def request_limit(execution: Execution, program: Program, wait: ActivityWait) -> timedelta:
-    """How long the request that runs an activity may take; one with a heartbeat, as long as the queue lets it."""
+    """Returns how long the request that runs an activity may take. With a heartbeat, only the queue limits it."""
     thread = execution.thread(wait.id.rpartition("@")[0])
     assert thread is not None
     case = program.select(thread.step).cases[wait.event]

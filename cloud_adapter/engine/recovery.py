@@ -1,9 +1,9 @@
-"""Finds the instances that should be moving and are not, and schedules them again.
+"""Finds the instances that should be moving but are not, and schedules them again.
 
-Theory of operation. Each stored document says when something is due in it next (``wake_at``). A task for that moment
-was created before the document was written. So ``wake_at`` lies in the past only while that task is on its way, or if
-it was lost. Scheduling once more is safe in both cases: a task that finds nothing to do changes nothing. What breaks
-this is a ``wake_at`` that misses a kind of work, see ``schedule.py``.
+Theory of operation. Each stored document says when its next work is due (``wake_at``). A task for that time was created
+before the document was written. ``wake_at`` is therefore in the past only while that task is being delivered, or if it
+was lost. Scheduling again is safe in both cases, because a task that finds nothing to do changes nothing. A ``wake_at``
+that omits a kind of work breaks this; see ``schedule.py``.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from workflow_core.error_texts import error_text
 
 
 class Recovery:
-    """Schedules again what should be moving and is not.
+    """Schedules instances again that should be moving but are not.
 
     Args:
-        workflows: those that are served, by name.
+        workflows: the served workflows, by name.
     """
 
     def __init__(self, committer: Committer, inbox: Inbox, workflows: Mapping[str, type[Workflow]]) -> None:
@@ -41,7 +41,7 @@ class Recovery:
     async def run(self, ahead: timedelta, limit: int) -> int:
         """See ``Engine.recover``."""
         now = self.committer.clock.now()
-        # Called again within a minute it makes the same tasks, which the queue takes once.
+        # Calls within the same minute create the same tasks, which the queue accepts only once.
         salt = f"recover {int(now.timestamp()) // 60}"
         scheduled = 0
         last: Instance | None = None
@@ -57,14 +57,14 @@ class Recovery:
         return scheduled + await self.inbox.recover(self.workflows, before, salt, limit)
 
     async def _recover(self, instance: Instance, now: datetime, ahead: timedelta, salt: str) -> bool:
-        """Schedules an instance, if it can be moved. Whatever is wrong with it is its own affair."""
+        """Schedules an instance, if it can be moved. An error of one instance must not stop the recovery of others."""
         try:
             session = Session(served(self.workflows, instance.workflow), instance, now + ahead)
             session.machine.check()
             if _can_move(session, now, now + ahead):
                 await self._schedule(instance, now, ahead, salt)
                 return True
-            text = "what is due in it is no longer in the definition"
+            text = "the definition no longer has the statements that are due"
         except Unavailable:
             raise
         except Exception as error:
@@ -78,7 +78,7 @@ class Recovery:
             assert wait.deadline is not None
             body = TimeoutTask.of(execution, wait, now)
             await self.committer.queue.create(body.task(salt, max(now, wait.deadline)))
-        # Beside them, because an overdue timeout hides what else is due in ``wake_at``.
+        # In addition, because an overdue timeout hides other work in ``wake_at``.
         at = resume_at(execution, instance.lease, now)
         if at is not None and at <= now + ahead:
             resume = ResumeTask.of(execution, now)
@@ -86,10 +86,10 @@ class Recovery:
 
 
 def _can_move(session: Session, now: datetime, before: datetime) -> bool:
-    """Whether a task that comes for what is due by ``before`` finds something to do.
+    """Whether a task for the work that is due by ``before`` would find something to do.
 
     Raises:
-        UserCodeError: a condition of the workflow raised, as it will when the task comes.
+        UserCodeError: a condition of the workflow raised, as it will when the task is delivered.
     """
     execution, lease = session.execution, session.instance.lease
     if any(accepted_timeout(session, wait.event, wait.id) for wait in due_timeouts(execution, before)):
@@ -97,5 +97,5 @@ def _can_move(session: Session, now: datetime, before: datetime) -> bool:
     at = resume_at(execution, lease, now)
     if at is None or at > before:
         return False
-    # A live lease's holder may change what raises now; one that has expired is to be taken away at the least.
+    # The holder of a live lease may change what raises now. An expired lease has at least to be removed.
     return session.leased(now) or session.next_work() is not None or lease is not None

@@ -1,4 +1,4 @@
-"""Which instance something is for, as one value."""
+"""References to instances."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from workflow_core import Workflow
 
 @dataclass(frozen=True, slots=True)
 class InstanceRef:
-    """The workflow and the id of an instance. An id from outside comes in by ``checked``; a stored one was checked."""
+    """The workflow and the id of an instance. Use ``checked`` for an id from outside. A stored id was already
+    checked."""
 
     cls: type[Workflow]
     id: str
 
     @classmethod
     def checked(cls, workflow: type[Workflow], id: str) -> InstanceRef:
-        """The instance with an id that somebody has given.
+        """Returns the reference for an id from a request.
 
         Raises:
-            InvalidRequest: it cannot be the id of an instance.
+            InvalidRequest: the id is invalid.
         """
         return cls(workflow, check_id(id))
 

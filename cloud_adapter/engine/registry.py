@@ -11,10 +11,10 @@ from workflow_core.program.code import ChildCase, SelectOp
 
 
 def served(workflows: Mapping[str, type[Workflow]], name: str) -> type[Workflow]:
-    """The workflow of that name.
+    """Returns the workflow of that name.
 
     Raises:
-        WorkflowNotFound: none is served here.
+        WorkflowNotFound: it is not among the served workflows.
     """
     try:
         return workflows[name]
@@ -24,11 +24,11 @@ def served(workflows: Mapping[str, type[Workflow]], name: str) -> type[Workflow]
 
 
 def by_name(workflows: Iterable[type[Workflow]]) -> dict[str, type[Workflow]]:
-    """The workflows that an engine may serve together, by their names.
+    """Returns the workflows by name, after checking that an engine can serve them together.
 
     Raises:
-        DefinitionError: two have one name, an event has the name of an action on instances, or a child is of a workflow
-            that is not among them.
+        DefinitionError: two workflows have the same name, an event has the name of an operation on instances, or the
+            workflow of a child is not among them.
     """
     result: dict[str, type[Workflow]] = {}
     for cls in workflows:
@@ -37,13 +37,13 @@ def by_name(workflows: Iterable[type[Workflow]]) -> dict[str, type[Workflow]]:
             raise DefinitionError(
                 f"{cls.__module__}.{cls.__qualname__} and {other.__module__}.{other.__qualname__}",
                 f"both are named {cls.__workflow_name__!r}",
-                "Give one another name.",
+                "Rename one of them.",
             )
         for action in (*ACTIONS, *REPAIRS):
             if action in cls.__program__.events:
                 raise DefinitionError(
                     f"workflow {cls.__workflow_name__!r}",
-                    f"its event {action!r} has the name of what can be done with every instance",
+                    f"its event {action!r} has the name of an operation on instances",
                     "Give the event another name.",
                 )
     for cls in result.values():
@@ -53,6 +53,6 @@ def by_name(workflows: Iterable[type[Workflow]]) -> dict[str, type[Workflow]]:
                 raise DefinitionError(
                     f"Child {case.event!r} of workflow {cls.__workflow_name__!r}",
                     f"its workflow {case.child.workflow!r} is not served here. Available: {', '.join(sorted(result))}",
-                    "Give both to Service(...), and import both where they are served from.",
+                    "Pass both workflows to Service(...), and import both where they are served.",
                 )
     return result

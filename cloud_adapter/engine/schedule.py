@@ -1,14 +1,15 @@
-"""When something is due in an instance, and what its tasks are known by. Pure: it creates no task and reads no clock.
+"""When work is due in an instance, and how its tasks are identified. Pure: creates no tasks and reads no clock.
 
-Theory of operation. An instance is woken by three things: a lease that expires, work that ``resume`` has to do
-(``due``), and timeouts. Each of these moments has a task, which ``plan.py`` creates before the commit that stores the
-moment. The first of them is also stored, as ``wake_at``, by which recovery finds the instance if the task was lost.
+Theory of operation. Three things wake an instance: a lease that expires, work that ``resume`` has to do (``due``), and
+timeouts. Each of these times has a task, which ``plan.py`` creates before the commit that stores the time. The first of
+these times is also stored as ``wake_at``. Recovery uses it to find the instance if the task was lost.
 
-Each piece of work in ``due`` has a name of its own, made of what identifies it in the state. As long as name and time
-are the same, it is the same piece of work and keeps its task. So a name must change when the work is done and comes
-again: those of threads hold the pc, those of waits and teardowns the wait's id, which is never used again.
+Each piece of work in ``due`` has its own name, which consists of what identifies it in the state. As long as the name
+and the time stay the same, it is the same piece of work and keeps its task. A name must therefore change when the work
+is done and becomes due again. Names of threads contain the pc. Names of waits and teardowns contain the wait's id,
+which is never used again.
 
-A new kind of work in the machine must be added to ``due``: else nothing wakes the instance for it.
+A new kind of work in the machine must be added to ``due``. Otherwise nothing wakes the instance for it.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from workflow_core import Execution, ThreadStatus, WaitStatus
 from workflow_core.wait_types import ActivityWait, AnyTimedWait, ChildWait, EventWait, HandlerWait
 
 Timer = tuple[str, str, str]
-"""What the task of a timeout is known by: the id of its wait, the name of its event, and its fence. One task is for the
-deadlines of all attempts that a commit has scheduled: it has neither wait nor event."""
+"""Identifies the task of a timeout: the id of its wait, the name of its event, and its fence. One task serves the
+deadlines of all attempts that a commit has scheduled. It has neither a wait nor an event."""
 
 Due = tuple[tuple[object, ...], datetime | None]
-"""A piece of work by a name of its own, and when it is due; None: now."""
+"""The name of a piece of work, and when it is due; None: now."""
 
 
 def due(execution: Execution) -> Iterator[Due]:
-    """Each piece of work that ``resume`` has to do, by a name of its own, and when; None: now."""
+    """Yields the name of each piece of work that ``resume`` has to do, and when it is due; None: now."""
     for teardown in execution.teardowns:
         if teardown.status is WaitStatus.PENDING_TEARDOWN or teardown.retry_at is not None:
             yield (("teardown", teardown.id, teardown.event), teardown.retry_at)
@@ -43,7 +44,7 @@ def due(execution: Execution) -> Iterator[Due]:
         if thread.status in (ThreadStatus.EXECUTING, ThreadStatus.RESUMING):
             yield (("thread", thread.id, thread.pc), thread.retry_at)
         for wait in thread.waits:
-            # Not while another event of the thread is still to be set up: that comes first, at its time.
+            # Not while another event of the thread still has to be set up. The setup comes first, at its own time.
             if isinstance(wait, EventWait):
                 if wait.buffered and wait.event in buffered and thread.status is ThreadStatus.WAITING:
                     yield (("buffered", wait.id, wait.event), None)
@@ -59,59 +60,59 @@ def _timeouts(execution: Execution) -> Iterator[AnyTimedWait]:
 
 
 def open_timeouts(execution: Execution) -> Iterator[AnyTimedWait]:
-    """The timeouts and attempts that have no task yet."""
+    """Yields the timeouts and attempts that have no task yet."""
     return (wait for wait in _timeouts(execution) if wait.task is None)
 
 
 def fenced(execution: Execution, fence: str) -> Iterator[AnyTimedWait]:
-    """The timeouts and attempts whose tasks the commit with that fence has created, as far as they are waited for."""
+    """Yields the timeouts and attempts whose tasks the commit with that fence has created, and that are still waits."""
     return (wait for wait in _timeouts(execution) if wait.task == fence)
 
 
 def timers(execution: Execution) -> Iterator[Timer]:
-    """The timeouts and attempts that have a task, by what that is known by."""
+    """Yields the identities of the tasks of all timeouts and attempts that have one."""
     return (timer_of(wait, wait.task) for wait in _timeouts(execution) if wait.task is not None)
 
 
 def timer_of(wait: AnyTimedWait, task: str) -> Timer:
-    """What the task of a timeout is known by."""
+    """Returns the identity of the task of a timeout."""
     if isinstance(wait, ActivityWait):
         return "", "", task
     return wait.id, wait.known_as or wait.event, task
 
 
 def attempts(execution: Execution, fence: str) -> list[ActivityWait]:
-    """The attempts of activities that the commit with that fence has scheduled, as far as they are still waited for."""
+    """Returns the attempts of activities that the commit with that fence has scheduled, and that are still waits."""
     return [wait for wait in fenced(execution, fence) if isinstance(wait, ActivityWait)]
 
 
 def resume_at(execution: Execution, lease: Lease | None, now: datetime) -> datetime | None:
-    """When ``resume`` has something to do next; what a live lease's holder does counts from the lease's end."""
+    """Returns when ``resume`` has work next. With a lease, this is the end of the lease."""
     if lease is not None:
         return lease.expires_at
     return min((at or now for _, at in due(execution)), default=None)
 
 
 def wake_at(execution: Execution, lease: Lease | None, now: datetime) -> datetime | None:
-    """When the next thing is due, a timeout included."""
+    """Returns when the next work is due, including timeouts."""
     times = [] if not execution.live else [wait.deadline for wait in _timeouts(execution) if wait.deadline is not None]
     resume = resume_at(execution, lease, now)
     return min([*times, *([] if resume is None else [resume])], default=None)
 
 
 def due_timeouts(execution: Execution, before: datetime) -> list[AnyTimedWait]:
-    """The timeouts whose deadline is not after ``before``."""
+    """Returns the timeouts whose deadline is not after ``before``."""
     if not execution.live:
         return []
     return [wait for wait in _timeouts(execution) if wait.deadline is not None and wait.deadline <= before]
 
 
 def stop_before(at: datetime, now: datetime, horizon: timedelta) -> datetime:
-    """When a task comes for what is due at ``at``: then, or if that is beyond the horizon, at a stop on the way there,
-    where a task for the rest of the way is made.
+    """Returns when to schedule the task for work that is due at ``at``: at that time, or, if it is beyond the horizon,
+    at an intermediate stop. The task at the stop creates another task for the remaining time.
 
-    Stops are half a horizon apart, counted back from ``at``: so they are the same ones whoever counts, and the next one
-    is never that at which a task has just come, whatever its clock.
+    Stops are half a horizon apart, counted back from ``at``. Every process therefore computes the same stops, and the
+    next stop is never the one at which a task was just delivered, regardless of clock differences.
     """
     beyond = at - (now + horizon)
     if beyond <= timedelta():

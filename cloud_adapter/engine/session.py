@@ -1,7 +1,7 @@
-"""One loaded instance that is being changed in memory: its machine, its fields, and what the history is to say.
+"""One loaded instance that is changed in memory: its machine, its fields, and its new history entries.
 
-No I/O here: the engine loads and commits. A session is used for one commit after another by one task of the event
-loop; whoever loses a commit throws the session away.
+No I/O: the engine loads and commits. One task of the event loop uses a session for one commit after another. After a
+commit that failed, the session is discarded.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from workflow_core.machine.machine import Machine
 from workflow_core.machine.work import Work
 
 ERROR_CHARS_MAX = 500
-"""How much of an error's text the history keeps."""
+"""The most characters of an error's text that the history keeps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A session between two decisions, see ``Session.mark``."""
+    """The state of a session between two decisions. See ``Session.mark``."""
 
     pc: int
     entries: int
@@ -44,18 +44,19 @@ class Session:
     """A loaded instance with its typed fields and its machine.
 
     Attributes:
-        before: what is stored, for the plan of the next commit.
-        entries: what the next commit adds to the history.
-        contexts: for each of these, the context of whoever it is about: its line in the log belongs to that request.
-        raised: what user code has raised last, since the last commit; its stack trace is logged with the entry.
+        before: the stored state, for the plan of the next commit.
+        entries: the entries that the next commit adds to the history.
+        contexts: for each entry, the context of the request that it belongs to, so that the log line is part of it.
+        raised: the last error of user code since the last commit. Its stack trace is logged with the entry.
         had_ended: whether the instance had ended by the last commit.
-        is_lax: what user code does to the fields is checked at the commit alone, not after each decision: where the
-            fields are large, that is most of the work. If the commit fails, each decision is made again by itself.
-        delivered: timeouts that have come, so that nobody has to delete their tasks.
+        is_lax: changes that user code makes to the fields are checked only at the commit, not after each decision. With
+            large fields, these checks are most of the work. If the commit fails, each decision is made again in its own
+            commit.
+        delivered: timeouts that were delivered, so their tasks do not have to be deleted.
 
     Raises:
-        InvalidFields: the stored fields do not fit the workflow's types, or cannot be migrated.
-        NewerVersion: they are of a newer version of the workflow.
+        InvalidFields: the stored fields do not match the workflow's types, or cannot be migrated.
+        NewerVersion: the stored fields are of a newer version of the workflow.
     """
 
     def __init__(self, cls: type[Workflow], instance: Instance, now: datetime) -> None:
@@ -64,9 +65,9 @@ class Session:
         version = instance.execution.fields_version
         self.machine = Machine(cls.load_fields(instance.fields, version), instance.execution, now)
         self._search: Mapping[str, Any] | None = None
-        """What the fields are found by; None: not computed yet."""
+        """The values of the search fields; None: not computed yet."""
         if version != cls.__workflow_version__:
-            # In the place of what is stored, so that the next commit saves them, whatever it is about.
+            # Replaces the stored values, so that any next commit saves the migrated ones.
             fields, self._search = self.machine.workflow.dump_fields(), stored_values(self.machine.workflow)
             self.instance = replace(instance, fields=fields, search=self._search)
         self.entries: list[HistoryEntry] = []
@@ -89,7 +90,7 @@ class Session:
         return self.instance.execution
 
     def reset_fields(self) -> None:
-        """Forgets what user code has done to the fields since they were checked last."""
+        """Discards the changes that user code has made to the fields since they were last checked."""
         self._count_touches()
         if self._touches:
             self.machine.use(self.cls.load_fields(self._fields))
@@ -101,17 +102,18 @@ class Session:
         return self.execution.pc == self._pc
 
     def check_fields(self) -> None:
-        """Checks what user code has done to the fields, and goes on with what a restart would load.
+        """Checks the changes that user code has made to the fields, and replaces the fields by what a restart would
+        load.
 
         Raises:
-            InvalidFields: a field holds what could not be loaded again.
-            InvalidInput: a search field holds what cannot be searched by.
+            InvalidFields: the value of a field could not be loaded again.
+            InvalidInput: the value of a search field is not searchable.
         """
         if not self.is_lax:
             self.seal()
 
     def seal(self) -> None:
-        """Checks the fields if they may have been changed, see ``check_fields``."""
+        """Checks the fields if they may have been changed. See ``check_fields``."""
         self._count_touches()
         if self._touches:
             fields = self.machine.workflow.dump_fields()
@@ -125,19 +127,19 @@ class Session:
         self._touches += self.machine.take_touched()
 
     def check(self) -> None:
-        """Raises ``UnknownStatement`` if the definition no longer has what the instance stands on. Looked at once: from
-        there on it comes to known statements alone."""
+        """Raises ``UnknownStatement`` if the definition no longer has a statement at which the instance is. Checked
+        only once, because the instance can only move to known statements."""
         if not self._is_known:
             self.machine.check()
             self._is_known = True
 
     def mark(self) -> Mark:
-        """The state as it is before a decision, for ``undo``."""
+        """Returns the state before a decision, for ``undo``."""
         self._count_touches()
         return Mark(self.execution.pc, len(self.entries), self.raised, self._touches)
 
     def undo(self, mark: Mark) -> bool:
-        """Takes back what a decision that has raised did; False if only a new load can."""
+        """Undoes the changes of a decision that has raised an error. Returns False if only a new load can undo them."""
         self._count_touches()
         touched = self._touches != mark.touches
         if self.execution.pc != mark.pc or (touched and mark.touches):
@@ -149,7 +151,7 @@ class Session:
         return True
 
     def next_work(self) -> Work | None:
-        """What is due next.
+        """Returns the work that is due next.
 
         Raises:
             UserCodeError: a condition of the workflow raised.
@@ -172,21 +174,21 @@ class Session:
         self.contexts.append(copy_context())
 
     def note_failure(self, now: datetime) -> None:
-        """Adds to the history that the instance has failed, if it has and that is not there yet."""
+        """Adds a failure of the instance to the history, unless the history already contains it."""
         error = self.execution.error
         if self.execution.status is Status.FAILED and error is not None and error is not self._error:
             self.note(HistoryKind.FAILED, now, statement=error.statement, error=error.text[:ERROR_CHARS_MAX])
             self._error = error
 
     def leased(self, now: datetime) -> bool:
-        """Whether somebody holds a live lease."""
+        """Whether the instance has a live lease."""
         return self.instance.lease is not None and self.instance.lease.expires_at > now
 
     def prepare(self, token: str, now: datetime, policy: LeasePolicy, options: EngineOptions) -> Change:
-        """What has to be written for the session's state to be saved, see ``plan``; ``seal`` it before.
+        """Returns the change that saves the session's state; see ``plan``. Call ``seal`` first.
 
         Raises:
-            InvalidInput: a search field holds what cannot be searched by.
+            InvalidInput: the value of a search field is not searchable.
         """
         program, entries = self.machine.program, tuple(self.entries)
         after = After(self.execution, program, self._fields, self._searched_by(), entries, self.delivered)
@@ -198,7 +200,7 @@ class Session:
         return self._search
 
     def committed(self, instance: Instance) -> None:
-        """A change was saved that ``prepare`` has given; ``instance`` bears its new version."""
+        """Records that the result of ``prepare`` was saved. ``instance`` has the new version."""
         self.machine.saved(instance.execution)
         history, tokens = instance.history[-HISTORY_MAX:], instance.tokens[-TOKENS_MAX:]
         execution = self.machine.execution
@@ -210,7 +212,7 @@ class Session:
         self._look()
 
     def _look(self) -> None:
-        """Notes what is stored, to tell later what is new."""
+        """Records the stored state, to find out later what is new."""
         execution = self.instance.execution
         self.before = Before.of(self.instance)
         self._pc = execution.pc
@@ -219,18 +221,18 @@ class Session:
 
 
 def milliseconds(start: datetime, end: datetime) -> float:
-    """How long something took, as the history keeps it."""
+    """Returns a duration in the unit of the history."""
     return round((end - start).total_seconds() * 1000, 3)
 
 
 def condition_error(cls: type[Workflow], error: Exception) -> UserCodeError:
-    """The error for what a condition of the workflow has raised."""
+    """Returns the error to raise if a condition of the workflow has raised."""
     notes = "; ".join(getattr(error, "__notes__", []))
     return UserCodeError(f"a condition of workflow {cls.__workflow_name__!r} raised {error_text(error)} ({notes})")
 
 
 def settle(session: Session, happened: Accepted | None = None) -> None:
-    """Moves every thread on, in memory, until it rests; first the one that an event has happened to.
+    """Moves every thread on, in memory, until it rests. The thread whose wait has ended moves first.
 
     Raises:
         UserCodeError: a condition of the workflow raised.
@@ -246,10 +248,10 @@ def settle(session: Session, happened: Accepted | None = None) -> None:
 
 
 def begin(ref: InstanceRef, fields: bytes | str, now: datetime, parent: Parent | None = None) -> Session:
-    """A new instance, moved on to where its threads rest; not stored yet.
+    """Returns a new instance whose threads have moved until they rest. It is not stored yet.
 
     Raises:
-        InvalidInput: the fields do not fit.
+        InvalidInput: the fields do not match their types.
         UserCodeError: a condition of the workflow raised.
     """
     execution = Execution.start(ref.id, ref.cls, now=now, parent=parent)

@@ -1,4 +1,4 @@
-"""Runs what is due in an instance, under a lease: steps, setups and teardowns, one commit after each."""
+"""Runs the work that is due in an instance, under a lease: steps, setups and teardowns, with a commit after each."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ NOTED = {
     CheckpointKind.TEARDOWN: (HistoryKind.TEARDOWN, HistoryKind.TEARDOWN_FAILED),
     CheckpointKind.TELL: (HistoryKind.TELL, HistoryKind.TELL_FAILED),
 }
-"""What the history says of each kind of work that is performed here: of a success and of a failure."""
+"""The kinds of history entries for each kind of work: for a success and for a failure."""
 
 
 class Stepper:
-    """Moves instances on.
+    """Runs the work of instances.
 
     Args:
         run_sync: runs synchronous user code.
@@ -55,11 +55,11 @@ class Stepper:
         self.retries = Retries(self.options, committer.rng)
 
     async def resume(self, ref: InstanceRef, body: ResumeTask) -> None:
-        """Runs an instance until nothing is due. Returns also when there is nothing to do, or when it handed on.
+        """Runs an instance until nothing is due, or until the rest is left to another task.
 
         Raises:
-            NotYet: the commit that the task belongs to has not landed yet.
-            UnknownStatement: the instance stands on a statement that the definition no longer has.
+            NotYet: the commit that the task belongs to is not complete yet.
+            UnknownStatement: the instance is at a statement that the definition no longer has.
             UserCodeError: a condition of the workflow raised. Nothing was changed.
         """
         mine = ""
@@ -75,14 +75,14 @@ class Stepper:
                 await self._work(session, mine)
                 return
             except (LeaseLost, Conflict, Superseded):
-                # Looked at again, because it may be our own lease that is left: after a renewal of which we never
-                # heard, or where the instance was canceled or paused under it. Nothing of ours runs any more.
+                # Try again, because the remaining lease may be this request's own: after a renewal whose reply was
+                # lost, or if the instance was canceled or paused under it. No code of this request runs any more.
                 warn(session, "lease lost")
             finally:
                 self.lanes.wake(ref)
 
     async def _work(self, session: Session, token: str) -> None:
-        """Performs what is due until nothing is, or the budget is used up; the last commit releases the lease."""
+        """Performs work until nothing is due, or the budget is used up. The last commit releases the lease."""
         until = self.clock.now() + self.options.budget
         performed = 0
         release = False
@@ -90,7 +90,8 @@ class Stepper:
             statement = ""
             try:
                 work = self._next(session)
-                # Moves that a load has made due are saved first: a renewal does not save what they do to the fields.
+                # Moves that became due at the load are saved first, because a renewal does not save their changes to
+                # the fields.
                 if work is not None and session.is_fresh:
                     statement = work.statement
                     await self.leases.ensure(session, token)
@@ -102,13 +103,13 @@ class Stepper:
             except (LeaseLost, Conflict, Superseded, Unavailable, NewerVersion):
                 raise
             except Exception as error:
-                # Not a step that has failed, but the way on from it: a condition raised, a loop never ends, the
-                # fields have become too large.
+                # The step did not fail, but the move after it did: a condition raised, a loop never ends, or the fields
+                # have become too large.
                 await self.lanes.decide(session.ref, FailInstance(error, statement, lease=token))
                 return
 
     def _next(self, session: Session) -> Work | None:
-        """Moves the threads on until they rest; gives what is due then."""
+        """Moves the threads on until they rest. Returns the work that is then due."""
         machine, now = session.machine, self.clock.now()
         machine.set_time(now)
         call(machine.settle)
@@ -118,7 +119,7 @@ class Stepper:
         return work
 
     async def _attempt(self, session: Session, work: Work) -> None:
-        """Performs what is due, and tells the logs and the telemetry of it."""
+        """Performs one piece of work, with context for the logs and the telemetry."""
         execution, number = session.execution, work.attempt + 1
         thread = work.thread_id
         about: dict[str, Value] = {"instance": execution.id, "thread": thread, "attempt": number, "pc": execution.pc}
@@ -130,12 +131,12 @@ class Stepper:
             await self._perform(session, work, span)
 
     async def _perform(self, session: Session, work: Work, span: Span) -> None:
-        """Runs the user's code and notes what came of it, in memory.
+        """Runs the user's code and records the outcome in memory.
 
         Raises:
-            LeaseLost: another one has committed meanwhile, or the lease of asynchronous code has expired.
-            Unavailable: nothing came of it; try again.
-            NewerVersion: another instance that it concerns is for newer code.
+            LeaseLost: another process has committed meanwhile, or the lease expired while asynchronous code ran.
+            Unavailable: the work was not done; try again.
+            NewerVersion: the work concerns another instance that needs newer code.
         """
         started = self.clock.now()
         error: Exception | None = None
@@ -146,7 +147,7 @@ class Stepper:
                 if work.changes_fields:
                     session.check_fields()
                 elif work.keeps_result:
-                    # What cannot be kept is a failure of the setup, not of the instance.
+                    # A result that cannot be stored is a failure of the setup, not of the instance.
                     result = from_json(to_json(result))
             except LeaseLost:
                 raise
@@ -156,7 +157,7 @@ class Stepper:
                 error = raised
         if error is not None or not work.changes_fields:
             session.reset_fields()
-        # What is waited for next counts from now, not from the beginning of the step.
+        # The next timeouts count from now, not from the start of the step.
         now = self.clock.now()
         session.machine.set_time(now)
         details = {

@@ -1,12 +1,12 @@
-"""Threads for the synchronous code of users, apart from the event loop's own.
+"""Threads for synchronous user code, separate from the event loop's own threads.
 
-Theory of operation. ``asyncio.to_thread`` shares one pool of ``cpus + 4`` threads between everything in a process: a
-few activities that block for long hold up the steps of every instance, and each other. A runtime therefore has two
-pools of its own, one for steps and one for activities, with enough threads for all that may run at the same time.
-Threads are started on demand and end when they are idle for a while, so a large pool costs nothing where it is unused.
+Theory of operation. ``asyncio.to_thread`` shares one pool of ``cpus + 4`` threads between everything in a process. A
+few activities that block for long would delay the steps of every instance, and each other. A runtime therefore has two
+pools of its own, one for steps and one for activities, with enough threads for everything that may run at the same
+time. Threads start on demand and end when they are idle for a while, so a large pool costs nothing while it is unused.
 
-The threads are daemons: code that blocks for an hour must not keep a process from ending. What it was doing is done
-again by the next process, as after any other end of a process.
+The threads are daemons: code that blocks for an hour must not keep a process from ending. The next process does its
+work again, as after any other end of a process.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
 
 STEP_THREADS_MAX: Final = 100
-"""An instance runs one step at a time: this many instances can block in one at the same time."""
+"""The most steps that can block at the same time. An instance runs one step at a time."""
 ACTIVITY_THREADS_MAX: Final = 400
-"""As many as the local queue delivers at the same time; the share of one instance is limited there."""
+"""The most activities that can block at the same time: as many as the local queue delivers concurrently. The queue
+limits the share of one instance."""
 IDLE_SECONDS_MAX: Final = 30.0
 """How long a thread waits for work before it ends."""
 
@@ -33,34 +34,34 @@ T = TypeVar("T")
 
 
 class SyncPool:
-    """Runs synchronous functions in threads of its own; a pool is a ``RunSync``.
+    """Runs synchronous functions in its own threads. A pool is a ``RunSync``.
 
     Args:
-        name: the beginning of the threads' names.
-        threads_max: how many functions run at the same time; others wait for a thread.
+        name: the prefix of the threads' names.
+        threads_max: how many functions run at the same time. Others wait for a thread.
     """
 
     def __init__(self, name: str, threads_max: int) -> None:
         self._threads = DaemonThreads(name, threads_max)
 
     async def __call__(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Calls a function in a thread, with the context variables of the caller, and gives its result.
+        """Calls a function in a thread, with the context variables of the caller, and returns its result.
 
         Raises:
-            BaseException: what the function raises.
-            RuntimeError: the pool is closed, or the system starts no more threads.
+            BaseException: the function raised it.
+            RuntimeError: the pool is closed, or the system cannot start more threads.
         """
         call = partial(contextvars.copy_context().run, function, *args)
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     def close(self) -> None:
-        """Cancels the calls that wait for a thread. Those that run go on, but nothing waits for them. May be called
+        """Cancels the calls that wait for a thread. Running calls continue, but nothing waits for them. May be called
         again."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class SyncPools:
-    """The two pools of a runtime. They are apart so that activities that block do not hold up steps."""
+    """The two pools of a runtime. They are separate so that blocking activities do not delay steps."""
 
     def __init__(self) -> None:
         self.steps = SyncPool("gorchestrate-step", STEP_THREADS_MAX)
@@ -93,8 +94,8 @@ class DaemonThreads(Executor):
     """An executor whose threads do not keep the process from ending, and end by themselves when they are idle.
 
     Args:
-        name: the beginning of the threads' names.
-        threads_max: how many there are at most.
+        name: the prefix of the threads' names.
+        threads_max: the largest number of threads.
         idle_seconds_max: how long a thread waits for work.
     """
 
@@ -103,7 +104,7 @@ class DaemonThreads(Executor):
         self._threads_max = threads_max
         self._idle_seconds_max = idle_seconds_max
         self._changed = threading.Condition()
-        # All that follows is used with `_changed` held.
+        # Hold `_changed` to use the following attributes.
         self._calls: deque[_Call] = deque()
         self._threads: set[threading.Thread] = set()
         self._idle = 0
@@ -112,26 +113,26 @@ class DaemonThreads(Executor):
 
     @property
     def threads(self) -> int:
-        """How many threads there are, idle ones included."""
+        """The number of threads, including idle ones."""
         with self._changed:
             return len(self._threads)
 
     @property
     def idle(self) -> int:
-        """How many threads wait for work."""
+        """The number of threads that wait for work."""
         with self._changed:
             return self._idle
 
     def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Calls the function in a thread, once there is one.
+        """Calls the function in a thread, when one is available.
 
         Raises:
-            RuntimeError: it was shut down, or the system starts no more threads.
+            RuntimeError: the executor was shut down, or the system cannot start more threads.
         """
         call = _Call(Future(), partial(function, *args, **kwargs))
         with self._changed:
             if self._is_shut_down:
-                raise RuntimeError(f"the threads {self._name} are shut down: the process is about to end")
+                raise RuntimeError(f"the threads {self._name} are shut down, because the process is ending")
             self._calls.append(call)
             if self._idle >= len(self._calls):
                 self._changed.notify()
@@ -140,7 +141,8 @@ class DaemonThreads(Executor):
         return call.future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Takes no more calls. Those that were taken are made, or cancelled if they have not begun."""
+        """Rejects new calls. Calls that were submitted before are made; with ``cancel_futures``, those that have not
+        begun are cancelled."""
         with self._changed:
             self._is_shut_down = True
             calls = list(self._calls) if cancel_futures else []
@@ -160,7 +162,7 @@ class DaemonThreads(Executor):
         self._threads.add(thread)
         try:
             thread.start()
-        except RuntimeError:  # the system has no more of them: the call waits for one that there is
+        except RuntimeError:  # the system cannot start more threads, so the call waits for an existing one
             self._threads.remove(thread)
             if not self._threads:
                 self._calls.pop()
@@ -169,10 +171,10 @@ class DaemonThreads(Executor):
     def _work(self) -> None:
         while (call := self._next()) is not None:
             call.make()
-            del call  # what it holds is not kept while the thread is idle
+            del call  # so that the call can be freed while the thread is idle
 
     def _next(self) -> _Call | None:
-        """The next call; None: this thread is no longer needed."""
+        """Waits for the next call. Returns None if this thread is no longer needed."""
         with self._changed:
             self._idle += 1
             self._changed.wait_for(lambda: self._calls or self._is_shut_down, self._idle_seconds_max)

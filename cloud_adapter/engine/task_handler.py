@@ -1,7 +1,7 @@
-"""What a task does when it comes, from a queue in this process or over HTTP, and what the queue is told.
+"""Performs delivered tasks, from a queue in this process or over HTTP, and decides the response to the queue.
 
-Only an acknowledgement takes a task out of its queue, and errors slow a whole queue down: what a new attempt cannot
-fix is logged and acknowledged. Recovery finds the instance again once its cause is gone.
+Only an acknowledgement removes a task from its queue, and errors slow a whole queue down. Errors that a new attempt
+cannot fix are therefore logged and acknowledged. When their cause is gone, recovery finds the instance again.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ _logger = logging.getLogger("gorchestrate.tasks")
 
 
 class Outcome(Enum):
-    """What a queue is told of a delivery."""
+    """The result of a delivery, for the queue."""
 
     DONE = "done"
-    """Acknowledged."""
+    """The task is acknowledged."""
     NOT_YET = "not yet"
-    """To be sent again: the commit that the task belongs to has not landed, the instance is busy, or newer code has to
-    do it."""
+    """The queue has to send the task again: the commit that it belongs to is not complete, the instance is busy, or it
+    needs newer code."""
     FAILED = "failed"
-    """To be sent again: the database or the queue did not answer, or the engine has a bug."""
+    """The queue has to send the task again: the database or the queue did not answer, or the engine has a bug."""
 
 
 _Kind = tuple[type[InstanceTask], str, Callable[[Engine, Any], Awaitable[None]]]
@@ -55,32 +55,34 @@ _KINDS: Mapping[str, _Kind] = {
     ACTIVITY_PATH: (ActivityTask, "deliver activity", lambda engine, task: engine.run_activity(task)),
     COLLECT_PATH: (CollectTask, "collect", lambda engine, task: engine.collect(task)),
 }
-"""By the path of a task: its body, what its span is called, and what it does."""
+"""For each path of a task: the model of its body, the name of its span, and the function that performs it."""
 
 
-async def run_task(engine: Engine, path: str, body: Mapping[str, Any], come: Delivery = UNKNOWN_DELIVERY) -> Outcome:
+async def run_task(
+    engine: Engine, path: str, body: Mapping[str, Any], delivery: Delivery = UNKNOWN_DELIVERY
+) -> Outcome:
     """Performs a task.
 
     Args:
-        come: how it was delivered.
+        delivery: how the task was delivered.
 
     Raises:
-        InvalidRequest: it is no task of this engine.
+        InvalidRequest: the path or the body is not one of a task of this engine.
     """
     if path not in _KINDS:
-        raise InvalidRequest(f"no task has the path {path!r}")
+        raise InvalidRequest(f"unknown task path {path!r}. Available: {', '.join(sorted(_KINDS))}")
     model, name, perform = _KINDS[path]
     try:
         task = model.model_validate(body)
     except ValidationError as error:
-        raise InvalidRequest(f"the body of a task to {path!r} is wrong: {error}") from error
+        raise InvalidRequest(f"the body of a task to {path!r} is invalid: {error}") from error
     if isinstance(task, WaitTask) and task.event:
         name = f"{name} {task.event}"
     about: dict[str, Value] = {"workflow": task.workflow, "instance": task.id, "pc": task.pc}
     now = engine.clock.now()
     with (
         logs.about(task.workflow, task.id),
-        telemetry.task(name, now, task.created_at, task.trace, come, **about) as span,
+        telemetry.task(name, now, task.created_at, task.trace, delivery, **about) as span,
     ):
         try:
             await perform(engine, task)
@@ -96,7 +98,7 @@ async def run_task(engine: Engine, path: str, body: Mapping[str, Any], come: Del
             span.failed(error)
             return Outcome.FAILED
         except WorkflowError as error:
-            _logger.exception("task to %s cannot be done: %s", path, dict(body))
+            _logger.exception("task to %s failed, and a new attempt cannot fix it: %s", path, dict(body))
             span.failed(error)
             return Outcome.DONE
         except Exception as error:

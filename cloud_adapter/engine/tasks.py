@@ -1,4 +1,4 @@
-"""The engine's tasks: their names, paths and bodies. Creates none."""
+"""The engine's tasks: their names, paths and bodies. This module does not create tasks in a queue."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from workflow_core.events import stable_key
 from workflow_core.wait_types import ActivityWait, AnyTimedWait
 
 PUT_OFF_SECONDS_MAX = 10.0
-"""How long a task waits at the least that was put off again and again."""
+"""The longest minimum delay of a task that is postponed repeatedly."""
 
 FENCE_LENGTH = 16
-"""How many characters the fence of a task has."""
+"""The number of characters in the fence of a task."""
 
 RESUME_PATH = "/resume"
 TIMEOUT_PATH = "/callback/timeout"
@@ -28,13 +28,13 @@ COLLECT_PATH = "/callback/collect"
 
 
 class InstanceTask(BaseModel):
-    """What the body of every task has.
+    """The fields that the body of every task has.
 
     Attributes:
         pc: the pc of the commit that the task belongs to.
-        created_at: when the task was made; one that waits too long for its commit is given up.
-        again: how often it has put itself off.
-        trace: the span in which it was made, see ``telemetry.carrier``; what is none counts as empty.
+        created_at: when the task was created. If it waits too long for its commit, it is given up.
+        again: how many times it was postponed.
+        trace: the span in which it was created; see ``telemetry.carrier``. An invalid value counts as empty.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,18 +50,18 @@ class InstanceTask(BaseModel):
 
     @staticmethod
     def common(execution: Execution, now: datetime) -> dict[str, Any]:
-        """The fields that every task of an instance has, as it stands."""
+        """Returns the values of the fields that every task has, for the current state of an instance."""
         return {"workflow": execution.workflow, "id": execution.id, "pc": execution.pc, "created_at": now}
 
     @field_validator("trace", mode="before")
     @classmethod
     def _forgive(cls, value: object) -> Trace:
-        """No task fails for its trace."""
+        """Drops invalid parts of a trace, so that no task fails because of its trace."""
         texts = value if isinstance(value, dict) else {}
         return {name: text for name, text in texts.items() if isinstance(name, str) and isinstance(text, str)}
 
     def task(self, salt: str, at: datetime | None = None) -> Task:
-        """The task; the same ``salt`` gives the same name, an empty one none at all."""
+        """Returns the task. The same ``salt`` results in the same name, and an empty one in no name."""
         name = stable_key(self.path, self.workflow, self.id, *self._about(), salt) if salt else ""
         trace = carrier() or self.trace
         body = self.model_dump(mode="json", exclude={"trace"})
@@ -69,15 +69,15 @@ class InstanceTask(BaseModel):
         return Task(name, self.path, body | {"trace": trace} if trace else body, at, group=group)
 
     def later(self, at: datetime, now: datetime, pc: int) -> Task:
-        """The same task once more, where it has come too early: at ``at``.
+        """Returns the same task for a later time, after it was delivered too early.
 
-        It is named after that moment, the state that was met, its commit, and how often it was put off, so that
-        deliveries made twice do not multiply, and all that wait for the same go on as one. In another state it is
-        another task, as this one may have come and gone by then. It waits longer each time, as it may be a clock that
-        is wrong.
+        Its name contains that time, the state of the instance, its commit, and how many times it was postponed.
+        Duplicate deliveries therefore do not multiply, and tasks that wait for the same work continue as one. In
+        another state, it is another task, because this one may already have been delivered by then. The delay grows
+        each time, because the cause may be a wrong clock.
 
         Args:
-            pc: the pc of the instance as it was met.
+            pc: the current pc of the instance.
         """
         following = self.model_copy(update={"again": self.again + 1})
         seconds = min(0.1 * 2 ** min(self.again, 10), PUT_OFF_SECONDS_MAX) if self.again else 0.0
@@ -89,7 +89,7 @@ class InstanceTask(BaseModel):
         return ()
 
     def _commit(self) -> str:
-        """What tells apart the tasks of several commits that are for the same; empty if one stands for all."""
+        """Returns what distinguishes the tasks of different commits for the same work; empty if one task is enough."""
         return ""
 
 
@@ -100,17 +100,17 @@ class ResumeTask(InstanceTask):
 
     @classmethod
     def of(cls, execution: Execution, now: datetime) -> ResumeTask:
-        """The task for an instance as it stands."""
+        """Returns the body of the task for the current state of an instance."""
         return cls(**cls.common(execution, now))
 
 
 class WaitTask(InstanceTask):
-    """The body of a task that is about one wait of an instance; ``wait_id`` and ``event`` say which.
+    """The body of a task for one wait of an instance, which ``wait_id`` and ``event`` identify.
 
     Attributes:
-        fence: what the commit that the task belongs to has stored in the wait. A task is created before its commit, so
-            those of a commit that lost remain: their fence is not the stored one, and they do nothing. None in a task
-            that an earlier release has made: then the wait alone is compared.
+        fence: the token that the commit of the task has stored in the wait. Tasks are created before their commit, so
+            the tasks of a lost commit remain. Their fence differs from the stored one, so they do nothing. In a task
+            that an earlier release has created, it is None, and only the wait is compared.
     """
 
     wait_id: str
@@ -119,21 +119,21 @@ class WaitTask(InstanceTask):
 
     @classmethod
     def of(cls, execution: Execution, wait: AnyTimedWait, now: datetime) -> Self:
-        """The task for a wait of an instance as it stands."""
+        """Returns the body of the task for a wait, in the current state of an instance."""
         about: dict[str, Any] = {"wait_id": wait.id, "event": wait.event, "fence": wait.task}
         if isinstance(wait, ActivityWait):
             about["attempt"] = wait.attempt
         return cls.model_validate(cls.common(execution, now) | about)
 
     def is_for(self, wait: AnyTimedWait) -> bool:
-        """Whether the task belongs to the commit that has stored the wait, as it stands."""
+        """Whether the task belongs to the commit that has stored the wait in its current state."""
         return self.fence is None or self.fence == wait.task
 
     def _about(self) -> tuple[str, ...]:
         return self.wait_id, self.event
 
     def _commit(self) -> str:
-        # Another fence is another task: one of a commit that lost must not take the place of the one that counts.
+        # Another fence means another task: the task of a lost commit must not replace the valid one.
         return f" {self.fence}"
 
 
@@ -141,21 +141,21 @@ class TimeoutTask(WaitTask):
     """The body of a task that delivers a timeout, or ends attempts of activities that have taken too long.
 
     Attributes:
-        wait_id, event: empty for all attempts that the commit with that fence has scheduled.
+        wait_id, event: empty if the task is for all attempts that the commit with the fence has scheduled.
     """
 
     path = TIMEOUT_PATH
 
     @classmethod
     def of_attempts(cls, execution: Execution, fence: str, now: datetime) -> TimeoutTask:
-        """The one task for the deadlines of all attempts that a commit schedules."""
+        """Returns the body of the single task for the deadlines of all attempts that a commit schedules."""
         return cls(**cls.common(execution, now), wait_id="", event="", fence=fence)
 
 
 def timer_name(workflow: str, id: str, wait_id: str, event: str, fence: str) -> str:
-    """The name of the task that a commit with that fence has made for a timeout."""
+    """Returns the name of the task that the commit with that fence has created for a timeout."""
     if len(fence) != FENCE_LENGTH:
-        return fence  # an earlier release has stored the name itself
+        return fence  # an earlier release stored the name itself
     return stable_key(TIMEOUT_PATH, workflow, id, wait_id, event, fence)
 
 
@@ -163,7 +163,8 @@ class ActivityTask(WaitTask):
     """The body of a task that runs an activity.
 
     Attributes:
-        attempt: how often it has failed before; one that comes later than the next attempt does nothing.
+        attempt: the number of failed attempts before this one. A task that arrives after the next attempt has begun
+            does nothing.
     """
 
     path = ACTIVITY_PATH
@@ -175,11 +176,11 @@ class ActivityTask(WaitTask):
 
 
 class CollectTask(InstanceTask):
-    """The body of a task that takes an instance's inbox in.
+    """The body of a task that collects an instance's inbox.
 
     Attributes:
-        due: when it is to come; the end of the second in which the entries were posted that it is for.
-        is_last: it looks once more, for what was posted by a clock that is behind.
+        due: when it is due: the end of the second in which its entries were posted.
+        is_last: whether it is the additional check for entries that were posted by a process whose clock is behind.
     """
 
     path = COLLECT_PATH
@@ -189,14 +190,15 @@ class CollectTask(InstanceTask):
 
     @classmethod
     def after(cls, workflow: str, id: str, at: datetime, now: datetime) -> Task:
-        """The task for what was posted at ``at``, or cannot be taken in before; the same one for the whole second."""
+        """Returns the task for entries that were posted at ``at``, or that cannot be processed before ``at``. The whole
+        second has the same task."""
         slot = int(at.timestamp()) + 1
         due = datetime.fromtimestamp(slot, UTC)
         return cls(workflow=workflow, id=id, pc=0, created_at=now, due=due).task(f"slot {slot}", due)
 
     def last(self, now: datetime) -> Task:
-        """The task that looks once more, later than clocks differ; all tasks that are due within one ``CLOCK_SKEW`` are
-        followed by the same one."""
+        """Returns the task that checks the inbox again, after a longer time than clocks may differ. All tasks that are
+        due within one ``CLOCK_SKEW`` are followed by the same one."""
         seconds = int(CLOCK_SKEW.total_seconds())
         window = int(self.due.timestamp()) // seconds
         due = datetime.fromtimestamp((window + 2) * seconds, UTC)

@@ -1,4 +1,4 @@
-"""Timeouts that have come, as decisions: of a case of a select, or of an attempt of an activity."""
+"""Decisions of delivered timeouts: of a case of a select, or of an attempt of an activity."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from workflow_core.wait_types import ActivityWait, AnyTimedWait, TimedWait
 
 
 class TimeOut(TaskDecision[TimeoutTask]):
-    """Delivers a timeout, or ends attempts of activities, as far as they are still waited for. The answer is when it is
-    to come again; None: never.
+    """Delivers a timeout, or ends attempts of activities, if the instance still waits for them. The answer is when to
+    deliver the task again; None: never.
 
     Args:
-        has_collected: the instance's inbox was taken in.
+        has_collected: whether the instance's inbox was already collected.
 
     Attributes:
-        pc: that of the instance as it was met.
-        wants_inbox: the time of an attempt is over, but its result may be in the inbox: collect that first.
+        pc: the pc of the instance at the decision.
+        wants_inbox: the deadline of an attempt has passed, but its result may be in the inbox. Collect the inbox first.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class TimeOut(TaskDecision[TimeoutTask]):
         self.activities = activities
         self.has_collected = has_collected
         self.wants_inbox = False
-        self.statement = body.event  # of a group: that of the attempt that is ended
+        self.statement = body.event  # for a group of attempts, the statement of the attempt that is ended
         self.pc = body.pc
 
     def deliver(self, session: Session, now: datetime) -> datetime | None:
@@ -67,7 +67,7 @@ class TimeOut(TaskDecision[TimeoutTask]):
         return None
 
     def _first(self, session: Session, now: datetime) -> Accepted | None:
-        """Who waits for the timeout, or whose attempt ends first; None if nobody does any more."""
+        """Returns what waits for the timeout, or the attempt that ends first; None if nothing waits any more."""
         body = self.body
         if body.wait_id:
             accepted = accepted_timeout(session, body.event, body.wait_id)
@@ -79,17 +79,17 @@ class TimeOut(TaskDecision[TimeoutTask]):
 
 
 def accepted_timeout(session: Session, event: str, wait_id: str) -> Accepted | None:
-    """Who waits for a timeout, or for the end of an attempt of an activity; None if nobody does any more."""
+    """Returns what waits for a timeout, or for the end of an attempt of an activity; None if nothing does any more."""
     try:
         accepted = session.machine.accept(event, wait_id=wait_id)
     except EventNotAccepted:
         return None
-    # A case of that name may be of another kind in the definition since.
+    # In the current definition, a case of that name may be of another kind.
     is_timed = issubclass(accepted.case.wait_type, TimedWait) and isinstance(accepted.wait, accepted.case.wait_type)
     return accepted if is_timed else None
 
 
 def timed_wait(accepted: Accepted) -> AnyTimedWait:
-    """The wait for a timeout, or for the end of an attempt."""
+    """Returns the wait for a timeout, or for the end of an attempt."""
     assert isinstance(accepted.wait, AnyTimedWait)
     return accepted.wait

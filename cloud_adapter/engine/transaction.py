@@ -1,22 +1,23 @@
-"""The one loop that loads an instance, lets what has come for it decide, and commits once for all.
+"""The only loop that loads an instance, makes decisions on it, and commits them together.
 
-Whatever comes for an instance is a ``Decision``; those that wait stand in a ``Line``, in the order of their arrival.
-This file knows no kind of decision, and not when a batch is due: see ``lanes.py``.
+Everything that arrives for an instance is a ``Decision``. Waiting decisions are in a ``Line``, in the order of their
+arrival. This module does not depend on the kinds of decisions. ``lanes.py`` decides when to make a batch.
 
-Theory of operation. Each decision of a batch gets what it would get alone, because:
+Theory of operation. Each decision of a batch has the same outcome as if it were made alone, because:
 
-* Nothing is answered before the commit that it rests on has landed: neither an answer nor a refusal, as a refusal may
-  be due to what an earlier decision of the same batch did. Only what was refused before anything had changed rests on
-  the stored state itself.
-* A decision that raises is taken back. Where that cannot be done in memory, those before it are made again without it,
-  on a new load; then it decides first, on what is stored.
-* A commit that loses to another process is decided anew, all of it. One that fails for what one decision did (it has
-  become too large, a field is invalid) is repeated with each decision by itself, so that one does not fail another.
-* A decision that has to wait (``NotNow``) keeps its place, and is asked again when something has changed, until its
-  time is over.
+* Nothing is answered before the commit on which it depends is complete. This applies to answers and to refusals,
+  because a refusal may be caused by an earlier decision of the same batch. Only a refusal that was made before any
+  change depends on the stored state alone.
+* The changes of a decision that raises an error are undone. If this is not possible in memory, the decisions before it
+  are made again without it, on a new load. It then decides first, on the stored state.
+* If another process commits first, all decisions of the batch are made again. If a commit fails because of one decision
+  (the document is too large, or a field is invalid), each decision is repeated in its own commit, so that one does not
+  make another fail.
+* A decision that has to wait (``NotNow``) keeps its place. It is made again when something has changed, until its time
+  limit.
 
-What breaks this: an answer that is told before its commit, and a decision that changes anything but the session, which
-cannot be taken back.
+What breaks this: an answer that is sent before its commit; a decision that changes anything other than the session,
+because such a change cannot be undone.
 """
 
 from __future__ import annotations
@@ -36,41 +37,41 @@ from cloud_adapter.engine.session import Session
 from cloud_adapter.errors import Busy, Conflict, DuplicateKey, InstanceNotFound, Unavailable
 
 BATCH_BYTES_MAX = 500_000
-"""After so many bytes of inputs and answers a batch is full."""
+"""A batch ends after this many bytes of inputs and answers."""
 
 BATCH_SECONDS_MAX = 0.05
-"""After that time a batch is full: others in this process want a turn."""
+"""A batch ends after this time, so that others in this process get a turn."""
 
 TURN_SECONDS_MAX = 0.002
-"""After that time other requests in this process have a turn, in the middle of a batch too."""
+"""Other requests in this process get a turn after this time, also in the middle of a batch."""
 
 TOLD_AT_A_TIME = 10
-"""So many answers are told before others have a turn: each makes its request go on."""
+"""The number of answers that are sent before others get a turn. Each answer lets its request continue."""
 
 LARGE_BATCH = 10
-"""A batch of so many takes its time: others have a turn between its parts."""
+"""From this size on, a batch takes long enough that others get a turn between its parts."""
 
 LAX_BYTES_MIN = 4_000
-"""From this size of the fields on, they are checked once a batch."""
+"""From this size on, fields are checked once for each batch instead of once for each decision."""
 
 
 class Interrupted(Exception):
-    """A handler is to be called again later."""
+    """A handler was interrupted and has to be called again later."""
 
 
 @dataclass(eq=False)
 class Transactor:
-    """Decides and commits for one instance, a batch at a time.
+    """Makes and commits the decisions for one instance, one batch at a time.
 
     Args:
-        line: what waits for the instance; those of a batch stand in it until they have an answer.
+        line: the waiting decisions of the instance. The decisions of a batch stay in it until they have an answer.
         let_others: gives others in this process a turn.
 
     Attributes:
-        leased: whether somebody held a live lease when it was loaded last.
-        session: the instance as it was committed last, if others were waiting by then, or are about to come. The next
-            batch goes on with it. What it commits proves that nobody else had changed it; what would answer without a
-            commit is asked again, on a new load.
+        leased: whether the instance had a live lease at the last load.
+        session: the instance as of the last commit, if other decisions were waiting or are expected. The next batch
+            continues with it. A successful commit proves that no other process had changed the instance. A decision
+            that would be answered without a commit is made again, on a new load.
     """
 
     committer: Committer
@@ -84,10 +85,10 @@ class Transactor:
         return self.committer.clock.now()
 
     async def decide(self, batch: Sequence[Item]) -> Sequence[Item]:
-        """Loads the instance, lets a batch decide, and commits. Gives those that are to be asked again at once.
+        """Loads the instance, makes the decisions of a batch, and commits. Returns the decisions to make again at once.
 
         Raises:
-            Conflict: another process has committed meanwhile; nobody was told anything that rests on what was changed.
+            Conflict: another process has committed meanwhile. Nothing that depends on the changes was answered.
         """
         first = batch[0].decision
         kept, self.session = None if first.alone else self.session, None
@@ -106,11 +107,11 @@ class Transactor:
         session.is_lax = len(batch) > 1 and is_lax
         is_large = len(batch) >= LARGE_BATCH
         if is_large:
-            await self.let_others()  # loading, deciding and saving much take their time each
+            await self.let_others()  # loading, deciding and saving a large batch each take long
         held, rest = await self._ask_all(session, batch, is_loaded=kept is None)
         if not any(verdict.has_changed for verdict in held):
             if all(item.over for item in batch):
-                self.session = kept  # it was only read
+                self.session = kept  # the session was only read
             return [*(verdict.item for verdict in held), *rest]
         if is_large:
             await self.let_others()
@@ -130,11 +131,11 @@ class Transactor:
     async def _ask_all(
         self, session: Session, batch: Sequence[Item], *, is_loaded: bool
     ) -> tuple[list[Verdict], Sequence[Item]]:
-        """Lets a batch decide. Gives what is to be told once the changes are committed, and who is to be asked again.
-        What rests on the stored state alone is told at once.
+        """Makes the decisions of a batch. Returns the verdicts to send after the commit, and the decisions to make
+        again. Verdicts that depend on the stored state alone are sent immediately.
 
         Args:
-            is_loaded: the session is what is stored, as far as can be known.
+            is_loaded: whether the session was just loaded, so that it is the stored state as far as is known.
         """
         loaded_pc, yielded_at = session.execution.pc, self.now()
         until = yielded_at + timedelta(seconds=BATCH_SECONDS_MAX)
@@ -167,7 +168,7 @@ class Transactor:
             if verdict is None:
                 continue
             if (item.over or verdict.refusal is not None) and not session.undo(mark):
-                if held:  # they are made again without this one, and then it decides on what is stored
+                if held:  # make the earlier decisions again without this one, which then decides on the stored state
                     item.single = True
                     return [], [*(verdict.item for verdict in held), *batch[number:]]
                 if not is_loaded:
@@ -183,7 +184,7 @@ class Transactor:
         return held, ()
 
     async def _hear(self, session: Session, item: Item, now: datetime) -> Verdict | None:
-        """What a decision comes to; None if it has to wait.
+        """Makes a decision. Returns its verdict; None if it has to wait.
 
         Raises:
             ByItself, Interrupted
@@ -195,7 +196,7 @@ class Transactor:
             verdict.answer = await self._ask(item, session, now)
             session.check_fields()
             verdict.has_changed = session.execution.pc != before
-            item.context.run(session.note_failure, now)  # its line in the log belongs to this request
+            item.context.run(session.note_failure, now)  # in the context of the request, for its log line
         except NotNow as wait:
             await self._put_off(item, wait)
             return None
@@ -223,7 +224,8 @@ class Transactor:
             task.cancel()
 
     async def _until_more(self, task: asyncio.Task[Any], item: Item) -> None:
-        """Waits until a handler has ended or something new has come, or tells others that they have waited too long."""
+        """Waits until a handler has ended or a new decision has arrived. Refuses decisions that have waited too
+        long."""
         max_wait, now = self.committer.options.max_wait, self.now()
         behind = [other for other in self.line.items if other is not item and not other.over]
         for other in behind:
@@ -240,7 +242,7 @@ class Transactor:
                 wait.cancel()
 
     def _begin(self, item: Item, work: Awaitable[Any]) -> asyncio.Task[Any]:
-        """Begins what is done for a request; it is interrupted when that is cancelled."""
+        """Starts work for a request. It is interrupted if the request is cancelled."""
 
         async def awaited() -> Any:
             return await work
@@ -250,8 +252,8 @@ class Transactor:
         return task
 
     def busy(self) -> Busy:
-        """The error for those who have waited for too long."""
-        return Busy(f"{self.ref} is busy: many others ask for it; try again")
+        """Returns the error for decisions that have waited for too long."""
+        return Busy(f"{self.ref} is busy with other requests; try again")
 
     async def _put_off(self, item: Item, wait: NotNow) -> None:
         item.waits = wait
@@ -270,7 +272,7 @@ class Transactor:
                 item.resolve(answer)
 
     async def _commit(self, session: Session, held: Sequence[Verdict], *, is_large: bool) -> Sequence[Item]:
-        """Commits what was changed, and tells everybody. Gives those that are to be asked again at once.
+        """Commits the changes and sends the verdicts. Returns the decisions to make again at once.
 
         Raises:
             Conflict
@@ -308,7 +310,7 @@ class Transactor:
         return ()
 
     async def _refuse_duplicates(self, changed: Sequence[Item], error: DuplicateKey) -> None:
-        """Tells those whose key is recorded already; a store does not say which it is."""
+        """Refuses the decisions whose key is already recorded. The store does not report which keys are."""
         keyed = [item for item in changed if item.decision.key is not None]
         for item in keyed:
             assert item.decision.key is not None

@@ -1,7 +1,8 @@
-"""Runs user code: synchronous code beside the event loop, and asynchronous code for a limited time.
+"""Runs user code: synchronous code in a thread, and asynchronous code with a time limit.
 
-What it raises comes out as an ordinary error of it, which can be counted: also what would end the process, as
-``sys.exit`` does, hang whoever waits for it, or be taken for the cancellation of the request.
+Everything that user code raises becomes an ordinary exception, so that it counts as a failed attempt. This includes
+exceptions that would end the process, as ``sys.exit`` does, that would make the caller hang, or that look like the
+cancellation of the request.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ from workflow_core import TimedOut
 from workflow_core.error_texts import error_text
 
 RunSync = Callable[..., Awaitable[Any]]
-"""Runs a synchronous function with its arguments so that the event loop goes on meanwhile."""
+"""Runs a synchronous function with its arguments without blocking the event loop."""
 
 
 def call(function: Callable[..., Any], *args: Any) -> Any:
-    """Calls user code, or what calls it, in the thread that is to run it; what it returns may be awaitable.
+    """Calls a function that is or calls user code, in the current thread. The result may be awaitable.
 
     Raises:
-        Exception: what it raises.
-        RuntimeError: it raised what is no ``Exception``, or ``StopIteration``, which no future can carry.
+        Exception: the code raised it.
+        RuntimeError: the code raised something other than an ``Exception``, or ``StopIteration``, which a future cannot
+            contain.
     """
     try:
         return function(*args)
@@ -45,19 +47,19 @@ async def _awaited(awaitable: Awaitable[Any]) -> Any:
     try:
         return await awaitable
     except (SystemExit, KeyboardInterrupt) as error:
-        # Here, as a task that ends by these ends the event loop too.
+        # Converted here, because a task that ends with these exceptions also ends the event loop.
         raise _ordinary(error) from error
 
 
 async def within(
     clock: Clock, limit: timedelta | None, awaitable: Awaitable[Any], what: str, *watched: asyncio.Future[None]
 ) -> Any:
-    """The result of ``awaitable``, which is interrupted after ``limit``, and when one of ``watched`` ends before.
+    """Returns the result of ``awaitable``. Interrupts it after ``limit``, or when one of ``watched`` ends first.
 
     Raises:
-        TimedOut: it took longer.
-        Exception: what it raises, or what ended the watched one.
-        RuntimeError: it raised what is no ``Exception``, or was cancelled from inside.
+        TimedOut: the awaitable took longer than the limit.
+        Exception: the awaitable raised it, or one of ``watched`` ended with it.
+        RuntimeError: the awaitable raised something other than an ``Exception``, or cancelled itself.
     """
     work = asyncio.ensure_future(_awaited(awaitable))
     limits = [] if limit is None else [asyncio.ensure_future(clock.sleep(max(0.0, limit.total_seconds())))]

@@ -1,4 +1,4 @@
-"""An instance as it is shown to those who ask."""
+"""The view of an instance that clients get."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from workflow_core.machine.events import Accepted
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """An instance as it is shown: what is stored, its typed fields, and the events that it accepts now.
+    """A view of an instance: its stored state, its typed fields, and the events that it accepts now.
 
     Attributes:
-        problem: why nothing in it can move, if it stands on what the definition no longer has.
+        problem: why the instance cannot move, if it is at a statement that the definition no longer has.
     """
 
     instance: Instance
@@ -25,7 +25,7 @@ class View:
 
 
 def view_of(session: Session) -> View:
-    """The view of a loaded instance."""
+    """Returns the view of a loaded instance."""
     instance, machine = session.instance, session.machine
     try:
         machine.check()

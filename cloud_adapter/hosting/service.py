@@ -1,4 +1,4 @@
-"""The entry points of a deployment: both applications as asynchronous HTTP functions of functions-framework."""
+"""``Service``: the API and the worker as asynchronous HTTP functions, for the entry points of a ``main.py``."""
 
 from __future__ import annotations
 

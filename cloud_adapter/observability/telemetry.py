@@ -149,7 +149,7 @@ def event(workflow: str, id: str, event: str, *, known: bool) -> Iterator[Span]:
 
 @contextmanager
 def task(
-    name: str, now: datetime, made_at: datetime, trace: Trace, come: Delivery, **attributes: Value
+    name: str, now: datetime, made_at: datetime, trace: Trace, delivery: Delivery, **attributes: Value
 ) -> Iterator[Span]:
     """The span of a delivered task, joined to the span that created it, and its lateness.
 
@@ -157,16 +157,16 @@ def task(
         name: ``resume``, or the action and the event.
         made_at: when the task was created.
         trace: the value that ``carrier`` returned then. An invalid trace counts as none.
-        come: its delivery.
+        delivery: how the task was delivered.
     """
     otel = _otel()
     if otel is None:
         yield Span()
         return
     kind = name.partition(" ")[0]
-    if come.due is not None:
-        otel.instruments.task_lateness.record(max(0.0, (now - come.due).total_seconds()), prefixed({"task": kind}))
-    messaging = {"messaging.operation.type": "process", "messaging.operation.name": kind, **come.attributes}
+    if delivery.due is not None:
+        otel.instruments.task_lateness.record(max(0.0, (now - delivery.due).total_seconds()), prefixed({"task": kind}))
+    messaging = {"messaging.operation.type": "process", "messaging.operation.name": kind, **delivery.attributes}
     child = now - made_at <= CHILD_UP_TO
     with otel.task_span(name, attributes, messaging, trace, child=child) as span:
         yield span

@@ -100,7 +100,7 @@ class LocalQueue:
         self._runner.wake()
 
     def tasks(self) -> list[Task]:
-        """The tasks that are to be delivered or are being delivered, in the order of their creation."""
+        """The tasks that wait for delivery or are being delivered, in the order of their creation."""
         return [_task(entry) for entry in self._rules.entries(limit=len(self._rules))]
 
     async def start(self) -> None:

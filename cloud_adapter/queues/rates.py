@@ -1,10 +1,10 @@
-"""How fast a queue dispatches: its limits, and the token bucket that keeps them. Knows no task.
+"""The rate at which a queue dispatches: its limits, and the token bucket that enforces them. Independent of tasks.
 
-Theory of operation. A dispatch takes a token; tokens fall into the bucket at a fixed interval, up to its size. The
-bucket is kept as one time: that at which it is full again. Taking a token moves that time one interval on, and there is
-a token as long as the time is less than the bucket's size ahead. So the bucket is exact, where a sum of fractions of
-tokens is not, and limits that change apply at once. A clock that is set back would leave the time far ahead and stop
-the queue for as long; therefore it is never taken to be more than a full bucket ahead.
+Theory of operation. A dispatch takes a token from the bucket. The bucket gets tokens at a fixed interval, up to its
+size. The bucket is stored as one time: the time at which it is full again. Taking a token moves that time forward by
+one interval. A token is available while that time is less than the bucket's size ahead. Unlike a sum of fractions of
+tokens, this time is exact, and changed limits apply immediately. If the clock were set back, the time would be far
+ahead and stop the queue for as long. It is therefore limited to one full bucket ahead.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from datetime import datetime, timedelta
 
 @dataclass(frozen=True, slots=True)
 class RateLimits:
-    """How fast a queue dispatches; fields and defaults are those of Cloud Tasks' ``RateLimits``.
+    """The limits of a queue's rate. The fields and defaults are those of ``RateLimits`` in Cloud Tasks.
 
     Attributes:
-        max_dispatches_per_second: how fast the token bucket fills (a token's time is rounded to whole microseconds).
-        max_burst_size: how many tokens the bucket holds; it is full at first.
+        max_dispatches_per_second: how fast the token bucket fills. The interval is rounded to whole microseconds.
+        max_burst_size: how many tokens the bucket holds. It is full at first.
         max_concurrent_dispatches: how many attempts may run at a time.
     """
 
@@ -37,21 +37,22 @@ class RateLimits:
 
     @property
     def interval(self) -> timedelta:
-        """The time in which one token falls into the bucket."""
+        """The time between two tokens."""
         return timedelta(seconds=1 / self.max_dispatches_per_second)
 
 
 class TokenBucket:
-    """Kept as the time at which the bucket is full again: exact, where a sum of fractions of tokens is not."""
+    """A token bucket, stored as the time at which it is full again. Unlike a sum of fractions of tokens, it is
+    exact."""
 
     def __init__(self) -> None:
         self._full_at: datetime | None = None
 
     def ready_at(self, limits: RateLimits, now: datetime) -> datetime:
-        """When there is a token; not after ``now`` if there is one."""
+        """Returns when a token is available. If one is available now, the time is not after ``now``."""
         if self._full_at is None:
             return now
-        # A clock that was set back must not stop the queue for as long.
+        # If the clock was set back, the queue must not stop for as long.
         self._full_at = min(self._full_at, now + limits.interval * limits.max_burst_size)
         return self._full_at - limits.interval * (limits.max_burst_size - 1)
 

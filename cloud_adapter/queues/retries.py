@@ -1,4 +1,4 @@
-"""When a failed attempt of a task is followed by another one. Knows no queue."""
+"""Decides when a failed attempt of a task is followed by another attempt. Independent of queues."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 TASK_LIFE_MAX = timedelta(days=31)
-"""A task is not retried beyond this age, whatever the retry configuration says."""
+"""A task is not retried beyond this age, regardless of the retry configuration."""
 
 _UNLIMITED = -1
 _NONE = timedelta(0)
@@ -14,23 +14,23 @@ _NONE = timedelta(0)
 
 @dataclass(frozen=True, slots=True)
 class RetryConfig:
-    """When a failed attempt is followed by another one; fields and defaults are those of Cloud Tasks' ``RetryConfig``.
+    """The configuration of retries. The fields and defaults are those of ``RetryConfig`` in Cloud Tasks.
 
-    Cloud Tasks documents two rules that surprise:
+    Cloud Tasks documents two surprising rules:
 
-    * A task is dropped only when ``max_attempts`` *and* ``max_retry_duration`` are both spent. A limit that is not set
-      counts as spent, so that the other one decides alone; a task is retried for ever (here: for 31 days) only if
-      neither is set.
-    * The interval starts at ``min_backoff``, doubles ``max_doublings`` times, then grows linearly, each time by what it
-      had reached (``2**max_doublings * min_backoff``), and never exceeds ``max_backoff``. With 10 s, 300 s and three
-      doublings it is 10, 20, 40, 80, 160, 240, 300, 300, ... seconds.
+    * A task is dropped only when ``max_attempts`` *and* ``max_retry_duration`` are both exhausted. A limit that is not
+      set counts as exhausted, so the other limit alone decides. A task is retried without end (here: for 31 days) only
+      if neither limit is set.
+    * The interval starts at ``min_backoff`` and doubles ``max_doublings`` times. Then it grows linearly, each time by
+      the interval that it had reached (``2**max_doublings * min_backoff``). It never exceeds ``max_backoff``. With 10
+      s, 300 s and three doublings, the intervals are 10, 20, 40, 80, 160, 240, 300, 300, ... seconds.
 
     Attributes:
-        max_attempts: how often a task is tried, the first attempt included; -1: no limit.
+        max_attempts: the number of attempts, including the first one; -1: no limit.
         max_retry_duration: the time since the first attempt in which retries are made; 0: no limit.
         min_backoff: the interval between the first failure and the second attempt.
         max_backoff: the longest interval.
-        max_doublings: how often the interval doubles before it grows linearly; 0 to 64.
+        max_doublings: how many times the interval doubles before it grows linearly; 0 to 64.
     """
 
     max_attempts: int = 100
@@ -53,16 +53,16 @@ class RetryConfig:
             raise ValueError(f"max_doublings is {self.max_doublings}: give 0 to 64")
 
     def backoff(self, failures: int) -> timedelta:
-        """The interval before the next attempt, after that many failed ones (1 or more)."""
+        """Returns the interval before the next attempt, after this number of failed attempts (1 or more)."""
         doublings = min(failures - 1, self.max_doublings)
         steps = failures - doublings
-        # In whole numbers of min_backoff: a timedelta would overflow before the cap is applied.
+        # Calculated in multiples of min_backoff, because a timedelta would overflow before the maximum is applied.
         if self.min_backoff and (factor := steps << doublings) <= self.max_backoff // self.min_backoff:
             return self.min_backoff * factor
         return self.max_backoff if self.min_backoff else _NONE
 
     def spent(self, attempts: int, first_attempt: datetime, now: datetime) -> bool:
-        """Whether a task whose attempt just failed is dropped, after that many attempts since the first one."""
+        """Whether a task is dropped after a failed attempt, given its number of attempts and the time of the first."""
         attempts_limited = self.max_attempts != _UNLIMITED
         duration_limited = bool(self.max_retry_duration)
         if not attempts_limited and not duration_limited:

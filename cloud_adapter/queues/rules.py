@@ -1,11 +1,12 @@
-"""How a task queue behaves: the rules of Google Cloud Tasks as a state machine on plain values.
+"""The behavior of a task queue: the rules of Google Cloud Tasks as a state machine on plain values.
 
-It decides what is sent when, what a failed attempt costs, which names are taken. The in-process queue and the emulator
-of Cloud Tasks both stand on it. It does no I/O, reads no clock (every method that needs the time is given it), never
-waits, and must never know what a payload means, how it is delivered or who asks. The order in which tasks are served is
-in ``turns``, the limits of a queue are in ``rates``, those of retries in ``retries``.
+It decides which task is sent when, what follows a failed attempt, and which names are taken. The in-process queue and
+the emulator of Cloud Tasks both use it. It does no I/O, reads no clock (callers pass the time), and never waits. It
+must not depend on what a payload means, how it is delivered, or who calls. The order in which tasks are served is in
+``turns``, the limits of a queue are in ``rates``, and those of retries are in ``retries``.
 
-Not covered, because no document says how it works: that Cloud Tasks slows a whole queue down when many attempts fail.
+Cloud Tasks also slows a whole queue down when many attempts fail. This is not implemented, because no document
+specifies it.
 """
 
 from __future__ import annotations
@@ -26,23 +27,23 @@ P = TypeVar("P")
 
 TASK_NAME = re.compile(r"[A-Za-z0-9_-]{1,500}")
 SCHEDULE_AHEAD_MAX = timedelta(days=30)
-"""How far ahead a task may be scheduled."""
+"""How far in the future a task may be scheduled."""
 DEADLINE_MIN, DEADLINE_MAX = timedelta(seconds=15), timedelta(minutes=30)
-"""How long Cloud Tasks lets a request take, at the least and at the most that can be asked for."""
+"""The shortest and the longest time limit of a request that Cloud Tasks accepts."""
 ENTRIES_MAX = 100_000
-"""How many entries a queue holds unless told otherwise."""
+"""How many entries a queue holds by default."""
 TOMBSTONES_MAX = 100_000
-"""How many names of past tasks a queue remembers unless told otherwise; the oldest are forgotten first."""
+"""How many names of past tasks a queue remembers by default. The oldest are forgotten first."""
 RETENTION = timedelta(hours=1)
-"""How long the name of a past task stays taken unless told otherwise."""
+"""How long the name of a past task stays taken by default."""
 
 
 class QueueFull(Exception):
-    """The queue holds as many tasks as it may."""
+    """The queue has reached its limit of tasks."""
 
 
 class Outcome(StrEnum):
-    """What the end of an attempt meant for its task."""
+    """The effect of the end of an attempt on its task."""
 
     ACKNOWLEDGED = "acknowledged"
     RETRY = "retry"
@@ -52,7 +53,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt; ``response_time`` is None while it runs, and if it got no response."""
+    """One attempt. ``response_time`` is None while it runs, and if it got no response."""
 
     schedule_time: datetime
     dispatch_time: datetime
@@ -61,16 +62,16 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry(Generic[P]):
-    """A task as it stood at one time: every change makes a new entry, and an entry equals only itself.
+    """The state of a task at one time. Every change creates a new entry, and an entry equals only itself.
 
     Attributes:
-        sequence: counts the tasks of a queue; the order of creation.
-        schedule_time: when it is due (again).
-        dispatch_count: attempts so far, the running one included.
-        response_count: attempts that got a response.
+        sequence: the number of the task in the queue, in the order of creation.
+        schedule_time: when it is due, or due again.
+        dispatch_count: the number of attempts, including a running one.
+        response_count: the number of attempts that got a response.
         running: whether an attempt runs.
-        retry: the task's own retry configuration; None: the queue's.
-        group: due tasks of different groups take turns; those of one group are sent by time.
+        retry: the task's own retry configuration; None: the one of the queue.
+        group: due tasks of different groups take turns. Tasks of one group are sent in the order of time.
     """
 
     name: str
@@ -88,17 +89,17 @@ class Entry(Generic[P]):
 
 
 class QueueState(Generic[P]):
-    """One queue. Whoever runs it calls ``dispatchable``, makes the attempts, tells ``finished`` how each one ended, and
-    looks again at ``next_event`` or after any other call.
+    """One queue. Its runner calls ``dispatchable``, makes the attempts, and reports the end of each to ``finished``. It
+    calls ``dispatchable`` again at ``next_event``, and after any other call.
 
     ``retry`` and ``limits`` may be replaced at any time. Times are aware datetimes.
 
     Attributes:
-        turns: in which order the waiting tasks are served.
+        turns: the order in which the waiting tasks are served.
 
     Args:
-        shares: how many of the concurrent dispatches a group may take; None: as many as there are. Cloud Tasks knows no
-            groups: without them the order is by time alone.
+        shares: how many of the concurrent dispatches a group may use; None: all. Cloud Tasks has no groups. Without
+            groups, only the time decides the order.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class QueueState(Generic[P]):
 
     @property
     def running(self) -> int:
-        """How many attempts run, those of deleted tasks included."""
+        """The number of running attempts, including those of deleted tasks."""
         return len(self._running)
 
     def create(
@@ -142,12 +143,15 @@ class QueueState(Generic[P]):
         retry: RetryConfig | None = None,
         group: str = "",
     ) -> Entry[P] | None:
-        """Adds a task that is due at ``at`` (None, or in the past: now), with a retry configuration of its own or the
-        queue's. Returns None if its name is taken: by a task, or by one that ended less than the retention ago.
+        """Adds a task. Returns None if the name is taken by a task, or by one that ended less than the retention ago.
+
+        Args:
+            at: when it is due; None or a time in the past: now.
+            retry: its own retry configuration; None: the one of the queue.
 
         Raises:
-            ValueError: the name is not 1 to 500 of ``A-Za-z0-9_-``, ``at`` is naive or more than 30 days ahead.
-            QueueFull: there are as many tasks as there may be.
+            ValueError: the name is not 1 to 500 of ``A-Za-z0-9_-``, or ``at`` is naive or more than 30 days ahead.
+            QueueFull: the queue has reached its limit of tasks.
         """
         if TASK_NAME.fullmatch(name) is None:
             raise ValueError(f"{name[:100]!r} cannot be a task's name: give 1 to 500 of the characters A-Za-z0-9_-")
@@ -174,39 +178,41 @@ class QueueState(Generic[P]):
         return name in self._tombstones
 
     def get(self, name: str) -> Entry[P] | None:
-        """The task of that name, running or not, if there is one."""
+        """Returns the task of that name, running or not; None if there is none."""
         return self._entries.get(name)
 
     def entries(self, *, after: int = 0, limit: int = 1_000) -> list[Entry[P]]:
-        """The tasks in the order of their creation, those whose ``sequence`` is beyond ``after``, up to ``limit``."""
+        """Returns up to ``limit`` tasks whose ``sequence`` is greater than ``after``, in the order of their
+        creation."""
         return list(islice((entry for entry in self._entries.values() if entry.sequence > after), limit))
 
     def delete(self, name: str, now: datetime) -> bool:
-        """Takes a task out, and says whether there was one. If an attempt runs it goes on, but its end changes nothing
-        (until then it still counts as a concurrent dispatch)."""
+        """Deletes a task. Returns whether it existed. A running attempt continues and still counts as a concurrent
+        dispatch, but its end changes nothing."""
         if name not in self._entries:
             return False
         self._remove(name, now)
         return True
 
     def purge(self, now: datetime) -> int:
-        """Deletes every task; says how many there were."""
+        """Deletes all tasks. Returns how many there were."""
         names = list(self._entries)
         for name in names:
             self._remove(name, now)
         return len(names)
 
     def pause(self) -> None:
-        """Stops dispatching; running attempts go on, tasks are taken as before."""
+        """Stops dispatching. Running attempts continue, and tasks can still be created."""
         self.paused = True
 
     def resume(self) -> None:
-        """Dispatches again."""
+        """Continues dispatching after ``pause``."""
         self.paused = False
 
     def dispatchable(self, now: datetime) -> list[Entry[P]]:
-        """The tasks to send now, groups in turn and of each the longest due first, as rate and concurrency allow; they
-        count as running from now on. Each one must be handed to ``finished``, once."""
+        """Returns the tasks to send now, as the limits of rate and concurrency allow. Groups take turns, and within a
+        group, the task that is due longest comes first. The tasks count as running from now on. Pass each of them to
+        ``finished`` exactly once."""
         sent: list[Entry[P]] = []
         while self._may_dispatch() and self._bucket.ready_at(self.limits, now) <= now:
             entry = self.turns.next(now)
@@ -217,27 +223,27 @@ class QueueState(Generic[P]):
         return sent
 
     def run(self, name: str, now: datetime) -> Entry[P] | None:
-        """A task to send now although it is not due, or runs already, or the queue is paused or at its limits; None if
-        there is no such task. The entry must be handed to ``finished``, once.
+        """Returns a task to send now, even if it is not due, already runs, or the queue is paused or at its limits;
+        None if there is no such task. Pass the entry to ``finished`` exactly once.
 
-        If a task has several attempts at a time, one that is acknowledged ends it, and of those that fail only the
-        last one started is followed by another one.
+        If a task has several attempts at a time, the first acknowledged one ends the task. If attempts fail, only the
+        one that was started last is followed by another attempt.
         """
         entry = self._entries.get(name)
         return entry and self._start(entry, now)
 
     def finished(self, entry: Entry[P], acknowledged: bool, now: datetime, *, responded: bool = True) -> Outcome:
-        """The attempt ended that began when ``dispatchable`` or ``run`` returned this very entry.
+        """Records the end of the attempt that began when ``dispatchable`` or ``run`` returned this entry.
 
         Args:
-            acknowledged: whether the task is done with; if not it is retried after a backoff, or dropped.
+            acknowledged: whether the task is done. If not, it is retried after a backoff, or dropped.
             responded: whether there was any response.
 
         Raises:
-            ValueError: it is not a running attempt of this queue.
+            ValueError: the entry is not a running attempt of this queue.
         """
         if entry not in self._running:
-            raise ValueError(f"no such attempt of task {entry.name} runs: report each one once")
+            raise ValueError(f"task {entry.name} has no such running attempt: report each attempt once")
         self._running.remove(entry)
         self.turns.ended(entry)
         current = self._entries.get(entry.name)
@@ -269,7 +275,8 @@ class QueueState(Generic[P]):
         return Outcome.RETRY
 
     def next_event(self, now: datetime) -> datetime | None:
-        """When ``dispatchable`` will have something, not before ``now``; None: not before another call changes that."""
+        """Returns when ``dispatchable`` will return a task, not before ``now``; None: not before another call changes
+        the queue."""
         if not self._may_dispatch() or (at := self.turns.next_at(now)) is None:
             return None
         return max(at, self._bucket.ready_at(self.limits, now))
@@ -301,7 +308,7 @@ class QueueState(Generic[P]):
         self._bury(now)
 
     def _bury(self, now: datetime) -> None:
-        """Forgets the tombstones that are too old, or too many."""
+        """Forgets tombstones that are too old, and the oldest ones if there are too many."""
         while self._tombstones:
             name = next(iter(self._tombstones))
             if self._tombstones[name] > now and len(self._tombstones) <= self._tombstones_max:

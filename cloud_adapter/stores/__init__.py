@@ -1,1 +1,1 @@
-"""Where instances are kept: the ``Store`` port over SQLite and over Firestore."""
+"""Storage of instances: the ``Store`` port on SQLite and on Firestore."""

@@ -1,8 +1,7 @@
-"""What instances are searched by: the values of their workflow's ``search_fields``, as they are stored and as they are
-looked for.
+"""The values of a workflow's ``search_fields``, as a store keeps them and as a listing searches for them.
 
-Every store is given the same values, so what none of them may get is refused here: Firestore's numbers have 64 bits,
-and it indexes no more than the first 1,500 bytes of a text.
+Every store gets the same values, so values that one of the stores does not support are rejected here: Firestore's
+numbers have 64 bits, and it indexes only the first 1,500 bytes of a text.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ from workflow_core import InvalidInput, Workflow
 
 INTEGERS = range(-(2**63), 2**63)
 TEXT_BYTES_MAX = 1499
-"""How long a text that is looked for may be: Firestore counts one byte more. A longer one is stored as it is, but no
-instance is found by it."""
+"""The longest text that a listing can search for; Firestore counts one byte more. A longer text is stored as it is, but
+no search finds it."""
 
 
 def stored_values(workflow: Workflow) -> dict[str, Any]:
-    """The values that an instance is to be found by, by the fields' names.
+    """Returns the values of an instance's search fields, by field name.
 
     Raises:
-        InvalidInput: one cannot be searched by.
+        InvalidInput: a value is not searchable.
     """
     names = set(workflow.search_fields)
     if not names:
@@ -43,10 +42,10 @@ def stored_values(workflow: Workflow) -> dict[str, Any]:
 
 
 def search_values(cls: type[Workflow], texts: Mapping[str, str]) -> dict[str, Any]:
-    """The values of texts as they are stored, by the fields' names.
+    """Converts the texts of a search request to values as they are stored, by field name.
 
     Raises:
-        InvalidRequest: one is not a search field, or no instance can have that value in it.
+        InvalidRequest: a name is not a search field, or a text is not a valid value of its field.
     """
     return {name: _value(cls, name, text) for name, text in texts.items()}
 
@@ -59,22 +58,22 @@ def _value(cls: type[Workflow], name: str, text: str) -> Any:
     try:
         value = adapter.dump_python(adapter.validate_python(text), mode="json")
     except ValidationError as error:
-        raise InvalidRequest(f"no {name!r} can be {text[:100]!r}: {error.errors()[0]['msg']}") from None
+        raise InvalidRequest(f"search field {name!r} cannot be {text[:100]!r}: {error.errors()[0]['msg']}") from None
     reason = _why_not(value)
     if isinstance(value, str) and ("\x00" in value or len(value.encode()) > TEXT_BYTES_MAX):
-        # SQLite sees a text up to its first NUL.
-        reason = f"a text that is looked for has at most {TEXT_BYTES_MAX:,} bytes, and none of them is zero"
+        # SQLite reads a text only up to its first NUL.
+        reason = f"a text to search for must have at most {TEXT_BYTES_MAX:,} bytes and no NUL characters"
     if reason:
-        raise InvalidRequest(f"no {name!r} can be {text[:100]!r}: {reason}")
+        raise InvalidRequest(f"search field {name!r} cannot be {text[:100]!r}: {reason}")
     return value
 
 
 def _why_not(value: Any) -> str:
-    """Why a value, as JSON has it, cannot be searched by; empty if it can."""
+    """Returns why a JSON value is not searchable; empty if it is."""
     if isinstance(value, (list, dict)):
-        return "only a text, a number, a boolean or null can be searched by"
+        return "the value of a search field must be a text, a number, a boolean or null"
     if isinstance(value, int) and value not in INTEGERS:
-        return "a whole number that is searched by has at most 64 bits"
+        return "an integer in a search field must fit in 64 bits"
     if isinstance(value, float) and not math.isfinite(value):
-        return "a number that is searched by is finite"
+        return "a number in a search field must be finite"
     return ""

@@ -163,6 +163,16 @@ def test_a_wait_or_teardown_of_an_unknown_kind_is_damaged(stored: str, kind: Any
         decode(document | {"execution": json.dumps(execution)}, 1)
 
 
+@pytest.mark.parametrize("value", ["handler", 7, None, [], {}, True])
+@pytest.mark.parametrize("stored", ["waits", "teardowns"])
+def test_what_is_no_wait_or_teardown_is_damaged(stored: str, value: Any) -> None:
+    document = encode(a_full_instance())
+    execution = json.loads(document["execution"])
+    (execution["threads"][1]["waits"] if stored == "waits" else execution["teardowns"])[0] = value
+    with pytest.raises(DamagedDocument, match=r"'order-1' cannot be read: \d+ validation error"):
+        decode(document | {"execution": json.dumps(execution)}, 1)
+
+
 def test_a_wait_without_a_kind_is_damaged_and_a_teardown_is_one_of_a_handler() -> None:
     document = encode(a_full_instance())
     assert decode(document, 1).execution.teardowns[0].kind is WaitKind.HANDLER, "as in the first release"
@@ -268,8 +278,8 @@ def test_too_many_threads_are_told_with_the_statement_that_has_most_of_them() ->
     with pytest.raises(TooLarge) as caught:
         encode(instance)
     assert re.search(
-        rf"its largest part is 'execution' with 4,[\d,]+ bytes, of {count:,} threads, 4,000 of them of 'each url': let "
-        r"fewer run at a time, ForEach\(\.\.\., parallel=True, limit=100\), or give each a chunk of the items, as a "
+        rf"its largest part is 'execution' with 4,[\d,]+ bytes, of {count:,} threads, 4,000 of them of 'each url': run "
+        r"fewer at a time with ForEach\(\.\.\., parallel=True, limit=100\), or process a chunk of the items in each "
         r"Child; keep large data elsewhere",
         str(caught.value),
     )

@@ -272,7 +272,7 @@ def test_a_post_that_is_aborted_is_made_again(use: Use) -> None:
         await store.post(an_entry())
         assert client.taken() == ["Commit"] * 5
         client.handlers.extend([failing(grpc.StatusCode.ABORTED)] * 5)
-        with pytest.raises(Unavailable, match="met others"):
+        with pytest.raises(Unavailable, match="could not be written: other writers were faster"):
             await store.post(an_entry("entry-2"))
         assert list(await store.inbox("pizza", "order-1")) == [an_entry()]
 

@@ -199,11 +199,11 @@ def test_the_end_of_an_attempt_is_told_once() -> None:
     queue = filled("a")
     (entry,) = queue.dispatchable(START)
     queue.finished(entry, False, START)
-    with pytest.raises(ValueError, match="once"):
+    with pytest.raises(ValueError, match="report each attempt once"):
         queue.finished(entry, True, START)
     waiting = queue.get("a")
     assert waiting is not None
-    with pytest.raises(ValueError, match="no such attempt"):
+    with pytest.raises(ValueError, match="has no such running attempt"):
         queue.finished(waiting, True, START)
 
 

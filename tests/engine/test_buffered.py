@@ -88,7 +88,7 @@ async def test_the_buffer_is_bounded_and_wrong_input_is_refused_at_once(world: W
     await early(world, 1)
     await early(world, 2)
     before = await world.instance()
-    with pytest.raises(EventNotAccepted, match="and 2 events are kept already"):
+    with pytest.raises(EventNotAccepted, match="and 2 events are already buffered"):
         await early(world, 3)
     with pytest.raises(EventNotAccepted):
         await early(world, 3, thread_id="main")

@@ -956,7 +956,7 @@ async def test_an_event_that_loses_to_others_again_and_again_is_told_so(world: W
     await world.create()
     always_conflicts(world, world.process)
     begin = world.now
-    with pytest.raises(Busy, match="many others commit to it"):
+    with pytest.raises(Busy, match="other processes commit to it"):
         await world.send("Sell")
     assert timedelta(seconds=10) <= world.now - begin < timedelta(seconds=11)
     check_idle(world.process)

@@ -370,7 +370,7 @@ def raises_for_some(workflow: Any) -> bool:
 @pytest.mark.parametrize(
     ("kind", "release", "error"),
     [
-        ("timer", errand(timeout="too late"), "what is due in it is no longer in the definition"),
+        ("timer", errand(timeout="too late"), "the definition no longer has the statements that are due"),
         ("condition", errand(condition=raises_for_some), "a condition of workflow 'errand' raised KeyError"),
     ],
 )

@@ -375,7 +375,7 @@ async def test_what_has_moved_on_since_it_was_looked_at_is_left_alone(world: Wor
     seen = (await world.instance()).execution.pc
     await world.send("Seen")
     before = await world.instance()
-    with pytest.raises(RepairRefused, match=f"has moved on: its pc is {before.execution.pc}, not {seen}"):
+    with pytest.raises(RepairRefused, match=f"has changed: its pc is {before.execution.pc}, not {seen}"):
         await operate(world, SetFields(fields={"weight": 2}, pc=seen))
     assert await world.instance() == before
     await operate(world, SetFields(fields={"weight": 2}, pc=before.execution.pc))

@@ -133,7 +133,7 @@ def test_a_runtime_that_cannot_start_leaves_nothing_running(settings: Settings) 
     async def main() -> None:
         runtime = EmbeddedRuntime([PizzaOrder], settings)
         await runtime.close()
-        with pytest.raises(RuntimeError, match="make a new one"):
+        with pytest.raises(RuntimeError, match="can be started only once: create a new one"):
             await runtime.start()
         assert asyncio.all_tasks() == {asyncio.current_task()}
 

@@ -104,7 +104,7 @@ class TestIdempotencyKey:
         assert http.problem("POST", f"{url}/{event}", json=input, headers=key) == expected(
             422,
             "Idempotency key reused",
-            f"the idempotency key 'write-1' was used for another request on {url.rpartition('/')[2]!r}: take a new key",
+            f"the idempotency key 'write-1' was used for another request on {url.rpartition('/')[2]!r}: use a new key",
         )
         assert http.get(url) == before
 
@@ -198,7 +198,7 @@ class TestBusy:
             response = http.request("POST", f"/wf/slow/{id}/Finish")
             assert response.headers["retry-after"] == "1"
             assert problem(response) == expected(
-                503, "Busy", f"'slow' {id!r} is busy: its steps still run, or many others send events to it; try again"
+                503, "Busy", f"'slow' {id!r} is busy: a step is running, or other requests come first; try again"
             )
             assert http.get(f"/wf/slow/{id}") == before
             GATES[id].set()

@@ -271,7 +271,7 @@ class TestList:
     @pytest.mark.parametrize("limit", ["0", "201", "-1"])
     def test_a_limit_that_is_none(self, listed: Http, limit: str) -> None:
         assert listed.problem("GET", f"/wf/desk?limit={limit}") == expected(
-            400, "Invalid request", f"limit is {limit}: give 1 to 200"
+            400, "Invalid request", f"limit is {limit}: it must be 1 to 200"
         )
 
     @pytest.mark.parametrize("limit", ["many", "", "1.5", "9" * 5_000])
@@ -336,7 +336,11 @@ def test_instances_are_listed_by_their_search_fields(tmp_path: Path) -> None:
         assert listed(search__weight="2.5", search__fragile="true", status="paused") == ["b"]
         assert listed(search__weight="2.5", search__fragile="false") == []
         assert listed(search__sent="2026-01-31", search__kind="bag") == ["a"]
-        for name, text, said in (("size", "1", "unknown search"), ("weight", "much", "no 'weight' can be 'much'")):
+        refused = (
+            ("size", "1", "unknown search field 'size'"),
+            ("weight", "much", "search field 'weight' cannot be 'much'"),
+        )
+        for name, text, said in refused:
             problem = http.problem("GET", "/wf/parcel", params={f"search.{name}": text})
             assert problem["status"] == 400 and said in problem["detail"]
         assert listed(**{"search.größe": "2"}) == ["b"]

@@ -135,7 +135,7 @@ def test_a_new_instance_that_cannot_be(ui: Ui, http: Http, id: str) -> None:
     assert http.problem("GET", f"/wf/pizza/{id}")["status"] == 404
     http.create(f"/wf/pizza/{id}")
     html = ui.post("/ui/pizza/new", new.posted("Create", id=id), 409)
-    assert "already is an instance" in html
+    assert "already exists" in html
 
 
 def test_the_same_creation_sent_twice_is_one(ui: Ui, id: str) -> None:
@@ -209,7 +209,7 @@ def test_an_invalid_form_says_what_is_wrong_where_it_is(ui: Ui, http: Http, crea
     assert 'value="-3"' in html and html.count('aria-invalid="true"') == 2
     assert html.count(" autofocus") == 1, "the summary has the focus"
     data = form(html, "Send Keep").posted("Send Keep", j="{")
-    assert "this is no JSON" in ui.post(path(url), data, 422)
+    assert "not valid JSON" in ui.post(path(url), data, 422)
     assert http.get(url) == before
 
 
@@ -267,7 +267,7 @@ def test_pause_unpause_cancel(ui: Ui, http: Http, create: Callable[[str], str]) 
     html = ui.get(path(url))
     html = ui.post(path(url), form(html, "Pause this instance").posted(v__by="Ann", v__reason="lunch <3"))
     assert "Paused." in html and "by Ann: lunch &lt;3" in html and "Send Put" not in html
-    html = ui.post(path(url), form(html, "Let it go on").posted())
+    html = ui.post(path(url), form(html, "Unpause this instance").posted())
     assert "Send Put" in html
     stale = form(html, "Pause this instance").posted()
     html = ui.post(path(url), form(html, "Cancel this instance").posted())

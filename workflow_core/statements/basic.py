@@ -33,7 +33,7 @@ class Statement:
 
 
 class Part:
-    """A case: it may only stand in one kind of statement."""
+    """A case of a statement. It is allowed in one kind of statement only."""
 
     __slots__ = ()
 

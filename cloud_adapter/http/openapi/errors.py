@@ -106,23 +106,23 @@ def _examples(workflow: str, id: str) -> dict[Kind, WorkflowError]:
     raised = [
         _bad_key(),
         errors.InstanceNotFound(f"there is no instance {id!r} of {workflow!r}"),
-        errors.InstanceExists(f"there already is an instance {id!r} of {workflow!r}"),
+        errors.InstanceExists(f"instance {id!r} of {workflow!r} already exists"),
         errors.InstanceEnded(f"{id!r} is finished: it can no longer be paused"),
         EventNotAccepted("Pay", ("Confirm",), "waiting"),
         EventRejected("the reason that the handler gives"),
         errors.TooLarge("the request body exceeds the limit of 1,000,000 bytes: send less data"),
         InvalidInput(f"the initial fields of workflow {workflow!r}", [field]),
         errors.IdempotencyKeyReused(
-            f"the idempotency key 'key-1' was used for another request on {id!r}: take a new key"
+            f"the idempotency key 'key-1' was used for another request on {id!r}: use a new key"
         ),
-        errors.Busy(f"{workflow!r} {id!r} is busy: its steps still run, or many others send events to it; try again"),
+        errors.Busy(f"{workflow!r} {id!r} is busy: a step is running, or other requests come first; try again"),
         errors.Unavailable("the database did not answer"),
         errors.DamagedDocument(f"the document of {workflow!r} {id!r} cannot be read: 'fields' is None"),
         InvalidFields(f"the fields of {workflow} do not fit their types: total: Field required"),
         NewerVersion(
             f"the instance was saved by version 2 of workflow {workflow!r}, this code has version 1: try again"
         ),
-        RepairRefused(f"{id!r} has moved on: its pc is 8, not 7: look at it again"),
+        RepairRefused(f"{id!r} has changed: its pc is 8, not 7: load it again"),
         UnknownStatement(f"{id!r} is at a statement that the definition no longer contains"),
         errors.UserCodeError(f"a condition of workflow {workflow!r} raised ValueError: no total"),
         LoopLimitExceeded("a thread moved repeatedly without reaching a step or a wait"),

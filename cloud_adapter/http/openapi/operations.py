@@ -179,7 +179,7 @@ class _Document:
             "The list is paged. Repeat the request with the `cursor` of the response until it is null.",
             {"200": {"description": "A page.", "content": content}},
             (errors.InvalidRequest, errors.DamagedDocument, errors.Unavailable),
-            known=[errors.InvalidRequest(f"limit is 1000: give 1 to {PAGE_SIZE_MAX}")],
+            known=[errors.InvalidRequest(f"limit is 1000: it must be 1 to {PAGE_SIZE_MAX}")],
         ) | {
             "parameters": [
                 _query("status", "Filter by status.", ref("Status")),

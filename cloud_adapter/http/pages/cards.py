@@ -1,6 +1,7 @@
 """The forms on an instance's page: one for each event that it accepts, and one for each operation.
 
-A card describes a form and the request that the form posts. It sends nothing.
+A card describes a form and the request that the form posts. It sends nothing. The texts of an operation, such as the
+label of its button, are in ``cloud_adapter.engine.operations``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A field of a form: a value's control, what stands in it, what a browser may check.
+"""A field of a form: the control of a value, its text, and what a browser may check.
 
-Knows no form, and neither how a value becomes the text of a control (``form_values``) nor HTML.
+This module does not depend on forms or on HTML. ``form_values`` converts values to the texts of controls.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any, Final
 from cloud_adapter.http.pages.form_shapes import Kind, Shape
 
 LINE_CHARS_MAX: Final = 200
-"""A text that may be longer gets more than one line."""
+"""A text that may be longer gets a control with several lines."""
 
 
 class _Missing:
-    """No value at all, which is not ``null``."""
+    """No value, as opposed to ``null``."""
 
     def __repr__(self) -> str:
         return "MISSING"
@@ -39,12 +39,13 @@ class Field:
 
     Attributes:
         key: its name in its object or its index in its list; empty for the value as a whole.
-        required: whether it cannot be left out of what it is in.
-        text: what stands in its control: for a check ``true`` or empty, for a choice the JSON text of the option.
-        given: False for an object or a list that is left out, or ``null``.
-        fields: what is in it.
-        errors: what is wrong with it.
-        pointer: its JSON pointer. ``id``: of its control, unique in the form.
+        required: whether its object or list must contain it.
+        text: the text in its control. For a check, it is ``true`` or empty; for a choice, the JSON text of the option.
+        given: False for an object or a list that is left out or ``null``.
+        fields: the fields inside an object or a list.
+        errors: the error messages for this field.
+        pointer: its JSON pointer.
+        id: the id of its control, unique in the form.
     """
 
     key: str | int
@@ -69,12 +70,12 @@ class Field:
 
     @property
     def optional(self) -> bool:
-        """Whether an object or a list has a button by which it is given or left out."""
+        """Whether an object or a list has a button that adds it or leaves it out."""
         return self.shape.nullable or not (self.required or self.has_default)
 
     @property
     def empty(self) -> Any:
-        """What a control stands for in which nothing stands."""
+        """The value of an empty control."""
         if self.shape.nullable:
             return None if self.required or self.has_default else MISSING
         plain = self.kind == "text" and "format" not in self.shape.schema
@@ -86,12 +87,12 @@ class Field:
 
     @property
     def two_valued(self) -> bool:
-        """For a check: whether it is just on or off, so that nothing else can be meant by leaving it."""
+        """For a check: whether it is only on or off, so that an unchecked box always means ``false``."""
         return not self.shape.nullable and (self.required or self.has_default)
 
     @property
     def options(self) -> list[tuple[str, str]]:
-        """What can be chosen: the value that is posted, and how it is shown."""
+        """The options: for each, the value that is posted and the text that is shown."""
         if self.kind == "check":
             return [("true", "yes"), ("false", "no")]
         return [
@@ -101,7 +102,8 @@ class Field:
 
     @property
     def input_type(self) -> str:
-        """The type of the ``input``. What could not stand in a stricter one is kept as it was typed."""
+        """The type of the ``input``. If the text does not fit a stricter type, the type is ``text``, which keeps it as
+        it was typed."""
         if self.kind == "number" and (not self.text or NUMBER.fullmatch(self.text)):
             return "number"
         if self.kind == "date" and (not self.text or _DATE.fullmatch(self.text)):
@@ -110,7 +112,7 @@ class Field:
 
     @property
     def attributes(self) -> dict[str, str]:
-        """What the browser may check before it posts."""
+        """The HTML attributes for the checks of the browser before it posts."""
         schema, result = self.shape.schema, {}
         if self.input_type == "number":
             whole = schema.get("type") == "integer"
@@ -129,36 +131,36 @@ class Field:
 
     @property
     def must_be_filled(self) -> bool:
-        """Whether an empty control cannot be right."""
+        """Whether an empty control is always invalid."""
         long_enough = self.kind != "text" or self.shape.schema.get("minLength", 0) > 0 or self.empty is MISSING
         return self.required and not self.shape.nullable and long_enough
 
     def all(self) -> Iterator[Field]:
-        """This field, and all in it."""
+        """Yields this field and all fields inside it."""
         yield self
         for part in self.fields:
             yield from part.all()
 
 
 def pointers(field: Field, pointer: str) -> Iterator[tuple[str, Field]]:
-    """Each field by its JSON pointer."""
+    """Yields each field with its JSON pointer."""
     yield pointer, field
     for part in field.fields:
         yield from pointers(part, f"{pointer}/{escaped(part.key)}")
 
 
 def paths(field: Field, path: str) -> Iterator[tuple[str, Field]]:
-    """Each field by its path as errors name it."""
+    """Yields each field with its path, in the notation of errors."""
     yield path, field
     for part in field.fields:
         yield from paths(part, f"{path}.{part.key}" if path else str(part.key))
 
 
 def escaped(key: str | int) -> str:
-    """A part of a JSON pointer."""
+    """Escapes a part of a JSON pointer."""
     return str(key).replace("~", "~0").replace("/", "~1")
 
 
 def json_text(value: Any) -> str:
-    """A value as JSON."""
+    """Returns a value as JSON."""
     return json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""The words beside a control: its label, and what its schema says about the value."""
+"""The texts beside a control: its label, and a hint from the schema of its value."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _FORMATS = {
 
 
 def hint(field: Field) -> str:
-    """What is said beside a control."""
+    """Returns the hint beside a control."""
     schema = field.shape.schema
-    said = [str(schema.get("description", ""))] if field.kind not in ("object",) or field.key != "" else []
+    hints = [str(schema.get("description", ""))] if field.kind not in ("object",) or field.key != "" else []
     least, most = schema.get("minLength", 0), schema.get("maxLength")
     if least > 1:
-        said.append(f"at least {least} characters")
+        hints.append(f"at least {least} characters")
     if most is not None:
-        said.append(f"at most {most} characters")
+        hints.append(f"at most {most} characters")
     bounds = (
         ("minimum", "at least"),
         ("exclusiveMinimum", "more than"),
@@ -31,27 +31,27 @@ def hint(field: Field) -> str:
         ("exclusiveMaximum", "less than"),
         ("multipleOf", "a multiple of"),
     )
-    said += [f"{words} {json_text(schema[name])}" for name, words in bounds if name in schema]
+    hints += [f"{words} {json_text(schema[name])}" for name, words in bounds if name in schema]
     sizes = (("minItems", "at least"), ("maxItems", "at most")) if field.kind == "list" else ()
-    said += [f"{words} {schema[name]} items" for name, words in sizes if name in schema]
-    said.append(_FORMATS.get(schema.get("format", ""), ""))
+    hints += [f"{words} {schema[name]} items" for name, words in sizes if name in schema]
+    hints.append(_FORMATS.get(schema.get("format", ""), ""))
     if schema.get("pattern"):
-        said.append(f"must match {schema['pattern']}")
+        hints.append(f"must match {schema['pattern']}")
     if schema.get("examples") and field.kind in ("text", "number", "date"):
-        said.append(f"such as {schema['examples'][0]}")
-    return sentences(said)
+        hints.append(f"such as {schema['examples'][0]}")
+    return sentences(hints)
 
 
-def sentences(said: list[str]) -> str:
-    """Several hints in one line."""
-    return " · ".join(words[:1].upper() + words[1:] for words in said if words)
+def sentences(hints: list[str]) -> str:
+    """Joins several hints into one line."""
+    return " · ".join(words[:1].upper() + words[1:] for words in hints if words)
 
 
 def label_of(schema: Json, key: str) -> str:
-    """The label of a value in an object."""
+    """Returns the label of a value in an object."""
     return str(schema.get("title") or key.replace("_", " ").capitalize())
 
 
 def item_label(index: int) -> str:
-    """The label of an item in a list."""
+    """Returns the label of an item in a list."""
     return f"Item {index + 1}"

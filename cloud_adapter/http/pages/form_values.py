@@ -1,10 +1,10 @@
-"""How a value becomes the text of a control, and the value that a field stands for.
+"""Converts a value to the text of a control, and a field to its value.
 
-Theory of operation. A form that was made from a value must give that value back when it is posted unchanged. ``shown``
-and ``value_of`` are inverse to each other for most values, but no control can hold them all: a text with control
-characters, a number of thousands of digits, an object with keys that its schema does not name. So a form asks
-``holds``, which compares what the field gives with the value, and shows JSON text if they differ. A new kind of control
-is safe as long as ``holds`` compares what it gives.
+Theory of operation. If a form that was created from a value is posted unchanged, the result must be the same value.
+``shown`` and ``value_of`` are inverse to each other for most values. But no control can hold every value: for example,
+a text with control characters, a number with thousands of digits, or an object with keys that its schema does not name.
+A form therefore calls ``holds``, which compares the value of the field with the original value. If they differ, the
+form shows JSON text. A new kind of control is safe as long as ``holds`` compares its value.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cloud_adapter.http.pages.form_fields import MISSING, NUMBER, Field, json_te
 
 
 def holds(field: Field, value: Any) -> bool:
-    """Whether a field stands for a value. What is not in an object has its default, where there is one."""
+    """Whether the value of a field is this value. Missing keys of an object get their defaults, if they have any."""
     if field.kind == "object" and isinstance(value, dict):
         return field.given and value.keys() <= {part.key for part in field.fields}
     if field.kind in ("list", "tuple") and isinstance(value, list):
@@ -27,7 +27,7 @@ def holds(field: Field, value: Any) -> bool:
 
 
 def value_of(field: Field) -> Any:
-    """The value of a field; MISSING for none. Notes in the field what is no JSON."""
+    """Returns the value of a field; MISSING for none. Adds an error to a field whose text is not valid JSON."""
     match field.kind:
         case "const":
             return field.shape.schema.get("const")
@@ -57,28 +57,29 @@ def _parsed(field: Field) -> Any:
         return json.loads(field.text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         field.errors.append(
-            f"this is no JSON: {error}" if isinstance(error, ValueError) else "this is nested too deeply"
+            f"not valid JSON: {error}" if isinstance(error, ValueError) else "the JSON is nested too deeply"
         )
         return MISSING
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def _number(text: str) -> Any:
-    """The number that a text is; otherwise the text, so that the code that takes the value can say what is wrong."""
+    """Returns the number in a text. If it is not a number, returns the text, so that the code that validates the value
+    can report the error."""
     if not NUMBER.fullmatch(text.strip()):
         return text
     try:
         number = json.loads(text)
-    except ValueError:  # it has a leading zero, or thousands of digits
+    except ValueError:  # the number has a leading zero, or thousands of digits
         return text
     return number if math.isfinite(number) else text
 
 
 def shown(field: Field, value: Any) -> str:
-    """The text that stands for a value in a control; an empty one if none does."""
+    """Returns the text for a value in a control; empty if no text represents the value."""
     if value is MISSING or value is None:
         return ""
     if field.kind == "check" and field.two_valued:
@@ -87,13 +88,13 @@ def shown(field: Field, value: Any) -> str:
         return json_text(value)
     if field.kind == "json":
         return json.dumps(value, ensure_ascii=False, indent=2)
-    # Browsers change line ends and drop what is no character.
+    # Browsers change line ends and drop control characters and surrogates.
     odd = isinstance(value, str) and any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\t\n" for c in value)
     return value if isinstance(value, str) and not odd else ""
 
 
 def _same(value: Any, other: Any) -> bool:
-    """Whether two values are the same JSON; ``1``, ``1.0`` and ``true`` are not."""
+    """Whether two values are the same JSON. ``1``, ``1.0`` and ``true`` differ."""
     if value is MISSING or other is MISSING:
         return value is other
     return json.dumps(value, sort_keys=True) == json.dumps(other, sort_keys=True)

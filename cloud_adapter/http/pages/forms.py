@@ -1,13 +1,13 @@
-"""Forms for JSON schemas: a schema becomes a tree of fields, and what a browser posts becomes a JSON value again.
+"""Forms for JSON schemas. Converts a schema to a tree of fields, and the data that a browser posts to a JSON value.
 
-Pure: knows no HTTP, no template and no workflow. Whether a value is valid is decided by the code that takes it.
-What a field is stands in ``form_fields``, which control fits a schema in ``form_shapes``, what a control stands for in
-``form_values``, its words in ``form_hints``.
+Pure: does not depend on HTTP, templates or workflows. The code that uses a value decides whether it is valid. Fields
+are in ``form_fields``, the choice of a control for a schema in ``form_shapes``, the conversion of values in
+``form_values``, and labels and hints in ``form_hints``.
 
 The name of a control is a letter and the JSON pointer of its value:
 
-    v/qty    what was typed, chosen or checked            n/items    how many items a list has
-    j/qty    the same as JSON text                        p/owner    what may be left out is given
+    v/qty    the text, option or check                    n/items    the number of items in a list
+    j/qty    the value as JSON text                       p/owner    present if an optional value is given
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from cloud_adapter.http.pages.form_shapes import Json, Shape, shape_of
 from cloud_adapter.http.pages.form_values import holds, shown, value_of
 
 ITEMS_MAX: Final = 500
-"""How many items a list may have in a form."""
+"""The most items that a list may have in a form."""
 
 DEPTH_MAX: Final = 8
-"""What lies deeper is JSON text."""
+"""Values that are nested deeper are shown as JSON text."""
 
 
 class Form:
     """A form for one value."""
 
     def __init__(self, schema: Json, data: Mapping[str, str] | None = None, value: Any = MISSING) -> None:
-        """The form of a schema, as ``pydantic`` makes them.
+        """Creates the form of a schema, as ``pydantic`` generates schemas.
 
         Args:
-            data: what a browser has posted.
-            value: what the form shows, if nothing was posted; by default what the schema has as defaults.
+            data: the data that a browser has posted.
+            value: the value to show if nothing was posted; by default, the defaults of the schema.
 
         Raises:
-            InvalidRequest: no form has posted that.
+            InvalidRequest: a form cannot have posted this data.
         """
         self._definitions = schema.get("$defs", {})
         self._schema = {name: part for name, part in schema.items() if name != "$defs"}
@@ -54,11 +54,12 @@ class Form:
     # --- what is in it -------------------------------------------------------------------
 
     def value(self) -> Any:
-        """What was filled in; MISSING for nothing at all. Notes in the fields what is no JSON."""
+        """Returns the value of the form; MISSING if nothing was filled in. Adds errors to fields whose text is not
+        valid JSON."""
         return value_of(self.root)
 
     def refuse(self, errors: list[dict[str, Any]]) -> None:
-        """Notes errors beside the fields that they are about, as ``InvalidInput`` has them."""
+        """Adds the errors of an ``InvalidInput`` to the fields that they concern."""
         fields = dict(paths(self.root, ""))
         for error in errors:
             path = str(error["field"])
@@ -69,24 +70,24 @@ class Form:
             fields[nearest].errors.append(inside + error["message"])
 
     def errors(self) -> list[tuple[Field, str]]:
-        """All that is wrong, in the order of the fields."""
+        """Returns all errors, in the order of the fields."""
         return [(field, error) for field in self.root.all() for error in field.errors]
 
     # --- changing its rows ---------------------------------------------------------------
 
     def edit(self, what: str) -> Field:
-        """Carries out what a button asks for: ``add`` an item to a list, ``drop`` an item, ``give`` what may be left
-        out, or ``leave`` it out, followed by a JSON pointer. Gives the field to show next.
+        """Performs the action of a button: ``add`` adds an item to a list, ``drop`` removes an item, ``give`` adds an
+        optional value, and ``leave`` leaves it out. A JSON pointer follows the action. Returns the field to show next.
 
         Raises:
-            InvalidRequest: it cannot be done.
+            InvalidRequest: the action is not possible.
         """
         action, _, rest = what.partition("/")
         pointer = f"/{rest}" if rest else ""
         found = {field.pointer: field for field in self.root.all()}
         field, parent = found.get(pointer), found.get(pointer.rpartition("/")[0])
         if field is None:
-            raise InvalidRequest(f"the form has no field {pointer!r}: load the page again")
+            raise InvalidRequest(f"the form has no field {pointer!r}: reload the page")
         if action == "add" and field.kind == "list" and len(field.fields) < ITEMS_MAX:
             index, item = len(field.fields), field.shape.schema["items"]
             near = self._of_value(item, MISSING, index, item_label(index), True, pointer.count("/") + 1)
@@ -101,7 +102,7 @@ class Form:
             field.given, field.fields = False, []
             near = field
         else:
-            raise InvalidRequest(f"{what!r} cannot be done with this form: load the page again")
+            raise InvalidRequest(f"this form does not support {what!r}: reload the page")
         for changed in (field, parent) if parent is not None else (field,):
             for index, item in enumerate(changed.fields if changed.kind == "list" else ()):
                 item.key, item.label = index, item_label(index)
@@ -126,7 +127,7 @@ class Form:
         return field
 
     def _inside(self, field: Field, value: Any, depth: int) -> list[Field]:
-        """The fields of what is in a list or an object, for a value of it."""
+        """Returns the fields inside a list or an object that has this value."""
         schema = field.shape.schema
         if field.kind == "object":
             known = value if isinstance(value, dict) else {}
@@ -145,7 +146,7 @@ class Form:
         if value is MISSING:
             items = [MISSING] * min(schema.get("minItems", 0), ITEMS_MAX)
         elif len(items) > ITEMS_MAX:
-            return []  # so it is shown as JSON
+            return []  # the list is then shown as JSON
         return [
             self._of_value(schema["items"], item, index, item_label(index), True, depth + 1)
             for index, item in enumerate(items)
@@ -201,7 +202,7 @@ class Form:
         return Field(field.key, field.label, shape, field.required, hint=sentences(described))
 
     def _name(self) -> None:
-        """Gives each field its pointer and its id."""
+        """Sets the pointer and the id of each field."""
         for number, (pointer, field) in enumerate(pointers(self.root, "")):
             field.pointer, field.id = pointer, f"f{number}"
 
@@ -209,7 +210,7 @@ class Form:
 def _count(data: Mapping[str, str], pointer: str) -> int:
     text = data.get(f"n{pointer}", "0")
     if not (text.isascii() and text.isdigit() and len(text) < 6 and int(text) <= ITEMS_MAX):
-        raise InvalidRequest(f"the form says that {pointer!r} has {text[:20]!r} items: at most {ITEMS_MAX} can be sent")
+        raise InvalidRequest(f"list {pointer!r} has {text[:20]!r} items in the form: it must have at most {ITEMS_MAX}")
     return int(text)
 
 

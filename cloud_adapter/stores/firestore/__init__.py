@@ -1,1 +1,2 @@
-"""The ``Store`` on Firestore in native mode. Google's client takes 0.2 s to import: import it only where it is used."""
+"""The ``Store`` port on Firestore in native mode. Importing Google's client takes 0.2 s: import it only where it is
+used."""

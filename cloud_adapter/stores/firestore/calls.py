@@ -1,11 +1,12 @@
-"""The client, and how calls are made with it: their time limit, their retries, the errors, the end of all.
+"""Google's client and the calls on it: time limits, retries, errors, and closing.
 
-Knows no documents: what is read or written is handed in.
+This module does not depend on documents: callers pass in what to read or write.
 
 Theory of operation. Reads change nothing, so they are repeated for a short time while Firestore cannot be reached.
-Writes are sent once. The client's own retry would send a commit again whose reply was lost; the second one would then
-fail on what the first has written, and look like a conflict with another writer. The engine, which knows its own
-token, looks for it in the document before it tries again. A write sent with a retry would break this.
+Writes are sent once. If the reply to a commit was lost, the client's own retry would send the commit again. The second
+commit would then fail because of what the first one has written, and look like a conflict with another writer. The
+engine has its own token, and looks for it in the document before it tries again. A write sent with a retry would break
+this.
 
 ``close`` waits until no call is running, because a call that has begun may still need the client between its RPCs.
 """
@@ -35,13 +36,13 @@ from cloud_adapter.stores.firestore.documents import Snapshot
 from cloud_adapter.stores.firestore.refusals import google_errors
 
 READ_RETRY_SECONDS = 2.0
-"""For how long a read that could not reach Firestore is tried again."""
+"""How long a read is retried while Firestore cannot be reached."""
 
 _T = TypeVar("_T")
 
 
 class Calls:
-    """The calls of one store. For the arguments see ``FirestoreStore``."""
+    """The calls of one store. See ``FirestoreStore`` for the arguments."""
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class Calls:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncClient]:
-        """The client, for one call of the store. Errors of Google's libraries become ``Unavailable`` here."""
+        """Provides the client for one call of the store. Errors of Google's libraries become ``Unavailable`` here."""
         if self._closed:
             raise Unavailable("the store is closed")
         self._running += 1
@@ -78,30 +79,30 @@ class Calls:
                 self._idle.set()
 
     async def close(self) -> None:
-        """Closes the client, unless it was given. What was called before is done first; what is called later is
+        """Closes the client, unless it was passed in. It waits for all earlier calls. Later calls raise
         ``Unavailable``."""
         self._closed = True
         await self._idle.wait()
         client, self._own = self._own, None
-        # The asynchronous client has no way of its own to be closed. Without a call it has opened nothing.
+        # The asynchronous client has no public method that closes it. Before its first call, it has nothing open.
         if client is not None and client._firestore_api_internal is not None:
             await client._firestore_api.transport.close()
 
     # --- writes ------------------------------------------------------------------------------
 
     async def commit(self, batch: AsyncWriteBatch) -> Sequence[datetime | None]:
-        """Sends a batch; gives when each of its documents was updated."""
+        """Sends a batch. Returns the update time of each of its documents."""
         results = await batch.commit(retry=None, timeout=self._timeout)
         return [result.update_time for result in results]
 
     async def create(self, reference: AsyncDocumentReference, document: Document) -> None:
-        """Sends a document that must not be there yet."""
+        """Creates a document. Raises ``AlreadyExists`` if it exists."""
         await reference.create(document, retry=None, timeout=self._timeout)
 
     # --- reads -------------------------------------------------------------------------------
 
     async def get(self, reference: AsyncDocumentReference) -> Snapshot:
-        """A document, also one that is not there."""
+        """Reads a document. The snapshot says whether it exists."""
 
         async def get() -> Snapshot:
             return await reference.get(retry=None, timeout=self._timeout)
@@ -109,7 +110,7 @@ class Calls:
         return await _read(get)
 
     async def get_all(self, client: AsyncClient, references: list[AsyncDocumentReference]) -> Sequence[Snapshot]:
-        """Documents, in any order, also those that are not there."""
+        """Reads documents, in any order. Each snapshot says whether its document exists."""
 
         async def get() -> Sequence[Snapshot]:
             snapshots = client.get_all(references, retry=None, timeout=self._timeout)
@@ -118,7 +119,7 @@ class Calls:
         return await _read(get)
 
     async def run(self, query: AsyncQuery) -> Sequence[Snapshot]:
-        """The documents of a query."""
+        """Returns the documents of a query."""
 
         async def run() -> Sequence[Snapshot]:
             return [snapshot async for snapshot in query.stream(retry=None, timeout=self._timeout)]
@@ -126,7 +127,7 @@ class Calls:
         return await _read(run)
 
     async def names(self, collection: AsyncCollectionReference) -> Sequence[str]:
-        """The names in a collection, also those of documents that are not there, but have some below them."""
+        """Returns the names in a collection, including those of missing documents that have documents below them."""
 
         async def names() -> Sequence[str]:
             references = collection.list_documents(retry=None, timeout=self._timeout)
@@ -143,7 +144,7 @@ class Calls:
 
 
 async def _read(call: Callable[[], Awaitable[_T]]) -> _T:
-    """Calls it, and again if Firestore could not be reached: reads change nothing."""
+    """Makes a call, and retries it while Firestore cannot be reached. This is safe because reads change nothing."""
     unreachable = if_exception_type(ServiceUnavailable)
     retry = AsyncRetry(unreachable, initial=0.05, maximum=0.5, multiplier=2, timeout=READ_RETRY_SECONDS)
     return await retry(call)()

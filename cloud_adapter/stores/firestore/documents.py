@@ -1,10 +1,10 @@
-"""Which documents there are, and how instances, keys and inbox entries become documents and are read again.
+"""The documents, and how instances, keys and inbox entries are converted to documents and back.
 
-    workflows/{workflow}/instances/{id}                                   what ``document.encode`` gives
+    workflows/{workflow}/instances/{id}                                   the result of ``document.encode``
     workflows/{workflow}/instances/{id}/idempotency_keys/{SHA-256}        a ``KeyRecord``
     workflows/{workflow}/instances/{id}/instance_inbox/{name}             ``at`` and ``body`` of an ``InboxEntry``
 
-``workflows/{workflow}`` itself is no document. Makes no calls, and knows no query.
+There is no document at ``workflows/{workflow}`` itself. This module makes no calls and contains no queries.
 """
 
 from __future__ import annotations
@@ -34,31 +34,32 @@ INSTANCES = "instances"
 """The collection group of the instances."""
 
 KEYS = "idempotency_keys"
-"""The collection group of the idempotency keys. The TTL policy holds for every collection of that name in the
-database, so it must not be a name that a user's own data is likely to bear."""
+"""The collection group of the idempotency keys. The TTL policy applies to every collection of that name in the
+database, so a user's own data must be unlikely to use the name."""
 
 INBOX = "instance_inbox"
-"""The collection group of the inbox entries. Its indexes hold for every collection of that name, too."""
+"""The collection group of the inbox entries. Its indexes also apply to every collection of that name."""
 
 RESPONSES_BYTES_MAX = 3_000_000
-"""How large the responses may be that one commit records: with the document, they must fit the emulator's messages."""
+"""The most bytes of responses that one commit records. Together with the document, they must fit in one message of the
+emulator."""
 
 
 def instance_reference(client: AsyncClient, workflow: str, id: str) -> AsyncDocumentReference:
-    """Where an instance is."""
+    """Returns the reference of an instance's document."""
     reference: AsyncDocumentReference = client.document("workflows", workflow, INSTANCES, check_id(id))
     return reference
 
 
 def key_reference(instance: AsyncDocumentReference, key: str) -> AsyncDocumentReference:
-    """Where the record of a key of an instance is."""
-    # A key may hold what an id may not, and keys that follow one another must not lie side by side.
+    """Returns the reference of the document of an idempotency key."""
+    # A key may contain characters that an id may not, and sequential keys must not be stored next to each other.
     reference: AsyncDocumentReference = instance.collection(KEYS).document(hashlib.sha256(key.encode()).hexdigest())
     return reference
 
 
 def entry_reference(client: AsyncClient, entry: InboxEntry) -> AsyncDocumentReference:
-    """Where an inbox entry is."""
+    """Returns the reference of an inbox entry's document."""
     reference: AsyncDocumentReference = (
         instance_reference(client, entry.workflow, entry.id).collection(INBOX).document(entry.name)
     )
@@ -66,25 +67,26 @@ def entry_reference(client: AsyncClient, entry: InboxEntry) -> AsyncDocumentRefe
 
 
 def document_of(instance: Instance) -> Document:
-    """The document of an instance."""
+    """Returns the document of an instance."""
     document = encode(instance)
     return document | {"updated_at": document["updated_at"] or EPOCH}
 
 
 def check_responses(id: str, keys: Sequence[KeyRecord]) -> None:
-    """Raises ``TooLarge`` if the responses of keys do not fit a document each, or one commit all together."""
+    """Raises ``TooLarge`` if a response does not fit in a document, or all responses together do not fit in a
+    commit."""
     total = 0
     for key in keys:
         size = len(key.response.encode())
         total += size
         if size > DOCUMENT_BYTES_MAX:
             raise TooLarge(
-                f"the response to {key.key!r} of {id!r} has {size:,} bytes, {DOCUMENT_BYTES_MAX:,} can be kept "
-                f"under an idempotency key: answer with a reference"
+                f"the response to {key.key!r} of {id!r} has {size:,} bytes, the limit under an idempotency key is "
+                f"{DOCUMENT_BYTES_MAX:,}: answer with a reference"
             )
     if total > RESPONSES_BYTES_MAX:
         raise TooLarge(
-            f"the responses to {len(keys)} idempotency keys of {id!r} have {total:,} bytes, one commit records "
+            f"the responses to {len(keys)} idempotency keys of {id!r} have {total:,} bytes, the limit of one commit is "
             f"{RESPONSES_BYTES_MAX:,}: commit fewer at a time"
         )
 
@@ -96,7 +98,7 @@ def record_keys(
     keys: Sequence[KeyRecord],
     expired: Mapping[str, Snapshot],
 ) -> None:
-    """Adds the records of keys to a batch, in the place of those that have expired."""
+    """Adds the records of keys to a batch. They replace the expired ones."""
     for key in keys:
         record = {
             "key": key.key,
@@ -113,7 +115,7 @@ def record_keys(
 
 
 def instance_of(snapshot: Snapshot) -> Instance:
-    """The instance of a document, with its version."""
+    """Reads an instance and its version from a document."""
     document = snapshot.to_dict() or {}
     if isinstance(document.get("wake_at"), datetime):
         document["wake_at"] = _plain(document["wake_at"])
@@ -124,7 +126,7 @@ def instance_of(snapshot: Snapshot) -> Instance:
 
 
 def entry_of(workflow: str, id: str, snapshot: Snapshot) -> InboxEntry:
-    """The inbox entry of a document."""
+    """Reads an inbox entry from a document."""
     document = snapshot.to_dict() or {}
     try:
         body = document["body"]
@@ -136,7 +138,7 @@ def entry_of(workflow: str, id: str, snapshot: Snapshot) -> InboxEntry:
 
 
 def key_of(snapshot: Snapshot) -> KeyRecord | None:
-    """The record of a document; None if there is none."""
+    """Reads a key record from a document; None if there is no document."""
     if not snapshot.exists:
         return None
     document = snapshot.to_dict() or {}
@@ -150,17 +152,18 @@ def key_of(snapshot: Snapshot) -> KeyRecord | None:
 
 
 def version_of(update_time: Any) -> int:
-    """Nanoseconds since 1970. The client gives some times as they came and some as datetimes, which never are equal."""
+    """Returns nanoseconds since 1970. The client returns some times as protobuf timestamps and some as datetimes, which
+    never compare equal."""
     at = update_time.timestamp_pb() if hasattr(update_time, "timestamp_pb") else update_time
     return int(at.seconds) * 10**9 + int(at.nanos)
 
 
 def unless_changed(client: AsyncClient, version: int) -> WriteOption:
-    """A write with it fails if its document is no longer at that version."""
+    """Returns a write option that fails the write if its document is no longer at that version."""
     seconds, nanos = divmod(version, 10**9)
     return client.write_option(last_update_time=Timestamp(seconds=seconds, nanos=nanos))
 
 
 def _plain(at: datetime) -> datetime:
-    """The same time without Google's subclass of datetime."""
+    """Returns the same time as a plain ``datetime``, not as Google's subclass."""
     return datetime.combine(at.date(), at.timetz())

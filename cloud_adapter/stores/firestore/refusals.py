@@ -1,4 +1,4 @@
-"""What errors of Google's libraries become; each says how to fix it, where that is known. Knows no calls."""
+"""Translates errors of Google's libraries. The messages include the fix where it is known. Makes no calls."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FIXES: dict[type[Exception], str] = {
     PermissionDenied: "give the service account the role roles/datastore.user",
     Unauthenticated: "check the credentials",
     GoogleAuthError: f"run `gcloud auth application-default login`, or set {FIRESTORE_EMULATOR_VARIABLE}",
-    OSError: "set GOOGLE_CLOUD_PROJECT",  # so says the client without a project
+    OSError: "set GOOGLE_CLOUD_PROJECT",  # the client raises OSError without a project
     NotFound: "create the database, or name another one",
     FailedPrecondition: "deploy the indexes of deploy/firestore.indexes.json, on a database in native mode",
 }
@@ -34,22 +34,23 @@ _FIXES: dict[type[Exception], str] = {
 
 @contextmanager
 def refused(instance: Instance) -> Iterator[None]:
-    """``InvalidFields`` if Firestore cannot store an instance: ``search`` has native values, and some JSON is none."""
+    """Raises ``InvalidFields`` if Firestore cannot store an instance. The values in ``search`` are stored natively, and
+    Firestore does not support every JSON value."""
     try:
         yield
     except (InvalidArgument, ValueError, TypeError) as error:
         raise InvalidFields(
-            f"Firestore cannot store {instance.workflow!r} {instance.id!r}: {error}; search_fields may name texts, "
-            f"numbers of 64 bits, booleans and null"
+            f"Firestore cannot store {instance.workflow!r} {instance.id!r}: {error}; the values of search_fields must "
+            f"be texts, numbers of 64 bits, booleans or null"
         ) from error
 
 
 @contextmanager
 def google_errors() -> Iterator[None]:
-    """``Unavailable`` in the place of any error of Google's libraries."""
+    """Raises ``Unavailable`` instead of any error of Google's libraries."""
     try:
         yield
-    # A TimeoutError is an OSError, too. asyncio.CancelledError is none of these: the code that cancels a call gets it.
+    # A TimeoutError is also an OSError. asyncio.CancelledError is none of these, so the code that cancels gets it.
     except (GoogleAPIError, GoogleAuthError, grpc.RpcError, grpc.aio.BaseError, OSError) as error:
         fix = next((fix for cls, fix in _FIXES.items() if isinstance(error, cls)), "")
         if isinstance(error, TimeoutError):

@@ -1,28 +1,33 @@
-"""``FirestoreStore``: what each call of the ``Store`` port asks of Firestore. A load, a commit and a post are one RPC.
+"""``FirestoreStore``: the calls of the ``Store`` port as reads and writes of Firestore. A load, a commit and a post
+each take one RPC.
 
-The documents are in ``documents``, how calls are made in ``calls``, what errors mean in ``refusals``. The store never
-looks into an execution or into the user's fields, never reads a clock, and lets no error of Google's libraries through.
+The documents are in ``documents``, the calls in ``calls``, and the translation of errors in ``refusals``. The store
+never reads the contents of an execution or of the user's fields, never reads a clock, and translates all errors of
+Google's libraries.
 
-Theory of operation. A commit is one batch, which Firestore applies as a whole or not at all. The instance is updated
-only if the time of its last update is the version that was loaded. The record of a key is created, which fails if there
-is one: so a recorded key is found without reading it first. Only a record that may have expired is read, and then
-replaced only if it still is what was read. A write without such a condition, or in a second batch, would break this.
+Theory of operation. A commit is one batch, which Firestore applies completely or not at all. The instance is updated
+only if the time of its last update is the version that was loaded. The record of a key is created, and creation fails
+if the record exists. A recorded key is therefore found without reading it first. Only a record that may have expired is
+read, and it is replaced only if it is still what was read. A write without such a condition, or in a second batch,
+would break this.
 
-What each query needs is declared in ``deploy/firestore.indexes.json``:
+``deploy/firestore.indexes.json`` declares what each query needs:
 
-* ``list``: ``instances`` by ``updated_at`` descending; with a status the composite index (``status``, ``updated_at``
-  descending), with a search field one of (``search.NAME``, ``updated_at`` descending), which you declare.
+* ``list``: ``instances`` by ``updated_at`` descending. With a status, it needs the composite index (``status``,
+  ``updated_at`` descending). With a search field, it needs the composite index (``search.NAME``, ``updated_at``
+  descending), which you declare.
 * ``due``: the collection group ``instances`` by ``wake_at`` ascending.
 * ``inbox``: ``instance_inbox`` by ``at`` ascending. ``uncollected``: the collection group of that name, likewise.
-* Keys are deleted by a TTL policy on ``expires_at`` of the collection group ``idempotency_keys``, within about a day of
-  their expiry; until then they are known by the time in them.
-* All else is exempt from indexing (but ``search``, which the user queries): an index entry costs storage and time at
-  each commit, and a text over 1,500 bytes cannot be indexed whole.
+* A TTL policy on ``expires_at`` of the collection group ``idempotency_keys`` deletes keys within about a day of their
+  expiry. Until then, the time in a key shows that it has expired.
+* Everything else except ``search``, which the user queries, is exempt from indexing: an index entry costs storage and
+  time at each commit, and a text over 1,500 bytes cannot be indexed completely.
 
-``updated_at`` grows with every commit, and Firestore takes about 500 writes a second where an index grows at one end:
-that many commits a second is what one workflow can do, and that many posts a second one database, for ``at``.
+``updated_at`` grows with every commit, and Firestore accepts about 500 writes a second if an index grows at one end.
+This limits one workflow to about 500 commits a second. Because of ``at``, it also limits one database to about 500
+posts a second.
 
-A commit is one message, whatever it records and takes in. The cloud takes 10 MiB in a message, the emulator 4 MiB.
+A commit is one message, including its keys and inbox entries. The cloud accepts messages of 10 MiB, the emulator 4 MiB.
 """
 
 from __future__ import annotations
@@ -77,27 +82,28 @@ from cloud_adapter.stores.firestore.refusals import refused
 from cloud_adapter.stores.listings import check_limit, page_of, read_cursor
 
 DELETES_PER_COMMIT = 500
-"""How many entries one RPC discards."""
+"""The most entries that one RPC discards."""
 
 WRITE_ATTEMPTS_MAX = 5
-"""How often a write is aborted, or finds that the record of its key has changed since it was looked at, before it gives
-up."""
+"""How many times a write is attempted while it is aborted, or the record of its key changes after it was read."""
 
 _log = logging.getLogger(__name__)
 
 
 class FirestoreStore:
-    """Keeps instances in a Firestore database; see ``ports.Store`` for what each method does and raises.
+    """Stores instances in a Firestore database. See ``ports.Store`` for what each method does and raises.
 
-    Without a client it makes one at the first call, for the event loop that runs then: use a store in one loop only.
-    It then obeys ``FIRESTORE_EMULATOR_HOST`` and otherwise takes the application default credentials.
+    If no client is passed, the first call creates one for the event loop in which it runs. Use a store in one loop
+    only. The created client uses the emulator at ``FIRESTORE_EMULATOR_HOST`` if it is set, and otherwise the
+    application default credentials.
 
     Args:
-        client: is used, and left open by ``close``.
-        project: by default the environment's.
-        database: by default ``(default)``.
-        credentials: of Google's library, for the client that it makes; by default the application's.
-        timeout_seconds: how long one RPC may take; then the call is ``Unavailable``.
+        client: the client to use. ``close`` leaves it open.
+        project: by default, the project of the environment.
+        database: by default, ``(default)``.
+        credentials: Google credentials for the client that the store creates; by default, the application default
+            credentials.
+        timeout_seconds: how long one RPC may take. After that, the call raises ``Unavailable``.
     """
 
     def __init__(
@@ -112,7 +118,8 @@ class FirestoreStore:
         self._calls = Calls(client, project, database, credentials, timeout_seconds)
 
     async def create(self, instance: Instance, key: KeyRecord | None = None) -> None:
-        """See ``ports.Store.create``. An instance that exists is told before a key that does; telling costs an RPC."""
+        """See ``ports.Store.create``. If the instance and the key both exist, it raises ``InstanceExists``. An error
+        costs an additional RPC."""
         document = document_of(instance)
         keys = () if key is None else (key,)
         check_responses(instance.id, keys)
@@ -133,8 +140,8 @@ class FirestoreStore:
                     if not expired:
                         raise
                 if (await self._calls.get(reference)).exists:
-                    raise InstanceExists(f"there already is an instance {instance.id!r} of {instance.workflow!r}")
-                if keys:  # then it is of an earlier instance of that id, which somebody has deleted
+                    raise InstanceExists(f"instance {instance.id!r} of {instance.workflow!r} already exists")
+                if keys:  # then the record belongs to an earlier instance of that id, which was deleted
                     expired = await self._expired(client, reference, keys, instance.execution.updated_at)
         raise _contended(instance)
 
@@ -149,9 +156,9 @@ class FirestoreStore:
     async def commit(
         self, instance: Instance, keys: Sequence[KeyRecord] = (), taken: Sequence[InboxEntry] = ()
     ) -> Instance:
-        """See ``ports.Store.commit``. A conflict is told before a key that is recorded.
+        """See ``ports.Store.commit``. If a key is recorded and there is also a conflict, it raises ``Conflict``.
 
-        Only where an expired key is used again before its TTL has deleted it, three RPCs are made instead of one.
+        A commit takes one RPC. It takes three if an expired key is used again before the TTL policy has deleted it.
 
         Raises:
             TooLarge: also if the responses of the keys have more than ``RESPONSES_BYTES_MAX``.
@@ -159,7 +166,7 @@ class FirestoreStore:
         document = document_of(instance)
         check_responses(instance.id, keys)
         if instance.version is None:
-            raise Conflict(f"{instance.workflow!r} {instance.id!r} was never loaded, so it cannot be compared")
+            raise Conflict(f"{instance.workflow!r} {instance.id!r} was not loaded, so its version cannot be compared")
         async with self._calls.begin() as client:
             reference = instance_reference(client, instance.workflow, instance.id)
             expired: Mapping[str, Snapshot] = {}
@@ -177,8 +184,8 @@ class FirestoreStore:
                         raise
                     expired = await self._expired(client, reference, keys, instance.execution.updated_at)
                 except (FailedPrecondition, NotFound, Aborted) as error:
-                    # A database that is not there is NotFound too: the load that follows a conflict tells it. Aborted
-                    # is how Firestore turns down one of many writers at once; it too has written nothing.
+                    # A missing database also raises NotFound. The load after the conflict then reports it. Firestore
+                    # raises Aborted for one of many concurrent writers, and has then written nothing either.
                     raise Conflict(
                         f"{instance.workflow!r} {instance.id!r} is no longer at version {instance.version}: {error}"
                     ) from error
@@ -222,7 +229,7 @@ class FirestoreStore:
                 await self._calls.commit(batch)
 
     async def uncollected(self, before: datetime, limit: int = 100) -> Sequence[tuple[str, str]]:
-        """See ``ports.Store.uncollected``. It reads names alone, no bodies."""
+        """See ``ports.Store.uncollected``. It reads only names, not bodies."""
         check_limit(limit)
         async with self._calls.begin() as client:
             group = client.collection_group(INBOX).where(filter=FieldFilter("at", "<=", before))
@@ -252,7 +259,8 @@ class FirestoreStore:
     ) -> Page:
         """See ``ports.Store.list``. Damaged documents are left out.
 
-        An instance that is updated while a caller turns the pages moves before the first one: it is not met twice.
+        An instance that is updated while a caller reads page after page moves before the first page. The caller does
+        not get it twice.
         """
         check_limit(limit)
         async with self._calls.begin() as client:
@@ -265,7 +273,7 @@ class FirestoreStore:
         return page_of(instances, limit, damaged)
 
     async def workflows(self) -> Sequence[str]:
-        """See ``ports.Store.workflows``. Each name is that of a document that is not there, but has some below it."""
+        """See ``ports.Store.workflows``. Each is the name of a missing document that has documents below it."""
         async with self._calls.begin() as client:
             return await self._calls.names(client.collection("workflows"))
 
@@ -282,16 +290,16 @@ class FirestoreStore:
             return instances
 
     async def ping(self) -> None:
-        """See ``ports.Store.ping``. It asks for a document that is not there: one RPC, and no content to send."""
+        """See ``ports.Store.ping``. It reads a document that does not exist: one RPC with an empty response."""
         async with self._calls.begin() as client:
             await self._calls.get(client.document("workflows", "ping"))
 
     async def close(self) -> None:
-        """See ``ports.Store.close``. What was called before is done first; what is called later is ``Unavailable``."""
+        """See ``ports.Store.close``. It waits for all earlier calls. Later calls raise ``Unavailable``."""
         await self._calls.close()
 
     async def _commit(self, batch: AsyncWriteBatch, instance: Instance) -> int:
-        """Writes the batch; gives the new version of its first document, which is the instance's."""
+        """Writes the batch. Returns the new version of its first document, which is the instance's."""
         with refused(instance):
             updated_at, *_ = await self._calls.commit(batch)
         return version_of(updated_at)
@@ -303,10 +311,11 @@ class FirestoreStore:
         keys: Sequence[KeyRecord],
         now: datetime | None,
     ) -> Mapping[str, Snapshot]:
-        """The expired records that new ones have to replace, by their keys; one RPC. Those that are gone are left out.
+        """Reads the expired records that new ones have to replace, by their keys, with one RPC. Records that no longer
+        exist are left out.
 
         Raises:
-            DuplicateKey: one of them has not expired.
+            DuplicateKey: a record has not expired.
         """
         references = [key_reference(instance, key.key) for key in keys]
         found = await self._calls.get_all(client, references)
@@ -318,13 +327,13 @@ class FirestoreStore:
             if record is None:
                 continue
             if now is None or record.expires_at > now:
-                raise DuplicateKey(f"the idempotency key {key.key!r} of {instance.path} is recorded")
+                raise DuplicateKey(f"the idempotency key {key.key!r} of {instance.path} is already recorded")
             expired[key.key] = snapshot
         return expired
 
     async def _readable(self, query: AsyncQuery, limit: int) -> tuple[Sequence[Instance], Sequence[str]]:
-        """The first of a query's instances that can be read: those that cannot must not hide what is behind them. Also
-        what is wrong with these."""
+        """Returns the first readable instances of a query, and what is wrong with the damaged ones among them. Damaged
+        documents must not hide the readable ones after them."""
         found: list[Instance] = []
         damaged: list[str] = []
         while True:
@@ -345,7 +354,7 @@ def _listing(collection: AsyncCollectionReference, status: str | None, search: M
     down = AsyncQuery.DESCENDING
     query: AsyncQuery = collection.order_by("updated_at", direction=down).order_by("__name__", direction=down)
     for name, value in search.items():
-        # Quoted where it has other letters than those of ASCII.
+        # The name is quoted if it has letters outside ASCII.
         query = query.where(filter=FieldFilter(AsyncClient.field_path("search", name), "==", value))
     return query if status is None else query.where(filter=FieldFilter("status", "==", status))
 
@@ -354,8 +363,11 @@ def _cursor_id(id: str) -> str:
     try:
         return check_id(id)
     except InvalidRequest as error:
-        raise InvalidRequest(f"this is not a cursor of this list: {error}") from error
+        raise InvalidRequest(f"the cursor is not one of this list: {error}") from error
 
 
 def _contended(written: Instance | InboxEntry) -> Unavailable:
-    return Unavailable(f"{written.workflow!r} {written.id!r} met others at {WRITE_ATTEMPTS_MAX} attempts: try again")
+    return Unavailable(
+        f"{written.workflow!r} {written.id!r} could not be written: other writers were faster in "
+        f"{WRITE_ATTEMPTS_MAX} attempts; try again"
+    )

@@ -1,1 +1,1 @@
-"""The ``Store`` over one SQLite file, for one machine: any number of its processes may share the file."""
+"""The ``Store`` port on one SQLite file, for one machine. Any number of its processes may share the file."""

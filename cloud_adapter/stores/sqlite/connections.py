@@ -1,16 +1,17 @@
-"""The two connections to the file: opening and closing them, the thread of one, the writes that wait for it.
+"""The two connections to the file: how they are opened and closed, the thread of one, and the writes that wait for it.
 
-Knows how SQLite opens, locks and fails. Knows no query: what is run on a connection is handed in.
+This module handles how SQLite opens, locks and fails. It contains no queries: callers pass in the work to run on a
+connection.
 
 Theory of operation. One connection writes, and reads lists. Only one thread uses it, so a call that waits for the disk
-or for another process holds up no event loop. The other connection reads single rows in the thread of its caller: that
-takes some 30 µs and waits for nobody, as no reader waits in a write-ahead log.
+or for another process does not block an event loop. The other connection reads single rows in the thread of its caller.
+Such a read takes about 30 µs and waits for no other process, because readers do not wait in a write-ahead log.
 
-A write joins a queue, then asks the thread for a turn. A turn takes all writes that have joined, up to
-``WRITES_TOGETHER_MAX``, and writes them in one transaction: while one turn waits for the disk, the writes of the next
-one gather. A write is over when its result is set, and only a turn sets it. The caller therefore asks for turns until
-its result is there, and does not count on its own turn: a full turn leaves writes behind. What is taken from the queue
-must get its result in the same turn; otherwise its caller would ask for ever.
+A write joins a queue, then requests a turn of the thread. A turn takes the queued writes, up to
+``WRITES_TOGETHER_MAX``, and writes them in one transaction. While one turn waits for the disk, the writes of the next
+turn gather. A write is complete when its result is set, and only a turn sets it. The caller therefore requests turns
+until its result is set. It does not rely on its own turn, because a full turn leaves writes in the queue. A turn must
+set the results of all writes that it takes from the queue; otherwise their callers would request turns forever.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ from cloud_adapter.stores.sqlite.schema import create_or_upgrade
 from cloud_adapter.stores.sqlite.transactions import Write, write_together
 
 WRITES_TOGETHER_MAX = 100
-"""How many writes share a transaction."""
+"""The most writes that share a transaction."""
 
 LARGE_BYTES = 50_000
-"""A write from this size on has a transaction of its own."""
+"""A write of this size or more gets its own transaction."""
 
 _T = TypeVar("_T")
 
@@ -42,15 +43,15 @@ _WAL_RETRY_SECONDS = 0.005
 
 
 class Connections:
-    """The connections of one process to a file. Its methods are for one event loop.
+    """The connections of one process to a file. Use its methods in one event loop only.
 
     Args:
-        path: is created if it is not there, and upgraded if an older release made it.
-        busy_timeout_ms: how long a write waits for other processes before it is ``Unavailable``.
+        path: the file. It is created if it does not exist, and upgraded if an older release created it.
+        busy_timeout_ms: how long a write waits for other processes before it raises ``Unavailable``.
 
     Raises:
-        SettingsError: the file cannot be used; the message says why, and the fix.
-        Unavailable: another process kept it locked, or the disk failed.
+        SettingsError: the file cannot be used. The message gives the reason and the fix.
+        Unavailable: another process kept the file locked, or the disk failed.
     """
 
     def __init__(self, path: Path, busy_timeout_ms: int) -> None:
@@ -62,19 +63,20 @@ class Connections:
         try:
             self._writer, self._reader = opening.result()
         except BaseException:
-            # An interrupt comes while the thread opens it, or just has.
+            # An interrupt may arrive while the thread opens the file, or just after.
             self._executor.submit(_close_opened, opening)
             self._executor.shutdown()
             raise
 
     async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Runs it in the thread, on the connection that writes, after all that was asked for before."""
+        """Runs ``work`` in the thread, on the connection that writes, after all earlier calls."""
         self._check_open()
         with self._errors():
             return await asyncio.get_running_loop().run_in_executor(self._executor, work, self._writer)
 
     async def read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Runs it here, on the connection that reads. It must be quick: a row or two, found by an index."""
+        """Runs ``work`` in the calling thread, on the connection that reads. It must be fast: a row or two, found by an
+        index."""
         self._check_open()
         with self._errors():
             try:
@@ -82,15 +84,15 @@ class Connections:
             except sqlite3.OperationalError as error:
                 if _primary_code(error) != sqlite3.SQLITE_BUSY:
                     raise
-        return await self.run(work)  # rare: another process recovers the file; it is waited for elsewhere
+        return await self.run(work)  # rare: another process is recovering the file, so the thread waits for it
 
     async def write(self, work: Callable[[sqlite3.Connection], object], *, statements: int, size: int = 0) -> None:
-        """Runs it in a transaction, with the other writes that wait for the thread. A cancelled write that still waits
-        is not made.
+        """Runs ``work`` in a transaction, together with the other writes that wait for the thread. If the call is
+        cancelled while its write still waits, nothing is written.
 
         Args:
-            work: raises without having written anything if it is a single statement.
-            size: about how many bytes it writes.
+            work: executes the statements. A single statement must write nothing if it raises.
+            size: the approximate number of bytes to write.
         """
         write = Write(work, statements == 1)
         if size >= LARGE_BYTES:
@@ -101,20 +103,20 @@ class Connections:
                 while not write.done.done():
                     await self.run(self._write_waiting)
             except BaseException:
-                write.done.cancel()  # unless it is being written already
+                write.done.cancel()  # has no effect if the write has already begun
                 raise
         with self._errors():
             write.done.result(timeout=0)
 
     async def close(self) -> None:
-        """Closes both. What was asked for before is done first; what is asked for later is ``Unavailable``."""
+        """Closes both connections, after all earlier calls have completed. Later calls raise ``Unavailable``."""
         if self._closed:
             return
         self._closed = True
         ending = self._executor.submit(_close_both, self._writer, self._reader)
         self._executor.shutdown(wait=False)
         with self._errors():
-            # A caller that gives up does not take the closing back.
+            # Closing continues even if the caller is cancelled.
             await asyncio.shield(asyncio.wrap_future(ending))
         self._executor.shutdown()
 
@@ -146,7 +148,7 @@ def _open(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
     connection: sqlite3.Connection | None = None
     try:
         connection = sqlite3.connect(path, timeout=busy_timeout_ms / 1000, isolation_level=None)
-        # Texts come as bytes, because one that is not UTF-8 must fail its own document, not the whole query.
+        # Texts are read as bytes, so that a text that is not UTF-8 fails only its own document, not the whole query.
         connection.text_factory = bytes
         connection.execute("PRAGMA synchronous = FULL")
         create_or_upgrade(connection, path)
@@ -161,7 +163,7 @@ def _open(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
 
 
 def _open_both(path: Path, busy_timeout_ms: int) -> tuple[sqlite3.Connection, sqlite3.Connection]:
-    """The connection that writes, and the one that reads where it is called."""
+    """Opens the connection that writes, and the one that reads in the calling thread."""
     connection = _open(path, busy_timeout_ms)
     try:
         reader = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
@@ -186,7 +188,7 @@ def _close_both(connection: sqlite3.Connection, reader: sqlite3.Connection) -> N
 
 
 def _write_ahead(connection: sqlite3.Connection, busy_timeout_ms: int) -> None:
-    # SQLite does not wait for other processes here, whatever the busy timeout: it says "locked" at once.
+    # Here SQLite ignores the busy timeout: it reports "locked" immediately instead of waiting for other processes.
     deadline = time.monotonic() + busy_timeout_ms / 1000
     while True:
         try:
@@ -206,10 +208,10 @@ def _open_error(path: Path, error: sqlite3.Error) -> SettingsError | Unavailable
         return SettingsError(f"the database {path} is damaged ({error}): restore it from a backup, or delete it")
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
         if not os.path.isdir(path.parent):
-            return SettingsError(f"the database {path} cannot be made: create the directory {path.parent} first")
+            return SettingsError(f"the database {path} cannot be created: create the directory {path.parent} first")
         return SettingsError(
             f"the database {path} cannot be written ({error}): name a file that this user may write, in a directory "
-            f"that they may write"
+            f"that this user may write"
         )
     return Unavailable(f"SQLite could not open {path}: {error}")
 

@@ -1,7 +1,8 @@
-"""How documents, keys and inbox entries become rows, and rows become these again. Knows no connection and no query.
+"""Converts documents, keys and inbox entries to rows, and rows back. Contains no connections and no queries.
 
-Times are kept as integers, microseconds since 1970 in UTC: they sort, and come back exactly. Texts are read as bytes
-(see ``connections``), and decoded here: one that is not UTF-8 is a ``DamagedDocument`` of its own row only.
+Times are stored as integers, microseconds since 1970 in UTC, because integers sort correctly and lose no precision.
+Texts are read as bytes (see ``connections``) and decoded here. A text that is not UTF-8 raises ``DamagedDocument`` for
+its own row only.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ COLUMNS = (
     *("workflow", "id", "format", "status", "pc", "created_at", "updated_at", "wake_at"),
     *("lease", "tokens", "search", "execution", "fields", "history"),
 )
-"""The columns of ``instances``, but for ``revision``: the names of a document's values. The long ones stand last."""
+"""The columns of ``instances`` except ``revision``: the names of a document's values. The long ones come last."""
 
 _MICROSECOND = timedelta(microseconds=1)
 
 
 def values_of(document: Document) -> Sequence[str | int | None]:
-    """The values of ``COLUMNS`` for a document."""
+    """Returns the values of ``COLUMNS`` for a document."""
     row = document | {
         "created_at": microseconds_or_none(document["created_at"]),
         "updated_at": microseconds(document["updated_at"] or EPOCH),
@@ -37,7 +38,7 @@ def values_of(document: Document) -> Sequence[str | int | None]:
 
 
 def instance_of(row: Sequence[Any]) -> Instance:
-    """The instance of a row: its revision, then the values of ``COLUMNS``."""
+    """Reads an instance from a row: its revision, then the values of ``COLUMNS``."""
     revision, *values = row
     stored = dict(zip(COLUMNS, values, strict=True))
     with _damage_of(f"the document of {_shown(stored['workflow'])} {_shown(stored['id'])}"):
@@ -50,31 +51,31 @@ def instance_of(row: Sequence[Any]) -> Instance:
 
 
 def key_of(workflow: str, id: str, key: str, row: Sequence[Any]) -> KeyRecord:
-    """The record of a row: fingerprint, response and expiry."""
+    """Reads a key record from a row: fingerprint, response and expiry."""
     fingerprint, response, expires_at = row
     with _damage_of(f"the idempotency key {key!r} of {workflow!r} {id!r}"):
         return KeyRecord(key, fingerprint.decode(), response.decode(), _time(expires_at))
 
 
 def entry_of(workflow: str, id: str, row: Sequence[Any]) -> InboxEntry:
-    """The inbox entry of a row: name, time and body."""
+    """Reads an inbox entry from a row: name, time and body."""
     name, at, body = row
     with _damage_of(f"the inbox entry {_shown(name)} of {workflow!r} {id!r}"):
         return InboxEntry(workflow, id, name.decode(), body.decode(), _time(at))
 
 
 def readable_text(value: bytes) -> str:
-    """The text of these bytes, with a mark in the place of what is not UTF-8."""
+    """Decodes bytes, and replaces what is not UTF-8 by a replacement character."""
     return value.decode(errors="replace")
 
 
 def microseconds(at: datetime) -> int:
-    """The integer that stands for a time."""
+    """Converts a time to the stored integer."""
     return (at - EPOCH) // _MICROSECOND
 
 
 def microseconds_or_none(at: datetime | None) -> int | None:
-    """The integer that stands for a time, if there is one."""
+    """Converts a time to the stored integer, and None to None."""
     return None if at is None else microseconds(at)
 
 

@@ -1,10 +1,11 @@
-"""The tables of the file, and their versions. Knows no documents, and does not open the file.
+"""The tables of the file and their versions. This module does not depend on documents, and does not open the file.
 
-Theory of operation. Two values in the header of a file say what it is: ``application_id`` marks it as ours,
-``user_version`` counts the versions of the tables. Version n is what the first n elements of ``VERSIONS`` make, so a
-new file and an upgraded one have the same tables. They are read and written in one transaction that holds the write
-lock from its start: of several processes that open an old file at once, one upgrades it, and the others then find it
-upgraded. Changing an element that a release has shipped breaks this: files made before would lack the change.
+Theory of operation. Two values in the header of a file identify it: ``application_id`` marks it as a file of
+gorchestrate, and ``user_version`` is the version of its tables. Version n is the result of the first n elements of
+``VERSIONS``, so a new file and an upgraded file have the same tables. Both values are read and written in one
+transaction that holds the write lock from its start. If several processes open an old file at the same time, one of
+them upgrades it, and the others then find it upgraded. Never change an element that a release has shipped: existing
+files would not get the change.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from cloud_adapter.errors import SettingsError
 from cloud_adapter.stores.sqlite.transactions import transaction
 
 APPLICATION_ID = int.from_bytes(b"gorc")
-"""Marks a file as ours (SQLite's ``application_id``). Another program's is refused, and left as it is."""
+"""Marks a file as one of gorchestrate (SQLite's ``application_id``). Files of other programs are rejected and not
+changed."""
 
 _VERSION_1 = (
     """CREATE TABLE instances (
@@ -47,15 +49,15 @@ _VERSION_2 = (
     "CREATE INDEX inbox_by_age ON inbox (at, workflow, id)",
 )
 VERSIONS = (_VERSION_1, _VERSION_2)
-"""What makes a file of each version from one of the version before. What a release has once made never changes."""
+"""The statements that upgrade a file to each version from the previous one. Elements of past releases never change."""
 
 SCHEMA_VERSION = len(VERSIONS)
-"""The version of the tables, kept in the file's ``user_version``. A file with an older one is upgraded where it is
-opened, one with a newer one is refused."""
+"""The version of the tables, stored in the file's ``user_version``. An older file is upgraded when it is opened. A
+newer file is rejected."""
 
 
 def create_or_upgrade(connection: sqlite3.Connection, path: Path) -> None:
-    with transaction(connection):  # the looking too: another process may be doing the same
+    with transaction(connection):  # includes the checks, because another process may be doing the same
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if application == APPLICATION_ID:
@@ -63,7 +65,7 @@ def create_or_upgrade(connection: sqlite3.Connection, path: Path) -> None:
                 return
             if not 1 <= version < SCHEMA_VERSION:
                 raise SettingsError(
-                    f"the database {path} has schema version {version}, this release knows 1 to {SCHEMA_VERSION}: "
+                    f"the database {path} has schema version {version}, this release supports 1 to {SCHEMA_VERSION}: "
                     f"upgrade gorchestrate, or name another file"
                 )
         elif application or version or connection.execute("SELECT 1 FROM sqlite_master").fetchone():

@@ -1,7 +1,7 @@
-"""``SqliteStore``: what each call of the ``Store`` port asks of the tables.
+"""``SqliteStore``: the queries of each call of the ``Store`` port.
 
-The tables are in ``schema``, the values of a row in ``rows``, how calls come to a connection in ``connections``. The
-store never looks into an execution or into the user's fields, never reads a clock, and lets no error of SQLite through.
+The tables are in ``schema``, the values of a row in ``rows``, and the connections in ``connections``. The store never
+reads the contents of an execution or of the user's fields, never reads a clock, and translates all errors of SQLite.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from cloud_adapter.stores.sqlite.rows import (
 )
 
 EXPIRED_KEYS_PER_COMMIT = 10
-"""How many expired keys a write that brings a key takes along: the table shrinks faster than it grows."""
+"""How many expired keys a write deletes for each key that it adds, so that the table shrinks faster than it grows."""
 
 _log = logging.getLogger(__name__)
 
@@ -70,22 +70,22 @@ _PURGE_KEYS = (
 
 
 class SqliteStore:
-    """Keeps instances in one SQLite file; see ``ports.Store`` for what each method does and raises.
+    """Stores instances in one SQLite file. See ``ports.Store`` for what each method does and raises.
 
-    A commit that has returned is on the disk (``synchronous=FULL``). The file is created if there is none, its
-    directory is not; a file of an older release is upgraded, and that release then refuses it. It must lie on a local
-    disk: SQLite's locks do not hold on most network file systems.
+    A commit that has returned is on the disk (``synchronous=FULL``). The file is created if it does not exist, but its
+    directory is not. A file of an older release is upgraded, and the older release then rejects it. The file must be on
+    a local disk: SQLite's locks do not work on most network file systems.
 
     Args:
-        path: the file. SQLite keeps two more beside it while it is open, ``-wal`` and ``-shm``.
-        busy_timeout_ms: how long a write waits for other processes before it is ``Unavailable``.
+        path: the file. While it is open, SQLite keeps two more files beside it, ``-wal`` and ``-shm``.
+        busy_timeout_ms: how long a write waits for other processes before it raises ``Unavailable``.
 
     Attributes:
-        connections: run any SQL on the file, between the calls of the store.
+        connections: can run any SQL on the file, between the calls of the store.
 
     Raises:
-        SettingsError: the file cannot be used; the message says why, and the fix.
-        Unavailable: another process kept it locked, or the disk failed.
+        SettingsError: the file cannot be used. The message gives the reason and the fix.
+        Unavailable: another process kept the file locked, or the disk failed.
     """
 
     def __init__(self, path: str | Path, *, busy_timeout_ms: int = 10_000) -> None:
@@ -97,7 +97,7 @@ class SqliteStore:
 
         def work(connection: sqlite3.Connection) -> None:
             if connection.execute(_INSERT, values).rowcount == 0:
-                raise InstanceExists(f"there already is an instance {instance.id!r} of {instance.workflow!r}")
+                raise InstanceExists(f"instance {instance.id!r} of {instance.workflow!r} already exists")
             if key is not None:
                 _insert_key(connection, instance.workflow, instance.id, key, instance.execution.updated_at)
 
@@ -117,7 +117,7 @@ class SqliteStore:
     async def commit(
         self, instance: Instance, keys: Sequence[KeyRecord] = (), taken: Sequence[InboxEntry] = ()
     ) -> Instance:
-        """See ``ports.Store.commit``. A key that is recorded is told before a conflict."""
+        """See ``ports.Store.commit``. If a key is recorded and there is also a conflict, it raises ``DuplicateKey``."""
         version = instance.version
         values = (*values_of(encode(instance)), instance.workflow, instance.id, version)
 
@@ -194,7 +194,8 @@ class SqliteStore:
     ) -> Page:
         """See ``ports.Store.list``. Damaged documents are left out.
 
-        An instance that is updated while a caller turns the pages moves before the first one: it is not met twice.
+        An instance that is updated while a caller reads page after page moves before the first page. The caller does
+        not get it twice.
         """
         check_limit(limit)
         query = f"{_SELECT} WHERE workflow = ?"
@@ -231,17 +232,17 @@ class SqliteStore:
         return instances
 
     async def ping(self) -> None:
-        """See ``ports.Store.ping``. It waits for its turn on the connection that writes: if that one hangs, so does
-        this call."""
+        """See ``ports.Store.ping``. It waits for its turn on the connection that writes. If that connection hangs, this
+        call hangs too."""
         await self.connections.run(lambda connection: connection.execute("SELECT 1 FROM instances LIMIT 1").fetchone())
 
     async def close(self) -> None:
-        """See ``ports.Store.close``. What was called before is done first; what is called later is ``Unavailable``."""
+        """See ``ports.Store.close``. It waits for all earlier calls. Later calls raise ``Unavailable``."""
         await self.connections.close()
 
 
 def _is_value(path: str, value: str | float | bool | None) -> tuple[str, tuple[str | float, ...]]:
-    """The condition that a search field has a value of the same type, and its parameters."""
+    """Returns the SQL condition that a search field has this value, of the same type, and its parameters."""
     if value is None or isinstance(value, bool):
         return "json_type(search, ?) = ?", (path, json.dumps(value))
     types = "'text'" if isinstance(value, str) else "'integer', 'real'"
@@ -249,11 +250,11 @@ def _is_value(path: str, value: str | float | bool | None) -> tuple[str, tuple[s
 
 
 def _insert_key(connection: sqlite3.Connection, workflow: str, id: str, key: KeyRecord, at: datetime | None) -> None:
-    now = microseconds_or_none(at)  # NULL: nothing has expired
+    now = microseconds_or_none(at)  # with NULL, no key counts as expired
     connection.execute(_PURGE_KEYS, (now, EXPIRED_KEYS_PER_COMMIT))
     values = (workflow, id, key.key, microseconds(key.expires_at), key.fingerprint, key.response)
     if connection.execute(_INSERT_KEY, (*values, now)).rowcount == 0:
-        raise DuplicateKey(f"the idempotency key {key.key!r} of {workflow!r} {id!r} is recorded")
+        raise DuplicateKey(f"the idempotency key {key.key!r} of {workflow!r} {id!r} is already recorded")
 
 
 def _names(entries: Sequence[InboxEntry]) -> Sequence[tuple[str, str, str]]:
@@ -263,8 +264,8 @@ def _names(entries: Sequence[InboxEntry]) -> Sequence[tuple[str, str, str]]:
 def _readable(
     connection: sqlite3.Connection, query: str, parameters: Sequence[Any], limit: int
 ) -> tuple[Sequence[Instance], Sequence[str]]:
-    """The first of a query's instances that can be read: those that cannot must not hide what stands behind them.
-    Also what is wrong with these."""
+    """Returns the first readable instances of a query, and what is wrong with the damaged ones among them. Damaged
+    documents must not hide the readable ones after them."""
     damaged: list[str] = []
 
     def instances() -> Iterator[Instance]:

@@ -1,10 +1,10 @@
-"""Transactions on a connection, and several writes in one of them. Knows no tables.
+"""Transactions on a connection, and several writes in one transaction. This module does not depend on tables.
 
-Theory of operation. Writes share a transaction because a transaction costs one sync of the disk, however much it
-writes. Each write must still succeed or fail as if it were alone. So a write of several statements runs inside a
-savepoint, and one that raises is rolled back to it; a single statement needs none, since SQLite applies it as a whole
-or not at all. An error of the disk ends the transaction itself: then no savepoint is left, and every write in it has
-failed. A write that catches an error of its own statements and goes on would break this.
+Theory of operation. Writes share a transaction because a transaction costs one disk sync, regardless of how much it
+writes. Each write must still succeed or fail as if it were alone. A write of several statements therefore runs inside a
+savepoint. If it raises, it is rolled back to the savepoint. A single statement needs no savepoint, because SQLite
+applies it completely or not at all. A disk error ends the transaction itself: then no savepoint is left, and every
+write in it has failed. A write that catches an error of its own statements and continues would break this.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 
 @dataclass(eq=False, slots=True)
 class Write:
-    """Something to be written.
+    """A write that waits for its transaction.
 
     Attributes:
-        work: writes it, in a transaction, or raises.
-        is_single: it is one statement, which SQLite writes wholly or not at all.
+        work: executes the statements in a transaction, or raises.
+        is_single: whether it is one statement, which SQLite applies completely or not at all.
     """
 
     work: Callable[[sqlite3.Connection], object]
@@ -31,7 +31,8 @@ class Write:
 
 
 def write_together(connection: sqlite3.Connection, writes: Sequence[Write]) -> None:
-    """Writes in one transaction. One that raises is left out; if the transaction fails, all of them have failed."""
+    """Makes the writes in one transaction. A write that raises is left out. If the transaction fails, all of them have
+    failed."""
     failures: Mapping[Write, BaseException] = {}
     try:
         if len(writes) > 1:
@@ -52,7 +53,7 @@ def write_together(connection: sqlite3.Connection, writes: Sequence[Write]) -> N
 
 
 def _write_each(connection: sqlite3.Connection, writes: Sequence[Write]) -> Mapping[Write, BaseException]:
-    """Writes what can be written; gives why the others have failed."""
+    """Makes the writes, and returns the errors of those that failed."""
     failures: dict[Write, BaseException] = {}
     for write in writes:
         try:
@@ -60,14 +61,14 @@ def _write_each(connection: sqlite3.Connection, writes: Sequence[Write]) -> Mapp
                 write.work(connection)
         except Exception as error:
             if not connection.in_transaction:
-                raise  # a failing disk has ended it
+                raise  # a disk error has ended the transaction
             failures[write] = error
     return failures
 
 
 @contextmanager
 def _savepoint(connection: sqlite3.Connection) -> Iterator[None]:
-    """A part of a transaction that is taken back alone if it raises."""
+    """A part of a transaction. If the body raises, only this part is rolled back."""
     connection.execute("SAVEPOINT part")
     try:
         yield
@@ -82,12 +83,12 @@ def _savepoint(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """A transaction that holds the write lock from its first moment, so that nothing it has read can change."""
+    """A transaction that holds the write lock from its start, so that nothing that it reads can change."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        if connection.in_transaction:  # a failing disk ends it by itself
+        if connection.in_transaction:  # a disk error may already have ended it
             connection.execute("ROLLBACK")
         raise
