@@ -334,7 +334,7 @@ class ChildTeardown(Teardown):
 
 
 def _kind_of_teardown(teardown: Any) -> str:
-    # Whatever is no teardown at all has no kind either: it is refused like one of an unknown kind.
+    # A value that is not a teardown has no kind either, and is rejected like a teardown of an unknown kind.
     kind = teardown.get("kind", WaitKind.HANDLER) if isinstance(teardown, dict) else getattr(teardown, "kind", None)
     return kind if isinstance(kind, str) else repr(kind)
 
