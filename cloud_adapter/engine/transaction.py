@@ -131,12 +131,8 @@ class Transactor:
     async def _ask_all(
         self, session: Session, batch: Sequence[Item], *, is_loaded: bool
     ) -> tuple[list[Verdict], Sequence[Item]]:
-        """Makes the decisions of a batch. Returns the verdicts to send after the commit, and the decisions to make
-        again. Verdicts that depend on the stored state alone are sent immediately.
-
-        Args:
-            is_loaded: whether the session was just loaded, so that it is the stored state as far as is known.
-        """
+        """Makes the decisions of a batch on a session, which may have just been loaded. Returns the verdicts to send
+        after the commit, and the decisions to make again. Verdicts that depend on the stored state alone are sent now."""
         loaded_pc, yielded_at = session.execution.pc, self.now()
         until = yielded_at + timedelta(seconds=BATCH_SECONDS_MAX)
         held: list[Verdict] = []

@@ -69,8 +69,7 @@ transition. The kind is that of the current transition; None if the thread alrea
 
 
 def run(machine: MachineState, thread: Thread, instruction: Instruction, steps: Steps | None = None) -> None:
-    """Moves the thread, beginning at ``instruction``, until it rests or ends. With ``steps``, also runs the steps that
-    the thread reaches."""
+    """Moves the thread from ``instruction`` until it rests or ends. With ``steps``, also runs the steps it reaches."""
     execution, workflow = machine.execution, machine.workflow
     checkpoint, kind = steps or (None, None)
     allowance = None if machine.allowances is None else machine.allowances.get(thread.id)
@@ -79,8 +78,7 @@ def run(machine: MachineState, thread: Thread, instruction: Instruction, steps: 
         if type(instruction) is StepOp:
             step, pc = instruction, execution.pc
             thread.status = _EXECUTING
-            thread.step, thread.pc = instruction.name, pc
-            execution.status = _RUNNING
+            thread.step, thread.pc, execution.status = step.name, pc, _RUNNING
             if steps is None:
                 break
             if checkpoint is not None and kind is not None:
@@ -89,14 +87,12 @@ def run(machine: MachineState, thread: Thread, instruction: Instruction, steps: 
                     return  # the callback moved or ended the instance
             kind, moves_left, allowance = _STEP_WORK, MOVES_MAX, None
             try:
-                action = instruction.action  # bound first: CPython is slow at calling a slot directly
-                value = (
-                    action(workflow, step_context(machine, thread)) if instruction.takes_context else action(workflow)
-                )
+                action = step.action  # bound first: CPython is slow at calling a slot directly
+                value = action(workflow, step_context(machine, thread)) if step.takes_context else action(workflow)
                 if value is not None:
-                    _refuse_coroutine(value, instruction)
+                    _refuse_coroutine(value, step)
                 execution.pc = pc + 1
-                instruction = instruction.next
+                instruction = step.next
             except Exception as error:
                 if (landed := _step_raised(machine, thread, step, error)) is None:
                     break
@@ -109,16 +105,12 @@ def run(machine: MachineState, thread: Thread, instruction: Instruction, steps: 
             elif type(instruction) is SelectOp:
                 park(machine, thread, instruction)
                 break
-            elif type(instruction) is EndOp:
-                end(machine, thread)
-                break
             else:
                 allowance = allowance or Allowance()
                 allowance.left = moves_left
                 if (landed := _MOVES[type(instruction)](machine, thread, instruction, allowance)) is None:
                     break
-                instruction, moves_left = landed, allowance.left
-                steps = steps if len(execution.threads) == 1 else None
+                instruction, moves_left, steps = landed, allowance.left, steps if len(execution.threads) == 1 else None
             if not (moves_left := moves_left - 1):
                 raise _endless(thread, allowance)
         except BaseException as error:
@@ -313,6 +305,10 @@ def _left(machine: MachineState, thread: Thread, instruction: LeftOp, _: Allowan
     return instruction.exits[leave.kind]
 
 
+def _end(machine: MachineState, thread: Thread, _instruction: EndOp, _allowance: Allowance) -> None:
+    end(machine, thread)
+
+
 _MOVES: dict[type[Instruction], Callable[[MachineState, Thread, Any, Allowance], Instruction | None]] = {
     WaitForOp: _wait_for,
     BranchOfItemOp: _branch_of_item,
@@ -324,5 +320,6 @@ _MOVES: dict[type[Instruction], Callable[[MachineState, Thread, Any, Allowance],
     FailOp: _fail,
     LeaveOp: _leave,
     LeftOp: _left,
+    EndOp: _end,
 }
 """The instructions that ``run`` does not inline."""
