@@ -349,7 +349,7 @@ def test_an_async_event_handler_is_refused_by_the_sync_calls_and_changes_nothing
     ):
         resume(order, execution)
     asyncio.run(aresume(order, execution))
-    with unchanged(order, execution), pytest.raises(AsyncInSyncCall, match="call 'await ahandle_event"):
+    with unchanged(order, execution), pytest.raises(AsyncInSyncCall, match="Call 'await ahandle_event"):
         handle_event(order, execution, "A", 1)
     handle_event(order, execution, "B", 1)
 
