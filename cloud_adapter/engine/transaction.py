@@ -132,7 +132,7 @@ class Transactor:
         self, session: Session, batch: Sequence[Item], *, is_loaded: bool
     ) -> tuple[list[Verdict], Sequence[Item]]:
         """Makes the decisions of a batch on a session, which may have just been loaded. Returns the verdicts to send
-        after the commit, and the decisions to make again. Verdicts that depend on the stored state alone are sent now."""
+        after the commit, and the decisions to repeat. Verdicts that depend on the stored state alone are sent now."""
         loaded_pc, yielded_at = session.execution.pc, self.now()
         until = yielded_at + timedelta(seconds=BATCH_SECONDS_MAX)
         held: list[Verdict] = []
