@@ -11,7 +11,7 @@ from datetime import datetime
 from inspect import isawaitable, iscoroutine
 from typing import Any
 
-from workflow_core.errors import AsyncInSyncCall, EventNotAccepted
+from workflow_core.errors import AsyncInSyncCall
 from workflow_core.execution import Execution
 from workflow_core.machine.checkpoints import Checkpoint, CheckpointKind
 from workflow_core.machine.events import Accepted
@@ -101,9 +101,11 @@ def handle_event(
         AsyncInSyncCall: the handler is asynchronous; nothing was changed. Use ``ahandle_event``.
     """
     machine = Machine(workflow, execution, now)
-    accepted = _accepted(machine, event, input, thread_id, wait_id, pc)
-    if accepted is None:
-        return None
+    accepted = machine.find(event, thread_id, wait_id, pc)
+    if accepted is None or execution.buffer:
+        accepted = _unless_kept(machine, accepted, event, input, thread_id, wait_id, pc)
+        if accepted is None:
+            return None
     signature = accepted.case.signature
     if signature is not None and signature.is_async:
         raise AsyncInSyncCall(f"the handler of {event!r} is asynchronous. Call 'await ahandle_event(...)'")
@@ -128,9 +130,11 @@ async def ahandle_event(
 ) -> Any:
     """Like ``handle_event``, for an ``EventHandler`` whose ``handle`` is asynchronous as well."""
     machine = Machine(workflow, execution, now)
-    accepted = _accepted(machine, event, input, thread_id, wait_id, pc)
-    if accepted is None:
-        return None
+    accepted = machine.find(event, thread_id, wait_id, pc)
+    if accepted is None or execution.buffer:
+        accepted = _unless_kept(machine, accepted, event, input, thread_id, wait_id, pc)
+        if accepted is None:
+            return None
     signature = accepted.case.signature
     output = machine.handle(accepted, None if signature is None else signature.validate(event, input))
     if isawaitable(output):
@@ -186,19 +190,25 @@ def _note(machine: Machine, work: Work, error: Exception) -> None:
         raise error
 
 
-def _accepted(
-    machine: Machine, event: str, input: Any, thread_id: str | None, wait_id: str | None, pc: int | None
+def _unless_kept(
+    machine: Machine,
+    accepted: Accepted | None,
+    event: str,
+    input: Any,
+    thread_id: str | None,
+    wait_id: str | None,
+    pc: int | None,
 ) -> Accepted | None:
-    """Returns the wait for an event; None if the event was buffered, because no thread waits for it or because earlier
-    events are still in the buffer."""
-    try:
-        accepted = machine.accept(event, thread_id, wait_id, pc)
-        is_early = machine.execution.buffer and machine.is_behind_buffered(accepted)
-    except EventNotAccepted:
-        if not _keeps(machine, event, input, thread_id, wait_id, pc):
-            raise
+    """Buffers an event that no thread waits for, or that is behind earlier ones in the buffer. Returns None if it was
+    buffered, otherwise the wait for it.
+
+    Raises:
+        EventNotAccepted: no thread waits for it, and it cannot be buffered.
+    """
+    is_early = accepted is None or machine.is_behind_buffered(accepted)
+    if is_early and _keeps(machine, event, input, thread_id, wait_id, pc):
         return None
-    return None if is_early and _keeps(machine, event, input, thread_id, wait_id, pc) else accepted
+    return accepted or machine.accept(event, thread_id, wait_id, pc)
 
 
 def _keeps(

@@ -59,14 +59,10 @@ def accepted(machine: MachineState) -> Iterator[Accepted]:
                 yield found
 
 
-def accept(
+def find(
     machine: MachineState, event: str, thread_id: str | None = None, wait_id: str | None = None, pc: int | None = None
-) -> Accepted:
-    """Returns the first wait for the event that matches the given thread, wait and pc.
-
-    Raises:
-        EventNotAccepted: no wait matches. Nothing is changed.
-    """
+) -> Accepted | None:
+    """Returns the first wait for the event that matches the given thread, wait and pc, if there is one."""
     program = machine.program
     if program.has_renamed:
         event = program.event(event)
@@ -77,12 +73,27 @@ def accept(
             found = accepted_by(machine, thread, event)
             if found is not None and (wait_id is None or found.wait_id == wait_id):
                 return found
+    return None
+
+
+def accept(
+    machine: MachineState, event: str, thread_id: str | None = None, wait_id: str | None = None, pc: int | None = None
+) -> Accepted:
+    """Like ``find``.
+
+    Raises:
+        EventNotAccepted: no wait matches. Nothing is changed.
+    """
+    found = find(machine, event, thread_id, wait_id, pc)
+    if found is not None:
+        return found
+    event = machine.program.event(event)
     detail = f" in thread {thread_id!r}" if thread_id else ""
     detail += f" under wait id {wait_id!r}" if wait_id else ""
     detail += f" for pc {pc}" if pc is not None else ""
     if detail:
         detail += _elsewhere(machine, event)
-    raise EventNotAccepted(event, accepted_names(machine), status, detail)
+    raise EventNotAccepted(event, accepted_names(machine), machine.execution.status, detail)
 
 
 def accepted_by(machine: MachineState, thread: Thread, event: str) -> Accepted | None:
@@ -132,11 +143,11 @@ def handle(machine: MachineState, accepted: Accepted, value: Any) -> Any:
         handler = case.handler
         if handler is None:
             return None
-        if case.takes_item:
-            each = machine.program.at(accepted.thread.step).each
-            arguments = (machine.workflow, value) if case.takes_input else (machine.workflow,)
-            return handler(*arguments, item=item_of(machine, accepted.thread, each)[0])
-        return handler(machine.workflow, value) if case.takes_input else handler(machine.workflow)
+        if not case.takes_item:
+            return handler(machine.workflow, value) if case.takes_input else handler(machine.workflow)
+        each = machine.program.at(accepted.thread.step).each
+        arguments = (machine.workflow, value) if case.takes_input else (machine.workflow,)
+        return handler(*arguments, item=item_of(machine, accepted.thread, each)[0])
     if isinstance(case, HandlerCase):
         wait = accepted.wait
         assert wait is not None

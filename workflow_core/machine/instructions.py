@@ -105,6 +105,9 @@ def run(machine: MachineState, thread: Thread, instruction: Instruction, steps: 
             elif type(instruction) is SelectOp:
                 park(machine, thread, instruction)
                 break
+            elif type(instruction) is EndOp:
+                end(machine, thread)
+                break
             else:
                 allowance = allowance or Allowance()
                 allowance.left = moves_left
@@ -305,10 +308,6 @@ def _left(machine: MachineState, thread: Thread, instruction: LeftOp, _: Allowan
     return instruction.exits[leave.kind]
 
 
-def _end(machine: MachineState, thread: Thread, _instruction: EndOp, _allowance: Allowance) -> None:
-    end(machine, thread)
-
-
 _MOVES: dict[type[Instruction], Callable[[MachineState, Thread, Any, Allowance], Instruction | None]] = {
     WaitForOp: _wait_for,
     BranchOfItemOp: _branch_of_item,
@@ -320,6 +319,5 @@ _MOVES: dict[type[Instruction], Callable[[MachineState, Thread, Any, Allowance],
     FailOp: _fail,
     LeaveOp: _leave,
     LeftOp: _left,
-    EndOp: _end,
 }
 """The instructions that ``run`` does not inline."""
