@@ -1,4 +1,4 @@
-"""One server for the tests that do not need one of their own, and a fresh instance for each test."""
+"""One server for the tests of a file that do not need one of their own, and a fresh instance for each test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.http.workflows import WORKFLOWS
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not longer: its timers and tasks would leave spans in the recorders of other files
 def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Http]:
     with serving(tmp_path_factory.mktemp("http") / "http.db", PizzaOrder, *WORKFLOWS) as http:
         yield http
