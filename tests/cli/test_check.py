@@ -99,7 +99,7 @@ def test_a_source_that_would_leave_instances_behind(bad: Path, db: Path) -> None
     lines = ended.stdout.splitlines()
     assert lines[3] == f"✗ door: {GONE}"
     assert lines[4] == "  2 instances: door-0 (main), door-1 (main)"
-    assert lines[5].startswith("  Fix: give what has taken its place renamed_from='closed'")
+    assert lines[5].startswith("  Fix: add renamed_from='closed' to its replacement, ")
     assert len(lines) == 6
     assert db.read_bytes() == before
 

@@ -31,9 +31,9 @@ def test_plays_the_order_to_its_end() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_keep_leaves_the_server_up_until_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     with started([*GORCHESTRATE, "demo", "--keep"], tmp_path) as demo:
-        url = demo.wait_for("The server stays up").split()[4]
+        url = demo.wait_for("The server keeps running").split()[4]
         assert httpx.get(url).json()["state"]["status"] == "completed"
-        page = httpx.get(demo.wait_for("The order as a page").split()[-1])
+        page = httpx.get(demo.wait_for("The page of the order").split()[-1])
         assert page.status_code == 200 and "<title>order-1: finished" in page.text
         assert httpx.get(httpx.URL(url).join("/graph/pizza")).text.startswith("flowchart")
         assert demo.end(number) == 0

@@ -256,7 +256,7 @@ def test_dev_tells_its_urls_and_ends_with_all_of_its_processes(tmp_path: Path) -
     command = [*GORCHESTRATE, "dev", "--emulators", "--port", "0"]
     with marked() as living, started(command, tmp_path) as process:
         until(lambda: "GORCHESTRATE_ISSUER=" in process.output() or process.process.poll() is not None, 90)
-        found = re.fullmatch(r"Serving .* on (\S+), its worker on (\S+)\. For .*", process.wait_for("Serving "))
+        found = re.fullmatch(r"Serving .* on (\S+), the worker on (\S+)\. For .*", process.wait_for("Serving "))
         assert found is not None, process.output()
         api_url, worker_url = found.groups()
         # The last one may still be on its way.

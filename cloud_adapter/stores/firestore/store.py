@@ -363,7 +363,7 @@ def _cursor_id(id: str) -> str:
     try:
         return check_id(id)
     except InvalidRequest as error:
-        raise InvalidRequest(f"the cursor is not one of this list: {error}") from error
+        raise InvalidRequest(f"this is not a cursor of this list: {error}") from error
 
 
 def _contended(written: Instance | InboxEntry) -> Unavailable:
