@@ -199,32 +199,20 @@ def _unless_kept(
     wait_id: str | None,
     pc: int | None,
 ) -> Accepted | None:
-    """Buffers an event that no thread waits for, or that is behind earlier ones in the buffer. Returns None if it was
-    buffered, otherwise the wait for it.
+    """Buffers an event that no thread waits for, or that is behind earlier ones in the buffer, if its case allows it
+    and the caller names no thread or wait. Returns None if it was buffered, otherwise the wait for it.
 
     Raises:
         EventNotAccepted: no thread waits for it, and it cannot be buffered.
     """
     is_early = accepted is None or machine.is_behind_buffered(accepted)
-    if is_early and _keeps(machine, event, input, thread_id, wait_id, pc):
+    is_for_any = thread_id is None and wait_id is None and pc is None
+    if is_early and is_for_any and machine.buffers(event):
+        signature = machine.buffered_signature(event)
+        value = signature.validate(event, input)
+        machine.buffer(event, signature.input.dump_json(value, by_alias=True).decode())
         return None
     return accepted or machine.accept(event, thread_id, wait_id, pc)
-
-
-def _keeps(
-    machine: Machine, event: str, input: Any, thread_id: str | None, wait_id: str | None, pc: int | None
-) -> bool:
-    """Buffers an event that cannot be delivered now, if its case allows it and the caller names no thread or wait.
-
-    Returns:
-        Whether the event was buffered.
-    """
-    if thread_id is not None or wait_id is not None or pc is not None or not machine.buffers(event):
-        return False
-    signature = machine.buffered_signature(event)
-    value = signature.validate(event, input)
-    machine.buffer(event, signature.input.dump_json(value, by_alias=True).decode())
-    return True
 
 
 # --- the drivers -----------------------------------------------------------------------------

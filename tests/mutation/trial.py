@@ -25,7 +25,7 @@ COPIED = (
     "pyproject.toml",
     "README.md",
 )
-"""What a copy of the project has; deleted statements of the original are never at stake."""
+"""The contents of a copy. Mutants are applied only there, so the project itself never changes."""
 
 TESTS_MAX = 400
 """How many tests one mutant is tried on, the fastest first: a line of the machine's loop is run by nearly all."""

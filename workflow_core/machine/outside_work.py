@@ -15,7 +15,7 @@ from workflow_core.machine.instructions import run
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.transitions import ThreadHappening, WaitHappening, change_wait, check_thread, check_wait
 from workflow_core.machine.waits import leave_wait, rest, summarize
-from workflow_core.machine.work import ThreadWork, Work, note_failed_attempt, note_success
+from workflow_core.machine.work import WaitWork, Work, note_failed_attempt, note_success
 from workflow_core.retry import Retry
 from workflow_core.signatures import is_async as is_async_function
 from workflow_core.wait_types import (
@@ -30,18 +30,10 @@ from workflow_core.wait_types import (
 
 
 @dataclass(slots=True)
-class _OfSetup(ThreadWork):
+class _OfSetup(WaitWork):
     wait: HandlerWait | ChildWait
 
     kind: ClassVar[CheckpointKind] = CheckpointKind.SETUP
-
-    @property
-    def statement(self) -> str:
-        return self.wait.event
-
-    @property
-    def attempt(self) -> int:
-        return self.wait.attempt
 
     def done(self, machine: MachineState, result: Any) -> None:
         self._check(WaitHappening.SETUP_DONE)

@@ -224,6 +224,21 @@ class StepWork(ThreadWork):
 
 
 @dataclass(slots=True)
+class WaitWork(ThreadWork):
+    """Work for a wait that stores its failed attempts."""
+
+    wait: RetriedWait
+
+    @property
+    def statement(self) -> str:
+        return self.wait.event
+
+    @property
+    def attempt(self) -> int:
+        return self.wait.attempt
+
+
+@dataclass(slots=True)
 class DeliveryWork(ThreadWork):
     """A buffered event must be delivered.
 
@@ -275,20 +290,12 @@ class DeliveryWork(ThreadWork):
 
 
 @dataclass(slots=True)
-class ActivityWork(ThreadWork):
+class ActivityWork(WaitWork):
     """An activity must be run by the caller itself."""
 
     kind: ClassVar[CheckpointKind] = CheckpointKind.ACTIVITY
 
     wait: ActivityWait
-
-    @property
-    def statement(self) -> str:
-        return self.wait.event
-
-    @property
-    def attempt(self) -> int:
-        return self.wait.attempt
 
     def call(self, machine: MachineState) -> Any:
         return call_activity(machine, _accepted(machine, self.thread, self.statement))
