@@ -71,13 +71,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=200, help="of the simulation, for each mutant that tests let pass")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many processes")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no trial after that time")
+    parser.add_argument(
+        "--recorded",
+        action="store_true",
+        help="use the coverage recorded last, though code or tests have changed since",
+    )
     given = parser.parse_args(arguments)
     every = mutants(given.module)
     sample = draw(every, given.sample, given.seed)
     print(
         f"{len(sample)} of {len(every)} mutants; recording which tests run each line, unless that is known", flush=True
     )
-    covered = coverage_map(ROOT, given.jobs)
+    covered = coverage_map(ROOT, given.jobs, recorded=given.recorded)
     done: list[Trial] = []
     for trial in trials(sample, covered, given.seeds, given.jobs, given.minutes):
         done.append(trial)

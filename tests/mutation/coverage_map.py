@@ -26,6 +26,7 @@ _CONFIG = """[run]
 source = workflow_core,cloud_adapter
 concurrency = thread
 core = ctrace
+relative_files = true
 """
 
 
@@ -48,8 +49,20 @@ class CoverageMap:
         return sorted(found, key=lambda test: (self.seconds.get(test, 0.0), test))
 
 
-def coverage_map(root: Path, jobs: int) -> CoverageMap:
-    """The map of the code as it is now; takes some minutes if it is not recorded yet."""
+def coverage_map(root: Path, jobs: int, *, recorded: bool = False) -> CoverageMap:
+    """The map of the code as it is now; takes some minutes if it is not recorded yet.
+
+    Args:
+        recorded: use the map that was recorded last, even if the code or its tests have changed since.
+
+    Raises:
+        SystemExit: a suite fails without any change, or there is no map to use.
+    """
+    if recorded:
+        done = sorted((root / ".mutation").glob("*/done"), key=lambda file: file.stat().st_mtime)
+        if not done:
+            raise SystemExit("no map is recorded; leave out --recorded")
+        return _read(done[-1].parent)
     folder = root / ".mutation" / _state_of(root)
     if not (folder / "done").exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +70,7 @@ def coverage_map(root: Path, jobs: int) -> CoverageMap:
         with ThreadPoolExecutor(jobs) as pool:
             list(pool.map(lambda suite: _record(root, folder, suite), SUITES))
         (folder / "done").touch()
-    return _read(root, folder)
+    return _read(folder)
 
 
 def _state_of(root: Path) -> str:
@@ -93,7 +106,7 @@ def _record(root: Path, folder: Path, suite: str) -> None:
         raise SystemExit(f"{suite} fails as it is; fix it first:\n{result.stdout[-3000:]}{result.stderr[-1000:]}")
 
 
-def _read(root: Path, folder: Path) -> CoverageMap:
+def _read(folder: Path) -> CoverageMap:
     tests: dict[str, dict[int, list[str]]] = {}
     seconds: dict[str, float] = {}
     for suite in SUITES:
@@ -102,9 +115,8 @@ def _read(root: Path, folder: Path) -> CoverageMap:
         data = CoverageData(str(folder / f"{name}.coverage"))
         data.read()
         for file in data.measured_files():
-            path = str(Path(file).relative_to(root))
-            if path.startswith(ROOMS):
-                lines = tests.setdefault(path, {})
+            if file.startswith(ROOMS):
+                lines = tests.setdefault(file, {})
                 for line, contexts in data.contexts_by_lineno(file).items():
                     lines.setdefault(line, []).extend(context for context in contexts if context)
     return CoverageMap(tests, seconds)
