@@ -181,12 +181,19 @@ def takes_item(function: Callable[..., Any]) -> bool:
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling ``function`` returns a coroutine."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - its signature is wanted, not whether it exists
-    )
+    """Whether calling ``function`` returns a coroutine.
+
+    A plain function around an asynchronous one is not recognized, because it may run that to its end. Whoever calls it
+    awaits what it returns.
+    """
+    return any(inspect.iscoroutinefunction(code) for code in _code_of(function))
+
+
+def _code_of(function: Callable[..., Any]) -> tuple[Any, Any]:
+    """Returns the function inside of partial calls and static methods, and the method by which an object is called."""
+    while isinstance(function, (functools.partial, staticmethod, classmethod)):
+        function = function.func if isinstance(function, functools.partial) else function.__func__
+    return function, getattr(function, "__call__", None)  # noqa: B004 - its code is wanted, not whether it exists
 
 
 def parameters(
@@ -200,6 +207,10 @@ def parameters(
     Raises:
         DefinitionError: it cannot be called with ``least`` to ``most`` positional arguments.
     """
+    if any(inspect.isgeneratorfunction(code) or inspect.isasyncgenfunction(code) for code in _code_of(function)):
+        raise DefinitionError(
+            where, "its function is a generator: calling it runs none of its code", "Remove 'yield'; return the value."
+        )
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):

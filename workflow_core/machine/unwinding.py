@@ -24,6 +24,7 @@ applied.
 
 from __future__ import annotations
 
+from workflow_core.accidents import refuse_accident
 from workflow_core.error_texts import error_info
 from workflow_core.execution import ErrorInfo, Leave, LeaveKind, Status, Thread
 from workflow_core.machine.state import MachineState
@@ -89,7 +90,7 @@ def depart(machine: MachineState, thread: Thread, leave: Leave, guard: Guard | N
             thread.errors[clause.name] = error
             if clause.then is not None:
                 machine.touched = True
-                clause.then(machine.workflow, error)
+                refuse_accident(clause.then(machine.workflow, error), f"the function of except_ {clause.name!r}")
             return clause.entry
         if guard.cleanup_at >= 0:
             _land(machine, thread)
