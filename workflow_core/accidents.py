@@ -49,6 +49,6 @@ def _accident(value: object) -> str | None:
         return "a coroutine, so the code has not run. Only steps and activities can be async: store the value in a Step"
     if isgenerator(value) or isasyncgen(value):
         return "a generator, so the code has not run. Return the value itself, for example a list"
-    if isinstance(value, Iterator):
+    if isinstance(value, Iterator) and iter(value) is value:  # a mock only looks like one
         return f"{value!r:.60}, which can be read only once. Return a list"
     return None

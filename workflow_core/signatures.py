@@ -21,6 +21,9 @@ from pydantic_core import PydanticSerializationError
 
 from workflow_core.errors import DefinitionError, InvalidInput, WorkflowError
 
+if typing.TYPE_CHECKING:
+    from workflow_core.program.scope import Scope
+
 JsonSchema = dict[str, Any]
 
 ITEM = "item"
@@ -234,7 +237,7 @@ def parameters(
 def handler_signature(
     where: str,
     function: Callable[..., Any],
-    namespace: Mapping[str, Any],
+    scope: Scope,
     *,
     takes: str,
     least: int = 1,
@@ -244,7 +247,7 @@ def handler_signature(
     """Returns the types of an event handler, from its annotations.
 
     Args:
-        namespace: names that annotations may use in addition to the globals of the function.
+        scope: the workflow's class; resolves the annotations.
         in_each: whether it may have the keyword argument ``item``.
         before: the number of parameters before the input.
 
@@ -253,40 +256,28 @@ def handler_signature(
     """
     names = parameters(where, function, least, 2, takes, in_each=in_each)
     takes_input = len(names) > before
-    hints = _hints(where, function, namespace)
+    hints, names_there = scope.hints(where, function), scope.names(function)
     if takes_input and names[before] not in hints:
         raise DefinitionError(
             where,
             f"its parameter {names[before]!r} has no annotation, so clients cannot know what to send",
             f"Write {names[before]}: SomeType, or {names[before]}: Any to accept any JSON value.",
         )
-    input, input_schema = _adapter(where, hints[names[before]] if takes_input else type(None), "validation")
-    output, output_schema = _adapter(where, hints.get("return", Any), "serialization")
+    annotation = hints[names[before]] if takes_input else type(None)
+    input, input_schema = _adapter(where, annotation, "validation", names_there)
+    output, output_schema = _adapter(where, hints.get("return", Any), "serialization", names_there)
     return HandlerSignature(
         takes_input, is_async(function), input, output, input_schema if takes_input else None, output_schema
     )
 
 
-def _hints(where: str, function: Callable[..., Any], namespace: Mapping[str, Any]) -> dict[str, Any]:
-    while isinstance(function, functools.partial):
-        function = function.func
-    if not inspect.isroutine(function):
-        function = type(function).__call__
-    try:
-        return typing.get_type_hints(function, localns=dict(namespace), include_extras=True)
-    except (NameError, AttributeError, SyntaxError) as error:
-        raise DefinitionError(
-            where, f"an annotation of its function cannot be resolved: {error}", "Define that type above the workflow."
-        ) from error
-    except TypeError as error:
-        raise DefinitionError(where, f"an annotation of its function is not a type: {error}", "Use types.") from error
-
-
 def _adapter(
-    where: str, annotation: Any, mode: typing.Literal["validation", "serialization"]
+    where: str, annotation: Any, mode: typing.Literal["validation", "serialization"], names: Mapping[str, Any]
 ) -> tuple[TypeAdapter[Any], JsonSchema]:
     try:
         adapter = TypeAdapter(annotation)
+        if not adapter.pydantic_complete:  # a dataclass inside a function may name another one there
+            adapter.rebuild(_types_namespace=names)
         return adapter, adapter.json_schema(mode=mode)
     except PydanticUndefinedAnnotation as error:
         fix = "Define that type above the workflow."

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import sys
-from types import FrameType
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
@@ -14,6 +12,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 from workflow_core.errors import DefinitionError, InvalidInput, NewerVersion, WorkflowError
 from workflow_core.program.compiler import compile_definition
 from workflow_core.program.program import Program
+from workflow_core.program.scope import ANNOTATION_NAMES, Scope, surrounding_names
 from workflow_core.retry import Retry
 from workflow_core.signatures import JsonSchema, field_errors, refuse_infinite_numbers
 from workflow_core.statements.basic import Section
@@ -25,7 +24,34 @@ class InvalidFields(WorkflowError):
     """The fields of an instance do not match their declared types, so they could not be loaded again."""
 
 
-class Workflow(BaseModel):
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
+
+
+class WorkflowClass(ModelMetaclass):
+    """The class of workflow classes. A method that is replaced, as tests do, is replaced in the compiled definition."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        _rebind(self, name)
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        _rebind(self, name)
+
+
+def _rebind(cls: type, name: str) -> None:
+    for workflow in (cls, *cls.__subclasses__()):
+        program = vars(workflow).get("__program__")
+        if program is not None and name in program.methods and hasattr(workflow, name):
+            program.rebind(name, getattr(workflow, name))
+        if workflow is not cls:
+            _rebind(workflow, name)
+
+
+class Workflow(BaseModel, metaclass=WorkflowClass):
     """A workflow: a pydantic model, whose fields are saved, with a ``definition``.
 
     The definition is compiled when the class is created. A mistake in it raises ``DefinitionError`` at import. A
@@ -75,7 +101,9 @@ class Workflow(BaseModel):
                     f"workflow {cls.__workflow_name__!r}", f"its version is {version!r}", "Use 1, 2, 3, ..."
                 )
             cls.__workflow_version__ = version
-        if name is None and not hasattr(cls, "definition"):
+        type.__setattr__(cls, ANNOTATION_NAMES, surrounding_names(cls))
+        generic = cls.__pydantic_generic_metadata__
+        if name is None and (not hasattr(cls, "definition") or generic["origin"] or generic["parameters"]):
             return
         where = f"workflow {cls.__workflow_name__!r}"
         if not _NAME.fullmatch(cls.__workflow_name__):
@@ -91,7 +119,7 @@ class Workflow(BaseModel):
         if cls.search_fields:
             _check_search_fields(where, cls)
         cls.__program__ = compile_definition(
-            cls.__workflow_name__, cls.definition, _namespace(cls), cls.__workflow_version__
+            cls.__workflow_name__, cls.definition, Scope(cls), cls.__workflow_version__
         )
 
     @classmethod
@@ -259,13 +287,3 @@ def _resolved(schema: JsonSchema, definitions: JsonSchema) -> JsonSchema:
     while "$ref" in schema:
         schema = definitions[schema["$ref"].rpartition("/")[2]]
     return schema
-
-
-def _namespace(cls: type) -> dict[str, Any]:
-    """The names that annotations in the class may use: the class itself, and the locals of the surrounding function."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__") != cls.__module__:
-        frame = frame.f_back
-    names = dict(frame.f_locals) if frame is not None else {}
-    nested = {name: value for name, value in vars(cls).items() if isinstance(value, type)}
-    return {**names, **nested, cls.__name__: cls}
