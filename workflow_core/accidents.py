@@ -9,7 +9,7 @@ import functools
 from collections.abc import Iterator
 from inspect import isasyncgen, isawaitable, iscoroutine, isgenerator, isroutine
 
-from workflow_core.errors import ExecutionError
+from workflow_core.errors import UnusableResult
 
 
 def refuse_accident(value: object, where: str) -> None:
@@ -19,11 +19,11 @@ def refuse_accident(value: object, where: str) -> None:
         where: the function, for the error.
 
     Raises:
-        ExecutionError: it is a coroutine, a generator, another iterator, or a function.
+        UnusableResult: it is a coroutine, a generator, another iterator, or a function.
     """
     what = _accident(value)
     if what is not None:
-        raise ExecutionError(f"{where} returned {what}")
+        raise UnusableResult(f"{where} returned {what}")
 
 
 def is_true(value: object, name: str) -> bool:
@@ -33,7 +33,7 @@ def is_true(value: object, name: str) -> bool:
         name: the name of the statement.
 
     Raises:
-        ExecutionError: the value was returned by accident.
+        UnusableResult: the value was returned by accident.
     """
     refuse_accident(value, f"the condition of {name!r}")
     return bool(value)

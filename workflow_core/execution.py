@@ -91,12 +91,20 @@ class ErrorInfo:
         type: the name of its class.
         statement: the statement that raised it.
         bases: its class and its base classes, as ``module.name``. ``except_`` sections match these.
+        leaves: for an ``ExceptionGroup`` of several errors, the ``bases`` of each.
     """
 
     type: str
     message: str
     statement: str = ""
     bases: list[str] = field(default_factory=list)
+    leaves: list[list[str]] = field(default_factory=list)
+
+    def fits(self, names: frozenset[str]) -> bool:
+        """Whether the error, or each error of the group, is of one of these classes."""
+        if self.leaves and all(not names.isdisjoint(leaf) for leaf in self.leaves):
+            return True
+        return not names.isdisjoint(self.bases)
 
     @property
     def text(self) -> str:

@@ -19,7 +19,7 @@ from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUndefinedAnnotation
 from pydantic_core import PydanticSerializationError
 
-from workflow_core.errors import DefinitionError, InvalidInput, WorkflowError
+from workflow_core.errors import DefinitionError, InvalidInput, InvalidOutput
 
 if typing.TYPE_CHECKING:
     from workflow_core.program.scope import Scope
@@ -30,16 +30,13 @@ ITEM = "item"
 """The keyword argument with which a handler receives the item of the ``ForEach`` around it."""
 
 
-class InvalidOutput(WorkflowError):
-    """A handler returned a value that does not match its return annotation."""
-
-
 @dataclass(frozen=True, slots=True)
 class HandlerSignature:
     """The types of an event handler.
 
     Attributes:
         takes_input: whether it has an input in addition to the workflow (or the request).
+        default: the default of its parameter, for a request without an input; ``Parameter.empty`` if it has none.
         input_schema: JSON schema of the input; None if it has no input.
         output_schema: JSON schema of the output; ``{"type": "null"}`` if it has no output.
     """
@@ -50,9 +47,16 @@ class HandlerSignature:
     output: TypeAdapter[Any]
     input_schema: JsonSchema | None
     output_schema: JsonSchema
+    default: Any = inspect.Parameter.empty
+
+    @property
+    def has_default(self) -> bool:
+        """Whether the input may be left out."""
+        return self.default is not inspect.Parameter.empty
 
     def validate(self, event: str, value: Any) -> Any:
-        """Returns the typed input for a Python value, such as decoded JSON or an instance of the type.
+        """Returns the typed input for a Python value, such as decoded JSON or an instance of the type. ``None`` means
+        the default, if there is one.
 
         Raises:
             InvalidInput: the value does not match the type.
@@ -61,13 +65,15 @@ class HandlerSignature:
             if value is None:
                 return None
             raise _takes_none(event)
+        if value is None and self.has_default:
+            return self.default
         try:
             return self.input.validate_python(value)
         except ValidationError as error:
             raise InvalidInput(f"event {event!r}", field_errors(error)) from None
 
     def validate_json(self, event: str, body: bytes) -> Any:
-        """Returns the typed input for a JSON text. An empty text means ``null``.
+        """Returns the typed input for a JSON text. An empty text means the default, or ``null`` if there is none.
 
         Raises:
             InvalidInput: the text is not JSON, or does not match the type.
@@ -78,6 +84,8 @@ class HandlerSignature:
             if body == b"null":
                 return None
             raise _takes_none(event)
+        if not given and self.has_default:
+            return self.default
         what = f"event {event!r}"
         try:
             value = self.input.validate_json(body)
@@ -256,6 +264,7 @@ def handler_signature(
     """
     names = parameters(where, function, least, 2, takes, in_each=in_each)
     takes_input = len(names) > before
+    default = _default(function, names[before]) if takes_input else inspect.Parameter.empty
     hints, names_there = scope.hints(where, function), scope.names(function)
     if takes_input and names[before] not in hints:
         raise DefinitionError(
@@ -266,9 +275,17 @@ def handler_signature(
     annotation = hints[names[before]] if takes_input else type(None)
     input, input_schema = _adapter(where, annotation, "validation", names_there)
     output, output_schema = _adapter(where, hints.get("return", Any), "serialization", names_there)
-    return HandlerSignature(
-        takes_input, is_async(function), input, output, input_schema if takes_input else None, output_schema
-    )
+    if default is not inspect.Parameter.empty:
+        with contextlib.suppress(PydanticSerializationError):
+            input_schema = {**input_schema, "default": input.dump_python(default, mode="json", by_alias=True)}
+    schema = input_schema if takes_input else None
+    return HandlerSignature(takes_input, is_async(function), input, output, schema, output_schema, default)
+
+
+def _default(function: Callable[..., Any], name: str) -> Any:
+    with contextlib.suppress(TypeError, ValueError, KeyError):
+        return inspect.signature(function).parameters[name].default
+    return inspect.Parameter.empty
 
 
 def _adapter(

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from workflow_core.errors import DefinitionError, InvalidInput, NewerVersion, WorkflowError
+from workflow_core.errors import DefinitionError, InvalidFields, InvalidInput, NewerVersion
 from workflow_core.program.compiler import compile_definition
 from workflow_core.program.program import Program
 from workflow_core.program.scope import ANNOTATION_NAMES, Scope, surrounding_names
@@ -18,10 +18,6 @@ from workflow_core.signatures import JsonSchema, field_errors, refuse_infinite_n
 from workflow_core.statements.basic import Section
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
-
-
-class InvalidFields(WorkflowError):
-    """The fields of an instance do not match their declared types, so they could not be loaded again."""
 
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from pydantic import BaseModel, Field
 
 from tests.core.helpers import Logged, start, unchanged
 from workflow_core import Execution, ExecutionError, InvalidInput, On, S, Select, Workflow, handle_event, resume
-from workflow_core.signatures import HandlerSignature, InvalidOutput
+from workflow_core.errors import InvalidOutput
+from workflow_core.signatures import HandlerSignature
 
 
 class Pizza(BaseModel):

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from workflow_core.errors import InvalidInput, RepairRefused
+from workflow_core.errors import InvalidFields, InvalidInput, RepairRefused
 from workflow_core.execution import LeaveKind, Status, Thread
 from workflow_core.machine.results import retry_errors
 from workflow_core.machine.state import MachineState
@@ -27,7 +27,7 @@ from workflow_core.machine.unwinding import cancel_thread
 from workflow_core.machine.waits import attempt_ends, leave_wait, summarize
 from workflow_core.signatures import refuse_infinite_numbers
 from workflow_core.wait_types import ActivityWait, TimedWait
-from workflow_core.workflow import InvalidFields, Workflow, migrated
+from workflow_core.workflow import Workflow, migrated
 
 
 def cancel(machine: MachineState) -> None:

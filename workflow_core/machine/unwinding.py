@@ -67,7 +67,7 @@ def _is_caught(machine: MachineState, thread: Thread, guard: Guard | None, error
 def _clause(guard: Guard, error: ErrorInfo, doomed: bool) -> Clause | None:
     """Returns the ``except_`` section that catches the error, if there is one."""
     for clause in guard.clauses if guard.region or not doomed else ():
-        if clause.names is None or not clause.names.isdisjoint(error.bases):
+        if clause.names is None or error.fits(clause.names):
             return clause
     return None
 
