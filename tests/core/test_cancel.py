@@ -356,6 +356,7 @@ def test_a_step_of_a_cleanup_that_fails_is_the_callers_to_try_again() -> None:
     inner = Try("inner", WAIT).finally_(unlucky("clean", 2))
     assert canceled(inner) == ["clean"]
     assert canceled(Try("outer", inner).except_(Exception, do("never"))) == ["clean"]
+    assert canceled(Try("outer", Parallel("both", S(inner))).except_(Exception, do("never"))) == ["clean"]
     policy = Retry(max_attempts=3)
     inner = Try("inner", WAIT).finally_(unlucky("clean", 2, retry=policy))
     assert canceled(Try("outer", inner).except_(Exception, do("never"))) == ["clean"]
