@@ -405,7 +405,8 @@ class Builder:
 
         def with_context(w: Fields, step: StepContext) -> None:
             apply(w, effect)
-            w.log.append(f"{step.step} of {step.thread_id} at {step.pc}: {step.idempotency_key[:6]}")
+            at = f"{step.step} of {step.thread_id} at {step.pc}: {step.idempotency_key[:6]}"
+            w.log.append(f"{at} {step.error.message}" if step.error else at)
 
         return Step(name, self.action(with_context if takes_context else plain))
 
@@ -414,7 +415,7 @@ class Builder:
         name = self.name("step")
 
         def action(w: Fields, step: StepContext) -> None:
-            w.log.append(f"{name} {step.index}: {step.item} {step.error and step.error.type}")
+            w.log.append(f"{name} {step.index}: {step.item} {step.error and step.error.message}")
 
         return Step(name, self.action(action))
 
@@ -459,9 +460,9 @@ class Builder:
 
         def action(w: Fields, step: StepContext) -> None:
             if holds(w):
-                raise error(f"{name} failed")
+                raise error(f"{name} failed at {len(w.log)}")
             apply(w, effect)
-            w.log.append(f"{name} {step.index} {step.error and step.error.type}")
+            w.log.append(f"{name} {step.index} {step.error and step.error.message}")
 
         return Step(name, self.action(action))
 
@@ -531,7 +532,7 @@ ERRORS = (FirstError, SecondError)
 
 
 def caught(name: str) -> Callable[[Fields, ErrorInfo], None]:
-    return lambda w, error: w.log.append(f"{name} caught {error.type} of {error.statement}")
+    return lambda w, error: w.log.append(f"{name} caught {error.text} of {error.statement}")
 
 
 def unlooped(specs: list[Spec]) -> list[Spec]:

@@ -316,6 +316,25 @@ def test_branches_that_have_failed_and_ended_before_do_not_disturb_the_cleanup()
     assert (execution.status, order.log) == ("canceled", ["c1", "c2", "c3"])
 
 
+def test_steps_that_several_threads_reach_together_have_keys_of_their_own_in_every_attempt() -> None:
+    pcs: set[int] = set()
+    keys: dict[str, set[str]] = {}
+
+    def clean(w: Any, step: StepContext) -> None:
+        pcs.add(step.pc)
+        keys.setdefault(step.thread_id, set()).add(step.idempotency_key)
+        if step.attempt < 3:
+            raise Unlucky
+
+    body = Try("try", WAIT).finally_(Step("clean", clean))
+    rounds = S(ForEach("each", lambda w: [1, 2, 3], body, parallel=True))
+    branches = Parallel("both", rounds, branch("left", Step("more", clean)))
+    assert canceled(Go("side", Try("try side", WAIT_CLEAN).finally_(Step("clean side", clean))), branches)
+    assert list(map(len, keys.values())) == [1] * 5
+    assert len(set.union(*keys.values())) == 5
+    assert len(pcs) == 2, "all but one were reached by the cancellation itself"
+
+
 # --- what fails meanwhile --------------------------------------------------------------------
 
 
