@@ -405,8 +405,9 @@ class Builder:
 
         def with_context(w: Fields, step: StepContext) -> None:
             apply(w, effect)
-            at = f"{step.step} of {step.thread_id} at {step.pc}: {step.idempotency_key[:6]}"
-            w.log.append(f"{at} {step.error.message}" if step.error else at)
+            error = f" after {step.error.message!r}" if step.error else ""
+            at = f"{step.step} of {step.thread_id} at {step.pc}{error}"
+            w.log.append(f"{at}: {step.idempotency_key[:6]}")
 
         return Step(name, self.action(with_context if takes_context else plain))
 
