@@ -96,6 +96,8 @@ class Pair:
         assert (execution.status == "canceled") is mirror.canceled
         assert execution.canceling is (mirror.canceling and not mirror.canceled)
         assert (execution.status == "failed") is (mirror.error is not None)
+        if not execution.ended:
+            assert execution.status == ("running" if any(map(mirror.can_move, mirror.threads)) else "waiting")
         if execution.error is not None and mirror.error is not None:
             assert (execution.error.statement, execution.error.text) == (
                 mirror.error.statement,
