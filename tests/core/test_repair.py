@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 
-from tests.core.helpers import accepted, cancel, do, flow, log, play, reload, standing, start, unchanged
+from tests.core.helpers import NOON, accepted, cancel, do, flow, log, play, reload, standing, start, unchanged
 from workflow_core import (
     Activity,
+    Break,
     Execution,
     Fail,
+    Failure,
     ForEach,
     Go,
+    If,
     NewerVersion,
     On,
     Parallel,
@@ -29,6 +32,7 @@ from workflow_core import (
     Try,
     While,
     Workflow,
+    handle_event,
     resume,
 )
 from workflow_core.machine.machine import Machine
@@ -174,6 +178,51 @@ def test_a_step_is_another_one_each_time_that_a_thread_is_put_before_it() -> Non
     assert len(set(keys)) == len(keys) == 2
 
 
+def test_a_thread_that_is_put_elsewhere_can_move_and_begins_anew() -> None:
+    Flow = flow(Go("side", WAIT), fragile("a"), do("b"))  # noqa: N806
+    order, execution = Flow(), Execution.start("id-1", Flow)
+    with pytest.raises(TerminalError):
+        resume(order, execution)
+    thread = execution.threads[0]
+    thread.retry_at = NOON
+    pc = execution.pc
+    for statement in ("a", "b"):
+        goto(Machine(order, execution), "main", statement)
+        pc += 1
+        assert (execution.status, execution.pc) == ("running", pc)
+        assert (thread.status, thread.step, thread.pc) == ("resuming", statement, pc)
+        assert (thread.attempt, thread.retry_at, thread.error) == (0, None, None)
+    order, execution = start(flow(do("a"), WAIT))
+    goto(Machine(order, execution), "main", "wait")
+    assert execution.status == "running"
+
+
+def test_out_of_a_finally_section_a_thread_takes_no_reason_to_leave_with_it() -> None:
+    attempt = Try("try", fragile("a"), do("b")).finally_(Select("s", On("E", log("e"))), do("clean"))
+    order, execution = start(flow(attempt, do("c")))
+    assert standing(execution) == {"main": "s"}
+    BROKEN["outside"] = False
+    order, execution = went(order, execution, "a")
+    assert (order.log, standing(execution)) == (["a 1", "a 1", "b"], {"main": "s"})
+    handle_event(order, execution, "E")
+    resume(order, execution)
+    assert (order.log[3:], execution.status) == (["e", "clean", "c"], "finished")
+
+
+def test_nor_out_of_a_parallel_whose_branches_have_failed_and_ended() -> None:
+    Flow = flow(Parallel("both", S(Fail("bad", "no"))), do("b"), Parallel("more", S(do("c"))))  # noqa: N806
+    order, execution = Flow(), Execution.start("id-1", Flow)
+
+    def stop_once_they_have(kind: str) -> None:
+        if execution.threads[0].leaving is not None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        resume(order, execution, stop_once_they_have)
+    order, execution = went(order, execution, "b")
+    assert (order.log, execution.status) == (["b", "c"], "finished")
+
+
 def test_what_it_waited_for_is_torn_down() -> None:
     class Outside:
         def setup(self, request: Any) -> None:
@@ -206,6 +255,59 @@ def test_into_and_out_of_loops_and_sections() -> None:
     order, execution = went(order, execution, "clean")
     assert order.log == ["None None None"] * 3
     assert accepted(order, execution) == ["End"]
+
+
+def see(w: Any, step: StepContext) -> None:
+    w.log.append(f"{step.step} {step.item}")
+
+
+NEXT = Select("s", On("Next", log("next")), On("Leave", log("leave"), Break()))
+END = Select("end", On("End", log("end")))
+
+
+@pytest.mark.parametrize("leave", ["Break", "error", "goto"])
+def test_a_loop_that_was_left_begins_with_its_first_item(leave: str) -> None:
+    fails = If("fails?", lambda w: leave == "error" and w.log.count("inner step y") == 2, Fail("no", "no"))
+    inner = ForEach("inner", lambda w: "xyz", Step("inner step", see), fails, NEXT)
+    outer = ForEach("outer", lambda w: "abc", inner, If("left?", lambda w: w.log[-1] == "leave", Break()))
+    order, execution = start(flow(Try("try", outer).except_(Failure), END))
+    for event in ("Next",) * 4 + ("Leave",) * (leave == "Break"):
+        handle_event(order, execution, event)
+        resume(order, execution)
+    if leave == "goto":
+        order, execution = went(order, execution, "end")
+    assert standing(execution) == {"main": "end"}
+    order.log.clear()
+    order, execution = went(order, execution, "inner step")
+    handle_event(order, execution, "Next")
+    resume(order, execution)
+    assert order.log == ["inner step x", "next", "inner step y"]
+    assert execution.threads[0].positions == {"outer": 0, "inner": 1}
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_within_a_loop_a_thread_keeps_its_item_and_begins_inner_loops_anew(parallel: bool) -> None:
+    inner = ForEach("inner", lambda w: "xyz", Step("inner step", see), Select("s", On("Next", log("next"))))
+    body = (Step("outer step", see), inner)
+    each = ForEach("outer", lambda w: "abc", *body, parallel=parallel)
+    order, execution = start(flow(each, END))
+    thread = "outer[1]" if parallel else "main"
+    for _ in range(1 if parallel else 4):
+        handle_event(order, execution, "Next", thread_id=thread)
+        resume(order, execution)
+    for statement, expected in (
+        ("outer step", ["outer step b", "inner step x"]),
+        ("inner step", ["inner step x"]),
+    ):
+        order.log.clear()
+        order, execution = went(order, execution, statement, thread)
+        assert order.log == expected
+    handle_event(order, execution, "Next", thread_id=thread)
+    resume(order, execution)
+    order, execution = went(order, execution, "s", thread)
+    assert order.log[-1] == "inner step y"
+    (positions,) = (one.positions for one in execution.threads if one.id == thread)
+    assert positions == {"outer": 1, "inner": 1}
 
 
 def test_a_branch_stays_in_its_branch() -> None:
