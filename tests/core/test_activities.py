@@ -191,7 +191,7 @@ def test_the_attempt_after_a_failed_one_is_another_one_with_a_deadline_of_its_ow
     order, execution = Flow(), Execution.start("id-1", Flow)
     machine = Machine(order, execution, NOON)
     machine.settle()
-    wait = the(ActivityWait, execution.threads[0].waits)
+    wait: Any = the(ActivityWait, execution.threads[0].waits)
     wait.task = "scheduled"
     first, pc, now = machine.activity("call", wait.id, 0), execution.pc, NOON + timedelta(seconds=3)
     assert first is not None

@@ -257,6 +257,15 @@ def test_threads_that_a_finally_section_has_started_go_on_to_their_end() -> None
     ]
 
 
+def test_a_thread_of_a_go_in_a_finally_section_that_has_not_begun_runs_too() -> None:
+    order, execution = start(flow(Try("try", WAIT).finally_(Go("side", do("s")), do("c")), do("never")))
+    handle_event(order, execution, "wait")
+    assert standing(execution) == {"main": "c", "side": ""}
+    cancel(order, execution)
+    resume(order, execution)
+    assert (execution.status, order.log) == ("canceled", ["c", "s"])
+
+
 def test_threads_that_a_finally_section_has_started_and_that_have_not_begun_run_too() -> None:
     Flow = flow(Try("try", WAIT).finally_(Parallel("both", S(do("left")), S(do("right")))), do("never"))  # noqa: N806
     order, execution = start(Flow)
