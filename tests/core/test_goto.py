@@ -78,7 +78,7 @@ def test_a_thread_that_is_put_elsewhere_can_move_and_begins_anew() -> None:
     order, execution = Flow(), Execution.start("id-1", Flow)
     with pytest.raises(TerminalError):
         resume(order, execution)
-    thread = execution.threads[0]
+    thread: Any = execution.threads[0]
     thread.retry_at = NOON
     pc = execution.pc
     for statement in ("a", "b"):

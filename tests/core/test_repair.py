@@ -238,8 +238,9 @@ def test_buffered_events_are_delivered_after_a_retry() -> None:
 
 
 def test_an_instance_at_a_missing_statement_is_not_retried() -> None:
-    order, execution = start(flow(Go("side", Select("s", On("E", log("e")))), Fail("no", "no")))
-    order, execution = migrate(order, execution, flow(Go("side", do("t")), Fail("no", "no")))
+    order, execution = start(flow(Go("side", Select("s", On("E", log("e")))), WAIT, Fail("no", "no")))
+    handle_event(order, execution, "wait")
+    order, execution = migrate(order, execution, flow(Go("side", do("t")), WAIT, Fail("no", "no")))
     with unchanged(order, execution), pytest.raises(UnknownStatement, match="'s'"):
         retry(Machine(order, execution))
 
