@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter.engine.sync_pool import DaemonThreads, SyncPool
+from cloud_adapter.engine.sync_pool import IDLE_SECONDS_MAX, DaemonThreads, SyncPool
 from cloud_adapter.engine.user_code import RunSync
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.settings import Settings
@@ -176,6 +176,37 @@ def test_a_cancelled_call_that_has_not_begun_is_not_made() -> None:
     with pytest.raises(CancelledError):
         waiting.result()
     threads.shutdown()
+
+
+def test_calls_are_made_in_their_order() -> None:
+    gate, threads, made = Gate(), DaemonThreads("test", 1), list[int]()
+    threads.submit(gate)
+    gate.wait_for(1)
+    calls = [threads.submit(made.append, number) for number in range(10)]
+    gate.opened.set()
+    wait(calls, SECONDS_MAX)
+    assert made == list(range(10))
+    threads.shutdown()
+
+
+def test_one_idle_thread_is_not_taken_for_two_calls() -> None:
+    for _ in range(20):
+        threads, both = DaemonThreads("test", 2), threading.Barrier(2)
+        threads.submit(len, "abc").result(SECONDS_MAX)
+        _until_idle(threads)
+        calls = [threads.submit(both.wait, SECONDS_MAX) for _ in range(2)]
+        assert sorted(call.result(SECONDS_MAX) for call in calls) == [0, 1]
+        threads.shutdown()
+
+
+def test_a_shutdown_ends_every_idle_thread_at_once() -> None:
+    threads, all_of_them = DaemonThreads("test", 20), threading.Barrier(20)
+    calls = [threads.submit(all_of_them.wait, SECONDS_MAX) for _ in range(20)]
+    wait(calls, SECONDS_MAX)
+    begin = time.monotonic()
+    threads.shutdown()
+    assert threads.threads == 0
+    assert time.monotonic() - begin < IDLE_SECONDS_MAX / 2
 
 
 def test_shutting_down_as_other_executors_do() -> None:
