@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cloud_adapter.engine.operations import Pause, Unpause
+from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.engine.tasks import ACTIVITY_PATH
 from cloud_adapter.options import EngineOptions
@@ -29,6 +30,8 @@ OVER: list[int] = []
 def _fresh() -> None:
     RAISED.clear()
     OVER.clear()
+    HELD.clear()
+    FAILS.clear()
 
 
 def activities(world: World) -> list[Task]:
@@ -313,4 +316,66 @@ async def test_an_attempt_that_outlives_a_pause_goes_on(world: World) -> None:
     first.cancel()
     await world.pass_time(timedelta(hours=1))
     assert await world.instance() == before
+    assert world.queue.tasks == {}
+
+
+# --- late results ----------------------------------------------------------------------------
+
+HELD: dict[int, asyncio.Event] = {}
+FAILS: set[int] = set()
+
+
+async def linger(_: None, context: ActivityContext) -> str:
+    """Runs until the test releases the attempt, without a heartbeat: nobody interrupts it."""
+    HELD[context.attempt] = asyncio.Event()
+    await HELD[context.attempt].wait()
+    if context.attempt in FAILS:
+        raise OSError(f"attempt {context.attempt} has failed")
+    return f"attempt {context.attempt}"
+
+
+LINGERING = article(
+    Activity("linger", linger, then=heard, heartbeat=BEAT, retry=Retry(max_attempts=3, initial=MINUTE)),
+    Select("end", On("End", nothing)),
+)
+
+
+@pytest.mark.parametrize("posted", [False, True])
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("when", ["before the next attempt", "during the next attempt", "after the next attempt"])
+@in_world(LINGERING)
+async def test_the_result_of_an_attempt_that_is_over_changes_nothing(
+    world: World, when: str, fails: bool, posted: bool
+) -> None:
+    await world.create()
+    first = await running(world)
+    await world.pass_time(BEAT)
+    assert (await waits(world)).attempt == 1
+    second = None
+    if when != "before the next attempt":
+        await world.clock.advance(60)
+        second = await running(world)
+        assert sorted(HELD) == [1, 2]
+    if when == "after the next attempt":
+        assert second is not None
+        HELD[2].set()
+        assert await world.finish(second) is Outcome.DONE
+    before = await world.instance()
+    FAILS.update([1] if fails else [])
+    if posted:
+        world.process.engine.lanes.met_others(InstanceRef(LINGERING, ID))
+    HELD[1].set()
+    assert await world.finish(first) is Outcome.DONE
+    await world.pass_time(timedelta(seconds=10))
+    assert await world.store.inbox("article", ID) == []
+    assert await world.instance() == before
+    if when != "after the next attempt":
+        if second is None:
+            await world.clock.advance(50)
+            second = await running(world)
+        HELD[2].set()
+        assert await world.finish(second) is Outcome.DONE
+    assert (await world.fields()).log == ["attempt 2"]
+    assert await world.history("activity", "activity failed") == [("activity failed", "linger"), ("activity", "linger")]
+    await world.pass_time(timedelta(hours=1))
     assert world.queue.tasks == {}

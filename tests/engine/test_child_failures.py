@@ -1,110 +1,28 @@
-"""What fails between a parent and its child: starting it, reporting its end, canceling it. Each is tried again until it
-is given up, or for ever if the other side waits for it."""
+"""What fails between a child and its parent: starting it, and reporting its end. Both are tried again. A start is given
+up at some time, a report never, because the parent waits for it."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
-from cloud_adapter.document import HistoryEntry, Instance
 from cloud_adapter.engine.operations import Cancel, Goto, Pause, SetFields, Unpause
-from cloud_adapter.engine.task_handler import Outcome
-from cloud_adapter.errors import Conflict
-from cloud_adapter.options import EngineOptions
-from tests.engine.harness import ID, Gate, Killed, World, in_world, nothing, write
+from tests.engine.family import HOUR, OPTIONS, Kid, Mother, change, entries, grow, kid, link, operate
+from tests.engine.harness import ID, Killed, World, in_world, nothing
 from tests.waits import the
-from workflow_core import Child, ErrorInfo, Fail, Go, On, Parent, Retry, S, Select, Step, Timeout, Try, While, Workflow
-from workflow_core.wait_types import ChildTeardown, ChildWait
-
-GATE = Gate()
-HOUR = timedelta(hours=1)
-POLICY = Retry(max_attempts=3, initial=timedelta(seconds=1), max_delay=timedelta(seconds=100))
-OPTIONS = EngineOptions(retry=POLICY)
-
-
-class Kid(Workflow, name="kid"):
-    number: int = 1
-    log: list[str] = []
-    default_retry = Retry(max_attempts=1)  # of its steps; not of what it does for its parent
-
-    async def work(self) -> None:
-        self.log.append("begun")
-        await GATE.wait()
-        self.log.append("done")
-
-    def result(self) -> int:
-        return 1000 // self.number
-
-    definition = S(
-        Try(
-            "play",
-            Select(
-                "wait",
-                On("Grow", nothing),
-                On("Work", nothing, Step("work", work)),
-                On("Fall", nothing, Fail("fall", "it fell")),
-            ),
-        ).finally_(Step("tidy up", write("tidy")))
-    )
-
-
-class Mother(Workflow, name="mother"):
-    number: int = 1
-    log: list[str] = []
-    default_retry = Retry(max_attempts=1)
-
-    def keep(self, result: int) -> None:
-        self.log.append(f"got {result}")
-
-    def note(self, error: ErrorInfo) -> None:
-        self.log.append(f"{error.type} of {error.statement}: {error.message}")
-
-    definition = S(
-        Go("beside", While("always", lambda w: True, Select("poke", On("Poke", nothing)))),
-        Try(
-            "care",
-            Child("kid", Kid, id=lambda w: f"kid-{w.number}", input=lambda w: {"number": w.number}, then=keep),
-        ).except_(Exception, then=note, name="sad"),
-        Select("end", On("End", nothing), Timeout("bored", timedelta(days=9))),
-    )
-
-
-async def operate(world: World, *operations: Any, workflow: str = "mother", id: str = ID) -> None:
-    for operation in operations:
-        await world.finish(world.process.engine.operate(workflow, id, operation))
-
-
-async def kid(world: World, id: str = "kid-1") -> Instance:
-    return await world.store.load("kid", id)
-
-
-async def link(world: World, id: str = "kid-1") -> Parent:
-    """How a child sees its parent."""
-    parent = (await kid(world, id)).execution.parent
-    assert parent is not None
-    return parent
-
-
-async def entries(world: World, *kinds: str, workflow: str = "mother", id: str = ID) -> list[HistoryEntry]:
-    return [one for one in (await world.store.load(workflow, id)).history if one.kind in kinds]
-
-
-async def grow(world: World, id: str = "kid-1") -> None:
-    """Ends a child; its cleanup and its report to the parent are not delivered yet."""
-    await world.finish(world.process.engine.handle_event("kid", id, "Grow"))
-
-
-async def change(world: World, workflow: str, id: str, **fields: Any) -> None:
-    """Rewrites stored fields, even to values that cannot be loaded."""
-    instance = await world.store.load(workflow, id)
-    stored = json.dumps(json.loads(instance.fields) | fields)
-    await world.store.commit(replace(instance, fields=stored))
-
+from workflow_core import (
+    Child,
+    ErrorInfo,
+    On,
+    Parent,
+    S,
+    Select,
+    Try,
+    While,
+    Workflow,
+)
+from workflow_core.wait_types import ChildWait
 
 # --- the report of the end -------------------------------------------------------------------
 
@@ -352,145 +270,3 @@ async def test_a_child_of_another_parent_is_neither_taken_nor_canceled(world: Wo
     (line,) = Mother.load_fields((await world.store.load("mother", "mother-3")).fields).log
     assert line.startswith("ChildFailed of kid: ") and "give the child another id" in line
     assert (await kid(world)).execution == started
-
-
-# --- the cancellation ------------------------------------------------------------------------
-
-
-async def canceled_while_unreadable(world: World) -> None:
-    await world.started()
-    await change(world, "kid", "kid-1", number="no number")
-    await operate(world, Cancel())
-
-
-async def fails_to_cancel(world: World, delays: tuple[float, ...], error: str) -> None:
-    for number, delay in enumerate(delays, 1):
-        for task in [task for task in world.queue.resumes if task.body["workflow"] == "mother"]:
-            await world.process.deliver(task)
-        instance = await world.instance()
-        teardown = the(ChildTeardown, instance.execution.teardowns)
-        assert (teardown.status, teardown.attempt) == ("teardown_error", number)
-        assert teardown.retry_at == instance.wake_at
-        assert teardown.error is not None and teardown.error.startswith(error)
-        noted = await entries(world, "teardown", "teardown failed")
-        assert [(one.kind, one.statement, one.error) for one in noted][-1] == (
-            "teardown failed",
-            "kid",
-            teardown.error,
-        )
-        assert len(noted) == number
-        assert noted[-1].at + timedelta(seconds=delay) == teardown.retry_at
-        assert instance.execution.status == "canceled", "the parent does not wait for it"
-        assert (await kid(world)).execution.status == "waiting"
-        await world.clock.advance_to(max(world.now, teardown.retry_at))
-
-
-@in_world(Mother, Kid, options=OPTIONS)
-async def test_a_cancellation_that_fails_is_tried_again(world: World) -> None:
-    await canceled_while_unreadable(world)
-    await fails_to_cancel(world, (1, 2), "InvalidFields: ")
-    await operate(world, SetFields(fields={"number": 1}), workflow="kid", id="kid-1")
-    await world.deliver()
-    stopped = (await kid(world)).execution
-    assert (stopped.status, Kid.load_fields((await kid(world)).fields).log) == ("canceled", ["tidy"])
-    instance = await world.instance()
-    assert (instance.execution.teardowns, instance.wake_at) == ([], None)
-    assert [one.kind for one in await entries(world, "cancel", workflow="kid", id="kid-1")] == ["cancel"]
-    assert world.queue.tasks == {}
-
-
-@in_world(Mother, Kid, options=OPTIONS)
-async def test_a_cancellation_is_given_up_after_the_attempts_of_the_engine_s_policy(world: World) -> None:
-    await canceled_while_unreadable(world)
-    await fails_to_cancel(world, (1, 2), "InvalidFields: ")
-    await world.deliver()
-    instance = await world.instance()
-    teardown = the(ChildTeardown, instance.execution.teardowns)
-    assert (teardown.status, teardown.attempt, teardown.retry_at) == ("teardown_error", 3, None)
-    assert instance.wake_at is None
-    before = instance
-    await world.pass_time(HOUR)
-    assert await world.instance() == before
-    assert world.queue.tasks == {}
-
-
-@in_world(Mother, Kid, options=replace(OPTIONS, max_wait=timedelta(seconds=0.2)))
-async def test_a_child_to_which_others_commit_all_the_time_is_canceled_later(world: World) -> None:
-    await world.started()
-    commit, is_busy = world.store.commit, True
-
-    async def losing(instance: Instance, *args: Any, **kwargs: Any) -> Any:
-        if is_busy and instance.workflow == "kid":
-            raise Conflict("others were faster")
-        return await commit(instance, *args, **kwargs)
-
-    world.store.commit = losing  # type: ignore[method-assign]
-    await operate(world, Cancel())
-    await fails_to_cancel(world, (1, 2), "Busy: ")
-    is_busy = False
-    world.queue.tasks = {task.name: task for task in world.queue.resumes if task.body["workflow"] == "mother"}
-    await world.deliver()
-    assert (await kid(world)).execution.status == "canceled"
-    assert (await world.instance()).execution.teardowns == []
-    assert [one.kind for one in await entries(world, "cancel", workflow="kid", id="kid-1")] == ["cancel"]
-
-
-@in_world(Mother, Kid, options=OPTIONS)
-async def test_a_child_is_canceled_while_its_step_runs_and_the_step_has_no_effect(world: World) -> None:
-    await world.started()
-    await world.finish(world.process.engine.handle_event("kid", "kid-1", "Work"))
-    (resume,) = world.queue.resumes
-    other = world.start()
-    running = asyncio.ensure_future(other.perform(resume))
-    await world.clock.settle()
-    del world.queue.tasks[resume.name]
-    await operate(world, Cancel())
-    await world.deliver()
-    child = await kid(world)
-    assert (child.execution.canceling, child.execution.status) == (True, "running")
-    assert child.lease is not None
-    assert (await world.instance()).execution.teardowns == [], "the child is being canceled"
-    await world.clock.advance(20)  # the renewal of its lease finds out
-    assert await world.finish(running) is Outcome.DONE
-    await world.pass_time(timedelta(minutes=2))
-    child = await kid(world)
-    assert (child.execution.status, Kid.load_fields(child.fields).log) == ("canceled", ["tidy"])
-    assert (await link(world)).told
-    assert (await world.instance()).execution.status == "canceled"
-    assert world.queue.tasks == {}
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ("paused", "canceled"),
-        ("canceling", "canceled"),
-        ("canceled", "canceled"),
-        ("finished", "finished"),
-        ("failed", "failed"),
-    ],
-)
-@in_world(Mother, Kid, options=OPTIONS)
-async def test_a_child_in_any_state_is_canceled_with_its_parent_unless_it_has_ended(
-    world: World, before: str, after: str
-) -> None:
-    await world.started()
-    await operate(world, Pause())  # so that it does not hear of an end
-    if before in ("finished", "failed"):
-        await world.finish(
-            world.process.engine.handle_event("kid", "kid-1", "Grow" if before == "finished" else "Fall")
-        )
-    else:
-        await operate(world, Pause() if before == "paused" else Cancel(), workflow="kid", id="kid-1")
-    if before != "canceling":
-        await world.deliver()
-        assert (await kid(world)).execution.status == before
-    await operate(world, Cancel())
-    await world.pass_time(timedelta(minutes=5))
-    assert (await kid(world)).execution.status == after
-    assert (await link(world)).told
-    instance = await world.instance()
-    assert (instance.execution.status, instance.execution.teardowns) == ("canceled", [])
-    assert [one.kind for one in await entries(world, "child", "child failed", "teardown")] == ["teardown"]
-    assert (await world.fields()).log == []
-    assert world.queue.tasks == {}
