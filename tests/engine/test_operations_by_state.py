@@ -23,6 +23,7 @@ from workflow_core import (
     ThreadStatus,
     Timeout,
     Try,
+    UnknownStatement,
     WaitFor,
     Workflow,
     WorkflowError,
@@ -309,3 +310,58 @@ async def test_no_operation_is_carried_out_on_another_pc_than_it_names(
     with pytest.raises(RepairRefused, match="has changed"):
         await operate(world, operation.model_copy(update={"pc": 0}))
     assert await world.instance() == before
+
+
+# --- instances at a statement that is gone ---------------------------------------------------
+
+
+class Gone(Works, name="works"):
+    definition = S(
+        Go("beside", Select("hear", On("Ring", nothing), Timeout("late", HOUR))),
+        Select("new start", On("Start", nothing)),
+        Step("drive", write("drive")),
+    )
+
+
+GONE = UnknownStatement
+MISSING: dict[Callable[[World], Awaitable[None]], tuple[Outcome, ...]] = {
+    # state:                 cancel pause  unpause  retry    goto       set
+    waiting:                (GONE,  GONE,  GONE,    REFUSED, "waiting", "waiting"),
+    paused:                 (GONE,  GONE,  GONE,    REFUSED, "paused",  "paused"),
+    failed:                 (GONE,  GONE,  GONE,    GONE,    "failed",  "failed"),
+    paused_while_canceling: (GONE,  GONE,  GONE,    REFUSED, REFUSED,   "paused"),
+    finished:               (ENDED, ENDED, ENDED,   REFUSED, REFUSED,   "finished"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("state", "operation", "outcome"),
+    [
+        pytest.param(state, operation, outcome, id=f"{operation.name} {state.__name__}")
+        for state, outcomes in MISSING.items()
+        for operation, outcome in zip(OPERATIONS, outcomes, strict=True)
+    ],
+)
+@in_world(Works)
+async def test_where_a_statement_is_gone_only_repairs_are_possible(
+    world: World, state: Any, operation: Operation, outcome: Outcome
+) -> None:
+    await state(world)
+    world.process = world.start(Gone)
+    before, tasks = await world.instance(), dict(world.queue.tasks)
+    if isinstance(operation, Goto):
+        operation = operation.model_copy(update={"statement": "new start"})
+    if isinstance(outcome, type):
+        with pytest.raises(outcome):
+            await operate(world, operation)
+        assert await world.instance() == before
+        assert world.queue.tasks == tasks
+        return
+    view = await operate(world, operation)
+    after = await world.instance()
+    assert after.execution.status == outcome
+    assert after.history[:-1] == before.history
+    assert after.history[-1].kind == operation.name
+    moved = isinstance(operation, Goto) or outcome == "finished"
+    assert (view.problem == "") is moved
+    assert view.workflow.number == (5 if isinstance(operation, SetFields) else 1)
