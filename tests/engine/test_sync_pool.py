@@ -12,6 +12,7 @@ import time
 import weakref
 from concurrent.futures import CancelledError, Executor, wait
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -277,8 +278,16 @@ GATE = Gate()
 DONE = threading.Event()
 
 
+ENDED: SimpleQueue[str] = SimpleQueue()
+"""The names of the threads in which activities have ended."""
+
+
+def block() -> None:
+    ENDED.put(GATE())
+
+
 class Blocked(Workflow, name="blocked"):
-    definition = S(ForEach("each", lambda w: range(40), Activity("block", lambda: GATE()), parallel=True))
+    definition = S(ForEach("each", lambda w: range(40), Activity("block", block), parallel=True))
 
 
 class Small(Workflow, name="small"):
@@ -298,10 +307,15 @@ def test_activities_that_block_hold_up_neither_each_other_nor_the_steps_of_other
             await asyncio.to_thread(GATE.wait_for, 40)
             await runtime.engine.create("small", "1")
             assert await asyncio.to_thread(DONE.wait, SECONDS_MAX)
+            GATE.opened.set()
+            for _ in range(40):
+                name = await asyncio.to_thread(ENDED.get, timeout=SECONDS_MAX)
+                assert name.startswith("gorchestrate-activity-")
         finally:
             GATE.opened.set()
             await runtime.close()
-        with pytest.raises(RuntimeError, match="shut down"):
-            await runtime.pools.steps(len, "abc")
+        for pool in (runtime.pools.steps, runtime.pools.activities):
+            with pytest.raises(RuntimeError, match="shut down"):
+                await pool(len, "abc")
 
     asyncio.run(asyncio.wait_for(main(), SECONDS_MAX))
