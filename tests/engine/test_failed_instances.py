@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from cloud_adapter.engine.session import ERROR_CHARS_MAX
 from cloud_adapter.engine.task_handler import Outcome
-from tests.engine.harness import World, in_world, nothing, write
-from workflow_core import Go, If, On, S, Select, Sleep, Step, Workflow
+from tests.engine.harness import World, article, in_world, nothing, write
+from workflow_core import Activity, Go, If, On, S, Select, Sleep, Statement, Step, TerminalError, Workflow
 
 HOUR = timedelta(hours=1)
 HOOKS: list[Callable[[], Awaitable[None]]] = []
@@ -80,3 +81,33 @@ async def test_an_error_behind_a_timer_waits_for_the_step_that_runs_by_now(world
     assert (execution.error.type, execution.error.statement) == ("ZeroDivisionError", "an hour")
     assert await world.history("failed") == [("failed", "an hour")]
     assert (await world.fields()).log == ["worked"]
+
+
+LONG = "é" * 2 * ERROR_CHARS_MAX
+
+
+def fail_at_length(*_: Any) -> None:
+    raise TerminalError(LONG)
+
+
+@pytest.mark.parametrize(
+    ("statement", "kind"),
+    [
+        (Step("work", fail_at_length), "step failed"),
+        (Activity("work", lambda: fail_at_length()), "activity failed"),
+        (Activity("work", lambda: None, then=fail_at_length), "activity failed"),
+        (If("work", fail_at_length, Step("never", nothing)), None),
+    ],
+)
+@in_world(article(Step("pack", nothing)))
+async def test_the_history_keeps_the_beginning_of_a_long_error(
+    world: World, statement: Statement, kind: str | None
+) -> None:
+    world.process = world.start(article(Step("pack", nothing), statement))
+    await world.started()
+    instance = await world.instance()
+    assert instance.execution.error is not None
+    assert instance.execution.error.message == LONG
+    entries = [one for one in instance.history if one.error]
+    assert [one.kind for one in entries] == ([kind] if kind else []) + ["failed"]
+    assert [one.error for one in entries] == [f"TerminalError: {LONG}"[:ERROR_CHARS_MAX]] * len(entries)
