@@ -1,5 +1,5 @@
-"""The end of a lease: code whose lease has expired or was lost is interrupted, and its effects are not saved. Other code of
-the same instance never runs beside it."""
+"""The end of a lease: code whose lease has expired or was lost is interrupted, and its effects are not saved. Other
+code of the same instance never runs beside it."""
 
 from __future__ import annotations
 
