@@ -239,8 +239,8 @@ class Fetching(Workflow, name="fetching"):
     log: list[str] = []
 
     definition = S(
-        Go("a", Activity("fetch a", fetch, input=lambda w: "a", timeout=HOUR)),
-        Go("b", Activity("fetch b", fetch, input=lambda w: "b", timeout=2 * HOUR)),
+        Go("a", Activity("fetch a", fetch, input=lambda w: "a", timeout=2 * HOUR)),
+        Go("b", Activity("fetch b", fetch, input=lambda w: "b", timeout=HOUR)),
         Select("end", On("End", lambda w: None), Timeout("too late", DAY)),
     )
 
@@ -262,17 +262,18 @@ async def test_the_tasks_of_attempts_and_timeouts_of_one_commit_have_names_of_th
 async def test_deadlines_of_attempts_are_recovered_each_at_its_time(world: World) -> None:
     await world.create()
     begin = world.now
+    assert {task.at for task in world.queue.timers} == {begin + HOUR, begin + DAY}, "that of the first to end"
     world.queue.purge()
     await world.clock.advance_to(begin + HOUR)
     assert await recover(world) == 1
     await world.deliver()
-    assert await world.history("activity failed") == [("activity failed", "fetch a")]
+    assert await world.history("activity failed") == [("activity failed", "fetch b")]
     world.queue.purge()
     await world.clock.advance_to(begin + 2 * HOUR)
     assert await recover(world) == 1
     await world.deliver()
     failed = await world.history("activity failed")
-    assert ("activity failed", "fetch b") in failed
+    assert ("activity failed", "fetch a") in failed
 
 
 def test_each_part_of_the_identity_of_a_timeout_is_in_the_name_of_its_task() -> None:
