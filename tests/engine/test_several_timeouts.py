@@ -44,6 +44,26 @@ class Reminder(Workflow, name="reminder"):
     )
 
 
+class Alarms(Workflow, name="alarms"):
+    """Three threads with a timer each, beside a step."""
+
+    log: list[str] = []
+    hours: dict[str, int] = {"a": 1, "b": 2, "c": 3}
+
+    async def work(self) -> None:
+        await GATE.wait()
+
+    definition = S(
+        *(
+            Go(name, Select(f"wait {name}", Timeout(f"alarm {name}", lambda w, name=name: w.hours[name] * HOUR)))
+            for name in "abc"
+        ),
+        Select("start", On("Work", lambda w: None)),
+        Step("work", work),
+        Select("end", On("End", lambda w: None)),
+    )
+
+
 def by_event(world: World) -> dict[str, Task]:
     return {task.body["event"]: task for task in world.queue.timers}
 
@@ -115,6 +135,23 @@ async def test_two_timeouts_of_a_select_that_come_early_are_put_off_each_for_its
     assert set(by_event(world)) == {"remind", "give up"}
 
 
+@in_world(Alarms)
+async def test_an_early_timer_is_put_off_anew_in_another_state(world: World) -> None:
+    """The task that was created in the first one may have come and gone by then."""
+    await world.create()
+    alarm = by_event(world)["alarm a"]
+    await world.clock.advance_to(world.now + HOUR - timedelta(seconds=1))
+    assert await world.process.perform(alarm) is Outcome.DONE
+    (first,) = [task for task in world.queue.timers if task.body["again"] == 1]
+    assert await world.process.perform(alarm) is Outcome.DONE
+    assert len(world.queue.timers) == 4, "the same task in the same state"
+    await world.send("Work")
+    world.queue.tasks.pop(first.name)
+    assert await world.process.perform(alarm) is Outcome.DONE
+    (second,) = [task for task in world.queue.timers if task.body["again"] == 1]
+    assert (second.at, second.name != first.name) == (alarm.at, True)
+
+
 @in_world(Reminder)
 async def test_both_timeouts_of_a_select_are_recovered(world: World) -> None:
     await world.create(first=2, second=1)
@@ -127,26 +164,6 @@ async def test_both_timeouts_of_a_select_are_recovered(world: World) -> None:
 
 
 # --- of several threads ----------------------------------------------------------------------
-
-
-class Alarms(Workflow, name="alarms"):
-    """Three threads with a timer each, beside a step."""
-
-    log: list[str] = []
-    hours: dict[str, int] = {"a": 1, "b": 2, "c": 3}
-
-    async def work(self) -> None:
-        await GATE.wait()
-
-    definition = S(
-        *(
-            Go(name, Select(f"wait {name}", Timeout(f"alarm {name}", lambda w, name=name: w.hours[name] * HOUR)))
-            for name in "abc"
-        ),
-        Select("start", On("Work", lambda w: None)),
-        Step("work", work),
-        Select("end", On("End", lambda w: None)),
-    )
 
 
 ALARMS = ["alarm a", "alarm b", "alarm c"]
