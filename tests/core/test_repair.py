@@ -11,10 +11,12 @@ import pytest
 from tests.core.helpers import accepted, cancel, do, flow, log, play, reload, standing, start, unchanged
 from workflow_core import (
     Activity,
+    Break,
     Execution,
     Fail,
     ForEach,
     Go,
+    If,
     NewerVersion,
     On,
     Parallel,
@@ -206,6 +208,33 @@ def test_into_and_out_of_loops_and_sections() -> None:
     order, execution = went(order, execution, "clean")
     assert order.log == ["None None None"] * 3
     assert accepted(order, execution) == ["End"]
+
+
+def left_early(leave: Any) -> ForEach:
+    """A loop that the second item leaves."""
+    return ForEach("each", lambda w: "abc", Step("note", lambda w, step: w.log.append(step.item)), leave)
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        left_early(If("second", lambda w: len(w.log) == 2, Break())),
+        Try("try", left_early(If("second", lambda w: len(w.log) == 2, Fail("no", "no")))).except_(Exception),
+    ],
+)
+def test_a_loop_that_was_left_early_begins_with_the_first_item(loop: Any) -> None:
+    order, execution = start(flow(loop, WAIT))
+    order, execution = went(order, execution, "note")
+    assert order.log == ["a", "b", "a", "b", "c"]
+
+
+def test_a_thread_inside_a_loop_keeps_its_item() -> None:
+    inner = ForEach("inner", lambda w: "xy", Step("note", lambda w, step: w.log.append(step.item)))
+    each = ForEach("each", lambda w: "ab", inner, Select("s", On("E", log("e"))))
+    order, execution = play(flow(each), "E", end="waiting")
+    order, execution = went(order, execution, "note")
+    assert execution.threads[0].positions == {"each": 1}
+    assert order.log == ["x", "y", "e", "x", "y", "x", "y"]
 
 
 def test_a_branch_stays_in_its_branch() -> None:

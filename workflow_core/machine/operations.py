@@ -12,7 +12,7 @@ tasks, so that new tasks are scheduled. If you add a kind of wait with a deadlin
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic_core import from_json, to_json
@@ -25,6 +25,7 @@ from workflow_core.machine.threads import branches_of, check
 from workflow_core.machine.transitions import ThreadHappening, change_thread
 from workflow_core.machine.unwinding import cancel_thread
 from workflow_core.machine.waits import attempt_ends, leave_wait, summarize
+from workflow_core.program.code import Each
 from workflow_core.signatures import refuse_infinite_numbers
 from workflow_core.wait_types import ActivityWait, TimedWait
 from workflow_core.workflow import InvalidFields, Workflow, migrated
@@ -124,6 +125,9 @@ def goto(machine: MachineState, thread_id: str, statement: str) -> None:
         raise RepairRefused(
             f"cannot move thread {thread_id!r}: it waits for its branches. Move them instead: {', '.join(branches)}"
         )
+    here = program.rests.get(thread.step) if thread.step else program.code[program.entries[thread.name]]
+    # If the definition no longer has its statement, it may be in any of its loops.
+    inside = set(thread.positions) if here is None else set(_loops(here.each))
     execution.pc += 1
     leave_wait(execution, thread)
     _begin_anew(thread)
@@ -131,12 +135,19 @@ def goto(machine: MachineState, thread_id: str, statement: str) -> None:
     thread.step, thread.pc = statement, execution.pc
     thread.pending, thread.leaving = {}, None
     thread.positions.pop(statement, None)
-    each = program.at(statement).each
-    while each is not None:
-        thread.positions.setdefault(each.name, 0)
-        each = each.outer
+    for loop in _loops(program.at(statement).each):
+        if loop not in inside:
+            thread.positions.pop(loop, None)  # a loop that was left early keeps its last position
+        thread.positions.setdefault(loop, 0)
     if execution.live:
         summarize(execution)
+
+
+def _loops(each: Each | None) -> Iterator[str]:
+    """Yields the names of a ``ForEach`` and of those around it."""
+    while each is not None:
+        yield each.name
+        each = each.outer
 
 
 def set_fields(cls: type[Workflow], fields: str, version: int, changes: Mapping[str, Any]) -> str:
