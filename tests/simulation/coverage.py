@@ -99,8 +99,8 @@ def measure(first: int, count: int, jobs: int) -> dict[str, Any]:
         coverage = Coverage(os.path.join(folder, "data"), branch=True, config_file=False)
         coverage.combine()
         coverage.json_report(outfile=os.path.join(folder, "report.json"))
-        report: dict[str, Any] = json.loads(Path(folder, "report.json").read_text())
-        return report["files"]
+        files: dict[str, Any] = json.loads(Path(folder, "report.json").read_text())["files"]
+        return files
 
 
 def gaps(path: str, file: dict[str, Any]) -> Iterator[Gap]:
