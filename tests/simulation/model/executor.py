@@ -16,7 +16,7 @@ from tests.core.generate import Fields
 from tests.core.reference import RefThread, Thrown, case_name
 from tests.simulation.flows import BROKEN, REJECTED
 from tests.simulation.model.attempts import Attempts, Work
-from tests.simulation.model.errands import ReferenceWithChildren
+from tests.simulation.model.repairs import ReferenceWithRepairs
 from tests.simulation.model.violations import Violation, require
 from workflow_core import Activity, On, Select, Sleep, Step, Timeout
 
@@ -24,7 +24,7 @@ Offer = tuple[RefThread, Any, str]
 """What may happen now: a thread, the case that it waits with, and the name of that."""
 
 
-class Executor(ReferenceWithChildren):
+class Executor(ReferenceWithRepairs):
     """The naive executor, one move at a time, with failures and pauses."""
 
     def __init__(self, workflow: Fields, id: str, options: EngineOptions) -> None:
@@ -120,6 +120,14 @@ class Executor(ReferenceWithChildren):
     def pause(self, *, paused: bool) -> None:
         self.pc += 1
         self.paused = paused
+
+    def begin_anew(self, thread: RefThread) -> None:
+        self.attempts.forget(("step", thread.id, thread.pc))
+
+    def retry(self) -> None:
+        for _, request, _ in self.teardowns:
+            self.attempts.try_again(("teardown", request.wait_id, request.event))
+        super().retry()
 
     # --- events that are kept ------------------------------------------------------------
 

@@ -77,7 +77,9 @@ def _setup_data(teardown: AnyTeardown) -> Any:
 def _check_waits(executor: Executor, stored: Thread, thread: RefThread) -> None:
     """The waits of a thread are those of the statement that it stands on."""
     at, failures, what = thread.at, executor.attempts.failures, f"waits of {thread.id!r}"
-    if at is not None and isinstance(at.statement, Child):
+    if thread.put:  # type: ignore[attr-defined]
+        require_equal(what, stored.waits, [])
+    elif at is not None and isinstance(at.statement, Child):
         errand = executor.errands[thread.wait_id, at.name]
         waits = [wait for wait in stored.waits if isinstance(wait, ChildWait)]
         require_equal(what, waits, stored.waits)
