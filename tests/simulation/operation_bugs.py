@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from cloud_adapter.engine import operations as engine_operations
 from cloud_adapter.engine.commits import Committer
+from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.operations import _Operate
+from cloud_adapter.engine.plan import Change
 from cloud_adapter.engine.session import Session
+from cloud_adapter.ports import Page
+from cloud_adapter.stores import search
 from tests.simulation.bug_list import Patch, bug
 from workflow_core import Thread
 from workflow_core.machine import operations
@@ -110,3 +115,39 @@ def dry_run_is_saved(patch: Patch) -> None:
         await commit(self, session, **kwargs)
 
     patch.setattr(Committer, "commit", saving)
+
+
+# --- search fields ---------------------------------------------------------------------------
+
+
+@bug
+def search_fields_of_the_last_load(patch: Patch) -> None:
+    patch.setattr(Session, "_searched_by", lambda self: self.instance.search)
+
+
+@bug
+def unsearchable_value_stored(patch: Patch) -> None:
+    patch.setattr(search, "_why_not", lambda value: "")
+
+
+@bug
+def renewal_with_the_fields_of_a_running_step(patch: Patch) -> None:
+    prepare = Session.prepare
+
+    def with_its_fields(self: Session, *args: Any, **kwargs: Any) -> Change:
+        change = prepare(self, *args, **kwargs)
+        fields = self.machine.workflow.model_dump(include=set(self.cls.search_fields))
+        return replace(change, instance=replace(change.instance, search=fields))
+
+    patch.setattr(Session, "prepare", with_its_fields)
+
+
+@bug
+def status_of_a_listing_ignored(patch: Patch) -> None:
+    listing = Engine.list
+
+    async def of_all(self: Engine, workflow: str, *, status: str | None = None, **filters: Any) -> Page:
+        page = await listing(self, workflow, status=status, **filters)
+        return await listing(self, workflow, **filters) if status else page
+
+    patch.setattr(Engine, "list", of_all)

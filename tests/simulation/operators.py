@@ -40,7 +40,7 @@ class Repairer(Client):
         super().__init__(world, model, f"repairs of {model.id}", creates=False)
 
     async def run(self) -> None:
-        for _ in range(1 + self.rng.randrange(6)):
+        for _ in range(2 + self.rng.randrange(7)):
             await self.world.wait(self.rng.expovariate(1 / self.world.pause_seconds))
             if self.model.exists:
                 await self.repair()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.core.generate import ERRORS, Spec, Tape
+from tests.core.generate import ERRORS, LOG_MAX, Spec, Tape
 
 
 def to_repair(data: bytes, *, calm: bool = False) -> list[Spec]:
@@ -16,8 +16,9 @@ def to_repair(data: bytes, *, calm: bool = False) -> list[Spec]:
         return ("select", [("A", tape.of(("none", "int", "object")), tape.effect(), []), ("", "timeout", ("x", 1), [])])
 
     def loop() -> Spec:
-        leave = ("if", [(tape.cond(), [("break",)])], None)
-        return ("each", (3,), 0, [step(), *tape.of(([], [wait()])), leave, step()])
+        item: Spec = ("risky", tape.effect(), ("log", "x", LOG_MAX), 0)  # which logs the number of the item
+        leave = ("if", [(("log", "x", 2 + tape.below(4)), [("break",)])], None)
+        return ("each", (3,), 0, [item, *tape.of(([], [wait()])), leave, step()])
 
     def risky() -> Spec:
         return step() if calm else ("risky", tape.effect(), tape.cond(), tape.below(len(ERRORS)))

@@ -33,6 +33,7 @@ from tests.simulation.actors import CURRENT, Actor, Killed, Operator, Process, R
 from tests.simulation.acts import Act, Acts
 from tests.simulation.clients import LOST, Call, Client
 from tests.simulation.ledger import Ledger
+from tests.simulation.listings import Lister
 from tests.simulation.loop import Loop, Timeline
 from tests.simulation.model.instance import Model
 from tests.simulation.model.violations import Violation, require
@@ -182,6 +183,7 @@ class World:
         self.is_quiet = False
         self.done: set[tuple[str, str, int, bool]] = set()
         self.lines = 0
+        self.commits = 0
         self._client_tasks: list[Any] = []
         self._draw_settings()
         self._define()
@@ -207,6 +209,7 @@ class World:
             self.models[id] = Model(self, id)
             letters = "abc"[: scenario.choice(f"clients of {id}", (1, 2, 3))]
             self.clients += [Client(self, self.models[id], f"{id}-{letter}") for letter in letters]
+            self.clients += [Lister(self, self.models[id])] if self.is_searched else []
             self.clients += [Repairer(self, self.models[id])] if self.is_repaired else []
         self._plan_faults()
 
@@ -220,9 +223,13 @@ class World:
             shape = shapes.to_repair
         errand = generate.errand(scenario.stream("tape of the child").randbytes(60), calm=calm)
         specs = {"flow": shape(tape, calm=calm), "child": errand}
+        search_by = ("x", "y") if self.is_searched else ()
         revisions = range(scenario.choice("revisions", (1, 1, 2)))
         self.flows, self.children = (
-            [flows.build(spec, scenario.stream(f"times of {name}"), revision, name) for revision in revisions]
+            [
+                flows.build(spec, scenario.stream(f"times of {name}"), revision, name, search_by)
+                for revision in revisions
+            ]
             for name, spec in specs.items()
         )
         self.least_delays = {
@@ -234,6 +241,7 @@ class World:
         choice, chance = self.scenario.choice, self.scenario.chance
         self.is_peaceful = chance("peace", 0.15)
         self.is_repaired = chance("repairs", 0.2) and not self.is_peaceful
+        self.is_searched = chance("search fields", 0.2)
         self.is_contended = chance("contention", 0.4)
         self.prompt = chance("promptness", 0.3)
         self.options = EngineOptions(
@@ -438,6 +446,7 @@ class World:
     def written(self, old: Instance | None, new: Instance, keys: Sequence[KeyRecord], acts: Sequence[Act]) -> None:
         """A write has landed."""
         assert self.acting is not None
+        self.commits += 1
         model = self.models.get(new.id) or self._adopt(new)
         model.committed(self.acting, old, new, acts, keys)
         for act in acts:

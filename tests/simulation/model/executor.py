@@ -14,7 +14,7 @@ from typing import Any
 from cloud_adapter.options import EngineOptions
 from tests.core.generate import Fields
 from tests.core.reference import RefThread, Thrown, case_name
-from tests.simulation.flows import BROKEN, REJECTED
+from tests.simulation.flows import BROKEN, REJECTED, UNSEARCHABLE
 from tests.simulation.model.attempts import Attempts, Work
 from tests.simulation.model.repairs import ReferenceWithRepairs
 from tests.simulation.model.violations import Violation, require
@@ -142,7 +142,8 @@ class Executor(ReferenceWithRepairs):
             f"{event!r} of {thread_id!r} was delivered before {case.event!r} of {thread.id!r}",
         )
         body = next(input for name, input in self.buffer if name == event)
-        expected = {REJECTED: "event rejected", BROKEN: "event failed"}.get(body, "event")
+        refused = {REJECTED: "event rejected", UNSEARCHABLE: "event rejected", BROKEN: "event failed"}
+        expected = refused.get(body, "event")
         require(how == expected, f"{event!r} with {body} has come to {how!r}: {message}")
         if how == "event":
             self.deliver_to(thread, case)
