@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
+from workflow_core.comparing import Changed
 from workflow_core.errors import DefinitionError, InvalidFields, InvalidInput, NewerVersion
+from workflow_core.keeping import Comparison, comparison
 from workflow_core.program.compiler import compile_definition
 from workflow_core.program.program import Program
 from workflow_core.program.scope import ANNOTATION_NAMES, Scope, surrounding_names
@@ -83,6 +85,7 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
     __workflow_version__: ClassVar[int] = 1
     __program__: ClassVar[Program]
     __fields_schema__: ClassVar[JsonSchema]
+    __comparison__: ClassVar[Comparison | None]
 
     def __init_subclass__(cls, *, name: str | None = None, version: int | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -104,6 +107,7 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
         where = f"workflow {cls.__workflow_name__!r}"
         if not _NAME.fullmatch(cls.__workflow_name__):
             raise DefinitionError(where, "the name is not valid in a URL", f"Use {_NAME.pattern}.")
+        _check_fields(where, cls)
         if not hasattr(cls, "definition"):
             raise DefinitionError(where, "it has no definition", "Write definition = S(...) in the class.")
         for setting in ("search_fields", "default_retry"):
@@ -112,6 +116,7 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
                     where, f"{setting!r} has an annotation, which makes it a field", f"Write {setting} = ... without."
                 )
         cls.__fields_schema__ = _schema(where, cls)
+        cls.__comparison__ = comparison(cls)
         if cls.search_fields:
             _check_search_fields(where, cls)
         cls.__program__ = compile_definition(
@@ -146,6 +151,18 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
             return self.model_dump_json(round_trip=True, by_alias=False, warnings="error")
         except PydanticSerializationError as error:
             raise InvalidFields(f"the fields of {type(self).__name__} cannot be saved: {error}") from error
+
+    def refuse_changes(self, loaded: Self) -> None:
+        """Compares the fields with those that were loaded from what ``dump_fields`` returned.
+
+        Raises:
+            InvalidFields: a value would be changed by saving and loading it. The error names it.
+        """
+        if (compare := type(self).__comparison__) is not None:
+            try:
+                compare(self, loaded, ())
+            except Changed as error:
+                raise InvalidFields(f"saving would change a field of {type(self).__name__}: {error}") from None
 
     def result_json(self) -> bytes:
         """Returns the result of a finished instance as JSON: the return value of its method ``result``, its field of
@@ -249,6 +266,21 @@ def _schema(where: str, cls: type[Workflow]) -> JsonSchema:
             f"its fields have no JSON schema: {str(error).splitlines()[0]}",
             "Use types that pydantic can convert to JSON, defined above the workflow.",
         ) from error
+
+
+def _check_fields(where: str, cls: type[Workflow]) -> None:
+    """Rejects fields that cannot be saved, and those that take the place of a method of ``Workflow``."""
+    for name, field in cls.model_fields.items():
+        if name in vars(Workflow):
+            raise DefinitionError(where, f"its field {name!r} replaces an attribute of Workflow", "Rename the field.")
+        if field.exclude:
+            raise DefinitionError(where, f"its field {name!r} has exclude=True, so it is not saved", "Remove exclude.")
+    for name in cls.__private_attributes__:
+        raise DefinitionError(
+            where,
+            f"its private attribute {name!r} is not saved, so its value is lost at the next commit",
+            "Make it a field, or compute the value in a method.",
+        )
 
 
 def _check_search_fields(where: str, cls: type[Workflow]) -> None:

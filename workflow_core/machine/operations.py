@@ -175,9 +175,11 @@ def set_fields(cls: type[Workflow], fields: str, version: int, changes: Mapping[
     try:
         workflow = cls.load_fields(to_json(from_json(migrated(cls, fields, version)) | dict(changes)))
         refuse_infinite_numbers("the fields", workflow.model_dump(warnings=False))
+        dumped = workflow.dump_fields()
+        workflow.refuse_changes(cls.load_fields(dumped))
     except (InvalidFields, InvalidInput) as error:
         raise RepairRefused(str(error)) from error
-    return workflow.dump_fields()
+    return dumped
 
 
 def _begin_anew(thread: Thread) -> None:
