@@ -271,8 +271,8 @@ def _schema(where: str, cls: type[Workflow]) -> JsonSchema:
 def _check_fields(where: str, cls: type[Workflow]) -> None:
     """Rejects fields that cannot be saved, and those that take the place of a method of ``Workflow``."""
     for name, field in cls.model_fields.items():
-        if name in vars(Workflow):
-            raise DefinitionError(where, f"its field {name!r} replaces an attribute of Workflow", "Rename the field.")
+        if name in vars(Workflow) and callable(getattr(Workflow, name)):
+            raise DefinitionError(where, f"its field {name!r} replaces a method of Workflow", "Rename the field.")
         if field.exclude:
             raise DefinitionError(where, f"its field {name!r} has exclude=True, so it is not saved", "Remove exclude.")
     for name in cls.__private_attributes__:

@@ -402,5 +402,5 @@ def test_fields_that_are_not_saved_are_refused_at_import() -> None:
 @pytest.mark.filterwarnings("ignore:Field name")
 @pytest.mark.parametrize("name", ["dump_fields", "load_fields", "migrate", "new", "result_json", "refuse_changes"])
 def test_a_field_named_like_a_method_is_refused_at_import(name: str) -> None:
-    with pytest.raises(DefinitionError, match=f"its field '{name}' replaces an attribute of Workflow"):
+    with pytest.raises(DefinitionError, match=f"its field '{name}' replaces a method of Workflow"):
         new_class("One", (Workflow,), {"name": "one"}, lambda body: body.update({"__annotations__": {name: int}}))
