@@ -218,7 +218,13 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
         if version is not None:
             fields = migrated(cls, fields, version)
         try:
-            return cls.model_validate_json(fields, by_alias=False, by_name=True)
+            try:
+                return cls.model_validate_json(fields, by_alias=False, by_name=True)
+            except ValidationError as error:
+                if not all(one["type"] == "extra_forbidden" for one in error.errors(include_url=False)):
+                    raise
+            # The code no longer has a field, in a model that refuses others.
+            return cls.model_validate_json(fields, extra="ignore", by_alias=False, by_name=True)
         except ValidationError as error:
             listing = "; ".join(f"{e['field']}: {e['message']}" for e in field_errors(error))
             raise InvalidFields(f"the fields of {cls.__name__} do not fit their types: {listing}") from error

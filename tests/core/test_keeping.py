@@ -37,7 +37,7 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from tests.core.helpers import do
-from workflow_core import DefinitionError, InvalidFields, S, Workflow
+from workflow_core import DefinitionError, InvalidFields, InvalidInput, S, Workflow
 from workflow_core.keeping import comparison
 
 
@@ -404,3 +404,24 @@ def test_fields_that_are_not_saved_are_refused_at_import() -> None:
 def test_a_field_named_like_a_method_is_refused_at_import(name: str) -> None:
     with pytest.raises(DefinitionError, match=f"its field '{name}' replaces a method of Workflow"):
         new_class("One", (Workflow,), {"name": "one"}, lambda body: body.update({"__annotations__": {name: int}}))
+
+
+# --- fields that the code no longer has -------------------------------------------------------
+
+
+def test_a_removed_field_of_a_model_that_forbids_others_still_loads() -> None:
+    class Strict(BaseModel):
+        model_config = {"extra": "forbid"}
+        a: int = 1
+
+    class Order(Workflow, name="order"):
+        model_config = {"extra": "forbid"}
+        rows: list[Strict] = []
+        definition = S(do("a"))
+
+    stored = '{"rows":[{"a":2,"gone":1},{"a":3}],"also":{"gone":2}}'
+    assert Order.load_fields(stored).dump_fields() == '{"rows":[{"a":2},{"a":3}]}'
+    with pytest.raises(InvalidFields, match=r"rows\.0\.a: Input should be a valid integer"):
+        Order.load_fields('{"rows":[{"a":"x","gone":1}]}')
+    with pytest.raises(InvalidInput, match="gone"):
+        Order.new('{"rows":[{"a":2,"gone":1}]}')
