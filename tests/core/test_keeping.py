@@ -7,11 +7,12 @@ import dataclasses
 import enum
 import ipaddress
 import re
+import runpy
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from types import GenericAlias, new_class
 from typing import Annotated, Any, Literal, NamedTuple
 from uuid import UUID
@@ -39,6 +40,8 @@ from typing_extensions import TypedDict
 from tests.core.helpers import do
 from workflow_core import DefinitionError, InvalidFields, InvalidInput, S, Workflow
 from workflow_core.keeping import comparison
+
+ROOT = Path(__file__).parents[2]
 
 
 def holder(annotation: Any, **settings: Any) -> type[Workflow]:
@@ -425,3 +428,10 @@ def test_a_removed_field_of_a_model_that_forbids_others_still_loads() -> None:
         Order.load_fields('{"rows":[{"a":"x","gone":1}]}')
     with pytest.raises(InvalidInput, match="gone"):
         Order.new('{"rows":[{"a":2,"gone":1}]}')
+
+
+def test_the_table_of_the_documentation_is_that_of_the_code() -> None:
+    page = (ROOT / "docs" / "fields.md").read_text()
+    assert runpy.run_path(str(ROOT / "docs" / "kept_types.py"))["written"](page) == page, (
+        "run: python docs/kept_types.py"
+    )
