@@ -310,7 +310,9 @@ def test_the_waits_of_several_threads_for_one_event_that_end_together_are_all_to
     attempt = Try("care", branches).except_(Failure if end == "caught" else ValueError)
 
     class Flow(Logged):
-        definition = S(Go("side", attempt, WaitFor("for ever", lambda w: False)), Select("s", On("End", log("end"))))
+        definition = S(
+            Go("side", attempt, WaitFor("for ever", lambda w: False), id="a@7"), Select("s", On("End", log("end")))
+        )
 
     order, execution = start(Flow)
     set_up = {(request.wait_id, request.event) for request in outside.requests}
@@ -325,6 +327,7 @@ def test_the_waits_of_several_threads_for_one_event_that_end_together_are_all_to
     assert {(request.wait_id, request.event) for request in outside.requests} == set_up
     assert [request.action for request in outside.requests] == ["teardown"] * 6
     assert len({request.idempotency_key for request in outside.requests}) == 6
+    assert {request.thread_id for request in outside.requests} == {f"a@7/both[0]/each[{n}]" for n in range(3)}
 
 
 def test_setups_and_teardowns_run_in_the_order_of_threads_and_cases() -> None:
