@@ -223,6 +223,20 @@ def test_setups_of_the_other_cases_come_first() -> None:
     assert play(Flow, ("E", 1), "wait")[0].log == ["setup", "got 1", "teardown False", "b"]
 
 
+def test_it_is_delivered_before_the_next_step_runs() -> None:
+    Flow = flow(WAIT, Go("side", Select("s", EARLY)), do("a"), do("b"))  # noqa: N806
+    assert play(Flow, ("E", 1), "wait")[0].log == ["got 1", "a", "b"]
+
+
+def test_events_of_other_names_in_the_buffer_do_not_hold_one_up() -> None:
+    Flow = flow(Select("s", EARLY, On("F", keep, buffered=True)), do("b"), Select("t", On("G", keep, buffered=True)))  # noqa: N806
+    order, execution = start(Flow)
+    handle_event(order, execution, "G", 1)
+    assert handle_event(order, execution, "E", 2) == 2
+    resume(order, execution)
+    assert order.log == ["got 2", "b", "got 1"]
+
+
 def test_a_failed_instance_keeps_what_came() -> None:
     order, execution = start(flow(WAIT, Fail("bad", "no"), Select("s", EARLY)))
     handle_event(order, execution, "E", 1)

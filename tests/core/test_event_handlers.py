@@ -346,6 +346,17 @@ def test_setups_and_teardowns_run_in_the_order_of_threads_and_cases() -> None:
     assert [call[:2] for call in one.calls] == [(action, event) for action in ("setup", "teardown") for event in "ABC"]
 
 
+def test_what_was_left_is_torn_down_before_anything_is_set_up() -> None:
+    a = Recorder()
+
+    class Flow(Logged):
+        definition = S(While("loop", lambda w: True, Select("s", On("A", a), On("Again", log("again")))))
+
+    order, execution = start(Flow)
+    handle_event(order, execution, "Again")
+    assert kinds(order, execution) == ["teardown", "setup"]
+
+
 def test_setups_of_all_threads_run_before_the_next_step() -> None:
     a = Recorder()
 
