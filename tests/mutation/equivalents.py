@@ -9,7 +9,20 @@ from pathlib import Path
 
 from tests.mutation.mutants import Mutant
 
-EQUIVALENTS: dict[tuple[str, str, str, str], str] = {}
+EQUIVALENTS: dict[tuple[str, str, str, str], str] = {
+    (
+        "workflow_core/machine/threads.py",
+        "start_branches",
+        "return live, position > first and allowance.round(name, position, total)",
+        "return live, ((allowance.round(name, position, total)))",
+    ): "a thread moves there without starting a branch only after an operator has moved it",
+    (
+        "workflow_core/machine/unwinding.py",
+        "_fail_branch",
+        "if parent is None:",
+        "if False:",
+    ): "the parent of a live branch is live",
+}
 """(path, function, removed, added): the reason."""
 
 
