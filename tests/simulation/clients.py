@@ -20,6 +20,7 @@ from cloud_adapter.errors import (
     InstanceEnded,
     InstanceExists,
     InstanceNotFound,
+    TooLarge,
     Unavailable,
     UserCodeError,
 )
@@ -193,6 +194,7 @@ class Client:
                     return
                 if not (answer is LOST or isinstance(answer, (Unavailable, Busy))):
                     known = isinstance(answer, (InstanceNotFound, DuplicateThread))
+                    known = known or (isinstance(answer, TooLarge) and action == "unpause" and self.world.has_limit)
                     require(known, f"{action} is answered by {answer!r}")
                     return
             await self.world.wait(self.rng.uniform(0.1, 20))
@@ -333,4 +335,5 @@ class Client:
             require(request.body == str(BROKEN).encode(), f"{request.what} fails: {error!r}")
         else:
             bad = isinstance(error, (InvalidInput, DuplicateThread))
+            bad = bad or (isinstance(error, TooLarge) and self.world.has_limit)
             require(bad, f"{request.what} is answered by {error!r}")

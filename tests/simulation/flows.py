@@ -36,13 +36,19 @@ class Answering(Fields):
         return self.x - self.y + len(self.log)
 
 
-def build(spec: list[Spec], rng: Random, revision: int, name: str, search_by: tuple[str, ...] = ()) -> type[Fields]:
-    """The instrumented workflow of a drawn definition; its times are drawn from ``rng``."""
+def build(
+    spec: list[Spec], rng: Random, revision: int, name: str, search_by: tuple[str, ...] = (), *, slow: bool = False
+) -> type[Fields]:
+    """The instrumented workflow of a drawn definition; its times are drawn from ``rng``.
+
+    Args:
+        slow: the handlers of event objects take time.
+    """
 
     class Flow(Answering, name=name):
         trace: ClassVar[list[str]] = []
         search_fields = search_by
-        definition = _Instrumented(rng, revision).section(spec)
+        definition = _Instrumented(rng, revision, slow=slow).section(spec)
 
     return Flow
 
@@ -59,11 +65,12 @@ def build_plain(spec: list[Spec], name: str) -> type[Answering]:
 
 
 class _Instrumented(Builder):
-    def __init__(self, rng: Random, revision: int) -> None:
+    def __init__(self, rng: Random, revision: int, *, slow: bool) -> None:
         super().__init__()
         self.rng = rng
         self.revision = revision
         self.added = 0
+        self.slow = slow
 
     def statements(self, specs: list[Spec]) -> list[Statement]:
         return [self.revised(statement) for statement in super().statements(specs)]
@@ -130,7 +137,7 @@ class _Instrumented(Builder):
         return {what: timedelta(seconds=self.rng.choice((20, 90, 600) if what == "timeout" else (20, 40)))}
 
     def event_handler(self, label: str) -> Any:
-        return _Registered(label)
+        return _Slow(label) if self.slow else _Registered(label)
 
     def delay(self) -> timedelta | Callable[[Fields], timedelta]:
         delays = [timedelta(seconds=self.rng.choice(DELAYS)) for _ in range(3)]
@@ -150,3 +157,17 @@ class _Registered(Outside):
         super().teardown(request, handled)
         await run.take_time()
         run.end()
+
+
+class _Slow(_Registered):
+    """Its handler changes the fields at once, and takes time before it accepts or refuses the event."""
+
+    async def handle(self, request: EventRequest, input: int) -> Any:
+        output = super().handle(request, input)
+        process = CURRENT.get().process
+        await process.sleep(process.world.handler_seconds())
+        if input == REJECTED:
+            raise EventRejected("the handler does not like it, after a while")
+        if input == BROKEN:
+            raise ValueError("the handler has a bug, after a while")
+        return output

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from cloud_adapter import document
 from cloud_adapter.engine import operations as engine_operations
 from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.engine import Engine
+from cloud_adapter.engine.line import Line
 from cloud_adapter.engine.operations import _Operate
 from cloud_adapter.engine.plan import Change
 from cloud_adapter.engine.session import Session
@@ -151,3 +153,34 @@ def status_of_a_listing_ignored(patch: Patch) -> None:
         return await listing(self, workflow, **filters) if status else page
 
     patch.setattr(Engine, "list", of_all)
+
+
+# --- sizes -----------------------------------------------------------------------------------
+
+
+@bug
+def no_room_left_for_the_end(patch: Patch) -> None:
+    patch.setattr(document, "RESERVED_BYTES", 0)
+
+
+@bug
+def no_room_left_for_a_lease(patch: Patch) -> None:
+    patch.setattr(document, "LEASE_BYTES", 0)
+
+
+@bug
+def size_not_checked(patch: Patch) -> None:
+    patch.setattr(document, "_check_size", lambda document, limit, threads: 0)
+
+
+# --- handlers that take time -----------------------------------------------------------------
+
+
+@bug
+def interrupted_handler_not_called_again(patch: Patch) -> None:
+    patch.setattr(Line, "put_last", lambda self, item: self.items.remove(item))
+
+
+@bug
+def timeouts_count_from_the_start_of_slow_code(patch: Patch) -> None:
+    patch.setattr(Machine, "set_time", lambda self, now: None)

@@ -196,6 +196,7 @@ class World:
             deadline = scenario.choice("deadline of tasks", (30.0, 30.0, 600.0))
         self.queue = SimulatedQueue(self, scenario.stream("queue"), badness, deadline)
         self._latencies, self._code, self._lives = map(scenario.stream, ("latencies", "user code", "signs of life"))
+        self._handlers = scenario.stream("handlers")
         self._starts, self._kills, self._pauses = map(scenario.stream, ("starts", "kills", "pauses"))
         self._losses, self._routes = map(scenario.stream, ("lost tasks", "routes"))
         self.processes: dict[int, Process] = {}
@@ -227,7 +228,7 @@ class World:
         revisions = range(scenario.choice("revisions", (1, 1, 2)))
         self.flows, self.children = (
             [
-                flows.build(spec, scenario.stream(f"times of {name}"), revision, name, search_by)
+                flows.build(spec, scenario.stream(f"times of {name}"), revision, name, search_by, slow=self.is_slow)
                 for revision in revisions
             ]
             for name, spec in specs.items()
@@ -242,6 +243,9 @@ class World:
         self.is_peaceful = chance("peace", 0.15)
         self.is_repaired = chance("repairs", 0.2) and not self.is_peaceful
         self.is_searched = chance("search fields", 0.2)
+        self.has_limit = chance("little room", 0.15)
+        self.room = self.scenario.stream("room").randrange(500, 1_400) if self.has_limit else 0
+        self.is_slow = chance("slow handlers", 0.2)
         self.is_contended = chance("contention", 0.4)
         self.prompt = chance("promptness", 0.3)
         self.options = EngineOptions(
@@ -320,6 +324,11 @@ class World:
         point, size = self._code.random(), self._code.random()
         seconds = size * 0.1 if point >= self.slowness else size * 5 if point >= self.slowness / 3 else size * 3 * lease
         return seconds, self._code.random() < self.failing
+
+    def handler_seconds(self) -> float:
+        """How long a handler takes that waits for the outside."""
+        point, size = self._handlers.random(), self._handlers.random()
+        return size * 0.1 if point < 0.5 else size * 3 if point < 0.9 else size * 15
 
     def life(self, seconds: float, limit_seconds: float) -> tuple[bool, bool, float]:
         """Draws whether an activity with heartbeats hangs, whether it outlives its attempt, and its duration."""
@@ -541,7 +550,12 @@ class World:
         """
         for client in self.clients[: self.scenario.clients]:
             self._invite(client)
-        with _logged_bugs(self), _limits(self.tokens_kept), self.acts.recorded(), _contended(always=self.is_contended):
+        with (
+            _logged_bugs(self),
+            _limits(self.tokens_kept, self.room),
+            self.acts.recorded(),
+            _contended(always=self.is_contended),
+        ):
             try:
                 self._run_until_rest()
                 for _ in range(50 if self.recovers else 0):
@@ -604,11 +618,13 @@ def _limits_of(cls: type[Workflow]) -> dict[str, timedelta]:
 
 
 @contextmanager
-def _limits(tokens_kept: int) -> Iterator[None]:
-    """Limits how many commits a document stores, so that a run reaches the limit."""
+def _limits(tokens_kept: int, room: int) -> Iterator[None]:
+    """Limits how many commits a document stores, and how large it may be, so that a run reaches the limit."""
     with ExitStack() as patches:
         for module in (document, session, commits):
             patches.enter_context(patch.object(module, "TOKENS_MAX", tokens_kept))
+        if room:
+            patches.enter_context(patch.object(document, "DOCUMENT_BYTES_MAX", room))
         yield
 
 

@@ -72,6 +72,7 @@ class Children:
             executor.child_started(thread, errand)
             return
         cannot_be = self._is_taken(errand) or self._cannot_begin(errand)
+        cannot_be = cannot_be or (self.model.world.has_limit and "would take" in entry.error)
         require(cannot_be, f"child {entry.statement!r} could be started: {entry.error}")
         executor.pc += 1
         executor.child_failed(thread, errand)

@@ -122,7 +122,7 @@ class Model:
             case "timeout":
                 self.deadlines.time_out(act.actor, entry)
             case "failed":
-                self.executor.fail()
+                self._fail(entry)
             case kind if kind in OPERATIONS:
                 self.operations.follow(act.actor, entry)
             case "activity" | "activity failed":
@@ -135,6 +135,13 @@ class Model:
                 self.children.start(thread, errand, entry)
             case _:
                 self.code.follow(act.actor, old, new, entry)
+
+    def _fail(self, entry: HistoryEntry) -> None:
+        """The instance has failed by itself: a thread cannot be started, or it has become too large."""
+        reason, _, _ = entry.error.partition(":")
+        known = reason == "DuplicateThread" or (reason == "TooLarge" and self.world.has_limit)
+        require(known, f"the instance has failed: {entry.error}")
+        self.executor.fail()
 
     def _settle(self) -> None:
         self.executor.settle()
