@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from tests.core.generate import Builder, Fields, Outside, Spec
 from tests.core.reference import arity
 from tests.simulation.actors import CURRENT
+from tests.simulation.renaming import renamed
 from workflow_core import ActivityContext, EventRejected, EventRequest, If, On, S, Select, Statement, Step, StepContext
 
 ADDED = "Added"
@@ -37,20 +38,44 @@ class Answering(Fields):
 
 
 def build(
-    spec: list[Spec], rng: Random, revision: int, name: str, search_by: tuple[str, ...] = (), *, slow: bool = False
+    spec: list[Spec],
+    rng: Random,
+    revision: int,
+    name: str,
+    search_by: tuple[str, ...] = (),
+    *,
+    slow: bool = False,
+    renames: bool = False,
 ) -> type[Fields]:
     """The instrumented workflow of a drawn definition; its times are drawn from ``rng``.
 
     Args:
         slow: the handlers of event objects take time.
+        renames: each revision has other names, and a version of its own.
     """
+    base, version = (_migrating(revision), revision + 1) if renames else (Answering, None)
 
-    class Flow(Answering, name=name):
+    class Flow(base, name=name, version=version):  # type: ignore[call-arg, misc, valid-type]
         trace: ClassVar[list[str]] = []
         search_fields = search_by
-        definition = _Instrumented(rng, revision, slow=slow).section(spec)
+        definition = renamed(_Instrumented(rng, revision, slow=slow).section(spec), revision if renames else 0)
 
     return Flow
+
+
+def _migrating(revision: int) -> type[Answering]:
+    """Fields that tell which revision has stored them."""
+
+    class Migrating(Answering):
+        generation: int = revision
+
+        @classmethod
+        def migrate(cls, version: int, fields: dict[str, Any]) -> dict[str, Any]:
+            if fields["generation"] != version - 1:
+                raise ValueError(f"version {version} has stored generation {fields['generation']}")
+            return fields | {"generation": cls.__workflow_version__ - 1}
+
+    return Migrating
 
 
 def build_plain(spec: list[Spec], name: str) -> type[Answering]:

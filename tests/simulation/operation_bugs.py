@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from cloud_adapter import document
+from cloud_adapter.document import Instance
 from cloud_adapter.engine import operations as engine_operations
 from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.engine import Engine
@@ -16,9 +18,11 @@ from cloud_adapter.engine.session import Session
 from cloud_adapter.ports import Page
 from cloud_adapter.stores import search
 from tests.simulation.bug_list import Patch, bug
-from workflow_core import Thread
-from workflow_core.machine import operations
+from workflow_core import Thread, Workflow, workflow
+from workflow_core.machine import operations, renaming, state
 from workflow_core.machine.machine import Machine
+from workflow_core.program.program import Program
+from workflow_core.wait_types import ConditionWait
 
 # --- goto ------------------------------------------------------------------------------------
 
@@ -184,3 +188,40 @@ def interrupted_handler_not_called_again(patch: Patch) -> None:
 @bug
 def timeouts_count_from_the_start_of_slow_code(patch: Patch) -> None:
     patch.setattr(Machine, "set_time", lambda self, now: None)
+
+
+# --- code that changes -----------------------------------------------------------------------
+
+
+@bug
+def renamed_wait_with_another_idempotency_key(patch: Patch) -> None:
+    rename = renaming._rename_wait
+
+    def forget(wait: Any, program: Program) -> None:
+        rename(wait, program)
+        if not isinstance(wait, ConditionWait):
+            wait.known_as = ""
+
+    patch.setattr(renaming, "_rename_wait", forget)
+
+
+@bug
+def renewal_with_fields_of_an_older_version(patch: Patch) -> None:
+    init = Session.__init__
+
+    def beginning(self: Session, cls: type[Workflow], instance: Instance, now: datetime) -> None:
+        init(self, cls, instance, now)
+        object.__setattr__(self.before, "instance", replace(self.before.instance, fields=instance.fields))
+
+    patch.setattr(Session, "__init__", beginning)
+
+
+@bug
+def newer_version_read_by_older_code(patch: Patch) -> None:
+    patch.setattr(workflow, "check_version", lambda cls, version: None)
+    patch.setattr(state, "check_version", lambda cls, version: None)
+
+
+@bug
+def names_that_a_thread_remembers_not_renamed(patch: Patch) -> None:
+    patch.setattr(renaming, "_rename_keys", lambda kept, program: kept)

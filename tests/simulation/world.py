@@ -39,6 +39,7 @@ from tests.simulation.model.instance import Model
 from tests.simulation.model.violations import Violation, require
 from tests.simulation.operators import Repairer
 from tests.simulation.queue import SimulatedQueue
+from tests.simulation.renaming import translated, translated_acts
 from tests.simulation.store import Database
 from workflow_core import Retry, Workflow, WorkflowError
 from workflow_core.program.code import ActivityCase, SelectOp
@@ -196,12 +197,14 @@ class World:
             deadline = scenario.choice("deadline of tasks", (30.0, 30.0, 600.0))
         self.queue = SimulatedQueue(self, scenario.stream("queue"), badness, deadline)
         self._latencies, self._code, self._lives = map(scenario.stream, ("latencies", "user code", "signs of life"))
+        self._deployments, self.deployed = scenario.stream("deployments"), 0
         self._handlers = scenario.stream("handlers")
         self._starts, self._kills, self._pauses = map(scenario.stream, ("starts", "kills", "pauses"))
         self._losses, self._routes = map(scenario.stream, ("lost tasks", "routes"))
         self.processes: dict[int, Process] = {}
         self.all_processes: list[Process] = []
-        for number in range(scenario.choice("processes", (1, 1, 2, 3))):
+        count = scenario.choice("processes", (1, 1, 2, 3))
+        for number in range(max(count, 2) if self.is_renamed else count):
             self.start(number)
         self.models: dict[str, Model] = {}
         self.clients: list[Client] = []
@@ -225,10 +228,18 @@ class World:
         errand = generate.errand(scenario.stream("tape of the child").randbytes(60), calm=calm)
         specs = {"flow": shape(tape, calm=calm), "child": errand}
         search_by = ("x", "y") if self.is_searched else ()
-        revisions = range(scenario.choice("revisions", (1, 1, 2)))
+        revisions = range(3 if self.is_renamed else scenario.choice("revisions", (1, 1, 2)))
         self.flows, self.children = (
             [
-                flows.build(spec, scenario.stream(f"times of {name}"), revision, name, search_by, slow=self.is_slow)
+                flows.build(
+                    spec,
+                    scenario.stream(f"times of {name}"),
+                    revision,
+                    name,
+                    search_by,
+                    slow=self.is_slow,
+                    renames=self.is_renamed,
+                )
                 for revision in revisions
             ]
             for name, spec in specs.items()
@@ -245,6 +256,7 @@ class World:
         self.is_searched = chance("search fields", 0.2)
         self.has_limit = chance("little room", 0.15)
         self.room = self.scenario.stream("room").randrange(500, 1_400) if self.has_limit else 0
+        self.is_renamed = chance("renaming", 0.2) and not (self.is_repaired or self.is_peaceful)
         self.is_slow = chance("slow handlers", 0.2)
         self.is_contended = chance("contention", 0.4)
         self.prompt = chance("promptness", 0.3)
@@ -294,6 +306,8 @@ class World:
         ):
             for _ in range(stream.randrange(most + 1)):
                 self.timeline.at(stream.uniform(0, self.quiet_at), happens)
+        for _ in self.flows[1:] if self.is_renamed else ():
+            self.timeline.at(self._deployments.uniform(5, 60), self._deploy)
         if self.loses_tasks and self.scenario.chance("purges", 0.5):
             for second in range(20, int(self.quiet_at), 20):
                 self.timeline.at(second, self._purge)
@@ -356,7 +370,7 @@ class World:
     # --- processes -----------------------------------------------------------------------
 
     def start(self, number: int) -> None:
-        revision = self._starts.randrange(len(self.flows))
+        revision = self._starts.randrange(len(self.flows)) if not self.is_renamed else self.deployed
         skew = self._starts.uniform(-self.skew, self.skew)
         rng = self.scenario.stream(f"engine {len(self.all_processes)}")
         process = self.processes[number] = Process(self, f"p{number}", revision, skew, rng)
@@ -457,7 +471,11 @@ class World:
         assert self.acting is not None
         self.commits += 1
         model = self.models.get(new.id) or self._adopt(new)
-        model.committed(self.acting, old, new, acts, keys)
+        model.learn_names(new)
+        if self.is_renamed:
+            model.committed(self.acting, old and translated(old), translated(new), translated_acts(acts), keys)
+        else:
+            model.committed(self.acting, old, new, acts, keys)
         for act in acts:
             act.is_written = True
 
@@ -479,10 +497,25 @@ class World:
                     if busy:
                         self.violated(Violation(f"{run.actor.name} and {other.name} run user code at the same time"))
 
+    def first_revision(self, workflow: str) -> type[Workflow]:
+        return (self.flows if workflow == "flow" else self.children)[0]
+
     # --- faults that no call brings about ------------------------------------------------
 
     def _kill_one(self) -> None:
         if self.faults.planned() and (process := self.any_process(self._kills)) is not None:
+            process.kill()
+
+    def _deploy(self) -> None:
+        """The next revision replaces the processes one after another."""
+        self.deployed += 1
+        self.say("revision %d is deployed", self.deployed)
+        for number in self.processes:
+            self.timeline.after(self._deployments.uniform(0, 120), self._replace, number, self.deployed)
+
+    def _replace(self, number: int, revision: int) -> None:
+        process = self.processes[number]
+        if process.revision < revision:
             process.kill()
 
     def _pause_one(self) -> None:
@@ -573,7 +606,7 @@ class World:
         self.activities.check_rest()
         require(not self.queue.entries, f"{len(self.queue.entries)} tasks are left")
         for instance in self.database.all():
-            self.models[instance.id].check_rest(instance)
+            self.models[instance.id].check_rest(translated(instance))
 
     def _invite(self, client: Client) -> None:
         """Lets a client come after a while."""

@@ -24,7 +24,10 @@ from tests.simulation.model.stored_state import check_stored_state
 from tests.simulation.model.user_code import UserCode
 from tests.simulation.model.violations import require
 from tests.simulation.model.writes import Move, Writes
+from tests.simulation.renaming import first_name
 from workflow_core import Parent, Status
+from workflow_core.events import stable_key
+from workflow_core.wait_types import ActivityWait
 
 if TYPE_CHECKING:
     from tests.simulation.actors import Actor
@@ -45,6 +48,7 @@ class Model:
         self.workflow = workflow
         self.parent = parent
         self.commits = 0
+        self._names: dict[tuple[str, str], str] = {}
         self._executor: Executor | None = None
         self.writes = Writes()
         self.leases = Leases()
@@ -54,6 +58,18 @@ class Model:
         self.activities = Activities(self)
         self.children = Children(self)
         self.operations = Operations(self)
+
+    def learn_names(self, stored: Instance) -> None:
+        """Keeps the name of each wait at its start, of which its idempotency key is made."""
+        for thread in stored.execution.threads:
+            for wait in thread.waits:
+                if isinstance(wait, ActivityWait):
+                    self._names.setdefault((wait.id, first_name(wait.event)), wait.event)
+
+    def activity_key(self, wait_id: str, name: str) -> str:
+        """The idempotency key of an activity."""
+        at_start = self._names.get((wait_id, first_name(name)), name)
+        return stable_key(self.workflow, self.id, wait_id, at_start)
 
     @property
     def executor(self) -> Executor:

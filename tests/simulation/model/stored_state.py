@@ -31,6 +31,8 @@ def check_stored_state(model: Model, new: Instance) -> None:
     _check_status(executor, execution)
     require_equal("pc", execution.pc, executor.pc)
     fields = json.loads(new.fields)
+    if model.world.is_renamed:
+        require_equal("generation", fields.pop("generation"), execution.fields_version - 1)
     require_equal("fields", fields, json.loads(executor.workflow.dump_fields()))
     _check_search_fields(model, new, fields)
     _check_size(model, new)
