@@ -447,6 +447,11 @@ class Reference:
         while self.move() or self.tear_down() or self.set_up() or self.deliver() or self.step():
             pass
 
+    @staticmethod
+    def can_move(thread: RefThread) -> bool:
+        """Whether the thread needs nothing to happen: it has not begun, or has a step or a setup due."""
+        return thread.at is None or isinstance(thread.at.statement, Step) or bool(thread.to_set_up)
+
     def move(self) -> bool:
         for thread in self.threads if self.error is None else ():
             self.current = thread

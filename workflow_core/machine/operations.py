@@ -17,15 +17,15 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from workflow_core.errors import InvalidInput, RepairRefused
+from workflow_core.errors import InvalidInput, RepairRefused, UnknownStatement
 from workflow_core.execution import LeaveKind, Status, Thread
 from workflow_core.machine.results import retry_errors
 from workflow_core.machine.state import MachineState
-from workflow_core.machine.threads import branches_of, check
+from workflow_core.machine.threads import branches_of, check, start_of
 from workflow_core.machine.transitions import ThreadHappening, change_thread
 from workflow_core.machine.unwinding import cancel_thread
 from workflow_core.machine.waits import attempt_ends, leave_wait, summarize
-from workflow_core.program.code import Each
+from workflow_core.program.code import Each, Instruction
 from workflow_core.signatures import refuse_infinite_numbers
 from workflow_core.wait_types import ActivityWait, TimedWait
 from workflow_core.workflow import InvalidFields, Workflow, migrated
@@ -125,28 +125,32 @@ def goto(machine: MachineState, thread_id: str, statement: str) -> None:
         raise RepairRefused(
             f"cannot move thread {thread_id!r}: it waits for its branches. Move them instead: {', '.join(branches)}"
         )
-    here = program.rests.get(thread.step) if thread.step else program.code[program.entries[thread.name]]
-    # If the definition no longer has its statement, it may be in any of its loops.
-    inside = set(thread.positions) if here is None else set(_loops(here.each))
     execution.pc += 1
     leave_wait(execution, thread)
     _begin_anew(thread)
     change_thread(thread, ThreadHappening.PUT)
+    thread.positions = _positions_at(machine, thread, statement)
     thread.step, thread.pc = statement, execution.pc
     thread.pending, thread.leaving = {}, None
-    thread.positions.pop(statement, None)
-    for loop in _loops(program.at(statement).each):
-        if loop not in inside:
-            thread.positions.pop(loop, None)  # a loop that was left early keeps its last position
-        thread.positions.setdefault(loop, 0)
     if execution.live:
         summarize(execution)
 
 
-def _loops(each: Each | None) -> Iterator[str]:
-    """Yields the names of a ``ForEach`` and of those around it."""
+def _positions_at(machine: MachineState, thread: Thread, statement: str) -> dict[str, int]:
+    """Returns the positions of a thread that is moved to a statement. It may have left loops without their end, and
+    their positions remain until it enters them again."""
+    try:
+        left = [each.name for each in _loops_around(start_of(machine, thread))]
+    except UnknownStatement:  # it may have been in any of them
+        left = list(thread.positions)
+    kept = {name: thread.positions[name] for name in left if name in thread.positions}
+    return {each.name: kept.get(each.name, 0) for each in _loops_around(machine.program.at(statement))}
+
+
+def _loops_around(instruction: Instruction) -> Iterator[Each]:
+    each = instruction.each
     while each is not None:
-        yield each.name
+        yield each
         each = each.outer
 
 
