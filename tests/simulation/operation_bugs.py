@@ -206,14 +206,14 @@ def renamed_wait_with_another_idempotency_key(patch: Patch) -> None:
 
 
 @bug
-def renewal_with_fields_of_an_older_version(patch: Patch) -> None:
+def migrated_fields_not_saved(patch: Patch) -> None:
     init = Session.__init__
 
-    def beginning(self: Session, cls: type[Workflow], instance: Instance, now: datetime) -> None:
+    def forget(self: Session, cls: type[Workflow], instance: Instance, now: datetime) -> None:
         init(self, cls, instance, now)
-        object.__setattr__(self.before, "instance", replace(self.before.instance, fields=instance.fields))
+        self._fields = instance.fields
 
-    patch.setattr(Session, "__init__", beginning)
+    patch.setattr(Session, "__init__", forget)
 
 
 @bug
