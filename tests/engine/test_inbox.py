@@ -327,6 +327,16 @@ async def test_the_entry_of_an_instance_that_is_paused_is_taken_in_when_it_is_un
     assert world.queue.tasks == {}
 
 
+@in_world(Crawl)
+async def test_a_dry_run_of_an_operation_takes_nothing_in(world: World) -> None:
+    await posted(world)
+    before = await world.instance()
+    for operation in (Pause(dry_run=True), Cancel(dry_run=True)):
+        await world.finish(world.process.engine.operate("crawl", ID, operation))
+        assert await world.instance() == before
+        assert len(await entries(world)) == 1
+
+
 @dataclass
 class Pausing:
     """A pause by a process that dies before it looks into the inbox."""
