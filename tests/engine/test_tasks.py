@@ -166,3 +166,43 @@ async def test_the_task_of_an_attempt_that_comes_early_is_put_off_once_in_each_s
     await world.clock.advance_to(task.at)
     assert await resume(world) is Outcome.DONE
     assert (await world.fields()).log == [2]
+
+
+class Pair(Workflow, name="pair"):
+    """The step of one thread is tried again while that of another one runs."""
+
+    log: list[str] = []
+
+    def once(self, step: StepContext) -> None:
+        if step.attempt == 1:
+            raise ConnectionError("not yet")
+        self.log.append("again")
+
+    async def hold(self) -> None:
+        await GATE.wait()
+
+    definition = S(
+        Go("beside", Step("once", once, retry=Retry(initial=timedelta(minutes=1)))),
+        Select("begin", On("Begin", lambda w: None)),
+        Step("hold", hold),
+        Select("end", On("End", lambda w: None)),
+    )
+
+
+@pytest.mark.parametrize("early", [0, 3, 9])
+@in_world(Pair)
+async def test_an_attempt_whose_task_came_early_while_a_step_ran_comes_at_its_time(world: World, early: int) -> None:
+    await world.started()
+    (attempt,) = world.queue.resumes
+    assert attempt.at is not None
+    await world.clock.advance_to(attempt.at - timedelta(seconds=10))
+    await world.send("Begin")
+    running = ensure_future(world.process.perform(world.queue.resumes[-1]))
+    await world.clock.advance_to(attempt.at - timedelta(seconds=early))
+    assert await world.start().deliver(attempt) is Outcome.DONE
+    await world.clock.advance(0.5)
+    GATE.open()
+    await world.clock.settle()
+    assert running.result() is Outcome.DONE
+    await world.pass_time(max(attempt.at - world.now, timedelta()))
+    assert (await world.fields()).log == ["again"], "at its time, and not at the end of a lease"
