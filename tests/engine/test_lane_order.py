@@ -12,8 +12,10 @@ import pytest
 
 from cloud_adapter.engine import transaction
 from cloud_adapter.engine.operations import Cancel, Operation, Pause, SetFields, Unpause
+from cloud_adapter.engine.task_handler import Outcome
+from cloud_adapter.engine.tasks import ACTIVITY_PATH
 from tests.engine.harness import World, check_idle, in_world, write
-from workflow_core import EventRejected, Go, On, S, Select, While, Workflow
+from workflow_core import Activity, ErrorInfo, EventRejected, ForEach, Go, On, Retry, S, Select, Try, While, Workflow
 
 LARGE = "x" * transaction.LAX_BYTES_MIN
 """In a field of an instance, it lets a batch check the fields at its commit alone."""
@@ -68,11 +70,11 @@ def requests(seed: int) -> list[Request]:
     rng = random.Random(seed)
     made: list[Request] = []
     for _ in range(rng.randrange(2, 14)):
-        name, key = rng.choice("abc"), rng.choice([None, None, f"key {rng.random()}"])
+        name, key = rng.choice("abc"), rng.choice([None, f"key {rng.random()}"])
         event = rng.choice(["Add", "Add", "Add", "Once", "Once", "Change", "Back", "Spoil", "Crash", "Work", "Unknown"])
         input: Any = None if event in ("Change", "Back", "Unknown", "Work") else rng.choice([name, name, name, 7])
         made.append((event, input, key))
-        if rng.random() < 0.2:
+        if rng.random() < 0.3:
             made.append(rng.choice(made))
         if rng.random() < 0.15:
             fields: dict[str, Any] = {"log": ["set"]}
@@ -143,3 +145,64 @@ async def test_an_operation_keeps_its_place_among_events(world: World) -> None:
         )
     )
     assert (before, after, last) == (b'"a"', b'"b"', b'"b-c"')
+
+
+def fetch(how: str) -> str:
+    return how
+
+
+class Results(Workflow, name="results"):
+    """Results of activities that are accepted, raise, or spoil a field. Those that cannot be taken in are noted."""
+
+    padding: str = ""
+    hows: list[str] = []
+    log: list[str] = []
+    number: int = 0
+
+    def take(self, how: str) -> None:
+        self.log.append(how)
+        if how == "raises":
+            raise ValueError("it cannot be used")
+        if how == "spoils":
+            self.number = "no number"  # type: ignore[assignment]
+        if how == "second" and self.log.count("second") > 1:
+            raise ValueError("one is enough")
+
+    def note(self, error: ErrorInfo) -> None:
+        self.log.append(f"{error.type} at {len(self.log)}")
+
+    definition = S(
+        ForEach(
+            "each",
+            lambda w: w.hows,
+            Try("fetched", Activity("fetch", fetch, then=take, retry=Retry(max_attempts=1))).except_(
+                Exception, then=note, name="not fetched"
+            ),
+            parallel=True,
+        ),
+        Select("end", On("End", lambda w: None)),
+    )
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("padding", ["", LARGE], ids=["small", "large"])
+@in_world(Results)
+async def test_results_at_the_same_time_are_as_one_after_the_other(world: World, seed: int, padding: str) -> None:
+    rng = random.Random(seed)
+    hows = [rng.choice(["good", "good", "raises", "spoils", "second"]) for _ in range(rng.randrange(2, 9))]
+    logs = []
+    for id in ("alone", "together"):
+        await world.create(id=id, padding=padding, hows=hows)
+        tasks = [task for task in world.queue.tasks.values() if task.path == ACTIVITY_PATH and task.body["id"] == id]
+        assert len(tasks) == len(hows)
+        if id == "alone":
+            for task in tasks:
+                assert await world.finish(world.process.perform(task)) is Outcome.DONE
+        else:
+            outcomes = await world.finish(asyncio.gather(*(world.process.perform(task) for task in tasks)))
+            assert set(outcomes) == {Outcome.DONE}
+        logs.append(((await world.fields(id)).log, await world.history(id=id)))
+        assert (await world.instance(id)).execution.threads[0].step == "end"
+    assert logs[0] == logs[1]
+    await world.clock.advance(1)
+    check_idle(world.process)
