@@ -14,7 +14,7 @@ Instances are independent: histories are checked one instance at a time, as line
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.histories.register import Accepted, Answer, Call, Get, List, Refused, Row, Seen, Send, State
@@ -57,16 +57,18 @@ def relevant(history: Sequence[Operation]) -> Sequence[Operation]:
     return [one for one in history if matters(one)]
 
 
-def words_shown(history: Sequence[Operation]) -> set[str]:
-    """The words in answers."""
-    shown: set[str] = set()
+def words_shown(history: Sequence[Operation]) -> Mapping[str, tuple[str, ...] | None]:
+    """The words in answers, each with all words before it; None if only a list shows it as the last one."""
+    shown: dict[str, tuple[str, ...] | None] = {}
     longest: tuple[str, ...] = ()
     for one in history:
-        if isinstance(one.answer, Row):
-            shown.add(one.answer.last)
-        elif isinstance(one.answer, Seen | Accepted) and one.answer.words != longest[: len(one.answer.words)]:
+        if isinstance(one.answer, Seen | Accepted) and one.answer.words != longest[: len(one.answer.words)]:
             longest = one.answer.words
-            shown.update(longest)
+            for number, word in enumerate(longest):
+                if shown.get(word) is None:
+                    shown[word] = longest[:number]
+        elif isinstance(one.answer, Row) and one.answer.last:
+            shown.setdefault(one.answer.last, None)
     return shown
 
 
@@ -85,9 +87,15 @@ class Explanation:
 def explanation(history: Sequence[Operation]) -> Explanation:
     """An order of the operations that explains all answers.
 
+    A word whose answer was lost is tried only where all words before it are those that an answer shows: elsewhere,
+    nothing could explain that answer.
+
+    The calls with an answer that are done and the state say what can follow: whether a call whose answer was lost has
+    taken effect, or still can, shows in the state.
+
     Entries of the list are numbered: 2n is the start of operation n, 2n + 1 its end, the last one the list's own end.
     """
-    operations = relevant(history)
+    operations, shown = relevant(history), words_shown(history)
     times = [(one.start, 0, 2 * n) for n, one in enumerate(operations)]
     times += [(one.end, 1, 2 * n + 1) for n, one in enumerate(operations) if one.end != LOST]
     root = 2 * len(operations)
@@ -103,27 +111,33 @@ def explanation(history: Sequence[Operation]) -> Explanation:
     def put_back(entry: int) -> None:
         following[before[entry]] = before[following[entry]] = entry
 
-    state, done, open_ = State(), 0, sum(one.end != LOST for one in operations)
+    def applied(one: Operation, state: State) -> State | None:
+        if one.answer is None and isinstance(one.call, Send):
+            earlier = shown[one.call.word]
+            if earlier is not None and state.words != earlier:
+                return None
+        return one.call.apply(state, one.answer)
+
+    answered = sum(1 << number for number, one in enumerate(operations) if one.end != LOST)
+    state, done = State(), 0
     tried: set[tuple[int, State]] = set()
     order: list[tuple[int, State]] = []
     best: list[int] = []
     entry = following[root]
-    while open_:
+    while done != answered:
         number, is_end = divmod(entry, 2)
+        bit = 1 << number & answered
         if entry != root and not is_end:
-            one = operations[number]
-            then = one.call.apply(state, one.answer)
-            position = (done | 1 << number, then)
-            if then is None or position in tried:
+            then = applied(operations[number], state)
+            if then is None or (done | bit, then) in tried:
                 entry = following[entry]
                 continue
-            tried.add((position[0], then))
+            tried.add((done | bit, then))
             order.append((number, state))
-            state, done = then, position[0]
+            state, done = then, done | bit
             leave_out(entry)
-            if one.end != LOST:
+            if bit:
                 leave_out(entry + 1)
-                open_ -= 1
             entry = following[root]
             continue
         if len(order) > len(best):
@@ -131,10 +145,10 @@ def explanation(history: Sequence[Operation]) -> Explanation:
         if not order:
             return Explanation([operations[number] for number in best], is_complete=False)
         number, state = order.pop()
-        done ^= 1 << number
-        if operations[number].end != LOST:
+        bit = 1 << number & answered
+        done &= ~bit
+        if bit:
             put_back(2 * number + 1)
-            open_ += 1
         put_back(2 * number)
         entry = following[2 * number]
     return Explanation([operations[number] for number, _ in order], is_complete=True)

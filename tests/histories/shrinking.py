@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from tests.histories.checker import LOST, Operation, is_linearizable, relevant, words_shown
-from tests.histories.register import Accepted, Cancel, Get, List, Refused, Row, Seen, Send
+from tests.histories.register import Absent, Accepted, Cancel, Get, List, Refused, Row, Seen, Send
 
 History = Sequence[Operation]
 
@@ -77,16 +77,18 @@ def _without_answers(history: History) -> Iterator[History]:
 
 def _without_words(history: History) -> Iterator[History]:
     words = {one.call.word for one in history if isinstance(one.call, Send) and not one.call.is_last}
-    for word in sorted(words | words_shown(history)):
+    for word in sorted(words | words_shown(history).keys()):
         if not any(_is_about_last(one, word) for one in history):
             yield [_erased(one, word) for one in history if not (isinstance(one.call, Send) and one.call.word == word)]
 
 
 def _is_about_last(one: Operation, word: str) -> bool:
-    """Whether it tells which word is the last one, or ends the instance: then the word cannot be erased."""
+    """Whether it ends the instance with that word, or tells that the word is the last one, or that another one is not:
+    without the word, another one would be the last."""
     call, answer = one.call, one.answer
     ends = isinstance(call, Send) and call.is_last and call.word == word
-    return ends or isinstance(answer, Row) or (isinstance(call, List) and call.last is not None)
+    is_last = isinstance(answer, Row) and answer.last == word
+    return ends or is_last or (isinstance(call, List) and call.last is not None and isinstance(answer, Absent))
 
 
 def _erased(one: Operation, word: str) -> Operation:
