@@ -31,7 +31,7 @@ async def explore(backend: str, minutes: float, seconds: float, seed: int, folde
         site_folder = folder / f"site-{len(reports)}"
         site_folder.mkdir()
         async with BACKENDS[backend].running(site_folder) as site:
-            available = [kind for kind in DISTURBANCES if kind != "disk" or site.disk is not None]
+            available = [kind for kind in DISTURBANCES if kind != "disk" or site.disks]
             for _ in range(BACKENDS[backend].rounds):
                 report = await run(site, seconds, seed, kinds_of(seed, available))
                 reports.append(report)

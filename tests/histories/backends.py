@@ -36,7 +36,7 @@ FILE_BYTES_MAX = 65_536
 
 
 class Disk(Protocol):
-    """Where a database is; it can be full for a while."""
+    """Where a database is; for a while, it takes no more."""
 
     def fill(self) -> None: ...
 
@@ -56,7 +56,7 @@ class Site:
     apis: Sequence[Slot]
     slots: Sequence[Slot]
     folder: Path
-    disk: Disk | None = None
+    disks: Sequence[Disk] = ()
 
     def set_clock(self, slot: Slot, seconds: float) -> None:
         set_clock(_clock(self.folder, slot.name), seconds)
@@ -99,8 +99,8 @@ class Sqlite:
             http = await stack.enter_async_context(httpx.AsyncClient(timeout=10))
             for slot in slots:
                 assert await slot.serves(http), f"{slot.name} has ended: {slot.process and slot.process.errors()}"
-            disk = _SmallDisk(disk_folder) if is_mounted else _LimitedFiles(slots)
-            yield Site(slots, slots, folder, disk)
+            disks: list[Disk] = [_LimitedFiles(slots), *([_SmallDisk(disk_folder)] if is_mounted else [])]
+            yield Site(slots, slots, folder, disks)
 
 
 class Firestore:
@@ -163,7 +163,8 @@ class _SmallDisk:
 
 
 class _LimitedFiles:
-    """Processes whose files may not grow, for users who may not mount a file system."""
+    """Files that may not grow beyond some bytes: this fails at once, where SQLite still has room in a file that it uses
+    again. Every user may do it; not every user may mount a file system."""
 
     def __init__(self, slots: Sequence[Slot]) -> None:
         self.slots = slots

@@ -20,7 +20,7 @@ AT_A_TIME = 2
 PAUSE_SECONDS = (0.1, 1.2)
 DOWN_SECONDS = (0.0, 1.0)
 STANDSTILL_SECONDS = (1.2 * LEASE_SECONDS, 3.0 * LEASE_SECONDS)
-FULL_SECONDS = (0.3, 2.0)
+FULL_SECONDS = (0.5, 3.0)
 CLOCK_SECONDS_MAX = 6.0
 ENDED_SECONDS = 0.5
 
@@ -93,9 +93,8 @@ class Disturber:
         self.site.set_clock(slot, self.rng.uniform(-CLOCK_SECONDS_MAX, CLOCK_SECONDS_MAX))
 
     async def fill_disk(self) -> None:
-        """The disk of the database is full for a while."""
-        disk = self.site.disk
-        assert disk is not None
+        """The disk of the database takes no more for a while."""
+        disk = self.rng.choice(self.site.disks)
         self._is_full = True
         try:
             await asyncio.to_thread(disk.fill)

@@ -57,14 +57,13 @@ async def run(site: Site, seconds: float, seed: int, kinds: Sequence[str]) -> Re
     """
     report = Report(seed)
     cohort = f"r{seed}"
-    rng = random.Random(seed)
     recorder = Recorder()
     until = time.monotonic() + seconds
     limits = httpx.Limits(max_connections=200)
     async with httpx.AsyncClient(timeout=ANSWER_SECONDS_MAX, limits=limits) as http:
-        board, door = Board(cohort, rng), Door(http, cohort, recorder)
+        board, door = Board(cohort, random.Random(seed)), Door(http, cohort, recorder)
         clients = [Client(f"client-{number}", door, board, site.apis, seed) for number in range(CLIENTS)]
-        disturber = Disturber(site, http, rng)
+        disturber = Disturber(site, http, random.Random(f"{seed} disturbances"))
         await asyncio.gather(disturber.disturb(kinds, until), *(client.work(until) for client in clients))
     async with httpx.AsyncClient(timeout=20) as http:
         door.http = http
