@@ -55,7 +55,9 @@ class Disturber:
             for slot in self.site.slots:
                 self.site.set_clock(slot, 0)
         for slot in self.site.slots:
-            assert await slot.serves(self.http), f"{slot.name} has ended: {slot.process and slot.process.errors()}"
+            if not await slot.serves(self.http):
+                self._has_ended(slot)
+                await self._start(slot)
 
     async def _disturb(self, kinds: Sequence[str], until: float) -> None:
         while kinds and time.monotonic() < until:
@@ -124,13 +126,16 @@ class Disturber:
         while True:
             await asyncio.sleep(ENDED_SECONDS)
             for slot in self.site.slots:
-                ended = slot.process is not None and slot.process.process.poll() is not None
-                if ended and slot.name not in self._busy and slot.process is not None:
-                    code, errors = slot.process.process.returncode, slot.process.errors()[-2000:]
-                    self.found.append(f"{slot.name} ended with exit code {code}, and nobody killed it: {errors}")
+                if slot.name not in self._busy and slot.process is not None and slot.process.process.poll() is not None:
+                    self._has_ended(slot)
                     self._busy.add(slot.name)
                     await self._start(slot)
                     self._busy.remove(slot.name)
+
+    def _has_ended(self, slot: Slot) -> None:
+        assert slot.process is not None
+        code, errors = slot.process.process.returncode, slot.process.errors()[-2000:]
+        self.found.append(f"{slot.name} has ended with exit code {code}, and nobody killed it: {errors}")
 
 
 DISTURBANCES: dict[str, Callable[[Disturber], Awaitable[None]]] = {

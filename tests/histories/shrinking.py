@@ -111,10 +111,11 @@ def _lost(one: Operation) -> Operation:
 
 def _could_explain(one: Operation, rest: History) -> bool:
     """Whether a call whose answer was lost could be what makes one of the other answers possible."""
-    if isinstance(one.call, Send) and not one.call.is_last:
-        return one.call.word in words_shown(rest)
-    if isinstance(one.call, Cancel | Send):
-        return any(_has_ended(other) for other in rest) or any(isinstance(other.call, List) for other in rest)
+    call = one.call
+    if isinstance(call, Send) and (not call.is_last or call.word in words_shown(rest)):
+        return call.word in words_shown(rest)
+    if isinstance(call, Cancel | Send):
+        return any(_has_ended(other) or isinstance(other.call, List) for other in rest)
     return True
 
 
