@@ -172,7 +172,8 @@ class _TakeEnd(Deferrable):
             raise NotListening(f"{id!r} is paused: it cannot process the end of its child; unpause it")
         if not session.execution.live or accepted.wait.status is not WaitStatus.SET_UP:
             raise Busy(f"{id!r} cannot process the end of its child yet; try again")
-        event = accepted.case.event  # the statement may have been renamed since the child was started
+        # The statement may have been renamed since the child was started.
+        self.statement = event = accepted.case.event
         error, raised = end.error, None
         if error is None and (raised := take_result(session, accepted, end.result)) is not None:
             error = error_info(raised, event)

@@ -16,6 +16,7 @@ from workflow_core import (
     Activity,
     ActivityContext,
     AsyncInSyncCall,
+    ErrorInfo,
     Execution,
     ExecutionError,
     ForEach,
@@ -182,6 +183,25 @@ def test_an_attempt_ends_at_its_timeout_or_without_a_heartbeat(option: str) -> N
     order, execution = Flow(), Execution.start("id-1", Flow)
     Machine(order, execution, NOON).settle()
     assert timed(execution.threads[0].waits).deadline == NOON + timedelta(seconds=5)
+
+
+@pytest.mark.parametrize("delay", [timedelta(seconds=7), timedelta(0)])
+def test_the_attempt_after_a_failed_one_is_another_one_with_a_deadline_of_its_own(delay: timedelta) -> None:
+    Flow = flow(Activity("call", lambda: None, timeout=timedelta(seconds=5)))  # noqa: N806
+    order, execution = Flow(), Execution.start("id-1", Flow)
+    machine = Machine(order, execution, NOON)
+    machine.settle()
+    wait: Any = the(ActivityWait, execution.threads[0].waits)
+    wait.task = "scheduled"
+    first, pc, now = machine.activity("call", wait.id, 0), execution.pc, NOON + timedelta(seconds=3)
+    assert first is not None
+    machine.set_time(now)
+    machine.activity_failed(first, ErrorInfo("TimeoutError", "too late"), now + delay)
+    assert (wait.attempt, wait.retry_at, wait.error) == (1, now + delay, "TimeoutError: too late")
+    assert (wait.deadline, wait.task) == (now + delay + timedelta(seconds=5), None)
+    assert (execution.pc, execution.status, standing(execution)) == (pc + 1, "waiting", {"main": "call"})
+    assert machine.activity("call", wait.id, 0) is None
+    assert machine.activity("call", wait.id, 1) is not None
 
 
 # --- failures --------------------------------------------------------------------------------

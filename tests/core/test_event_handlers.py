@@ -9,19 +9,25 @@ from typing import Any
 
 import pytest
 
-from tests.core.helpers import Logged, accepted, do, kinds, log, reload, start, unchanged
+from tests.core.helpers import Logged, accepted, cancel, do, kinds, log, reload, start, unchanged
 from tests.waits import the
 from workflow_core import (
     AsyncInSyncCall,
     EventNotAccepted,
     EventRequest,
     Execution,
+    Fail,
+    Failure,
+    ForEach,
     Go,
     InvalidInput,
     On,
+    Parallel,
     Return,
     S,
     Select,
+    Try,
+    WaitFor,
     While,
     Workflow,
     ahandle_event,
@@ -294,6 +300,31 @@ def test_the_end_of_main_tears_down_what_other_threads_wait_for() -> None:
     assert kinds(order, execution) == ["teardown", "teardown"]
     assert (a.calls[-1], b.calls[-1]) == (("teardown", "A", False), ("teardown", "B", False))
     assert a.requests[-1].thread_id == "one"
+
+
+@pytest.mark.parametrize("end", ["finished", "failed", "canceled", "caught"])
+def test_the_waits_of_several_threads_for_one_event_that_end_together_are_all_torn_down(end: str) -> None:
+    outside = Recorder()
+    rounds = ForEach("each", lambda w: [1, 2, 3], Select("wait", On("A", outside), On("B", outside)), parallel=True)
+    branches = Parallel("both", S(rounds), S(Select("gate", On("Break", log("break"))), Fail("no", "no")))
+    attempt = Try("care", branches).except_(Failure if end == "caught" else ValueError)
+
+    class Flow(Logged):
+        definition = S(Go("side", attempt, WaitFor("for ever", lambda w: False)), Select("s", On("End", log("end"))))
+
+    order, execution = start(Flow)
+    set_up = {(request.wait_id, request.event) for request in outside.requests}
+    assert len(set_up) == 6
+    outside.requests.clear()
+    if end == "canceled":
+        cancel(order, execution)
+    else:
+        handle_event(order, execution, "End" if end == "finished" else "Break")
+    resume(order, execution)
+    assert execution.status == ("waiting" if end == "caught" else end)
+    assert {(request.wait_id, request.event) for request in outside.requests} == set_up
+    assert [request.action for request in outside.requests] == ["teardown"] * 6
+    assert len({request.idempotency_key for request in outside.requests}) == 6
 
 
 def test_setups_and_teardowns_run_in_the_order_of_threads_and_cases() -> None:

@@ -79,8 +79,9 @@ class Payment:
         request.workflow.paid += input
         return f"paid to {request.setup_data['account']}"
 
-    def teardown(self, request: EventRequest, handled: bool) -> None:
+    def teardown(self, request: EventRequest, handled: bool) -> Any:
         BANK.call(f"teardown {handled}", request)
+        return BANK.gives
 
 
 class Order(Workflow, name="order"):

@@ -13,6 +13,7 @@ import pytest
 from cloud_adapter.document import DOCUMENT_BYTES_MAX, RESERVED_BYTES
 from cloud_adapter.engine import steps
 from cloud_adapter.engine.task_handler import Outcome
+from cloud_adapter.errors import Conflict, Unavailable
 from cloud_adapter.options import EngineOptions
 from tests.engine.harness import ID, World, in_world, write
 from workflow_core import (
@@ -200,6 +201,8 @@ class Kinds(Workflow, name="kinds"):
         If("surrogate", lambda w: w.fail == "ValueError", Step("bad text", raising(ValueError("caf\udce9 " * 999)))),
         If("long", lambda w: w.fail == "KeyError", Step("long text", raising(KeyError("x" * DOCUMENT_BYTES_MAX)))),
         If("shy", lambda w: w.fail == "Spellbound", Step("no text", raising(Spellbound()))),
+        If("of the engine", lambda w: w.fail == "Unavailable", Step("outage", raising(Unavailable("no answer")))),
+        If("of a client", lambda w: w.fail == "Conflict", Step("conflict", raising(Conflict("too late")))),
     )
 
 
@@ -224,6 +227,8 @@ def test_steps_may_be_sync_or_async(run_sync: Any, tmp_path: Any) -> None:
         "KeyError",
         "ValueError",
         "Spellbound",
+        "Unavailable",
+        "Conflict",
     ],
 )
 def test_an_odd_error_is_an_error_like_others(fail: str, run_sync: Any, tmp_path: Any) -> None:

@@ -23,6 +23,9 @@ ADDED = "Added"
 REJECTED, BROKEN = 13, 17
 """Inputs that a handler refuses, and that it fails on."""
 
+UNSEARCHABLE = 2**64
+"""An input that makes a field a value that no store can search for."""
+
 DELAYS = (0.05, 1, 5, 30, 30, 120, 3_600, 40 * 86_400)
 
 
@@ -33,11 +36,12 @@ class Answering(Fields):
         return self.x - self.y + len(self.log)
 
 
-def build(spec: list[Spec], rng: Random, revision: int, name: str) -> type[Fields]:
+def build(spec: list[Spec], rng: Random, revision: int, name: str, search_by: tuple[str, ...] = ()) -> type[Fields]:
     """The instrumented workflow of a drawn definition; its times are drawn from ``rng``."""
 
     class Flow(Answering, name=name):
         trace: ClassVar[list[str]] = []
+        search_fields = search_by
         definition = _Instrumented(rng, revision).section(spec)
 
     return Flow

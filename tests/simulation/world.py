@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, TypeVar
@@ -28,14 +28,16 @@ from cloud_adapter.engine.task_handler import Outcome, run_task
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Task
 from tests.core import generate
-from tests.simulation import flows
+from tests.simulation import flows, shapes
 from tests.simulation.actors import CURRENT, Actor, Killed, Operator, Process, Run
 from tests.simulation.acts import Act, Acts
 from tests.simulation.clients import LOST, Call, Client
 from tests.simulation.ledger import Ledger
+from tests.simulation.listings import Lister
 from tests.simulation.loop import Loop, Timeline
 from tests.simulation.model.instance import Model
 from tests.simulation.model.violations import Violation, require
+from tests.simulation.operators import Repairer
 from tests.simulation.queue import SimulatedQueue
 from tests.simulation.store import Database
 from workflow_core import Retry, Workflow, WorkflowError
@@ -181,9 +183,10 @@ class World:
         self.is_quiet = False
         self.done: set[tuple[str, str, int, bool]] = set()
         self.lines = 0
+        self.commits = 0
         self._client_tasks: list[Any] = []
-        self._define()
         self._draw_settings()
+        self._define()
 
         self.activities = Ledger(self)
         self.faults = Faults(scenario, self.prompt)
@@ -206,6 +209,8 @@ class World:
             self.models[id] = Model(self, id)
             letters = "abc"[: scenario.choice(f"clients of {id}", (1, 2, 3))]
             self.clients += [Client(self, self.models[id], f"{id}-{letter}") for letter in letters]
+            self.clients += [Lister(self, self.models[id])] if self.is_searched else []
+            self.clients += [Repairer(self, self.models[id])] if self.is_repaired else []
         self._plan_faults()
 
     def _define(self) -> None:
@@ -214,11 +219,17 @@ class World:
         tape = tapes.randbytes(tapes.choice((40, 100, 250)))[: scenario.tape]
         calm = scenario.chance("calm definitions", 0.6)
         shape = scenario.choice("shape", SHAPES)
+        if self.is_repaired and scenario.chance("definition to repair", 0.4):
+            shape = shapes.to_repair
         errand = generate.errand(scenario.stream("tape of the child").randbytes(60), calm=calm)
         specs = {"flow": shape(tape, calm=calm), "child": errand}
+        search_by = ("x", "y") if self.is_searched else ()
         revisions = range(scenario.choice("revisions", (1, 1, 2)))
         self.flows, self.children = (
-            [flows.build(spec, scenario.stream(f"times of {name}"), revision, name) for revision in revisions]
+            [
+                flows.build(spec, scenario.stream(f"times of {name}"), revision, name, search_by)
+                for revision in revisions
+            ]
             for name, spec in specs.items()
         )
         self.least_delays = {
@@ -229,6 +240,8 @@ class World:
     def _draw_settings(self) -> None:
         choice, chance = self.scenario.choice, self.scenario.chance
         self.is_peaceful = chance("peace", 0.15)
+        self.is_repaired = chance("repairs", 0.2) and not self.is_peaceful
+        self.is_searched = chance("search fields", 0.2)
         self.is_contended = chance("contention", 0.4)
         self.prompt = chance("promptness", 0.3)
         self.options = EngineOptions(
@@ -242,6 +255,8 @@ class World:
         )
         self.drag = choice("drag", (1, 1, 10))  # slow calls let more wait in lanes
         self.failing = choice("failing code", (0.0, 0.1, 0.4))
+        if self.is_repaired and chance("much to repair", 0.6):
+            self.failing, self.options = 0.4, replace(self.options, retry=Retry(max_attempts=2))
         self.slowness = choice("slow code", (0.0, 0.1, 0.3))
         self.skew = choice("skew", (0.0, 0.5, 2.0))
         kept = 1 if chance("few tokens", 0.15) else choice("tokens", (2, 20))
@@ -261,6 +276,9 @@ class World:
             client = Client(self, model, f"{born.id[:6]}-{len(self.clients)}", creates=False, operates=0.1)
             self.clients.append(client)
             self._invite(client)
+        if self.is_repaired and len(self.clients) < self.scenario.clients:
+            self.clients.append(Repairer(self, model))
+            self._invite(self.clients[-1])
         return model
 
     def _plan_faults(self) -> None:
@@ -428,6 +446,7 @@ class World:
     def written(self, old: Instance | None, new: Instance, keys: Sequence[KeyRecord], acts: Sequence[Act]) -> None:
         """A write has landed."""
         assert self.acting is not None
+        self.commits += 1
         model = self.models.get(new.id) or self._adopt(new)
         model.committed(self.acting, old, new, acts, keys)
         for act in acts:

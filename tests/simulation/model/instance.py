@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cloud_adapter.document import HistoryEntry, Instance, KeyRecord
-from tests.simulation.actors import Operator
 from tests.simulation.acts import Act, Attempt
 from tests.simulation.model import wake_ups
 from tests.simulation.model.activities import Activities
@@ -20,6 +19,7 @@ from tests.simulation.model.deadlines import Deadlines
 from tests.simulation.model.events import Events
 from tests.simulation.model.executor import Executor
 from tests.simulation.model.leases import Leases
+from tests.simulation.model.operations import OPERATIONS, Operations
 from tests.simulation.model.stored_state import check_stored_state
 from tests.simulation.model.user_code import UserCode
 from tests.simulation.model.violations import require
@@ -53,6 +53,7 @@ class Model:
         self.deadlines = Deadlines(self)
         self.activities = Activities(self)
         self.children = Children(self)
+        self.operations = Operations(self)
 
     @property
     def executor(self) -> Executor:
@@ -103,7 +104,7 @@ class Model:
                 require(new.lease is not None or old.lease is not None, "a write changed nothing")
                 self.executor.pc += 1
             else:
-                failed_before = self.executor.failed
+                failed_before = self.executor.failed and act.kind != "retry"
                 self._follow(act, act.entry, old, new)
                 self.executor.settle()
                 newly = self.executor.failed and not failed_before
@@ -122,8 +123,8 @@ class Model:
                 self.deadlines.time_out(act.actor, entry)
             case "failed":
                 self.executor.fail()
-            case "cancel" | "pause" | "unpause":
-                self._operate(act.actor, entry.kind)
+            case kind if kind in OPERATIONS:
+                self.operations.follow(act.actor, entry)
             case "activity" | "activity failed":
                 self.activities.follow(act, old, entry)
             case "child" | "child failed":
@@ -134,20 +135,6 @@ class Model:
                 self.children.start(thread, errand, entry)
             case _:
                 self.code.follow(act.actor, old, new, entry)
-
-    def _operate(self, actor: Actor, action: str) -> None:
-        """An operator has canceled or paused the instance or let it go on, or its parent has canceled it."""
-        was_paused = self.executor.paused
-        if action == "cancel":
-            errand = self.children.errand
-            by_parent = errand is not None and errand.is_left
-            require(by_parent or isinstance(actor, Operator), f"{actor.name} has canceled {self.id!r}")
-            self.executor.cancel()
-        else:
-            self.executor.pause(paused=action == "pause")
-        if was_paused and action != "pause":
-            self.world.activities.renewals[self.id] += 1
-            self.deadlines.begin_anew()
 
     def _settle(self) -> None:
         self.executor.settle()
