@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from tests.histories.checker import LOST, Operation, is_linearizable, relevant, words_shown
-from tests.histories.register import Absent, Accepted, Cancel, Get, List, Refused, Row, Seen, Send
+from tests.histories.register import Absent, Accepted, Cancel, Create, Get, List, Refused, Row, Seen, Send
 
 History = Sequence[Operation]
 
@@ -116,7 +116,18 @@ def _could_explain(one: Operation, rest: History) -> bool:
         return call.word in words_shown(rest)
     if isinstance(call, Cancel | Send):
         return any(_has_ended(other) or isinstance(other.call, List) for other in rest)
-    return True
+    return not isinstance(call, Create) or _could_be_the_creation(one, call.owner, rest)
+
+
+def _could_be_the_creation(one: Operation, owner: str, rest: History) -> bool:
+    """Whether the other answers may need this creation: another one with the same effect could not come first."""
+    creations = [(other, other.call.owner) for other in rest if isinstance(other.call, Create)]
+    if any(other.answer is not None for other, _ in creations):
+        return True
+    shown = {other.answer.owner for other in rest if isinstance(other.answer, Seen | Row)}
+    if shown and owner not in shown:
+        return False
+    return not any(other.start <= one.start and (not shown or of == owner) for other, of in creations)
 
 
 def _has_ended(one: Operation) -> bool:

@@ -306,6 +306,7 @@ def test_a_contradiction_is_shown_by_its_smallest_part() -> None:
     rest = [op(10 + n, 10.5 + n, Send(f"w{n}"), accepted("a", *(f"w{m}" for m in range(n + 1)))) for n in range(50)]
     stale = op(70, 71, Get(), seen(*(f"w{n}" for n in range(50))))
     other = op(80, 81, Get(), seen("nonsense"))
-    small = shrunk([CREATED, A, *rest, lost(5, Cancel()), stale, other])
+    creations = [lost(0.1, Create("bob")), lost(0.2, Create("ann", "k"))]
+    small = shrunk([CREATED, *creations, A, *rest, lost(5, Cancel()), stale, other])
     assert [one.call for one in small] == [Create("ann"), Send("a"), Get()]
     assert [one.answer for one in small][1:] == [accepted("a"), seen()]
