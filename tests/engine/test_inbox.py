@@ -601,6 +601,27 @@ async def test_damaged_entries_are_discarded_and_hide_nothing(
     assert caplog.text.count("damaged inbox entry") == 3
 
 
+class Rewritten(Workflow, name="crawl"):
+    """A release that lacks the statements at which instances of ``Crawl`` are."""
+
+    numbers: list[int] = []
+    definition = S(Select("end", On("End", lambda w: None)))
+
+
+@in_world(Crawl)
+async def test_damaged_entries_are_discarded_beside_one_that_has_to_wait_for_other_code(world: World) -> None:
+    collect = await posted(world)
+    for name in ("damaged", "zzz-damaged"):
+        await world.store.post(InboxEntry("crawl", ID, name, "{", world.now - timedelta(seconds=1)))
+    await collected(world, collect, world.start(Rewritten))
+    assert [entry.name.partition("-")[0] for entry in await entries(world)] == ["result"]
+    await world.clock.advance(UNCOLLECTED_AFTER.total_seconds())
+    assert await world.finish(world.process.engine.recover()) == 1
+    await world.deliver()
+    assert (await world.fields()).results == [10]
+    assert await entries(world) == []
+
+
 @in_world(Crawl)
 async def test_more_damaged_entries_than_are_read_at_a_time(world: World) -> None:
     for number in range(450):
