@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloud_adapter.engine.operations import Goto, Operation, RetryFailed, SetFields
 from cloud_adapter.engine.view import View
-from cloud_adapter.errors import Busy, Unavailable
+from cloud_adapter.errors import Busy, TooLarge, Unavailable
 from tests.simulation.actors import Operator
 from tests.simulation.clients import LOST, Client
 from tests.simulation.model.repairs import Moved, loops_on, path_to, places_in
@@ -139,5 +139,6 @@ class Repairer(Client):
                         return
                 else:
                     known = answer is LOST or isinstance(answer, (Unavailable, Busy, DuplicateThread))
+                    known = known or (isinstance(answer, TooLarge) and self.world.has_limit)
                     require(known, f"{operation} is answered by {answer!r}")
             await self.world.wait(self.rng.uniform(0.1, 10))

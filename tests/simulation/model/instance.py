@@ -24,7 +24,10 @@ from tests.simulation.model.stored_state import check_stored_state
 from tests.simulation.model.user_code import UserCode
 from tests.simulation.model.violations import require
 from tests.simulation.model.writes import Move, Writes
+from tests.simulation.renaming import first_name
 from workflow_core import Parent, Status
+from workflow_core.events import stable_key
+from workflow_core.wait_types import ActivityWait
 
 if TYPE_CHECKING:
     from tests.simulation.actors import Actor
@@ -45,6 +48,7 @@ class Model:
         self.workflow = workflow
         self.parent = parent
         self.commits = 0
+        self._names: dict[tuple[str, str], str] = {}
         self._executor: Executor | None = None
         self.writes = Writes()
         self.leases = Leases()
@@ -54,6 +58,18 @@ class Model:
         self.activities = Activities(self)
         self.children = Children(self)
         self.operations = Operations(self)
+
+    def learn_names(self, stored: Instance) -> None:
+        """Keeps the name of each wait at its start, of which its idempotency key is made."""
+        for thread in stored.execution.threads:
+            for wait in thread.waits:
+                if isinstance(wait, ActivityWait):
+                    self._names.setdefault((wait.id, first_name(wait.event)), wait.event)
+
+    def activity_key(self, wait_id: str, name: str) -> str:
+        """The idempotency key of an activity."""
+        at_start = self._names.get((wait_id, first_name(name)), name)
+        return stable_key(self.workflow, self.id, wait_id, at_start)
 
     @property
     def executor(self) -> Executor:
@@ -122,7 +138,7 @@ class Model:
             case "timeout":
                 self.deadlines.time_out(act.actor, entry)
             case "failed":
-                self.executor.fail()
+                self._fail(entry)
             case kind if kind in OPERATIONS:
                 self.operations.follow(act.actor, entry)
             case "activity" | "activity failed":
@@ -135,6 +151,13 @@ class Model:
                 self.children.start(thread, errand, entry)
             case _:
                 self.code.follow(act.actor, old, new, entry)
+
+    def _fail(self, entry: HistoryEntry) -> None:
+        """The instance has failed by itself: a thread cannot be started, or it has become too large."""
+        reason, _, _ = entry.error.partition(":")
+        known = reason == "DuplicateThread" or (reason == "TooLarge" and self.world.has_limit)
+        require(known, f"the instance has failed: {entry.error}")
+        self.executor.fail()
 
     def _settle(self) -> None:
         self.executor.settle()
