@@ -160,6 +160,7 @@ class Process:
     def __init__(self, world: World, name: str, revision: int, skew: float, rng: Random) -> None:
         self.world = world
         self.name = name
+        self.revision = revision
         self.skew = timedelta(seconds=skew)
         self.dead = False
         self.paused_until = 0.0
