@@ -9,7 +9,26 @@ from pathlib import Path
 
 from tests.mutation.mutants import Mutant
 
-EQUIVALENTS: dict[tuple[str, str, str, str], str] = {}
+EQUIVALENTS: dict[tuple[str, str, str, str], str] = {
+    (
+        "cloud_adapter/stores/sqlite/store.py",
+        "SqliteStore.create",
+        "await self.connections.write(work, statements=1 if key is None else 3)",
+        "await self.connections.write(work, statements=1 if key is None else 4)",
+    ): "only whether it is one statement matters",
+    (
+        "cloud_adapter/stores/sqlite/store.py",
+        "SqliteStore.list",
+        "lambda connection: _readable(connection, query, parameters, limit + 1)",
+        "lambda connection: _readable(connection, query, parameters, limit + 2)",
+    ): "one row more than needed is read and left out",
+    (
+        "cloud_adapter/queues/runner.py",
+        "QueueRunner._ended",
+        "self._progress.set()",
+        "pass",
+    ): "the dispatcher, which is woken, or the end of `stop` reports the progress",
+}
 """(path, function, removed, added): the reason."""
 
 
