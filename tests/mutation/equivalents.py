@@ -22,6 +22,23 @@ EQUIVALENTS: dict[tuple[str, str, str, str], str] = {
         "if parent is None:",
         "if False:",
     ): "the parent of a live branch is live",
+        "cloud_adapter/stores/sqlite/store.py",
+        "SqliteStore.create",
+        "await self.connections.write(work, statements=1 if key is None else 3)",
+        "await self.connections.write(work, statements=1 if key is None else 4)",
+    ): "only whether it is one statement matters",
+    (
+        "cloud_adapter/stores/sqlite/store.py",
+        "SqliteStore.list",
+        "lambda connection: _readable(connection, query, parameters, limit + 1)",
+        "lambda connection: _readable(connection, query, parameters, limit + 2)",
+    ): "one row more than needed is read and left out",
+    (
+        "cloud_adapter/queues/runner.py",
+        "QueueRunner._ended",
+        "self._progress.set()",
+        "pass",
+    ): "the dispatcher, which is woken, or the end of `stop` reports the progress",
 }
 """(path, function, removed, added): the reason."""
 
