@@ -33,7 +33,6 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         (f"{_M}instructions.py", "run", "raise _endless(thread, allowance)"),
         (f"{_M}instructions.py", "run_alone", "execution = machine.execution"),
         (f"{_M}results.py", "handle_result", "work.handle_result(machine, result)"),
-        (f"{_M}unwinding.py", "_is_caught", "doomed = _is_doomed(thread)"),
         (
             f"{_M}unwinding.py",
             "catches",
@@ -84,32 +83,11 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         (f"{_C}compact.py", "_column", "if all([*value] == keys for value in values):"),
         (f"{_C}compact.py", "_column", "if all(len(value) == len(first) for value in values):"),
         (f"{_C}compact.py", "_leave_ids_out", 'if wait["id"] == wait_id:'),
-        (f"{_C}compact.py", "_pairs", 'raise ValueError(f"no counts in {flat!r:.100}")'),
-        (
-            f"{_C}compact.py",
-            "_unfold_list",
-            ('raise ValueError(f"the places {first!r:.100} and {length - 1} after it are not free")'),
-        ),
-        (f"{_C}compact.py", "_unfold_list", 'raise ValueError(f"there are {len(places)} places, but {total} entries")'),
-        (f"{_C}compact.py", "_values", 'raise ValueError(f"unknown column {kind!r:.100} of {count} values")'),
-        (f"{_C}compact.py", "_values", "return [value for value, length in _pairs(content) for _ in range(length)]"),
         (f"{_C}compact.py", "_width", 'raise ValueError("its columns are nested too deeply")'),
         (f"{_C}compact.py", "fold", "if cells <= cells_left:"),
-        (
-            f"{_C}compact.py",
-            "unfold",
-            ("except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:"),
-        ),
-        (
-            f"{_C}compact.py",
-            "unfold",
-            'raise ValueError(f"its groups contain {cells:,} values, the limit is {CELLS_MAX:,}")',
-        ),
-        (f"{_C}compact.py", "unfold", "return data"),
         (f"{_M}results.py", "retry_errors", "if wait.status is WaitStatus.SETUP_ERROR:"),
     ),
     MISTAKE: (
-        (f"{_E}activities.py", "_TakeResult.decide", "error = error_info(raised, result.event)"),
         (f"{_E}children.py", "_TakeEnd.decide", "error = error_info(raised, event)"),
         (f"{_E}children.py", "_end", "except Exception as error:"),
         (f"{_E}failures.py", "take_result", "except Exception as raised:"),
@@ -117,7 +95,6 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         (f"{_E}registry.py", "by_name", "raise DefinitionError("),
         (f"{_E}session.py", "Session.next_work", "except WorkflowError:"),
         (f"{_E}session.py", "condition_error", 'notes = "; ".join(getattr(error, "__notes__", []))'),
-        (f"{_E}session.py", "settle", "except WorkflowError:"),
         (f"{_E}user_code.py", "_awaited", "raise _ordinary(error) from error"),
         (f"{_E}user_code.py", "_ordinary", "ordinary.add_note(note)"),
         (
@@ -179,7 +156,6 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
             "check_error_types",
             ('raise DefinitionError(where, f"{cls!r} is not an error class", "Use classes such as ValueError.")'),
         ),
-        (f"{_C}workflow.py", "Workflow.__pydantic_init_subclass__", "if type(version) is not int or version < 1:"),
         (f"{_C}workflow.py", "Workflow.__pydantic_init_subclass__", "raise DefinitionError("),
         (
             f"{_C}workflow.py",
@@ -212,7 +188,6 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
             "_schema",
             "except (PydanticUserError, PydanticInvalidForJsonSchema, NameError) as error:",
         ),
-        (f"{_C}workflow.py", "migrated", 'what = f"the fields of {cls.__name__} that version {version} stored"'),
     ),
     GONE: (
         (f"{_E}operations.py", "_settle_if_known", "except UnknownStatement:"),
@@ -257,17 +232,6 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         (f"{_E}recovery.py", "Recovery.run", "while scheduled < limit:"),
         (f"{_E}session.py", "Session.check_fields", "if not self.is_lax:"),
         (f"{_E}transaction.py", "Transactor._refuse_duplicates", "except Exception as raised:"),
-        (f"{_E}transaction.py", "Transactor._refuse_duplicates", "if known:"),
-        (f"{_M}events.py", "find", "event = program.event(event)"),
-        (
-            f"{_M}operations.py",
-            "goto",
-            (
-                'raise RepairRefused(f"{execution.id!r} is being canceled: its threads only run t'
-                'heir finally_ sections")'
-            ),
-        ),
-        (f"{_M}threads.py", "_start", "raise DuplicateThread("),
         (f"{_M}threads.py", "end", "for index, other in enumerate(execution.threads):"),
         (f"{_M}transitions.py", "check_thread", 'what = f"thread {thread.id!r} at {thread.step!r}"'),
         (f"{_M}transitions.py", "check_wait", 'what = f"the wait {wait.id!r} for {wait.event!r}"'),
@@ -301,6 +265,12 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
     KINDS: (
         (
+            f"{_E}activities.py",
+            "Activities._call",
+            "output = await self.run_sync(call, machine.call_activity, accepted, heartbeat)",
+        ),
+        (f"{_E}activities.py", "Activities._call", "return output"),
+        (
             "cloud_adapter/stores/search.py",
             "_value",
             ('reason = f"a text to search for must have at most {TEXT_BYTES_MAX:,} bytes and no NUL characters"'),
@@ -326,7 +296,6 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         (f"{_M}waits.py", "_activity_input", "value = item_of(machine, thread, instruction.each)[0]"),
         (f"{_M}waits.py", "_child_start", 'fields = fields.model_dump(mode="json")'),
         (f"{_M}waits.py", "_child_start", "fields = from_json(fields.dump_fields())"),
-        (f"{_M}work.py", "DeliveryWork.give_up", "unbuffer(machine, self.statement)"),
         (f"{_C}workflow.py", "Workflow.migrate", "return fields"),
     ),
     LARGE: (
@@ -358,11 +327,7 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         ),
         (f"{_E}plan.py", "next_stops", "yield _resume(execution, key, at, now, horizon)"),
         (f"{_E}schedule.py", "stop_before", "half = horizon / 2"),
-        (
-            f"{_E}transaction.py",
-            "Transactor._ask_all",
-            "return [], [*(earlier.item for earlier in held), *batch[number:]]",
-        ),
+        (f"{_E}transaction.py", "Transactor._ask_all", "item.single = True"),
         (f"{_E}transaction.py", "Transactor._commit", "await asyncio.sleep(0)"),
     ),
     FOREIGN: (
