@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from unittest.mock import patch
 
 from cloud_adapter import document
-from cloud_adapter.document import Instance, KeyRecord
+from cloud_adapter.document import HISTORY_MAX, Instance, KeyRecord
 from cloud_adapter.engine import commits, session
 from cloud_adapter.engine.inbox import UNCOLLECTED_AFTER
 from cloud_adapter.engine.lanes import Lanes
@@ -29,7 +29,7 @@ from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Task
 from tests.core import generate
 from tests.simulation import flows
-from tests.simulation.actors import CURRENT, Actor, Killed, Operator, Process, Run
+from tests.simulation.actors import CURRENT, Actor, Delivery, Killed, Operator, Process, Run
 from tests.simulation.acts import Act, Acts
 from tests.simulation.clients import LOST, Call, Client
 from tests.simulation.ledger import Ledger
@@ -38,6 +38,7 @@ from tests.simulation.model.instance import Model
 from tests.simulation.model.violations import Violation, require
 from tests.simulation.queue import SimulatedQueue
 from tests.simulation.store import Database
+from tests.simulation.traffic import check_traffic, counted
 from workflow_core import Retry, Workflow, WorkflowError
 from workflow_core.program.code import ActivityCase, SelectOp
 from workflow_core.statements.calls import ACTIVITY_TIMEOUT
@@ -179,7 +180,8 @@ class World:
         self.sent: Counter[str] = Counter()
         self.acting: Actor | None = None
         self.is_quiet = False
-        self.done: set[tuple[str, str, int, bool]] = set()
+        self.recovered_at: float | None = None
+        self.done: dict[tuple[str, str, int, bool], float] = {}
         self.lines = 0
         self._client_tasks: list[Any] = []
         self._define()
@@ -245,6 +247,7 @@ class World:
         self.slowness = choice("slow code", (0.0, 0.1, 0.3))
         self.skew = choice("skew", (0.0, 0.5, 2.0))
         kept = 1 if chance("few tokens", 0.15) else choice("tokens", (2, 20))
+        self.history_max = HISTORY_MAX
         self.tokens_kept = 20 if self.is_peaceful else kept
         self.recovers = chance("recovery", 0.4) and not self.is_peaceful
         self.loses_tasks = self.recovers and chance("losing tasks", 0.6)
@@ -286,6 +289,20 @@ class World:
     @property
     def now(self) -> datetime:
         return START + timedelta(seconds=self.timeline.now)
+
+    @staticmethod
+    def seconds(at: datetime) -> float:
+        """When that is in the timeline."""
+        return (at - START).total_seconds()
+
+    @property
+    def calm_since(self) -> float | None:
+        """Since when nothing disturbs what is due; None: it may still be disturbed."""
+        if self.is_peaceful:
+            return 0.0
+        if not self.is_quiet:
+            return None
+        return self.recovered_at if self.queue.has_lost else self.quiet_at + SETTLING_SECONDS
 
     def latency(self) -> float:
         point = self._latencies.random()
@@ -371,6 +388,10 @@ class World:
             if process.dead:
                 answer = LOST
             self._check_patience(actor, self.timeline.now - arrived)
+            try:
+                check_traffic(actor)
+            except Violation as violation:
+                self.violated(violation)
             process.actors.pop(actor, None)
             if actor.running and not process.dead:
                 self.violated(Violation(f"{actor.name} has ended, and its user code goes on"))
@@ -396,7 +417,7 @@ class World:
             ended(None)
             return
         self.activities.delivered(task)
-        actor = Actor(process, f"{process.name} {task.path} {task.name[:6]}")
+        actor = Delivery(process, f"{process.name} {task.path} {task.name[:6]}", delivered=task)
 
         def answered(answer: Any) -> None:
             if isinstance(answer, Exception):
@@ -420,16 +441,23 @@ class World:
         self.say("%s: %s%s", actor.name, name, f" -> {type(error).__name__}" if error else "")
         return result, error
 
-    def sends(self, instance: Instance) -> tuple[Act, ...]:
-        """A write is sent: gives what it holds."""
+    def sends(self, instance: Instance) -> tuple[Sequence[Act], Sequence[Task]]:
+        """A write is sent: gives what it holds, and the tasks that were created for it."""
         self.sent[instance.id] += 1
-        return self.acts.of(instance)
+        return self.acts.of(instance), self.acts.tasks_of(instance)
 
-    def written(self, old: Instance | None, new: Instance, keys: Sequence[KeyRecord], acts: Sequence[Act]) -> None:
+    def written(
+        self,
+        old: Instance | None,
+        new: Instance,
+        keys: Sequence[KeyRecord],
+        held: tuple[Sequence[Act], Sequence[Task]],
+    ) -> None:
         """A write has landed."""
         assert self.acting is not None
+        acts, tasks = held
         model = self.models.get(new.id) or self._adopt(new)
-        model.committed(self.acting, old, new, acts, keys)
+        model.committed(self.acting, old, new, acts, keys, tasks)
         for act in acts:
             act.is_written = True
 
@@ -439,6 +467,7 @@ class World:
         if run.kind == "activity":
             self.activities.began(run)
             return  # beside all others
+        self.models[run.id].runs.ran(run)
         if not run.actor.disturbed:
             lease = self.database.load(self.models[run.id].workflow, run.id).lease
             left = timedelta() if lease is None else lease.expires_at - run.actor.process.now()
@@ -473,7 +502,13 @@ class World:
         process = self.any_process(self._routes)
         if process is not None:
             actor = Actor(process, f"{process.name} recovery")
-            self.serve(actor, lambda: process.engine.recover(), lambda answer: None)
+            was_quiet = self.is_quiet
+
+            def answered(answer: Any) -> None:
+                if was_quiet and isinstance(answer, int) and self.recovered_at is None:
+                    self.recovered_at = self.timeline.now
+
+            self.serve(actor, lambda: process.engine.recover(), answered)
 
     def _end_faults(self) -> None:
         self.say("the faults end")
@@ -522,7 +557,13 @@ class World:
         """
         for client in self.clients[: self.scenario.clients]:
             self._invite(client)
-        with _logged_bugs(self), _limits(self.tokens_kept), self.acts.recorded(), _contended(always=self.is_contended):
+        with (
+            _logged_bugs(self),
+            _limits(self.tokens_kept),
+            self.acts.recorded(),
+            counted(self),
+            _contended(always=self.is_contended),
+        ):
             try:
                 self._run_until_rest()
                 for _ in range(50 if self.recovers else 0):

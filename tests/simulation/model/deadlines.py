@@ -77,6 +77,7 @@ class Deadlines:
         thread, case, name = self.model.events.offer(entry.statement, entry.thread)
         world, deadline = self.model.world, self.known[thread.wait_id, name, 0]
         require(deadline <= actor.process.now(), f"the timeout {name!r} has happened before its time")
+        self.model.lateness.timed_out(name, deadline)
         late = world.now - max(deadline, world.quiet_since)
         require(late < LATE_MAX or world.queue.has_lost, f"the timeout {name!r} has happened {late} late")
         self.model.executor.handle(thread, case, name, None)
