@@ -229,8 +229,9 @@ class Process:
     def __init__(self, world: World, name: str, revision: int, skew: float, rng: Random) -> None:
         self.world = world
         self.name = name
-        self.skew = timedelta(seconds=skew)
+        self.skew = self._right_skew = timedelta(seconds=skew)
         self.dead = False
+        self.has_jumped = False
         self.paused_until = 0.0
         self._waiting: dict[Any, None] = {}
         self.actors: dict[Actor, None] = {}
@@ -286,6 +287,31 @@ class Process:
         for actor in self.actors:
             actor.disturb()
 
+    @property
+    def has_wrong_clock(self) -> bool:
+        return self.skew != self._right_skew
+
+    def latest(self) -> datetime:
+        """The time that its clock shows, or would show if it had not jumped back: what was decided before may come
+        later."""
+        return self.world.now + max(self.skew, self._right_skew)
+
+    def turn_clock_back(self, seconds: float) -> None:
+        """Its clock jumps back. It is wrong until it is set."""
+        self.world.say("the clock of %s jumps back by %.1f s", self.name, seconds)
+        self.skew -= timedelta(seconds=seconds)
+        self.has_jumped = True
+        for actor in self.actors:
+            actor.disturb()
+
+    def set_clock(self) -> None:
+        """Its clock is right again."""
+        if self.has_wrong_clock:
+            self.world.say("the clock of %s is set", self.name)
+            self.skew = self._right_skew
+            for actor in self.actors:
+                actor.disturb()
+
     # --- calls to the outside ------------------------------------------------------------
 
     async def call(self, name: str, land: Callable[[], Any], *, drags: bool = False) -> Any:
@@ -310,9 +336,9 @@ class Process:
         unavailable = Unavailable(f"the simulation cut {name}") if fault in ("refused", "lost", "late") else None
         match fault:
             case "lost":
-                back += size**2 * (1 if world.prompt else 10)
+                back += size**2 * world.weather.silence_seconds
             case "late":
-                back, there = back + size**2 * 10, size * 60
+                back, there = back + size**2 * world.weather.silence_seconds, size * 60
             case "slow":
                 there = size * 2 * lease
             case "slow reply":

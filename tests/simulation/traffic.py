@@ -23,7 +23,7 @@ from cloud_adapter.engine.steps import Stepper
 from cloud_adapter.engine.tasks import ACTIVITY_PATH, COLLECT_PATH, RESUME_PATH, TIMEOUT_PATH
 from cloud_adapter.engine.transaction import Transactor
 from tests.simulation.actors import CURRENT, Actor, Delivery, Operator
-from tests.simulation.model.violations import require
+from tests.simulation.model.violations import Violation
 from workflow_core.machine.outside_work import ChildCancel, ChildStart, TellWork
 from workflow_core.machine.work import Work
 
@@ -85,7 +85,8 @@ def check_traffic(actor: Actor) -> None:
         ("inbox", calls["inbox"], needs.inboxes + failed["inbox"]),
         ("load_key", calls["load_key"], 2 * traffic.decisions + needs.reads + 10 * failed_writes + failed["load_key"]),
     ):
-        require(number <= most, f"{actor.name} needs {number} times {name!r}, and may {most} times; {traffic}")
+        if number > most:
+            raise Violation(f"{actor.name} needs {number} times {name!r}, and may {most} times; {traffic}")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, TypeVar
@@ -39,6 +39,7 @@ from tests.simulation.model.violations import Violation, require
 from tests.simulation.queue import SimulatedQueue
 from tests.simulation.store import Database
 from tests.simulation.traffic import check_traffic, counted
+from tests.simulation.weather import CLOCK_JUMP_SECONDS_MAX, Weather
 from workflow_core import Retry, Workflow, WorkflowError
 from workflow_core.program.code import ActivityCase, SelectOp
 from workflow_core.statements.calls import ACTIVITY_TIMEOUT
@@ -196,6 +197,7 @@ class World:
         self.queue = SimulatedQueue(self, scenario.stream("queue"), badness, deadline)
         self._latencies, self._code, self._lives = map(scenario.stream, ("latencies", "user code", "signs of life"))
         self._starts, self._kills, self._pauses = map(scenario.stream, ("starts", "kills", "pauses"))
+        self._long_lives, self._jumps = map(scenario.stream, ("long lives of activities", "clocks that jump"))
         self._losses, self._routes = map(scenario.stream, ("lost tasks", "routes"))
         self.processes: dict[int, Process] = {}
         self.all_processes: list[Process] = []
@@ -209,6 +211,7 @@ class World:
             letters = "abc"[: scenario.choice(f"clients of {id}", (1, 2, 3))]
             self.clients += [Client(self, self.models[id], f"{id}-{letter}") for letter in letters]
         self._plan_faults()
+        self.weather.plan(self)
 
     def _define(self) -> None:
         """Draws the definitions of the instances and of their children."""
@@ -253,6 +256,10 @@ class World:
         self.loses_tasks = self.recovers and chance("losing tasks", 0.6)
         self.pause_seconds = choice("pace of clients", (5.0, 5.0, 300.0))
         self.quiet_at = self.scenario.stream("end of faults").uniform(60, 300)
+        self.weather = Weather.of(
+            self.scenario, is_peaceful=self.is_peaceful, is_prompt=self.prompt, quiet_at=self.quiet_at
+        )
+        self.options = replace(self.options, key_ttl=self.weather.key_ttl)
         self._queue_drags = not self.prompt and chance("slow queue", 0.1)
 
     def _adopt(self, born: Instance) -> Model:
@@ -309,6 +316,11 @@ class World:
         return (0.002 + 0.03 * point) * self.drag if point < 0.95 else (point - 0.95) * 20
 
     @property
+    def has_short_keys(self) -> bool:
+        """Whether idempotency keys may expire within the run."""
+        return self.options.key_ttl < timedelta(hours=1)
+
+    @property
     def queue_drags(self) -> bool:
         """Whether each call of the queue may take up to half a lease."""
         return self._queue_drags and self.faults.on
@@ -324,6 +336,8 @@ class World:
         """Draws whether an activity with heartbeats hangs, whether it outlives its attempt, and its duration."""
         rng = self._lives
         hangs, is_stubborn = rng.random() < self.slowness, rng.random() < 0.3
+        if self.weather.long_lives and self._long_lives.random() < 0.3:
+            return hangs, is_stubborn, self._long_lives.uniform(600, 900)
         return hangs, is_stubborn, seconds if rng.random() < 0.5 else rng.uniform(0, 3) * limit_seconds
 
     async def wait(self, seconds: float) -> None:
@@ -374,6 +388,8 @@ class World:
                 context = copy_context()
                 context.run(CURRENT.set, actor)
                 process.actors[actor] = None
+                if process.has_wrong_clock:
+                    actor.disturb()
                 actor.task = self.loop.create_task(work(), context=context)
 
         async def work() -> None:
@@ -498,6 +514,21 @@ class World:
         if self.faults.planned():
             self.queue.lose(all=True)
 
+    def pause_queue(self, until: float) -> None:
+        """The queue delivers nothing for a while."""
+        if self.faults.planned():
+            self.say("the queue is paused until %.0f", until)
+            self.queue.paused_until = max(self.queue.paused_until, until)
+
+    def turn_clock_back(self, size: float) -> None:
+        """The clock of a process jumps back. By more than clocks may differ only where a recovery comes, since what
+        such a process posts may belong to a task that has already run."""
+        process = self.any_process(self._jumps)
+        if process is not None and self.faults.planned():
+            most = 3 * self.options.lease.total_seconds() if self.recovers else CLOCK_JUMP_SECONDS_MAX
+            process.turn_clock_back(size * most)
+            self.queue.has_lost = True
+
     def _recover(self) -> None:
         process = self.any_process(self._routes)
         if process is not None:
@@ -513,6 +544,8 @@ class World:
     def _end_faults(self) -> None:
         self.say("the faults end")
         self.faults.on = False
+        for process in self.processes.values():
+            process.set_clock()
 
     def _become_quiet(self) -> None:
         self.is_quiet = True

@@ -77,7 +77,7 @@ class Activities:
     def _check_timed_out(self, actor: Actor, attempt: Attempt) -> None:
         wait_id, name, count = attempt
         deadline = self.model.deadlines.known[attempt]
-        late = deadline <= actor.process.now() + timedelta(seconds=1)
+        late = deadline <= actor.process.latest() + timedelta(seconds=1)
         require(late, f"{name!r} has timed out before {deadline}")
         self.model.lateness.timed_out(name, deadline)
         world, inbox_name = self.model.world, entry_name("result", wait_id, name, count)
@@ -106,7 +106,8 @@ class Activities:
         case = actor.process.engine.workflow(self.model.workflow).__program__.select(name).cases[name]
         assert isinstance(case, ActivityCase) and case.activity.heartbeat is not None
         heartbeat = case.activity.heartbeat
-        least, most = since + heartbeat, actor.process.now() + heartbeat
+        least, most = since + heartbeat, actor.process.latest() + heartbeat
+        least = min(least, deadline or least) if actor.process.has_jumped else least
         require(deadline is not None and least <= deadline <= most, f"the deadline of {name!r} becomes {deadline}")
         assert deadline is not None
         self.model.deadlines.move(act.attempt, deadline)

@@ -102,9 +102,10 @@ class Model:
             f", leased until {new.lease.expires_at:%M:%S}" if new.lease else "",
         )
         moves = self.writes.check(actor, old, new, acts, keys)
+        self.events.recorded(moves, keys, new)
         self.leases.check(actor, old, new, [act for act, _ in moves])
         if all(act.kind == "tick" for act in acts):
-            soon = actor.process.now() + 2 * CLOCK_SKEW
+            soon = actor.process.latest() + 2 * CLOCK_SKEW
             due = [work for work in self.work() if self.executor.attempts.retry_at.get(work, soon) <= soon]
             self.leases.check_alone(actor, old, new, self.world.options, len(due))
         self.commits += 1

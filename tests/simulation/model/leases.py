@@ -60,7 +60,7 @@ class Leases:
         Args:
             due: how many pieces of work are due.
         """
-        before, now = old.lease if old is not None else None, actor.process.now()
+        before, now = old.lease if old is not None else None, actor.process.latest()
         if new.lease is None:
             left_behind = before is not None and (before.expires_at <= now or self.holders[before.token].disturbed)
             require(left_behind, f"{actor.name} gives its lease back in a write of its own")
@@ -77,14 +77,14 @@ class Leases:
             holder = self.holders[before.token]
             require(new.lease in (before, None), f"{actor.name} has changed a lease")
             require(
-                new.lease is not None or before.expires_at <= actor.process.now(),
+                new.lease is not None or before.expires_at <= actor.process.latest(),
                 f"{actor.name} has ended the live lease of {holder.name}",
             )
             holder.disturb()
         elif before is not None:
             holder = self.holders[before.token]
             if any(act.actor is not holder for act in acts):
-                expired = before.expires_at <= actor.process.now()
+                expired = before.expires_at <= actor.process.latest()
                 require(expired, f"{actor.name} has committed over the live lease of {holder.name}")
                 at_work = holder.running and not holder.process.dead and not holder.disturbed
                 require(not at_work, f"the lease of {holder.name} ran out while it was at work undisturbed")
