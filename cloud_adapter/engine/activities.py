@@ -279,17 +279,19 @@ class _TakeResult(Deferrable):
         if accepted is None:
             return
         check_lease(session, now)
+        # The statement may have been renamed since the attempt began.
+        self.statement = event = accepted.case.event
         error, raised = result.error, self.failure
         if error is None and (raised := take_result(session, accepted, result.result)) is not None:
-            error = error_info(raised, result.event)
+            error = error_info(raised, event)
         duration_ms = self.duration_ms
         if error is None:
-            details = {"thread": accepted.thread.id, "statement": accepted.case.event}
+            details = {"thread": accepted.thread.id, "statement": event}
             session.note(HistoryKind.ACTIVITY, now, duration_ms=duration_ms, **details)
             settle(session, accepted)
             return
         retry_at = None if result.retry_seconds is None else now + timedelta(seconds=result.retry_seconds)
-        failure = Failure(error, retry_at, raised)
+        failure = Failure(replace(error, statement=event), retry_at, raised)
         result_failed(session, accepted, failure, HistoryKind.ACTIVITY_FAILED, now, duration_ms=duration_ms)
 
 

@@ -172,7 +172,8 @@ class _TakeEnd(Deferrable):
             raise NotListening(f"{id!r} is paused: it cannot process the end of its child; unpause it")
         if not session.execution.live or accepted.wait.status is not WaitStatus.SET_UP:
             raise Busy(f"{id!r} cannot process the end of its child yet; try again")
-        event = accepted.case.event  # the statement may have been renamed since the child was started
+        # The statement may have been renamed since the child was started.
+        self.statement = event = accepted.case.event
         error, raised = end.error, None
         if error is None and (raised := take_result(session, accepted, end.result)) is not None:
             error = error_info(raised, event)
@@ -190,8 +191,9 @@ class _CancelChild(Cancel):
 
     started_for: _Key
 
-    def apply(self, session: Session, now: datetime) -> bool:
-        return _is_child(session, self.started_for) and super().apply(session, now)
+    def apply(self, session: Session, now: datetime) -> None:
+        if _is_child(session, self.started_for):
+            super().apply(session, now)
 
 
 def _key(parent: Session, wait_id: str) -> _Key:

@@ -23,6 +23,7 @@ from cloud_adapter.document import (
     Lease,
     decode,
     encode,
+    with_lease,
 )
 from cloud_adapter.errors import DamagedDocument, TooLarge
 from tests.contract.store_contract import NOW, a_full_instance, an_instance
@@ -105,9 +106,10 @@ def test_a_kind_of_a_newer_release_is_kept_as_it_is() -> None:
     assert encode(instance)["history"] == text
 
 
-def test_a_newer_format_is_refused() -> None:
-    document = encode(an_instance()) | {"format": FORMAT + 1}
-    with pytest.raises(DamagedDocument, match=f"'pizza' 'order-1' has format {FORMAT + 1}.*upgrade gorchestrate"):
+@pytest.mark.parametrize("format", [FORMAT + 1, 0, -1])
+def test_a_newer_format_is_refused(format: int) -> None:
+    document = encode(an_instance()) | {"format": format}
+    with pytest.raises(DamagedDocument, match=f"'pizza' 'order-1' has format {format}, .*upgrade gorchestrate"):
         decode(document, 1)
 
 
@@ -229,9 +231,28 @@ def test_what_fits_can_be_leased_failed_canceled_and_paused() -> None:
     with pytest.raises(TooLarge):
         encode(replace(instance, fields=instance.fields + " " * LEASE_BYTES, lease=lease))
     entries = tuple(HistoryEntry(NOW, "step failed", error="é" * 500) for _ in range(2))
+    error = ErrorInfo("E", "é" * MESSAGE_CHARS_MAX)
     for status in (Status.FAILED, Status.CANCELED, Status.PAUSED):
-        execution = replace(instance.execution, status=status, error=ErrorInfo("E", "é" * MESSAGE_CHARS_MAX))
+        execution = replace(instance.execution, status=status, error=error)
         assert encode(replace(instance, execution=execution, history=entries))
+    for status in (Status.RUNNING, Status.WAITING):
+        for canceling in (False, True):
+            execution = replace(instance.execution, status=status, error=error, canceling=canceling)
+            if canceling:
+                assert encode(replace(instance, execution=execution, history=entries))
+            else:
+                with pytest.raises(TooLarge):
+                    encode(replace(instance, execution=execution, lease=lease))
+
+
+def test_another_lease_is_in_the_document_that_is_already_encoded() -> None:
+    instance = replace(an_instance(), lease=Lease("0123456789abcdef", NOW), wake_at=NOW)
+    encoded = replace(instance, document=encode(instance))
+    later = NOW + timedelta(seconds=5)
+    for before in (instance, encoded):
+        after = with_lease(before, Lease("fedcba9876543210", later), later)
+        assert decode(encode(after), None) == replace(instance, lease=Lease("fedcba9876543210", later), wake_at=later)
+    assert decode(encode(encoded), None) == instance
 
 
 @pytest.mark.parametrize("fields", ["[]", '"text"', "{}"])

@@ -8,16 +8,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
 from cloud_adapter.clock import SystemClock
-from cloud_adapter.errors import InvalidRequest, Unavailable
-from cloud_adapter.ports import Clock, Task, TaskQueue
+from cloud_adapter.errors import InvalidRequest, TooLarge, Unavailable
+from cloud_adapter.ports import TASK_BYTES_MAX, Clock, Task, TaskQueue
+from cloud_adapter.queues import local
 from cloud_adapter.queues.local import LOCAL_SHARES, LocalQueue
 from cloud_adapter.queues.rates import RateLimits
 from cloud_adapter.queues.retries import RetryConfig
+from cloud_adapter.queues.rules import QueueState
 from cloud_adapter.queues.runner import SLEEP_SECONDS_MAX
 from tests.contract.queue_contract import QueueContract, QueueHarness, Receiver, task
 from tests.manual_clock import ManualClock
@@ -123,6 +126,53 @@ def test_a_task_is_given_up_after_its_last_attempt(caplog: pytest.LogCaptureFixt
 
     run(scenario, retry=RetryConfig(max_attempts=3))
     assert caplog.messages == ["task a (/resume) is given up after 3 attempts"]
+
+
+def test_by_default_a_task_is_given_up_after_100_attempts() -> None:
+    async def scenario(h: Harness) -> None:
+        h.receiver.refuse("a", 1_000)
+        await h.queue.create(task("a"))
+        await h.advance(2_000)
+        assert h.receiver.names == ["a"] * 100
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("letter", ["x", "ж", "🍕"])
+def test_path_and_body_together_may_have_as_many_bytes_as_the_limit(letter: str) -> None:
+    async def scenario(h: Harness) -> None:
+        path = "/" + "p" * 999
+        size = (TASK_BYTES_MAX - len(path) - len('{"text": ""}')) // len(letter.encode())
+        left = "x" * ((TASK_BYTES_MAX - len(path) - len('{"text": ""}')) % len(letter.encode()))
+        text = letter * size + left
+        await h.queue.create(Task("fits", path, {"text": text}))
+        with pytest.raises(TooLarge, match="has 1000001 bytes"):
+            await h.queue.create(Task("too-large", path, {"text": text + "x"}))
+        await h.advance()
+        assert h.receiver.names == ["fits"]
+        assert h.receiver.deliveries[0].task.body == {"text": text}
+
+    run(scenario)
+
+
+def test_a_full_queue_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "QueueState", partial(QueueState, entries_max=2))
+
+    async def scenario(h: Harness) -> None:
+        for name in "ab":
+            h.receiver.hold(name)
+            await h.queue.create(task(name))
+        with pytest.raises(Unavailable, match="the queue holds 2 tasks"):
+            await h.queue.create(task("c"))
+        await h.queue.create(task("a"))  # it is there
+        await h.advance()
+        h.receiver.release("a")
+        await h.advance()
+        await h.queue.create(task("c"))
+        await h.advance()
+        assert h.receiver.names == ["a", "b", "c"]
+
+    run(scenario)
 
 
 def test_deleting_a_running_task_lets_it_end_and_changes_nothing_else() -> None:

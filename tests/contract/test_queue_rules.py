@@ -121,6 +121,15 @@ def test_no_task_lives_longer_than_31_days() -> None:
     day = timedelta(days=1)
     queue = filled("a", retry=RetryConfig(max_attempts=-1, min_backoff=10 * day, max_backoff=10 * day))
     assert fail_until_dropped(queue) == [0, 10 * 86_400, 20 * 86_400, 30 * 86_400]
+    queue = filled("a", retry=RetryConfig(max_attempts=-1, min_backoff=31 * day, max_backoff=31 * day))
+    assert fail_until_dropped(queue) == [0, 31 * 86_400]
+
+
+def test_the_life_of_a_task_begins_with_its_creation() -> None:
+    day = timedelta(days=1)
+    queue: QueueState[str] = QueueState(retry=RetryConfig(max_attempts=-1, min_backoff=day, max_backoff=day))
+    queue.create("a", "", START + 29 * day, START)
+    assert fail_until_dropped(queue, begin=29 * 86_400) == [29 * 86_400, 30 * 86_400, 31 * 86_400]
 
 
 # --- the life of a task ----------------------------------------------------------------------
@@ -177,6 +186,15 @@ def test_the_order_is_by_time_then_by_creation() -> None:
         queue.create(name, None, at(due), START)
     assert names(queue.entries()) == ["c", "past", "d", "b", "now"]
     assert names(queue.dispatchable(at(3))) == ["past", "now", "b", "c", "d"]
+
+
+def test_a_task_due_in_the_past_is_due_at_its_creation_and_overtakes_none() -> None:
+    queue: QueueState[None] = QueueState()
+    for name, due in [("now", 0.0), ("past", -5.0), ("long past", -(10.0**6))]:
+        entry = queue.create(name.replace(" ", "-"), None, at(due), START)
+        assert entry is not None
+        assert entry.schedule_time == START
+    assert names(queue.dispatchable(START)) == ["now", "past", "long-past"]
 
 
 def test_entries_come_in_pages() -> None:
@@ -347,11 +365,24 @@ def test_wrong_rate_limits(field_name: str, value: int) -> None:
         RateLimits(**{field_name: value})
 
 
+@pytest.mark.parametrize(
+    ("slowest", "fastest"),
+    [({"max_dispatches_per_second": 1e-6}, {"max_dispatches_per_second": 100_000})]
+    + [({name: 1}, {name: 100_000}) for name in ("max_burst_size", "max_concurrent_dispatches")],
+)
+def test_rate_limits_at_their_bounds(slowest: dict[str, Any], fastest: dict[str, Any]) -> None:
+    for bounds in (slowest, fastest):
+        queue = filled("a", limits=RateLimits(**bounds))
+        assert names(queue.dispatchable(START)) == ["a"]
+    with pytest.raises(ValueError, match=r"give 0\.000001 to 100000"):
+        RateLimits(max_dispatches_per_second=9e-7)
+
+
 # --- rate, concurrency, pause ----------------------------------------------------------------
 
 
 def test_the_token_bucket() -> None:
-    queue = filled(*"abcdefgh", limits=RateLimits(max_dispatches_per_second=4, max_burst_size=3))
+    queue = filled(*"abcdefghij", limits=RateLimits(max_dispatches_per_second=4, max_burst_size=3))
     assert names(queue.dispatchable(START)) == ["a", "b", "c"]
     assert queue.next_event(START) == at(0.25)
     assert queue.dispatchable(at(0.249999)) == []
@@ -361,6 +392,7 @@ def test_the_token_bucket() -> None:
     assert queue.next_event(at(0.625)) == at(0.75)
     # However long nothing is sent, the bucket holds three.
     assert names(queue.dispatchable(at(1_000))) == ["f", "g", "h"]
+    assert queue.next_event(at(1_000)) == at(1_000.25)
 
 
 def test_a_rate_below_one_a_second() -> None:

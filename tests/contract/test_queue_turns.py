@@ -114,6 +114,27 @@ def test_places_are_kept_for_groups_with_nothing_running() -> None:
     assert names(queue.dispatchable(START)) == "c2"
 
 
+@pytest.mark.parametrize("order", ["first begun first", "last begun first", "one group after the other"])
+def test_places_are_given_back_in_whatever_order_dispatches_end(order: str) -> None:
+    queue = queue_of("", Shares(of_group=3, beyond_first=2), concurrent=10)
+    for turn in range(4):
+        for number, group in enumerate("abbbccc"):
+            queue.create(f"{group}-{turn}-{number}", None, None, START, group=group)
+        running = queue.dispatchable(START)
+        assert Counter(entry.group for entry in running) == {"a": 1, "b": 2, "c": 2}, "two beyond the first ones"
+        if order == "last begun first":
+            running.reverse()
+        elif order == "one group after the other":
+            running.sort(key=lambda entry: entry.group)
+        while running:
+            queue.finished(running.pop(0), True, START)
+            running += queue.dispatchable(START)
+            of_group = Counter(entry.group for entry in running)
+            assert max(of_group.values(), default=0) <= 3
+            assert len(running) - len(of_group) <= 2
+        assert len(queue) == 0
+
+
 def test_a_failed_attempt_gives_its_place_back_and_waits_for_its_time() -> None:
     queue = queue_of("aaa", Shares(of_group=2, beyond_first=9))
     first, second = queue.dispatchable(START)

@@ -405,7 +405,9 @@ class Builder:
 
         def with_context(w: Fields, step: StepContext) -> None:
             apply(w, effect)
-            w.log.append(f"{step.step} of {step.thread_id} at {step.pc}: {step.idempotency_key[:6]}")
+            error = f" after {step.error.message!r}" if step.error else ""
+            at = f"{step.step} of {step.thread_id} at {step.pc}{error}"
+            w.log.append(f"{at}: {step.idempotency_key[:6]}")
 
         return Step(name, self.action(with_context if takes_context else plain))
 
@@ -414,7 +416,7 @@ class Builder:
         name = self.name("step")
 
         def action(w: Fields, step: StepContext) -> None:
-            w.log.append(f"{name} {step.index}: {step.item} {step.error and step.error.type}")
+            w.log.append(f"{name} {step.index}: {step.item} {step.error and step.error.message}")
 
         return Step(name, self.action(action))
 
@@ -459,9 +461,9 @@ class Builder:
 
         def action(w: Fields, step: StepContext) -> None:
             if holds(w):
-                raise error(f"{name} failed")
+                raise error(f"{name} failed at {len(w.log)}")
             apply(w, effect)
-            w.log.append(f"{name} {step.index} {step.error and step.error.type}")
+            w.log.append(f"{name} {step.index} {step.error and step.error.message}")
 
         return Step(name, self.action(action))
 
@@ -531,7 +533,7 @@ ERRORS = (FirstError, SecondError)
 
 
 def caught(name: str) -> Callable[[Fields, ErrorInfo], None]:
-    return lambda w, error: w.log.append(f"{name} caught {error.type} of {error.statement}")
+    return lambda w, error: w.log.append(f"{name} caught {error.text} of {error.statement}")
 
 
 def unlooped(specs: list[Spec]) -> list[Spec]:

@@ -130,6 +130,8 @@ class RefThread:
 class Reference:
     """One instance, standing before its first statement."""
 
+    thread_type = RefThread
+
     def __init__(self, workflow: Workflow, id: str) -> None:
         self.workflow = workflow
         self.id = id
@@ -150,7 +152,7 @@ class Reference:
     def start(self, id: str, body: Section, prefix: str, by: RefThread | None = None) -> RefThread:
         if any(thread.id == id for thread in self.threads):
             raise DuplicateId(id)
-        thread = RefThread(id, self.section(body, prefix))
+        thread = self.thread_type(id, self.section(body, prefix))
         if by is not None:
             thread.items, thread.errors = list(by.items), list(by.errors)
             thread.is_sheltered = by.cleaning > 0 or by.is_sheltered
@@ -230,22 +232,27 @@ class Reference:
         in_cleanup = thread.cleaning > 0
         depth, caught = len(thread.items), len(thread.errors)
         is_abandoned = is_late = False
+        outcome: Leave | Exception = None
         try:
             try:
-                return (yield from self.section(statement.body, prefix))
+                outcome = yield from self.section(statement.body, prefix)
             except Thrown as thrown:
                 clause = next((one for one in statement.excepts if isinstance(thrown.error, one.types)), None)
                 if clause is None or (thread.is_doomed and not in_cleanup):
                     raise
                 del thread.items[depth:]
-                thread.errors.append(thrown.error)
+                self.catch(prefix + clause.name, thrown.error)
                 if clause.then is not None:
                     clause.then(self.workflow, error_info(thrown.error, thrown.statement))
-                leave = yield from self.section(clause.body, prefix)
+                outcome = yield from self.section(clause.body, prefix)
                 del thread.errors[caught:]
-                return leave
-        except Thrown:
+            return outcome
+        except Thrown as thrown:
             is_late = thread.is_canceled  # it failed in the cleanup that a cancellation has left to run
+            outcome = thrown
+            raise
+        except Canceled as canceled:
+            outcome = canceled
             raise
         except GeneratorExit:
             is_abandoned = True
@@ -253,13 +260,23 @@ class Reference:
         finally:
             if statement.cleanup is not None and not is_abandoned:
                 del thread.items[depth:], thread.errors[caught:]
-                thread.cleaning += 1
-                try:
-                    yield from self.section(statement.cleanup, prefix)
-                finally:
-                    thread.cleaning -= 1
+                yield from self.clean_up(statement, prefix, outcome)
                 if thread.is_canceled and not thread.cleaning and not is_late:
                     raise Canceled
+
+    def catch(self, name: str, error: Exception) -> None:
+        """An ``except_`` section of that name begins."""
+        self.current.errors.append(error)
+
+    def clean_up(self, statement: Try, prefix: str, outcome: Leave | Exception) -> Walk:
+        """Runs a ``finally_`` section; ``outcome`` is how the rest of the statement was left."""
+        assert statement.cleanup is not None
+        thread = self.current
+        thread.cleaning += 1
+        try:
+            return (yield from self.section(statement.cleanup, prefix))
+        finally:
+            thread.cleaning -= 1
 
     def rounds(self, statement: ForEach, prefix: str) -> Walk:
         thread, position = self.current, 0
@@ -430,18 +447,27 @@ class Reference:
         while self.move() or self.tear_down() or self.set_up() or self.deliver() or self.step():
             pass
 
+    @staticmethod
+    def can_move(thread: RefThread) -> bool:
+        """Whether the thread needs nothing to happen: it has not begun, or has a step or a setup due."""
+        return thread.at is None or isinstance(thread.at.statement, Step) or bool(thread.to_set_up)
+
     def move(self) -> bool:
         for thread in self.threads if self.error is None else ():
             self.current = thread
             waits_for = thread.at.statement if thread.at is not None else None
             if (
-                thread.at is None
+                self.is_to_move(thread)
                 or (isinstance(waits_for, WaitFor) and self.call(waits_for.cond))
                 or (isinstance(waits_for, Parallels) and self.may_go_on(thread, waits_for))
             ):
                 self.advance(thread)
                 return True
         return False
+
+    def is_to_move(self, thread: RefThread) -> bool:
+        """Whether the thread moves without a reason."""
+        return thread.at is None
 
     def may_go_on(self, thread: RefThread, statement: Any) -> bool:
         if not self.children(thread):

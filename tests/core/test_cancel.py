@@ -1,4 +1,4 @@
-"""Cancellation by an operator: what is torn down, what is cleaned up, and in which state it ends. And pausing."""
+"""Cancellation by an operator: what is torn down, what is cleaned up, and in which state it ends."""
 
 from __future__ import annotations
 
@@ -22,18 +22,21 @@ from tests.core.helpers import (
     start,
     unlucky,
 )
-from tests.waits import the, timed
 from workflow_core import (
     Activity,
+    Break,
     Child,
+    Continue,
     EventNotAccepted,
     Execution,
     Fail,
     ForEach,
     Go,
+    If,
     On,
     Parallel,
     Retry,
+    Return,
     S,
     Select,
     Sleep,
@@ -42,11 +45,12 @@ from workflow_core import (
     Timeout,
     Try,
     WaitFor,
+    While,
     handle_event,
     resume,
 )
 from workflow_core.machine.machine import Machine
-from workflow_core.wait_types import ActivityWait, ChildTeardown
+from workflow_core.wait_types import ChildTeardown
 
 CLEAN = do("cleaned")
 WAIT = Sleep("wait", timedelta(days=1))
@@ -208,6 +212,18 @@ def test_a_thread_in_a_finally_section_goes_on_to_its_end() -> None:
     assert canceled(attempt, do("never"), ops=(cancel, "rest")) == ["a", "c1", "c2"]
 
 
+@pytest.mark.parametrize(
+    "leave", [failing("bad"), Return(), Break(), Continue(), do("a")], ids=lambda s: type(s).__name__
+)
+def test_a_cancellation_replaces_what_led_into_the_finally_section(leave: Any) -> None:
+    body = If("leave", lambda w: True, leave)
+    inner = Try("inner", body).except_(KeyError, do("never 1")).finally_(*CLEANUP)
+    outer = Try("outer", inner, do("never 2")).except_(Exception, do("never 3"))
+    loop = While("loop", lambda w: len(w.log) < 9, outer, do("never 4"))
+    log = canceled(loop, do("never 5"), ops=(cancel, "rest"))
+    assert [line for line in log if line != "a"] == ["c1", "c2"]
+
+
 def test_what_stands_in_a_finally_section_is_not_canceled_whatever_it_is() -> None:
     inner = Try("inner", failing("bad"), do("never")).except_(ValueError, *CLEANUP).finally_(do("c3"))
     loop = ForEach("each", lambda w: [1, 2], S(do("round")))
@@ -239,6 +255,15 @@ def test_threads_that_a_finally_section_has_started_go_on_to_their_end() -> None
         "c",
         "side at last",
     ]
+
+
+def test_a_thread_of_a_go_in_a_finally_section_that_has_not_begun_runs_too() -> None:
+    order, execution = start(flow(Try("try", WAIT).finally_(Go("side", do("s")), do("c")), do("never")))
+    handle_event(order, execution, "wait")
+    assert standing(execution) == {"main": "c", "side": ""}
+    cancel(order, execution)
+    resume(order, execution)
+    assert (execution.status, order.log) == ("canceled", ["c", "s"])
 
 
 def test_threads_that_a_finally_section_has_started_and_that_have_not_begun_run_too() -> None:
@@ -316,6 +341,25 @@ def test_branches_that_have_failed_and_ended_before_do_not_disturb_the_cleanup()
     assert (execution.status, order.log) == ("canceled", ["c1", "c2", "c3"])
 
 
+def test_steps_that_several_threads_reach_together_have_keys_of_their_own_in_every_attempt() -> None:
+    pcs: set[int] = set()
+    keys: dict[str, set[str]] = {}
+
+    def clean(w: Any, step: StepContext) -> None:
+        pcs.add(step.pc)
+        keys.setdefault(step.thread_id, set()).add(step.idempotency_key)
+        if step.attempt < 3:
+            raise Unlucky
+
+    body = Try("try", WAIT).finally_(Step("clean", clean))
+    rounds = S(ForEach("each", lambda w: [1, 2, 3], body, parallel=True))
+    branches = Parallel("both", rounds, branch("left", Step("more", clean)))
+    assert canceled(Go("side", Try("try side", WAIT_CLEAN).finally_(Step("clean side", clean))), branches)
+    assert list(map(len, keys.values())) == [1] * 5
+    assert len(set.union(*keys.values())) == 5
+    assert len(pcs) == 2, "all but one were reached by the cancellation itself"
+
+
 # --- what fails meanwhile --------------------------------------------------------------------
 
 
@@ -345,6 +389,7 @@ def test_an_error_in_the_cleanup_of_a_branch_fails_the_instance_as_well() -> Non
     assert order.log == ["clean left", "clean right", "outer cleaned"]
     assert execution.error is not None
     assert (execution.error.message, execution.error.statement) == ("first", "bad")
+    assert (standing(execution), execution.threads[0].pc) == ({"main": "both"}, 1)
 
 
 def test_an_error_in_a_cleanup_can_be_caught_in_it() -> None:
@@ -356,6 +401,7 @@ def test_a_step_of_a_cleanup_that_fails_is_the_callers_to_try_again() -> None:
     inner = Try("inner", WAIT).finally_(unlucky("clean", 2))
     assert canceled(inner) == ["clean"]
     assert canceled(Try("outer", inner).except_(Exception, do("never"))) == ["clean"]
+    assert canceled(Try("outer", Parallel("both", S(inner))).except_(Exception, do("never"))) == ["clean"]
     policy = Retry(max_attempts=3)
     inner = Try("inner", WAIT).finally_(unlucky("clean", 2, retry=policy))
     assert canceled(Try("outer", inner).except_(Exception, do("never"))) == ["clean"]
@@ -370,70 +416,3 @@ def test_an_instance_that_fails_while_it_is_canceled_stays_as_it_was_then() -> N
     cancel(order, execution)
     assert (execution.status, standing(execution)) == ("failed", {"main": "bad", "side": "s"})
     assert (kinds(order, execution), order.log) == ([], [])
-
-
-# --- pausing ---------------------------------------------------------------------------------
-
-
-def pause(order: Any, execution: Execution) -> None:
-    Machine(order, execution).pause()
-    assert kinds(order, execution) == []
-    assert accepted(order, execution) == []
-    with pytest.raises(EventNotAccepted, match="the instance is paused, it accepts: none"):
-        handle_event(order, execution, "E")
-
-
-def unpause(order: Any, execution: Execution) -> None:
-    Machine(order, execution).unpause()
-
-
-def test_a_paused_instance_takes_no_events_and_goes_on_afterwards() -> None:
-    order, _ = play(flow(do("a"), Select("s", On("E", log("e"))), do("b")), pause, unpause, "E")
-    assert order.log == ["a", "e", "b"]
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_no_step_of_a_paused_instance_runs(threads: int) -> None:
-    Flow = flow(*[Go("side", WAIT)][: threads - 1], do("a"), do("b"))  # noqa: N806
-    order, execution = Flow(), Execution.start("id-1", Flow)
-
-    def pause_behind_a(kind: str) -> None:
-        if kind == "step":
-            Machine(order, execution).pause()
-
-    resume(order, execution, pause_behind_a)
-    assert (execution.status, order.log) == ("paused", ["a"])
-    assert kinds(order, execution) == []
-    unpause(order, execution)
-    assert execution.status == "running"
-    resume(order, execution)
-    assert (execution.status, order.log) == ("finished", ["a", "b"])
-
-
-def test_a_paused_instance_can_be_canceled() -> None:
-    assert canceled(Try("try", WAIT).finally_(*CLEANUP), ops=(pause, cancel, "rest")) == ["c1", "c2"]
-
-
-def test_a_canceled_instance_can_be_paused() -> None:
-    assert canceled(Try("try", WAIT).finally_(*CLEANUP), ops=(cancel, pause, unpause, "rest")) == ["c1", "c2"]
-
-
-def test_timers_are_kept_and_the_time_of_an_activity_begins_anew() -> None:
-    Flow = flow(  # noqa: N806
-        Go("side", Activity("work", lambda: None, timeout=timedelta(minutes=1))), Sleep("nap", timedelta(hours=1))
-    )
-    order, execution = Flow(), Execution.start("id-1", Flow)
-    machine = Machine(order, execution, NOON)
-    machine.settle()
-    nap, work = timed(execution.threads[0].waits), the(ActivityWait, execution.threads[1].waits)
-    for wait in (nap, work):
-        wait.task = "scheduled"
-    work.retry_at = NOON
-    machine.pause()
-    machine.now = NOON + timedelta(days=1)
-    machine.unpause()
-    assert (nap.deadline, nap.task) == (NOON + timedelta(hours=1), None)
-    assert (work.deadline, work.task) == (NOON + timedelta(days=1, minutes=1), None)
-    work.retry_at = NOON + timedelta(days=2)
-    machine.unpause()
-    assert work.deadline == NOON + timedelta(days=2, minutes=1)

@@ -9,19 +9,25 @@ from typing import Any
 
 import pytest
 
-from tests.core.helpers import Logged, accepted, do, kinds, log, reload, start, unchanged
+from tests.core.helpers import Logged, accepted, cancel, do, kinds, log, reload, start, unchanged
 from tests.waits import the
 from workflow_core import (
     AsyncInSyncCall,
     EventNotAccepted,
     EventRequest,
     Execution,
+    Fail,
+    Failure,
+    ForEach,
     Go,
     InvalidInput,
     On,
+    Parallel,
     Return,
     S,
     Select,
+    Try,
+    WaitFor,
     While,
     Workflow,
     ahandle_event,
@@ -296,6 +302,34 @@ def test_the_end_of_main_tears_down_what_other_threads_wait_for() -> None:
     assert a.requests[-1].thread_id == "one"
 
 
+@pytest.mark.parametrize("end", ["finished", "failed", "canceled", "caught"])
+def test_the_waits_of_several_threads_for_one_event_that_end_together_are_all_torn_down(end: str) -> None:
+    outside = Recorder()
+    rounds = ForEach("each", lambda w: [1, 2, 3], Select("wait", On("A", outside), On("B", outside)), parallel=True)
+    branches = Parallel("both", S(rounds), S(Select("gate", On("Break", log("break"))), Fail("no", "no")))
+    attempt = Try("care", branches).except_(Failure if end == "caught" else ValueError)
+
+    class Flow(Logged):
+        definition = S(
+            Go("side", attempt, WaitFor("for ever", lambda w: False), id="a@7"), Select("s", On("End", log("end")))
+        )
+
+    order, execution = start(Flow)
+    set_up = {(request.wait_id, request.event) for request in outside.requests}
+    assert len(set_up) == 6
+    outside.requests.clear()
+    if end == "canceled":
+        cancel(order, execution)
+    else:
+        handle_event(order, execution, "End" if end == "finished" else "Break")
+    resume(order, execution)
+    assert execution.status == ("waiting" if end == "caught" else end)
+    assert {(request.wait_id, request.event) for request in outside.requests} == set_up
+    assert [request.action for request in outside.requests] == ["teardown"] * 6
+    assert len({request.idempotency_key for request in outside.requests}) == 6
+    assert {request.thread_id for request in outside.requests} == {f"a@7/both[0]/each[{n}]" for n in range(3)}
+
+
 def test_setups_and_teardowns_run_in_the_order_of_threads_and_cases() -> None:
     one = Recorder()
 
@@ -310,6 +344,17 @@ def test_setups_and_teardowns_run_in_the_order_of_threads_and_cases() -> None:
     handle_event(order, execution, "Stop")
     resume(order, execution)
     assert [call[:2] for call in one.calls] == [(action, event) for action in ("setup", "teardown") for event in "ABC"]
+
+
+def test_what_was_left_is_torn_down_before_anything_is_set_up() -> None:
+    a = Recorder()
+
+    class Flow(Logged):
+        definition = S(While("loop", lambda w: True, Select("s", On("A", a), On("Again", log("again")))))
+
+    order, execution = start(Flow)
+    handle_event(order, execution, "Again")
+    assert kinds(order, execution) == ["teardown", "setup"]
 
 
 def test_setups_of_all_threads_run_before_the_next_step() -> None:

@@ -9,6 +9,8 @@ import pytest
 
 from tests.core.helpers import do, failing, flow, kinds, log, play, standing, start, unlucky
 from workflow_core import (
+    Break,
+    Continue,
     DuplicateThread,
     Execution,
     Fail,
@@ -205,6 +207,20 @@ def test_in_a_cleanup_as_well_a_branch_that_fails_cancels_the_others() -> None:
     assert play(Flow, "rest")[0].log == ["a", "clean left", "end of left", "caught", "b"]
 
 
+@pytest.mark.parametrize(
+    "leave", [failing("bad left"), Return(), Break(), Continue(), do("a")], ids=lambda s: type(s).__name__
+)
+def test_a_branch_in_a_finally_section_runs_it_and_those_around_it_when_another_one_fails(leave: Any) -> None:
+    """However it has come there: it catches nothing any more, and ends behind its cleanups."""
+    inner = Try("inner", If("leave", lambda w: True, leave)).finally_(do("c1"), wait("rest"), do("c2"))
+    outer = Try("outer", inner, do("never 1")).except_(Exception, do("never 2")).finally_(do("c3"))
+    left = S(While("loop", lambda w: len(w.log) < 9, outer, do("never 3")), do("never 4"))
+    fork = Parallel("both", left, S(wait("now"), Fail("bad", "of the right")))
+    attempt = Try("try", fork, do("never 5")).except_(Exception, do("caught"), then=note)
+    log = play(flow(attempt, do("b")), "now", "rest")[0].log
+    assert [line for line in log if line != "a"] == ["c1", "c2", "c3", "Failure of bad: of the right", "caught", "b"]
+
+
 def test_an_error_that_a_branch_catches_itself_disturbs_nobody() -> None:
     left = S(Try("try", failing("bad")).except_(ValueError, do("caught")))
     assert play(flow(Parallel("both", left, S(wait("w"), do("r"))), do("b")), "w")[0].log == ["caught", "r", "b"]
@@ -217,6 +233,7 @@ def test_nobody_catches_and_the_instance_fails_at_the_statement() -> None:
     assert execution.error is not None
     assert (execution.error.message, execution.error.statement) == ("no", "bad")
     assert standing(execution) == {"main": "both", "side": "s"}
+    assert execution.threads[0].pc == 1, "that of the visit that has failed"
 
 
 def test_an_error_passes_nested_statements_and_cancels_at_every_level() -> None:

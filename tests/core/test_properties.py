@@ -28,6 +28,7 @@ from workflow_core import (
     handle_event,
     resume,
 )
+from workflow_core.error_texts import error_info
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.machine import Machine
 from workflow_core.wait_types import HandlerTeardown
@@ -95,10 +96,12 @@ class Pair:
         assert (execution.status == "canceled") is mirror.canceled
         assert execution.canceling is (mirror.canceling and not mirror.canceled)
         assert (execution.status == "failed") is (mirror.error is not None)
+        if not execution.ended:
+            assert execution.status == ("running" if any(map(mirror.can_move, mirror.threads)) else "waiting")
         if execution.error is not None and mirror.error is not None:
-            assert (execution.error.statement, execution.error.type) == (
+            assert (execution.error.statement, execution.error.text) == (
                 mirror.error.statement,
-                type(mirror.error.error).__name__,
+                error_info(mirror.error.error, "").text,
             )
         assert [(thread.id, thread.step, thread.pc) for thread in execution.threads] == [
             (thread.id, thread.at.name if thread.at else "", thread.pc) for thread in mirror.threads
@@ -344,7 +347,8 @@ def refuse_all(order: Fields, execution: Execution) -> None:
         event, thread = one.case.event, one.thread
         refused(EventNotAccepted, event, wait_id=f"{thread.id}@{thread.pc + 1}")
         refused(EventNotAccepted, event, thread_id="nobody")
-        refused(EventNotAccepted, event, thread_id=thread.id, pc=thread.pc - 1)
+        for pc in (thread.pc - 1, thread.pc + 1):
+            refused(EventNotAccepted, event, thread_id=thread.id, pc=pc)
         if one.case.from_clients:
             refused(InvalidInput, event, {"wrong": 1}, thread_id=thread.id)
 

@@ -1,21 +1,33 @@
-"""Repair by an operator: a failed instance is retried, a thread is put elsewhere, fields are set."""
+"""Repair by an operator: a failed instance is retried."""
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from tests.core.helpers import accepted, cancel, do, flow, log, play, reload, standing, start, unchanged
+from tests.core.helpers import (
+    NOON,
+    Outside,
+    accepted,
+    cancel,
+    do,
+    flow,
+    log,
+    migrate,
+    play,
+    reload,
+    standing,
+    start,
+    unchanged,
+)
 from workflow_core import (
     Activity,
     Execution,
     Fail,
     ForEach,
     Go,
-    NewerVersion,
     On,
     Parallel,
     RepairRefused,
@@ -27,15 +39,17 @@ from workflow_core import (
     TerminalError,
     Timeout,
     Try,
-    While,
-    Workflow,
+    UnknownStatement,
+    handle_event,
     resume,
 )
 from workflow_core.machine.machine import Machine
-from workflow_core.machine.operations import goto, retry, set_fields
+from workflow_core.machine.operations import goto, retry
+from workflow_core.machine.work import StepWork
 
 WAIT = Sleep("wait", timedelta(days=1))
 BROKEN = {"outside": True}
+BUFFERED = On("E", log("e"), buffered=True)
 
 
 @pytest.fixture(autouse=True)
@@ -128,6 +142,39 @@ def test_an_activity_is_run_again() -> None:
     assert order.log == ["clean", "clean", "after"]
 
 
+def test_every_thread_has_all_its_attempts_again() -> None:
+    Flow = flow(Go("side", fragile("b"), do("end of side")), fragile("a"), WAIT)  # noqa: N806
+    order, execution = Flow(), Execution.start("id-1", Flow)
+    machine = Machine(order, execution, NOON)
+    machine.settle()
+    for thread in execution.threads:
+        for _ in range(3):
+            machine.failed(StepWork(thread), TerminalError("no"), NOON + timedelta(days=1))
+    machine.fail(TerminalError("enough"), "a")
+    order, execution = retried(order, execution)
+    assert order.log == ["a 1", "b 1", "end of side"]
+    assert [(thread.attempt, thread.retry_at, thread.error) for thread in execution.threads] == [(0, None, None)]
+
+
+def test_a_teardown_that_was_given_up_is_due_again() -> None:
+    class Broken(Outside):
+        def teardown(self, request: Any, handled: bool) -> None:
+            if BROKEN["outside"]:
+                raise TerminalError("broken")
+            super().teardown(request, handled)
+
+    order, execution = start(flow(Select("s", On("E", Broken()), On("F", log("f"))), Fail("no", "no")))
+    handle_event(order, execution, "F")
+    resume(order, execution)
+    assert Machine(order, execution).next_work() is None
+    BROKEN["outside"] = False
+    retry(Machine(order, execution))
+    (teardown,) = execution.teardowns
+    assert teardown.status == "pending_teardown"
+    resume(order, execution)
+    assert (order.log, execution.teardowns) == (["setup", "f", "teardown False"], [])
+
+
 def test_what_failed_while_it_was_canceled_goes_on_to_be_canceled() -> None:
     side = Go("side", Try("try side", Sleep("s", timedelta(1)), do("never")).finally_(do("clean side")))
     inner = Try("try", WAIT, do("never 2")).finally_(fragile("clean"))
@@ -139,6 +186,65 @@ def test_what_failed_while_it_was_canceled_goes_on_to_be_canceled() -> None:
     assert (execution.status, execution.canceling) == ("canceled", False)
 
 
+@pytest.mark.parametrize("before", [["nap"], ["rest", "nap"]], ids=["branches", "finally_"])
+def test_a_retry_keeps_the_error_of_a_canceled_branch(before: list[str]) -> None:
+    """Also where its parent waits for the other branches, or runs its ``finally_`` section."""
+    day = timedelta(days=1)
+    left = S(Try("left", Sleep("l", day)).finally_(Fail("bad", "of the left")))
+    right = S(Try("right", Sleep("r", day)).finally_(Sleep("rest", day)))
+    main = Try("around", Parallel("both", left, right)).finally_(Sleep("last", day))
+    cleanup = Try("try side", Sleep("s", day)).finally_(Sleep("nap", day), fragile("clean side"))
+    side = Go("beside", Try("around side", cleanup).finally_(do("side")))
+    order, execution = failed(side, main, ops=(cancel, *before))
+    assert execution.error is not None
+    assert execution.error.statement == "clean side"
+    order, execution = retried(order, execution)
+    for name in ("rest", "last")[len(before) - 1 :]:
+        handle_event(order, execution, name)
+        resume(order, execution)
+    assert (execution.status, order.log[-2:]) == ("failed", ["clean side 1", "side"])
+    assert execution.error is not None
+    assert execution.error.statement == "bad"
+
+
+def test_a_retry_cancels_the_threads_that_a_cancellation_has_not_reached() -> None:
+    side = Go("side", Try("try side", Sleep("s", timedelta(1))).finally_(do("clean side")))
+    order, execution = failed(side, Try("try", WAIT).finally_(Fail("bad", "no")), ops=(cancel,))
+    assert standing(execution) == {"main": "bad", "side": "s"}
+    order, execution = migrate(order, execution, flow(side, Try("try", WAIT).finally_(do("bad"))))
+    order, execution = retried(order, execution)
+    assert (order.log, execution.status) == (["bad", "clean side"], "canceled")
+
+
+def test_a_retry_does_not_cancel_the_branches_of_a_finally_section() -> None:
+    day = timedelta(days=1)
+    main = Try("try", WAIT).finally_(Parallel("both", S(Sleep("l", day), do("left")), S(do("right"))), do("clean"))
+    cleanup = Try("try side", Sleep("s", day)).finally_(Sleep("nap", day), fragile("clean side"))
+    side = Go("side", Try("around", cleanup).finally_(do("side cleaned")))
+    order, execution = failed(side, main, ops=(cancel, "nap"))
+    order, execution = retried(order, execution)
+    handle_event(order, execution, "l")
+    resume(order, execution)
+    assert (order.log[-2:], execution.status) == (["left", "clean"], "canceled")
+
+
+def test_buffered_events_are_delivered_after_a_retry() -> None:
+    order, execution = start(flow(Select("s", On("Go", log("go"))), Fail("no", "no"), Select("t", BUFFERED)))
+    handle_event(order, execution, "E")
+    handle_event(order, execution, "Go")
+    new = flow(Select("s", On("Go", log("go"))), do("no"), Select("t", BUFFERED))
+    order, execution = retried(*migrate(order, execution, new))
+    assert (order.log, execution.status) == (["go", "no", "e"], "finished")
+
+
+def test_an_instance_at_a_missing_statement_is_not_retried() -> None:
+    order, execution = start(flow(Go("side", Select("s", On("E", log("e")))), WAIT, Fail("no", "no")))
+    handle_event(order, execution, "wait")
+    order, execution = migrate(order, execution, flow(Go("side", do("t")), WAIT, Fail("no", "no")))
+    with unchanged(order, execution), pytest.raises(UnknownStatement, match="'s'"):
+        retry(Machine(order, execution))
+
+
 def test_only_what_has_failed_can_be_retried() -> None:
     for statements, op in (((WAIT,), None), ((do("a"),), None), ((WAIT,), cancel)):
         order, execution = start(flow(*statements))
@@ -146,147 +252,3 @@ def test_only_what_has_failed_can_be_retried() -> None:
             op(order, execution)
         with unchanged(order, execution), pytest.raises(RepairRefused, match="only failed instances can be retried"):
             retry(Machine(order, execution))
-
-
-# --- goto ------------------------------------------------------------------------------------
-
-
-def went(order: Any, execution: Execution, statement: str, thread: str = "main") -> tuple[Any, Execution]:
-    goto(Machine(order, execution), thread, statement)
-    order, execution = reload(order, execution)
-    resume(order, execution)
-    return order, execution
-
-
-def test_a_thread_goes_on_elsewhere() -> None:
-    order, execution = start(flow(do("a"), Select("s", On("E", log("e"))), do("b"), Select("end", On("End", log("f")))))
-    order, execution = went(order, execution, "b")
-    assert (order.log, accepted(order, execution)) == (["a", "b"], ["End"])
-    order, execution = went(order, execution, "a")
-    assert (order.log, accepted(order, execution)) == (["a", "b", "a"], ["E"])
-
-
-def test_a_step_is_another_one_each_time_that_a_thread_is_put_before_it() -> None:
-    keys: list[str] = []
-    step = Step("a", lambda w, step: keys.append(step.idempotency_key))
-    order, execution = start(flow(step, WAIT))
-    went(order, execution, "a")
-    assert len(set(keys)) == len(keys) == 2
-
-
-def test_what_it_waited_for_is_torn_down() -> None:
-    class Outside:
-        def setup(self, request: Any) -> None:
-            request.workflow.log.append("setup")
-
-        def handle(self, request: Any, input: None) -> None:
-            pass
-
-        def teardown(self, request: Any, handled: bool) -> None:
-            request.workflow.log.append(f"teardown, handled: {handled}")
-
-    order, execution = start(flow(Select("s", On("E", Outside())), do("b"), WAIT))
-    order, execution = went(order, execution, "b")
-    assert order.log == ["setup", "teardown, handled: False", "b"]
-    assert execution.teardowns == []
-
-
-def test_into_and_out_of_loops_and_sections() -> None:
-    def note(w: Any, step: StepContext) -> None:
-        w.log.append(f"{step.item} {step.index} {step.error}")
-
-    each = ForEach("outer", lambda w: "ab", ForEach("inner", lambda w: "xy", Step("note", note)))
-    attempt = Try("try", do("t")).except_(ValueError, Step("caught", note)).finally_(Step("clean", note))
-    order, execution = start(flow(WAIT, each, attempt, Select("end", On("End", log("end")))))
-    order, execution = went(order, execution, "note")
-    assert order.log == [*(f"{one} {n} None" for _ in "ab" for n, one in enumerate("xy")), "t", "None None None"]
-    order.log.clear()
-    order, execution = went(order, execution, "caught")
-    assert order.log == ["None None None"] * 2
-    order, execution = went(order, execution, "clean")
-    assert order.log == ["None None None"] * 3
-    assert accepted(order, execution) == ["End"]
-
-
-def test_a_branch_stays_in_its_branch() -> None:
-    both = Parallel("both", S(Select("l", On("L", log("l"))), do("after l")), S(Select("r", On("R", log("r")))))
-    order, execution = start(flow(both, do("end")))
-    for thread, statement in (("main", "end"), ("both[0]", "r"), ("both[0]", "end"), ("main", "l")):
-        with unchanged(order, execution), pytest.raises(RepairRefused):
-            goto(Machine(order, execution), thread, statement)
-    order, execution = went(order, execution, "after l", "both[0]")
-    assert (order.log, standing(execution)) == (["after l"], {"main": "both", "both[1]": "r"})
-
-
-def test_a_failed_instance_is_put_elsewhere_before_it_is_retried() -> None:
-    order, execution = failed(do("a"), Fail("no", "no way"), do("b"))
-    order, execution = went(order, execution, "b")
-    assert (execution.status, order.log) == ("failed", ["a"])
-    order, execution = retried(order, execution)
-    assert (execution.status, order.log) == ("finished", ["a", "b"])
-
-
-@pytest.mark.parametrize(
-    ("thread", "statement", "message"),
-    [
-        ("side", "a", "has no thread 'side'. Available: 'main', 'other'"),
-        ("main", "aa", "to 'aa': 'main' has no such step or wait. Available: 'a'"),
-        ("main", "o", "to 'o': 'main' has no such step or wait"),
-        ("main", "loop", "to 'loop': 'main' has no such step or wait"),
-    ],
-)
-def test_where_a_thread_cannot_be_put(thread: str, statement: str, message: str) -> None:
-    loop = While("loop", lambda w: True, do("a"), WAIT)
-    order, execution = start(flow(Go("other", Select("o", On("E", log("e")))), loop))
-    with unchanged(order, execution), pytest.raises(RepairRefused, match=message):
-        goto(Machine(order, execution), thread, statement)
-
-
-def test_what_is_being_canceled_is_put_nowhere() -> None:
-    order, execution = start(flow(Try("try", do("a"), WAIT).finally_(Sleep("rest", timedelta(1)))))
-    cancel(order, execution)
-    with unchanged(order, execution), pytest.raises(RepairRefused, match="is being canceled"):
-        goto(Machine(order, execution), "main", "a")
-
-
-# --- fields ----------------------------------------------------------------------------------
-
-
-def test_fields_are_set_and_typed() -> None:
-    Flow = flow(WAIT)  # noqa: N806
-    before = Flow(n=1, log=["a"]).dump_fields()
-    after = Flow.load_fields(set_fields(Flow, before, 1, {"n": 5, "log": ["x"]}))
-    assert (after.n, after.log) == (5, ["x"])
-    for changes, message in (
-        ({"n": "many"}, "n: "),
-        ({"m": 5}, "has no field 'm'. Available: log"),
-        ({"log": 5}, "log: "),
-    ):
-        with pytest.raises(RepairRefused, match=message):
-            set_fields(Flow, before, 1, changes)
-
-
-def test_what_does_not_fit_any_more_is_mended() -> None:
-    Flow = flow(WAIT)  # noqa: N806
-    with pytest.raises(RepairRefused, match="n: "):
-        set_fields(Flow, '{"n": "many", "log": []}', 1, {"log": ["x"]})
-    assert Flow.load_fields(set_fields(Flow, '{"n": "many", "log": []}', 1, {"n": 2})).n == 2
-
-
-def test_fields_of_an_older_version_are_migrated_before_they_are_set() -> None:
-    class Invoice(Workflow, name="invoice", version=2):
-        cents: int = 0
-        note: str = ""
-
-        @classmethod
-        def migrate(cls, version: int, fields: dict[str, Any]) -> dict[str, Any]:
-            return fields | {"cents": round(fields["amount"] * 100)}
-
-        definition = S(WAIT)
-
-    assert json.loads(set_fields(Invoice, '{"amount": 9.5}', 1, {"note": "x"})) == {"cents": 950, "note": "x"}
-    assert json.loads(set_fields(Invoice, '{"amount": 9.5}', 1, {"cents": 7})) == {"cents": 7, "note": ""}
-    with pytest.raises(RepairRefused, match="that version 1 stored cannot be migrated: KeyError"):
-        set_fields(Invoice, "{}", 1, {"note": "x"})
-    with pytest.raises(NewerVersion):
-        set_fields(Invoice, "{}", 3, {"note": "x"})

@@ -318,6 +318,15 @@ def test_an_error_in_a_finally_section_replaces_the_first_one() -> None:
     assert execution.error.message == "second"
 
 
+@pytest.mark.parametrize("leave", [Return(), Break(), Continue()], ids=["return", "break", "continue"])
+def test_an_error_in_a_finally_section_replaces_the_exit_that_led_into_it(leave: Any) -> None:
+    inner = Try("inner", If("leave", lambda w: True, leave), do("never")).finally_(CLEAN, failing("bad"))
+    outer = Try("outer", inner, do("never 2")).except_(ValueError, do("caught"))
+    assert ends(While("loop", lambda w: not w.log, outer, do("behind")), do("end")) == [
+        *("cleaned", "caught", "behind", "end")
+    ]
+
+
 def test_an_error_that_is_caught_inside_a_finally_section_replaces_nothing() -> None:
     rescue = Try("rescue", failing("worse", KeyError)).except_(KeyError, do("rescued"))
     inner = Try("inner", failing("bad")).finally_(CLEAN, rescue, do("more"))
@@ -430,6 +439,17 @@ def test_each_round_of_a_loop_begins_anew() -> None:
         *("round 2", "clean: None", "went on"),
         *("clean: None", "key: ('KeyError', \"'round 3'\", 'act')"),
         *("round 4", "clean: None", "end"),
+    ]
+
+
+def test_an_except_section_that_is_entered_again_is_told_of_the_new_error() -> None:
+    def act(w: Any) -> None:
+        w.n += 1
+        raise ValueError(f"round {w.n}")
+
+    attempt = Try("try", Step("act", act)).except_(ValueError, Sleep("pause", timedelta(1)), tell("caught"), name="e")
+    assert ends(While("loop", lambda w: w.n < 3, attempt), ops=("pause",) * 3) == [
+        f"caught: ('ValueError', 'round {n}', 'act')" for n in (1, 2, 3)
     ]
 
 

@@ -24,9 +24,10 @@ from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.task_handler import Outcome, run_task
 from cloud_adapter.engine.tasks import RESUME_PATH, TIMEOUT_PATH
 from cloud_adapter.engine.view import View
-from cloud_adapter.errors import Unavailable
+from cloud_adapter.errors import InvalidRequest, Unavailable
 from cloud_adapter.options import EngineOptions
-from cloud_adapter.ports import Task
+from cloud_adapter.ports import Clock, Task
+from cloud_adapter.queues.rules import SCHEDULE_AHEAD_MAX
 from cloud_adapter.stores.sqlite.store import SqliteStore
 from tests.manual_clock import ManualClock
 from workflow_core import S, Workflow
@@ -50,6 +51,9 @@ class Killed(BaseException):
 class ManualQueue:
     """The TaskQueue port; the test decides which task is delivered when.
 
+    Args:
+        clock: with a clock, a task that is due later than the port allows is rejected.
+
     Attributes:
         tasks: what waits, in the order of creation.
         created: every task that was taken.
@@ -58,7 +62,8 @@ class ManualQueue:
         calls_max: how many calls an engine makes at the same time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock
         self.calls_max = 1
         self._unnamed = 0
         self.tasks: dict[str, Task] = {}
@@ -69,6 +74,8 @@ class ManualQueue:
     async def create(self, task: Task) -> None:
         # A body travels as JSON, and a queue knows the names of tasks that it has delivered, too.
         task = replace(task, body=json.loads(json.dumps(task.body)))
+        if self.clock is not None and task.at is not None and task.at > self.clock.now() + SCHEDULE_AHEAD_MAX:
+            raise InvalidRequest(f"a task is due at {task.at}, in more than {SCHEDULE_AHEAD_MAX.days} days")
         if not task.name:
             self._unnamed += 1
             task = replace(task, name=f"unnamed-{self._unnamed}")
@@ -83,9 +90,8 @@ class ManualQueue:
         self.tasks.pop(name, None)
 
     def purge(self) -> None:
-        """Loses every task, and forgets the names."""
+        """Loses every task. Their names stay taken, as those of tasks that were delivered or deleted."""
         self.tasks.clear()
-        self.created.clear()
 
     @property
     def resumes(self) -> list[Task]:
@@ -256,7 +262,7 @@ class World:
     ) -> None:
         self.clock = ManualClock()
         self.store = SqliteStore(directory / "world.sqlite")
-        self.queue = ManualQueue()
+        self.queue = ManualQueue(self.clock)
         self.rng = random.Random(seed)
         self.options = options or EngineOptions()
         self.workflows = workflows

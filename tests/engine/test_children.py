@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from cloud_adapter.engine.commits import WRITE_ATTEMPTS_MAX
 from cloud_adapter.engine.operations import Cancel
 from cloud_adapter.engine.registry import by_name
+from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.errors import InstanceExists, Unavailable
 from tests.engine.harness import Killed, World, in_world, write
 from workflow_core import (
@@ -28,6 +30,7 @@ from workflow_core import (
     Try,
     Workflow,
 )
+from workflow_core.wait_types import ChildWait
 
 
 class Delivery(Workflow, name="delivery"):
@@ -103,6 +106,21 @@ async def test_the_parent_waits_for_the_child_and_gets_its_result(world: World) 
     assert (await child(world)).execution.parent.told
     assert (await child(world)).wake_at is None
     assert await world.history("setup", "child") == [("setup", "deliver"), ("child", "deliver")]
+
+
+@in_world(Shop, Delivery)
+async def test_an_outage_is_no_failed_attempt_to_start_it(world: World) -> None:
+    await world.create()
+    for nth in range(1, 2 * WRITE_ATTEMPTS_MAX + 1):
+        world.process.unavailable("create", nth, applied=False)
+    (task,) = world.queue.resumes
+    assert await world.process.deliver(task) is Outcome.FAILED
+    (wait,) = (await world.instance()).execution.threads[0].waits
+    assert isinstance(wait, ChildWait)
+    assert (wait.attempt, wait.retry_at, wait.error) == (0, None, None)
+    await world.pass_time(timedelta(minutes=5))
+    assert await world.history("setup", "setup failed") == [("setup", "deliver")]
+    assert (await child(world)).execution.status == "waiting"
 
 
 @in_world(Shop, Delivery)

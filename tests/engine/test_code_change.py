@@ -79,6 +79,25 @@ async def test_an_unknown_statement_is_acknowledged_and_goes_on_when_it_is_back(
     assert (await world.instance()).execution.status == "waiting"
 
 
+BESIDE = Go("beside", Select("wait beside", On("Other", nothing)))
+
+
+@in_world(article(BESIDE, START, Step("write", write("write")), END))
+async def test_a_step_does_not_run_beside_an_unknown_statement(world: World) -> None:
+    await world.create()
+    await world.send("Begin")
+    before = await world.instance()
+    bad = world.start(
+        article(Go("beside", Select("gone", On("Other", nothing))), START, Step("write", write("w")), END)
+    )
+    assert await bad.deliver(world.queue.resumes[0]) is Outcome.DONE
+    assert await world.instance() == before
+    await world.clock.advance(60)
+    assert await world.start().engine.recover() == 1
+    await world.deliver()
+    assert (await world.fields()).log == ["write"]
+
+
 @in_world(OLD)
 async def test_an_event_for_an_unknown_wait_changes_nothing(world: World) -> None:
     await world.create()

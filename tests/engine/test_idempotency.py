@@ -170,6 +170,62 @@ async def test_a_key_expires(world: World) -> None:
     assert await world.send("Deposit", 7, key="k") == 12
 
 
+@pytest.mark.parametrize("answers_at", [timedelta(0), timedelta(hours=1)])
+@in_world(Account)
+async def test_a_key_expires_one_day_after_its_commit_to_the_moment(world: World, answers_at: timedelta) -> None:
+    await world.create()
+    await world.clock.advance(answers_at.total_seconds())
+    await world.send("Deposit", 5, key="k")
+    await world.clock.advance(timedelta(hours=24).total_seconds() - 0.001)
+    assert await world.send("Deposit", 5, key="k") == 5
+    assert await world.process.engine.response("account", "order-1", "k") == b"5"
+    with pytest.raises(IdempotencyKeyReused):
+        await world.send("Deposit", 7, key="k")
+    await world.clock.advance(0.001)
+    assert await world.process.engine.response("account", "order-1", "k") is None
+    assert await world.send("Deposit", 7, key="k") == 12
+    # It counts anew from here.
+    await world.clock.advance(timedelta(hours=24).total_seconds() - 0.001)
+    assert await world.send("Deposit", 7, key="k") == 12
+    await world.clock.advance(0.001)
+    assert await world.send("Deposit", 1, key="k") == 13
+
+
+@pytest.mark.parametrize("seed", range(5))
+@in_world(Account)
+async def test_of_many_requests_that_replace_an_expired_key_one_has_an_effect(world: World, seed: int) -> None:
+    await world.create()
+    await world.send("Deposit", 5, key="k")
+    await world.clock.advance(timedelta(days=1).total_seconds())
+    world.rng.seed(seed)
+    sending = [ensure_future(world.start().post("Deposit", b"1", key="k")) for _ in range(4)]
+    sending += [ensure_future(world.process.post("Deposit", b"1", key="k")) for _ in range(3)]
+    assert {await world.finish(one) for one in sending} == {b"6"}
+    assert (await world.fields()).balance == 6
+
+
+@in_world(Account)
+async def test_a_key_that_expires_while_its_request_waits_is_new(world: World) -> None:
+    await world.create()
+    await world.send("Deposit", 1, key="d")
+    await world.send("Audit")
+    await world.clock.advance(timedelta(days=1).total_seconds() - 2)
+    running = ensure_future(world.process.perform(world.queue.resumes[0]))
+    await world.clock.settle()
+    other = world.start()
+    asked_at = world.now
+    assert await other.send("Deposit", 1, key="d") == 1, "it is known when it begins to wait"
+    assert world.now == asked_at
+    await world.clock.advance(2)
+    sending = ensure_future(other.post("Deposit", b"1", key="d"))
+    await world.clock.settle()
+    assert not sending.done()
+    GATE.open()
+    assert await world.finish(sending) == b"2"
+    await world.finish(running)
+    assert (await world.fields()).balance == 2
+
+
 @in_world(Account)
 async def test_keys_belong_to_their_instance(world: World) -> None:
     await world.create()

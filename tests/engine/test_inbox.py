@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from cloud_adapter.clock import CLOCK_SKEW
 from cloud_adapter.document import InboxEntry, Lease
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.inbox import UNCOLLECTED_AFTER
@@ -326,6 +327,16 @@ async def test_the_entry_of_an_instance_that_is_paused_is_taken_in_when_it_is_un
     assert world.queue.tasks == {}
 
 
+@in_world(Crawl)
+async def test_a_dry_run_of_an_operation_takes_nothing_in(world: World) -> None:
+    await posted(world)
+    before = await world.instance()
+    for operation in (Pause(dry_run=True), Cancel(dry_run=True)):
+        await world.finish(world.process.engine.operate("crawl", ID, operation))
+        assert await world.instance() == before
+        assert len(await entries(world)) == 1
+
+
 @dataclass
 class Pausing:
     """A pause by a process that dies before it looks into the inbox."""
@@ -411,6 +422,40 @@ async def test_an_early_collecting_task_comes_again(world: World) -> None:
     assert len(await entries(world)) == 1
     await collected(world, again)
     assert (await world.fields()).results == [10]
+
+
+@in_world(Crawl)
+async def test_a_collecting_task_that_finds_a_lease_is_put_off_and_followed_by_the_last_one_nevertheless(
+    world: World,
+) -> None:
+    collect = await posted(world)
+    instance = await world.instance()
+    lease = Lease("somebody", world.now + timedelta(seconds=45))
+    await world.store.commit(replace(instance, lease=lease, tokens=(*instance.tokens, "t")))
+    await collected(world, collect)
+    again, last = sorted(tasks(world, COLLECT_PATH), key=lambda task: bool(task.body["is_last"]))
+    assert (again.body["is_last"], again.at) == (False, lease.expires_at)
+    assert last.body["is_last"]
+    assert last.at is not None and collect.at is not None and last.at >= collect.at + CLOCK_SKEW
+    await world.pass_time(timedelta(seconds=46))
+    assert (await world.fields()).results == [10]
+    await world.pass_time(timedelta(minutes=2))
+    assert world.queue.tasks == {}
+
+
+@in_world(Crawl)
+async def test_a_result_that_is_posted_twice_is_one_entry_and_those_of_two_activities_are_two(world: World) -> None:
+    await world.create(numbers=[1, 2])
+    for task in tasks(world, ACTIVITY_PATH):
+        for process in (world.process, world.start()):
+            contend(process)
+            assert await process.perform(task) is Outcome.DONE
+    assert len(CALLS) == 4
+    assert len(await entries(world)) == 2
+    world.queue.tasks = {task.name: task for task in tasks(world, COLLECT_PATH)}
+    await world.pass_time(timedelta(seconds=30))
+    assert sorted((await world.fields()).results) == [10, 20]
+    assert len(await world.history("activity")) == 2
 
 
 @in_world(Crawl)
@@ -554,6 +599,27 @@ async def test_damaged_entries_are_discarded_and_hide_nothing(
     assert (await world.fields()).results == [10]
     assert await entries(world) == []
     assert caplog.text.count("damaged inbox entry") == 3
+
+
+class Rewritten(Workflow, name="crawl"):
+    """A release that lacks the statements at which instances of ``Crawl`` are."""
+
+    numbers: list[int] = []
+    definition = S(Select("end", On("End", lambda w: None)))
+
+
+@in_world(Crawl)
+async def test_damaged_entries_are_discarded_beside_one_that_has_to_wait_for_other_code(world: World) -> None:
+    collect = await posted(world)
+    for name in ("damaged", "zzz-damaged"):
+        await world.store.post(InboxEntry("crawl", ID, name, "{", world.now - timedelta(seconds=1)))
+    await collected(world, collect, world.start(Rewritten))
+    assert [entry.name.partition("-")[0] for entry in await entries(world)] == ["result"]
+    await world.clock.advance(UNCOLLECTED_AFTER.total_seconds())
+    assert await world.finish(world.process.engine.recover()) == 1
+    await world.deliver()
+    assert (await world.fields()).results == [10]
+    assert await entries(world) == []
 
 
 @in_world(Crawl)

@@ -409,11 +409,69 @@ async def test_a_step_is_found_beside_a_timer_that_is_gone(world: World) -> None
     assert await process.engine.recover() == 0
 
 
+@pytest.mark.parametrize("kind", ["step", "timer"])
+@pytest.mark.parametrize("ahead", [timedelta(), MINUTE])
 @in_world(errand())
-async def test_a_lease_that_is_left_behind_is_found_where_nothing_is_due(world: World) -> None:
-    await world.create()
-    await world.store.commit(replace(await world.instance(), lease=Lease("dead", world.now), wake_at=world.now))
-    await world.clock.advance(1)
-    assert await recover(world) == 1
+async def test_a_lease_that_is_left_behind_is_found_where_nothing_is_due(
+    world: World, kind: str, ahead: timedelta
+) -> None:
+    """It may be that of a process that has died after an operator had ended the work."""
+    await world.started(kind=kind)
+    instance = await world.instance()
+    assert instance.execution.status == "waiting"
+    expires = world.now + MINUTE
+    await world.store.commit(replace(instance, lease=Lease("dead", expires), wake_at=expires))
+    world.queue.purge()
+    await world.clock.advance_to(expires - ahead)
+    assert await recover(world, ahead=ahead) == 1
+    assert [task.at for task in world.queue.tasks.values()] == [expires]
+    await world.pass_time(ahead)
+    after = await world.instance()
+    assert after.lease is None
+    assert after.wake_at == instance.wake_at
+    assert await recover(world) == 0
+
+
+@in_world(Parcel)
+async def test_an_attempt_of_the_near_future_is_recovered_for_its_time(world: World) -> None:
+    await world.create(failures=3)
+    await world.send("Send")
     await world.deliver()
-    assert (await world.instance()).lease is None
+    world.queue.purge()
+    retry_at = (await world.instance()).wake_at
+    assert retry_at == world.now + timedelta(seconds=1)
+    assert await recover(world, ahead=timedelta(seconds=0.5)) == 0
+    assert await recover(world, ahead=timedelta(seconds=1)) == 1
+    assert [task.at for task in world.queue.tasks.values()] == [retry_at]
+    await world.pass_time(MINUTE)
+    assert (await world.fields()).log == ["label", "pack"]
+
+
+@in_world(Parcel)
+async def test_an_instance_whose_tasks_are_lost_twice_within_a_minute_is_recovered_twice(world: World) -> None:
+    await world.create(failures=2)
+    await world.send("Send")
+    for seconds in (1, 2, 4):
+        world.queue.purge()
+        assert await recover(world) == 1
+        assert len(world.queue.tasks) == 1, "the queue has taken it, although it knows the first one"
+        await world.deliver()
+        await world.clock.advance(seconds)
+    assert (await world.fields()).log == ["label", "pack"]
+
+
+@pytest.mark.parametrize("stuck", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("limit", [1, 2, 3])
+@in_world(errand())
+async def test_what_cannot_move_takes_no_place_of_what_can(world: World, stuck: int, limit: int) -> None:
+    for number in range(stuck):
+        await world.create(id=f"stuck-{number}", kind="timer")
+        await world.clock.advance(1)
+    await world.clock.advance(3600)
+    for number in range(4):
+        await world.create(id=f"sound-{number}", kind="step")
+        await world.clock.advance(1)
+    world.queue.purge()
+    process = world.start(errand(timeout="too late"))
+    assert await process.engine.recover(limit=limit) == limit
+    assert [task.body["id"] for task in world.queue.tasks.values()] == [f"sound-{number}" for number in range(limit)]

@@ -6,12 +6,16 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
+from cloud_adapter.engine.refs import InstanceRef
 from tests.engine.harness import ID, World, article, in_world, nothing, write
 from workflow_core import (
     Activity,
     ActivityContext,
     Child,
     EventRequest,
+    If,
     On,
     Retry,
     S,
@@ -211,6 +215,21 @@ async def test_the_failure_of_a_child_that_was_started_under_the_old_name(world:
     assert instance.execution.status == "failed"
     assert instance.execution.teardowns == []  # it has ended: there is nothing to cancel
     assert ("child failed", "ask") in await world.history()
+    assert instance.execution.error is not None
+    assert instance.execution.error.statement == "ask"
+
+
+@in_world(whole("child"), Part)
+async def test_an_error_behind_a_child_that_was_started_under_the_old_name(world: World) -> None:
+    await world.started()
+    behind = If("behind", lambda w: 1 / 0 > 0, Step("never", write("never")))
+    new = world.start(article(Child("ask", "part", id="part-1", renamed_from="child"), behind), Part)
+    await world.finish(new.engine.handle_event("part", "part-1", "Done"))
+    await world.deliver(new)
+    error = (await world.instance()).execution.error
+    assert error is not None
+    assert (error.type, error.statement) == ("ZeroDivisionError", "ask")
+    assert ("failed", "ask") in await world.history()
 
 
 class Outside:
@@ -249,3 +268,45 @@ async def test_a_registration_that_has_failed_under_the_old_name(world: World) -
     assert [one[:2] for one in OUTSIDE.told] == [("setup", "Paid"), ("setup", "Received"), ("teardown", "Received")]
     assert OUTSIDE.told[0][2] == OUTSIDE.told[1][2]
     assert (await world.instance()).execution.teardowns == []
+
+
+def seven(input: None) -> int:
+    return 7
+
+
+def fail_for_good(input: None) -> int:
+    raise ValueError("no luck")
+
+
+def raises_after_that(w: Any, result: int) -> None:
+    raise KeyError("then fails, too")
+
+
+ONCE = Retry(max_attempts=1)
+
+
+@pytest.mark.parametrize(
+    ("function", "then", "error", "noted"),
+    [
+        (fail_for_good, note, "ValueError", ["activity failed", "failed"]),
+        (seven, raises_after_that, "KeyError", ["activity failed", "failed"]),
+        (seven, note, "ZeroDivisionError", ["failed"]),  # of the condition behind it
+    ],
+)
+@in_world(article(Select("s", On("E", nothing))))
+async def test_an_error_that_was_posted_under_the_old_name_is_stored_under_the_new_one(
+    world: World, function: Callable[..., Any], then: Callable[..., None], error: str, noted: list[str]
+) -> None:
+    behind = If("behind", lambda w: 1 / 0 > 0, Step("never", write("never")))
+    old = world.start(article(Activity("ask", function, then=then, retry=ONCE), behind))
+    await world.finish(old.engine.create("article", ID))
+    old.engine.lanes.met_others(InstanceRef(old.engine.workflow("article"), ID))
+    await world.deliver(old)
+    assert len(await world.store.inbox("article", ID)) == 1
+    new = world.start(article(Activity("inquire", function, then=then, retry=ONCE, renamed_from="ask"), behind))
+    await world.pass_time(timedelta(minutes=1), new)
+    execution = (await world.instance()).execution
+    assert execution.status == "failed"
+    assert execution.error is not None
+    assert (execution.error.type, execution.error.statement) == (error, "inquire")
+    assert await world.history("activity", "activity failed", "failed") == [(kind, "inquire") for kind in noted]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from cloud_adapter.engine.operations import Cancel, Goto, Pause, RetryFailed, SetFields, Unpause
+from cloud_adapter.engine.operations import DETAIL_CHARS_MAX, Cancel, Goto, Pause, RetryFailed, SetFields, Unpause
 from cloud_adapter.errors import InstanceEnded, InstanceNotFound, TooLarge
 from tests.engine.harness import Gate, World, in_world, write
 from workflow_core import (
@@ -320,6 +320,16 @@ async def test_fields_are_set_and_threads_that_waited_for_it_go_on(world: World)
     assert (await world.fields()).log == ["lifted"]
     entry = next(one for one in (await world.instance()).history if one.kind == "set")
     assert (entry.by, entry.reason, json.loads(entry.detail)) == ("ann", "the scale was wrong", {"weight": 9})
+
+
+@in_world(Parcel)
+async def test_the_history_keeps_the_beginning_of_a_long_change_as_it_was_written(world: World) -> None:
+    await on_its_way(world)
+    text = "é" * 2 * DETAIL_CHARS_MAX
+    await operate(world, SetFields(fields={"text": text}))
+    assert (await world.fields()).text == text
+    (entry,) = [one for one in (await world.instance()).history if one.kind == "set"]
+    assert entry.detail == f'{{"text": "{text}'[:DETAIL_CHARS_MAX]
 
 
 @in_world(Parcel)

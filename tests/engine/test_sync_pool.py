@@ -12,11 +12,12 @@ import time
 import weakref
 from concurrent.futures import CancelledError, Executor, wait
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
 
-from cloud_adapter.engine.sync_pool import DaemonThreads, SyncPool
+from cloud_adapter.engine.sync_pool import IDLE_SECONDS_MAX, DaemonThreads, SyncPool
 from cloud_adapter.engine.user_code import RunSync
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.settings import Settings
@@ -178,6 +179,37 @@ def test_a_cancelled_call_that_has_not_begun_is_not_made() -> None:
     threads.shutdown()
 
 
+def test_calls_are_made_in_their_order() -> None:
+    gate, threads, made = Gate(), DaemonThreads("test", 1), list[int]()
+    threads.submit(gate)
+    gate.wait_for(1)
+    calls = [threads.submit(made.append, number) for number in range(10)]
+    gate.opened.set()
+    wait(calls, SECONDS_MAX)
+    assert made == list(range(10))
+    threads.shutdown()
+
+
+def test_one_idle_thread_is_not_taken_for_two_calls() -> None:
+    for _ in range(20):
+        threads, both = DaemonThreads("test", 2), threading.Barrier(2)
+        threads.submit(len, "abc").result(SECONDS_MAX)
+        _until_idle(threads)
+        calls = [threads.submit(both.wait, SECONDS_MAX) for _ in range(2)]
+        assert sorted(call.result(SECONDS_MAX) for call in calls) == [0, 1]
+        threads.shutdown()
+
+
+def test_a_shutdown_ends_every_idle_thread_at_once() -> None:
+    threads, all_of_them = DaemonThreads("test", 20), threading.Barrier(20)
+    calls = [threads.submit(all_of_them.wait, SECONDS_MAX) for _ in range(20)]
+    wait(calls, SECONDS_MAX)
+    begin = time.monotonic()
+    threads.shutdown()
+    assert threads.threads == 0
+    assert time.monotonic() - begin < IDLE_SECONDS_MAX / 2
+
+
 def test_shutting_down_as_other_executors_do() -> None:
     gate, made = Gate(), list[str]()
     threads: Executor
@@ -246,8 +278,16 @@ GATE = Gate()
 DONE = threading.Event()
 
 
+ENDED: SimpleQueue[str] = SimpleQueue()
+"""The names of the threads in which activities have ended."""
+
+
+def block() -> None:
+    ENDED.put(GATE())
+
+
 class Blocked(Workflow, name="blocked"):
-    definition = S(ForEach("each", lambda w: range(40), Activity("block", lambda: GATE()), parallel=True))
+    definition = S(ForEach("each", lambda w: range(40), Activity("block", block), parallel=True))
 
 
 class Small(Workflow, name="small"):
@@ -267,10 +307,15 @@ def test_activities_that_block_hold_up_neither_each_other_nor_the_steps_of_other
             await asyncio.to_thread(GATE.wait_for, 40)
             await runtime.engine.create("small", "1")
             assert await asyncio.to_thread(DONE.wait, SECONDS_MAX)
+            GATE.opened.set()
+            for _ in range(40):
+                name = await asyncio.to_thread(ENDED.get, timeout=SECONDS_MAX)
+                assert name.startswith("gorchestrate-activity-")
         finally:
             GATE.opened.set()
             await runtime.close()
-        with pytest.raises(RuntimeError, match="shut down"):
-            await runtime.pools.steps(len, "abc")
+        for pool in (runtime.pools.steps, runtime.pools.activities):
+            with pytest.raises(RuntimeError, match="shut down"):
+                await pool(len, "abc")
 
     asyncio.run(asyncio.wait_for(main(), SECONDS_MAX))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cloud_adapter.engine.task_handler import Outcome
-from cloud_adapter.errors import Unavailable
+from cloud_adapter.errors import Conflict, Unavailable
 from cloud_adapter.ports import Task
 from tests.engine.harness import Gate, World, in_world, write
 from workflow_core import EventNotAccepted, Go, On, Return, S, Select, Step, Timeout, WaitFor, While, Workflow
@@ -100,6 +100,29 @@ async def test_a_timer_that_lost_is_deleted_and_ignored_if_it_comes_nevertheless
         assert await world.process.perform(timer) is Outcome.DONE
     assert calls == ["load"]
     assert await world.instance() == before
+
+
+@in_world(Offer)
+async def test_a_timer_that_loses_to_others_all_the_time_comes_again(world: World) -> None:
+    await world.create()
+    timer = only(world.queue.timers)
+    await world.clock.advance_to(world.now + 24 * HOUR)
+    until = world.now + world.options.max_wait + timedelta(seconds=1)
+
+    async def conflict() -> None:
+        if world.now < until:
+            raise Conflict("others were faster")
+
+    for nth in range(1, 200):
+        world.process.fault("commit", nth, before=conflict)
+    assert await world.process.deliver(timer) is Outcome.DONE
+    assert await world.history("timeout") == []
+    again = only([task for task in world.queue.timers if task.body["wait_id"] == timer.body["wait_id"]])
+    assert (again.name != timer.name, again.at) == (True, world.now)
+    await world.pass_time(timedelta(minutes=1))
+    assert await world.history("timeout") == [("timeout", "expired")]
+    assert (await world.fields()).log == ["withdrawn"]
+    assert world.queue.tasks == {}
 
 
 @in_world(Offer)

@@ -14,8 +14,9 @@ from pathlib import Path
 import coverage
 import pytest
 
-SECONDS_FILE = "GORCHESTRATE_MUTATION_SECONDS"
-"""The environment variable that names the file for the duration of each test."""
+SECONDS_FILE = "MUTATION_SECONDS_FILE"
+"""The environment variable that names the file for the duration of each test. With the prefix of settings, it would be
+an unknown one."""
 
 _seconds: dict[str, float] = {}
 

@@ -229,6 +229,7 @@ class Process:
     def __init__(self, world: World, name: str, revision: int, skew: float, rng: Random) -> None:
         self.world = world
         self.name = name
+        self.revision = revision
         self.skew = self._right_skew = timedelta(seconds=skew)
         self.dead = False
         self.has_jumped = False

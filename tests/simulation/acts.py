@@ -117,6 +117,10 @@ class Acts:
         """Marks the last recorded failure as that of the last attempt."""
         self._by_execution[id(execution)][1][-1].given_up = True
 
+    def forget_tick(self, execution: Execution) -> None:
+        """Forgets the last act, which is that of counting what is about to be recorded."""
+        assert self._by_execution[id(execution)][1].pop().kind == "tick"
+
     @contextmanager
     def recorded(self) -> Iterator[None]:
         """Records what is done inside of the block."""
@@ -139,6 +143,8 @@ class Acts:
 
         def noting(session: Session, kind: str, now: datetime, **details: Any) -> None:
             note(session, kind, now, **details)
+            if kind == "set":
+                self.forget_tick(session.execution)
             self.add(session.execution, entry=session.entries[-1])
 
         def beating(machine: Machine, accepted: Accepted) -> None:

@@ -5,15 +5,13 @@ A bug is one that a person could make: a check left out, two calls in the wrong 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from contextvars import ContextVar
 from copy import copy
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
-
-import pytest
 
 from cloud_adapter.document import Instance, Lease
 from cloud_adapter.engine import activities as activities_module
@@ -46,8 +44,12 @@ from cloud_adapter.engine.timers import TimeOut
 from cloud_adapter.engine.transaction import Transactor
 from cloud_adapter.errors import Busy, Conflict, DuplicateKey, Unavailable
 from cloud_adapter.ports import Task
-from tests.simulation import world
+from tests.simulation import (
+    operation_bugs,  # noqa: F401 - lists them
+    world,
+)
 from tests.simulation.actors import Process
+from tests.simulation.bug_list import BUGS, Patch, applied, bug
 from tests.simulation.store import Database
 from workflow_core import Execution, Status
 from workflow_core.events import stable_key
@@ -60,26 +62,7 @@ from workflow_core.machine.work import StepWork
 from workflow_core.program.code import ForkOp
 from workflow_core.wait_types import ActivityWait, EventWait, TimedWait
 
-Patch = pytest.MonkeyPatch
-Bug = Callable[[Patch], None]
-
-BUGS: dict[str, Bug] = {}
-
-
-def bug(apply: Bug) -> Bug:
-    """Lists a bug under the words of its function's name."""
-    BUGS[apply.__name__.replace("_", " ")] = apply
-    return apply
-
-
-@contextmanager
-def applied(name: str | None) -> Iterator[None]:
-    """The bug of that name is there inside the block; none for None."""
-    with pytest.MonkeyPatch.context() as patch:
-        if name is not None:
-            BUGS[name](patch)
-        yield
-
+__all__ = ["BUGS", "applied"]
 
 # --- writing ---------------------------------------------------------------------------------
 

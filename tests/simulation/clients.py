@@ -21,6 +21,7 @@ from cloud_adapter.errors import (
     InstanceEnded,
     InstanceExists,
     InstanceNotFound,
+    TooLarge,
     Unavailable,
     UserCodeError,
 )
@@ -30,7 +31,7 @@ from tests.simulation.flows import ADDED, BROKEN, REJECTED
 from tests.simulation.model.events import KEPT
 from tests.simulation.model.instance import Model
 from tests.simulation.model.violations import require
-from workflow_core import DuplicateThread, EventNotAccepted, EventRejected, InvalidInput
+from workflow_core import DuplicateThread, EventNotAccepted, EventRejected, InvalidInput, NewerVersion
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -215,8 +216,9 @@ class Client:
                 if isinstance(answer, InstanceEnded):
                     require(self.model.executor.ended, f"{action} is refused, and it has not ended: {answer}")
                     return
-                if not (answer is LOST or isinstance(answer, (Unavailable, Busy))):
+                if not (answer is LOST or isinstance(answer, (Unavailable, Busy, NewerVersion))):
                     known = isinstance(answer, (InstanceNotFound, DuplicateThread))
+                    known = known or (isinstance(answer, TooLarge) and action == "unpause" and self.world.has_limit)
                     require(known, f"{action} is answered by {answer!r}")
                     return
             await self.world.wait(self.rng.uniform(0.1, 20))
@@ -233,7 +235,9 @@ class Client:
             return answer
         known = self.model.events.states and self.model.events.states[0][0] < started
         require(
-            answer is LOST or isinstance(answer, Unavailable) or (isinstance(answer, InstanceNotFound) and not known),
+            answer is LOST
+            or isinstance(answer, (Unavailable, NewerVersion))
+            or (isinstance(answer, InstanceNotFound) and not known),
             f"{self.name} looks at it and gets {answer!r}",
         )
         return None
@@ -258,7 +262,7 @@ class Client:
             process, first = first or self.world.any_process(self.rng), None
             if process is not None:
                 answer = await self.send(process, request)
-                if not (answer is LOST or isinstance(answer, (Unavailable, Busy))):
+                if not (answer is LOST or isinstance(answer, (Unavailable, Busy, NewerVersion))):
                     return
                 if request.key is None:
                     if not isinstance(answer, Busy) and self.rng.random() < 0.7:
@@ -345,6 +349,9 @@ class Client:
         require(not mine, f"{request.what} is answered by {error!r}, and has taken effect")
         if isinstance(error, Busy):
             return
+        if isinstance(error, NewerVersion):
+            require(call.process.revision < self.world.deployed, f"{request.what} is answered by {error!r}")
+            return
         if isinstance(error, IdempotencyKeyReused):
             require(request.group.requests, f"{request.what}: its key is said to be another one's")
             return
@@ -365,4 +372,5 @@ class Client:
             require(request.body == str(BROKEN).encode(), f"{request.what} fails: {error!r}")
         else:
             bad = isinstance(error, (InvalidInput, DuplicateThread))
+            bad = bad or (isinstance(error, TooLarge) and self.world.has_limit)
             require(bad, f"{request.what} is answered by {error!r}")

@@ -20,6 +20,7 @@ FIRST = {
     "entry of a paused instance discarded": 814,
     "entry without a collecting task": 65,
     "fence not compared": 89,
+    "goto takes a loop up where it was left": 66,
     "idempotency key without fingerprint": 60,
     "kept event due before the setups that come first": 184,
     "kept event overtaken by a later one": 122,

@@ -8,7 +8,7 @@ that was delivered. A call that has failed may be made again. Everything beyond 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -95,7 +95,8 @@ def counted(world: World) -> Iterator[None]:
     looks: Counter[Item] = Counter()
     arrived: Counter[InstanceRef] = Counter()
     before: dict[Item, int] = {}
-    prepare, add, put_off, perform = Session.prepare, Lane.add, Transactor._put_off, Stepper._perform
+    prepare, add, perform = Session.prepare, Lane.add, Stepper._perform
+    decide, put_off = Transactor.decide, Transactor._put_off
 
     def preparing(session: Session, *rest: Any) -> Any:
         change = prepare(session, *rest)
@@ -111,6 +112,12 @@ def counted(world: World) -> Iterator[None]:
         CURRENT.get().traffic.decisions += 1
         arrived[lane.ref] += 1
         return await add(lane, decision)
+
+    async def deciding(transactor: Any, batch: Sequence[Item]) -> Sequence[Item]:
+        rest: Sequence[Item] = await decide(transactor, batch)
+        for item in rest:
+            item.context[CURRENT].traffic.again += 1
+        return rest
 
     async def putting_off(transactor: Any, item: Any, wait: Any) -> None:
         actor = item.context[CURRENT]
@@ -139,6 +146,7 @@ def counted(world: World) -> Iterator[None]:
         patch.object(Session, "prepare", preparing),
         patch.object(Lane, "add", adding),
         patch.object(Transactor, "_put_off", putting_off),
+        patch.object(Transactor, "decide", deciding),
         patch.object(Stepper, "_perform", performing),
     ):
         yield

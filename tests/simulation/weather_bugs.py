@@ -13,7 +13,7 @@ from cloud_adapter.engine.activities import Activities
 from cloud_adapter.engine.inbox import Inbox
 from cloud_adapter.engine.tasks import CollectTask, ResumeTask
 from cloud_adapter.ports import Task
-from tests.simulation.bugs import Patch, bug
+from tests.simulation.bug_list import Patch, bug
 from tests.simulation.store import Database
 from workflow_core import Execution
 

@@ -28,15 +28,18 @@ from cloud_adapter.engine.task_handler import Outcome, run_task
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Task
 from tests.core import generate
-from tests.simulation import flows
+from tests.simulation import flows, shapes
 from tests.simulation.actors import CURRENT, Actor, Delivery, Killed, Operator, Process, Run
 from tests.simulation.acts import Act, Acts
 from tests.simulation.clients import LOST, Call, Client
 from tests.simulation.ledger import Ledger
+from tests.simulation.listings import Lister
 from tests.simulation.loop import Loop, Timeline
 from tests.simulation.model.instance import Model
 from tests.simulation.model.violations import Violation, require
+from tests.simulation.operators import Repairer
 from tests.simulation.queue import SimulatedQueue
+from tests.simulation.renaming import translated, translated_acts
 from tests.simulation.store import Database
 from tests.simulation.traffic import check_traffic, counted
 from tests.simulation.weather import CLOCK_JUMP_SECONDS_MAX, Weather
@@ -184,9 +187,10 @@ class World:
         self.recovered_at: float | None = None
         self.done: dict[tuple[str, str, int, bool], float] = {}
         self.lines = 0
+        self.commits = 0
         self._client_tasks: list[Any] = []
-        self._define()
         self._draw_settings()
+        self._define()
 
         self.activities = Ledger(self)
         self.faults = Faults(scenario, self.prompt)
@@ -196,12 +200,15 @@ class World:
             deadline = scenario.choice("deadline of tasks", (30.0, 30.0, 600.0))
         self.queue = SimulatedQueue(self, scenario.stream("queue"), badness, deadline)
         self._latencies, self._code, self._lives = map(scenario.stream, ("latencies", "user code", "signs of life"))
+        self._deployments, self.deployed = scenario.stream("deployments"), 0
+        self._handlers = scenario.stream("handlers")
         self._starts, self._kills, self._pauses = map(scenario.stream, ("starts", "kills", "pauses"))
         self._long_lives, self._jumps = map(scenario.stream, ("long lives of activities", "clocks that jump"))
         self._losses, self._routes = map(scenario.stream, ("lost tasks", "routes"))
         self.processes: dict[int, Process] = {}
         self.all_processes: list[Process] = []
-        for number in range(scenario.choice("processes", (1, 1, 2, 3))):
+        count = scenario.choice("processes", (1, 1, 2, 3))
+        for number in range(max(count, 2) if self.is_renamed else count):
             self.start(number)
         self.models: dict[str, Model] = {}
         self.clients: list[Client] = []
@@ -210,6 +217,8 @@ class World:
             self.models[id] = Model(self, id)
             letters = "abc"[: scenario.choice(f"clients of {id}", (1, 2, 3))]
             self.clients += [Client(self, self.models[id], f"{id}-{letter}") for letter in letters]
+            self.clients += [Lister(self, self.models[id])] if self.is_searched else []
+            self.clients += [Repairer(self, self.models[id])] if self.is_repaired else []
         self._plan_faults()
         self.weather.plan(self)
 
@@ -219,11 +228,25 @@ class World:
         tape = tapes.randbytes(tapes.choice((40, 100, 250)))[: scenario.tape]
         calm = scenario.chance("calm definitions", 0.6)
         shape = scenario.choice("shape", SHAPES)
+        if self.is_repaired and scenario.chance("definition to repair", 0.4):
+            shape = shapes.to_repair
         errand = generate.errand(scenario.stream("tape of the child").randbytes(60), calm=calm)
         specs = {"flow": shape(tape, calm=calm), "child": errand}
-        revisions = range(scenario.choice("revisions", (1, 1, 2)))
+        search_by = ("x", "y") if self.is_searched else ()
+        revisions = range(3 if self.is_renamed else scenario.choice("revisions", (1, 1, 2)))
         self.flows, self.children = (
-            [flows.build(spec, scenario.stream(f"times of {name}"), revision, name) for revision in revisions]
+            [
+                flows.build(
+                    spec,
+                    scenario.stream(f"times of {name}"),
+                    revision,
+                    name,
+                    search_by,
+                    slow=self.is_slow,
+                    renames=self.is_renamed,
+                )
+                for revision in revisions
+            ]
             for name, spec in specs.items()
         )
         self.least_delays = {
@@ -234,6 +257,12 @@ class World:
     def _draw_settings(self) -> None:
         choice, chance = self.scenario.choice, self.scenario.chance
         self.is_peaceful = chance("peace", 0.15)
+        self.is_repaired = chance("repairs", 0.2) and not self.is_peaceful
+        self.is_searched = chance("search fields", 0.2)
+        self.has_limit = chance("little room", 0.15)
+        self.room = self.scenario.stream("room").randrange(500, 1_400) if self.has_limit else 0
+        self.is_renamed = chance("renaming", 0.2) and not (self.is_repaired or self.is_peaceful)
+        self.is_slow = chance("slow handlers", 0.2)
         self.is_contended = chance("contention", 0.4)
         self.prompt = chance("promptness", 0.3)
         self.options = EngineOptions(
@@ -247,6 +276,8 @@ class World:
         )
         self.drag = choice("drag", (1, 1, 10))  # slow calls let more wait in lanes
         self.failing = choice("failing code", (0.0, 0.1, 0.4))
+        if self.is_repaired and chance("much to repair", 0.6):
+            self.failing, self.options = 0.4, replace(self.options, retry=Retry(max_attempts=2))
         self.slowness = choice("slow code", (0.0, 0.1, 0.3))
         self.skew = choice("skew", (0.0, 0.5, 2.0))
         kept = 1 if chance("few tokens", 0.15) else choice("tokens", (2, 20))
@@ -271,6 +302,9 @@ class World:
             client = Client(self, model, f"{born.id[:6]}-{len(self.clients)}", creates=False, operates=0.1)
             self.clients.append(client)
             self._invite(client)
+        if self.is_repaired and len(self.clients) < self.scenario.clients:
+            self.clients.append(Repairer(self, model))
+            self._invite(self.clients[-1])
         return model
 
     def _plan_faults(self) -> None:
@@ -282,6 +316,8 @@ class World:
         ):
             for _ in range(stream.randrange(most + 1)):
                 self.timeline.at(stream.uniform(0, self.quiet_at), happens)
+        for _ in self.flows[1:] if self.is_renamed else ():
+            self.timeline.at(self._deployments.uniform(5, 60), self._deploy)
         if self.loses_tasks and self.scenario.chance("purges", 0.5):
             for second in range(20, int(self.quiet_at), 20):
                 self.timeline.at(second, self._purge)
@@ -332,6 +368,11 @@ class World:
         seconds = size * 0.1 if point >= self.slowness else size * 5 if point >= self.slowness / 3 else size * 3 * lease
         return seconds, self._code.random() < self.failing
 
+    def handler_seconds(self) -> float:
+        """How long a handler takes that waits for the outside."""
+        point, size = self._handlers.random(), self._handlers.random()
+        return size * 0.1 if point < 0.5 else size * 3 if point < 0.9 else size * 15
+
     def life(self, seconds: float, limit_seconds: float) -> tuple[bool, bool, float]:
         """Draws whether an activity with heartbeats hangs, whether it outlives its attempt, and its duration."""
         rng = self._lives
@@ -360,7 +401,7 @@ class World:
     # --- processes -----------------------------------------------------------------------
 
     def start(self, number: int) -> None:
-        revision = self._starts.randrange(len(self.flows))
+        revision = self._starts.randrange(len(self.flows)) if not self.is_renamed else self.deployed
         skew = self._starts.uniform(-self.skew, self.skew)
         rng = self.scenario.stream(f"engine {len(self.all_processes)}")
         process = self.processes[number] = Process(self, f"p{number}", revision, skew, rng)
@@ -472,8 +513,14 @@ class World:
         """A write has landed."""
         assert self.acting is not None
         acts, tasks = held
+        self.commits += 1
         model = self.models.get(new.id) or self._adopt(new)
-        model.committed(self.acting, old, new, acts, keys, tasks)
+        model.learn_names(new)
+        if self.is_renamed:
+            renamed = translated_acts(acts)
+            model.committed(self.acting, old and translated(old), translated(new), renamed, keys, tasks)
+        else:
+            model.committed(self.acting, old, new, acts, keys, tasks)
         for act in acts:
             act.is_written = True
 
@@ -496,10 +543,25 @@ class World:
                     if busy:
                         self.violated(Violation(f"{run.actor.name} and {other.name} run user code at the same time"))
 
+    def first_revision(self, workflow: str) -> type[Workflow]:
+        return (self.flows if workflow == "flow" else self.children)[0]
+
     # --- faults that no call brings about ------------------------------------------------
 
     def _kill_one(self) -> None:
         if self.faults.planned() and (process := self.any_process(self._kills)) is not None:
+            process.kill()
+
+    def _deploy(self) -> None:
+        """The next revision replaces the processes one after another."""
+        self.deployed += 1
+        self.say("revision %d is deployed", self.deployed)
+        for number in self.processes:
+            self.timeline.after(self._deployments.uniform(0, 120), self._replace, number, self.deployed)
+
+    def _replace(self, number: int, revision: int) -> None:
+        process = self.processes[number]
+        if process.revision < revision:
             process.kill()
 
     def _pause_one(self) -> None:
@@ -592,7 +654,7 @@ class World:
             self._invite(client)
         with (
             _logged_bugs(self),
-            _limits(self.tokens_kept),
+            _limits(self.tokens_kept, self.room),
             self.acts.recorded(),
             counted(self),
             _contended(always=self.is_contended),
@@ -614,7 +676,7 @@ class World:
         self.activities.check_rest()
         require(not self.queue.entries, f"{len(self.queue.entries)} tasks are left")
         for instance in self.database.all():
-            self.models[instance.id].check_rest(instance)
+            self.models[instance.id].check_rest(translated(instance))
 
     def _invite(self, client: Client) -> None:
         """Lets a client come after a while."""
@@ -659,11 +721,13 @@ def _limits_of(cls: type[Workflow]) -> dict[str, timedelta]:
 
 
 @contextmanager
-def _limits(tokens_kept: int) -> Iterator[None]:
-    """Limits how many commits a document stores, so that a run reaches the limit."""
+def _limits(tokens_kept: int, room: int) -> Iterator[None]:
+    """Limits how many commits a document stores, and how large it may be, so that a run reaches the limit."""
     with ExitStack() as patches:
         for module in (document, session, commits):
             patches.enter_context(patch.object(module, "TOKENS_MAX", tokens_kept))
+        if room:
+            patches.enter_context(patch.object(document, "DOCUMENT_BYTES_MAX", room))
         yield
 
 

@@ -12,19 +12,20 @@ tasks, so that new tasks are scheduled. If you add a kind of wait with a deadlin
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from workflow_core.errors import InvalidInput, RepairRefused
+from workflow_core.errors import InvalidInput, RepairRefused, UnknownStatement
 from workflow_core.execution import LeaveKind, Status, Thread
 from workflow_core.machine.results import retry_errors
 from workflow_core.machine.state import MachineState
-from workflow_core.machine.threads import branches_of, check
+from workflow_core.machine.threads import branches_of, check, start_of
 from workflow_core.machine.transitions import ThreadHappening, change_thread
 from workflow_core.machine.unwinding import cancel_thread
 from workflow_core.machine.waits import attempt_ends, leave_wait, summarize
+from workflow_core.program.code import Each, Instruction
 from workflow_core.signatures import refuse_infinite_numbers
 from workflow_core.wait_types import ActivityWait, TimedWait
 from workflow_core.workflow import InvalidFields, Workflow, migrated
@@ -128,15 +129,29 @@ def goto(machine: MachineState, thread_id: str, statement: str) -> None:
     leave_wait(execution, thread)
     _begin_anew(thread)
     change_thread(thread, ThreadHappening.PUT)
+    thread.positions = _positions_at(machine, thread, statement)
     thread.step, thread.pc = statement, execution.pc
     thread.pending, thread.leaving = {}, None
-    thread.positions.pop(statement, None)
-    each = program.at(statement).each
-    while each is not None:
-        thread.positions.setdefault(each.name, 0)
-        each = each.outer
     if execution.live:
         summarize(execution)
+
+
+def _positions_at(machine: MachineState, thread: Thread, statement: str) -> dict[str, int]:
+    """Returns the positions of a thread that is moved to a statement. It may have left loops without their end, and
+    their positions remain until it enters them again."""
+    try:
+        left = [each.name for each in _loops_around(start_of(machine, thread))]
+    except UnknownStatement:  # it may have been in any of them
+        left = list(thread.positions)
+    kept = {name: thread.positions[name] for name in left if name in thread.positions}
+    return {each.name: kept.get(each.name, 0) for each in _loops_around(machine.program.at(statement))}
+
+
+def _loops_around(instruction: Instruction) -> Iterator[Each]:
+    each = instruction.each
+    while each is not None:
+        yield each
+        each = each.outer
 
 
 def set_fields(cls: type[Workflow], fields: str, version: int, changes: Mapping[str, Any]) -> str:

@@ -54,7 +54,8 @@ def catches(machine: MachineState, thread: Thread, instruction: Instruction, err
 
 
 def _is_caught(machine: MachineState, thread: Thread, guard: Guard | None, error: ErrorInfo) -> bool:
-    doomed = _is_doomed(thread)
+    # A thread that waits for its canceled branches will leave with the cancellation.
+    doomed = _is_doomed(thread) or (thread.leaving is not None and thread.leaving.kind is _CANCEL)
     while guard is not None:
         if guard.cleanup_at >= 0 or _clause(guard, error, doomed) is not None:
             return True

@@ -18,8 +18,8 @@ from tests.core.reference import RefThread
 from tests.simulation.acts import Act, Attempt
 from tests.simulation.model.user_code import RAISED
 from tests.simulation.model.violations import require
+from tests.simulation.renaming import first_name
 from workflow_core import Activity, ActivityContext
-from workflow_core.events import stable_key
 from workflow_core.program.code import ActivityCase, ForkOp
 from workflow_core.wait_types import ActivityWait
 
@@ -46,7 +46,7 @@ class Activities:
         stored = next(thread.waits[0] for thread in old.execution.threads if thread.id == entry.thread)
         assert isinstance(stored, ActivityWait)
         require(stored.attempt == count, f"{name!r} has failed {count} times, stored is {stored.attempt}")
-        key = self._key(thread.wait_id, name)
+        key = self.model.activity_key(thread.wait_id, name)
         runs = world.activities.runs[key, count + 1]
         require(not world.is_peaceful or runs == 1, f"attempt {count + 1} of {name!r} has run {runs} times")
         error, _, message = entry.error.partition(": ")
@@ -85,9 +85,6 @@ class Activities:
         unheard = posted is not None and world.now - posted > UNHEARD_MAX and not actor.disturbed
         require(not unheard, f"{name!r} has timed out, and its result was posted at {posted}")
 
-    def _key(self, wait_id: str, name: str) -> str:
-        return stable_key(self.model.workflow, self.model.id, wait_id, name)
-
     def beat(self, act: Act, beaten: set[Attempt]) -> None:
         """A sign of life puts the end of its attempt off, and does nothing else. Another run of the same attempt may
         have done so just before, in the same write."""
@@ -101,9 +98,9 @@ class Activities:
         moved = known[act.attempt] != deadline or act.attempt in beaten
         require(moved, f"the sign of life of {run.key} has moved no deadline")
         beaten.add(act.attempt)
-        mine = (self._key(wait_id, name), count + 1) == (run.key, run.attempt)
+        mine = (self.model.activity_key(wait_id, name), count + 1) == (run.key, run.attempt)
         require(mine, f"{name!r}: attempt {run.attempt} moves another's deadline")
-        case = actor.process.engine.workflow(self.model.workflow).__program__.select(name).cases[name]
+        case = self.model.world.first_revision(self.model.workflow).__program__.select(name).cases[name]
         assert isinstance(case, ActivityCase) and case.activity.heartbeat is not None
         heartbeat = case.activity.heartbeat
         least, most = since + heartbeat, actor.process.latest() + heartbeat
@@ -117,7 +114,7 @@ class Activities:
 
     def check_over(self, context: ActivityContext, since: float) -> None:
         """An attempt is said to be over."""
-        name = f"{context.activity} {context.attempt - 1}"
+        name = f"{first_name(context.activity)} {context.attempt - 1}"
         waited = self.model.events.accepted_all_along(since, name, context.thread_id, context.wait_id)
         if waited:
             self.model.world.violate(f"attempt {context.attempt} of {context.activity!r} is not over, as it is told")

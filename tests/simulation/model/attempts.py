@@ -44,6 +44,17 @@ class Attempts:
         self.retry_at[work] = at + timedelta(seconds=seconds)
         return False
 
+    def forget(self, work: Work) -> None:
+        """Counts the attempts from the start."""
+        self.succeeded(work)
+        self.given_up.discard(work)
+
+    def try_again(self, work: Work) -> None:
+        """Lets what was given up be due once more; it has failed as often as before."""
+        if work in self.given_up:
+            self.given_up.remove(work)
+            self.retry_at.pop(work, None)
+
     def succeeded(self, work: Work) -> None:
         self.failures.pop(work, None)
         self.retry_at.pop(work, None)

@@ -14,9 +14,9 @@ from typing import Any
 from cloud_adapter.options import EngineOptions
 from tests.core.generate import Fields
 from tests.core.reference import RefThread, Thrown, case_name
-from tests.simulation.flows import BROKEN, REJECTED
+from tests.simulation.flows import BROKEN, REJECTED, UNSEARCHABLE
 from tests.simulation.model.attempts import Attempts, Work
-from tests.simulation.model.errands import ReferenceWithChildren
+from tests.simulation.model.repairs import ReferenceWithRepairs
 from tests.simulation.model.violations import Violation, require
 from workflow_core import Activity, On, Select, Sleep, Step, Timeout
 
@@ -24,7 +24,7 @@ Offer = tuple[RefThread, Any, str]
 """What may happen now: a thread, the case that it waits with, and the name of that."""
 
 
-class Executor(ReferenceWithChildren):
+class Executor(ReferenceWithRepairs):
     """The naive executor, one move at a time, with failures and pauses."""
 
     def __init__(self, workflow: Fields, id: str, options: EngineOptions) -> None:
@@ -121,6 +121,14 @@ class Executor(ReferenceWithChildren):
         self.pc += 1
         self.paused = paused
 
+    def begin_anew(self, thread: RefThread) -> None:
+        self.attempts.forget(("step", thread.id, thread.pc))
+
+    def retry(self) -> None:
+        for _, request, _ in self.teardowns:
+            self.attempts.try_again(("teardown", request.wait_id, request.event))
+        super().retry()
+
     # --- events that are kept ------------------------------------------------------------
 
     def deliver_kept(self, thread_id: str, event: str, how: str, message: str) -> None:
@@ -134,7 +142,8 @@ class Executor(ReferenceWithChildren):
             f"{event!r} of {thread_id!r} was delivered before {case.event!r} of {thread.id!r}",
         )
         body = next(input for name, input in self.buffer if name == event)
-        expected = {REJECTED: "event rejected", BROKEN: "event failed"}.get(body, "event")
+        refused = {REJECTED: "event rejected", UNSEARCHABLE: "event rejected", BROKEN: "event failed"}
+        expected = refused.get(body, "event")
         require(how == expected, f"{event!r} with {body} has come to {how!r}: {message}")
         if how == "event":
             self.deliver_to(thread, case)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from cloud_adapter.clock import CLOCK_SKEW
 from cloud_adapter.document import HistoryEntry, Instance, KeyRecord
 from cloud_adapter.ports import Task
-from tests.simulation.actors import Operator
 from tests.simulation.acts import Act, Attempt
 from tests.simulation.model import wake_ups
 from tests.simulation.model.activities import Activities
@@ -24,6 +23,7 @@ from tests.simulation.model.events import Events
 from tests.simulation.model.executor import Executor
 from tests.simulation.model.lateness import Lateness
 from tests.simulation.model.leases import Leases
+from tests.simulation.model.operations import OPERATIONS, Operations
 from tests.simulation.model.runs import Runs
 from tests.simulation.model.sizes import check_size
 from tests.simulation.model.stored_state import check_stored_state
@@ -31,7 +31,10 @@ from tests.simulation.model.tasks import Tasks
 from tests.simulation.model.user_code import UserCode
 from tests.simulation.model.violations import require
 from tests.simulation.model.writes import Move, Writes
+from tests.simulation.renaming import first_name
 from workflow_core import Parent, Status
+from workflow_core.events import stable_key
+from workflow_core.wait_types import ActivityWait
 
 if TYPE_CHECKING:
     from tests.simulation.actors import Actor
@@ -52,6 +55,7 @@ class Model:
         self.workflow = workflow
         self.parent = parent
         self.commits = 0
+        self._names: dict[tuple[str, str], str] = {}
         self._executor: Executor | None = None
         self.writes = Writes()
         self.leases = Leases()
@@ -60,9 +64,22 @@ class Model:
         self.deadlines = Deadlines(self)
         self.activities = Activities(self)
         self.children = Children(self)
+        self.operations = Operations(self)
         self.runs = Runs(self)
         self.tasks = Tasks(self)
         self.lateness = Lateness(self)
+
+    def learn_names(self, stored: Instance) -> None:
+        """Keeps the name of each wait at its start, of which its idempotency key is made."""
+        for thread in stored.execution.threads:
+            for wait in thread.waits:
+                if isinstance(wait, ActivityWait):
+                    self._names.setdefault((wait.id, first_name(wait.event)), wait.event)
+
+    def activity_key(self, wait_id: str, name: str) -> str:
+        """The idempotency key of an activity."""
+        at_start = self._names.get((wait_id, first_name(name)), name)
+        return stable_key(self.workflow, self.id, wait_id, at_start)
 
     @property
     def executor(self) -> Executor:
@@ -134,7 +151,7 @@ class Model:
                 require(new.lease is not None or old.lease is not None, "a write changed nothing")
                 self.executor.pc += 1
             else:
-                failed_before = self.executor.failed
+                failed_before = self.executor.failed and act.kind != "retry"
                 self._follow(act, act.entry, old, new)
                 self.executor.settle()
                 newly = self.executor.failed and not failed_before
@@ -152,9 +169,10 @@ class Model:
             case "timeout":
                 self.deadlines.time_out(act.actor, entry)
             case "failed":
-                self.executor.fail()
-            case "cancel" | "pause" | "unpause":
-                self._operate(act.actor, entry.kind)
+                self._fail(entry)
+            case kind if kind in OPERATIONS:
+                self.operations.follow(act.actor, entry)
+                self.runs.forget()
             case "activity" | "activity failed":
                 self.activities.follow(act, old, entry)
             case "child" | "child failed":
@@ -166,19 +184,12 @@ class Model:
             case _:
                 self.code.follow(act.actor, old, new, entry)
 
-    def _operate(self, actor: Actor, action: str) -> None:
-        """An operator has canceled or paused the instance or let it go on, or its parent has canceled it."""
-        was_paused = self.executor.paused
-        if action == "cancel":
-            errand = self.children.errand
-            by_parent = errand is not None and errand.is_left
-            require(by_parent or isinstance(actor, Operator), f"{actor.name} has canceled {self.id!r}")
-            self.executor.cancel()
-        else:
-            self.executor.pause(paused=action == "pause")
-        if was_paused and action != "pause":
-            self.world.activities.renewals[self.id] += 1
-            self.deadlines.begin_anew()
+    def _fail(self, entry: HistoryEntry) -> None:
+        """The instance has failed by itself: a thread cannot be started, or it has become too large."""
+        reason, _, _ = entry.error.partition(":")
+        known = reason == "DuplicateThread" or (reason == "TooLarge" and self.world.has_limit)
+        require(known, f"the instance has failed: {entry.error}")
+        self.executor.fail()
 
     def _settle(self) -> None:
         self.executor.settle()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from tests.simulation.model.attempts import Work
 from tests.simulation.model.children import TELL
+from tests.simulation.renaming import first_name
 from workflow_core.machine import work as engine_work
 from workflow_core.machine.outside_work import ChildCancel, ChildStart, SetupWork, TeardownWork, TellWork
 
@@ -62,6 +63,10 @@ class Runs:
         self._now[run.actor] = self._now.get(run.actor, 0) + 1
         self._check(self._now[run.actor] == 1, f"{run.actor.name} runs a {run.kind} again, in the same attempt")
 
+    def forget(self) -> None:
+        """An operator has intervened: what is to be done is to be done anew."""
+        self._made.clear()
+
     def _check(self, holds: bool, what: str) -> None:
         if not holds:
             self.model.world.violate(what)  # not raised: the engine would take it for an error of the work
@@ -77,9 +82,9 @@ def _place(work: engine_work.Work) -> Work:
         case engine_work.StepWork(thread=thread):
             return "step", thread.id, thread.pc
         case SetupWork(wait=wait) | ChildStart(wait=wait):
-            return "setup", wait.id, wait.event
+            return "setup", wait.id, first_name(wait.event)
         case TeardownWork(teardown=teardown) | ChildCancel(teardown=teardown):
-            return "teardown", teardown.id, teardown.event
+            return "teardown", teardown.id, first_name(teardown.event)
         case engine_work.DeliveryWork():
             return ("delivery of an event that was kept",)
         case TellWork():

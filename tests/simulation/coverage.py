@@ -1,0 +1,159 @@
+"""Measures what the simulation runs of the engine: ``python -m tests.simulation.coverage --seeds 400``.
+
+Prints the statements and branches of each file that the runs have met, and each gap: statements that no run has met, or
+a way out of a statement. A gap that ``unmet.py`` gives a reason for counts apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from coverage import Coverage
+
+from tests.simulation.unmet import UNMET
+
+ROOT = Path(__file__).resolve().parents[2]
+
+MEASURED = (
+    "cloud_adapter/engine/*",
+    "cloud_adapter/document.py",
+    "cloud_adapter/stores/search.py",
+    "workflow_core/compact.py",
+    "workflow_core/events.py",
+    "workflow_core/execution.py",
+    "workflow_core/machine/*",
+    "workflow_core/program/code.py",
+    "workflow_core/program/program.py",
+    "workflow_core/retry.py",
+    "workflow_core/wait_types.py",
+    "workflow_core/workflow.py",
+)
+"""The engine, the machine, and what these two use while they run. What is used at definition time only is left out."""
+
+CHUNK = 25
+"""Seeds that one process runs at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Consecutive statements that no run has met, or one way out of a statement.
+
+    Attributes:
+        code: the text of the first line; for a way out, of the statement that it leaves.
+        way: for a way out, the number of the line that it leads to, or the end of the function, in text; else empty.
+    """
+
+    path: str
+    function: str
+    first: int
+    last: int
+    code: str
+    way: str = ""
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is left; None if nobody has said so."""
+        return UNMET.get((self.path, self.function, self.code))
+
+    def __str__(self) -> str:
+        lines = f"{self.first}" if self.first == self.last else f"{self.first}-{self.last}"
+        return f"    {lines}{self.way} in {self.function or 'the module'}: {self.code}"
+
+
+def record(folder: str, seeds: Sequence[int]) -> int:
+    """Runs seeds, and keeps what they have met in a file of the folder. Gives how many have failed."""
+    coverage = Coverage(
+        os.path.join(folder, "data"), data_suffix=True, branch=True, include=MEASURED, config_file=False
+    )
+    coverage.start()
+    from tests.simulation.failures import prepare, run  # imports are measured too
+    from tests.simulation.world import Scenario
+
+    prepare(None)
+    failures = [seed for seed in seeds if run(Scenario(seed)) is not None]
+    coverage.stop()
+    coverage.save()
+    return len(failures)
+
+
+def measure(first: int, count: int, jobs: int) -> dict[str, Any]:
+    """The report of ``coverage`` on so many seeds."""
+    os.chdir(ROOT)
+    chunks = [range(at, min(at + CHUNK, first + count)) for at in range(first, first + count, CHUNK)]
+    with TemporaryDirectory() as folder:
+        with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
+            failures = sum(pool.imap_unordered(partial(record, folder), chunks, chunksize=1))
+        if failures:
+            print(f"{failures} seeds fail: see python -m tests.simulation")
+        coverage = Coverage(os.path.join(folder, "data"), branch=True, config_file=False)
+        coverage.combine()
+        coverage.json_report(outfile=os.path.join(folder, "report.json"))
+        files: dict[str, Any] = json.loads(Path(folder, "report.json").read_text())["files"]
+        return files
+
+
+def gaps(path: str, file: dict[str, Any]) -> Iterator[Gap]:
+    """The gaps in a file, from top to bottom."""
+    source = (ROOT / path).read_text().splitlines()
+    for function, part in sorted(file["functions"].items(), key=lambda item: item[1].get("start_line", 0)):
+        missed = set(part["missing_lines"])
+        known = sorted(missed | set(part["executed_lines"]))
+        found = [list(lines) for is_missed, lines in groupby(known, missed.__contains__) if is_missed]
+        yield from (Gap(path, function, one[0], one[-1], source[one[0] - 1].strip()) for one in found)
+        for start, end in part["missing_branches"]:
+            if start not in missed and end not in missed:
+                way = f" -> {end}" if end > 0 else " -> the end"
+                yield Gap(path, function, start, start, source[start - 1].strip(), way)
+
+
+def show(files: dict[str, Any], *, every: bool) -> None:
+    """Prints the report; ``every`` with the gaps that have a reason."""
+    known = dict.fromkeys(UNMET, 0)
+    names = ("num_statements", "covered_lines", "num_branches", "covered_branches")
+    totals = dict.fromkeys(names, 0)
+    for path, file in sorted(files.items()):
+        summary = file["summary"]
+        totals = {name: totals[name] + summary[name] for name in names}
+        print(f"{path}: {_rates(summary)}")
+        for gap in gaps(path, file):
+            if gap.reason is not None:
+                known[gap.path, gap.function, gap.code] += 1
+            if every or gap.reason is None:
+                print(gap, f"({gap.reason})" if gap.reason else "")
+    print(f"\nall: {_rates(totals)}; {sum(known.values())} gaps have a reason")
+    for place in (place for place, count in known.items() if not count):
+        print(f"no gap any more: {place}")
+
+
+def _rates(summary: dict[str, int]) -> str:
+    def rate(part: int, whole: int) -> str:
+        return f"{part} of {whole} ({100 * part / whole if whole else 100:.1f} %)"
+
+    statements = rate(summary["covered_lines"], summary["num_statements"])
+    return f"statements {statements}, branches {rate(summary['covered_branches'], summary['num_branches'])}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.coverage", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=400, help="how many to run")
+    parser.add_argument("--first", type=int, default=0, help="the first one")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="how many processes")
+    parser.add_argument("--all", action="store_true", help="print the gaps that have a reason, too")
+    given = parser.parse_args(arguments)
+    show(measure(given.first, given.seeds, given.jobs), every=given.all)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
