@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 from cloud_adapter.engine.decisions import FailInstance
 from cloud_adapter.engine.lanes import Lane
-from cloud_adapter.engine.line import Item
+from cloud_adapter.engine.line import Item, Line
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session
 from cloud_adapter.engine.steps import Stepper
@@ -96,7 +96,7 @@ def counted(world: World) -> Iterator[None]:
     arrived: Counter[InstanceRef] = Counter()
     before: dict[Item, int] = {}
     prepare, add, perform = Session.prepare, Lane.add, Stepper._perform
-    decide, put_off = Transactor.decide, Transactor._put_off
+    decide, put_off, put_last = Transactor.decide, Transactor._put_off, Line.put_last
 
     def preparing(session: Session, *rest: Any) -> Any:
         change = prepare(session, *rest)
@@ -118,6 +118,10 @@ def counted(world: World) -> Iterator[None]:
         for item in rest:
             item.context[CURRENT].traffic.again += 1
         return rest
+
+    def putting_last(line: Line, item: Item) -> None:
+        item.context[CURRENT].traffic.again += 1  # its handler was interrupted
+        put_last(line, item)
 
     async def putting_off(transactor: Any, item: Any, wait: Any) -> None:
         actor = item.context[CURRENT]
@@ -147,6 +151,7 @@ def counted(world: World) -> Iterator[None]:
         patch.object(Lane, "add", adding),
         patch.object(Transactor, "_put_off", putting_off),
         patch.object(Transactor, "decide", deciding),
+        patch.object(Line, "put_last", putting_last),
         patch.object(Stepper, "_perform", performing),
     ):
         yield
