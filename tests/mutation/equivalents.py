@@ -22,6 +22,7 @@ EQUIVALENTS: dict[tuple[str, str, str, str], str] = {
         "if parent is None:",
         "if False:",
     ): "the parent of a live branch is live",
+    (
         "cloud_adapter/stores/sqlite/store.py",
         "SqliteStore.create",
         "await self.connections.write(work, statements=1 if key is None else 3)",
