@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import chain
 
-from tests.simulation.bugs import applied
+from tests.simulation.all_bugs import applied
 from tests.simulation.failures import first_failure, run
 from tests.simulation.world import Scenario
 
@@ -20,15 +20,18 @@ FIRST = {
     "entry of a paused instance discarded": 814,
     "entry without a collecting task": 65,
     "fence not compared": 89,
+    "goto out of a cleanup that still goes on": 35,
     "goto takes a loop up where it was left": 66,
     "idempotency key without fingerprint": 60,
     "kept event due before the setups that come first": 184,
     "kept event overtaken by a later one": 122,
     "kept events in reverse order": 122,
     "lease not renewed": 128,
+    "names that a thread remembers not renamed": 252,
     "recovery under one name": 496,
     "refusal told although its batch lost": 155,
     "step begun whatever is left of the lease": 805,
+    "retry forgets how a cleanup goes on": 160,
     "task that never got to commit acknowledged": 86,
     "timer not matched by wait id": 101,
     "timers deleted before the commit": 71,

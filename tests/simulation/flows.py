@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from tests.core.generate import Builder, Fields, Outside, Spec
 from tests.core.reference import arity
 from tests.simulation.actors import CURRENT
+from tests.simulation.renaming import renamed
 from workflow_core import ActivityContext, EventRejected, EventRequest, If, On, S, Select, Statement, Step, StepContext
 
 ADDED = "Added"
@@ -36,15 +37,45 @@ class Answering(Fields):
         return self.x - self.y + len(self.log)
 
 
-def build(spec: list[Spec], rng: Random, revision: int, name: str, search_by: tuple[str, ...] = ()) -> type[Fields]:
-    """The instrumented workflow of a drawn definition; its times are drawn from ``rng``."""
+def build(
+    spec: list[Spec],
+    rng: Random,
+    revision: int,
+    name: str,
+    search_by: tuple[str, ...] = (),
+    *,
+    slow: bool = False,
+    renames: bool = False,
+) -> type[Fields]:
+    """The instrumented workflow of a drawn definition; its times are drawn from ``rng``.
 
-    class Flow(Answering, name=name):
+    Args:
+        slow: the handlers of event objects take time.
+        renames: each revision has other names, and a version of its own.
+    """
+    base, version = (_migrating(revision), revision + 1) if renames else (Answering, None)
+
+    class Flow(base, name=name, version=version):  # type: ignore[call-arg, misc, valid-type]
         trace: ClassVar[list[str]] = []
         search_fields = search_by
-        definition = _Instrumented(rng, revision).section(spec)
+        definition = renamed(_Instrumented(rng, revision, slow=slow).section(spec), revision if renames else 0)
 
     return Flow
+
+
+def _migrating(revision: int) -> type[Answering]:
+    """Fields that tell which revision has stored them."""
+
+    class Migrating(Answering):
+        generation: int = revision
+
+        @classmethod
+        def migrate(cls, version: int, fields: dict[str, Any]) -> dict[str, Any]:
+            if fields["generation"] != version - 1:
+                raise ValueError(f"version {version} has stored generation {fields['generation']}")
+            return fields | {"generation": cls.__workflow_version__ - 1}
+
+    return Migrating
 
 
 def build_plain(spec: list[Spec], name: str) -> type[Answering]:
@@ -59,11 +90,12 @@ def build_plain(spec: list[Spec], name: str) -> type[Answering]:
 
 
 class _Instrumented(Builder):
-    def __init__(self, rng: Random, revision: int) -> None:
+    def __init__(self, rng: Random, revision: int, *, slow: bool) -> None:
         super().__init__()
         self.rng = rng
         self.revision = revision
         self.added = 0
+        self.slow = slow
 
     def statements(self, specs: list[Spec]) -> list[Statement]:
         return [self.revised(statement) for statement in super().statements(specs)]
@@ -130,7 +162,7 @@ class _Instrumented(Builder):
         return {what: timedelta(seconds=self.rng.choice((20, 90, 600) if what == "timeout" else (20, 40)))}
 
     def event_handler(self, label: str) -> Any:
-        return _Registered(label)
+        return _Slow(label) if self.slow else _Registered(label)
 
     def delay(self) -> timedelta | Callable[[Fields], timedelta]:
         delays = [timedelta(seconds=self.rng.choice(DELAYS)) for _ in range(3)]
@@ -150,3 +182,17 @@ class _Registered(Outside):
         super().teardown(request, handled)
         await run.take_time()
         run.end()
+
+
+class _Slow(_Registered):
+    """Its handler changes the fields at once, and takes time before it accepts or refuses the event."""
+
+    async def handle(self, request: EventRequest, input: int) -> Any:
+        output = super().handle(request, input)
+        process = CURRENT.get().process
+        await process.sleep(process.world.handler_seconds())
+        if input == REJECTED:
+            raise EventRejected("the handler does not like it, after a while")
+        if input == BROKEN:
+            raise ValueError("the handler has a bug, after a while")
+        return output

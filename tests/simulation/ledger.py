@@ -14,7 +14,7 @@ from cloud_adapter.engine.tasks import ACTIVITY_PATH, ActivityTask
 from cloud_adapter.ports import Task
 from tests.simulation.acts import Attempt, attempt_of
 from tests.simulation.model.violations import require
-from workflow_core.events import stable_key
+from tests.simulation.renaming import first_name
 from workflow_core.wait_types import ActivityWait
 
 if TYPE_CHECKING:
@@ -42,15 +42,17 @@ class Ledger:
         if task.path == ACTIVITY_PATH:
             body = ActivityTask.model_validate(task.body)
             if not body.again:
-                self._scheduled[body.id, (body.wait_id, body.event, body.attempt)].append(body.fence)
+                self._scheduled[body.id, (body.wait_id, first_name(body.event), body.attempt)].append(body.fence)
 
     def delivered(self, task: Task) -> None:
         """A task has come."""
         if task.path == ACTIVITY_PATH:
             body = ActivityTask.model_validate(task.body)
             self._deliveries[task.name] += 1
-            if self._deliveries[task.name] > 1:
-                self._again[stable_key(body.workflow, body.id, body.wait_id, body.event), body.attempt + 1] += 1
+            model = self.world.models.get(body.id)  # None if its creation has not landed, or never does
+            if self._deliveries[task.name] > 1 and model is not None:
+                key = model.activity_key(body.wait_id, body.event)
+                self._again[key, body.attempt + 1] += 1
 
     def began(self, run: Run) -> None:
         """An attempt runs."""

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
+from cloud_adapter import document
+from cloud_adapter.document import Instance
 from cloud_adapter.engine import operations as engine_operations
 from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.engine import Engine
+from cloud_adapter.engine.line import Line
 from cloud_adapter.engine.operations import _Operate
 from cloud_adapter.engine.plan import Change
 from cloud_adapter.engine.session import Session
 from cloud_adapter.ports import Page
 from cloud_adapter.stores import search
 from tests.simulation.bug_list import Patch, bug
-from workflow_core import Thread
-from workflow_core.machine import operations
+from workflow_core import Thread, Workflow, workflow
+from workflow_core.machine import operations, renaming, state
 from workflow_core.machine.machine import Machine
+from workflow_core.program.program import Program
+from workflow_core.wait_types import ConditionWait
 
 # --- goto ------------------------------------------------------------------------------------
 
@@ -151,3 +157,71 @@ def status_of_a_listing_ignored(patch: Patch) -> None:
         return await listing(self, workflow, **filters) if status else page
 
     patch.setattr(Engine, "list", of_all)
+
+
+# --- sizes -----------------------------------------------------------------------------------
+
+
+@bug
+def no_room_left_for_the_end(patch: Patch) -> None:
+    patch.setattr(document, "RESERVED_BYTES", 0)
+
+
+@bug
+def no_room_left_for_a_lease(patch: Patch) -> None:
+    patch.setattr(document, "LEASE_BYTES", 0)
+
+
+@bug
+def size_not_checked(patch: Patch) -> None:
+    patch.setattr(document, "_check_size", lambda document, limit, threads: 0)
+
+
+# --- handlers that take time -----------------------------------------------------------------
+
+
+@bug
+def interrupted_handler_not_called_again(patch: Patch) -> None:
+    patch.setattr(Line, "put_last", lambda self, item: self.items.remove(item))
+
+
+@bug
+def timeouts_count_from_the_start_of_slow_code(patch: Patch) -> None:
+    patch.setattr(Machine, "set_time", lambda self, now: None)
+
+
+# --- code that changes -----------------------------------------------------------------------
+
+
+@bug
+def renamed_wait_with_another_idempotency_key(patch: Patch) -> None:
+    rename = renaming._rename_wait
+
+    def forget(wait: Any, program: Program) -> None:
+        rename(wait, program)
+        if not isinstance(wait, ConditionWait):
+            wait.known_as = ""
+
+    patch.setattr(renaming, "_rename_wait", forget)
+
+
+@bug
+def migrated_fields_not_saved(patch: Patch) -> None:
+    init = Session.__init__
+
+    def forget(self: Session, cls: type[Workflow], instance: Instance, now: datetime) -> None:
+        init(self, cls, instance, now)
+        self._fields = instance.fields
+
+    patch.setattr(Session, "__init__", forget)
+
+
+@bug
+def newer_version_read_by_older_code(patch: Patch) -> None:
+    patch.setattr(workflow, "check_version", lambda cls, version: None)
+    patch.setattr(state, "check_version", lambda cls, version: None)
+
+
+@bug
+def names_that_a_thread_remembers_not_renamed(patch: Patch) -> None:
+    patch.setattr(renaming, "_rename_keys", lambda kept, program: kept)

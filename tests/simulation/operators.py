@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloud_adapter.engine.operations import Goto, Operation, RetryFailed, SetFields
 from cloud_adapter.engine.view import View
-from cloud_adapter.errors import Busy, Unavailable
+from cloud_adapter.errors import Busy, TooLarge, Unavailable
 from tests.simulation.actors import Operator
 from tests.simulation.clients import LOST, Client
 from tests.simulation.model.repairs import Moved, loops_on, path_to, places_in
@@ -109,6 +109,10 @@ class Repairer(Client):
             SetFields(**BY, fields={"nothing": 1}),
             SetFields(**BY, fields={"x": 1}, pc=-1),
         ]
+        threads: list[Any] = [one for one in executor.threads if executor.canceling or executor.children(one)]
+        for thread in threads[:1]:
+            place = next(places_in(thread.body, thread.prefix), "nowhere")
+            wrong += [Goto(**BY, thread=thread.id, statement=place, pc=executor.pc)] * 3
         if not executor.failed:
             wrong.append(RetryFailed(**BY, pc=executor.pc))
         return rng.choice(wrong)
@@ -139,5 +143,6 @@ class Repairer(Client):
                         return
                 else:
                     known = answer is LOST or isinstance(answer, (Unavailable, Busy, DuplicateThread))
+                    known = known or (isinstance(answer, TooLarge) and self.world.has_limit)
                     require(known, f"{operation} is answered by {answer!r}")
             await self.world.wait(self.rng.uniform(0.1, 10))

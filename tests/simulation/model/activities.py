@@ -18,8 +18,8 @@ from tests.core.reference import RefThread
 from tests.simulation.acts import Act, Attempt
 from tests.simulation.model.user_code import RAISED
 from tests.simulation.model.violations import require
+from tests.simulation.renaming import first_name
 from workflow_core import Activity, ActivityContext
-from workflow_core.events import stable_key
 from workflow_core.program.code import ActivityCase, ForkOp
 from workflow_core.wait_types import ActivityWait
 
@@ -46,21 +46,27 @@ class Activities:
         stored = next(thread.waits[0] for thread in old.execution.threads if thread.id == entry.thread)
         assert isinstance(stored, ActivityWait)
         require(stored.attempt == count, f"{name!r} has failed {count} times, stored is {stored.attempt}")
-        key = self._key(thread.wait_id, name)
+        key = self.model.activity_key(thread.wait_id, name)
         runs = world.activities.runs[key, count + 1]
         require(not world.is_peaceful or runs == 1, f"attempt {count + 1} of {name!r} has run {runs} times")
         error, _, message = entry.error.partition(": ")
         if not error:
-            ran = ("activity", key, count + 1, False) in world.done
-            require(ran, f"attempt {count + 1} of {name!r} was never run to its end")
+            ran = world.done.get(("activity", key, count + 1, False))
+            require(ran is not None, f"attempt {count + 1} of {name!r} was never run to its end")
+            assert ran is not None
+            self.model.lateness.came(f"the result of {name!r}", ran)
             activity: Any = thread.at.statement if thread.at is not None else None
             executor.activity_done(thread, activity.function(thread.input, None))
             return
         if error == "TimedOut":
             self._check_timed_out(act.actor, (thread.wait_id, name, count))
         else:
-            ran = ("activity", key, count + 1, True) in world.done
-            require(ran, f"attempt {count + 1} of {name!r} is said to have failed, and did not: {entry.error}")
+            ran = world.done.get(("activity", key, count + 1, True))
+            require(
+                ran is not None, f"attempt {count + 1} of {name!r} is said to have failed, and did not: {entry.error}"
+            )
+            assert ran is not None
+            self.model.lateness.came(f"the failure of {name!r}", ran)
         given_up = executor.attempts.failed(work, entry.at)
         require(act.given_up == given_up, f"after {count + 1} failures {name!r} is given up: {act.given_up}")
         if given_up:
@@ -71,15 +77,13 @@ class Activities:
     def _check_timed_out(self, actor: Actor, attempt: Attempt) -> None:
         wait_id, name, count = attempt
         deadline = self.model.deadlines.known[attempt]
-        late = deadline <= actor.process.now() + timedelta(seconds=1)
+        late = deadline <= actor.process.latest() + timedelta(seconds=1)
         require(late, f"{name!r} has timed out before {deadline}")
+        self.model.lateness.timed_out(name, deadline)
         world, inbox_name = self.model.world, entry_name("result", wait_id, name, count)
         posted = world.database.posted.get((self.model.workflow, self.model.id, inbox_name))
         unheard = posted is not None and world.now - posted > UNHEARD_MAX and not actor.disturbed
         require(not unheard, f"{name!r} has timed out, and its result was posted at {posted}")
-
-    def _key(self, wait_id: str, name: str) -> str:
-        return stable_key(self.model.workflow, self.model.id, wait_id, name)
 
     def beat(self, act: Act, beaten: set[Attempt]) -> None:
         """A sign of life puts the end of its attempt off, and does nothing else. Another run of the same attempt may
@@ -94,12 +98,13 @@ class Activities:
         moved = known[act.attempt] != deadline or act.attempt in beaten
         require(moved, f"the sign of life of {run.key} has moved no deadline")
         beaten.add(act.attempt)
-        mine = (self._key(wait_id, name), count + 1) == (run.key, run.attempt)
+        mine = (self.model.activity_key(wait_id, name), count + 1) == (run.key, run.attempt)
         require(mine, f"{name!r}: attempt {run.attempt} moves another's deadline")
-        case = actor.process.engine.workflow(self.model.workflow).__program__.select(name).cases[name]
+        case = self.model.world.first_revision(self.model.workflow).__program__.select(name).cases[name]
         assert isinstance(case, ActivityCase) and case.activity.heartbeat is not None
         heartbeat = case.activity.heartbeat
-        least, most = since + heartbeat, actor.process.now() + heartbeat
+        least, most = since + heartbeat, actor.process.latest() + heartbeat
+        least = min(least, deadline or least) if actor.process.has_jumped else least
         require(deadline is not None and least <= deadline <= most, f"the deadline of {name!r} becomes {deadline}")
         assert deadline is not None
         self.model.deadlines.move(act.attempt, deadline)
@@ -109,7 +114,7 @@ class Activities:
 
     def check_over(self, context: ActivityContext, since: float) -> None:
         """An attempt is said to be over."""
-        name = f"{context.activity} {context.attempt - 1}"
+        name = f"{first_name(context.activity)} {context.attempt - 1}"
         waited = self.model.events.accepted_all_along(since, name, context.thread_id, context.wait_id)
         if waited:
             self.model.world.violate(f"attempt {context.attempt} of {context.activity!r} is not over, as it is told")

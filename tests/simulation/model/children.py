@@ -18,6 +18,7 @@ from tests.simulation.model.errands import Errand
 from tests.simulation.model.executor import Executor
 from tests.simulation.model.leases import is_call
 from tests.simulation.model.violations import require, require_equal
+from tests.simulation.renaming import first_name
 from workflow_core import Child
 
 if TYPE_CHECKING:
@@ -72,9 +73,10 @@ class Children:
             executor.child_started(thread, errand)
             return
         cannot_be = self._is_taken(errand) or self._cannot_begin(errand)
+        cannot_be = cannot_be or (self.model.world.has_limit and "would take" in entry.error)
         require(cannot_be, f"child {entry.statement!r} could be started: {entry.error}")
         executor.pc += 1
-        executor.child_failed(thread, errand)
+        executor.child_failed(thread, errand, entry.error.partition(": ")[2])
 
     def end(self, entry: HistoryEntry) -> None:
         """The end of a child has come to its parent."""
@@ -82,13 +84,14 @@ class Children:
         thread: RefThread = executor.standing(entry.thread, entry.statement, Child)
         errand = executor.errands[thread.wait_id, entry.statement]
         require(errand.is_started, f"child {errand.id!r} is said to have ended, and was not started")
+        self.model.lateness.came(f"the end of child {errand.id!r}", self.model.world.models[errand.id].lateness.told_at)
         child = self.model.world.models[errand.id].executor
         if entry.kind == "child":
             require(child.finished, f"child {errand.id!r} is said to have finished")
             executor.child_done(thread, errand, child.workflow.result())  # type: ignore[attr-defined]
         else:
             require(child.failed or child.canceled, f"child {errand.id!r} is said to have failed: {entry.error}")
-            executor.child_failed(thread, errand)
+            executor.child_failed(thread, errand, entry.error.partition(": ")[2])
 
     def check_torn_down(self, wait_id: str, event: str) -> None:
         """A teardown is done: if it is of a child, that was canceled, or can no longer be created."""
@@ -182,7 +185,7 @@ class Children:
         waits = [wait for thread in stored.execution.threads for wait in thread.waits if stored.execution.live]
         for entry in left:
             body = json.loads(entry.body)
-            about = body["wait_id"], body["event"], body.get("attempt", 0)
+            about = body["wait_id"], first_name(body["event"]), body.get("attempt", 0)
             attempts = [attempt_of(wait) for wait in waits]
             waited = any((id, event, attempt if "attempt" in body else 0) == about for id, event, attempt in attempts)
             require(not waited, f"it has come to rest, and waits for {entry.name!r} in its inbox")

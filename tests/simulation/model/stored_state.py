@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from cloud_adapter.document import Instance
+from cloud_adapter.document import LEASE_BYTES, Instance
 from tests.core.reference import RefThread, case_name, is_handler
 from tests.simulation.acts import attempt_of
 from tests.simulation.flows import ADDED
@@ -23,14 +23,19 @@ from workflow_core.wait_types import AnyTeardown, ChildWait, HandlerTeardown, Ha
 if TYPE_CHECKING:
     from tests.simulation.model.instance import Model
 
+ENDS = (Status.FINISHED, Status.FAILED, Status.CANCELED)
+
 
 def check_stored_state(model: Model, new: Instance) -> None:
     executor, execution = model.executor, new.execution
     _check_status(executor, execution)
     require_equal("pc", execution.pc, executor.pc)
     fields = json.loads(new.fields)
+    if model.world.is_renamed:
+        require_equal("generation", fields.pop("generation"), execution.fields_version - 1)
     require_equal("fields", fields, json.loads(executor.workflow.dump_fields()))
     _check_search_fields(model, new, fields)
+    _check_size(model, new)
     require_equal(
         "threads",
         # Of an instance that has failed, whether a cleanup was passed on the way decides what is left of attempts.
@@ -44,6 +49,16 @@ def check_stored_state(model: Model, new: Instance) -> None:
     kept = [(event.event, json.loads(event.input)) for event in execution.buffer]
     require_equal("buffer", kept, executor.buffer)
     _check_parent(model, execution)
+
+
+def _check_size(model: Model, new: Instance) -> None:
+    """Without what may go beyond it, a document keeps to the limit, so that there is room left for a cancellation."""
+    execution = new.execution
+    if not model.world.has_limit or execution.canceling or execution.status in (*ENDS, Status.PAUSED):
+        return
+    size = len(execution.to_json().encode()) + len(new.fields.encode())
+    most = model.world.room + (0 if new.lease is None else LEASE_BYTES)
+    require(size <= most, f"{size} bytes are stored, and the limit is {most}")
 
 
 def _check_search_fields(model: Model, new: Instance, fields: dict[str, Any]) -> None:
