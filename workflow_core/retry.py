@@ -9,7 +9,6 @@ from datetime import timedelta
 from workflow_core.error_texts import leaves
 from workflow_core.errors import (
     DefinitionError,
-    InvalidFields,
     InvalidInput,
     InvalidOutput,
     TerminalError,
@@ -18,7 +17,7 @@ from workflow_core.errors import (
 
 ErrorTypes = type[BaseException] | tuple[type[BaseException], ...]
 
-_TERMINAL = (TerminalError, InvalidInput, InvalidOutput, InvalidFields, UnusableResult)
+_TERMINAL = (TerminalError, InvalidInput, InvalidOutput, UnusableResult)
 """Errors that another attempt would meet as well."""
 
 

@@ -12,7 +12,6 @@ from workflow_core import (
     Activity,
     ErrorInfo,
     Execution,
-    InvalidFields,
     InvalidInput,
     Retry,
     S,
@@ -47,7 +46,6 @@ def group(*errors: BaseException) -> BaseExceptionGroup[BaseException]:
         (ALWAYS, group(ValueError(), asyncio.CancelledError()), False),
         (ALWAYS, InvalidInput("x", []), False),
         (ALWAYS, InvalidOutput("x"), False),
-        (ALWAYS, InvalidFields("x"), False),
         (ALWAYS, UnusableResult("x"), False),
     ],
 )
