@@ -58,10 +58,10 @@ def compare_values(value: Any, other: Any, path: Path) -> None:
     elif isinstance(value, (list, tuple, deque)):
         if len(value) != len(other) or (isinstance(value, deque) and value.maxlen != other.maxlen):
             changed(value, other, path)
-        for index, (one, loaded) in enumerate(zip(value, other, strict=True)):
-            compare_values(one, loaded, (*path, index))
+        for index, (item, loaded) in enumerate(zip(value, other, strict=True)):
+            compare_values(item, loaded, (*path, index))
     elif isinstance(value, (set, frozenset)):
-        if {(type(one), one) for one in value} != {(type(one), one) for one in other}:
+        if {(type(item), item) for item in value} != {(type(item), item) for item in other}:
             changed(value, other, path)
     elif not _is_same(value, other):
         changed(value, other, path)

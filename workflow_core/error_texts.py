@@ -19,7 +19,7 @@ def error_info(error: BaseException, statement: str) -> ErrorInfo:
     errors = list(leaves(error))
     if len(errors) == 1:
         error = errors[0]
-    of_each = [_bases(one) for one in errors] if len(errors) > 1 else []
+    of_each = [_bases(inner) for inner in errors] if len(errors) > 1 else []
     return ErrorInfo(type(error).__name__, _message(error), statement, _bases(error), of_each)
 
 

@@ -97,8 +97,8 @@ class _Items(Comparison):
         if type(value) is not type(other) or len(value) != len(other):
             changed(value, other, path)
         if self.item.is_needed():
-            for index, one in enumerate(value):
-                self.item(one, other[index], (*path, index))
+            for index, part in enumerate(value):
+                self.item(part, other[index], (*path, index))
 
 
 @dataclass(slots=True)
@@ -114,8 +114,8 @@ class _Values(Comparison):
         if type(value) is not type(other) or value.keys() != other.keys():
             compare_values(value, other, path)
             return
-        for key, one in value.items():
-            self.item(one, other[key], (*path, str(key)))
+        for key, part in value.items():
+            self.item(part, other[key], (*path, str(key)))
 
 
 @dataclass(slots=True)
@@ -178,7 +178,7 @@ class _Sorter:
         return inner if inner is None or inner is _FULL else _Nullable(inner)
 
     def _definitions(self, schema: Schema) -> Comparison | None:
-        self.definitions |= {one["ref"]: one for one in schema["definitions"]}
+        self.definitions |= {target["ref"]: target for target in schema["definitions"]}
         return self.of(schema["schema"])
 
     def _definition_ref(self, schema: Schema) -> Comparison | None:
@@ -198,8 +198,10 @@ class _Sorter:
 
     def _literal(self, schema: Schema) -> Comparison | None:
         expected = schema["expected"]
-        kinds = {type(one) for one in expected}
-        is_clear = all(_is_plain(one) and not isinstance(one, Enum) for one in expected) and not {int, bool} <= kinds
+        kinds = {type(value) for value in expected}
+        is_clear = (
+            all(_is_plain(value) and not isinstance(value, Enum) for value in expected) and not {int, bool} <= kinds
+        )
         return None if is_clear else _FULL
 
     def _union(self, schema: Schema) -> Comparison | None:

@@ -194,7 +194,7 @@ def takes_item(function: Callable[..., Any]) -> bool:
 def is_async(function: Callable[..., Any]) -> bool:
     """Whether calling ``function`` returns a coroutine.
 
-    A plain function around an asynchronous one is not recognized, because it may run that to its end. Whoever calls it
+    A plain function that wraps an async function is not recognized, because it may run that to its end. Its caller
     awaits what it returns.
     """
     return any(inspect.iscoroutinefunction(code) for code in _code_of(function))

@@ -221,7 +221,7 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
             try:
                 return cls.model_validate_json(fields, by_alias=False, by_name=True)
             except ValidationError as error:
-                if not all(one["type"] == "extra_forbidden" for one in error.errors(include_url=False)):
+                if not all(detail["type"] == "extra_forbidden" for detail in error.errors(include_url=False)):
                     raise
             # The code no longer has a field, in a model that refuses others.
             return cls.model_validate_json(fields, extra="ignore", by_alias=False, by_name=True)

@@ -343,10 +343,10 @@ def replace_function(code: Iterable[Instruction], old: object, new: object) -> N
                 object.__setattr__(part, name, new)
                 continue
             inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else (value,)
-            for one in inner:
-                if isinstance(one, _PARTS) and id(one) not in seen:
-                    seen.add(id(one))
-                    found.append(one)
+            for other in inner:
+                if isinstance(other, _PARTS) and id(other) not in seen:
+                    seen.add(id(other))
+                    found.append(other)
 
 
 def _slots(cls: type) -> Iterator[str]:
