@@ -76,7 +76,7 @@ class Children:
         cannot_be = cannot_be or (self.model.world.has_limit and "would take" in entry.error)
         require(cannot_be, f"child {entry.statement!r} could be started: {entry.error}")
         executor.pc += 1
-        executor.child_failed(thread, errand)
+        executor.child_failed(thread, errand, entry.error.partition(": ")[2])
 
     def end(self, entry: HistoryEntry) -> None:
         """The end of a child has come to its parent."""
@@ -90,7 +90,7 @@ class Children:
             executor.child_done(thread, errand, child.workflow.result())  # type: ignore[attr-defined]
         else:
             require(child.failed or child.canceled, f"child {errand.id!r} is said to have failed: {entry.error}")
-            executor.child_failed(thread, errand)
+            executor.child_failed(thread, errand, entry.error.partition(": ")[2])
 
     def check_torn_down(self, wait_id: str, event: str) -> None:
         """A teardown is done: if it is of a child, that was canceled, or can no longer be created."""
