@@ -50,8 +50,9 @@ class Ledger:
             body = ActivityTask.model_validate(task.body)
             self._deliveries[task.name] += 1
             if self._deliveries[task.name] > 1:
-                key = self.world.models[body.id].activity_key(body.wait_id, body.event)
-                self._again[key, body.attempt + 1] += 1
+                model = self.world.models.get(body.id)
+                if model is not None:  # otherwise its instance was never stored
+                    self._again[model.activity_key(body.wait_id, body.event), body.attempt + 1] += 1
 
     def began(self, run: Run) -> None:
         """An attempt runs."""
