@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.simulation.bugs import BUGS
+from tests.simulation.all_bugs import BUGS
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))

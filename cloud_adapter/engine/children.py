@@ -191,8 +191,9 @@ class _CancelChild(Cancel):
 
     started_for: _Key
 
-    def apply(self, session: Session, now: datetime) -> bool:
-        return _is_child(session, self.started_for) and super().apply(session, now)
+    def apply(self, session: Session, now: datetime) -> None:
+        if _is_child(session, self.started_for):
+            super().apply(session, now)
 
 
 def _key(parent: Session, wait_id: str) -> _Key:

@@ -86,8 +86,8 @@ class Operation(BaseModel):
         """
         return instance
 
-    def apply(self, session: Session, now: datetime) -> bool:
-        """Changes the loaded instance in memory. Returns False if there is nothing to do.
+    def apply(self, session: Session, now: datetime) -> None:
+        """Changes the loaded instance in memory, if there is anything to do.
 
         Raises:
             InstanceEnded, RepairRefused: the operation is not possible in the instance's state.
@@ -179,16 +179,15 @@ class Cancel(Action):
         """See ``Action.is_offered``."""
         return not execution.ended and not execution.canceling
 
-    def apply(self, session: Session, now: datetime) -> bool:
+    def apply(self, session: Session, now: datetime) -> None:
         session.machine.check()
         execution = session.execution
         if execution.status is Status.CANCELED or (execution.canceling and not execution.ended):
-            return False
+            return
         self.refuse_ended(execution)
         session.machine.cancel()
         self.note(session, now)
         settle(session)
-        return True
 
 
 @register
@@ -209,14 +208,13 @@ class Pause(Action):
         """See ``Action.is_offered``."""
         return not execution.ended and execution.status is not Status.PAUSED
 
-    def apply(self, session: Session, now: datetime) -> bool:
+    def apply(self, session: Session, now: datetime) -> None:
         session.machine.check()
         self.refuse_ended(session.execution)
         if session.execution.status is Status.PAUSED:
-            return False
+            return
         session.machine.pause()
         self.note(session, now)
-        return True
 
 
 @register
@@ -236,15 +234,14 @@ class Unpause(Action):
         """See ``Action.is_offered``."""
         return execution.status is Status.PAUSED
 
-    def apply(self, session: Session, now: datetime) -> bool:
+    def apply(self, session: Session, now: datetime) -> None:
         session.machine.check()
         self.refuse_ended(session.execution)
         if session.execution.status is not Status.PAUSED:
-            return False
+            return
         session.machine.unpause()
         self.note(session, now)
         settle(session)
-        return True
 
 
 @register
@@ -270,11 +267,10 @@ class RetryFailed(Action):
         """See ``Action.refusal``."""
         return RepairRefused(f"{id!r} is waiting: only failed instances can be {cls.past}")
 
-    def apply(self, session: Session, now: datetime) -> bool:
+    def apply(self, session: Session, now: datetime) -> None:
         session.machine.retry()
         self.note(session, now)
         settle(session)
-        return True
 
 
 @register
@@ -288,13 +284,12 @@ class Goto(Repair):
     statement: str = Field(description="The name of the step or wait.")
     thread: str = Field(MAIN_THREAD, description="The id of the thread.")
 
-    def apply(self, session: Session, now: datetime) -> bool:
+    def apply(self, session: Session, now: datetime) -> None:
         thread = session.execution.thread(self.thread)
         before = "" if thread is None else thread.step
         session.machine.goto(self.thread, self.statement)
         self.note(session, now, statement=self.statement, thread=self.thread, detail=f"from {before!r}")
         _settle_if_known(session)
-        return True
 
 
 @register
@@ -312,12 +307,11 @@ class SetFields(Repair):
         fields = set_fields(cls, instance.fields, execution.fields_version, self.fields)
         return replace(instance, fields=fields, execution=replace(execution, fields_version=cls.__workflow_version__))
 
-    def apply(self, session: Session, now: datetime) -> bool:
+    def apply(self, session: Session, now: datetime) -> None:
         detail = json.dumps(self.fields, ensure_ascii=False)
         session.machine.tick()
         self.note(session, now, detail=detail[:DETAIL_CHARS_MAX])
         _settle_if_known(session)
-        return True
 
 
 async def operate(lanes: Lanes, ref: InstanceRef, operation: Operation) -> Session:

@@ -54,11 +54,10 @@ class Nudge(Action):
     times: int = Field(1, ge=1, description="How often they are reminded.")
     channel: str = Field(description="Where they are reminded.")
 
-    def apply(self, session: Session, now: datetime) -> bool:
+    def apply(self, session: Session, now: datetime) -> None:
         self.refuse_ended(session.execution)
         session.machine.tick()
         self.note(session, now, detail=f"{self.channel} {self.times}")
-        return True
 
 
 class Stamp(Repair):
@@ -67,10 +66,9 @@ class Stamp(Repair):
     name = "stamp"
     command = "Repairs an instance: stamps it."
 
-    def apply(self, session: Session, now: datetime) -> bool:
+    def apply(self, session: Session, now: datetime) -> None:
         session.machine.tick()
         self.note(session, now)
-        return True
 
 
 @pytest.fixture

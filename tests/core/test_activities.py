@@ -204,6 +204,44 @@ def test_the_attempt_after_a_failed_one_is_another_one_with_a_deadline_of_its_ow
     assert machine.activity("call", wait.id, 1) is not None
 
 
+def test_a_result_is_for_one_attempt_of_one_wait() -> None:
+    loop = While("loop", lambda w: True, Activity("call", lambda: None), Select("s", On("Again", log("again"))))
+    Flow = flow(ForEach("each", lambda w: [1, 2], loop, parallel=True))  # noqa: N806
+    order, execution = Flow(), Execution.start("id-1", Flow)
+    machine = Machine(order, execution, NOON)
+    machine.settle()
+    first, second = (thread.waits[0].id for thread in execution.threads[1:])
+    for wait_id, thread in ((first, "each[0]"), (second, "each[1]")):
+        found = machine.activity("call", wait_id, 0)
+        assert found is not None
+        assert found.thread.id == thread
+        assert machine.activity("call", wait_id, 1) is None, "it has not begun"
+    assert machine.activity("call", "each[0]@1", 0) is None
+    assert machine.activity("other", first, 0) is None
+    assert machine.child("call", first) is None
+    handle_event(order, execution, "call", wait_id=first, now=NOON)
+    handle_event(order, execution, "Again", thread_id="each[0]", now=NOON)
+    assert standing(execution)["each[0]"] == "call"
+    assert machine.activity("call", first, 0) is None, "it was for the wait before"
+
+
+def test_a_heartbeat_is_a_transition_that_moves_the_deadline_of_its_attempt() -> None:
+    async def call() -> None: ...
+
+    beats = Activity("call", call, heartbeat=timedelta(seconds=5))
+    Flow = flow(ForEach("each", lambda w: [1, 2], beats, parallel=True))  # noqa: N806
+    order, execution = Flow(), Execution.start("id-1", Flow)
+    machine = Machine(order, execution, NOON)
+    machine.settle()
+    waits, pc = [timed(thread.waits) for thread in execution.threads[1:]], execution.pc
+    beating = machine.activity("call", waits[1].id, 0)
+    assert beating is not None
+    machine.set_time(NOON + timedelta(seconds=3))
+    machine.heartbeat(beating)
+    assert [wait.deadline for wait in waits] == [NOON + timedelta(seconds=5), NOON + timedelta(seconds=8)]
+    assert execution.pc == pc + 1
+
+
 # --- failures --------------------------------------------------------------------------------
 
 

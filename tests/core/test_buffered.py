@@ -15,6 +15,7 @@ from tests.core.helpers import (
     flow,
     kinds,
     log,
+    migrate,
     play,
     reload,
     standing,
@@ -39,6 +40,7 @@ from workflow_core import (
     resume,
 )
 from workflow_core.machine.machine import Machine
+from workflow_core.machine.operations import retry
 
 
 def keep(w: Any, n: int) -> int:
@@ -138,8 +140,10 @@ def test_one_that_its_handler_refuses_has_not_happened() -> None:
     for n in (1, 3):
         handle_event(order, execution, "E", n)
     handle_event(order, execution, "wait")
+    pc = execution.pc
     assert kinds(order, execution) == ["event", "event"]
     assert (standing(execution), order.log, execution.buffer) == ({"main": "s"}, [], [])
+    assert execution.pc == pc + 2
     assert play(Flow, ("E", 1), ("E", 2), "wait")[0].log == ["even 2", "b"]
 
 
@@ -167,6 +171,25 @@ def test_a_bug_of_its_handler_is_a_failure_of_the_select_as_there_is_nobody_to_a
     attempt = Try("try", WAIT, select).except_(ValueError, do("caught"))
     order, execution = play(flow(attempt, Sleep("rest", timedelta(1))), "E", "wait", end="waiting")
     assert (order.log, execution.buffer) == (["caught"], [])
+
+
+def test_an_event_that_failed_the_instance_is_delivered_again_after_a_retry() -> None:
+    def bug(w: Any, n: int) -> None:
+        raise ValueError("a bug")
+
+    order, execution = start(flow(WAIT, Select("s", On("E", bug, buffered=True)), do("b")))
+    handle_event(order, execution, "E", 1)
+    handle_event(order, execution, "E", 2)
+    handle_event(order, execution, "wait")
+    machine = Machine(order, execution)
+    work = machine.next_work()
+    assert work is not None
+    machine.give_up(work, ValueError("a bug"))
+    assert (execution.status, [kept.input for kept in execution.buffer]) == ("failed", ["1", "2"])
+    order, execution = migrate(order, execution, flow(WAIT, Select("s", EARLY), do("b")))
+    retry(Machine(order, execution))
+    resume(order, execution)
+    assert (order.log, execution.status) == (["got 1", "b"], "finished")
 
 
 def test_its_handler_may_take_the_item_and_no_input() -> None:
@@ -198,6 +221,20 @@ def test_an_event_comes_before_the_timeout_of_the_select() -> None:
 def test_setups_of_the_other_cases_come_first() -> None:
     Flow = flow(WAIT, Select("s", EARLY, On("Other", Outside())), do("b"))  # noqa: N806
     assert play(Flow, ("E", 1), "wait")[0].log == ["setup", "got 1", "teardown False", "b"]
+
+
+def test_it_is_delivered_before_the_next_step_runs() -> None:
+    Flow = flow(WAIT, Go("side", Select("s", EARLY)), do("a"), do("b"))  # noqa: N806
+    assert play(Flow, ("E", 1), "wait")[0].log == ["got 1", "a", "b"]
+
+
+def test_events_of_other_names_in_the_buffer_do_not_hold_one_up() -> None:
+    Flow = flow(Select("s", EARLY, On("F", keep, buffered=True)), do("b"), Select("t", On("G", keep, buffered=True)))  # noqa: N806
+    order, execution = start(Flow)
+    handle_event(order, execution, "G", 1)
+    assert handle_event(order, execution, "E", 2) == 2
+    resume(order, execution)
+    assert order.log == ["got 2", "b", "got 1"]
 
 
 def test_a_failed_instance_keeps_what_came() -> None:

@@ -389,6 +389,7 @@ def test_an_error_in_the_cleanup_of_a_branch_fails_the_instance_as_well() -> Non
     assert order.log == ["clean left", "clean right", "outer cleaned"]
     assert execution.error is not None
     assert (execution.error.message, execution.error.statement) == ("first", "bad")
+    assert (standing(execution), execution.threads[0].pc) == ({"main": "both"}, 1)
 
 
 def test_an_error_in_a_cleanup_can_be_caught_in_it() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from tests.core.helpers import Logged, accepted, do, flow, kinds, play, reload, standing, start
+from tests.core.helpers import NOON, Logged, accepted, do, flow, kinds, play, reload, standing, start
 from tests.waits import the
 from workflow_core import (
     Child,
@@ -32,6 +32,7 @@ from workflow_core import (
 )
 from workflow_core.error_texts import error_info
 from workflow_core.machine.machine import Machine
+from workflow_core.machine.outside_work import TellWork
 from workflow_core.wait_types import ChildTeardown, ChildWait
 
 
@@ -229,3 +230,21 @@ def test_an_instance_with_a_parent_tells_it_of_its_end(awaits: bool) -> None:
     assert execution.parent is not None
     assert execution.parent.told
     assert kinds(order, execution) == []
+
+
+def test_a_parent_that_does_not_answer_is_told_again() -> None:
+    Flow = flow(do("a"))  # noqa: N806
+    order, execution = start(Flow)
+    parent: Any = Parent("other", "p-1", "main@3", "call")
+    execution.parent = parent
+    machine = Machine(order, execution, NOON)
+    work = machine.next_work()
+    assert isinstance(work, TellWork)
+    machine.failed(work, ConnectionError("no answer"), NOON + timedelta(hours=1))
+    assert (parent.attempt, parent.error) == (1, "ConnectionError: no answer")
+    assert machine.next_work() is None
+    machine.set_time(NOON + timedelta(hours=1))
+    assert machine.next_work() == work
+    machine.done(work)
+    assert (parent.told, parent.attempt, parent.retry_at, parent.error) == (True, 0, None, None)
+    assert machine.next_work() is None

@@ -26,6 +26,7 @@ from workflow_core import (
     handle_event,
     resume,
 )
+from workflow_core.machine.machine import Machine
 
 
 def parked(*statements: Statement) -> tuple[Logged, Execution]:
@@ -87,6 +88,7 @@ def test_a_plain_case_added_to_the_select_that_an_instance_is_parked_on_is_accep
     order, execution = migrate(*parked(WAIT), new)
     assert accepted(order, execution) == ["E", "Added"]
     thread = execution.threads[0]
+    Machine(order, execution).tick()  # the wait is known by the pc at its entry, whatever happens beside it
     handle_event(order, execution, "Added", wait_id=thread.waits[0].id, pc=thread.pc)
     resume(order, execution)
     assert order.log == ["added", "behind"]

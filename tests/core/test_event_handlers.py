@@ -310,7 +310,9 @@ def test_the_waits_of_several_threads_for_one_event_that_end_together_are_all_to
     attempt = Try("care", branches).except_(Failure if end == "caught" else ValueError)
 
     class Flow(Logged):
-        definition = S(Go("side", attempt, WaitFor("for ever", lambda w: False)), Select("s", On("End", log("end"))))
+        definition = S(
+            Go("side", attempt, WaitFor("for ever", lambda w: False), id="a@7"), Select("s", On("End", log("end")))
+        )
 
     order, execution = start(Flow)
     set_up = {(request.wait_id, request.event) for request in outside.requests}
@@ -325,6 +327,7 @@ def test_the_waits_of_several_threads_for_one_event_that_end_together_are_all_to
     assert {(request.wait_id, request.event) for request in outside.requests} == set_up
     assert [request.action for request in outside.requests] == ["teardown"] * 6
     assert len({request.idempotency_key for request in outside.requests}) == 6
+    assert {request.thread_id for request in outside.requests} == {f"a@7/both[0]/each[{n}]" for n in range(3)}
 
 
 def test_setups_and_teardowns_run_in_the_order_of_threads_and_cases() -> None:
@@ -341,6 +344,17 @@ def test_setups_and_teardowns_run_in_the_order_of_threads_and_cases() -> None:
     handle_event(order, execution, "Stop")
     resume(order, execution)
     assert [call[:2] for call in one.calls] == [(action, event) for action in ("setup", "teardown") for event in "ABC"]
+
+
+def test_what_was_left_is_torn_down_before_anything_is_set_up() -> None:
+    a = Recorder()
+
+    class Flow(Logged):
+        definition = S(While("loop", lambda w: True, Select("s", On("A", a), On("Again", log("again")))))
+
+    order, execution = start(Flow)
+    handle_event(order, execution, "Again")
+    assert kinds(order, execution) == ["teardown", "setup"]
 
 
 def test_setups_of_all_threads_run_before_the_next_step() -> None:

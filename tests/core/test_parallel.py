@@ -233,6 +233,7 @@ def test_nobody_catches_and_the_instance_fails_at_the_statement() -> None:
     assert execution.error is not None
     assert (execution.error.message, execution.error.statement) == ("no", "bad")
     assert standing(execution) == {"main": "both", "side": "s"}
+    assert execution.threads[0].pc == 1, "that of the visit that has failed"
 
 
 def test_an_error_passes_nested_statements_and_cancels_at_every_level() -> None:

@@ -347,7 +347,8 @@ def refuse_all(order: Fields, execution: Execution) -> None:
         event, thread = one.case.event, one.thread
         refused(EventNotAccepted, event, wait_id=f"{thread.id}@{thread.pc + 1}")
         refused(EventNotAccepted, event, thread_id="nobody")
-        refused(EventNotAccepted, event, thread_id=thread.id, pc=thread.pc - 1)
+        for pc in (thread.pc - 1, thread.pc + 1):
+            refused(EventNotAccepted, event, thread_id=thread.id, pc=pc)
         if one.case.from_clients:
             refused(InvalidInput, event, {"wrong": 1}, thread_id=thread.id)
 

@@ -249,6 +249,30 @@ def test_a_failure_that_nobody_catches_stands_at_the_new_name() -> None:
     assert (execution.status, standing(execution)) == ("failed", {"main": "charge the card"})
 
 
+def test_a_parallel_that_fails_once_its_branches_have_ended_stands_at_the_new_name() -> None:
+    def flow(name: str, **renamed: Any) -> type[Logged]:
+        left = Try("left", Sleep("l", timedelta(1))).finally_(Select("cleanup", On("E", log("cleaned"))))
+        return deploy(Parallel(name, S(left), S(Fail("bad", "no")), **renamed))
+
+    order, execution = start(flow("both"))
+    assert standing(execution) == {"main": "both", "both[0]": "cleanup"}
+    order, execution = migrate(order, execution, flow("both of them", renamed_from="both"))
+    handle_event(order, execution, "E")
+    resume(order, execution)
+    assert (execution.status, standing(execution)) == ("failed", {"main": "both of them"})
+    retry(Machine(order, execution))
+    resume(order, execution)
+    assert standing(execution) == {"main": "both of them", "both of them[0]": "cleanup"}
+
+
+@pytest.mark.parametrize("wait", [WaitFor("w", lambda w: False), Parallel("w", S(Sleep("nap", timedelta(1))))])
+def test_the_wait_for_a_condition_or_for_branches_has_the_new_name(wait: Any) -> None:
+    order, execution = start(deploy(wait))
+    order, execution = migrate(order, execution, deploy(rename_all(S(wait))))
+    Machine(order, execution)
+    assert [(one.step, one.waits[0].event) for one in execution.threads[:1]] == [("new w", "new w")]
+
+
 @pytest.mark.parametrize("name", [None, "the agency is closed"])
 def test_the_error_that_a_renamed_except_has_caught(name: str | None) -> None:
     def note(w: Logged, step: StepContext) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from tests.core.helpers import Logged, do, kinds, log, reload, run, saved, standing, start, unchanged
+from tests.core.helpers import NOON, Logged, do, kinds, log, reload, run, saved, standing, start, unchanged
 from workflow_core import (
     AsyncInSyncCall,
     Execution,
@@ -26,6 +27,9 @@ from workflow_core import (
     handle_event,
     resume,
 )
+from workflow_core.machine.machine import Machine
+from workflow_core.machine.operations import goto
+from workflow_core.machine.work import StepWork
 
 
 class Flaky:
@@ -141,9 +145,23 @@ def test_attempts_are_forgotten_after_a_success() -> None:
     order, execution = Flow(), Execution.start("id-1", Flow)
     with pytest.raises(TimeoutError):
         resume(order, execution)
-    resume(order, execution)
-    thread = execution.threads[0]
+    thread: Any = execution.threads[0]
+    thread.retry_at = NOON
+    resume(order, execution, now=NOON)
     assert (thread.attempt, thread.error, thread.retry_at) == (0, None, None)
+
+
+def test_a_failed_attempt_says_when_the_next_one_is_due() -> None:
+    class Flow(Logged):
+        definition = S(do("a"))
+
+    order, execution = Flow(), Execution.start("id-1", Flow)
+    machine = Machine(order, execution, NOON)
+    machine.settle()
+    for retry_at in (NOON + timedelta(days=1), None):
+        machine.failed(StepWork(execution.threads[0]), TimeoutError(), retry_at)
+        assert execution.threads[0].retry_at == retry_at
+        assert (machine.next_work() is None) is (retry_at is not None)
 
 
 def test_a_failed_step_leaves_the_other_threads_where_they_are() -> None:
@@ -222,6 +240,21 @@ def test_an_instance_that_the_checkpoint_has_ended_runs_no_further_step(threads:
 
     resume(order, execution, cancel)
     assert (order.log, execution.status) == (["a"], "canceled")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_instance_that_the_checkpoint_has_moved_goes_on_there(threads: int) -> None:
+    class Flow(Logged):
+        definition = S(*[Go("side", do("s1"))][: threads - 1], do("a"), do("b"), do("c"), do("d"))
+
+    order, execution = Flow(), Execution.start("id-1", Flow)
+
+    def move(kind: str) -> None:
+        if standing(execution).get("main") == "b":
+            goto(Machine(order, execution), "main", "d")
+
+    resume(order, execution, move)
+    assert (order.log, execution.status) == (["a", "d"], "finished")
 
 
 def test_an_error_of_the_checkpoint_propagates() -> None:

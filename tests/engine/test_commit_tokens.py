@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cloud_adapter.document import TOKENS_MAX
+from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.errors import InstanceExists, Unavailable
 from tests.engine.harness import World, in_world
 from workflow_core import On, S, Select, Step, While, Workflow
@@ -212,3 +213,15 @@ async def test_a_commit_is_recognized_after_many_of_its_own_process(world: World
     assert (await world.fields()).steps == steps
     assert len(await world.history("step")) == steps
     assert (await world.instance()).execution.status == "waiting"
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3])
+@in_world(Account)
+async def test_after_a_lost_reply_its_process_goes_on_from_what_it_has_committed(world: World, nth: int) -> None:
+    await world.create(steps_max=3)
+    world.process.unavailable("commit", nth, applied=True)
+    (task,) = world.queue.resumes
+    with world.process.calls() as calls:
+        assert await world.process.deliver(task) is Outcome.DONE
+    assert calls == ["load", *["commit"] * nth, "load", *["commit"] * (4 - nth)], "it looks once, and meets no conflict"
+    assert (await world.fields()).steps == 3

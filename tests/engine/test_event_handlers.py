@@ -25,6 +25,7 @@ from workflow_core import (
     S,
     Select,
     Step,
+    TerminalError,
     Timeout,
     WaitStatus,
     While,
@@ -281,6 +282,43 @@ async def test_setup_data_is_json_data(world: World) -> None:
 
 
 # --- failing teardowns -----------------------------------------------------------------------
+
+
+class Spoiled(Workflow, name="spoiled"):
+    log: list[str] = []
+
+    def spoil(self) -> None:
+        raise TerminalError("no oven")
+
+    definition = S(
+        Go("beside", Select("payment", On("Pay", Payment()), On("Wire", Payment()))),
+        Select("begin", On("Begin", lambda w: None)),
+        Step("cook", spoil),
+    )
+
+
+@in_world(Spoiled)
+async def test_the_cleanup_of_an_instance_that_has_failed_does_not_note_its_failure_again(world: World) -> None:
+    await world.started()
+    BANK.failures["teardown False"] = 1
+    await world.send("Begin")
+    await world.deliver()
+    await world.pass_time(timedelta(minutes=1))
+    assert await world.history("failed", "teardown", "teardown failed") == [
+        ("failed", "cook"),
+        ("teardown failed", "Pay"),
+        ("teardown", "Wire"),
+        ("teardown", "Pay"),
+    ]
+
+
+@in_world(Order)
+async def test_what_a_teardown_returns_does_not_matter(world: World) -> None:
+    await world.started()
+    BANK.gives = object()
+    await world.send("Cash")
+    await world.deliver()
+    assert await world.history("teardown", "teardown failed") == [("teardown", "Pay"), ("teardown", "Wire")]
 
 
 @in_world(Order, options=EngineOptions(retry=Retry(max_attempts=4)))

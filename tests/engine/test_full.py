@@ -18,7 +18,7 @@ from workflow_core import EventRequest, Go, On, S, Select, Step, Timeout, Try, W
 
 GATE = Gate()
 CALLS: list[str] = []
-LONG = ("statement with a long name " * 7).strip()
+LONG = ("statement with a long name " * 6).strip()
 """In teardowns, names of events take some space."""
 
 
@@ -114,3 +114,41 @@ async def test_it_can_be_canceled_and_paused_while_its_step_runs(world: World, o
     instance = await world.instance()
     assert (instance.execution.status, instance.lease, instance.execution.teardowns) == ("canceled", None, [])
     assert sorted(CALLS) == [*["clean"] * 2, *(f"teardown Event {n}" for n in range(5))]
+
+
+def cleaned(text: str) -> Any:
+    return lambda workflow: CALLS.append(text)
+
+
+class Vault(Workflow, name="vault"):
+    """It has one thread, and a cleanup that takes more space than what it interrupts."""
+
+    text: str = ""
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+    definition = S(
+        Try("v", While("w", lambda w: True, Select("s", On("Write", write)))).finally_(
+            Step(LONG, cleaned("first")),
+            *(Go(f"{LONG} {n}", Step(f"{LONG} step {n}", cleaned(f"beside {n}"))) for n in range(6)),
+            Select(f"{LONG} wait", On("Confirm", cleaned("confirmed"))),
+        ),
+    )
+
+
+@in_world(Vault)
+async def test_a_cleanup_may_take_more_space_than_what_it_interrupts(world: World) -> None:
+    CALLS.clear()
+    await world.started()
+    await fill(world)
+    await world.finish(world.process.engine.operate("vault", ID, Cancel(by="x" * 200, reason="y" * 500)))
+    assert (await world.instance()).execution.canceling
+    await world.deliver()
+    await world.send("Confirm")
+    await world.deliver()
+    instance = await world.instance()
+    assert (instance.execution.status, instance.lease) == ("canceled", None)
+    assert CALLS[0] == "first"
+    assert CALLS[-1] == "confirmed"
+    assert len(CALLS) == 8

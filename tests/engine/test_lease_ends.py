@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from cloud_adapter.document import Lease
+from cloud_adapter.engine.commits import WRITE_ATTEMPTS_MAX
 from cloud_adapter.engine.operations import Cancel, Pause, Unpause
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.errors import Unavailable
@@ -129,6 +130,20 @@ async def test_asynchronous_code_ends_at_the_moment_its_lease_expires(world: Wor
     assert RUNS.seconds == [(0, expires), (expires, None)], "another process may begin at that moment"
     world.process.wire.faults.clear()
     await check_baked_once(world, running, takeover)
+
+
+@in_world(Bread)
+async def test_code_that_was_interrupted_when_its_lease_expired_has_not_failed(world: World) -> None:
+    """The database answers again at that moment, and no other process has taken the lease."""
+    running = await baking(world)
+    for nth in range(1, 2 * WRITE_ATTEMPTS_MAX + 1):
+        world.process.unavailable("commit", nth, applied=False)
+    await world.clock.advance(60)
+    assert world.process.wire.faults == []
+    assert RUNS.seconds == [(0, 60), (60, None)], "it begins anew under a new lease"
+    (thread,) = [thread for thread in (await world.instance()).execution.threads if thread.id == "main"]
+    assert (thread.attempt, thread.error) == (0, None)
+    await check_baked_once(world, running)
 
 
 @pytest.mark.parametrize("seconds", [30, 60, 90])

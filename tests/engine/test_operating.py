@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from cloud_adapter.document import DOCUMENT_BYTES_MAX, encode
-from cloud_adapter.engine.operations import Cancel, Pause, RetryFailed, Unpause
+from cloud_adapter.engine.operations import Cancel, Goto, Operation, Pause, RetryFailed, Unpause
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.errors import InstanceEnded, InstanceNotFound, TooLarge
-from tests.engine.harness import Gate, World, in_world, write
+from tests.engine.harness import ID, Gate, World, in_world, write
 from workflow_core import (
     EventNotAccepted,
     EventRequest,
@@ -291,3 +291,63 @@ async def test_what_has_come_to_its_limit_is_paused_and_goes_on(world: World) ->
     await world.finish(world.process.engine.operate("full", "filled", RetryFailed(**about)))
     await world.deliver()
     assert (await world.instance("filled")).execution.threads[0].step == "rest"
+
+
+async def operate(world: World, operation: Operation) -> None:
+    await world.finish(world.process.engine.operate(world.name, ID, operation))
+
+
+ATTEMPTS: list[int] = []
+
+
+def fail(workflow: Any, step: StepContext) -> None:
+    ATTEMPTS.append(step.attempt)
+    raise ConnectionError
+
+
+class Dogged(Workflow, name="dogged"):
+    log: list[str] = []
+
+    definition = S(
+        Go("beside", Step("once", write("once")), Select("hear", On("Ring", lambda w: None))),
+        Step("try", fail, retry=Retry(max_attempts=2, initial=HOUR, max_delay=HOUR)),
+    )
+
+
+@pytest.mark.parametrize("while_paused", [False, True])
+@in_world(Dogged)
+async def test_after_goto_a_step_runs_at_once_with_all_its_attempts(world: World, while_paused: bool) -> None:
+    ATTEMPTS.clear()
+    await world.started()
+    assert ATTEMPTS == [1]
+    if while_paused:
+        await operate(world, Pause())
+    await operate(world, Goto(statement="try"))
+    thread = (await world.instance()).execution.threads[0]
+    assert (thread.attempt, thread.retry_at, thread.error) == (0, None, None)
+    if while_paused:
+        await operate(world, Unpause())
+    await world.deliver()
+    assert ATTEMPTS == [1, 1]
+    assert (await world.instance()).execution.threads[0].retry_at == world.now + HOUR
+    await world.pass_time(HOUR)
+    assert ATTEMPTS == [1, 1, 2]
+    assert (await world.instance()).execution.status == "failed"
+    await operate(world, RetryFailed())
+    await world.deliver()
+    assert ATTEMPTS == [1, 1, 2, 1]
+    assert (await world.instance()).execution.threads[0].attempt == 1
+
+
+@pytest.mark.parametrize("operation", [Pause(), Unpause()])
+@in_world(Dogged)
+async def test_a_pause_counts_no_attempt_and_keeps_the_time_of_the_next_one(world: World, operation: Operation) -> None:
+    ATTEMPTS.clear()
+    await world.started()
+    before = (await world.instance()).execution.threads
+    await operate(world, Pause())
+    if isinstance(operation, Unpause):
+        await operate(world, operation)
+    assert (await world.instance()).execution.threads == before
+    await world.pass_time(2 * HOUR)
+    assert ([1, 2] if isinstance(operation, Unpause) else [1]) == ATTEMPTS

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter.document import DOCUMENT_BYTES_MAX, RESERVED_BYTES
+from cloud_adapter.document import DOCUMENT_BYTES_MAX, HISTORY_MAX, RESERVED_BYTES
 from cloud_adapter.engine import steps
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.errors import Conflict, Unavailable
@@ -360,6 +360,31 @@ async def test_a_budget_of_time_hands_on_to_another_task(world: World) -> None:
     await world.deliver()
     assert (await world.fields()).n == 3
     assert (await world.instance()).execution.status == "finished"
+
+
+class Many(Workflow, name="many"):
+    n: int = 0
+    steps: int
+
+    def count(self) -> None:
+        self.n += 1
+
+    definition = S(While("counting", lambda w: w.n < w.steps, Step("count", count)))
+
+
+@pytest.mark.parametrize("steps", [HISTORY_MAX - 2, HISTORY_MAX + 20])
+@in_world(Many)
+async def test_the_history_has_the_last_of_many_steps(world: World, steps: int) -> None:
+    await world.create(steps=steps)
+    pc = (await world.instance()).execution.pc
+    await world.deliver()
+    history = (await world.instance()).history
+    assert len(history) == min(steps + 1, HISTORY_MAX)
+    pcs = [entry.pc for entry in history if entry.kind == "step"]
+    between = pcs[1] - pcs[0]
+    end = (await world.instance()).execution.pc
+    assert pcs == list(range(pcs[0], pcs[0] + between * len(pcs), between)), "none is missing"
+    assert pcs[0] > pc and end - pcs[-1] <= between
 
 
 class Twins(Workflow, name="twins"):

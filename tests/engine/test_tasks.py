@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from cloud_adapter.clock import CLOCK_SKEW
 from cloud_adapter.engine.operations import Operation, Pause, RetryFailed, Unpause
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.engine.tasks import TimeoutTask, timer_name
 from tests.engine.harness import ID, Gate, World, in_world
-from workflow_core import Execution, Go, On, Retry, S, Select, Step, StepContext, Timeout, WaitStatus, Workflow
+from workflow_core import Execution, Go, On, Retry, S, Select, Step, StepContext, Timeout, WaitStatus, While, Workflow
 from workflow_core.wait_types import TimerWait
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
@@ -40,6 +41,7 @@ class Mill(Workflow, name="mill"):
         self.log.append(step.attempt)
 
     definition = S(
+        Go("bell", While("ringing", lambda w: True, Select("bell rings", On("Ring", lambda w: None)))),
         Go("clock", Select("day", Timeout("day over", timedelta(days=1)))),
         Step("grind", grind, retry=Retry(max_attempts=4, initial=timedelta(minutes=5), factor=1)),
         Select("end", On("End", lambda w: None)),
@@ -138,3 +140,71 @@ async def test_after_each_retry_of_a_failed_instance_its_attempts_have_tasks(wor
         await operate(world, RetryFailed())
         assert [task.at for task in world.queue.resumes] == [None]
         assert world.queue.refused == []
+
+
+@pytest.mark.parametrize("early", [CLOCK_SKEW, 2 * CLOCK_SKEW])
+@in_world(Mill)
+async def test_the_task_of_an_attempt_that_comes_early_is_put_off_once_in_each_state(
+    world: World, early: timedelta
+) -> None:
+    """The clock of the process that has created it may be ahead, and that of this process behind."""
+    await world.create(failures=1)
+    assert await resume(world) is Outcome.DONE
+    (task,) = world.queue.resumes
+    assert task.at is not None
+    await world.clock.advance_to(task.at - early)
+    world.queue.tasks.pop(task.name)
+    for _ in range(2):
+        assert await world.start().perform(task) is Outcome.DONE
+    (first,) = world.queue.resumes
+    assert (first.at, first.body["again"]) == (task.at, 1)
+    world.queue.tasks.pop(first.name)  # it has come early, too, and was lost then
+    await world.send("Ring")
+    assert await world.start().perform(task) is Outcome.DONE
+    (second,) = world.queue.resumes
+    assert (second.at, second.name != first.name) == (task.at, True)
+    await world.clock.advance_to(task.at)
+    assert await resume(world) is Outcome.DONE
+    assert (await world.fields()).log == [2]
+
+
+class Pair(Workflow, name="pair"):
+    """The step of one thread is tried again while that of another one runs."""
+
+    log: list[str] = []
+
+    def once(self, step: StepContext) -> None:
+        if step.attempt == 1:
+            raise ConnectionError("not yet")
+        self.log.append("again")
+
+    async def hold(self) -> None:
+        await GATE.wait()
+
+    definition = S(
+        Go("beside", Step("once", once, retry=Retry(initial=timedelta(minutes=1)))),
+        Select("begin", On("Begin", lambda w: None)),
+        Step("hold", hold),
+        Select("end", On("End", lambda w: None)),
+    )
+
+
+@pytest.mark.parametrize("early", [0, 3, 9])
+@in_world(Pair)
+async def test_an_attempt_whose_task_came_early_while_a_step_ran_comes_at_its_time(world: World, early: int) -> None:
+    await world.started()
+    (attempt,) = world.queue.resumes
+    assert attempt.at is not None
+    await world.clock.advance_to(attempt.at - timedelta(seconds=10))
+    await world.send("Begin")
+    begun = world.queue.resumes[-1]
+    running = ensure_future(world.process.perform(begun))
+    world.queue.tasks.pop(begun.name)
+    await world.clock.advance_to(attempt.at - timedelta(seconds=early))
+    assert await world.start().deliver(attempt) is Outcome.DONE
+    await world.clock.advance(0.5)
+    GATE.open()
+    await world.clock.settle()
+    assert running.result() is Outcome.DONE
+    await world.pass_time(max(attempt.at - world.now, timedelta()))
+    assert (await world.fields()).log == ["again"], "at its time, and not at the end of a lease"

@@ -1,7 +1,6 @@
 """Kills the processes of a deployment, again and again, while clients use it: what is recorded is checked at the end.
 
-The processes are the product's own, on Google's Firestore emulator and the emulator of Cloud Tasks, which stand for
-Google's services and stay alive. A seed draws who is killed when; what that meets depends on real time.
+A seed draws who is killed when; what that meets depends on real time.
 """
 
 from __future__ import annotations
@@ -9,30 +8,21 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
-from google.cloud import tasks_v2
 
-from cloud_adapter.hosting.local_stack import LOCATION, PROJECT, QUEUE, TASKS_ACCOUNT
-from cloud_adapter.sockets import free_ports
-from tests import firestore_emulator
-from tests.cli.processes import GORCHESTRATE, ROOT, Process, started
-from tests.emulator.harness import a_client
+from tests.deployment import Deployment, Slot, deployed
 from tests.kill.check import Mark, Record, violations
 
 SOURCE = Path(__file__).with_name("source.py")
-QUEUE_PATH = f"projects/{PROJECT}/locations/{LOCATION}/queues/{QUEUE}"
 LEASE_SECONDS = 3
 RECOVER_SECONDS = 4
-APIS, WORKERS = 2, 2
 ASSEMBLIES, PIZZAS = 3, 2
 ROUNDS, PARTS = 2, 4
 KILL_SECONDS = (0.8, 3.5)
@@ -42,15 +32,6 @@ ATTEMPT_SECONDS_MAX = 8.0
 
 class Drained(Exception):
     """There was no answer until the time was up."""
-
-
-@dataclass
-class Slot:
-    """A port, and the process that serves it now."""
-
-    target: str
-    port: int
-    process: Process | None = None
 
 
 @dataclass
@@ -75,28 +56,14 @@ class Report:
         )
 
 
-class Deployment:
-    """The processes, and who kills them."""
+class Killer:
+    """Kills the processes of a deployment, and starts them again."""
 
-    def __init__(self, folder: Path, environment: dict[str, str], tasks: str, report: Report, seed: int) -> None:
-        self.folder = folder
-        self.environment = environment
-        self.tasks = tasks
+    def __init__(self, deployment: Deployment, marks: Path, report: Report, seed: int) -> None:
+        self.slots = deployment.slots
+        self.marks = marks
         self.report = report
         self.random = random.Random(seed)
-        targets = ["api"] * APIS + ["worker"] * WORKERS
-        self.slots = [Slot(target, port) for target, port in zip(targets, free_ports(len(targets)), strict=True)]
-        self.marks = folder / "side-effects.jsonl"
-
-    def start(self, slot: Slot) -> None:
-        options = ["--source", str(SOURCE), "--target", slot.target, "--host", "127.0.0.1", "--port", str(slot.port)]
-        command = [sys.executable, "-m", "functions_framework", *options]
-        slot.process = Process(command, self.folder, ROOT, self.environment)
-
-    def ports(self, target: str) -> list[int]:
-        return [slot.port for slot in self.slots if slot.target == target]
-
-    # --- killing -------------------------------------------------------------------------
 
     async def kill_until(self, until: float) -> None:
         while time.monotonic() < until:
@@ -107,8 +74,8 @@ class Deployment:
             process = slot.process.process.pid
             self.report.kills.append((process, time.monotonic()))
             self.report.kills_in_a_step += process in {mark.process for mark in self._running()}
-            await asyncio.to_thread(slot.process.kill)
-            self.start(slot)
+            await slot.kill()
+            slot.start()
 
     async def _in_a_step(self) -> Slot | None:
         """Waits for a worker that runs a step."""
@@ -135,62 +102,12 @@ class Deployment:
             return []
         return [Mark(**json.loads(line)) for line in self.marks.read_text().splitlines()]
 
-    def end(self) -> None:
-        for slot in self.slots:
-            if slot.process is not None:
-                slot.process.kill()
-
-    # --- what Google would do ------------------------------------------------------------
-
-    @asynccontextmanager
-    async def one_worker_url(self, port: int) -> AsyncIterator[None]:
-        """Hands each connection to one worker after the other, as a load balancer does; a dead one drops it."""
-        ports = self.ports("worker")
-        turn = 0
-
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            nonlocal turn
-            turn += 1
-            try:
-                to = await asyncio.open_connection("127.0.0.1", ports[turn % len(ports)])
-            except OSError:
-                writer.transport.abort()
-                return
-            await asyncio.gather(_pipe(reader, to[1]), _pipe(to[0], writer))
-
-        async with await asyncio.start_server(serve, "127.0.0.1", port):
-            yield
-
-    async def recover(self, worker_url: str) -> None:
-        """Calls recovery every few seconds, with a token, as Cloud Scheduler does."""
-        token = {"service_account_email": TASKS_ACCOUNT, "audience": worker_url}
-        request = {"url": f"{worker_url}/recover", "oidc_token": token}
-        async with a_client(self.tasks) as client:
-            while True:
-                await client.create_task(parent=QUEUE_PATH, task=tasks_v2.Task({"http_request": request}))
-                await asyncio.sleep(RECOVER_SECONDS)
-
-    async def tasks_left(self) -> list[str]:
-        """What is due and not done; a timer whose deletion was cut off may stay until its time."""
-        soon = datetime.now(UTC) + timedelta(hours=1)
-        async with a_client(self.tasks) as client:
-            tasks = [task async for task in await client.list_tasks(parent=QUEUE_PATH)]
-        return [task.name.rpartition("/")[2] for task in tasks if task.schedule_time < soon]
-
-
-async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while data := await reader.read(65_536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
-
 
 class Client:
     """Makes each request again, under its key, until it is answered."""
 
     def __init__(self, deployment: Deployment, http: httpx.AsyncClient, report: Report, until: float) -> None:
-        self.urls = [f"http://127.0.0.1:{port}" for port in deployment.ports("api")]
+        self.urls = [slot.url for slot in deployment.of("api")]
         self.http = http
         self.report = report
         self.give_up = until + DRAIN_SECONDS_MAX
@@ -301,62 +218,29 @@ class Client:
 async def run(folder: Path, seconds: float, seed: int, say: Callable[[str], None] = lambda text: None) -> Report:
     """Kills for that time, lets everything come to its end, and checks it."""
     report = Report()
-    tasks, issuer, worker = free_ports(3)
-    with ExitStack() as stack:
-        firestore = stack.enter_context(firestore_emulator.running())
-        environment = {
-            "FIRESTORE_EMULATOR_HOST": firestore,
-            "CLOUD_TASKS_EMULATOR_HOST": f"127.0.0.1:{tasks}",
-            "GORCHESTRATE_BACKEND": "cloud",
-            "GORCHESTRATE_PROJECT": PROJECT,
-            "GORCHESTRATE_LOCATION": LOCATION,
-            "GORCHESTRATE_QUEUE": QUEUE,
-            "GORCHESTRATE_WORKER_URL": f"http://127.0.0.1:{worker}",
-            "GORCHESTRATE_TASKS_ACCOUNT": TASKS_ACCOUNT,
-            "GORCHESTRATE_ISSUER": f"http://127.0.0.1:{issuer}",
-            "GORCHESTRATE_LEASE_SECONDS": str(LEASE_SECONDS),
-            "SIDE_EFFECTS": str(folder / "side-effects.jsonl"),
-            "PYTHONPATH": f"{ROOT}:{ROOT / 'functions'}",
-        }
-        options = ["--port", str(tasks), "--issuer-port", str(issuer), "--queue", QUEUE_PATH]
-        stack.enter_context(started([*GORCHESTRATE, "tasks-emulator", *options], folder))
-        deployment = Deployment(folder, environment, f"127.0.0.1:{tasks}", report, seed)
-        stack.callback(deployment.end)
-        for slot in deployment.slots:
-            deployment.start(slot)
-        async with AsyncExitStack() as tasks_and_clients:
-            await tasks_and_clients.enter_async_context(deployment.one_worker_url(worker))
-            http = await tasks_and_clients.enter_async_context(httpx.AsyncClient(timeout=ATTEMPT_SECONDS_MAX))
-            await _until_served(http, deployment)
-            recovery = asyncio.create_task(deployment.recover(environment["GORCHESTRATE_WORKER_URL"]))
-            until = time.monotonic() + seconds
-            client = Client(deployment, http, report, until)
-            lanes = [client.assemblies(lane) for lane in range(ASSEMBLIES)]
-            lanes += [client.pizzas(lane) for lane in range(PIZZAS)]
-            progress = asyncio.create_task(_progress(report, say))
-            try:
-                await asyncio.gather(deployment.kill_until(until), *lanes)
-            finally:
-                recovery.cancel()
-                progress.cancel()
+    marks = folder / "side-effects.jsonl"
+    variables = {"GORCHESTRATE_LEASE_SECONDS": str(LEASE_SECONDS), "SIDE_EFFECTS": str(marks)}
+    async with (
+        deployed(SOURCE, folder, recover_seconds=RECOVER_SECONDS, variables=variables) as deployment,
+        httpx.AsyncClient(timeout=ATTEMPT_SECONDS_MAX) as http,
+    ):
+        killer = Killer(deployment, marks, report, seed)
+        until = time.monotonic() + seconds
+        client = Client(deployment, http, report, until)
+        lanes = [client.assemblies(lane) for lane in range(ASSEMBLIES)]
+        lanes += [client.pizzas(lane) for lane in range(PIZZAS)]
+        progress = asyncio.create_task(_progress(report, say))
+        try:
+            await asyncio.gather(killer.kill_until(until), *lanes)
+        finally:
+            progress.cancel()
+        left = await deployment.tasks_left()
+        while left and time.monotonic() < client.give_up:
+            await asyncio.sleep(0.2)
             left = await deployment.tasks_left()
-            while left and time.monotonic() < client.give_up:
-                await asyncio.sleep(0.2)
-                left = await deployment.tasks_left()
-        report.marks = deployment.read_marks()
+        report.marks = killer.read_marks()
     report.violations = violations(report.records, report.marks, report.kills, left)
     return report
-
-
-async def _until_served(http: httpx.AsyncClient, deployment: Deployment) -> None:
-    for slot in deployment.slots:
-        until = time.monotonic() + 60
-        while True:
-            with suppress(httpx.HTTPError):
-                await http.get(f"http://127.0.0.1:{slot.port}/wf/pizza")
-                break
-            assert time.monotonic() < until, f"{slot.target} does not answer: {slot.process and slot.process.errors()}"
-            await asyncio.sleep(0.1)
 
 
 async def _progress(report: Report, say: Callable[[str], None]) -> None:

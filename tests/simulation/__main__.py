@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tests.simulation.bugs import BUGS
+from tests.simulation.all_bugs import BUGS
 from tests.simulation.failures import Failure, first_failure, prepare, run, shrink, trace
 from tests.simulation.world import Scenario
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from cloud_adapter.ports import Task
 from tests.core.generate import FirstError
 from tests.simulation.store import SimulatedStore
 from workflow_core import ActivityContext, AttemptOver
+from workflow_core.wait_types import AnyTimedWait
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -43,24 +45,82 @@ LANE: ContextVar[Any] = ContextVar("LANE", default=None)
 
 
 @dataclass(eq=False)
+class Traffic:
+    """What one request has done.
+
+    Attributes:
+        calls, failed, lost: how often it has made each call, that has failed, and without an answer.
+        decisions: how many decisions it has put in lanes.
+        again: how often one of them had to wait, and was to be made again.
+        planned, obsolete: how many tasks its commits were to create, and to delete.
+        own: how many of the tasks that they created nobody needs if they fail.
+        takes: how many leases it has taken.
+        works: how many pieces of work it has begun under a lease.
+        births, errands: how many of them create a child, and how many need a decision, for another instance or to fail.
+        beats: how many heartbeats it has sent.
+        entries: how many entries of inboxes it has read.
+        recovered: how many tasks the instances and inboxes need that it has found to be overdue.
+    """
+
+    calls: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+    lost: Counter[str] = field(default_factory=Counter)
+    decisions: int = 0
+    again: int = 0
+    planned: int = 0
+    obsolete: int = 0
+    own: int = 0
+    takes: int = 0
+    works: int = 0
+    births: int = 0
+    errands: int = 0
+    beats: int = 0
+    entries: int = 0
+    recovered: int = 0
+
+    def returned(self, name: str, result: Any) -> None:
+        """A call has succeeded."""
+        if name == "inbox":
+            self.entries += len(result)
+        elif name == "uncollected":
+            self.recovered += len(result)
+        elif name == "due":
+            for instance in result:
+                waits = [wait for thread in instance.execution.threads for wait in thread.waits]
+                self.recovered += 1 + sum(isinstance(wait, AnyTimedWait) for wait in waits)
+
+
+@dataclass(eq=False)
 class Actor:
     """One request that a process serves.
 
     Attributes:
-        disturbed: a fault or a pause has affected it, so its lease or attempt may have expired.
+        disturbances: how often a fault or a pause has affected it, so that its lease or attempt may have expired.
+        drags: how many of its calls were so slow that a lease may have expired during a commit.
         running: the user code that it is running.
         done: the results of the user code that it has run to its end, by kind and idempotency key.
         task: the asyncio task that serves the request.
         beating: the activity that sends heartbeats, and since when. They may still arrive after it has ended.
+        traffic: what it has done so far.
     """
 
     process: Process
     name: str
-    disturbed: bool = False
+    disturbances: int = 0
+    drags: int = 0
     running: list[Run] = field(default_factory=list)
     done: dict[tuple[str, str], tuple[int, bool]] = field(default_factory=dict)
     task: Any = None
     beating: tuple[Run, datetime] | None = None
+    traffic: Traffic = field(default_factory=Traffic)
+
+    @property
+    def disturbed(self) -> bool:
+        return self.disturbances > 0
+
+    def disturb(self) -> None:
+        """A fault affects it."""
+        self.disturbances += 1
 
     def begin(self, kind: str, workflow: Any, id: str, key: str, attempt: int = 0) -> Run:
         """User code begins to run."""
@@ -74,6 +134,13 @@ class Actor:
 
 class Operator(Actor):
     """A request of an operator."""
+
+
+@dataclass(eq=False, kw_only=True)
+class Delivery(Actor):
+    """A task that was delivered."""
+
+    delivered: Task
 
 
 @dataclass(eq=False)
@@ -132,6 +199,7 @@ class Run:
         model = actor.process.world.models[context.workflow_id]
         began, commits = actor.process.world.timeline.now, model.commits
         actor.beating = actor.beating or (self, actor.process.now())
+        actor.traffic.beats += 1
         try:
             await context.heartbeat()
         except AttemptOver as error:
@@ -145,7 +213,8 @@ class Run:
         self.actor.running.remove(self)
         has_failed = self.fails or self.error is not None
         self.actor.done[self.kind, self.key] = self.attempt, has_failed
-        self.actor.process.world.done.add((self.kind, self.key, self.attempt, has_failed))
+        world = self.actor.process.world
+        world.done.setdefault((self.kind, self.key, self.attempt, has_failed), world.timeline.now)
         if self.fails:
             raise SimulatedFailure("as was to be")
         if self.error is not None:
@@ -161,8 +230,9 @@ class Process:
         self.world = world
         self.name = name
         self.revision = revision
-        self.skew = timedelta(seconds=skew)
+        self.skew = self._right_skew = timedelta(seconds=skew)
         self.dead = False
+        self.has_jumped = False
         self.paused_until = 0.0
         self._waiting: dict[Any, None] = {}
         self.actors: dict[Actor, None] = {}
@@ -216,7 +286,32 @@ class Process:
         self.world.say("%s stands still for %.1f s", self.name, seconds)
         self.paused_until = max(self.paused_until, self.world.timeline.now + seconds)
         for actor in self.actors:
-            actor.disturbed = True
+            actor.disturb()
+
+    @property
+    def has_wrong_clock(self) -> bool:
+        return self.skew != self._right_skew
+
+    def latest(self) -> datetime:
+        """The time that its clock shows, or would show if it had not jumped back: what was decided before may come
+        later."""
+        return self.world.now + max(self.skew, self._right_skew)
+
+    def turn_clock_back(self, seconds: float) -> None:
+        """Its clock jumps back. It is wrong until it is set."""
+        self.world.say("the clock of %s jumps back by %.1f s", self.name, seconds)
+        self.skew -= timedelta(seconds=seconds)
+        self.has_jumped = True
+        for actor in self.actors:
+            actor.disturb()
+
+    def set_clock(self) -> None:
+        """Its clock is right again."""
+        if self.has_wrong_clock:
+            self.world.say("the clock of %s is set", self.name)
+            self.skew = self._right_skew
+            for actor in self.actors:
+                actor.disturb()
 
     # --- calls to the outside ------------------------------------------------------------
 
@@ -228,6 +323,8 @@ class Process:
         """
         self.alive()
         world, actor = self.world, CURRENT.get(self.itself)
+        traffic = actor.traffic
+        traffic.calls[name] += 1
         fault, size = world.faults.draw()
         there, back = world.latency(), world.latency()
         if fault is not None:
@@ -235,13 +332,14 @@ class Process:
             world.say("%s: %s meets the fault %r (%.2f)", actor.name, name, fault, size)
         lease = world.options.lease.total_seconds()
         if drags:
+            actor.drags += 1
             there += size * lease / 2
         unavailable = Unavailable(f"the simulation cut {name}") if fault in ("refused", "lost", "late") else None
         match fault:
             case "lost":
-                back += size**2 * (1 if world.prompt else 10)
+                back += size**2 * world.weather.silence_seconds
             case "late":
-                back, there = back + size**2 * 10, size * 60
+                back, there = back + size**2 * world.weather.silence_seconds, size * 60
             case "slow":
                 there = size * 2 * lease
             case "slow reply":
@@ -272,16 +370,23 @@ class Process:
             world.timeline.after(there, world.on_behalf, actor, name, land)
             self.kill()
             raise Killed
-        return await self._wait(send)
+        try:
+            result = await self._wait(send)
+        except Exception as error:
+            traffic.failed[name] += 1
+            traffic.lost[name] += isinstance(error, Unavailable)
+            raise
+        traffic.returned(name, result)
+        return result
 
     @staticmethod
     def _disturb(actor: Actor, lane: Any) -> None:
         """Records that a fault has affected an actor, and all requests in the lane for which it acts."""
-        actor.disturbed = True
+        actor.disturb()
         if lane is not None:
             lane.is_disturbed = True
             for item in lane.line.items:
-                item.context[CURRENT].disturbed = True
+                item.context[CURRENT].disturb()
 
     async def _wait(self, begin: Callable[[Any], None]) -> Any:
         self.alive()

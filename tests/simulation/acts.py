@@ -20,6 +20,7 @@ from cloud_adapter.engine.plan import Change, Hold, LeasePolicy
 from cloud_adapter.engine.session import Session
 from cloud_adapter.engine.transaction import Transactor
 from cloud_adapter.options import EngineOptions
+from cloud_adapter.ports import Task
 from tests.simulation.actors import CURRENT, LANE
 from workflow_core import Execution, Wait
 from workflow_core.machine.events import Accepted
@@ -88,12 +89,17 @@ class Acts:
     def __init__(self) -> None:
         self._numbers = count(1)
         self._by_execution: dict[int, tuple[Execution, list[Act]]] = {}  # which stays alive, so that its id is its own
+        self._planned: dict[int, tuple[Task, ...]] = {}
 
     def of(self, instance: Instance) -> tuple[Act, ...]:
         """Returns the acts of the instance that is about to be written."""
         _, acts = self._by_execution.get(id(instance.execution), (None, []))
         kept = {id(entry) for entry in instance.history}  # others were taken back
         return tuple(act for act in acts if not act.is_written and (act.entry is None or id(act.entry) in kept))
+
+    def tasks_of(self, instance: Instance) -> tuple[Task, ...]:
+        """Returns the tasks that were created for the instance that is about to be written."""
+        return self._planned.get(id(instance.execution), ())
 
     def add(self, execution: Execution, **what: Any) -> None:
         _, acts = self._by_execution.setdefault(id(execution), (execution, []))
@@ -105,6 +111,7 @@ class Acts:
         renewal = [Act(CURRENT.get(), ARRIVAL.get())] if is_renewal else []
         stored = change.instance.execution
         self._by_execution[id(stored)] = stored, [*acts, *renewal]
+        self._planned[id(stored)] = change.create
 
     def give_up(self, execution: Execution) -> None:
         """Marks the last recorded failure as that of the last attempt."""
@@ -157,7 +164,7 @@ class Acts:
         async def adding(lane: Any, decision: Any) -> Any:
             before = ARRIVAL.set(Arrival(lane.transactor, next(self._numbers)))
             if hasattr(lane.transactor, "is_disturbed"):
-                CURRENT.get().disturbed = True
+                CURRENT.get().disturb()
             try:
                 return await add(lane, decision)
             finally:

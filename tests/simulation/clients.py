@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -44,10 +45,29 @@ LOST = object()
 
 @dataclass(eq=False)
 class Group:
-    """Calls that must take effect once: all calls with one key, or one call without a key."""
+    """Calls that must take effect once: all calls with one key, or one call without a key. Once a key has expired, it
+    is a new one.
+
+    Attributes:
+        earlier: the effects of calls before the key had expired.
+        known_until: when it expires.
+    """
 
     commits: list[tuple[Call, Any]] = field(default_factory=list)
     requests: int = 0
+    earlier: list[tuple[Call, Any]] = field(default_factory=list)
+    known_until: datetime | None = None
+
+    def recorded(self, known_until: datetime, now: datetime) -> None:
+        """A call has taken effect, and its key is recorded. An earlier record must have expired."""
+        if self.known_until is not None:
+            require(self.known_until <= now, f"a key is used anew that is known until {self.known_until}")
+            self.earlier += self.commits
+            self.commits.clear()
+        self.known_until = known_until
+
+    def may_have_expired(self, now: datetime) -> bool:
+        return self.known_until is not None and self.known_until <= now
 
 
 @dataclass(eq=False)
@@ -102,6 +122,7 @@ class Client:
         self.model = model
         self.name = name
         self.rng = world.scenario.stream(f"client {name}")
+        self.late = world.scenario.stream(f"late repetitions of {name}")
         self.spoilt = world.scenario.stream(f"spoilt events of {name}")
         self.requests = min(self.rng.randrange(1, 9), world.scenario.requests)
         self.creates = creates
@@ -131,6 +152,9 @@ class Client:
                 other = Request(self.model, request.event, b"2", key=request.key, group=request.group)
                 request.group.requests += 1
                 await self.insist(other)
+            if request.key is not None and self.world.has_short_keys and self.late.random() < 0.5:
+                await self.world.wait(self.late.uniform(0, 3) * self.world.options.key_ttl.total_seconds())
+                await self.insist(request)  # whose key may have expired
 
     async def create(self) -> None:
         body = self.rng.choice((b"", b"{}", b'{"x": 2}', b'{"y": -1, "x": 1}'))
@@ -295,6 +319,11 @@ class Client:
     def check_answer(self, call: Call, answer: Any) -> None:
         request = call.request
         commits = request.group.commits
+        if request.group.earlier and isinstance(answer, bytes):
+            outputs = [output for _, output in (*commits, *request.group.earlier)]
+            known = [b"" if output is KEPT else json.loads(json.dumps(output)) for output in outputs]
+            require((answer and json.loads(answer)) in known, f"{request.what} is answered by {answer!r}, not {known}")
+            return
         require(commits, f"{request.what} is answered by success, and has not taken effect")
         (author, output), *more = commits
         require(not more, f"{request.what} has taken effect {len(commits)} times")
@@ -313,6 +342,7 @@ class Client:
         reason."""
         request, model = call.request, self.model
         if isinstance(error, Unavailable):
+            require(not self.world.is_peaceful, f"{request.what} is answered by {error!r}, and nothing has failed")
             return
         call.refused = True
         mine = [author for author, _ in request.group.commits if author is call]
@@ -326,6 +356,8 @@ class Client:
             require(request.group.requests, f"{request.what}: its key is said to be another one's")
             return
         same = [one for one in landed_before if one[0].request.body == request.body]
+        if request.group.may_have_expired(self.world.now + timedelta(seconds=2 * self.world.skew)):
+            same = []
         require(not same, f"{request.what} had taken effect, and is answered by {error!r} when it is sent again")
         if isinstance(error, InstanceExists):
             require(not request.event and model.events.states, f"it is said to exist: {error}")

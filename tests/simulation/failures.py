@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from tests.simulation.bugs import applied
+from tests.simulation.all_bugs import applied
 from tests.simulation.world import Scenario, World
 
 Kind = tuple[str, str]

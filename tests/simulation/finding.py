@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import chain
 
-from tests.simulation.bugs import applied
+from tests.simulation.all_bugs import applied
 from tests.simulation.failures import first_failure, run
 from tests.simulation.world import Scenario
 

@@ -49,10 +49,10 @@ class Ledger:
         if task.path == ACTIVITY_PATH:
             body = ActivityTask.model_validate(task.body)
             self._deliveries[task.name] += 1
-            if self._deliveries[task.name] > 1:
-                model = self.world.models.get(body.id)
-                if model is not None:  # otherwise its instance was never stored
-                    self._again[model.activity_key(body.wait_id, body.event), body.attempt + 1] += 1
+            model = self.world.models.get(body.id)  # None if its creation has not landed, or never does
+            if self._deliveries[task.name] > 1 and model is not None:
+                key = model.activity_key(body.wait_id, body.event)
+                self._again[key, body.attempt + 1] += 1
 
     def began(self, run: Run) -> None:
         """An attempt runs."""

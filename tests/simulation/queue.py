@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
 ATTEMPTS_MAX = 100
 BACKOFF_MAX_SECONDS = 10.0
-NAME_SECONDS = 3_600.0
-"""How long a name is remembered after its task has gone."""
-
 EARLY_SECONDS_MAX = 3.0
 """How far the queue's clock may be ahead."""
 
@@ -47,6 +44,7 @@ class SimulatedQueue:
         self.deadline_seconds = deadline_seconds
         self.entries: dict[str, Entry] = {}
         self.has_lost = False
+        self.paused_until = 0.0
         self._forget_at: dict[str, float] = {}
         self._unnamed = 0
 
@@ -72,13 +70,15 @@ class SimulatedQueue:
         if entry is not None:
             self.world.say("task %s is deleted", name[:6])
             entry.gone = True
-            self._forget_at[name] = self.world.timeline.now + NAME_SECONDS
+            self._forget_at[name] = self.world.timeline.now + self.world.weather.name_seconds
 
     def lose(self, *, all: bool) -> None:
         """A task is gone, or all of them are."""
         for name in list(self.entries) if all else list(self.entries)[:1]:
             self.world.say("task %s is lost", name[:6])
             self.entries.pop(name).gone = self.has_lost = True
+            if self.world.weather.remembers_lost:
+                self._forget_at[name] = self.world.timeline.now + self.world.weather.name_seconds
 
     # --- deliveries ----------------------------------------------------------------------
 
@@ -95,6 +95,9 @@ class SimulatedQueue:
 
     def _dispatch(self, entry: Entry, attempt: int) -> None:
         if entry.gone or entry.attempt != attempt:
+            return
+        if self.paused_until > self.world.timeline.now:
+            self.world.timeline.at(self.paused_until, self._dispatch, entry, attempt)
             return
         entry.attempt += 1
         if entry.attempt > ATTEMPTS_MAX:
@@ -116,7 +119,7 @@ class SimulatedQueue:
             if outcome is Outcome.DONE:
                 entry.gone = True
                 del self.entries[entry.task.name]
-                self._forget_at[entry.task.name] = self.world.timeline.now + NAME_SECONDS
+                self._forget_at[entry.task.name] = self.world.timeline.now + self.world.weather.name_seconds
                 return
             calm = self.world.is_quiet or self.world.is_peaceful
             if outcome is Outcome.FAILED and calm and self.world.tokens_kept > 2:

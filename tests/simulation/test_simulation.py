@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.bugs import applied
+from tests.simulation.all_bugs import applied
 from tests.simulation.failures import first_failure, run, shrink, trace
 from tests.simulation.world import FAULTS, Scenario
 

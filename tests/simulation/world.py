@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from unittest.mock import patch
 
 from cloud_adapter import document
-from cloud_adapter.document import Instance, KeyRecord
+from cloud_adapter.document import HISTORY_MAX, Instance, KeyRecord
 from cloud_adapter.engine import commits, session
 from cloud_adapter.engine.inbox import UNCOLLECTED_AFTER
 from cloud_adapter.engine.lanes import Lanes
@@ -29,7 +29,7 @@ from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Task
 from tests.core import generate
 from tests.simulation import flows, shapes
-from tests.simulation.actors import CURRENT, Actor, Killed, Operator, Process, Run
+from tests.simulation.actors import CURRENT, Actor, Delivery, Killed, Operator, Process, Run
 from tests.simulation.acts import Act, Acts
 from tests.simulation.clients import LOST, Call, Client
 from tests.simulation.ledger import Ledger
@@ -41,6 +41,8 @@ from tests.simulation.operators import Repairer
 from tests.simulation.queue import SimulatedQueue
 from tests.simulation.renaming import translated, translated_acts
 from tests.simulation.store import Database
+from tests.simulation.traffic import check_traffic, counted
+from tests.simulation.weather import CLOCK_JUMP_SECONDS_MAX, Weather
 from workflow_core import Retry, Workflow, WorkflowError
 from workflow_core.program.code import ActivityCase, SelectOp
 from workflow_core.statements.calls import ACTIVITY_TIMEOUT
@@ -182,7 +184,8 @@ class World:
         self.sent: Counter[str] = Counter()
         self.acting: Actor | None = None
         self.is_quiet = False
-        self.done: set[tuple[str, str, int, bool]] = set()
+        self.recovered_at: float | None = None
+        self.done: dict[tuple[str, str, int, bool], float] = {}
         self.lines = 0
         self.commits = 0
         self._client_tasks: list[Any] = []
@@ -200,6 +203,7 @@ class World:
         self._deployments, self.deployed = scenario.stream("deployments"), 0
         self._handlers = scenario.stream("handlers")
         self._starts, self._kills, self._pauses = map(scenario.stream, ("starts", "kills", "pauses"))
+        self._long_lives, self._jumps = map(scenario.stream, ("long lives of activities", "clocks that jump"))
         self._losses, self._routes = map(scenario.stream, ("lost tasks", "routes"))
         self.processes: dict[int, Process] = {}
         self.all_processes: list[Process] = []
@@ -216,6 +220,7 @@ class World:
             self.clients += [Lister(self, self.models[id])] if self.is_searched else []
             self.clients += [Repairer(self, self.models[id])] if self.is_repaired else []
         self._plan_faults()
+        self.weather.plan(self)
 
     def _define(self) -> None:
         """Draws the definitions of the instances and of their children."""
@@ -276,11 +281,16 @@ class World:
         self.slowness = choice("slow code", (0.0, 0.1, 0.3))
         self.skew = choice("skew", (0.0, 0.5, 2.0))
         kept = 1 if chance("few tokens", 0.15) else choice("tokens", (2, 20))
+        self.history_max = HISTORY_MAX
         self.tokens_kept = 20 if self.is_peaceful else kept
         self.recovers = chance("recovery", 0.4) and not self.is_peaceful
         self.loses_tasks = self.recovers and chance("losing tasks", 0.6)
         self.pause_seconds = choice("pace of clients", (5.0, 5.0, 300.0))
         self.quiet_at = self.scenario.stream("end of faults").uniform(60, 300)
+        self.weather = Weather.of(
+            self.scenario, is_peaceful=self.is_peaceful, is_prompt=self.prompt, quiet_at=self.quiet_at
+        )
+        self.options = replace(self.options, key_ttl=self.weather.key_ttl)
         self._queue_drags = not self.prompt and chance("slow queue", 0.1)
 
     def _adopt(self, born: Instance) -> Model:
@@ -323,9 +333,28 @@ class World:
     def now(self) -> datetime:
         return START + timedelta(seconds=self.timeline.now)
 
+    @staticmethod
+    def seconds(at: datetime) -> float:
+        """When that is in the timeline."""
+        return (at - START).total_seconds()
+
+    @property
+    def calm_since(self) -> float | None:
+        """Since when nothing disturbs what is due; None: it may still be disturbed."""
+        if self.is_peaceful:
+            return 0.0
+        if not self.is_quiet:
+            return None
+        return self.recovered_at if self.queue.has_lost else self.quiet_at + SETTLING_SECONDS
+
     def latency(self) -> float:
         point = self._latencies.random()
         return (0.002 + 0.03 * point) * self.drag if point < 0.95 else (point - 0.95) * 20
+
+    @property
+    def has_short_keys(self) -> bool:
+        """Whether idempotency keys may expire within the run."""
+        return self.options.key_ttl < timedelta(hours=1)
 
     @property
     def queue_drags(self) -> bool:
@@ -348,6 +377,8 @@ class World:
         """Draws whether an activity with heartbeats hangs, whether it outlives its attempt, and its duration."""
         rng = self._lives
         hangs, is_stubborn = rng.random() < self.slowness, rng.random() < 0.3
+        if self.weather.long_lives and self._long_lives.random() < 0.3:
+            return hangs, is_stubborn, self._long_lives.uniform(600, 900)
         return hangs, is_stubborn, seconds if rng.random() < 0.5 else rng.uniform(0, 3) * limit_seconds
 
     async def wait(self, seconds: float) -> None:
@@ -398,6 +429,8 @@ class World:
                 context = copy_context()
                 context.run(CURRENT.set, actor)
                 process.actors[actor] = None
+                if process.has_wrong_clock:
+                    actor.disturb()
                 actor.task = self.loop.create_task(work(), context=context)
 
         async def work() -> None:
@@ -412,6 +445,10 @@ class World:
             if process.dead:
                 answer = LOST
             self._check_patience(actor, self.timeline.now - arrived)
+            try:
+                check_traffic(actor)
+            except Violation as violation:
+                self.violated(violation)
             process.actors.pop(actor, None)
             if actor.running and not process.dead:
                 self.violated(Violation(f"{actor.name} has ended, and its user code goes on"))
@@ -437,7 +474,7 @@ class World:
             ended(None)
             return
         self.activities.delivered(task)
-        actor = Actor(process, f"{process.name} {task.path} {task.name[:6]}")
+        actor = Delivery(process, f"{process.name} {task.path} {task.name[:6]}", delivered=task)
 
         def answered(answer: Any) -> None:
             if isinstance(answer, Exception):
@@ -461,21 +498,29 @@ class World:
         self.say("%s: %s%s", actor.name, name, f" -> {type(error).__name__}" if error else "")
         return result, error
 
-    def sends(self, instance: Instance) -> tuple[Act, ...]:
-        """A write is sent: gives what it holds."""
+    def sends(self, instance: Instance) -> tuple[Sequence[Act], Sequence[Task]]:
+        """A write is sent: gives what it holds, and the tasks that were created for it."""
         self.sent[instance.id] += 1
-        return self.acts.of(instance)
+        return self.acts.of(instance), self.acts.tasks_of(instance)
 
-    def written(self, old: Instance | None, new: Instance, keys: Sequence[KeyRecord], acts: Sequence[Act]) -> None:
+    def written(
+        self,
+        old: Instance | None,
+        new: Instance,
+        keys: Sequence[KeyRecord],
+        held: tuple[Sequence[Act], Sequence[Task]],
+    ) -> None:
         """A write has landed."""
         assert self.acting is not None
+        acts, tasks = held
         self.commits += 1
         model = self.models.get(new.id) or self._adopt(new)
         model.learn_names(new)
         if self.is_renamed:
-            model.committed(self.acting, old and translated(old), translated(new), translated_acts(acts), keys)
+            renamed = translated_acts(acts)
+            model.committed(self.acting, old and translated(old), translated(new), renamed, keys, tasks)
         else:
-            model.committed(self.acting, old, new, acts, keys)
+            model.committed(self.acting, old, new, acts, keys, tasks)
         for act in acts:
             act.is_written = True
 
@@ -485,6 +530,7 @@ class World:
         if run.kind == "activity":
             self.activities.began(run)
             return  # beside all others
+        self.models[run.id].runs.ran(run)
         if not run.actor.disturbed:
             lease = self.database.load(self.models[run.id].workflow, run.id).lease
             left = timedelta() if lease is None else lease.expires_at - run.actor.process.now()
@@ -530,15 +576,38 @@ class World:
         if self.faults.planned():
             self.queue.lose(all=True)
 
+    def pause_queue(self, until: float) -> None:
+        """The queue delivers nothing for a while."""
+        if self.faults.planned():
+            self.say("the queue is paused until %.0f", until)
+            self.queue.paused_until = max(self.queue.paused_until, until)
+
+    def turn_clock_back(self, size: float) -> None:
+        """The clock of a process jumps back. By more than clocks may differ only where a recovery comes, since what
+        such a process posts may belong to a task that has already run."""
+        process = self.any_process(self._jumps)
+        if process is not None and self.faults.planned():
+            most = 3 * self.options.lease.total_seconds() if self.recovers else CLOCK_JUMP_SECONDS_MAX
+            process.turn_clock_back(size * most)
+            self.queue.has_lost = True
+
     def _recover(self) -> None:
         process = self.any_process(self._routes)
         if process is not None:
             actor = Actor(process, f"{process.name} recovery")
-            self.serve(actor, lambda: process.engine.recover(), lambda answer: None)
+            was_quiet = self.is_quiet
+
+            def answered(answer: Any) -> None:
+                if was_quiet and isinstance(answer, int) and self.recovered_at is None:
+                    self.recovered_at = self.timeline.now
+
+            self.serve(actor, lambda: process.engine.recover(), answered)
 
     def _end_faults(self) -> None:
         self.say("the faults end")
         self.faults.on = False
+        for process in self.processes.values():
+            process.set_clock()
 
     def _become_quiet(self) -> None:
         self.is_quiet = True
@@ -587,6 +656,7 @@ class World:
             _logged_bugs(self),
             _limits(self.tokens_kept, self.room),
             self.acts.recorded(),
+            counted(self),
             _contended(always=self.is_contended),
         ):
             try:

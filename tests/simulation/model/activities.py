@@ -51,16 +51,22 @@ class Activities:
         require(not world.is_peaceful or runs == 1, f"attempt {count + 1} of {name!r} has run {runs} times")
         error, _, message = entry.error.partition(": ")
         if not error:
-            ran = ("activity", key, count + 1, False) in world.done
-            require(ran, f"attempt {count + 1} of {name!r} was never run to its end")
+            ran = world.done.get(("activity", key, count + 1, False))
+            require(ran is not None, f"attempt {count + 1} of {name!r} was never run to its end")
+            assert ran is not None
+            self.model.lateness.came(f"the result of {name!r}", ran)
             activity: Any = thread.at.statement if thread.at is not None else None
             executor.activity_done(thread, activity.function(thread.input, None))
             return
         if error == "TimedOut":
             self._check_timed_out(act.actor, (thread.wait_id, name, count))
         else:
-            ran = ("activity", key, count + 1, True) in world.done
-            require(ran, f"attempt {count + 1} of {name!r} is said to have failed, and did not: {entry.error}")
+            ran = world.done.get(("activity", key, count + 1, True))
+            require(
+                ran is not None, f"attempt {count + 1} of {name!r} is said to have failed, and did not: {entry.error}"
+            )
+            assert ran is not None
+            self.model.lateness.came(f"the failure of {name!r}", ran)
         given_up = executor.attempts.failed(work, entry.at)
         require(act.given_up == given_up, f"after {count + 1} failures {name!r} is given up: {act.given_up}")
         if given_up:
@@ -71,8 +77,9 @@ class Activities:
     def _check_timed_out(self, actor: Actor, attempt: Attempt) -> None:
         wait_id, name, count = attempt
         deadline = self.model.deadlines.known[attempt]
-        late = deadline <= actor.process.now() + timedelta(seconds=1)
+        late = deadline <= actor.process.latest() + timedelta(seconds=1)
         require(late, f"{name!r} has timed out before {deadline}")
+        self.model.lateness.timed_out(name, deadline)
         world, inbox_name = self.model.world, entry_name("result", wait_id, name, count)
         posted = world.database.posted.get((self.model.workflow, self.model.id, inbox_name))
         unheard = posted is not None and world.now - posted > UNHEARD_MAX and not actor.disturbed
@@ -96,7 +103,8 @@ class Activities:
         case = self.model.world.first_revision(self.model.workflow).__program__.select(name).cases[name]
         assert isinstance(case, ActivityCase) and case.activity.heartbeat is not None
         heartbeat = case.activity.heartbeat
-        least, most = since + heartbeat, actor.process.now() + heartbeat
+        least, most = since + heartbeat, actor.process.latest() + heartbeat
+        least = min(least, deadline or least) if actor.process.has_jumped else least
         require(deadline is not None and least <= deadline <= most, f"the deadline of {name!r} becomes {deadline}")
         assert deadline is not None
         self.model.deadlines.move(act.attempt, deadline)

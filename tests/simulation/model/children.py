@@ -84,6 +84,7 @@ class Children:
         thread: RefThread = executor.standing(entry.thread, entry.statement, Child)
         errand = executor.errands[thread.wait_id, entry.statement]
         require(errand.is_started, f"child {errand.id!r} is said to have ended, and was not started")
+        self.model.lateness.came(f"the end of child {errand.id!r}", self.model.world.models[errand.id].lateness.told_at)
         child = self.model.world.models[errand.id].executor
         if entry.kind == "child":
             require(child.finished, f"child {errand.id!r} is said to have finished")

@@ -76,7 +76,8 @@ class Deadlines:
         """A timeout has happened."""
         thread, case, name = self.model.events.offer(entry.statement, entry.thread)
         world, deadline = self.model.world, self.known[thread.wait_id, name, 0]
-        require(deadline <= actor.process.now(), f"the timeout {name!r} has happened before its time")
+        require(deadline <= actor.process.latest(), f"the timeout {name!r} has happened before its time")
+        self.model.lateness.timed_out(name, deadline)
         late = world.now - max(deadline, world.quiet_since)
         require(late < LATE_MAX or world.queue.has_lost, f"the timeout {name!r} has happened {late} late")
         self.model.executor.handle(thread, case, name, None)

@@ -100,6 +100,6 @@ class ReferenceWithChildren(Reference):
         thread.at.statement.then(self.workflow, result)  # type: ignore[union-attr, misc]
         self.advance(thread)
 
-    def child_failed(self, thread: RefThread, errand: Errand, message: str) -> None:
+    def child_failed(self, thread: RefThread, errand: Errand, why: str) -> None:
         errand.is_over = True
-        self.fail_at(thread, ChildFailed(message))
+        self.fail_at(thread, ChildFailed(why))

@@ -9,9 +9,10 @@ only if it was not accepted at some moment between the request and the response.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cloud_adapter.document import HistoryEntry
+from cloud_adapter.document import HistoryEntry, Instance, KeyRecord
 from tests.simulation.model.executor import Offer
 from tests.simulation.model.leases import DELIVERIES, is_call
 from tests.simulation.model.violations import Violation, require
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tests.simulation.actors import Actor
     from tests.simulation.clients import Call
     from tests.simulation.model.instance import Model
+    from tests.simulation.model.writes import Move
 
 KEPT = object()
 """The output of an event that was kept, and is handled later."""
@@ -45,6 +47,17 @@ class Events:
     def keepable(self) -> list[str]:
         """The events that are kept where nobody waits for them."""
         return sorted(self.model.executor.buffered) if self.model.exists else []
+
+    def recorded(self, moves: Sequence[Move], keys: Sequence[KeyRecord], new: Instance) -> None:
+        """The keys of requests are recorded: they must be new, or have expired."""
+        until = {key.key: key.expires_at for key in keys}
+        assert new.execution.updated_at is not None
+        for act, _ in moves:
+            request = getattr(act.actor, "request", None)
+            if request is not None and request.key is not None:
+                if request.group.known_until is not None:
+                    self.model.world.say("the key %s is used anew", request.key)
+                request.group.recorded(until[request.key], new.execution.updated_at)
 
     def settled(self) -> None:
         """What is accepted has changed; only who is decided next can see it, unless a commit follows."""

@@ -159,7 +159,7 @@ class Executor(ReferenceWithRepairs):
     def kept_due(self) -> tuple[RefThread, On] | None:
         """Returns the next buffered event and its thread, unless events of that thread are being set up."""
         for thread in self.live_threads:
-            if any(True for _ in self._setups(thread)):
+            if self.is_setting_up(thread):
                 continue
             for event, _ in self.buffer:
                 case = self.buffering_case(thread, event)
@@ -189,6 +189,10 @@ class Executor(ReferenceWithRepairs):
             if (name, thread.id) == (event, thread_id):
                 return thread, case, name
         return None
+
+    def is_setting_up(self, thread: RefThread) -> bool:
+        """Whether an event of the thread is still to be set up."""
+        return any(True for _ in self._setups(thread))
 
     def _setups(self, thread: RefThread) -> Iterator[Work]:
         for case in thread.to_set_up:

@@ -10,17 +10,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from cloud_adapter.clock import CLOCK_SKEW
 from cloud_adapter.document import HistoryEntry, Instance, KeyRecord
+from cloud_adapter.ports import Task
 from tests.simulation.acts import Act, Attempt
 from tests.simulation.model import wake_ups
 from tests.simulation.model.activities import Activities
-from tests.simulation.model.children import Children
+from tests.simulation.model.attempts import Work
+from tests.simulation.model.children import TELL, Children
 from tests.simulation.model.deadlines import Deadlines
 from tests.simulation.model.events import Events
 from tests.simulation.model.executor import Executor
+from tests.simulation.model.lateness import Lateness
 from tests.simulation.model.leases import Leases
 from tests.simulation.model.operations import OPERATIONS, Operations
+from tests.simulation.model.runs import Runs
+from tests.simulation.model.sizes import check_size
 from tests.simulation.model.stored_state import check_stored_state
+from tests.simulation.model.tasks import Tasks
 from tests.simulation.model.user_code import UserCode
 from tests.simulation.model.violations import require
 from tests.simulation.model.writes import Move, Writes
@@ -58,6 +65,9 @@ class Model:
         self.activities = Activities(self)
         self.children = Children(self)
         self.operations = Operations(self)
+        self.runs = Runs(self)
+        self.tasks = Tasks(self)
+        self.lateness = Lateness(self)
 
     def learn_names(self, stored: Instance) -> None:
         """Keeps the name of each wait at its start, of which its idempotency key is made."""
@@ -76,14 +86,27 @@ class Model:
         assert self._executor is not None
         return self._executor
 
+    def work(self) -> list[Work]:
+        """What is to be done without input from outside, now or at its next attempt."""
+        return [*self.executor.work(), *([TELL] if self.children.is_to_tell else [])]
+
     @property
     def exists(self) -> bool:
         return self._executor is not None
 
     def committed(
-        self, actor: Actor, old: Instance | None, new: Instance, acts: Sequence[Act], keys: Sequence[KeyRecord]
+        self,
+        actor: Actor,
+        old: Instance | None,
+        new: Instance,
+        acts: Sequence[Act],
+        keys: Sequence[KeyRecord],
+        tasks: Sequence[Task],
     ) -> None:
         """Checks a write, and follows what it holds, one after another.
+
+        Args:
+            tasks: those that were created for it.
 
         Raises:
             Violation: it breaks a promise.
@@ -96,7 +119,12 @@ class Model:
             f", leased until {new.lease.expires_at:%M:%S}" if new.lease else "",
         )
         moves = self.writes.check(actor, old, new, acts, keys)
+        self.events.recorded(moves, keys, new)
         self.leases.check(actor, old, new, [act for act, _ in moves])
+        if all(act.kind == "tick" for act in acts):
+            soon = actor.process.latest() + 2 * CLOCK_SKEW
+            due = [work for work in self.work() if self.executor.attempts.retry_at.get(work, soon) <= soon]
+            self.leases.check_alone(actor, old, new, self.world.options, len(due))
         self.commits += 1
         if old is None:
             fields = self.children.born(actor, new) if self.parent is not None else self.events.created(actor)
@@ -108,6 +136,9 @@ class Model:
         self.deadlines.written(new, acts)
         wake_ups.check_wake_up(self, new)
         self.activities.check_limits(actor, new)
+        self.tasks.written(old, new, acts, tasks)
+        self.lateness.written(new)
+        check_size(self, self.world.database.documents[new.workflow, new.id][1])
         self.world.activities.written(new)
         self.events.committed(new.execution.pc)
 
@@ -141,6 +172,7 @@ class Model:
                 self._fail(entry)
             case kind if kind in OPERATIONS:
                 self.operations.follow(act.actor, entry)
+                self.runs.forget()
             case "activity" | "activity failed":
                 self.activities.follow(act, old, entry)
             case "child" | "child failed":

@@ -59,7 +59,7 @@ class UserCode:
         thread: RefThread = executor.standing(entry.thread, name, Step)
         work = "step", thread.id, thread.pc
         retry_at = executor.attempts.retry_at.get(work)
-        early = retry_at is not None and retry_at > actor.process.now()
+        early = retry_at is not None and retry_at > actor.process.latest()
         require(not early, f"{name!r} was tried again before {retry_at}")
         key = StepContext(self.model.workflow, self.model.id, thread.id, "", thread.pc, 1).idempotency_key
         ran = actor.done.get(("step", key))

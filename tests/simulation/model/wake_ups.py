@@ -9,23 +9,14 @@ is too early would make recovery load it repeatedly without effect.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from cloud_adapter.document import Instance
-from tests.simulation.model.attempts import Work
-from tests.simulation.model.children import TELL
 from tests.simulation.model.violations import require
 
 if TYPE_CHECKING:
     from tests.simulation.model.instance import Model
-
-
-def _work(model: Model) -> Iterator[Work]:
-    yield from model.executor.work()
-    if model.children.is_to_tell:
-        yield TELL
 
 
 def check_wake_up(model: Model, new: Instance) -> None:
@@ -33,14 +24,14 @@ def check_wake_up(model: Model, new: Instance) -> None:
     assert now is not None
     retry_at, deadlines = model.executor.attempts.retry_at, model.deadlines.known
     times: list[datetime] = [deadlines[attempt] for _, attempt in model.executor.timed_waits()]
-    times += [retry_at.get(work, now) for work in _work(model)] if new.lease is None else [new.lease.expires_at]
+    times += [retry_at.get(work, now) for work in model.work()] if new.lease is None else [new.lease.expires_at]
     expected = min(times, default=None)
     require(new.wake_at == expected, f"it is to be woken at {new.wake_at}, and something is due at {expected}")
 
 
 def check_rest(model: Model, stored: Instance) -> None:
     """Once nothing moves any more, nothing is left that should."""
-    left = next(_work(model), None)
+    left = next(iter(model.work()), None)
     require(left is None, f"it has come to rest, and something is still to be done: {left}")
     timed = next((attempt for _, attempt in model.executor.timed_waits()), None)
     require(timed is None, f"it has come to rest, and a deadline is still to come: {timed}")

@@ -1,0 +1,79 @@
+"""The weather of a run: rarer conditions, each of which a part of the seeds has.
+
+Each is drawn from a stream of its own, so the seeds without it run as if it did not exist.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.simulation.world import Scenario, World
+
+NAME_SECONDS = 3_600.0
+"""How long a queue remembers a name after its task has gone, in most runs."""
+
+DAY = timedelta(days=1)
+
+CLOCK_JUMP_SECONDS_MAX = 8.0
+"""How far a clock may jump back where no recovery comes: less than ``CLOCK_SKEW``, with the skew of before."""
+
+
+@dataclass(frozen=True)
+class Weather:
+    """The conditions of a run.
+
+    Attributes:
+        key_ttl: how long idempotency keys are known; they may expire, and be used anew, within a run.
+        name_seconds: how long the queue remembers the name of a task that has gone.
+        remembers_lost: it also remembers the names of lost tasks.
+        silence_seconds: after what time at most a call that was applied is reported to have failed.
+        long_lives: activities with heartbeats may live for more than ten minutes.
+        pauses: from when and for how long the queue delivers nothing. Then all that was due comes at once.
+        jumps: when the clock of a process jumps back, and how far, as a part of what is possible.
+    """
+
+    key_ttl: timedelta
+    name_seconds: float
+    remembers_lost: bool
+    silence_seconds: float
+    long_lives: bool
+    pauses: tuple[tuple[float, float], ...]
+    jumps: tuple[tuple[float, float], ...]
+
+    @classmethod
+    def of(cls, scenario: Scenario, *, is_peaceful: bool, is_prompt: bool, quiet_at: float) -> Weather:
+        """Draws the weather of a scenario."""
+        chance, choice = scenario.chance, scenario.choice
+        ttl = timedelta(seconds=choice("life of keys", (5, 40, 150))) if chance("short keys", 0.2) else DAY
+        names = choice("memory of names", (0.0, 4 * 3_600.0, 86_400.0)) if chance("other names", 0.2) else NAME_SECONDS
+        silence = 10.0
+        if chance("long silence", 0.2):
+            silence = choice("silence", (60.0, 150.0))
+        pauses, jumps = [], []
+        if chance("pauses of the queue", 0.2) and not is_peaceful and not is_prompt:
+            rng = scenario.stream("times of the pauses")
+            for _ in range(rng.randrange(1, 3)):
+                start = rng.uniform(0, quiet_at)
+                pauses.append((start, min(quiet_at, start + rng.choice((20, 90, 300)))))
+        if chance("jumps of clocks", 0.2) and not is_peaceful and not is_prompt:
+            rng = scenario.stream("times of the jumps")
+            jumps = [(rng.uniform(0, quiet_at), rng.random()) for _ in range(rng.randrange(1, 4))]
+        return cls(
+            key_ttl=ttl,
+            name_seconds=names,
+            remembers_lost=chance("lost names remembered", 0.2),
+            silence_seconds=1.0 if is_prompt else silence,
+            long_lives=chance("long lives", 0.2),
+            pauses=tuple(pauses),
+            jumps=tuple(jumps),
+        )
+
+    def plan(self, world: World) -> None:
+        """Plans what happens at certain times."""
+        for start, end in self.pauses:
+            world.timeline.at(start, world.pause_queue, end)
+        for at, size in self.jumps:
+            world.timeline.at(at, world.turn_clock_back, size)

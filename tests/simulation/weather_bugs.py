@@ -1,0 +1,83 @@
+"""Deliberate bugs that matter in rare weather: keys that expire, names that are remembered, clocks that jump."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from cloud_adapter.document import InboxEntry, Instance, KeyRecord
+from cloud_adapter.engine import plan
+from cloud_adapter.engine.activities import Activities
+from cloud_adapter.engine.inbox import Inbox
+from cloud_adapter.engine.tasks import CollectTask, ResumeTask
+from cloud_adapter.ports import Task
+from tests.simulation.bug_list import Patch, bug
+from tests.simulation.store import Database
+from workflow_core import Execution
+
+
+@bug
+def expired_key_still_in_the_way(patch: Patch) -> None:
+    write = Database.write
+
+    def strict(
+        self: Database,
+        instance: Instance,
+        document: Any,
+        keys: Sequence[KeyRecord],
+        taken: Sequence[InboxEntry],
+        *,
+        create: bool,
+    ) -> int:
+        known = self.keys
+        self.keys = {at: replace(key, expires_at=key.expires_at + timedelta(days=1)) for at, key in known.items()}
+        try:
+            return write(self, instance, document, keys, taken, create=create)
+        finally:
+            self.keys = known | {at: key for at, key in self.keys.items() if at not in known}
+
+    patch.setattr(Database, "write", strict)
+
+
+@bug
+def expired_key_not_recorded_anew(patch: Patch) -> None:
+    write = Database.write
+
+    def lenient(self: Database, instance: Instance, document: Any, keys: Any, taken: Any, *, create: bool) -> int:
+        before = dict(self.keys)
+        version = write(self, instance, document, keys, taken, create=create)
+        self.keys |= before
+        return version
+
+    patch.setattr(Database, "write", lenient)
+
+
+@bug
+def task_of_the_next_attempt_under_the_name_of_the_last(patch: Patch) -> None:
+    def resume(execution: Execution, key: object, at: datetime, now: datetime, *rest: Any, salt: str = "") -> Task:
+        return ResumeTask.of(execution, now).task(f"{key} {salt}", at)
+
+    patch.setattr(plan, "_resume", resume)
+
+
+@bug
+def no_second_look_at_an_inbox(patch: Patch) -> None:
+    run = Inbox.run
+
+    async def once(self: Inbox, ref: Any, body: CollectTask) -> None:
+        await run(self, ref, body.model_copy(update={"is_last": True}))
+
+    patch.setattr(Inbox, "run", once)
+
+
+@bug
+def heartbeats_heard_for_ten_minutes_only(patch: Patch) -> None:
+    heartbeat = Activities._heartbeat
+
+    async def at_first(self: Activities, ref: Any, body: Any) -> None:
+        if self.committer.clock.now() < body.created_at + timedelta(minutes=10):
+            await heartbeat(self, ref, body)
+
+    patch.setattr(Activities, "_heartbeat", at_first)
