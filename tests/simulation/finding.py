@@ -15,15 +15,12 @@ FIRST = {
     "canceled child that may still be born": 98,
     "decision of a batch dropped at a conflict": 142,
     "early collecting task dropped": 83,
-    "end of an attempt ahead of its result": 130,
-    "entries known by their statement alone": 309,
     "entry of a paused instance discarded": 814,
     "entry without a collecting task": 65,
     "fence not compared": 89,
     "goto out of a cleanup that still goes on": 35,
-    "goto takes a loop up where it was left": 66,
+    "goto takes a loop up where it was left": 532,
     "idempotency key without fingerprint": 60,
-    "kept event due before the setups that come first": 184,
     "kept event overtaken by a later one": 122,
     "kept events in reverse order": 122,
     "lease not renewed": 128,
@@ -32,9 +29,6 @@ FIRST = {
     "refusal told although its batch lost": 155,
     "step begun whatever is left of the lease": 805,
     "retry forgets how a cleanup goes on": 160,
-    "task that never got to commit acknowledged": 86,
-    "timer not matched by wait id": 101,
-    "timers deleted before the commit": 71,
 }
 """Seeds that have found the rarer ones, and are tried first. One that no longer does costs time, and nothing else."""
 
