@@ -37,6 +37,7 @@ def test_the_runs_meet_all_that_they_are_for() -> None:
     met += [f", {kind} " for kind in ("event", "activity", "buffered")]
     met += [", failed", "revision 1", "-> Conflict", "-> DuplicateKey", "Outcome.NOT_YET"]
     met += ["EventNotAccepted", "EventRejected", "Busy", "Unavailable", "UserCodeError", "IdempotencyKeyReused"]
+    met += ["the queue is paused", "jumps back by", "is set", "an activity is to live for", "is used anew"]
     assert [one for one in met if one not in text] == []
 
 

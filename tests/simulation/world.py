@@ -378,7 +378,9 @@ class World:
         rng = self._lives
         hangs, is_stubborn = rng.random() < self.slowness, rng.random() < 0.3
         if self.weather.long_lives and self._long_lives.random() < 0.3:
-            return hangs, is_stubborn, self._long_lives.uniform(600, 900)
+            long = self._long_lives.uniform(600, 900)
+            self.say("an activity is to live for %.0f s", long)
+            return hangs, is_stubborn, long
         return hangs, is_stubborn, seconds if rng.random() < 0.5 else rng.uniform(0, 3) * limit_seconds
 
     async def wait(self, seconds: float) -> None:
