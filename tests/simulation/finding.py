@@ -34,6 +34,7 @@ FIRST = {
     "task that never got to commit acknowledged": 86,
     "timer not matched by wait id": 101,
     "timers deleted before the commit": 71,
+    "work done again after a conflict without another look": 88,
 }
 """Seeds that have found the rarer ones, and are tried first. One that no longer does costs time, and nothing else."""
 
