@@ -13,6 +13,7 @@ from workflow_core.errors import (
     EventRejected,
     ExecutionError,
     Failure,
+    InvalidFields,
     InvalidInput,
     LoopLimitExceeded,
     NewerVersion,
@@ -20,6 +21,7 @@ from workflow_core.errors import (
     TerminalError,
     TimedOut,
     UnknownStatement,
+    UnusableResult,
     WorkflowError,
 )
 from workflow_core.events import ActivityContext, EventHandler, EventRequest, StepContext
@@ -56,7 +58,7 @@ from workflow_core.statements.failures import Fail, Try
 from workflow_core.statements.fanout import ForEach, Parallel
 from workflow_core.statements.selects import On, Select, Sleep, Timeout
 from workflow_core.wait_types import Teardown, Wait, WaitKind, WaitStatus
-from workflow_core.workflow import InvalidFields, Workflow
+from workflow_core.workflow import Workflow
 
 __all__ = [
     "Activity",
@@ -114,6 +116,7 @@ __all__ = [
     "Timeout",
     "Try",
     "UnknownStatement",
+    "UnusableResult",
     "Wait",
     "WaitFor",
     "WaitKind",

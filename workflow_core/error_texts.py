@@ -6,6 +6,8 @@ raise an error, and a message may be very long or contain characters that are no
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from workflow_core.execution import ErrorInfo
 
 MESSAGE_CHARS_MAX = 2_000
@@ -13,13 +15,12 @@ MESSAGE_CHARS_MAX = 2_000
 
 
 def error_info(error: BaseException, statement: str) -> ErrorInfo:
-    """Returns an error in the form that is stored with an instance."""
-    bases = [
-        f"{cls.__module__}.{cls.__qualname__}"
-        for cls in type(error).__mro__
-        if cls not in (Exception, BaseException, object)
-    ]
-    return ErrorInfo(type(error).__name__, _message(error), statement, bases)
+    """Returns an error in the form that is stored with an instance. A group of one error counts as that error."""
+    errors = list(leaves(error))
+    if len(errors) == 1:
+        error = errors[0]
+    of_each = [_bases(inner) for inner in errors] if len(errors) > 1 else []
+    return ErrorInfo(type(error).__name__, _message(error), statement, _bases(error), of_each)
 
 
 def error_text(error: BaseException) -> str:
@@ -27,9 +28,28 @@ def error_text(error: BaseException) -> str:
     return f"{type(error).__name__}: {_message(error)}"
 
 
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yields the errors of a group, such as ``asyncio.TaskGroup`` raises; another error yields itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    else:
+        yield error
+
+
+def _bases(error: BaseException) -> list[str]:
+    return [
+        f"{cls.__module__}.{cls.__qualname__}"
+        for cls in type(error).__mro__
+        if cls not in (Exception, BaseException, object)
+    ]
+
+
 def _message(error: BaseException) -> str:
     try:
         text = str(error)
+        if isinstance(error, BaseExceptionGroup):
+            text += f": {'; '.join(error_text(inner) for inner in error.exceptions)}"
     except Exception as raised:
         text = f"(no message: str() raised {type(raised).__name__})"
     # A lone surrogate, for example from a file name, cannot be saved as JSON. Escaping it makes the text longer, so the

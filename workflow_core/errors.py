@@ -50,6 +50,18 @@ class IllegalTransition(ExecutionError):
     """A caller of the machine reported what cannot happen to the thread or wait in its state. Nothing was changed."""
 
 
+class UnusableResult(ExecutionError):
+    """A function of the workflow returned a coroutine, a generator or a function, because something was forgotten."""
+
+
+class InvalidOutput(WorkflowError):
+    """A handler or an activity returned a value that does not match its return annotation."""
+
+
+class InvalidFields(WorkflowError):
+    """The fields of an instance do not match their declared types, so they could not be loaded again."""
+
+
 class AsyncInSyncCall(ExecutionError):
     """``resume`` or ``handle_event`` reached asynchronous code. Use ``aresume`` or ``ahandle_event``."""
 

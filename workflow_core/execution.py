@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
-from pydantic import AwareDatetime, TypeAdapter
+from pydantic import AwareDatetime, Field, TypeAdapter
 from pydantic_core import from_json, to_json
 
 from workflow_core.compact import FOLDED_MIN, fold, may_be_folded, unfold
@@ -91,12 +91,20 @@ class ErrorInfo:
         type: the name of its class.
         statement: the statement that raised it.
         bases: its class and its base classes, as ``module.name``. ``except_`` sections match these.
+        leaves: for an ``ExceptionGroup`` of several errors, the ``bases`` of each.
     """
 
     type: str
     message: str
     statement: str = ""
     bases: list[str] = field(default_factory=list)
+    leaves: Annotated[list[list[str]], Field(exclude_if=lambda leaves: not leaves)] = field(default_factory=list)
+
+    def fits(self, names: frozenset[str]) -> bool:
+        """Whether the error, or each error of the group, is of one of these classes."""
+        if self.leaves and all(not names.isdisjoint(leaf) for leaf in self.leaves):
+            return True
+        return not names.isdisjoint(self.bases)
 
     @property
     def text(self) -> str:

@@ -112,7 +112,7 @@ def handle_event(
     output = machine.handle(accepted, None if signature is None else signature.validate(event, input))
     if output is not None and iscoroutine(output):
         output.close()
-        raise AsyncInSyncCall(f"the handler of {event!r} returned a coroutine. Make it a plain function")
+        raise AsyncInSyncCall(f"the handler of {event!r} returned a coroutine. Call 'await ahandle_event(...)'")
     machine.handled(accepted)
     return output
 

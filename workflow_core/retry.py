@@ -6,9 +6,19 @@ import math
 from dataclasses import dataclass
 from datetime import timedelta
 
-from workflow_core.errors import DefinitionError, TerminalError
+from workflow_core.error_texts import leaves
+from workflow_core.errors import (
+    DefinitionError,
+    InvalidInput,
+    InvalidOutput,
+    TerminalError,
+    UnusableResult,
+)
 
 ErrorTypes = type[BaseException] | tuple[type[BaseException], ...]
+
+_TERMINAL = (TerminalError, InvalidInput, InvalidOutput, UnusableResult)
+"""Errors that another attempt would meet as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +32,9 @@ class Retry:
         max_delay: the longest delay, without jitter.
         jitter: the maximum random extension of a delay, as a fraction (0.1 is a tenth), so that attempts that failed
             together are not retried together.
-        retry_on: the errors that are retried.
-        give_up_on: exceptions from ``retry_on`` that are not retried. A ``TerminalError`` is never retried.
+        retry_on: the errors that are retried. An ``ExceptionGroup`` is retried if each of its errors is.
+        give_up_on: exceptions from ``retry_on`` that are not retried. A ``TerminalError`` is never retried, and neither
+            is a value that does not fit its annotation.
 
     Raises:
         DefinitionError: a value is invalid.
@@ -67,13 +78,16 @@ class Retry:
         """
         if self.max_attempts is not None and failures >= self.max_attempts:
             return None
-        if isinstance(error, (TerminalError, self.give_up_on)) or not isinstance(error, self.retry_on):
+        if not all(self._retries(leaf) for leaf in leaves(error)):
             return None
         try:
             delay = min(self.max_delay, self.initial * self.factor ** (failures - 1))
         except OverflowError:
             delay = self.max_delay if self.initial else self.initial
         return delay * (1 + self.jitter * chance)
+
+    def _retries(self, error: BaseException) -> bool:
+        return isinstance(error, self.retry_on) and not isinstance(error, (*_TERMINAL, self.give_up_on))
 
 
 def check_error_types(where: str, types: object) -> tuple[type[BaseException], ...]:

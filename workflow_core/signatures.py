@@ -19,16 +19,15 @@ from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUndefinedAnnotation
 from pydantic_core import PydanticSerializationError
 
-from workflow_core.errors import DefinitionError, InvalidInput, WorkflowError
+from workflow_core.errors import DefinitionError, InvalidInput, InvalidOutput
+
+if typing.TYPE_CHECKING:
+    from workflow_core.program.scope import Scope
 
 JsonSchema = dict[str, Any]
 
 ITEM = "item"
 """The keyword argument with which a handler receives the item of the ``ForEach`` around it."""
-
-
-class InvalidOutput(WorkflowError):
-    """A handler returned a value that does not match its return annotation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +36,7 @@ class HandlerSignature:
 
     Attributes:
         takes_input: whether it has an input in addition to the workflow (or the request).
+        default: the default of its parameter, for a request without an input; ``Parameter.empty`` if it has none.
         input_schema: JSON schema of the input; None if it has no input.
         output_schema: JSON schema of the output; ``{"type": "null"}`` if it has no output.
     """
@@ -47,9 +47,16 @@ class HandlerSignature:
     output: TypeAdapter[Any]
     input_schema: JsonSchema | None
     output_schema: JsonSchema
+    default: Any = inspect.Parameter.empty
+
+    @property
+    def has_default(self) -> bool:
+        """Whether the input may be left out."""
+        return self.default is not inspect.Parameter.empty
 
     def validate(self, event: str, value: Any) -> Any:
-        """Returns the typed input for a Python value, such as decoded JSON or an instance of the type.
+        """Returns the typed input for a Python value, such as decoded JSON or an instance of the type. ``None`` means
+        the default, if there is one.
 
         Raises:
             InvalidInput: the value does not match the type.
@@ -58,13 +65,15 @@ class HandlerSignature:
             if value is None:
                 return None
             raise _takes_none(event)
+        if value is None and self.has_default:
+            return self.default
         try:
             return self.input.validate_python(value)
         except ValidationError as error:
             raise InvalidInput(f"event {event!r}", field_errors(error)) from None
 
     def validate_json(self, event: str, body: bytes) -> Any:
-        """Returns the typed input for a JSON text. An empty text means ``null``.
+        """Returns the typed input for a JSON text. An empty text means the default, or ``null`` if there is none.
 
         Raises:
             InvalidInput: the text is not JSON, or does not match the type.
@@ -75,6 +84,8 @@ class HandlerSignature:
             if body == b"null":
                 return None
             raise _takes_none(event)
+        if not given and self.has_default:
+            return self.default
         what = f"event {event!r}"
         try:
             value = self.input.validate_json(body)
@@ -181,12 +192,19 @@ def takes_item(function: Callable[..., Any]) -> bool:
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling ``function`` returns a coroutine."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - its signature is wanted, not whether it exists
-    )
+    """Whether calling ``function`` returns a coroutine.
+
+    A plain function that wraps an async function is not recognized, because it may run that to its end. Its caller
+    awaits what it returns.
+    """
+    return any(inspect.iscoroutinefunction(code) for code in _code_of(function))
+
+
+def _code_of(function: Callable[..., Any]) -> tuple[Any, Any]:
+    """Returns the function inside of partial calls and static methods, and the method by which an object is called."""
+    while isinstance(function, (functools.partial, staticmethod, classmethod)):
+        function = function.func if isinstance(function, functools.partial) else function.__func__
+    return function, getattr(function, "__call__", None)  # noqa: B004 - its code is wanted, not whether it exists
 
 
 def parameters(
@@ -200,6 +218,10 @@ def parameters(
     Raises:
         DefinitionError: it cannot be called with ``least`` to ``most`` positional arguments.
     """
+    if any(inspect.isgeneratorfunction(code) or inspect.isasyncgenfunction(code) for code in _code_of(function)):
+        raise DefinitionError(
+            where, "its function is a generator: calling it runs none of its code", "Remove 'yield'; return the value."
+        )
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
@@ -223,7 +245,7 @@ def parameters(
 def handler_signature(
     where: str,
     function: Callable[..., Any],
-    namespace: Mapping[str, Any],
+    scope: Scope,
     *,
     takes: str,
     least: int = 1,
@@ -233,7 +255,7 @@ def handler_signature(
     """Returns the types of an event handler, from its annotations.
 
     Args:
-        namespace: names that annotations may use in addition to the globals of the function.
+        scope: the workflow's class; resolves the annotations.
         in_each: whether it may have the keyword argument ``item``.
         before: the number of parameters before the input.
 
@@ -242,40 +264,37 @@ def handler_signature(
     """
     names = parameters(where, function, least, 2, takes, in_each=in_each)
     takes_input = len(names) > before
-    hints = _hints(where, function, namespace)
+    default = _default(function, names[before]) if takes_input else inspect.Parameter.empty
+    hints, names_there = scope.hints(where, function), scope.names(function)
     if takes_input and names[before] not in hints:
         raise DefinitionError(
             where,
             f"its parameter {names[before]!r} has no annotation, so clients cannot know what to send",
             f"Write {names[before]}: SomeType, or {names[before]}: Any to accept any JSON value.",
         )
-    input, input_schema = _adapter(where, hints[names[before]] if takes_input else type(None), "validation")
-    output, output_schema = _adapter(where, hints.get("return", Any), "serialization")
-    return HandlerSignature(
-        takes_input, is_async(function), input, output, input_schema if takes_input else None, output_schema
-    )
+    annotation = hints[names[before]] if takes_input else type(None)
+    input, input_schema = _adapter(where, annotation, "validation", names_there)
+    output, output_schema = _adapter(where, hints.get("return", Any), "serialization", names_there)
+    if default is not inspect.Parameter.empty:
+        with contextlib.suppress(PydanticSerializationError):
+            input_schema = {**input_schema, "default": input.dump_python(default, mode="json", by_alias=True)}
+    schema = input_schema if takes_input else None
+    return HandlerSignature(takes_input, is_async(function), input, output, schema, output_schema, default)
 
 
-def _hints(where: str, function: Callable[..., Any], namespace: Mapping[str, Any]) -> dict[str, Any]:
-    while isinstance(function, functools.partial):
-        function = function.func
-    if not inspect.isroutine(function):
-        function = type(function).__call__
-    try:
-        return typing.get_type_hints(function, localns=dict(namespace), include_extras=True)
-    except (NameError, AttributeError, SyntaxError) as error:
-        raise DefinitionError(
-            where, f"an annotation of its function cannot be resolved: {error}", "Define that type above the workflow."
-        ) from error
-    except TypeError as error:
-        raise DefinitionError(where, f"an annotation of its function is not a type: {error}", "Use types.") from error
+def _default(function: Callable[..., Any], name: str) -> Any:
+    with contextlib.suppress(TypeError, ValueError, KeyError):
+        return inspect.signature(function).parameters[name].default
+    return inspect.Parameter.empty
 
 
 def _adapter(
-    where: str, annotation: Any, mode: typing.Literal["validation", "serialization"]
+    where: str, annotation: Any, mode: typing.Literal["validation", "serialization"], names: Mapping[str, Any]
 ) -> tuple[TypeAdapter[Any], JsonSchema]:
     try:
         adapter = TypeAdapter(annotation)
+        if not adapter.pydantic_complete:  # a dataclass inside a function may name another one there
+            adapter.rebuild(_types_namespace=names)
         return adapter, adapter.json_schema(mode=mode)
     except PydanticUndefinedAnnotation as error:
         fix = "Define that type above the workflow."

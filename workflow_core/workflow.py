@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-import sys
-from types import FrameType
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from workflow_core.errors import DefinitionError, InvalidInput, NewerVersion, WorkflowError
+from workflow_core.comparing import Changed
+from workflow_core.errors import DefinitionError, InvalidFields, InvalidInput, NewerVersion
+from workflow_core.keeping import Comparison, comparison
 from workflow_core.program.compiler import compile_definition
 from workflow_core.program.program import Program
+from workflow_core.program.scope import ANNOTATION_NAMES, Scope, surrounding_names
 from workflow_core.retry import Retry
 from workflow_core.signatures import JsonSchema, field_errors, refuse_infinite_numbers
 from workflow_core.statements.basic import Section
@@ -21,11 +22,34 @@ from workflow_core.statements.basic import Section
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
-class InvalidFields(WorkflowError):
-    """The fields of an instance do not match their declared types, so they could not be loaded again."""
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
 
 
-class Workflow(BaseModel):
+class WorkflowClass(ModelMetaclass):
+    """The class of workflow classes. A method that is replaced, as tests do, is replaced in the compiled definition."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        _rebind(self, name)
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        _rebind(self, name)
+
+
+def _rebind(cls: type, name: str) -> None:
+    for workflow in (cls, *cls.__subclasses__()):
+        program = vars(workflow).get("__program__")
+        if program is not None and name in program.methods and hasattr(workflow, name):
+            program.rebind(name, getattr(workflow, name))
+        if workflow is not cls:
+            _rebind(workflow, name)
+
+
+class Workflow(BaseModel, metaclass=WorkflowClass):
     """A workflow: a pydantic model, whose fields are saved, with a ``definition``.
 
     The definition is compiled when the class is created. A mistake in it raises ``DefinitionError`` at import. A
@@ -61,6 +85,7 @@ class Workflow(BaseModel):
     __workflow_version__: ClassVar[int] = 1
     __program__: ClassVar[Program]
     __fields_schema__: ClassVar[JsonSchema]
+    __comparison__: ClassVar[Comparison | None]
 
     def __init_subclass__(cls, *, name: str | None = None, version: int | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -75,11 +100,14 @@ class Workflow(BaseModel):
                     f"workflow {cls.__workflow_name__!r}", f"its version is {version!r}", "Use 1, 2, 3, ..."
                 )
             cls.__workflow_version__ = version
-        if name is None and not hasattr(cls, "definition"):
+        type.__setattr__(cls, ANNOTATION_NAMES, surrounding_names(cls))
+        generic = cls.__pydantic_generic_metadata__
+        if name is None and (not hasattr(cls, "definition") or generic["origin"] or generic["parameters"]):
             return
         where = f"workflow {cls.__workflow_name__!r}"
         if not _NAME.fullmatch(cls.__workflow_name__):
             raise DefinitionError(where, "the name is not valid in a URL", f"Use {_NAME.pattern}.")
+        _check_fields(where, cls)
         if not hasattr(cls, "definition"):
             raise DefinitionError(where, "it has no definition", "Write definition = S(...) in the class.")
         for setting in ("search_fields", "default_retry"):
@@ -88,10 +116,11 @@ class Workflow(BaseModel):
                     where, f"{setting!r} has an annotation, which makes it a field", f"Write {setting} = ... without."
                 )
         cls.__fields_schema__ = _schema(where, cls)
+        cls.__comparison__ = comparison(cls)
         if cls.search_fields:
             _check_search_fields(where, cls)
         cls.__program__ = compile_definition(
-            cls.__workflow_name__, cls.definition, _namespace(cls), cls.__workflow_version__
+            cls.__workflow_name__, cls.definition, Scope(cls), cls.__workflow_version__
         )
 
     @classmethod
@@ -122,6 +151,18 @@ class Workflow(BaseModel):
             return self.model_dump_json(round_trip=True, by_alias=False, warnings="error")
         except PydanticSerializationError as error:
             raise InvalidFields(f"the fields of {type(self).__name__} cannot be saved: {error}") from error
+
+    def refuse_changes(self, loaded: Self) -> None:
+        """Compares the fields with those that were loaded from what ``dump_fields`` returned.
+
+        Raises:
+            InvalidFields: a value would be changed by saving and loading it. The error names it.
+        """
+        if (compare := type(self).__comparison__) is not None:
+            try:
+                compare(self, loaded, ())
+            except Changed as error:
+                raise InvalidFields(f"saving would change a field of {type(self).__name__}: {error}") from None
 
     def result_json(self) -> bytes:
         """Returns the result of a finished instance as JSON: the return value of its method ``result``, its field of
@@ -177,7 +218,13 @@ class Workflow(BaseModel):
         if version is not None:
             fields = migrated(cls, fields, version)
         try:
-            return cls.model_validate_json(fields, by_alias=False, by_name=True)
+            try:
+                return cls.model_validate_json(fields, by_alias=False, by_name=True)
+            except ValidationError as error:
+                if not all(detail["type"] == "extra_forbidden" for detail in error.errors(include_url=False)):
+                    raise
+            # The code no longer has a field, in a model that refuses others.
+            return cls.model_validate_json(fields, extra="ignore", by_alias=False, by_name=True)
         except ValidationError as error:
             listing = "; ".join(f"{e['field']}: {e['message']}" for e in field_errors(error))
             raise InvalidFields(f"the fields of {cls.__name__} do not fit their types: {listing}") from error
@@ -227,6 +274,21 @@ def _schema(where: str, cls: type[Workflow]) -> JsonSchema:
         ) from error
 
 
+def _check_fields(where: str, cls: type[Workflow]) -> None:
+    """Rejects fields that cannot be saved, and those that take the place of a method of ``Workflow``."""
+    for name, field in cls.model_fields.items():
+        if name in vars(Workflow) and callable(getattr(Workflow, name)):
+            raise DefinitionError(where, f"its field {name!r} replaces a method of Workflow", "Rename the field.")
+        if field.exclude:
+            raise DefinitionError(where, f"its field {name!r} has exclude=True, so it is not saved", "Remove exclude.")
+    for name in cls.__private_attributes__:
+        raise DefinitionError(
+            where,
+            f"its private attribute {name!r} is not saved, so its value is lost at the next commit",
+            "Make it a field, or compute the value in a method.",
+        )
+
+
 def _check_search_fields(where: str, cls: type[Workflow]) -> None:
     """Rejects names that are not fields, and fields whose values cannot be searched."""
     if isinstance(cls.search_fields, str):
@@ -259,13 +321,3 @@ def _resolved(schema: JsonSchema, definitions: JsonSchema) -> JsonSchema:
     while "$ref" in schema:
         schema = definitions[schema["$ref"].rpartition("/")[2]]
     return schema
-
-
-def _namespace(cls: type) -> dict[str, Any]:
-    """The names that annotations in the class may use: the class itself, and the locals of the surrounding function."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__") != cls.__module__:
-        frame = frame.f_back
-    names = dict(frame.f_locals) if frame is not None else {}
-    nested = {name: value for name, value in vars(cls).items() if isinstance(value, type)}
-    return {**names, **nested, cls.__name__: cls}

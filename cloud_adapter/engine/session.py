@@ -106,7 +106,7 @@ class Session:
         load.
 
         Raises:
-            InvalidFields: the value of a field could not be loaded again.
+            InvalidFields: the value of a field could not be loaded again, or would be loaded as another value.
             InvalidInput: the value of a search field is not searchable.
         """
         if not self.is_lax:
@@ -118,6 +118,7 @@ class Session:
         if self._touches:
             fields = self.machine.workflow.dump_fields()
             workflow = self.cls.load_fields(fields)
+            self.machine.workflow.refuse_changes(workflow)
             search = stored_values(workflow)
             self.machine.use(workflow)
             self._fields, self._search, self._touches = fields, search, 0
@@ -255,7 +256,9 @@ def begin(ref: InstanceRef, fields: bytes | str, now: datetime, parent: Parent |
         UserCodeError: a condition of the workflow raised.
     """
     execution = Execution.start(ref.id, ref.cls, now=now, parent=parent)
-    session = Session(ref.cls, Instance(ref.workflow, ref.id, execution, ref.cls.new(fields).dump_fields()), now)
+    new = ref.cls.new(fields)
+    session = Session(ref.cls, Instance(ref.workflow, ref.id, execution, new.dump_fields()), now)
+    new.refuse_changes(session.machine.workflow)
     settle(session)
     session.note(HistoryKind.CREATED, now)
     session.note_failure(now)

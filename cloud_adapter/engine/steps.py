@@ -144,6 +144,7 @@ class Stepper:
         async with self.leases.renewing(session, hold=_is_blocking(session, work)) as lost:
             try:
                 result = await self._call(session, work, lost)
+                session.machine.handle_result(work, result)
                 if work.changes_fields:
                     session.check_fields()
                 elif work.keeps_result:

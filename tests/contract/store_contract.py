@@ -40,6 +40,7 @@ from cloud_adapter.errors import (
     Unavailable,
 )
 from cloud_adapter.ports import Store
+from cloud_adapter.stores.listings import LIMIT_MAX
 from cloud_adapter.stores.search import INTEGERS, TEXT_BYTES_MAX
 from workflow_core.execution import (
     ErrorInfo,
@@ -356,11 +357,23 @@ class StoreContract:
         key = a_key(expires_at=NOW + SECOND)
         await store.create(an_instance(), key)
         loaded = await store.load("pizza", "order-1")
-        renewed = replace(key, response='"again"', expires_at=NOW + 9 * SECOND)
+        renewed = replace(key, fingerprint="another", response='"again"', expires_at=NOW + 9 * SECOND)
         with pytest.raises(DuplicateKey):
             await store.commit(changed(loaded, updated_at=key.expires_at - MICROSECOND), [renewed])
         await store.commit(changed(loaded, updated_at=key.expires_at), [renewed])
         assert await store.load_key("pizza", "order-1", "key-1", key.expires_at) == renewed
+
+    @asynchronously
+    async def test_without_a_time_of_the_update_no_key_counts_as_expired(self, make_store: MakeStore) -> None:
+        store = make_store()
+        timeless = an_instance()
+        timeless = replace(timeless, execution=replace(timeless.execution, updated_at=None))
+        await store.create(timeless, a_key(response="1", expires_at=NOW - timedelta(days=9)))
+        loaded = await store.load("pizza", "order-1")
+        with pytest.raises(DuplicateKey):
+            await store.commit(loaded, [a_key(response="2")])
+        assert await store.load("pizza", "order-1") == loaded
+        await store.commit(loaded, [a_key("key-2")])
 
     @asynchronously
     async def test_of_8_commits_under_one_key_one_wins(self, make_store: MakeStore) -> None:
@@ -730,6 +743,23 @@ class StoreContract:
         page = await make_store().list("pizza")
         assert list(page.instances) == []
         assert page.cursor is None
+
+    @asynchronously
+    async def test_an_instance_without_a_time_of_its_update_is_listed_last(self, make_store: MakeStore) -> None:
+        store = make_store()
+        timeless = an_instance("a")
+        timeless = replace(timeless, execution=replace(timeless.execution, updated_at=None))
+        await store.create(timeless)
+        for id in ("b", "c"):
+            await store.create(an_instance(id, updated_at=NOW - timedelta(days=9_999)))
+        assert (await store.load("pizza", "a")).execution == timeless.execution
+        assert await _listed(store, limit=LIMIT_MAX) == ["c", "b", "a"]
+        cursor = None
+        for id in ("c", "b", "a"):
+            page = await store.list("pizza", limit=1, cursor=cursor)
+            assert [instance.id for instance in page.instances] == [id]
+            cursor = page.cursor
+        assert cursor is None
 
     @asynchronously
     async def test_list_pages_without_gap_or_repeat(self, make_store: MakeStore) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.auth.credentials import AnonymousCredentials
 
 from cloud_adapter.document import DOCUMENT_BYTES_MAX, Instance, encode
 from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE
@@ -173,6 +174,9 @@ def test_a_read_that_did_not_get_through_is_made_again(use: Use) -> None:
             client.handlers.append(failing(grpc.StatusCode.UNAVAILABLE))
             assert len(await call) == 1
             assert client.taken() == ["RunQuery"] * 2
+        client.handlers.append(failing(grpc.StatusCode.UNAVAILABLE))
+        assert await store.workflows() == ["pizza"]
+        assert client.taken() == ["ListDocuments"] * 2
         client.handlers.extend([through, failing(grpc.StatusCode.UNAVAILABLE)])
         with pytest.raises(DuplicateKey):
             await store.commit(changed(loaded), [a_key()])
@@ -368,12 +372,35 @@ def test_an_instance_that_was_deleted_leaves_keys_that_expire(use: Use) -> None:
     use(work)
 
 
+def test_an_expired_key_of_a_deleted_instance_may_be_deleted_while_it_is_replaced(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        later = NOW + SECOND
+        await store.create(an_instance(), a_key(expires_at=later))
+        await client.document("workflows/pizza/instances/order-1").delete()
+
+        async def delete() -> None:
+            await asyncio.to_thread(deleted, client.project, await key_path(client))
+
+        renewed = a_key(response='"again"', expires_at=later + SECOND)
+        client.taken()
+        client.handlers.extend([through, through, through, after(delete)])
+        await store.create(an_instance(updated_at=later), renewed)
+        assert await store.load_key("pizza", "order-1", "key-1", later) == renewed
+        assert (await store.load("pizza", "order-1")).execution.updated_at == later
+
+    use(work)
+
+
 def test_a_response_that_no_document_can_hold_is_refused(use: Use) -> None:
     async def work(store: FirestoreStore, client: RecordingClient) -> None:
         await store.create(an_instance())
         loaded = await store.load("pizza", "order-1")
         with pytest.raises(TooLarge, match="the response to 'key-1'"):
             await store.commit(changed(loaded), [a_key(response="x" * (DOCUMENT_BYTES_MAX + 1))])
+        with pytest.raises(TooLarge, match="the response to 'key-1'"):
+            await store.commit(changed(loaded), [a_key(response="ü" * (DOCUMENT_BYTES_MAX // 2 + 1))])
+        with pytest.raises(TooLarge, match="the response to 'key-1'"):
+            await store.create(an_instance("order-2"), a_key(response="x" * (DOCUMENT_BYTES_MAX + 1)))
         largest = json.loads(loaded.fields) | {"photo": "x" * (DOCUMENT_BYTES_MAX - 2_000)}
         await store.commit(changed(loaded, **largest), [a_key(response="x" * DOCUMENT_BYTES_MAX)])
 
@@ -464,7 +491,16 @@ def test_a_host_that_does_not_answer_is_soon_unavailable(monkeypatch: pytest.Mon
 
         async def main() -> None:
             store = FirestoreStore(project="p", timeout_seconds=0.2)
-            calls = (store.load("pizza", "order-1"), store.ping(), store.create(an_instance()), store.due(NOW))
+            calls = (
+                store.load("pizza", "order-1"),
+                store.ping(),
+                store.create(an_instance()),
+                store.commit(replace(an_instance(), version=1)),
+                store.post(an_entry()),
+                store.discard([an_entry()]),
+                store.due(NOW),
+                store.workflows(),
+            )
             for call in calls:
                 with pytest.raises(Unavailable):
                     await call
@@ -484,6 +520,39 @@ def test_missing_credentials_are_unavailable_and_say_the_mend(monkeypatch: pytes
         await store.close()
 
     asyncio.run(main())
+
+
+def test_a_missing_project_is_unavailable_and_says_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    credentials = AnonymousCredentials()  # type: ignore[no-untyped-call]
+    for name in ("GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT", FIRESTORE_EMULATOR_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("google.auth.default", lambda *_, **__: (credentials, None))
+
+    async def main() -> None:
+        store = FirestoreStore()
+        for call in (store.load("pizza", "order-1"), store.create(an_instance()), store.post(an_entry())):
+            with pytest.raises(Unavailable, match="set GOOGLE_CLOUD_PROJECT"):
+                await call
+        await store.close()
+
+    asyncio.run(main())
+
+
+def test_an_error_of_the_connection_itself_is_unavailable(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        async def timeout(_: object) -> object:
+            raise TimeoutError("no answer")
+
+        client.handlers.append(timeout)
+        with pytest.raises(Unavailable, match=r"TimeoutError: no answer$"):
+            await store.load("pizza", "order-1")
+        await store.ping()
+        await client.aclose()
+        for call in (store.load("pizza", "order-1"), store.create(an_instance()), store.due(NOW)):
+            with pytest.raises(Unavailable, match="closed"):
+                await call
+
+    use(work)
 
 
 def test_the_message_says_the_mend(use: Use) -> None:
@@ -570,13 +639,38 @@ def test_a_closed_store_is_unavailable(firestore_project: str) -> None:
         await store.create(an_instance())
         pending = [asyncio.ensure_future(store.load("pizza", "order-1")) for _ in range(3)]
         await asyncio.wait(pending, timeout=0)  # lets them start
-        await asyncio.gather(store.close(), store.close())
+        closing = asyncio.gather(store.close(), store.close())
+        await asyncio.wait([closing], timeout=0)
+        assert not closing.done()
+        with pytest.raises(Unavailable, match="closed"):
+            await store.ping()  # what comes while it closes is late, too
+        await closing
         assert [(await call).id for call in pending] == ["order-1"] * 3
         with pytest.raises(Unavailable, match="closed"):
             await store.load("pizza", "order-1")
         await FirestoreStore().close()
 
     asyncio.run(main())
+
+
+def test_a_client_that_was_given_stays_open(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        await store.create(an_instance())
+        await store.close()
+        assert (await client.document("workflows/pizza/instances/order-1").get()).exists
+
+    use(work)
+
+
+def test_a_store_whose_calls_have_failed_can_be_closed(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        for code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.PERMISSION_DENIED):
+            client.handlers.append(failing(code))
+            with pytest.raises(Unavailable):
+                await store.ping()
+        await asyncio.wait_for(store.close(), 5)
+
+    use(work)
 
 
 def test_a_caller_that_gives_up_harms_no_other(use: Use) -> None:
@@ -633,6 +727,25 @@ def test_a_damaged_document_harms_no_other(
         first = await store.list("pizza", limit=1)
         assert [one.id for one in (await store.list("pizza", limit=1, cursor=first.cursor)).instances] == ["order-0"]
         await store.commit(changed(await store.load("pizza", "order-0")))
+
+    use(work)
+
+
+def test_damaged_documents_take_no_place_on_a_page(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        for number in range(9):
+            await store.create(an_instance(f"order-{number}", updated_at=NOW - number * SECOND, wake_at=NOW))
+        for number in (1, 2, 6):
+            await client.document(f"workflows/pizza/instances/order-{number}").update({"execution": "{"})
+        good = ["order-0", "order-3", "order-4", "order-5", "order-7", "order-8"]
+        for limit in (1, 2, 3, 6):
+            listed, cursor = list[list[str]](), None
+            while not listed or cursor is not None:
+                page = await store.list("pizza", limit=limit, cursor=cursor)
+                listed.append([instance.id for instance in page.instances])
+                cursor = page.cursor
+            assert listed == [good[first : first + limit] for first in range(0, 6, limit)]
+            assert [instance.id for instance in await store.due(NOW, limit)] == good[:limit]
 
     use(work)
 

@@ -17,6 +17,7 @@ from cloud_adapter.errors import SettingsError, Unavailable
 from cloud_adapter.stores.sqlite import connections
 from cloud_adapter.stores.sqlite.store import SqliteStore
 from tests.contract.store_contract import NOW, SECOND, a_key, an_entry, an_instance, changed
+from tests.open_files import nothing_stays_open
 
 PAGE = 4096
 
@@ -107,6 +108,20 @@ def test_a_write_that_breaks_a_constraint_is_unavailable_and_left_out(path: Path
         assert await versions(store, 3) == [2, 1, 2]
         assert await store.load_key("pizza", "order-1", "new", NOW) is None
         check_nothing_is_open(path)
+
+    use(path, work)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_commit_whose_inbox_entries_cannot_be_deleted_changes_nothing(path: Path, count: int) -> None:
+    async def work(store: SqliteStore) -> None:
+        loaded = await created(store, count)
+        await store.post(an_entry(id="order-0"))
+        execute(path, "CREATE TRIGGER refuse BEFORE DELETE ON inbox BEGIN SELECT RAISE(ABORT, 'refused'); END")
+        writes = (store.commit(changed(instance), taken=[an_entry(id="order-0")]) for instance in loaded)
+        assert await together(store, *writes) == ["Unavailable"] * count
+        assert await versions(store, count) == [1] * count
+        assert list(await store.inbox("pizza", "order-0")) == [an_entry(id="order-0")]
 
     use(path, work)
 
@@ -281,8 +296,62 @@ def test_an_error_while_the_file_is_opened_is_told_and_leaves_nothing_open(
         with pytest.raises(raised, match=f"{path}.*{message}|{message} {path}"):
             SqliteStore(path)
     assert len(opened) == nth
-    # SQLite deletes the file's companions when the last connection is closed.
-    assert list(path.parent.iterdir()) == [path] * nth
+    for connection in opened:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            assert connection.total_changes  # may be asked for in any thread
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["CREATE TABLE theirs (a)"],
+        ["PRAGMA application_id = 7"],
+        ["CREATE TABLE instances (a)", "PRAGMA user_version=9"],
+    ],
+)
+def test_a_file_that_is_refused_is_left_closed(path: Path, statements: list[str]) -> None:
+    execute(path, *statements)
+    with nothing_stays_open(), pytest.raises(SettingsError) as refused:
+        SqliteStore(path)
+    assert refused
+
+
+def test_a_file_that_others_read_for_too_long_cannot_be_opened(path: Path) -> None:
+    """A file can change to a write-ahead log only while nobody reads it."""
+
+    async def no_work(store: SqliteStore) -> None: ...
+
+    use(path, no_work)
+    execute(path, "PRAGMA journal_mode = DELETE")
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM instances").fetchone()
+        with pytest.raises(Unavailable, match="locked"):
+            SqliteStore(path, busy_timeout_ms=20)
+    use(path, no_work)
+
+
+def test_a_file_that_others_read_for_a_moment_is_opened_when_they_have_read_it(path: Path) -> None:
+    async def work(store: SqliteStore) -> None:
+        assert await store.connections.read(
+            lambda connection: connection.execute("PRAGMA journal_mode").fetchone()
+        ) == (b"wal",)
+
+    use(path, work)
+    execute(path, "PRAGMA journal_mode = DELETE")
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM instances").fetchone()
+        ending = threading.Timer(0.05, reader.execute, ["ROLLBACK"])
+        ending.start()
+
+        async def main() -> None:
+            store = SqliteStore(path)
+            await work(store)
+            await store.close()
+
+        asyncio.run(main())
+        ending.join()
 
 
 # --- reads ----------------------------------------------------------------------------------
@@ -322,6 +391,20 @@ def test_a_read_that_meets_another_error_is_unavailable_at_once(path: Path, erro
         assert len(calls) == 1
 
     use(path, work)
+
+
+def test_only_the_connection_that_writes_waits_for_other_processes(path: Path) -> None:
+    async def main() -> None:
+        def timeout(connection: sqlite3.Connection) -> int:
+            (milliseconds,) = connection.execute("PRAGMA busy_timeout").fetchone()
+            return int(milliseconds)
+
+        store = SqliteStore(path, busy_timeout_ms=1234)
+        assert await store.connections.run(timeout) == 1234
+        assert await store.connections.read(timeout) == 0, "it would hold up the event loop"
+        await store.close()
+
+    asyncio.run(main())
 
 
 def test_what_reads_a_row_can_write_nothing(path: Path) -> None:

@@ -615,7 +615,16 @@ def test_a_limit_below_one_is_refused(path: Path) -> None:
 
 def test_a_forged_cursor_is_refused(path: Path) -> None:
     async def work(store: SqliteStore) -> None:
-        for text in (f"{2**63}:order-1", f"-{2**70}:order-1", "1_0:order-1", "+1:order-1", "1", ":", "1.5:order-1"):
+        for text in (
+            f"{2**63}:order-1",
+            f"-{2**70}:order-1",
+            "1_0:order-1",
+            "+1:order-1",
+            "1",
+            "1:",
+            ":",
+            "1.5:order-1",
+        ):
             cursor = base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
             with pytest.raises(InvalidRequest, match="is not a cursor"):
                 await store.list("pizza", cursor=cursor)
@@ -669,6 +678,35 @@ def test_a_damaged_row_harms_no_other(path: Path, caplog: pytest.LogCaptureFixtu
         assert [one for one in page.damaged if "order-1" in one] == list(page.damaged) != []
         assert [instance.id for instance in await store.due(NOW, limit=2)] == ["order-0", "order-2"]
         await store.commit(changed(await store.load("pizza", "order-0")))
+
+    use(path, work)
+
+
+def test_damaged_rows_take_no_place_on_a_page(path: Path) -> None:
+    async def work(store: SqliteStore) -> None:
+        for number in range(9):
+            await store.create(an_instance(f"order-{number}", updated_at=NOW - number * SECOND, wake_at=NOW))
+        execute(path, "UPDATE instances SET execution = '{' WHERE id IN ('order-1', 'order-2', 'order-6')")
+        good = ["order-0", "order-3", "order-4", "order-5", "order-7", "order-8"]
+        for limit in (1, 2, 3, 6):
+            listed, cursor = list[list[str]](), None
+            while not listed or cursor is not None:
+                page = await store.list("pizza", limit=limit, cursor=cursor)
+                listed.append([instance.id for instance in page.instances])
+                cursor = page.cursor
+            assert listed == [good[first : first + limit] for first in range(0, 6, limit)]
+            assert [instance.id for instance in await store.due(NOW, limit)] == good[:limit]
+
+    use(path, work)
+
+
+@pytest.mark.parametrize("years", [-50, 0, 200])
+def test_times_keep_their_microseconds(path: Path, years: int) -> None:
+    async def work(store: SqliteStore) -> None:
+        times = [NOW + timedelta(days=365 * years, microseconds=number) for number in range(20)]
+        for time in times:
+            await store.post(an_entry(f"entry-{time:%f}", at=time))
+        assert [entry.at for entry in await store.inbox("pizza", "order-1")] == times
 
     use(path, work)
 

@@ -36,8 +36,8 @@ from workflow_core import (
     handle_event,
     resume,
 )
+from workflow_core.errors import InvalidOutput
 from workflow_core.machine.machine import Machine
-from workflow_core.signatures import InvalidOutput
 from workflow_core.wait_types import ActivityWait
 
 

@@ -13,8 +13,9 @@ import pytest
 from pydantic import BaseModel, Field
 
 from tests.core.helpers import Logged, start, unchanged
-from workflow_core import AsyncInSyncCall, Execution, InvalidInput, On, S, Select, Workflow, handle_event, resume
-from workflow_core.signatures import HandlerSignature, InvalidOutput
+from workflow_core import Execution, ExecutionError, InvalidInput, On, S, Select, Workflow, handle_event, resume
+from workflow_core.errors import InvalidOutput
+from workflow_core.signatures import HandlerSignature
 
 
 class Pizza(BaseModel):
@@ -267,6 +268,6 @@ def test_a_handler_that_returns_a_coroutine_is_refused() -> None:
     workflow, execution = Sneaky(), Execution.start("1", Sneaky)
     resume(workflow, execution)
     before = execution.to_json()
-    with pytest.raises(AsyncInSyncCall, match="returned a coroutine"):
+    with pytest.raises(ExecutionError, match="the handler of 'X' returned a coroutine"):
         handle_event(workflow, execution, "X")
     assert execution.to_json() == before

@@ -28,7 +28,7 @@ from workflow_core import (
     While,
     Workflow,
 )
-from workflow_core.signatures import InvalidOutput
+from workflow_core.errors import InvalidOutput
 
 
 class Item(BaseModel):

@@ -191,7 +191,7 @@ async def test_a_key_expires_one_day_after_its_commit_to_the_moment(world: World
     assert await world.send("Deposit", 1, key="k") == 13
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(1, 6))  # that of the world would repeat its tokens
 @in_world(Account)
 async def test_of_many_requests_that_replace_an_expired_key_one_has_an_effect(world: World, seed: int) -> None:
     await world.create()

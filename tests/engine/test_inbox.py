@@ -458,6 +458,44 @@ async def test_a_result_that_is_posted_twice_is_one_entry_and_those_of_two_activ
     assert len(await world.history("activity")) == 2
 
 
+def unsteady(number: int, context: ActivityContext) -> int:
+    if context.attempt == 1:
+        raise ConnectionError("no answer")
+    return number * 10
+
+
+class Unsteady(Workflow, name="unsteady"):
+    results: list[int] = []
+
+    def keep(self, result: int) -> None:
+        self.results.append(result)
+
+    definition = S(
+        Activity("fetch", unsteady, input=lambda w: 1, then=keep),
+        Select("end", On("End", lambda w: None)),
+    )
+
+
+@in_world(Unsteady)
+async def test_a_late_entry_of_an_attempt_does_not_take_the_place_of_that_of_the_next_one(world: World) -> None:
+    collect = await posted(world)
+    (failure,) = await entries(world)
+    await collected(world, collect)
+    assert await world.history("activity failed") == [("activity failed", "fetch")]
+    await world.store.post(failure)  # the first attempt was delivered twice, and its second run has ended only now
+    (attempt,) = tasks(world, ACTIVITY_PATH)
+    assert attempt.at is not None
+    assert attempt.at > world.now, "its next attempt is not due at once"
+    await world.clock.advance_to(attempt.at)
+    contend(world.process)
+    assert await world.process.deliver(attempt) is Outcome.DONE
+    assert len(await entries(world)) == 2
+    await world.pass_time(timedelta(seconds=30))
+    assert (await world.fields()).results == [10]
+    assert await world.history("activity failed") == [("activity failed", "fetch")]
+    assert await entries(world) == []
+
+
 @in_world(Crawl)
 async def test_late_and_duplicate_collecting_tasks_do_nothing(world: World) -> None:
     collect = await posted(world)

@@ -46,8 +46,7 @@ from workflow_core import (
     Workflow,
     WorkflowError,
 )
-from workflow_core.signatures import InvalidOutput
-from workflow_core.workflow import InvalidFields
+from workflow_core.errors import InvalidFields, InvalidOutput
 
 GATE = Gate()
 LARGE = "x" * transaction.LAX_BYTES_MIN

@@ -150,9 +150,12 @@ def test_a_lease_counts_from_now_and_hides_what_is_due() -> None:
 
 def test_a_renewal_saves_nothing_but_the_lease_and_counts() -> None:
     session = stored(waiting(), Hold("mine"))
-    instance = planned(session, Hold("mine", renews=True), OTHER).instance
+    after = After(session.execution, session.machine.program, '{"word": "half done"}', {"word": "half done"})
+    instance = plan(session.before, after, NOW, Hold("mine", renews=True), OTHER, OPTIONS).instance
     assert instance.execution.pc == session.execution.pc + 1
     assert (instance.fields, instance.search) == (session.instance.fields, session.instance.search)
+    saved = plan(session.before, after, NOW, Hold("mine"), OTHER, OPTIONS).instance
+    assert (saved.fields, saved.search) == (after.fields, after.search), "another commit under the lease saves all"
     assert not planned(session, Hold("mine", renews=True), OTHER).create
 
 

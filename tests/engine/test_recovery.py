@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from cloud_adapter.document import Lease
+from cloud_adapter.engine.operations import Cancel, Pause
 from cloud_adapter.errors import InvalidRequest, Unavailable
 from tests.engine.harness import Gate, World, in_world, write
 from workflow_core import Go, If, On, S, Select, Step, StepContext, Timeout, WaitFor, Workflow
@@ -475,3 +476,26 @@ async def test_what_cannot_move_takes_no_place_of_what_can(world: World, stuck: 
     process = world.start(errand(timeout="too late"))
     assert await process.engine.recover(limit=limit) == limit
     assert [task.body["id"] for task in world.queue.tasks.values()] == [f"sound-{number}" for number in range(limit)]
+
+
+@pytest.mark.parametrize("end", [Pause(), Cancel(), None], ids=["paused", "canceled", "failed"])
+@in_world(Later)
+async def test_timers_of_an_instance_that_does_not_move_are_not_overdue(
+    world: World, end: Pause | Cancel | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "gorchestrate")
+    await world.started()
+    if end is not None:
+        await world.finish(world.process.engine.operate("later", "order-1", end))
+    else:
+        for _ in range(20):  # it stands at its timer no longer than its step is tried
+            for task in world.queue.resumes:
+                await world.clock.advance_to(task.at or world.now)
+                await world.process.deliver(task)
+    instance = await world.instance()
+    assert (instance.execution.live, instance.wake_at) == (False, None)
+    await world.clock.advance(3600)
+    world.queue.purge()
+    assert await recover(world) == 0
+    assert world.queue.tasks == {}
+    assert passed_over(caplog) == []

@@ -311,6 +311,8 @@ def test_each_part_of_the_identity_of_a_timeout_is_in_the_name_of_its_task() -> 
     assert len({other.task("salt", now).name for other in others}) == len(others)
     assert len({other.later(now, now, 3).name for other in others}) == len(others)
     assert len({body.later(now, now, pc).name for pc in (3, 4)}) == 2
+    fences = ("0123456789abcdef", "fedcba9876543210")
+    assert len({body.model_copy(update={"fence": fence}).later(now, now, 3).name for fence in fences}) == 2
     assert len({body.later(now + timedelta(seconds=second), now, 3).name for second in (0, 1)}) == 2
     assert len({body.model_copy(update={"again": again}).later(now, now, 3).name for again in (0, 1)}) == 2
     assert body.later(now, now, 3).name == body.later(now, now + HOUR, 3).name, "duplicates continue as one"

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.ports import Task
 from cloud_adapter.settings import Settings
 from tests.manual_clock import START, ManualClock
+from tests.open_files import nothing_stays_open
 from workflow_core import Go, On, Retry, S, Select, Sleep, Step, StepContext, Timeout, Workflow
 
 SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -52,6 +54,12 @@ class Letter(Workflow, name="letter"):
     definition = S(Step("print", write), Select("post", On("Post", lambda w: None)))
 
 
+class Stamp(Workflow, name="stamp"):
+    """Has a synchronous step."""
+
+    definition = S(Step("stamp", lambda w: None), Select("end", On("End", lambda w: None)))
+
+
 @dataclass
 class Machine:
     """A computer with a database file, on which processes start and end."""
@@ -62,7 +70,7 @@ class Machine:
     @asynccontextmanager
     async def process(self, *, starts: bool = True) -> AsyncIterator[EmbeddedRuntime]:
         settings = Settings(db=self.db, recover_seconds=RECOVERY.total_seconds(), lease_seconds=60)
-        runtime = EmbeddedRuntime([Parcel, Letter], settings, clock=self.clock)
+        runtime = EmbeddedRuntime([Parcel, Letter, Stamp], settings, clock=self.clock)
         try:
             if starts:
                 await runtime.start()
@@ -306,26 +314,66 @@ def test_a_task_that_no_engine_knows_does_not_stop_the_others(run: Run) -> None:
     run(test)
 
 
+def test_a_task_that_came_before_its_commit_comes_again(run: Run) -> None:
+    async def test(machine: Machine) -> None:
+        async with machine.process() as runtime, machine.process(starts=False) as other:
+            body = {"workflow": "letter", "id": "1", "pc": 1, "created_at": START.isoformat()}
+            await runtime.queue.create(Task("", "/resume", body))
+            await machine.passes(10 * SECOND)
+            await other.engine.create("letter", "1")
+            await machine.passes(10 * SECOND)
+            assert "print" in await happened(runtime, "letter")
+
+    run(test)
+
+
 # --- start and end --------------------------------------------------------------------------
 
 
 def test_starting_again_changes_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    request: ContextVar[str] = ContextVar("request", default="none")
+
     async def test(machine: Machine) -> None:
-        async with machine.process() as runtime:
-            due, calls = runtime.store.due, list[timedelta]()
+        async with machine.process(starts=False) as runtime:
+            due, calls = runtime.store.due, list[tuple[timedelta, str]]()
 
             async def counting(*arguments: object, **options: object) -> object:
-                calls.append(machine.clock.now() - START)
+                calls.append((machine.clock.now() - START, request.get()))
                 return await due(*arguments, **options)  # type: ignore[arg-type]
 
             monkeypatch.setattr(runtime.store, "due", counting)
+            request.set("the first one")
             for _ in range(3):
                 await runtime.start()
-            await machine.passes(3 * RECOVERY)
-            assert calls == [RECOVERY, 2 * RECOVERY, 3 * RECOVERY]
+            await machine.passes(2 * RECOVERY)
+            times = [time for time, _ in calls]
+            assert times == [timedelta(), RECOVERY, 2 * RECOVERY]
+            assert {request for _, request in calls} == {"none"}, "recovery belongs to no request"
         assert machine.clock.sleeping == 0
 
     run(test)
+
+
+def test_a_runtime_is_started_only_once(run: Run) -> None:
+    async def test(machine: Machine) -> None:
+        async with machine.process() as runtime:
+            await runtime.close()
+            with pytest.raises(RuntimeError, match="can be started only once: create a new one"):
+                await runtime.start()
+            assert machine.clock.sleeping == 0
+
+    run(test)
+
+
+def test_the_threads_of_synchronous_steps_end_with_the_runtime(run: Run) -> None:
+    async def test(machine: Machine) -> None:
+        async with machine.process() as runtime:
+            await runtime.engine.create("stamp", "1")
+            await machine.passes(SECOND)
+            assert "stamp" in await happened(runtime, "stamp")
+
+    with nothing_stays_open():
+        run(test)
 
 
 def test_what_falls_due_between_two_recoveries_waits_for_neither(run: Run) -> None:

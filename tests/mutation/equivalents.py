@@ -9,7 +9,38 @@ from pathlib import Path
 
 from tests.mutation.mutants import Mutant
 
-EQUIVALENTS: dict[tuple[str, str, str, str], str] = {}
+EQUIVALENTS: dict[tuple[str, str, str, str], str] = {
+    (
+        "workflow_core/machine/threads.py",
+        "start_branches",
+        "return live, position > first and allowance.round(name, position, total)",
+        "return live, ((allowance.round(name, position, total)))",
+    ): "a thread moves there without starting a branch only after an operator has moved it",
+    (
+        "workflow_core/machine/unwinding.py",
+        "_fail_branch",
+        "if parent is None:",
+        "if False:",
+    ): "the parent of a live branch is live",
+    (
+        "cloud_adapter/stores/sqlite/store.py",
+        "SqliteStore.create",
+        "await self.connections.write(work, statements=1 if key is None else 3)",
+        "await self.connections.write(work, statements=1 if key is None else 4)",
+    ): "only whether it is one statement matters",
+    (
+        "cloud_adapter/stores/sqlite/store.py",
+        "SqliteStore.list",
+        "lambda connection: _readable(connection, query, parameters, limit + 1)",
+        "lambda connection: _readable(connection, query, parameters, limit + 2)",
+    ): "one row more than needed is read and left out",
+    (
+        "cloud_adapter/queues/runner.py",
+        "QueueRunner._ended",
+        "self._progress.set()",
+        "pass",
+    ): "the dispatcher, which is woken, or the end of `stop` reports the progress",
+}
 """(path, function, removed, added): the reason."""
 
 

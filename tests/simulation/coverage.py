@@ -51,6 +51,7 @@ class Gap:
 
     Attributes:
         code: the text of the first line; for a way out, of the statement that it leaves.
+        statements, branches: how many are missed in it.
         way: for a way out, the number of the line that it leads to, or the end of the function, in text; else empty.
     """
 
@@ -59,6 +60,8 @@ class Gap:
     first: int
     last: int
     code: str
+    statements: int
+    branches: int
     way: str = ""
 
     @property
@@ -110,18 +113,21 @@ def gaps(path: str, file: dict[str, Any]) -> Iterator[Gap]:
         missed = set(part["missing_lines"])
         known = sorted(missed | set(part["executed_lines"]))
         found = [list(lines) for is_missed, lines in groupby(known, missed.__contains__) if is_missed]
-        yield from (Gap(path, function, one[0], one[-1], source[one[0] - 1].strip()) for one in found)
-        for start, end in part["missing_branches"]:
+        branches = part["missing_branches"]
+        for lines in found:
+            inside = sum(start in lines or (start not in missed and end in lines) for start, end in branches)
+            yield Gap(path, function, lines[0], lines[-1], source[lines[0] - 1].strip(), len(lines), inside)
+        for start, end in branches:
             if start not in missed and end not in missed:
                 way = f" -> {end}" if end > 0 else " -> the end"
-                yield Gap(path, function, start, start, source[start - 1].strip(), way)
+                yield Gap(path, function, start, start, source[start - 1].strip(), 0, 1, way)
 
 
 def show(files: dict[str, Any], *, every: bool) -> None:
     """Prints the report; ``every`` with the gaps that have a reason."""
     known = dict.fromkeys(UNMET, 0)
     names = ("num_statements", "covered_lines", "num_branches", "covered_branches")
-    totals = dict.fromkeys(names, 0)
+    totals, known_statements, known_branches = dict.fromkeys(names, 0), 0, 0
     for path, file in sorted(files.items()):
         summary = file["summary"]
         totals = {name: totals[name] + summary[name] for name in names}
@@ -129,9 +135,14 @@ def show(files: dict[str, Any], *, every: bool) -> None:
         for gap in gaps(path, file):
             if gap.reason is not None:
                 known[gap.path, gap.function, gap.code] += 1
+                known_statements += gap.statements
+                known_branches += gap.branches
             if every or gap.reason is None:
                 print(gap, f"({gap.reason})" if gap.reason else "")
-    print(f"\nall: {_rates(totals)}; {sum(known.values())} gaps have a reason")
+    print(f"\nall: {_rates(totals)}")
+    totals["num_statements"] -= known_statements
+    totals["num_branches"] -= known_branches
+    print(f"without the {sum(known.values())} gaps that have a reason: {_rates(totals)}")
     for place in (place for place, count in known.items() if not count):
         print(f"no gap any more: {place}")
 

@@ -109,6 +109,10 @@ class Repairer(Client):
             SetFields(**BY, fields={"nothing": 1}),
             SetFields(**BY, fields={"x": 1}, pc=-1),
         ]
+        threads: list[Any] = [one for one in executor.threads if executor.canceling or executor.children(one)]
+        for thread in threads[:1]:
+            place = next(places_in(thread.body, thread.prefix), "nowhere")
+            wrong += [Goto(**BY, thread=thread.id, statement=place, pc=executor.pc)] * 3
         if not executor.failed:
             wrong.append(RetryFailed(**BY, pc=executor.pc))
         return rng.choice(wrong)

@@ -13,6 +13,7 @@ from typing import Any
 from cloud_adapter.document import Document, InboxEntry, Instance, KeyRecord, check_entry, decode, encode
 from cloud_adapter.errors import Conflict, DuplicateKey, InstanceExists, InstanceNotFound, InvalidRequest, Unavailable
 from cloud_adapter.ports import PAGE_SIZE, Page
+from cloud_adapter.stores.listings import EPOCH
 
 Call = Callable[[str, Callable[[], Any]], Awaitable[Any]]
 """Makes a call to the outside: gets its name, and what it does when it arrives there."""
@@ -55,9 +56,10 @@ class Database:
             raise InstanceExists(f"there is an instance {at}")
         if not create and version != instance.version:
             raise Conflict(f"{at} is not version {instance.version}, but {version}")
+        now = document["updated_at"]
         for key in keys:
             known = self.keys.get((*at, key.key))
-            if known is not None and known.expires_at > document["updated_at"]:
+            if known is not None and (now is None or known.expires_at > now):
                 raise DuplicateKey(f"{at} has the key {key.key!r}")
         self.keys |= {(*at, key.key): key for key in keys}
         self.documents[at] = version + 1, document
@@ -223,5 +225,5 @@ def _same(one: Any, other: Any) -> bool:
     return one == other and isinstance(one, bool) is isinstance(other, bool)
 
 
-def _order(instance: Instance) -> tuple[datetime | None, str]:
-    return instance.execution.updated_at, instance.id
+def _order(instance: Instance) -> tuple[datetime, str]:
+    return instance.execution.updated_at or EPOCH, instance.id

@@ -36,6 +36,8 @@ def test_the_runs_meet_all_that_they_are_for() -> None:
     met += [f"commits {kind}" for kind in ("buffered", "event rejected", "event failed")]
     met += [f", {kind} " for kind in ("event", "activity", "buffered")]
     met += [", failed", "revision 1", "-> Conflict", "-> DuplicateKey", "Outcome.NOT_YET"]
+    met += [*(f"commits {kind}" for kind in ("goto", "set", "retry", "pause", "cancel")), "RepairRefused"]
+    met += ["TooLarge", "revision 2 is deployed", "NewerVersion", "InvalidRequest", " list for "]
     met += ["EventNotAccepted", "EventRejected", "Busy", "Unavailable", "UserCodeError", "IdempotencyKeyReused"]
     met += ["the queue is paused", "jumps back by", "is set", "an activity is to live for", "is used anew"]
     assert [one for one in met if one not in text] == []

@@ -228,7 +228,7 @@ class World:
         tape = tapes.randbytes(tapes.choice((40, 100, 250)))[: scenario.tape]
         calm = scenario.chance("calm definitions", 0.6)
         shape = scenario.choice("shape", SHAPES)
-        if self.is_repaired and scenario.chance("definition to repair", 0.4):
+        if (self.is_repaired or self.is_renamed) and scenario.chance("definition to repair", 0.4):
             shape = shapes.to_repair
         errand = generate.errand(scenario.stream("tape of the child").randbytes(60), calm=calm)
         specs = {"flow": shape(tape, calm=calm), "child": errand}

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from workflow_core.accidents import refuse_accident
 from workflow_core.errors import EventNotAccepted
 from workflow_core.events import EventHandler, EventRequest
 from workflow_core.execution import BufferedEvent, Status, Thread, ThreadStatus
@@ -144,10 +145,14 @@ def handle(machine: MachineState, accepted: Accepted, value: Any) -> Any:
         if handler is None:
             return None
         if not case.takes_item:
-            return handler(machine.workflow, value) if case.takes_input else handler(machine.workflow)
-        each = machine.program.at(accepted.thread.step).each
-        arguments = (machine.workflow, value) if case.takes_input else (machine.workflow,)
-        return handler(*arguments, item=item_of(machine, accepted.thread, each)[0])
+            output = handler(machine.workflow, value) if case.takes_input else handler(machine.workflow)
+        else:
+            each = machine.program.at(accepted.thread.step).each
+            arguments = (machine.workflow, value) if case.takes_input else (machine.workflow,)
+            output = handler(*arguments, item=item_of(machine, accepted.thread, each)[0])
+        if output is not None:
+            refuse_accident(output, f"the handler of {case.event!r}")
+        return output
     if isinstance(case, HandlerCase):
         wait = accepted.wait
         assert wait is not None

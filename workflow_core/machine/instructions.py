@@ -24,6 +24,7 @@ from datetime import datetime
 from inspect import iscoroutine
 from typing import Any
 
+from workflow_core.accidents import is_true, refuse_accident
 from workflow_core.error_texts import error_info
 from workflow_core.errors import AsyncInSyncCall, Failure, LoopLimitExceeded
 from workflow_core.execution import Leave, LeaveKind, Status, Thread, ThreadStatus
@@ -90,7 +91,7 @@ def run(machine: MachineState, thread: Thread, instruction: Instruction, steps: 
                 action = step.action  # bound first: CPython is slow at calling a slot directly
                 value = action(workflow, step_context(machine, thread)) if step.takes_context else action(workflow)
                 if value is not None:
-                    _refuse_coroutine(value, step)
+                    _refuse_result(value, step)
                 execution.pc = pc + 1
                 instruction = step.next
             except Exception as error:
@@ -101,7 +102,9 @@ def run(machine: MachineState, thread: Thread, instruction: Instruction, steps: 
         try:
             if type(instruction) is BranchOp:
                 cond = instruction.cond
-                instruction = instruction.next if cond(workflow) else instruction.other
+                if (holds := cond(workflow)) is not True and holds is not False:
+                    holds = is_true(holds, instruction.name)
+                instruction = instruction.next if holds else instruction.other
             elif type(instruction) is SelectOp:
                 park(machine, thread, instruction)
                 break
@@ -163,10 +166,11 @@ def run_alone(machine: MachineState, checkpoint: Checkpoint | None) -> bool:
 # --- errors of steps -------------------------------------------------------------------------
 
 
-def _refuse_coroutine(result: Any, step: StepOp) -> None:
+def _refuse_result(result: Any, step: StepOp) -> None:
     if iscoroutine(result):
         result.close()
         raise AsyncInSyncCall(f"{step.name!r} returned a coroutine. Call 'await aresume(...)'")
+    refuse_accident(result, f"step {step.name!r}")
 
 
 def _step_raised(machine: MachineState, thread: Thread, instruction: StepOp, error: Exception) -> Instruction | None:
@@ -235,13 +239,13 @@ def _wait_for(
         return None
     if instruction.handler is not None:
         machine.touched = True
-        instruction.handler(machine.workflow)
+        refuse_accident(instruction.handler(machine.workflow), f"the handler of {instruction.name!r}")
     return instruction.next
 
 
 def _branch_of_item(machine: MachineState, thread: Thread, instruction: BranchOfItemOp, _: Allowance) -> Instruction:
     holds = instruction.cond(machine.workflow, item_of(machine, thread, instruction.each)[0])
-    return instruction.next if holds else instruction.other
+    return instruction.next if is_true(holds, instruction.name) else instruction.other
 
 
 def _jump(machine: MachineState, thread: Thread, instruction: JumpOp, _: Allowance) -> Instruction:

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from workflow_core.errors import InvalidInput, RepairRefused, UnknownStatement
+from workflow_core.errors import InvalidFields, InvalidInput, RepairRefused, UnknownStatement
 from workflow_core.execution import LeaveKind, Status, Thread
 from workflow_core.machine.results import retry_errors
 from workflow_core.machine.state import MachineState
@@ -28,7 +28,7 @@ from workflow_core.machine.waits import attempt_ends, leave_wait, summarize
 from workflow_core.program.code import Each, Instruction
 from workflow_core.signatures import refuse_infinite_numbers
 from workflow_core.wait_types import ActivityWait, TimedWait
-from workflow_core.workflow import InvalidFields, Workflow, migrated
+from workflow_core.workflow import Workflow, migrated
 
 
 def cancel(machine: MachineState) -> None:
@@ -175,9 +175,11 @@ def set_fields(cls: type[Workflow], fields: str, version: int, changes: Mapping[
     try:
         workflow = cls.load_fields(to_json(from_json(migrated(cls, fields, version)) | dict(changes)))
         refuse_infinite_numbers("the fields", workflow.model_dump(warnings=False))
+        dumped = workflow.dump_fields()
+        workflow.refuse_changes(cls.load_fields(dumped))
     except (InvalidFields, InvalidInput) as error:
         raise RepairRefused(str(error)) from error
-    return workflow.dump_fields()
+    return dumped
 
 
 def _begin_anew(thread: Thread) -> None:

@@ -54,9 +54,11 @@ def policy(machine: MachineState, work: Work) -> Retry | None:
 
 
 def handle_result(machine: MachineState, work: Work, result: Any) -> None:
-    """Passes the result of an activity to its ``then``. Call this before ``done``; for other work it does nothing.
+    """Checks the result of a step, and passes the result of an activity to its ``then``. Call this before ``done``;
+    for other work it does nothing.
 
     Raises:
+        ExecutionError: a step or ``then`` returned a value by accident.
         InvalidOutput: the result does not fit the return annotation of the activity.
         InvalidInput: the result does not fit the annotation of ``then``.
         Exception: any error that ``then`` raises.

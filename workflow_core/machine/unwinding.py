@@ -24,6 +24,7 @@ applied.
 
 from __future__ import annotations
 
+from workflow_core.accidents import refuse_accident
 from workflow_core.error_texts import error_info
 from workflow_core.execution import ErrorInfo, Leave, LeaveKind, Status, Thread
 from workflow_core.machine.state import MachineState
@@ -67,7 +68,7 @@ def _is_caught(machine: MachineState, thread: Thread, guard: Guard | None, error
 def _clause(guard: Guard, error: ErrorInfo, doomed: bool) -> Clause | None:
     """Returns the ``except_`` section that catches the error, if there is one."""
     for clause in guard.clauses if guard.region or not doomed else ():
-        if clause.names is None or not clause.names.isdisjoint(error.bases):
+        if clause.names is None or error.fits(clause.names):
             return clause
     return None
 
@@ -90,7 +91,7 @@ def depart(machine: MachineState, thread: Thread, leave: Leave, guard: Guard | N
             thread.errors[clause.name] = error
             if clause.then is not None:
                 machine.touched = True
-                clause.then(machine.workflow, error)
+                refuse_accident(clause.then(machine.workflow, error), f"the function of except_ {clause.name!r}")
             return clause.entry
         if guard.cleanup_at >= 0:
             _land(machine, thread)

@@ -9,11 +9,13 @@ raises an error. An item that moved to another position is not detected.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from inspect import isgenerator
 from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json
 
+from workflow_core.accidents import refuse_accident
 from workflow_core.errors import ExecutionError
 from workflow_core.events import StepContext
 from workflow_core.execution import Thread
@@ -23,10 +25,20 @@ from workflow_core.signatures import OfItem
 
 
 def value_of(machine: MachineState, thread: Thread, instruction: Instruction, function: Function | Any) -> Any:
-    """Returns a plain value, or the result of a function of the workflow."""
+    """Returns a plain value, or the result of a function of the workflow.
+
+    Raises:
+        ExecutionError: the function returned a value by accident.
+    """
     if isinstance(function, OfItem):
-        return function.function(machine.workflow, item_of(machine, thread, instruction.each)[0])
-    return function(machine.workflow) if callable(function) else function
+        value = function.function(machine.workflow, item_of(machine, thread, instruction.each)[0])
+    elif callable(function):
+        value = function(machine.workflow)
+    else:
+        return function
+    if value is not True and value is not False:
+        refuse_accident(value, f"a function of {instruction.name!r}")
+    return value
 
 
 def items_of(machine: MachineState, thread: Thread, loop: Each | EachOp | ForkOp) -> Sequence[Any]:
@@ -38,6 +50,8 @@ def items_of(machine: MachineState, thread: Thread, loop: Each | EachOp | ForkOp
         items = function.function(machine.workflow, item_of(machine, thread, outer)[0])
     else:
         items = function(machine.workflow)
+    if not isinstance(items, Iterator) or isgenerator(items):
+        refuse_accident(items, f"the items of ForEach {loop.name!r}: its function")
     if isinstance(items, (set, frozenset)) or not hasattr(items, "__iter__"):
         raise ExecutionError(f"ForEach {loop.name!r}: its items are {items!r:.100}, which has no order. Return a list")
     return items if isinstance(items, Sequence) else list(items)

@@ -149,13 +149,15 @@ _ENTER: dict[type[SelectCase], Callable[[MachineState, Thread, Instruction, Any,
 
 
 def _activity_input(machine: MachineState, thread: Thread, instruction: Instruction, case: ActivityCase) -> Any:
-    if not case.activity.signature.takes_input:
+    signature, function = case.activity.signature, case.activity.input
+    if not signature.takes_input:
         return None
-    function = case.activity.input
-    if function is None:
-        value = item_of(machine, thread, instruction.each)[0]
-    else:
+    if function is not None:
         value = value_of(machine, thread, instruction, function)
+    elif instruction.each is None and signature.has_default:
+        value = signature.default
+    else:
+        value = item_of(machine, thread, instruction.each)[0]
     return json_of(value, f"the input of activity {case.event!r}")
 
 

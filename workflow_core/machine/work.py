@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
+from workflow_core.accidents import refuse_accident
 from workflow_core.error_texts import error_info, error_text
 from workflow_core.errors import EventRejected, InvalidInput
 from workflow_core.execution import Parent, Thread
@@ -110,7 +111,7 @@ class Work:
         return False
 
     def handle_result(self, machine: MachineState, result: Any) -> None:
-        """Passes the result of an activity to its ``then``."""
+        """Checks the result of a step; passes the result of an activity to its ``then``."""
 
     def done(self, machine: MachineState, result: Any) -> None:
         """Reports that it was performed; ``result`` is the return value of the user's code."""
@@ -203,6 +204,9 @@ class StepWork(ThreadWork):
         """Returns its instruction; None if another kind of statement has this name now."""
         instruction = machine.program.at(self.statement)
         return instruction if isinstance(instruction, StepOp) else None
+
+    def handle_result(self, machine: MachineState, result: Any) -> None:
+        refuse_accident(result, f"step {self.statement!r}")
 
     def done(self, machine: MachineState, result: Any) -> None:
         thread = self.thread

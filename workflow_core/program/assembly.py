@@ -3,7 +3,7 @@
 The files of the compiler contain plain functions that take an ``Assembly`` and a statement, and emit the instructions
 of the statement. Each file imports only files to its right:
 
-    compiler → failures → control, selects, calls, fanout → functions → assembly → names → code
+    compiler → failures → control, selects, calls, fanout → functions → assembly → names, scope → code
 
 One call goes in the opposite direction: a statement with sections compiles them, and they may contain any statement.
 This call goes through ``Assembly.section``.
@@ -12,13 +12,13 @@ This call goes through ``Assembly.section``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from workflow_core.execution import MAIN_THREAD, LeaveKind
 from workflow_core.program.code import ClientCase, Each, EndOp, Guard, Instruction, JumpOp, SelectOp
 from workflow_core.program.names import Names
+from workflow_core.program.scope import Scope
 from workflow_core.statements.basic import Section
 
 _I = TypeVar("_I", bound=Instruction)
@@ -75,10 +75,10 @@ class Assembly:
         outline: the digest that becomes the version of the program.
     """
 
-    def __init__(self, workflow: str, definition: Section, namespace: Mapping[str, Any]) -> None:
+    def __init__(self, workflow: str, definition: Section, scope: Scope) -> None:
         self.workflow = workflow
         self.definition = definition
-        self.namespace = namespace
+        self.scope = scope
         self.code: list[Instruction] = []
         self.rests: dict[str, Instruction] = {}
         self.entries: dict[str, int] = {}

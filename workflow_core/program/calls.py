@@ -8,7 +8,7 @@ from typing import Any
 from workflow_core.errors import DefinitionError
 from workflow_core.program.assembly import Assembly
 from workflow_core.program.code import ActivityCase, ActivitySpec, ChildCase, ChildSpec, SelectOp
-from workflow_core.program.functions import check_handler, function_of, handler_takes_item, signature_of, value_of
+from workflow_core.program.functions import function_of, handler_of, handler_takes_item, signature_of, value_of
 from workflow_core.signatures import handler_signature, is_async, parameters
 from workflow_core.statements.calls import Activity, Child
 
@@ -16,9 +16,9 @@ from workflow_core.statements.calls import Activity, Child
 def activity(assembly: Assembly, statement: Activity) -> None:
     name = assembly.name_wait("Activity", statement.name, statement.renamed_from)
     where = f"Activity {name!r}"
-    function = statement.function
+    function = assembly.scope.current(where, statement.function)
     takes = "at most the input and an ActivityContext"
-    signature = handler_signature(where, function, assembly.namespace, takes=takes, least=0, before=0)
+    signature = handler_signature(where, function, assembly.scope, takes=takes, least=0, before=0)
     if is_async(function):
         assembly.async_parts.append(name)
     elif statement.heartbeat is not None:
@@ -61,6 +61,6 @@ def _then(assembly: Assembly, kind: str, name: str, then: Callable[..., Any] | N
     """Returns the attributes of a result's case that come from its ``then`` function."""
     if then is None:
         return {}
-    check_handler(kind, name, then)
+    then = handler_of(assembly, kind, name, then)
     signature = signature_of(assembly, f"then of {kind} {name!r}", then, "the workflow and at most the result")
     return {"handler": then, "signature": signature, "takes_item": handler_takes_item(assembly, then)}

@@ -6,7 +6,7 @@ that reaches it. All instances share the instructions, so only the compiler sets
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, ClassVar
@@ -325,3 +325,30 @@ class ChildCase(ResultCase):
     kind = WaitKind.CHILD
 
     child: ChildSpec
+
+
+# --- replacing a function --------------------------------------------------------------------
+
+_PARTS = (Instruction, SelectCase, Each, Guard, Clause, ActivitySpec, ChildSpec, OfItem)
+
+
+def replace_function(code: Iterable[Instruction], old: object, new: object) -> None:
+    """Replaces a function everywhere in the code."""
+    found: list[object] = list(code)
+    seen = set(map(id, found))
+    for part in found:  # grows while it is iterated over
+        for name in _slots(type(part)):
+            value = getattr(part, name, None)
+            if value is old:
+                object.__setattr__(part, name, new)
+                continue
+            inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else (value,)
+            for other in inner:
+                if isinstance(other, _PARTS) and id(other) not in seen:
+                    seen.add(id(other))
+                    found.append(other)
+
+
+def _slots(cls: type) -> Iterator[str]:
+    for base in cls.__mro__:
+        yield from vars(base).get("__slots__", ())

@@ -31,7 +31,7 @@ Names, including their prefixes, are checked to be unique, because two rests wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from workflow_core.errors import DefinitionError
@@ -39,6 +39,7 @@ from workflow_core.program import calls, control, failures, fanout, selects
 from workflow_core.program.assembly import Assembly, Body
 from workflow_core.program.code import EndOp
 from workflow_core.program.program import Program
+from workflow_core.program.scope import Scope
 from workflow_core.statements.basic import Section, Statement
 from workflow_core.statements.calls import Activity, Child
 from workflow_core.statements.control import Break, Continue, Go, If, Return, Step, Switch, WaitFor, While
@@ -47,15 +48,13 @@ from workflow_core.statements.fanout import ForEach, Parallel
 from workflow_core.statements.selects import Select, Sleep
 
 
-def compile_definition(
-    workflow: str, definition: Any, namespace: Mapping[str, Any], fields_version: int = 1
-) -> Program:
+def compile_definition(workflow: str, definition: Any, scope: Scope, fields_version: int = 1) -> Program:
     """Compiles the definition of a workflow.
 
     Args:
         workflow: the name of the workflow.
         definition: its definition.
-        namespace: names that annotations of handlers may use in addition to their globals.
+        scope: the workflow's class, as the functions of the definition see it.
         fields_version: the version of the workflow.
 
     Raises:
@@ -65,7 +64,7 @@ def compile_definition(
         raise DefinitionError(
             f"workflow {workflow!r}", f"its definition is {definition!r}", "Write definition = S(...)."
         )
-    return _Compiler(workflow, definition, namespace).compile(fields_version)
+    return _Compiler(workflow, definition, scope).compile(fields_version)
 
 
 class _Compiler(Assembly):
@@ -86,6 +85,7 @@ class _Compiler(Assembly):
             self.names.renamed.now,
             self.names.renamed_waits.now,
             fields_version,
+            self.scope.methods,
         )
 
     def _thread(self, body: Body) -> None:

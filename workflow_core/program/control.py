@@ -19,7 +19,7 @@ from workflow_core.program.code import (
     StepOp,
     WaitForOp,
 )
-from workflow_core.program.functions import check_handler, function_of, value_of
+from workflow_core.program.functions import function_of, handler_of, value_of
 from workflow_core.signatures import OfItem, is_async, parameters
 from workflow_core.statements.control import Branch, Break, Continue, Go, If, Return, Step, Switch, WaitFor, While
 
@@ -27,8 +27,9 @@ from workflow_core.statements.control import Branch, Break, Continue, Go, If, Re
 def step(assembly: Assembly, statement: Step) -> None:
     name = assembly.name("Step", statement.name, statement.renamed_from)
     takes = "the workflow, or the workflow and a StepContext"
-    names = parameters(f"Step {name!r}", statement.action, 1, 2, takes)
-    if is_async(statement.action):
+    action = assembly.scope.current(f"Step {name!r}", statement.action)
+    names = parameters(f"Step {name!r}", action, 1, 2, takes)
+    if is_async(action):
         assembly.async_parts.append(name)
     elif statement.timeout is not None:
         raise DefinitionError(
@@ -39,7 +40,7 @@ def step(assembly: Assembly, statement: Step) -> None:
     assembly.park(
         StepOp(
             name,
-            action=statement.action,
+            action=action,
             takes_context=len(names) == 2,
             retry=statement.retry,
             timeout=statement.timeout,
@@ -146,10 +147,11 @@ def leave(assembly: Assembly, kind: LeaveKind) -> Instruction:
 def wait_for(assembly: Assembly, statement: WaitFor) -> None:
     name = assembly.name("WaitFor", statement.name, statement.renamed_from)
     cond = function_of(assembly, "WaitFor", name, statement.cond, "condition")
-    if statement.handler is not None:
-        parameters(f"WaitFor {name!r}", statement.handler, 1, 1, "the workflow alone")
-        check_handler("WaitFor", name, statement.handler)
-    assembly.park(WaitForOp(name, cond=cond, handler=statement.handler))
+    handler = statement.handler
+    if handler is not None:
+        handler = handler_of(assembly, "WaitFor", name, handler)
+        parameters(f"WaitFor {name!r}", handler, 1, 1, "the workflow alone")
+    assembly.park(WaitForOp(name, cond=cond, handler=handler))
 
 
 def go(assembly: Assembly, statement: Go) -> None:

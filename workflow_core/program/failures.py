@@ -6,7 +6,7 @@ from workflow_core.errors import DefinitionError
 from workflow_core.program.assembly import Assembly, Cleanup, Crossing
 from workflow_core.program.code import Clause, FailOp, Guard, JumpOp, LeftOp, OpenOp
 from workflow_core.program.control import leave
-from workflow_core.program.functions import check_handler, value_of
+from workflow_core.program.functions import handler_of, value_of
 from workflow_core.signatures import parameters
 from workflow_core.statements.basic import Section
 from workflow_core.statements.failures import Except, Fail, Try
@@ -50,12 +50,13 @@ def try_(assembly: Assembly, statement: Try) -> None:
 
 def _clause(assembly: Assembly, clause: Except) -> Clause:
     name = assembly.name("except_", clause.name, clause.renamed_from)
-    if clause.then is not None:
-        parameters(f"except_ {name!r}", clause.then, 2, 2, "the workflow and the error")
-        check_handler("except_", name, clause.then)
+    then = clause.then
+    if then is not None:
+        then = handler_of(assembly, "except_", name, then)
+        parameters(f"except_ {name!r}", then, 2, 2, "the workflow and the error")
     catches_all = any(kind in (Exception, BaseException) for kind in clause.types)
     names = frozenset(f"{kind.__module__}.{kind.__qualname__}" for kind in clause.types)
-    return Clause(name, clause.types, None if catches_all else names, clause.then)
+    return Clause(name, clause.types, None if catches_all else names, then)
 
 
 def _cleanup(assembly: Assembly, name: str, section: Section, crossing: Crossing, guards: list[Guard]) -> None:

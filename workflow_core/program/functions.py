@@ -16,6 +16,7 @@ def function_of(
     assembly: Assembly, kind: str, name: str, function: Callable[..., Any], what: str = "function"
 ) -> Function:
     """Checks a function of the workflow, which may also take the item of a ``ForEach``."""
+    function = assembly.scope.current(f"{kind} {name!r}", function)
     result = of_workflow(f"{kind} {name!r}", function, in_each=assembly.each is not None)
     if is_async(function):
         raise DefinitionError(
@@ -29,8 +30,13 @@ def value_of(assembly: Assembly, kind: str, name: str, value: Any, what: str) ->
     return function_of(assembly, kind, name, value, what) if callable(value) else value
 
 
-def check_handler(kind: str, name: str, handler: Callable[..., Any]) -> None:
-    """Raises ``DefinitionError`` if ``handler`` cannot be the handler of an event or a condition."""
+def handler_of(assembly: Assembly, kind: str, name: str, handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the handler of an event, a result or a condition.
+
+    Raises:
+        DefinitionError: it cannot be a handler.
+    """
+    handler = assembly.scope.current(f"{kind} {name!r}", handler)
     if inspect.isclass(handler):
         raise DefinitionError(f"{kind} {name!r}", "its handler is a class", "Pass a function of the workflow.")
     if is_async(handler):
@@ -39,11 +45,12 @@ def check_handler(kind: str, name: str, handler: Callable[..., Any]) -> None:
             "its handler is async, but it runs inside the request and should only change fields",
             "Make it a plain function, and put the slow work into a Step after it.",
         )
+    return handler
 
 
 def signature_of(assembly: Assembly, where: str, handler: Callable[..., Any], takes: str) -> HandlerSignature:
     """Returns the types of a handler."""
-    return handler_signature(where, handler, assembly.namespace, takes=takes, in_each=assembly.each is not None)
+    return handler_signature(where, handler, assembly.scope, takes=takes, in_each=assembly.each is not None)
 
 
 def handler_takes_item(assembly: Assembly, handler: Callable[..., Any]) -> bool:

@@ -1,16 +1,17 @@
 """A compiled definition: a flat program in which a statement's name is its address.
 
-It is immutable and shared by all instances. Nothing here depends on an instance or runs anything. ``compiler.py``
-creates it, and ``workflow_core.machine`` interprets it.
+It is shared by all instances, and immutable but for ``rebind``. Nothing here depends on an instance or runs anything.
+``compiler.py`` creates it, and ``workflow_core.machine`` interprets it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from workflow_core.errors import UnknownStatement
-from workflow_core.program.code import ClientCase, Instruction, SelectCase, SelectOp, StepOp
+from workflow_core.program.code import ClientCase, Instruction, SelectCase, SelectOp, StepOp, replace_function
 from workflow_core.statements.basic import Section
 
 
@@ -30,6 +31,7 @@ class Program:
         renamed: the current names of statements and threads, by their former names.
         renamed_waits: the current names of events, timeouts, activities and children, by their former names.
         fields_version: the version of the workflow, which is also the version of its fields.
+        methods: the methods of the workflow's class that the instructions call, by their name.
         has_renamed: whether ``renamed`` or ``renamed_waits`` has an entry.
     """
 
@@ -44,10 +46,16 @@ class Program:
     renamed: Mapping[str, str]
     renamed_waits: Mapping[str, str]
     fields_version: int
+    methods: Mapping[str, Callable[..., Any]]
     has_renamed: bool = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "has_renamed", bool(self.renamed or self.renamed_waits))
+
+    def rebind(self, name: str, method: Callable[..., Any]) -> None:
+        """Calls another function in place of a method from now on, as a test does that replaces it by a fake."""
+        replace_function(self.code, self.methods[name], method)
+        object.__setattr__(self, "methods", {**self.methods, name: method})
 
     def event(self, name: str) -> str:
         """Returns the current name of an event, a timeout, an activity or a child. ``name`` may be a former name."""

@@ -8,7 +8,7 @@ from workflow_core.errors import DefinitionError
 from workflow_core.events import EventHandler
 from workflow_core.program.assembly import Assembly
 from workflow_core.program.code import ClientCase, EventCase, HandlerCase, JumpOp, SelectCase, SelectOp, TimerCase
-from workflow_core.program.functions import check_handler, handler_takes_item, signature_of, value_of
+from workflow_core.program.functions import handler_of, handler_takes_item, signature_of, value_of
 from workflow_core.signatures import handler_signature, is_async, parameters
 from workflow_core.statements.basic import Delay
 from workflow_core.statements.selects import On, Select, Sleep, Timeout
@@ -66,7 +66,7 @@ def _event_with_handler(assembly: Assembly, case: On, handler: EventHandler) -> 
     parameters(where, handler.setup, 1, 1, "setup(request)")
     parameters(where, handler.teardown, 2, 2, "teardown(request, handled)")
     takes = "handle(request, input)"
-    signature = handler_signature(where, handler.handle, assembly.namespace, takes=takes, least=2)
+    signature = handler_signature(where, handler.handle, assembly.scope, takes=takes, least=2)
     if any(is_async(method) for method in (handler.setup, handler.handle, handler.teardown)):
         assembly.async_parts.append(case.event)
     return HandlerCase(case.event, len(assembly.code), signature=signature, role=case.role, event_handler=handler)
@@ -74,7 +74,7 @@ def _event_with_handler(assembly: Assembly, case: On, handler: EventHandler) -> 
 
 def _plain_event(assembly: Assembly, case: On, handler: Any) -> EventCase:
     """Compiles a case with a function of the workflow."""
-    check_handler("On", case.event, handler)
+    handler = handler_of(assembly, "On", case.event, handler)
     return EventCase(
         case.event,
         len(assembly.code),

@@ -13,9 +13,7 @@ from cloud_adapter.http import problems
 from cloud_adapter.http.openapi.schemas import ref, summary
 from cloud_adapter.names import check_key
 from workflow_core import EventNotAccepted, EventRejected, InvalidInput, NewerVersion, RepairRefused, WorkflowError
-from workflow_core.errors import DuplicateThread, LoopLimitExceeded, UnknownStatement
-from workflow_core.signatures import InvalidOutput
-from workflow_core.workflow import InvalidFields
+from workflow_core.errors import DuplicateThread, InvalidFields, InvalidOutput, LoopLimitExceeded, UnknownStatement
 
 Json = dict[str, Any]
 Kind = type[WorkflowError]

@@ -45,10 +45,11 @@ class Form:
         """
         self._definitions = schema.get("$defs", {})
         self._schema = {name: part for name, part in schema.items() if name != "$defs"}
+        required = "default" not in self._schema
         if data is None:
-            self.root = self._of_value(self._schema, value, "", "Input", required=True)
+            self.root = self._of_value(self._schema, value, "", "Input", required)
         else:
-            self.root = self._of_data(self._schema, data, "", "Input", required=True)
+            self.root = self._of_data(self._schema, data, "", "Input", required)
         self._name()
 
     # --- what is in it -------------------------------------------------------------------

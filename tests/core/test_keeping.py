@@ -1,0 +1,437 @@
+"""What is stored is what a load gives back: a value either is kept exactly, or the commit is refused and says where."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import enum
+import ipaddress
+import re
+import runpy
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
+from types import GenericAlias, new_class
+from typing import Annotated, Any, Literal, NamedTuple
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import (
+    AfterValidator,
+    AnyUrl,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PrivateAttr,
+    RootModel,
+    SecretStr,
+    SerializeAsAny,
+    field_serializer,
+    field_validator,
+)
+from typing_extensions import TypedDict
+
+from tests.core.helpers import do
+from workflow_core import DefinitionError, InvalidFields, InvalidInput, S, Workflow
+from workflow_core.keeping import comparison
+
+ROOT = Path(__file__).parents[2]
+
+
+def holder(annotation: Any, **settings: Any) -> type[Workflow]:
+    """A workflow with one field of that type."""
+
+    class Holder(Workflow, name="holder"):
+        __annotations__ = {"value": annotation}
+        definition = S(do("a"))
+
+    return Holder
+
+
+def saved(cls: type[Workflow], value: Any) -> Any:
+    """The value after it was saved and loaded. Raises ``InvalidFields`` if that changes it."""
+    workflow = cls.model_construct(value=value)
+    loaded = cls.load_fields(workflow.dump_fields())
+    workflow.refuse_changes(loaded)
+    return loaded.value  # type: ignore[attr-defined]
+
+
+class Color(enum.Enum):
+    RED = "red"
+    PAIR = (1, 2)
+
+
+class Size(enum.StrEnum):
+    BIG = "big"
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+class Plain(BaseModel):
+    number: int = 0
+    words: list[str] = []
+
+
+class Base(BaseModel):
+    a: int = 1
+
+
+class Sub(Base):
+    b: int = 2
+
+
+class Twin(BaseModel):
+    a: int = 1
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"] = "cat"
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"] = "dog"
+
+
+class Excluding(BaseModel):
+    kept: int = 1
+    left_out: int = Field(default=0, exclude=True)
+
+
+class Private(BaseModel):
+    a: int = 1
+    _secret: int = PrivateAttr(default=0)
+
+
+class Lossy(BaseModel):
+    price: float = 0.0
+
+    @field_serializer("price")
+    def rounded(self, price: float) -> float:
+        return round(price)
+
+
+class Hashing(BaseModel):
+    password: str = ""
+
+    @field_validator("password")
+    @classmethod
+    def hashed(cls, password: str) -> str:
+        return f"hash of {password}"
+
+
+class Tidy(BaseModel):
+    name: str = ""
+
+    @field_validator("name")
+    @classmethod
+    def stripped(cls, name: str) -> str:
+        return name.strip()
+
+
+class Counting(BaseModel):
+    loads: int = 0
+
+    def model_post_init(self, context: Any) -> None:
+        self.loads += 1
+
+
+class Tree(BaseModel):
+    ratio: float = 0.0
+    children: list[Tree] = []
+
+
+class Names(RootModel[list[str]]):
+    pass
+
+
+class Point(NamedTuple):
+    x: int
+    y: float
+
+
+class Address(TypedDict):
+    street: str
+
+
+@dataclasses.dataclass
+class Data:
+    a: int
+    rest: list[float] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass
+class Derived:
+    a: int
+    twice: int = dataclasses.field(init=False, default=0)
+
+
+def private(value: int) -> Private:
+    one = Private()
+    one._secret = value
+    return one
+
+
+def lossless(*values: Any, annotation: Any) -> list[Any]:
+    return [pytest.param(annotation, value, id=f"{annotation} {value!r}"[:60]) for value in values]
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+SUMMER = datetime(2026, 7, 1, 12, tzinfo=BERLIN)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        *lossless("", "ü\u0000", annotation=str),
+        *lossless(0, -(10**40), annotation=int),
+        *lossless(0.1, -0.0, 1e300, 5, annotation=float),
+        *lossless(Decimal("1.10"), Decimal("1E+3"), Decimal("-0.00"), annotation=Decimal),
+        *lossless(b"abc", annotation=bytes),
+        *lossless(date(2026, 1, 1), annotation=date),
+        *lossless(time(1, 2, 3, 4), time(1, tzinfo=UTC), annotation=time),
+        *lossless(datetime(2026, 1, 1, 1, 2, 3, 4), annotation=datetime),
+        *lossless(
+            datetime(2026, 1, 1, tzinfo=UTC), SUMMER.astimezone(timezone(timedelta(hours=2))), annotation=datetime
+        ),
+        *lossless(timedelta(days=-3, microseconds=1), annotation=timedelta),
+        *lossless(UUID(int=5), annotation=UUID),
+        *lossless(Color.RED, annotation=Color),
+        *lossless(Size.BIG, annotation=Size),
+        *lossless(Level.LOW, annotation=Level),
+        *lossless("a", 2, None, annotation=Literal["a", 2, None]),
+        *lossless(1, "1", annotation=int | str),
+        *lossless(None, 1.5, annotation=float | None),
+        *lossless([1, "1", None, {"a": [True, 1.5]}], {}, annotation=Any),
+        *lossless((1, "a"), annotation=tuple[int, str]),
+        *lossless((1.5, 2.5), annotation=tuple[float, ...]),
+        *lossless({1, 2}, annotation=set[int]),
+        *lossless(frozenset({"a"}), annotation=frozenset[str]),
+        *lossless({1: "a"}, annotation=dict[int, str]),
+        *lossless({"a": 1.5}, annotation=dict[str, float]),
+        *lossless({date(2026, 1, 1): 1}, annotation=dict[date, int]),
+        *lossless({"a": 1}, annotation=Mapping[str, int]),
+        *lossless([1], annotation=Sequence[int]),
+        *lossless(collections.deque([1, 2]), annotation=collections.deque[int]),
+        *lossless(collections.Counter("aab"), annotation=collections.Counter[str]),
+        *lossless(Plain(number=1, words=["a"]), annotation=Plain),
+        *lossless([Base(), Base(a=5)], annotation=list[Base]),
+        *lossless(Sub(b=5), annotation=Sub),
+        *lossless(Cat(), Dog(), annotation=Cat | Dog),
+        *lossless(Tree(children=[Tree(ratio=0.5)]), annotation=Tree),
+        *lossless(Names(["a"]), annotation=Names),
+        *lossless(Point(1, 2.5), annotation=Point),
+        *lossless({"street": "Elm"}, annotation=Address),
+        *lossless(Data(1, [0.5]), annotation=Data),
+        *lossless(Derived(1), annotation=Derived),
+        *lossless(Tidy(name="a"), annotation=Tidy),
+        *lossless(Excluding(), annotation=Excluding),
+        *lossless(Private(), annotation=Private),
+        *lossless(Lossy(price=2.0), annotation=Lossy),
+        *lossless(re.compile("a+"), annotation=re.Pattern[str]),
+        *lossless(PurePosixPath("/a"), annotation=PurePosixPath),
+        *lossless(ipaddress.ip_address("::1"), annotation=ipaddress.IPv6Address),
+        *lossless(AnyUrl("https://example.org/"), annotation=AnyUrl),
+        *lossless(Fraction(1, 3), annotation=Fraction),
+    ],
+)
+def test_it_is_kept(annotation: Any, value: Any) -> None:
+    loaded = saved(holder(annotation), value)
+    assert loaded == value
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "said"),
+    [
+        (float | None, float("inf"), "value is inf, but would be loaded as None. JSON has no such number"),
+        (dict[str, float | None], {"a": None, "b": float("nan")}, "value.b is nan"),
+        (datetime, SUMMER, "value is 2026-07-01 12:00:00+02:00 (Europe/Berlin), but would be loaded as"),
+        (datetime, datetime(2026, 10, 25, 2, 30, fold=1), "value is 2026-10-25 02:30:00"),
+        (list[Base], [Base(), Sub()], "value.1 is Sub(a=1, b=2), but would be loaded as Base(a=1). Annotate the field"),
+        (Base, Sub(), "value is Sub"),
+        (dict[str, Base], {"a": Sub()}, "value.a is Sub"),
+        (Base | None, Sub(), "value is Sub"),
+        (SerializeAsAny[Base], Sub(), "value is Sub"),
+        (Base | Twin, Twin(), "value is Twin(a=1), but would be loaded as Base(a=1)"),
+        (list[int] | set[int], {1}, "value is {1}"),
+        (Size | str, Size.BIG, "value is <Size.BIG: 'big'>, but would be loaded as 'big'"),
+        (UUID | str, str(UUID(int=5)), "value is '00000000"),
+        (datetime | str, "2026-01-01T00:00:00", "value is '2026-01-01T00:00:00'"),
+        (Any, Base(), "value is Base(a=1), but would be loaded as {'a': 1}"),
+        (object, datetime(2026, 1, 1), "value is 2026-01-01"),
+        (Any, (1, 2), "value is (1, 2), but would be loaded as [1, 2]"),
+        (list[Any], [1, {2: "a"}], "value.1.2 is 2, but would be loaded as '2'"),
+        (dict[str, Any], {"a": {1}}, "value.a is {1}"),
+        (collections.deque[int], collections.deque([1], maxlen=3), "value is deque([1], maxlen=3)"),
+        (Sequence[int], (1, 2), "value is (1, 2), but would be loaded as [1, 2]"),
+        (dict[int | str, int], {1: 1}, "value.1 is 1, but would be loaded as '1'"),
+        (re.Pattern[str], re.compile("a", re.IGNORECASE), "value is re.compile('a', re.IGNORECASE)"),
+        (Private, private(3), "value._secret is 3, but would be loaded as 0"),
+        (Excluding, Excluding(left_out=4), "value.left_out is 4, but would be loaded as 0"),
+        (Lossy, Lossy(price=1.6), "value.price is 1.6, but would be loaded as 2.0"),
+        (Hashing, Hashing(password="a"), "value.password is 'hash of a', but would be loaded as 'hash of hash of a'"),
+        (Counting, Counting(), "value.loads is 1, but would be loaded as 2"),
+        (SecretStr, SecretStr("hunter2"), "value is **********, but would be loaded as **********. Keep the secret in"),
+        (list[SecretStr], [SecretStr("hunter2")], "value.0 is **********"),
+        (Annotated[int, AfterValidator(lambda n: n + 1)], 1, "value is 1, but would be loaded as 2"),
+        (Annotated[str, BeforeValidator(lambda text: text * 2)], "a", "value is 'a', but would be loaded as 'aa'"),
+        (Annotated[datetime, PlainSerializer(lambda at: at.date())], datetime(2026, 1, 1, 5), "value is 2026-01-01"),
+    ],
+)
+def test_what_would_be_changed_is_refused(annotation: Any, value: Any, said: str) -> None:
+    with pytest.raises(InvalidFields) as refused:
+        saved(holder(annotation), value)
+    assert f"saving would change a field of Holder: {said}" in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "path"),
+    [
+        (float, float("nan"), "value"),
+        (list[float], [1.0, float("-inf")], "value.1"),
+        (Tree, Tree(children=[Tree(ratio=float("nan"))]), "value.children.0.ratio"),
+        (Decimal, Decimal("NaN"), "value"),
+    ],
+)
+def test_numbers_that_json_does_not_have_are_refused(annotation: Any, value: Any, path: str) -> None:
+    with pytest.raises(InvalidFields, match=f"{path}: Input should be a (valid|finite) number"):
+        saved(holder(annotation), value)
+
+
+def test_what_a_dataclass_computes_for_itself_is_compared() -> None:
+    changed = Derived(1)
+    changed.twice = 2
+    with pytest.raises(InvalidFields, match=r"value\.twice is 2, but would be loaded as 0"):
+        saved(holder(Derived), changed)
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        *(str, int, bool, None, date, timedelta, UUID, Size, Level, list[str], dict[int, bool], tuple[int, str]),
+        *(set[str], int | None, Literal["a", 2], int | str | None, dict[str, list[tuple[int, ...]]]),
+    ],
+)
+def test_exact_types_cost_nothing(annotation: Any) -> None:
+    needed = comparison(holder(annotation))
+    assert needed is None or not needed.is_needed()
+
+
+@pytest.mark.parametrize(
+    "annotation", [Plain, list[Plain], dict[str, Plain | None], tuple[Plain, ...], list[Cat | None]]
+)
+def test_models_of_exact_types_cost_nothing_unless_there_is_a_subclass(annotation: Any) -> None:
+    needed = comparison(holder(annotation))
+    assert needed is not None
+    assert not needed.is_needed()
+    assert (compared := comparison(holder(list[Base]))) is not None
+    assert compared.is_needed()
+
+
+# --- any value of any type --------------------------------------------------------------------
+
+LEAVES: list[Any] = [
+    *(str, int, bool, float, Decimal, date, time, datetime, timedelta, UUID, bytes, complex, Fraction, Size, Level),
+    *(Color, ipaddress.IPv4Address, ipaddress.IPv6Network, Plain, Base, Data, Point, Cat),
+    *(int | str, float | None, Base | Twin, Size | str, date | datetime, bool | int, Sequence[int], Tree, Derived),
+]
+CONTAINERS: list[Callable[[Any], Any]] = [
+    lambda inner: GenericAlias(list, (inner,)),
+    lambda inner: GenericAlias(dict, (str, inner)),
+    lambda inner: GenericAlias(dict, (int, inner)),
+    lambda inner: GenericAlias(tuple, (inner, ...)),
+    lambda inner: GenericAlias(tuple, (inner, int)),
+    lambda inner: inner | None,
+    lambda inner: GenericAlias(collections.deque, (inner,)),
+    lambda inner: GenericAlias(Mapping, (str, inner)),
+]
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.data())
+def test_any_value_of_any_type_is_kept_or_refused(data: st.DataObject) -> None:
+    annotation = data.draw(st.sampled_from(LEAVES))
+    for wrap in data.draw(st.lists(st.sampled_from(CONTAINERS), max_size=2)):
+        annotation = wrap(annotation)
+    cls = holder(annotation)
+    value = data.draw(st.from_type(annotation))
+    try:
+        loaded = saved(cls, value)
+    except InvalidFields:
+        return
+    assert exactly(loaded) == exactly(value)
+
+
+def exactly(value: Any) -> Any:
+    """A value in a form whose equality means the same types too."""
+    if isinstance(value, BaseModel):
+        return type(value), exactly(dict(value))
+    if dataclasses.is_dataclass(value):
+        return type(value), [exactly(getattr(value, field.name)) for field in dataclasses.fields(value)]
+    if isinstance(value, Mapping):
+        return type(value), [(exactly(key), exactly(item)) for key, item in value.items()]
+    if isinstance(value, (list, tuple, collections.deque)):
+        return type(value), [exactly(item) for item in value], getattr(value, "maxlen", None)
+    if isinstance(value, (datetime, time)):
+        return value, value.utcoffset(), getattr(value.tzinfo, "key", None)
+    return type(value), value if isinstance(value, complex) else str(value)
+
+
+# --- what can be seen at import ---------------------------------------------------------------
+
+
+def test_fields_that_are_not_saved_are_refused_at_import() -> None:
+    with pytest.raises(DefinitionError, match="its field 'a' has exclude=True, so it is not saved"):
+
+        class One(Workflow, name="one"):
+            a: int = Field(default=1, exclude=True)
+            definition = S(do("a"))
+
+    with pytest.raises(DefinitionError, match="its private attribute '_a' is not saved"):
+
+        class Two(Workflow, name="two"):
+            _a: int = 1
+            definition = S(do("a"))
+
+
+@pytest.mark.filterwarnings("ignore:Field name")
+@pytest.mark.parametrize("name", ["dump_fields", "load_fields", "migrate", "new", "result_json", "refuse_changes"])
+def test_a_field_named_like_a_method_is_refused_at_import(name: str) -> None:
+    with pytest.raises(DefinitionError, match=f"its field '{name}' replaces a method of Workflow"):
+        new_class("One", (Workflow,), {"name": "one"}, lambda body: body.update({"__annotations__": {name: int}}))
+
+
+# --- fields that the code no longer has -------------------------------------------------------
+
+
+def test_a_removed_field_of_a_model_that_forbids_others_still_loads() -> None:
+    class Strict(BaseModel):
+        model_config = {"extra": "forbid"}
+        a: int = 1
+
+    class Order(Workflow, name="order"):
+        model_config = {"extra": "forbid"}
+        rows: list[Strict] = []
+        definition = S(do("a"))
+
+    stored = '{"rows":[{"a":2,"gone":1},{"a":3}],"also":{"gone":2}}'
+    assert Order.load_fields(stored).dump_fields() == '{"rows":[{"a":2},{"a":3}]}'
+    with pytest.raises(InvalidFields, match=r"rows\.0\.a: Input should be a valid integer"):
+        Order.load_fields('{"rows":[{"a":"x","gone":1}]}')
+    with pytest.raises(InvalidInput, match="gone"):
+        Order.new('{"rows":[{"a":2,"gone":1}]}')
+
+
+def test_the_table_of_the_documentation_is_that_of_the_code() -> None:
+    page = (ROOT / "docs" / "fields.md").read_text()
+    assert runpy.run_path(str(ROOT / "docs" / "kept_types.py"))["written"](page) == page, (
+        "run: python docs/kept_types.py"
+    )

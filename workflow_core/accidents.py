@@ -1,0 +1,54 @@
+"""Accidents: values that a function of the workflow returns because a call, an ``await`` or a ``list`` was forgotten.
+
+All of them are true, so without a check a condition that forgets a call would always hold.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from inspect import isasyncgen, isawaitable, iscoroutine, isgenerator, isroutine
+
+from workflow_core.errors import UnusableResult
+
+
+def refuse_accident(value: object, where: str) -> None:
+    """Refuses a value that a function of the workflow returned by accident.
+
+    Args:
+        where: the function, for the error.
+
+    Raises:
+        UnusableResult: it is a coroutine, a generator, another iterator, or a function.
+    """
+    what = _accident(value)
+    if what is not None:
+        raise UnusableResult(f"{where} returned {what}")
+
+
+def is_true(value: object, name: str) -> bool:
+    """Returns whether a condition holds, from the value that its function returned.
+
+    Args:
+        name: the name of the statement.
+
+    Raises:
+        UnusableResult: the value was returned by accident.
+    """
+    refuse_accident(value, f"the condition of {name!r}")
+    return bool(value)
+
+
+def _accident(value: object) -> str | None:
+    if isinstance(value, functools.partial) or isroutine(value):
+        name = getattr(value, "__name__", "it")
+        return f"the function {name!r} itself, not its result. Write {name}()"
+    if isawaitable(value):
+        if iscoroutine(value):
+            value.close()  # otherwise Python warns later that nobody has awaited it
+        return "a coroutine, so the code has not run. Only steps and activities can be async: store the value in a Step"
+    if isgenerator(value) or isasyncgen(value):
+        return "a generator, so the code has not run. Return the value itself, for example a list"
+    if isinstance(value, Iterator) and iter(value) is value:  # a mock only looks like one
+        return f"{value!r:.60}, which can be read only once. Return a list"
+    return None

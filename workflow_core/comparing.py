@@ -1,0 +1,143 @@
+"""Compares the fields before a commit with what a load gives back, so that nothing is changed silently.
+
+A value is kept if the loaded one has the same type and is equal, in every part. ``workflow_core.keeping`` decides at
+import which parts of a workflow have to be compared.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import fields as dataclass_fields
+from dataclasses import is_dataclass
+from datetime import datetime, time
+from decimal import Decimal
+from typing import Any, NoReturn
+
+from pydantic import BaseModel, Secret, SecretBytes, SecretStr
+
+from workflow_core.errors import InvalidFields
+
+Path = tuple[str | int, ...]
+"""Where a value is: the names of fields, the indexes of lists and the keys of dictionaries."""
+
+_SECRETS = (Secret, SecretStr, SecretBytes)
+_SHOWN_CHARS_MAX = 80
+
+
+class Changed(InvalidFields):
+    """A value of a field would not be loaded as it is.
+
+    Attributes:
+        path: where it is, such as ``cart.0.price``.
+    """
+
+    def __init__(self, path: Path, value: object, other: object, fix: str) -> None:
+        self.path = ".".join(map(str, path))
+        super().__init__(f"{self.path} is {_shown(value)}, but would be loaded as {_shown(other, value)}. {fix}")
+
+
+def compare_values(value: Any, other: Any, path: Path) -> None:
+    """Compares a value with what was loaded in its place.
+
+    Raises:
+        Changed: they differ.
+    """
+    if value is other:
+        return
+    if type(value) is not type(other):
+        if type(value) is int and type(other) is float and value == other:
+            return  # an integer is a float, as for type checkers
+        changed(value, other, path)
+    if isinstance(value, BaseModel):
+        _compare_parts(_parts_of_model(value), _parts_of_model(other), path, value, other)
+    elif is_dataclass(value):
+        _compare_parts(_parts_of_dataclass(value), _parts_of_dataclass(other), path, value, other)
+    elif isinstance(value, Mapping):
+        _compare_mappings(value, other, path)
+    elif isinstance(value, (list, tuple, deque)):
+        if len(value) != len(other) or (isinstance(value, deque) and value.maxlen != other.maxlen):
+            changed(value, other, path)
+        for index, (item, loaded) in enumerate(zip(value, other, strict=True)):
+            compare_values(item, loaded, (*path, index))
+    elif isinstance(value, (set, frozenset)):
+        if {(type(item), item) for item in value} != {(type(item), item) for item in other}:
+            changed(value, other, path)
+    elif not _is_same(value, other):
+        changed(value, other, path)
+
+
+def changed(value: object, other: object, path: Path) -> NoReturn:
+    """Raises ``Changed``, with the fix for this kind of value."""
+    raise Changed(path, value, other, _fix(value))
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    if isinstance(value, (datetime, time)):
+        return _moment(value) == _moment(other)
+    if isinstance(value, Decimal):
+        return value.as_tuple() == Decimal(other).as_tuple()
+    if isinstance(value, _SECRETS):
+        return bool(value.get_secret_value() == other.get_secret_value())
+    has_equality = any("__eq__" in vars(base) for base in type(value).__mro__[:-1])
+    if not has_equality and hasattr(value, "__dict__"):
+        return bool(vars(value) == vars(other))
+    return bool(value == other)
+
+
+def _moment(value: datetime | time) -> tuple[object, ...]:
+    """Returns what a moment is made of. A repeated hour is told apart by ``fold``, and with an offset by that."""
+    zone = getattr(value.tzinfo, "key", None)
+    return value.replace(tzinfo=None, fold=0), value.utcoffset(), zone, value.fold if value.tzinfo is None else 0
+
+
+def _parts_of_model(model: BaseModel) -> dict[str, Any]:
+    return {
+        **{name: getattr(model, name) for name in type(model).model_fields},
+        **(model.__pydantic_extra__ or {}),
+        **(model.__pydantic_private__ or {}),
+    }
+
+
+def _parts_of_dataclass(value: Any) -> dict[str, Any]:
+    parts = {field.name: getattr(value, field.name) for field in dataclass_fields(value)}
+    return parts | getattr(value, "__dict__", {})
+
+
+def _compare_parts(parts: dict[str, Any], others: dict[str, Any], path: Path, value: Any, other: Any) -> None:
+    if parts.keys() != others.keys():
+        for name in parts.keys() ^ others.keys():
+            changed(parts.get(name), others.get(name), (*path, name))
+    for name, part in parts.items():
+        compare_values(part, others[name], (*path, name))
+
+
+def _compare_mappings(value: Mapping[Any, Any], other: Mapping[Any, Any], path: Path) -> None:
+    if len(value) != len(other) or getattr(value, "default_factory", None) != getattr(other, "default_factory", None):
+        changed(value, other, path)
+    for (key, item), (loaded_key, loaded) in zip(value.items(), other.items(), strict=True):
+        compare_values(key, loaded_key, (*path, str(key)))
+        compare_values(item, loaded, (*path, str(key)))
+
+
+def _shown(value: object, like: object = None) -> str:
+    if isinstance(value, _SECRETS) or isinstance(like, _SECRETS):
+        return "**********"
+    if isinstance(value, (datetime, time)):
+        return f"{value} ({getattr(value.tzinfo, 'key', value.tzinfo)})"
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARS_MAX else f"{text[:_SHOWN_CHARS_MAX]}..."
+
+
+def _fix(value: object) -> str:
+    match value:
+        case float() | Decimal():
+            return "JSON has no such number: use None or a text"
+        case datetime() | time():
+            return "Convert it, for example with astimezone(UTC), and keep the name of the zone in a field of its own"
+        case BaseModel():
+            return "Annotate the field with the class itself, or with a union of the classes that has a discriminator"
+        case _ if isinstance(value, _SECRETS):
+            return "Keep the secret in a secret manager, and its name in the field"
+        case _:
+            return "Annotate the field with the type of the value, so that it can be restored from JSON"

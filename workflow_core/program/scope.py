@@ -1,0 +1,157 @@
+"""Scope: the functions of a definition as its workflow class sees them.
+
+A definition contains function objects, but means the methods of the class: one that a subclass overrides is called in
+place of the original, and one that a test replaces is called while it is replaced (``Program.rebind``). Annotations are
+resolved where their function was written: in its module, with the names of the class and of the function around it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from workflow_core.errors import DefinitionError
+
+
+class Scope:
+    """The functions of one workflow class.
+
+    Args:
+        workflow: the class. Its bases may be generic, and it may have bases that are no workflows.
+
+    Attributes:
+        methods: the methods that the definition uses, by their name.
+    """
+
+    def __init__(self, workflow: type) -> None:
+        self.workflow = workflow
+        self.methods: dict[str, Callable[..., Any]] = {}
+        definer = next((base for base in workflow.__mro__ if "definition" in vars(base)), workflow)
+        # A base's method is named explicitly by a class that overrides it, and then stays what it is.
+        self._name_of = {id(code): name for name, value in _attributes(definer).items() for code in _codes(value)}
+        self._bound = _type_arguments(workflow)
+
+    def current(self, where: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns what the class has now in place of a function of the definition.
+
+        Raises:
+            DefinitionError: a subclass has replaced it with something that cannot be called.
+        """
+        name = self._name_of.get(id(function))
+        if name is None:
+            return function
+        current = getattr(self.workflow, name)
+        if not callable(current):
+            raise DefinitionError(
+                where,
+                f"{self.workflow.__name__}.{name} is {current!r:.60}, not a function",
+                "Override it with a method.",
+            )
+        self.methods[name] = current
+        return typing.cast("Callable[..., Any]", current)
+
+    def hints(self, where: str, function: Callable[..., Any]) -> dict[str, Any]:
+        """Returns the annotations of a function as types. Type variables have the arguments of the class's bases.
+
+        Raises:
+            DefinitionError: an annotation cannot be resolved.
+        """
+        while isinstance(function, (functools.partial, staticmethod)):
+            function = function.func if isinstance(function, functools.partial) else function.__func__
+        if not inspect.isroutine(function):
+            function = type(function).__call__
+        try:
+            hints = typing.get_type_hints(function, localns=self.names(function), include_extras=True)
+        except (NameError, AttributeError, SyntaxError) as error:
+            raise DefinitionError(
+                where,
+                f"an annotation of its function cannot be resolved: {error}",
+                "Define that type above the workflow.",
+            ) from error
+        except TypeError as error:
+            raise DefinitionError(
+                where, f"an annotation of its function is not a type: {error}", "Use types."
+            ) from error
+        return {name: self._with_arguments(hint) for name, hint in hints.items()}
+
+    def names(self, function: Callable[..., Any]) -> dict[str, Any]:
+        """Returns the names that annotations of a function may use in addition to the globals of its module."""
+        code = inspect.unwrap(function)
+        names: dict[str, Any] = {}
+        for base in reversed(self.workflow.__mro__):
+            if base.__module__ == code.__module__:
+                names |= _names_of(base)
+        for base in reversed(self.workflow.__mro__):
+            if any(code is inspect.unwrap(own) for value in vars(base).values() for own in _codes(value)):
+                names |= _names_of(base)
+        return names | {parameter.__name__: parameter for parameter in getattr(code, "__type_params__", ())}
+
+    def _with_arguments(self, hint: Any) -> Any:
+        """Replaces ``Self``, and type variables of the class's bases by their arguments."""
+        if hint is typing.Self:
+            return self.workflow
+        if isinstance(hint, TypeVar):
+            return self._bound.get(hint, hint)
+        if isinstance(hint, type) and (generic := getattr(hint, "__pydantic_generic_metadata__", {}).get("parameters")):
+            return typing.cast(Any, hint)[tuple(map(self._with_arguments, generic))]
+        arguments = typing.get_args(hint)
+        replaced = tuple(map(self._with_arguments, arguments))
+        if replaced == arguments:
+            return hint
+        origin = typing.get_origin(hint)
+        if origin is typing.Annotated:
+            return typing.Annotated[(replaced[0], *hint.__metadata__)]
+        if origin in (typing.Union, types.UnionType):
+            return typing.Union[replaced]  # noqa: UP007 - the members are only known here
+        return origin[replaced]
+
+
+ANNOTATION_NAMES = "__annotation_names__"
+"""The attribute of a workflow class with the names that annotations in its body may use."""
+
+
+def surrounding_names(workflow: type) -> dict[str, Any]:
+    """Returns the locals of the function in which a class is being created; empty for a class at module level."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__") != workflow.__module__:
+        frame = frame.f_back
+    return {} if frame is None or frame.f_locals is frame.f_globals else dict(frame.f_locals)
+
+
+def _names_of(base: type) -> dict[str, Any]:
+    nested = {name: value for name, value in vars(base).items() if isinstance(value, type)}
+    parameters = {parameter.__name__: parameter for parameter in getattr(base, "__type_params__", ())}
+    return {**vars(base).get(ANNOTATION_NAMES, {}), **parameters, **nested, base.__name__: base}
+
+
+def _attributes(workflow: type) -> dict[str, Any]:
+    """Returns the attributes of a class and of its bases, without those of pydantic and of ``Workflow``."""
+    own = [base for base in workflow.__mro__ if base.__module__.partition(".")[0] not in ("builtins", "pydantic")]
+    return {name: value for base in reversed(own) for name, value in vars(base).items()}
+
+
+def _codes(value: Any) -> Iterator[Any]:
+    """Returns what a definition may contain if it names this attribute."""
+    if isinstance(value, staticmethod):
+        yield value
+        yield value.__func__
+    elif inspect.isfunction(value):
+        yield value
+
+
+def _type_arguments(workflow: type) -> Mapping[TypeVar, Any]:
+    bound: dict[TypeVar, Any] = {}
+    for base in workflow.__mro__:  # the arguments of a base may be type variables of a nearer one
+        generic = vars(base).get("__pydantic_generic_metadata__") or {}
+        if (origin := generic.get("origin")) is not None:
+            parameters = origin.__pydantic_generic_metadata__["parameters"]
+            for parameter, argument in zip(parameters, generic["args"], strict=False):
+                bound.setdefault(
+                    parameter, bound.get(argument, argument) if isinstance(argument, TypeVar) else argument
+                )
+    return bound
