@@ -17,9 +17,11 @@ FIRST = {
     "early collecting task dropped": 83,
     "entry of a paused instance discarded": 814,
     "entry without a collecting task": 65,
+    "expired key not recorded anew": 231,
     "fence not compared": 89,
     "goto out of a cleanup that still goes on": 35,
-    "goto takes a loop up where it was left": 532,
+    "goto takes a loop up where it was left": 66,
+    "heartbeats heard for ten minutes only": 33,
     "idempotency key without fingerprint": 60,
     "kept event overtaken by a later one": 122,
     "kept events in reverse order": 122,
@@ -29,6 +31,10 @@ FIRST = {
     "refusal told although its batch lost": 155,
     "step begun whatever is left of the lease": 805,
     "retry forgets how a cleanup goes on": 160,
+    "task that never got to commit acknowledged": 86,
+    "timer not matched by wait id": 101,
+    "timers deleted before the commit": 71,
+    "work done again after a conflict without another look": 88,
 }
 """Seeds that have found the rarer ones, and are tried first. One that no longer does costs time, and nothing else."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
+from traceback import format_exception
 from typing import Any
 
 from cloud_adapter import document
@@ -238,13 +239,13 @@ def tokens_never_cut(patch: Patch) -> None:
 
 
 @bug
-def errors_of_all_attempts_kept(patch: Patch) -> None:
+def stack_traces_of_all_attempts_kept(patch: Patch) -> None:
     def noting(original: Any) -> Any:
         def failing(self: Any, machine: Any, error: BaseException, retry_at: datetime | None) -> None:
             noted = getattr(self, "wait", None) or getattr(self, "teardown", None) or self.parent
             before = noted.error
             original(self, machine, error, retry_at)
-            noted.error = f"{before}; {noted.error}" if before else noted.error
+            noted.error = f"{before}; {noted.error}: {' '.join(format_exception(error))}"
 
         return failing
 

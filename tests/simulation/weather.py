@@ -46,27 +46,27 @@ class Weather:
     @classmethod
     def of(cls, scenario: Scenario, *, is_peaceful: bool, is_prompt: bool, quiet_at: float) -> Weather:
         """Draws the weather of a scenario."""
-        chance, choice = scenario.chance, scenario.choice
-        ttl = timedelta(seconds=choice("life of keys", (5, 40, 150))) if chance("short keys", 0.2) else DAY
-        names = choice("memory of names", (0.0, 4 * 3_600.0, 86_400.0)) if chance("other names", 0.2) else NAME_SECONDS
+        has, choice = scenario.has, scenario.choice
+        ttl = timedelta(seconds=choice("life of keys", (5, 40, 150))) if has("short keys") else DAY
+        names = choice("memory of names", (0.0, 4 * 3_600.0, 86_400.0)) if has("other names") else NAME_SECONDS
         silence = 10.0
-        if chance("long silence", 0.2):
+        if has("long silence"):
             silence = choice("silence", (60.0, 150.0))
         pauses, jumps = [], []
-        if chance("pauses of the queue", 0.2) and not is_peaceful and not is_prompt:
+        if has("pauses of the queue") and not is_peaceful and not is_prompt:
             rng = scenario.stream("times of the pauses")
             for _ in range(rng.randrange(1, 3)):
                 start = rng.uniform(0, quiet_at)
                 pauses.append((start, min(quiet_at, start + rng.choice((20, 90, 300)))))
-        if chance("jumps of clocks", 0.2) and not is_peaceful and not is_prompt:
+        if has("jumps of clocks") and not is_peaceful and not is_prompt:
             rng = scenario.stream("times of the jumps")
             jumps = [(rng.uniform(0, quiet_at), rng.random()) for _ in range(rng.randrange(1, 4))]
         return cls(
             key_ttl=ttl,
             name_seconds=names,
-            remembers_lost=chance("lost names remembered", 0.2),
+            remembers_lost=has("lost names remembered"),
             silence_seconds=1.0 if is_prompt else silence,
-            long_lives=chance("long lives", 0.2),
+            long_lives=has("long lives"),
             pauses=tuple(pauses),
             jumps=tuple(jumps),
         )

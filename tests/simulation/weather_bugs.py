@@ -10,8 +10,7 @@ from typing import Any
 from cloud_adapter.document import InboxEntry, Instance, KeyRecord
 from cloud_adapter.engine import plan
 from cloud_adapter.engine.activities import Activities
-from cloud_adapter.engine.inbox import Inbox
-from cloud_adapter.engine.tasks import CollectTask, ResumeTask
+from cloud_adapter.engine.tasks import ResumeTask
 from cloud_adapter.ports import Task
 from tests.simulation.bug_list import Patch, bug
 from tests.simulation.store import Database
@@ -60,16 +59,6 @@ def task_of_the_next_attempt_under_the_name_of_the_last(patch: Patch) -> None:
         return ResumeTask.of(execution, now).task(f"{key} {salt}", at)
 
     patch.setattr(plan, "_resume", resume)
-
-
-@bug
-def no_second_look_at_an_inbox(patch: Patch) -> None:
-    run = Inbox.run
-
-    async def once(self: Inbox, ref: Any, body: CollectTask) -> None:
-        await run(self, ref, body.model_copy(update={"is_last": True}))
-
-    patch.setattr(Inbox, "run", once)
 
 
 @bug

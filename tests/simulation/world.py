@@ -76,6 +76,21 @@ FAULTS = (
     "killed during",
     "killed after",
 )
+RARITIES = (
+    "repairs",
+    "search fields",
+    "little room",
+    "renaming",
+    "slow handlers",
+    "short keys",
+    "other names",
+    "long silence",
+    "pauses of the queue",
+    "jumps of clocks",
+    "lost names remembered",
+    "long lives",
+)
+"""Conditions that only some runs have."""
 SLOW = ("late", "slow", "slow reply", "pause")
 
 
@@ -108,6 +123,13 @@ class Scenario:
     def chance(self, name: str, probability: float) -> bool:
         """Draws whether something is so, from the stream of that name."""
         return self.stream(name).random() < probability
+
+    def has(self, rarity: str) -> bool:
+        """Whether this is one of the runs with a rarer condition. Four of ten runs have none, and four have one alone,
+        so that each condition leaves most seeds to what the others are for. The rest have several."""
+        rng = self.stream("rarities")
+        point, only = rng.random(), rng.choice(RARITIES)
+        return only == rarity if 0.4 <= point < 0.8 else point >= 0.8 and self.chance(rarity, 0.25)
 
     def choice(self, name: str, values: Sequence[Drawn]) -> Drawn:
         """Draws one of the values, from the stream of that name."""
@@ -257,12 +279,12 @@ class World:
     def _draw_settings(self) -> None:
         choice, chance = self.scenario.choice, self.scenario.chance
         self.is_peaceful = chance("peace", 0.15)
-        self.is_repaired = chance("repairs", 0.2) and not self.is_peaceful
-        self.is_searched = chance("search fields", 0.2)
-        self.has_limit = chance("little room", 0.15)
+        self.is_repaired = self.scenario.has("repairs") and not self.is_peaceful
+        self.is_searched = self.scenario.has("search fields")
+        self.has_limit = self.scenario.has("little room")
         self.room = self.scenario.stream("room").randrange(500, 1_400) if self.has_limit else 0
-        self.is_renamed = chance("renaming", 0.2) and not (self.is_repaired or self.is_peaceful)
-        self.is_slow = chance("slow handlers", 0.2)
+        self.is_renamed = self.scenario.has("renaming") and not (self.is_repaired or self.is_peaceful)
+        self.is_slow = self.scenario.has("slow handlers")
         self.is_contended = chance("contention", 0.4)
         self.prompt = chance("promptness", 0.3)
         self.options = EngineOptions(
@@ -378,7 +400,9 @@ class World:
         rng = self._lives
         hangs, is_stubborn = rng.random() < self.slowness, rng.random() < 0.3
         if self.weather.long_lives and self._long_lives.random() < 0.3:
-            return hangs, is_stubborn, self._long_lives.uniform(600, 900)
+            long = self._long_lives.uniform(600, 900)
+            self.say("an activity is to live for %.0f s", long)
+            return hangs, is_stubborn, long
         return hangs, is_stubborn, seconds if rng.random() < 0.5 else rng.uniform(0, 3) * limit_seconds
 
     async def wait(self, seconds: float) -> None:
