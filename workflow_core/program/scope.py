@@ -116,11 +116,18 @@ ANNOTATION_NAMES = "__annotation_names__"
 
 
 def surrounding_names(workflow: type) -> dict[str, Any]:
-    """Returns the locals of the function in which a class is being created; empty for a class at module level."""
+    """Returns the types and modules among the locals of the function in which a class is being created; empty for a
+    class at module level. Other locals are not kept alive."""
     frame: types.FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_globals.get("__name__") != workflow.__module__:
         frame = frame.f_back
-    return {} if frame is None or frame.f_locals is frame.f_globals else dict(frame.f_locals)
+    if frame is None or frame.f_locals is frame.f_globals:
+        return {}
+    return {name: value for name, value in frame.f_locals.items() if _may_be_annotation(value)}
+
+
+def _may_be_annotation(value: Any) -> bool:
+    return isinstance(value, (type, types.ModuleType)) or type(value).__module__ in ("typing", "types")
 
 
 def _names_of(base: type) -> dict[str, Any]:
