@@ -115,6 +115,10 @@ ANNOTATION_NAMES = "__annotation_names__"
 """The attribute of a workflow class with the names that annotations in its body may use."""
 
 
+_TYPING = ("typing", "typing_extensions", "types")
+"""The modules of what an annotation may be, apart from classes."""
+
+
 def surrounding_names(workflow: type) -> dict[str, Any]:
     """Returns the types and modules among the locals of the function in which a class is being created; empty for a
     class at module level. Other locals are not kept alive."""
@@ -127,7 +131,7 @@ def surrounding_names(workflow: type) -> dict[str, Any]:
 
 
 def _may_be_annotation(value: Any) -> bool:
-    return isinstance(value, (type, types.ModuleType)) or type(value).__module__ in ("typing", "types")
+    return isinstance(value, (type, types.ModuleType)) or type(value).__module__ in _TYPING
 
 
 def _names_of(base: type) -> dict[str, Any]:
