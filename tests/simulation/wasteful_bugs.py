@@ -9,17 +9,16 @@ from traceback import format_exception
 from typing import Any
 
 from cloud_adapter import document
-from cloud_adapter.document import Document, HistoryEntry, Instance, decode, encode
+from cloud_adapter.document import Document, HistoryEntry, Instance, encode
 from cloud_adapter.engine import plan, schedule
 from cloud_adapter.engine.activities import Activities
 from cloud_adapter.engine.children import Children
 from cloud_adapter.engine.commits import Committer
-from cloud_adapter.engine.leases import LeaseLost, Leases, TakeLease
+from cloud_adapter.engine.leases import Leases, TakeLease
 from cloud_adapter.engine.plan import RELEASE, Before, Change, Hold, LeasePolicy
 from cloud_adapter.engine.session import Session
 from cloud_adapter.engine.steps import Stepper
 from cloud_adapter.engine.tasks import ResumeTask, TimeoutTask
-from cloud_adapter.errors import Conflict
 from cloud_adapter.ports import Task
 from tests.simulation.bug_list import Patch, bug
 from workflow_core.machine import outside_work
@@ -40,20 +39,6 @@ def code_that_failed_called_again_at_once(patch: Patch) -> None:
             return await call(self, session, work, lost)
 
     patch.setattr(Stepper, "_call", twice)
-
-
-@bug
-def work_done_again_after_a_conflict_without_another_look(patch: Patch) -> None:
-    work = Stepper._work
-
-    async def insist(self: Stepper, session: Session, token: str) -> None:
-        stored = decode(encode(session.instance), session.instance.version)
-        try:
-            await work(self, session, token)
-        except (Conflict, LeaseLost):
-            await work(self, Session(session.cls, stored, self.clock.now()), token)
-
-    patch.setattr(Stepper, "_work", insist)
 
 
 @bug
