@@ -4,7 +4,9 @@ mean where the function was written."""
 from __future__ import annotations
 
 import asyncio
+import sys
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, ClassVar, Generic, Self, TypeVar
 from unittest.mock import AsyncMock, MagicMock, patch
 
@@ -443,7 +445,7 @@ def test_type_variables_of_a_handler() -> None:
 
 
 @pytest.fixture
-def new_syntax() -> dict[str, Any]:
+def new_syntax(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A module in the syntax of Python 3.12."""
     source = """
 from __future__ import annotations
@@ -460,12 +462,13 @@ class Approval[T](Workflow):
 class Numbers(Approval[int], name="numbers"):
     pass
 """
-    namespace: dict[str, Any] = {"__name__": "new_syntax"}
+    module = ModuleType("new_syntax")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
     try:
-        exec(compile(source, "new_syntax.py", "exec", dont_inherit=True), namespace)
+        exec(compile(source, "new_syntax.py", "exec", dont_inherit=True), vars(module))
     except SyntaxError:
         pytest.skip("needs Python 3.12")
-    return namespace
+    return vars(module)
 
 
 def test_the_syntax_of_python_3_12(new_syntax: dict[str, Any]) -> None:
