@@ -12,6 +12,7 @@ from dataclasses import fields as dataclass_fields
 from dataclasses import is_dataclass
 from datetime import datetime, time
 from decimal import Decimal
+from functools import cached_property
 from typing import Any, NoReturn
 
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
@@ -61,7 +62,7 @@ def compare_values(value: Any, other: Any, path: Path) -> None:
         for index, (item, loaded) in enumerate(zip(value, other, strict=True)):
             compare_values(item, loaded, (*path, index))
     elif isinstance(value, (set, frozenset)):
-        if {(type(item), item) for item in value} != {(type(item), item) for item in other}:
+        if {(_kind(item), item) for item in value} != {(_kind(item), item) for item in other}:
             changed(value, other, path)
     elif not _is_same(value, other):
         changed(value, other, path)
@@ -70,6 +71,10 @@ def compare_values(value: Any, other: Any, path: Path) -> None:
 def changed(value: object, other: object, path: Path) -> NoReturn:
     """Raises ``Changed``, with the fix for this kind of value."""
     raise Changed(path, value, other, _fix(value))
+
+
+def _kind(value: object) -> type:
+    return float if type(value) is int else type(value)  # an integer is a float, as for type checkers
 
 
 def _is_same(value: Any, other: Any) -> bool:
@@ -101,7 +106,10 @@ def _parts_of_model(model: BaseModel) -> dict[str, Any]:
 
 def _parts_of_dataclass(value: Any) -> dict[str, Any]:
     parts = {field.name: getattr(value, field.name) for field in dataclass_fields(value)}
-    return parts | getattr(value, "__dict__", {})
+    others = {name: part for name, part in getattr(value, "__dict__", {}).items() if name not in parts}
+    return parts | {
+        name: part for name, part in others.items() if not isinstance(getattr(type(value), name, None), cached_property)
+    }
 
 
 def _compare_parts(parts: dict[str, Any], others: dict[str, Any], path: Path, value: Any, other: Any) -> None:
@@ -115,9 +123,10 @@ def _compare_parts(parts: dict[str, Any], others: dict[str, Any], path: Path, va
 def _compare_mappings(value: Mapping[Any, Any], other: Mapping[Any, Any], path: Path) -> None:
     if len(value) != len(other) or getattr(value, "default_factory", None) != getattr(other, "default_factory", None):
         changed(value, other, path)
-    for (key, item), (loaded_key, loaded) in zip(value.items(), other.items(), strict=True):
-        compare_values(key, loaded_key, (*path, str(key)))
-        compare_values(item, loaded, (*path, str(key)))
+    keys = {key: key for key in other} if value.keys() == other.keys() else dict(zip(value, other, strict=True))
+    for key, item in value.items():
+        compare_values(key, keys[key], (*path, str(key)))
+        compare_values(item, other[keys[key]], (*path, str(key)))
 
 
 def _shown(value: object, like: object = None) -> str:

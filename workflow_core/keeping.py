@@ -10,7 +10,7 @@ The decision reads pydantic's core schema of the class. What is not known to be 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -19,14 +19,21 @@ from pydantic import BaseModel
 
 from workflow_core.comparing import Path, changed, compare_values
 
-_EXACT = frozenset({"str", "int", "bool", "none", "date", "timedelta", "uuid", "missing-sentinel"})
+_EXACT = frozenset({"int", "bool", "none", "date", "timedelta", "uuid", "missing-sentinel"})
 """Types whose values JSON keeps, as pydantic writes and reads them."""
 
 _EXACT_KEYS = frozenset({"str", "int", "date", "uuid"})
 """Types whose values are also kept as the keys of a JSON object."""
 
-_TEXT_FORMATS = ("ser_json_timedelta", "ser_json_temporal", "ser_json_bytes", "val_json_bytes", "val_temporal_unit")
+_TEXT_CHANGES = ("to_lower", "to_upper", "strip_whitespace")
+
+_SETTINGS = (
+    *("ser_json_timedelta", "ser_json_temporal", "ser_json_bytes", "val_json_bytes", "val_temporal_unit"),
+    *("str_to_lower", "str_to_upper", "str_strip_whitespace"),
+)
 """Settings of a model that change how values are written or read. A model with one of them is compared in full."""
+
+_EXCLUSIONS = ("serialization_exclude", "serialization_exclude_if")
 
 
 class Comparison:
@@ -48,6 +55,20 @@ class Comparison:
 _FULL = Comparison()
 
 
+class _Collection(Comparison):
+    """A field whose values are exact, but for a collection of a subclass, such as a ``defaultdict``."""
+
+    def is_needed(self) -> bool:
+        return False
+
+    def __call__(self, value: Any, other: Any, path: Path) -> None:
+        if type(value) is not type(other) and isinstance(value, (dict, list, tuple, set, frozenset)):
+            changed(value, other, path)
+
+
+_COLLECTION = _Collection()
+
+
 class _Float(Comparison):
     """A number that JSON cannot represent if it is NaN or infinite. An integer in its place is equal to it."""
 
@@ -64,7 +85,7 @@ class _Model(Comparison):
     """An object whose class must be the annotated one, and the fields of which some are compared."""
 
     cls: type
-    fields: Mapping[str, Comparison]
+    fields: dict[str, Comparison]
     is_exact: bool = False
 
     def is_needed(self) -> bool:
@@ -151,7 +172,12 @@ Schema = Mapping[str, Any]
 
 def comparison(model: type[BaseModel]) -> Comparison | None:
     """Returns what to compare at each commit; None: the fields are kept, whatever their values are."""
-    return _Sorter().of(model.__pydantic_core_schema__)
+    sorter = _Sorter()
+    found = sorter.of(model.__pydantic_core_schema__)
+    if isinstance(found, _Model):
+        for name in model.model_fields.keys() - found.fields.keys():
+            found.fields[name] = _COLLECTION
+    return found
 
 
 class _Sorter:
@@ -171,7 +197,7 @@ class _Sorter:
     # --- around another type -----------------------------------------------------------------
 
     def _default(self, schema: Schema) -> Comparison | None:
-        return self.of(schema["schema"])
+        return self.of(schema["schema"]) if schema.get("on_error", "raise") == "raise" else _FULL
 
     def _nullable(self, schema: Schema) -> Comparison | None:
         inner = self.of(schema["schema"])
@@ -189,6 +215,9 @@ class _Sorter:
         return self.known[ref]
 
     # --- single values -----------------------------------------------------------------------
+
+    def _str(self, schema: Schema) -> Comparison | None:
+        return _FULL if any(schema.get(change) for change in _TEXT_CHANGES) else None
 
     def _float(self, schema: Schema) -> Comparison | None:
         return _FLOAT
@@ -208,7 +237,7 @@ class _Sorter:
         choices = [choice[0] if isinstance(choice, tuple) else choice for choice in schema["choices"]]
         kinds = [choice["type"] for choice in choices]
         is_clear = len(set(kinds)) == len(kinds) and set(kinds) <= {"str", "int", "bool", "none"}
-        return None if is_clear and not any("serialization" in choice for choice in choices) else _FULL
+        return None if is_clear and all(self.of(choice) is None for choice in choices) else _FULL
 
     # --- collections -------------------------------------------------------------------------
 
@@ -230,7 +259,7 @@ class _Sorter:
     def _dict(self, schema: Schema) -> Comparison | None:
         keys = schema.get("keys_schema", {"type": "any"})
         inner = self.of(schema.get("values_schema", {"type": "any"}))
-        if keys["type"] not in _EXACT_KEYS or "serialization" in keys:
+        if keys["type"] not in _EXACT_KEYS or self.of(keys) is not None:
             return _FULL
         return None if inner is None else _Values(inner)
 
@@ -240,21 +269,17 @@ class _Sorter:
         config = schema.get("config", {})
         inner = schema["schema"]
         is_plain = inner["type"] == "model-fields" and not (
-            schema.get("custom_init")
-            or schema.get("post_init")
-            or schema.get("root_model")
-            or config.get("extra_fields_behavior") == "allow"
-            or any(name in config for name in _TEXT_FORMATS)
+            schema.get("custom_init") or schema.get("post_init") or schema.get("root_model") or _is_special(config)
         )
-        if not is_plain or schema["cls"].__private_attributes__:
-            return _FULL
-        if any(field.get("serialization_exclude") for field in inner["fields"].values()):
+        if not is_plain or schema["cls"].__private_attributes__ or _leaves_out(inner["fields"].values()):
             return _FULL
         return _Model(schema["cls"], self._fields(inner["fields"]))
 
     def _dataclass(self, schema: Schema) -> Comparison | None:
         inner = schema["schema"]
-        if inner["type"] != "dataclass-args" or schema.get("post_init"):
+        if inner["type"] != "dataclass-args" or schema.get("post_init") or _is_special(schema.get("config", {})):
+            return _FULL
+        if _leaves_out(inner["fields"]):
             return _FULL
         if any(field.get("init") is False or field.get("init_only") for field in inner["fields"]):
             return _FULL
@@ -263,6 +288,15 @@ class _Sorter:
     def _fields(self, fields: Mapping[str, Schema]) -> dict[str, Comparison]:
         found = {name: self.of(field["schema"]) for name, field in fields.items()}
         return {name: inner for name, inner in found.items() if inner is not None}
+
+
+def _is_special(config: Mapping[str, Any]) -> bool:
+    return config.get("extra_fields_behavior") == "allow" or any(config.get(name) for name in _SETTINGS)
+
+
+def _leaves_out(fields: Iterable[Schema]) -> bool:
+    """Whether a field is not always written."""
+    return any(field.get(name) for field in fields for name in _EXCLUSIONS)
 
 
 def _is_plain(value: Any) -> bool:

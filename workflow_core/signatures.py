@@ -11,6 +11,7 @@ import inspect
 import math
 import typing
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -21,8 +22,14 @@ from pydantic_core import PydanticSerializationError
 
 from workflow_core.errors import DefinitionError, InvalidInput, InvalidOutput
 
-if typing.TYPE_CHECKING:
-    from workflow_core.program.scope import Scope
+
+class Annotations(typing.Protocol):
+    """Resolves the annotations of functions; see ``workflow_core.program.scope``."""
+
+    def hints(self, where: str, function: Callable[..., Any]) -> dict[str, Any]: ...
+
+    def names(self, function: Callable[..., Any]) -> dict[str, Any]: ...
+
 
 JsonSchema = dict[str, Any]
 
@@ -66,7 +73,7 @@ class HandlerSignature:
                 return None
             raise _takes_none(event)
         if value is None and self.has_default:
-            return self.default
+            return deepcopy(self.default)
         try:
             return self.input.validate_python(value)
         except ValidationError as error:
@@ -85,7 +92,7 @@ class HandlerSignature:
                 return None
             raise _takes_none(event)
         if not given and self.has_default:
-            return self.default
+            return deepcopy(self.default)
         what = f"event {event!r}"
         try:
             value = self.input.validate_json(body)
@@ -245,7 +252,7 @@ def parameters(
 def handler_signature(
     where: str,
     function: Callable[..., Any],
-    scope: Scope,
+    scope: Annotations,
     *,
     takes: str,
     least: int = 1,

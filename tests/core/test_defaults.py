@@ -61,6 +61,20 @@ def test_without_an_input_the_library_uses_the_default() -> None:
         assert handle_event(order, execution, event) == output
 
 
+def test_a_default_is_not_shared_between_instances() -> None:
+    class Lists(Logged, name="lists"):
+        def take(self, log: list[str] = []) -> None:  # noqa: B006 - what a user may write
+            self.log = log
+            self.log.append("one")
+
+        definition = S(Select("wait", On("Take", take)))
+
+    for _ in range(2):
+        order, execution = start(Lists)
+        handle_event(order, execution, "Take")
+        assert order.log == ["one"]
+
+
 def test_the_schema_says_so() -> None:
     schemas = {event: cases[0][1].signature.input_schema for event, cases in Shop.__program__.events.items()}
     assert schemas["Ship"] == {"type": "integer", "default": 1}

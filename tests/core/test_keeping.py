@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import enum
+import functools
 import ipaddress
 import re
 import runpy
@@ -14,7 +15,7 @@ from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from types import GenericAlias, new_class
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -27,11 +28,13 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     Field,
+    OnErrorOmit,
     PlainSerializer,
     PrivateAttr,
     RootModel,
     SecretStr,
     SerializeAsAny,
+    StringConstraints,
     field_serializer,
     field_validator,
 )
@@ -143,6 +146,32 @@ class Counting(BaseModel):
         self.loads += 1
 
 
+class Lowering(BaseModel):
+    model_config = {"str_to_lower": True}
+    name: str = ""
+
+
+class LeavesOutZero(BaseModel):
+    number: int = Field(default=5, exclude_if=lambda number: number == 0)
+
+
+@dataclasses.dataclass
+class Partly:
+    a: int
+    b: int = Field(default=1, exclude=True)
+
+
+@dataclasses.dataclass
+class Cached:
+    a: int
+
+    def __post_init__(self) -> None: ...
+
+    @functools.cached_property
+    def twice(self) -> int:
+        return 2 * self.a
+
+
 class Tree(BaseModel):
     ratio: float = 0.0
     children: list[Tree] = []
@@ -159,6 +188,7 @@ class Point(NamedTuple):
 
 class Address(TypedDict):
     street: str
+    town: NotRequired[str]
 
 
 @dataclasses.dataclass
@@ -182,6 +212,9 @@ def private(value: int) -> Private:
 def lossless(*values: Any, annotation: Any) -> list[Any]:
     return [pytest.param(annotation, value, id=f"{annotation} {value!r}"[:60]) for value in values]
 
+
+cached = Cached(3)
+assert cached.twice == 6
 
 BERLIN = ZoneInfo("Europe/Berlin")
 SUMMER = datetime(2026, 7, 1, 12, tzinfo=BERLIN)
@@ -228,7 +261,9 @@ SUMMER = datetime(2026, 7, 1, 12, tzinfo=BERLIN)
         *lossless(Tree(children=[Tree(ratio=0.5)]), annotation=Tree),
         *lossless(Names(["a"]), annotation=Names),
         *lossless(Point(1, 2.5), annotation=Point),
-        *lossless({"street": "Elm"}, annotation=Address),
+        *lossless({"street": "Elm"}, {"town": "Ulm", "street": "Elm"}, annotation=Address),
+        *lossless({1, 2.0}, annotation=set[float]),
+        *lossless(cached, annotation=Cached),
         *lossless(Data(1, [0.5]), annotation=Data),
         *lossless(Derived(1), annotation=Derived),
         *lossless(Tidy(name="a"), annotation=Tidy),
@@ -278,6 +313,14 @@ def test_it_is_kept(annotation: Any, value: Any) -> None:
         (Lossy, Lossy(price=1.6), "value.price is 1.6, but would be loaded as 2.0"),
         (Hashing, Hashing(password="a"), "value.password is 'hash of a', but would be loaded as 'hash of hash of a'"),
         (Counting, Counting(), "value.loads is 1, but would be loaded as 2"),
+        (Annotated[str, StringConstraints(to_lower=True)], "ABC", "value is 'ABC', but would be loaded as 'abc'"),
+        (list[Annotated[str, StringConstraints(strip_whitespace=True)] | None], [" a"], "value.0 is ' a'"),
+        (dict[Annotated[str, StringConstraints(to_lower=True)], int], {"A": 1, "a": 2}, "value is {'A': 1, 'a': 2}"),
+        (Lowering, Lowering.model_construct(name="A"), "value.name is 'A'"),
+        (LeavesOutZero, LeavesOutZero(number=0), "value.number is 0, but would be loaded as 5"),
+        (Partly, Partly(1, 2), "value.b is 2, but would be loaded as 1"),
+        (list[OnErrorOmit[Annotated[int, Field(gt=5)]]], [1, 7], "value is [1, 7]"),
+        (dict[str, int], collections.defaultdict(int, a=1), "value is defaultdict"),
         (SecretStr, SecretStr("hunter2"), "value is **********, but would be loaded as **********. Keep the secret in"),
         (list[SecretStr], [SecretStr("hunter2")], "value.0 is **********"),
         (Annotated[int, AfterValidator(lambda n: n + 1)], 1, "value is 1, but would be loaded as 2"),

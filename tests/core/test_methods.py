@@ -277,6 +277,25 @@ def test_mocks_of_the_standard_library() -> None:
     assert charge.call_count == 1
 
 
+def test_two_methods_with_one_fake_become_two_again() -> None:
+    fake = MagicMock(return_value=None)
+    with patch.object(Order, "charge", fake), patch.object(Order, "bake", fake):
+        assert ran(Order, n=11) == ["weighs 3", "11"]
+    assert ran(Order, n=11) == ["charged", "baked 1", "weighs 3", "11"]
+
+
+def test_a_method_with_two_names_is_known_by_its_own() -> None:
+    class Twice(Logged, name="twice"):
+        def own(self) -> None:
+            self.log.append("own")
+
+        other: ClassVar[Any] = own
+        definition = S(Step("step", own))
+
+    with patch.object(Twice, "own", lambda self: self.log.append("fake")):
+        assert start(Twice)[0].log == ["fake"]
+
+
 def test_monkeypatch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Order, "weighed", lambda self, number: self.log.append("patched"))
     assert ran(Order) == ["baked 1", "patched", "0"]
@@ -322,6 +341,27 @@ def test_a_name_of_the_function_around_the_class_goes_before_that_of_the_module(
 
     order, execution = start(Shop)
     assert handle_event(order, execution, "Add", {"local": 1}) == 1
+
+
+def test_types_of_a_subclass_are_not_those_of_its_base() -> None:
+    class Shop(elsewhere.Base):
+        def add(self, item: Item) -> int:
+            return item.here
+
+        definition = S(Select("select", On("Add", add), On("Inherited", elsewhere.Base.from_base)))
+
+    class Special(Shop, name="special"):
+        class Item(BaseModel):
+            special: int
+
+        class Nested(BaseModel):
+            special: int
+
+    order, execution = start(Special)
+    assert handle_event(order, execution, "Add", {"here": 1}) == 1
+    order, execution = start(Special)
+    assert Special.__program__.events["Inherited"][0][1].signature.output_schema["title"] == "Nested"
+    assert "nested" in Special.__program__.events["Inherited"][0][1].signature.output_schema["properties"]
 
 
 def test_dataclasses_inside_a_function_may_name_each_other() -> None:

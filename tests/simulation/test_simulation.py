@@ -15,8 +15,8 @@ from tests.simulation.failures import first_failure, run, shrink, trace
 from tests.simulation.world import FAULTS, Scenario
 
 ROOT = Path(__file__).parents[2]
-CHUNKS = 8
-SEEDS = 50
+CHUNKS = 16
+SEEDS = 25
 
 
 @pytest.mark.parametrize("chunk", [0, *(pytest.param(chunk, marks=pytest.mark.slow) for chunk in range(1, CHUNKS))])

@@ -327,26 +327,28 @@ class ChildCase(ResultCase):
     child: ChildSpec
 
 
-# --- replacing a function --------------------------------------------------------------------
+# --- where a function is --------------------------------------------------------------------
 
 _PARTS = (Instruction, SelectCase, Each, Guard, Clause, ActivitySpec, ChildSpec, OfItem)
 
 
-def replace_function(code: Iterable[Instruction], old: object, new: object) -> None:
-    """Replaces a function everywhere in the code."""
+def places_of(code: Iterable[Instruction], function: object) -> list[tuple[object, str]]:
+    """Returns where the code contains a function: the parts, and the names of their attributes."""
+    places: list[tuple[object, str]] = []
     found: list[object] = list(code)
     seen = set(map(id, found))
     for part in found:  # grows while it is iterated over
         for name in _slots(type(part)):
             value = getattr(part, name, None)
-            if value is old:
-                object.__setattr__(part, name, new)
+            if value is function:
+                places.append((part, name))
                 continue
             inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else (value,)
             for other in inner:
                 if isinstance(other, _PARTS) and id(other) not in seen:
                     seen.add(id(other))
                     found.append(other)
+    return places
 
 
 def _slots(cls: type) -> Iterator[str]:

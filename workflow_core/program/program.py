@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workflow_core.errors import UnknownStatement
-from workflow_core.program.code import ClientCase, Instruction, SelectCase, SelectOp, StepOp, replace_function
+from workflow_core.program.code import ClientCase, Instruction, SelectCase, SelectOp, StepOp, places_of
 from workflow_core.statements.basic import Section
 
 
@@ -32,6 +32,7 @@ class Program:
         renamed_waits: the current names of events, timeouts, activities and children, by their former names.
         fields_version: the version of the workflow, which is also the version of its fields.
         methods: the methods of the workflow's class that the instructions call, by their name.
+        places: where the code contains each of them.
         has_renamed: whether ``renamed`` or ``renamed_waits`` has an entry.
     """
 
@@ -48,14 +49,17 @@ class Program:
     fields_version: int
     methods: Mapping[str, Callable[..., Any]]
     has_renamed: bool = field(init=False)
+    places: Mapping[str, list[tuple[object, str]]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        places = {name: places_of(self.code, method) for name, method in self.methods.items()}
+        object.__setattr__(self, "places", places)
         object.__setattr__(self, "has_renamed", bool(self.renamed or self.renamed_waits))
 
     def rebind(self, name: str, method: Callable[..., Any]) -> None:
         """Calls another function in place of a method from now on, as a test does that replaces it by a fake."""
-        replace_function(self.code, self.methods[name], method)
-        object.__setattr__(self, "methods", {**self.methods, name: method})
+        for part, attribute in self.places[name]:
+            object.__setattr__(part, attribute, method)
 
     def event(self, name: str) -> str:
         """Returns the current name of an event, a timeout, an activity or a child. ``name`` may be a former name."""

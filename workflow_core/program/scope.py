@@ -33,7 +33,9 @@ class Scope:
         self.methods: dict[str, Callable[..., Any]] = {}
         definer = next((base for base in workflow.__mro__ if "definition" in vars(base)), workflow)
         # A base's method is named explicitly by a class that overrides it, and then stays what it is.
-        self._name_of = {id(code): name for name, value in _attributes(definer).items() for code in _codes(value)}
+        named = [(name, code) for name, value in _attributes(definer).items() for code in _codes(value)]
+        named.sort(key=lambda pair: getattr(pair[1], "__name__", "") == pair[0])  # before its other names
+        self._name_of = {id(code): name for name, code in named}
         self._bound = _type_arguments(workflow)
 
     def current(self, where: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -85,7 +87,8 @@ class Scope:
         names: dict[str, Any] = {}
         for base in reversed(self.workflow.__mro__):
             if base.__module__ == code.__module__:
-                names |= _names_of(base)
+                is_local = "<locals>" in getattr(code, "__qualname__", "")
+                names |= {**(vars(base).get(ANNOTATION_NAMES, {}) if is_local else {}), base.__name__: base}
         for base in reversed(self.workflow.__mro__):
             if any(code is inspect.unwrap(own) for value in vars(base).values() for own in _codes(value)):
                 names |= _names_of(base)
