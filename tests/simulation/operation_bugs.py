@@ -11,7 +11,6 @@ from cloud_adapter.document import Instance
 from cloud_adapter.engine import operations as engine_operations
 from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.engine import Engine
-from cloud_adapter.engine.line import Line
 from cloud_adapter.engine.operations import _Operate
 from cloud_adapter.engine.plan import Change
 from cloud_adapter.engine.session import Session
@@ -178,11 +177,6 @@ def size_not_checked(patch: Patch) -> None:
 
 
 # --- handlers that take time -----------------------------------------------------------------
-
-
-@bug
-def interrupted_handler_not_called_again(patch: Patch) -> None:
-    patch.setattr(Line, "put_last", lambda self, item: self.items.remove(item))
 
 
 @bug

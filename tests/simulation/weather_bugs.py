@@ -41,19 +41,6 @@ def expired_key_still_in_the_way(patch: Patch) -> None:
 
 
 @bug
-def expired_key_not_recorded_anew(patch: Patch) -> None:
-    write = Database.write
-
-    def lenient(self: Database, instance: Instance, document: Any, keys: Any, taken: Any, *, create: bool) -> int:
-        before = dict(self.keys)
-        version = write(self, instance, document, keys, taken, create=create)
-        self.keys |= before
-        return version
-
-    patch.setattr(Database, "write", lenient)
-
-
-@bug
 def task_of_the_next_attempt_under_the_name_of_the_last(patch: Patch) -> None:
     def resume(execution: Execution, key: object, at: datetime, now: datetime, *rest: Any, salt: str = "") -> Task:
         return ResumeTask.of(execution, now).task(f"{key} {salt}", at)
