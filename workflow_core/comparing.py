@@ -51,9 +51,9 @@ def compare_values(value: Any, other: Any, path: Path) -> None:
             return  # an integer is a float, as for type checkers
         changed(value, other, path)
     if isinstance(value, BaseModel):
-        _compare_parts(_parts_of_model(value), _parts_of_model(other), path, value, other)
+        _compare_parts(_parts_of_model(value), _parts_of_model(other), path)
     elif is_dataclass(value):
-        _compare_parts(_parts_of_dataclass(value), _parts_of_dataclass(other), path, value, other)
+        _compare_parts(_parts_of_dataclass(value), _parts_of_dataclass(other), path)
     elif isinstance(value, Mapping):
         _compare_mappings(value, other, path)
     elif isinstance(value, (list, tuple, deque)):
@@ -81,7 +81,7 @@ def _is_same(value: Any, other: Any) -> bool:
     if isinstance(value, (datetime, time)):
         return _moment(value) == _moment(other)
     if isinstance(value, Decimal):
-        return value.as_tuple() == Decimal(other).as_tuple()
+        return bool(value.as_tuple() == other.as_tuple())
     if isinstance(value, _SECRETS):
         return bool(value.get_secret_value() == other.get_secret_value())
     has_equality = any("__eq__" in vars(base) for base in type(value).__mro__[:-1])
@@ -112,10 +112,9 @@ def _parts_of_dataclass(value: Any) -> dict[str, Any]:
     }
 
 
-def _compare_parts(parts: dict[str, Any], others: dict[str, Any], path: Path, value: Any, other: Any) -> None:
-    if parts.keys() != others.keys():
-        for name in parts.keys() ^ others.keys():
-            changed(parts.get(name), others.get(name), (*path, name))
+def _compare_parts(parts: dict[str, Any], others: dict[str, Any], path: Path) -> None:
+    for name in parts.keys() ^ others.keys():
+        changed(parts.get(name), others.get(name), (*path, name))
     for name, part in parts.items():
         compare_values(part, others[name], (*path, name))
 

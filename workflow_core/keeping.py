@@ -86,16 +86,16 @@ class _Model(Comparison):
 
     cls: type
     fields: dict[str, Comparison]
-    is_exact: bool = False
+    is_asked: bool = False
 
     def is_needed(self) -> bool:
-        if self.is_exact:
+        if self.is_asked:  # the type contains itself
             return True
-        self.is_exact = True  # a recursive type asks again
+        self.is_asked = True
         try:
             return bool(self.cls.__subclasses__()) or any(field.is_needed() for field in self.fields.values())
         finally:
-            self.is_exact = False
+            self.is_asked = False
 
     def __call__(self, value: Any, other: Any, path: Path) -> None:
         if type(value) is not self.cls or type(other) is not self.cls:
@@ -106,13 +106,17 @@ class _Model(Comparison):
 
 
 @dataclass(slots=True)
-class _Items(Comparison):
-    """A list or a tuple of any length."""
+class _Around(Comparison):
+    """A value that contains others of one type."""
 
     item: Comparison
 
     def is_needed(self) -> bool:
         return self.item.is_needed()
+
+
+class _Items(_Around):
+    """A list or a tuple of any length."""
 
     def __call__(self, value: Any, other: Any, path: Path) -> None:
         if type(value) is not type(other) or len(value) != len(other):
@@ -122,14 +126,8 @@ class _Items(Comparison):
                 self.item(part, other[index], (*path, index))
 
 
-@dataclass(slots=True)
-class _Values(Comparison):
+class _Values(_Around):
     """A dictionary whose keys are kept."""
-
-    item: Comparison
-
-    def is_needed(self) -> bool:
-        return self.item.is_needed()
 
     def __call__(self, value: Any, other: Any, path: Path) -> None:
         if type(value) is not type(other) or value.keys() != other.keys():
@@ -139,12 +137,8 @@ class _Values(Comparison):
             self.item(part, other[key], (*path, str(key)))
 
 
-@dataclass(slots=True)
-class _Nullable(Comparison):
-    item: Comparison
-
-    def is_needed(self) -> bool:
-        return self.item.is_needed()
+class _Nullable(_Around):
+    """A value or None."""
 
     def __call__(self, value: Any, other: Any, path: Path) -> None:
         if value is not None and other is not None:

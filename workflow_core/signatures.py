@@ -209,9 +209,15 @@ def is_async(function: Callable[..., Any]) -> bool:
 
 def _code_of(function: Callable[..., Any]) -> tuple[Any, Any]:
     """Returns the function inside of partial calls and static methods, and the method by which an object is called."""
+    function = unwrapped(function)
+    return function, getattr(function, "__call__", None)  # noqa: B004 - its code is wanted, not whether it exists
+
+
+def unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function inside of partial calls and static methods."""
     while isinstance(function, (functools.partial, staticmethod, classmethod)):
         function = function.func if isinstance(function, functools.partial) else function.__func__
-    return function, getattr(function, "__call__", None)  # noqa: B004 - its code is wanted, not whether it exists
+    return function
 
 
 def parameters(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, closing
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from cloud_adapter.document import Instance
 from cloud_adapter.errors import SettingsError, Unavailable
 from cloud_adapter.stores.sqlite import connections
 from cloud_adapter.stores.sqlite.store import SqliteStore
+from tests.contract.held_writes import held
 from tests.contract.store_contract import NOW, SECOND, a_key, an_entry, an_instance, changed
 from tests.open_files import nothing_stays_open
 
@@ -60,19 +61,6 @@ async def together(store: SqliteStore, *writes: Awaitable[object]) -> list[str]:
         waiting = asyncio.gather(*writes, return_exceptions=True)
         await asyncio.wait([waiting], timeout=0)
     return [type(result).__name__ for result in await waiting]
-
-
-@asynccontextmanager
-async def held(store: SqliteStore) -> AsyncIterator[None]:
-    """What is written inside the block waits until its end."""
-    end = threading.Event()
-    holding = asyncio.create_task(store.connections.run(lambda _: end.wait()))
-    await asyncio.wait([holding], timeout=0)  # lets it start
-    try:
-        yield
-    finally:
-        end.set()
-        await holding
 
 
 async def versions(store: SqliteStore, count: int) -> list[int | None]:

@@ -12,9 +12,9 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -35,6 +35,7 @@ from cloud_adapter.stores.sqlite import connections, schema
 from cloud_adapter.stores.sqlite.rows import COLUMNS
 from cloud_adapter.stores.sqlite.schema import SCHEMA_VERSION
 from cloud_adapter.stores.sqlite.store import EXPIRED_KEYS_PER_COMMIT, SqliteStore
+from tests.contract.held_writes import held
 from tests.contract.store_contract import (
     NOW,
     SECOND,
@@ -373,19 +374,6 @@ def test_commits_are_synced(path: Path) -> None:
 
 
 # --- writes that wait ------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def held(store: SqliteStore) -> AsyncIterator[None]:
-    """What is written inside the block waits until its end."""
-    end = threading.Event()
-    holding = asyncio.create_task(store.connections.run(lambda _: end.wait()))
-    await asyncio.wait([holding], timeout=0)  # lets it start
-    try:
-        yield
-    finally:
-        end.set()
-        await holding
 
 
 def test_writes_that_wait_share_a_transaction_and_one_that_fails_is_left_out(path: Path) -> None:

@@ -7,7 +7,6 @@ resolved where their function was written: in its module, with the names of the 
 
 from __future__ import annotations
 
-import functools
 import inspect
 import sys
 import types
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from workflow_core.errors import DefinitionError
+from workflow_core.signatures import unwrapped
 
 
 class Scope:
@@ -63,8 +63,7 @@ class Scope:
         Raises:
             DefinitionError: an annotation cannot be resolved.
         """
-        while isinstance(function, (functools.partial, staticmethod)):
-            function = function.func if isinstance(function, functools.partial) else function.__func__
+        function = unwrapped(function)
         if not inspect.isroutine(function):
             function = type(function).__call__
         try:
