@@ -30,12 +30,12 @@ from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session, milliseconds, settle
 from cloud_adapter.engine.tasks import ActivityTask
 from cloud_adapter.engine.user_code import RunSync, call, within
-from cloud_adapter.errors import Busy, InstanceNotFound, TooLarge, Unavailable
+from cloud_adapter.errors import InstanceNotFound, TooLarge, Unavailable
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.observability.span import Value
 from cloud_adapter.ports import Task
-from workflow_core import AttemptOver, ErrorInfo, Status, TimedOut
-from workflow_core.error_texts import error_info
+from workflow_core import AttemptOver, ErrorInfo, Status, TimedOut, WorkflowError
+from workflow_core.error_texts import error_info, error_text
 from workflow_core.machine.calls import activity_wait
 from workflow_core.machine.events import Accepted
 from workflow_core.program.code import ActivityCase
@@ -174,10 +174,15 @@ class Activities:
     async def _heartbeat(self, ref: InstanceRef, body: ActivityTask) -> None:
         try:
             await self.lanes.decide(ref, _Beat(body))
-        except (Busy, Unavailable):
-            # No deadline passes while the instance is leased, and a database that does not answer is not a failure of
-            # the function. The next heartbeat can succeed.
-            logs.transition("heartbeat skipped", body.workflow, body.id, level=logging.WARNING)
+        except AttemptOver:
+            raise
+        except InstanceNotFound as error:
+            raise AttemptOver(f"{error}: stop") from error
+        except WorkflowError as error:
+            # Not a failure of the function, and the next heartbeat can succeed. The database does not answer, or the
+            # instance needs newer code or is busy (no deadline passes while it is leased).
+            text = error_text(error)[:500]
+            logs.transition("heartbeat skipped", body.workflow, body.id, level=logging.WARNING, error=text)
 
     def timed_out(self, session: Session, accepted: Accepted, now: datetime) -> None:
         """Fails an attempt whose deadline has passed."""

@@ -37,7 +37,7 @@ from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.tasks import CollectTask
 from cloud_adapter.errors import Busy, InstanceNotFound, Unavailable
 from cloud_adapter.observability import logs
-from workflow_core import Workflow
+from workflow_core import NewerVersion, UnknownStatement, Workflow
 from workflow_core.error_texts import error_text
 from workflow_core.events import stable_key
 
@@ -107,6 +107,8 @@ class Inbox:
                 return
             except (Contended, Unavailable):
                 pass  # if the decision was committed after all, its entry will be stale
+            except (NewerVersion, UnknownStatement):
+                pass  # a process with newer code can take it; what it is about must not be done again
             except Leased as error:
                 at = error.until
         await self._post(ref, decision, at)

@@ -196,14 +196,9 @@ class Lane:
     async def _wait(self, waiting: Sequence[Item], attempt: int, *, wakes: bool) -> None:
         """Waits until something may have changed. Refuses decisions that have waited for too long."""
         committer = self.lanes.committer
-        now, ends = self.now(), []
+        now = self.now()
         for item in waiting:
-            assert item.waits is not None
-            patience = item.waits.patience
-            ends.append(item.since + (committer.options.max_wait if patience is None else patience))
-            if ends[-1] <= now:
-                item.refuse(item.waits.error)
-            else:
+            if not item.refuse_overdue(now, committer.options.max_wait):
                 telemetry.busy_wait(self.ref.workflow)
         if not self.line.waiting():
             return

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from contextvars import Context
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from cloud_adapter.engine.decisions import Decision, FailInstance, NotNow
@@ -50,6 +50,14 @@ class Item:
         """Sets an error instead of the answer."""
         if not self.answer.done():
             self.answer.set_exception(error)
+
+    def refuse_overdue(self, now: datetime, max_wait: timedelta) -> bool:
+        """Refuses a decision that has waited for too long. Returns whether it has."""
+        assert self.waits is not None
+        is_overdue = self.since + (max_wait if self.waits.patience is None else self.waits.patience) <= now
+        if is_overdue:
+            self.refuse(self.waits.error)
+        return is_overdue
 
     def fail(self, error: Exception) -> None:
         """Sets an error instead of the answer. If an error of the workflow's code has no receiver, the instance

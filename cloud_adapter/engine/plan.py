@@ -10,7 +10,8 @@ Theory of operation: which tasks a commit creates.
    have at that time (``Before.due``), the commit creates a resume task. Work that was already due has its task.
 2. Two commits are exceptions, because an existing task may already have run: the commit that ends a lease (the holder
    was responsible for the work, so tasks that were delivered under the lease did nothing), and the commit that revives
-   an instance that was paused or failed. They treat all work as new.
+   an instance that was paused or failed. They treat all work as new. The commit that ends a lease also creates tasks
+   for timeouts that are overdue: theirs were put off until the lease expires.
 3. Each timeout and each attempt of an activity has its own task. Its wait stores the token of the commit that created
    the task, called its *fence*. A wait without a fence has no task yet.
 
@@ -183,6 +184,8 @@ def plan(
     else:
         # The holder of the lease was responsible for the work that is due. Without a lease, the work needs tasks.
         create += _resumes(before, execution, token, now, horizon)
+        if stored.lease is not None:
+            create += _put_off(execution, token, now, options.max_wait)
     instance = replace(
         stored,
         execution=execution,
@@ -235,6 +238,23 @@ def _resumes(before: Before, execution: Execution, token: str, now: datetime, ho
         first = min(soon)
         is_now = first <= now
         yield ResumeTask.of(execution, now).task("" if is_now else token, None if is_now else first)
+
+
+def _put_off(execution: Execution, token: str, now: datetime, max_wait: timedelta) -> Iterator[Task]:
+    """Yields tasks for the overdue timeouts whose own tasks were put off until the expiry of the lease, which this
+    commit ends. Under other leases, the same could happen to them again and again."""
+    timers: set[Timer] = set()
+    for wait in schedule.due_timeouts(execution, now - max_wait):
+        assert wait.task is not None
+        timer = schedule.timer_of(wait, wait.task)
+        if wait.task == token or timer in timers:
+            continue
+        timers.add(timer)
+        is_attempt = isinstance(wait, ActivityWait)
+        body = (
+            TimeoutTask.of_attempts(execution, wait.task, now) if is_attempt else TimeoutTask.of(execution, wait, now)
+        )
+        yield body.task("")
 
 
 def _resume(execution: Execution, key: object, at: datetime, now: datetime, horizon: timedelta, salt: str = "") -> Task:

@@ -254,6 +254,9 @@ class Transactor:
     async def _put_off(self, item: Item, wait: NotNow) -> None:
         item.waits = wait
         if item.has_waited:
+            # With many decisions, a round takes long, and queues deliver their tasks again meanwhile. If only the wait
+            # after a round refused them, more would arrive than are refused.
+            item.refuse_overdue(self.now(), self.committer.options.max_wait)
             return
         item.has_waited = True
         try:

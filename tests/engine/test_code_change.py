@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import timedelta
 from typing import Any
@@ -9,11 +10,30 @@ from typing import Any
 import pytest
 
 from cloud_adapter.engine.task_handler import Outcome
+from cloud_adapter.engine.tasks import ACTIVITY_PATH
 from cloud_adapter.errors import UserCodeError, WorkflowNotFound
-from tests.engine.harness import ID, World, article, in_world, nothing, write
-from workflow_core import Go, InvalidFields, On, S, Select, Step, Timeout, UnknownStatement, WaitFor, While, Workflow
+from tests.engine.harness import ID, Gate, World, article, in_world, nothing, write
+from workflow_core import (
+    Activity,
+    ActivityContext,
+    Go,
+    InvalidFields,
+    On,
+    S,
+    Select,
+    Statement,
+    Step,
+    Timeout,
+    UnknownStatement,
+    WaitFor,
+    While,
+    Workflow,
+)
 
 DAY = timedelta(days=1)
+GATE = Gate()
+RUNS: list[int] = []
+"""The attempts that have begun."""
 
 
 START = Select("start", On("Begin", nothing))
@@ -214,3 +234,70 @@ async def test_a_workflow_that_is_no_longer_served(world: World) -> None:
     assert await process.deliver(world.queue.resumes[0]) is Outcome.DONE
     with pytest.raises(WorkflowNotFound, match="Available: other"):
         await process.send("Approve")
+
+
+async def live(_: None, context: ActivityContext) -> int:
+    RUNS.append(context.attempt)
+    await GATE.wait()
+    await context.heartbeat()
+    return len(RUNS)
+
+
+def working(version: int, *more: Statement, then: Any = None) -> type[Workflow]:
+    """A version with an activity, beside a thread that an event moves on to what newer code has added."""
+
+    class Working(Workflow, name="article", version=version):
+        log: list[str] = []
+
+        def keep(self, result: int) -> None:
+            self.log.append(f"result {result}")
+
+        definition = S(
+            Go("side", Select("wait", On("Nudge", write("nudge"))), *more, Select("side end", On("End", nothing))),
+            Activity("live", live, then=keep, heartbeat=timedelta(minutes=5)),
+            Select("end", On("Stop", nothing)),
+        )
+
+    return Working
+
+
+ADDED = Select("added", On("Added", nothing))
+
+
+@pytest.mark.parametrize("new", [working(2), working(1, ADDED)], ids=["newer version", "unknown statement"])
+@in_world(working(1))
+async def test_an_activity_of_old_code_ends_although_newer_code_has_moved_its_instance(world: World, new: Any) -> None:
+    RUNS.clear()
+    await world.create()
+    (attempt,) = (task for task in world.queue.tasks.values() if task.path == ACTIVITY_PATH)
+    del world.queue.tasks[attempt.name]
+    running = asyncio.ensure_future(world.process.perform(attempt))
+    await world.clock.settle()
+    newer = world.start(new)
+    await newer.send("Nudge")
+    GATE.open()
+    assert await world.finish(running) is Outcome.DONE, "it is not done again"
+    assert await world.history("activity", "activity failed") == []
+    await world.pass_time(timedelta(minutes=1), newer)
+    assert await world.history("activity", "activity failed") == [("activity", "live")]
+    assert (await world.fields()).log == ["nudge", "result 1"]
+
+
+@in_world(working(1))
+async def test_a_result_that_only_newer_code_can_take_is_found_if_its_task_is_lost(world: World) -> None:
+    RUNS.clear()
+    await world.create()
+    (attempt,) = (task for task in world.queue.tasks.values() if task.path == ACTIVITY_PATH)
+    del world.queue.tasks[attempt.name]
+    running = asyncio.ensure_future(world.process.perform(attempt))
+    await world.clock.settle()
+    newer = world.start(working(1, ADDED))
+    await newer.send("Nudge")
+    GATE.open()
+    await world.finish(running)
+    await world.pass_time(timedelta(minutes=1))  # old code collects, and leaves it to newer code
+    assert await world.history("activity", "activity failed") == []
+    world.queue.purge()
+    await newer.engine.recover()
+    await world.pass_time(timedelta(minutes=1), newer)
+    assert (await world.fields()).log == ["nudge", "result 1"]

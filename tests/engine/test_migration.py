@@ -236,14 +236,15 @@ class Part(Workflow, name="invoice"):
 
 
 @in_world(Part, NewParent)
-async def test_a_parent_of_a_newer_version_is_told_by_the_newer_code(world: World) -> None:
+async def test_an_end_that_older_code_brings_to_a_newer_parent_is_taken_by_newer_code(world: World) -> None:
     await world.finish(world.process.engine.create("parent", "p"))
     await world.deliver()
     await world.send("End")
     old = world.start(Part, Parent)
     (told,) = world.queue.resumes
-    assert await old.deliver(told) is Outcome.NOT_YET
+    assert await old.deliver(told) is Outcome.DONE
     assert (await world.instance()).execution.status == "finished"
+    assert len(await world.store.inbox("parent", "p", 10)) == 1
     assert (await world.store.load("parent", "p")).execution.status == "waiting"
     await world.pass_time(timedelta(minutes=2))
     assert (await world.store.load("parent", "p")).execution.status == "finished"

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from cloud_adapter.engine.task_handler import Outcome
-from cloud_adapter.engine.tasks import TimeoutTask
+from cloud_adapter.engine.tasks import ACTIVITY_PATH, TimeoutTask
 from cloud_adapter.ports import Task
-from tests.engine.harness import Gate, Process, World, in_world, write
+from tests.engine.harness import Gate, Process, World, in_world, nothing, write
 from tests.manual_clock import START
-from workflow_core import Activity, Go, On, S, Select, Step, Timeout, While, Workflow
+from workflow_core import Activity, Go, On, Retry, S, Select, Step, Timeout, While, Workflow
 
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 GATE = Gate()
 
 
@@ -316,3 +316,44 @@ def test_each_part_of_the_identity_of_a_timeout_is_in_the_name_of_its_task() -> 
     assert len({body.later(now + timedelta(seconds=second), now, 3).name for second in (0, 1)}) == 2
     assert len({body.model_copy(update={"again": again}).later(now, now, 3).name for again in (0, 1)}) == 2
     assert body.later(now, now, 3).name == body.later(now, now + HOUR, 3).name, "duplicates continue as one"
+
+
+class Overdue(Workflow, name="overdue"):
+    """A timeout and an activity that ends with its attempt, beside a step."""
+
+    log: list[str] = []
+
+    async def work(self) -> None:
+        await GATE.wait()
+
+    definition = S(
+        Go("timer", Select("pause", Timeout("pause over", MINUTE, Step("wake", write("woken"))))),
+        Go("caller", Activity("silent", nothing, timeout=MINUTE, retry=Retry(max_attempts=2, initial=HOUR))),
+        Step("work", work),
+        Select("end", On("End", lambda w: None)),
+    )
+
+
+@in_world(Overdue)
+async def test_timeouts_that_met_a_lease_come_when_it_is_released(world: World) -> None:
+    """They were put off until the lease expires, which is later."""
+    await world.create()
+    (attempt,) = (task for task in world.queue.tasks.values() if task.path == ACTIVITY_PATH)
+    del world.queue.tasks[attempt.name]  # so that it times out
+    running = ensure_future(world.process.perform(world.queue.resumes[0]))
+    await world.clock.advance(60)
+    other = world.start()
+    for timer in world.queue.timers:
+        await other.deliver(timer)
+    assert await world.history("timeout", "activity failed") == []
+    put_off = {task.name for task in world.queue.timers}
+    GATE.open()
+    await world.finish(running)
+    tasks = [task for task in world.queue.timers if task.name in put_off]
+    assert len(tasks) == 2
+    assert all(task.at is not None and task.at > world.now + timedelta(seconds=10) for task in tasks)
+    await world.deliver()
+    over = [("activity failed", "silent"), ("timeout", "pause over")]
+    assert sorted(await world.history("timeout", "activity failed")) == over
+    await world.pass_time(5 * MINUTE)
+    assert sorted(await world.history("timeout", "activity failed")) == over

@@ -214,7 +214,7 @@ class Run:
         has_failed = self.fails or self.error is not None
         self.actor.done[self.kind, self.key] = self.attempt, has_failed
         world = self.actor.process.world
-        world.done.setdefault((self.kind, self.key, self.attempt, has_failed), world.timeline.now)
+        world.done[self.kind, self.key, self.attempt, has_failed] = world.timeline.now
         if self.fails:
             raise SimulatedFailure("as was to be")
         if self.error is not None:

@@ -15,6 +15,7 @@ from cloud_adapter.ports import Task
 from tests.simulation.acts import Attempt, attempt_of
 from tests.simulation.model.violations import require
 from tests.simulation.renaming import first_name
+from workflow_core.events import stable_key
 from workflow_core.wait_types import ActivityWait
 
 if TYPE_CHECKING:
@@ -49,9 +50,10 @@ class Ledger:
         if task.path == ACTIVITY_PATH:
             body = ActivityTask.model_validate(task.body)
             self._deliveries[task.name] += 1
-            model = self.world.models.get(body.id)  # None if its creation has not landed, or never does
-            if self._deliveries[task.name] > 1 and model is not None:
-                key = model.activity_key(body.wait_id, body.event)
+            if self._deliveries[task.name] > 1:
+                model = self.world.models.get(body.id)  # None if its creation has not landed yet
+                about = body.wait_id, body.event
+                key = stable_key(body.workflow, body.id, *about) if model is None else model.activity_key(*about)
                 self._again[key, body.attempt + 1] += 1
 
     def began(self, run: Run) -> None:

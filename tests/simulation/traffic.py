@@ -22,8 +22,10 @@ from cloud_adapter.engine.session import Session
 from cloud_adapter.engine.steps import Stepper
 from cloud_adapter.engine.tasks import ACTIVITY_PATH, COLLECT_PATH, RESUME_PATH, TIMEOUT_PATH
 from cloud_adapter.engine.transaction import Transactor
+from cloud_adapter.errors import Unavailable
 from tests.simulation.actors import CURRENT, Actor, Delivery, Operator
 from tests.simulation.model.violations import Violation
+from workflow_core import NewerVersion
 from workflow_core.machine.outside_work import ChildCancel, ChildStart, TellWork
 from workflow_core.machine.work import Work
 
@@ -96,7 +98,7 @@ def counted(world: World) -> Iterator[None]:
     arrived: Counter[InstanceRef] = Counter()
     before: dict[Item, int] = {}
     prepare, add, perform = Session.prepare, Lane.add, Stepper._perform
-    decide, put_off, put_last = Transactor.decide, Transactor._put_off, Line.put_last
+    decide, put_off, put_last, fail = Transactor.decide, Transactor._put_off, Line.put_last, Item.fail
 
     def preparing(session: Session, *rest: Any) -> Any:
         change = prepare(session, *rest)
@@ -109,6 +111,7 @@ def counted(world: World) -> Iterator[None]:
     async def adding(lane: Any, decision: Any) -> Any:
         if isinstance(decision, FailInstance):
             CURRENT.get().traffic.errands += 1
+            world.models[lane.ref.id].runs.dropped(CURRENT.get())
         CURRENT.get().traffic.decisions += 1
         arrived[lane.ref] += 1
         return await add(lane, decision)
@@ -122,6 +125,11 @@ def counted(world: World) -> Iterator[None]:
     def putting_last(line: Line, item: Item) -> None:
         item.context[CURRENT].traffic.again += 1  # its handler was interrupted
         put_last(line, item)
+
+    def failing(item: Item, error: Exception) -> None:
+        fail(item, error)
+        if isinstance(item.decision, FailInstance):
+            item.context[CURRENT].traffic.again += 1
 
     async def putting_off(transactor: Any, item: Any, wait: Any) -> None:
         actor = item.context[CURRENT]
@@ -143,6 +151,9 @@ def counted(world: World) -> Iterator[None]:
         model.runs.begin(actor, work, session.execution.pc)
         try:
             await perform(stepper, session, work, *rest)
+        except (Unavailable, NewerVersion):
+            model.runs.dropped(actor)  # the work concerns another instance, which is busy
+            raise
         finally:
             model.runs.end(actor)
 
@@ -152,6 +163,7 @@ def counted(world: World) -> Iterator[None]:
         patch.object(Transactor, "_put_off", putting_off),
         patch.object(Transactor, "decide", deciding),
         patch.object(Line, "put_last", putting_last),
+        patch.object(Item, "fail", failing),
         patch.object(Stepper, "_perform", performing),
     ):
         yield

@@ -59,7 +59,10 @@ ANSWER_SECONDS_MAX = 20.0
 """How long an answer takes at most, beside ``max_wait``, where nothing disturbs it: some calls, and those of others."""
 
 TASK_SECONDS_MAX = 1_000.0
-"""How long a task takes at most then, with the user code that it runs."""
+"""How long a task takes at most then, with the user code that it runs, but without its heartbeats."""
+
+BEAT_SECONDS_MAX = 1.0
+"""How long a heartbeat takes at most then, on the average of those of an activity."""
 
 Drawn = TypeVar("Drawn")
 
@@ -344,7 +347,7 @@ class World:
             for second in range(20, int(self.quiet_at), 20):
                 self.timeline.at(second, self._purge)
         if self.recovers:
-            for second in range(45, int(self.quiet_at) + 600, 60):
+            for second in range(45, int(self.quiet_at + SETTLING_SECONDS) + 120, 60):
                 self.timeline.at(second, self._recover)
         self.timeline.at(self.quiet_at, self._end_faults)
         self.timeline.at(self.quiet_at + SETTLING_SECONDS, self._become_quiet)
@@ -488,6 +491,7 @@ class World:
             return
         is_task = not isinstance(actor, (Call, Operator))
         most = self.options.max_wait.total_seconds() + (TASK_SECONDS_MAX if is_task else ANSWER_SECONDS_MAX)
+        most += actor.traffic.beats * BEAT_SECONDS_MAX
         if seconds > most:
             self.violate(f"{actor.name} was served for {seconds:.0f} s")
 
@@ -547,6 +551,9 @@ class World:
             model.committed(self.acting, old, new, acts, keys, tasks)
         for act in acts:
             act.is_written = True
+        if self.recovers and new.wake_at is not None:
+            at = self.seconds(new.wake_at) + 2 * self.skew
+            self.timeline.at(max(at, self.quiet_at + SETTLING_SECONDS), self._recover_overdue)
 
     def began(self, run: Run) -> None:
         """User code begins to run."""
@@ -614,6 +621,13 @@ class World:
             most = 3 * self.options.lease.total_seconds() if self.recovers else CLOCK_JUMP_SECONDS_MAX
             process.turn_clock_back(size * most)
             self.queue.has_lost = True
+
+    def _recover_overdue(self) -> None:
+        """Recovers what is overdue because its task was lost. A recovery comes every minute only until the faults have
+        settled, since a run may last for months."""
+        overdue = self.now - timedelta(seconds=2 * self.skew)
+        if self.queue.has_lost and any(one.wake_at and one.wake_at <= overdue for one in self.database.all()):
+            self._recover()
 
     def _recover(self) -> None:
         process = self.any_process(self._routes)
@@ -685,12 +699,6 @@ class World:
         ):
             try:
                 self._run_until_rest()
-                for _ in range(50 if self.recovers else 0):
-                    wake_at = [one.wake_at for one in self.database.all() if one.wake_at is not None]
-                    if not wake_at:
-                        break
-                    self.timeline.at((min(wake_at) - START).total_seconds() + 2 * self.skew, self._recover)
-                    self._run_until_rest()
                 if self.recovers and self.database.entries:
                     self.timeline.after(2 * UNCOLLECTED_AFTER.total_seconds(), self._recover)
                     self._run_until_rest()

@@ -124,8 +124,10 @@ class Activities:
         world = self.model.world
         if world.timeline.now - since >= world.options.max_wait.total_seconds():
             return
-        lease = world.database.load(self.model.workflow, self.model.id).lease
-        if self.model.commits == commits and lease is None and not run.actor.disturbed:
+        stored, process = world.database.load(self.model.workflow, self.model.id), run.actor.process
+        if stored.execution.fields_version > process.engine.workflow(self.model.workflow).__workflow_version__:
+            return  # only newer code can load it
+        if self.model.commits == commits and stored.lease is None and not run.actor.disturbed:
             world.violate(f"a sign of life of attempt {run.attempt} was not heard")
 
     # --- limits --------------------------------------------------------------------------

@@ -103,6 +103,7 @@ class Children:
             require(child.ended or child.canceling, f"child {errand.id!r} was not canceled")
         else:
             cannot_be = errand.id in self.model.world.models or self._cannot_begin(errand)
+            cannot_be = cannot_be or self.model.world.has_limit  # its fields may be too large
             require(cannot_be, f"child {errand.id!r} may still be born, and is said to be canceled")
         errand.is_torn_down = True
 

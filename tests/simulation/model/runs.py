@@ -57,6 +57,12 @@ class Runs:
         causes = actor.disturbances + actor.drags + actor.process.dead
         self._check(self._in_vain[actor] <= causes, f"{what}, and nothing has disturbed it")
 
+    def dropped(self, actor: Actor) -> None:
+        """What a request has done last has no outcome, without a fault: another instance was busy, or a move that
+        came next has failed, and with it the instance."""
+        for made in self._made.values():
+            made[:] = [one for one in made if one is not actor]
+
     def ran(self, run: Run) -> None:
         """User code begins to run."""
         self._check(run.actor in self._now, f"{run.actor.name} runs a {run.kind}, which is not its work")

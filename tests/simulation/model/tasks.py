@@ -4,7 +4,8 @@ The rule: each timeout that begins has one task. Each attempt of an activity tha
 one write begins have one more, for their deadlines. Work that is due under a lease belongs to its holder and has no
 task. Otherwise one task is created if work is due now that was not due before, and one for each later time at which
 work becomes due. The write that ends a lease and the one that ends a pause create tasks for all the work that there is,
-because earlier ones may have found the lease or the pause, and done nothing.
+because earlier ones may have found the lease or the pause, and done nothing. The write that ends a lease has one more
+for each deadline that passed long ago, since its own task was put off until the lease expires.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from cloud_adapter.clock import CLOCK_SKEW
 from cloud_adapter.document import Instance
 from cloud_adapter.engine.tasks import ACTIVITY_PATH, RESUME_PATH, TIMEOUT_PATH
 from cloud_adapter.ports import Task
-from tests.simulation.acts import Act, Attempt
+from tests.simulation.acts import Act, Attempt, attempt_of
 from tests.simulation.model.leases import OVER_LEASES
 from tests.simulation.model.violations import require_equal
 from workflow_core import Activity
+from workflow_core.wait_types import AnyTimedWait
 
 if TYPE_CHECKING:
     from tests.simulation.model.instance import Model
@@ -56,10 +58,21 @@ class Tasks:
         else:
             anew = revived or (old is not None and old.lease is not None)
             expected[RESUME_PATH] = self._resumes(due, new, anew=anew)
+            if old is not None and old.lease is not None:
+                expected[TIMEOUT_PATH] += self._put_off(new, timed - begun, at_work)
         require_equal("kinds of tasks that a write creates", Counter(task.path for task in created), +expected)
         if is_live:
             self._timed = timed
         self._due, self._was_live = due, is_live
+
+    def _put_off(self, new: Instance, timed: set[Attempt], at_work: set[Attempt]) -> int:
+        """How many tasks there are for what is overdue, because their own tasks may have met the lease that ends."""
+        assert new.execution.updated_at is not None
+        latest = new.execution.updated_at - self.model.world.options.max_wait
+        overdue = {attempt for attempt in timed if self.model.deadlines.known[attempt] <= latest}
+        waits = [wait for thread in new.execution.threads for wait in thread.waits if isinstance(wait, AnyTimedWait)]
+        groups = {wait.task for wait in waits if attempt_of(wait) in overdue & at_work}
+        return len(overdue - at_work) + len(groups)
 
     def _resumes(self, due: dict[Any, datetime | None], new: Instance, *, anew: bool) -> int:
         assert new.execution.updated_at is not None
