@@ -166,16 +166,17 @@ class Lane:
         try:
             while self.line.waiting():
                 self.line.woken.clear()
-                before = len(self.line.items)
+                before = tuple(self.line.items)
                 self.is_busy = True
                 conflict = await self._round()
                 self.is_busy = False
                 waiting = self.line.waiting()
-                attempt = 0 if len(waiting) < before and not conflict else attempt
+                has_decided = any(item.over and item.waits is None for item in before)
+                attempt = 0 if has_decided and not conflict else attempt
                 if waiting and all(item.waits is not None for item in waiting):
                     await self._wait(waiting, attempt, wakes=not conflict)
                     attempt += 1
-                await self._give_way(before - len(self.line.waiting()))
+                await self._give_way(len(before) - len(self.line.waiting()))
         except asyncio.CancelledError:
             raise
         except BaseException as raised:
