@@ -12,6 +12,7 @@ from workflow_core import (
     EventNotAccepted,
     EventRequest,
     Execution,
+    ForEach,
     Go,
     If,
     On,
@@ -19,6 +20,7 @@ from workflow_core import (
     Select,
     Statement,
     Step,
+    StepContext,
     Timeout,
     UnknownStatement,
     WaitFor,
@@ -59,6 +61,21 @@ def test_a_wait_moved_into_a_loop_and_a_branch() -> None:
     resume(order, execution)
     assert order.log == ["event", "round"]
     assert standing(execution) == {"main": "wait"}
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_wait_that_a_loop_over_items_is_put_around_is_at_the_first_item(nested: bool) -> None:
+    def note(w: Logged, context: StepContext) -> None:
+        w.log.append(context.item)
+
+    new = ForEach("letters", lambda w: "ab", WAIT, Step("note", note))
+    definition = flow(ForEach("twice", lambda w: range(2), new) if nested else new)
+    order, execution = migrate(*parked(WAIT), definition)
+    for _ in range(4 if nested else 2):
+        handle_event(order, execution, "E")
+        resume(order, execution)
+    assert order.log == ["event", "a", "event", "b"] * (2 if nested else 1)
+    assert execution.status == "finished"
 
 
 def test_a_wait_moved_into_another_thread() -> None:

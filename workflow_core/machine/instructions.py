@@ -260,7 +260,7 @@ def _go(machine: MachineState, thread: Thread, instruction: GoOp, _: Allowance) 
 def _each(machine: MachineState, thread: Thread, instruction: EachOp, allowance: Allowance) -> Instruction:
     """The head of a ``ForEach``: starts the next item, or continues after the loop."""
     name = instruction.name
-    position = thread.positions.get(name, -1) + 1
+    position = thread.positions.get(name, 0) + 1
     total = len(items_of(machine, thread, instruction))
     if allowance.round(name, position, total):
         allowance.left = allowance.rounds[name][0]
@@ -285,7 +285,10 @@ def _fork(machine: MachineState, thread: Thread, instruction: ForkOp, allowance:
 
 
 def _open(machine: MachineState, thread: Thread, instruction: OpenOp, _: Allowance) -> Instruction:
-    thread.positions.pop(instruction.name, None)
+    if instruction.counts:
+        thread.positions[instruction.name] = -1
+    else:
+        thread.positions.pop(instruction.name, None)
     thread.pending.pop(instruction.name, None)
     return instruction.next
 

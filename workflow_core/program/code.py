@@ -171,7 +171,14 @@ class EndOp(Instruction):
 
 @dataclass(slots=True, eq=False)
 class OpenOp(Instruction):
-    """Remove the data of an earlier visit to the statement from the thread."""
+    """Remove the data of an earlier visit to the statement from the thread.
+
+    Attributes:
+        counts: an ``EachOp`` follows, so the position is set before the first item. A thread without a position is in a
+            loop that was put around its statement by a change of the code: it counts as being at the first item.
+    """
+
+    counts: bool = False
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

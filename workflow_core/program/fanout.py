@@ -12,7 +12,7 @@ from workflow_core.statements.fanout import ForEach, Parallel
 def for_each(assembly: Assembly, statement: ForEach) -> None:
     name = assembly.name("ForEach", statement.name, statement.renamed_from)
     items = function_of(assembly, "ForEach", name, statement.items, "items")
-    assembly.emit(OpenOp(name))
+    assembly.emit(OpenOp(name, counts=not statement.parallel))
     outer = assembly.each
     if statement.parallel:
         assembly.park(ForkOp(name, items=items, branches=(name,), limit=statement.limit))
