@@ -21,7 +21,8 @@ from cloud_adapter.cli import output
 from cloud_adapter.cli.connection import Connection, Json
 from cloud_adapter.engine.operations import ACTIONS, REPAIRS, Operation, Repair
 from cloud_adapter.errors import InvalidRequest
-from cloud_adapter.http.api import IDEMPOTENCY_HEADER, SEARCH
+from cloud_adapter.http.api import IDEMPOTENCY_HEADER
+from cloud_adapter.http.queries import SEARCH
 from cloud_adapter.http.views import instance_url
 from cloud_adapter.ports import PAGE_SIZE, PAGE_SIZE_MAX
 from cloud_adapter.settings import TOKEN_VARIABLE, URL_VARIABLE

@@ -111,6 +111,10 @@ IDS = [
     "%2F",
     "'; DROP TABLE instances",
     "x" * 400,
+    "\N{WOMAN}\u200d\N{COOKING}",
+    "\N{WAVING BLACK FLAG}\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",  # the flag of England
+    "سفارش\u200cی نو-\u0600",
+    "क्\u200dष",
 ]
 
 
@@ -337,7 +341,7 @@ def test_instances_are_listed_by_their_search_fields(tmp_path: Path) -> None:
         assert listed(search__weight="2.5", search__fragile="false") == []
         assert listed(search__sent="2026-01-31", search__kind="bag") == ["a"]
         refused = (
-            ("size", "1", "unknown search field 'size'"),
+            ("size", "1", "unknown query parameter 'search.size'"),
             ("weight", "much", "search field 'weight' cannot be 'much'"),
         )
         for name, text, said in refused:

@@ -18,7 +18,7 @@ from urllib.parse import quote
 from cloud_adapter import errors
 from cloud_adapter.engine.operations import ACTIONS, Action
 from cloud_adapter.http.graphs import Format
-from cloud_adapter.http.openapi.errors import CREATED, FOUND, MOVED, SENT, Errors, Kind
+from cloud_adapter.http.openapi.errors import BODY, CREATED, FOUND, MOVED, SENT, Errors, Kind
 from cloud_adapter.http.openapi.samples import sample
 from cloud_adapter.http.openapi.schemas import Schemas, instance, ref
 from cloud_adapter.names import ID_BYTES_MAX, KEY_CHARS_MAX
@@ -220,8 +220,7 @@ class _Document:
                 UnknownStatement,
                 errors.InstanceEnded,
                 RepairRefused,
-                errors.TooLarge,
-                InvalidInput,
+                *BODY,
                 *MOVED,
                 errors.Busy,
                 errors.Unavailable,
