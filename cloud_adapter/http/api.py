@@ -193,6 +193,7 @@ class _Handlers:
                 "name": program.workflow,
                 "version": program.version,
                 "fields": cls.__fields_schema__,
+                "input": cls.model_json_schema(mode="validation"),
                 "statements": describe.statements(program),
                 "events": describe.events(program),
             }

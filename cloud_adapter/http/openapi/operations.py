@@ -77,8 +77,7 @@ class _Document:
         self.schemas = Schemas()
         self.used_tags: list[str] = []
         self.errors = Errors(self.name, example_id(self.name))
-        # Fields are shown as they are saved: by their own names, without computed fields.
-        state = self.schemas.take(cls.model_json_schema(by_alias=False, mode="validation"))
+        state = self.schemas.take(cls.__fields_schema__)
         self.schemas.definitions["Instance"] = instance(state)
 
     def build(self) -> Json:
