@@ -24,7 +24,7 @@ from cloud_adapter.http.api import IDEMPOTENCY_HEADER
 from cloud_adapter.http.queries import SEARCH
 from cloud_adapter.http.views import instance_url
 from cloud_adapter.names import check_key
-from cloud_adapter.ports import PAGE_SIZE, PAGE_SIZE_MAX
+from cloud_adapter.ports import PAGE_SIZE, PAGE_SIZE_MAX, Order
 from cloud_adapter.settings import TOKEN_VARIABLE, URL_VARIABLE
 from workflow_core.execution import Status
 
@@ -108,16 +108,18 @@ def list_instances(
         list[str] | None,
         typer.Option(metavar="FIELD=VALUE", help="Filter by the value of a search field. Repeatable."),
     ] = None,
+    order: Annotated[Order, typer.Option(help="Most recently updated first, newest first, or by id.")] = Order.UPDATED,
     limit: Annotated[int, typer.Option(help="The maximum number of instances.", min=1, max=PAGE_SIZE_MAX)] = PAGE_SIZE,
     cursor: Annotated[str | None, typer.Option(help="The cursor that the previous page printed.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Lists the instances of a workflow, most recently updated first."""
+    """Lists the instances of a workflow."""
     if workflow is None:
         page = api.get("/")
     else:
         query = {f"{SEARCH}{name}": value for name, value in map(read_pair, search or ())}
-        page = api.get(_path("wf", workflow), status=status and status.value, limit=limit, cursor=cursor, **query)
+        query |= {"order": order.value, "limit": str(limit)}
+        page = api.get(_path("wf", workflow), status=status and status.value, cursor=cursor, **query)
     if as_json:
         output.print_json(page)
     elif workflow is None:

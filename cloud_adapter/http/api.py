@@ -30,7 +30,7 @@ from cloud_adapter.http.pages.ui import ui_routes
 from cloud_adapter.http.prefixes import PublicUrl, base_url, prefix_of
 from cloud_adapter.http.queries import SEARCH, searching, with_query
 from cloud_adapter.http.views import instance_url, summary, view_data
-from cloud_adapter.ports import PAGE_SIZE
+from cloud_adapter.ports import PAGE_SIZE, Order
 from workflow_core.diagrams import describe, svg
 from workflow_core.diagrams.live import Live
 from workflow_core.program.program import Program
@@ -41,7 +41,7 @@ _PICTURE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
-LIST_PARAMETERS = ("status", "limit", "cursor")
+LIST_PARAMETERS = ("status", "order", "limit", "cursor")
 """The query parameters of the list of instances, beside those for search fields."""
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
@@ -179,6 +179,7 @@ class _Handlers:
             name,
             status=query.get("status"),
             search={name.removeprefix(SEARCH): text for name, text in query.items() if name.startswith(SEARCH)},
+            order=query.get("order", Order.UPDATED),
             limit=_integer("limit", query.get("limit", str(PAGE_SIZE))),
             cursor=query.get("cursor"),
         )

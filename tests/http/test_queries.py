@@ -20,14 +20,14 @@ from tests.http.workflows import Desk, Twins
 VALUES = {"name": "desk", "id": "one", "event": "Touch", "file": "style.css"}
 
 KNOWN = {
-    "/wf/{name}": "status, limit, cursor, search.note",
+    "/wf/{name}": "status, order, limit, cursor, search.note",
     "/wf/{name}/{id}/graph": "format",
     "/wf/{name}/{id}/{event:path}": "thread, wait_id",
     "/graph/{name}": "format",
     "/static/{file}": "v",
     "/healthz": "store",
     "/health": "store",
-    "/ui/{name}": "status, cursor, search.note",
+    "/ui/{name}": "status, order, cursor, search.note",
     "/ui/{name}/instances/{id}": "version, done, sent, key",
 }
 """The parameters of each route that has some."""

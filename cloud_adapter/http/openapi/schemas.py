@@ -211,7 +211,7 @@ _SHOWN: Json = {
     "InstancePage": _object(
         "One page of a list of instances.",
         {
-            "instances": _list(ref("InstanceSummary"), "The instances, most recently updated first."),
+            "instances": _list(ref("InstanceSummary"), "The instances, in the requested order."),
             "cursor": TEXT_OR_NULL | {"description": "The cursor of the next page; null on the last page."},
         },
     ),

@@ -39,8 +39,12 @@ from cloud_adapter.http.pages.posts import read_form
 from cloud_adapter.http.pages.rendering import HEADERS, fragment, page
 from cloud_adapter.http.prefixes import root_of
 from cloud_adapter.http.queries import SEARCH, Handler, searching, with_query
-from cloud_adapter.ports import PAGE_SIZE
+from cloud_adapter.ports import Order
 from workflow_core import EventNotAccepted, InvalidInput, Status, WorkflowError
+
+_LIST_PARAMETERS = ("status", "order", "cursor")
+
+_ORDERS = {Order.UPDATED: "most recently updated first", Order.CREATED: "newest first", Order.ID: "by id"}
 
 
 def ui_routes(engine: Engine, max_body_bytes: int, *, internals: bool) -> list[Route]:
@@ -49,7 +53,7 @@ def ui_routes(engine: Engine, max_body_bytes: int, *, internals: bool) -> list[R
     return [
         Route("/ui", ui.page(_to_ui), methods=["GET"]),
         Route("/ui/", ui.page(ui.workflows), methods=["GET"]),
-        Route("/ui/{name}", ui.page(ui.instances, "status", "cursor", more=searching(engine)), methods=["GET"]),
+        Route("/ui/{name}", ui.page(ui.instances, *_LIST_PARAMETERS, more=searching(engine)), methods=["GET"]),
         # Not below `instances/`, because an instance may have the id "new".
         Route("/ui/{name}/new", ui.page(ui.new), methods=["GET", "POST"]),
         Route(
@@ -100,10 +104,12 @@ class _Pages:
         name = request.path_params["name"]
         cls = self.engine.workflow(name)
         status, cursor = request.query_params.get("status") or None, request.query_params.get("cursor") or None
+        order = request.query_params.get("order") or Order.UPDATED
         given = {field: request.query_params.get(f"{SEARCH}{field}", "") for field in cls.search_fields}
         search = {field: text for field, text in given.items() if text}
-        found = await self.engine.list(name, status=status, search=search, limit=PAGE_SIZE, cursor=cursor)
-        kept = ({"status": status} if status else {}) | {f"{SEARCH}{field}": text for field, text in search.items()}
+        found = await self.engine.list(name, status=status, search=search, order=order, cursor=cursor)
+        filters = ({"status": status} if status else {}) | {f"{SEARCH}{field}": text for field, text in search.items()}
+        kept = filters | ({"order": order} if order != Order.UPDATED else {})
         return page(
             request,
             "instances.html",
@@ -113,6 +119,9 @@ class _Pages:
             now=self.engine.clock.now(),
             statuses=list(Status),
             wanted=status or "",
+            orders=_ORDERS,
+            order=order,
+            filtered=bool(filters),
             cursor=cursor,
             following=urlencode(kept | {"cursor": found.cursor}) if found.cursor else "",
             first=urlencode(kept),
