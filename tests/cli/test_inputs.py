@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import codecs
 import enum
+import itertools
 import json
 from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -101,10 +101,18 @@ class Note(Workflow, name="note"):
     definition = S(Select("open", On("Put", put)))
 
 
-@pytest.fixture
-def http(tmp_path: Path) -> Iterator[Http]:
-    with serving(tmp_path / "inputs.db", Note) as http:
+@pytest.fixture(scope="module")
+def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Http]:
+    with serving(tmp_path_factory.mktemp("inputs") / "inputs.db", Note) as http:
         yield http
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def id() -> str:
+    return f"note-{next(_numbers)}"
 
 
 def run(http: Http, command: str, *arguments: str, stdin: bytes | None = None) -> str:
@@ -117,20 +125,20 @@ def run(http: Http, command: str, *arguments: str, stdin: bytes | None = None) -
     return result.stdout
 
 
-def test_a_number_for_an_optional_text(http: Http) -> None:
-    assert run(http, "start", "note", "a", "note=123", "amount=1.5", "Price=1.50") == "a is waiting\n"
-    assert http.get("/wf/note/a")["state"] == {"note": "123", "amount": 1.5, "price": "1.5"}
-    run(http, "set", "note", "a", "note=null", "price=0.10000000000000000000001", "--yes")
-    assert http.get("/wf/note/a")["state"] == {"note": None, "amount": 1.5, "price": "0.10000000000000000000001"}
+def test_a_number_for_an_optional_text(http: Http, id: str) -> None:
+    assert run(http, "start", "note", id, "note=123", "amount=1.5", "Price=1.50") == f"{id} is waiting\n"
+    assert http.get(f"/wf/note/{id}")["state"] == {"note": "123", "amount": 1.5, "price": "1.5"}
+    run(http, "set", "note", id, "note=null", "price=0.10000000000000000000001", "--yes")
+    assert http.get(f"/wf/note/{id}")["state"] == {"note": None, "amount": 1.5, "price": "0.10000000000000000000001"}
 
 
 @pytest.mark.parametrize("number", ["NaN", "1e400", "-Infinity", "Infinity"])
-def test_a_number_that_is_not_finite(http: Http, number: str) -> None:
-    assert "amount: " in run(http, "start", "note", "a", f"amount={number}")
-    assert "finite" in run(http, "start", "note", "a", f"amount={number}")
-    refused = run(http, "start", "note", "a", "--input", f'{{"amount": {number}}}')
+def test_a_number_that_is_not_finite(http: Http, id: str, number: str) -> None:
+    assert "amount: " in run(http, "start", "note", id, f"amount={number}")
+    assert "finite" in run(http, "start", "note", id, f"amount={number}")
+    refused = run(http, "start", "note", id, "--input", f'{{"amount": {number}}}')
     assert refused.startswith("--input is not JSON: ") or "finite" in refused
-    assert http.problem("GET", "/wf/note/a")["status"] == 404
+    assert http.problem("GET", f"/wf/note/{id}")["status"] == 404
 
 
 @pytest.mark.parametrize(
@@ -143,13 +151,13 @@ def test_a_number_that_is_not_finite(http: Http, number: str) -> None:
     ],
     ids=["mark", "none", "UTF-16", "UTF-16 BE"],
 )
-def test_a_byte_order_mark(http: Http, content: bytes) -> None:
-    assert run(http, "start", "note", "a", "--input", "-", stdin=content) == "a is waiting\n"
-    assert http.get("/wf/note/a")["state"]["note"] == "café"
+def test_a_byte_order_mark(http: Http, id: str, content: bytes) -> None:
+    assert run(http, "start", "note", id, "--input", "-", stdin=content) == f"{id} is waiting\n"
+    assert http.get(f"/wf/note/{id}")["state"]["note"] == "café"
 
 
-def test_a_byte_order_mark_in_an_argument(http: Http) -> None:
-    assert run(http, "start", "note", "a", "--input", '\ufeff{"note": "x"}') == "a is waiting\n"
+def test_a_byte_order_mark_in_an_argument(http: Http, id: str) -> None:
+    assert run(http, "start", "note", id, "--input", '\ufeff{"note": "x"}') == f"{id} is waiting\n"
 
 
 @pytest.mark.parametrize(
@@ -163,9 +171,9 @@ def test_a_byte_order_mark_in_an_argument(http: Http) -> None:
     ],
     ids=["UTF-8", "UTF-16", "deep", "surrogate", "empty"],
 )
-def test_what_is_not_json_is_one_line(http: Http, content: bytes, said: str) -> None:
-    assert run(http, "start", "note", "a", "--input", "-", stdin=content).startswith(said)
-    assert http.problem("GET", "/wf/note/a")["status"] == 404
+def test_what_is_not_json_is_one_line(http: Http, id: str, content: bytes, said: str) -> None:
+    assert run(http, "start", "note", id, "--input", "-", stdin=content).startswith(said)
+    assert http.problem("GET", f"/wf/note/{id}")["status"] == 404
 
 
 @pytest.mark.parametrize(
