@@ -34,6 +34,10 @@ class TooLarge(WorkflowError):
     """A request or an instance is larger than the limit; the message gives the size and the largest field."""
 
 
+class UnsupportedEncoding(WorkflowError):
+    """The body of a request is compressed, or is not UTF-8 text."""
+
+
 class IdempotencyKeyReused(WorkflowError):
     """An idempotency key was used again with a different request."""
 
@@ -88,4 +92,4 @@ class SettingsError(WorkflowError):
 
 
 class UserCodeError(WorkflowError):
-    """A handler or a condition of the workflow raised an error, which is the cause. Nothing was changed."""
+    """A handler or a condition of the workflow raised an error. It is the ``__cause__``. Nothing was changed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from cloud_adapter.errors import InvalidRequest
+from workflow_core.printable import is_printable
 
 ID_BYTES_MAX = 400
 KEY_CHARS_MAX = 255
@@ -14,7 +15,7 @@ _RESERVED = re.compile(r"__.*__")
 
 def check_id(id: str) -> str:
     """Returns the id of an instance if it is valid: up to 400 bytes of printable text without ``/``, as Firestore
-    requires.
+    requires. Zero-width joiners, as in emoji and Persian words, are printable.
 
     Raises:
         InvalidRequest: the id is invalid; the message contains the reason.
@@ -22,7 +23,7 @@ def check_id(id: str) -> str:
     reason = ""
     if not id:
         reason = "it is empty"
-    elif not id.isprintable() or "/" in id or id != id.strip():
+    elif not is_printable(id) or "/" in id or id != id.strip():
         reason = "it must contain only printable characters other than '/', without white space at the ends"
     elif "\ufffd" in id:
         reason = "it is not valid UTF-8"

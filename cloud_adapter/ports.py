@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any, Protocol
 
 from cloud_adapter.document import InboxEntry, Instance, KeyRecord
@@ -21,6 +22,19 @@ PAGE_SIZE_MAX = 200
 
 TASK_BYTES_MAX = 1_000_000
 """The maximum size of a task's body, as JSON. Cloud Tasks allows 1 MiB, including its own overhead."""
+
+
+class Order(StrEnum):
+    """The order of a listing. An instance that changes while a caller reads page after page keeps its place in the
+    orders ``CREATED`` and ``ID``. In the order ``UPDATED`` it moves before the first page, where the caller misses it.
+    """
+
+    UPDATED = "updated"
+    """The most recently updated first."""
+    CREATED = "created"
+    """The newest first."""
+    ID = "id"
+    """By the bytes of the id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +124,18 @@ class Store(Protocol):
         workflow: str,
         *,
         status: str | None = None,
-        search: Mapping[str, Any] | None = None,
+        search: Mapping[str, Sequence[Any]] | None = None,
+        order: Order = Order.UPDATED,
         limit: int = PAGE_SIZE,
         cursor: str | None = None,
     ) -> Page:
-        """Returns the instances of a workflow, most recently updated first.
+        """Returns the instances of a workflow.
 
         Args:
-            search: values of search fields to filter by: texts, numbers, booleans or None.
+            search: for each search field to filter by, the values that it may have: texts, numbers, booleans or None.
 
         Raises:
-            InvalidRequest: the cursor was not returned by this method.
+            InvalidRequest: the cursor was not returned by this method, or for another order.
         """
         ...
 

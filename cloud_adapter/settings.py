@@ -6,6 +6,7 @@ import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -47,6 +48,9 @@ class Settings(BaseSettings):
     """Cloud: the issuer of those tokens. Only a Cloud Tasks emulator needs an issuer other than Google."""
     public: bool = True
     """Whether everyone may call the api. If not, Cloud Run requires an identity token; OpenAPI documents say so."""
+    public_url: str = ""
+    """The URL at which clients reach the api, for links in responses, if a proxy changes the host or removes a prefix
+    from the path: ``https://example.com/orders``."""
     ui: bool | None = None
     """Whether the pages under ``/ui/`` are served, by default only when embedded. Callers of the api may use them."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -69,7 +73,16 @@ class Settings(BaseSettings):
         """Whether the pages are served."""
         return self.backend == "embedded" if self.ui is None else self.ui
 
-    @field_validator("worker_url", "audience")
+    @field_validator("public_url")
+    @classmethod
+    def _is_url(cls, url: str) -> str:
+        url = url.strip()
+        parts = urlsplit(url)
+        if url and (parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment):
+            raise ValueError(f"{url!r} is not a URL such as https://example.com/orders")
+        return url
+
+    @field_validator("worker_url", "audience", "public_url")
     @classmethod
     def _without_slash(cls, url: str) -> str:
         # The worker compares the audience of tokens with this URL, so a trailing slash must not make a difference.

@@ -14,7 +14,7 @@ REQUIRED=(
   MEMORY CPU CONCURRENCY INSTANCES_MIN API_INSTANCES_MAX WORKER_INSTANCES_MAX API_TIMEOUT WORKER_TIMEOUT
   LEASE_SECONDS RECOVERY_SCHEDULE LOG_LEVEL
 )
-OPTIONAL=(BUILD_ACCOUNT)
+OPTIONAL=(BUILD_ACCOUNT PUBLIC_URL)
 
 say() { printf '\n== %s\n' "$*"; }
 die() {
@@ -99,6 +99,8 @@ load_settings() {
 check_settings() {
   local name
   [[ $PUBLIC == true || $PUBLIC == false ]] || die "$1: PUBLIC is '$PUBLIC': write true or false"
+  [[ -z $PUBLIC_URL || $PUBLIC_URL =~ ^https?://[^/?#,]+(/[^?#,]*)?$ ]] ||
+    die "$1: PUBLIC_URL is '$PUBLIC_URL': write a URL such as https://example.com/orders, or nothing"
   [[ $UI == true || $UI == false ]] || die "$1: UI is '$UI': write true or false"
   for name in API_FUNCTION WORKER_FUNCTION; do
     # A longer name has no deterministic URL: the host's first label has 63 characters, 14 of them for the project.

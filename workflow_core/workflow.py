@@ -18,6 +18,7 @@ from workflow_core.program.scope import ANNOTATION_NAMES, Scope, surrounding_nam
 from workflow_core.retry import Retry
 from workflow_core.signatures import JsonSchema, field_errors, refuse_infinite_numbers
 from workflow_core.statements.basic import Section
+from workflow_core.stored_schema import stored_schema
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
@@ -85,6 +86,7 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
     __workflow_version__: ClassVar[int] = 1
     __program__: ClassVar[Program]
     __fields_schema__: ClassVar[JsonSchema]
+    """The schema of the stored fields; see ``stored_schema``."""
     __comparison__: ClassVar[Comparison | None]
 
     def __init_subclass__(cls, *, name: str | None = None, version: int | None = None, **kwargs: Any) -> None:
@@ -265,7 +267,7 @@ def check_version(cls: type[Workflow], version: int) -> None:
 
 def _schema(where: str, cls: type[Workflow]) -> JsonSchema:
     try:
-        return cls.model_json_schema(mode="serialization")
+        return stored_schema(cls)
     except (PydanticUserError, PydanticInvalidForJsonSchema, NameError) as error:
         raise DefinitionError(
             where,
@@ -295,7 +297,7 @@ def _check_search_fields(where: str, cls: type[Workflow]) -> None:
         raise DefinitionError(
             where, f"its search_fields is the text {cls.search_fields!r}", "Write a tuple: search_fields = ('a',)."
         )
-    schema = cls.model_json_schema(by_alias=False, mode="serialization")
+    schema = cls.__fields_schema__
     definitions = schema.get("$defs", {})
     properties = _resolved(schema, definitions)["properties"]
     for field in cls.search_fields:

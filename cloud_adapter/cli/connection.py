@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 import httpx
 from starlette.applications import Starlette
 
+from cloud_adapter.cli.inputs import written
 from cloud_adapter.errors import InvalidRequest, SettingsError
 from cloud_adapter.hosting.cloud import CloudRuntime
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
@@ -49,6 +50,8 @@ class Connection:
     ) -> None:
         if source is None and db is not None:
             raise SettingsError(f"--db {db} requires --source. Without --source, the command calls the API at {url}")
+        if not (token.isascii() and token.isprintable()):
+            raise SettingsError("the token must have only printable ASCII characters: check --token")
         self.delivers = True
         with ExitStack() as stack:
             self._runner = stack.enter_context(asyncio.Runner())
@@ -111,8 +114,9 @@ class Connection:
         return (False, None) if response.status_code == 202 else (True, self._json(response))
 
     def _post(self, path: str, body: Any, headers: dict[str, str]) -> httpx.Response:
-        options: Json = {} if body is None else {"json": body}
-        return self._request("POST", path, headers=headers, **options)
+        content = None if body is None else written(body).encode()
+        typed = {} if body is None else {"Content-Type": "application/json"}
+        return self._request("POST", path, headers=headers | typed, content=content)
 
     def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:

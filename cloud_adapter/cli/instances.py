@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import getpass
 import inspect
-import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,11 +17,14 @@ from pydantic.fields import FieldInfo
 
 from cloud_adapter.cli import output
 from cloud_adapter.cli.connection import Connection, Json
+from cloud_adapter.cli.inputs import check_texts, read_input, read_pair, read_pairs
 from cloud_adapter.engine.operations import ACTIONS, REPAIRS, Operation, Repair
 from cloud_adapter.errors import InvalidRequest
-from cloud_adapter.http.api import IDEMPOTENCY_HEADER, SEARCH
+from cloud_adapter.http.api import IDEMPOTENCY_HEADER
+from cloud_adapter.http.queries import SEARCH
 from cloud_adapter.http.views import instance_url
-from cloud_adapter.ports import PAGE_SIZE, PAGE_SIZE_MAX
+from cloud_adapter.names import check_key
+from cloud_adapter.ports import PAGE_SIZE, PAGE_SIZE_MAX, Order
 from cloud_adapter.settings import TOKEN_VARIABLE, URL_VARIABLE
 from workflow_core.execution import Status
 
@@ -78,6 +79,7 @@ def _command(
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         def run(**given: Any) -> None:
+            check_texts(given)  # also the options of the connection
             connection = {option.name: given.pop(option.name) for option in shared}
             with _connect(new=new_database, **connection) as api:
                 function(api, **given)
@@ -106,16 +108,18 @@ def list_instances(
         list[str] | None,
         typer.Option(metavar="FIELD=VALUE", help="Filter by the value of a search field. Repeatable."),
     ] = None,
+    order: Annotated[Order, typer.Option(help="Most recently updated first, newest first, or by id.")] = Order.UPDATED,
     limit: Annotated[int, typer.Option(help="The maximum number of instances.", min=1, max=PAGE_SIZE_MAX)] = PAGE_SIZE,
     cursor: Annotated[str | None, typer.Option(help="The cursor that the previous page printed.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Lists the instances of a workflow, most recently updated first."""
+    """Lists the instances of a workflow."""
     if workflow is None:
         page = api.get("/")
     else:
-        query = {f"{SEARCH}{name}": value for name, value in map(_pair, search or ())}
-        page = api.get(_path("wf", workflow), status=status and status.value, limit=limit, cursor=cursor, **query)
+        query = {f"{SEARCH}{name}": value for name, value in map(read_pair, search or ())}
+        query |= {"order": order.value, "limit": str(limit)}
+        page = api.get(_path("wf", workflow), status=status and status.value, cursor=cursor, **query)
     if as_json:
         output.print_json(page)
     elif workflow is None:
@@ -186,8 +190,8 @@ def start(
     as_json: AsJson = False,
 ) -> None:
     """Creates an instance with initial fields: start pizza order-1 'cart=[{"name": "funghi"}]'"""
-    schema = api.get(_path("definition", workflow))["fields"] if fields else {}
-    view = api.post(instance_url(workflow, id), _input(fields, input, schema), **_key(key))
+    schema = api.get(_path("definition", workflow))["input"] if fields else {}
+    view = api.post(instance_url(workflow, id), read_input(fields, input, schema), **_key(key))
     _print_view(api, view, as_json)
 
 
@@ -212,7 +216,7 @@ def send(
         schema = next((found["input"] or {} for found in events if found["name"] == event), {})
     query = f"?thread={quote(thread, safe='')}" if thread is not None else ""
     path = f"{instance_url(workflow, id)}/{quote(event, safe='')}{query}"
-    handled, answer = api.send(path, _input(fields, input, schema), **_key(key))
+    handled, answer = api.send(path, read_input(fields, input, schema), **_key(key))
     if answer is None and not as_json:
         output.print_lines(["handled" if handled else "buffered until the instance waits for it"])
     else:
@@ -241,7 +245,7 @@ def _operation_command(kind: type[Operation]) -> Callable[..., None]:
         order = _who(by, reason)
         for name, field in kind.arguments().items():
             if _holds_fields(field):
-                given[name] = _pairs(given[name], api.get(_path("definition", workflow))["fields"])
+                given[name] = read_pairs(given[name], api.get(_path("definition", workflow))["fields"])
             order[name] = given[name]
         path = f"{instance_url(workflow, id)}/{kind.name}"
         if not repairs:
@@ -343,58 +347,4 @@ def _who(by: str | None, reason: str) -> Json:
 
 
 def _key(key: str | None) -> dict[str, str]:
-    return {} if key is None else {IDEMPOTENCY_HEADER: key}
-
-
-def _input(fields: list[str] | None, text: str | None, schema: Json) -> Any:
-    """Returns the input of a request from pairs or a JSON text; None means no body.
-
-    Raises:
-        InvalidRequest: both are given, or the text is not JSON.
-    """
-    if text is None:
-        return _pairs(fields, schema) if fields else None
-    if fields:
-        raise InvalidRequest("pass the input either as FIELD=VALUE or with --input, not both")
-    try:
-        return json.loads(sys.stdin.read() if text == "-" else text)
-    except ValueError as error:
-        raise InvalidRequest(f"--input is not JSON: {error}") from None
-
-
-def _pairs(pairs: list[str], schema: Json) -> Json:
-    """Returns an object from ``field=value`` texts. A value is parsed as JSON, unless the field's schema is a string.
-
-    Raises:
-        InvalidRequest: a text is not a pair.
-    """
-    properties = _resolved(schema, schema).get("properties", {})
-    result: Json = {}
-    for name, text in map(_pair, pairs):
-        result[name] = text if _takes_text(properties.get(name, {}), schema) else _json_or_text(text)
-    return result
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise InvalidRequest(f"{text!r} is not FIELD=VALUE. If the input is not an object, pass it with --input")
-    return name, value
-
-
-def _json_or_text(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _takes_text(schema: Json, root: Json) -> bool:
-    schema = _resolved(schema, root)
-    return schema.get("type") == "string"
-
-
-def _resolved(schema: Json, root: Json) -> Json:
-    reference = schema.get("$ref", "")
-    found: Json = root.get("$defs", {}).get(reference.rpartition("/")[2], {}) if reference else schema
-    return found
+    return {} if (key := check_key(key)) is None else {IDEMPOTENCY_HEADER: key}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import signal
 import sys
 import tempfile
@@ -218,6 +219,9 @@ def _wait_for_signal(check: Callable[[], None]) -> None:
 
 def main() -> None:
     """Runs the command line. An error that the user can fix is printed as one line, with exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 shows escapes, and no traceback
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except WorkflowError as error:

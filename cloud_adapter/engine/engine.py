@@ -54,7 +54,7 @@ from cloud_adapter.names import check_key
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.observability.span import Span
 from cloud_adapter.options import EngineOptions
-from cloud_adapter.ports import PAGE_SIZE, PAGE_SIZE_MAX, Clock, Page, Store, TaskQueue
+from cloud_adapter.ports import PAGE_SIZE, PAGE_SIZE_MAX, Clock, Order, Page, Store, TaskQueue
 from cloud_adapter.stores.search import search_values
 from workflow_core import Status, Workflow, WorkflowError
 from workflow_core.error_texts import error_text
@@ -169,14 +169,16 @@ class Engine:
         *,
         status: str | None = None,
         search: Mapping[str, str] | None = None,
+        order: str = Order.UPDATED,
         limit: int = PAGE_SIZE,
         cursor: str | None = None,
     ) -> Page:
-        """Lists the instances of a workflow, the last updated first. A page has at most ``PAGE_SIZE_MAX`` instances.
+        """Lists the instances of a workflow. A page has at most ``PAGE_SIZE_MAX`` instances.
 
         Args:
             search: returns only instances with these values in their search fields. Each value is a text that the
                 field's type can parse.
+            order: the value of an ``Order``.
 
         Raises:
             InvalidRequest, WorkflowNotFound, Unavailable
@@ -186,7 +188,11 @@ class Engine:
             raise InvalidRequest(f"unknown status {status!r}. Available: {', '.join(Status)}")
         if not 1 <= limit <= PAGE_SIZE_MAX:
             raise InvalidRequest(f"limit is {limit}: it must be 1 to {PAGE_SIZE_MAX}")
-        return await self.store.list(workflow, status=status, search=values, limit=limit, cursor=cursor)
+        if order not in set(Order):
+            raise InvalidRequest(f"unknown order {order!r}. Available: {', '.join(Order)}")
+        return await self.store.list(
+            workflow, status=status, search=values, order=Order(order), limit=limit, cursor=cursor
+        )
 
     async def response(self, workflow: str, id: str, key: str) -> bytes | None:
         """Returns the response to an earlier request on an instance, by its idempotency key; None if there is none or

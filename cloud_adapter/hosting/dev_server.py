@@ -54,6 +54,7 @@ def open_server(workflows: Sequence[type[Workflow]], settings: Settings) -> Iter
             runtime.engine,
             max_body_bytes=settings.max_body_bytes,
             public=settings.public,
+            public_url=settings.public_url,
             repair=True,
             ui=settings.serves_ui,
             lifespan=lifespan,

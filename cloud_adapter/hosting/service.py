@@ -51,6 +51,7 @@ class Service:
                 runtime.engine,
                 max_body_bytes=settings.max_body_bytes,
                 public=settings.public,
+                public_url=settings.public_url,
                 ui=settings.serves_ui,
             )
         return _Mounted(self._api, self._flush)

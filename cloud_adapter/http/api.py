@@ -7,6 +7,7 @@ each workflow, and the pages under ``/ui/``. The routes that tasks call are in `
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -26,8 +27,10 @@ from cloud_adapter.http.other_sites import refuse_other_sites
 from cloud_adapter.http.pages.reference import reference
 from cloud_adapter.http.pages.rendering import STATIC_ROUTE
 from cloud_adapter.http.pages.ui import ui_routes
+from cloud_adapter.http.prefixes import PublicUrl, base_url, prefix_of
+from cloud_adapter.http.queries import SEARCH, searching, with_query
 from cloud_adapter.http.views import instance_url, summary, view_data
-from cloud_adapter.ports import PAGE_SIZE
+from cloud_adapter.ports import PAGE_SIZE, Order
 from workflow_core.diagrams import describe, svg
 from workflow_core.diagrams.live import Live
 from workflow_core.program.program import Program
@@ -38,11 +41,8 @@ _PICTURE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
-SEARCH = "search."
-"""The prefix of query parameters that filter a list of instances by search fields."""
-
-LIST_PARAMETERS = ("status", "limit", "cursor")
-"""The other query parameters of the list of instances."""
+LIST_PARAMETERS = ("status", "order", "limit", "cursor")
+"""The query parameters of the list of instances, beside those for search fields."""
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 
@@ -52,6 +52,7 @@ def create_api(
     *,
     max_body_bytes: int,
     public: bool = True,
+    public_url: str = "",
     repair: bool = False,
     ui: bool = False,
     lifespan: Lifespan[Starlette] | None = None,
@@ -61,35 +62,45 @@ def create_api(
     Args:
         max_body_bytes: larger requests get 413.
         public: whether everyone may call. If not, the platform in front of the application requires a token.
+        public_url: the URL at which clients reach the application, if it is not the URL of their requests as they
+            arrive here, because a proxy changes the host or removes a prefix from the path.
         repair: also serve ``REPAIRS``. Use this only if every caller may also write to the database, for example on the
-            machine of a developer. Requests from pages of other sites are then rejected.
+            machine of a developer. Requests from pages of other sites are then rejected, and the responses to
+            internal errors contain their texts, which otherwise only the log has.
         ui: also serve the pages under ``/ui/``. Every caller may then view and cancel all instances in a browser.
     """
     operations = {**ACTIONS, **REPAIRS} if repair else ACTIONS
-    handlers = _Handlers(engine, max_body_bytes, public, operations, refuses_other_sites=repair)
+    handlers = _Handlers(engine, max_body_bytes, public, public_url, operations, refuses_other_sites=repair)
     routes = [
-        Route("/", handlers.index, methods=["GET"]),
-        Route("/wf/{name}", handlers.list, methods=["GET"]),
-        Route("/wf/{name}/{id}", handlers.instance, methods=["GET", "POST"]),
-        Route("/wf/{name}/{id}/graph", handlers.instance_graph, methods=["GET"]),
-        *(Route(f"/wf/{{name}}/{{id}}/{action}", handlers.operate, methods=["POST"]) for action in operations),
+        Route("/", with_query(handlers.index), methods=["GET"]),
+        Route("/wf/{name}", with_query(handlers.list, *LIST_PARAMETERS, more=searching(engine)), methods=["GET"]),
+        Route("/wf/{name}/{id}", with_query(handlers.instance), methods=["GET", "POST"]),
+        Route("/wf/{name}/{id}/graph", with_query(handlers.instance_graph, "format"), methods=["GET"]),
+        *(
+            Route(f"/wf/{{name}}/{{id}}/{action}", with_query(handlers.operate), methods=["POST"])
+            for action in operations
+        ),
         # These names are reserved, so the request cannot mean an event.
         *(
-            Route(f"/wf/{{name}}/{{id}}/{action}", handlers.refuse_repair, methods=["POST"])
+            Route(f"/wf/{{name}}/{{id}}/{action}", with_query(handlers.refuse_repair), methods=["POST"])
             for action in REPAIRS
             if action not in operations
         ),
         # A path, because the name of an event may contain a slash. The id of an instance may not.
-        Route("/wf/{name}/{id}/{event:path}", handlers.send, methods=["POST"]),
-        Route("/definition/{name}", handlers.definition, methods=["GET"]),
-        Route("/graph/{name}", handlers.graph, methods=["GET"]),
-        Route("/swagger/{name}", handlers.swagger, methods=["GET"]),
-        Route("/reference/{name}", handlers.reference, methods=["GET"]),
+        Route("/wf/{name}/{id}/{event:path}", with_query(handlers.send, "thread", "wait_id"), methods=["POST"]),
+        Route("/definition/{name}", with_query(handlers.definition), methods=["GET"]),
+        Route("/graph/{name}", with_query(handlers.graph, "format"), methods=["GET"]),
+        Route("/swagger/{name}", with_query(handlers.swagger), methods=["GET"]),
+        Route("/reference/{name}", with_query(handlers.reference), methods=["GET"]),
         STATIC_ROUTE,
         *health.routes(engine),
-        *(ui_routes(engine, max_body_bytes) if ui else ()),
+        *(ui_routes(engine, max_body_bytes, internals=repair) if ui else ()),
     ]
-    return problems.application(routes, lifespan=lifespan, hint=": GET / lists the workflows")
+    on_error = partial(problems.on_workflow_error, internals=repair)
+    app = problems.application(routes, lifespan=lifespan, on_error=on_error, hint=": GET / lists the workflows")
+    if public_url:
+        app.add_middleware(PublicUrl, url=public_url)
+    return app
 
 
 class _Handlers:
@@ -98,6 +109,7 @@ class _Handlers:
         engine: Engine,
         max_body_bytes: int,
         public: bool,
+        public_url: str,
         operations: Mapping[str, type[Operation]],
         *,
         refuses_other_sites: bool,
@@ -105,6 +117,7 @@ class _Handlers:
         self.engine = engine
         self.max_body_bytes = max_body_bytes
         self.public = public
+        self.public_url = public_url
         self.operations = operations
         self.refuses_other_sites = refuses_other_sites
 
@@ -113,8 +126,9 @@ class _Handlers:
             refuse_other_sites(request, same_origin=False)
         return await read_body(request, self.max_body_bytes)
 
-    async def index(self, _: Request) -> Response:
-        return JSONResponse({"workflows": [f"/definition/{name}" for name in sorted(self.engine.workflows)]})
+    async def index(self, request: Request) -> Response:
+        prefix = prefix_of(request)
+        return JSONResponse({"workflows": [f"{prefix}/definition/{name}" for name in sorted(self.engine.workflows)]})
 
     async def instance(self, request: Request) -> Response:
         return await (self.create(request) if request.method == "POST" else self.get(request))
@@ -123,10 +137,12 @@ class _Handlers:
         name, id = request.path_params["name"], request.path_params["id"]
         body = await self.body(request)
         view = await self.engine.create(name, id, body, key=request.headers.get(IDEMPOTENCY_HEADER))
-        return JSONResponse(view_data(view), 201, {"Location": instance_url(name, id)})
+        prefix = prefix_of(request)
+        return JSONResponse(view_data(view, prefix), 201, {"Location": instance_url(name, id, prefix)})
 
     async def get(self, request: Request) -> Response:
-        return JSONResponse(view_data(await self.engine.get(request.path_params["name"], request.path_params["id"])))
+        view = await self.engine.get(request.path_params["name"], request.path_params["id"])
+        return JSONResponse(view_data(view, prefix_of(request)))
 
     async def send(self, request: Request) -> Response:
         response = await self.engine.handle_event(
@@ -145,9 +161,8 @@ class _Handlers:
     async def operate(self, request: Request) -> Response:
         operation = self.operations[request.url.path.rpartition("/")[2]]
         order = operation.from_json(await self.body(request))
-        return JSONResponse(
-            view_data(await self.engine.operate(request.path_params["name"], request.path_params["id"], order))
-        )
+        view = await self.engine.operate(request.path_params["name"], request.path_params["id"], order)
+        return JSONResponse(view_data(view, prefix_of(request)))
 
     async def refuse_repair(self, request: Request) -> Response:
         self.engine.workflow(request.path_params["name"])
@@ -160,18 +175,16 @@ class _Handlers:
 
     async def list(self, request: Request) -> Response:
         name, query = request.path_params["name"], request.query_params
-        known = (*LIST_PARAMETERS, *(f"{SEARCH}{field}" for field in self.engine.workflow(name).search_fields))
-        for parameter in query:
-            if parameter not in known and not parameter.startswith(SEARCH):
-                raise InvalidRequest(f"unknown query parameter {parameter[:100]!r}. Available: {', '.join(known)}")
         page = await self.engine.list(
             name,
             status=query.get("status"),
             search={name.removeprefix(SEARCH): text for name, text in query.items() if name.startswith(SEARCH)},
+            order=query.get("order", Order.UPDATED),
             limit=_integer("limit", query.get("limit", str(PAGE_SIZE))),
             cursor=query.get("cursor"),
         )
-        return JSONResponse({"instances": [summary(instance) for instance in page.instances], "cursor": page.cursor})
+        instances = [summary(instance, prefix_of(request)) for instance in page.instances]
+        return JSONResponse({"instances": instances, "cursor": page.cursor})
 
     async def definition(self, request: Request) -> Response:
         cls = self.engine.workflow(request.path_params["name"])
@@ -181,6 +194,7 @@ class _Handlers:
                 "name": program.workflow,
                 "version": program.version,
                 "fields": cls.__fields_schema__,
+                "input": cls.model_json_schema(mode="validation"),
                 "statements": describe.statements(program),
                 "events": describe.events(program),
             }
@@ -205,15 +219,7 @@ class _Handlers:
 
     def openapi(self, request: Request) -> dict[str, Any]:
         cls = self.engine.workflow(request.path_params["name"])
-        return openapi.document(cls, base_url(request), public=self.public)
-
-
-def base_url(request: Request) -> str:
-    """The URL at which clients reach the application, without a trailing slash."""
-    url = request.base_url
-    if request.headers.get("x-forwarded-proto") == "https":  # Cloud Run uses HTTP to the container
-        url = url.replace(scheme="https")
-    return str(url).rstrip("/")
+        return openapi.document(cls, self.public_url or base_url(request), public=self.public)
 
 
 def _graph(program: Program, format: Format, live: Live | None = None) -> Response:

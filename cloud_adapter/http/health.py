@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.http import problems
+from cloud_adapter.http.queries import with_query
 
 _logger = logging.getLogger("gorchestrate.http")
 
@@ -35,4 +36,4 @@ def routes(engine: Engine) -> list[Route]:
             return problems.problem(503, "Unavailable", f"the store cannot be read: {type(error).__name__}")
         return JSONResponse({"status": "ok", "store": "ok"})
 
-    return [Route(path, health, methods=["GET"]) for path in PATHS]
+    return [Route(path, with_query(health, "store"), methods=["GET"]) for path in PATHS]

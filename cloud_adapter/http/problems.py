@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 from collections.abc import Callable, Sequence
@@ -23,11 +24,13 @@ from workflow_core import EventNotAccepted, EventRejected, InvalidInput, NewerVe
 
 _logger = logging.getLogger("gorchestrate.http")
 
+INTERNAL = int(HTTPStatus.INTERNAL_SERVER_ERROR)
+
 MEDIA_TYPE = "application/problem+json"
 
 TYPE_PREFIX = "urn:gorchestrate:problem:"
 
-HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
+HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 415: {"Accept-Encoding": "identity"}, 503: {"Retry-After": "1"}}
 
 STATUS: dict[type[WorkflowError], int] = {
     errors.InvalidRequest: 400,
@@ -41,6 +44,7 @@ STATUS: dict[type[WorkflowError], int] = {
     EventRejected: 409,
     RepairRefused: 409,
     errors.TooLarge: 413,
+    errors.UnsupportedEncoding: 415,
     InvalidInput: 422,
     errors.IdempotencyKeyReused: 422,
     errors.Busy: 503,
@@ -63,14 +67,22 @@ def document(status: int, title: str, detail: str, **more: Any) -> dict[str, Any
     return {"type": f"{TYPE_PREFIX}{kind}", "title": title, "status": status, "detail": detail, **more}
 
 
-def of_error(error: Exception) -> dict[str, Any]:
-    """Returns the problem document of a ``WorkflowError``."""
+def of_error(error: Exception, *, internals: bool = False) -> dict[str, Any]:
+    """Returns the problem document of a ``WorkflowError``.
+
+    Args:
+        internals: whether the caller is an operator, who may read the text of an error with status 500. It may contain
+            values of fields and what the workflow's own code wrote. For others, the document only names the problem.
+    """
     more: dict[str, Any] = {}
+    status = status_of(type(error))
+    if status == INTERNAL and not internals:
+        return document(status, _title(error), f"{_meaning(type(error))} See the log of the server.")
     if isinstance(error, EventNotAccepted):
         more = {"accepted": list(error.accepted), "instance_status": error.status}
     elif isinstance(error, InvalidInput):
         more = {"errors": error.errors}
-    return document(status_of(type(error)), _title(error), str(error), **more)
+    return document(status, _title(error), str(error), **more)
 
 
 def status_of(cls: type[Exception]) -> int:
@@ -78,12 +90,18 @@ def status_of(cls: type[Exception]) -> int:
     return next((STATUS[base] for base in cls.__mro__ if base in STATUS), 500)
 
 
-def on_workflow_error(_: Request, error: Exception) -> Response:
-    """Returns the response to a ``WorkflowError``."""
-    body = of_error(error)
-    if body["status"] == 500:
+def logged(error: Exception, *, internals: bool = False) -> dict[str, Any]:
+    """Returns the problem document of a ``WorkflowError`` (see ``of_error``), and logs the error if its status is
+    500."""
+    problem = of_error(error, internals=internals)
+    if problem["status"] == INTERNAL:
         _logger.error("%s", error, exc_info=error)
-    return _response(body)
+    return problem
+
+
+def on_workflow_error(_: Request, error: Exception, *, internals: bool = False) -> Response:
+    """Returns the response to a ``WorkflowError``. For ``internals``, see ``of_error``."""
+    return _response(logged(error, internals=internals))
 
 
 def bug(error: Exception) -> dict[str, Any]:
@@ -167,6 +185,11 @@ class UnexpectedErrors:
             if started:
                 raise
             await _response(bug(error))(scope, receive, send)
+
+
+def _meaning(cls: type[Exception]) -> str:
+    """The first sentence of the class's docstring, which is part of the API. Python removes docstrings with -OO."""
+    return " ".join((inspect.getdoc(cls) or "The request failed.").split()).partition(". ")[0].rstrip(".") + "."
 
 
 def _title(error: Exception) -> str:

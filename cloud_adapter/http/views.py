@@ -12,13 +12,14 @@ from cloud_adapter.engine.view import View
 from workflow_core.program.code import ClientCase
 
 
-def instance_url(workflow: str, id: str) -> str:
-    """Returns the path of an instance."""
-    return f"/wf/{workflow}/{quote(id, safe='')}"
+def instance_url(workflow: str, id: str, prefix: str = "") -> str:
+    """Returns the path of an instance. For ``prefix``, see ``prefixes.prefix_of``."""
+    return f"{prefix}/wf/{workflow}/{quote(id, safe='')}"
 
 
-def view_data(view: View) -> dict[str, Any]:
-    """Returns an instance as the API shows it: ``meta``, ``state``, ``events`` and ``history``."""
+def view_data(view: View, prefix: str) -> dict[str, Any]:
+    """Returns an instance as the API shows it: ``meta``, ``state``, ``events`` and ``history``. For ``prefix``, see
+    ``prefixes.prefix_of``."""
     instance = view.instance
     lease = instance.lease
     meta = instance.execution.to_dict() | {
@@ -26,7 +27,7 @@ def view_data(view: View) -> dict[str, Any]:
         "leased_until": None if lease is None else lease.expires_at.isoformat(),
         "problem": view.problem or None,
     }
-    url = instance_url(instance.workflow, instance.id)
+    url = instance_url(instance.workflow, instance.id, prefix)
     names = [accepted.case.event for accepted in view.accepted]
     events = []
     for accepted in view.accepted:
@@ -53,8 +54,8 @@ def view_data(view: View) -> dict[str, Any]:
     return {"meta": meta, "state": json.loads(instance.fields), "events": events, "history": history}
 
 
-def summary(instance: Instance) -> Mapping[str, Any]:
-    """Returns an instance as lists show it."""
+def summary(instance: Instance, prefix: str) -> Mapping[str, Any]:
+    """Returns an instance as lists show it. For ``prefix``, see ``prefixes.prefix_of``."""
     execution = instance.execution
     return {
         "id": instance.id,
@@ -64,5 +65,5 @@ def summary(instance: Instance) -> Mapping[str, Any]:
         "wake_at": instance.wake_at and instance.wake_at.isoformat(),
         "error": execution.error and execution.error.message,
         "search": dict(instance.search),
-        "url": instance_url(instance.workflow, instance.id),
+        "url": instance_url(instance.workflow, instance.id, prefix),
     }

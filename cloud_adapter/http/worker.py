@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -20,6 +21,7 @@ from cloud_adapter.errors import InvalidRequest
 from cloud_adapter.http import health, problems
 from cloud_adapter.http.auth import Authorize
 from cloud_adapter.http.bodies import read_body
+from cloud_adapter.http.queries import check_query
 from cloud_adapter.observability.span import Value
 from cloud_adapter.observability.telemetry import Delivery
 from cloud_adapter.ports import TASK_BYTES_MAX
@@ -49,7 +51,7 @@ def create_worker(
         authorize: checks who may call. None permits everyone; use it only for the embedded runtime on a local machine.
     """
 
-    async def task(request: Request) -> Response:
+    async def task(path: str, request: Request) -> Response:
         await check(request)
         body = await read_body(request, BODY_BYTES_MAX)
         try:
@@ -58,7 +60,7 @@ def create_worker(
             raise InvalidRequest(f"the body of a task must be JSON: {error}") from error
         if not isinstance(data, dict):
             raise InvalidRequest("the body of a task must be a JSON object")
-        outcome = await run_task(engine, request.url.path, data, _delivery(request.headers))
+        outcome = await run_task(engine, path, data, _delivery(request.headers))
         return JSONResponse({"outcome": outcome.value}, _STATUS[outcome])
 
     async def recover(request: Request) -> Response:
@@ -68,9 +70,10 @@ def create_worker(
     async def check(request: Request) -> None:
         if authorize is not None:
             await authorize(request)
+        check_query(request)
 
     routes = [
-        *(Route(path, task, methods=["POST"]) for path in TASK_PATHS),
+        *(Route(path, partial(task, path), methods=["POST"]) for path in TASK_PATHS),
         Route("/recover", recover, methods=["POST"]),
         *health.routes(engine),
     ]

@@ -16,7 +16,7 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import chain
+from itertools import chain, product
 from typing import Any
 
 import pytest
@@ -39,7 +39,7 @@ from cloud_adapter.errors import (
     TooLarge,
     Unavailable,
 )
-from cloud_adapter.ports import Store
+from cloud_adapter.ports import Order, Store
 from cloud_adapter.stores.listings import LIMIT_MAX
 from cloud_adapter.stores.search import INTEGERS, TEXT_BYTES_MAX
 from workflow_core.execution import (
@@ -840,6 +840,67 @@ class StoreContract:
                 await store.list("pizza", cursor=bad)
 
     @asynchronously
+    async def test_a_cursor_belongs_to_an_order(self, make_store: MakeStore) -> None:
+        store = make_store()
+        for number in range(2):
+            await store.create(an_instance(f"order-{number}"))
+        for order in Order:
+            cursor = (await store.list("pizza", order=order, limit=1)).cursor
+            assert cursor is not None
+            for other in {*Order} - {order}:
+                with pytest.raises(InvalidRequest, match="cursor"):
+                    await store.list("pizza", order=other, cursor=cursor)
+
+    @asynchronously
+    async def test_an_instance_that_changes_is_not_missed(self, make_store: MakeStore) -> None:
+        store = make_store()
+        ids = ["B", "a", "a:1", "é", "🍕", "Z", "10", "9"]
+        for number, id in enumerate(ids):  # two at each time
+            instance = replace(an_instance(id), search={"shop": "north"})
+            execution = replace(instance.execution, created_at=NOW + number // 2 * SECOND)
+            await store.create(replace(instance, execution=execution))
+        await store.create(an_instance("other", workflow="pasta"))
+        ranks = {Order.CREATED: ["9", "10", "🍕", "Z", "é", "a:1", "a", "B"], Order.ID: sorted(ids)}
+        filters: list[dict[str, Any]] = [{}, {"status": "waiting"}, {"search": {"shop": ["north"]}}]
+        for (order, expected), given, limit in product(ranks.items(), filters, (1, 3, 8)):
+            listed, cursor = list[str](), None
+            while not listed or cursor is not None:
+                page = await store.list("pizza", order=order, limit=limit, cursor=cursor, **given)
+                listed += [instance.id for instance in page.instances]
+                cursor = page.cursor
+                last = await store.load("pizza", expected[-1])
+                await store.commit(changed(last, updated_at=NOW + len(listed) * SECOND))
+            assert listed == expected, (order, given, limit)
+
+    @asynchronously
+    async def test_an_instance_without_a_time_of_its_creation_is_listed_last(self, make_store: MakeStore) -> None:
+        store = make_store()
+        timeless = an_instance("z")
+        timeless = replace(timeless, execution=replace(timeless.execution, created_at=None))
+        await store.create(timeless)
+        await store.create(an_instance("a"))
+        assert (await store.load("pizza", "z")).execution == timeless.execution
+        page = await store.list("pizza", order=Order.CREATED, limit=1)
+        assert [instance.id for instance in page.instances] == ["a"]
+        page = await store.list("pizza", order=Order.CREATED, limit=1, cursor=page.cursor)
+        assert [instance.id for instance in page.instances] == ["z"] and page.cursor is None
+
+    @asynchronously
+    async def test_list_finds_by_one_of_several_values(self, make_store: MakeStore) -> None:
+        store = make_store()
+        values: list[Any] = ["5", 5, None, "null", True, 1]
+        for number, value in enumerate(values):
+            instance = an_instance(f"i-{number}", updated_at=NOW - number * SECOND)
+            await store.create(replace(instance, search={"code": value, "shop": "north"}))
+        await store.create(an_instance("without"))
+        assert await _listed(store, search={"code": ["5", 5]}) == ["i-0", "i-1"]
+        assert await _listed(store, search={"code": ["null", None]}) == ["i-2", "i-3"]
+        assert await _listed(store, search={"code": [1, "1"], "shop": ["north", None]}) == ["i-5"]
+        assert await _listed(store, search={"code": ["5", 5]}, order=Order.ID, status="waiting") == ["i-0", "i-1"]
+        page = await store.list("pizza", search={"code": ["5", 5]}, limit=1)
+        assert await _listed(store, search={"code": ["5", 5]}, cursor=page.cursor) == ["i-1"]
+
+    @asynchronously
     async def test_list_finds_by_search_fields(self, make_store: MakeStore) -> None:
         store = make_store()
         values: list[Any] = ["1", 1, 1.5, True, False, None, "Jürgen ☕ 'x' \"y\" %", ""]
@@ -849,13 +910,13 @@ class StoreContract:
             await store.create(replace(instance, search={"customer": value, "shop": "north"}))
         await store.create(an_instance("without"))
         for number, value in enumerate(values):
-            assert await _listed(store, search={"customer": value}) == [f"i-{number}"], repr(value)
-        assert await _listed(store, search={"customer": "1", "shop": "north"}) == ["i-0"]
-        assert await _listed(store, search={"customer": "1", "shop": "south"}) == []
-        assert await _listed(store, search={"customer": 1.0}) == ["i-1"]
-        assert await _listed(store, search={"shop": "north"}, status="failed") == ["i-6", "i-4", "i-2", "i-0"]
-        first = await store.list("pizza", search={"shop": "north"}, status="failed", limit=3)
-        assert await _listed(store, search={"shop": "north"}, status="failed", cursor=first.cursor) == ["i-0"]
+            assert await _listed(store, search={"customer": [value]}) == [f"i-{number}"], repr(value)
+        assert await _listed(store, search={"customer": ["1"], "shop": ["north"]}) == ["i-0"]
+        assert await _listed(store, search={"customer": ["1"], "shop": ["south"]}) == []
+        assert await _listed(store, search={"customer": [1.0]}) == ["i-1"]
+        assert await _listed(store, search={"shop": ["north"]}, status="failed") == ["i-6", "i-4", "i-2", "i-0"]
+        first = await store.list("pizza", search={"shop": ["north"]}, status="failed", limit=3)
+        assert await _listed(store, search={"shop": ["north"]}, status="failed", cursor=first.cursor) == ["i-0"]
 
     @asynchronously
     async def test_list_finds_whatever_may_be_searched_by(self, make_store: MakeStore) -> None:
@@ -868,7 +929,7 @@ class StoreContract:
         await store.create(replace(an_instance("long"), search={name: "y" * (TEXT_BYTES_MAX + 1)}))
         assert len((await store.load("pizza", "long")).search[name]) == TEXT_BYTES_MAX + 1
         for number, value in enumerate(values):
-            assert await _listed(store, search={name: value}) == [f"i-{number}"], repr(value)[:100]
+            assert await _listed(store, search={name: [value]}) == [f"i-{number}"], repr(value)[:100]
 
     # --- due ---------------------------------------------------------------------------------
 

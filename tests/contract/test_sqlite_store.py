@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import json
 import logging
 import resource
@@ -31,6 +32,7 @@ from cloud_adapter.errors import (
     SettingsError,
     Unavailable,
 )
+from cloud_adapter.ports import Order
 from cloud_adapter.stores.sqlite import connections, schema
 from cloud_adapter.stores.sqlite.rows import COLUMNS
 from cloud_adapter.stores.sqlite.schema import SCHEMA_VERSION
@@ -277,7 +279,7 @@ def test_a_file_in_use_by_an_older_release_is_upgraded(path: Path) -> None:
         use(path, lambda store: store.post(an_entry()))
         older.execute("UPDATE instances SET revision = revision + 1")
     assert use(path, lambda store: store.load("pizza", "order-1")).version == 2
-    assert execute(path, "PRAGMA user_version") == [(2,)], "the older release refuses it from now on"
+    assert execute(path, "PRAGMA user_version") == [(SCHEMA_VERSION,)], "the older release refuses it from now on"
 
 
 def test_many_may_upgrade_a_file_at_once(path: Path, tmp_path: Path) -> None:
@@ -298,9 +300,9 @@ def test_many_may_upgrade_a_file_at_once(path: Path, tmp_path: Path) -> None:
 def test_an_upgrade_that_fails_leaves_the_file_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_version_1(path)
     before = layout(path)
-    first, second = schema.VERSIONS
+    first, *others = schema.VERSIONS
     with monkeypatch.context() as patch:
-        patch.setattr(schema, "VERSIONS", (first, (*second, "CREATE TABLE instances (a)")))
+        patch.setattr(schema, "VERSIONS", (first, *others, ("CREATE TABLE instances (a)",)))
         with pytest.raises(Unavailable, match="table instances already exists"):
             SqliteStore(path)
     assert layout(path) == before
@@ -784,9 +786,9 @@ def test_no_query_reads_or_sorts_more_than_it_returns(path: Path) -> None:
         await store.load_key("pizza", "order-1", "key-1", NOW)
         await store.due(NOW)
         await store.create(an_instance("order-2"))
-        for status in (None, "waiting"):
-            cursor = (await store.list("pizza", status=status, limit=1)).cursor
-            assert (await store.list("pizza", status=status, cursor=cursor)).instances
+        for status, order in itertools.product((None, "waiting"), Order):
+            cursor = (await store.list("pizza", status=status, order=order, limit=1)).cursor
+            assert (await store.list("pizza", status=status, order=order, cursor=cursor)).instances
         await store.connections.run(lambda connection: connection.set_trace_callback(None))
         await store.connections.read(lambda connection: connection.set_trace_callback(None))
         return queries
@@ -799,5 +801,6 @@ def test_no_query_reads_or_sorts_more_than_it_returns(path: Path) -> None:
             assert steps
             assert all(line.startswith("SEARCH") for line in steps), (query, plan)
             used |= {word for line in steps for word in line.split() if "_by_" in word or word.endswith("_due")}
-    indexes = {"instances_by_update", "instances_by_status", "instances_due", "idempotency_keys_by_expiry"}
+    indexes = {"instances_by_update", "instances_by_creation", "instances_by_status", "instances_due"}
+    indexes |= {"idempotency_keys_by_expiry"}
     assert used == indexes | {"inbox_by_arrival", "inbox_by_age"}

@@ -122,9 +122,17 @@ REFUSED: list[tuple[str, Build, str, str, str]] = [
     ("no name", lambda: Step(nothing, nothing), "Step <function", "no name", "Pass a name first: Step('...', ...)"),
     ("an empty name", lambda: Select(" ", ON), "Select ' '", "no name", "Pass a name first"),
     ("a name of two lines", lambda: On("a\nb", nothing), "On 'a\\nb'", "is not plain text", "printable"),
+    ("a name that turns around", lambda: On("a\u202eb", nothing), "On 'a\\u202eb'", "is not plain text", "printable"),
+    ("a name that nobody sees", lambda: On("\u200d", nothing), "On '\\u200d'", "is not plain text", "printable"),
     ("a name with space at its end", lambda: Go("g ", STEP), "Go 'g '", "is not plain text", "white space at the ends"),
     ("a long name", lambda: WaitFor("w" * 201, holds), "WaitFor 'www", "is not plain text", "up to 200"),
 ]
+
+
+@pytest.mark.parametrize("name", ["\N{MAN}\u200d\N{COOKING} cooks", "سفارش\u200cی نو", "a" * 200])
+def test_a_name_is_written_in_any_script(name: str) -> None:
+    assert Step(name, nothing).name == name
+    assert On(name, nothing).event == name
 
 
 @pytest.mark.parametrize(

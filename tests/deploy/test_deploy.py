@@ -425,6 +425,8 @@ def test_a_missing_setting_is_named(script: str, name: str, desk: Desk) -> None:
     [
         ({"PROJECT": ""}, "PROJECT is missing"),
         ({"PUBLIC": "yes"}, "PUBLIC is 'yes': write true or false"),
+        ({"PUBLIC_URL": "example.com"}, "PUBLIC_URL is 'example.com': write a URL such as https://example.com/orders"),
+        ({"PUBLIC_URL": "https://a.b/c,X=1"}, "PUBLIC_URL is 'https://a.b/c,X=1': write a URL"),
         ({"UI": "maybe"}, "UI is 'maybe': write true or false"),
         ({"API_FUNCTION": "Api"}, "API_FUNCTION is 'Api': lower-case letters"),
         ({"API_FUNCTION": "gorchestrate-worker"}, "API_FUNCTION and WORKER_FUNCTION must differ"),

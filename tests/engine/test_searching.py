@@ -1,15 +1,20 @@
-"""What a search field may hold: what no store could find is refused before anything is written."""
+"""What a search field may hold: what no store could find is refused before anything is written. A search compares
+values, not texts."""
 
 from __future__ import annotations
 
 from asyncio import ensure_future
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, time, timedelta
+from decimal import Decimal
+from enum import IntEnum
+from typing import Annotated, Any
 
 import pytest
+from pydantic import PlainSerializer, field_serializer
 
 from cloud_adapter.engine.operations import Pause, Unpause
 from cloud_adapter.errors import InvalidRequest
+from cloud_adapter.stores.search import search_values, stored_values
 from tests.engine.harness import Gate, World, in_world
 from workflow_core import Go, InvalidInput, On, Retry, S, Select, Step, StepContext, While, Workflow
 
@@ -166,3 +171,122 @@ async def test_a_buffered_event_is_dropped(world: World) -> None:
 async def test_what_no_instance_can_have_is_not_looked_for(world: World, field: str, text: str) -> None:
     with pytest.raises(InvalidRequest, match=field):
         await world.process.engine.list("counted", search={field: text})
+
+
+class Code(IntEnum):
+    ONE = 1
+
+
+class Kinds(Workflow, name="kinds"):
+    search_fields = ("amount", "at", "daily", "code", "note", "size", "share", "shown", "written", "flag")
+    amount: Decimal = Decimal(0)
+    at: datetime | None = None
+    daily: time | None = None
+    code: int | str | None = None
+    note: str | None = None
+    size: Code | None = None
+    share: float = 0
+    shown: Annotated[int, PlainSerializer(hex, return_type=str)] = 0
+    written: int = 0
+    flag: bool | int = False
+
+    @field_serializer("written")
+    def _write(self, written: int) -> str:
+        return f"no. {written}"
+
+    definition = S(Select("end", On("End", lambda w: None)))
+
+
+PRECISE = "0.12345678901234567890123456789012345678"
+
+EQUAL: list[tuple[str, Any, list[str], list[str]]] = [
+    # field, stored value, texts that find it, texts that do not
+    ("amount", Decimal("1.10"), ["1.1", "1.10", "1.100", "11e-1", "0110e-2"], ["1.11", "11"]),
+    ("amount", Decimal(100), ["1e2", "100.0", "100", "+100"], ["1e3", "10"]),
+    ("amount", Decimal("1e40"), ["1E+40", "10E39"], ["1e39"]),
+    ("amount", Decimal("-0.00"), ["0", "-0", "0e5"], ["0.1"]),
+    ("amount", Decimal(PRECISE), [PRECISE, f"{PRECISE}0"], [f"{PRECISE}1"]),
+    (
+        "at",
+        datetime.fromisoformat("2026-01-01T10:00:00+02:00"),
+        ["2026-01-01T08:00:00Z", "2026-01-01T03:00:00-05:00", "2026-01-01 10:00:00.000+02:00", "1767254400"],
+        ["2026-01-01T10:00:00Z", "2026-01-01T08:00:00", "null"],
+    ),
+    ("at", datetime(2026, 1, 1, 10), ["2026-01-01T10:00:00.0", "2026-01-01 10:00"], ["2026-01-01T10:00:00Z"]),
+    (
+        "at",
+        datetime.fromisoformat("0001-01-01T00:00:00+02:00"),
+        ["0001-01-01T00:00:00+02:00"],
+        ["0001-01-01T00:00:00Z"],
+    ),
+    ("at", None, ["null"], ["2026-01-01T10:00:00"]),
+    ("daily", time.fromisoformat("10:00:00+02:00"), ["08:00:00Z", "10:00+02:00"], ["10:00:00Z", "08:00:00"]),
+    ("daily", time.fromisoformat("01:00:00+02:00"), ["01:00:00+02:00"], ["23:00:00Z"]),
+    ("code", 5, ["5"], ["05", "null", "5.0"]),
+    ("code", "5", ["5"], ["05", "null", "5.0"]),
+    ("code", "05", ["05"], ["5"]),
+    ("code", "null", ["null"], [""]),
+    ("code", None, ["null"], [""]),
+    ("code", "", [""], ["null"]),
+    ("note", "5", ["5"], ["5.0", "null"]),
+    ("note", None, ["null"], [""]),
+    ("size", Code.ONE, ["1"], ["null"]),
+    ("share", 2.0, ["2", "2.0", "2e0"], ["3"]),
+    ("shown", 10, ["10"], ["11"]),
+    ("written", 10, ["10", " 10"], ["11"]),
+    ("flag", True, ["true"], ["1", "false"]),
+    ("flag", 1, ["1"], ["true", "0"]),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "finding", "others"), EQUAL)
+def test_a_search_compares_values(field: str, value: Any, finding: list[str], others: list[str]) -> None:
+    stored = stored_values(Kinds.model_construct(**{field: value}))[field]
+
+    def finds(text: str) -> bool:
+        # As the stores compare: a boolean is no number.
+        values = search_values(Kinds, {field: text})[field]
+        return any(value == stored and isinstance(value, bool) == isinstance(stored, bool) for value in values)
+
+    assert [text for text in finding if not finds(text)] == []
+    assert [text for text in others if finds(text)] == []
+
+
+class Sold(Workflow, name="sold"):
+    search_fields = ("amount", "at", "code", "note")
+    amount: Decimal = Decimal(0)
+    at: datetime | None = None
+    code: int | str | None = None
+    note: str | None = None
+    definition = S(Select("end", On("End", lambda w: None)))
+
+
+@in_world(Sold)
+async def test_an_instance_is_found_by_an_equal_value(world: World) -> None:
+    await world.create(amount="1.10", at="2026-01-01T10:00:00+02:00", code=5)
+    search = {"amount": "1.1000", "at": "2026-01-01T08:00:00Z", "code": "5", "note": "null"}
+    assert len((await world.process.engine.list("sold", search=search)).instances) == 1
+    for field, text in (("amount", "1.2"), ("at", "2026-01-01T10:00:00Z"), ("code", "6"), ("note", "")):
+        assert (await world.process.engine.list("sold", search=search | {field: text})).instances == []
+
+
+def test_too_many_alternatives() -> None:
+    class Many(Workflow, name="many"):
+        search_fields = ("a", "b", "c", "d", "e")
+        a: int | str = 0
+        b: int | str = 0
+        c: int | str = 0
+        d: int | str = 0
+        e: int | str = 0
+        definition = S(Select("end", On("End", lambda w: None)))
+
+    assert search_values(Many, dict.fromkeys("abcd", "1")) == {name: ["1", 1] for name in "abcd"}
+    with pytest.raises(InvalidRequest, match="search by fewer fields than a, b, c, d, e"):
+        search_values(Many, dict.fromkeys("abcde", "1"))
+
+
+@pytest.mark.parametrize("order", ["", "Updated", "name"])
+@in_world(Counted)
+async def test_an_unknown_order(world: World, order: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"unknown order {order!r}. Available: updated, created, id"):
+        await world.process.engine.list("counted", order=order)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,8 +10,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import httpx
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from cloud_adapter.hosting.dev_server import running
+from cloud_adapter.hosting.embedded import EmbeddedRuntime
+from cloud_adapter.http.api import create_api
 from cloud_adapter.settings import Settings
 from cloud_adapter.sockets import listen
 from workflow_core import Workflow
@@ -40,11 +45,53 @@ def serving(db: Path, *workflows: type[Workflow], **settings: Any) -> Iterator[H
         yield Http(client)
 
 
+class InProcess(httpx.BaseTransport):
+    """Sends requests to an application in this process. Between requests, its event loop stands still."""
+
+    def __init__(self, app: ASGIApp, runner: asyncio.Runner) -> None:
+        self.app = app
+        self._runner = runner
+        self._transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        async def send() -> httpx.Response:
+            response = await self._transport.handle_async_request(request)
+            return httpx.Response(response.status_code, headers=response.headers, content=await response.aread())
+
+        return self._runner.run(send())
+
+
+@contextmanager
+def deployed(
+    db: Path,
+    *workflows: type[Workflow],
+    around: Callable[[ASGIApp], ASGIApp] = lambda app: app,
+    between: Callable[[httpx.BaseTransport], httpx.BaseTransport] = lambda transport: transport,
+    base_url: str = "http://test",
+    **options: Any,
+) -> Iterator[Http]:
+    """The application in this process, as a deployment has it: without repairs, and with the options of ``create_api``.
+
+    Args:
+        around: adds what serves the application.
+        between: adds what is between the client and the server.
+    """
+    with asyncio.Runner() as runner:
+        runtime = EmbeddedRuntime(workflows, Settings(db=db))
+        try:
+            app = create_api(runtime.engine, max_body_bytes=BODY_BYTES_MAX, **options)
+            with httpx.Client(transport=between(InProcess(around(app), runner)), base_url=base_url) as client:
+                yield Http(client, app)
+        finally:
+            runner.run(runtime.close())
+
+
 class Http:
     """A client that asserts statuses."""
 
-    def __init__(self, client: httpx.Client) -> None:
+    def __init__(self, client: httpx.Client, app: Starlette | None = None) -> None:
         self.client = client
+        self.app = app
 
     def request(self, method: str, url: str, **options: Any) -> httpx.Response:
         return self.client.request(method, url, **options)

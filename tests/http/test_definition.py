@@ -86,7 +86,7 @@ def test_the_statements_of_the_pizza_order(http: Http) -> None:
 
 def test_the_definition_of_the_pizza_order(http: Http) -> None:
     definition = http.get("/definition/pizza")
-    assert set(definition) == {"name", "version", "fields", "statements", "events"}
+    assert set(definition) == {"name", "version", "fields", "input", "statements", "events"}
     assert (definition["name"], definition["version"]) == ("pizza", PizzaOrder.__program__.version)
     assert set(definition["fields"]["properties"]) == set(PizzaOrder.model_fields)
     assert [(event["name"], event["role"], event["select"]) for event in definition["events"]] == [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,8 +94,8 @@ def test_a_wrong_input_names_each_field(http: Http, desk: str, event: str, input
 @pytest.mark.parametrize("event", ["Put", "Keep", "Write"])
 @pytest.mark.parametrize(
     "body",
-    [b"{", b"{'name': 'pen'}", b"pen", b'"\xff"', b'\xff\xfe"\x00', b'"\\ud800"', b"[" * 5_000, b"1 2", b"\x00"],
-    ids=["cut", "quotes", "word", "no UTF-8", "UTF-16", "surrogate", "deep", "two", "nul"],
+    [b"{", b"{'name': 'pen'}", b"pen", b'"\xff"', b'"\\ud800"', b"[" * 5_000, b"1 2", b"\x00"],
+    ids=["cut", "quotes", "word", "no UTF-8", "surrogate", "deep", "two", "nul"],
 )
 def test_a_body_that_is_no_json(http: Http, desk: str, event: str, body: bytes) -> None:
     document = http.problem("POST", f"{desk}/{event}", content=body)
@@ -213,6 +214,9 @@ def test_an_instance_that_would_be_too_large(tmp_path: Path) -> None:
         ("%20a", "it must contain only printable characters other than '/', without white space at the ends"),
         ("a%20", "it must contain only printable characters other than '/', without white space at the ends"),
         ("a%0Ab", "it must contain only printable characters other than '/', without white space at the ends"),
+        ("%E2%80%8D", "it must contain only printable characters other than '/', without white space at the ends"),
+        ("a%E2%80%8Bb", "it must contain only printable characters other than '/', without white space at the ends"),
+        ("a%E2%80%AEb", "it must contain only printable characters other than '/', without white space at the ends"),
         ("%00", "it must contain only printable characters other than '/', without white space at the ends"),
         ("%2E%2E", "'.', '..' and '__...__' are reserved"),
         ("__a__", "'.', '..' and '__...__' are reserved"),
@@ -362,8 +366,55 @@ def test_each_error_of_the_table_is_provoked_here() -> None:
     titles = {"Busy"}  # in test_events
     titles |= {"Instance exists", "Idempotency key reused"}  # in test_instances
     titles |= {"Invalid request", "Workflow not found", "Instance not found", "Event not accepted", "Event rejected"}
-    titles |= {"Too large", "Invalid input", "Unavailable", "Newer version"}
+    titles |= {"Too large", "Unsupported encoding", "Invalid input", "Unavailable", "Newer version"}
     titles |= {"Instance ended", "Repair refused"}  # in test_operating
     titles |= {"Unauthenticated", "Forbidden"}  # in test_auth
     kinds = {title.lower().replace(" ", "") for title in titles}
     assert {cls.__name__.lower() for cls in STATUS} == kinds
+
+
+MARK = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "reason"),
+    [
+        (
+            {"Content-Encoding": "gzip"},
+            gzip.compress(b"1", mtime=0),
+            "has the content encoding 'gzip': send it uncompressed",
+        ),
+        ({"Content-Encoding": "br"}, b"1", "has the content encoding 'br': send it uncompressed"),
+        ({"Content-Encoding": "x-Gzip, gzip"}, b"1", "has the content encoding 'x-gzip, gzip': send it uncompressed"),
+        ({"Content-Type": "application/json; charset=UTF-16"}, b"1", "has the charset 'utf-16': send UTF-8"),
+        ({"Content-Type": 'text/plain;a=b; Charset="latin1"'}, b"1", "has the charset 'latin1': send UTF-8"),
+        ({}, "1".encode("utf-16"), "is UTF-16 or UTF-32 text: send UTF-8"),
+        ({}, "1".encode("utf-32"), "is UTF-16 or UTF-32 text: send UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/new", "/Write", "/Count", "/cancel"])
+def test_a_body_that_is_not_plain_utf_8(
+    http: Http, desk: str, headers: dict[str, str], body: bytes, reason: str, path: str
+) -> None:
+    url = f"{desk}{path}" if path != "/new" else f"{desk}-new"
+    response = http.request("POST", url, content=body, headers=headers)
+    assert problem(response) == expected(415, "Unsupported encoding", f"the request body {reason}")
+    assert response.headers["accept-encoding"] == "identity"
+    assert http.problem("GET", f"{desk}-new")["status"] == 404
+
+
+@pytest.mark.parametrize("content_type", ["application/json;charset=utf-8", 'application/json; charset="UTF8"', "a/b"])
+def test_a_byte_order_mark_is_skipped(http: Http, id: str, content_type: str) -> None:
+    headers = {"Content-Type": content_type, "Content-Encoding": "identity"}
+    url = f"/wf/desk/{id}"
+    assert http.create(url, content=MARK + b'{"note": "caf\xc3\xa9"}', headers=headers)["state"]["note"] == "café"
+    assert http.ok("POST", f"{url}/Count", content=MARK, headers=headers) == 0
+    assert http.ok("POST", f"{url}/cancel", content=MARK + b'{"by": "ann"}')["history"][-1]["by"] == "ann"
+
+
+def test_with_and_without_a_byte_order_mark_is_one_request(http: Http, id: str) -> None:
+    http.create(f"/wf/desk/{id}")
+    keyed = {"Idempotency-Key": "k"}
+    for body in (b'{"name": "pen"}', MARK + b'{"name": "pen"}'):
+        http.ok("POST", f"/wf/desk/{id}/Put", content=body, headers=keyed)
+    assert len(http.get(f"/wf/desk/{id}")["state"]["items"]) == 1

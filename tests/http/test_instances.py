@@ -111,6 +111,10 @@ IDS = [
     "%2F",
     "'; DROP TABLE instances",
     "x" * 400,
+    "\N{WOMAN}\u200d\N{COOKING}",
+    "\N{WAVING BLACK FLAG}\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",  # the flag of England
+    "سفارش\u200cی نو-\u0600",
+    "क्\u200dष",
 ]
 
 
@@ -239,6 +243,20 @@ class TestList:
         assert pages == 3
         assert ids == [one["id"] for one in listed.get("/wf/desk")["instances"]]
 
+    @pytest.mark.parametrize("order", ["created", "id"])
+    def test_an_instance_that_changes_is_not_missed(self, listed: Http, order: str) -> None:
+        ids, cursor, pages = [], "", 0
+        while cursor is not None:
+            page = listed.get(f"/wf/desk?limit=2&order={order}" + (f"&cursor={cursor}" if cursor else ""))
+            ids += [instance["id"] for instance in page["instances"]]
+            cursor, pages = page["cursor"], pages + 1
+            last = "desk-0" if order == "created" else "desk-6"
+            listed.send(f"/wf/desk/{last}/Write", f"after page {pages}")
+        assert ids == sorted((f"desk-{number}" for number in range(7)), reverse=order == "created")
+        cursor = listed.get(f"/wf/desk?limit=2&order={order}")["cursor"]
+        document = listed.problem("GET", f"/wf/desk?cursor={cursor}")
+        assert document["status"] == 400 and "in the order 'updated'" in document["detail"]
+
     def test_by_status(self, listed: Http) -> None:
         assert [one["id"] for one in listed.get("/wf/desk?status=finished")["instances"]] == ["desk-2"]
         assert len(listed.get("/wf/desk?status=waiting")["instances"]) == 6
@@ -256,7 +274,9 @@ class TestList:
     @pytest.mark.parametrize("name", ["stauts", "search", "Status", "search_note", ""])
     def test_a_parameter_that_there_is_none(self, listed: Http, name: str) -> None:
         assert listed.problem("GET", "/wf/desk", params={"status": "waiting", name: "failed"}) == expected(
-            400, "Invalid request", f"unknown query parameter {name!r}. Available: status, limit, cursor, search.note"
+            400,
+            "Invalid request",
+            f"unknown query parameter {name!r}. Available: status, order, limit, cursor, search.note",
         )
 
     def test_a_page_has_50_instances_unless_told(self, listed: Http) -> None:
@@ -337,7 +357,7 @@ def test_instances_are_listed_by_their_search_fields(tmp_path: Path) -> None:
         assert listed(search__weight="2.5", search__fragile="false") == []
         assert listed(search__sent="2026-01-31", search__kind="bag") == ["a"]
         refused = (
-            ("size", "1", "unknown search field 'size'"),
+            ("size", "1", "unknown query parameter 'search.size'"),
             ("weight", "much", "search field 'weight' cannot be 'much'"),
         )
         for name, text, said in refused:

@@ -212,7 +212,7 @@ def test_what_the_document_of_an_event_says(http: Http) -> None:
     assert add["responses"]["200"]["content"]["application/json"]["schema"] == {
         "$ref": "#/components/schemas/PizzaOrder"
     }
-    assert list(add["responses"]) == ["200", "400", "404", "409", "413", "422", "500", "503"]
+    assert list(add["responses"]) == ["200", "400", "404", "409", "413", "415", "422", "500", "503"]
     refused = add["responses"]["409"]["content"]["application/problem+json"]["examples"]
     assert refused["event-not-accepted"]["value"] == {
         "type": "urn:gorchestrate:problem:event-not-accepted",

@@ -94,7 +94,13 @@ def test_the_instances_page_by_page(ui: Ui, tmp_path: Path) -> None:
         only = ui.get("/ui/pizza?status=canceled")
         assert only.count('<th scope="row">') == 1 and "instances/n-7" in only
         assert '<option value="canceled" selected>' in only
+        by_id = ui.get("/ui/pizza?order=id&status=")
+        assert '<option value="id" selected>' in by_id and "Instances of pizza, by id" in by_id
+        following = by_id.partition('" rel="next"')[0].rpartition('href="../')[2]
+        assert "order=id" in following
+        assert 'instances/n-9"' in ui.get("/" + following.replace("&amp;", "&"))
         assert "unknown status" in ui.get("/ui/pizza?status=odd", 400)
+        assert "unknown order" in ui.get("/ui/pizza?order=odd", 400)
         assert "is not a cursor" in ui.get("/ui/pizza?cursor=odd", 400)
 
 
@@ -107,7 +113,7 @@ def test_search_fields_are_searched_by(ui: Ui, http: Http, id: str) -> None:
     http.create(f"/wf/desk/{id}-1", json={"note": "Ann & <Bob>"})
     http.create(f"/wf/desk/{id}-2", json={"note": "Cleo"})
     search = forms(ui.get("/ui/desk"))[0]
-    assert dict(search.data) == {"status": "", "search.note": ""}
+    assert dict(search.data) == {"status": "", "search.note": "", "order": "updated"}
     html = ui.page(http.request("GET", "/ui/desk", params={"status": "", "search.note": "Ann & <Bob>"}), 200)
     assert html.count('<th scope="row">') == 1 and f"{id}-1" in html and 'value="Ann &amp; &lt;Bob&gt;"' in html
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from cloud_adapter.document import Document, InboxEntry, Instance, KeyRecord, check_entry, decode, encode
 from cloud_adapter.errors import Conflict, DuplicateKey, InstanceExists, InstanceNotFound, InvalidRequest, Unavailable
-from cloud_adapter.ports import PAGE_SIZE, Page
-from cloud_adapter.stores.listings import EPOCH
+from cloud_adapter.ports import PAGE_SIZE, Order, Page
+from cloud_adapter.stores.listings import time_in
 
 Call = Callable[[str, Callable[[], Any]], Awaitable[Any]]
 """Makes a call to the outside: gets its name, and what it does when it arrives there."""
@@ -183,13 +183,17 @@ class SimulatedStore:
         workflow: str,
         *,
         status: str | None = None,
-        search: Mapping[str, Any] | None = None,
+        search: Mapping[str, Sequence[Any]] | None = None,
+        order: Order = Order.UPDATED,
         limit: int = PAGE_SIZE,
         cursor: str | None = None,
     ) -> Page:
         cursors = self._database.cursors
-        if cursor is not None and cursor not in cursors:
+        if cursor is not None and (cursor not in cursors or not cursor.startswith(f"{order}-")):
             raise InvalidRequest(f"{cursor!r} is no cursor that this store gave")
+
+        def place(instance: Instance) -> tuple[datetime, str]:
+            return time_in(order, instance), instance.id
 
         def look() -> Page:
             found = [one for one in self._database.all() if one.workflow == workflow]
@@ -198,13 +202,20 @@ class SimulatedStore:
             found = [
                 one
                 for one in found
-                if all(name in one.search and _same(one.search[name], value) for name, value in wanted)
+                if all(
+                    name in one.search and any(_same(one.search[name], value) for value in some)
+                    for name, some in wanted
+                )
             ]
-            found.sort(key=_order, reverse=True)
-            rest = [one for one in found if cursor is None or _order(one) < cursors[cursor]]
+            down = order is not Order.ID
+            found.sort(key=place, reverse=down)
+            if cursor is not None:
+                last = cursors[cursor]
+                found = [one for one in found if (place(one) < last if down else place(one) > last)]
+            rest = found
             if len(rest) <= limit:
                 return Page(rest, None)
-            cursors[following := f"page-{len(cursors)}"] = _order(rest[limit - 1])
+            cursors[following := f"{order}-{len(cursors)}"] = place(rest[limit - 1])
             return Page(rest[:limit], following)
 
         page: Page = await self._call("list", look)
@@ -221,9 +232,9 @@ class SimulatedStore:
         self._closed = True
 
 
+def _is_among(value: Any, values: Sequence[Any]) -> bool:
+    return any(_same(value, other) for other in values)
+
+
 def _same(one: Any, other: Any) -> bool:
     return one == other and isinstance(one, bool) is isinstance(other, bool)
-
-
-def _order(instance: Instance) -> tuple[datetime, str]:
-    return instance.execution.updated_at or EPOCH, instance.id

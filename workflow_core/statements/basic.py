@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from workflow_core.errors import DefinitionError
+from workflow_core.printable import is_printable
 from workflow_core.retry import Retry
 
 Condition = Callable[..., Any]
@@ -81,7 +82,7 @@ def check_name(owner: object, name: str) -> str:
     kind = type(owner).__name__
     if not isinstance(name, str) or not name.strip():
         raise DefinitionError(f"{kind} {name!r}", "it has no name", f"Pass a name first: {kind}('...', ...).")
-    if len(name) > 200 or not name.isprintable() or name != name.strip():
+    if len(name) > 200 or not is_printable(name) or name != name.strip():
         raise DefinitionError(
             f"{kind} {name!r}",
             "its name is not plain text",

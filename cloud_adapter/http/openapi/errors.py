@@ -18,7 +18,9 @@ from workflow_core.errors import DuplicateThread, InvalidFields, InvalidOutput, 
 Json = dict[str, Any]
 Kind = type[WorkflowError]
 
-CREATED: tuple[Kind, ...] = (errors.InstanceExists, errors.TooLarge, InvalidInput, errors.IdempotencyKeyReused)
+BODY: tuple[Kind, ...] = (errors.TooLarge, errors.UnsupportedEncoding, InvalidInput)
+"""The errors of a request's body."""
+CREATED: tuple[Kind, ...] = (errors.InstanceExists, *BODY, errors.IdempotencyKeyReused)
 """The errors of creating an instance."""
 FOUND: tuple[Kind, ...] = (
     errors.InvalidRequest,
@@ -32,8 +34,7 @@ SENT: tuple[Kind, ...] = (
     UnknownStatement,
     EventNotAccepted,
     EventRejected,
-    errors.TooLarge,
-    InvalidInput,
+    *BODY,
     errors.IdempotencyKeyReused,
     InvalidOutput,
 )
@@ -109,6 +110,7 @@ def _examples(workflow: str, id: str) -> dict[Kind, WorkflowError]:
         EventNotAccepted("Pay", ("Confirm",), "waiting"),
         EventRejected("the reason that the handler gives"),
         errors.TooLarge("the request body exceeds the limit of 1,000,000 bytes: send less data"),
+        errors.UnsupportedEncoding("the request body has the content encoding 'gzip': send it uncompressed"),
         InvalidInput(f"the initial fields of workflow {workflow!r}", [field]),
         errors.IdempotencyKeyReused(
             f"the idempotency key 'key-1' was used for another request on {id!r}: use a new key"

@@ -18,11 +18,12 @@ from urllib.parse import quote
 from cloud_adapter import errors
 from cloud_adapter.engine.operations import ACTIONS, Action
 from cloud_adapter.http.graphs import Format
-from cloud_adapter.http.openapi.errors import CREATED, FOUND, MOVED, SENT, Errors, Kind
+from cloud_adapter.http.openapi.errors import BODY, CREATED, FOUND, MOVED, SENT, Errors, Kind
+from cloud_adapter.http.openapi.parameters import KEY, header, list_parameters, query
 from cloud_adapter.http.openapi.samples import sample
 from cloud_adapter.http.openapi.schemas import Schemas, instance, ref
-from cloud_adapter.names import ID_BYTES_MAX, KEY_CHARS_MAX
-from cloud_adapter.ports import PAGE_SIZE, PAGE_SIZE_MAX
+from cloud_adapter.names import ID_BYTES_MAX
+from cloud_adapter.ports import PAGE_SIZE_MAX
 from workflow_core import EventNotAccepted, InvalidInput, RepairRefused, Status, Workflow, WorkflowError
 from workflow_core.errors import UnknownStatement
 from workflow_core.program.code import ClientCase, EventCase
@@ -34,15 +35,6 @@ INSTANCES = "instances"
 """The tag of operations that every instance has."""
 EVENTS = "events"
 """The tag of events without a role."""
-
-KEY: Json = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "required": False,
-    "description": "If the same request is repeated with the same key within a day, it gets the first response and "
-    "changes nothing.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": KEY_CHARS_MAX},
-}
 
 TOKEN = "googleIdentityToken"
 _TOKEN_SCHEME: Json = {
@@ -77,8 +69,7 @@ class _Document:
         self.schemas = Schemas()
         self.used_tags: list[str] = []
         self.errors = Errors(self.name, example_id(self.name))
-        # Fields are shown as they are saved: by their own names, without computed fields.
-        state = self.schemas.take(cls.model_json_schema(by_alias=False, mode="validation"))
+        state = self.schemas.take(cls.__fields_schema__)
         self.schemas.definitions["Instance"] = instance(state)
 
     def build(self) -> Json:
@@ -148,7 +139,7 @@ class _Document:
             "create_instance",
             "Create an instance",
             "The response shows the instance as it was stored. The instance then runs to its first wait by itself.",
-            {"201": self.instance("Created.", {"Location": _header("The path of the instance.")})},
+            {"201": self.instance("Created.", {"Location": header("The path of the instance.")})},
             (errors.InvalidRequest, *CREATED, *MOVED, errors.Unavailable),
             known=[_refused(f"the initial fields of workflow {self.name!r}", self.cls.new)],
         )
@@ -169,25 +160,16 @@ class _Document:
         )
 
     def page(self) -> Json:
-        searched = self.cls.search_fields
-        limit = {"type": "integer", "minimum": 1, "maximum": PAGE_SIZE_MAX, "default": PAGE_SIZE}
-        cursor = "The `cursor` of the previous page. If omitted, returns the first page."
         content = {"application/json": {"schema": ref("InstancePage")}}
         return self.operation(
             "list_instances",
-            "List the instances, most recently updated first",
-            "The list is paged. Repeat the request with the `cursor` of the response until it is null.",
+            "List the instances",
+            "The list is paged. Repeat the request with the `cursor` of the response until it is null. In the orders "
+            "`created` and `id`, an instance that changes in the meantime is not missed.",
             {"200": {"description": "A page.", "content": content}},
             (errors.InvalidRequest, errors.DamagedDocument, errors.Unavailable),
             known=[errors.InvalidRequest(f"limit is 1000: it must be 1 to {PAGE_SIZE_MAX}")],
-        ) | {
-            "parameters": [
-                _query("status", "Filter by status.", ref("Status")),
-                *(_query(f"search.{name}", f"Filter by `{name}`.", {"type": "string"}) for name in searched),
-                _query("limit", "The maximum number of instances in a page.", limit),
-                _query("cursor", cursor, {"type": "string"}),
-            ]
-        }
+        ) | {"parameters": list_parameters(self.cls)}
 
     def instance_graph(self) -> Json:
         return self.graph(
@@ -205,7 +187,7 @@ class _Document:
         success: Json = {"200": {"description": description, "content": content}}
         formats = {"enum": [format.value for format in Format], "default": default.value}
         return self.operation(id, summary, "", success, kinds) | {
-            "parameters": [_query("format", "The format.", formats)]
+            "parameters": [query("format", "The format.", formats)]
         }
 
     def action(self, kind: type[Action]) -> Json:
@@ -220,8 +202,7 @@ class _Document:
                 UnknownStatement,
                 errors.InstanceEnded,
                 RepairRefused,
-                errors.TooLarge,
-                InvalidInput,
+                *BODY,
                 *MOVED,
                 errors.Busy,
                 errors.Unavailable,
@@ -258,7 +239,7 @@ class _Document:
             }
         thread = "The thread that receives the event, if several wait for it: see `events` of the instance."
         wait = "The wait that receives the event. A later wait for the same event does not accept it."
-        parameters = [_query("thread", thread, {"type": "string"}), _query("wait_id", wait, {"type": "string"}), KEY]
+        parameters = [query("thread", thread, {"type": "string"}), query("wait_id", wait, {"type": "string"}), KEY]
         result["parameters"] = parameters
         taking = [signature for signature in signatures if signature.input_schema is not None]
         inputs = [self.schemas.take(signature.input_schema or {}) for signature in taking]
@@ -340,14 +321,6 @@ def _text(of: Any) -> str:
 
 def _accepted_in(selects: list[str]) -> str:
     return "Accepted in: " + ", ".join(f"*{select}*" for select in selects) + "."
-
-
-def _header(description: str) -> Json:
-    return {"description": description, "schema": {"type": "string"}}
-
-
-def _query(name: str, description: str, schema: Json) -> Json:
-    return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
 
 
 def _validator(event: str, signature: HandlerSignature) -> Callable[[bytes], Any]:

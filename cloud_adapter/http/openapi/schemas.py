@@ -192,7 +192,7 @@ _SHOWN: Json = {
                 "anyOf": [{"type": "object"}, {"type": "null"}],
                 "description": "The JSON schema of its input; null if it has no input.",
             },
-            "url": _text("The path to which it is sent."),
+            "url": _text("The path to which it is sent, with the prefix of the server's URL."),
         },
     ),
     "InstanceSummary": _object(
@@ -205,13 +205,13 @@ _SHOWN: Json = {
             "wake_at": TIME_OR_NULL | {"description": "When something is due next."},
             "error": TEXT_OR_NULL | {"description": "Why it failed."},
             "search": {"type": "object", "description": "The values of the workflow's `search_fields`."},
-            "url": _text("The path of the instance."),
+            "url": _text("The path of the instance, with the prefix of the server's URL."),
         },
     ),
     "InstancePage": _object(
         "One page of a list of instances.",
         {
-            "instances": _list(ref("InstanceSummary"), "The instances, most recently updated first."),
+            "instances": _list(ref("InstanceSummary"), "The instances, in the requested order."),
             "cursor": TEXT_OR_NULL | {"description": "The cursor of the next page; null on the last page."},
         },
     ),

@@ -17,6 +17,7 @@ from cloud_adapter.document import HistoryEntry
 from cloud_adapter.engine.view import View
 from cloud_adapter.http import progress
 from cloud_adapter.http.pages.rendering import fragment
+from cloud_adapter.http.prefixes import prefix_of
 from cloud_adapter.http.views import view_data
 from workflow_core.diagrams import svg
 from workflow_core.execution import Execution, Status, Thread, ThreadStatus
@@ -69,7 +70,7 @@ def parts(request: Request, view: View, now: datetime) -> dict[str, Markup]:
         "picture": Markup(svg.draw(program, progress.live(program, instance), style=False)),
         "fields": [_shown(name, value) for name, value in json.loads(instance.fields).items()],
         "entries": [(entry, _title(entry)) for entry in reversed(instance.history)],
-        "raw": json.dumps(view_data(view), indent=2, ensure_ascii=False),
+        "raw": json.dumps(view_data(view, prefix_of(request)), indent=2, ensure_ascii=False),
     }
     return {name: fragment(request, f"instance/{name}.html", **values) for name in PARTS}
 

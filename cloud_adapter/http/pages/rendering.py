@@ -21,6 +21,8 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from cloud_adapter.http.pages.times import moment, relative
+from cloud_adapter.http.prefixes import root_of
+from cloud_adapter.http.queries import with_query
 from workflow_core.diagrams import svg
 
 HEADERS = {
@@ -72,7 +74,7 @@ async def static(request: Request) -> Response:
     return Response(content, 200, headers, mimetypes.guess_type(name)[0])
 
 
-STATIC_ROUTE = Route("/static/{file}", static, methods=["GET"])
+STATIC_ROUTE = Route("/static/{file}", with_query(static, "v"), methods=["GET"])
 
 
 def markdown(text: str) -> Markup:
@@ -115,9 +117,3 @@ def _static() -> dict[str, tuple[bytes, str]]:
 
 def _link(name: str) -> str:
     return f"static/{name}?v={_static()[name][1]}"
-
-
-def root_of(request: Request) -> str:
-    """Returns the relative path from the URL of a request to the root of the service."""
-    path: bytes = request.scope.get("raw_path") or request.url.path.encode()
-    return "../" * (path.split(b"?")[0].count(b"/") - 1) or "./"

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -37,25 +36,31 @@ from cloud_adapter.http.pages.cards import (
 from cloud_adapter.http.pages.form_fields import MISSING
 from cloud_adapter.http.pages.instance_page import parts, title, version
 from cloud_adapter.http.pages.posts import read_form
-from cloud_adapter.http.pages.rendering import HEADERS, fragment, page, root_of
-from cloud_adapter.ports import PAGE_SIZE
+from cloud_adapter.http.pages.rendering import HEADERS, fragment, page
+from cloud_adapter.http.prefixes import root_of
+from cloud_adapter.http.queries import SEARCH, Handler, searching, with_query
+from cloud_adapter.ports import Order
 from workflow_core import EventNotAccepted, InvalidInput, Status, WorkflowError
 
-_logger = logging.getLogger("gorchestrate.http")
+_LIST_PARAMETERS = ("status", "order", "cursor")
 
-_Handler = Callable[[Request], Awaitable[Response]]
+_ORDERS = {Order.UPDATED: "most recently updated first", Order.CREATED: "newest first", Order.ID: "by id"}
 
 
-def ui_routes(engine: Engine, max_body_bytes: int) -> list[Route]:
-    """Returns the routes of the pages."""
-    ui = _Pages(engine, max_body_bytes)
+def ui_routes(engine: Engine, max_body_bytes: int, *, internals: bool) -> list[Route]:
+    """Returns the routes of the pages. For ``internals``, see ``problems.of_error``."""
+    ui = _Pages(engine, max_body_bytes, functools.partial(problems.logged, internals=internals))
     return [
-        Route("/ui", _to_ui, methods=["GET"]),
-        Route("/ui/", _page(ui.workflows), methods=["GET"]),
-        Route("/ui/{name}", _page(ui.instances), methods=["GET"]),
+        Route("/ui", ui.page(_to_ui), methods=["GET"]),
+        Route("/ui/", ui.page(ui.workflows), methods=["GET"]),
+        Route("/ui/{name}", ui.page(ui.instances, *_LIST_PARAMETERS, more=searching(engine)), methods=["GET"]),
         # Not below `instances/`, because an instance may have the id "new".
-        Route("/ui/{name}/new", _page(ui.new), methods=["GET", "POST"]),
-        Route("/ui/{name}/instances/{id}", _page(ui.instance), methods=["GET", "POST"]),
+        Route("/ui/{name}/new", ui.page(ui.new), methods=["GET", "POST"]),
+        Route(
+            "/ui/{name}/instances/{id}",
+            ui.page(ui.instance, "version", "done", "sent", "key"),
+            methods=["GET", "POST"],
+        ),
     ]
 
 
@@ -63,31 +68,30 @@ async def _to_ui(request: Request) -> Response:
     return RedirectResponse(f"{root_of(request)}ui/", 308)
 
 
-def _page(handler: _Handler) -> _Handler:
-    """Wraps a handler so that a ``WorkflowError`` becomes a page."""
-
-    @functools.wraps(handler)
-    async def answer(request: Request) -> Response:
-        try:
-            return await handler(request)
-        except WorkflowError as error:
-            problem = problems.of_error(error)
-            if problem["status"] == 500:
-                _logger.error("%s", error, exc_info=error)
-            headers = problems.HEADERS.get(problem["status"], {})
-            if _in_background(request):
-                return JSONResponse(problem, problem["status"], headers, problems.MEDIA_TYPE)
-            response = page(request, "problem.html", status=problem["status"], problem=problem)
-            response.headers.update(headers)
-            return response
-
-    return answer
-
-
 class _Pages:
-    def __init__(self, engine: Engine, max_body_bytes: int) -> None:
+    def __init__(self, engine: Engine, max_body_bytes: int, problem_of: Callable[[Exception], dict[str, Any]]) -> None:
         self.engine = engine
+        self.problem_of = problem_of
         self.max_body_bytes = max_body_bytes
+
+    def page(self, handler: Handler, *known: str, **more: Any) -> Handler:
+        """Wraps a handler so that a ``WorkflowError`` becomes a page. For the other arguments, see ``with_query``."""
+        handler = with_query(handler, *known, **more)
+
+        @functools.wraps(handler)
+        async def answer(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except WorkflowError as error:
+                problem = self.problem_of(error)
+                headers = problems.HEADERS.get(problem["status"], {})
+                if _in_background(request):
+                    return JSONResponse(problem, problem["status"], headers, problems.MEDIA_TYPE)
+                response = page(request, "problem.html", status=problem["status"], problem=problem)
+                response.headers.update(headers)
+                return response
+
+        return answer
 
     # --- lists ---------------------------------------------------------------------------
 
@@ -100,10 +104,12 @@ class _Pages:
         name = request.path_params["name"]
         cls = self.engine.workflow(name)
         status, cursor = request.query_params.get("status") or None, request.query_params.get("cursor") or None
-        given = {field: request.query_params.get(f"search.{field}", "") for field in cls.search_fields}
+        order = request.query_params.get("order") or Order.UPDATED
+        given = {field: request.query_params.get(f"{SEARCH}{field}", "") for field in cls.search_fields}
         search = {field: text for field, text in given.items() if text}
-        found = await self.engine.list(name, status=status, search=search, limit=PAGE_SIZE, cursor=cursor)
-        kept = ({"status": status} if status else {}) | {f"search.{field}": text for field, text in search.items()}
+        found = await self.engine.list(name, status=status, search=search, order=order, cursor=cursor)
+        filters = ({"status": status} if status else {}) | {f"{SEARCH}{field}": text for field, text in search.items()}
+        kept = filters | ({"order": order} if order != Order.UPDATED else {})
         return page(
             request,
             "instances.html",
@@ -113,6 +119,9 @@ class _Pages:
             now=self.engine.clock.now(),
             statuses=list(Status),
             wanted=status or "",
+            orders=_ORDERS,
+            order=order,
+            filtered=bool(filters),
             cursor=cursor,
             following=urlencode(kept | {"cursor": found.cursor}) if found.cursor else "",
             first=urlencode(kept),
@@ -141,7 +150,7 @@ class _Pages:
         except (InstanceExists, InvalidRequest) as error:
             status, id_error = problems.status_of(type(error)), str(error)
         except WorkflowError as error:
-            status = _refused(card, error)
+            status = _refused(card, error, self.problem_of(error))
         return self._new(request, name, card, id, id_error, status)
 
     def _new(self, request: Request, name: str, card: Card, id: str, id_error: str = "", status: int = 200) -> Response:
@@ -202,7 +211,7 @@ class _Pages:
                 wait_id=hidden["wait_id"],
             )
         except WorkflowError as error:
-            return _refused(card, error)
+            return _refused(card, error, self.problem_of(error))
         return 200
 
     async def _operate(self, request: Request, card: Card) -> int:
@@ -213,7 +222,7 @@ class _Pages:
                 return 422
             await self.engine.operate(request.path_params["name"], request.path_params["id"], operation)
         except WorkflowError as error:
-            return _refused(card, error)
+            return _refused(card, error, self.problem_of(error))
         return 200
 
     # --- answers -------------------------------------------------------------------------
@@ -319,19 +328,21 @@ def _said(event: str, response: bytes) -> str:
     )
 
 
-def _refused(card: Card, error: WorkflowError) -> int:
-    """Records on a card why it was not sent. Returns the status of the page."""
+def _refused(card: Card, error: WorkflowError, problem: dict[str, Any]) -> int:
+    """Records on a card why it was not sent. Returns the status of the page.
+
+    Args:
+        problem: the problem document of the error.
+    """
     if isinstance(error, InvalidInput) and card.form is not None:
         card.form.refuse(error.errors)
     elif isinstance(error, EventNotAccepted):
         card.message = f"The event is no longer accepted: the instance is {error.status}. Nothing was changed."
     else:
-        card.message = str(error)
+        card.message = problem["detail"]
     if not isinstance(error, (Busy, Unavailable)):
         card.renew()  # if it is unknown whether the request took effect, it must stay the same request
-    status = problems.status_of(type(error))
-    if status == 500:
-        _logger.error("%s", error, exc_info=error)
+    status: int = problem["status"]
     return status
 
 

@@ -69,7 +69,7 @@ def entry_reference(client: AsyncClient, entry: InboxEntry) -> AsyncDocumentRefe
 def document_of(instance: Instance) -> Document:
     """Returns the document of an instance."""
     document = encode(instance)
-    return document | {"updated_at": document["updated_at"] or EPOCH}
+    return document | {name: document[name] or EPOCH for name in ("created_at", "updated_at")}
 
 
 def check_responses(id: str, keys: Sequence[KeyRecord]) -> None:

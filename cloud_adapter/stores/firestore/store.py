@@ -13,9 +13,9 @@ would break this.
 
 ``deploy/firestore.indexes.json`` declares what each query needs:
 
-* ``list``: ``instances`` by ``updated_at`` descending. With a status, it needs the composite index (``status``,
-  ``updated_at`` descending). With a search field, it needs the composite index (``search.NAME``, ``updated_at``
-  descending), which you declare.
+* ``list``: ``instances`` by ``updated_at`` or ``created_at``, descending. With a status, it needs the composite index
+  (``status``, that time descending). With a search field, it needs the composite index (``search.NAME``, that time
+  descending), which you declare. By id, it needs the index of ``status``; Firestore has those of ids and search fields.
 * ``due``: the collection group ``instances`` by ``wake_at`` ascending.
 * ``inbox``: ``instance_inbox`` by ``at`` ascending. ``uncollected``: the collection group of that name, likewise.
 * A TTL policy on ``expires_at`` of the collection group ``idempotency_keys`` deletes keys within about a day of their
@@ -47,6 +47,7 @@ from google.cloud.firestore import (
     AsyncQuery,
     AsyncWriteBatch,
     FieldFilter,
+    Or,
 )
 
 from cloud_adapter.document import InboxEntry, Instance, KeyRecord, check_entry
@@ -60,7 +61,7 @@ from cloud_adapter.errors import (
     Unavailable,
 )
 from cloud_adapter.names import check_id
-from cloud_adapter.ports import PAGE_SIZE, Page
+from cloud_adapter.ports import PAGE_SIZE, Order, Page
 from cloud_adapter.stores.firestore.calls import Calls
 from cloud_adapter.stores.firestore.documents import (
     INBOX,
@@ -253,24 +254,26 @@ class FirestoreStore:
         workflow: str,
         *,
         status: str | None = None,
-        search: Mapping[str, Any] | None = None,
+        search: Mapping[str, Sequence[Any]] | None = None,
+        order: Order = Order.UPDATED,
         limit: int = PAGE_SIZE,
         cursor: str | None = None,
     ) -> Page:
         """See ``ports.Store.list``. Damaged documents are left out.
 
-        An instance that is updated while a caller reads page after page moves before the first page. The caller does
-        not get it twice.
+        An instance that is updated while a caller reads page after page in the order of updates moves before the first
+        page. The caller does not get it twice.
         """
         check_limit(limit)
         async with self._calls.begin() as client:
             collection = client.collection("workflows", workflow, INSTANCES)
-            query: AsyncQuery = _listing(collection, status, search or {})
+            query: AsyncQuery = _listing(collection, status, search or {}, order)
             if cursor is not None:
-                updated_at, id = read_cursor(cursor)
-                query = query.start_after({"updated_at": updated_at, "__name__": collection.document(_cursor_id(id))})
+                at, id = read_cursor(order, cursor)
+                place: dict[str, Any] = {} if order is Order.ID else {_TIMES[order]: at}
+                query = query.start_after(place | {"__name__": collection.document(_cursor_id(id))})
             instances, damaged = await self._readable(query, limit + 1)
-        return page_of(instances, limit, damaged)
+        return page_of(instances, order, limit, damaged)
 
     async def workflows(self) -> Sequence[str]:
         """See ``ports.Store.workflows``. Each is the name of a missing document that has documents below it."""
@@ -350,12 +353,25 @@ class FirestoreStore:
             query = query.start_after(snapshots[-1])
 
 
-def _listing(collection: AsyncCollectionReference, status: str | None, search: Mapping[str, Any]) -> AsyncQuery:
-    down = AsyncQuery.DESCENDING
-    query: AsyncQuery = collection.order_by("updated_at", direction=down).order_by("__name__", direction=down)
-    for name, value in search.items():
+_TIMES = {Order.UPDATED: "updated_at", Order.CREATED: "created_at"}
+"""The field by which an order sorts first."""
+
+
+def _listing(
+    collection: AsyncCollectionReference, status: str | None, search: Mapping[str, Sequence[Any]], order: Order
+) -> AsyncQuery:
+    query: AsyncQuery
+    if order is Order.ID:
+        query = collection.order_by("__name__")
+    else:
+        down = AsyncQuery.DESCENDING
+        query = collection.order_by(_TIMES[order], direction=down).order_by("__name__", direction=down)
+    for name, values in search.items():
         # The name is quoted if it has letters outside ASCII.
-        query = query.where(filter=FieldFilter(AsyncClient.field_path("search", name), "==", value))
+        path = AsyncClient.field_path("search", name)
+        # Not `in`, which does not find null.
+        equal = [FieldFilter(path, "==", value) for value in values]
+        query = query.where(filter=equal[0] if len(equal) == 1 else Or([*equal]))
     return query if status is None else query.where(filter=FieldFilter("status", "==", status))
 
 

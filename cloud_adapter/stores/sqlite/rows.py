@@ -17,8 +17,11 @@ from cloud_adapter.document import Document, InboxEntry, Instance, KeyRecord, de
 from cloud_adapter.errors import DamagedDocument
 from cloud_adapter.stores.listings import EPOCH
 
+FIXED = ("workflow", "id", "created_at")
+"""The columns that a commit does not change. Not writing them spares their indexes."""
+
 COLUMNS = (
-    *("workflow", "id", "format", "status", "pc", "created_at", "updated_at", "wake_at"),
+    *(*FIXED, "format", "status", "pc", "updated_at", "wake_at"),
     *("lease", "tokens", "search", "execution", "fields", "history"),
 )
 """The columns of ``instances`` except ``revision``: the names of a document's values. The long ones come last."""
@@ -29,7 +32,7 @@ _MICROSECOND = timedelta(microseconds=1)
 def values_of(document: Document) -> Sequence[str | int | None]:
     """Returns the values of ``COLUMNS`` for a document."""
     row = document | {
-        "created_at": microseconds_or_none(document["created_at"]),
+        "created_at": microseconds(document["created_at"] or EPOCH),
         "updated_at": microseconds(document["updated_at"] or EPOCH),
         "wake_at": microseconds_or_none(document["wake_at"]),
         "search": json.dumps(document["search"], ensure_ascii=False),

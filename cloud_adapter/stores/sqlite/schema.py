@@ -48,7 +48,11 @@ _VERSION_2 = (
     "CREATE INDEX inbox_by_arrival ON inbox (workflow, id, at, name)",
     "CREATE INDEX inbox_by_age ON inbox (at, workflow, id)",
 )
-VERSIONS = (_VERSION_1, _VERSION_2)
+_VERSION_3 = (
+    "UPDATE instances SET created_at = 0 WHERE created_at IS NULL",
+    "CREATE INDEX instances_by_creation ON instances (workflow, created_at, id)",
+)
+VERSIONS = (_VERSION_1, _VERSION_2, _VERSION_3)
 """The statements that upgrade a file to each version from the previous one. Elements of past releases never change."""
 
 SCHEMA_VERSION = len(VERSIONS)

@@ -19,11 +19,12 @@ from typing import Any
 
 from cloud_adapter.document import InboxEntry, Instance, KeyRecord, check_entry, encode
 from cloud_adapter.errors import Conflict, DamagedDocument, DuplicateKey, InstanceExists, InstanceNotFound
-from cloud_adapter.ports import PAGE_SIZE, Page
+from cloud_adapter.ports import PAGE_SIZE, Order, Page
 from cloud_adapter.stores.listings import EPOCH, check_limit, page_of, read_cursor
 from cloud_adapter.stores.sqlite.connections import Connections
 from cloud_adapter.stores.sqlite.rows import (
     COLUMNS,
+    FIXED,
     entry_of,
     instance_of,
     key_of,
@@ -44,13 +45,19 @@ _INSERT = (
     "ON CONFLICT (workflow, id) DO NOTHING"
 )
 _UPDATE = (
-    f"UPDATE instances SET revision = revision + 1, {', '.join(f'{name} = ?' for name in COLUMNS)} "
+    f"UPDATE instances SET revision = revision + 1, {', '.join(f'{name} = ?' for name in COLUMNS[len(FIXED) :])} "
     "WHERE workflow = ? AND id = ? AND revision = ?"
 )
 _DUE = (
     f"{_SELECT} WHERE wake_at IS NOT NULL AND wake_at <= ? AND (wake_at, rowid) > "
     "(?, coalesce((SELECT rowid FROM instances WHERE workflow = ? AND id = ?), 0)) ORDER BY wake_at, rowid"
 )
+_ORDERS = {
+    Order.UPDATED: ("(updated_at, id) < (?, ?)", "updated_at DESC, id DESC"),
+    Order.CREATED: ("(created_at, id) < (?, ?)", "created_at DESC, id DESC"),
+    Order.ID: ("id > ?", "id"),
+}
+"""The SQL of each order: the condition for the instances after a place, and the sorting."""
 _INSERT_KEY = (
     "INSERT INTO idempotency_keys (workflow, id, key, expires_at, fingerprint, response) VALUES (?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (workflow, id, key) DO UPDATE SET expires_at = excluded.expires_at, "
@@ -119,7 +126,8 @@ class SqliteStore:
     ) -> Instance:
         """See ``ports.Store.commit``. If a key is recorded and there is also a conflict, it raises ``DuplicateKey``."""
         version = instance.version
-        values = (*values_of(encode(instance)), instance.workflow, instance.id, version)
+        row = values_of(encode(instance))
+        values = (*row[len(FIXED) :], instance.workflow, instance.id, version)
 
         def work(connection: sqlite3.Connection) -> None:
             for key in keys:
@@ -129,7 +137,7 @@ class SqliteStore:
             if taken:
                 connection.executemany(_DELETE_ENTRY, _names(taken))
 
-        size = len(instance.fields) + len(values[COLUMNS.index("execution")])
+        size = len(instance.fields) + len(str(row[COLUMNS.index("execution")]))
         await self.connections.write(work, statements=1 + 2 * len(keys) + len(taken), size=size)
         return replace(instance, version=version + 1)
 
@@ -188,31 +196,37 @@ class SqliteStore:
         workflow: str,
         *,
         status: str | None = None,
-        search: Mapping[str, Any] | None = None,
+        search: Mapping[str, Sequence[Any]] | None = None,
+        order: Order = Order.UPDATED,
         limit: int = PAGE_SIZE,
         cursor: str | None = None,
     ) -> Page:
         """See ``ports.Store.list``. Damaged documents are left out.
 
-        An instance that is updated while a caller reads page after page moves before the first page. The caller does
-        not get it twice.
+        An instance that is updated while a caller reads page after page in the order of updates moves before the first
+        page. The caller does not get it twice.
         """
         check_limit(limit)
+        following, ordered = _ORDERS[order]
         query = f"{_SELECT} WHERE workflow = ?"
         parameters: tuple[str | int | float, ...] = (workflow,)
         if status is not None:
-            query, parameters = f"{query} AND status = ?", (*parameters, status)
-        for name, value in (search or {}).items():
-            condition, values = _is_value(f'$."{name}"', value)
-            query, parameters = f"{query} AND {condition}", (*parameters, *values)
+            # The unary plus keeps SQLite from sorting all instances of a status, page after page.
+            column = "status" if order is Order.UPDATED else "+status"
+            query, parameters = f"{query} AND {column} = ?", (*parameters, status)
+        for name, alternatives in (search or {}).items():
+            conditions = [_is_value(f'$."{name}"', value) for value in alternatives]
+            query = f"{query} AND ({' OR '.join(condition for condition, _ in conditions)})"
+            parameters = (*parameters, *(value for _, values in conditions for value in values))
         if cursor is not None:
-            updated_at, id = read_cursor(cursor)
-            query, parameters = f"{query} AND (updated_at, id) < (?, ?)", (*parameters, microseconds(updated_at), id)
-        query = f"{query} ORDER BY updated_at DESC, id DESC"
+            at, id = read_cursor(order, cursor)
+            place = (id,) if order is Order.ID else (microseconds(at), id)
+            query, parameters = f"{query} AND {following}", (*parameters, *place)
+        query = f"{query} ORDER BY {ordered}"
         instances, damaged = await self.connections.run(
             lambda connection: _readable(connection, query, parameters, limit + 1)
         )
-        return page_of(instances, limit, damaged)
+        return page_of(instances, order, limit, damaged)
 
     async def workflows(self) -> Sequence[str]:
         """See ``ports.Store.workflows``."""

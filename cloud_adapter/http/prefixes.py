@@ -1,0 +1,60 @@
+"""The path prefix under which clients reach an application: in another application, behind a proxy, or on the server.
+
+An application that is mounted, or whose server has a root path, gets the prefix with each request (``root_path`` in
+ASGI). A proxy that removes a prefix tells nobody, so ``PublicUrl`` adds it again, from the setting. All links and URLs
+in responses are made with the functions of this module.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote, urlsplit
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+
+class PublicUrl:
+    """Middleware that serves an application under the path of its public URL, which a proxy has removed."""
+
+    def __init__(self, app: ASGIApp, url: str) -> None:
+        self.app = app
+        self.prefix = urlsplit(url).path.rstrip("/")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            known = scope.get("root_path", "")
+            inside = scope["path"].removeprefix(known)
+            scope = dict(scope) | {"root_path": self.prefix, "path": self.prefix + inside}
+            if scope.get("raw_path") is not None:
+                # Encoded, so it is cut by segments: an encoded slash separates nothing.
+                segments = scope["raw_path"].split(b"/")[1 + known.count("/") :]
+                scope["raw_path"] = b"/".join([self.prefix.encode(), *segments])
+        await self.app(scope, receive, send)
+
+
+def prefix_of(request: Request) -> str:
+    """Returns the prefix as it stands in a URL, without a slash at its end."""
+    return quote(_root_path(request), safe="/%")  # some servers have it encoded already
+
+
+def base_url(request: Request) -> str:
+    """Returns the URL at which clients reach the application, without a slash at its end."""
+    url = request.base_url.replace(path=prefix_of(request))
+    if request.headers.get("x-forwarded-proto") == "https":  # Cloud Run uses HTTP to the container
+        url = url.replace(scheme="https")
+    return str(url).rstrip("/")
+
+
+def root_of(request: Request) -> str:
+    """Returns the relative path from the URL of a request to the root of the application. Unlike ``prefix_of``, it is
+    also right behind a proxy that removes a prefix which this application does not know."""
+    path: bytes = request.scope.get("raw_path") or request.url.path.encode()
+    levels = path.split(b"?")[0].count(b"/") - 1
+    if request.scope["path"].startswith(_root_path(request)):  # some servers leave it out of the path
+        levels -= _root_path(request).count("/")
+    return "../" * levels or "./"
+
+
+def _root_path(request: Request) -> str:
+    path: str = request.scope.get("root_path", "")
+    return path.rstrip("/")

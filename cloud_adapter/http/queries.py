@@ -1,0 +1,52 @@
+"""Checks the query parameters of requests. A misspelled parameter must not be ignored: an event would be delivered to
+another thread, a list would contain everything."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Iterable
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from cloud_adapter.engine.engine import Engine
+from cloud_adapter.errors import InvalidRequest
+
+SEARCH = "search."
+"""The prefix of query parameters that filter a list of instances by search fields."""
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def check_query(request: Request, *known: str) -> None:
+    """Checks that a request has no query parameters other than the known ones, and each at most once.
+
+    Raises:
+        InvalidRequest: a parameter is unknown or repeated.
+    """
+    names = [name for name, _ in request.query_params.multi_items()]
+    for name in names:
+        if name not in known:
+            raise InvalidRequest(f"unknown query parameter {name[:100]!r}. Available: {', '.join(known) or 'none'}")
+        if names.count(name) > 1:
+            raise InvalidRequest(f"the query parameter {name!r} is repeated: pass it once")
+
+
+def with_query(handler: Handler, *known: str, more: Callable[[Request], Iterable[str]] = lambda _: ()) -> Handler:
+    """Returns a handler that checks the query parameters first; see ``check_query``.
+
+    Args:
+        more: returns known parameters that depend on the path.
+    """
+
+    @functools.wraps(handler)
+    async def checked(request: Request) -> Response:
+        check_query(request, *known, *more(request))
+        return await handler(request)
+
+    return checked
+
+
+def searching(engine: Engine) -> Callable[[Request], Iterable[str]]:
+    """Returns a function that returns the parameters for the search fields of the workflow in the path."""
+    return lambda request: (f"{SEARCH}{field}" for field in engine.workflow(request.path_params["name"]).search_fields)
