@@ -36,11 +36,11 @@ TYPES: dict[str, tuple[Any, str]] = {
     "an `Enum` or a `Literal` of texts, numbers and `None`": (_Text, ""),
     "`list`, `set`, `tuple` and `dict` of exact types; keys are `str`, `int`, `date` or `UUID`": (
         dict[str, list[tuple[int, ...]]],
-        "",
+        "a subclass, such as a `defaultdict`",
     ),
     "`int \\| str` and other unions of `str`, `int`, `bool` and `None`": (int | str, ""),
     "a model or a dataclass of exact types": (_MODEL, "an instance of a subclass, whose own fields are not stored"),
-    "`float`": (float, "NaN and infinities"),
+    "`float`": (float, "NaN and infinities, unless the model has `ser_json_inf_nan='constants'` or `'strings'`"),
     "`Decimal`": (Decimal, "NaN and infinities"),
     "`datetime`, `time`": (datetime, "a time zone with a name, such as `Europe/Berlin`: only its offset is stored"),
     "`bytes`": (bytes, "bytes that are not UTF-8"),
@@ -59,7 +59,7 @@ TYPES: dict[str, tuple[Any, str]] = {
         create_model("Open", __config__={"extra": "allow"}),
         "what is not stored, or computed anew at a load",
     ),
-    "`SecretStr`, `SecretBytes`": (SecretStr, "every value: keep the name of the secret in the field"),
+    "`SecretStr`, `SecretBytes`, `Secret[T]`": (SecretStr, "as for the type inside; see below"),
 }
 
 

@@ -33,9 +33,18 @@ def is_true(value: object, name: str) -> bool:
         name: the name of the statement.
 
     Raises:
-        UnusableResult: the value was returned by accident.
+        UnusableResult: the value was returned by accident: also a class, or an object that can be called and has no
+            truth value of its own.
     """
-    refuse_accident(value, f"the condition of {name!r}")
+    if value is True or value is False:
+        return value
+    where = f"the condition of {name!r}"
+    refuse_accident(value, where)
+    if isinstance(value, type):
+        fix = "Create an object, or compare the class with another one"
+        raise UnusableResult(f"{where} returned the class {value.__name__!r}, which is always true. {fix}")
+    if callable(value) and not hasattr(value, "__bool__") and not hasattr(value, "__len__"):
+        raise UnusableResult(f"{where} returned {value!r:.60}, which is always true, but can be called. Call it")
     return bool(value)
 
 

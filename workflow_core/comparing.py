@@ -7,7 +7,7 @@ import which parts of a workflow have to be compared.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields as dataclass_fields
 from dataclasses import is_dataclass
 from datetime import datetime, time
@@ -15,14 +15,14 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Any, NoReturn
 
-from pydantic import BaseModel, Secret, SecretBytes, SecretStr
+from pydantic import BaseModel
 
 from workflow_core.errors import InvalidFields
+from workflow_core.secret_values import MASK, SECRETS
 
 Path = tuple[str | int, ...]
 """Where a value is: the names of fields, the indexes of lists and the keys of dictionaries."""
 
-_SECRETS = (Secret, SecretStr, SecretBytes)
 _SHOWN_CHARS_MAX = 80
 
 
@@ -35,7 +35,8 @@ class Changed(InvalidFields):
 
     def __init__(self, path: Path, value: object, other: object, fix: str) -> None:
         self.path = ".".join(map(str, path))
-        super().__init__(f"{self.path} is {_shown(value)}, but would be loaded as {_shown(other, value)}. {fix}")
+        what = self.path or "the value"
+        super().__init__(f"{what} is {_shown(value, other)}, but would be loaded as {_shown(other, value)}. {fix}")
 
 
 def compare_values(value: Any, other: Any, path: Path) -> None:
@@ -64,6 +65,14 @@ def compare_values(value: Any, other: Any, path: Path) -> None:
     elif isinstance(value, (set, frozenset)):
         if {(_kind(item), item) for item in value} != {(_kind(item), item) for item in other}:
             changed(value, other, path)
+    elif isinstance(value, SECRETS):
+        is_same = True
+        try:
+            compare_values(value.get_secret_value(), other.get_secret_value(), path)
+        except Changed:
+            is_same = False
+        if not is_same:  # not inside of ``except``, because the log would show the error with the values
+            changed(value, other, path)
     elif not _is_same(value, other):
         changed(value, other, path)
 
@@ -82,12 +91,10 @@ def _is_same(value: Any, other: Any) -> bool:
         return _moment(value) == _moment(other)
     if isinstance(value, Decimal):
         return bool(value.as_tuple() == other.as_tuple())
-    if isinstance(value, _SECRETS):
-        return bool(value.get_secret_value() == other.get_secret_value())
     has_equality = any("__eq__" in vars(base) for base in type(value).__mro__[:-1])
     if not has_equality and hasattr(value, "__dict__"):
         return bool(vars(value) == vars(other))
-    return bool(value == other)
+    return bool(value == other) or (value != value and other != other)  # NaN differs from itself
 
 
 def _moment(value: datetime | time) -> tuple[object, ...]:
@@ -128,12 +135,39 @@ def _compare_mappings(value: Mapping[Any, Any], other: Mapping[Any, Any], path: 
         compare_values(item, other[keys[key]], (*path, str(key)))
 
 
-def _shown(value: object, like: object = None) -> str:
-    if isinstance(value, _SECRETS) or isinstance(like, _SECRETS):
-        return "**********"
+def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Yields the numbers, texts and other leaves of a value, each with its path; also the keys of its dictionaries. A
+    secret is yielded itself, and then what it contains."""
+    if isinstance(value, BaseModel):
+        parts: Iterable[tuple[Any, Any]] = _parts_of_model(value).items()
+    elif is_dataclass(value):
+        parts = _parts_of_dataclass(value).items()
+    elif isinstance(value, Mapping):
+        parts = value.items()
+        for key in value:
+            yield from leaves(key, path)
+    elif isinstance(value, (list, tuple, deque, set, frozenset)):
+        parts = enumerate(value)
+    else:
+        yield path, value
+        parts = ()
+        if isinstance(value, SECRETS):
+            yield from leaves(value.get_secret_value(), path)
+    for name, part in parts:
+        yield from leaves(part, (*path, str(name)))
+
+
+def _shown(value: object, other: object) -> str:
+    """Returns a value for an error; masked if it contains a secret of one of the two values as a text."""
+    if isinstance(value, SECRETS) or isinstance(other, SECRETS):
+        return MASK
     if isinstance(value, (datetime, time)):
         return f"{value} ({getattr(value.tzinfo, 'key', value.tzinfo)})"
     text = repr(value)
+    for _, leaf in (*leaves(value), *leaves(other)):
+        secret = leaf.get_secret_value() if isinstance(leaf, SECRETS) else ""
+        if secret and (secret.decode("utf-8", "replace") if isinstance(secret, bytes) else str(secret)) in text:
+            return MASK
     return text if len(text) <= _SHOWN_CHARS_MAX else f"{text[:_SHOWN_CHARS_MAX]}..."
 
 
@@ -145,7 +179,7 @@ def _fix(value: object) -> str:
             return "Convert it, for example with astimezone(UTC), and keep the name of the zone in a field of its own"
         case BaseModel():
             return "Annotate the field with the class itself, or with a union of the classes that has a discriminator"
-        case _ if isinstance(value, _SECRETS):
-            return "Keep the secret in a secret manager, and its name in the field"
+        case _ if isinstance(value, SECRETS):
+            return "Annotate the field with the type of the secret, without a serializer of your own"
         case _:
             return "Annotate the field with the type of the value, so that it can be restored from JSON"

@@ -1,4 +1,4 @@
-"""Converts errors to text: the ``ErrorInfo`` that is stored with an instance, and one line for logs.
+"""Converts errors to text: the ``ErrorInfo`` that is stored with an instance, one line for logs, and errors of fields.
 
 The conversion never fails and its text can always be saved, whatever user code raises: ``str()`` of an error may itself
 raise an error, and a message may be very long or contain characters that are not valid Unicode.
@@ -7,6 +7,9 @@ raise an error, and a message may be very long or contain characters that are no
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
 
 from workflow_core.execution import ErrorInfo
 
@@ -55,3 +58,16 @@ def _message(error: BaseException) -> str:
     # A lone surrogate, for example from a file name, cannot be saved as JSON. Escaping it makes the text longer, so the
     # text is truncated twice.
     return text[:MESSAGE_CHARS_MAX].encode(errors="backslashreplace").decode()[:MESSAGE_CHARS_MAX]
+
+
+def field_errors(error: ValidationError) -> list[dict[str, Any]]:
+    """Returns a pydantic error as the list that ``InvalidInput`` contains. It does not name the values."""
+    return [
+        {"field": ".".join(str(part) for part in e["loc"]), "message": e["msg"], "type": e["type"]}
+        for e in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+
+
+def field_texts(error: ValidationError) -> str:
+    """Returns a pydantic error as one line. It does not name the values."""
+    return "; ".join(f"{e['field'] or 'it'}: {e['message']}" for e in field_errors(error))

@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, Field, TypeAdapter
 from pydantic_core import from_json, to_json
 
 from workflow_core.compact import FOLDED_MIN, fold, may_be_folded, unfold
-from workflow_core.shown import shown_wait
+from workflow_core.shown import shown_event, shown_teardown, shown_wait
 from workflow_core.wait_types import StoredTeardown, StoredWait
 
 MAIN_THREAD = "main"
@@ -130,11 +130,19 @@ class Leave:
 
 @dataclass(slots=True)
 class BufferedEvent:
-    """An event that arrived before a thread waited for it; ``input`` is its JSON text."""
+    """An event that arrived before a thread waited for it.
+
+    Attributes:
+        input: the JSON text.
+        by_name: whether the text has the names of fields, and not the aliases that clients use.
+        shown: the text as clients see it, if it contains secrets.
+    """
 
     event: str
     input: str
     at: AwareDatetime | None = None
+    by_name: bool = False
+    shown: str | None = None
 
 
 @dataclass(slots=True)
@@ -269,6 +277,8 @@ class Execution:
         data: dict[str, Any] = _ADAPTER.dump_python(self, mode="json", by_alias=True)
         for thread in data["threads"]:
             thread["waits"] = [shown_wait(wait) for wait in thread["waits"]]
+        data["teardowns"] = [shown_teardown(teardown) for teardown in data["teardowns"]]
+        data["buffer"] = [shown_event(event) for event in data["buffer"]]
         return data
 
     def to_json(self) -> str:

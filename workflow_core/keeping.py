@@ -1,15 +1,16 @@
 """Decides which parts of a workflow's fields must be compared at each commit.
 
 Fields are stored as JSON and loaded again. Most types survive that exactly, whatever value they have: for these, no
-time is spent at a commit. Others survive with most values only: a ``float`` unless it is NaN, a model unless the value
-is of a subclass, a type with validators of its own if these are idempotent. For these, the engine compares the value
-with what a load gives back, and refuses the commit if they differ.
+time is spent at a commit, apart from a look at the classes of collections. Others survive with most values only: a
+``float`` unless it is NaN, a model unless the value is of a subclass, a type with validators of its own if these are
+idempotent. For these, the engine compares the value with what a load gives back, and refuses the commit if they differ.
 
 The decision reads pydantic's core schema of the class. What is not known to be exact is compared in full.
 """
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -18,6 +19,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from workflow_core.comparing import Path, changed, compare_values
+from workflow_core.secret_values import Schema
 
 _EXACT = frozenset({"int", "bool", "none", "date", "timedelta", "uuid", "missing-sentinel"})
 """Types whose values JSON keeps, as pydantic writes and reads them."""
@@ -51,29 +53,22 @@ class Comparison:
         """
         compare_values(value, other, path)
 
+    def fits(self, value: Any) -> bool:
+        """Whether all collections in a value have the classes that a load gives them. For a comparison that is not
+        needed, this is all that there is to compare, and it takes a fraction of the time."""
+        return True
+
 
 _FULL = Comparison()
 
-
-class _Collection(Comparison):
-    """A field whose values are exact, but for a collection of a subclass, such as a ``defaultdict``."""
-
-    def is_needed(self) -> bool:
-        return False
-
-    def __call__(self, value: Any, other: Any, path: Path) -> None:
-        if type(value) is not type(other) and isinstance(value, (dict, list, tuple, set, frozenset)):
-            changed(value, other, path)
-
-
-_COLLECTION = _Collection()
+_ANY = {"type": "any"}
 
 
 class _Float(Comparison):
     """A number that JSON cannot represent if it is NaN or infinite. An integer in its place is equal to it."""
 
     def __call__(self, value: Any, other: Any, path: Path) -> None:
-        if value != other:
+        if value != other and (value == value or other == other):  # NaN differs from itself
             changed(value, other, path)
 
 
@@ -97,48 +92,115 @@ class _Model(Comparison):
         finally:
             self.is_asked = False
 
+    def fits(self, value: Any) -> bool:
+        if type(value) is not self.cls:
+            return False
+        for name, field in self.fields.items():  # noqa: SIM110 - a generator takes twice as long
+            if not field.fits(getattr(value, name)):
+                return False
+        return True
+
     def __call__(self, value: Any, other: Any, path: Path) -> None:
         if type(value) is not self.cls or type(other) is not self.cls:
             compare_values(value, other, path)
             return
         for name, compare in self.fields.items():
-            compare(getattr(value, name), getattr(other, name), (*path, name))
+            part = getattr(value, name)
+            if compare.is_needed() or not compare.fits(part):
+                compare(part, getattr(other, name), (*path, name))
 
 
 @dataclass(slots=True)
-class _Around(Comparison):
-    """A value that contains others of one type."""
+class _Collection(Comparison):
+    """A collection that must be of exactly this class, because a load gives no subclass of it, such as ``defaultdict``.
+
+    Attributes:
+        item: what to compare of what it contains; None: nothing.
+    """
+
+    cls: Callable[..., Any]
+    item: Comparison | None
+
+    def is_needed(self) -> bool:
+        return self.item is not None and self.item.is_needed()
+
+    def fits(self, value: Any) -> bool:
+        if type(value) is not self.cls:
+            return False
+        return self.item is None or all(map(self.item.fits, self.contained(value)))
+
+    def contained(self, value: Any) -> Iterable[Any]:
+        """Returns what the collection contains."""
+        return typing.cast("Iterable[Any]", value)
+
+    def __call__(self, value: Any, other: Any, path: Path) -> None:
+        self.check(value, other, path)
+        if self.item is not None:
+            self.items(self.item, value, other, path)
+
+    def check(self, value: Any, other: Any, path: Path) -> None:
+        """Compares the collections without what they contain."""
+        if type(value) is not type(other) or len(value) != len(other):
+            changed(value, other, path)
+
+    def items(self, item: Comparison, value: Any, other: Any, path: Path) -> None:
+        """Compares what the collections contain."""
+        for index, part in enumerate(value):
+            item(part, other[index], (*path, index))
+
+
+class _Set(_Collection):
+    """A set. Its items have no order."""
+
+    def items(self, item: Comparison, value: Any, other: Any, path: Path) -> None:
+        compare_values(value, other, path)
+
+
+class _Values(_Collection):
+    """A dictionary whose keys are kept."""
+
+    def contained(self, value: Any) -> Iterable[Any]:
+        return typing.cast("dict[Any, Any]", value).values()
+
+    def items(self, item: Comparison, value: Any, other: Any, path: Path) -> None:
+        if value.keys() != other.keys():
+            compare_values(value, other, path)
+        for key, part in value.items():
+            item(part, other[key], (*path, str(key)))
+
+
+@dataclass(slots=True)
+class _Fixed(Comparison):
+    """A tuple with a type for each item."""
+
+    parts: list[Comparison | None]
+
+    def is_needed(self) -> bool:
+        return any(part is not None and part.is_needed() for part in self.parts)
+
+    def fits(self, value: Any) -> bool:
+        return type(value) is tuple and all(
+            part is None or part.fits(item) for part, item in zip(self.parts, value, strict=True)
+        )
+
+    def __call__(self, value: Any, other: Any, path: Path) -> None:
+        _Collection(tuple, None)(value, other, path)
+        for index, part in enumerate(self.parts):
+            if part is not None:
+                part(value[index], other[index], (*path, index))
+
+
+@dataclass(slots=True)
+class _Nullable(Comparison):
+    """A value or None."""
 
     item: Comparison
 
     def is_needed(self) -> bool:
         return self.item.is_needed()
 
-
-class _Items(_Around):
-    """A list or a tuple of any length."""
-
-    def __call__(self, value: Any, other: Any, path: Path) -> None:
-        if type(value) is not type(other) or len(value) != len(other):
-            changed(value, other, path)
-        if self.item.is_needed():
-            for index, part in enumerate(value):
-                self.item(part, other[index], (*path, index))
-
-
-class _Values(_Around):
-    """A dictionary whose keys are kept."""
-
-    def __call__(self, value: Any, other: Any, path: Path) -> None:
-        if type(value) is not type(other) or value.keys() != other.keys():
-            compare_values(value, other, path)
-            return
-        for key, part in value.items():
-            self.item(part, other[key], (*path, str(key)))
-
-
-class _Nullable(_Around):
-    """A value or None."""
+    def fits(self, value: Any) -> bool:
+        return value is None or self.item.fits(value)
 
     def __call__(self, value: Any, other: Any, path: Path) -> None:
         if value is not None and other is not None:
@@ -156,22 +218,22 @@ class _Reference(Comparison):
     def is_needed(self) -> bool:
         return self.target is not None and self.target.is_needed()
 
+    def fits(self, value: Any) -> bool:
+        return self.target is None or self.target.fits(value)
+
     def __call__(self, value: Any, other: Any, path: Path) -> None:
         if self.target is not None:
             self.target(value, other, path)
 
 
-Schema = Mapping[str, Any]
-
-
 def comparison(model: type[BaseModel]) -> Comparison | None:
-    """Returns what to compare at each commit; None: the fields are kept, whatever their values are."""
-    sorter = _Sorter()
-    found = sorter.of(model.__pydantic_core_schema__)
-    if isinstance(found, _Model):
-        for name in model.model_fields.keys() - found.fields.keys():
-            found.fields[name] = _COLLECTION
-    return found
+    """Returns what to compare of a model's fields at each commit; None: they are kept, whatever their values are."""
+    return comparison_of(model.__pydantic_core_schema__)
+
+
+def comparison_of(schema: Schema) -> Comparison | None:
+    """Returns what to compare of values of a type; None: they are kept, whatever they are."""
+    return _Sorter().of(schema)
 
 
 class _Sorter:
@@ -236,26 +298,30 @@ class _Sorter:
     # --- collections -------------------------------------------------------------------------
 
     def _list(self, schema: Schema) -> Comparison | None:
-        inner = self.of(schema.get("items_schema", {"type": "any"}))
-        return None if inner is None else _Items(inner)
+        return _Collection(list, self.of(schema.get("items_schema", _ANY)))
 
     def _tuple(self, schema: Schema) -> Comparison | None:
         inner = [self.of(item) for item in schema["items_schema"]]
-        if all(item is None for item in inner):
-            return None
-        return _Items(inner[0]) if len(inner) == 1 and inner[0] and "variadic_item_index" in schema else _FULL
+        if "variadic_item_index" not in schema:
+            return _Fixed(inner) if any(inner) else _Collection(tuple, None)
+        return _Collection(tuple, inner[0]) if len(inner) == 1 else _FULL
 
     def _set(self, schema: Schema) -> Comparison | None:
-        return None if self.of(schema.get("items_schema", {"type": "any"})) is None else _FULL
+        return self._of_set(set, schema)
 
-    _frozenset = _set
+    def _frozenset(self, schema: Schema) -> Comparison | None:
+        return self._of_set(frozenset, schema)
+
+    def _of_set(self, cls: Callable[..., Any], schema: Schema) -> Comparison | None:
+        inner = self.of(schema.get("items_schema", _ANY))
+        is_shape = isinstance(inner, (_Collection, _Fixed)) and not inner.is_needed()
+        return _Set(cls, inner) if inner is None or is_shape else _FULL
 
     def _dict(self, schema: Schema) -> Comparison | None:
-        keys = schema.get("keys_schema", {"type": "any"})
-        inner = self.of(schema.get("values_schema", {"type": "any"}))
+        keys = schema.get("keys_schema", _ANY)
         if keys["type"] not in _EXACT_KEYS or self.of(keys) is not None:
             return _FULL
-        return None if inner is None else _Values(inner)
+        return _Values(dict, self.of(schema.get("values_schema", _ANY)))
 
     # --- objects -----------------------------------------------------------------------------
 
@@ -265,7 +331,11 @@ class _Sorter:
         is_plain = inner["type"] == "model-fields" and not (
             schema.get("custom_init") or schema.get("post_init") or schema.get("root_model") or _is_special(config)
         )
-        if not is_plain or schema["cls"].__private_attributes__ or _leaves_out(inner["fields"].values()):
+        if (
+            not is_plain
+            or getattr(schema["cls"], "__private_attributes__", None)
+            or _leaves_out(inner["fields"].values())
+        ):
             return _FULL
         return _Model(schema["cls"], self._fields(inner["fields"]))
 

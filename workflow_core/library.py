@@ -11,7 +11,9 @@ from datetime import datetime
 from inspect import isawaitable, iscoroutine
 from typing import Any
 
-from workflow_core.errors import AsyncInSyncCall
+from pydantic_core import PydanticSerializationError
+
+from workflow_core.errors import AsyncInSyncCall, InvalidFields, InvalidInput
 from workflow_core.execution import Execution
 from workflow_core.machine.checkpoints import Checkpoint, CheckpointKind
 from workflow_core.machine.events import Accepted
@@ -209,8 +211,12 @@ def _unless_kept(
     is_for_any = thread_id is None and wait_id is None and pc is None
     if is_early and is_for_any and machine.buffers(event):
         signature = machine.buffered_signature(event)
-        value = signature.validate(event, input)
-        machine.buffer(event, signature.input.dump_json(value, by_alias=True).decode())
+        try:
+            packed = signature.input_form.pack(signature.validate(event, input), ("input",))
+        except (InvalidFields, PydanticSerializationError) as error:
+            detail = {"field": "", "message": f"the event cannot be kept: {error}", "type": "not_kept"}
+            raise InvalidInput(f"event {event!r}", [detail]) from error
+        machine.buffer(event, packed.text.decode(), by_name=True, shown=packed.shown_text)
         return None
     return accepted or machine.accept(event, thread_id, wait_id, pc)
 

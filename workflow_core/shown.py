@@ -74,9 +74,43 @@ class ShownTeardown:
     known_as: str
 
 
+@dataclass(slots=True)
+class ShownEvent:
+    """An event that arrived before a thread waited for it; ``input`` is its JSON text."""
+
+    event: str
+    input: str
+    at: AwareDatetime | None = None
+
+
 _DEFAULTS = {field.name: None if field.default is MISSING else field.default for field in fields(ShownWait)}
+
+
+SHOWN = "shown"
+"""The key of what clients see instead of an input with secrets."""
 
 
 def shown_wait(stored: dict[str, Any]) -> dict[str, Any]:
     """Converts a wait from its stored form to the form that clients see."""
-    return _DEFAULTS | stored
+    wait = _DEFAULTS | _masked(stored, "input")
+    wait["input"] = _masked(wait["input"], "fields") if wait["kind"] == WaitKind.CHILD else wait["input"]
+    return wait
+
+
+def shown_teardown(stored: dict[str, Any]) -> dict[str, Any]:
+    """Converts a teardown from its stored form to the form that clients see."""
+    if stored["kind"] == WaitKind.CHILD:
+        return stored | {"setup_data": _masked(stored["setup_data"], "fields")}
+    return stored
+
+
+def shown_event(stored: dict[str, Any]) -> dict[str, Any]:
+    """Converts a buffered event from its stored form to the form that clients see."""
+    shown = _masked(stored, "input")
+    return {name: shown[name] for name in ("event", "input", "at")}
+
+
+def _masked(stored: Any, name: str) -> dict[str, Any]:
+    """Replaces a value that contains secrets."""
+    rest = {key: value for key, value in stored.items() if key != SHOWN}
+    return rest if stored.get(SHOWN) is None else rest | {name: stored[SHOWN]}

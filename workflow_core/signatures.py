@@ -8,19 +8,24 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import math
+import json
+import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
-from pydantic import PydanticUserError, TypeAdapter, ValidationError
-from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUndefinedAnnotation
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
+from workflow_core.adapters import JsonSchema, schema_of
+from workflow_core.comparing import Changed, compare_values
+from workflow_core.error_texts import field_errors
 from workflow_core.errors import DefinitionError, InvalidInput, InvalidOutput
+from workflow_core.inputs import from_client, refuse_masks
+from workflow_core.secret_values import MASK
+from workflow_core.value_form import ValueForm
 
 
 class Annotations(typing.Protocol):
@@ -30,8 +35,6 @@ class Annotations(typing.Protocol):
 
     def names(self, function: Callable[..., Any]) -> dict[str, Any]: ...
 
-
-JsonSchema = dict[str, Any]
 
 ITEM = "item"
 """The keyword argument with which a handler receives the item of the ``ForEach`` around it."""
@@ -43,6 +46,7 @@ class HandlerSignature:
 
     Attributes:
         takes_input: whether it has an input in addition to the workflow (or the request).
+        input_form: the form in which inputs are stored and passed on; ``output_form``: that of outputs.
         default: the default of its parameter, for a request without an input; ``Parameter.empty`` if it has none.
         input_schema: JSON schema of the input; None if it has no input.
         output_schema: JSON schema of the output; ``{"type": "null"}`` if it has no output.
@@ -52,6 +56,8 @@ class HandlerSignature:
     is_async: bool
     input: TypeAdapter[Any]
     output: TypeAdapter[Any]
+    input_form: ValueForm
+    output_form: ValueForm
     input_schema: JsonSchema | None
     output_schema: JsonSchema
     default: Any = inspect.Parameter.empty
@@ -75,12 +81,16 @@ class HandlerSignature:
         if value is None and self.has_default:
             return deepcopy(self.default)
         try:
-            return self.input.validate_python(value)
+            typed = self.input.validate_python(value)
         except ValidationError as error:
             raise InvalidInput(f"event {event!r}", field_errors(error)) from None
+        if self.input_form.has_secrets:
+            refuse_masks(f"event {event!r}", typed)
+        return typed
 
     def validate_json(self, event: str, body: bytes) -> Any:
-        """Returns the typed input for a JSON text. An empty text means the default, or ``null`` if there is none.
+        """Returns the typed input for a JSON text of a client. An empty text means the default, or ``null`` if there is
+        none.
 
         Raises:
             InvalidInput: the text is not JSON, or does not match the type.
@@ -94,13 +104,29 @@ class HandlerSignature:
         if not given and self.has_default:
             return deepcopy(self.default)
         what = f"event {event!r}"
+
+        def validated(text: bytes | str) -> Any:
+            try:
+                return self.input.validate_json(text)
+            except ValidationError as error:
+                errors = field_errors(error)
+                raise InvalidInput(what, errors if given else [self._wants_some(errors)]) from None
+
+        return from_client(what, body, self.input_form, validated)
+
+    def load(self, name: str, text: bytes | str) -> Any:
+        """Returns the typed input for a value that was stored or passed on, such as the result of an activity.
+
+        Args:
+            name: the name of the event, the activity or the child.
+
+        Raises:
+            InvalidInput: the value does not match the type.
+        """
         try:
-            value = self.input.validate_json(body)
+            return self.input_form.load(text)
         except ValidationError as error:
-            errors = field_errors(error)
-            raise InvalidInput(what, errors if given else [self._wants_some(errors)]) from None
-        refuse_infinite_numbers(what, self.input.dump_python(value, warnings=False))
-        return value
+            raise InvalidInput(f"event {name!r}", field_errors(error)) from None
 
     def _wants_some(self, errors: list[dict[str, Any]]) -> dict[str, Any]:
         """The error for an empty body, from the errors for ``null``."""
@@ -124,48 +150,10 @@ class HandlerSignature:
             ) from error
 
 
-def refuse_infinite_numbers(what: str, value: Any) -> None:
-    """Rejects values that contain ``nan`` or an infinity, because JSON cannot represent them.
-
-    Args:
-        value: a dump of a model or a type adapter.
-
-    Raises:
-        InvalidInput: the value contains one of them.
-    """
-    found = next(_infinite(value, ""), None)
-    if found is not None:
-        field, number = found
-        raise InvalidInput(
-            what, [{"field": field, "message": f"{number} is not a finite number", "type": "finite_number"}]
-        )
-
-
-def _infinite(value: Any, path: str) -> Iterator[tuple[str, object]]:
-    if isinstance(value, (float, Decimal)):
-        if not math.isfinite(value):
-            yield path, value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _infinite(key, path)
-            yield from _infinite(item, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        for index, item in enumerate(value):
-            yield from _infinite(item, f"{path}.{index}" if path else str(index))
-
-
 def _takes_none(event: str) -> InvalidInput:
     return InvalidInput(
         f"event {event!r}", [{"field": "", "message": "this event takes no input: send none", "type": "no_input"}]
     )
-
-
-def field_errors(error: ValidationError) -> list[dict[str, Any]]:
-    """Returns a pydantic error as the list that ``InvalidInput`` contains."""
-    return [
-        {"field": ".".join(str(part) for part in e["loc"]), "message": e["msg"], "type": e["type"]}
-        for e in error.errors(include_url=False, include_context=False, include_input=False)
-    ]
 
 
 class OfItem:
@@ -187,7 +175,15 @@ def of_workflow(where: str, function: Callable[..., Any], *, in_each: bool) -> C
         parameters(where, function, 1, 1, "the workflow alone")
         return function
     names = parameters(where, function, 1, 2, "the workflow, or the workflow and the item of the ForEach")
-    return function if len(names) == 1 else OfItem(function)
+    if len(names) == 1:
+        return function
+    if _default(function, names[1]) is not inspect.Parameter.empty:
+        raise DefinitionError(
+            where,
+            f"its parameter {names[1]!r} has a default, but the item of the ForEach would be passed to it",
+            f"Remove the default to get the item, or make the parameter keyword-only: (*, {names[1]}=...).",
+        )
+    return OfItem(function)
 
 
 def takes_item(function: Callable[..., Any]) -> bool:
@@ -255,6 +251,45 @@ def parameters(
     return names
 
 
+def takes_context(
+    where: str, function: Callable[..., Any], names: list[str], before: int, context: type, scope: Annotations
+) -> bool:
+    """Whether a step or an activity takes a context after ``before`` other parameters. A parameter with a default and
+    another annotation keeps its default.
+
+    Args:
+        names: the parameters that a caller passes.
+
+    Raises:
+        DefinitionError: the parameter that would receive the context is annotated with another type.
+    """
+    if len(names) <= before:
+        return False
+    name = names[before]
+    try:
+        hint = scope.hints(where, function).get(name, context)
+    except DefinitionError:  # a step needs no annotations, so they may be importable only for type checkers
+        return True
+    if _accepts(hint, context):
+        return True
+    if _default(function, name) is inspect.Parameter.empty:
+        raise DefinitionError(
+            where,
+            f"its parameter {name!r} is annotated with {hint!r}, but would receive the {context.__name__}",
+            f"Write {name}: {context.__name__}, or give the parameter a default.",
+        )
+    return False
+
+
+def _accepts(hint: Any, context: type) -> bool:
+    """Whether an annotation may mean a context."""
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_accepts(part, context) for part in typing.get_args(hint))
+    cls = origin or hint
+    return not isinstance(cls, type) or cls is Any or hasattr(cls, "_is_protocol") or issubclass(context, cls)
+
+
 def handler_signature(
     where: str,
     function: Callable[..., Any],
@@ -286,37 +321,43 @@ def handler_signature(
             f"Write {names[before]}: SomeType, or {names[before]}: Any to accept any JSON value.",
         )
     annotation = hints[names[before]] if takes_input else type(None)
-    input, input_schema = _adapter(where, annotation, "validation", names_there)
-    output, output_schema = _adapter(where, hints.get("return", Any), "serialization", names_there)
+    input, input_schema = schema_of(where, annotation, "validation", names_there)
+    output, output_schema = schema_of(where, hints.get("return", Any), "serialization", names_there)
     if default is not inspect.Parameter.empty:
+        _check_default(where, names[before], annotation, input, default)
         with contextlib.suppress(PydanticSerializationError):
-            input_schema = {**input_schema, "default": input.dump_python(default, mode="json", by_alias=True)}
-    schema = input_schema if takes_input else None
-    return HandlerSignature(takes_input, is_async(function), input, output, schema, output_schema, default)
+            shown = input.dump_python(default, mode="json", by_alias=True)
+            input_schema = input_schema if MASK in json.dumps(shown) else {**input_schema, "default": shown}
+    return HandlerSignature(
+        takes_input=takes_input,
+        is_async=is_async(function),
+        input=input,
+        output=output,
+        input_form=ValueForm.of(input),
+        output_form=ValueForm.of(output),
+        input_schema=input_schema if takes_input else None,
+        output_schema=output_schema,
+        default=default,
+    )
+
+
+def _check_default(where: str, name: str, annotation: Any, adapter: TypeAdapter[Any], default: Any) -> None:
+    """Rejects a default that is not a value of the parameter's type, because the handler gets it as it is.
+
+    Raises:
+        DefinitionError: validation does not accept it, or changes it.
+    """
+    try:
+        compare_values(default, adapter.validate_python(deepcopy(default)), ())
+    except (ValidationError, Changed) as error:
+        type_name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+        fix = f"Write {name}: {type_name} | None = None." if default is None else f"Use a {type_name} as the default."
+        raise DefinitionError(
+            where, f"the default of its parameter {name!r} is {default!r:.60}, which is not a {type_name}", fix
+        ) from error
 
 
 def _default(function: Callable[..., Any], name: str) -> Any:
     with contextlib.suppress(TypeError, ValueError, KeyError):
         return inspect.signature(function).parameters[name].default
     return inspect.Parameter.empty
-
-
-def _adapter(
-    where: str, annotation: Any, mode: typing.Literal["validation", "serialization"], names: Mapping[str, Any]
-) -> tuple[TypeAdapter[Any], JsonSchema]:
-    try:
-        adapter = TypeAdapter(annotation)
-        if not adapter.pydantic_complete:  # a dataclass inside a function may name another one there
-            adapter.rebuild(_types_namespace=names)
-        return adapter, adapter.json_schema(mode=mode)
-    except PydanticUndefinedAnnotation as error:
-        fix = "Define that type above the workflow."
-        raise DefinitionError(
-            where, f"the annotation {annotation!r} cannot be resolved: {error.message}", fix
-        ) from error
-    except (PydanticUserError, PydanticInvalidForJsonSchema) as error:
-        raise DefinitionError(
-            where,
-            f"the annotation {annotation!r} has no JSON schema: {error.message.splitlines()[0]}",
-            "Use pydantic models, dataclasses, plain types or Any.",
-        ) from error

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticOmit, core_schema
+
+from workflow_core.adapters import SchemaGenerator
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -21,7 +23,7 @@ def stored_schema(cls: type[BaseModel]) -> JsonSchemaValue:
     return cls.model_json_schema(by_alias=False, mode="serialization", schema_generator=_Stored)
 
 
-class _Stored(GenerateJsonSchema):
+class _Stored(SchemaGenerator):
     """The schemas of values that are dumped with ``round_trip=True``."""
 
     def computed_field_schema(self, schema: core_schema.ComputedField) -> JsonSchemaValue:

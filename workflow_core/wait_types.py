@@ -191,6 +191,7 @@ class ActivityWait(TimedWait):
         retry_at: when it is retried.
         error: the error of the last attempt.
         input: the input of the activity, as JSON data.
+        shown: the input as clients see it, if it contains secrets.
     """
 
     noun: ClassVar[str] = "an activity"
@@ -202,6 +203,7 @@ class ActivityWait(TimedWait):
     error: str | None = None
     input: Any = None
     known_as: str = ""
+    shown: Any = None
 
 
 @dataclass(slots=True)

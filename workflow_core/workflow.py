@@ -5,20 +5,25 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError
+from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
+from workflow_core.accidents import refuse_accident
+from workflow_core.adapters import JsonSchema, SchemaGenerator, adapter_of
 from workflow_core.comparing import Changed
+from workflow_core.error_texts import field_errors, field_texts
 from workflow_core.errors import DefinitionError, InvalidFields, InvalidInput, NewerVersion
-from workflow_core.keeping import Comparison, comparison
+from workflow_core.inputs import from_client
 from workflow_core.program.compiler import compile_definition
 from workflow_core.program.program import Program
 from workflow_core.program.scope import ANNOTATION_NAMES, Scope, surrounding_names
 from workflow_core.retry import Retry
-from workflow_core.signatures import JsonSchema, field_errors, refuse_infinite_numbers
+from workflow_core.secret_values import has_secrets
+from workflow_core.signatures import is_async, parameters
 from workflow_core.statements.basic import Section
 from workflow_core.stored_schema import stored_schema
+from workflow_core.value_form import Packed, ValueForm, pack_untyped
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
@@ -87,7 +92,11 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
     __program__: ClassVar[Program]
     __fields_schema__: ClassVar[JsonSchema]
     """The schema of the stored fields; see ``stored_schema``."""
-    __comparison__: ClassVar[Comparison | None]
+    __form__: ClassVar[ValueForm]
+    __input_form__: ClassVar[ValueForm]
+    """The form of initial fields that a parent passes on; ``new`` also accepts aliases."""
+    __result__: ClassVar[ValueForm | None]
+    """The form of what the method ``result`` returns; None if there is none, or its type is not known."""
 
     def __init_subclass__(cls, *, name: str | None = None, version: int | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -103,10 +112,12 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
                 )
             cls.__workflow_version__ = version
         type.__setattr__(cls, ANNOTATION_NAMES, surrounding_names(cls))
+        where = f"workflow {cls.__workflow_name__!r}"
+        if cls.__pydantic_complete__:  # also for an abstract class, whose fields can be dumped
+            cls.__form__, cls.__input_form__ = _form(where, cls, by_alias=False), _form(where, cls, by_alias=True)
         generic = cls.__pydantic_generic_metadata__
         if name is None and (not hasattr(cls, "definition") or generic["origin"] or generic["parameters"]):
             return
-        where = f"workflow {cls.__workflow_name__!r}"
         if not _NAME.fullmatch(cls.__workflow_name__):
             raise DefinitionError(where, "the name is not valid in a URL", f"Use {_NAME.pattern}.")
         _check_fields(where, cls)
@@ -118,12 +129,16 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
                     where, f"{setting!r} has an annotation, which makes it a field", f"Write {setting} = ... without."
                 )
         cls.__fields_schema__ = _schema(where, cls)
-        cls.__comparison__ = comparison(cls)
         if cls.search_fields:
             _check_search_fields(where, cls)
-        cls.__program__ = compile_definition(
-            cls.__workflow_name__, cls.definition, Scope(cls), cls.__workflow_version__
-        )
+        scope = Scope(cls)
+        cls.__result__ = _result_form(where, cls, scope)
+        cls.__program__ = compile_definition(cls.__workflow_name__, cls.definition, scope, cls.__workflow_version__)
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **settings: Any) -> JsonSchema:
+        """See ``BaseModel.model_json_schema``. Defaults that are secrets are left out."""
+        return super().model_json_schema(*args, **({"schema_generator": SchemaGenerator} | settings))
 
     @classmethod
     def new(cls, fields: bytes | str = b"") -> Self:
@@ -134,13 +149,16 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
             InvalidFields: a validator of the workflow raised an error that is not a ``ValueError``.
         """
         what = f"the initial fields of workflow {cls.__workflow_name__!r}"
-        try:
-            new = cls.model_validate_json(fields.strip() or "{}", extra="forbid", by_alias=True, by_name=True)
-        except ValidationError as error:
-            raise InvalidInput(what, field_errors(error)) from None
-        except Exception as error:
-            raise InvalidFields(f"{what} cannot be validated: {type(error).__name__}: {error}") from error
-        refuse_infinite_numbers(what, new.model_dump(warnings=False))
+
+        def validated(text: bytes | str) -> Any:
+            try:
+                return cls.model_validate_json(text, extra="forbid", by_alias=True, by_name=True)
+            except ValidationError as error:
+                raise InvalidInput(what, field_errors(error)) from None
+            except Exception as error:
+                raise InvalidFields(f"{what} cannot be validated: {type(error).__name__}: {error}") from error
+
+        new: Self = from_client(what, fields.strip() or "{}", cls.__input_form__, validated)
         return new
 
     def dump_fields(self) -> str:
@@ -150,7 +168,7 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
             InvalidFields: a field has a value that its type does not allow.
         """
         try:
-            return self.model_dump_json(round_trip=True, by_alias=False, warnings="error")
+            return type(self).__form__.dump(self).decode()
         except PydanticSerializationError as error:
             raise InvalidFields(f"the fields of {type(self).__name__} cannot be saved: {error}") from error
 
@@ -160,24 +178,47 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
         Raises:
             InvalidFields: a value would be changed by saving and loading it. The error names it.
         """
-        if (compare := type(self).__comparison__) is not None:
+        if (compare := type(self).__form__.compare) is not None:
             try:
                 compare(self, loaded, ())
             except Changed as error:
                 raise InvalidFields(f"saving would change a field of {type(self).__name__}: {error}") from None
+
+    @classmethod
+    def shown_fields(cls, fields: str | bytes) -> dict[str, Any]:
+        """Returns what ``dump_fields`` returned as data for clients: secrets are masked.
+
+        Raises:
+            InvalidFields: the fields do not match their types.
+        """
+        form = cls.__form__
+        shown: dict[str, Any] = from_json(form.shown(cls.load_fields(fields)) if form.has_secrets else fields)
+        return shown
 
     def result_json(self) -> bytes:
         """Returns the result of a finished instance as JSON: the return value of its method ``result``, its field of
         that name, or all its fields if it has neither.
 
         Raises:
-            InvalidFields: the result cannot be converted to JSON.
+            InvalidFields: the result cannot be converted to JSON, or would be another value after that.
+            UnusableResult: ``result`` returned a value by accident.
         """
-        result = getattr(self, "result", self)
+        return self.pack_result().text
+
+    def pack_result(self) -> Packed:
+        """Like ``result_json``; also returns whether the result contains secrets."""
+        cls = type(self)
         try:
-            return to_json(result() if callable(result) else result)
+            if "result" in cls.model_fields or not hasattr(self, "result"):
+                packed = cls.__form__.pack(self)
+                return packed if not hasattr(self, "result") else packed.part("result")
+            result = self.result() if callable(self.result) else self.result
+            refuse_accident(result, f"the method 'result' of {cls.__name__}")
+            if cls.__result__ is None:
+                return Packed(to_json(pack_untyped(result, ("result",))))
+            return cls.__result__.pack(result, ("result",))
         except PydanticSerializationError as error:
-            raise InvalidFields(f"the result of {type(self).__name__} cannot be converted to JSON: {error}") from error
+            raise InvalidFields(f"the result of {cls.__name__} cannot be converted to JSON: {error}") from error
 
     @classmethod
     def migrate(cls, version: int, fields: dict[str, Any]) -> dict[str, Any]:
@@ -228,8 +269,8 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
             # The code no longer has a field, in a model that refuses others.
             return cls.model_validate_json(fields, extra="ignore", by_alias=False, by_name=True)
         except ValidationError as error:
-            listing = "; ".join(f"{e['field']}: {e['message']}" for e in field_errors(error))
-            raise InvalidFields(f"the fields of {cls.__name__} do not fit their types: {listing}") from error
+            what = f"the fields of {cls.__name__} do not fit their types: {field_texts(error)}"
+            raise InvalidFields(what) from (None if cls.__form__.has_secrets else error)  # a log shows the values
         except Exception as error:
             raise InvalidFields(
                 f"the fields of {cls.__name__} cannot be validated: {type(error).__name__}: {error}"
@@ -263,6 +304,32 @@ def check_version(cls: type[Workflow], version: int) -> None:
             f"the instance was saved by version {version} of workflow {cls.__workflow_name__!r}, this code has version "
             f"{cls.__workflow_version__}: try again, so that the newer code is reached, or deploy that again"
         )
+
+
+def _form(where: str, cls: type[Workflow], *, by_alias: bool) -> ValueForm:
+    schema = cls.__pydantic_core_schema__
+    form = ValueForm(schema, cls.__pydantic_validator__, cls.__pydantic_serializer__, by_alias=by_alias)
+    if form.has_secrets and cls.__pydantic_decorators__.model_serializers:
+        raise DefinitionError(
+            where,
+            "it has a model_serializer and secrets, so its views could not mask them",
+            "Write serializers for single fields, or put the secrets into a model of their own.",
+        )
+    return form
+
+
+def _result_form(where: str, cls: type[Workflow], scope: Scope) -> ValueForm | None:
+    """Returns the form of what the method ``result`` returns; None if the class has none, or without an annotation."""
+    method = None if "result" in cls.model_fields else getattr(cls, "result", None)
+    if not callable(method):
+        return None
+    where = f"the method 'result' of {where}"
+    parameters(where, method, 0, 1, "the workflow alone")
+    if is_async(method):
+        raise DefinitionError(where, "it is async", "Compute the result in a Step, and store it in a field.")
+    annotation = scope.hints(where, method).get("return", Any)
+    form = ValueForm.of(adapter_of(where, annotation, scope.names(method)))
+    return None if form.is_any else form
 
 
 def _schema(where: str, cls: type[Workflow]) -> JsonSchema:
@@ -303,6 +370,12 @@ def _check_search_fields(where: str, cls: type[Workflow]) -> None:
     for field in cls.search_fields:
         if field not in cls.model_fields:
             raise DefinitionError(where, f"its search field {field!r} is not a field", "Name fields of the model.")
+        if has_secrets(TypeAdapter(cls.model_fields[field].annotation or Any).core_schema):
+            raise DefinitionError(
+                where,
+                f"its search field {field!r} contains a secret, which lists would show",
+                "Search by another field, such as a hash of the secret.",
+            )
         if field in properties and not _has_single_values(properties[field], definitions):
             raise DefinitionError(
                 where,

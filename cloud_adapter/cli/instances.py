@@ -294,7 +294,7 @@ def _repair(api: Connection, instance: str, path: str, order: Json, dry_run: boo
         if as_json and dry_run:
             output.print_json(after)
         elif not as_json:
-            output.print_difference(before, after)
+            output.print_difference(before, after, order.get("fields", ()))
         if dry_run:
             return
         if not yes:

@@ -4,7 +4,7 @@ between the columns. JSON is printed as the API returned it."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +14,8 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
+
+from workflow_core.secret_values import MASK
 
 Json = dict[str, Any]
 
@@ -76,13 +78,19 @@ def print_history(entries: list[Json]) -> None:
     _print_parts([("", *_history(entries))])
 
 
-def print_difference(before: Json, after: Json) -> None:
-    """Prints the changes that an operation would make."""
+def print_difference(before: Json, after: Json, given: Collection[str] = ()) -> None:
+    """Prints the changes that an operation would make.
+
+    Args:
+        given: the fields that it sets. Whether a secret among them changes is not shown.
+    """
     lines = []
     for name in sorted(before["state"].keys() | after["state"].keys()):
         old, new = before["state"].get(name), after["state"].get(name)
         if old != new:
             lines.append(f"{name}: {_value(old)} -> {_value(new)}")
+        elif name in given and MASK in _value(new):
+            lines.append(f"{name}: new value {_value(new)}")
     for thread in sorted(_threads(before).keys() | _threads(after).keys()):
         old, new = _threads(before).get(thread), _threads(after).get(thread)
         if old != new:

@@ -270,7 +270,7 @@ def _waits(
             )
         elif isinstance(wait, ActivityWait) and isinstance(case, ActivityCase) and case.activity.signature.takes_input:
             try:
-                case.activity.signature.validate_json(wait.event, to_json(wait.input))
+                case.activity.signature.load(wait.event, to_json(wait.input))
             except InvalidInput as error:
                 yield (
                     f"the input of activity {wait.event!r} is no longer valid for its function: {_of(error)}",
@@ -309,7 +309,7 @@ def _buffered(program: Program, execution: Execution) -> _Found:
             yield f"it has a buffered event {event.event!r}, which is no longer buffered anywhere", _fix(event.event)
             continue
         try:
-            case.signature.validate_json(event.event, event.input.encode())
+            (case.signature.load if event.by_name else case.signature.validate_json)(event.event, event.input.encode())
         except InvalidInput as error:
             yield (
                 f"it has a buffered event {event.event!r} with an input that its handler no longer accepts: "

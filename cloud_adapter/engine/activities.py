@@ -38,6 +38,7 @@ from workflow_core import AttemptOver, ErrorInfo, Status, TimedOut, WorkflowErro
 from workflow_core.error_texts import error_info, error_text
 from workflow_core.machine.calls import activity_wait
 from workflow_core.machine.events import Accepted
+from workflow_core.machine.passing import pack_result
 from workflow_core.program.code import ActivityCase
 from workflow_core.signatures import is_async
 
@@ -82,7 +83,6 @@ class Activities:
         the function raised."""
         case, thread, number = accepted.case, accepted.thread.id, body.attempt + 1
         assert isinstance(case, ActivityCase)
-        signature = case.activity.signature
         common = body.model_dump(include={"workflow", "id", "wait_id", "event", "attempt"})
         about: dict[str, Value] = {"instance": body.id, "thread": thread, "attempt": number, "pc": session.execution.pc}
         with (
@@ -91,7 +91,7 @@ class Activities:
         ):
             try:
                 output = await self._call(session, accepted, body)
-                return Result(**common, result=signature.output_json(body.event, output).decode()), None
+                return Result(**common, result=pack_result(case, output).decode()), None
             except AttemptOver as error:
                 span.outcome = "over"
                 span.refused(error)

@@ -116,19 +116,22 @@ class End(BaseModel):
         wait_id, event: the wait of the parent.
         result: the child's result as JSON, if it has finished.
         error: the error, if it has not.
+        is_secret: whether the result contains secrets.
     """
 
     wait_id: str
     event: str
     result: str = "null"
     error: ErrorInfo | None = None
+    is_secret: bool = False
 
 
 def _end(session: Session, parent: Parent) -> End:
     child, about = session.execution, {"wait_id": parent.wait_id, "event": parent.event}
     if child.status is Status.FINISHED:
         try:
-            return End(**about, result=call(session.machine.result_json))
+            packed = call(session.machine.result)
+            return End(**about, result=packed.text, is_secret=packed.shown is not None)
         except Exception as error:
             return End(**about, error=error_info(error, parent.event))
     why = f": {child.error.text}" if child.error is not None else ""
@@ -175,7 +178,10 @@ class _TakeEnd(Deferrable):
         # The statement may have been renamed since the child was started.
         self.statement = event = accepted.case.event
         error, raised = end.error, None
-        if error is None and (raised := take_result(session, accepted, end.result)) is not None:
+        if (
+            error is None
+            and (raised := take_result(session, accepted, end.result, is_secret=end.is_secret)) is not None
+        ):
             error = error_info(raised, event)
         if error is None:
             session.note(HistoryKind.CHILD, now, thread=accepted.thread.id, statement=event)

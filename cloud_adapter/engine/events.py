@@ -149,8 +149,10 @@ class SendEvent(Decision):
         if len(session.execution.buffer) >= self.options.buffer_max:
             detail = f", and {self.options.buffer_max} events are already buffered"
             raise EventNotAccepted(event, refusal.accepted, refusal.status, detail)
-        session.machine.buffered_signature(event).validate_json(event, self.request.body)
-        session.machine.buffer(event, self.request.body.decode("utf-8"))
+        signature = session.machine.buffered_signature(event)
+        value, form = signature.validate_json(event, self.request.body), signature.input_form
+        shown = form.shown(value).decode() if form.has_secrets else None
+        session.machine.buffer(event, self.request.body.decode("utf-8"), shown=shown)
         session.note(HistoryKind.BUFFERED, now, statement=event)
         settle(session)
         self.record = self.request.known_as("", now, self.options.key_ttl)

@@ -22,6 +22,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from cloud_adapter.document import HistoryKind
@@ -110,16 +111,19 @@ def result_failed(
     settle(session)
 
 
-def take_result(session: Session, accepted: Accepted, result: str) -> Exception | None:
+def take_result(session: Session, accepted: Accepted, result: str, *, is_secret: bool = False) -> Exception | None:
     """Passes the result of an activity or a child, as JSON, to its handler. Returns the error that the handler raised,
     if any. Its changes to the fields are then undone.
+
+    Args:
+        is_secret: whether the result contains secrets.
 
     Raises:
         Exception: the error of the handler, if its changes can be undone only by a new load.
     """
     mark = session.mark()
     try:
-        call(session.machine.handle_json, accepted, result.encode())
+        call(partial(session.machine.handle_json, is_secret=is_secret), accepted, result.encode())
         session.check_fields()
     except Exception as raised:
         if not session.undo(mark):

@@ -33,9 +33,9 @@ from workflow_core import (
     Workflow,
     WorkflowError,
 )
+from workflow_core.error_texts import field_errors
 from workflow_core.execution import MAIN_THREAD
 from workflow_core.machine.operations import set_fields
-from workflow_core.signatures import field_errors
 
 DETAIL_CHARS_MAX = 500
 """The most characters of the changes that the history keeps."""
@@ -308,7 +308,11 @@ class SetFields(Repair):
         return replace(instance, fields=fields, execution=replace(execution, fields_version=cls.__workflow_version__))
 
     def apply(self, session: Session, now: datetime) -> None:
-        detail = json.dumps(self.fields, ensure_ascii=False)
+        given: dict[str, Any] = self.fields
+        if session.cls.__form__.has_secrets:
+            shown = session.cls.shown_fields(session.instance.fields)
+            given = {name: shown[name] for name in given}
+        detail = json.dumps(given, ensure_ascii=False)
         session.machine.tick()
         self.note(session, now, detail=detail[:DETAIL_CHARS_MAX])
         _settle_if_known(session)

@@ -6,8 +6,6 @@ import asyncio
 from inspect import isawaitable
 from typing import Any
 
-from pydantic_core import from_json, to_json
-
 from cloud_adapter.document import HistoryKind
 from cloud_adapter.engine.children import Children
 from cloud_adapter.engine.commits import Committer, Superseded
@@ -147,9 +145,6 @@ class Stepper:
                 session.machine.handle_result(work, result)
                 if work.changes_fields:
                     session.check_fields()
-                elif work.keeps_result:
-                    # A result that cannot be stored is a failure of the setup, not of the instance.
-                    result = from_json(to_json(result))
             except LeaseLost:
                 raise
             except Exception as raised:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 from cloud_adapter.document import Instance
 from cloud_adapter.engine.session import Session
@@ -23,6 +25,14 @@ class View:
     accepted: tuple[Accepted, ...]
     problem: str = ""
 
+    @property
+    def state(self) -> dict[str, Any]:
+        """The fields as clients see them: as they are stored, with masked secrets and without numbers that JSON does
+        not have."""
+        fields = self.instance.fields
+        state = type(self.workflow).shown_fields(fields)
+        return _with_finite_numbers(state) if "NaN" in fields or "Infinity" in fields else state
+
 
 def view_of(session: Session) -> View:
     """Returns the view of a loaded instance."""
@@ -32,3 +42,14 @@ def view_of(session: Session) -> View:
     except UnknownStatement as error:
         return View(instance, machine.workflow, (), str(error))
     return View(instance, machine.workflow, tuple(event for event in machine.accepted() if event.case.from_clients))
+
+
+def _with_finite_numbers(data: Any) -> Any:
+    """Replaces the numbers that pydantic writes for ``ser_json_inf_nan='constants'`` by their names."""
+    if isinstance(data, dict):
+        return {key: _with_finite_numbers(part) for key, part in data.items()}
+    if isinstance(data, list):
+        return list(map(_with_finite_numbers, data))
+    if isinstance(data, float) and not math.isfinite(data):
+        return "NaN" if math.isnan(data) else "Infinity" if data > 0 else "-Infinity"
+    return data

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -51,7 +50,7 @@ def view_data(view: View, prefix: str) -> dict[str, Any]:
         | {"by": entry.by, "reason": entry.reason, "detail": entry.detail}
         for entry in instance.history
     ]
-    return {"meta": meta, "state": json.loads(instance.fields), "events": events, "history": history}
+    return {"meta": meta, "state": view.state, "events": events, "history": history}
 
 
 def summary(instance: Instance, prefix: str) -> Mapping[str, Any]:

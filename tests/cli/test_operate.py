@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from pizza import PizzaOrder
+from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
 from cloud_adapter.cli import output as cli_output
@@ -30,6 +31,7 @@ class Fragile(Workflow, name="fragile"):
     good: bool = False
     amount: float = 0
     note: str = ""
+    key: SecretStr = SecretStr("")
 
     def work(self) -> None:
         if not self.good:
@@ -144,6 +146,15 @@ def test_what_is_wrong_with_an_input(run: Run) -> None:
     ):
         with pytest.raises(InvalidRequest, match=why):
             run("send", "pizza", "1", "AddToCart", *wrong)
+
+
+def test_a_secret_is_set_and_not_shown(http: Http, run: Run) -> None:
+    http.create("/wf/fragile/secret")
+    until(lambda: http.get("/wf/fragile/secret")["meta"]["status"] == "failed")
+    assert output(run("set", "fragile", "secret", "key=hunter2", "--dry-run")) == 'key: "" -> "**********"\n'
+    output(run("set", "fragile", "secret", "key=hunter2", "--yes"))
+    assert output(run("set", "fragile", "secret", "key=other", "--dry-run")) == 'key: new value "**********"\n'
+    assert "hunter2" not in output(run("show", "fragile", "secret", "--json"))
 
 
 def test_what_has_failed_is_mended_and_tried_again(http: Http, run: Run) -> None:

@@ -152,14 +152,46 @@ def test_the_awaited_result_of_a_step_is_looked_at_too() -> None:
     assert order.log == []
 
 
-@pytest.mark.parametrize("value", [1, "yes", [0], {"a": 1}, object(), timedelta(1), Logged])
+class Truth:
+    """An object that can be called, but is also true or false by itself."""
+
+    def __init__(self, truth: bool) -> None:
+        self.truth = truth
+
+    def __call__(self) -> None: ...
+
+    def __bool__(self) -> bool:
+        return self.truth
+
+
+class Rule:
+    def __call__(self, w: Any) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (Logged, "returned the class 'Logged', which is always true. Create an object"),
+        (Rule(), "returned <.*Rule object at .*, which is always true, but can be called. Call it"),
+    ],
+)
+@pytest.mark.parametrize("place", ["If", "Case", "While", "WaitFor", "a condition of an item"])
+def test_a_condition_that_is_a_class_or_can_be_called_is_an_error(place: str, value: Any, said: str) -> None:
+    order = small(*PLACES[place](lambda w: value))()
+    with pytest.raises(ExecutionError, match=f"the condition of 'place' {said}"):
+        resume(order, Execution.start("a", type(order)))
+    assert order.log == []
+
+
+@pytest.mark.parametrize("value", [1, "yes", [0], {"a": 1}, object(), timedelta(1), Truth(True)])
 def test_what_is_true_on_purpose_holds(value: Any) -> None:
     order = flow(If("big", lambda w: value, do("ship")))()
     resume(order, Execution.start("a", type(order)))
     assert order.log == ["ship"]
 
 
-@pytest.mark.parametrize("value", [None, 0, "", [], {}, timedelta()])
+@pytest.mark.parametrize("value", [None, 0, "", [], {}, timedelta(), Truth(False)])
 def test_what_is_false_on_purpose_does_not_hold(value: Any) -> None:
     order = flow(If("big", lambda w: value, do("ship")))()
     resume(order, Execution.start("a", type(order)))

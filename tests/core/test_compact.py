@@ -39,7 +39,7 @@ from workflow_core import (
 )
 from workflow_core.execution import BufferedEvent, Leave, LeaveKind, ThreadStatus
 from workflow_core.machine.machine import Machine
-from workflow_core.shown import shown_wait
+from workflow_core.shown import shown_event, shown_wait
 from workflow_core.wait_types import (
     ActivityWait,
     AnyTeardown,
@@ -300,6 +300,7 @@ def test_all_else_of_an_execution_survives_too() -> None:
     data = json.loads(PLAIN.dump_json(one, by_alias=True))
     for thread in data["threads"]:
         thread["waits"] = [shown_wait(wait) for wait in thread["waits"]]
+    data["buffer"] = [shown_event(event) for event in data["buffer"]]
     assert one.to_dict() == data
 
 

@@ -20,7 +20,7 @@ from cloud_adapter.http.pages.form_fields import MISSING, Field
 from cloud_adapter.http.pages.forms import DEPTH_MAX, ITEMS_MAX, Form
 from tests.input.workflows import Box, Person
 from workflow_core import InvalidInput
-from workflow_core.signatures import field_errors
+from workflow_core.error_texts import field_errors
 
 
 def schema_of(type: Any) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from workflow_core.machine.transitions import ThreadHappening, WaitHappening, ch
 from workflow_core.machine.unwinding import fail_statement
 from workflow_core.machine.waits import attempt_ends, leave_wait
 from workflow_core.program.code import ActivityCase
+from workflow_core.value_form import Packed
 from workflow_core.wait_types import ActivityWait, ChildWait, Wait
 
 
@@ -65,7 +66,7 @@ def call_activity(machine: MachineState, accepted: Accepted, heartbeat: Any = No
     spec = case.activity
     arguments: list[Any] = []
     if spec.signature.takes_input:
-        arguments.append(spec.signature.validate_json(wait.event, to_json(wait.input)))
+        arguments.append(spec.signature.load(wait.event, to_json(wait.input)))
     if spec.takes_context:
         execution = machine.execution
         identity = (execution.workflow, execution.id, accepted.thread.id, wait.event, wait.id, wait.attempt + 1)
@@ -97,10 +98,10 @@ def activity_failed(machine: MachineState, accepted: Accepted, error: ErrorInfo,
     wait.deadline = attempt_ends(machine, accepted.case, retry_at)
 
 
-def result_json(machine: MachineState) -> bytes:
-    """Returns the result of a finished instance as JSON, for its parent; see ``Workflow.result_json``."""
+def result(machine: MachineState) -> Packed:
+    """Returns the result of a finished instance, for its parent; see ``Workflow.result_json``."""
     machine.touched = True
-    return machine.workflow.result_json()
+    return machine.workflow.pack_result()
 
 
 def child_failed(machine: MachineState, thread: Thread, event: str, error: ErrorInfo) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import datetime
 
+from workflow_core.accidents import is_true
 from workflow_core.execution import Status, Thread, ThreadStatus
 from workflow_core.machine.outside_work import ChildCancel, ChildStart, SetupWork, TeardownWork, TellWork
 from workflow_core.machine.state import MachineState
@@ -100,7 +101,9 @@ def _holds(machine: MachineState, thread: Thread, instruction: Instruction, live
         if isinstance(instruction, ForkOp):
             assert live is not None
             return can_fork(machine, thread, instruction, live[thread.id])
-        return not isinstance(instruction, WaitForOp) or bool(value_of(machine, thread, instruction, instruction.cond))
+        if not isinstance(instruction, WaitForOp):
+            return True
+        return is_true(value_of(machine, thread, instruction, instruction.cond), instruction.name)
     except BaseException as error:
         error.add_note(f"raised by the condition {instruction.name!r} of workflow {machine.program.workflow!r}")
         raise

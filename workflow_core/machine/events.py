@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workflow_core.accidents import refuse_accident
-from workflow_core.errors import EventNotAccepted
+from workflow_core.errors import EventNotAccepted, InvalidInput
 from workflow_core.events import EventHandler, EventRequest
 from workflow_core.execution import BufferedEvent, Status, Thread, ThreadStatus
 from workflow_core.machine.instructions import run
@@ -160,12 +160,23 @@ def handle(machine: MachineState, accepted: Accepted, value: Any) -> Any:
     return None
 
 
-def handle_json(machine: MachineState, accepted: Accepted, body: bytes) -> None:
-    """Calls the handler for a result in JSON, if there is a handler."""
+def handle_json(machine: MachineState, accepted: Accepted, text: bytes, *, is_secret: bool = False) -> None:
+    """Calls the handler for a result in its stored form, if there is a handler.
+
+    Args:
+        is_secret: whether the result contains secrets.
+
+    Raises:
+        InvalidInput: the result does not fit the handler's annotation.
+    """
     signature = accepted.case.signature
-    if signature is not None:
-        value = signature.validate_json(accepted.case.event, body) if signature.takes_input else None
-        handle(machine, accepted, value)
+    if signature is None:
+        return
+    event = accepted.case.event
+    if signature.takes_input and is_secret and not signature.input_form.has_secrets:
+        message = "the result contains secrets: annotate the parameter of 'then' with a type that has them too"
+        raise InvalidInput(f"event {event!r}", [{"field": "", "message": message, "type": "secret"}])
+    handle(machine, accepted, signature.load(event, text) if signature.takes_input else None)
 
 
 def handled(machine: MachineState, accepted: Accepted) -> None:
@@ -228,10 +239,21 @@ def is_behind_buffered(machine: MachineState, accepted: Accepted) -> bool:
     )
 
 
-def buffer(machine: MachineState, event: str, input: str) -> None:
-    """Buffers an event that no thread waits for yet; ``input`` is its JSON text."""
+def buffer(machine: MachineState, event: str, input: str, *, by_name: bool = False, shown: str | None = None) -> None:
+    """Buffers an event that no thread waits for yet. For the arguments, see ``BufferedEvent``."""
     machine.execution.pc += 1
-    machine.execution.buffer.append(BufferedEvent(machine.program.event(event), input, machine.now))
+    kept = BufferedEvent(machine.program.event(event), input, machine.now, by_name, shown)
+    machine.execution.buffer.append(kept)
+
+
+def buffered_input(machine: MachineState, signature: HandlerSignature, event: str) -> Any:
+    """Returns the typed input of the event of this name that is delivered next.
+
+    Raises:
+        InvalidInput: it no longer fits the handler.
+    """
+    kept = first_buffered(machine, event)
+    return (signature.load if kept.by_name else signature.validate_json)(event, kept.input.encode())
 
 
 def first_buffered(machine: MachineState, event: str) -> BufferedEvent:

@@ -233,7 +233,7 @@ def _endless(thread: Thread, allowance: Allowance | None) -> LoopLimitExceeded:
 def _wait_for(
     machine: MachineState, thread: Thread, instruction: WaitForOp, allowance: Allowance
 ) -> Instruction | None:
-    if not value_of(machine, thread, instruction, instruction.cond):
+    if not is_true(value_of(machine, thread, instruction, instruction.cond), instruction.name):
         park(machine, thread, instruction)
         _rested(machine, thread, allowance, allowance.left - 1)
         return None

@@ -104,7 +104,7 @@ class Machine(MachineState):
     heartbeat = calls.heartbeat
     activity_failed = calls.activity_failed
     child = calls.child
-    result_json = calls.result_json
+    result = calls.result
     child_failed = calls.child_failed
 
     # Operations

@@ -19,6 +19,7 @@ from pydantic_core import from_json, to_json
 
 from workflow_core.errors import InvalidFields, InvalidInput, RepairRefused, UnknownStatement
 from workflow_core.execution import LeaveKind, Status, Thread
+from workflow_core.inputs import refuse_unusable
 from workflow_core.machine.results import retry_errors
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.threads import branches_of, check, start_of
@@ -26,7 +27,6 @@ from workflow_core.machine.transitions import ThreadHappening, change_thread
 from workflow_core.machine.unwinding import cancel_thread
 from workflow_core.machine.waits import attempt_ends, leave_wait, summarize
 from workflow_core.program.code import Each, Instruction
-from workflow_core.signatures import refuse_infinite_numbers
 from workflow_core.wait_types import ActivityWait, TimedWait
 from workflow_core.workflow import Workflow, migrated
 
@@ -174,7 +174,7 @@ def set_fields(cls: type[Workflow], fields: str, version: int, changes: Mapping[
         raise RepairRefused(f"workflow {cls.__workflow_name__!r} has no field {unknown[0]!r}. Available: {known}")
     try:
         workflow = cls.load_fields(to_json(from_json(migrated(cls, fields, version)) | dict(changes)))
-        refuse_infinite_numbers("the fields", workflow.model_dump(warnings=False))
+        refuse_unusable("the fields", {name: getattr(workflow, name) for name in changes})
         dumped = workflow.dump_fields()
         workflow.refuse_changes(cls.load_fields(dumped))
     except (InvalidFields, InvalidInput) as error:

@@ -14,6 +14,7 @@ from workflow_core.machine.events import event_handler, request
 from workflow_core.machine.instructions import run
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.transitions import ThreadHappening, WaitHappening, change_wait, check_thread, check_wait
+from workflow_core.machine.values import json_of
 from workflow_core.machine.waits import leave_wait, rest, summarize
 from workflow_core.machine.work import WaitWork, Work, note_failed_attempt, note_success
 from workflow_core.retry import Retry
@@ -61,7 +62,6 @@ class SetupWork(_OfSetup):
     its other events."""
 
     is_only_noted: ClassVar[bool] = True
-    keeps_result: ClassVar[bool] = True
 
     wait: HandlerWait
 
@@ -72,9 +72,16 @@ class SetupWork(_OfSetup):
     def is_async(self, machine: MachineState) -> bool:
         return is_async_function(event_handler(machine, self.thread.step, self.wait.event).setup)
 
+    def handle_result(self, machine: MachineState, result: Any) -> None:
+        """Checks that the result can be stored. If not, the setup has failed, and not the instance."""
+        self._data(result)
+
     def done(self, machine: MachineState, result: Any) -> None:
         _OfSetup.done(self, machine, result)
-        self.wait.setup_data = result
+        self.wait.setup_data = self._data(result)
+
+    def _data(self, result: Any) -> Any:
+        return json_of(result, f"the result of the setup of {self.wait.event!r}")
 
     def give_up(self, machine: MachineState, error: BaseException) -> None:
         """Does nothing: the thread waits for its other events."""

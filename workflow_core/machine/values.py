@@ -9,6 +9,7 @@ raises an error. An item that moved to another position is not detected.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from inspect import isgenerator
 from typing import Any
@@ -16,11 +17,13 @@ from typing import Any
 from pydantic_core import PydanticSerializationError, to_json
 
 from workflow_core.accidents import refuse_accident
+from workflow_core.comparing import leaves
 from workflow_core.errors import ExecutionError
 from workflow_core.events import StepContext
 from workflow_core.execution import Thread
 from workflow_core.machine.state import MachineState
 from workflow_core.program.code import Each, EachOp, ForkOp, Function, Instruction
+from workflow_core.secret_values import SECRETS
 from workflow_core.signatures import OfItem
 
 
@@ -85,8 +88,14 @@ def json_of(value: Any, what: str) -> Any:
     """Returns a value as JSON data.
 
     Raises:
-        ExecutionError: the value cannot be converted. The error names it ``what``.
+        ExecutionError: the value cannot be converted, or contains a secret or a number that JSON does not have. The
+            error names it ``what``.
     """
+    for _, leaf in leaves(value):
+        if isinstance(leaf, SECRETS):
+            raise ExecutionError(f"{what} contains a secret, which would be shown. Keep it in a field, or outside")
+        if isinstance(leaf, float) and not math.isfinite(leaf):
+            raise ExecutionError(f"{what} contains {leaf}. JSON has no such number: use None or a text")
     try:
         return json.loads(to_json(value))
     except PydanticSerializationError as error:

@@ -18,15 +18,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pydantic import BaseModel
-from pydantic_core import from_json
-
 from workflow_core.errors import DefinitionError
 from workflow_core.events import stable_key
 from workflow_core.execution import Execution, Status, Thread, ThreadStatus
+from workflow_core.machine.passing import pack_fields, pack_input
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.transitions import ThreadHappening, change_thread
-from workflow_core.machine.values import item_of, json_of, value_of
+from workflow_core.machine.values import item_of, value_of
 from workflow_core.program.code import (
     ActivityCase,
     ChildCase,
@@ -37,7 +35,9 @@ from workflow_core.program.code import (
     SelectOp,
     TimerCase,
 )
+from workflow_core.shown import SHOWN
 from workflow_core.statements.calls import ACTIVITY_TIMEOUT
+from workflow_core.value_form import Packed
 from workflow_core.wait_types import (
     ActivityWait,
     AnyWait,
@@ -48,7 +48,6 @@ from workflow_core.wait_types import (
     TimerWait,
     WaitStatus,
 )
-from workflow_core.workflow import Workflow
 
 CALENDAR_START, CALENDAR_END = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 """The deadlines that replace times beyond Python's calendar. They leave some room for calculations."""
@@ -129,7 +128,8 @@ def _enter_activity(
     machine: MachineState, thread: Thread, instruction: Instruction, case: ActivityCase, wait_id: str
 ) -> AnyWait:
     input = _activity_input(machine, thread, instruction, case)
-    return ActivityWait(case.event, _SET_UP, wait_id, attempt_ends(machine, case), input=input)
+    ends = attempt_ends(machine, case)
+    return ActivityWait(case.event, _SET_UP, wait_id, ends, input=input.data, shown=input.shown_data)
 
 
 def _enter_child(
@@ -148,17 +148,17 @@ _ENTER: dict[type[SelectCase], Callable[[MachineState, Thread, Instruction, Any,
 }
 
 
-def _activity_input(machine: MachineState, thread: Thread, instruction: Instruction, case: ActivityCase) -> Any:
+def _activity_input(machine: MachineState, thread: Thread, instruction: Instruction, case: ActivityCase) -> Packed:
     signature, function = case.activity.signature, case.activity.input
     if not signature.takes_input:
-        return None
+        return Packed(b"null")
     if function is not None:
         value = value_of(machine, thread, instruction, function)
     elif instruction.each is None and signature.has_default:
         value = signature.default
     else:
         value = item_of(machine, thread, instruction.each)[0]
-    return json_of(value, f"the input of activity {case.event!r}")
+    return pack_input(signature.input_form, value, case.event)
 
 
 def _child_start(
@@ -168,14 +168,10 @@ def _child_start(
     id = value_of(machine, thread, instruction, spec.id)
     if id is None:
         id = stable_key(machine.execution.workflow, machine.execution.id, wait_id, case.event)
-    fields = {} if spec.input is None else value_of(machine, thread, instruction, spec.input)
-    if isinstance(fields, Workflow):
-        fields = from_json(fields.dump_fields())
-    elif isinstance(fields, BaseModel):
-        fields = fields.model_dump(mode="json")
-    else:
-        fields = json_of(fields, f"the input of child {case.event!r}")
-    return {"workflow": spec.workflow, "id": str(id), "fields": fields, "detached": spec.detached}
+    given = {} if spec.input is None else value_of(machine, thread, instruction, spec.input)
+    fields = pack_fields(spec.cls, given, case.event)
+    start = {"workflow": spec.workflow, "id": str(id), "fields": fields.data, "detached": spec.detached}
+    return start if fields.shown is None else start | {SHOWN: fields.shown_data}
 
 
 # --- leaving a wait --------------------------------------------------------------------------

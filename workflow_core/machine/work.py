@@ -24,13 +24,14 @@ from workflow_core.machine.checkpoints import CheckpointKind
 from workflow_core.machine.events import (
     Accepted,
     accepted_by,
-    first_buffered,
+    buffered_input,
     handle,
     handle_json,
     handled,
     unbuffer,
 )
 from workflow_core.machine.instructions import note_failed_step, run
+from workflow_core.machine.passing import pack_result
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.threads import start_of
 from workflow_core.machine.transitions import ThreadHappening, WaitHappening, check_thread, check_wait
@@ -63,8 +64,6 @@ class Work:
     """Whether the user's code may change the fields. If False, its changes to them are discarded."""
     is_only_noted: ClassVar[bool] = False
     """Whether a failure is only stored, even that of the last attempt, because no thread depends on its success."""
-    keeps_result: ClassVar[bool] = False
-    """Whether the return value of the user's code is stored."""
 
     @property
     def statement(self) -> str:
@@ -271,8 +270,7 @@ class DeliveryWork(ThreadWork):
         accepted = _accepted(machine, self.thread, self.statement)
         event, signature = accepted.case.event, accepted.case.signature
         assert signature is not None
-        body = first_buffered(machine, event).input.encode()
-        return handle(machine, accepted, signature.validate_json(event, body))
+        return handle(machine, accepted, buffered_input(machine, signature, event))
 
     def delay(self, policy: Retry, error: BaseException, random: float) -> timedelta | None:
         return None
@@ -313,7 +311,7 @@ class ActivityWork(WaitWork):
         case = accepted.case
         assert isinstance(case, ActivityCase)
         if case.handler is not None:
-            handle_json(machine, accepted, case.activity.signature.output_json(case.event, result))
+            handle_json(machine, accepted, pack_result(case, result))
 
     def done(self, machine: MachineState, result: Any) -> None:
         handled(machine, _accepted(machine, self.thread, self.statement))

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from workflow_core.errors import DefinitionError
+from workflow_core.events import ActivityContext
 from workflow_core.program.assembly import Assembly
 from workflow_core.program.code import ActivityCase, ActivitySpec, ChildCase, ChildSpec, SelectOp
 from workflow_core.program.functions import function_of, handler_of, handler_takes_item, signature_of, value_of
-from workflow_core.signatures import handler_signature, is_async, parameters
+from workflow_core.signatures import handler_signature, is_async, parameters, takes_context
 from workflow_core.statements.calls import Activity, Child
 
 
@@ -30,7 +31,7 @@ def activity(assembly: Assembly, statement: Activity) -> None:
     spec = ActivitySpec(
         function,
         signature,
-        len(parameters(where, function, 0, 2, takes)) == 2,
+        takes_context(where, function, parameters(where, function, 0, 2, takes), 1, ActivityContext, assembly.scope),
         None if statement.input is None else function_of(assembly, "Activity", name, statement.input, "input"),
         statement.retry,
         statement.timeout,
@@ -39,6 +40,13 @@ def activity(assembly: Assembly, statement: Activity) -> None:
     assembly.note(f"{signature.input_schema} {signature.output_schema}\n")
     instruction = assembly.park(SelectOp(name))
     then = _then(assembly, "Activity", name, statement.then)
+    taken = then.get("signature")
+    if taken is not None and taken.takes_input and signature.output_form.has_secrets > taken.input_form.has_secrets:
+        raise DefinitionError(
+            where,
+            "its result contains secrets, which 'then' would receive as plain texts",
+            "Annotate the parameter of 'then' with a type that has the secrets too.",
+        )
     instruction.cases = {name: ActivityCase(name, len(assembly.code), activity=spec, **then)}
 
 
@@ -50,6 +58,7 @@ def child(assembly: Assembly, statement: Child) -> None:
         value_of(assembly, "Child", name, statement.id, "id"),
         None if statement.input is None else function_of(assembly, "Child", name, statement.input, "input"),
         statement.detached,
+        assembly.scope.workflow if workflow == assembly.workflow else None if isinstance(workflow, str) else workflow,
     )
     assembly.note(f"{spec.workflow} {spec.detached}\n")
     instruction = assembly.park(SelectOp(name))

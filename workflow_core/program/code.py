@@ -231,6 +231,7 @@ class ChildSpec:
     id: str | Function | None
     input: Function | None
     detached: bool
+    cls: Any = None
 
 
 @dataclass(slots=True, eq=False)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from workflow_core.errors import DefinitionError
+from workflow_core.events import StepContext
 from workflow_core.execution import LeaveKind
 from workflow_core.program.assembly import Assembly, Cleanup, Crossing, Loop
 from workflow_core.program.code import (
@@ -20,7 +21,7 @@ from workflow_core.program.code import (
     WaitForOp,
 )
 from workflow_core.program.functions import function_of, handler_of, value_of
-from workflow_core.signatures import OfItem, is_async, parameters
+from workflow_core.signatures import OfItem, is_async, parameters, takes_context
 from workflow_core.statements.control import Branch, Break, Continue, Go, If, Return, Step, Switch, WaitFor, While
 
 
@@ -41,7 +42,7 @@ def step(assembly: Assembly, statement: Step) -> None:
         StepOp(
             name,
             action=action,
-            takes_context=len(names) == 2,
+            takes_context=takes_context(f"Step {name!r}", action, names, 1, StepContext, assembly.scope),
             retry=statement.retry,
             timeout=statement.timeout,
         )

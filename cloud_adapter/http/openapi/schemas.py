@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from cloud_adapter.document import HistoryEntry
 from workflow_core import Execution, execution, wait_types
-from workflow_core.shown import ShownTeardown, ShownWait
+from workflow_core.shown import ShownEvent, ShownTeardown, ShownWait
 
 Json = dict[str, Any]
 
@@ -113,11 +113,12 @@ def _common() -> Json:
 
 def _execution() -> Json:
     """The schemas of an execution. Each kind of wait and of teardown has a class, but all are shown in one form."""
-    meta = {name: schema for name, schema in _of_class(Execution).items() if not name.endswith(("Wait", "Teardown"))}
+    own = ("Wait", "Teardown", "BufferedEvent")
+    meta = {name: schema for name, schema in _of_class(Execution).items() if not name.endswith(own)}
     meta["Thread"]["properties"]["waits"]["items"] = ref("Wait")
     meta["Execution"]["properties"]["teardowns"]["items"] = ref("Teardown")
     whole = meta.pop("Execution")
-    for shown, name in ((ShownWait, "Wait"), (ShownTeardown, "Teardown")):
+    for shown, name in ((ShownWait, "Wait"), (ShownTeardown, "Teardown"), (ShownEvent, "BufferedEvent")):
         shown_schemas = _of_class(shown)
         meta[name] = shown_schemas.pop(shown.__name__) | {"title": name}
         meta |= shown_schemas

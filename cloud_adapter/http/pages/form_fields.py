@@ -83,7 +83,12 @@ class Field:
 
     @property
     def multiline(self) -> bool:
-        return "\n" in self.text or self.shape.schema.get("maxLength", 0) > LINE_CHARS_MAX
+        return not self.is_secret and ("\n" in self.text or self.shape.schema.get("maxLength", 0) > LINE_CHARS_MAX)
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether the browser must not show what is typed."""
+        return self.kind == "text" and self.shape.schema.get("format") == "password"
 
     @property
     def two_valued(self) -> bool:
@@ -108,7 +113,7 @@ class Field:
             return "number"
         if self.kind == "date" and (not self.text or _DATE.fullmatch(self.text)):
             return "date"
-        return "text"
+        return "password" if self.is_secret else "text"
 
     @property
     def attributes(self) -> dict[str, str]:

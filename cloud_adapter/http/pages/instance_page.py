@@ -68,7 +68,7 @@ def parts(request: Request, view: View, now: datetime) -> dict[str, Markup]:
         "standing": _standing(instance.execution),
         "waits": list(_waits(instance.execution, instance.lease.expires_at if instance.lease else None, now)),
         "picture": Markup(svg.draw(program, progress.live(program, instance), style=False)),
-        "fields": [_shown(name, value) for name, value in json.loads(instance.fields).items()],
+        "fields": [_shown(name, value) for name, value in view.state.items()],
         "entries": [(entry, _title(entry)) for entry in reversed(instance.history)],
         "raw": json.dumps(view_data(view, prefix_of(request)), indent=2, ensure_ascii=False),
     }

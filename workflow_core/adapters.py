@@ -1,0 +1,68 @@
+"""The adapters and the JSON schemas of annotations, made once, when a workflow class is created."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import PydanticUserError, TypeAdapter
+from pydantic.errors import PydanticErrorMixin, PydanticInvalidForJsonSchema, PydanticUndefinedAnnotation
+from pydantic.json_schema import GenerateJsonSchema
+
+from workflow_core.errors import DefinitionError
+from workflow_core.secret_values import MASK
+
+JsonSchema = dict[str, Any]
+
+
+def schema_of(
+    where: str, annotation: Any, mode: Literal["validation", "serialization"], names: Mapping[str, Any]
+) -> tuple[TypeAdapter[Any], JsonSchema]:
+    """Returns the adapter of an annotation, and its JSON schema. For the arguments, see ``adapter_of``.
+
+    Raises:
+        DefinitionError: as ``adapter_of``, or the type has no JSON schema.
+    """
+    adapter = adapter_of(where, annotation, names)
+    try:
+        return adapter, adapter.json_schema(mode=mode, schema_generator=SchemaGenerator)
+    except (PydanticUserError, PydanticInvalidForJsonSchema) as error:
+        raise _no_schema(where, annotation, error) from error
+
+
+def adapter_of(where: str, annotation: Any, names: Mapping[str, Any]) -> TypeAdapter[Any]:
+    """Returns the adapter of an annotation.
+
+    Args:
+        names: names that the annotation may use, in addition to those of its module.
+
+    Raises:
+        DefinitionError: the annotation cannot be resolved, or pydantic does not know the type.
+    """
+    try:
+        adapter = TypeAdapter(annotation)
+        if not adapter.pydantic_complete:  # a dataclass inside a function may name another one there
+            adapter.rebuild(_types_namespace=names)
+        return adapter
+    except PydanticUndefinedAnnotation as error:
+        fix = "Define that type above the workflow."
+        raise DefinitionError(
+            where, f"the annotation {annotation!r} cannot be resolved: {error.message}", fix
+        ) from error
+    except PydanticUserError as error:
+        raise _no_schema(where, annotation, error) from error
+
+
+def _no_schema(where: str, annotation: Any, error: PydanticErrorMixin) -> DefinitionError:
+    reason = f"the annotation {annotation!r} has no JSON schema: {error.message.splitlines()[0]}"
+    return DefinitionError(where, reason, "Use pydantic models, dataclasses, plain types or Any.")
+
+
+class SchemaGenerator(GenerateJsonSchema):
+    """Generates JSON schemas without defaults that contain masked secrets: nobody may send these back."""
+
+    def default_schema(self, schema: Any) -> JsonSchema:
+        """See ``GenerateJsonSchema.default_schema``."""
+        made = super().default_schema(schema)
+        return {key: part for key, part in made.items() if key != "default" or MASK not in json.dumps(part)}

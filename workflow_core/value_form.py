@@ -1,0 +1,206 @@
+"""The form in which values are stored and passed on: JSON by the names of fields, without computed fields.
+
+A value is dumped and loaded with the same rule wherever it leaves memory: the fields of a workflow, the inputs and
+results of activities and children, and events that are buffered. What is loaded is therefore equal to what was dumped,
+in type and value; if it would not be, ``pack`` refuses the value. Only clients see other forms: they send inputs and
+receive outputs with the aliases of the types, and secrets are masked in what they are shown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, SchemaSerializer, SchemaValidator, from_json, to_json
+
+from workflow_core.comparing import Path, changed, compare_values
+from workflow_core.error_texts import field_texts
+from workflow_core.errors import InvalidFields
+from workflow_core.keeping import Comparison, comparison_of
+from workflow_core.secret_values import SECRETS, Schema, has_secrets, masking, nodes, revealing
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A value as JSON.
+
+    Attributes:
+        text: as it is stored.
+        shown: as clients see it, if it may contain secrets.
+    """
+
+    text: bytes
+    shown: bytes | None = None
+
+    @property
+    def shown_text(self) -> str | None:
+        """What clients see, as a text; None if it is the same as ``text``."""
+        return None if self.shown is None else self.shown.decode()
+
+    @property
+    def data(self) -> Any:
+        """The stored form as data."""
+        return from_json(self.text)
+
+    @property
+    def shown_data(self) -> Any:
+        """What clients see, as data; None if it is the same as ``data``."""
+        return None if self.shown is None else from_json(self.shown)
+
+    def part(self, name: str) -> Packed:
+        """Returns a field of the value."""
+        return self._changed(lambda data: data[name])
+
+    def parts(self, names: Collection[str]) -> Packed:
+        """Returns the value with only some of its fields."""
+        return self._changed(lambda data: {name: part for name, part in data.items() if name in names})
+
+    def _changed(self, change: Callable[[Any], Any]) -> Packed:
+        text, shown = (part and to_json(change(from_json(part))) for part in (self.text, self.shown))
+        assert text is not None
+        return Packed(text, None if shown == text else shown)
+
+
+class ValueForm:
+    """The stored form of values of one type.
+
+    Args:
+        schema: the core schema of the type.
+        by_alias: whether ``load`` also accepts aliases, which earlier releases have stored.
+
+    Attributes:
+        has_secrets: whether values may contain secrets.
+        has_decimals: whether values may contain decimals.
+        is_any: whether the type accepts every value as it is.
+        compare: what to compare with a load; None: nothing.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        validator: SchemaValidator | Any,
+        serializer: SchemaSerializer | Any,
+        *,
+        by_alias: bool = True,
+    ) -> None:
+        parts = list(nodes(schema))
+        self.has_secrets = has_secrets(schema)
+        self.has_decimals = any(part.get("type") == "decimal" for part in parts)
+        self.is_any = schema.get("type") == "any" and "serialization" not in schema
+        self.compare: Comparison | None = comparison_of(schema)
+        if by_alias and any("validation_alias" in part for part in parts):
+            self.compare = Comparison()  # an alias may be the name of another field
+        self._validator = validator
+        self._serializer = revealing(schema) if self.has_secrets else serializer
+        self._masking = masking(schema) if self.has_secrets else serializer
+        self._by_alias = by_alias
+
+    @classmethod
+    def of(cls, adapter: TypeAdapter[Any]) -> ValueForm:
+        """Returns the form of the values of a type."""
+        return cls(adapter.core_schema, adapter.validator, adapter.serializer)
+
+    def dump(self, value: Any) -> bytes:
+        """Returns a value as it is stored.
+
+        Raises:
+            PydanticSerializationError: the value does not fit the type.
+        """
+        try:
+            text: bytes = self._serializer.to_json(value, by_alias=False, round_trip=True, warnings="error")
+            return text
+        except PydanticSerializationError as error:
+            if not self.has_secrets:
+                raise
+            without_values = re.sub(r" \[[^\n]*", "", str(error))
+        raise PydanticSerializationError(without_values)
+
+    def load(self, text: str | bytes) -> Any:
+        """Returns the value that ``dump`` wrote.
+
+        Raises:
+            ValidationError: the text does not fit the type.
+        """
+        return self._validator.validate_json(text, by_alias=self._by_alias, by_name=True)
+
+    def shown(self, value: Any) -> bytes:
+        """Returns what ``dump`` returns, with masked secrets."""
+        text: bytes = self._masking.to_json(value, by_alias=False, round_trip=True, warnings=False)
+        return text
+
+    def pack(self, value: Any, path: Path = ()) -> Packed:
+        """Returns a value of the type, after a check that it can be loaded again.
+
+        Raises:
+            Changed: the value would be loaded as another one.
+            InvalidFields: it could not be loaded.
+            PydanticSerializationError: the value does not fit the type.
+        """
+        text, compare, refusal = self.dump(value), self.compare, ""
+        if compare is not None and (compare.is_needed() or not compare.fits(value)):
+            try:
+                loaded = self.load(text)
+            except ValidationError as error:
+                refusal = field_texts(error)
+            if refusal:  # not inside of ``except``, because a log would show the values
+                raise InvalidFields(f"the value could not be loaded again: {refusal}")
+            compare(value, loaded, path)
+        return Packed(text, self.shown(value) if self.has_secrets else None)
+
+    def accept(self, value: Any) -> Any:
+        """Returns what the type makes of a value that is given in Python: an instance of the type, or data that fits.
+
+        Raises:
+            ValidationError: the value does not fit.
+        """
+        return self._validator.validate_python(value, by_alias=True, by_name=True)
+
+
+def pack_untyped(value: Any, path: Path = ()) -> Any:
+    """Returns the JSON data of a value whose receiver is not known, each part in the form of its own class.
+
+    Raises:
+        InvalidFields: a part is a secret, cannot be converted to JSON, or would be loaded as another value.
+    """
+    match value:
+        case None | bool() | str() | int() if type(value) in (type(None), bool, str, int):
+            return value
+        case Mapping():
+            return {_key(key, path): pack_untyped(item, (*path, str(key))) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset() | deque():
+            return [pack_untyped(item, (*path, index)) for index, item in enumerate(value)]
+        case float():
+            if value != value or value in (float("inf"), float("-inf")):
+                changed(value, None, path)
+            return float(value)
+    if isinstance(value, SECRETS):
+        where = ".".join(map(str, path)) or "it"
+        raise InvalidFields(f"{where} is a secret, but its receiver is not annotated with a type that has one. Do that")
+    cls: Any = type(value)
+    form = _form_of_class(cls)
+    return from_json(to_json(value, by_alias=False, round_trip=True) if form is None else form.pack(value, path).text)
+
+
+def _key(key: Any, path: Path) -> str:
+    if isinstance(key, str):
+        return str(key)
+    text: str = next(iter(from_json(to_json({key: None}))))
+    cls: Any = type(key)
+    form = _form_of_class(cls)
+    if form is not None:
+        compare_values(key, form.load(to_json(text)), (*path, text))
+    return text
+
+
+@lru_cache(maxsize=1000)
+def _form_of_class(cls: Any) -> ValueForm | None:
+    """Returns the form of the instances of a class; None if pydantic does not know it."""
+    try:
+        return ValueForm.of(TypeAdapter(cls))
+    except PydanticUserError:
+        return None
