@@ -18,6 +18,11 @@ GONE = "only code without the statement of an instance leads here: every revisio
 
 _E, _M, _C = "cloud_adapter/engine/", "workflow_core/machine/", "workflow_core/"
 
+_NO_SECRETS = (
+    "message = \"the result contains secrets: annotate the parameter of 'then' with a type that has them too\""
+)
+_GIVEN = "with contextlib.suppress(Exception):  # it takes anything, so its serializers may raise anything"
+
 _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
     LIBRARY: (
         (
@@ -169,8 +174,15 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         ),
         (f"{_C}workflow.py", "Workflow.dump_fields", "except PydanticSerializationError as error:"),
         (f"{_C}workflow.py", "Workflow.load_fields", "except Exception as error:"),
-        (f"{_C}workflow.py", "Workflow.new", "except ValidationError as error:"),
-        (f"{_C}workflow.py", "Workflow.result_json", "except PydanticSerializationError as error:"),
+        (f"{_C}workflow.py", "Workflow.new.validated", "except ValidationError as error:"),
+        (f"{_C}workflow.py", "Workflow.pack_result", "except PydanticSerializationError as error:"),
+        (f"{_C}workflow.py", "Workflow.refuse_changes", "except Changed as error:"),
+        (f"{_C}workflow.py", "_form", "raise DefinitionError("),
+        (f"{_M}events.py", "handle_json", _NO_SECRETS),
+        (f"{_M}passing.py", "pack_input", "except _ERRORS as error:"),
+        (f"{_M}passing.py", "pack_result", "except _ERRORS as error:"),
+        (f"{_M}passing.py", "_pack", "try:"),
+        (f"{_M}passing.py", "_stored", "if isinstance(leaf, float) and not math.isfinite(leaf):"),
         (f"{_C}workflow.py", "_check_search_fields", "raise DefinitionError("),
         (
             f"{_C}workflow.py",
@@ -238,6 +250,9 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         (f"{_M}unwinding.py", "_fail_branch", "return"),
     ),
     PAGES: (
+        ("cloud_adapter/engine/view.py", "View.state", "fields = self.instance.fields"),
+        ("cloud_adapter/engine/view.py", "_with_finite_numbers", "if isinstance(data, dict):"),
+        (f"{_C}workflow.py", "Workflow.shown_fields", "form = cls.__form__"),
         ("cloud_adapter/document.py", "HistoryKind.failed", "return self in _FAILED"),
         (f"{_E}engine.py", "Engine.check_store", "await self.store.ping()"),
         (f"{_E}engine.py", "Engine.response", "ref = self._ref(workflow, id)"),
@@ -292,11 +307,13 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
             "value_of",
             ("return function.function(machine.workflow, item_of(machine, thread, instruction.each)[0])"),
         ),
-        (f"{_M}waits.py", "_activity_input", "return None"),
-        (f"{_M}waits.py", "_activity_input", "value = item_of(machine, thread, instruction.each)[0]"),
-        (f"{_M}waits.py", "_child_start", 'fields = fields.model_dump(mode="json")'),
-        (f"{_M}waits.py", "_child_start", "fields = from_json(fields.dump_fields())"),
+        (f"{_M}passing.py", "pack_fields", "return _stored(type(given).__input_form__.pack(given))"),
+        (f"{_M}passing.py", "pack_fields", "return _stored(_pack_given(cls, given))"),
+        (f"{_M}passing.py", "_pack_given", _GIVEN),
+        (f"{_M}waits.py", "_activity_input", 'return Packed(b"null")'),
+        (f"{_M}waits.py", "_activity_input", "elif instruction.each is None and signature.has_default:"),
         (f"{_C}workflow.py", "Workflow.migrate", "return fields"),
+        (f"{_C}workflow.py", "Workflow.pack_result", "packed = cls.__form__.pack(self)"),
     ),
     LARGE: (
         (
