@@ -127,7 +127,7 @@ def run(http: Http, command: str, *arguments: str, stdin: bytes | None = None) -
 
 def test_a_number_for_an_optional_text(http: Http, id: str) -> None:
     assert run(http, "start", "note", id, "note=123", "amount=1.5", "Price=1.50") == f"{id} is waiting\n"
-    assert http.get(f"/wf/note/{id}")["state"] == {"note": "123", "amount": 1.5, "price": "1.5"}
+    assert http.get(f"/wf/note/{id}")["state"] == {"note": "123", "amount": 1.5, "price": "1.50"}
     run(http, "set", "note", id, "note=null", "price=0.10000000000000000000001", "--yes")
     assert http.get(f"/wf/note/{id}")["state"] == {"note": None, "amount": 1.5, "price": "0.10000000000000000000001"}
 
