@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cloud_adapter.errors import SettingsError, Unavailable
+from cloud_adapter.stores.sqlite.presence import OpenFiles
 from cloud_adapter.stores.sqlite.schema import create_or_upgrade
 from cloud_adapter.stores.sqlite.transactions import Write, write_together
 
@@ -62,6 +63,7 @@ class Connections:
         opening = self._executor.submit(_open_both, path, busy_timeout_ms)
         try:
             self._writer, self._reader = opening.result()
+            self._files = OpenFiles(path)
         except BaseException:
             # An interrupt may arrive while the thread opens the file, or just after.
             self._executor.submit(_close_opened, opening)
@@ -70,14 +72,14 @@ class Connections:
 
     async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         """Runs ``work`` in the thread, on the connection that writes, after all earlier calls."""
-        self._check_open()
+        self._check_usable()
         with self._errors():
             return await asyncio.get_running_loop().run_in_executor(self._executor, work, self._writer)
 
     async def read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         """Runs ``work`` in the calling thread, on the connection that reads. It must be fast: a row or two, found by an
         index."""
-        self._check_open()
+        self._check_usable()
         with self._errors():
             try:
                 return work(self._reader)
@@ -107,6 +109,7 @@ class Connections:
                 raise
         with self._errors():
             write.done.result(timeout=0)
+        self._files.check()  # if the files are gone, the write is lost
 
     async def close(self) -> None:
         """Closes both connections, after all earlier calls have completed. Later calls raise ``Unavailable``."""
@@ -129,9 +132,10 @@ class Connections:
         if batch:
             write_together(connection, batch)
 
-    def _check_open(self) -> None:
+    def _check_usable(self) -> None:
         if self._closed:
             raise Unavailable(f"the store {self._path} is closed")
+        self._files.check()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -153,6 +157,7 @@ def _open(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         create_or_upgrade(connection, path)
         _write_ahead(connection, busy_timeout_ms)
+        connection.execute("PRAGMA schema_version").fetchone()  # the first read creates the write-ahead log
     except BaseException as error:
         if connection is not None:
             connection.close()
