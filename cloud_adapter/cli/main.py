@@ -72,8 +72,8 @@ def dev(
         _serve_on_emulators(source, port)
         return
     settings = Settings.load(backend="embedded", db=db)
-    logs.configure(settings.log_level, settings.project, text=sys.stderr.isatty())
     workflows = load_workflows(source)
+    logs.configure(settings.log_level, settings.project, text=sys.stderr.isatty())  # the source may have done it
     with contextlib.closing(listen(host, port)) as listener, open_server(workflows, settings) as server:
         url = f"http://{host}:{listener.getsockname()[1]}"
         console = Console(highlight=False, soft_wrap=True)

@@ -129,30 +129,48 @@ class TextFormatter(logging.Formatter):
 
 
 class _OfWorkflows(logging.Filter):
-    """Filters other loggers: passes everything while workflow code runs, and only warnings otherwise."""
+    """Passes everything from gorchestrate and from workflow code. Of other libraries, and at other times, only warnings
+    pass."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return _about.get() is not None or record.levelno >= logging.WARNING
+        is_ours = record.name == logger.name or record.name.startswith(f"{logger.name}.")
+        return is_ours or _about.get() is not None or record.levelno >= logging.WARNING
 
 
 def configure(level: str = "INFO", project: str = "", *, text: bool = False) -> None:
     """Sends the logs of gorchestrate and of the workflows' code to standard error, as JSON lines.
 
-    If the program added a handler to the root logger, all other logs keep the program's configuration.
+    Changes nothing if the program has configured logging: if the root logger or the logger ``gorchestrate`` has a
+    handler. Lines of gorchestrate reach the handlers of the root logger as all others do. Levels that the program has
+    set stay.
 
     Args:
         text: write text instead of JSON.
     """
-    formatter = TextFormatter() if text else JsonFormatter(project)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter)
-    logger.handlers[:] = [handler]
-    logger.propagate = False
-    logger.setLevel(level)
     root = logging.getLogger()
-    if not root.handlers:
-        others = logging.StreamHandler(sys.stderr)
-        others.setFormatter(formatter)
-        others.addFilter(_OfWorkflows())
-        root.addHandler(others)
+    handlers = [*root.handlers, *logger.handlers]
+    if not all(_is_of_framework(handler) for handler in handlers):
+        return
+    if handlers:
+        _enable_all()
+    else:
+        handlers = [logging.StreamHandler(sys.stderr)]
+        root.addHandler(handlers[0])
+    for handler in handlers:
+        handler.setFormatter(TextFormatter() if text else JsonFormatter(project))
+        handler.addFilter(_OfWorkflows())
+    if root.level == logging.WARNING:  # the default
         root.setLevel(level)
+
+
+def _is_of_framework(handler: logging.Handler) -> bool:
+    """Whether functions-framework has added the handler, as it does if ``LOG_EXECUTION_ID`` is set. It then adds the id
+    of the execution to each JSON line."""
+    framework = sys.modules.get("functions_framework.execution_id")
+    return framework is not None and getattr(handler, "stream", None) is getattr(framework, "logging_stream", handler)
+
+
+def _enable_all() -> None:
+    """Enables the loggers that functions-framework has disabled: all that existed when it added its handler."""
+    for name in logging.root.manager.loggerDict:
+        logging.getLogger(name).disabled = False

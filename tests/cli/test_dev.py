@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import socket
@@ -113,8 +112,6 @@ Invoke = Callable[..., Result]
 @pytest.fixture
 def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Invoke]:
     """Runs ``gorchestrate`` in this process and in the test's folder: much faster, for what ends before it serves."""
-    logger = logging.getLogger("gorchestrate")
-    kept = (logger.handlers[:], logger.propagate, logger.level)
     modules, path = set(sys.modules), sys.path[:]
     for name in os.environ:
         if name.startswith("GORCHESTRATE_"):
@@ -135,8 +132,6 @@ def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
         if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
             del sys.modules[name]
     sys.path[:] = path
-    logger.handlers[:], logger.propagate = kept[0], kept[1]
-    logger.setLevel(kept[2])
 
 
 def fails(result: Any, *words: str) -> None:

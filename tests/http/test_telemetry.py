@@ -291,49 +291,6 @@ def test_without_a_project_the_trace_is_the_bare_id() -> None:
     assert line["logging.googleapis.com/trace_sampled"] is False
 
 
-CONFIGURED = """
-import logging, sys
-from cloud_adapter.observability import logs
-if "own" in sys.argv:
-    logging.basicConfig(level=logging.INFO, format="MINE %(message)s")
-logs.configure("INFO", "p")
-user, chatty = logging.getLogger("bakery"), logging.getLogger("httpx")
-chatty.info("a request")
-chatty.warning("a warning")
-user.debug("too fine")
-with logs.about("bakery", "b1", statement="bake"):
-    user.info("into the oven")
-    user.debug("too fine")
-logging.getLogger("gorchestrate.x").info("ours")
-"""
-
-
-def configured(*arguments: str) -> list[str]:
-    done = subprocess.run(
-        [sys.executable, "-c", CONFIGURED, *arguments],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    return done.stderr.splitlines()
-
-
-def test_logs_of_the_users_code_are_json_lines_too() -> None:
-    found = [json.loads(line) for line in configured()]
-    assert [line["message"] for line in found] == ["a warning", "into the oven", "ours"]
-    assert (found[1]["workflow"], found[1]["statement"]) == ("bakery", "bake")
-    assert "workflow" not in found[0]
-
-
-def test_a_program_that_has_its_own_logs_keeps_them() -> None:
-    found = configured("own")
-    assert found[:3] == ["MINE a request", "MINE a warning", "MINE into the oven"]
-    assert json.loads(found[3])["message"] == "ours"
-
-
 def test_fields_end_with_what_they_are_about() -> None:
     formatter = JsonFormatter()
     record = logging.LogRecord("x", logging.INFO, __file__, 1, "text", (), None)

@@ -88,7 +88,7 @@ DELETES_PER_COMMIT = 500
 WRITE_ATTEMPTS_MAX = 5
 """How many times a write is attempted while it is aborted, or the record of its key changes after it was read."""
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("gorchestrate.store")
 
 
 class FirestoreStore:

@@ -37,7 +37,7 @@ from cloud_adapter.stores.sqlite.rows import (
 EXPIRED_KEYS_PER_COMMIT = 10
 """How many expired keys a write deletes for each key that it adds, so that the table shrinks faster than it grows."""
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("gorchestrate.store")
 
 _SELECT = f"SELECT revision, {', '.join(COLUMNS)} FROM instances"
 _INSERT = (
