@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import sysconfig
+from importlib.machinery import PathFinder
 from pathlib import Path
 from traceback import extract_tb
 from types import ModuleType
@@ -11,6 +13,9 @@ from types import ModuleType
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.hosting.service import Service
 from workflow_core import DefinitionError, Workflow
+
+_loaded: set[str] = set()
+"""The names of the sources that this process has imported."""
 
 
 def load_workflows(source: Path, *functions: str) -> list[type[Workflow]]:
@@ -56,6 +61,7 @@ def load_workflows(source: Path, *functions: str) -> list[type[Workflow]]:
 def _run(source: Path) -> ModuleType:
     if not source.is_file():
         raise SettingsError(f"file {source} not found: pass the Python file that contains your workflows")
+    _check_name(source)
     folder = str(source.resolve().parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -64,6 +70,7 @@ def _run(source: Path) -> ModuleType:
         raise SettingsError(f"{source} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[source.stem] = module
+    _loaded.add(source.stem)
     try:
         spec.loader.exec_module(module)
     except SettingsError:
@@ -74,6 +81,36 @@ def _run(source: Path) -> ModuleType:
         why = f"{type(error).__name__}: {error}{_place(error, folder)}"
         raise SettingsError(f"{source} cannot be imported: {why}") from error
     return module
+
+
+def _check_name(source: Path) -> None:
+    """Checks that the file does not replace another module when it is imported under its name.
+
+    Raises:
+        SettingsError: Python or an installed package has a module of that name.
+    """
+    name = source.stem
+    if name in sys.stdlib_module_names or name == "__main__":
+        owner = "Python"
+    elif _is_installed(source):
+        owner = "an installed package"
+    else:
+        return
+    raise SettingsError(
+        f"{source} has the same name as the module {name!r} of {owner}, and would replace it for all other code: "
+        "rename the file"
+    )
+
+
+def _is_installed(source: Path) -> bool:
+    name = source.stem
+    if (module := sys.modules.get(name)) is not None:
+        file = getattr(module, "__file__", None)
+        return name not in _loaded and (file is None or Path(file).resolve() != source.resolve())
+    if name == "main":  # the name that functions-framework requires
+        return False
+    folders = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    return PathFinder.find_spec(name, folders) is not None
 
 
 def _place(error: Exception, folder: str) -> str:

@@ -198,6 +198,35 @@ def test_a_file_that_cannot_be_served(invoke: Invoke, tmp_path: Path, name: str)
     fails(invoke("dev", "wrong_source.py", "--port", "0"), *words)
 
 
+@pytest.mark.parametrize("command", ["dev", "demo", "check"])
+@pytest.mark.parametrize(
+    ("name", "owner"),
+    [
+        ("signal", "Python"),
+        ("colorsys", "Python"),  # not imported yet
+        ("typer", "an installed package"),
+        ("gunicorn", "an installed package"),  # not imported yet
+        ("cloud_adapter", "an installed package"),
+    ],
+)
+def test_a_file_that_is_named_like_another_module(
+    invoke: Invoke, tmp_path: Path, command: str, name: str, owner: str
+) -> None:
+    before, path = sys.modules.get(name), sys.path[:]
+    (tmp_path / f"{name}.py").write_text(WORKFLOW.format(cls="A", name="a"))
+    fails(invoke(command, f"{name}.py"), f"{name}.py has the same name as the module '{name}' of {owner}", "rename the")
+    assert sys.modules.get(name) is before
+    assert sys.path == path
+
+
+def test_sources_of_one_name_in_several_folders_are_loaded(tmp_path: Path, invoke: Invoke) -> None:
+    for folder in ("a", "b"):
+        source = tmp_path / folder / "orders.py"
+        source.parent.mkdir()
+        source.write_text(WORKFLOW.format(cls="A", name=folder))
+        assert f"compiles: {folder}" in invoke("check", str(source)).stdout
+
+
 def test_a_port_that_is_taken(invoke: Invoke, source: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -13,6 +13,8 @@ import pytest
 from tests.cli.processes import ROOT, dev, environment
 from tests.http.helpers import until
 
+pytestmark = pytest.mark.slow
+
 CONFIGURES = """
 import logging, sys
 from cloud_adapter.observability import logs
