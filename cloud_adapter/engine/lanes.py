@@ -28,6 +28,7 @@ from cloud_adapter.engine.decisions import Contended, Decision, NotNow
 from cloud_adapter.engine.line import Item, Line
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.transaction import BATCH_BYTES_MAX, LARGE_BATCH, Transactor
+from cloud_adapter.engine.user_code import own_decimal_context
 from cloud_adapter.errors import Busy, Conflict, Unavailable
 from cloud_adapter.observability import telemetry
 from cloud_adapter.queues.runner import first_of
@@ -144,7 +145,9 @@ class Lane:
 
     async def add(self, decision: Decision) -> Any:
         """Queues a decision. Returns its answer."""
-        item = Item(decision, self.now(), copy_context(), asyncio.get_running_loop().create_future())
+        context = copy_context()
+        context.run(own_decimal_context)
+        item = Item(decision, self.now(), context, asyncio.get_running_loop().create_future())
         self.line.items.append(item)
         if not self.transactor.leased or decision.alone:
             self.line.woken.set()

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
 
+from cloud_adapter.engine.user_code import own_decimal_context
+
 STEP_THREADS_MAX: Final = 100
 """The most steps that can block at the same time. An instance runs one step at a time."""
 ACTIVITY_THREADS_MAX: Final = 400
@@ -51,7 +53,9 @@ class SyncPool:
             BaseException: the function raised it.
             RuntimeError: the pool is closed, or the system cannot start more threads.
         """
-        call = partial(contextvars.copy_context().run, function, *args)
+        context = contextvars.copy_context()
+        context.run(own_decimal_context)
+        call = partial(context.run, function, *args)
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     def close(self) -> None:

@@ -26,6 +26,7 @@ from cloud_adapter.engine.tasks import (
     TimeoutTask,
     WaitTask,
 )
+from cloud_adapter.engine.user_code import own_decimal_context
 from cloud_adapter.errors import Busy, InvalidRequest, NotYet, Unavailable
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.observability.span import Span, Value
@@ -80,6 +81,7 @@ async def run_task(
         name = f"{name} {task.event}"
     about: dict[str, Value] = {"workflow": task.workflow, "instance": task.id, "pc": task.pc}
     now = engine.clock.now()
+    own_decimal_context()
     with (
         logs.about(task.workflow, task.id),
         telemetry.task(name, now, task.created_at, task.trace, delivery, **about) as span,

@@ -8,6 +8,7 @@ cancellation of the request.
 from __future__ import annotations
 
 import asyncio
+import decimal
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -43,7 +44,14 @@ def _ordinary(error: BaseException) -> RuntimeError:
     return ordinary
 
 
+def own_decimal_context() -> None:
+    """Copies the ``decimal`` context in the current context. Contexts share it, unlike context variables: without a
+    copy, code that changes its precision would change it for all other code."""
+    decimal.setcontext(decimal.getcontext().copy())
+
+
 async def _awaited(awaitable: Awaitable[Any]) -> Any:
+    own_decimal_context()
     try:
         return await awaitable
     except (SystemExit, KeyboardInterrupt) as error:

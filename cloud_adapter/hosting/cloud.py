@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
+from contextvars import Context
 
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.engine.engine import Engine
@@ -36,8 +37,8 @@ class CloudRuntime:
             run_activity_sync=self.pools.activities,
         )
 
-    async def start(self) -> None:
-        """Does nothing: the clients connect with their first call."""
+    async def start(self, context: Context | None = None) -> None:
+        """Does nothing: the clients connect with their first call, and tasks run in the context of their requests."""
 
     async def close(self) -> None:
         """Closes the clients and the threads for synchronous code, each even if closing another one raises."""

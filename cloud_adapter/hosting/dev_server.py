@@ -9,6 +9,8 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextvars import copy_context
+from functools import partial
 
 import uvicorn
 from starlette.applications import Starlette
@@ -68,7 +70,9 @@ def running(workflows: Sequence[type[Workflow]], settings: Settings, listener: s
     """Serves in a thread while the body runs, and yields the server's URL. Always closes the listener."""
     with contextlib.closing(listener), open_server(workflows, settings) as server:
         host, port = listener.getsockname()[:2]
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="server", daemon=True)
+        # With the context variables that the workflows have set when they were imported.
+        run = partial(copy_context().run, server.run, sockets=[listener])
+        thread = threading.Thread(target=run, name="server", daemon=True)
         thread.start()
         try:
             yield f"http://{host}:{port}"

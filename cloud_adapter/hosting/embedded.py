@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import logging
 from collections.abc import Iterable
+from contextvars import Context
 from datetime import timedelta
 
 from cloud_adapter.clock import SystemClock
@@ -15,6 +15,7 @@ from cloud_adapter.engine.registry import by_name
 from cloud_adapter.engine.sync_pool import SyncPools
 from cloud_adapter.engine.task_handler import Outcome, run_task
 from cloud_adapter.errors import Unavailable
+from cloud_adapter.observability.background import background_context
 from cloud_adapter.observability.span import Value
 from cloud_adapter.observability.telemetry import Delivery
 from cloud_adapter.ports import Clock, Task
@@ -55,12 +56,17 @@ class EmbeddedRuntime:
         )
         self._recovery: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Starts to deliver tasks and to recover instances of earlier processes. Repeated calls have no effect."""
+    async def start(self, context: Context | None = None) -> None:
+        """Starts to deliver tasks and to recover instances of earlier processes. Repeated calls have no effect.
+
+        Args:
+            context: the context variables that steps and activities see, including the ``decimal`` context; by default
+                the current ones.
+        """
         if self._recovery is None:
-            await self.queue.start()
-            # In a new context: recovery does not belong to the request that may have started the runtime.
-            self._recovery = asyncio.create_task(self._recover(), context=contextvars.Context())
+            context = background_context() if context is None else context
+            await self.queue.start(context)
+            self._recovery = asyncio.create_task(self._recover(), context=context.copy())
 
     async def close(self) -> None:
         """Stops the runtime. The next process continues unfinished work.

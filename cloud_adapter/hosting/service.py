@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from contextvars import copy_context
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,6 +21,9 @@ from workflow_core import Workflow
 
 class Service:
     """Serves workflows. Its engine starts with the first request, because functions-framework has no start-up hook.
+
+    Embedded, steps and activities see the context variables that are set when the service is created. In the cloud,
+    they see those of the server.
 
     Args:
         flush_telemetry: send the spans of a request before its response ends, because a function has no CPU afterwards
@@ -39,6 +43,7 @@ class Service:
         self._flush = flush_telemetry
         self._settings = Settings.load()
         self._runtime: EmbeddedRuntime | CloudRuntime | None = None
+        self._context = copy_context()
         self._api: ASGIApp | None = None
         self._worker: ASGIApp | None = None
 
@@ -74,7 +79,8 @@ class Service:
             runtime = kind(self.workflows, self._settings)
             async with contextlib.AsyncExitStack() as stack:
                 stack.push_async_callback(runtime.close)
-                await runtime.start()
+                # With the context variables of the import, not those of the request that happens to be the first.
+                await runtime.start(self._context)
                 stack.pop_all()
             self._runtime = runtime  # only now: the next request must not use a runtime that failed to start
         return self._runtime

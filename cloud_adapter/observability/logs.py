@@ -62,6 +62,11 @@ def about(workflow: str, id: str, **details: Any) -> Iterator[None]:
         _about.reset(token)
 
 
+def leave() -> None:
+    """Removes the fields that ``about`` has added, in the current context."""
+    _about.set(None)
+
+
 def _given(details: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in details.items() if value not in ("", None)}
 

@@ -169,6 +169,11 @@ def continued(headers: Mapping[str, str], found: TraceContext | None) -> Iterato
         contexts.detach(token)
 
 
+def leave() -> None:
+    """See ``telemetry.leave``."""
+    contexts.attach(Context())
+
+
 def flush() -> None:
     """See ``telemetry.flush``. Blocks. The SDK logs failures to send."""
     force = getattr(trace.get_tracer_provider(), "force_flush", None)

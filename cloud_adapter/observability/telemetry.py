@@ -95,6 +95,13 @@ def current_trace() -> TraceContext | None:
     return None if otel is None else otel.current_trace()
 
 
+def leave() -> None:
+    """Makes new spans in the current context start new traces."""
+    otel = _otel()
+    if otel is not None:
+        otel.leave()
+
+
 @contextmanager
 def continued(headers: Mapping[str, str], trace: TraceContext | None) -> Iterator[None]:
     """Makes the spans of the body continue the caller's trace. A span that is already open stays the parent."""

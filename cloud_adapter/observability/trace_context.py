@@ -50,6 +50,11 @@ served: ContextVar[ServedRequest | None] = ContextVar("gorchestrate_served", def
 """The request that is being served; None outside a request."""
 
 
+def leave() -> None:
+    """Makes the current context belong to no request."""
+    served.set(None)
+
+
 def from_headers(headers: Mapping[str, str]) -> TraceContext | None:
     """Returns the context in ``traceparent`` or, if missing, in ``X-Cloud-Trace-Context``; None if neither is valid.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from datetime import timedelta
 from typing import Final
 from uuid import uuid4
@@ -103,15 +104,18 @@ class LocalQueue:
         """The tasks that wait for delivery or are being delivered, in the order of their creation."""
         return [_task(entry) for entry in self._rules.entries(limit=len(self._rules))]
 
-    async def start(self) -> None:
+    async def start(self, context: Context | None = None) -> None:
         """Starts to deliver, including tasks that were created before.
+
+        Args:
+            context: the context variables of the deliveries; by default none. Each delivery runs in a copy.
 
         Raises:
             RuntimeError: the queue was already started or closed.
         """
         if self._closed or self._runner.started:
             raise RuntimeError("a queue can be started only once: create a new one")
-        self._runner.start()
+        self._runner.start(context)
 
     async def close(self, grace_seconds: float = 10) -> None:
         """Stops dispatching, gives the running deliveries that time to end, then cancels them. May be called again.

@@ -71,10 +71,14 @@ class QueueRunner(Generic[P]):
         """Checks the rules again."""
         self._changed.set()
 
-    def start(self) -> None:
-        """Starts to make attempts in the running event loop. Call it once."""
-        # In a new context: its work does not belong to the request that may have started it.
-        context = contextvars.Context()
+    def start(self, context: contextvars.Context | None = None) -> None:
+        """Starts to make attempts in the running event loop. Call it once.
+
+        Args:
+            context: the context variables of the attempts; by default none, because their work does not belong to the
+                request that may have started them. Each attempt runs in a copy.
+        """
+        context = contextvars.Context() if context is None else context
         self._dispatcher = asyncio.create_task(self._dispatch(), name="gorchestrate-queue", context=context)
 
     def send(self, entry: Entry[P]) -> None:

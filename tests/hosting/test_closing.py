@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import suppress
+from contextvars import Context
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -171,8 +172,8 @@ def test_a_service_whose_engine_does_not_start_closes_it_and_tries_again(
         served = Service(PizzaOrder)
         start, started = EmbeddedRuntime.start, list[EmbeddedRuntime]()
 
-        async def starting(runtime: EmbeddedRuntime) -> None:
-            await start(runtime)
+        async def starting(runtime: EmbeddedRuntime, context: Context) -> None:
+            await start(runtime, context)
             started.append(runtime)
 
         monkeypatch.setattr(EmbeddedRuntime, "start", starting)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from pathlib import Path
 
 import httpx
@@ -40,9 +41,9 @@ def test_both_functions_serve_one_engine_by_its_settings(
     monkeypatch.setattr(logs, "configure", lambda *_: None)
     start, started = EmbeddedRuntime.start, list[EmbeddedRuntime]()
 
-    async def starting(runtime: EmbeddedRuntime) -> None:
+    async def starting(runtime: EmbeddedRuntime, context: Context) -> None:
         started.append(runtime)
-        await start(runtime)
+        await start(runtime, context)
 
     monkeypatch.setattr(EmbeddedRuntime, "start", starting)
 
