@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterable
 from contextvars import Context
 from datetime import timedelta
+from typing import Final
 
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.engine.engine import Engine
@@ -15,6 +16,7 @@ from cloud_adapter.engine.registry import by_name
 from cloud_adapter.engine.sync_pool import SyncPools
 from cloud_adapter.engine.task_handler import Outcome, run_task
 from cloud_adapter.errors import Unavailable
+from cloud_adapter.hosting.near_tasks import NearTasks
 from cloud_adapter.observability.background import background_context
 from cloud_adapter.observability.span import Value
 from cloud_adapter.observability.telemetry import Delivery
@@ -23,6 +25,16 @@ from cloud_adapter.queues.local import LocalQueue
 from cloud_adapter.settings import Settings
 from cloud_adapter.stores.sqlite.store import SqliteStore
 from workflow_core import Workflow
+
+RECOVERED_MAX: Final = 1_000
+"""The most instances that one recovery schedules."""
+
+FULL_PAUSE_SECONDS: Final = 1.0
+"""The pause after a recovery that found that many. When it is over, most of them have been delivered."""
+
+RECOVERIES_AHEAD: Final = 2
+"""How far ahead recovery schedules, in intervals. With one, what is due just before the next recovery would be late if
+that recovery is late."""
 
 _logger = logging.getLogger("gorchestrate.embedded")
 
@@ -43,12 +55,13 @@ class EmbeddedRuntime:
         # All checks come before the store is opened, because a constructor cannot await the store's `close`.
         table, options = by_name(workflows), settings.options()
         self.queue = LocalQueue(self._deliver, self.clock)
+        self._ahead = timedelta(seconds=RECOVERIES_AHEAD * settings.recover_seconds)
         self.pools = SyncPools()
         self.store = SqliteStore(settings.db)
         self.engine = Engine(
             table.values(),
             self.store,
-            self.queue,
+            NearTasks(self.queue, self.clock, self._ahead),
             clock=self.clock,
             options=options,
             run_sync=self.pools.steps,
@@ -90,10 +103,12 @@ class EmbeddedRuntime:
     async def _recover(self) -> None:
         every = self.settings.recover_seconds
         while True:
+            pause = every
             try:
-                await self.engine.recover(ahead=timedelta(seconds=every))
+                if await self.engine.recover(ahead=self._ahead, limit=RECOVERED_MAX) >= RECOVERED_MAX:
+                    pause = min(every, FULL_PAUSE_SECONDS)
             except Unavailable as error:
                 _logger.warning("recovery: %s", error)
             except Exception:
                 _logger.exception("recovery failed")
-            await self.clock.sleep(every)
+            await self.clock.sleep(pause)
