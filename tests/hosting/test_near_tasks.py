@@ -1,4 +1,4 @@
-"""What the embedded runtime keeps in memory of what is due later, and that the rest happens at its time all the same."""
+"""What the embedded runtime holds in memory of what is due later, and that the rest still happens at its time."""
 
 from __future__ import annotations
 
