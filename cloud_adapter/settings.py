@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     max_wait_seconds: float = Field(10, ge=0, le=60)
     """How long an event waits for a busy instance before it gets 503."""
     max_body_bytes: int = Field(1_000_000, ge=1_000, le=10_000_000)
+    sync_threads: int | None = Field(None, ge=1, le=10_000)
+    """How many synchronous steps, and as many synchronous activities, run at the same time in a process. Others wait.
+    By default as many as the requests that are let in, so none waits."""
     recover_seconds: float = Field(10, ge=0.1, le=3600)
     """How often the embedded runtime looks for stalled instances."""
 

@@ -8,7 +8,8 @@ import pytest
 
 from cloud_adapter import document, names, ports
 from cloud_adapter.clock import CLOCK_SKEW
-from cloud_adapter.engine import inbox, lanes, sync_pool, transaction
+from cloud_adapter.engine import inbox, lanes, transaction
+from cloud_adapter.hosting import cloud
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.queues import cloud_tasks, local, rules
 from cloud_adapter.settings import Settings
@@ -49,7 +50,10 @@ LIMITS = {
     "steps in one request": [f"{OPTIONS.budget_steps} steps", f"{OPTIONS.budget.total_seconds():.0f} s"],
     "instances in a page": [f"| {ports.PAGE_SIZE_MAX} |"],
     "attempts of": [f"| {OPTIONS.retry.max_attempts} |"],
-    "threads for": [f"{sync_pool.STEP_THREADS_MAX}, {sync_pool.ACTIVITY_THREADS_MAX} in"],
+    "threads for": [
+        f"{local.LOCAL_LIMITS.max_concurrent_dispatches} in an embedded",
+        f"{cloud.REQUESTS_MAX:,} in the cloud",
+    ],
     "deliveries of the embedded": [
         f"{local.LOCAL_LIMITS.max_concurrent_dispatches} at a time",
         f"{local.LOCAL_SHARES.of_group} of one instance",

@@ -8,39 +8,37 @@ tried. If an attempt does not report a result, its deadline ends it. The deadlin
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Mapping
-from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from inspect import isawaitable
 from typing import Any
 
-from pydantic import BaseModel
-
 from cloud_adapter.document import HistoryKind
+from cloud_adapter.engine.attempts import ON_TIME, Attempt, Beat, Begin, Result, awaited
 from cloud_adapter.engine.commits import WRITE_ATTEMPTS_MAX, Committer
-from cloud_adapter.engine.decisions import Decision, check_lease
-from cloud_adapter.engine.deliveries import TaskDecision
+from cloud_adapter.engine.decisions import check_lease
 from cloud_adapter.engine.failures import Failure, Retries, result_failed, take_result
 from cloud_adapter.engine.inbox import Deferrable, Inbox, NotListening, entry_name
 from cloud_adapter.engine.lanes import Lanes
-from cloud_adapter.engine.plan import request_limit
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session, milliseconds, settle
+from cloud_adapter.engine.sync_pool import is_full, reserved
 from cloud_adapter.engine.tasks import ActivityTask
 from cloud_adapter.engine.user_code import RunSync, call, within
 from cloud_adapter.errors import InstanceNotFound, TooLarge, Unavailable
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.observability.span import Value
 from cloud_adapter.ports import Task
-from workflow_core import AttemptOver, ErrorInfo, Status, TimedOut, WorkflowError
+from workflow_core import AttemptOver, Status, TimedOut, WorkflowError
 from workflow_core.error_texts import error_info, error_text
 from workflow_core.machine.calls import activity_wait
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.passing import pack_result
 from workflow_core.program.code import ActivityCase
-from workflow_core.signatures import is_async
 
 
 class Activities:
@@ -65,22 +63,71 @@ class Activities:
             NotYet: the commit that the task belongs to is not complete yet.
             Unavailable: try again.
         """
-        begun = await self.lanes.decide(ref, _Begin(body, self.committer.options))
-        if isinstance(begun, Task):
-            await self.committer.queue.create(begun)
-        if not isinstance(begun, _Attempt):
-            return
         clock = self.committer.clock
-        started = clock.now()
-        result, raised = await self._attempt(begun.session, begun.accepted, body)
+        async with contextlib.AsyncExitStack() as thread:
+            try:
+                attempt, run_sync = await self._begin(ref, body, thread)
+            except AttemptOver:
+                return
+            started = clock.now()
+            result, raised = await self._attempt(attempt, body, run_sync)
         if result is not None:
             await self.deliver(ref, result, milliseconds(started, clock.now()), raised)
 
+    async def _begin(
+        self, ref: InstanceRef, body: ActivityTask, thread: contextlib.AsyncExitStack
+    ) -> tuple[Attempt, RunSync]:
+        """Waits until an attempt can begin. Returns it, and what runs its function if that is synchronous.
+
+        Args:
+            thread: gets the thread of the function, which it gives back at the end.
+
+        Raises:
+            AttemptOver: the instance does not or no longer wait for the attempt, or not yet.
+        """
+        attempt, run_sync = await self._ready(ref, body), self.run_sync
+        if not attempt.is_sync:
+            return attempt, run_sync
+        place = reserved(run_sync)
+        if not is_full(run_sync):
+            return attempt, await thread.enter_async_context(place)
+
+        async def keep() -> None:
+            while True:
+                await self.committer.clock.sleep(attempt.limit.total_seconds() / 2)
+                await self._heartbeat(ref, body)
+
+        kept = asyncio.ensure_future(keep())
+        try:
+            run_sync = await within(self.committer.clock, None, thread.enter_async_context(place), "a thread", kept)
+        finally:
+            kept.cancel()
+            await asyncio.wait([kept])
+        return await self._ready(ref, body), run_sync
+
+    async def _ready(self, ref: InstanceRef, body: ActivityTask) -> Attempt:
+        """Returns the attempt with its full time, if it may begin now. If it is too early, it is scheduled again.
+
+        Raises:
+            AttemptOver: the instance does not or no longer wait for the attempt, or not yet.
+        """
+        options = self.committer.options
+        ready = await self.lanes.decide(ref, Begin(body, options))
+        if isinstance(ready, Attempt) and ready.is_late(self.committer.clock.now()):
+            await self._heartbeat(ref, body)
+            ready = await self.lanes.decide(ref, Begin(body, options))
+        if isinstance(ready, Task):
+            await self.committer.queue.create(ready)
+        if not isinstance(ready, Attempt):
+            raise AttemptOver(f"attempt {body.attempt + 1} of activity {body.event!r} is over, or due later")
+        return ready
+
     async def _attempt(
-        self, session: Session, accepted: Accepted, body: ActivityTask
+        self, attempt: Attempt, body: ActivityTask, run_sync: RunSync
     ) -> tuple[Result | None, Exception | None]:
         """Runs the function. Returns the result to deliver (None if the attempt was already over), and the error that
         the function raised."""
+        session, accepted = attempt.session, attempt.accepted
         case, thread, number = accepted.case, accepted.thread.id, body.attempt + 1
         assert isinstance(case, ActivityCase)
         common = body.model_dump(include={"workflow", "id", "wait_id", "event", "attempt"})
@@ -90,7 +137,7 @@ class Activities:
             telemetry.attempt("activity", body.event, self.committer.clock, body.workflow, **about) as span,
         ):
             try:
-                output = await self._call(session, accepted, body)
+                output = await self._call(attempt, body, run_sync)
                 return Result(**common, result=pack_result(case, output).decode()), None
             except AttemptOver as error:
                 span.outcome = "over"
@@ -135,7 +182,7 @@ class Activities:
         Raises:
             Unavailable: the deadline of the attempt has passed.
         """
-        accepted = _awaited(await self.committer.load(ref), result)
+        accepted = awaited(await self.committer.load(ref), result)
         if accepted is None:
             return True
         deadline = activity_wait(accepted).deadline
@@ -144,7 +191,8 @@ class Activities:
             raise Unavailable(f"could not deliver the result of activity {result.event!r}: {error}") from error
         return False
 
-    async def _call(self, session: Session, accepted: Accepted, body: ActivityTask) -> Any:
+    async def _call(self, attempt: Attempt, body: ActivityTask, run_sync: RunSync) -> Any:
+        session, accepted = attempt.session, attempt.accepted
         case, machine = accepted.case, session.machine
         assert isinstance(case, ActivityCase)
         spec = case.activity
@@ -152,16 +200,16 @@ class Activities:
         async def heartbeat() -> None:
             await self._heartbeat(session.ref, body)
 
-        if is_async(spec.function):
-            output = call(machine.call_activity, accepted, heartbeat)
+        if attempt.is_sync:
+            output = await run_sync(call, machine.call_activity, accepted, heartbeat)
         else:
-            output = await self.run_sync(call, machine.call_activity, accepted, heartbeat)
+            output = call(machine.call_activity, accepted, heartbeat)
         if not isawaitable(output):
             return output
         # Heartbeats extend the deadline, so it does not limit the call here.
         deadline = activity_wait(accepted).deadline if spec.heartbeat is None else None
         clock = self.committer.clock
-        limit = None if deadline is None else deadline - clock.now()
+        limit = None if deadline is None else max(attempt.left(clock.now()), ON_TIME * attempt.limit)
         try:
             return await within(clock, limit, output, f"activity {body.event!r}")
         except TimedOut as error:
@@ -173,7 +221,7 @@ class Activities:
 
     async def _heartbeat(self, ref: InstanceRef, body: ActivityTask) -> None:
         try:
-            await self.lanes.decide(ref, _Beat(body))
+            await self.lanes.decide(ref, Beat(body))
         except AttemptOver:
             raise
         except InstanceNotFound as error:
@@ -192,59 +240,6 @@ class Activities:
         delay = self.retries.of_attempt(session, accepted, error)
         failure = Failure(error_info(error, event), None if delay is None else now + delay, None)
         result_failed(session, accepted, failure, HistoryKind.ACTIVITY_FAILED, now)
-
-
-class Result(BaseModel):
-    """The result of an attempt of an activity.
-
-    Attributes:
-        attempt: the number of failed attempts before this one.
-        result: the returned value as JSON, if the attempt has succeeded.
-        error: the error, if it has failed.
-        retry_seconds: the delay until the next attempt; None: there is none.
-    """
-
-    workflow: str
-    id: str
-    wait_id: str
-    event: str
-    attempt: int
-    result: str = "null"
-    error: ErrorInfo | None = None
-    retry_seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """An attempt that may begin, with copies of the thread and the wait at that time."""
-
-    session: Session
-    accepted: Accepted
-
-
-class _Begin(TaskDecision[ActivityTask]):
-    """Decides whether an attempt may begin. The answer is the attempt, a task for a later time, or None if the attempt
-    is over."""
-
-    lax = True
-    reads = True
-
-    def deliver(self, session: Session, now: datetime) -> _Attempt | Task | None:
-        """See ``TaskDecision.deliver``."""
-        session.check()
-        body = self.body
-        accepted = _awaited(session, body)
-        if accepted is None or not body.is_for(activity_wait(accepted)):
-            return None
-        wait = activity_wait(accepted)
-        retry_at = wait.retry_at
-        if retry_at is not None and retry_at > now:
-            # The clock of the queue is ahead, or this task is an intermediate stop before a far date.
-            later = body.later(min(retry_at, now + self.options.horizon), now, session.execution.pc)
-            limit = request_limit(session.execution, session.machine.program, wait)
-            return replace(later, deadline=limit)
-        # Copied, because later decisions change the session.
-        return _Attempt(session, replace(accepted, thread=copy(accepted.thread), wait=copy(wait)))
 
 
 class _TakeResult(Deferrable):
@@ -276,7 +271,7 @@ class _TakeResult(Deferrable):
         """See ``Decision.decide``."""
         session.check()
         result = self.result
-        accepted = _awaited(session, result)
+        accepted = awaited(session, result)
         if accepted is None and self.taken and session.execution.status is Status.PAUSED:
             # The result is already acknowledged. It counts after the pause, if the instance then waits for it.
             raise NotListening(f"{session.execution.id!r} is paused: it cannot process results; unpause it")
@@ -298,33 +293,3 @@ class _TakeResult(Deferrable):
         retry_at = None if result.retry_seconds is None else now + timedelta(seconds=result.retry_seconds)
         failure = Failure(replace(error, statement=event), retry_at, raised)
         result_failed(session, accepted, failure, HistoryKind.ACTIVITY_FAILED, now, duration_ms=duration_ms)
-
-
-class _Beat(Decision):
-    """Processes a heartbeat of an attempt, which extends its deadline."""
-
-    lax = True
-
-    def __init__(self, body: ActivityTask) -> None:
-        self.body = body
-
-    def decide(self, session: Session, now: datetime) -> None:
-        """See ``Decision.decide``.
-
-        Raises:
-            AttemptOver: the instance no longer waits for the attempt.
-        """
-        session.check()
-        accepted = _awaited(session, self.body)
-        if accepted is None:
-            number, event = self.body.attempt + 1, self.body.event
-            raise AttemptOver(f"attempt {number} of activity {event!r} is over: stop")
-        check_lease(session, now)
-        session.machine.heartbeat(accepted)
-
-
-def _awaited(session: Session, body: ActivityTask | Result) -> Accepted | None:
-    """Returns what waits for this attempt; None if nothing does any more, or while the instance is paused."""
-    if not session.execution.live:
-        return None
-    return session.machine.activity(body.event, body.wait_id, body.attempt)

@@ -64,6 +64,16 @@ class Leases:
         if self.left(session) <= timedelta():
             raise LeaseLost
 
+    async def check(self, session: Session) -> None:
+        """Checks that no other commit has been made since the last one of this holder.
+
+        Raises:
+            LeaseLost: another commit has been made, or the holder is just renewing the lease.
+        """
+        stored = await self.committer.load(session.ref)
+        if stored.instance.version != session.instance.version:
+            raise LeaseLost
+
     def left(self, session: Session) -> timedelta:
         assert session.instance.lease is not None
         return session.instance.lease.expires_at - self.clock.now()

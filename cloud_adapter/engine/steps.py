@@ -16,6 +16,7 @@ from cloud_adapter.engine.leases import LeaseLost, Leases, TakeLease, warn
 from cloud_adapter.engine.plan import RELEASE, Hold
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import ERROR_CHARS_MAX, Session, milliseconds
+from cloud_adapter.engine.sync_pool import is_full, reserved
 from cloud_adapter.engine.tasks import ResumeTask
 from cloud_adapter.engine.user_code import RunSync, call, within
 from cloud_adapter.errors import Conflict, Unavailable
@@ -184,7 +185,11 @@ class Stepper:
         elif machine.is_async(work):
             result = call(machine.call, work)
         else:
-            result = await self.run_sync(call, machine.call, work)
+            waits = is_full(self.run_sync)
+            async with reserved(self.run_sync) as run:
+                if waits:
+                    await self.leases.check(session)
+                result = await run(call, machine.call, work)
         if not isawaitable(result):
             return result
         limit = work.timeout(machine)

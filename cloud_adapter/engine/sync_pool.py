@@ -2,8 +2,12 @@
 
 Theory of operation. ``asyncio.to_thread`` shares one pool of ``cpus + 4`` threads between everything in a process. A
 few activities that block for long would delay the steps of every instance, and each other. A runtime therefore has two
-pools of its own, one for steps and one for activities, with enough threads for everything that may run at the same
-time. Threads start on demand and end when they are idle for a while, so a large pool costs nothing while it is unused.
+pools of its own, one for steps and one for activities. By default, each has a thread for every request that is let in,
+so nothing waits for a thread. Threads start on demand and end when they are idle for a while, so a large pool costs
+nothing while it is unused.
+
+A smaller pool has a line. Waiting in it is separate from the call (``reserved``), because much can happen meanwhile.
+When its thread is free, the caller checks whether the call is still wanted, and counts the time from then on.
 
 The threads are daemons: code that blocks for an hour must not keep a process from ending. The next process does its
 work again, as after any other end of a process.
@@ -15,19 +19,15 @@ import asyncio
 import contextvars
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, Future
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
 
-from cloud_adapter.engine.user_code import own_decimal_context
+from cloud_adapter.engine.user_code import RunSync, own_decimal_context
 
-STEP_THREADS_MAX: Final = 100
-"""The most steps that can block at the same time. An instance runs one step at a time."""
-ACTIVITY_THREADS_MAX: Final = 400
-"""The most activities that can block at the same time: as many as the local queue delivers concurrently. The queue
-limits the share of one instance."""
 IDLE_SECONDS_MAX: Final = 30.0
 """How long a thread waits for work before it ends."""
 
@@ -36,15 +36,23 @@ T = TypeVar("T")
 
 
 class SyncPool:
-    """Runs synchronous functions in its own threads. A pool is a ``RunSync``.
+    """Runs synchronous functions in its own threads. A pool is a ``RunSync``. Use it in one event loop only.
 
     Args:
         name: the prefix of the threads' names.
-        threads_max: how many functions run at the same time. Others wait for a thread.
+        threads_max: how many functions run at the same time. Others wait for a thread, in the order of their calls.
     """
 
     def __init__(self, name: str, threads_max: int) -> None:
+        self.threads_max = threads_max
         self._threads = DaemonThreads(name, threads_max)
+        self._free = threads_max
+        self._line: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a call would wait for a thread."""
+        return not self._free
 
     async def __call__(self, function: Callable[..., Any], *args: Any) -> Any:
         """Calls a function in a thread, with the context variables of the caller, and returns its result.
@@ -53,23 +61,84 @@ class SyncPool:
             BaseException: the function raised it.
             RuntimeError: the pool is closed, or the system cannot start more threads.
         """
-        context = contextvars.copy_context()
-        context.run(own_decimal_context)
-        call = partial(context.run, function, *args)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        async with self.reserved() as run:
+            return await run(function, *args)
+
+    @asynccontextmanager
+    async def reserved(self) -> AsyncIterator[RunSync]:
+        """Waits for a free thread, and yields what makes one call in it, as the pool does. The thread is free again
+        when the call has ended, even if the caller was cancelled before."""
+        loop = asyncio.get_running_loop()
+        await self._take(loop)
+        place = _Place(self._threads)
+
+        async def run(function: Callable[..., Any], *args: Any) -> Any:
+            context = contextvars.copy_context()
+            context.run(own_decimal_context)
+            return await loop.run_in_executor(place, partial(context.run, function, *args))
+
+        def ended(_: Future[Any]) -> None:
+            with suppress(RuntimeError):  # the event loop is closed
+                loop.call_soon_threadsafe(self._give_back)
+
+        try:
+            yield run
+        finally:
+            if place.call is None or place.call.done():
+                self._give_back()
+            else:
+                place.call.add_done_callback(ended)
+
+    async def _take(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._threads.check_open()
+        if self._free:
+            self._free -= 1
+            return
+        turn = loop.create_future()
+        self._line.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():
+                self._give_back()  # it was this call's turn just before
+            raise
+
+    def _give_back(self) -> None:
+        while self._line:
+            turn = self._line.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
 
     def close(self) -> None:
         """Cancels the calls that wait for a thread. Running calls continue, but nothing waits for them. May be called
         again."""
+        for turn in self._line:
+            turn.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-class SyncPools:
-    """The two pools of a runtime. They are separate so that blocking activities do not delay steps."""
+def is_full(run_sync: RunSync) -> bool:
+    """Whether a call would wait for a thread. Only a pool makes calls wait."""
+    return isinstance(run_sync, SyncPool) and run_sync.is_full
 
-    def __init__(self) -> None:
-        self.steps = SyncPool("gorchestrate-step", STEP_THREADS_MAX)
-        self.activities = SyncPool("gorchestrate-activity", ACTIVITY_THREADS_MAX)
+
+def reserved(run_sync: RunSync) -> AbstractAsyncContextManager[RunSync]:
+    """Waits until a call would begin at once, and yields what makes it; see ``SyncPool.reserved``."""
+    return run_sync.reserved() if isinstance(run_sync, SyncPool) else nullcontext(run_sync)
+
+
+class SyncPools:
+    """The two pools of a runtime. They are separate so that blocking activities do not delay steps.
+
+    Args:
+        threads_max: the largest number of threads of each pool.
+    """
+
+    def __init__(self, threads_max: int) -> None:
+        self.steps = SyncPool("gorchestrate-step", threads_max)
+        self.activities = SyncPool("gorchestrate-activity", threads_max)
 
     def close(self) -> None:
         """Closes both. May be called again."""
@@ -92,6 +161,23 @@ class _Call:
             del self  # breaks the cycle of the future, its error, and this frame in the error's traceback
         else:
             self.future.set_result(result)
+
+
+class _Place(Executor):
+    """Passes one call on to an executor.
+
+    Attributes:
+        call: the call; None if it was not made. Unlike asyncio's future, it is not done before its thread is free.
+    """
+
+    def __init__(self, threads: Executor) -> None:
+        self._threads = threads
+        self.call: Future[Any] | None = None
+
+    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """See ``Executor.submit``."""
+        self.call = call = self._threads.submit(function, *args, **kwargs)
+        return call
 
 
 class DaemonThreads(Executor):
@@ -127,6 +213,15 @@ class DaemonThreads(Executor):
         with self._changed:
             return self._idle
 
+    def check_open(self) -> None:
+        """Checks that the executor accepts calls.
+
+        Raises:
+            RuntimeError: it was shut down.
+        """
+        if self._is_shut_down:
+            raise RuntimeError(f"the threads {self._name} are shut down, because the process is ending")
+
     def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Calls the function in a thread, when one is available.
 
@@ -135,8 +230,7 @@ class DaemonThreads(Executor):
         """
         call = _Call(Future(), partial(function, *args, **kwargs))
         with self._changed:
-            if self._is_shut_down:
-                raise RuntimeError(f"the threads {self._name} are shut down, because the process is ending")
+            self.check_open()
             self._calls.append(call)
             if self._idle >= len(self._calls):
                 self._changed.notify()

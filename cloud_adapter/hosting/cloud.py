@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 from contextvars import Context
+from typing import Final
 
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.engine.engine import Engine
@@ -12,6 +13,9 @@ from cloud_adapter.engine.sync_pool import SyncPools
 from cloud_adapter.queues.cloud_tasks import CloudTasksQueue, TaskTarget
 from cloud_adapter.settings import Settings
 from workflow_core import Workflow
+
+REQUESTS_MAX: Final = 1_000
+"""The most requests that Cloud Run lets into an instance, regardless of its settings."""
 
 
 class CloudRuntime:
@@ -26,7 +30,7 @@ class CloudRuntime:
         self.store = FirestoreStore(project=settings.project, database=settings.database)
         target = TaskTarget(settings.worker_url, settings.tasks_account, settings.audience or None)
         self.queue = CloudTasksQueue(settings.project, settings.location, settings.queue, target, clock)
-        self.pools = SyncPools()
+        self.pools = SyncPools(settings.sync_threads or REQUESTS_MAX)
         self.engine = Engine(
             workflows,
             self.store,

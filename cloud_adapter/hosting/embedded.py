@@ -21,7 +21,7 @@ from cloud_adapter.observability.background import background_context
 from cloud_adapter.observability.span import Value
 from cloud_adapter.observability.telemetry import Delivery
 from cloud_adapter.ports import Clock, Task
-from cloud_adapter.queues.local import LocalQueue
+from cloud_adapter.queues.local import LOCAL_LIMITS, LocalQueue
 from cloud_adapter.settings import Settings
 from cloud_adapter.stores.sqlite.store import SqliteStore
 from workflow_core import Workflow
@@ -56,7 +56,7 @@ class EmbeddedRuntime:
         table, options = by_name(workflows), settings.options()
         self.queue = LocalQueue(self._deliver, self.clock)
         self._ahead = timedelta(seconds=RECOVERIES_AHEAD * settings.recover_seconds)
-        self.pools = SyncPools()
+        self.pools = SyncPools(settings.sync_threads or LOCAL_LIMITS.max_concurrent_dispatches)
         self.store = SqliteStore(settings.db)
         self.engine = Engine(
             table.values(),

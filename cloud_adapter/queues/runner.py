@@ -95,7 +95,8 @@ class QueueRunner(Generic[P]):
                 self._dispatcher.cancel()
                 await asyncio.gather(self._dispatcher, return_exceptions=True)
             if self._attempts and grace_seconds > 0:
-                await first_of(asyncio.wait(self._attempts), self._clock.sleep(grace_seconds))
+                # A copy, because the last attempt may end before this wait begins.
+                await first_of(asyncio.wait([*self._attempts]), self._clock.sleep(grace_seconds))
         finally:  # also if this call is cancelled: no attempt may continue in the background
             if self._attempts:
                 logger.warning("%d deliveries were still running after the grace period", len(self._attempts))

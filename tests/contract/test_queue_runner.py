@@ -112,6 +112,28 @@ def test_deliveries_do_not_belong_to_the_request_that_started_the_queue() -> Non
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("turns", range(8))
+def test_a_queue_can_be_closed_while_its_last_delivery_ends(turns: int) -> None:
+    async def main() -> None:
+        clock, ending = ManualClock(), asyncio.Event()
+
+        async def deliver(_: Task, __: int) -> bool:
+            await ending.wait()
+            for _turn in range(turns):
+                await asyncio.sleep(0)
+            return True
+
+        queue = LocalQueue(deliver, clock)
+        await queue.start()
+        await queue.create(task("a"))
+        await clock.settle()
+        ending.set()
+        await queue.close()
+        assert queue.tasks() == []
+
+    asyncio.run(main())
+
+
 # --- idle -----------------------------------------------------------------------------------
 
 

@@ -164,6 +164,59 @@ def test_closing_cancels_what_has_not_begun_and_waits_for_nothing() -> None:
     asyncio.run(main())
 
 
+def test_calls_that_wait_for_a_thread_begin_in_their_order_and_may_give_up() -> None:
+    async def main() -> None:
+        gate, pool, made = Gate(), SyncPool("test", 1), list[int]()
+        assert not pool.is_full
+        running = asyncio.ensure_future(pool(gate))
+        await asyncio.sleep(0)
+        assert pool.is_full
+        waiting = [asyncio.ensure_future(pool(made.append, number)) for number in range(5)]
+        await asyncio.sleep(0)
+        waiting[2].cancel()
+        gate.opened.set()
+        await asyncio.gather(running, *waiting, return_exceptions=True)
+        assert made == [0, 1, 3, 4]
+        assert waiting[2].cancelled()
+        assert not pool.is_full
+        pool.close()
+
+    asyncio.run(main())
+
+
+def test_a_call_that_gives_up_just_when_its_thread_is_free_leaves_it_to_the_next() -> None:
+    async def main() -> None:
+        pool, made = SyncPool("test", 1), list[str]()
+        async with pool.reserved():
+            first, second = (asyncio.ensure_future(pool(made.append, name)) for name in "ab")
+            await asyncio.sleep(0)
+        first.cancel()  # the thread is already its own
+        await asyncio.wait_for(asyncio.gather(first, second, return_exceptions=True), SECONDS_MAX)
+        assert made == ["b"]
+        assert not pool.is_full
+        pool.close()
+
+    asyncio.run(main())
+
+
+def test_a_thread_is_taken_until_its_call_has_ended_even_if_the_caller_gives_up() -> None:
+    async def main() -> None:
+        gate, pool = Gate(), SyncPool("test", 1)
+        running = asyncio.ensure_future(pool(gate))
+        await asyncio.to_thread(gate.wait_for, 1)
+        running.cancel()
+        await asyncio.wait([running])
+        assert pool.is_full
+        waiting = asyncio.ensure_future(pool(threading.current_thread))
+        await asyncio.wait([waiting], timeout=0.05)
+        assert not waiting.done()
+        gate.opened.set()
+        assert (await waiting).name == "test-1"
+        pool.close()
+
+    asyncio.run(main())
+
+
 def test_a_cancelled_call_that_has_not_begun_is_not_made() -> None:
     gate, threads, made = Gate(), DaemonThreads("test", 1), list[str]()
     running = threads.submit(gate)
@@ -319,3 +372,15 @@ def test_activities_that_block_hold_up_neither_each_other_nor_the_steps_of_other
                 await pool(len, "abc")
 
     asyncio.run(asyncio.wait_for(main(), SECONDS_MAX))
+
+
+@pytest.mark.parametrize(("setting", "threads"), [(None, 400), (7, 7)])
+def test_the_number_of_threads_is_that_of_the_deliveries_or_of_the_setting(
+    tmp_path: Path, setting: int | None, threads: int
+) -> None:
+    async def main() -> None:
+        runtime = EmbeddedRuntime([Small], Settings(db=tmp_path / "embedded.db", sync_threads=setting))
+        assert (runtime.pools.steps.threads_max, runtime.pools.activities.threads_max) == (threads, threads)
+        await runtime.close()
+
+    asyncio.run(main())

@@ -15,10 +15,12 @@ from typing import Any
 
 from cloud_adapter.document import Instance, Lease
 from cloud_adapter.engine import activities as activities_module
+from cloud_adapter.engine import attempts as attempts_module
 from cloud_adapter.engine import children as children_module
 from cloud_adapter.engine import events as events_module
 from cloud_adapter.engine import leases, plan, recovery, schedule, task_handler
-from cloud_adapter.engine.activities import Activities, Result
+from cloud_adapter.engine.activities import Activities
+from cloud_adapter.engine.attempts import Result
 from cloud_adapter.engine.children import Children
 from cloud_adapter.engine.commits import Committer, Write
 from cloud_adapter.engine.deliveries import TaskDecision
@@ -565,8 +567,8 @@ def heartbeat_of_an_earlier_attempt_counts(patch: Patch) -> None:
             return awaited(session, body)
         return calls.awaited(session.machine, body.event, body.wait_id, ActivityWait)
 
-    awaited = activities_module._awaited
-    patch.setattr(activities_module, "_awaited", any_attempt)
+    awaited = attempts_module.awaited
+    patch.setattr(attempts_module, "awaited", any_attempt)
 
 
 @bug

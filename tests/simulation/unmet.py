@@ -282,7 +282,7 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         (
             f"{_E}activities.py",
             "Activities._call",
-            "output = await self.run_sync(call, machine.call_activity, accepted, heartbeat)",
+            "output = await run_sync(call, machine.call_activity, accepted, heartbeat)",
         ),
         (f"{_E}activities.py", "Activities._call", "return output"),
         (
@@ -333,7 +333,7 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("cloud_adapter/document.py", "_last_entries", 'return "[]"'),
         ("cloud_adapter/document.py", "check_entry", "raise InvalidRequest("),
         ("cloud_adapter/document.py", "check_entry", "raise TooLarge("),
-        (f"{_E}activities.py", "Activities._is_over", "accepted = _awaited(await self.committer.load(ref), result)"),
+        (f"{_E}activities.py", "Activities._is_over", "accepted = awaited(await self.committer.load(ref), result)"),
         (f"{_E}activities.py", "Activities.deliver", "is_delivered = await self._is_over(ref, result, error)"),
         (f"{_E}events.py", "_accepted", "names = session.machine.accepted_names()"),
         (f"{_E}inbox.py", "Inbox.collect", "if len(entries) < COLLECT_MAX:"),

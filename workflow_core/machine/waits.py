@@ -104,9 +104,14 @@ def _deadline(machine: MachineState, thread: Thread, instruction: Instruction, c
 
 def attempt_ends(machine: MachineState, case: SelectCase, start: datetime | None = None) -> datetime | None:
     """Returns the deadline of an attempt of an activity that is due at ``start`` (None: now)."""
-    assert isinstance(case, ActivityCase)
     start = start or machine.now
-    return start and start + (case.activity.timeout or case.activity.heartbeat or ACTIVITY_TIMEOUT)
+    return start and start + attempt_limit(case)
+
+
+def attempt_limit(case: SelectCase) -> timedelta:
+    """Returns how long an attempt of an activity may take: in total, or until its next heartbeat."""
+    assert isinstance(case, ActivityCase)
+    return case.activity.timeout or case.activity.heartbeat or ACTIVITY_TIMEOUT
 
 
 # --- entering a wait, for each kind of case --------------------------------------------------

@@ -39,8 +39,8 @@ class Activity(Statement):
         input: a function of the workflow that returns the input; by default the item in a ``ForEach``, otherwise None.
         then: a function of the workflow and the result, which changes the fields.
         retry: the retry policy; by default as for a step.
-        timeout: how long one attempt may take after it is scheduled; by default 10 minutes. Then the attempt fails with
-            ``TimedOut``, and its result is ignored.
+        timeout: how long one attempt may take from the start of its call; by default 10 minutes. Then the attempt fails
+            with ``TimedOut``, and its result is ignored.
         heartbeat: instead of a timeout: the maximum time between two calls of ``await context.heartbeat()`` in an
             asynchronous function.
         renamed_from: its former name or names; the result of a running attempt is still accepted.
