@@ -18,13 +18,14 @@ from inspect import isawaitable
 from typing import Any
 
 from cloud_adapter.document import HistoryKind
-from cloud_adapter.engine.attempts import ON_TIME, Attempt, Beat, Begin, Result, awaited
+from cloud_adapter.engine.attempts import ON_TIME, Attempt, Beat, Begin, BeginLate, Result, awaited
 from cloud_adapter.engine.commits import WRITE_ATTEMPTS_MAX, Committer
 from cloud_adapter.engine.decisions import check_lease
 from cloud_adapter.engine.failures import Failure, Retries, result_failed, take_result
 from cloud_adapter.engine.inbox import Deferrable, Inbox, NotListening, entry_name
 from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.refs import InstanceRef
+from cloud_adapter.engine.running_calls import RunningCalls
 from cloud_adapter.engine.session import Session, milliseconds, settle
 from cloud_adapter.engine.sync_pool import is_full, reserved
 from cloud_adapter.engine.tasks import ActivityTask
@@ -46,13 +47,17 @@ class Activities:
 
     Args:
         run_sync: runs synchronous user code.
+        running: lists the running calls.
     """
 
-    def __init__(self, committer: Committer, lanes: Lanes, inbox: Inbox, run_sync: RunSync) -> None:
+    def __init__(
+        self, committer: Committer, lanes: Lanes, inbox: Inbox, run_sync: RunSync, running: RunningCalls
+    ) -> None:
         self.committer = committer
         self.lanes = lanes
         self.inbox = inbox
         self.run_sync = run_sync
+        self.running = running
         self.retries = Retries(committer.options, committer.rng)
         inbox.register(_TakeResult.kind, lambda data: _TakeResult(Result.model_validate(data)))
 
@@ -113,9 +118,8 @@ class Activities:
         """
         options = self.committer.options
         ready = await self.lanes.decide(ref, Begin(body, options))
-        if isinstance(ready, Attempt) and ready.is_late(self.committer.clock.now()):
-            await self._heartbeat(ref, body)
-            ready = await self.lanes.decide(ref, Begin(body, options))
+        if isinstance(ready, Attempt) and ready.is_late:
+            ready = await self.lanes.decide(ref, BeginLate(body, options))
         if isinstance(ready, Task):
             await self.committer.queue.create(ready)
         if not isinstance(ready, Attempt):
@@ -135,6 +139,7 @@ class Activities:
         with (
             logs.about(body.workflow, body.id, thread=thread, statement=body.event, attempt=number),
             telemetry.attempt("activity", body.event, self.committer.clock, body.workflow, **about) as span,
+            self.running.running("activity", body.workflow, body.id, body.event),
         ):
             try:
                 output = await self._call(attempt, body, run_sync)

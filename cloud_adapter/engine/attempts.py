@@ -2,7 +2,7 @@
 
 Theory of operation. The deadline of an attempt is set when the attempt is scheduled, so that it ends even if its task
 is lost. The timeout is meant for the call, however. An attempt that begins late, because it has waited in a queue or
-for a thread, therefore moves its deadline when it begins (``Attempt.is_late``, ``Beat``). The task of the deadline
+for a thread, therefore moves its deadline when it begins (``BeginLate``). The task of the deadline
 finds a later deadline and is postponed. It does not come first: it is in the same group of the queue, and due later.
 
 What breaks this: a queue that sends the task of the deadline before that of the attempt, although it was due later. The
@@ -64,12 +64,12 @@ class Attempt:
     """An attempt that may begin, with copies of the thread and the wait at that time.
 
     Attributes:
-        scheduled_at: when it was to begin.
+        is_late: whether so much of its time has passed that its deadline must move when it begins.
     """
 
     session: Session
     accepted: Accepted
-    scheduled_at: datetime
+    is_late: bool
 
     @property
     def is_sync(self) -> bool:
@@ -85,13 +85,7 @@ class Attempt:
 
     def left(self, now: datetime) -> timedelta:
         """Returns the time until its deadline."""
-        deadline = activity_wait(self.accepted).deadline
-        assert deadline is not None
-        return deadline - now
-
-    def is_late(self, now: datetime) -> bool:
-        """Whether so much of its time has passed that its deadline must move when it begins."""
-        return self.left(now) < ON_TIME * self.limit and now - self.scheduled_at < LINE_MAX
+        return _left(self.accepted, now)
 
 
 class Begin(TaskDecision[ActivityTask]):
@@ -115,9 +109,33 @@ class Begin(TaskDecision[ActivityTask]):
             later = body.later(min(retry_at, now + self.options.horizon), now, session.execution.pc)
             limit = request_limit(session.execution, session.machine.program, wait)
             return replace(later, deadline=limit)
-        # Copied, because later decisions change the session.
-        copied = replace(accepted, thread=copy(accepted.thread), wait=copy(wait))
-        return Attempt(session, copied, max(body.created_at, retry_at or body.created_at))
+        scheduled_at = max(body.created_at, retry_at or body.created_at)
+        is_late = _left(accepted, now) < ON_TIME * attempt_limit(accepted.case) and now - scheduled_at < LINE_MAX
+        # Not while a step runs: to wait for its end would delay the attempt.
+        return self.begin(session, accepted, is_late=is_late and not session.leased(now))
+
+    def begin(self, session: Session, accepted: Accepted, *, is_late: bool) -> Attempt:
+        """Returns the attempt. Its thread and its wait are copied, because later decisions change the session."""
+        copied = replace(accepted, thread=copy(accepted.thread), wait=copy(accepted.wait))
+        return Attempt(session, copied, is_late)
+
+
+class BeginLate(Begin):
+    """Decides whether an attempt may begin that was late just before, and moves its deadline."""
+
+    reads = False
+
+    def begin(self, session: Session, accepted: Accepted, *, is_late: bool) -> Attempt:
+        """See ``Begin.begin``."""
+        if is_late:
+            session.machine.heartbeat(accepted)
+        return super().begin(session, accepted, is_late=False)
+
+
+def _left(accepted: Accepted, now: datetime) -> timedelta:
+    deadline = activity_wait(accepted).deadline
+    assert deadline is not None
+    return deadline - now
 
 
 class Beat(Decision):

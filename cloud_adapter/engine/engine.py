@@ -37,6 +37,7 @@ from cloud_adapter.engine.operations import Operation, operate
 from cloud_adapter.engine.recovery import Recovery
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.registry import by_name, served
+from cloud_adapter.engine.running_calls import RunningCalls
 from cloud_adapter.engine.session import begin
 from cloud_adapter.engine.steps import Stepper
 from cloud_adapter.engine.tasks import ActivityTask, CollectTask, InstanceTask, ResumeTask, TimeoutTask
@@ -73,6 +74,9 @@ class Engine:
         run_sync: runs synchronous steps; by default, in a thread.
         run_activity_sync: runs synchronous activities; by default, ``run_sync``.
 
+    Attributes:
+        running: the calls of user code that run at the moment.
+
     Raises:
         DefinitionError: the workflows cannot be served together; see ``by_name``.
     """
@@ -98,9 +102,12 @@ class Engine:
         self.lanes = Lanes(self._committer)
         self._inbox = Inbox(self._committer, self.lanes)
         children = Children(self._committer, self.lanes, self._inbox, self.workflow)
-        self._stepper = Stepper(self._committer, self.lanes, children, run_sync)
+        self.running = RunningCalls(self.clock)
+        self._stepper = Stepper(self._committer, self.lanes, children, run_sync, self.running)
         self._recovery = Recovery(self._committer, self._inbox, self.workflows)
-        self._activities = Activities(self._committer, self.lanes, self._inbox, run_activity_sync or run_sync)
+        self._activities = Activities(
+            self._committer, self.lanes, self._inbox, run_activity_sync or run_sync, self.running
+        )
 
     def workflow(self, name: str) -> type[Workflow]:
         """Returns the workflow of that name.

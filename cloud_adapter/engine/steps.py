@@ -15,6 +15,7 @@ from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.leases import LeaseLost, Leases, TakeLease, warn
 from cloud_adapter.engine.plan import RELEASE, Hold
 from cloud_adapter.engine.refs import InstanceRef
+from cloud_adapter.engine.running_calls import RunningCalls
 from cloud_adapter.engine.session import ERROR_CHARS_MAX, Session, milliseconds
 from cloud_adapter.engine.sync_pool import is_full, reserved
 from cloud_adapter.engine.tasks import ResumeTask
@@ -41,15 +42,19 @@ class Stepper:
 
     Args:
         run_sync: runs synchronous user code.
+        running: lists the running calls.
     """
 
-    def __init__(self, committer: Committer, lanes: Lanes, children: Children, run_sync: RunSync) -> None:
+    def __init__(
+        self, committer: Committer, lanes: Lanes, children: Children, run_sync: RunSync, running: RunningCalls
+    ) -> None:
         self.committer = committer
         self.lanes = lanes
         self.children = children
         self.clock = committer.clock
         self.options = committer.options
         self.run_sync = run_sync
+        self.running = running
         self.leases = Leases(committer)
         self.retries = Retries(self.options, committer.rng)
 
@@ -126,6 +131,7 @@ class Stepper:
         with (
             logs.about(workflow, execution.id, thread=thread, statement=work.statement, attempt=number),
             telemetry.attempt(kind, work.statement, self.clock, workflow, **about) as span,
+            self.running.running(kind, workflow, execution.id, work.statement),
         ):
             await self._perform(session, work, span)
 

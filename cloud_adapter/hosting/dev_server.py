@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
+import signal
 import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextvars import copy_context
 from functools import partial
+from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
@@ -19,6 +22,9 @@ from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.http.api import create_api
 from cloud_adapter.settings import Settings
 from workflow_core import Workflow
+
+SHOWN_MAX = 3
+"""The number of running calls that are named when the server stops."""
 
 
 def prefer_latency() -> None:
@@ -62,7 +68,38 @@ def open_server(workflows: Sequence[type[Workflow]], settings: Settings) -> Iter
             lifespan=lifespan,
         )
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=5)
-        yield uvicorn.Server(config)
+        yield _Server(config, runtime)
+
+
+class _Server(uvicorn.Server):
+    """Says on Ctrl-C what it waits for, and ends at once on a second Ctrl-C."""
+
+    def __init__(self, config: uvicorn.Config, runtime: EmbeddedRuntime) -> None:
+        super().__init__(config)
+        self._runtime = runtime
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Handles SIGINT and SIGTERM."""
+        if self.should_exit and sig == signal.SIGINT:
+            # Not by an exception: the event loop may be blocked by the very code that does not end.
+            os._exit(128 + sig)
+        super().handle_exit(sig, frame)
+        calls = self._runtime.engine.running.list()
+        if calls:
+            now = self._runtime.clock.now()
+            texts = [call.text(now) for call in calls[:SHOWN_MAX]]
+            if len(calls) > SHOWN_MAX:
+                texts.append(f"{len(calls) - SHOWN_MAX} more")
+            _say(
+                f"Stopping. Waiting {EmbeddedRuntime.GRACE_SECONDS:g} s at most for {', '.join(texts)}. "
+                "Press Ctrl-C again to end at once. What has not ended runs again after the next start."
+            )
+
+
+def _say(text: str) -> None:
+    """Writes a line to standard error. In a signal handler, ``print`` may interrupt itself, which is an error."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{text}\n".encode(errors="backslashreplace"))
 
 
 @contextlib.contextmanager

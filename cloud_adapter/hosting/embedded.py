@@ -49,6 +49,9 @@ class EmbeddedRuntime:
         SettingsError, Unavailable: the database cannot be opened; see ``SqliteStore``.
     """
 
+    GRACE_SECONDS: Final = 10.0
+    """How long ``close`` waits for running work."""
+
     def __init__(self, workflows: Iterable[type[Workflow]], settings: Settings, *, clock: Clock | None = None) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
@@ -89,7 +92,7 @@ class EmbeddedRuntime:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.store.close)
             stack.callback(self.pools.close)
-            stack.push_async_callback(self.queue.close)
+            stack.push_async_callback(self.queue.close, self.GRACE_SECONDS)
             if self._recovery is not None:
                 recovery, self._recovery = self._recovery, None
                 recovery.cancel()

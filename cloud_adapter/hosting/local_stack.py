@@ -29,6 +29,9 @@ TASKS_ACCOUNT = f"tasks@{PROJECT}.iam.gserviceaccount.com"
 
 READY_S_MAX = 60
 STOP_S_MAX = 10
+SILENT_S_MAX = 1
+"""How long a process may take to end before the user is told."""
+
 OUTPUT_SHOWN = 2_000
 """The number of bytes shown from the output of a process that did not start."""
 
@@ -140,7 +143,7 @@ def _process(
                 raise SettingsError(f"{error}{_end_of(path)}") from None
             yield process
         finally:
-            stop(process)
+            stop(process, name)
 
 
 def _end_of(path: Path | None) -> str:
@@ -161,13 +164,18 @@ def _wait_until_ready(name: str, process: subprocess.Popen[bytes], port: int) ->
         time.sleep(0.05)
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """Stops the process and its children: with SIGTERM, and after a timeout with SIGKILL."""
+def stop(process: subprocess.Popen[bytes], name: str) -> None:
+    """Stops the process and its children: with SIGTERM, and after a timeout with SIGKILL. Says so if it takes long."""
     try:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_S_MAX)
+            try:
+                process.wait(SILENT_S_MAX)
+            except subprocess.TimeoutExpired:
+                hint = "Press Ctrl-C again to end it at once."
+                sys.stderr.write(f"Waiting {STOP_S_MAX} s at most for the {name} to end. {hint}\n")
+                process.wait(STOP_S_MAX)
     finally:  # also if a second Ctrl-C or SIGTERM interrupts the waiting
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

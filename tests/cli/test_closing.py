@@ -71,7 +71,7 @@ def test_an_interrupt_while_a_process_is_stopped_ends_it_all_the_same(monkeypatc
 
         monkeypatch.setattr(process, "wait", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            local_stack.stop(process)
+            local_stack.stop(process, "worker")
         monkeypatch.undo()
         try:
             assert process.poll() == -9

@@ -60,32 +60,15 @@ def test_serves_what_a_file_defines_and_imports(source: Path, tmp_path: Path) ->
         ]
 
 
-@pytest.mark.parametrize(("number", "codes"), [(signal.SIGTERM, (0, -15, 143)), (signal.SIGINT, (0, -2, 130))])
-def test_ends_on_a_signal_without_a_word(source: Path, tmp_path: Path, number: int, codes: tuple[int, ...]) -> None:
+def test_a_database_that_is_deleted_while_it_is_served_is_noticed(source: Path, tmp_path: Path) -> None:
     with dev(source, tmp_path / "doors.db") as server:
-        server.get("/wf/door")
-        assert server.process.end(number) in codes
-        assert "Traceback" not in server.process.errors()
-
-
-def test_ends_while_a_synchronous_activity_sleeps(tmp_path: Path) -> None:
-    source = tmp_path / "naps.py"
-    source.write_text("""
-import time
-from workflow_core import Activity, S, Workflow
-
-def nap() -> None:
-    print("asleep", flush=True)
-    time.sleep(600)
-
-class Nap(Workflow, name="nap"):
-    definition = S(Activity("nap", nap))
-""")
-    with dev(source, tmp_path / "naps.db") as server:
-        server.post("/wf/nap/1")
-        server.process.wait_for("asleep")
-        assert server.process.end(signal.SIGINT) in (0, -2, 130)  # within 20 s
-        assert "Traceback" not in server.process.errors()
+        server.post("/wf/door/1")
+        for file in tmp_path.glob("doors.db*"):
+            file.unlink()
+        for method, path in [("POST", "/wf/door/2"), ("POST", "/wf/door/1/Open"), ("GET", "/wf/door/1")]:
+            response = server.client.request(method, path)
+            assert response.status_code == 503
+            assert "doors.db was deleted while the database was in use" in response.json()["detail"]
 
 
 def test_the_default_is_the_sample_and_the_database_of_the_settings(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+from cloud_adapter.engine.attempts import BeginLate
 from cloud_adapter.engine.decisions import FailInstance
 from cloud_adapter.engine.lanes import Lane
 from cloud_adapter.engine.line import Item, Line
@@ -109,7 +110,7 @@ def counted(world: World) -> Iterator[None]:
         return change
 
     async def adding(lane: Any, decision: Any) -> Any:
-        if isinstance(decision, FailInstance):
+        if isinstance(decision, FailInstance | BeginLate):
             CURRENT.get().traffic.errands += 1
             world.models[lane.ref.id].runs.dropped(CURRENT.get())
         CURRENT.get().traffic.decisions += 1

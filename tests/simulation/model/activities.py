@@ -13,14 +13,18 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from cloud_adapter.document import HistoryEntry, Instance
+from cloud_adapter.engine.attempts import ON_TIME
 from cloud_adapter.engine.inbox import entry_name
+from cloud_adapter.engine.tasks import ACTIVITY_PATH
+from cloud_adapter.ports import Task
 from tests.core.reference import RefThread
 from tests.simulation.acts import Act, Attempt
 from tests.simulation.model.user_code import RAISED
 from tests.simulation.model.violations import require
 from tests.simulation.renaming import first_name
 from workflow_core import Activity, ActivityContext
-from workflow_core.program.code import ActivityCase, ForkOp
+from workflow_core.machine.waits import attempt_limit
+from workflow_core.program.code import ForkOp
 from workflow_core.wait_types import ActivityWait
 
 if TYPE_CHECKING:
@@ -87,28 +91,40 @@ class Activities:
 
     def beat(self, act: Act, beaten: set[Attempt]) -> None:
         """A sign of life puts the end of its attempt off, and does nothing else. Another run of the same attempt may
-        have done so just before, in the same write."""
+        have done so just before, in the same write. An attempt that begins late gives one before it runs."""
         actor, deadline, known = act.actor, act.deadline, self.model.deadlines.known
         assert act.attempt is not None
         wait_id, name, count = act.attempt
-        require(actor.beating is not None, f"{actor.name} gives a sign of life, and runs nothing")
-        assert actor.beating is not None
-        run, since = actor.beating
-        require(act.attempt in known, f"the sign of life of {run.key} is of {act.attempt}, which is not stored")
+        require(act.attempt in known, f"the sign of life of {actor.name} is of {act.attempt}, which is not stored")
         moved = known[act.attempt] != deadline or act.attempt in beaten
-        require(moved, f"the sign of life of {run.key} has moved no deadline")
-        beaten.add(act.attempt)
-        mine = (self.model.activity_key(wait_id, name), count + 1) == (run.key, run.attempt)
-        require(mine, f"{name!r}: attempt {run.attempt} moves another's deadline")
+        require(moved, f"the sign of life of {actor.name} has moved no deadline")
         case = self.model.world.first_revision(self.model.workflow).__program__.select(name).cases[name]
-        assert isinstance(case, ActivityCase) and case.activity.heartbeat is not None
-        heartbeat = case.activity.heartbeat
-        least, most = since + heartbeat, actor.process.latest() + heartbeat
+        limit, latest = attempt_limit(case), actor.process.latest()
+        if actor.beating is None:
+            require(self._may_begin(actor, act.attempt), f"{actor.name} gives a sign of life, and runs nothing")
+            late = known[act.attempt] - latest < ON_TIME * limit or act.attempt in beaten
+            require(late, f"{name!r} moves its deadline, {known[act.attempt]}, although it begins in time")
+            least = known[act.attempt]
+        else:
+            run, since = actor.beating
+            mine = (self.model.activity_key(wait_id, name), count + 1) == (run.key, run.attempt)
+            require(mine, f"{name!r}: attempt {run.attempt} moves another's deadline")
+            least = since + limit
+        beaten.add(act.attempt)
+        most = latest + limit
         least = min(least, deadline or least) if actor.process.has_jumped else least
         require(deadline is not None and least <= deadline <= most, f"the deadline of {name!r} becomes {deadline}")
         assert deadline is not None
         self.model.deadlines.move(act.attempt, deadline)
         self.model.executor.pc += 1
+
+    def _may_begin(self, actor: Actor, attempt: Attempt) -> bool:
+        """Whether the actor delivers the task of that attempt."""
+        task = getattr(actor, "delivered", None)
+        wait_id, _, count = attempt
+        if not isinstance(task, Task) or task.path != ACTIVITY_PATH:
+            return False
+        return (task.body["wait_id"], task.body["attempt"]) == (wait_id, count)
 
     # --- what an attempt is told ---------------------------------------------------------
 

@@ -1,0 +1,117 @@
+"""How ``gorchestrate dev`` ends: what it waits for, what it says, and what a second signal does."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from cloud_adapter.hosting import local_stack
+from tests.cli.processes import Server, dev
+from tests.http.helpers import until
+
+pytestmark = pytest.mark.slow
+
+NAPS = """
+import time
+from workflow_core import Activity, On, S, Select, Step, Workflow
+
+def nap() -> None:
+    print("asleep", flush=True)
+    time.sleep(600)
+
+class Nap(Workflow, name="nap"):
+    definition = S({statement})
+"""
+
+
+@pytest.mark.parametrize(("number", "codes"), [(signal.SIGTERM, (0, -15, 143)), (signal.SIGINT, (0, -2, 130))])
+def test_ends_on_a_signal_without_a_word(tmp_path: Path, number: int, codes: tuple[int, ...]) -> None:
+    source = tmp_path / "naps.py"
+    source.write_text(NAPS.format(statement="Select('bed', On('Nap', lambda w: nap()))"))
+    with dev(source, tmp_path / "naps.db") as server:
+        server.post("/wf/nap/1")
+        assert server.process.end(number) in codes
+        assert "Traceback" not in server.process.errors()
+        assert "Stopping" not in server.process.errors()
+
+
+@pytest.fixture(params=["step", "activity"])
+def napping(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    """A server that runs synchronous code for a long time."""
+    statement = "Step('take a nap', lambda w: nap())" if request.param == "step" else "Activity('take a nap', nap)"
+    source = tmp_path / "naps.py"
+    source.write_text(NAPS.format(statement=statement))
+    with dev(source, tmp_path / "naps.db") as server:
+        server.post("/wf/nap/1")
+        server.process.wait_for("asleep")
+        yield server
+
+
+WAITING = re.compile(
+    r"^Stopping\. Waiting 10 s at most for (step|activity) 'take a nap' of nap/1 \(running for \d+ s\)\. "
+    r"Press Ctrl-C again to end at once\. What has not ended runs again after the next start\.$",
+    re.MULTILINE,
+)
+
+
+def test_ends_while_synchronous_code_sleeps_and_says_what_it_waits_for(napping: Server) -> None:
+    assert napping.process.end(signal.SIGINT) in (0, -2, 130)  # within 20 s
+    assert len(WAITING.findall(napping.process.errors())) == 1
+    assert "Traceback" not in napping.process.errors()
+
+
+def test_a_second_interrupt_ends_at_once(napping: Server) -> None:
+    napping.process.process.send_signal(signal.SIGINT)
+    until(lambda: WAITING.search(napping.process.errors()))
+    began = time.monotonic()
+    assert napping.process.end(signal.SIGINT) == 130
+    assert time.monotonic() - began < 3
+    assert "Traceback" not in napping.process.errors()
+
+
+def test_a_second_interrupt_ends_at_once_even_if_the_event_loop_is_blocked(tmp_path: Path) -> None:
+    source = tmp_path / "naps.py"
+    source.write_text(NAPS.format(statement="Select('bed', On('Nap', lambda w: nap()))"))
+    with dev(source, tmp_path / "naps.db") as server:
+        server.post("/wf/nap/1")
+        with pytest.raises(httpx.ReadTimeout):
+            server.client.post("/wf/nap/1/Nap", timeout=1)
+        server.process.process.send_signal(signal.SIGINT)
+        time.sleep(0.2)  # two signals at the same moment count as one
+        assert server.process.end(signal.SIGINT) == 130
+
+
+def test_what_was_interrupted_runs_again_after_the_next_start(tmp_path: Path) -> None:
+    source = tmp_path / "naps.py"
+    source.write_text(NAPS.format(statement="Step('take a nap', lambda w: nap())"))
+    with dev(source, tmp_path / "naps.db", GORCHESTRATE_LEASE_SECONDS="1") as server:
+        server.post("/wf/nap/1")
+        server.process.wait_for("asleep")
+        server.process.process.send_signal(signal.SIGINT)
+        until(lambda: "Stopping" in server.process.errors())
+        server.process.end(signal.SIGINT)
+    with dev(source, tmp_path / "naps.db") as server:
+        server.process.wait_for("asleep")
+
+
+def test_a_process_of_the_emulators_that_does_not_end_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
+    monkeypatch.setattr(local_stack, "SILENT_S_MAX", 0.1)
+    monkeypatch.setattr(local_stack, "STOP_S_MAX", 1)
+    with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        local_stack.stop(process, "worker")
+        assert process.poll() == -9
+    expected = "Waiting 1 s at most for the worker to end. Press Ctrl-C again to end it at once.\n"
+    assert capsys.readouterr().err == expected
