@@ -54,15 +54,15 @@ class Settings(BaseSettings):
     ui: bool | None = None
     """Whether the pages under ``/ui/`` are served, by default only when embedded. Callers of the api may use them."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    lease_seconds: float = Field(8, ge=1, le=3600)
+    lease_seconds: float = Field(default=8, ge=1, le=3600)
     """How long a crashed process can block an instance. A step that runs longer renews its lease."""
-    max_wait_seconds: float = Field(10, ge=0, le=60)
+    max_wait_seconds: float = Field(default=10, ge=0, le=60)
     """How long an event waits for a busy instance before it gets 503."""
-    max_body_bytes: int = Field(1_000_000, ge=1_000, le=10_000_000)
-    sync_threads: int | None = Field(None, ge=1, le=10_000)
+    max_body_bytes: int = Field(default=1_000_000, ge=1_000, le=10_000_000)
+    sync_threads: int | None = Field(default=None, ge=1, le=10_000)
     """How many synchronous steps, and as many synchronous activities, run at the same time in a process. Others wait.
     By default as many as the requests that are let in, so none waits."""
-    recover_seconds: float = Field(10, ge=0.1, le=3600)
+    recover_seconds: float = Field(default=10, ge=0.1, le=3600)
     """How often the embedded runtime looks for stalled instances."""
 
     def options(self) -> EngineOptions:

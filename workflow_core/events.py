@@ -134,7 +134,7 @@ class EventHandler(Protocol):
         """Registers the event. Its return value (JSON data) is stored and passed to the other two methods."""
         ...
 
-    def handle(self, request: EventRequest, input: Any) -> Any:
+    def handle(self, request: EventRequest, input: Any, /) -> Any:
         """Handles the event. It may change the fields. The annotation of ``input`` determines the event's schema."""
         ...
 
