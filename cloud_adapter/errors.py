@@ -38,6 +38,10 @@ class UnsupportedEncoding(WorkflowError):
     """The body of a request is compressed, or is not UTF-8 text."""
 
 
+class UnsupportedMediaType(WorkflowError):
+    """The body of a request has a content type other than JSON."""
+
+
 class IdempotencyKeyReused(WorkflowError):
     """An idempotency key was used again with a different request."""
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cloud_adapter.emulators import TASKS_EMULATOR_VARIABLE
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.options import EngineOptions
 
 PREFIX = "GORCHESTRATE_"
+ON_CLOUD_RUN = "K_SERVICE"
+"""Cloud Run sets this variable."""
 GOOGLE_ISSUER = "https://accounts.google.com"
 URL_VARIABLE, TOKEN_VARIABLE = CLIENT_VARIABLES = (f"{PREFIX}URL", f"{PREFIX}TOKEN")
 """The API's URL and token for the command line. These are not settings of the runtime."""
@@ -46,11 +48,19 @@ class Settings(BaseSettings):
     """Cloud: the audience of those tokens. Defaults to the worker's URL."""
     issuer: str = GOOGLE_ISSUER
     """Cloud: the issuer of those tokens. Only a Cloud Tasks emulator needs an issuer other than Google."""
-    public: bool = True
-    """Whether everyone may call the api. If not, Cloud Run requires an identity token; OpenAPI documents say so."""
+    public: bool = False
+    """Cloud: whether everyone may call the api. If not, Cloud Run requires an identity token; OpenAPI documents say so.
+    """
     public_url: str = ""
     """The URL at which clients reach the api, for links in responses, if a proxy changes the host or removes a prefix
     from the path: ``https://example.com/orders``."""
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """The host names under which clients reach the api, besides those of this machine and of ``public_url``, separated
+    by commas; ``*``: every name. By default every name on Cloud Run, and elsewhere none."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """The origins of other sites whose pages may call the api, separated by commas: ``https://shop.example.com``."""
+    remote_clients: bool = False
+    """Embedded: whether clients on other machines are served. There is no authentication."""
     ui: bool | None = None
     """Whether the pages under ``/ui/`` are served, by default only when embedded. Callers of the api may use them."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -72,9 +82,38 @@ class Settings(BaseSettings):
         )
 
     @property
+    def is_open(self) -> bool:
+        """Whether requests need no identity token."""
+        return self.public or self.backend == "embedded"
+
+    @property
     def serves_ui(self) -> bool:
         """Whether the pages are served."""
         return self.backend == "embedded" if self.ui is None else self.ui
+
+    @field_validator("allowed_hosts", "cors_origins", mode="before")
+    @classmethod
+    def _are_listed(cls, texts: object) -> object:
+        if not isinstance(texts, str):
+            return texts
+        return tuple(text.strip().lower() for text in texts.split(",") if text.strip())
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if host != "*" and (urlsplit(f"//{host}").hostname != host or " " in host):
+                raise ValueError(f"{host!r} is not a host name such as shop.example.com, without scheme and port")
+        return hosts
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            parts = urlsplit(origin)
+            if parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}" or "*" in origin:
+                raise ValueError(f"{origin!r} is not an origin such as https://shop.example.com, without a path")
+        return origins
 
     @field_validator("public_url")
     @classmethod
@@ -94,7 +133,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _fits_its_backend(self) -> Settings:
         if self.backend == "embedded":
-            if "K_SERVICE" in os.environ:
+            if ON_CLOUD_RUN in os.environ:
                 raise ValueError(
                     f"{PREFIX}BACKEND is embedded, but Cloud Run deletes files with their container: set it to cloud"
                 )
@@ -102,7 +141,7 @@ class Settings(BaseSettings):
         missing = [name for name in ("project", "location", "worker_url", "tasks_account") if not getattr(self, name)]
         if missing:
             raise ValueError(f"{PREFIX}{missing[0].upper()} is missing: the cloud backend requires it")
-        if self.issuer != GOOGLE_ISSUER and (TASKS_EMULATOR_VARIABLE not in os.environ or "K_SERVICE" in os.environ):
+        if self.issuer != GOOGLE_ISSUER and (TASKS_EMULATOR_VARIABLE not in os.environ or ON_CLOUD_RUN in os.environ):
             raise ValueError(
                 f"{PREFIX}ISSUER is {self.issuer}: allowed only with {TASKS_EMULATOR_VARIABLE}, not in the cloud"
             )

@@ -1,6 +1,6 @@
 """The entry points of a deployment: one for the public and one for the task queue. Add your own workflows here.
 
-functions-framework --source functions/main.py --target api
+functions-framework --source functions/main.py --target api --host 127.0.0.1
 """
 
 import functions_framework.aio

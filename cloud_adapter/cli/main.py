@@ -29,9 +29,10 @@ from cloud_adapter.hosting.dev_server import open_server, prefer_latency, runnin
 from cloud_adapter.hosting.local_stack import running_stack
 from cloud_adapter.hosting.source import load_workflows
 from cloud_adapter.http import graphs
+from cloud_adapter.http.callers import is_loopback
 from cloud_adapter.http.graphs import Format
 from cloud_adapter.observability import logs
-from cloud_adapter.settings import Settings
+from cloud_adapter.settings import PREFIX, Settings
 from cloud_adapter.sockets import listen
 from workflow_core import WorkflowError
 
@@ -72,6 +73,11 @@ def dev(
         _serve_on_emulators(source, port)
         return
     settings = Settings.load(backend="embedded", db=db)
+    if not (settings.remote_clients or is_loopback(host)):
+        raise SettingsError(
+            f"--host {host} is not an address of this machine alone, and the server has no authentication: omit "
+            f"--host, or set {PREFIX}REMOTE_CLIENTS=true to serve clients on other machines"
+        )
     workflows = load_workflows(source)
     logs.configure(settings.log_level, settings.project, text=sys.stderr.isatty())  # the source may have done it
     with contextlib.closing(listen(host, port)) as listener, open_server(workflows, settings) as server:

@@ -20,6 +20,7 @@ from starlette.applications import Starlette
 
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.http.api import create_api
+from cloud_adapter.http.callers import AllowedCallers
 from cloud_adapter.settings import Settings
 from workflow_core import Workflow
 
@@ -61,8 +62,8 @@ def open_server(workflows: Sequence[type[Workflow]], settings: Settings) -> Iter
         app = create_api(
             runtime.engine,
             max_body_bytes=settings.max_body_bytes,
-            public=settings.public,
-            public_url=settings.public_url,
+            callers=AllowedCallers.from_settings(settings),
+            public=settings.is_open,
             repair=True,
             ui=settings.serves_ui,
             lifespan=lifespan,

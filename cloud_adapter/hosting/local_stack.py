@@ -73,6 +73,7 @@ def running_stack(source: Path, *, port: int = 0, output: Path | None = None) ->
         TASKS_EMULATOR_VARIABLE: f"127.0.0.1:{tasks}",
         "GORCHESTRATE_BACKEND": "cloud",
         "GORCHESTRATE_UI": "true",
+        "GORCHESTRATE_PUBLIC": "true",
         "GORCHESTRATE_PROJECT": PROJECT,
         "GORCHESTRATE_LOCATION": LOCATION,
         "GORCHESTRATE_QUEUE": QUEUE,

@@ -11,12 +11,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloud_adapter.hosting.cloud import CloudRuntime
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
+from cloud_adapter.http import problems
 from cloud_adapter.http.api import create_api
 from cloud_adapter.http.auth import OidcVerifier
+from cloud_adapter.http.callers import AllowedCallers
 from cloud_adapter.http.worker import create_worker
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.settings import Settings
 from workflow_core import Workflow
+
+EMBEDDED_WORKER = (
+    "the embedded runtime delivers its tasks inside its own process. A worker is served only with "
+    "GORCHESTRATE_BACKEND=cloud"
+)
 
 
 class Service:
@@ -55,20 +62,19 @@ class Service:
             self._api = create_api(
                 runtime.engine,
                 max_body_bytes=settings.max_body_bytes,
-                public=settings.public,
-                public_url=settings.public_url,
+                callers=AllowedCallers.from_settings(settings),
+                public=settings.is_open,
                 ui=settings.serves_ui,
             )
         return _Mounted(self._api, self._flush)
 
     async def worker(self, _: Request) -> Response:
-        """The routes for the task queue and the scheduler."""
+        """The routes for the task queue and the scheduler. The embedded runtime has its own queue and needs none."""
+        if self._settings.backend == "embedded":
+            return problems.problem(404, "Not Found", EMBEDDED_WORKER)
         runtime = await self._start()
         if self._worker is None:
-            embedded = runtime.settings.backend == "embedded"
-            self._worker = create_worker(
-                runtime.engine, None if embedded else OidcVerifier.from_settings(runtime.settings)
-            )
+            self._worker = create_worker(runtime.engine, OidcVerifier.from_settings(runtime.settings))
         return _Mounted(self._worker, self._flush)
 
     async def _start(self) -> EmbeddedRuntime | CloudRuntime:

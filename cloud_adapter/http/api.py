@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -21,14 +22,14 @@ from cloud_adapter.engine.events import BUFFERED
 from cloud_adapter.engine.operations import ACTIONS, REPAIRS, Operation
 from cloud_adapter.errors import Forbidden, InvalidRequest
 from cloud_adapter.http import graphs, health, openapi, problems, progress
-from cloud_adapter.http.bodies import read_body
+from cloud_adapter.http.bodies import check_json, read_body
+from cloud_adapter.http.callers import EVERYONE, AllowedCallers, Gate
 from cloud_adapter.http.graphs import Format
-from cloud_adapter.http.other_sites import refuse_other_sites
 from cloud_adapter.http.pages.reference import reference
 from cloud_adapter.http.pages.rendering import STATIC_ROUTE
-from cloud_adapter.http.pages.ui import ui_routes
+from cloud_adapter.http.pages.ui import problem_page, ui_routes
 from cloud_adapter.http.prefixes import PublicUrl, base_url, prefix_of
-from cloud_adapter.http.queries import SEARCH, searching, with_query
+from cloud_adapter.http.queries import SEARCH, Handler, searching, with_query
 from cloud_adapter.http.views import instance_url, summary, view_data
 from cloud_adapter.ports import PAGE_SIZE, Order
 from workflow_core.diagrams import describe, svg
@@ -51,8 +52,8 @@ def create_api(
     engine: Engine,
     *,
     max_body_bytes: int,
-    public: bool = True,
-    public_url: str = "",
+    callers: AllowedCallers = EVERYONE,
+    public: bool = False,
     repair: bool = False,
     ui: bool = False,
     lifespan: Lifespan[Starlette] | None = None,
@@ -61,30 +62,24 @@ def create_api(
 
     Args:
         max_body_bytes: larger requests get 413.
+        callers: which requests are served. Their ``public_url`` is also the URL in OpenAPI documents, and its path is
+            the prefix of all links.
         public: whether everyone may call. If not, the platform in front of the application requires a token.
-        public_url: the URL at which clients reach the application, if it is not the URL of their requests as they
-            arrive here, because a proxy changes the host or removes a prefix from the path.
         repair: also serve ``REPAIRS``. Use this only if every caller may also write to the database, for example on the
-            machine of a developer. Requests from pages of other sites are then rejected, and the responses to
-            internal errors contain their texts, which otherwise only the log has.
+            machine of a developer. The responses to internal errors then contain their texts, which otherwise only the
+            log has.
         ui: also serve the pages under ``/ui/``. Every caller may then view and cancel all instances in a browser.
     """
     operations = {**ACTIONS, **REPAIRS} if repair else ACTIONS
-    handlers = _Handlers(engine, max_body_bytes, public, public_url, operations, refuses_other_sites=repair)
+    handlers = _Handlers(engine, max_body_bytes, public, callers.public_url)
     routes = [
         Route("/", with_query(handlers.index), methods=["GET"]),
         Route("/wf/{name}", with_query(handlers.list, *LIST_PARAMETERS, more=searching(engine)), methods=["GET"]),
         Route("/wf/{name}/{id}", with_query(handlers.instance), methods=["GET", "POST"]),
         Route("/wf/{name}/{id}/graph", with_query(handlers.instance_graph, "format"), methods=["GET"]),
         *(
-            Route(f"/wf/{{name}}/{{id}}/{action}", with_query(handlers.operate), methods=["POST"])
-            for action in operations
-        ),
-        # These names are reserved, so the request cannot mean an event.
-        *(
-            Route(f"/wf/{{name}}/{{id}}/{action}", with_query(handlers.refuse_repair), methods=["POST"])
-            for action in REPAIRS
-            if action not in operations
+            Route(f"/wf/{{name}}/{{id}}/{action}", with_query(handlers.operation(action, operations)), methods=["POST"])
+            for action in (ACTIONS | REPAIRS)
         ),
         # A path, because the name of an event may contain a slash. The id of an instance may not.
         Route("/wf/{name}/{id}/{event:path}", with_query(handlers.send, "thread", "wait_id"), methods=["POST"]),
@@ -97,33 +92,31 @@ def create_api(
         *(ui_routes(engine, max_body_bytes, internals=repair) if ui else ()),
     ]
     on_error = partial(problems.on_workflow_error, internals=repair)
-    app = problems.application(routes, lifespan=lifespan, on_error=on_error, hint=": GET / lists the workflows")
-    if public_url:
-        app.add_middleware(PublicUrl, url=public_url)
+
+    def refused(request: Request, error: Exception, is_page: bool) -> Response:
+        return problem_page(request, problems.of_error(error)) if is_page and ui else on_error(request, error)
+
+    app = problems.application(
+        routes,
+        lifespan=lifespan,
+        on_error=on_error,
+        hint=": GET / lists the workflows",
+        middleware=[Middleware(Gate, callers, refused)],
+    )
+    if callers.public_url:
+        app.add_middleware(PublicUrl, url=callers.public_url)
     return app
 
 
 class _Handlers:
-    def __init__(
-        self,
-        engine: Engine,
-        max_body_bytes: int,
-        public: bool,
-        public_url: str,
-        operations: Mapping[str, type[Operation]],
-        *,
-        refuses_other_sites: bool,
-    ) -> None:
+    def __init__(self, engine: Engine, max_body_bytes: int, public: bool, public_url: str) -> None:
         self.engine = engine
         self.max_body_bytes = max_body_bytes
         self.public = public
         self.public_url = public_url
-        self.operations = operations
-        self.refuses_other_sites = refuses_other_sites
 
     async def body(self, request: Request) -> bytes:
-        if self.refuses_other_sites:
-            refuse_other_sites(request, same_origin=False)
+        check_json(request)
         return await read_body(request, self.max_body_bytes)
 
     async def index(self, request: Request) -> Response:
@@ -158,15 +151,20 @@ class _Handlers:
             return Response(status_code=202)
         return Response(response, media_type="application/json")
 
-    async def operate(self, request: Request) -> Response:
-        operation = self.operations[request.url.path.rpartition("/")[2]]
+    def operation(self, action: str, served: Mapping[str, type[Operation]]) -> Handler:
+        """The handler of an operation, which is part of the route and not read from the request. The names of repairs
+        that are not served are reserved too, so the request cannot mean an event."""
+        if action in served:
+            return partial(self.operate, served[action])
+        return partial(self.refuse_repair, action)
+
+    async def operate(self, operation: type[Operation], request: Request) -> Response:
         order = operation.from_json(await self.body(request))
         view = await self.engine.operate(request.path_params["name"], request.path_params["id"], order)
         return JSONResponse(view_data(view, prefix_of(request)))
 
-    async def refuse_repair(self, request: Request) -> Response:
+    async def refuse_repair(self, action: str, request: Request) -> Response:
         self.engine.workflow(request.path_params["name"])
-        action = request.url.path.rpartition("/")[2]
         raise Forbidden(
             f"{action!r} is a repair. This API does not serve repairs, because permission to send events does not "
             f"include permission to rewrite state: use `gorchestrate {action} ... --source FILE`, with permissions on "

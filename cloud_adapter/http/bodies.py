@@ -1,4 +1,4 @@
-"""Reads the bodies of requests: up to a limit, uncompressed, as UTF-8."""
+"""Reads the bodies of requests: up to a limit, uncompressed, as UTF-8, and for the API only JSON."""
 
 from __future__ import annotations
 
@@ -6,10 +6,33 @@ import codecs
 
 from starlette.requests import Request
 
-from cloud_adapter.errors import TooLarge, UnsupportedEncoding
+from cloud_adapter.errors import TooLarge, UnsupportedEncoding, UnsupportedMediaType
 
 _OTHER_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)  # that of UTF-32 LE begins as UTF-16 LE
+JSON_TYPE = "application/json"
 _UTF8 = ("utf-8", "utf8", "us-ascii", "ascii")
+
+
+def check_json(request: Request) -> None:
+    """Checks that a request claims to be JSON, or nothing.
+
+    A page of another site can make a browser send a form or plain text without asking this server first, but not JSON.
+
+    Raises:
+        UnsupportedMediaType: the request has another content type.
+    """
+    for given in request.headers.getlist("content-type"):
+        content_type = media_type(given)
+        if given and content_type != JSON_TYPE:
+            raise UnsupportedMediaType(
+                f"the content type is {content_type[:100]!r}: send {JSON_TYPE}. With curl, pass "
+                f"-H 'Content-Type: {JSON_TYPE}'"
+            )
+
+
+def media_type(header: str) -> str:
+    """Returns the media type in a ``Content-Type``, without its parameters."""
+    return header.partition(";")[0].strip().lower()
 
 
 async def read_body(request: Request, limit: int) -> bytes:

@@ -48,7 +48,7 @@ def base_url(request: Request) -> str:
 def root_of(request: Request) -> str:
     """Returns the relative path from the URL of a request to the root of the application. Unlike ``prefix_of``, it is
     also right behind a proxy that removes a prefix which this application does not know."""
-    path: bytes = request.scope.get("raw_path") or request.url.path.encode()
+    path: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
     levels = path.split(b"?")[0].count(b"/") - 1
     if request.scope["path"].startswith(_root_path(request)):  # some servers leave it out of the path
         levels -= _root_path(request).count("/")

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from cloud_adapter import errors
 from cloud_adapter.http.request_context import TracedRequests
+from cloud_adapter.http.response_headers import SafeHeaders
 from workflow_core import EventNotAccepted, EventRejected, InvalidInput, NewerVersion, RepairRefused, WorkflowError
 
 _logger = logging.getLogger("gorchestrate.http")
@@ -30,7 +31,11 @@ MEDIA_TYPE = "application/problem+json"
 
 TYPE_PREFIX = "urn:gorchestrate:problem:"
 
-HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 415: {"Accept-Encoding": "identity"}, 503: {"Retry-After": "1"}}
+HEADERS = {
+    401: {"WWW-Authenticate": "Bearer"},
+    415: {"Accept": "application/json", "Accept-Encoding": "identity"},
+    503: {"Retry-After": "1"},
+}
 
 STATUS: dict[type[WorkflowError], int] = {
     errors.InvalidRequest: 400,
@@ -45,6 +50,7 @@ STATUS: dict[type[WorkflowError], int] = {
     RepairRefused: 409,
     errors.TooLarge: 413,
     errors.UnsupportedEncoding: 415,
+    errors.UnsupportedMediaType: 415,
     InvalidInput: 422,
     errors.IdempotencyKeyReused: 422,
     errors.Busy: 503,
@@ -138,17 +144,19 @@ def application(
     lifespan: Lifespan[Starlette] | None = None,
     on_error: Callable[[Request, Exception], Response] = on_workflow_error,
     hint: str = "",
+    middleware: Sequence[Middleware] = (),
 ) -> Starlette:
     """Returns an application that answers every error with a problem document.
 
     Args:
         on_error: answers a ``WorkflowError``.
         hint: appended to the message about an unknown path.
+        middleware: the innermost middleware.
     """
     app = Starlette(
         routes=routes,
         lifespan=lifespan,
-        middleware=[Middleware(TracedRequests), Middleware(UnexpectedErrors)],
+        middleware=[Middleware(SafeHeaders), Middleware(TracedRequests), Middleware(UnexpectedErrors), *middleware],
         exception_handlers={WorkflowError: on_error, HTTPException: partial(on_http_error, hint=hint)},
     )
     # A path with a trailing slash is another path: a request to /wf/pizza/order-1/ must not create an instance.

@@ -42,13 +42,11 @@ _TASK_HEADERS = {
 _STATUS = {Outcome.DONE: 200, Outcome.NOT_YET: 425, Outcome.FAILED: 500}
 
 
-def create_worker(
-    engine: Engine, authorize: Authorize | None, *, lifespan: Lifespan[Starlette] | None = None
-) -> Starlette:
+def create_worker(engine: Engine, authorize: Authorize, *, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
     """Returns the application for an engine.
 
     Args:
-        authorize: checks who may call. None permits everyone; use it only for the embedded runtime on a local machine.
+        authorize: checks who may call.
     """
 
     async def task(path: str, request: Request) -> Response:
@@ -68,8 +66,7 @@ def create_worker(
         return JSONResponse({"scheduled": await engine.recover()})
 
     async def check(request: Request) -> None:
-        if authorize is not None:
-            await authorize(request)
+        await authorize(request)
         check_query(request)
 
     routes = [
@@ -98,5 +95,5 @@ def _on_workflow_error(request: Request, error: Exception) -> Response:
     if response.status_code != 503:
         return response
     # 503 would slow down the whole queue.
-    _logger.warning("%s: %s", request.url.path, error)
+    _logger.warning("%s: %s", request.scope["path"], error)
     return problems.problem(500, "Unavailable", str(error))

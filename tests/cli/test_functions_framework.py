@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 
 from cloud_adapter.sockets import free_ports
 from tests.cli.processes import Server, started
-from tests.http.helpers import until
+from tests.http.helpers import own_address, until
 
 pytestmark = pytest.mark.slow
 
@@ -23,9 +22,9 @@ BINARY = str(Path(sys.executable).with_name("functions-framework"))
 
 
 @contextmanager
-def function(target: str, db: Path, **variables: Any) -> Iterator[Server]:
+def function(target: str, db: Path, host: str = "127.0.0.1", **variables: Any) -> Iterator[Server]:
     (port,) = free_ports(1)
-    command = [BINARY, "--source", "functions/main.py", "--target", target, "--host", "127.0.0.1", "--port", str(port)]
+    command = [BINARY, "--source", "functions/main.py", "--target", target, "--host", host, "--port", str(port)]
     with (
         started(command, db.parent, GORCHESTRATE_DB=str(db), **variables) as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
@@ -44,7 +43,8 @@ def function(target: str, db: Path, **variables: Any) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with function("api", tmp_path_factory.mktemp("api") / "api.db", GORCHESTRATE_MAX_BODY_BYTES="2000") as api:
+    db = tmp_path_factory.mktemp("api") / "api.db"
+    with function("api", db, host="0.0.0.0", GORCHESTRATE_MAX_BODY_BYTES="2000") as api:  # as without --host
         yield api
 
 
@@ -96,15 +96,31 @@ def test_its_logs_are_json_lines(api: Server) -> None:
     assert "Traceback" not in api.process.errors()
 
 
-def test_the_worker_does_what_the_queue_asks(tmp_path: Path) -> None:
+def test_it_is_served_to_nobody_else(api: Server) -> None:
+    api.post("/wf/pizza/mine")
+    before = api.get("/wf/pizza/mine")
+    port = api.client.base_url.port
+    attacks: list[tuple[str, dict[str, str]]] = [
+        ("127.0.0.1", {"Sec-Fetch-Site": "cross-site"}),
+        ("127.0.0.1", {"Origin": "https://elsewhere.example"}),
+        ("127.0.0.1", {"Host": "evil.example", "Sec-Fetch-Site": "same-origin"}),
+        ("127.0.0.1", {"X-Forwarded-For": "203.0.113.7"}),
+        (own_address(), {"Host": "localhost"}),
+        (own_address(), {"Host": "localhost", "X-Forwarded-For": "127.0.0.1"}),
+    ]
+    for host, headers in attacks:
+        for path in ("/cancel", "/SubmitCart"):
+            response = httpx.post(f"http://{host}:{port}/wf/pizza/mine{path}", headers=headers)
+            assert response.status_code == 403, (host, headers)
+    text = httpx.post(f"http://127.0.0.1:{port}/wf/pizza/mine/SubmitCart", headers={"Content-Type": "text/plain"})
+    assert text.status_code == 415
+    assert api.get("/wf/pizza/mine") == before
+
+
+def test_an_embedded_worker_takes_no_tasks(tmp_path: Path) -> None:
     db = tmp_path / "worker.db"
     with function("worker", db) as worker:
-        body = {"workflow": "pizza", "id": "a", "pc": 1, "created_at": datetime.now(UTC).isoformat()}
-        assert worker.client.post("/resume", json=body).status_code == 425
-        assert worker.client.post("/resume", json={}).status_code == 400
-        assert worker.client.get("/resume").status_code == 405
-        assert worker.client.get("/wf/pizza/a").status_code == 404
-        assert worker.post("/recover") == {"scheduled": 0}
-        with function("api", db) as api:
-            api.post("/wf/pizza/a")
-        assert worker.post("/resume", body) == {"outcome": "done"}
+        for path in ("/resume", "/timeout", "/activity", "/collect", "/recover", "/"):
+            response = worker.client.post(path, json={"workflow": "pizza", "id": "a", "pc": 1})
+            assert response.status_code == 404 and "GORCHESTRATE_BACKEND=cloud" in response.json()["detail"]
+    assert not db.exists()

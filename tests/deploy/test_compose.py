@@ -66,3 +66,11 @@ def test_the_image_is_made_of_files_that_are_there() -> None:
     sources = [source for line in re.findall(r"^COPY (.*) \S+$", dockerfile, re.MULTILINE) for source in line.split()]
     assert sources
     assert [source for source in sources if not (ROOT / source).exists()] == []
+
+
+def test_nothing_is_published_beyond_this_machine(config: dict[str, str]) -> None:
+    text = (ROOT / "emulator-compose.yml").read_text()
+    ports = re.findall(r"^ +ports:\n((?: +- .*\n)+)", text, re.MULTILINE)
+    published = re.findall(r'- "(.*)"', "".join(ports))
+    assert len(published) == 3 and all(port.startswith("127.0.0.1:") for port in published)
+    assert sum(service.count("host_ip: 127.0.0.1") + service.count("127.0.0.1:8") for service in config.values()) >= 3

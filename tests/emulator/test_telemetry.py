@@ -13,6 +13,7 @@ from cloud_adapter.http.worker import create_worker
 from cloud_adapter.queues.cloud_tasks import CloudTasksQueue, TaskTarget
 from cloud_adapter.stores.sqlite.store import SqliteStore
 from tests.emulator.harness import Harness, run, until
+from tests.http.helpers import everyone
 from tests.recorder import Recorder, id_of, links, parent
 from workflow_core import On, S, Select, Step, Workflow
 
@@ -40,7 +41,7 @@ def test_the_worker_goes_on_with_the_trace(tmp_path: Path, recorder: Recorder, m
             await until(lambda: len(h.target.requests) == 1)
             (request,) = h.target.requests
             assert "trace" in json.loads(request.body)
-            transport = httpx.ASGITransport(app=create_worker(engine, None))
+            transport = httpx.ASGITransport(app=create_worker(engine, everyone))
             async with httpx.AsyncClient(transport=transport, base_url="http://worker") as worker:
                 response = await worker.post(request.path, content=request.body, headers=request.headers)
             assert response.json() == {"outcome": "done"}

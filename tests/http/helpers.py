@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import httpx
+import pytest
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from cloud_adapter.hosting.dev_server import running
@@ -84,6 +87,20 @@ def deployed(
                 yield Http(client, app)
         finally:
             runner.run(runtime.close())
+
+
+def own_address() -> str:
+    """An address of this machine in a network. A client that uses it looks like one of another machine."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:
+            pytest.skip("this machine has no network")
+        return str(probe.getsockname()[0])
+
+
+async def everyone(_: Request) -> None:
+    """Lets everyone call a worker."""
 
 
 class Http:

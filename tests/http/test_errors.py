@@ -369,6 +369,7 @@ def test_each_error_of_the_table_is_provoked_here() -> None:
     titles |= {"Too large", "Unsupported encoding", "Invalid input", "Unavailable", "Newer version"}
     titles |= {"Instance ended", "Repair refused"}  # in test_operating
     titles |= {"Unauthenticated", "Forbidden"}  # in test_auth
+    titles |= {"Unsupported media type"}  # in test_callers
     kinds = {title.lower().replace(" ", "") for title in titles}
     assert {cls.__name__.lower() for cls in STATUS} == kinds
 
@@ -387,7 +388,7 @@ MARK = b"\xef\xbb\xbf"
         ({"Content-Encoding": "br"}, b"1", "has the content encoding 'br': send it uncompressed"),
         ({"Content-Encoding": "x-Gzip, gzip"}, b"1", "has the content encoding 'x-gzip, gzip': send it uncompressed"),
         ({"Content-Type": "application/json; charset=UTF-16"}, b"1", "has the charset 'utf-16': send UTF-8"),
-        ({"Content-Type": 'text/plain;a=b; Charset="latin1"'}, b"1", "has the charset 'latin1': send UTF-8"),
+        ({"Content-Type": 'application/json;a=b; Charset="latin1"'}, b"1", "has the charset 'latin1': send UTF-8"),
         ({}, "1".encode("utf-16"), "is UTF-16 or UTF-32 text: send UTF-8"),
         ({}, "1".encode("utf-32"), "is UTF-16 or UTF-32 text: send UTF-8"),
     ],
@@ -403,7 +404,7 @@ def test_a_body_that_is_not_plain_utf_8(
     assert http.problem("GET", f"{desk}-new")["status"] == 404
 
 
-@pytest.mark.parametrize("content_type", ["application/json;charset=utf-8", 'application/json; charset="UTF8"', "a/b"])
+@pytest.mark.parametrize("content_type", ["application/json;charset=utf-8", 'application/json; charset="UTF8"', ""])
 def test_a_byte_order_mark_is_skipped(http: Http, id: str, content_type: str) -> None:
     headers = {"Content-Type": content_type, "Content-Encoding": "identity"}
     url = f"/wf/desk/{id}"

@@ -21,7 +21,7 @@ from cloud_adapter.http import openapi
 from cloud_adapter.http.openapi import operations
 from cloud_adapter.http.openapi.samples import sample
 from tests.core.generate import SPECS, build
-from tests.http.helpers import BODY_BYTES_MAX, Http, serving, until
+from tests.http.helpers import BODY_BYTES_MAX, Http, deployed, serving, until
 from tests.http.workflows import SLASH_EVENT, UNICODE_EVENT, WORKFLOWS
 from workflow_core import On, S, Select, While, Workflow
 
@@ -228,7 +228,7 @@ def test_what_the_document_of_an_event_says(http: Http) -> None:
 
 
 def test_who_must_show_a_token_is_told(tmp_path: Path) -> None:
-    with serving(tmp_path / "private.db", PizzaOrder, public=False) as http:
+    with deployed(tmp_path / "private.db", PizzaOrder) as http:
         document = http.get("/swagger/pizza")
     OpenAPIV31SpecValidator(document).validate()
     (requirement,) = document["security"]
@@ -241,9 +241,8 @@ def test_who_must_show_a_token_is_told(tmp_path: Path) -> None:
 
 
 def test_behind_a_proxy_that_ends_tls_the_server_is_still_https(http: Http) -> None:
-    headers = {"Host": "api.example.run.app", "X-Forwarded-Proto": "https"}
-    document = http.ok("GET", "/swagger/pizza", headers=headers)
-    assert document["servers"] == [{"url": "https://api.example.run.app"}]
+    document = http.ok("GET", "/swagger/pizza", headers={"Host": "api.localhost", "X-Forwarded-Proto": "https"})
+    assert document["servers"] == [{"url": "https://api.localhost"}]
 
 
 class Guarded(BaseModel):

@@ -178,27 +178,3 @@ def test_an_event_may_not_have_the_name_of_an_action(tmp_path: Path) -> None:
 
     with pytest.raises(DefinitionError, match="Give the event another name"):
         EmbeddedRuntime([Wrong], Settings(db=tmp_path / "wrong.db"))
-
-
-OURS: tuple[dict[str, str], ...] = (
-    {},
-    {"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1:3000"},
-    {"Origin": "http://127.0.0.1:3000"},
-)
-OTHERS = ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://example.org"}, {"Origin": "null"})
-
-
-@pytest.mark.parametrize("headers", OURS, ids=str)
-def test_pages_of_this_machine_may_send(http: Http, headers: dict[str, str]) -> None:
-    http.create(f"/wf/job/ours-{OURS.index(headers)}", headers=headers)
-
-
-@pytest.mark.parametrize("headers", OTHERS, ids=str)
-def test_what_pages_of_other_sites_send_to_a_developers_server_is_refused(http: Http, headers: dict[str, str]) -> None:
-    url = f"/wf/job/others-{OTHERS.index(headers)}"
-    assert "page of another site" in http.problem("POST", url, headers=headers)["detail"]
-    http.create(url)
-    before = http.get(url)
-    for path in ("/Start", "/cancel", "/set"):
-        assert http.problem("POST", f"{url}{path}", headers=headers)["status"] == 403
-    assert http.get(url) == before

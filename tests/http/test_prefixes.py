@@ -19,9 +19,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
+from cloud_adapter.http.callers import AllowedCallers
 from cloud_adapter.http.worker import create_worker
 from cloud_adapter.settings import Settings
-from tests.http.helpers import Http, InProcess, deployed
+from tests.http.helpers import Http, InProcess, deployed, everyone
 from tests.http.workflows import Desk, Twins
 
 HOST = "http://shop.example"
@@ -68,11 +69,11 @@ WAYS: dict[str, dict[str, Any]] = {
     "mounted": {"around": partial(mounted, unquote(PREFIX))},
     "mounted twice": {"around": lambda app: mounted("/shop", mounted("/café", app))},
     "root path": {"between": partial(Proxy, host=HOST), "around": lambda app: RootPath(app, PREFIX)},
-    "proxy": {"between": Proxy, "public_url": BASE},
+    "proxy": {"between": Proxy, "callers": AllowedCallers(public_url=BASE)},
     "proxy to a mount": {
         "between": lambda inner: Proxy(inner, "/in/side"),
         "around": partial(mounted, "/in/side"),
-        "public_url": BASE,
+        "callers": AllowedCallers(public_url=BASE),
     },
 }
 
@@ -141,7 +142,7 @@ def test_a_server_may_leave_its_root_path_out_of_the_path(tmp_path: Path) -> Non
 def test_tasks_arrive_at_a_worker_under_a_prefix(tmp_path: Path) -> None:
     runtime = EmbeddedRuntime([Desk], Settings(db=tmp_path / "worker.db"))
     with asyncio.Runner() as runner:
-        app = mounted("/tasks", create_worker(runtime.engine, None))
+        app = mounted("/tasks", create_worker(runtime.engine, everyone))
         with httpx.Client(transport=InProcess(app, runner), base_url="http://test") as client:
             runner.run(runtime.engine.create("desk", "a"))
             task = {"workflow": "desk", "id": "a", "pc": 1, "created_at": datetime.now(UTC).isoformat()}

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.http.worker import create_worker
 from cloud_adapter.settings import Settings
-from tests.http.helpers import Http, InProcess, deployed, problem
+from tests.http.helpers import Http, InProcess, deployed, everyone, problem
 from tests.http.workflows import Desk, Twins
 
 VALUES = {"name": "desk", "id": "one", "event": "Touch", "file": "style.css"}
@@ -92,7 +92,7 @@ def test_an_event_is_not_delivered_to_another_thread(http: Http) -> None:
 def test_the_worker_rejects_parameters(tmp_path: Path) -> None:
     runtime = EmbeddedRuntime([Desk], Settings(db=tmp_path / "worker.db"))
     try:
-        worker = create_worker(runtime.engine, None)
+        worker = create_worker(runtime.engine, everyone)
         with (
             asyncio.Runner() as runner,
             httpx.Client(transport=InProcess(worker, runner), base_url="http://w") as client,

@@ -21,7 +21,7 @@ from cloud_adapter.http import openapi
 from cloud_adapter.http.pages.reference import reference
 from tests.cli.processes import ROOT
 from tests.core.generate import SPECS, build
-from tests.http.helpers import Http, expected, serving, until
+from tests.http.helpers import Http, deployed, expected, serving, until
 from tests.http.workflows import WORKFLOWS
 from tests.input.workflows import WORKFLOWS as INPUT_WORKFLOWS
 from workflow_core import On, S, Select, Workflow
@@ -135,7 +135,7 @@ def test_the_lines_for_the_shell_order_a_pizza(http: Http) -> None:
 
 
 def test_where_a_token_is_asked_for_the_lines_bear_one(tmp_path: Path) -> None:
-    with serving(tmp_path / "private.db", PizzaOrder, public=False) as http:
+    with deployed(tmp_path / "private.db", PizzaOrder) as http:
         text = page(http, "/reference/pizza")
     commands = lines(text)
     assert all('-H "Authorization: Bearer $(gcloud auth print-identity-token)"' in one for one in commands.values())

@@ -27,7 +27,7 @@ from cloud_adapter.observability.logs import JsonFormatter
 from cloud_adapter.observability.trace_context import TraceContext
 from cloud_adapter.settings import Settings
 from tests.cli.processes import ROOT, environment
-from tests.http.helpers import problem
+from tests.http.helpers import everyone, problem
 from tests.recorder import Recorder, about, id_of, links, parent
 from workflow_core import On, S, Select, Step, Workflow
 
@@ -59,7 +59,7 @@ async def runtime(tmp_path: Path) -> AsyncIterator[tuple[EmbeddedRuntime, httpx.
     """A runtime whose queue does not run, with clients of its two applications."""
     settings = Settings(db=tmp_path / "telemetry.db")
     embedded = EmbeddedRuntime([Bakery], settings)
-    apps = create_api(embedded.engine, max_body_bytes=10_000), create_worker(embedded.engine, None)
+    apps = create_api(embedded.engine, max_body_bytes=10_000), create_worker(embedded.engine, everyone)
     try:
         async with (
             httpx.AsyncClient(transport=httpx.ASGITransport(app=apps[0]), base_url="http://api") as api,

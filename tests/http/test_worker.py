@@ -17,7 +17,7 @@ from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.http.api import create_api
 from cloud_adapter.http.worker import BODY_BYTES_MAX, create_worker
 from cloud_adapter.settings import Settings
-from tests.http.helpers import expected, problem
+from tests.http.helpers import everyone, expected, problem
 from tests.http.workflows import WORKFLOWS
 from tests.manual_clock import ManualClock
 
@@ -73,7 +73,7 @@ def run(tmp_path: Path) -> Run:
         runtime = EmbeddedRuntime(WORKFLOWS, Settings(db=tmp_path / "worker.db"), clock=clock)
         try:
             api = httpx.ASGITransport(create_api(runtime.engine, max_body_bytes=10_000))
-            worker = httpx.ASGITransport(create_worker(runtime.engine, None))
+            worker = httpx.ASGITransport(create_worker(runtime.engine, everyone))
             async with (
                 httpx.AsyncClient(transport=api, base_url="http://api") as public,
                 httpx.AsyncClient(transport=worker, base_url="http://worker") as internal,

@@ -20,7 +20,7 @@ from hypothesis.strategies import SearchStrategy
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.http.worker import create_worker
 from cloud_adapter.settings import Settings
-from tests.http.helpers import BODY_BYTES_MAX
+from tests.http.helpers import BODY_BYTES_MAX, everyone
 from tests.input.conftest import Attacked, attack
 from tests.input.workflows import Store
 
@@ -233,7 +233,7 @@ def test_tasks_of_every_kind(attacked: Attacked) -> None:
     }
     tasks = st.fixed_dictionaries({}, optional=fields).map(lambda task: json.dumps(task).encode()) | bodies
     runtime = EmbeddedRuntime([Store], Settings(db=attacked.db))
-    transport = httpx.ASGITransport(create_worker(runtime.engine, None))
+    transport = httpx.ASGITransport(create_worker(runtime.engine, everyone))
     with asyncio.Runner() as runner:
         client = httpx.AsyncClient(transport=transport, base_url="http://worker")
 

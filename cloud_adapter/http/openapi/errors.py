@@ -18,7 +18,7 @@ from workflow_core.errors import DuplicateThread, InvalidFields, InvalidOutput, 
 Json = dict[str, Any]
 Kind = type[WorkflowError]
 
-BODY: tuple[Kind, ...] = (errors.TooLarge, errors.UnsupportedEncoding, InvalidInput)
+BODY: tuple[Kind, ...] = (errors.TooLarge, errors.UnsupportedEncoding, errors.UnsupportedMediaType, InvalidInput)
 """The errors of a request's body."""
 CREATED: tuple[Kind, ...] = (errors.InstanceExists, *BODY, errors.IdempotencyKeyReused)
 """The errors of creating an instance."""
@@ -111,6 +111,7 @@ def _examples(workflow: str, id: str) -> dict[Kind, WorkflowError]:
         EventRejected("the reason that the handler gives"),
         errors.TooLarge("the request body exceeds the limit of 1,000,000 bytes: send less data"),
         errors.UnsupportedEncoding("the request body has the content encoding 'gzip': send it uncompressed"),
+        errors.UnsupportedMediaType("the content type is 'text/plain': send application/json"),
         InvalidInput(f"the initial fields of workflow {workflow!r}", [field]),
         errors.IdempotencyKeyReused(
             f"the idempotency key 'key-1' was used for another request on {id!r}: use a new key"

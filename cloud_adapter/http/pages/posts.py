@@ -1,4 +1,4 @@
-"""Reads forms that browsers post to the pages, and rejects forms posted from other sites."""
+"""Reads forms that browsers post to the pages."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 
 from cloud_adapter.errors import InvalidRequest
-from cloud_adapter.http.bodies import read_body
-from cloud_adapter.http.other_sites import refuse_other_sites
+from cloud_adapter.http.bodies import media_type, read_body
 
 FORM_TYPE = "application/x-www-form-urlencoded"
 CONTROLS_MAX = 20_000
@@ -18,12 +17,10 @@ async def read_form(request: Request, limit: int) -> dict[str, str]:
     """Returns the controls of a posted form.
 
     Raises:
-        Forbidden: another site posted the form.
         InvalidRequest: the request is not a form.
         TooLarge: the form has more than ``limit`` bytes.
     """
-    refuse_other_sites(request, same_origin=True)
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    content_type = media_type(request.headers.get("content-type", ""))
     if content_type != FORM_TYPE:
         raise InvalidRequest(f"the content type is {content_type!r}: it must be {FORM_TYPE}")
     body = await read_body(request, limit)

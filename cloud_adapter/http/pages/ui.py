@@ -64,6 +64,16 @@ def ui_routes(engine: Engine, max_body_bytes: int, *, internals: bool) -> list[R
     ]
 
 
+def problem_page(request: Request, problem: dict[str, Any]) -> Response:
+    """Returns a problem document as a page, or to a script as JSON."""
+    headers = problems.HEADERS.get(problem["status"], {})
+    if _in_background(request):
+        return JSONResponse(problem, problem["status"], headers, problems.MEDIA_TYPE)
+    response = page(request, "problem.html", status=problem["status"], problem=problem)
+    response.headers.update(headers)
+    return response
+
+
 async def _to_ui(request: Request) -> Response:
     return RedirectResponse(f"{root_of(request)}ui/", 308)
 
@@ -83,13 +93,7 @@ class _Pages:
             try:
                 return await handler(request)
             except WorkflowError as error:
-                problem = self.problem_of(error)
-                headers = problems.HEADERS.get(problem["status"], {})
-                if _in_background(request):
-                    return JSONResponse(problem, problem["status"], headers, problems.MEDIA_TYPE)
-                response = page(request, "problem.html", status=problem["status"], problem=problem)
-                response.headers.update(headers)
-                return response
+                return problem_page(request, self.problem_of(error))
 
         return answer
 
