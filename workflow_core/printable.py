@@ -1,7 +1,9 @@
-"""What counts as printable in names and ids: what people can see and write, in every script."""
+"""What counts as printable in names and ids: what people can see and write, in every script. And how a text from a
+client is shown where other characters would do something: on a terminal, and in a log."""
 
 from __future__ import annotations
 
+import json
 import re
 
 _FORMATS = re.compile(
@@ -16,3 +18,22 @@ def is_printable(text: str) -> bool:
     """Whether a text has something to see, and nothing but printable characters and the joiners between them."""
     visible = _FORMATS.sub("", text)
     return visible != "" and visible.isprintable()
+
+
+_COMMANDS = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U00013430-\U0001345f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001\ud800-\udfff]"
+)
+"""Control characters, line separators, surrogates, and format characters other than those that people write."""
+
+
+def escaped(text: str, *, keep: str = "") -> str:
+    """Escapes the characters of a text that a terminal obeys, that change the direction of other text, or that begin a
+    new line. The escapes are those of JSON: JSON stays the same value.
+
+    Args:
+        keep: characters that are not escaped.
+    """
+    if text.isprintable():
+        return text
+    return _COMMANDS.sub(lambda found: found[0] if found[0] in keep else json.dumps(found[0])[1:-1], text)

@@ -8,9 +8,9 @@ import os
 import re
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 
+from cloud_adapter.cli.output import SafeConsole
 from cloud_adapter.cli.stored_instances import DefinitionWarning, Place, Report, advise, check_store
 from cloud_adapter.engine.registry import by_name
 from cloud_adapter.errors import SettingsError
@@ -41,7 +41,7 @@ def run(source: Path, against: str | None, *, as_json: bool) -> bool:
         SettingsError: the source or the store cannot be used.
         Unavailable: the store did not answer.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = SafeConsole(highlight=False, soft_wrap=True)
     try:
         workflows = load_workflows(source)
         by_name(workflows)
@@ -93,7 +93,7 @@ def open_store(name: str) -> Store:
 
 
 def _print(
-    console: Console,
+    console: SafeConsole,
     source: Path,
     workflows: list[type[Workflow]],
     warnings: list[DefinitionWarning],

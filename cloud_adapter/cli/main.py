@@ -12,17 +12,18 @@ import signal
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from cloud_adapter.cli import check as check_command
 from cloud_adapter.cli import demo as demo_script
 from cloud_adapter.cli import instances
 from cloud_adapter.cli.instances import WorkflowName
+from cloud_adapter.cli.output import SafeConsole
 from cloud_adapter.emulators import TASKS_EMULATOR_VARIABLE
 from cloud_adapter.errors import InvalidRequest, SettingsError
 from cloud_adapter.hosting.dev_server import open_server, prefer_latency, running
@@ -35,6 +36,7 @@ from cloud_adapter.observability import logs
 from cloud_adapter.settings import PREFIX, Settings
 from cloud_adapter.sockets import listen
 from workflow_core import WorkflowError
+from workflow_core.printable import escaped
 
 DEFAULT_SOURCE = Path("functions/main.py")
 LOCAL = "127.0.0.1"
@@ -82,7 +84,7 @@ def dev(
     logs.configure(settings.log_level, settings.project, text=sys.stderr.isatty())  # the source may have done it
     with contextlib.closing(listen(host, port)) as listener, open_server(workflows, settings) as server:
         url = f"http://{host}:{listener.getsockname()[1]}"
-        console = Console(highlight=False, soft_wrap=True)
+        console = SafeConsole(highlight=False, soft_wrap=True)
         console.print(f"Serving {source} on {url}, storing state in {settings.db}")
         for workflow in workflows:
             console.print(f"  {url}/wf/{workflow.__workflow_name__}/ID")
@@ -102,7 +104,7 @@ def demo(
     emulators: Emulators = False,
 ) -> None:
     """Starts a server on a free port and orders a pizza over HTTP, through every role."""
-    console = Console(soft_wrap=True)
+    console = SafeConsole(soft_wrap=True)
     if emulators:
         load_workflows(source, *ENTRY_POINTS)
         _unwind_on_sigterm()
@@ -121,7 +123,7 @@ def demo(
     raise typer.Exit(0 if good else 1)
 
 
-def _play(url: str, keep: bool, console: Console, check: Callable[[], None] = lambda: None) -> bool:
+def _play(url: str, keep: bool, console: SafeConsole, check: Callable[[], None] = lambda: None) -> bool:
     console.print(f"Server: {url}", highlight=False)
     good = demo_script.play(url, console)
     if keep:
@@ -134,7 +136,7 @@ def _play(url: str, keep: bool, console: Console, check: Callable[[], None] = la
 def _serve_on_emulators(source: Path, port: int) -> None:
     load_workflows(source, *ENTRY_POINTS)
     _unwind_on_sigterm()
-    console = Console(highlight=False, soft_wrap=True)
+    console = SafeConsole(highlight=False, soft_wrap=True)
     console.print(STARTING_EMULATORS)
     with running_stack(source, port=port) as stack:
         console.print(f"Serving {source} on {stack.api_url}, the worker on {stack.worker_url}. For other programs:")
@@ -197,7 +199,7 @@ def tasks_emulator(
         async with serve(
             host=host, port=port, issuer_port=issuer_port, issuer_url=issuer_url, queues=queue or []
         ) as emulator:
-            console = Console(highlight=False, soft_wrap=True)
+            console = SafeConsole(highlight=False, soft_wrap=True)
             console.print(f"export {TASKS_EMULATOR_VARIABLE}={emulator.address}")
             console.print(f"Tokens are issued by {emulator.issuer_url}")
             for name in queue or []:
@@ -231,5 +233,8 @@ def main() -> None:
     try:
         app()
     except WorkflowError as error:
-        typer.echo(f"gorchestrate: {error}", err=True)
+        typer.echo(escaped(f"gorchestrate: {error}", keep="\n"), err=True)
         sys.exit(2)
+    except Exception:  # a bug; its text may contain what a customer wrote
+        typer.echo(escaped(traceback.format_exc(), keep="\n"), err=True)
+        sys.exit(1)

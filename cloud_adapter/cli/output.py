@@ -1,5 +1,7 @@
 """Prints instances: as tables in a terminal; elsewhere as plain lines for other programs, one record each, with tabs
-between the columns. JSON is printed as the API returned it."""
+between the columns. JSON is printed as the API returned it.
+
+What is printed may come from customers, so characters that a terminal would obey are escaped."""
 
 from __future__ import annotations
 
@@ -9,12 +11,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from workflow_core.printable import escaped
 from workflow_core.secret_values import MASK
 
 Json = dict[str, Any]
@@ -25,6 +29,14 @@ _STYLES = {"failed": "bold red", "waiting": "cyan", "running": "green", "finishe
 Rows = list[list[Any]]
 
 
+class SafeConsole(Console):
+    """A console that escapes what a terminal would obey. Only styles get through."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=escaped(segment.text, keep="\n"))
+
+
 def is_terminal() -> bool:
     """Whether the output is a terminal."""
     return _console().is_terminal
@@ -32,13 +44,13 @@ def is_terminal() -> bool:
 
 def print_json(value: Any, *, lines: bool = False) -> None:
     """Prints JSON; ``lines``: on one line."""
-    print_lines([json.dumps(value, ensure_ascii=False, indent=None if lines else 2)])
+    print_lines(json.dumps(value, ensure_ascii=False, indent=None if lines else 2).split("\n"))
 
 
 def print_lines(lines: Iterable[str]) -> None:
     """Prints plain lines and flushes them."""
     file = _console().file
-    file.writelines(f"{line}\n" for line in lines)
+    file.writelines(escaped(line, keep="\t") + "\n" for line in lines)
     file.flush()
 
 
@@ -106,7 +118,8 @@ def _threads(view: Json) -> dict[str, str]:
 
 def _head(view: Json) -> list[str]:
     meta = view["meta"]
-    lines = [f"{meta['workflow']} {meta['id']}\t{meta['status']}{', being canceled' if meta['canceling'] else ''}"]
+    canceling = ", being canceled" if meta["canceling"] else ""
+    lines = [f"{_cell(meta['workflow'])} {_cell(meta['id'])}\t{meta['status']}{canceling}"]
     if meta["error"]:
         error = meta["error"]
         lines.append(f"error\t{_cell(error['type'] + ': ' + error['message'])} (at {error['statement']!r})")
@@ -168,7 +181,9 @@ def _print_parts(parts: list[tuple[str, list[str], Rows]]) -> None:
 def _table(title: str, columns: list[str], rows: Rows) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column in ("at", "updated", "wakes", "what", "status"))
+        table.add_column(
+            escape(_cell(column)), overflow="fold", no_wrap=column in ("at", "updated", "wakes", "what", "status")
+        )
     for row in rows:
         table.add_row(*(escape(_cell(value)) for value in row))
     return table
@@ -176,7 +191,7 @@ def _table(title: str, columns: list[str], rows: Rows) -> Table:
 
 def _cell(value: Any) -> str:
     """A value on one line."""
-    return "" if value is None else " ".join(str(value).split())
+    return "" if value is None else escaped(" ".join(str(value).split()))
 
 
 def _value(value: Any) -> str:
@@ -190,4 +205,4 @@ def _time(text: str | None) -> str:
 
 def _console() -> Console:
     # Created for each use, because standard output may change, for example in tests.
-    return Console(highlight=False)
+    return SafeConsole(highlight=False)

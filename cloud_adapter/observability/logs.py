@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -19,13 +18,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cloud_adapter.observability import telemetry, trace_context
+from workflow_core.printable import escaped
 
 logger = logging.getLogger("gorchestrate")
 
 _LABELS = {"workflow": "workflow", "id": "instance"}
 """The fields that are also labels, because Cloud Logging indexes labels."""
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 _about: ContextVar[Mapping[str, Any] | None] = ContextVar("gorchestrate_about", default=None)
 
@@ -96,8 +94,8 @@ class JsonFormatter(logging.Formatter):
             line["logging.googleapis.com/labels"] = labels
         if record.exc_info and record.exc_info[0] is not None:
             line["exception"] = self.formatException(record.exc_info)
-        # A text that is not valid Unicode, such as a file name, must not prevent the log line.
-        return json.dumps(line, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace").decode()
+        # Also escapes what is not valid Unicode, such as a file name, and could not be written.
+        return escaped(json.dumps(line, ensure_ascii=False, default=str))
 
     def _trace(self) -> dict[str, Any]:
         request = trace_context.served.get()
@@ -111,7 +109,10 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """Formats text for a terminal: the local time, the event and the instance, followed by stack traces."""
+    """Formats text for a terminal: the local time, the event and the instance, followed by stack traces.
+
+    Stack traces are indented and other line breaks are escaped, so that a text from a client cannot look like an entry.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {**(_about.get() or {}), **getattr(record, "fields", {})}
@@ -123,14 +124,13 @@ class TextFormatter(logging.Formatter):
             parts.append(f"({fields['workflow']}/{fields['id']})")
         if "error" in fields:
             parts.append(f"- {fields['error']}")
-        lines = [" ".join(parts)]
+        trace = ""
         if record.exc_info and record.exc_info[0] is not None:
-            lines.append(self.formatException(record.exc_info))
+            trace = self.formatException(record.exc_info)
         elif "exception" in fields:
-            lines.append(fields["exception"].rstrip())
-        # Texts from clients must not contain terminal control sequences.
-        text = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], "\n".join(lines))
-        return text.encode("utf-8", "backslashreplace").decode()
+            trace = fields["exception"].rstrip()
+        lines = (f"  {line}" for line in trace.split("\n") if line)
+        return "\n".join(escaped(line, keep="\t") for line in (" ".join(parts), *lines))
 
 
 class _OfWorkflows(logging.Filter):

@@ -97,6 +97,13 @@ def test_unicode_is_readable() -> None:
     assert json.loads(text)["message"] == "Bestellung ☕\nzweite Zeile"
 
 
+def test_json_is_one_line_for_every_reader_and_terminal() -> None:
+    message = "a\n\x7f\x85\u2028\u202e\x9b2J"
+    record = logging.makeLogRecord({"msg": message, "levelname": "INFO"})
+    line = JsonFormatter().format(record)
+    assert line.isprintable() and json.loads(line)["message"] == message
+
+
 def test_in_a_terminal_it_is_text() -> None:
     def text(message: str, level: int = logging.INFO, **more: Any) -> str:
         record = logging.makeLogRecord(
@@ -112,11 +119,19 @@ def test_in_a_terminal_it_is_text() -> None:
         "exception": "Trace:\n  1\n",
     }
     assert text("step failed pizza/1 bake", logging.WARNING, fields=failed) == (
-        "WARNING step failed pizza/1 bake - OSError: no\nTrace:\n  1"
+        "WARNING step failed pizza/1 bake - OSError: no\n  Trace:\n    1"
     )
     with about("pizza", "1"):
         assert text("hello ") == "hello (pizza/1)", "what a workflow's code logs"
-    assert text("\x1b[2J\udce9") == "\\x1b[2J\\udce9", "nothing that would command the terminal"
+    assert text("\x1b[2J\udce9") == "\\u001b[2J\\udce9", "nothing that would command the terminal"
+    forged = "no\n12:00:00 CRITICAL all is lost\r\x85\u2028\x9b2J"
+    told = text("failed %s", args=(forged,), exc_info=None)
+    assert told == "failed no\\n12:00:00 CRITICAL all is lost\\r\\u0085\\u2028\\u009b2J"
+    try:
+        raise ValueError(forged)
+    except ValueError:
+        first, *others = text("bug", exc_info=sys.exc_info(), fields={"error": forged}).split("\n")
+    assert first.startswith("bug - no\\n12:00") and all(line.startswith("  ") for line in others)
     try:
         raise ValueError("why")
     except ValueError:
