@@ -46,6 +46,10 @@ class IdempotencyKeyReused(WorkflowError):
     """An idempotency key was used again with a different request."""
 
 
+class ResponseTooLarge(WorkflowError):
+    """The response is too large to be kept under the idempotency key of the request. Nothing was changed."""
+
+
 class Unauthenticated(WorkflowError):
     """The request has no valid token."""
 

@@ -8,7 +8,7 @@ import pytest
 
 from cloud_adapter import document, names, ports
 from cloud_adapter.clock import CLOCK_SKEW
-from cloud_adapter.engine import inbox, lanes, transaction
+from cloud_adapter.engine import idempotency, inbox, lanes, transaction
 from cloud_adapter.hosting import cloud
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.queues import cloud_tasks, local, rules
@@ -38,6 +38,7 @@ LIMITS = {
     "result that waits": [f"{document.INBOX_ENTRY_BYTES_MAX:,} bytes"],
     "id of an instance": [f"{names.ID_BYTES_MAX} bytes"],
     "idempotency key | 1": [f"{names.KEY_CHARS_MAX} printable"],
+    "response that is kept": [f"{idempotency.RESPONSE_BYTES_MAX:,} bytes"],
     "text in a search field": [f"{search.TEXT_BYTES_MAX:,} bytes"],
     "live branches of": [f"| {PARALLEL_LIMIT} |"],
     "buffered events": [f"| {OPTIONS.buffer_max} |"],

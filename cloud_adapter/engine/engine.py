@@ -201,17 +201,16 @@ class Engine:
             workflow, status=status, search=values, order=Order(order), limit=limit, cursor=cursor
         )
 
-    async def response(self, workflow: str, id: str, key: str) -> bytes | None:
-        """Returns the response to an earlier request on an instance, by its idempotency key; None if there is none or
-        it has expired.
+    async def recorded(self, workflow: str, id: str, key: str) -> KeyRecord | None:
+        """Returns the record of an earlier request on an instance, by its idempotency key; None if there is none or it
+        has expired.
 
         Raises:
             InvalidRequest, WorkflowNotFound, Unavailable
         """
         ref = self._ref(workflow, id)
         check_key(key)
-        stored = await self.store.load_key(ref.workflow, ref.id, key, self.clock.now())
-        return None if stored is None else stored.response.encode()
+        return await self.store.load_key(ref.workflow, ref.id, key, self.clock.now())
 
     async def handle_event(
         self,

@@ -81,6 +81,7 @@ class SendEvent(Decision):
 
         Raises:
             EventNotAccepted, EventRejected, InvalidInput, InvalidOutput, UserCodeError, UnknownStatement
+            ResponseTooLarge: the request has a key, and its response is too large to be kept.
         """
         session.check()
         self.record = None
@@ -130,6 +131,7 @@ class SendEvent(Decision):
         assert signature is not None
         now = self.clock.now()
         response = signature.output_json(event, output)
+        record = self.request.known_as(response.decode(), now, self.options.key_ttl)
         session.machine.set_time(now)  # the next timeouts count from now, not from the start of the handler
         thread, select = accepted.thread.id, accepted.thread.step
         settle(session, accepted)
@@ -141,7 +143,7 @@ class SendEvent(Decision):
             duration_ms=milliseconds(started, now),
             select=select,
         )
-        self.record = self.request.known_as(response.decode(), now, self.options.key_ttl)
+        self.record = record
         return response
 
     def _keep(self, session: Session, event: str, refusal: EventNotAccepted, now: datetime) -> bytes:

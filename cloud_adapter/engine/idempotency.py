@@ -6,8 +6,11 @@ from datetime import datetime, timedelta
 
 from cloud_adapter.document import KeyRecord
 from cloud_adapter.engine.refs import InstanceRef
-from cloud_adapter.errors import IdempotencyKeyReused
+from cloud_adapter.errors import IdempotencyKeyReused, ResponseTooLarge
 from cloud_adapter.ports import Clock, Store
+
+RESPONSE_BYTES_MAX = 32_000
+"""The maximum size of a response that is stored under a key."""
 
 
 def record_of(key: str | None, fingerprint: str, response: str, now: datetime, ttl: timedelta) -> KeyRecord | None:
@@ -16,8 +19,18 @@ def record_of(key: str | None, fingerprint: str, response: str, now: datetime, t
     Args:
         fingerprint: distinguishes the request from another one under the same key.
         ttl: how long the record is kept.
+
+    Raises:
+        ResponseTooLarge: the response is too large to be stored.
     """
-    return None if key is None else KeyRecord(key, fingerprint, response, now + ttl)
+    if key is None:
+        return None
+    if (size := len(response.encode())) > RESPONSE_BYTES_MAX:
+        raise ResponseTooLarge(
+            f"the response has {size:,} bytes, but only {RESPONSE_BYTES_MAX:,} are kept under an idempotency key. "
+            f"Nothing was changed: send the request without a key, or let the handler return less"
+        )
+    return KeyRecord(key, fingerprint, response, now + ttl)
 
 
 async def replay(store: Store, clock: Clock, ref: InstanceRef, record: KeyRecord | None) -> bytes | None:

@@ -53,6 +53,7 @@ STATUS: dict[type[WorkflowError], int] = {
     errors.UnsupportedMediaType: 415,
     InvalidInput: 422,
     errors.IdempotencyKeyReused: 422,
+    errors.ResponseTooLarge: 422,
     errors.Busy: 503,
     errors.Unavailable: 503,
     NewerVersion: 503,

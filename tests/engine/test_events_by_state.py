@@ -165,11 +165,12 @@ async def test_what_becomes_of_an_event_depends_on_the_state(
                 assert world.now - begin >= OPTIONS.max_wait * (1 if key is None else 2)
     if isinstance(outcome, type):
         return
-    assert await world.process.engine.response("mail", ID, "k") is None
+    assert await world.process.engine.recorded("mail", ID, "k") is None
     response = await world.finish(world.process.post(event, key="k"))
     assert await world.finish(world.process.post(event, key="k")) == response, "the key is recorded"
-    assert await world.process.engine.response("mail", ID, "k") == response
-    assert await world.process.engine.response("mail", ID, "another key") is None
+    record = await world.process.engine.recorded("mail", ID, "k")
+    assert record is not None and record.response.encode() == response
+    assert await world.process.engine.recorded("mail", ID, "another key") is None
     after = await world.instance()
     assert len(after.history) == len(before.history) + 1
     entry = after.history[-1]

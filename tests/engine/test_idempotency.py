@@ -178,11 +178,12 @@ async def test_a_key_expires_one_day_after_its_commit_to_the_moment(world: World
     await world.send("Deposit", 5, key="k")
     await world.clock.advance(timedelta(hours=24).total_seconds() - 0.001)
     assert await world.send("Deposit", 5, key="k") == 5
-    assert await world.process.engine.response("account", "order-1", "k") == b"5"
+    record = await world.process.engine.recorded("account", "order-1", "k")
+    assert record is not None and record.response == "5"
     with pytest.raises(IdempotencyKeyReused):
         await world.send("Deposit", 7, key="k")
     await world.clock.advance(0.001)
-    assert await world.process.engine.response("account", "order-1", "k") is None
+    assert await world.process.engine.recorded("account", "order-1", "k") is None
     assert await world.send("Deposit", 7, key="k") == 12
     # It counts anew from here.
     await world.clock.advance(timedelta(hours=24).total_seconds() - 0.001)

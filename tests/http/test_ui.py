@@ -14,8 +14,10 @@ import pytest
 from hypothesis import given, settings
 from pizza import PizzaOrder
 
+from cloud_adapter.engine.operations import ACTIONS
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.http.api import create_api
+from cloud_adapter.http.pages import outcomes
 from cloud_adapter.http.pages.forms import Form
 from cloud_adapter.http.pages.rendering import templates
 from cloud_adapter.http.pages.times import relative
@@ -401,10 +403,25 @@ def test_what_no_page_posts_is_refused(ui: Ui, http: Http, create: Callable[[str
     assert http.get(url) == before
 
 
-def test_a_link_cannot_make_the_page_say_what_was_not_done(ui: Ui, create: Callable[[str], str]) -> None:
-    url = path(create("desk"))
-    for query in ("sent=Put&key=guessed", "sent=<b>&key=x", "done=explode", "sent=Put"):
-        assert 'class="notice good"' not in ui.get(f"{url}?{query}")
+def test_a_link_cannot_make_the_page_say_what_was_not_done(
+    ui: Ui, http: Http, create: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = create("desk")
+    url, notice = path(instance), 'class="notice good"'
+    http.send(f"{instance}/Write", "I am yours", headers={"Idempotency-Key": "mine"})
+    links = ["sent=Put&key=guessed", "sent=Put&key=mine", "sent=<b>&key=x", "sent=Put", "done=explode", "done=event"]
+    for query in (*links, *(f"done={name}" for name in ACTIONS), "done=new", "done=Write"):
+        assert notice not in ui.get(f"{url}?{query}"), query
+    assert "<strong>Write</strong> was handled." in ui.get(f"{url}?sent=Write&key=mine")
+    assert "Created." in ui.get(f"{url}?done=created")
+    http.send(f"{instance}/Keep", "mine", headers={"Idempotency-Key": "other"})
+    assert "was handled. Output" not in ui.get(f"{url}?sent=Write&key=other"), "that is the output of another event"
+    assert "Output: <code>&#34;mine&#34;</code>" in ui.get(f"{url}?sent=Keep&key=other")
+    http.create(f"{instance}/pause")
+    assert ACTIONS["pause"].result in ui.get(f"{url}?done=pause")
+    monkeypatch.setattr(outcomes, "RECENT", timedelta(0))
+    for query in ("done=created", "done=pause", "sent=Write&key=mine"):
+        assert notice not in ui.get(f"{url}?{query}"), "it was done long ago"
 
 
 # --- in the background -----------------------------------------------------------------------

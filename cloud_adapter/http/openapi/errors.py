@@ -36,6 +36,7 @@ SENT: tuple[Kind, ...] = (
     EventRejected,
     *BODY,
     errors.IdempotencyKeyReused,
+    errors.ResponseTooLarge,
     InvalidOutput,
 )
 """The errors of an event and its handler."""
@@ -116,6 +117,7 @@ def _examples(workflow: str, id: str) -> dict[Kind, WorkflowError]:
         errors.IdempotencyKeyReused(
             f"the idempotency key 'key-1' was used for another request on {id!r}: use a new key"
         ),
+        errors.ResponseTooLarge("the response has 40,000 bytes, but only 32,000 are kept under an idempotency key"),
         errors.Busy(f"{workflow!r} {id!r} is busy: a step is running, or other requests come first; try again"),
         errors.Unavailable("the database did not answer"),
         errors.DamagedDocument(f"the document of {workflow!r} {id!r} cannot be read: 'fields' is None"),

@@ -19,11 +19,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from cloud_adapter.document import HistoryKind
 from cloud_adapter.engine.engine import Engine
-from cloud_adapter.engine.events import BUFFERED
 from cloud_adapter.engine.operations import ACTIONS
 from cloud_adapter.engine.view import View
-from cloud_adapter.errors import Busy, InstanceExists, InvalidRequest, Unavailable
+from cloud_adapter.errors import Busy, InstanceExists, InvalidRequest, ResponseTooLarge, Unavailable
 from cloud_adapter.http import problems
 from cloud_adapter.http.pages.cards import (
     Card,
@@ -35,6 +35,7 @@ from cloud_adapter.http.pages.cards import (
 )
 from cloud_adapter.http.pages.form_fields import MISSING
 from cloud_adapter.http.pages.instance_page import parts, title, version
+from cloud_adapter.http.pages.outcomes import outcome
 from cloud_adapter.http.pages.posts import read_form
 from cloud_adapter.http.pages.rendering import HEADERS, fragment, page
 from cloud_adapter.http.prefixes import root_of
@@ -149,7 +150,7 @@ class _Pages:
             body = _body(card)
             if not card.errors:
                 await self.engine.create(name, id, body, key=card.hidden["key"])
-                return _see(request, name, id, done="new")
+                return _see(request, name, id, done=HistoryKind.CREATED)
             status = 422
         except (InstanceExists, InvalidRequest) as error:
             status, id_error = problems.status_of(type(error)), str(error)
@@ -175,7 +176,7 @@ class _Pages:
             view = await self._view(request)
             if _in_background(request):
                 return self._changed(request, view)
-            return self._instance(request, view, outcome=await self._outcome(request, view))
+            return self._instance(request, view, outcome=await outcome(self.engine, view, request.query_params))
         data = await read_form(request, self.max_body_bytes)
         name, id = request.path_params["name"], request.path_params["id"]
         if "operation" in data:
@@ -195,10 +196,10 @@ class _Pages:
         if not _in_background(request):
             return _see(request, name, id, **query)
         view = await self._view(request)
-        outcome = await self._outcome_of(view, query)
-        return JSONResponse(self._state(request, view) | {"outcome": outcome}, headers=HEADERS)
+        confirmed = await outcome(self.engine, view, query)
+        return JSONResponse(self._state(request, view) | {"outcome": confirmed}, headers=HEADERS)
 
-    async def _send(self, request: Request, card: Card) -> int:
+    async def _send(self, request: Request, card: Card, *, with_key: bool = True) -> int:
         """Sends an event. Returns 200, or the status of the page that shows the error."""
         body = _body(card)
         if card.errors:
@@ -210,10 +211,13 @@ class _Pages:
                 request.path_params["id"],
                 card.name,
                 body,
-                key=hidden["key"],
+                key=hidden["key"] if with_key else None,
                 thread_id=hidden["thread"],
                 wait_id=hidden["wait_id"],
             )
+        except ResponseTooLarge:
+            # Without a key, the page cannot show the response. The wait still accepts the form only once.
+            return await self._send(request, card, with_key=False)
         except WorkflowError as error:
             return _refused(card, error, self.problem_of(error))
         return 200
@@ -299,37 +303,6 @@ class _Pages:
             "events": cards(event_cards(view)),
             "operations": cards(operation_cards(view)),
         }
-
-    async def _outcome(self, request: Request, view: View) -> str:
-        """The result of the form that redirected here."""
-        return await self._outcome_of(view, dict(request.query_params))
-
-    async def _outcome_of(self, view: View, query: dict[str, str]) -> str:
-        if query.get("done") == "new":
-            return "Created."
-        if query.get("done") in ACTIONS:
-            return ACTIONS[query["done"]].result
-        event, key = query.get("sent", ""), query.get("key")
-        if event not in type(view.workflow).__program__.events or not key:
-            return ""
-        response = await self.engine.response(view.instance.workflow, view.instance.id, key)
-        return "" if response is None else _said(event, response)
-
-
-def _said(event: str, response: bytes) -> str:
-    if response == BUFFERED:
-        return Markup("<strong>{}</strong> is buffered until the instance waits for it.").format(event)
-    if response == b"null":
-        return Markup("<strong>{}</strong> was handled.").format(event)
-    output = json.loads(response)
-    if isinstance(output, (dict, list)):
-        text = json.dumps(output, indent=2, ensure_ascii=False)
-        return Markup(
-            "<strong>{}</strong> was handled.<details><summary>Output</summary><pre>{}</pre></details>"
-        ).format(event, text)
-    return Markup("<strong>{}</strong> was handled. Output: <code>{}</code>.").format(
-        event, json.dumps(output, ensure_ascii=False)
-    )
 
 
 def _refused(card: Card, error: WorkflowError, problem: dict[str, Any]) -> int:
