@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from cloud_adapter.emulators import TASKS_EMULATOR_VARIABLE
+from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE, TASKS_EMULATOR_VARIABLE
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.options import EngineOptions
 
@@ -115,7 +116,12 @@ class Settings(BaseSettings):
                 raise ValueError(f"{origin!r} is not an origin such as https://shop.example.com, without a path")
         return origins
 
-    @field_validator("public_url")
+    @field_validator("project", "database", "location", "queue", "worker_url", "tasks_account", "audience")
+    @classmethod
+    def _without_spaces(cls, text: str) -> str:
+        return text.strip()
+
+    @field_validator("public_url", "worker_url")
     @classmethod
     def _is_url(cls, url: str) -> str:
         url = url.strip()
@@ -138,14 +144,26 @@ class Settings(BaseSettings):
                     f"{PREFIX}BACKEND is embedded, but Cloud Run deletes files with their container: set it to cloud"
                 )
             return self
-        missing = [name for name in ("project", "location", "worker_url", "tasks_account") if not getattr(self, name)]
+        required = ("project", "database", "location", "queue", "worker_url", "tasks_account")
+        missing = [name for name in required if not getattr(self, name)]
         if missing:
             raise ValueError(f"{PREFIX}{missing[0].upper()} is missing: the cloud backend requires it")
+        if not re.fullmatch(r"[^@\s]+@[^@\s]+", self.tasks_account):
+            raise ValueError(f"{PREFIX}TASKS_ACCOUNT is {self.tasks_account!r}: it must be the e-mail of an account")
         if self.issuer != GOOGLE_ISSUER and (TASKS_EMULATOR_VARIABLE not in os.environ or ON_CLOUD_RUN in os.environ):
             raise ValueError(
                 f"{PREFIX}ISSUER is {self.issuer}: allowed only with {TASKS_EMULATOR_VARIABLE}, not in the cloud"
             )
+        if ON_CLOUD_RUN in os.environ:
+            self._check_cloud_run()
         return self
+
+    def _check_cloud_run(self) -> None:
+        for variable in (FIRESTORE_EMULATOR_VARIABLE, TASKS_EMULATOR_VARIABLE):
+            if variable in os.environ:
+                raise ValueError(f"{variable} is set: remove it, because emulators are not for Cloud Run")
+        if not self.worker_url.startswith("https://"):
+            raise ValueError(f"{PREFIX}WORKER_URL is {self.worker_url}: on Cloud Run it must begin with https://")
 
     @classmethod
     def load(cls, **overrides: object) -> Settings:

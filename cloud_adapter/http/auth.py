@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -33,6 +33,10 @@ KEYS_REFRESH_S_MIN = 30
 """The minimum time between two fetches once keys are known. It also applies if a key id is unknown, because anyone can
 send tokens with unknown ids, and if the issuer did not answer."""
 KEYS_TIMEOUT_S = 10
+"""How long the issuer may take to answer; twice this for its two documents."""
+KEYS_PATIENCE_S = 1
+"""How long a token with a known key waits for new keys, which may no longer contain it."""
+KEYS_BYTES_MAX = 1_000_000
 KEYS_THREADS_MAX = 16
 LEEWAY_S = 30
 """The accepted difference between the issuer's clock and this one when the times in a token are checked."""
@@ -130,7 +134,8 @@ def _key_id(token: str) -> str | None:
 class IssuerKeys:
     """The keys of an issuer, fetched with the first token and again after an hour. Thread-safe.
 
-    If they cannot be fetched again, the known keys are used for up to ``KEYS_LIFESPAN_S_MAX``.
+    If they cannot be fetched again, or the issuer takes long, the known keys are used for up to
+    ``KEYS_LIFESPAN_S_MAX``. Only one thread fetches at a time; it holds the lock.
     """
 
     def __init__(
@@ -154,15 +159,18 @@ class IssuerKeys:
         return None
 
     def find(self, id: str | None) -> jwt.PyJWK | None:
-        """Returns the key with that id, or None if the issuer does not have it. Blocks while keys are fetched.
+        """Returns the key with that id, or None if the issuer does not have it. Blocks while keys are fetched, with a
+        known key at most for ``KEYS_PATIENCE_S``.
 
         Raises:
             Unavailable: the keys could not be fetched.
         """
         came_at = self._monotonic()
-        # A thread that finds a usable key does not wait for a thread that fetches the keys again.
-        if not self._lock.acquire(blocking=self._usable(id, came_at) is None):
+        if self._usable(id, came_at) is not None:
+            self._refresh(id)
             return self._usable(id, came_at)
+        if not self._lock.acquire(timeout=2 * KEYS_TIMEOUT_S):
+            raise Unavailable(f"could not fetch the signing keys of {self._issuer}: it does not answer")
         try:
             if (key := self.known(id)) is not None:
                 return key
@@ -177,6 +185,25 @@ class IssuerKeys:
             return key
         finally:
             self._lock.release()
+
+    def _refresh(self, id: str | None) -> None:
+        """Fetches the keys again, in a thread of its own, if they are old and nobody is fetching them."""
+        if self.known(id) is not None or not self._lock.acquire(blocking=False):
+            return
+
+        def fetch() -> None:
+            try:
+                self._fetch_again()
+            finally:
+                self._lock.release()
+
+        thread = Thread(target=fetch, name="issuer-keys", daemon=True)
+        try:
+            thread.start()
+        except BaseException:
+            self._lock.release()
+            raise
+        thread.join(KEYS_PATIENCE_S)
 
     def _usable(self, id: str | None, now: float) -> jwt.PyJWK | None:
         return self._keys.get(id) if id is not None and now - self._fetched_at <= KEYS_LIFESPAN_S_MAX else None
@@ -204,9 +231,15 @@ class IssuerKeys:
 
 
 def _get_json(url: str) -> dict[str, Any]:
+    deadline = time.monotonic() + KEYS_TIMEOUT_S
     try:
         with urlopen(url, timeout=KEYS_TIMEOUT_S) as response:
-            data: dict[str, Any] = json.load(response)
+            text = bytearray()
+            while chunk := response.read1():
+                text += chunk
+                if time.monotonic() > deadline or len(text) > KEYS_BYTES_MAX:
+                    raise TimeoutError(f"{url} sends too slowly or too much")
+            data: dict[str, Any] = json.loads(text)
             return data
     except HTTPError as error:
         error.close()  # the error is also the response, which holds the connection

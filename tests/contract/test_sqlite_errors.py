@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
+import stat
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
@@ -53,6 +55,10 @@ async def created(store: SqliteStore, count: int) -> Sequence[Instance]:
     for number in range(count):
         await store.create(an_instance(f"order-{number}"))
     return [await store.load("pizza", f"order-{number}") for number in range(count)]
+
+
+async def created_one(store: SqliteStore) -> None:
+    await created(store, 1)
 
 
 async def together(store: SqliteStore, *writes: Awaitable[object]) -> list[str]:
@@ -494,3 +500,24 @@ def test_a_file_that_is_deleted_while_it_is_opened_is_told(path: Path, monkeypat
     monkeypatch.setattr(connections, "_open_both", delete)
     with nothing_stays_open(), pytest.raises(Unavailable, match="deleted while"):
         SqliteStore(path)
+
+
+def test_only_the_owner_may_read_the_files(path: Path) -> None:
+    async def work(store: SqliteStore) -> None:
+        await created(store, 1)
+        with os.scandir(path.parent) as files:
+            modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in files}
+        assert modes == dict.fromkeys(("store.db", "store.db-wal", "store.db-shm"), 0o600)
+
+    before = os.umask(0)
+    try:
+        use(path, work)
+    finally:
+        os.umask(before)
+
+
+def test_the_permissions_that_a_file_has_are_kept(path: Path) -> None:
+    path.touch()
+    path.chmod(0o660)
+    use(path, created_one)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660

@@ -143,7 +143,7 @@ def test_a_runtime_that_cannot_start_leaves_nothing_running(settings: Settings) 
 
 
 def test_a_store_that_cannot_be_closed_does_not_keep_the_queue_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    values: dict[str, Any] = {"project": "p", "location": "l", "worker_url": "https://w", "tasks_account": "t"}
+    values: dict[str, Any] = {"project": "p", "location": "l", "worker_url": "https://w", "tasks_account": "t@p"}
 
     async def main() -> None:
         runtime = CloudRuntime([PizzaOrder], Settings(backend="cloud", **values))

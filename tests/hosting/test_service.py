@@ -36,7 +36,7 @@ ON_CLOUD_RUN = {"K_SERVICE": "api"}
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith("GORCHESTRATE_") or name in {**EMULATOR, **ON_CLOUD_RUN}:
+        if name.startswith("GORCHESTRATE_") or name in {**EMULATOR, **ON_CLOUD_RUN, "FIRESTORE_EMULATOR_HOST": ""}:
             monkeypatch.delenv(name)
 
 
@@ -80,6 +80,30 @@ def test_nobody_but_google_signs_outside_an_emulator(monkeypatch: pytest.MonkeyP
 def test_a_wrong_or_unknown_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     set_all(monkeypatch, CLOUD, {name: value})
     with pytest.raises(SettingsError, match=name):
+        Service(PizzaOrder)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "reason"),
+    [
+        ("GORCHESTRATE_TASKS_ACCOUNT", " ", "is missing"),
+        ("GORCHESTRATE_TASKS_ACCOUNT", "tasks", "must be the e-mail of an account"),
+        ("GORCHESTRATE_TASKS_ACCOUNT", "@", "must be the e-mail of an account"),
+        ("GORCHESTRATE_QUEUE", "", "is missing"),
+        ("GORCHESTRATE_DATABASE", "\t", "is missing"),
+        ("GORCHESTRATE_WORKER_URL", "http://worker.run.app", "on Cloud Run it must begin with https://"),
+        ("GORCHESTRATE_WORKER_URL", "worker.run.app", "is not a URL"),
+        ("GORCHESTRATE_WORKER_URL", "https://", "is not a URL"),
+        ("FIRESTORE_EMULATOR_HOST", "127.0.0.1:8200", "emulators are not for Cloud Run"),
+        ("FIRESTORE_EMULATOR_HOST", "", "emulators are not for Cloud Run"),
+        ("CLOUD_TASKS_EMULATOR_HOST", "127.0.0.1:8123", "emulators are not for Cloud Run"),
+    ],
+)
+def test_what_is_not_for_cloud_run_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, setting: str, value: str, reason: str
+) -> None:
+    set_all(monkeypatch, CLOUD, ON_CLOUD_RUN, {setting: value})
+    with pytest.raises(SettingsError, match=f"{setting}.*{reason}"):
         Service(PizzaOrder)
 
 

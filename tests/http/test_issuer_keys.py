@@ -10,7 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from cloud_adapter.errors import Unauthenticated, Unavailable
-from cloud_adapter.http.auth import KEYS_LIFESPAN_S, KEYS_LIFESPAN_S_MAX, KEYS_REFRESH_S_MIN, OidcVerifier
+from cloud_adapter.http import auth
+from cloud_adapter.http.auth import (
+    KEYS_LIFESPAN_S,
+    KEYS_LIFESPAN_S_MAX,
+    KEYS_PATIENCE_S,
+    KEYS_REFRESH_S_MIN,
+    KEYS_TIMEOUT_S,
+    OidcVerifier,
+)
 from tests.http.helpers import until
 from tests.http.issuer import AUDIENCE, EMAIL, Issuer
 
@@ -131,10 +139,32 @@ def test_nobody_who_has_a_key_waits_for_the_next_ones(issuer: Issuer) -> None:
     checks.verify(issuer.token())
     issuer.held = threading.Event()
     seconds.passed += KEYS_LIFESPAN_S + 1
-    with ThreadPoolExecutor(1) as threads:
-        asking = threads.submit(checks.verify, issuer.token())
-        until(lambda: len(issuer.asked) == 3)
-        checks.verify(issuer.token())
-        assert not asking.done()
+    try:
+        begun = time.monotonic()
+        checks.verify(issuer.token())  # the one that asks for new keys waits only a moment
+        assert time.monotonic() - begun < KEYS_TIMEOUT_S / 2
+        assert len(issuer.asked) == 3
+        with ThreadPoolExecutor(4) as threads:
+            begun = time.monotonic()
+            for call in [threads.submit(checks.verify, issuer.token()) for _ in range(8)]:
+                call.result()
+            assert time.monotonic() - begun < KEYS_PATIENCE_S, "the others do not wait at all"
+        assert len(issuer.asked) == 3, "nor do they ask"
+    finally:
         issuer.held.set()
-        asking.result()
+    until(lambda: not checks.keys._lock.locked())
+    assert issuer.asked[-1] == "/jwks", "the issuer has answered at last"
+
+
+def test_an_issuer_that_sends_for_ever_is_given_up(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth, "KEYS_BYTES_MAX", 10)
+    with pytest.raises(Unavailable, match="sends too slowly or too much"):
+        verifier(issuer).verify(issuer.token())
+
+
+def test_tokens_of_unknown_keys_do_not_wait_for_ever(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth, "KEYS_TIMEOUT_S", 0.1)
+    issuer.held = threading.Event()
+    checks = verifier(issuer)
+    with checks.keys._lock, pytest.raises(Unavailable, match="it does not answer"):
+        checks.verify(issuer.token("unknown"))

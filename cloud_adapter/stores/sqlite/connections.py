@@ -17,13 +17,13 @@ set the results of all writes that it takes from the queue; otherwise their call
 from __future__ import annotations
 
 import asyncio
-import os.path
+import contextlib
+import os
 import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -137,7 +137,7 @@ class Connections:
             raise Unavailable(f"the store {self._path} is closed")
         self._files.check()
 
-    @contextmanager
+    @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
@@ -151,6 +151,7 @@ class Connections:
 def _open(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
     connection: sqlite3.Connection | None = None
     try:
+        _create_private(path)
         connection = sqlite3.connect(path, timeout=busy_timeout_ms / 1000, isolation_level=None)
         # Texts are read as bytes, so that a text that is not UTF-8 fails only its own document, not the whole query.
         connection.text_factory = bytes
@@ -165,6 +166,12 @@ def _open(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
             raise _open_error(path, error) from error
         raise
     return connection
+
+
+def _create_private(path: Path) -> None:
+    """Creates a missing file that only its owner may read. SQLite gives the files beside it the same permissions."""
+    with contextlib.suppress(OSError):  # SQLite reports it
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def _open_both(path: Path, busy_timeout_ms: int) -> tuple[sqlite3.Connection, sqlite3.Connection]:
