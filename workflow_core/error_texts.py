@@ -16,6 +16,13 @@ from workflow_core.execution import ErrorInfo
 MESSAGE_CHARS_MAX = 2_000
 """The maximum length of a stored error message."""
 
+ERRORS_MAX = 100
+"""The most errors in an input that are told."""
+READ_MAX = 10_000
+"""With more errors than this in an input, only their number is told."""
+FIELD_CHARS_MAX = 1_000
+"""The most characters of the path and of the message of such an error. A path contains keys of the input."""
+
 
 def error_info(error: BaseException, statement: str) -> ErrorInfo:
     """Returns an error in the form that is stored with an instance. A group of one error counts as that error."""
@@ -61,11 +68,23 @@ def _message(error: BaseException) -> str:
 
 
 def field_errors(error: ValidationError) -> list[dict[str, Any]]:
-    """Returns a pydantic error as the list that ``InvalidInput`` contains. It does not name the values."""
-    return [
-        {"field": ".".join(str(part) for part in e["loc"]), "message": e["msg"], "type": e["type"]}
-        for e in error.errors(include_url=False, include_context=False, include_input=False)
+    """Returns a pydantic error as the list that ``InvalidInput`` contains. It does not name the values. After
+    ``ERRORS_MAX`` errors, the last one tells how many there are."""
+    count = error.error_count()
+    # pydantic returns all errors or none, and each costs 600 bytes and 2 µs.
+    read = error.errors(include_url=False, include_context=False, include_input=False) if count <= READ_MAX else []
+    errors = [
+        {"field": _cut(".".join(map(str, e["loc"]))), "message": _cut(e["msg"]), "type": e["type"]}
+        for e in read[:ERRORS_MAX]
     ]
+    if count > ERRORS_MAX:
+        shown = f"; these are the first {ERRORS_MAX}" if errors else ", too many to list"
+        errors.append({"field": "", "message": f"the input has {count:,} errors{shown}", "type": "too_many_errors"})
+    return errors
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= FIELD_CHARS_MAX else f"{text[:FIELD_CHARS_MAX]}..."
 
 
 def field_texts(error: ValidationError) -> str:

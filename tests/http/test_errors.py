@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.engine.engine import Engine
@@ -22,6 +23,7 @@ from cloud_adapter.stores.sqlite.store import SqliteStore
 from tests.http.helpers import BODY_BYTES_MAX, Http, expected, problem, serving
 from tests.http.workflows import SLASH_EVENT, UNICODE_EVENT, Desk
 from workflow_core import NewerVersion
+from workflow_core.error_texts import field_errors
 
 Create = Callable[[str], str]
 
@@ -89,6 +91,26 @@ def test_a_wrong_input_names_each_field(http: Http, desk: str, event: str, input
     assert all(set(error) == {"field", "message", "type"} for error in errors)
     listing = "; ".join(f"{error['field'] or 'input'}: {error['message']}" for error in errors)
     assert document == expected(422, "Invalid input", f"invalid input for event {event!r}: {listing}", errors=errors)
+
+
+def test_at_most_a_hundred_errors_are_told(http: Http, desk: str) -> None:
+    hundred = http.problem("POST", f"{desk}/PutBox", json={"items": [0] * 100})["errors"]
+    assert len(hundred) == 100 and hundred[-1]["field"] == "items.99"
+    for path, input in ((f"{desk}/PutBox", {"items": [0] * 101}), ("/wf/desk/new", {"items": [0] * 101})):
+        *told, last = http.problem("POST", path, json=input)["errors"]
+        assert told == [one | {"field": f"items.{index}"} for index, one in enumerate(hundred)]
+        message = "the input has 101 errors; these are the first 100"
+        assert last == {"field": "", "message": message, "type": "too_many_errors"}
+    (long,) = http.problem("POST", "/wf/desk/new", json={"x" * 5_000: 1})["errors"]
+    assert long["field"] == "x" * 1_000 + "..."
+
+
+def test_of_very_many_errors_only_the_number_is_told() -> None:
+    box = TypeAdapter(list[int])
+    with pytest.raises(ValidationError) as caught:
+        box.validate_python([""] * 10_001)
+    (error,) = field_errors(caught.value)
+    assert error["message"] == "the input has 10,001 errors, too many to list"
 
 
 @pytest.mark.parametrize("event", ["Put", "Keep", "Write"])

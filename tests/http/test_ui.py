@@ -466,7 +466,7 @@ def test_the_pages_are_served_only_where_they_are_wanted(tmp_path: Path) -> None
 
     assert asyncio.run(ask()).status_code == 404
     assert Settings().serves_ui
-    cloud: dict[str, Any] = {"project": "p", "location": "l", "worker_url": "https://w", "tasks_account": "t"}
+    cloud: dict[str, Any] = {"project": "p", "location": "l", "worker_url": "https://w", "tasks_account": "t@p"}
     assert not Settings(backend="cloud", **cloud).serves_ui
     assert Settings(backend="cloud", ui=True, **cloud).serves_ui
     assert not Settings(ui=False).serves_ui
