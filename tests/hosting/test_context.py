@@ -149,7 +149,7 @@ def test_a_service_uses_what_was_set_at_its_import(tmp_path: Path, monkeypatch: 
             service = Service(Looking)
         TENANT.set("request")
         async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(application(service.api)), base_url="http://a"
+            transport=httpx.ASGITransport(application(service.api)), base_url="http://localhost"
         ) as api:
             assert (await api.post("/wf/looking/1")).status_code == 201
             assert await asyncio.to_thread(seen) == expected("import")
