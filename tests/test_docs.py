@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.simulation.all_bugs import BUGS
+from tests.simulation.bugs import BUGS
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))

@@ -13,9 +13,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tests.simulation.all_bugs import BUGS
+from tests.simulation.bugs import BUGS
 from tests.simulation.failures import Failure, first_failure, prepare, run, shrink, trace
-from tests.simulation.world import Scenario
+from tests.simulation.scenario import Scenario
 
 CHUNK = 200
 """Seeds that one process runs before a fresh one takes over."""

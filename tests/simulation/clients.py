@@ -26,11 +26,12 @@ from cloud_adapter.errors import (
     UserCodeError,
 )
 from tests.core.generate import EVENTS
-from tests.simulation.actors import Actor, Operator, Process
+from tests.simulation.actors import Actor, Operator
 from tests.simulation.flows import ADDED, BROKEN, REJECTED
 from tests.simulation.model.events import KEPT
 from tests.simulation.model.instance import Model
 from tests.simulation.model.violations import require
+from tests.simulation.processes import Process
 from workflow_core import DuplicateThread, EventNotAccepted, EventRejected, InvalidInput, NewerVersion
 
 if TYPE_CHECKING:
@@ -133,9 +134,9 @@ class Client:
         if self.creates:
             await self.create()
         for number in range(self.requests):
-            await self.world.wait(self.rng.expovariate(1 / self.world.pause_seconds))
+            await self.world.wait(self.rng.expovariate(1 / self.world.settings.pause_seconds))
             point = self.rng.random()
-            if point < self.operates and not self.world.is_peaceful:
+            if point < self.operates and not self.world.settings.is_peaceful:
                 await self.operate("cancel" if point < self.operates / 2 else "pause")
                 if point >= self.operates / 2:
                     await self.world.wait(self.rng.expovariate(1 / 60))
@@ -152,8 +153,8 @@ class Client:
                 other = Request(self.model, request.event, b"2", key=request.key, group=request.group)
                 request.group.requests += 1
                 await self.insist(other)
-            if request.key is not None and self.world.has_short_keys and self.late.random() < 0.5:
-                await self.world.wait(self.late.uniform(0, 3) * self.world.options.key_ttl.total_seconds())
+            if request.key is not None and self.world.settings.has_short_keys and self.late.random() < 0.5:
+                await self.world.wait(self.late.uniform(0, 3) * self.world.settings.options.key_ttl.total_seconds())
                 await self.insist(request)  # whose key may have expired
 
     async def create(self) -> None:
@@ -198,13 +199,13 @@ class Client:
                 requests.append(replace(first, key=key_or_none, wait_id=None, group=Group()))
             else:
                 requests.append(await self.choose(key))
-        process = self.world.any_process(self.rng)
+        process = self.world.hosting.any_process(self.rng)
         await self.world.all(self.insist(request, process) for request in requests)
 
     async def operate(self, action: str) -> None:
         """Cancels, pauses or unpauses, until there is an answer."""
         for _ in range(8):
-            process = self.world.any_process(self.rng)
+            process = self.world.hosting.any_process(self.rng)
             if process is not None:
                 seen = self.pc
                 actor = Operator(process, f"{process.name} {action} for {self.name}")
@@ -218,13 +219,15 @@ class Client:
                     return
                 if not (answer is LOST or isinstance(answer, (Unavailable, Busy, NewerVersion))):
                     known = isinstance(answer, (InstanceNotFound, DuplicateThread))
-                    known = known or (isinstance(answer, TooLarge) and action == "unpause" and self.world.has_limit)
+                    known = known or (
+                        isinstance(answer, TooLarge) and action == "unpause" and self.world.settings.has_limit
+                    )
                     require(known, f"{action} is answered by {answer!r}")
                     return
             await self.world.wait(self.rng.uniform(0.1, 20))
 
     async def look(self) -> View | None:
-        process = self.world.any_process(self.rng)
+        process = self.world.hosting.any_process(self.rng)
         started, seen = self.world.timeline.now, self.pc
         if process is None:
             return None
@@ -259,7 +262,7 @@ class Client:
         """Sends until there is an answer, to the process ``first`` at first; without a key, another attempt would be
         another request."""
         for _ in range(8):
-            process, first = first or self.world.any_process(self.rng), None
+            process, first = first or self.world.hosting.any_process(self.rng), None
             if process is not None:
                 answer = await self.send(process, request)
                 if not (answer is LOST or isinstance(answer, (Unavailable, Busy, NewerVersion))):
@@ -310,7 +313,7 @@ class Client:
                 self.world.say("%s gets: %.150s", actor.name, text)
                 future.set_result(answer)
 
-        self.world.serve(actor, perform, answered)
+        self.world.hosting.serve(actor, perform, answered)
         self.world.timeline.after(PATIENCE_SECONDS, answered, LOST)
         return await future
 
@@ -342,7 +345,9 @@ class Client:
         reason."""
         request, model = call.request, self.model
         if isinstance(error, Unavailable):
-            require(not self.world.is_peaceful, f"{request.what} is answered by {error!r}, and nothing has failed")
+            require(
+                not self.world.settings.is_peaceful, f"{request.what} is answered by {error!r}, and nothing has failed"
+            )
             return
         call.refused = True
         mine = [author for author, _ in request.group.commits if author is call]
@@ -350,13 +355,15 @@ class Client:
         if isinstance(error, Busy):
             return
         if isinstance(error, NewerVersion):
-            require(call.process.revision < self.world.deployed, f"{request.what} is answered by {error!r}")
+            require(
+                call.process.revision < self.world.disturbances.deployed, f"{request.what} is answered by {error!r}"
+            )
             return
         if isinstance(error, IdempotencyKeyReused):
             require(request.group.requests, f"{request.what}: its key is said to be another one's")
             return
         same = [one for one in landed_before if one[0].request.body == request.body]
-        if request.group.may_have_expired(self.world.now + timedelta(seconds=2 * self.world.skew)):
+        if request.group.may_have_expired(self.world.now + timedelta(seconds=2 * self.world.settings.skew)):
             same = []
         require(not same, f"{request.what} had taken effect, and is answered by {error!r} when it is sent again")
         if isinstance(error, InstanceExists):
@@ -372,5 +379,5 @@ class Client:
             require(request.body == str(BROKEN).encode(), f"{request.what} fails: {error!r}")
         else:
             bad = isinstance(error, (InvalidInput, DuplicateThread))
-            bad = bad or (isinstance(error, TooLarge) and self.world.has_limit)
+            bad = bad or (isinstance(error, TooLarge) and self.world.settings.has_limit)
             require(bad, f"{request.what} is answered by {error!r}")

@@ -81,7 +81,7 @@ def record(folder: str, seeds: Sequence[int]) -> int:
     )
     coverage.start()
     from tests.simulation.failures import prepare, run  # imports are measured too
-    from tests.simulation.world import Scenario
+    from tests.simulation.scenario import Scenario
 
     prepare(None)
     failures = [seed for seed in seeds if run(Scenario(seed)) is not None]

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from tests.simulation.all_bugs import applied
-from tests.simulation.world import Scenario, World
+from tests.simulation.bugs import applied
+from tests.simulation.scenario import Scenario
+from tests.simulation.world import World
 
 Kind = tuple[str, str]
 

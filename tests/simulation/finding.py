@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from itertools import chain
 
-from tests.simulation.all_bugs import applied
+from tests.simulation.bugs import applied
 from tests.simulation.failures import first_failure, run
-from tests.simulation.world import Scenario
+from tests.simulation.scenario import Scenario
 
 SEEDS = 4_000
 

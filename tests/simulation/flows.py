@@ -190,7 +190,7 @@ class _Slow(_Registered):
     async def handle(self, request: EventRequest, input: int) -> Any:
         output = super().handle(request, input)
         process = CURRENT.get().process
-        await process.sleep(process.world.handler_seconds())
+        await process.sleep(process.world.durations.handler_seconds())
         if input == REJECTED:
             raise EventRejected("the handler does not like it, after a while")
         if input == BROKEN:

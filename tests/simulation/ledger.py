@@ -60,7 +60,7 @@ class Ledger:
         """An attempt runs."""
         at = run.key, run.attempt
         self.runs[at] += 1
-        again = 0 if self.world.is_peaceful else self._again[at]
+        again = 0 if self.world.settings.is_peaceful else self._again[at]
         if self.runs[at] > 1 + again + self.renewals[run.id]:
             self.world.violate(f"attempt {run.attempt} of an activity of {run.id!r} runs {self.runs[at]} times")
 
@@ -81,7 +81,7 @@ class Ledger:
             what = f"attempt {attempt + 1} of {event!r} of {id!r}"
             require(len(fences) == len(set(fences)), f"{what} has several tasks of one commit: {fences}")
             lost, conflicts = set(fences) - self._stored[place], self.world.sent[id] - self.world.models[id].commits
-            fine = not self.world.is_peaceful or len(lost) <= conflicts
+            fine = not self.world.settings.is_peaceful or len(lost) <= conflicts
             require(fine, f"{what} has {len(lost)} tasks of no commit, after {conflicts} conflicts")
         for place, stored in self._stored.items():
             missing = stored - set(self._scheduled[place])

@@ -43,7 +43,7 @@ class Lister(Client):
     async def run(self) -> None:
         rng, model = self.rng, self.model
         for number in range(2 + rng.randrange(6)):
-            await self.world.wait(rng.expovariate(1 / self.world.pause_seconds))
+            await self.world.wait(rng.expovariate(1 / self.world.settings.pause_seconds))
             point = rng.random()
             if point < 0.2:
                 body, key = str(UNSEARCHABLE).encode(), f"{self.name}-{number}"
@@ -87,7 +87,7 @@ class Lister(Client):
         return self.rng.randrange(-3, 4)
 
     async def page(self, **filters: Any) -> Page | None:
-        process = self.world.any_process(self.rng)
+        process = self.world.hosting.any_process(self.rng)
         if process is None:
             return None
         actor = Actor(process, f"{process.name} list for {self.name}")

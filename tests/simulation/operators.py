@@ -41,7 +41,7 @@ class Repairer(Client):
 
     async def run(self) -> None:
         for _ in range(2 + self.rng.randrange(7)):
-            await self.world.wait(self.rng.expovariate(1 / self.world.pause_seconds))
+            await self.world.wait(self.rng.expovariate(1 / self.world.settings.pause_seconds))
             if self.model.exists:
                 await self.repair()
 
@@ -122,7 +122,7 @@ class Repairer(Client):
     async def ask_for(self, choose: Any) -> None:
         """Asks until there is an answer, each time for what is possible then."""
         for _ in range(4):
-            process, operation = self.world.any_process(self.rng), choose()
+            process, operation = self.world.hosting.any_process(self.rng), choose()
             if operation is None:
                 return
             if process is not None:
@@ -143,6 +143,6 @@ class Repairer(Client):
                         return
                 else:
                     known = answer is LOST or isinstance(answer, (Unavailable, Busy, DuplicateThread))
-                    known = known or (isinstance(answer, TooLarge) and self.world.has_limit)
+                    known = known or (isinstance(answer, TooLarge) and self.world.settings.has_limit)
                     require(known, f"{operation} is answered by {answer!r}")
             await self.world.wait(self.rng.uniform(0.1, 10))

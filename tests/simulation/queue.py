@@ -70,15 +70,15 @@ class SimulatedQueue:
         if entry is not None:
             self.world.say("task %s is deleted", name[:6])
             entry.gone = True
-            self._forget_at[name] = self.world.timeline.now + self.world.weather.name_seconds
+            self._forget_at[name] = self.world.timeline.now + self.world.settings.weather.name_seconds
 
     def lose(self, *, all: bool) -> None:
         """A task is gone, or all of them are."""
         for name in list(self.entries) if all else list(self.entries)[:1]:
             self.world.say("task %s is lost", name[:6])
             self.entries.pop(name).gone = self.has_lost = True
-            if self.world.weather.remembers_lost:
-                self._forget_at[name] = self.world.timeline.now + self.world.weather.name_seconds
+            if self.world.settings.weather.remembers_lost:
+                self._forget_at[name] = self.world.timeline.now + self.world.settings.weather.name_seconds
 
     # --- deliveries ----------------------------------------------------------------------
 
@@ -91,7 +91,7 @@ class SimulatedQueue:
         return -EARLY_SECONDS_MAX * size if point < self.badness / 3 else 60 * size**4
 
     def _plan(self, entry: Entry, seconds: float) -> None:
-        self.world.timeline.after(seconds + self.world.latency(), self._dispatch, entry, entry.attempt)
+        self.world.timeline.after(seconds + self.world.durations.latency(), self._dispatch, entry, entry.attempt)
 
     def _dispatch(self, entry: Entry, attempt: int) -> None:
         if entry.gone or entry.attempt != attempt:
@@ -106,11 +106,11 @@ class SimulatedQueue:
             self.entries.pop(entry.task.name, None)
             return
         ended = self._ended(entry, entry.attempt)
-        self.world.deliver(entry.task, ended)
+        self.world.hosting.deliver(entry.task, ended)
         self.world.timeline.after(self.deadline_seconds, ended, None)
         if self.rng.random() < self.badness / 2 and self.world.faults.on:
             delay = 30 * self.rng.random() ** 2
-            self.world.timeline.after(delay, self.world.deliver, entry.task, lambda outcome: None)
+            self.world.timeline.after(delay, self.world.hosting.deliver, entry.task, lambda outcome: None)
 
     def _ended(self, entry: Entry, attempt: int) -> Callable[[Outcome | None], None]:
         def ended(outcome: Outcome | None) -> None:
@@ -119,10 +119,10 @@ class SimulatedQueue:
             if outcome is Outcome.DONE:
                 entry.gone = True
                 del self.entries[entry.task.name]
-                self._forget_at[entry.task.name] = self.world.timeline.now + self.world.weather.name_seconds
+                self._forget_at[entry.task.name] = self.world.timeline.now + self.world.settings.weather.name_seconds
                 return
-            calm = self.world.is_quiet or self.world.is_peaceful
-            if outcome is Outcome.FAILED and calm and self.world.tokens_kept > 2:
+            calm = self.world.is_quiet or self.world.settings.is_peaceful
+            if outcome is Outcome.FAILED and calm and self.world.settings.tokens_kept > 2:
                 self.world.violate(f"task {entry.task.name[:6]} failed though nothing disturbed it")
             backoff = min(0.1 * 2 ** min(attempt, 10), BACKOFF_MAX_SECONDS)
             self._plan(entry, backoff)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.all_bugs import BUGS
+from tests.simulation.bugs import BUGS
 from tests.simulation.finding import check_found
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.all_bugs import applied
+from tests.simulation.bugs import applied
 from tests.simulation.failures import first_failure, run, shrink, trace
-from tests.simulation.world import FAULTS, Scenario
+from tests.simulation.faults import FAULTS
+from tests.simulation.scenario import Scenario
 
 ROOT = Path(__file__).parents[2]
 CHUNKS = 16

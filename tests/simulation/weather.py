@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from tests.simulation.scenario import Scenario
+
 if TYPE_CHECKING:
-    from tests.simulation.world import Scenario, World
+    from tests.simulation.disturbances import Disturbances
 
 NAME_SECONDS = 3_600.0
 """How long a queue remembers a name after its task has gone, in most runs."""
@@ -71,9 +73,10 @@ class Weather:
             jumps=tuple(jumps),
         )
 
-    def plan(self, world: World) -> None:
+    def plan(self, disturbances: Disturbances) -> None:
         """Plans what happens at certain times."""
+        timeline = disturbances.world.timeline
         for start, end in self.pauses:
-            world.timeline.at(start, world.pause_queue, end)
+            timeline.at(start, disturbances.pause_queue, end)
         for at, size in self.jumps:
-            world.timeline.at(at, world.turn_clock_back, size)
+            timeline.at(at, disturbances.turn_clock_back, size)

@@ -52,7 +52,7 @@ class Activities:
         require(stored.attempt == count, f"{name!r} has failed {count} times, stored is {stored.attempt}")
         key = self.model.activity_key(thread.wait_id, name)
         runs = world.activities.runs[key, count + 1]
-        require(not world.is_peaceful or runs == 1, f"attempt {count + 1} of {name!r} has run {runs} times")
+        require(not world.settings.is_peaceful or runs == 1, f"attempt {count + 1} of {name!r} has run {runs} times")
         error, _, message = entry.error.partition(": ")
         if not error:
             ran = world.done.get(("activity", key, count + 1, False))
@@ -98,7 +98,7 @@ class Activities:
         require(act.attempt in known, f"the sign of life of {actor.name} is of {act.attempt}, which is not stored")
         moved = known[act.attempt] != deadline or act.attempt in beaten
         require(moved, f"the sign of life of {actor.name} has moved no deadline")
-        case = self.model.world.first_revision(self.model.workflow).__program__.select(name).cases[name]
+        case = self.model.world.definitions.first_revision(self.model.workflow).__program__.select(name).cases[name]
         limit, latest = attempt_limit(case), actor.process.latest()
         if actor.beating is None:
             require(self._may_begin(actor, act.attempt), f"{actor.name} gives a sign of life, and runs nothing")
@@ -138,7 +138,7 @@ class Activities:
     def check_heard(self, run: Run, since: float, commits: int) -> None:
         """Checks a heartbeat that was sent: it was committed, unless something delayed it for long."""
         world = self.model.world
-        if world.timeline.now - since >= world.options.max_wait.total_seconds():
+        if world.timeline.now - since >= world.settings.options.max_wait.total_seconds():
             return
         stored, process = world.database.load(self.model.workflow, self.model.id), run.actor.process
         if stored.execution.fields_version > process.engine.workflow(self.model.workflow).__workflow_version__:

@@ -73,7 +73,7 @@ class Children:
             executor.child_started(thread, errand)
             return
         cannot_be = self._is_taken(errand) or self._cannot_begin(errand)
-        cannot_be = cannot_be or (self.model.world.has_limit and "would take" in entry.error)
+        cannot_be = cannot_be or (self.model.world.settings.has_limit and "would take" in entry.error)
         require(cannot_be, f"child {entry.statement!r} could be started: {entry.error}")
         executor.pc += 1
         executor.child_failed(thread, errand, entry.error.partition(": ")[2])
@@ -103,7 +103,7 @@ class Children:
             require(child.ended or child.canceling, f"child {errand.id!r} was not canceled")
         else:
             cannot_be = errand.id in self.model.world.models or self._cannot_begin(errand)
-            cannot_be = cannot_be or self.model.world.has_limit  # its fields may be too large
+            cannot_be = cannot_be or self.model.world.settings.has_limit  # its fields may be too large
             require(cannot_be, f"child {errand.id!r} may still be born, and is said to be canceled")
         errand.is_torn_down = True
 
@@ -115,7 +115,7 @@ class Children:
         """Whether a child with these fields fails at once."""
         world = self.model.world
         try:
-            Executor(world.plain["child"](**errand.fields), errand.id, world.options).settle()
+            Executor(world.definitions.plain["child"](**errand.fields), errand.id, world.settings.options).settle()
         except DuplicateId:
             return True
         return False
@@ -190,4 +190,6 @@ class Children:
             attempts = [attempt_of(wait) for wait in waits]
             waited = any((id, event, attempt if "attempt" in body else 0) == about for id, event, attempt in attempts)
             require(not waited, f"it has come to rest, and waits for {entry.name!r} in its inbox")
-        require(not left or not world.recovers, f"it has come to rest, and {len(left)} entries are in its inbox")
+        require(
+            not left or not world.settings.recovers, f"it has come to rest, and {len(left)} entries are in its inbox"
+        )

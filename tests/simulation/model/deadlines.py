@@ -58,7 +58,7 @@ class Deadlines:
         """A deadline counts from when its wait was begun, not from an earlier time."""
         wait_id, name, _ = attempt
         retry_at = self.model.executor.attempts.retry_at.get(("activity", wait_id, name), begun)
-        limit = self.model.world.least_delays[self.model.workflow].get(name, timedelta(seconds=min(DELAYS)))
+        limit = self.model.world.definitions.least_delays[self.model.workflow].get(name, timedelta(seconds=min(DELAYS)))
         least = max(begun, retry_at) + limit
         require(deadline >= least, f"the deadline of {name!r} is {deadline}, not {least}")
 

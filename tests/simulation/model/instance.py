@@ -124,11 +124,13 @@ class Model:
         if all(act.kind == "tick" for act in acts):
             soon = actor.process.latest() + 2 * CLOCK_SKEW
             due = [work for work in self.work() if self.executor.attempts.retry_at.get(work, soon) <= soon]
-            self.leases.check_alone(actor, old, new, self.world.options, len(due))
+            self.leases.check_alone(actor, old, new, self.world.settings.options, len(due))
         self.commits += 1
         if old is None:
             fields = self.children.born(actor, new) if self.parent is not None else self.events.created(actor)
-            self._executor = Executor(self.world.plain[self.workflow](**fields), self.id, self.world.options)
+            self._executor = Executor(
+                self.world.definitions.plain[self.workflow](**fields), self.id, self.world.settings.options
+            )
             self._settle()
         else:
             self._follow_all(old, new, moves)
@@ -187,7 +189,7 @@ class Model:
     def _fail(self, entry: HistoryEntry) -> None:
         """The instance has failed by itself: a thread cannot be started, or it has become too large."""
         reason, _, _ = entry.error.partition(":")
-        known = reason == "DuplicateThread" or (reason == "TooLarge" and self.world.has_limit)
+        known = reason == "DuplicateThread" or (reason == "TooLarge" and self.world.settings.has_limit)
         require(known, f"the instance has failed: {entry.error}")
         self.executor.fail()
 

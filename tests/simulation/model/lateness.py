@@ -49,7 +49,7 @@ class Lateness:
         if executor.paused or new.lease is not None:
             self._busy_since, self._busy_until = now, float("inf")
         if not executor.paused and new.lease is not None:
-            self._busy_until = world.seconds(new.lease.expires_at) + 2 * world.skew
+            self._busy_until = world.seconds(new.lease.expires_at) + 2 * world.settings.skew
         retry_at, known = executor.attempts.retry_at, self.due
         self.due = {
             work: world.seconds(retry_at[work]) if work in retry_at else known.get(work, now)
@@ -69,7 +69,7 @@ class Lateness:
 
     def came(self, what: str, since: float) -> None:
         """What a task brings has come. If it meets a lease, it waits for its end, even if that is released earlier."""
-        self._check(what, since, self.model.world.options.lease.total_seconds())
+        self._check(what, since, self.model.world.settings.options.lease.total_seconds())
 
     def _check(self, what: str, since: float, more_seconds: float = 0.0) -> None:
         """Checks that what was due since then and happens now was not held up for long without a reason."""
@@ -78,7 +78,7 @@ class Lateness:
             return
         idle = self._idle(max(since, world.calm_since), world.timeline.now)
         most = IDLE_SECONDS_MAX + more_seconds
-        if world.queue.badness and not world.is_peaceful:
+        if world.queue.badness and not world.settings.is_peaceful:
             most += LATE_TASK_SECONDS
         if idle > most:
             world.violate(f"{what} happens {idle:.0f} s after it was due, and nothing has held it up")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cloud_adapter.document import Document
+from cloud_adapter.document import HISTORY_MAX, Document
 from tests.core.reference import RefThread
 from tests.simulation.model.violations import require
 from workflow_core import Activity, Child, Select, Sleep
@@ -31,12 +31,12 @@ def check_size(model: Model, document: Document) -> None:
     """Checks the size of each part of a document that was written."""
     sizes = {name: len(str(value).encode()) for name, value in document.items()}
     most = {
-        "tokens": model.world.tokens_kept * TOKEN_BYTES,
-        "history": model.world.history_max * ENTRY_BYTES,
+        "tokens": model.world.settings.tokens_kept * TOKEN_BYTES,
+        "history": HISTORY_MAX * ENTRY_BYTES,
         "execution": _execution_bytes(model.executor) + (PARENT_BYTES if model.parent is not None else 0),
         "fields": sizes["fields"],
     }
-    if model.world.is_renamed:
+    if model.world.settings.is_renamed:
         most["execution"] *= 2  # later names are longer, and former ones are kept
     if sizes["execution"] > most["execution"]:
         most["execution"] += _left_bytes(model)

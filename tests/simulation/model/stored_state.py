@@ -31,7 +31,7 @@ def check_stored_state(model: Model, new: Instance) -> None:
     _check_status(executor, execution)
     require_equal("pc", execution.pc, executor.pc)
     fields = json.loads(new.fields)
-    if model.world.is_renamed:
+    if model.world.settings.is_renamed:
         require_equal("generation", fields.pop("generation"), execution.fields_version - 1)
     require_equal("fields", fields, json.loads(executor.workflow.dump_fields()))
     _check_search_fields(model, new, fields)
@@ -54,15 +54,15 @@ def check_stored_state(model: Model, new: Instance) -> None:
 def _check_size(model: Model, new: Instance) -> None:
     """Without what may go beyond it, a document keeps to the limit, so that there is room left for a cancellation."""
     execution = new.execution
-    if not model.world.has_limit or execution.canceling or execution.status in (*ENDS, Status.PAUSED):
+    if not model.world.settings.has_limit or execution.canceling or execution.status in (*ENDS, Status.PAUSED):
         return
     size = len(execution.to_json().encode()) + len(new.fields.encode())
-    most = model.world.room + (0 if new.lease is None else LEASE_BYTES)
+    most = model.world.settings.room + (0 if new.lease is None else LEASE_BYTES)
     require(size <= most, f"{size} bytes are stored, and the limit is {most}")
 
 
 def _check_search_fields(model: Model, new: Instance, fields: dict[str, Any]) -> None:
-    names = model.world.flows[0].search_fields
+    names = model.world.definitions.flows[0].search_fields
     require_equal("search fields", new.search, {name: fields[name] for name in names})
     unsearchable = [value for value in new.search.values() if abs(value) >= 2**63]
     require(not unsearchable, f"{unsearchable} is stored as a search field")

@@ -68,7 +68,7 @@ class Tasks:
     def _put_off(self, new: Instance, timed: set[Attempt], at_work: set[Attempt]) -> int:
         """How many tasks there are for what is overdue, because their own tasks may have met the lease that ends."""
         assert new.execution.updated_at is not None
-        latest = new.execution.updated_at - self.model.world.options.max_wait
+        latest = new.execution.updated_at - self.model.world.settings.options.max_wait
         overdue = {attempt for attempt in timed if self.model.deadlines.known[attempt] <= latest}
         waits = [wait for thread in new.execution.threads for wait in thread.waits if isinstance(wait, AnyTimedWait)]
         groups = {wait.task for wait in waits if attempt_of(wait) in overdue & at_work}

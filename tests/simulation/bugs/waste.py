@@ -20,7 +20,7 @@ from cloud_adapter.engine.session import Session
 from cloud_adapter.engine.steps import Stepper
 from cloud_adapter.engine.tasks import ResumeTask, TimeoutTask
 from cloud_adapter.ports import Task
-from tests.simulation.bug_list import Patch, bug
+from tests.simulation.bugs.bug_list import Patch, bug
 from workflow_core.machine import outside_work
 from workflow_core.wait_types import ActivityWait, AnyTimedWait
 

@@ -1,4 +1,4 @@
-"""Deliberate bugs in what operators do. See ``bugs.py``."""
+"""Deliberate bugs in what operators do."""
 
 from __future__ import annotations
 
@@ -12,16 +12,43 @@ from cloud_adapter.engine import operations as engine_operations
 from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.operations import _Operate
-from cloud_adapter.engine.plan import Change
+from cloud_adapter.engine.plan import KEEP, RELEASE, Change, LeasePolicy
 from cloud_adapter.engine.session import Session
 from cloud_adapter.ports import Page
 from cloud_adapter.stores import search
-from tests.simulation.bug_list import Patch, bug
+from tests.simulation.bugs.bug_list import Patch, bug
 from workflow_core import Thread, Workflow, workflow
 from workflow_core.machine import operations, renaming, state
 from workflow_core.machine.machine import Machine
 from workflow_core.program.program import Program
-from workflow_core.wait_types import ConditionWait
+from workflow_core.wait_types import ConditionWait, TimedWait
+
+# --- cancel and pause ------------------------------------------------------------------------
+
+
+@bug
+def cancel_ends_the_lease_of_a_running_step(patch: Patch) -> None:
+    commit = Committer.commit
+
+    async def without(self: Committer, session: Session, *, lease: LeasePolicy = RELEASE, **kwargs: Any) -> None:
+        await commit(self, session, lease=RELEASE if lease == KEEP else lease, **kwargs)
+
+    patch.setattr(Committer, "commit", without)
+
+
+@bug
+def timers_not_set_again_after_a_pause(patch: Patch) -> None:
+    unpause = Machine.unpause
+
+    def forget(self: Machine) -> None:
+        waits = [wait for thread in self.execution.threads for wait in thread.waits if isinstance(wait, TimedWait)]
+        before = [wait.task for wait in waits]
+        unpause(self)
+        for wait, data in zip(waits, before, strict=True):
+            wait.task = data
+
+    patch.setattr(Machine, "unpause", forget)
+
 
 # --- goto ------------------------------------------------------------------------------------
 

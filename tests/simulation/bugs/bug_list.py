@@ -1,4 +1,4 @@
-"""The list of the deliberate bugs, which ``bugs.py`` and the files beside it fill."""
+"""The list of the deliberate bugs, which the files beside it fill."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from cloud_adapter.engine import plan
 from cloud_adapter.engine.activities import Activities
 from cloud_adapter.engine.tasks import ResumeTask
 from cloud_adapter.ports import Task
-from tests.simulation.bug_list import Patch, bug
+from tests.simulation.bugs.bug_list import Patch, bug
 from tests.simulation.store import Database
 from workflow_core import Execution
 

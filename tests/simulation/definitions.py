@@ -1,0 +1,78 @@
+"""The definitions of a run: those that its instances and their children have, and those that the model runs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from tests.core import generate
+from tests.simulation import flows, shapes
+from tests.simulation.scenario import Scenario
+from tests.simulation.settings import Settings
+from workflow_core import Workflow
+from workflow_core.program.code import ActivityCase, SelectOp
+from workflow_core.statements.calls import ACTIVITY_TIMEOUT
+
+
+def with_children(data: bytes, *, calm: bool = False) -> list[generate.Spec]:
+    """Anything, children included."""
+    return generate.definition(data, calm=calm, children=True)
+
+
+def fan_out(data: bytes, *, calm: bool = False) -> list[generate.Spec]:
+    """Many activities, some of them with children before or behind them."""
+    return generate.fan_out(data, calm=calm, children=True)
+
+
+SHAPES = (*(generate.definition, with_children, fan_out) * 2, generate.orders, generate.inbox, generate.cleanups)
+
+
+class Definitions:
+    """The definitions of instances (``flow``) and of their children (``child``).
+
+    Attributes:
+        flows, children: one class for each revision.
+        least_delays: by workflow and activity, how long an attempt may take, or be silent.
+        plain: by workflow, what the model runs.
+    """
+
+    def __init__(self, scenario: Scenario, settings: Settings) -> None:
+        tapes = scenario.stream("tape")
+        tape = tapes.randbytes(tapes.choice((40, 100, 250)))[: scenario.tape]
+        calm = scenario.chance("calm definitions", 0.6)
+        shape = scenario.choice("shape", SHAPES)
+        if (settings.is_repaired or settings.is_renamed) and scenario.chance("definition to repair", 0.4):
+            shape = shapes.to_repair
+        errand = generate.errand(scenario.stream("tape of the child").randbytes(60), calm=calm)
+        specs = {"flow": shape(tape, calm=calm), "child": errand}
+        search_by = ("x", "y") if settings.is_searched else ()
+        revisions = range(3 if settings.is_renamed else scenario.choice("revisions", (1, 1, 2)))
+        self.flows, self.children = (
+            [
+                flows.build(
+                    spec,
+                    scenario.stream(f"times of {name}"),
+                    revision,
+                    name,
+                    search_by,
+                    slow=settings.is_slow,
+                    renames=settings.is_renamed,
+                )
+                for revision in revisions
+            ]
+            for name, spec in specs.items()
+        )
+        self.least_delays = {
+            name: _limits_of(one) for name, (one, *_) in zip(specs, (self.flows, self.children), strict=True)
+        }
+        self.plain = {name: flows.build_plain(spec, name) for name, spec in specs.items()}
+
+    def first_revision(self, workflow: str) -> type[Workflow]:
+        return (self.flows if workflow == "flow" else self.children)[0]
+
+
+def _limits_of(cls: type[Workflow]) -> dict[str, timedelta]:
+    """How long each attempt at an activity may take, or be silent."""
+    selects = (instruction for instruction in cls.__program__.code if isinstance(instruction, SelectOp))
+    cases = (case for select in selects for case in select.cases.values())
+    specs = {case.event: case.activity for case in cases if isinstance(case, ActivityCase)}
+    return {name: spec.heartbeat or spec.timeout or ACTIVITY_TIMEOUT for name, spec in specs.items()}

@@ -1,0 +1,59 @@
+"""What a run replaces in the product while it lasts: limits, so that it reaches them, and where errors are logged."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import TYPE_CHECKING
+from unittest.mock import patch
+
+from cloud_adapter import document
+from cloud_adapter.engine import commits, session
+from cloud_adapter.engine.lanes import Lanes
+from workflow_core import WorkflowError
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+@contextmanager
+def limited(tokens_kept: int, room: int) -> Iterator[None]:
+    """Limits how many commits a document stores, and how large it may be, so that a run reaches the limit."""
+    with ExitStack() as patches:
+        for module in (document, session, commits):
+            patches.enter_context(patch.object(module, "TOKENS_MAX", tokens_kept))
+        if room:
+            patches.enter_context(patch.object(document, "DOCUMENT_BYTES_MAX", room))
+        yield
+
+
+@contextmanager
+def contended(*, always: bool) -> Iterator[None]:
+    """Lets each instance count as contended for: results and ends of children come by way of inboxes."""
+    with patch.object(Lanes, "is_contended", lambda self, ref: True) if always else nullcontext():
+        yield
+
+
+class logged_bugs(logging.Handler):  # noqa: N801
+    """Makes an error that the engine has logged, as one that it cannot explain, a violation."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.ERROR)
+        self.world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, Exception) and not isinstance(error, WorkflowError):
+            self.world.violated(error)
+
+    def __enter__(self) -> None:
+        self.logger = logging.getLogger("gorchestrate")
+        self.before = self.logger.level, self.logger.propagate
+        self.logger.setLevel(logging.ERROR)
+        self.logger.propagate = False
+        self.logger.addHandler(self)
+
+    def __exit__(self, *_: object) -> None:
+        self.logger.removeHandler(self)
+        self.logger.level, self.logger.propagate = self.before

@@ -1,0 +1,76 @@
+"""What is drawn once for a run: the options of the engine, and what the run is like."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from cloud_adapter.options import EngineOptions
+from tests.simulation.scenario import Scenario
+from tests.simulation.weather import Weather
+from workflow_core import Retry
+
+
+class Settings:
+    """The settings of a run; they do not change.
+
+    Attributes:
+        is_peaceful: there are no faults.
+        is_repaired: operators repair instances.
+        is_searched: the definitions have search fields, and clients list instances.
+        has_limit: a document may have ``room`` bytes only.
+        is_renamed: each revision has other names for the statements.
+        is_slow: the handlers of event objects take time.
+        is_contended: each instance counts as contended for, so that results come by way of its inbox.
+        prompt: nothing takes long; tasks are given up after a minute.
+        queue_drags: each call of the queue may take up to half a lease while there are faults.
+        drag: by what factor calls are slower than usual; slow calls let more wait in lanes.
+        failing, slowness: the part of user code that fails, and that takes long.
+        skew: how many seconds a clock may be wrong.
+        tokens_kept: how many commits a document remembers.
+        recovers: recovery runs every minute.
+        loses_tasks: the queue loses tasks.
+        pause_seconds: how long a client waits between requests, on the average.
+        quiet_at: when the faults end.
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        choice, chance = scenario.choice, scenario.chance
+        self.is_peaceful = chance("peace", 0.15)
+        self.is_repaired = scenario.has("repairs") and not self.is_peaceful
+        self.is_searched = scenario.has("search fields")
+        self.has_limit = scenario.has("little room")
+        self.room = scenario.stream("room").randrange(500, 1_400) if self.has_limit else 0
+        self.is_renamed = scenario.has("renaming") and not (self.is_repaired or self.is_peaceful)
+        self.is_slow = scenario.has("slow handlers")
+        self.is_contended = chance("contention", 0.4)
+        self.prompt = chance("promptness", 0.3)
+        self.queue_drags = not self.prompt and chance("slow queue", 0.1)
+        self.drag = choice("drag", (1, 1, 10))
+        self.failing = choice("failing code", (0.0, 0.1, 0.4))
+        self.slowness = choice("slow code", (0.0, 0.1, 0.3))
+        self.skew = choice("skew", (0.0, 0.5, 2.0))
+        kept = 1 if chance("few tokens", 0.15) else choice("tokens", (2, 20))
+        self.tokens_kept = 20 if self.is_peaceful else kept
+        self.recovers = chance("recovery", 0.4) and not self.is_peaceful
+        self.loses_tasks = self.recovers and chance("losing tasks", 0.6)
+        self.pause_seconds = choice("pace of clients", (5.0, 5.0, 300.0))
+        self.quiet_at = scenario.stream("end of faults").uniform(60, 300)
+        self.weather = Weather.of(scenario, is_peaceful=self.is_peaceful, is_prompt=self.prompt, quiet_at=self.quiet_at)
+        self.options = EngineOptions(
+            task_age_max=timedelta(minutes=1 if self.prompt else 10),
+            lease=timedelta(seconds=choice("lease", (20, 60))),
+            max_wait=timedelta(seconds=choice("patience", (1, 10))),
+            retry=Retry(max_attempts=choice("attempts", (2, 4, 10))),
+            budget=timedelta(seconds=choice("budget", (2, 30))),
+            budget_steps=choice("steps of a task", (1, 3, 500)),
+            buffer_max=choice("events kept", (1, 3, 100)),
+            key_ttl=self.weather.key_ttl,
+        )
+        if self.is_repaired and chance("much to repair", 0.6):
+            self.failing, self.options = 0.4, replace(self.options, retry=Retry(max_attempts=2))
+
+    @property
+    def has_short_keys(self) -> bool:
+        """Whether idempotency keys may expire within the run."""
+        return self.options.key_ttl < timedelta(hours=1)
