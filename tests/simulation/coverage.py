@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import sys
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -126,8 +127,9 @@ def gaps(path: str, file: dict[str, Any]) -> Iterator[Gap]:
 def show(files: dict[str, Any], *, every: bool) -> None:
     """Prints the report; ``every`` with the gaps that have a reason."""
     known = dict.fromkeys(UNMET, 0)
+    left_out: dict[str, Counter[str]] = defaultdict(Counter)
     names = ("num_statements", "covered_lines", "num_branches", "covered_branches")
-    totals, known_statements, known_branches = dict.fromkeys(names, 0), 0, 0
+    totals = dict.fromkeys(names, 0)
     for path, file in sorted(files.items()):
         summary = file["summary"]
         totals = {name: totals[name] + summary[name] for name in names}
@@ -135,13 +137,14 @@ def show(files: dict[str, Any], *, every: bool) -> None:
         for gap in gaps(path, file):
             if gap.reason is not None:
                 known[gap.path, gap.function, gap.code] += 1
-                known_statements += gap.statements
-                known_branches += gap.branches
+                left_out[gap.reason] += Counter(gaps=1, statements=gap.statements, branches=gap.branches)
             if every or gap.reason is None:
                 print(gap, f"({gap.reason})" if gap.reason else "")
     print(f"\nall: {_rates(totals)}")
-    totals["num_statements"] -= known_statements
-    totals["num_branches"] -= known_branches
+    for reason, counts in sorted(left_out.items()):
+        totals["num_statements"] -= counts["statements"]
+        totals["num_branches"] -= counts["branches"]
+        print(f"    left out: {counts['statements']} statements and {counts['branches']} branches: {reason}")
     print(f"without the {sum(known.values())} gaps that have a reason: {_rates(totals)}")
     for place in (place for place, count in known.items() if not count):
         print(f"no gap any more: {place}")
