@@ -139,8 +139,7 @@ def counted(world: World) -> Iterator[None]:
         ref = transactor.ref
         happened = arrived[ref] + world.sent[ref.id]
         seconds = (transactor.now() - item.since).total_seconds()
-        beside = len(transactor.line.items) - 1  # each of them is looked at again when another one leaves
-        most = POLLS_MAX + seconds / POLL_SECONDS + 2 * (happened - before.setdefault(item, happened - beside))
+        most = POLLS_MAX + seconds / POLL_SECONDS + 2 * (happened - before.setdefault(item, happened))
         if looks[item] > most and not actor.disturbed:
             world.violate(f"{actor.name} waits, and has looked {looks[item]} times in {seconds:.1f} s")
         await put_off(transactor, item, wait)

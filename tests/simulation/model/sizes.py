@@ -55,7 +55,7 @@ def _execution_bytes(executor: Executor) -> int:
 
 def _left_bytes(model: Model) -> int:
     """What threads may still hold of sections that they have left: an error for each ``except_`` and ``finally_``."""
-    code = model.world.first_revision(model.workflow).__program__.code
+    code = model.world.definitions.first_revision(model.workflow).__program__.code
     sections = {instruction.caught for instruction in code} | {one.name for one in code if isinstance(one, OpenOp)}
     return ERROR_BYTES * len(sections) * len(model.executor.threads)
 
