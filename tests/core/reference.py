@@ -165,10 +165,21 @@ class Reference:
         return function(*(self.workflow, self.item(self.current)[0])[: arity(function)])
 
     def item(self, thread: RefThread) -> tuple[Any, int | None]:
-        if not thread.items:
+        return self.item_in(thread.items)
+
+    def item_in(self, loops: list[tuple[ForEach, int]]) -> tuple[Any, int | None]:
+        """The item of the last of these loops, each of which is inside of the one before it."""
+        if not loops:
             return None, None
-        statement, position = thread.items[-1]
-        return statement.items(self.workflow)[position], position
+        statement, position = loops[-1]
+        outer = self.workflow, self.item_in(loops[:-1])[0]
+        return [*statement.items(*outer[: arity(statement.items)])][position], position
+
+    def handled(self, thread: RefThread, handler: Callable[..., Any], *given: Any) -> Any:
+        """Calls a handler with what it takes: the workflow, the input or the result, and the item."""
+        if "item" in inspect.signature(handler).parameters:
+            return handler(*given[: arity(handler) - 1], item=self.item(thread)[0])
+        return handler(*given[: arity(handler)])
 
     def section(self, section: Section, prefix: str) -> Walk:
         if section.prefix:
@@ -280,7 +291,7 @@ class Reference:
 
     def rounds(self, statement: ForEach, prefix: str) -> Walk:
         thread, position = self.current, 0
-        while position < len(self.call(statement.items)):
+        while position < len([*self.call(statement.items)]):
             thread.items.append((statement, position))
             leave = yield from self.section(statement.body, prefix)
             thread.items.pop()
@@ -320,7 +331,7 @@ class Reference:
     def total(self, statement: Parallel | ForEach) -> int:
         if isinstance(statement, Parallel):
             return len(statement.branches)
-        return len(self.call(statement.items))
+        return len([*self.call(statement.items)])
 
     def may_start(self, thread: RefThread, statement: Parallel | ForEach) -> bool:
         limit = statement.limit if isinstance(statement, ForEach) else None
@@ -359,12 +370,20 @@ class Reference:
             thread.pc = self.pc
             thread.setup_data = {}
             if isinstance(thread.at.statement, Activity):
-                thread.input = self.call(thread.at.statement.input)  # type: ignore[arg-type]
+                thread.input = self.input_of(thread, thread.at.statement)
             if isinstance(thread.at.statement, Select):
                 cases = thread.at.statement.cases
                 thread.to_set_up = [case for case in cases if isinstance(case, On) and is_handler(case)]
         finally:
             self.current = before
+
+    def input_of(self, thread: RefThread, activity: Activity) -> Any:
+        """What an activity gets: without an ``input``, the item, or else the default of its parameter."""
+        if activity.input is not None:
+            return self.call(activity.input)
+        if thread.items:
+            return self.item(thread)[0]
+        return next((one.default for one in inspect.signature(activity.function).parameters.values()), None)
 
     def fell(self, thread: RefThread, thrown: Thrown) -> None:
         """Handles an error that no ``Try`` of the thread has caught."""
@@ -553,7 +572,7 @@ class Reference:
         assert thread.at is not None
         activity: Activity = thread.at.statement  # type: ignore[assignment]
         if activity.then is not None:
-            activity.then(self.workflow, result)
+            self.handled(thread, activity.then, self.workflow, result)
         self.advance(thread, thread.at.name)
 
     def step_of(self, thread: RefThread) -> None:
@@ -605,7 +624,7 @@ class Reference:
             if isinstance(handler, EventHandler):
                 output = handler.handle(self.request(thread, case, "handle"), input)
             else:
-                output = handler(*(self.workflow, input)[: arity(handler)])
+                output = self.handled(thread, handler, self.workflow, input)
         self.advance(thread, event)
         return output
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from tests.core import generate
 from tests.simulation import flows, shapes
+from tests.simulation.rare import rare
 from tests.simulation.scenario import Scenario
 from tests.simulation.settings import Settings
 from workflow_core import Workflow
@@ -42,6 +43,8 @@ class Definitions:
         shape = scenario.choice("shape", SHAPES)
         if (settings.is_repaired or settings.is_renamed) and scenario.chance("definition to repair", 0.4):
             shape = shapes.to_repair
+        if settings.has_rare_statements:
+            shape = rare
         errand = generate.errand(scenario.stream("tape of the child").randbytes(60), calm=calm)
         specs = {"flow": shape(tape, calm=calm), "child": errand}
         search_by = ("x", "y") if settings.is_searched else ()

@@ -12,9 +12,11 @@ from datetime import timedelta
 from random import Random
 from typing import Any, ClassVar
 
-from tests.core.generate import Builder, Fields, Outside, Spec
+from cloud_adapter.engine.tasks import ActivityTask
+from tests.core.generate import Fields, Outside, Spec
 from tests.core.reference import arity
 from tests.simulation.actors import CURRENT
+from tests.simulation.rare import NUMBER, RareStatements
 from tests.simulation.renaming import renamed
 from workflow_core import ActivityContext, EventRejected, EventRequest, If, On, S, Select, Statement, Step, StepContext
 
@@ -85,11 +87,11 @@ def build_plain(spec: list[Spec], name: str) -> type[Answering]:
         trace: ClassVar[list[str]] = []
 
     Plain.__workflow_name__ = name
-    Plain.definition = Builder().section(spec)
+    Plain.definition = RareStatements().section(spec)
     return Plain
 
 
-class _Instrumented(Builder):
+class _Instrumented(RareStatements):
     def __init__(self, rng: Random, revision: int, *, slow: bool) -> None:
         super().__init__()
         self.rng = rng
@@ -154,6 +156,27 @@ class _Instrumented(Builder):
                 await run.live(context, heartbeat.total_seconds())
             run.end()
             return results[0]
+
+        return in_time
+
+    def plain_activity(self, function: Callable[[], int]) -> Callable[[], int]:
+        def at_once() -> int:
+            actor: Any = CURRENT.get()
+            body = ActivityTask.model_validate(actor.delivered.body)
+            key = actor.process.world.models[body.id].activity_key(body.wait_id, body.event)
+            run = actor.begin("activity", None, body.id, key, body.attempt + 1)
+            results: list[int] = []
+            run.perform(lambda: results.append(function()))
+            run.end()
+            return results[0]
+
+        return at_once
+
+    def default_activity(self, function: Callable[..., int]) -> Callable[..., Any]:
+        given = self.activity(function, None)
+
+        async def in_time(number: int = NUMBER, context: ActivityContext | None = None) -> Any:
+            return await given(number, context)
 
         return in_time
 

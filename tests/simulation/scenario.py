@@ -25,6 +25,9 @@ RARITIES = (
 )
 """Conditions that only some runs have."""
 
+LATER_RARITIES = ("rare statements", "mistakes", "small limits", "bad deployment", "slow threads")
+"""Conditions that were added later. Each replaces the one of some runs, and leaves all others as they were."""
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -61,6 +64,9 @@ class Scenario:
         so that each condition leaves most seeds to what the others are for. The rest have several."""
         rng = self.stream("rarities")
         point, only = rng.random(), rng.choice(RARITIES)
+        for known, later in enumerate(LATER_RARITIES, len(RARITIES)):
+            if self.chance(f"{later} instead", 1 / (known + 1)):
+                only = later
         return only == rarity if 0.4 <= point < 0.8 else point >= 0.8 and self.chance(rarity, 0.25)
 
     def choice(self, name: str, values: Sequence[Drawn]) -> Drawn:

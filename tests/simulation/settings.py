@@ -21,6 +21,7 @@ class Settings:
         has_limit: a document may have ``room`` bytes only.
         is_renamed: each revision has other names for the statements.
         is_slow: the handlers of event objects take time.
+        has_rare_statements: the definitions are of rarer statements.
         is_contended: each instance counts as contended for, so that results come by way of its inbox.
         prompt: nothing takes long; tasks are given up after a minute.
         queue_drags: each call of the queue may take up to half a lease while there are faults.
@@ -43,6 +44,7 @@ class Settings:
         self.room = scenario.stream("room").randrange(500, 1_400) if self.has_limit else 0
         self.is_renamed = scenario.has("renaming") and not (self.is_repaired or self.is_peaceful)
         self.is_slow = scenario.has("slow handlers")
+        self.has_rare_statements = scenario.has("rare statements") and not (self.is_repaired or self.is_renamed)
         self.is_contended = chance("contention", 0.4)
         self.prompt = chance("promptness", 0.3)
         self.queue_drags = not self.prompt and chance("slow queue", 0.1)

@@ -17,7 +17,7 @@ from cloud_adapter.engine.attempts import ON_TIME
 from cloud_adapter.engine.inbox import entry_name
 from cloud_adapter.engine.tasks import ACTIVITY_PATH
 from cloud_adapter.ports import Task
-from tests.core.reference import RefThread
+from tests.core.reference import RefThread, arity
 from tests.simulation.acts import Act, Attempt
 from tests.simulation.model.user_code import RAISED
 from tests.simulation.model.violations import require
@@ -60,7 +60,8 @@ class Activities:
             assert ran is not None
             self.model.lateness.came(f"the result of {name!r}", ran)
             activity: Any = thread.at.statement if thread.at is not None else None
-            executor.activity_done(thread, activity.function(thread.input, None))
+            given = (thread.input, None)[: arity(activity.function)]
+            executor.activity_done(thread, activity.function(*given))
             return
         if error == "TimedOut":
             self._check_timed_out(act.actor, (thread.wait_id, name, count))

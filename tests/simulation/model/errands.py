@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel
+
 from tests.core.reference import Reference, RefThread
 from workflow_core import Child, ChildFailed, EventRequest
 from workflow_core.events import stable_key
@@ -29,7 +31,7 @@ class Errand:
     """
 
     id: str
-    fields: dict[str, int]
+    fields: dict[str, Any]
     detached: bool
     is_born: bool = False
     is_started: bool = False
@@ -62,7 +64,8 @@ class ReferenceWithChildren(Reference):
             before, self.current = self.current, thread
             own = stable_key(type(self.workflow).__workflow_name__, self.id, thread.wait_id, at.name)
             id = own if at.statement.id is None else str(self.call(at.statement.id))  # type: ignore[arg-type]
-            fields = self.call(at.statement.input)  # type: ignore[arg-type]
+            fields = {} if at.statement.input is None else self.call(at.statement.input)
+            fields = fields.model_dump(mode="json") if isinstance(fields, BaseModel) else fields
             self.errands[thread.wait_id, at.name] = Errand(id, fields, at.statement.detached)
             self.current = before
 

@@ -225,7 +225,7 @@ class ReferenceWithRepairs(ReferenceWithChildren):
         if self.path:
             self.path.pop(0)
             position = thread.positions[name]
-        while self.path or position < len(self.call(statement.items)):
+        while self.path or position < len([*self.call(statement.items)]):
             thread.items.append((statement, position))
             thread.positions[name] = position
             leave = yield from self.section(statement.body, prefix)
