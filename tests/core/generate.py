@@ -296,6 +296,22 @@ class Builder:
         """Hook: what handles a plain event."""
         return handler
 
+    def condition(self, name: str, holds: Callable[..., Any]) -> Callable[..., Any]:
+        """Hook: the condition of that name."""
+        return holds
+
+    def given(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Hook: what gives an activity its input."""
+        return function
+
+    def taken(self, name: str, then: Callable[..., Any]) -> Callable[..., Any]:
+        """Hook: what takes the result of an activity or a child."""
+        return then
+
+    def thread_id(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Hook: what gives a thread its id."""
+        return function
+
     def event_handler(self, label: str) -> Any:
         """Hook: an event handler object."""
         return Outside(label)
@@ -362,19 +378,19 @@ class Builder:
                 return Parallel(self.name("parallel"), *(self.section(branch) for branch in branches))
             case ("wait for", cond, has_handler):
                 name = self.name("wait")
-                return WaitFor(name, condition(cond), note(name) if has_handler else None)
+                return WaitFor(name, self.condition(name, condition(cond)), note(name) if has_handler else None)
             case ("if", [(cond, body), *more], last):
                 name = self.name("if")
-                result = If(name, traced(name, cond), *self.statements(body))
+                result = If(name, self.traced(name, cond), *self.statements(body))
                 for cond, body in more:
                     name = self.name("elif")
-                    result = result.elif_(name, traced(name, cond), *self.statements(body))
+                    result = result.elif_(name, self.traced(name, cond), *self.statements(body))
                 return result if last is None else result.else_(*self.statements(last))
             case ("switch", cases, last):
                 switch: list[Case | Default] = []
                 for cond, body in cases:
                     name = self.name("case")
-                    switch.append(Case(name, traced(name, cond), *self.statements(body)))
+                    switch.append(Case(name, self.traced(name, cond), *self.statements(body)))
                 return Switch(
                     self.name("switch"), *switch, *([] if last is None else [Default(*self.statements(last))])
                 )
@@ -384,7 +400,8 @@ class Builder:
                 return Select(self.name("select"), *map(self.case, cases))
             case ("go", id, body):
                 name = self.name("go")
-                ids = {"name": None, "text": f"thread-{name}", "log": lambda w: f"{name}-{len(w.log)}"}
+                by_log = self.thread_id(name, lambda w: f"{name}-{len(w.log)}")
+                ids = {"name": None, "text": f"thread-{name}", "log": by_log}
                 return Go(name, *self.statements(body), id=ids[id])
             case ("section", prefix, body):
                 return self.section(body, self.name(prefix) if prefix else "")
@@ -394,6 +411,10 @@ class Builder:
             case (kind,):
                 return {"break": Break, "continue": Continue, "return": Return}[kind]()
         raise AssertionError(spec)
+
+    def traced(self, name: str, cond: Spec) -> Callable[..., Any]:
+        """A condition that leaves a mark in the trace each time it is looked at."""
+        return self.condition(name, traced(name, cond))
 
     def step(self, effect: Spec, takes_context: bool) -> Step:
         """A step that logs where it runs if it takes a context, else its own name."""
@@ -435,8 +456,9 @@ class Builder:
 
         limit: dict[str, Any] = self.attempt_limit()
         function = self.activity(plain, limit.get("heartbeat"))
-        taken = then if takes_result else None
-        return Activity(name, function, input=lambda w: getattr(w, field), then=taken, **limit)
+        taken = self.taken(name, then) if takes_result else None
+        given = self.given(name, lambda w: getattr(w, field))
+        return Activity(name, function, input=given, then=taken, **limit)
 
     def child(self, field: str, id: str, detached: bool) -> Child:
         """A child whose result becomes a field; with ids that others may have taken, or with its own."""
@@ -451,7 +473,7 @@ class Builder:
             "child",
             id=(lambda w: f"c-{len(w.log) // 3}") if id == "log" else None,
             input=lambda w: {field: getattr(w, field)},
-            then=None if detached else then,
+            then=None if detached else self.taken(name, then),
             detached=detached,
         )
 
@@ -470,7 +492,7 @@ class Builder:
     def loop(self, cond: Spec | None, first: Spec, body: list[Spec]) -> While:
         name = self.name("while")
         out_of_fuel = If(self.name("fuel"), lambda w: len(w.log) >= LOG_MAX, Break())
-        holds = traced(name, cond) if cond is not None else lambda w: True
+        holds = self.traced(name, cond) if cond is not None else lambda w: True
         return While(
             name,
             lambda w: len(w.log) < LOG_MAX and holds(w),

@@ -205,14 +205,15 @@ class Run:
             raise
         model.activities.check_heard(self, began, commits)
 
-    def end(self) -> None:
+    def end(self, *, is_spoilt: bool = False) -> None:
+        """It ends; ``is_spoilt``: it counts as failed, because of what it has done or returns."""
         self.actor.process.alive()
         self.actor.running.remove(self)
-        has_failed = self.fails or self.error is not None
+        has_failed = self.fails or self.error is not None or is_spoilt
         self.actor.done[self.kind, self.key] = self.attempt, has_failed
         world = self.actor.process.world
         world.done[self.kind, self.key, self.attempt, has_failed] = world.timeline.now
         if self.fails:
-            raise SimulatedFailure("as was to be")
+            raise world.failure()
         if self.error is not None:
             raise self.error

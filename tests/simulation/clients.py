@@ -28,6 +28,7 @@ from cloud_adapter.errors import (
 from tests.core.generate import EVENTS
 from tests.simulation.actors import Actor, Operator
 from tests.simulation.flows import ADDED, BROKEN, REJECTED
+from tests.simulation.mistakes import MISTAKEN
 from tests.simulation.model.events import KEPT
 from tests.simulation.model.instance import Model
 from tests.simulation.model.violations import require
@@ -219,6 +220,7 @@ class Client:
                     return
                 if not (answer is LOST or isinstance(answer, (Unavailable, Busy, NewerVersion))):
                     known = isinstance(answer, (InstanceNotFound, DuplicateThread))
+                    known = known or (self.world.settings.has_mistakes and isinstance(answer, MISTAKEN))
                     known = known or (
                         isinstance(answer, TooLarge) and action == "unpause" and self.world.settings.has_limit
                     )
@@ -375,6 +377,8 @@ class Client:
             require(not always, f"{request.event} was accepted, or to be kept, all along: {error}")
         elif isinstance(error, EventRejected):
             require(request.body == str(REJECTED).encode(), f"{request.what} is rejected: {error}")
+        elif isinstance(error, MISTAKEN) and self.world.settings.has_mistakes:
+            pass
         elif isinstance(error, UserCodeError):
             require(request.body == str(BROKEN).encode(), f"{request.what} fails: {error!r}")
         else:

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from tests.core import generate
 from tests.simulation import flows, shapes
+from tests.simulation.mistakes import Mistakes
 from tests.simulation.rare import rare
 from tests.simulation.scenario import Scenario
 from tests.simulation.settings import Settings
@@ -58,6 +59,7 @@ class Definitions:
                     name,
                     search_by,
                     slow=settings.is_slow,
+                    mistakes=Mistakes(scenario.stream(f"mistakes of {name}")) if settings.has_mistakes else None,
                     renames=settings.is_renamed,
                 )
                 for revision in revisions

@@ -16,6 +16,7 @@ from cloud_adapter.engine.tasks import ActivityTask
 from tests.core.generate import Fields, Outside, Spec
 from tests.core.reference import arity
 from tests.simulation.actors import CURRENT
+from tests.simulation.mistakes import Mistakes, is_mistaken, spoilt_result
 from tests.simulation.rare import NUMBER, RareStatements
 from tests.simulation.renaming import renamed
 from workflow_core import ActivityContext, EventRejected, EventRequest, If, On, S, Select, Statement, Step, StepContext
@@ -48,19 +49,23 @@ def build(
     *,
     slow: bool = False,
     renames: bool = False,
+    mistakes: Mistakes | None = None,
 ) -> type[Fields]:
     """The instrumented workflow of a drawn definition; its times are drawn from ``rng``.
 
     Args:
         slow: the handlers of event objects take time.
+        mistakes: puts mistakes into the code.
         renames: each revision has other names, and a version of its own.
     """
     base, version = (_migrating(revision), revision + 1) if renames else (Answering, None)
 
+    instrumented = _Instrumented(rng, revision, slow=slow, mistakes=mistakes)
+
     class Flow(base, name=name, version=version):  # type: ignore[call-arg, misc, valid-type]
         trace: ClassVar[list[str]] = []
         search_fields = search_by
-        definition = renamed(_Instrumented(rng, revision, slow=slow).section(spec), revision if renames else 0)
+        definition = renamed(instrumented.section(spec), revision if renames else 0)
 
     return Flow
 
@@ -92,17 +97,20 @@ def build_plain(spec: list[Spec], name: str) -> type[Answering]:
 
 
 class _Instrumented(RareStatements):
-    def __init__(self, rng: Random, revision: int, *, slow: bool) -> None:
+    def __init__(self, rng: Random, revision: int, *, slow: bool, mistakes: Mistakes | None) -> None:
         super().__init__()
         self.rng = rng
         self.revision = revision
         self.added = 0
         self.slow = slow
+        self.mistakes = mistakes
 
     def statements(self, specs: list[Spec]) -> list[Statement]:
         return [self.revised(statement) for statement in super().statements(specs)]
 
     def revised(self, statement: Statement) -> Statement:
+        if self.mistakes is not None:
+            statement = self.mistakes.endless(statement)
         if not self.revision:
             return statement
         self.added += 1
@@ -113,22 +121,39 @@ class _Instrumented(RareStatements):
 
     def action(self, action: Callable[..., Any]) -> Callable[..., Any]:
         count = arity(action)
+        number = None if self.mistakes is None else self.mistakes.step()
         if self.count % 3 == 0:
 
-            def at_once(w: Fields, step: StepContext) -> None:
+            def at_once(w: Fields, step: StepContext) -> Any:
                 run = CURRENT.get().begin("step", w, step.workflow_id, step.idempotency_key, step.attempt)
+                is_spoilt = number is not None and is_mistaken(w, number)
                 run.perform(lambda: action(*(w, step)[:count]))
-                run.end()
+                run.end(is_spoilt=is_spoilt)
+                return spoilt_result(w, number or 0) if is_spoilt else None
 
             return at_once
 
-        async def in_time(w: Fields, step: StepContext) -> None:
+        async def in_time(w: Fields, step: StepContext) -> Any:
             run = CURRENT.get().begin("step", w, step.workflow_id, step.idempotency_key, step.attempt)
+            is_spoilt = number is not None and is_mistaken(w, number)
             run.perform(lambda: action(*(w, step)[:count]))
             await run.take_time()
-            run.end()
+            run.end(is_spoilt=is_spoilt)
+            return spoilt_result(w, number or 0) if is_spoilt else None
 
         return in_time
+
+    def condition(self, name: str, holds: Callable[..., Any]) -> Callable[..., Any]:
+        return holds if self.mistakes is None else self.mistakes.condition(name, holds)
+
+    def given(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        return function if self.mistakes is None else self.mistakes.returns(function, object())
+
+    def taken(self, name: str, then: Callable[..., Any]) -> Callable[..., Any]:
+        return then if self.mistakes is None else self.mistakes.then(name, then)
+
+    def thread_id(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        return function if self.mistakes is None else self.mistakes.returns(function, None)
 
     def handler(self, handler: Callable[..., Any]) -> Callable[..., Any]:
         if arity(handler) == 1:
@@ -189,7 +214,10 @@ class _Instrumented(RareStatements):
 
     def delay(self) -> timedelta | Callable[[Fields], timedelta]:
         delays = [timedelta(seconds=self.rng.choice(DELAYS)) for _ in range(3)]
-        return delays[0] if self.rng.random() < 0.5 else lambda w: delays[len(w.log) % 3]
+        if self.rng.random() < 0.5:
+            return delays[0]
+        delay = lambda w: delays[len(w.log) % 3]  # noqa: E731
+        return delay if self.mistakes is None else self.mistakes.returns(delay, 5)
 
 
 class _Registered(Outside):

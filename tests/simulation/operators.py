@@ -15,6 +15,7 @@ from cloud_adapter.engine.view import View
 from cloud_adapter.errors import Busy, TooLarge, Unavailable
 from tests.simulation.actors import Operator
 from tests.simulation.clients import LOST, Client
+from tests.simulation.mistakes import MISTAKEN
 from tests.simulation.model.repairs import Moved, loops_on, path_to, places_in
 from tests.simulation.model.violations import require
 from workflow_core import DuplicateThread, RepairRefused
@@ -144,5 +145,6 @@ class Repairer(Client):
                 else:
                     known = answer is LOST or isinstance(answer, (Unavailable, Busy, DuplicateThread))
                     known = known or (isinstance(answer, TooLarge) and self.world.settings.has_limit)
+                    known = known or (self.world.settings.has_mistakes and isinstance(answer, MISTAKEN))
                     require(known, f"{operation} is answered by {answer!r}")
             await self.world.wait(self.rng.uniform(0.1, 10))

@@ -91,6 +91,13 @@ class Process:
             actor.disturb()
 
     @property
+    def has_mistakes(self) -> bool:
+        """Whether its code has mistakes; see ``mistakes.py``."""
+        settings = self.world.settings
+        mistaken = settings.has_mistakes and (settings.is_mistaken_everywhere or self.name == "p0")
+        return mistaken and self.world.timeline.now < settings.quiet_at
+
+    @property
     def has_wrong_clock(self) -> bool:
         return self.skew != self._right_skew
 

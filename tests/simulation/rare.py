@@ -118,13 +118,16 @@ class RareStatements(Builder):
                 return ForEach(self.name("inner"), lambda w, item: [item, item + 1], *self.statements(body))
             case ("if item", body, other):
                 name = self.name("if")
-                return If(name, lambda w, item: item % 2, *self.statements(body)).else_(*self.statements(other))
+                holds = self.condition(name, lambda w, item: item % 2)
+                return If(name, holds, *self.statements(body)).else_(*self.statements(other))
             case ("wait for item",):
                 name = self.name("wait")
-                return WaitFor(name, lambda w, item: w.x >= item or len(w.log) > 3, note(name))
+                holds = self.condition(name, lambda w, item: w.x >= item or len(w.log) > 3)
+                return WaitFor(name, holds, note(name))
             case ("go of item", body):
                 name = self.name("go")
-                return Go(name, *self.statements(body), id=lambda w, item: f"{name}-{item}-{len(w.log)}")
+                id = self.thread_id(name, lambda w, item: f"{name}-{item}-{len(w.log)}")
+                return Go(name, *self.statements(body), id=id)
             case ("sleep item",):
                 return Sleep(self.name("sleep"), lambda w, item: timedelta(seconds=1 + item))
             case ("activity of item", risky):
@@ -181,7 +184,10 @@ class RareStatements(Builder):
                 raise FirstError(f"{name} failed")
             return len(name)
 
-        return Activity(name, self.plain_activity(plain), then=note(name))
+        def then(w: Fields, number: int) -> None:
+            w.log.append(name)
+
+        return Activity(name, self.plain_activity(plain), then=self.taken(name, then))
 
     def with_default(self, risky: bool) -> Activity:
         name = self.name("activity")
@@ -195,7 +201,7 @@ class RareStatements(Builder):
             w.y = number
             w.log.append(name)
 
-        return Activity(name, self.default_activity(plain), then=then)
+        return Activity(name, self.default_activity(plain), then=self.taken(name, then))
 
     def select_of_item(self, effect: Spec, timeout: int) -> Select:
         label = self.name("on")
@@ -226,4 +232,4 @@ class RareStatements(Builder):
             lambda w: Given(x=w.x),
             lambda w: GivenWorkflow(x=w.x, y=w.y),
         ]
-        return Child(name, "child", input=inputs[how], then=then)
+        return Child(name, "child", input=inputs[how], then=self.taken(name, then))

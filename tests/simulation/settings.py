@@ -21,6 +21,7 @@ class Settings:
         has_limit: a document may have ``room`` bytes only.
         is_renamed: each revision has other names for the statements.
         is_slow: the handlers of event objects take time.
+        has_mistakes: the code of the workflows has mistakes, in one process or, ``is_mistaken_everywhere``, in all.
         has_rare_statements: the definitions are of rarer statements.
         is_contended: each instance counts as contended for, so that results come by way of its inbox.
         prompt: nothing takes long; tasks are given up after a minute.
@@ -44,6 +45,7 @@ class Settings:
         self.room = scenario.stream("room").randrange(500, 1_400) if self.has_limit else 0
         self.is_renamed = scenario.has("renaming") and not (self.is_repaired or self.is_peaceful)
         self.is_slow = scenario.has("slow handlers")
+        self.has_mistakes = scenario.has("mistakes") and not self.is_peaceful
         self.has_rare_statements = scenario.has("rare statements") and not (self.is_repaired or self.is_renamed)
         self.is_contended = chance("contention", 0.4)
         self.prompt = chance("promptness", 0.3)
@@ -55,6 +57,8 @@ class Settings:
         kept = 1 if chance("few tokens", 0.15) else choice("tokens", (2, 20))
         self.tokens_kept = 20 if self.is_peaceful else kept
         self.recovers = chance("recovery", 0.4) and not self.is_peaceful
+        # A task that meets a mistake at once is not tried again.
+        self.is_mistaken_everywhere = chance("mistakes everywhere", 0.5) or not self.recovers
         self.loses_tasks = self.recovers and chance("losing tasks", 0.6)
         self.pause_seconds = choice("pace of clients", (5.0, 5.0, 300.0))
         self.quiet_at = scenario.stream("end of faults").uniform(60, 300)

@@ -15,7 +15,7 @@ from typing import Any
 from cloud_adapter.document import Instance, KeyRecord
 from cloud_adapter.engine.inbox import UNCOLLECTED_AFTER
 from cloud_adapter.ports import Task
-from tests.simulation.actors import Actor, Run
+from tests.simulation.actors import Actor, Run, SimulatedFailure
 from tests.simulation.acts import Act, Acts
 from tests.simulation.clients import Client
 from tests.simulation.definitions import Definitions
@@ -26,6 +26,7 @@ from tests.simulation.hosting import TASK_SECONDS_MAX, Hosting
 from tests.simulation.ledger import Ledger
 from tests.simulation.listings import Lister
 from tests.simulation.loop import Loop, Timeline
+from tests.simulation.mistakes import failure
 from tests.simulation.model.instance import Model
 from tests.simulation.model.violations import Violation, require
 from tests.simulation.operators import Repairer
@@ -71,6 +72,7 @@ class World:
         self.lines = 0
         self.commits = 0
         self._client_tasks: list[Any] = []
+        self._failures = scenario.stream("errors that code raises")
         self.definitions = Definitions(scenario, settings)
         self.activities = Ledger(self)
         self.faults = Faults(scenario, settings.prompt)
@@ -212,6 +214,12 @@ class World:
                     busy = [one for one in other.running if one.id == run.id and one.kind != "activity"]
                     if busy:
                         self.violated(Violation(f"{run.actor.name} and {other.name} run user code at the same time"))
+
+    def failure(self) -> BaseException:
+        """What user code raises that is to fail."""
+        number = self._failures.randrange(100)
+        has_mistakes = self.settings.has_mistakes and self.timeline.now < self.settings.quiet_at
+        return failure(number) if has_mistakes else SimulatedFailure("as was to be")
 
     @property
     def quiet_since(self) -> datetime:

@@ -6,7 +6,9 @@ from copy import copy
 from datetime import datetime
 from typing import Any
 
+from cloud_adapter.engine import activities as activities_module
 from cloud_adapter.engine import attempts as attempts_module
+from cloud_adapter.engine import children as children_module
 from cloud_adapter.engine.activities import Activities
 from cloud_adapter.engine.attempts import Result
 from cloud_adapter.engine.session import Session
@@ -111,3 +113,17 @@ def silent_attempt_never_taken_for_dead(patch: Patch) -> None:
         return deliver(self, session, now)
 
     patch.setattr(TimeOut, "deliver", never)
+
+
+@bug
+def changes_of_a_result_whose_then_has_raised_kept(patch: Patch) -> None:
+    def without_undo(session: Session, accepted: Accepted, result: str) -> Exception | None:
+        try:
+            session.machine.handle_json(accepted, result.encode())
+            session.check_fields()
+        except Exception as raised:
+            return raised
+        return None
+
+    patch.setattr(activities_module, "take_result", without_undo)
+    patch.setattr(children_module, "take_result", without_undo)

@@ -19,6 +19,7 @@ from cloud_adapter.engine.tasks import ACTIVITY_PATH
 from cloud_adapter.ports import Task
 from tests.core.reference import RefThread, arity
 from tests.simulation.acts import Act, Attempt
+from tests.simulation.mistakes import BY_ITSELF, MistakeError
 from tests.simulation.model.user_code import RAISED
 from tests.simulation.model.violations import require
 from tests.simulation.renaming import first_name
@@ -63,7 +64,10 @@ class Activities:
             given = (thread.input, None)[: arity(activity.function)]
             executor.activity_done(thread, activity.function(*given))
             return
-        if error == "TimedOut":
+        if error == MistakeError.__name__ and "a mistake in" in message:
+            self._then_raised(thread, message)
+            return
+        if error == "TimedOut" and message != BY_ITSELF:
             self._check_timed_out(act.actor, (thread.wait_id, name, count))
         else:
             ran = world.done.get(("activity", key, count + 1, True))
@@ -78,6 +82,12 @@ class Activities:
             executor.fail_at(thread, RAISED[error](message))
         else:
             executor.pc += 1
+
+    def _then_raised(self, thread: RefThread, message: str) -> None:
+        """The result has come, and what takes it has raised: the activity fails at once."""
+        executor = self.model.executor
+        executor.attempts.forget(("activity", thread.wait_id, thread.at.name if thread.at else ""))
+        executor.fail_at(thread, MistakeError(message))
 
     def _check_timed_out(self, actor: Actor, attempt: Attempt) -> None:
         wait_id, name, count = attempt

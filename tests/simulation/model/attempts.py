@@ -12,8 +12,13 @@ from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 
+from workflow_core.errors import UnusableResult
+
 Work = tuple[Any, ...]
 """A piece of work: ``step``, ``setup``, ``teardown``, ``activity`` or ``tell``, and of which thread or wait."""
+
+TERMINAL = (UnusableResult,)
+"""Of the errors that code leads to here, those that are not tried again."""
 
 DELAY_SECONDS_MAX = 300
 
@@ -33,11 +38,11 @@ class Attempts:
         self.retry_at: dict[Work, datetime] = {}
         self.given_up: set[Work] = set()
 
-    def failed(self, work: Work, at: datetime) -> bool:
-        """Counts a failure; gives whether it was the last one."""
+    def failed(self, work: Work, at: datetime, error: Exception | None = None) -> bool:
+        """Counts a failure; gives whether it was the last one. An error that another attempt would meet is."""
         self.failures[work] += 1
         count = self.failures[work]
-        if count >= self.attempts_max and work[0] != "tell":
+        if (count >= self.attempts_max or isinstance(error, TERMINAL)) and work[0] != "tell":
             self.given_up.add(work)
             return True
         seconds = DELAY_SECONDS_MAX if count >= self.attempts_max else min(2 ** (count - 1), DELAY_SECONDS_MAX)

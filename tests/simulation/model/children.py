@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 from cloud_adapter.document import HistoryEntry, Instance
 from tests.core.reference import DuplicateId, RefThread
 from tests.simulation.acts import attempt_of
+from tests.simulation.mistakes import MistakeError
 from tests.simulation.model.errands import Errand
 from tests.simulation.model.executor import Executor
 from tests.simulation.model.leases import is_call
 from tests.simulation.model.violations import require, require_equal
 from tests.simulation.renaming import first_name
-from workflow_core import Child
+from workflow_core import Child, ChildFailed
 
 if TYPE_CHECKING:
     from tests.simulation.actors import Actor
@@ -74,9 +75,10 @@ class Children:
             return
         cannot_be = self._is_taken(errand) or self._cannot_begin(errand)
         cannot_be = cannot_be or (self.model.world.settings.has_limit and "would take" in entry.error)
+        cannot_be = cannot_be or self.model.world.settings.has_mistakes
         require(cannot_be, f"child {entry.statement!r} could be started: {entry.error}")
         executor.pc += 1
-        executor.child_failed(thread, errand, entry.error.partition(": ")[2])
+        executor.child_failed(thread, errand, ChildFailed(entry.error.partition(": ")[2]))
 
     def end(self, entry: HistoryEntry) -> None:
         """The end of a child has come to its parent."""
@@ -89,9 +91,13 @@ class Children:
         if entry.kind == "child":
             require(child.finished, f"child {errand.id!r} is said to have finished")
             executor.child_done(thread, errand, child.workflow.result())  # type: ignore[attr-defined]
-        else:
-            require(child.failed or child.canceled, f"child {errand.id!r} is said to have failed: {entry.error}")
-            executor.child_failed(thread, errand, entry.error.partition(": ")[2])
+            return
+        error, _, message = entry.error.partition(": ")
+        if self.model.world.settings.has_mistakes and error == MistakeError.__name__:
+            executor.child_failed(thread, errand, MistakeError(message))
+            return
+        require(child.failed or child.canceled, f"child {errand.id!r} is said to have failed: {entry.error}")
+        executor.child_failed(thread, errand, ChildFailed(message))
 
     def check_torn_down(self, wait_id: str, event: str) -> None:
         """A teardown is done: if it is of a child, that was canceled, or can no longer be created."""
@@ -103,7 +109,8 @@ class Children:
             require(child.ended or child.canceling, f"child {errand.id!r} was not canceled")
         else:
             cannot_be = errand.id in self.model.world.models or self._cannot_begin(errand)
-            cannot_be = cannot_be or self.model.world.settings.has_limit  # its fields may be too large
+            settings = self.model.world.settings
+            cannot_be = cannot_be or settings.has_limit or settings.has_mistakes  # its fields may be too large
             require(cannot_be, f"child {errand.id!r} may still be born, and is said to be canceled")
         errand.is_torn_down = True
 

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from tests.core.reference import Reference, RefThread
-from workflow_core import Child, ChildFailed, EventRequest
+from workflow_core import Child, EventRequest
 from workflow_core.events import stable_key
 
 
@@ -103,6 +103,6 @@ class ReferenceWithChildren(Reference):
         thread.at.statement.then(self.workflow, result)  # type: ignore[union-attr, misc]
         self.advance(thread)
 
-    def child_failed(self, thread: RefThread, errand: Errand, why: str) -> None:
+    def child_failed(self, thread: RefThread, errand: Errand, error: Exception) -> None:
         errand.is_over = True
-        self.fail_at(thread, ChildFailed(why))
+        self.fail_at(thread, error)

@@ -74,7 +74,7 @@ class Executor(ReferenceWithRepairs):
 
     def step_failed(self, thread: RefThread, error: Exception, at: datetime) -> None:
         self.pc += 1
-        if self.attempts.failed(("step", thread.id, thread.pc), at):
+        if self.attempts.failed(("step", thread.id, thread.pc), at, error):
             self.fail_at(thread, error)
 
     def set_up_event(self, thread_id: str, event: str) -> None:

@@ -14,6 +14,7 @@ from cloud_adapter.clock import CLOCK_SKEW
 from cloud_adapter.document import HistoryEntry, Instance, KeyRecord
 from cloud_adapter.ports import Task
 from tests.simulation.acts import Act, Attempt
+from tests.simulation.mistakes import REPORTED
 from tests.simulation.model import wake_ups
 from tests.simulation.model.activities import Activities
 from tests.simulation.model.attempts import Work
@@ -190,6 +191,7 @@ class Model:
         """The instance has failed by itself: a thread cannot be started, or it has become too large."""
         reason, _, _ = entry.error.partition(":")
         known = reason == "DuplicateThread" or (reason == "TooLarge" and self.world.settings.has_limit)
+        known = known or (self.world.settings.has_mistakes and reason in REPORTED)
         require(known, f"the instance has failed: {entry.error}")
         self.executor.fail()
 

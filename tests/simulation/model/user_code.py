@@ -14,6 +14,7 @@ from cloud_adapter.document import HistoryEntry, Instance
 from tests.core.generate import FirstError, SecondError
 from tests.core.reference import RefThread
 from tests.simulation.actors import SimulatedFailure
+from tests.simulation.mistakes import REPORTED
 from tests.simulation.model.leases import USER_CODE
 from tests.simulation.model.violations import Violation, require
 from workflow_core import Step, StepContext, TimedOut
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 RAISED: dict[str, type[Exception]] = {
     error.__name__: error for error in (FirstError, SecondError, SimulatedFailure, TimedOut)
-}
+} | REPORTED
 """What steps and activities raise."""
 
 

@@ -1,0 +1,160 @@
+"""Mistakes in the code of workflows: functions that raise, or return what they must not, and loops that never end.
+
+A mistake depends on the fields alone, so it is met again where the fields are the same. In some runs, only the code of
+one process has them. When the faults end, they are corrected, because nothing else would move some instances on. The
+model runs the code without them: a transition with a mistake does not take place, and at most fails the instance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from random import Random
+from typing import Any
+
+from cloud_adapter.errors import UserCodeError
+from tests.core.generate import Fields
+from tests.core.reference import arity
+from tests.simulation.actors import CURRENT
+from workflow_core import (
+    Break,
+    DefinitionError,
+    ExecutionError,
+    If,
+    LoopLimitExceeded,
+    S,
+    Statement,
+    TimedOut,
+    While,
+    WorkflowError,
+)
+from workflow_core.errors import InvalidFields, UnusableResult
+
+Function = Callable[..., Any]
+
+
+class MistakeError(Exception):
+    """What a function raises by mistake."""
+
+
+REPORTED: dict[str, type[Exception]] = {
+    error.__name__: error
+    for error in (
+        MistakeError,
+        RuntimeError,
+        UnusableResult,
+        ExecutionError,
+        InvalidFields,
+        DefinitionError,
+        LoopLimitExceeded,
+    )
+}
+"""The errors that mistakes lead to, by name. ``RuntimeError`` stands for what is no ordinary error."""
+
+
+def is_mistaken(w: Fields, number: int) -> bool:
+    """Whether a mistake of that number is met now."""
+    return CURRENT.get().process.has_mistakes and (len(w.log) + number) % 4 == 0
+
+
+MISTAKEN: tuple[type[Exception], ...] = (
+    UserCodeError,
+    *(error for error in REPORTED.values() if issubclass(error, WorkflowError)),
+)
+"""What a request is answered that meets a mistake."""
+
+BY_ITSELF = "the code gave up by itself"
+"""The message of a ``TimedOut`` that the code has raised."""
+
+
+def failure(number: int) -> BaseException:
+    """The error of code that is to fail."""
+    kinds = (MistakeError, SystemExit, KeyboardInterrupt, StopIteration)
+    return TimedOut(BY_ITSELF) if number % 5 == 0 else kinds[number % 4]("as was to be")
+
+
+def raised(name: str, number: int) -> BaseException:
+    """The error of a mistake: an ordinary one, or one that no code should raise."""
+    kinds = (MistakeError, MistakeError, StopIteration, SystemExit, KeyboardInterrupt)
+    error = kinds[number % len(kinds)](f"a mistake in {name}")
+    error.add_note(f"it is number {number}")
+    return error
+
+
+class Mistakes:
+    """Puts mistakes into the functions of a definition."""
+
+    def __init__(self, rng: Random) -> None:
+        self.rng = rng
+        self._loops = count()
+
+    def _drawn(self, chance: float) -> int | None:
+        point, number = self.rng.random(), self.rng.randrange(100)
+        return number if point < chance else None
+
+    def condition(self, name: str, holds: Function) -> Function:
+        """A condition that raises, or returns a generator."""
+        number = self._drawn(0.2)
+        if number is None:
+            return holds
+
+        def cond(*given: Any) -> Any:
+            if is_mistaken(given[0], number):
+                if number % 3 == 0:
+                    return _generator()
+                raise raised(name, number)
+            return holds(*given)
+
+        return _like(holds, cond)
+
+    def returns(self, function: Function, wrong: Any, chance: float = 0.2) -> Function:
+        """A function that returns something wrong."""
+        number = self._drawn(chance)
+        return (
+            function
+            if number is None
+            else _like(function, lambda *given: wrong if is_mistaken(given[0], number) else function(*given))
+        )
+
+    def then(self, name: str, then: Function) -> Function:
+        """What takes a result: it changes the fields, and then raises."""
+        number = self._drawn(0.3)
+        if number is None:
+            return then
+
+        def taken(w: Fields, result: int) -> None:
+            then(w, result)
+            if is_mistaken(w, number):
+                raise MistakeError(f"a mistake in {name}")
+
+        return taken
+
+    def step(self) -> int | None:
+        """The number of the mistake of a step, if it has one."""
+        return self._drawn(0.2)
+
+    def endless(self, statement: Statement) -> Statement:
+        """A loop before a statement, which never ends when it is begun by mistake."""
+        number = self._drawn(0.1)
+        if number is None:
+            return statement
+        name = f"endless {next(self._loops)}"
+        forever = If(f"{name} ends", lambda w: False, Break())
+        return S(While(name, lambda w: is_mistaken(w, number), forever), statement)
+
+
+def _generator() -> Iterator[None]:
+    yield
+
+
+def _like(function: Function, other: Function) -> Function:
+    """The other function, with as many parameters as the function."""
+    return (lambda w: other(w)) if arity(function) == 1 else (lambda w, item: other(w, item))
+
+
+def spoilt_result(w: Fields, number: int) -> Any:
+    """What a step does by mistake, after it has done its work: it returns a generator, or changes a field's type."""
+    if number % 2:
+        w.x = "many"  # type: ignore[assignment]
+        return None
+    return _generator()
