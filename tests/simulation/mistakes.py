@@ -53,8 +53,8 @@ REPORTED: dict[str, type[Exception]] = {
 
 
 def is_mistaken(w: Fields, number: int) -> bool:
-    """Whether a mistake of that number is met now."""
-    return CURRENT.get().process.has_mistakes and (len(w.log) + number) % 4 == 0
+    """Whether a mistake of that number is met now: not at once, or there would be no instance."""
+    return CURRENT.get().process.has_mistakes and len(w.log) % 4 == 1 + number % 3
 
 
 MISTAKEN: tuple[type[Exception], ...] = (
@@ -94,7 +94,7 @@ class Mistakes:
 
     def condition(self, name: str, holds: Function) -> Function:
         """A condition that raises, or returns a generator."""
-        number = self._drawn(0.2)
+        number = self._drawn(0.4)
         if number is None:
             return holds
 
@@ -107,7 +107,7 @@ class Mistakes:
 
         return _like(holds, cond)
 
-    def returns(self, function: Function, wrong: Any, chance: float = 0.2) -> Function:
+    def returns(self, function: Function, wrong: Any, chance: float = 0.3) -> Function:
         """A function that returns something wrong."""
         number = self._drawn(chance)
         return (
@@ -118,7 +118,7 @@ class Mistakes:
 
     def then(self, name: str, then: Function) -> Function:
         """What takes a result: it changes the fields, and then raises."""
-        number = self._drawn(0.3)
+        number = self._drawn(0.6)
         if number is None:
             return then
 
