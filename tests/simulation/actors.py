@@ -56,6 +56,7 @@ class Traffic:
         births, errands: how many of them create a child, and how many need a decision, for another instance or to fail.
         beats: how many heartbeats it has sent.
         entries: how many entries of inboxes it has read.
+        too_large: how often what it was to post was too large for an inbox.
         recovered: how many tasks the instances and inboxes need that it has found to be overdue.
     """
 
@@ -74,6 +75,7 @@ class Traffic:
     beats: int = 0
     entries: int = 0
     recovered: int = 0
+    too_large: int = 0
 
     def returned(self, name: str, result: Any) -> None:
         """A call has succeeded."""

@@ -61,6 +61,7 @@ class Definitions:
                     slow=settings.is_slow,
                     mistakes=Mistakes(scenario.stream(f"mistakes of {name}")) if settings.has_mistakes else None,
                     renames=settings.is_renamed,
+                    delay_max=40 * settings.limits.horizon.total_seconds(),
                 )
                 for revision in revisions
             ]

@@ -115,13 +115,15 @@ class Disturbances:
         process = self.world.hosting.any_process(self.world.hosting.routes)
         if process is not None:
             actor = Actor(process, f"{process.name} recovery")
-            was_quiet = self.world.is_quiet
+            was_quiet, limit = self.world.is_quiet, self.settings.limits.recovered_max
 
             def answered(answer: Any) -> None:
-                if was_quiet and isinstance(answer, int) and self.recovered_at is None:
+                if isinstance(answer, int) and answer >= limit:
+                    self.world.timeline.after(60, self.recover)  # there may be more
+                elif was_quiet and isinstance(answer, int) and self.recovered_at is None:
                     self.recovered_at = self.world.timeline.now
 
-            self.world.hosting.serve(actor, lambda: process.engine.recover(), answered)
+            self.world.hosting.serve(actor, lambda: process.engine.recover(limit=limit), answered)
 
     def _end_faults(self) -> None:
         self.world.say("the faults end")

@@ -50,17 +50,19 @@ def build(
     slow: bool = False,
     renames: bool = False,
     mistakes: Mistakes | None = None,
+    delay_max: float = float("inf"),
 ) -> type[Fields]:
     """The instrumented workflow of a drawn definition; its times are drawn from ``rng``.
 
     Args:
         slow: the handlers of event objects take time.
         mistakes: puts mistakes into the code.
+        delay_max: how long a timeout may wait at most, in seconds.
         renames: each revision has other names, and a version of its own.
     """
     base, version = (_migrating(revision), revision + 1) if renames else (Answering, None)
 
-    instrumented = _Instrumented(rng, revision, slow=slow, mistakes=mistakes)
+    instrumented = _Instrumented(rng, revision, slow=slow, mistakes=mistakes, delay_max=delay_max)
 
     class Flow(base, name=name, version=version):  # type: ignore[call-arg, misc, valid-type]
         trace: ClassVar[list[str]] = []
@@ -97,13 +99,14 @@ def build_plain(spec: list[Spec], name: str) -> type[Answering]:
 
 
 class _Instrumented(RareStatements):
-    def __init__(self, rng: Random, revision: int, *, slow: bool, mistakes: Mistakes | None) -> None:
+    def __init__(self, rng: Random, revision: int, *, slow: bool, mistakes: Mistakes | None, delay_max: float) -> None:
         super().__init__()
         self.rng = rng
         self.revision = revision
         self.added = 0
         self.slow = slow
         self.mistakes = mistakes
+        self.delay_max = delay_max
 
     def statements(self, specs: list[Spec]) -> list[Statement]:
         return [self.revised(statement) for statement in super().statements(specs)]
@@ -213,7 +216,7 @@ class _Instrumented(RareStatements):
         return _Slow(label) if self.slow else _Registered(label)
 
     def delay(self) -> timedelta | Callable[[Fields], timedelta]:
-        delays = [timedelta(seconds=self.rng.choice(DELAYS)) for _ in range(3)]
+        delays = [timedelta(seconds=min(self.rng.choice(DELAYS), self.delay_max)) for _ in range(3)]
         if self.rng.random() < 0.5:
             return delays[0]
         delay = lambda w: delays[len(w.log) % 3]  # noqa: E731

@@ -1,31 +1,18 @@
-"""What a run replaces in the product while it lasts: limits, so that it reaches them, and where errors are logged."""
+"""What a run replaces in the product, beside limits: where errors are logged, and what counts as contended for."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
-from cloud_adapter import document
-from cloud_adapter.engine import commits, session
 from cloud_adapter.engine.lanes import Lanes
 from workflow_core import WorkflowError
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
-
-
-@contextmanager
-def limited(tokens_kept: int, room: int) -> Iterator[None]:
-    """Limits how many commits a document stores, and how large it may be, so that a run reaches the limit."""
-    with ExitStack() as patches:
-        for module in (document, session, commits):
-            patches.enter_context(patch.object(module, "TOKENS_MAX", tokens_kept))
-        if room:
-            patches.enter_context(patch.object(document, "DOCUMENT_BYTES_MAX", room))
-        yield
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from cloud_adapter.options import EngineOptions
+from tests.simulation.limits import Limits
 from tests.simulation.scenario import Scenario
 from tests.simulation.weather import Weather
 from workflow_core import Retry
@@ -63,6 +64,9 @@ class Settings:
         self.pause_seconds = choice("pace of clients", (5.0, 5.0, 300.0))
         self.quiet_at = scenario.stream("end of faults").uniform(60, 300)
         self.weather = Weather.of(scenario, is_peaceful=self.is_peaceful, is_prompt=self.prompt, quiet_at=self.quiet_at)
+        self.limits = Limits()
+        if scenario.has("small limits"):
+            self.limits = Limits.of(scenario, is_contended=self.is_contended)
         self.options = EngineOptions(
             task_age_max=timedelta(minutes=1 if self.prompt else 10),
             lease=timedelta(seconds=choice("lease", (20, 60))),
@@ -72,6 +76,7 @@ class Settings:
             budget_steps=choice("steps of a task", (1, 3, 500)),
             buffer_max=choice("events kept", (1, 3, 100)),
             key_ttl=self.weather.key_ttl,
+            horizon=self.limits.horizon,
         )
         if self.is_repaired and chance("much to repair", 0.6):
             self.failing, self.options = 0.4, replace(self.options, retry=Retry(max_attempts=2))

@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+from cloud_adapter.engine import inbox
+from cloud_adapter.engine.activities import Activities
 from cloud_adapter.engine.attempts import BeginLate
 from cloud_adapter.engine.decisions import FailInstance
 from cloud_adapter.engine.lanes import Lane
@@ -25,6 +28,7 @@ from cloud_adapter.engine.tasks import ACTIVITY_PATH, COLLECT_PATH, RESUME_PATH,
 from cloud_adapter.engine.transaction import Transactor
 from cloud_adapter.errors import Unavailable
 from tests.simulation.actors import CURRENT, Actor, Delivery, Operator
+from tests.simulation.model.attempts import DELAY_SECONDS_MAX
 from tests.simulation.model.violations import Violation
 from workflow_core import NewerVersion
 from workflow_core.machine.outside_work import ChildCancel, ChildStart, TellWork
@@ -64,7 +68,8 @@ NEEDS = {
 
 def _needs(actor: Actor) -> Needs:
     if isinstance(actor, Delivery):
-        return NEEDS[actor.delivered.path]
+        needs = NEEDS[actor.delivered.path]
+        return replace(needs, tasks=needs.tasks + _stops(actor), reads=actor.traffic.too_large)
     if isinstance(actor, Operator):
         return Needs(1, inboxes=1)
     if getattr(actor, "request", None):
@@ -72,20 +77,30 @@ def _needs(actor: Actor) -> Needs:
     return Needs(0, reads=1, tasks=actor.traffic.recovered)
 
 
+def _stops(actor: Delivery) -> int:
+    """How many tasks a resume may create for what is due beyond the horizon: one for each attempt that is to come."""
+    world, id = actor.process.world, actor.delivered.body["id"]
+    is_near = world.settings.limits.horizon > timedelta(seconds=DELAY_SECONDS_MAX)
+    if actor.delivered.path != RESUME_PATH or is_near or id not in world.models or not world.models[id].exists:
+        return 0
+    return len(world.models[id].executor.attempts.retry_at)
+
+
 def check_traffic(actor: Actor) -> None:
     """Checks what a request has done that is over."""
     traffic, calls, failed, needs = actor.traffic, actor.traffic.calls, actor.traffic.failed, _needs(actor)
     failed_writes = failed["create"] + failed["commit"]
     again = actor.disturbances + actor.drags + actor.process.dead + failed_writes
+    brought = traffic.entries + traffic.too_large
     for name, number, most in (
-        ("decisions", traffic.decisions, needs.decisions + traffic.errands + traffic.beats + traffic.entries + again),
+        ("decisions", traffic.decisions, needs.decisions + traffic.errands + traffic.beats + brought + again),
         ("leases", traffic.takes, traffic.works + again),
         # Whether a failed write was applied takes a read; then there is another decision.
         ("load", calls["load"], traffic.decisions + traffic.again + needs.reads + 2 * failed_writes + failed["load"]),
         ("create", calls["create"], traffic.births + needs.reads + traffic.lost["create"]),
         ("create task", calls["create task"], traffic.planned + needs.tasks + calls["post"] + failed["create task"]),
         ("delete task", calls["delete task"], traffic.obsolete + (traffic.own if failed_writes else 0)),
-        ("inbox", calls["inbox"], needs.inboxes + failed["inbox"]),
+        ("inbox", calls["inbox"], needs.inboxes + traffic.entries // inbox.COLLECT_MAX + failed["inbox"]),
         ("load_key", calls["load_key"], 2 * traffic.decisions + needs.reads + 10 * failed_writes + failed["load_key"]),
     ):
         if number > most:
@@ -98,6 +113,7 @@ def counted(world: World) -> Iterator[None]:
     looks: Counter[Item] = Counter()
     arrived: Counter[InstanceRef] = Counter()
     before: dict[Item, int] = {}
+    is_over = Activities._is_over
     prepare, add, perform = Session.prepare, Lane.add, Stepper._perform
     decide, put_off, put_last, fail = Transactor.decide, Transactor._put_off, Line.put_last, Item.fail
 
@@ -158,7 +174,12 @@ def counted(world: World) -> Iterator[None]:
         finally:
             model.runs.end(actor)
 
+    async def looking(activities: Activities, *rest: Any) -> bool:
+        CURRENT.get().traffic.too_large += 1
+        return await is_over(activities, *rest)
+
     with (
+        patch.object(Activities, "_is_over", looking),
         patch.object(Session, "prepare", preparing),
         patch.object(Lane, "add", adding),
         patch.object(Transactor, "_put_off", putting_off),

@@ -30,7 +30,7 @@ from tests.simulation.mistakes import failure
 from tests.simulation.model.instance import Model
 from tests.simulation.model.violations import Violation, require
 from tests.simulation.operators import Repairer
-from tests.simulation.patches import contended, limited, logged_bugs
+from tests.simulation.patches import contended, logged_bugs
 from tests.simulation.queue import SimulatedQueue
 from tests.simulation.renaming import translated, translated_acts
 from tests.simulation.scenario import Scenario
@@ -250,7 +250,7 @@ class World:
             self._invite(client)
         with (
             logged_bugs(self),
-            limited(self.settings.tokens_kept, self.settings.room),
+            self.settings.limits.applied(self.settings.tokens_kept, self.settings.room),
             self.acts.recorded(),
             counted(self),
             contended(always=self.settings.is_contended),
