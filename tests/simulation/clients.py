@@ -33,7 +33,7 @@ from tests.simulation.model.events import KEPT
 from tests.simulation.model.instance import Model
 from tests.simulation.model.violations import require
 from tests.simulation.processes import Process
-from workflow_core import DuplicateThread, EventNotAccepted, EventRejected, InvalidInput, NewerVersion
+from workflow_core import DuplicateThread, EventNotAccepted, EventRejected, InvalidInput, NewerVersion, UnknownStatement
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -215,10 +215,12 @@ class Client:
                 if isinstance(answer, View):
                     self.check_view(answer, seen)
                     return
+                if isinstance(answer, UnknownStatement):
+                    require(process.knows_none, f"{action} is answered by {answer!r}")
                 if isinstance(answer, InstanceEnded):
                     require(self.model.executor.ended, f"{action} is refused, and it has not ended: {answer}")
                     return
-                if not (answer is LOST or isinstance(answer, (Unavailable, Busy, NewerVersion))):
+                if not (answer is LOST or isinstance(answer, (Unavailable, Busy, NewerVersion, UnknownStatement))):
                     known = isinstance(answer, (InstanceNotFound, DuplicateThread))
                     known = known or (self.world.settings.has_mistakes and isinstance(answer, MISTAKEN))
                     known = known or (
@@ -250,6 +252,9 @@ class Client:
     def check_view(self, view: View, seen: int) -> None:
         pc = view.instance.execution.pc
         require(pc >= seen, f"{self.name} sees the state of pc {pc}, which is older than {seen}")
+        if view.problem:
+            require(self.world.disturbances.was_badly_deployed, f"{self.name} is told {view.problem}")
+            return
         shown = {(one.case.event, one.thread.id, one.wait_id) for one in view.accepted if one.case.event != ADDED}
         expected = {one for one in self.model.events.accepted_at[pc] if one[0] in EVENTS and one[1]}
         require(shown == expected, f"{self.name} is shown {shown} at pc {pc}, and {expected} is accepted")
@@ -265,9 +270,9 @@ class Client:
         another request."""
         for _ in range(8):
             process, first = first or self.world.hosting.any_process(self.rng), None
-            if process is not None:
+            if process is not None and (request.event or not process.knows_none):
                 answer = await self.send(process, request)
-                if not (answer is LOST or isinstance(answer, (Unavailable, Busy, NewerVersion))):
+                if not (answer is LOST or isinstance(answer, (Unavailable, Busy, NewerVersion, UnknownStatement))):
                     return
                 if request.key is None:
                     if not isinstance(answer, Busy) and self.rng.random() < 0.7:
@@ -360,6 +365,9 @@ class Client:
             require(
                 call.process.revision < self.world.disturbances.deployed, f"{request.what} is answered by {error!r}"
             )
+            return
+        if isinstance(error, UnknownStatement):
+            require(call.process.knows_none, f"{request.what} is answered by {error!r}")
             return
         if isinstance(error, IdempotencyKeyReused):
             require(request.group.requests, f"{request.what}: its key is said to be another one's")

@@ -33,6 +33,7 @@ class Definitions:
 
     Attributes:
         flows, children: one class for each revision.
+        bad_revision: the number of the one that knows no statement, if there is one.
         least_delays: by workflow and activity, how long an attempt may take, or be silent.
         plain: by workflow, what the model runs.
     """
@@ -67,6 +68,11 @@ class Definitions:
             ]
             for name, spec in specs.items()
         )
+        self.bad_revision = len(self.flows)
+        if settings.has_bad_deployment:
+            for revisions_of, (name, spec) in zip((self.flows, self.children), specs.items(), strict=True):
+                times = scenario.stream(f"times of {name}")
+                revisions_of.append(flows.build(spec, times, 0, name, search_by, knows_none=True))
         self.least_delays = {
             name: _limits_of(one) for name, (one, *_) in zip(specs, (self.flows, self.children), strict=True)
         }

@@ -24,6 +24,7 @@ class Disturbances:
 
     Attributes:
         deployed: the newest revision, if revisions replace each other.
+        badly_deployed: the numbers of the processes that are to have the revision which knows no statement.
         recovered_at: when the first recovery has ended after all is quiet.
     """
 
@@ -31,6 +32,8 @@ class Disturbances:
         self.world = world
         self.settings = world.settings
         self.deployed = 0
+        self.badly_deployed: set[int] = set()
+        self.was_badly_deployed = False
         self.recovered_at: float | None = None
         stream = world.scenario.stream
         self._kills, self._pauses, self._losses = map(stream, ("kills", "pauses", "lost tasks"))
@@ -58,6 +61,11 @@ class Disturbances:
         timeline.at(quiet_at, self._end_faults)
         timeline.at(quiet_at + SETTLING_SECONDS, self._become_quiet)
         self.settings.weather.plan(self)
+        if self.settings.has_bad_deployment:
+            rng = self.world.scenario.stream("bad deployment")
+            begin = rng.uniform(5, quiet_at / 2)
+            timeline.at(begin, self._deploy_badly, rng.random() < 0.5)
+            timeline.at(rng.uniform(begin, quiet_at), self._roll_back)
 
     def _kill_one(self) -> None:
         if self.world.faults.planned() and (process := self.world.hosting.any_process(self._kills)) is not None:
@@ -69,6 +77,21 @@ class Disturbances:
         self.world.say("revision %d is deployed", self.deployed)
         for number in self.world.hosting.processes:
             self.world.timeline.after(self._deployments.uniform(0, 120), self._replace, number, self.deployed)
+
+    def _deploy_badly(self, everywhere: bool) -> None:
+        """The first process, or each, gets a revision that knows no statement of any instance."""
+        self.world.say("a bad revision is deployed")
+        self.was_badly_deployed = True
+        self.world.queue.has_lost = True  # it acknowledges tasks that it cannot carry out
+        for number in [*self.world.hosting.processes] if everywhere else [0]:
+            self.badly_deployed.add(number)
+            self.world.hosting.processes[number].kill()
+
+    def _roll_back(self) -> None:
+        self.world.say("the bad revision is rolled back")
+        for number in sorted(self.badly_deployed):
+            self.badly_deployed.remove(number)
+            self.world.hosting.processes[number].kill()
 
     def _replace(self, number: int, revision: int) -> None:
         process = self.world.hosting.processes[number]

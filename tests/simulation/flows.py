@@ -50,6 +50,7 @@ def build(
     slow: bool = False,
     renames: bool = False,
     mistakes: Mistakes | None = None,
+    knows_none: bool = False,
     delay_max: float = float("inf"),
 ) -> type[Fields]:
     """The instrumented workflow of a drawn definition; its times are drawn from ``rng``.
@@ -57,12 +58,14 @@ def build(
     Args:
         slow: the handlers of event objects take time.
         mistakes: puts mistakes into the code.
+        knows_none: its statements all have other names, so it has none of those that instances are at.
         delay_max: how long a timeout may wait at most, in seconds.
         renames: each revision has other names, and a version of its own.
     """
     base, version = (_migrating(revision), revision + 1) if renames else (Answering, None)
 
     instrumented = _Instrumented(rng, revision, slow=slow, mistakes=mistakes, delay_max=delay_max)
+    instrumented.before_names = "other " if knows_none else ""
 
     class Flow(base, name=name, version=version):  # type: ignore[call-arg, misc, valid-type]
         trace: ClassVar[list[str]] = []
@@ -107,6 +110,10 @@ class _Instrumented(RareStatements):
         self.slow = slow
         self.mistakes = mistakes
         self.delay_max = delay_max
+        self.before_names = ""
+
+    def name(self, kind: str) -> str:
+        return self.before_names + super().name(kind)
 
     def statements(self, specs: list[Spec]) -> list[Statement]:
         return [self.revised(statement) for statement in super().statements(specs)]

@@ -55,7 +55,9 @@ class Hosting:
     def start(self, number: int) -> None:
         revision = self.world.disturbances.deployed
         if not self.settings.is_renamed:
-            revision = self._starts.randrange(len(self.world.definitions.flows))
+            revision = self._starts.randrange(self.world.definitions.bad_revision)
+        if number in self.world.disturbances.badly_deployed:
+            revision = self.world.definitions.bad_revision
         skew = self._starts.uniform(-self.settings.skew, self.settings.skew)
         rng = self.world.scenario.stream(f"engine {len(self.all_processes)}")
         process = self.processes[number] = Process(self.world, f"p{number}", revision, skew, rng)

@@ -91,6 +91,11 @@ class Process:
             actor.disturb()
 
     @property
+    def knows_none(self) -> bool:
+        """Whether it knows no statement of any instance."""
+        return self.revision == self.world.definitions.bad_revision
+
+    @property
     def has_mistakes(self) -> bool:
         """Whether its code has mistakes; see ``mistakes.py``."""
         settings = self.world.settings

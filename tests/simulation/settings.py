@@ -31,6 +31,7 @@ class Settings:
         failing, slowness: the part of user code that fails, and that takes long.
         skew: how many seconds a clock may be wrong.
         tokens_kept: how many commits a document remembers.
+        has_bad_deployment: for a while, processes have a revision that knows no statement of any instance.
         recovers: recovery runs every minute.
         loses_tasks: the queue loses tasks.
         pause_seconds: how long a client waits between requests, on the average.
@@ -57,7 +58,10 @@ class Settings:
         self.skew = choice("skew", (0.0, 0.5, 2.0))
         kept = 1 if chance("few tokens", 0.15) else choice("tokens", (2, 20))
         self.tokens_kept = 20 if self.is_peaceful else kept
-        self.recovers = chance("recovery", 0.4) and not self.is_peaceful
+        is_undisturbed = self.is_peaceful or self.is_repaired or self.is_renamed
+        self.has_bad_deployment = scenario.has("bad deployment") and not is_undisturbed
+        # A task that meets code without the statement of its instance is not tried again.
+        self.recovers = (chance("recovery", 0.4) or self.has_bad_deployment) and not self.is_peaceful
         # A task that meets a mistake at once is not tried again.
         self.is_mistaken_everywhere = chance("mistakes everywhere", 0.5) or not self.recovers
         self.loses_tasks = self.recovers and chance("losing tasks", 0.6)
