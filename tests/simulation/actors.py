@@ -154,6 +154,7 @@ class Run:
     seconds: float
     fails: bool
     error: Exception | None = None
+    is_spoilt: bool = False
 
     def perform(self, action: Callable[[], object]) -> None:
         """What the code does to the fields; it may fail by itself, at its end."""
@@ -206,6 +207,12 @@ class Run:
             model.activities.check_over(context, began)
             raise
         model.activities.check_heard(self, began, commits)
+
+    def returns(self, *, is_spoilt: bool = False) -> None:
+        """Synchronous code returns: it ends, unless its thread takes time. See ``end``."""
+        self.is_spoilt = is_spoilt
+        if not self.actor.process.world.settings.has_slow_threads:
+            self.end(is_spoilt=is_spoilt)
 
     def end(self, *, is_spoilt: bool = False) -> None:
         """It ends; ``is_spoilt``: it counts as failed, because of what it has done or returns."""

@@ -138,7 +138,7 @@ class _Instrumented(RareStatements):
                 run = CURRENT.get().begin("step", w, step.workflow_id, step.idempotency_key, step.attempt)
                 is_spoilt = number is not None and is_mistaken(w, number)
                 run.perform(lambda: action(*(w, step)[:count]))
-                run.end(is_spoilt=is_spoilt)
+                run.returns(is_spoilt=is_spoilt)
                 return spoilt_result(w, number or 0) if is_spoilt else None
 
             return at_once
@@ -202,8 +202,8 @@ class _Instrumented(RareStatements):
             run = actor.begin("activity", None, body.id, key, body.attempt + 1)
             results: list[int] = []
             run.perform(lambda: results.append(function()))
-            run.end()
-            return results[0]
+            run.returns()
+            return results[0] if results else 0
 
         return at_once
 

@@ -10,10 +10,12 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from cloud_adapter.engine.engine import Engine
+from cloud_adapter.engine.user_code import call
 from cloud_adapter.errors import Unavailable
 from cloud_adapter.ports import Task
 from tests.simulation.actors import CURRENT, LANE, Actor, Killed
@@ -46,7 +48,7 @@ class Process:
             clock=self,
             options=world.settings.options,
             rng=rng,
-            run_sync=_inline,
+            run_sync=self._in_thread if world.settings.has_slow_threads else _inline,
         )
 
     # --- the ports: the clock and the queue ----------------------------------------------
@@ -126,6 +128,16 @@ class Process:
             self.skew = self._right_skew
             for actor in self.actors:
                 actor.disturb()
+
+    async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Runs synchronous code, which has its effects at once, and then takes time."""
+        actor = CURRENT.get()
+        before = list(actor.running)
+        result = function(*args)
+        for run in [run for run in actor.running if run not in before]:
+            await run.take_time()
+            call(partial(run.end, is_spoilt=run.is_spoilt))
+        return result
 
     # --- calls to the outside ------------------------------------------------------------
 

@@ -22,6 +22,7 @@ class Settings:
         has_limit: a document may have ``room`` bytes only.
         is_renamed: each revision has other names for the statements.
         is_slow: the handlers of event objects take time.
+        has_slow_threads: synchronous user code takes time, too, and cannot be interrupted.
         has_mistakes: the code of the workflows has mistakes, in one process or, ``is_mistaken_everywhere``, in all.
         has_rare_statements: the definitions are of rarer statements.
         is_contended: each instance counts as contended for, so that results come by way of its inbox.
@@ -47,6 +48,7 @@ class Settings:
         self.room = scenario.stream("room").randrange(500, 1_400) if self.has_limit else 0
         self.is_renamed = scenario.has("renaming") and not (self.is_repaired or self.is_peaceful)
         self.is_slow = scenario.has("slow handlers")
+        self.has_slow_threads = scenario.has("slow threads")
         self.has_mistakes = scenario.has("mistakes") and not self.is_peaceful
         self.has_rare_statements = scenario.has("rare statements") and not (self.is_repaired or self.is_renamed)
         self.is_contended = chance("contention", 0.4)
