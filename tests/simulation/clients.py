@@ -126,6 +126,7 @@ class Client:
         self.rng = world.scenario.stream(f"client {name}")
         self.late = world.scenario.stream(f"late repetitions of {name}")
         self.spoilt = world.scenario.stream(f"spoilt events of {name}")
+        self.odd = world.scenario.stream(f"odd events of {name}")
         self.requests = min(self.rng.randrange(1, 9), world.scenario.requests)
         self.creates = creates
         self.operates = operates
@@ -188,6 +189,9 @@ class Client:
             body = rng.choice((b'{"wrong": 1}', b"nonsense", b"", b"1", str(REJECTED).encode(), str(BROKEN).encode()))
         if event == ADDED:
             event = EVENTS[0]
+        if self.world.settings.has_rare_statements and self.model.exists and self.odd.random() < 0.2:
+            timed = [name for _, (_, name, _) in self.model.executor.timed_waits()]
+            event = self.odd.choice([event, *timed])  # which no client may send
         return Request(self.model, event, body, thread_id, wait_id, key if rng.random() < 0.6 else None)
 
     async def burst(self, first: Request) -> None:
@@ -381,7 +385,8 @@ class Client:
         elif isinstance(error, InstanceNotFound):
             require(not model.events.states or model.events.states[0][0] > call.started, f"it exists: {error}")
         elif isinstance(error, EventNotAccepted):
-            always = model.events.accepted_all_along(call.started, request.event, request.thread_id, request.wait_id)
+            event, thread_id, wait_id = request.event, request.thread_id, request.wait_id
+            always = event in EVENTS and model.events.accepted_all_along(call.started, event, thread_id, wait_id)
             require(not always, f"{request.event} was accepted, or to be kept, all along: {error}")
         elif isinstance(error, EventRejected):
             require(request.body == str(REJECTED).encode(), f"{request.what} is rejected: {error}")

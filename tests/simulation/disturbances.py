@@ -116,6 +116,17 @@ class Disturbances:
             self.world.say("the queue is paused until %.0f", until)
             self.world.queue.paused_until = max(self.world.queue.paused_until, until)
 
+    def fall_out(self, until: float) -> None:
+        """Nothing outside of the processes answers for a while."""
+        if self.world.faults.planned():
+            self.world.say("an outage begins, until %.0f", until)
+            self.world.faults.is_out = True
+            self.world.timeline.at(until, self._fall_in)
+
+    def _fall_in(self) -> None:
+        self.world.say("the outage ends")
+        self.world.faults.is_out = False
+
     def turn_clock_back(self, size: float) -> None:
         """The clock of a process jumps back. By more than clocks may differ only where a recovery comes, since what
         such a process posts may belong to a task that has already run."""

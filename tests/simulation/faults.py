@@ -26,6 +26,7 @@ class Faults:
     def __init__(self, scenario: Scenario, prompt: bool) -> None:
         self.rng = scenario.stream("faults")
         self.on = True
+        self.is_out = False
         self.suppressed = scenario.suppressed
         self.laid: list[int] = []
         kinds = (kind for kind in FAULTS if not (prompt and kind in SLOW))
@@ -36,6 +37,8 @@ class Faults:
         """A fault, or None, and its size between 0 and 1."""
         point, size = self.rng.random(), self.rng.random()
         self._count += 1
+        if self.on and self.is_out:
+            return "refused", size
         if self.on:
             for kind, rate in self.rates.items():
                 if point < rate:

@@ -34,6 +34,7 @@ class Weather:
         silence_seconds: after what time at most a call that was applied is reported to have failed.
         long_lives: activities with heartbeats may live for more than ten minutes.
         pauses: from when and for how long the queue delivers nothing. Then all that was due comes at once.
+        outages: from when until when each call to the outside is refused.
         jumps: when the clock of a process jumps back, and how far, as a part of what is possible.
     """
 
@@ -44,6 +45,7 @@ class Weather:
     long_lives: bool
     pauses: tuple[tuple[float, float], ...]
     jumps: tuple[tuple[float, float], ...]
+    outages: tuple[tuple[float, float], ...]
 
     @classmethod
     def of(cls, scenario: Scenario, *, is_peaceful: bool, is_prompt: bool, quiet_at: float) -> Weather:
@@ -63,6 +65,11 @@ class Weather:
         if has("jumps of clocks") and not is_peaceful and not is_prompt:
             rng = scenario.stream("times of the jumps")
             jumps = [(rng.uniform(0, quiet_at), rng.random()) for _ in range(rng.randrange(1, 4))]
+        outages = []
+        if has("outages") and not is_peaceful:
+            rng = scenario.stream("times of the outages")
+            starts = [rng.uniform(5, quiet_at) for _ in range(rng.randrange(1, 5))]
+            outages = [(start, min(quiet_at, start + rng.choice((10, 25, 60)))) for start in starts]
         return cls(
             key_ttl=ttl,
             name_seconds=names,
@@ -71,6 +78,7 @@ class Weather:
             long_lives=has("long lives"),
             pauses=tuple(pauses),
             jumps=tuple(jumps),
+            outages=tuple(outages),
         )
 
     def plan(self, disturbances: Disturbances) -> None:
@@ -78,5 +86,7 @@ class Weather:
         timeline = disturbances.world.timeline
         for start, end in self.pauses:
             timeline.at(start, disturbances.pause_queue, end)
+        for start, end in self.outages:
+            timeline.at(start, disturbances.fall_out, end)
         for at, size in self.jumps:
             timeline.at(at, disturbances.turn_clock_back, size)
