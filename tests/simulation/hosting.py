@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from cloud_adapter.engine.task_handler import Outcome, run_task
 from cloud_adapter.ports import Task
 from tests.simulation.actors import CURRENT, Actor, Delivery, Killed, Operator
-from tests.simulation.clients import LOST, Call
 from tests.simulation.disturbances import SETTLING_SECONDS
 from tests.simulation.model.violations import Violation
 from tests.simulation.processes import Process
+from tests.simulation.requests import LOST, Call
 from tests.simulation.traffic import check_traffic
 
 if TYPE_CHECKING:

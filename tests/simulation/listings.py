@@ -14,9 +14,10 @@ from cloud_adapter.document import Instance
 from cloud_adapter.errors import InvalidRequest, Unavailable
 from cloud_adapter.ports import Page
 from tests.simulation.actors import Actor
-from tests.simulation.clients import LOST, Client, Request
+from tests.simulation.clients import Client
 from tests.simulation.flows import UNSEARCHABLE
 from tests.simulation.model.violations import require, require_equal
+from tests.simulation.requests import LOST, Request
 from workflow_core import Status
 
 if TYPE_CHECKING:

@@ -14,10 +14,11 @@ from cloud_adapter.engine.operations import Goto, Operation, RetryFailed, SetFie
 from cloud_adapter.engine.view import View
 from cloud_adapter.errors import Busy, TooLarge, Unavailable
 from tests.simulation.actors import Operator
-from tests.simulation.clients import LOST, Client
+from tests.simulation.clients import Client
 from tests.simulation.mistakes import MISTAKEN
 from tests.simulation.model.repairs import Moved, loops_on, path_to, places_in
 from tests.simulation.model.violations import require
+from tests.simulation.requests import LOST
 from workflow_core import DuplicateThread, RepairRefused
 
 if TYPE_CHECKING:

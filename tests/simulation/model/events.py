@@ -19,9 +19,9 @@ from tests.simulation.model.violations import Violation, require
 
 if TYPE_CHECKING:
     from tests.simulation.actors import Actor
-    from tests.simulation.clients import Call
     from tests.simulation.model.instance import Model
     from tests.simulation.model.writes import Move
+    from tests.simulation.requests import Call
 
 KEPT = object()
 """The output of an event that was kept, and is handled later."""
