@@ -102,6 +102,8 @@ class Client:
     async def create(self) -> None:
         body = self.rng.choice((b"", b"{}", b'{"x": 2}', b'{"y": -1, "x": 1}'))
         key = f"{self.name}-create" if self.rng.random() < 0.5 else None
+        if self.world.settings.has_rare_statements:
+            await self.insist(Request(self.model, "", b'{"x": "many"}', key=key))  # which is invalid
         await self.insist(Request(self.model, "", body, key=key))
 
     async def choose(self, key: str) -> Request:
@@ -132,6 +134,8 @@ class Client:
         if self.world.settings.has_rare_statements and self.model.exists and self.odd.random() < 0.2:
             timed = [name for _, (_, name, _) in self.model.executor.timed_waits()]
             event = self.odd.choice([event, *timed])  # which no client may send
+        if self.world.settings.has_limit and takes_input and self.odd.random() < 0.2:
+            body = b"1" + b"0" * self.odd.randrange(300, 1_000)
         return Request(self.model, event, body, thread_id, wait_id, key if rng.random() < 0.6 else None)
 
     async def burst(self, first: Request) -> None:

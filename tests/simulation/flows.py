@@ -67,9 +67,15 @@ def build(
     instrumented = _Instrumented(rng, revision, slow=slow, mistakes=mistakes, delay_max=delay_max)
     instrumented.before_names = "other " if knows_none else ""
 
+    answer: Any = Answering.result if mistakes is None else mistakes.result(Answering.result)
+
     class Flow(base, name=name, version=version):  # type: ignore[call-arg, misc, valid-type]
         trace: ClassVar[list[str]] = []
         search_fields = search_by
+
+        def result(self) -> Any:
+            return answer(self)
+
         definition = renamed(instrumented.section(spec), revision if renames else 0)
 
     return Flow

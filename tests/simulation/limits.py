@@ -42,7 +42,7 @@ class Limits:
         """Draws small limits. Where everything comes by way of inboxes, what is too large for one would never come."""
         choice = scenario.choice
         return cls(
-            horizon=timedelta(seconds=choice("horizon", (90.0, 90.0, HORIZON.total_seconds()))),
+            horizon=timedelta(seconds=choice("horizon", (10.0, 90.0, HORIZON.total_seconds()))),
             recovered_max=choice("recovered at once", (1, 2, RECOVERED_MAX)),
             entry_bytes_max=None if is_contended else choice("bytes of an entry", (170, 300, None)),
             batch=choice("large batch", (2, 2, None)),

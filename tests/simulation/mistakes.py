@@ -53,8 +53,9 @@ REPORTED: dict[str, type[Exception]] = {
 
 
 def is_mistaken(w: Fields, number: int) -> bool:
-    """Whether a mistake of that number is met now: not at once, or there would be no instance."""
-    return CURRENT.get().process.has_mistakes and len(w.log) % 4 == 1 + number % 3
+    """Whether a mistake of that number is met now: if not in a child, not at once, or there would be no instance."""
+    begins = w.__workflow_name__ == "flow"
+    return CURRENT.get().process.has_mistakes and len(w.log) % 4 == number % 3 + begins
 
 
 MISTAKEN: tuple[type[Exception], ...] = (
@@ -107,7 +108,7 @@ class Mistakes:
 
         return _like(holds, cond)
 
-    def returns(self, function: Function, wrong: Any, chance: float = 0.3) -> Function:
+    def returns(self, function: Function, wrong: Any, chance: float = 0.4) -> Function:
         """A function that returns something wrong."""
         number = self._drawn(chance)
         return (
@@ -128,6 +129,11 @@ class Mistakes:
                 raise MistakeError(f"a mistake in {name}")
 
         return taken
+
+    def result(self, result: Function) -> Function:
+        """What gives the result of a child: it gives what is no JSON."""
+        number = self._drawn(0.5)
+        return result if number is None else lambda w: object() if is_mistaken(w, number) else result(w)
 
     def step(self) -> int | None:
         """The number of the mistake of a step, if it has one."""

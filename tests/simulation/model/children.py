@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from cloud_adapter.document import HistoryEntry, Instance
 from tests.core.reference import DuplicateId, RefThread
 from tests.simulation.acts import attempt_of
-from tests.simulation.mistakes import MistakeError
+from tests.simulation.mistakes import REPORTED
 from tests.simulation.model.errands import Errand
 from tests.simulation.model.executor import Executor
 from tests.simulation.model.leases import is_call
@@ -93,8 +93,8 @@ class Children:
             executor.child_done(thread, errand, child.workflow.result())  # type: ignore[attr-defined]
             return
         error, _, message = entry.error.partition(": ")
-        if self.model.world.settings.has_mistakes and error == MistakeError.__name__:
-            executor.child_failed(thread, errand, MistakeError(message))
+        if self.model.world.settings.has_mistakes and error in REPORTED and child.finished:
+            executor.child_failed(thread, errand, REPORTED[error](message))
             return
         require(child.failed or child.canceled, f"child {errand.id!r} is said to have failed: {entry.error}")
         executor.child_failed(thread, errand, ChildFailed(message))
