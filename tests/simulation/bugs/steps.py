@@ -18,7 +18,7 @@ from cloud_adapter.engine.steps import Stepper
 from tests.simulation.bugs.bug_list import Patch, bug
 from tests.simulation.bugs.unseen_leases import leased
 from workflow_core.events import stable_key
-from workflow_core.machine import operations, unwinding
+from workflow_core.machine import operations, unwinding, values
 from workflow_core.machine.machine import Machine
 from workflow_core.machine.outside_work import ChildCancel, TeardownWork
 from workflow_core.machine.threads import end
@@ -172,3 +172,16 @@ def cleanup_left_out_when_it_is_canceled(patch: Patch) -> None:
 @bug
 def error_in_a_cleanup_calls_a_cancellation_off(patch: Patch) -> None:
     patch.setattr(unwinding, "_is_doomed", lambda thread: False)
+
+
+# --- loops -----------------------------------------------------------------------------------
+
+
+@bug
+def item_of_the_loop_around_for_that_of_the_innermost(patch: Patch) -> None:
+    item_of = values.item_of
+
+    def outer(machine: Any, thread: Any, each: Any) -> Any:
+        return item_of(machine, thread, each if each is None or each.outer is None else each.outer)
+
+    patch.setattr(values, "item_of", outer)
