@@ -22,6 +22,7 @@ from typing import Any
 
 from coverage import Coverage
 
+from tests.simulation.scenario import Scenario
 from tests.simulation.unmet import UNMET
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,7 +83,6 @@ def record(folder: str, seeds: Sequence[int]) -> int:
     )
     coverage.start()
     from tests.simulation.failures import prepare, run  # imports are measured too
-    from tests.simulation.scenario import Scenario
 
     prepare(None)
     failures = [seed for seed in seeds if run(Scenario(seed)) is not None]
@@ -91,10 +91,10 @@ def record(folder: str, seeds: Sequence[int]) -> int:
     return len(failures)
 
 
-def measure(first: int, count: int, jobs: int) -> dict[str, Any]:
-    """The report of ``coverage`` on so many seeds."""
+def measure(seeds: Sequence[int], jobs: int) -> dict[str, Any]:
+    """The report of ``coverage`` on these seeds."""
     os.chdir(ROOT)
-    chunks = [range(at, min(at + CHUNK, first + count)) for at in range(first, first + count, CHUNK)]
+    chunks = [seeds[at : at + CHUNK] for at in range(0, len(seeds), CHUNK)]
     with TemporaryDirectory() as folder:
         with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
             failures = sum(pool.imap_unordered(partial(record, folder), chunks, chunksize=1))
@@ -162,10 +162,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.coverage", description=__doc__)
     parser.add_argument("--seeds", type=int, default=400, help="how many to run")
     parser.add_argument("--first", type=int, default=0, help="the first one")
+    parser.add_argument("--rare", action="store_true", help="only those of them that have rarer conditions")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="how many processes")
     parser.add_argument("--all", action="store_true", help="print the gaps that have a reason, too")
     given = parser.parse_args(arguments)
-    show(measure(given.first, given.seeds, given.jobs), every=given.all)
+    seeds = range(given.first, given.first + given.seeds)
+    chosen = [seed for seed in seeds if Scenario(seed).is_rare] if given.rare else seeds
+    show(measure(chosen, given.jobs), every=given.all)
     return 0
 
 

@@ -69,6 +69,11 @@ class Scenario:
                 only = later
         return only == rarity if 0.4 <= point < 0.8 else point >= 0.8 and self.chance(rarity, 0.25)
 
+    @property
+    def is_rare(self) -> bool:
+        """Whether it has a rarer condition at all."""
+        return any(map(self.has, (*RARITIES, *LATER_RARITIES)))
+
     def choice(self, name: str, values: Sequence[Drawn]) -> Drawn:
         """Draws one of the values, from the stream of that name."""
         return self.stream(name).choice(values)

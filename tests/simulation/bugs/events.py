@@ -126,7 +126,6 @@ def kept_events_in_reverse_order(patch: Patch) -> None:
         return next(one for one in reversed(machine.execution.buffer) if one.event == event)
 
     patch.setattr(events, "first_buffered", last)
-    patch.setattr(work, "first_buffered", last)
 
 
 @bug
