@@ -117,9 +117,9 @@ def silent_attempt_never_taken_for_dead(patch: Patch) -> None:
 
 @bug
 def changes_of_a_result_whose_then_has_raised_kept(patch: Patch) -> None:
-    def without_undo(session: Session, accepted: Accepted, result: str) -> Exception | None:
+    def without_undo(session: Session, accepted: Accepted, result: str, **how: Any) -> Exception | None:
         try:
-            session.machine.handle_json(accepted, result.encode())
+            session.machine.handle_json(accepted, result.encode(), **how)
             session.check_fields()
         except Exception as raised:
             return raised
