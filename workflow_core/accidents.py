@@ -7,9 +7,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from contextlib import asynccontextmanager, contextmanager
 from inspect import isasyncgen, isawaitable, iscoroutine, isgenerator, isroutine
+from typing import Any
 
 from workflow_core.errors import UnusableResult
+
+_EMPTY: Any = iter
+_CONTEXT_MANAGERS: tuple[type, ...] = type(contextmanager(_EMPTY)(())), type(asynccontextmanager(_EMPTY)(()))
+"""What functions with these decorators return."""
 
 
 def refuse_accident(value: object, where: str) -> None:
@@ -19,7 +25,7 @@ def refuse_accident(value: object, where: str) -> None:
         where: the function, for the error.
 
     Raises:
-        UnusableResult: it is a coroutine, a generator, another iterator, or a function.
+        UnusableResult: it is a coroutine, a generator, another iterator, a context manager of one, or a function.
     """
     what = _accident(value)
     if what is not None:
@@ -33,8 +39,8 @@ def is_true(value: object, name: str) -> bool:
         name: the name of the statement.
 
     Raises:
-        UnusableResult: the value was returned by accident: also a class, or an object that can be called and has no
-            truth value of its own.
+        UnusableResult: the value was returned by accident: also a class, a tuple of one truth value, or an object that
+            can be called and has no truth value of its own.
     """
     if value is True or value is False:
         return value
@@ -43,6 +49,10 @@ def is_true(value: object, name: str) -> bool:
     if isinstance(value, type):
         fix = "Create an object, or compare the class with another one"
         raise UnusableResult(f"{where} returned the class {value.__name__!r}, which is always true. {fix}")
+    if value is ... or value is NotImplemented or isinstance(value, property):
+        raise UnusableResult(f"{where} returned {value!r:.60}, which is always true. Return True or False")
+    if isinstance(value, tuple) and len(value) == 1 and isinstance(value[0], bool):
+        raise UnusableResult(f"{where} returned a tuple, which is always true. Remove the trailing comma")
     if callable(value) and not hasattr(value, "__bool__") and not hasattr(value, "__len__"):
         raise UnusableResult(f"{where} returned {value!r:.60}, which is always true, but can be called. Call it")
     return bool(value)
@@ -56,6 +66,8 @@ def _accident(value: object) -> str | None:
         if iscoroutine(value):
             value.close()  # otherwise Python warns later that nobody has awaited it
         return "a coroutine, so the code has not run. Only steps and activities can be async: store the value in a Step"
+    if isinstance(value, _CONTEXT_MANAGERS):
+        return "a context manager, so the code has not run. Remove @contextmanager"
     if isgenerator(value) or isasyncgen(value):
         return "a generator, so the code has not run. Return the value itself, for example a list"
     if isinstance(value, Iterator) and iter(value) is value:  # a mock only looks like one

@@ -209,6 +209,12 @@ def _code_of(function: Callable[..., Any]) -> tuple[Any, Any]:
     return function, getattr(function, "__call__", None)  # noqa: B004 - its code is wanted, not whether it exists
 
 
+def _is_generator(code: Any) -> bool:
+    if getattr(getattr(code, "__code__", None), "co_filename", "") == contextlib.__file__:
+        code = inspect.unwrap(code)  # of a context manager
+    return inspect.isgeneratorfunction(code) or inspect.isasyncgenfunction(code)
+
+
 def unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns the function inside of partial calls and static methods."""
     while isinstance(function, (functools.partial, staticmethod, classmethod)):
@@ -227,9 +233,11 @@ def parameters(
     Raises:
         DefinitionError: it cannot be called with ``least`` to ``most`` positional arguments.
     """
-    if any(inspect.isgeneratorfunction(code) or inspect.isasyncgenfunction(code) for code in _code_of(function)):
+    if any(map(_is_generator, _code_of(function))):
         raise DefinitionError(
-            where, "its function is a generator: calling it runs none of its code", "Remove 'yield'; return the value."
+            where,
+            "its function is a generator: calling it runs none of its code",
+            "Remove 'yield' and @contextmanager, if it has that; return the value.",
         )
     try:
         signature = inspect.signature(function)

@@ -20,10 +20,10 @@ from cloud_adapter.cli.connection import Connection, Json
 from cloud_adapter.cli.inputs import check_texts, read_input, read_pair, read_pairs
 from cloud_adapter.engine.operations import ACTIONS, REPAIRS, Operation, Repair
 from cloud_adapter.errors import InvalidRequest
+from cloud_adapter.http import views
 from cloud_adapter.http.api import IDEMPOTENCY_HEADER
 from cloud_adapter.http.queries import SEARCH
-from cloud_adapter.http.views import instance_url
-from cloud_adapter.names import check_key
+from cloud_adapter.names import check_id, check_key
 from cloud_adapter.ports import PAGE_SIZE, PAGE_SIZE_MAX, Order
 from cloud_adapter.settings import TOKEN_VARIABLE, URL_VARIABLE
 from workflow_core.execution import Status
@@ -139,7 +139,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Shows the position of an instance, what it waits for, and its fields."""
-    views = _watched(api, workflow, id) if watch else iter([api.get(instance_url(workflow, id))])
+    views = _watched(api, workflow, id) if watch else iter([api.get(_instance_path(workflow, id))])
     if as_json:
         for view in views:
             output.print_json(view, lines=watch)
@@ -154,7 +154,7 @@ def _watched(api: Connection, workflow: str, id: str) -> Iterator[Json]:
     """Yields the instance now and after each change, until it ends."""
     last: Json | None = None
     while last is None or last["meta"]["status"] not in OVER or last["meta"]["teardowns"]:
-        view = api.get(instance_url(workflow, id))
+        view = api.get(_instance_path(workflow, id))
         if last is None or view["meta"]["pc"] != last["meta"]["pc"] or view["meta"]["status"] != last["meta"]["status"]:
             yield view
         last = view
@@ -169,7 +169,7 @@ def history(
     as_json: AsJson = False,
 ) -> None:
     """Shows what happened to an instance, oldest first."""
-    entries = api.get(instance_url(workflow, id))["history"]
+    entries = api.get(_instance_path(workflow, id))["history"]
     if as_json:
         output.print_json(entries)
     else:
@@ -191,7 +191,7 @@ def start(
 ) -> None:
     """Creates an instance with initial fields: start pizza order-1 'cart=[{"name": "funghi"}]'"""
     schema = api.get(_path("definition", workflow))["input"] if fields else {}
-    view = api.post(instance_url(workflow, id), read_input(fields, input, schema), **_key(key))
+    view = api.post(_instance_path(workflow, id), read_input(fields, input, schema), **_key(key))
     _print_view(api, view, as_json)
 
 
@@ -215,7 +215,7 @@ def send(
         events = api.get(_path("definition", workflow))["events"]
         schema = next((found["input"] or {} for found in events if found["name"] == event), {})
     query = f"?thread={quote(thread, safe='')}" if thread is not None else ""
-    path = f"{instance_url(workflow, id)}/{quote(event, safe='')}{query}"
+    path = f"{_instance_path(workflow, id)}/{quote(event, safe='')}{query}"
     handled, answer = api.send(path, read_input(fields, input, schema), **_key(key))
     if answer is None and not as_json:
         output.print_lines(["handled" if handled else "buffered until the instance waits for it"])
@@ -247,11 +247,11 @@ def _operation_command(kind: type[Operation]) -> Callable[..., None]:
             if _holds_fields(field):
                 given[name] = read_pairs(given[name], api.get(_path("definition", workflow))["fields"])
             order[name] = given[name]
-        path = f"{instance_url(workflow, id)}/{kind.name}"
+        path = f"{_instance_path(workflow, id)}/{kind.name}"
         if not repairs:
             _print_view(api, api.post(path, order), as_json)
         else:
-            _repair(api, instance_url(workflow, id), path, order, dry_run, yes, as_json)
+            _repair(api, _instance_path(workflow, id), path, order, dry_run, yes, as_json)
 
     shared = inspect.signature(run, eval_str=True).parameters
     own = {name: _parameter(name, field) for name, field in kind.arguments().items()}
@@ -331,6 +331,15 @@ def _print_view(api: Connection, view: Json, as_json: bool) -> None:
     rests = status == Status.RUNNING and not api.delivers
     note = ": its steps will run when a server uses this database" if rests else ""
     output.print_lines([f"{view['meta']['id']} is {status}{note}"])
+
+
+def _instance_path(workflow: str, id: str) -> str:
+    """Returns the path of an instance.
+
+    Raises:
+        InvalidRequest: the id is invalid. With a slash in it, the path could be that of an action on another instance.
+    """
+    return views.instance_url(workflow, check_id(id))
 
 
 def _path(*parts: str) -> str:

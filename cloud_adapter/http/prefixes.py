@@ -12,6 +12,8 @@ from urllib.parse import quote, urlsplit
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from cloud_adapter.errors import InvalidRequest
+
 
 class PublicUrl:
     """Middleware that serves an application under the path of its public URL, which a proxy has removed."""
@@ -30,6 +32,22 @@ class PublicUrl:
                 segments = scope["raw_path"].split(b"/")[1 + known.count("/") :]
                 scope["raw_path"] = b"/".join([self.prefix.encode(), *segments])
         await self.app(scope, receive, send)
+
+
+def check_path(request: Request) -> None:
+    """Checks that no slash is encoded in the first parts of the path, which name a workflow and an instance. Servers
+    decode the path before it is routed, so a request for the id ``a/cancel`` would cancel the instance ``a``.
+
+    Raises:
+        InvalidRequest: there is an encoded slash.
+    """
+    path: bytes = request.scope.get("raw_path") or b""
+    prefix = _root_path(request) if request.scope["path"].startswith(_root_path(request)) else ""
+    first = 1 + prefix.count("/")
+    if any(b"%2f" in part.lower() for part in path.split(b"?")[0].split(b"/")[first : first + 3]):
+        raise InvalidRequest(
+            "the path contains '/' (%2F) in the name of a workflow or in an id: they cannot contain it"
+        )
 
 
 def prefix_of(request: Request) -> str:

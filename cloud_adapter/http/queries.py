@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.errors import InvalidRequest
+from cloud_adapter.http.prefixes import check_path
 
 SEARCH = "search."
 """The prefix of query parameters that filter a list of instances by search fields."""
@@ -33,7 +34,7 @@ def check_query(request: Request, *known: str) -> None:
 
 
 def with_query(handler: Handler, *known: str, more: Callable[[Request], Iterable[str]] = lambda _: ()) -> Handler:
-    """Returns a handler that checks the query parameters first; see ``check_query``.
+    """Returns a handler that first checks the path and the query parameters; see ``check_path`` and ``check_query``.
 
     Args:
         more: returns known parameters that depend on the path.
@@ -41,6 +42,7 @@ def with_query(handler: Handler, *known: str, more: Callable[[Request], Iterable
 
     @functools.wraps(handler)
     async def checked(request: Request) -> Response:
+        check_path(request)
         check_query(request, *known, *more(request))
         return await handler(request)
 

@@ -182,6 +182,13 @@ def test_what_is_not_json_is_one_line(http: Http, id: str, content: bytes, said:
         (["start", "note", "a\udcff"], "the argument id is not valid UTF-8: 'a\\udcff'"),
         (["start", "note", "a", "note=\udcff"], "the argument fields is not valid UTF-8: 'note=\\udcff'"),
         (["show", "n\udcff", "a"], "the argument workflow is not valid UTF-8"),
+        (
+            ["start", "note", "a/cancel"],
+            "invalid instance id 'a/cancel': it must contain only printable characters other",
+        ),
+        (["show", "note", "a/b"], "invalid instance id 'a/b'"),
+        (["cancel", "note", "../note"], "invalid instance id '../note'"),
+        (["send", "note", "a/b", "Put"], "invalid instance id 'a/b'"),
         (["ls", "note", "--search", "a=\udcff"], "the argument search is not valid UTF-8"),
         (["cancel", "note", "a", "--reason", "\udcff"], "the argument reason is not valid UTF-8"),
         (["send", "note", "a", "Put", "--key", "é"], "invalid idempotency key: it must have 1 to 255 printable ASCII"),

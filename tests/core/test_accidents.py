@@ -4,6 +4,7 @@ names the place; it never counts as true."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
@@ -53,6 +54,10 @@ class Small(Logged):
     def lines(self) -> Iterator[str]:
         yield "a line"
 
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[str]:
+        yield "a line"
+
 
 def small(*statements: Any) -> type[Small]:
     class Flow(Small, name="small"):
@@ -66,6 +71,7 @@ ACCIDENTS: dict[str, Callable[..., Any]] = {
     r"the function 'it' itself": lambda w, *_: functools.partial(w.is_big),
     "a coroutine, so the code has not run": lambda w, *_: w.is_known(),
     "a generator, so the code has not run": lambda w, *_: w.lines(),
+    "a context manager, so the code has not run. Remove": lambda w, *_: w.opened(),
     "a generator": lambda w, *_: (line for line in w.log),
     "which can be read only once. Return a list": lambda w, *_: map(str, w.log),
 }
@@ -174,6 +180,10 @@ class Rule:
     [
         (Logged, "returned the class 'Logged', which is always true. Create an object"),
         (Rule(), "returned <.*Rule object at .*, which is always true, but can be called. Call it"),
+        ((False,), "returned a tuple, which is always true. Remove the trailing comma"),
+        (..., "returned Ellipsis, which is always true. Return True or False"),
+        (NotImplemented, "returned NotImplemented, which is always true"),
+        (property(bool), "returned <property object .*, which is always true"),
     ],
 )
 @pytest.mark.parametrize("place", ["If", "Case", "While", "WaitFor", "a condition of an item"])
@@ -184,7 +194,9 @@ def test_a_condition_that_is_a_class_or_can_be_called_is_an_error(place: str, va
     assert order.log == []
 
 
-@pytest.mark.parametrize("value", [1, "yes", [0], {"a": 1}, object(), timedelta(1), Truth(True)])
+@pytest.mark.parametrize(
+    "value", [1, "yes", [0], ("one",), (False, False), {"a": 1}, object(), timedelta(1), Truth(True)]
+)
 def test_what_is_true_on_purpose_holds(value: Any) -> None:
     order = flow(If("big", lambda w: value, do("ship")))()
     resume(order, Execution.start("a", type(order)))
@@ -239,6 +251,8 @@ def generates_handled(request: Any, input: int) -> Iterator[int]:
         lambda: Step("s", functools.partial(generates_of, e=1)),
         lambda: Step("s", Generates()),
         lambda: Step("s", Generates().__call__),
+        lambda: Step("s", contextlib.contextmanager(generates_one)),
+        lambda: Step("s", contextlib.asynccontextmanager(generates_one_later)),
         lambda: Activity("a", generates_one),
         lambda: Activity("a", generates_one_later),
         lambda: Activity("a", takes, input=generates_one),

@@ -104,6 +104,19 @@ def test_every_url_in_a_response_can_be_followed(http: Http) -> None:
     assert http.get(f"{PREFIX}/definition/twins")["name"] == "twins"
 
 
+@pytest.mark.parametrize(
+    "path", ["a%2Fcancel", "a%2fpause", "a%2Fgoto", "a%2FVote", "a%2Fgraph", "..%2Ftwins%2Fa", "a%2F"]
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_encoded_slash_in_an_id_reaches_no_other_resource(http: Http, path: str, method: str) -> None:
+    http.create(f"{PREFIX}/wf/twins/a")
+    before = http.get(f"{PREFIX}/wf/twins/a")
+    for url in (f"{PREFIX}/wf/twins/{path}", f"{PREFIX}/wf/twins%2Fa/{path}", f"{PREFIX}/wf%2Ftwins/{path}"):
+        assert http.request(method, url).status_code in (400, 404, 405)
+    assert "%2F" in http.problem("POST", f"{PREFIX}/wf/twins/a%2Fcancel")["detail"]
+    assert http.get(f"{PREFIX}/wf/twins/a") == before
+
+
 def test_the_openapi_document_names_the_server(http: Http) -> None:
     document = http.get(f"{PREFIX}/swagger/desk")
     assert document["servers"] == [{"url": BASE}]
