@@ -59,10 +59,19 @@ def _no_schema(where: str, annotation: Any, error: PydanticErrorMixin) -> Defini
     return DefinitionError(where, reason, "Use pydantic models, dataclasses, plain types or Any.")
 
 
+def may_be_shown(default: Any) -> bool:
+    """Whether a default, as JSON data, can stand in a schema. Nobody may send back a masked secret, and JSON has no
+    NaN and no infinities."""
+    try:
+        return MASK not in json.dumps(default, allow_nan=False)
+    except ValueError:
+        return False
+
+
 class SchemaGenerator(GenerateJsonSchema):
-    """Generates JSON schemas without defaults that contain masked secrets: nobody may send these back."""
+    """Generates JSON schemas without the defaults that cannot be shown, see ``may_be_shown``."""
 
     def default_schema(self, schema: Any) -> JsonSchema:
         """See ``GenerateJsonSchema.default_schema``."""
         made = super().default_schema(schema)
-        return {key: part for key, part in made.items() if key != "default" or MASK not in json.dumps(part)}
+        return {key: part for key, part in made.items() if key != "default" or may_be_shown(part)}

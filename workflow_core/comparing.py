@@ -135,9 +135,13 @@ def _compare_mappings(value: Mapping[Any, Any], other: Mapping[Any, Any], path: 
         compare_values(item, other[keys[key]], (*path, str(key)))
 
 
-def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+def leaves(value: Any, path: Path = (), *, only_given: bool = False) -> Iterator[tuple[Path, Any]]:
     """Yields the numbers, texts and other leaves of a value, each with its path; also the keys of its dictionaries. A
-    secret is yielded itself, and then what it contains."""
+    secret is yielded itself, and then what it contains.
+
+    Args:
+        only_given: whether the fields of objects that were left out, and so have their defaults, are skipped.
+    """
     if isinstance(value, BaseModel):
         parts: Iterable[tuple[Any, Any]] = _parts_of_model(value).items()
     elif is_dataclass(value):
@@ -145,16 +149,31 @@ def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
     elif isinstance(value, Mapping):
         parts = value.items()
         for key in value:
-            yield from leaves(key, path)
+            yield from leaves(key, path, only_given=only_given)
     elif isinstance(value, (list, tuple, deque, set, frozenset)):
         parts = enumerate(value)
     else:
         yield path, value
         parts = ()
         if isinstance(value, SECRETS):
-            yield from leaves(value.get_secret_value(), path)
+            yield from leaves(value.get_secret_value(), path, only_given=only_given)
     for name, part in parts:
-        yield from leaves(part, (*path, str(name)))
+        if not only_given or not _is_left_out(value, name, part):
+            yield from leaves(part, (*path, str(name)), only_given=only_given)
+
+
+def _is_left_out(value: Any, name: Any, part: Any) -> bool:
+    """Whether a part of a value is its default. A dataclass does not know, but a value that was sent is a new one."""
+    if isinstance(value, BaseModel):
+        return name in type(value).model_fields and name not in value.model_fields_set
+    if is_dataclass(value):
+        cls: Any = type(value)
+        fields: Mapping[str, Any] = getattr(cls, "__pydantic_fields__", cls.__dataclass_fields__)
+        return name in fields and part is fields[name].default
+    if hasattr(value, "_field_defaults"):  # a NamedTuple
+        names: tuple[str, ...] = value._fields
+        return part is value._field_defaults.get(names[name], value)
+    return False
 
 
 def _shown(value: object, other: object) -> str:

@@ -42,12 +42,13 @@ def from_client(what: str, body: bytes | str, form: ValueForm, validate: Callabl
 
 
 def refuse_unusable(what: str, value: Any) -> None:
-    """Rejects values that contain ``nan`` or an infinity, because JSON cannot represent them, and masked secrets.
+    """Rejects ``nan`` and infinities, because JSON cannot represent them, and masked secrets. Fields that were left out
+    may have such a number as their default.
 
     Raises:
         InvalidInput: the value contains one of them.
     """
-    for path, leaf in leaves(value):
+    for path, leaf in leaves(value, only_given=True):
         if isinstance(leaf, (float, Decimal)) and not math.isfinite(leaf):
             raise InvalidInput(what, [_error(path, f"{leaf} is not a finite number", "finite_number")])
     refuse_masks(what, value)

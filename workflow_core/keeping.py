@@ -329,7 +329,7 @@ class _Sorter:
         config = schema.get("config", {})
         inner = schema["schema"]
         is_plain = inner["type"] == "model-fields" and not (
-            schema.get("custom_init") or schema.get("post_init") or schema.get("root_model") or _is_special(config)
+            schema.get("custom_init") or schema.get("post_init") or schema.get("root_model") or is_special(config)
         )
         if (
             not is_plain
@@ -341,7 +341,7 @@ class _Sorter:
 
     def _dataclass(self, schema: Schema) -> Comparison | None:
         inner = schema["schema"]
-        if inner["type"] != "dataclass-args" or schema.get("post_init") or _is_special(schema.get("config", {})):
+        if inner["type"] != "dataclass-args" or schema.get("post_init") or is_special(schema.get("config", {})):
             return _FULL
         if _leaves_out(inner["fields"]):
             return _FULL
@@ -354,7 +354,8 @@ class _Sorter:
         return {name: inner for name, inner in found.items() if inner is not None}
 
 
-def _is_special(config: Mapping[str, Any]) -> bool:
+def is_special(config: Mapping[str, Any]) -> bool:
+    """Whether a class with these settings is compared in full."""
     return config.get("extra_fields_behavior") == "allow" or any(config.get(name) for name in _SETTINGS)
 
 

@@ -34,7 +34,7 @@ Schema = Mapping[str, Any]
 
 _OBJECTS = ("model", "dataclass")
 
-_NO_NODES = frozenset(("cls", "metadata", "config", "default", "expected", "members", "serialization"))
+NO_NODES = frozenset(("cls", "metadata", "config", "default", "expected", "members", "serialization"))
 """Parts of a node that contain no nodes that are validated."""
 
 
@@ -43,7 +43,7 @@ def nodes(schema: Any) -> Iterator[Schema]:
     if isinstance(schema, dict):
         yield schema
         for key, part in schema.items():
-            if key not in _NO_NODES:
+            if key not in NO_NODES:
                 yield from nodes(part)
     elif isinstance(schema, (list, tuple)):
         for part in schema:
@@ -128,7 +128,7 @@ class _Rewriter:
         return self._rewritten(part)
 
     def _rewritten(self, node: Schema) -> dict[str, Any]:
-        new = {key: part if key in _NO_NODES else self.part(part) for key, part in node.items()}
+        new = {key: part if key in NO_NODES else self.part(part) for key, part in node.items()}
         own = self.own(node) if "type" in node else None
         return new if own is None else new | {"serialization": own}
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import json
 import types
 import typing
 from collections.abc import Callable
@@ -19,12 +18,11 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from workflow_core.adapters import JsonSchema, schema_of
-from workflow_core.comparing import Changed, compare_values
+from workflow_core.adapters import JsonSchema, may_be_shown, schema_of
+from workflow_core.defaults import check_parameter_default
 from workflow_core.error_texts import field_errors
 from workflow_core.errors import DefinitionError, InvalidInput, InvalidOutput
 from workflow_core.inputs import from_client, refuse_masks
-from workflow_core.secret_values import MASK
 from workflow_core.value_form import ValueForm
 
 
@@ -332,10 +330,10 @@ def handler_signature(
     input, input_schema = schema_of(where, annotation, "validation", names_there)
     output, output_schema = schema_of(where, hints.get("return", Any), "serialization", names_there)
     if default is not inspect.Parameter.empty:
-        _check_default(where, names[before], annotation, input, default)
+        check_parameter_default(where, names[before], annotation, input, default)
         with contextlib.suppress(PydanticSerializationError):
             shown = input.dump_python(default, mode="json", by_alias=True)
-            input_schema = input_schema if MASK in json.dumps(shown) else {**input_schema, "default": shown}
+            input_schema = {**input_schema, "default": shown} if may_be_shown(shown) else input_schema
     return HandlerSignature(
         takes_input=takes_input,
         is_async=is_async(function),
@@ -347,22 +345,6 @@ def handler_signature(
         output_schema=output_schema,
         default=default,
     )
-
-
-def _check_default(where: str, name: str, annotation: Any, adapter: TypeAdapter[Any], default: Any) -> None:
-    """Rejects a default that is not a value of the parameter's type, because the handler gets it as it is.
-
-    Raises:
-        DefinitionError: validation does not accept it, or changes it.
-    """
-    try:
-        compare_values(default, adapter.validate_python(deepcopy(default)), ())
-    except (ValidationError, Changed) as error:
-        type_name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
-        fix = f"Write {name}: {type_name} | None = None." if default is None else f"Use a {type_name} as the default."
-        raise DefinitionError(
-            where, f"the default of its parameter {name!r} is {default!r:.60}, which is not a {type_name}", fix
-        ) from error
 
 
 def _default(function: Callable[..., Any], name: str) -> Any:

@@ -12,6 +12,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 from workflow_core.accidents import refuse_accident
 from workflow_core.adapters import JsonSchema, SchemaGenerator, adapter_of
 from workflow_core.comparing import Changed
+from workflow_core.defaults import check_field_defaults
 from workflow_core.error_texts import field_errors, field_texts
 from workflow_core.errors import DefinitionError, InvalidFields, InvalidInput, NewerVersion
 from workflow_core.inputs import from_client
@@ -131,6 +132,7 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
         cls.__fields_schema__ = _schema(where, cls)
         if cls.search_fields:
             _check_search_fields(where, cls)
+        check_field_defaults(where, cls)
         scope = Scope(cls)
         cls.__result__ = _result_form(where, cls, scope)
         cls.__program__ = compile_definition(cls.__workflow_name__, cls.definition, scope, cls.__workflow_version__)

@@ -1,13 +1,18 @@
-"""A parameter with a default makes the input of an event or an activity optional."""
+"""A parameter with a default makes the input of an event or an activity optional; defaults of fields can be saved."""
 
 from __future__ import annotations
 
+import dataclasses
+import enum
+import json
+import math
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_serializer, field_validator
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from tests.core.helpers import Logged, flow, start
 from workflow_core import (
@@ -238,3 +243,185 @@ def test_a_decimal_keeps_all_digits_of_a_number(body: str, price: str) -> None:
     with pytest.raises(InvalidInput, match=r"more digits than JSON numbers keep\. Send the decimal as a text"):
         case.signature.validate_json("E", b'{"price": 1.5, "notes": 0.12345678901234567890123}')
     assert case.signature.validate_json("E", b'{"price": 1.5, "notes": 2.5}').notes == 2.5
+
+
+# --- the defaults of fields -------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class WrongData:
+    price: Decimal = 0  # type: ignore[assignment]
+
+
+class WrongModel(BaseModel):
+    price: Decimal = 0  # type: ignore[assignment]
+
+
+class WrongTuple(NamedTuple):
+    price: Decimal = 0  # type: ignore[assignment]
+
+
+class WrongTree(BaseModel):
+    children: list[WrongTree] = ()  # type: ignore[assignment]
+
+
+class Color(enum.Enum):
+    RED = "red"
+
+
+def with_default(annotation: Any, default: Any, **settings: Any) -> type[Workflow]:
+    class Holder(Workflow, name="holder"):
+        __annotations__ = {"value": annotation}
+        value = default  # type: ignore[pydantic-field]
+        model_config = ConfigDict(**settings)  # type: ignore[typeddict-item]
+        definition = S(Step("a", lambda w: None))
+
+    return Holder
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default", "said"),
+    [
+        (Decimal, 0, "'value' is 0, which is not a Decimal. Use a Decimal as the default: Decimal('0')."),
+        (Decimal, Field(default=0), "'value' is 0, which is not a Decimal."),
+        (list[str], (), "'value' is (), which is not a list[str]. Use a list[str] as the default: []."),
+        (float | str, 0, "'value' is 0, which is not a float | str. Use a float | str as the default: 0.0."),
+        (int, None, "'value' is None, which is not a int. Write value: int | None = None."),
+        (Color, "red", "'value' is 'red', which is not a Color. Use a Color as the default: <Color.RED: 'red'>."),
+        (Annotated[int, Field(gt=0)], 0, "'value' is 0, which its type does not accept: "),
+        (Sequence[str], (), "'value' is (), but a load would give another value: "),
+        (float, math.inf, "'value' is inf, but JSON has no such number. Use None, or set ser_json_inf_nan='constants'"),
+        (Decimal, Decimal("NaN"), "'value' is Decimal('NaN'), but JSON has no such number. Use None or a text."),
+        (list[float], [math.nan], "'value' is [nan], but JSON has no such number."),
+        (WrongData | None, None, "'price' of the class WrongData is 0, which is not a Decimal."),
+        (list[WrongModel], [], "'price' of the class WrongModel is 0, which is not a Decimal."),
+        (dict[str, WrongTuple], {}, "'price' of the class WrongTuple is 0, which is not a Decimal."),
+        (WrongTree | None, None, "'children' of the class WrongTree is (), which is not a list["),
+    ],
+)
+def test_a_default_that_cannot_be_saved_is_refused_at_import(annotation: Any, default: Any, said: str) -> None:
+    with pytest.raises(DefinitionError) as refused:
+        with_default(annotation, default)
+    assert f"workflow 'holder': the default of its field {said}" in str(refused.value)
+
+
+def test_a_wrong_default_that_is_a_secret_is_not_shown() -> None:
+    with pytest.raises(DefinitionError, match="which is not a SecretStr") as refused:
+        with_default(SecretStr, "hunter2")
+    shown: BaseException | None = refused.value
+    while shown is not None:
+        assert "hunter2" not in str(shown)
+        shown = shown.__cause__ or shown.__context__
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default", "settings", "stored"),
+    [
+        (float, 0, {}, "0.0"),
+        (Color, Color.RED, {}, '"red"'),
+        (SecretStr, SecretStr("x"), {}, '"x"'),
+        (Decimal, 0, {"validate_default": True}, '"0"'),
+        (Decimal, Field(default=0, validate_default=True), {}, '"0"'),
+        (float, math.inf, {"ser_json_inf_nan": "constants"}, "Infinity"),
+    ],
+)
+def test_a_default_that_can_be_saved_is_taken(annotation: Any, default: Any, settings: Any, stored: str) -> None:
+    cls = with_default(annotation, default, **settings)
+    text = cls.new().dump_fields()
+    assert text == f'{{"value":{stored}}}'
+    cls.new().refuse_changes(cls.load_fields(text))
+
+
+def test_validated_defaults_must_still_fit() -> None:
+    with pytest.raises(DefinitionError, match="'value' is 'x', which its type does not accept"):
+        with_default(Decimal, "x", validate_default=True)
+
+
+def test_code_of_the_class_may_replace_a_default() -> None:
+    class Total(Workflow, name="total"):
+        parts: list[int] = []
+        total: int = None  # type: ignore[assignment]
+
+        def model_post_init(self, context: Any) -> None:
+            self.total = sum(self.parts) if self.total is None else self.total
+
+        definition = S(Step("a", lambda w: None))
+
+    assert Total.new('{"parts": [1, 2]}').dump_fields() == '{"parts":[1,2],"total":3}'
+
+
+def test_the_method_that_writes_a_field_decides_on_its_default() -> None:
+    class Tags(Workflow, name="tags"):
+        tags: list[str] = ["a", "b"]
+
+        @field_validator("tags", mode="before")
+        @classmethod
+        def split(cls, text: str) -> list[str]:
+            return text.split(",")
+
+        @field_serializer("tags")
+        def join(self, tags: list[str]) -> str:
+            return ",".join(tags)
+
+        definition = S(Step("a", lambda w: None))
+
+    assert Tags.load_fields(Tags.new().dump_fields()).tags == ["a", "b"]
+
+
+# --- numbers that JSON does not have ----------------------------------------------------------
+
+
+class Limits(BaseModel):
+    model_config = ConfigDict(ser_json_inf_nan="constants")
+    limit: float = math.inf
+    low: float = 0.0
+
+
+@pydantic_dataclass(config=ConfigDict(ser_json_inf_nan="constants"))
+class LimitsData:
+    limit: float = math.inf
+    low: float = Field(default=-math.inf)
+
+
+class Unlimited(Workflow, name="unlimited"):
+    model_config = ConfigDict(ser_json_inf_nan="constants")
+    limit: float = math.inf
+    inner: Limits = Limits()
+    data: LimitsData = LimitsData()
+
+    def take(self, limits: Limits = Limits(low=1)) -> None: ...  # noqa: B008
+
+    definition = S(Select("s", On("E", take)))
+
+
+@pytest.mark.parametrize("body", ["", "{}", '{"inner": {}}', '{"inner": {"low": 1}, "data": {}}'])
+def test_a_default_that_was_not_sent_may_be_infinite(body: str) -> None:
+    new = Unlimited.new(body)
+    assert (new.limit, new.inner.limit, new.data.limit, new.data.low) == (math.inf, math.inf, math.inf, -math.inf)
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ('{"limit": Infinity}', "limit"),
+        ('{"limit": "inf"}', "limit"),
+        ('{"inner": {"limit": 1e999}}', "inner.limit"),
+        ('{"inner": {"low": NaN}}', "inner.low"),
+        ('{"data": {"limit": "inf"}}', "data.limit"),
+    ],
+)
+def test_what_is_sent_must_be_finite(body: str, path: str) -> None:
+    with pytest.raises(InvalidInput, match=f"{path}: .* is not a finite number"):
+        Unlimited.new(body)
+
+
+def test_schemas_leave_out_defaults_that_json_does_not_have() -> None:
+    (case,) = [case for _, case in Unlimited.__program__.events["E"]]
+    assert isinstance(case, EventCase)
+    assert case.signature.input_schema is not None
+    assert "default" not in case.signature.input_schema
+    for schema in (Unlimited.model_json_schema(), Unlimited.__fields_schema__, case.signature.input_schema):
+        json.dumps(schema, allow_nan=False)
+    limits = Unlimited.model_json_schema()["$defs"]["Limits"]["properties"]
+    assert "default" not in limits["limit"]
+    assert limits["low"]["default"] == 0.0

@@ -448,7 +448,7 @@ class Item(BaseModel):
 
 def searched_by(annotation: Any) -> None:
     """A workflow whose search field is of that type."""
-    names = {"at": Field(None, alias="At"), "search_fields": ("at",), "definition": S(do("a"))}
+    names = {"at": Field(alias="At"), "search_fields": ("at",), "definition": S(do("a"))}
     type("Searched", (Workflow,), names | {"__annotations__": {"at": annotation}, "__module__": __name__})
 
 

@@ -132,7 +132,7 @@ class Lossy(BaseModel):
 
 
 class Hashing(BaseModel):
-    password: str = ""
+    password: str
 
     @field_validator("password")
     @classmethod

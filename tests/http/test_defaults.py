@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import ConfigDict
 
 from tests.http.helpers import Http, serving
 from workflow_core import On, S, Select, While, Workflow
@@ -30,10 +32,19 @@ class Parcels(Workflow, name="parcels"):
     )
 
 
+class Capped(Workflow, name="capped"):
+    """Its default is a number that JSON does not have."""
+
+    model_config = ConfigDict(ser_json_inf_nan="constants")
+    limit: float = math.inf
+
+    definition = S(Select("wait", On("Stop", lambda w: None)))
+
+
 @pytest.fixture(scope="module")
 def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Http]:
     path: Path = tmp_path_factory.mktemp("defaults") / "parcels.db"
-    with serving(path, Parcels) as http:
+    with serving(path, Parcels, Capped) as http:
         http.create("/wf/parcels/a")
         yield http
 
@@ -71,3 +82,13 @@ def test_its_form_shows_the_default(http: Http) -> None:
     page = http.request("GET", "/ui/parcels/instances/a").text
     assert 'value="1"' in page
     assert 'value="for ever"' in page or "for ever</textarea>" in page
+
+
+def test_a_default_that_json_does_not_have(http: Http) -> None:
+    assert "default" not in http.get("/definition/capped")["input"]["properties"]["limit"]
+    assert http.get("/swagger/capped")["paths"]
+    http.create("/wf/capped/a")
+    assert http.get("/wf/capped/a")["state"]["limit"] == "Infinity"
+    problem = http.problem("POST", "/wf/capped/b", json={"limit": "inf"})
+    assert (problem["status"], problem["errors"][0]["field"]) == (422, "limit")
+    assert http.request("GET", "/ui/capped").status_code == 200
