@@ -43,16 +43,23 @@ def nodes(schema: Any) -> Iterator[Schema]:
     if isinstance(schema, dict):
         yield schema
         for key, part in schema.items():
-            if key not in NO_NODES:
+            if not _is_node(schema) or key not in NO_NODES:
                 yield from nodes(part)
     elif isinstance(schema, (list, tuple)):
         for part in schema:
             yield from nodes(part)
 
 
+def _is_node(schema: Schema) -> bool:
+    """Whether a dict in a core schema is a node, and not a mapping, for example of fields, whose keys are names."""
+    return isinstance(schema.get("type"), str)
+
+
 def _mask_function(annotation: Any) -> Any:
     schema = TypeAdapter(annotation).core_schema
-    return next(node["serialization"]["function"] for node in nodes(schema) if "serialization" in node)
+    return next(
+        node["serialization"]["function"] for node in nodes(schema) if _is_node(node) and "serialization" in node
+    )
 
 
 _MASKS = tuple(map(_mask_function, (SecretStr, SecretBytes, Secret[int])))
@@ -61,7 +68,7 @@ _MASKS = tuple(map(_mask_function, (SecretStr, SecretBytes, Secret[int])))
 
 def is_secret_node(node: Schema) -> bool:
     """Whether a node of a core schema is a secret."""
-    return node.get("serialization", {}).get("function") in _MASKS
+    return _is_node(node) and node.get("serialization", {}).get("function") in _MASKS
 
 
 def has_secrets(schema: Schema) -> bool:
@@ -128,8 +135,9 @@ class _Rewriter:
         return self._rewritten(part)
 
     def _rewritten(self, node: Schema) -> dict[str, Any]:
-        new = {key: part if key in NO_NODES else self.part(part) for key, part in node.items()}
-        own = self.own(node) if "type" in node else None
+        is_node = _is_node(node)
+        new = {key: part if is_node and key in NO_NODES else self.part(part) for key, part in node.items()}
+        own = self.own(node) if is_node else None
         return new if own is None else new | {"serialization": own}
 
     def _dump(self, node: Schema, value: Any, info: Any) -> Any:

@@ -71,8 +71,27 @@ def create_api(
         ui: also serve the pages under ``/ui/``. Every caller may then view and cancel all instances in a browser.
     """
     operations = {**ACTIONS, **REPAIRS} if repair else ACTIONS
-    handlers = _Handlers(engine, max_body_bytes, public, callers.public_url)
-    routes = [
+    routes = _routes(engine, _Handlers(engine, max_body_bytes, public, callers.public_url), operations)
+    routes += ui_routes(engine, max_body_bytes, internals=repair) if ui else ()
+    on_error = partial(problems.on_workflow_error, internals=repair)
+
+    def refused(request: Request, error: Exception, is_page: bool) -> Response:
+        return problem_page(request, problems.of_error(error)) if is_page and ui else on_error(request, error)
+
+    app = problems.application(
+        routes,
+        lifespan=lifespan,
+        on_error=on_error,
+        hint=": GET / lists the workflows",
+        middleware=[Middleware(Gate, callers, refused)],
+    )
+    if callers.public_url:
+        app.add_middleware(PublicUrl, url=callers.public_url)
+    return app
+
+
+def _routes(engine: Engine, handlers: _Handlers, operations: Mapping[str, type[Operation]]) -> list[Route]:
+    return [
         Route("/", with_query(handlers.index), methods=["GET"]),
         Route("/wf/{name}", with_query(handlers.list, *LIST_PARAMETERS, more=searching(engine)), methods=["GET"]),
         Route("/wf/{name}/{id}", with_query(handlers.instance), methods=["GET", "POST"]),
@@ -89,23 +108,7 @@ def create_api(
         Route("/reference/{name}", with_query(handlers.reference), methods=["GET"]),
         STATIC_ROUTE,
         *health.routes(engine),
-        *(ui_routes(engine, max_body_bytes, internals=repair) if ui else ()),
     ]
-    on_error = partial(problems.on_workflow_error, internals=repair)
-
-    def refused(request: Request, error: Exception, is_page: bool) -> Response:
-        return problem_page(request, problems.of_error(error)) if is_page and ui else on_error(request, error)
-
-    app = problems.application(
-        routes,
-        lifespan=lifespan,
-        on_error=on_error,
-        hint=": GET / lists the workflows",
-        middleware=[Middleware(Gate, callers, refused)],
-    )
-    if callers.public_url:
-        app.add_middleware(PublicUrl, url=callers.public_url)
-    return app
 
 
 class _Handlers:

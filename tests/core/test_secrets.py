@@ -159,6 +159,24 @@ def test_it_is_stored_and_shown_masked(annotation: Any, value: Any, stored: Any,
     assert form.load(packed.text) == value
 
 
+@pytest.mark.parametrize(
+    "name", ["cls", "config", "default", "expected", "members", "metadata", "ref", "serialization", "type"]
+)
+def test_a_field_may_have_the_name_of_a_part_of_a_core_schema(name: str) -> None:
+    fields_of: dict[str, Any] = {name: (SecretStr, ...)}
+    inner: Any = pydantic.create_model("Inner", **fields_of)
+
+    class Holder(Workflow, name="holder"):
+        __annotations__ = {"value": inner}
+        definition = S(do("a"))
+
+    workflow = Holder(value=inner(**{name: "hunter2"}))
+    fields = workflow.dump_fields()
+    assert json.loads(fields) == {"value": {name: "hunter2"}}
+    assert Holder.load_fields(fields) == workflow
+    assert Holder.shown_fields(fields) == {"value": {name: MASK}}
+
+
 class Shop(Workflow, name="shop"):
     account: Account = Account(token=SecretStr("hunter2"))
     key: SecretStr = SecretStr("hunter2")
