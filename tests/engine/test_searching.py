@@ -186,7 +186,7 @@ class Kinds(Workflow, name="kinds"):
     note: str | None = None
     size: Code | None = None
     share: float = 0
-    shown: Annotated[int, PlainSerializer(hex, return_type=str)] = 0
+    shown: Annotated[int, PlainSerializer(hex, return_type=str)]
     written: int = 0
     flag: bool | int = False
 
