@@ -241,7 +241,7 @@ EQUAL: list[tuple[str, Any, list[str], list[str]]] = [
 
 @pytest.mark.parametrize(("field", "value", "finding", "others"), EQUAL)
 def test_a_search_compares_values(field: str, value: Any, finding: list[str], others: list[str]) -> None:
-    stored = stored_values(Kinds.model_construct(**{field: value}))[field]
+    stored = stored_values(Kinds.model_construct(**{"shown": 0, field: value}))[field]
 
     def finds(text: str) -> bool:
         # As the stores compare: a boolean is no number.
