@@ -98,7 +98,7 @@ FIRST = {
     "timeouts count from the start of slow code": 6,
     "timer before its deadline": 5,
     "timer not matched by wait id": 165,
-    "timers deleted before the commit": 71,
+    "timers deleted before the commit": 991,
     "timers not set again after a pause": 7,
     "unsearchable value stored": 30,
 }
