@@ -22,7 +22,7 @@ import os
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -98,7 +98,7 @@ class Connections:
         """
         write = Write(work, statements == 1)
         if size >= LARGE_BYTES:
-            await self.run(lambda connection: write_together(connection, [write]))
+            await self.run(lambda connection: self._write(connection, [write]))
         else:
             self._writes.append(write)
             try:
@@ -109,7 +109,6 @@ class Connections:
                 raise
         with self._errors():
             write.done.result(timeout=0)
-        self._files.check()  # if the files are gone, the write is lost
 
     async def close(self) -> None:
         """Closes both connections, after all earlier calls have completed. Later calls raise ``Unavailable``."""
@@ -130,7 +129,12 @@ class Connections:
             if write.done.set_running_or_notify_cancel():
                 batch.append(write)
         if batch:
-            write_together(connection, batch)
+            self._write(connection, batch)
+
+    def _write(self, connection: sqlite3.Connection, writes: Sequence[Write]) -> None:
+        # If the files are gone, the writes are lost. Checked in this thread, because closing, which comes after them in
+        # it, deletes the write-ahead log.
+        write_together(connection, writes, self._files.check)
 
     def _check_usable(self) -> None:
         if self._closed:

@@ -30,9 +30,13 @@ class Write:
     done: Future[None] = field(default_factory=Future)
 
 
-def write_together(connection: sqlite3.Connection, writes: Sequence[Write]) -> None:
+def write_together(connection: sqlite3.Connection, writes: Sequence[Write], check: Callable[[], None]) -> None:
     """Makes the writes in one transaction. A write that raises is left out. If the transaction fails, all of them have
-    failed."""
+    failed.
+
+    Args:
+        check: called after the transaction. If it raises, all writes have failed.
+    """
     failures: Mapping[Write, BaseException] = {}
     try:
         if len(writes) > 1:
@@ -43,6 +47,7 @@ def write_together(connection: sqlite3.Connection, writes: Sequence[Write]) -> N
         else:
             with transaction(connection):
                 writes[0].work(connection)
+        check()
     except BaseException as error:
         failures = dict.fromkeys(writes, error)
     for write in writes:
