@@ -23,7 +23,7 @@ PAGE = ROOT / "docs" / "fields.md"
 
 sys.path.insert(0, str(ROOT))
 
-from workflow_core.keeping import comparison  # noqa: E402
+from workflow_core.keeping import comparison_of  # noqa: E402
 
 _MODEL = create_model("Model", number=int)
 _Text = enum.Enum("_Text", {"A": "a"})
@@ -67,7 +67,7 @@ def table() -> str:
     """The table in Markdown."""
     lines = ["| type | at a commit | refused |", "|---|---|---|"]
     for name, (annotation, refused) in TYPES.items():
-        compare = comparison(create_model("Holder", value=annotation))
+        compare = comparison_of(create_model("Holder", value=annotation).__pydantic_core_schema__)
         assert compare is not None
         lines.append(f"| {name} | {'compared' if compare.is_needed() else 'exact'} | {refused} |")
     return "\n".join(lines)

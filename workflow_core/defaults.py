@@ -15,10 +15,11 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, PydanticUndefined, SchemaSerializer, SchemaValidator
 
 from workflow_core.comparing import Changed, compare_values, leaves
+from workflow_core.core_schemas import Schema, definitions, parts
 from workflow_core.error_texts import field_texts
 from workflow_core.errors import DefinitionError
 from workflow_core.keeping import Comparison, is_special
-from workflow_core.secret_values import MASK, NO_NODES, Schema
+from workflow_core.secret_values import MASK
 from workflow_core.value_form import ValueForm
 
 
@@ -43,9 +44,9 @@ def check_field_defaults(where: str, cls: type[BaseModel]) -> None:
     if not cls.__pydantic_complete__:  # it has no schema, which is reported with its own error
         return
     schema = cls.__pydantic_core_schema__
-    definitions = [*{definition["ref"]: definition for definition in _definitions(schema)}.values()]
+    targets = list(definitions(schema).values())
     for field in _fields(schema, _Owner(cls)):
-        _check_field(where, cls, field, definitions)
+        _check_field(where, cls, field, targets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,10 @@ class _Field:
     schema: Schema
 
 
-def _check_field(where: str, cls: type, field: _Field, definitions: list[Schema]) -> None:
+def _check_field(where: str, cls: type, field: _Field, targets: list[Schema]) -> None:
     schema: Any = field.schema
-    if definitions:
-        schema = {"type": "definitions", "schema": schema, "definitions": definitions}
+    if targets:
+        schema = {"type": "definitions", "schema": schema, "definitions": targets}
     config: Any = field.owner.config
     validator = SchemaValidator(schema, config)
     form = ValueForm(schema, validator, SchemaSerializer(schema, config), by_alias=False)
@@ -158,13 +159,6 @@ def _annotation(field: _Field) -> Any:
 # --- the core schema -------------------------------------------------------------------------
 
 
-def _definitions(node: Any) -> Iterator[Schema]:
-    if isinstance(node, dict) and node.get("type") == "definitions":
-        yield from node["definitions"]
-    for part in _parts(node):
-        yield from _definitions(part)
-
-
 def _fields(node: Any, owner: _Owner, name: str = "root") -> Iterator[_Field]:
     """Yields the fields with static defaults that stay as they are: no code of their class may replace them."""
     if isinstance(node, dict):
@@ -182,17 +176,8 @@ def _fields(node: Any, owner: _Owner, name: str = "root") -> Iterator[_Field]:
             for key, field in node["fields"].items():
                 yield from _fields(field, owner, key)
             return
-    for part in _parts(node):
+    for part in parts(node):
         yield from _fields(part, owner, name)
-
-
-def _parts(node: Any) -> Iterator[Any]:
-    """Yields the parts of a core schema's node that contain others."""
-    if isinstance(node, dict):
-        is_node = isinstance(node.get("type"), str)  # otherwise its keys are the names of fields
-        yield from (part for key, part in node.items() if not (is_node and key in NO_NODES))
-    elif isinstance(node, (list, tuple)):
-        yield from node
 
 
 def _has_field_serializer(node: Schema) -> bool:

@@ -97,7 +97,6 @@ def _exact(what: str, value: Any, exact: str, validate: Callable[[bytes | str], 
     Raises:
         InvalidInput: a decimal would lose digits.
     """
-    rounded = dict(_decimals(value))
     try:
         other = validate(exact)
     except InvalidInput:
@@ -105,14 +104,11 @@ def _exact(what: str, value: Any, exact: str, validate: Callable[[bytes | str], 
     others = list(leaves(other))
     if [_sort(leaf) for leaf in leaves(value)] == [_sort(leaf) for leaf in others]:
         return other
-    for path in rounded:
-        message = "a number in this input has more digits than JSON numbers keep. Send the decimal as a text"
-        raise InvalidInput(what, [_error(path, message, "inexact_decimal")])
+    for path, leaf in leaves(value):
+        if isinstance(leaf, Decimal):
+            message = "a number in this input has more digits than JSON numbers keep. Send the decimal as a text"
+            raise InvalidInput(what, [_error(path, message, "inexact_decimal")])
     return value
-
-
-def _decimals(value: Any) -> list[tuple[Path, Decimal]]:
-    return [(path, leaf) for path, leaf in leaves(value) if isinstance(leaf, Decimal)]
 
 
 def _sort(leaf: tuple[Path, Any]) -> tuple[Any, ...]:

@@ -16,10 +16,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from pydantic import BaseModel
-
 from workflow_core.comparing import Path, changed, compare_values
-from workflow_core.secret_values import Schema
+from workflow_core.core_schemas import Schema
 
 _EXACT = frozenset({"int", "bool", "none", "date", "timedelta", "uuid", "missing-sentinel"})
 """Types whose values JSON keeps, as pydantic writes and reads them."""
@@ -224,11 +222,6 @@ class _Reference(Comparison):
     def __call__(self, value: Any, other: Any, path: Path) -> None:
         if self.target is not None:
             self.target(value, other, path)
-
-
-def comparison(model: type[BaseModel]) -> Comparison | None:
-    """Returns what to compare of a model's fields at each commit; None: they are kept, whatever their values are."""
-    return comparison_of(model.__pydantic_core_schema__)
 
 
 def comparison_of(schema: Schema) -> Comparison | None:

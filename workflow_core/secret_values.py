@@ -11,13 +11,14 @@ schema. The same is done for each reference, because a type may contain itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from functools import partial
 from inspect import signature
 from typing import Any
 
 from pydantic import Secret, SecretBytes, SecretStr, TypeAdapter
 from pydantic_core import PydanticSerializationUnexpectedValue, SchemaSerializer
+
+from workflow_core.core_schemas import NO_NODES, Schema, definitions, is_node, nodes
 
 _FROM_THE_SCHEMA: dict[str, Any] = (
     {"_use_prebuilt": False} if "_use_prebuilt" in signature(SchemaSerializer).parameters else {}
@@ -30,35 +31,13 @@ MASK = "**********"
 
 SECRETS = (Secret, SecretStr, SecretBytes)
 
-Schema = Mapping[str, Any]
-
 _OBJECTS = ("model", "dataclass")
-
-NO_NODES = frozenset(("cls", "metadata", "config", "default", "expected", "members", "serialization"))
-"""Parts of a node that contain no nodes that are validated."""
-
-
-def nodes(schema: Any) -> Iterator[Schema]:
-    """Yields all nodes of a core schema, the outer ones first, without following references."""
-    if isinstance(schema, dict):
-        yield schema
-        for key, part in schema.items():
-            if not _is_node(schema) or key not in NO_NODES:
-                yield from nodes(part)
-    elif isinstance(schema, (list, tuple)):
-        for part in schema:
-            yield from nodes(part)
-
-
-def _is_node(schema: Schema) -> bool:
-    """Whether a dict in a core schema is a node, and not a mapping, for example of fields, whose keys are names."""
-    return isinstance(schema.get("type"), str)
 
 
 def _mask_function(annotation: Any) -> Any:
     schema = TypeAdapter(annotation).core_schema
     return next(
-        node["serialization"]["function"] for node in nodes(schema) if _is_node(node) and "serialization" in node
+        node["serialization"]["function"] for node in nodes(schema) if is_node(node) and "serialization" in node
     )
 
 
@@ -68,7 +47,7 @@ _MASKS = tuple(map(_mask_function, (SecretStr, SecretBytes, Secret[int])))
 
 def is_secret_node(node: Schema) -> bool:
     """Whether a node of a core schema is a secret."""
-    return _is_node(node) and node.get("serialization", {}).get("function") in _MASKS
+    return is_node(node) and node.get("serialization", {}).get("function") in _MASKS
 
 
 def has_secrets(schema: Schema) -> bool:
@@ -101,12 +80,7 @@ class _Rewriter:
     """Makes serializers from parts of a schema."""
 
     def __init__(self, schema: Schema) -> None:
-        self.definitions: dict[str, Schema] = {
-            definition["ref"]: definition
-            for node in nodes(schema)
-            if node.get("type") == "definitions"
-            for definition in node["definitions"]
-        }
+        self.definitions = definitions(schema)
         self.made: dict[int, SchemaSerializer] = {}
 
     def own(self, node: Schema) -> dict[str, Any] | None:
@@ -135,9 +109,9 @@ class _Rewriter:
         return self._rewritten(part)
 
     def _rewritten(self, node: Schema) -> dict[str, Any]:
-        is_node = _is_node(node)
-        new = {key: part if is_node and key in NO_NODES else self.part(part) for key, part in node.items()}
-        own = self.own(node) if is_node else None
+        of_node = is_node(node)
+        new = {key: part if of_node and key in NO_NODES else self.part(part) for key, part in node.items()}
+        own = self.own(node) if of_node else None
         return new if own is None else new | {"serialization": own}
 
     def _dump(self, node: Schema, value: Any, info: Any) -> Any:

@@ -8,6 +8,7 @@ receive outputs with the aliases of the types, and secrets are masked in what th
 
 from __future__ import annotations
 
+import math
 import re
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
@@ -19,10 +20,11 @@ from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, SchemaSerializer, SchemaValidator, from_json, to_json
 
 from workflow_core.comparing import Path, changed, compare_values
+from workflow_core.core_schemas import Schema, nodes
 from workflow_core.error_texts import field_texts
 from workflow_core.errors import InvalidFields
 from workflow_core.keeping import Comparison, comparison_of
-from workflow_core.secret_values import SECRETS, Schema, has_secrets, masking, nodes, revealing
+from workflow_core.secret_values import SECRETS, has_secrets, masking, revealing
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,7 @@ def pack_untyped(value: Any, path: Path = ()) -> Any:
         case list() | tuple() | set() | frozenset() | deque():
             return [pack_untyped(item, (*path, index)) for index, item in enumerate(value)]
         case float():
-            if value != value or value in (float("inf"), float("-inf")):
+            if not math.isfinite(value):
                 changed(value, None, path)
             return float(value)
     if isinstance(value, SECRETS):

@@ -178,11 +178,9 @@ class _TakeEnd(Deferrable):
         # The statement may have been renamed since the child was started.
         self.statement = event = accepted.case.event
         error, raised = end.error, None
-        if (
-            error is None
-            and (raised := take_result(session, accepted, end.result, is_secret=end.is_secret)) is not None
-        ):
-            error = error_info(raised, event)
+        if error is None:
+            raised = take_result(session, accepted, end.result, is_secret=end.is_secret)
+            error = None if raised is None else error_info(raised, event)
         if error is None:
             session.note(HistoryKind.CHILD, now, thread=accepted.thread.id, statement=event)
             settle(session, accepted)

@@ -16,7 +16,7 @@ from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from types import new_class
-from typing import Annotated, Any, Literal, NamedTuple, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -41,8 +41,8 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from tests.core.helpers import do
+from tests.core.value_samples import Data, Derived, Point, Tree
 from workflow_core import DefinitionError, InvalidFields, InvalidInput, S, Workflow
-from workflow_core.keeping import comparison
 
 ROOT = Path(__file__).parents[2]
 
@@ -182,35 +182,13 @@ class Cached:
         return 2 * self.a
 
 
-class Tree(BaseModel):
-    ratio: float = 0.0
-    children: list[Tree] = []
-
-
 class Names(RootModel[list[str]]):
     pass
-
-
-class Point(NamedTuple):
-    x: int
-    y: float
 
 
 class Address(TypedDict):
     street: str
     town: NotRequired[str]
-
-
-@dataclasses.dataclass
-class Data:
-    a: int
-    rest: list[float] = dataclasses.field(default_factory=list)
-
-
-@dataclasses.dataclass
-class Derived:
-    a: int
-    twice: int = dataclasses.field(init=False, default=0)
 
 
 class Numbers(list[Any]):
@@ -415,7 +393,7 @@ def test_what_a_dataclass_computes_for_itself_is_compared() -> None:
     ],
 )
 def test_exact_types_cost_nothing(annotation: Any) -> None:
-    needed = comparison(holder(annotation))
+    needed = holder(annotation).__form__.compare
     assert needed is None or not needed.is_needed()
 
 
@@ -423,10 +401,10 @@ def test_exact_types_cost_nothing(annotation: Any) -> None:
     "annotation", [Plain, list[Plain], dict[str, Plain | None], tuple[Plain, ...], list[Cat | None]]
 )
 def test_models_of_exact_types_cost_nothing_unless_there_is_a_subclass(annotation: Any) -> None:
-    needed = comparison(holder(annotation))
+    needed = holder(annotation).__form__.compare
     assert needed is not None
     assert not needed.is_needed()
-    assert (compared := comparison(holder(list[Base]))) is not None
+    assert (compared := holder(list[Base]).__form__.compare) is not None
     assert compared.is_needed()
 
 

@@ -264,15 +264,21 @@ def working(version: int, *more: Statement, then: Any = None) -> type[Workflow]:
 ADDED = Select("added", On("Added", nothing))
 
 
-@pytest.mark.parametrize("new", [working(2), working(1, ADDED)], ids=["newer version", "unknown statement"])
-@in_world(working(1))
-async def test_an_activity_of_old_code_ends_although_newer_code_has_moved_its_instance(world: World, new: Any) -> None:
+async def begun(world: World) -> asyncio.Future[Outcome]:
+    """An instance whose activity is running, and the delivery that runs it."""
     RUNS.clear()
     await world.create()
     (attempt,) = (task for task in world.queue.tasks.values() if task.path == ACTIVITY_PATH)
     del world.queue.tasks[attempt.name]
     running = asyncio.ensure_future(world.process.perform(attempt))
     await world.clock.settle()
+    return running
+
+
+@pytest.mark.parametrize("new", [working(2), working(1, ADDED)], ids=["newer version", "unknown statement"])
+@in_world(working(1))
+async def test_an_activity_of_old_code_ends_although_newer_code_has_moved_its_instance(world: World, new: Any) -> None:
+    running = await begun(world)
     newer = world.start(new)
     await newer.send("Nudge")
     GATE.open()
@@ -285,12 +291,7 @@ async def test_an_activity_of_old_code_ends_although_newer_code_has_moved_its_in
 
 @in_world(working(1))
 async def test_a_result_that_only_newer_code_can_take_is_found_if_its_task_is_lost(world: World) -> None:
-    RUNS.clear()
-    await world.create()
-    (attempt,) = (task for task in world.queue.tasks.values() if task.path == ACTIVITY_PATH)
-    del world.queue.tasks[attempt.name]
-    running = asyncio.ensure_future(world.process.perform(attempt))
-    await world.clock.settle()
+    running = await begun(world)
     newer = world.start(working(1, ADDED))
     await newer.send("Nudge")
     GATE.open()

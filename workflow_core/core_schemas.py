@@ -1,0 +1,43 @@
+"""Walks through the core schemas of pydantic, which describe how a type is validated and serialized.
+
+A core schema consists of nodes: dicts with a ``type``. Their parts are other nodes, lists of nodes, or mappings from
+names to nodes, for example of fields. This module does not depend on what is looked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Schema = Mapping[str, Any]
+
+NO_NODES = frozenset(("cls", "metadata", "config", "default", "expected", "members", "serialization"))
+"""Parts of a node that contain no nodes that are validated."""
+
+
+def is_node(schema: Schema) -> bool:
+    """Whether a dict in a core schema is a node, and not a mapping, for example of fields, whose keys are names."""
+    return isinstance(schema.get("type"), str)
+
+
+def parts(schema: Any) -> Iterator[Any]:
+    """Yields the direct parts of a node, a mapping or a list that may be or contain nodes."""
+    if isinstance(schema, dict):
+        of_node = is_node(schema)
+        yield from (part for key, part in schema.items() if not (of_node and key in NO_NODES))
+    elif isinstance(schema, (list, tuple)):
+        yield from schema
+
+
+def nodes(schema: Any) -> Iterator[Schema]:
+    """Yields all nodes and mappings of a core schema, the outer ones first, without following references."""
+    if isinstance(schema, dict):
+        yield schema
+    for part in parts(schema):
+        yield from nodes(part)
+
+
+def definitions(schema: Schema) -> dict[str, Schema]:
+    """Returns the nodes that references name, by their names."""
+    found = (node["definitions"] for node in nodes(schema) if node.get("type") == "definitions")
+    return {definition["ref"]: definition for listed in found for definition in listed}
