@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloud_adapter.errors import Forbidden, InvalidRequest
 from cloud_adapter.http.health import PATHS as HEALTH_PATHS
+from cloud_adapter.http.prefixes import path_in_app
 from cloud_adapter.settings import ON_CLOUD_RUN, PREFIX, Settings
 from workflow_core import WorkflowError
 
@@ -162,7 +163,7 @@ class Gate:
             await self.api(scope, receive, send)
             return
         request = Request(scope, receive)
-        path = scope["path"].removeprefix(scope.get("root_path", "").rstrip("/"))
+        path = path_in_app(request)
         is_page = path == "/ui" or path.startswith("/ui/")
         try:
             self.callers.check_address(request)

@@ -42,8 +42,7 @@ def check_path(request: Request) -> None:
         InvalidRequest: there is an encoded slash.
     """
     path: bytes = request.scope.get("raw_path") or b""
-    prefix = _root_path(request) if request.scope["path"].startswith(_root_path(request)) else ""
-    first = 1 + prefix.count("/")
+    first = 1 + _prefix_in_path(request).count("/")
     if any(b"%2f" in part.lower() for part in path.split(b"?")[0].split(b"/")[first : first + 3]):
         raise InvalidRequest(
             "the path contains '/' (%2F) in the name of a workflow or in an id: they cannot contain it"
@@ -67,10 +66,20 @@ def root_of(request: Request) -> str:
     """Returns the relative path from the URL of a request to the root of the application. Unlike ``prefix_of``, it is
     also right behind a proxy that removes a prefix which this application does not know."""
     path: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
-    levels = path.split(b"?")[0].count(b"/") - 1
-    if request.scope["path"].startswith(_root_path(request)):  # some servers leave it out of the path
-        levels -= _root_path(request).count("/")
+    levels = path.split(b"?")[0].count(b"/") - 1 - _prefix_in_path(request).count("/")
     return "../" * levels or "./"
+
+
+def path_in_app(request: Request) -> str:
+    """Returns the path of a request below the prefix."""
+    path: str = request.scope["path"]
+    return path.removeprefix(_root_path(request))
+
+
+def _prefix_in_path(request: Request) -> str:
+    """Returns the prefix if the path of the request contains it. Some servers leave it out."""
+    prefix = _root_path(request)
+    return prefix if request.scope["path"].startswith(prefix) else ""
 
 
 def _root_path(request: Request) -> str:
