@@ -38,6 +38,7 @@ from workflow_core.execution import (
 )
 from workflow_core.library import ahandle_event, aresume, handle_event, resume
 from workflow_core.machine.checkpoints import CheckpointKind
+from workflow_core.principal import ANONYMOUS, ANYONE, AUTHENTICATED, Action, Principal
 from workflow_core.retry import Retry
 from workflow_core.statements.basic import S, Section, Statement
 from workflow_core.statements.calls import Activity, Child
@@ -61,6 +62,10 @@ from workflow_core.wait_types import Teardown, Wait, WaitKind, WaitStatus
 from workflow_core.workflow import Workflow
 
 __all__ = [
+    "ANONYMOUS",
+    "ANYONE",
+    "AUTHENTICATED",
+    "Action",
     "Activity",
     "ActivityContext",
     "AsyncInSyncCall",
@@ -97,6 +102,7 @@ __all__ = [
     "On",
     "Parallel",
     "Parent",
+    "Principal",
     "Retry",
     "Return",
     "S",

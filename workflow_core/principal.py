@@ -1,0 +1,57 @@
+"""Who acts on an instance, and what for. Knows no HTTP and no cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final, Literal
+
+ANYONE: Final = "anyone"
+"""The role that every principal has, also one without credentials."""
+
+AUTHENTICATED: Final = "authenticated"
+"""The role of every principal with credentials."""
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Someone who sends requests.
+
+    Attributes:
+        id: identifies the principal: ``issuer|subject``. Never an e-mail address, because addresses change hands. Empty
+            for an anonymous principal.
+        name: the name to show, for example in the history.
+        kind: what it is. A ``callback`` may send the one event that its token is for.
+        roles: the roles that were given to it, without ``ANYONE`` and ``AUTHENTICATED``.
+        claims: what its issuer says about it.
+    """
+
+    id: str
+    name: str = ""
+    kind: Literal["user", "service", "callback", "anonymous", "system"] = "user"
+    roles: frozenset[str] = frozenset()
+    claims: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def all_roles(self) -> frozenset[str]:
+        """The roles, with those that every principal of its kind has."""
+        implied = {ANYONE} if self.kind == "anonymous" else {ANYONE, AUTHENTICATED}
+        return self.roles | implied
+
+
+ANONYMOUS: Final = Principal("", "anonymous", "anonymous")
+"""A request without credentials."""
+
+
+class Action(StrEnum):
+    """What a principal wants to do with an instance."""
+
+    CREATE = "create"
+    READ = "read"
+    SEND = "send"
+    """Send an event."""
+    OPERATE = "operate"
+    """Cancel, pause, unpause, retry or terminate it."""
+    REPAIR = "repair"
+    """Rewrite its state: ``set`` and ``goto``."""
