@@ -93,6 +93,7 @@ class HistoryKind(StrEnum):
     TELL = "tell"
     TELL_FAILED = "tell failed"
     CANCEL = "cancel"
+    TERMINATE = "terminate"
     PAUSE = "pause"
     UNPAUSE = "unpause"
     RETRY = "retry"
@@ -134,7 +135,7 @@ class HistoryEntry:
     Attributes:
         kind: ``created`` or ``failed``; what was done: ``event``, ``timeout``, ``step``, ``setup``, ``teardown``,
             ``activity``, ``child`` or ``tell``, followed by ``failed`` if it failed; ``buffered`` or ``event
-            rejected``; what an operator did: ``cancel``, ``pause``, ``unpause``, ``retry``, ``goto`` or ``set``.
+            rejected``; what an operator did: the name of the operation.
         statement: the step or event of the entry.
         select: for an event that was handled, the select that waited for it.
         duration_ms: how long the user's code ran.

@@ -138,7 +138,7 @@ def test_the_commands_of_operators_do_what_is_said(tmp_path: Path) -> None:
     rows = [
         command.strip("`") for row in table("| command |") for command in re.findall(r"`(gorchestrate [^`]+)`", row[0])
     ]
-    assert len(rows) == 11
+    assert len(rows) == 12
     with serving(tmp_path / "operate.db", PizzaOrder) as http:
         http.create("/wf/pizza/order-7")
         for row in rows:

@@ -191,6 +191,36 @@ class Cancel(Action):
 
 
 @register
+class Terminate(Action):
+    """Ends an instance at once, for example if its cleanup always fails. No ``finally_`` section runs, and its events
+    are not torn down, so outside systems may keep registrations. Its children are canceled. If the instance has already
+    ended, what is left of its cleanup is given up, including the cancellation of children. If nothing is left of a
+    canceled instance, nothing happens."""
+
+    name = "terminate"
+    command = "Ends an instance at once, without its cleanup."
+    title = "Terminate"
+    button = "Terminate this instance"
+    confirmation = "No cleanup runs: outside systems may keep what was registered there. This cannot be undone."
+    result = "Terminated."
+    past = "terminated"
+
+    @classmethod
+    def is_offered(cls, execution: Execution) -> bool:
+        """Whether a cleanup is left, as a cancellation is better before that. See ``Action.is_offered``."""
+        return execution.canceling or bool(execution.teardowns)
+
+    def apply(self, session: Session, now: datetime) -> None:
+        execution = session.execution
+        if execution.ended and not execution.teardowns:
+            if execution.status is Status.CANCELED:
+                return
+            self.refuse_ended(execution)
+        session.machine.terminate()
+        self.note(session, now)
+
+
+@register
 class Pause(Action):
     """Pauses an instance. Until it is unpaused, no step runs and no event is accepted. The result of a running step is
     discarded, and the step runs again after the pause."""

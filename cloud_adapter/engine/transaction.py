@@ -170,7 +170,7 @@ class Transactor:
                 if not is_loaded:
                     return [], batch[number:]
                 verdict.tell()
-                return [], batch[number + 1 :]
+                return [], batch[number:]  # if nobody receives the error, the instance fails before what came later
             if session.execution.pc == loaded_pc and (is_loaded or item.decision.reads):
                 verdict.tell()
                 told += 1
@@ -306,7 +306,7 @@ class Transactor:
             verdict.tell()
             if not number % TOLD_AT_A_TIME:
                 await asyncio.sleep(0)
-        return ()
+        return [verdict.item for verdict in held if not verdict.item.over]
 
     async def _refuse_duplicates(self, changed: Sequence[Item], error: DuplicateKey) -> None:
         """Refuses the decisions whose key is already recorded. The store does not report which keys are."""

@@ -81,6 +81,7 @@ STORED_KINDS = {
     "tell": False,
     "tell failed": True,
     "cancel": False,
+    "terminate": False,
     "pause": False,
     "unpause": False,
     "retry": False,

@@ -360,6 +360,30 @@ def test_steps_that_several_threads_reach_together_have_keys_of_their_own_in_eve
     assert len(pcs) == 2, "all but one were reached by the cancellation itself"
 
 
+# --- without a cleanup ------------------------------------------------------------------------
+
+
+def test_a_terminated_instance_ends_at_once_and_only_its_children_are_canceled() -> None:
+    cleanup = Try("try", Select("s", On("E", Outside()))).finally_(do("never"))
+    order, execution = start(flow(Go("beside", Child("kid", "other")), cleanup))
+    pc = execution.pc
+    Machine(order, execution).terminate()
+    assert (execution.status, execution.pc, execution.threads, execution.buffer) == ("canceled", pc + 1, [], [])
+    assert [(type(left), left.event) for left in execution.teardowns] == [(ChildTeardown, "kid")]
+    Machine(order, execution).terminate()
+    assert (execution.status, execution.pc, execution.teardowns) == ("canceled", pc + 2, [])
+    assert (order.log, kinds(order, execution)) == (["setup E"], [])
+
+
+def test_a_cleanup_that_fails_for_ever_can_be_ended() -> None:
+    order, execution = start(flow(Try("try", WAIT).finally_(Fail("bad", "no"))))
+    cancel(order, execution)
+    assert execution.status == "failed"
+    execution.teardowns = [ChildTeardown("try", "kid", "main@1", False, {})]
+    Machine(order, execution).terminate()
+    assert (execution.status, execution.teardowns, standing(execution)) == ("failed", [], {"main": "bad"})
+
+
 # --- what fails meanwhile --------------------------------------------------------------------
 
 

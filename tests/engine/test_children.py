@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cloud_adapter.engine.commits import WRITE_ATTEMPTS_MAX
-from cloud_adapter.engine.operations import Cancel
+from cloud_adapter.engine.operations import Cancel, Terminate
 from cloud_adapter.engine.registry import by_name
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.errors import InstanceExists, Unavailable
@@ -150,6 +150,18 @@ async def test_canceling_the_parent_cancels_the_child(world: World) -> None:
     assert stopped.execution.status == "canceled"
     assert Delivery.load_fields(stopped.fields).log == ["drive", "back"]
     assert stopped.execution.parent.told, "nobody listens any more, and that is all right"
+    assert not world.queue.tasks
+
+
+@in_world(Shop, Delivery)
+async def test_terminating_the_parent_cancels_the_child(world: World) -> None:
+    await world.started()
+    await world.finish(world.process.engine.operate("shop", "order-1", Terminate()))
+    await world.deliver()
+    assert (await world.instance()).execution.status == "canceled"
+    stopped = await child(world)
+    assert (stopped.execution.status, stopped.execution.parent.told) == ("canceled", True)
+    assert Delivery.load_fields(stopped.fields).log == ["drive", "back"]
     assert not world.queue.tasks
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cloud_adapter.engine.operations import Terminate
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.errors import Busy
 from cloud_adapter.options import EngineOptions
@@ -379,6 +380,24 @@ async def test_teardown_after_the_end(world: World) -> None:
     assert instance.execution.teardowns == []
     assert instance.execution.status == "finished"
     assert instance.wake_at is None
+
+
+@in_world(Short)
+async def test_a_teardown_that_always_fails_ends_with_a_termination(world: World) -> None:
+    BANK.failures["teardown False"] = 99
+    await world.started()
+    await world.send("End")
+    await world.deliver()
+    instance = await world.instance()
+    assert (instance.execution.status, len(instance.execution.teardowns)) == ("finished", 1)
+    assert instance.wake_at is not None
+    await world.finish(world.process.engine.operate(world.name, ID, Terminate(by="ann")))
+    instance = await world.instance()
+    assert (instance.execution.status, instance.execution.teardowns) == ("finished", [])
+    assert (instance.wake_at, instance.history[-1].kind, instance.history[-1].by) == (None, "terminate", "ann")
+    calls = len(BANK.calls)
+    await world.pass_time(timedelta(hours=1))
+    assert (len(BANK.calls), world.queue.tasks) == (calls, {})
 
 
 @in_world(Short)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 from collections.abc import Coroutine
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +16,24 @@ from cloud_adapter.engine.operations import Cancel, Operation, Pause, SetFields,
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.engine.tasks import ACTIVITY_PATH
 from tests.engine.harness import World, check_idle, in_world, write
-from workflow_core import Activity, ErrorInfo, EventRejected, ForEach, Go, On, Retry, S, Select, Try, While, Workflow
+from workflow_core import (
+    Activity,
+    ErrorInfo,
+    EventNotAccepted,
+    EventRejected,
+    ForEach,
+    Go,
+    If,
+    On,
+    Retry,
+    S,
+    Select,
+    Step,
+    Timeout,
+    Try,
+    While,
+    Workflow,
+)
 
 LARGE = "x" * transaction.LAX_BYTES_MIN
 """In a field of an instance, it lets a batch check the fields at its commit alone."""
@@ -206,3 +224,34 @@ async def test_results_at_the_same_time_are_as_one_after_the_other(world: World,
     assert logs[0] == logs[1]
     await world.clock.advance(1)
     check_idle(world.process)
+
+
+class Broken(Workflow, name="broken"):
+    log: list[str] = []
+
+    def add(self, name: str) -> None:
+        self.log.append(name)
+
+    definition = S(
+        Go("counter", While("counting", lambda w: True, Select("count", On("Add", add)))),
+        Select("late", Timeout("too late", timedelta(seconds=1))),
+        If("big", lambda w: w.log[100] == "", Step("never", write("never"))),
+    )
+
+
+@in_world(Broken)
+async def test_an_instance_that_fails_is_failed_for_what_came_later(world: World) -> None:
+    """Nobody receives the error that the timeout leads to, so it is decided a second time, as the failure."""
+    await world.started()
+    await world.clock.advance(2)
+    (timer,) = world.queue.timers
+    late, *added = await world.finish(
+        asyncio.gather(
+            world.process.perform(timer),
+            *(world.process.post("Add", b'"a"') for _ in range(3)),
+            return_exceptions=True,
+        )
+    )
+    assert late is Outcome.DONE
+    assert [type(answer) for answer in added] == [EventNotAccepted] * 3
+    assert ((await world.instance()).execution.status, (await world.fields()).log) == ("failed", [])

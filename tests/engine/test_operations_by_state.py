@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter.engine.operations import ACTIONS, Cancel, Goto, Operation, Pause, RetryFailed, SetFields, Unpause
+from cloud_adapter.engine.operations import (
+    ACTIONS,
+    Cancel,
+    Goto,
+    Operation,
+    Pause,
+    RetryFailed,
+    SetFields,
+    Terminate,
+    Unpause,
+)
 from cloud_adapter.errors import InstanceEnded
 from tests.engine.harness import ID, World, in_world, nothing, write
 from workflow_core import (
@@ -116,6 +126,7 @@ async def finished(world: World) -> None:
 NOTHING = "nothing"
 OPERATIONS = (
     Cancel(by="ann", reason="why not"),
+    Terminate(by="ann", reason="why not"),
     Pause(by="ann", reason="why not"),
     Unpause(by="ann", reason="why not"),
     RetryFailed(by="ann", reason="why not"),
@@ -129,17 +140,17 @@ Outcome = str | type[WorkflowError]
 ENDED, REFUSED = InstanceEnded, RepairRefused
 
 TABLE: dict[Callable[[World], Awaitable[None]], tuple[Outcome, ...]] = {
-    # state:                 cancel     pause     unpause    retry      goto       set
-    running:                ("waiting", "paused", NOTHING,   REFUSED,   "waiting", "running"),
-    waiting:                ("waiting", "paused", NOTHING,   REFUSED,   "waiting", "waiting"),
-    paused:                 ("waiting", NOTHING,  "waiting", REFUSED,   "paused",  "paused"),
-    paused_before_a_step:   ("waiting", NOTHING,  "running", REFUSED,   "paused",  "paused"),
-    failed:                 (ENDED,     ENDED,    ENDED,     "running", "failed",  "failed"),
-    canceling:              (NOTHING,   "paused", NOTHING,   REFUSED,   REFUSED,   "waiting"),
-    paused_while_canceling: (NOTHING,   NOTHING,  "waiting", REFUSED,   REFUSED,   "paused"),
-    failed_while_canceling: (ENDED,     ENDED,    ENDED,     "running", REFUSED,   "failed"),
-    canceled:               (NOTHING,   ENDED,    ENDED,     REFUSED,   REFUSED,   "canceled"),
-    finished:               (ENDED,     ENDED,    ENDED,     REFUSED,   REFUSED,   "finished"),
+    # state:                 cancel     terminate   pause     unpause    retry      goto       set
+    running:                ("waiting", "canceled", "paused", NOTHING,   REFUSED,   "waiting", "running"),
+    waiting:                ("waiting", "canceled", "paused", NOTHING,   REFUSED,   "waiting", "waiting"),
+    paused:                 ("waiting", "canceled", NOTHING,  "waiting", REFUSED,   "paused",  "paused"),
+    paused_before_a_step:   ("waiting", "canceled", NOTHING,  "running", REFUSED,   "paused",  "paused"),
+    failed:                 (ENDED,     ENDED,      ENDED,    ENDED,     "running", "failed",  "failed"),
+    canceling:              (NOTHING,   "canceled", "paused", NOTHING,   REFUSED,   REFUSED,   "waiting"),
+    paused_while_canceling: (NOTHING,   "canceled", NOTHING,  "waiting", REFUSED,   REFUSED,   "paused"),
+    failed_while_canceling: (ENDED,     ENDED,      ENDED,    ENDED,     "running", REFUSED,   "failed"),
+    canceled:               (NOTHING,   NOTHING,    ENDED,    ENDED,     REFUSED,   REFUSED,   "canceled"),
+    finished:               (ENDED,     ENDED,      ENDED,    ENDED,     REFUSED,   REFUSED,   "finished"),
 }  # fmt: skip
 
 CASES = [
@@ -214,12 +225,13 @@ async def test_a_page_offers_exactly_what_has_an_effect(world: World, state: Any
     offered = {name for name, action in ACTIONS.items() if action.is_offered(execution)}
     outcomes = {operation.name: outcome for operation, outcome in zip(OPERATIONS, TABLE[state], strict=True)}
     effective = {name for name in ACTIONS if outcomes[name] != NOTHING and not isinstance(outcomes[name], type)}
-    assert offered == effective
+    assert offered - {"terminate"} == effective - {"terminate"}
+    assert ("terminate" in offered) is execution.canceling
 
 
 @pytest.mark.parametrize(
     ("operation", "past"),
-    [(Cancel(), "canceled"), (Pause(), "paused"), (Unpause(), "unpaused")],
+    [(Cancel(), "canceled"), (Terminate(), "terminated"), (Pause(), "paused"), (Unpause(), "unpaused")],
 )
 @in_world(Works)
 async def test_the_refusal_tells_the_state_and_what_is_no_longer_possible(
@@ -325,12 +337,12 @@ class Gone(Works, name="works"):
 
 GONE = UnknownStatement
 MISSING: dict[Callable[[World], Awaitable[None]], tuple[Outcome, ...]] = {
-    # state:                 cancel pause  unpause  retry    goto       set
-    waiting:                (GONE,  GONE,  GONE,    REFUSED, "waiting", "waiting"),
-    paused:                 (GONE,  GONE,  GONE,    REFUSED, "paused",  "paused"),
-    failed:                 (GONE,  GONE,  GONE,    GONE,    "failed",  "failed"),
-    paused_while_canceling: (GONE,  GONE,  GONE,    REFUSED, REFUSED,   "paused"),
-    finished:               (ENDED, ENDED, ENDED,   REFUSED, REFUSED,   "finished"),
+    # state:                 cancel terminate   pause  unpause  retry    goto       set
+    waiting:                (GONE,  "canceled", GONE,  GONE,    REFUSED, "waiting", "waiting"),
+    paused:                 (GONE,  "canceled", GONE,  GONE,    REFUSED, "paused",  "paused"),
+    failed:                 (GONE,  ENDED,      GONE,  GONE,    GONE,    "failed",  "failed"),
+    paused_while_canceling: (GONE,  "canceled", GONE,  GONE,    REFUSED, REFUSED,   "paused"),
+    finished:               (ENDED, ENDED,      ENDED, ENDED,   REFUSED, REFUSED,   "finished"),
 }  # fmt: skip
 
 
@@ -343,7 +355,7 @@ MISSING: dict[Callable[[World], Awaitable[None]], tuple[Outcome, ...]] = {
     ],
 )
 @in_world(Works)
-async def test_where_a_statement_is_gone_only_repairs_are_possible(
+async def test_where_a_statement_is_gone_only_repairs_and_an_end_are_possible(
     world: World, state: Any, operation: Operation, outcome: Outcome
 ) -> None:
     await state(world)
@@ -362,6 +374,6 @@ async def test_where_a_statement_is_gone_only_repairs_are_possible(
     assert after.execution.status == outcome
     assert after.history[:-1] == before.history
     assert after.history[-1].kind == operation.name
-    moved = isinstance(operation, Goto) or outcome == "finished"
+    moved = isinstance(operation, (Goto, Terminate)) or outcome == "finished"
     assert (view.problem == "") is moved
     assert view.workflow.number == (5 if isinstance(operation, SetFields) else 1)

@@ -414,6 +414,8 @@ def test_a_whole_order_is_as_documented(http: Http, id: str) -> None:
     send("cancel", status=409)
     spec.request("post", one, id=f"{id}-2")
     assert spec.request("post", f"{one}/cancel", id=f"{id}-2").status_code == 200
+    spec.request("post", one, id=f"{id}-3")
+    assert spec.request("post", f"{one}/terminate", id=f"{id}-3").status_code == 200
     assert spec.request("post", f"{one}/retry", id=f"{id}-2").status_code == 409
     assert send_status(spec, "post", f"{one}/pause", f"{id}-2", {"by": 1}) == 422
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cloud_adapter.engine.operations import Goto, Operation, RetryFailed, SetFields
+from cloud_adapter.engine.operations import Goto, Operation, RetryFailed, SetFields, Terminate
 from cloud_adapter.engine.view import View
 from cloud_adapter.errors import Busy, TooLarge, Unavailable
 from tests.simulation.actors import Operator
@@ -40,12 +40,15 @@ class Repairer(Client):
 
     def __init__(self, world: World, model: Model) -> None:
         super().__init__(world, model, f"repairs of {model.id}", creates=False)
+        self.last = world.scenario.stream(f"termination of {model.id}")
 
     async def run(self) -> None:
         for _ in range(2 + self.rng.randrange(7)):
             await self.world.wait(self.rng.expovariate(1 / self.world.settings.pause_seconds))
             if self.model.exists:
                 await self.repair()
+        if self.model.exists and self.last.random() < 0.2:
+            await self.ask_for(self.terminate)
 
     async def repair(self) -> None:
         rng, executor = self.rng, self.model.executor
@@ -73,6 +76,11 @@ class Repairer(Client):
 
     def retry(self) -> Operation | None:
         return RetryFailed(**BY, pc=self.model.executor.pc) if self.model.executor.failed else None
+
+    def terminate(self) -> Operation | None:
+        executor = self.model.executor
+        is_possible = executor.teardowns or not executor.ended
+        return Terminate(**BY, pc=executor.pc) if is_possible else None
 
     def fields(self) -> Operation | None:
         """New values of fields. The result of a child that has ended stays as it is, as its parent may know it."""

@@ -109,6 +109,7 @@ class Machine(MachineState):
 
     # Operations
     cancel = operations.cancel
+    terminate = operations.terminate
     pause = operations.pause
     unpause = operations.unpause
     retry = operations.retry

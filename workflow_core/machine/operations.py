@@ -1,4 +1,5 @@
-"""Operations that an operator can perform on an instance: cancel, pause, unpause, retry, go to a statement, set fields.
+"""Operations that an operator can perform on an instance: cancel, terminate, pause, unpause, retry, go to a statement,
+set fields.
 
 Each function works in memory only. If it raises an error, it has changed nothing. The caller decides whether an
 instance may be canceled or paused, and moves it on afterwards.
@@ -22,12 +23,12 @@ from workflow_core.execution import LeaveKind, Status, Thread
 from workflow_core.inputs import refuse_unusable
 from workflow_core.machine.results import retry_errors
 from workflow_core.machine.state import MachineState
-from workflow_core.machine.threads import branches_of, check, start_of
+from workflow_core.machine.threads import branches_of, check, end_all, start_of
 from workflow_core.machine.transitions import ThreadHappening, change_thread
 from workflow_core.machine.unwinding import cancel_thread
 from workflow_core.machine.waits import attempt_ends, leave_wait, summarize
 from workflow_core.program.code import Each, Instruction
-from workflow_core.wait_types import ActivityWait, TimedWait
+from workflow_core.wait_types import ActivityWait, ChildTeardown, TimedWait
 from workflow_core.workflow import Workflow, migrated
 
 
@@ -49,6 +50,18 @@ def cancel(machine: MachineState) -> None:
         summarize(execution)
         if was_paused:
             _schedule_again(machine)
+
+
+def terminate(machine: MachineState) -> None:
+    """Ends the instance as canceled, without its ``finally_`` sections and without tearing down its events. Its
+    children are still canceled. If it has ended, what is left of its cleanup is given up, children included."""
+    execution = machine.execution
+    execution.pc += 1
+    if execution.ended:
+        execution.teardowns = []
+        return
+    end_all(execution, Status.CANCELED)
+    execution.teardowns = [left for left in execution.teardowns if isinstance(left, ChildTeardown)]
 
 
 def pause(machine: MachineState) -> None:

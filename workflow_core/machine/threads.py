@@ -146,10 +146,7 @@ def end(machine: MachineState, thread: Thread) -> None:
     """Ends a thread. The main thread also ends the instance; during a cancellation, the last thread does."""
     execution = machine.execution
     if thread.id == MAIN_THREAD and not execution.canceling:
-        for other in execution.threads:
-            if other.waits:
-                leave_wait(execution, other)
-        _finish(execution, _FINISHED)
+        end_all(execution, _FINISHED)
         return
     leave_wait(execution, thread)
     # By identity: list.remove would compare all attributes of each thread before this one.
@@ -163,6 +160,14 @@ def end(machine: MachineState, thread: Thread) -> None:
         summarize(execution)
     else:
         _finish(execution, Status.CANCELED)
+
+
+def end_all(execution: Execution, status: Status) -> None:
+    """Ends the instance with all its threads, and without their ``finally_`` sections. Waits are torn down."""
+    for thread in execution.threads:
+        if thread.waits:
+            leave_wait(execution, thread)
+    _finish(execution, status)
 
 
 def _finish(execution: Execution, status: Status) -> None:

@@ -16,6 +16,7 @@ from tests.core.generate import Fields
 from tests.core.reference import RefThread, Thrown, case_name
 from tests.simulation.flows import BROKEN, REJECTED, UNSEARCHABLE
 from tests.simulation.model.attempts import Attempts, Work
+from tests.simulation.model.errands import Cancellation
 from tests.simulation.model.repairs import ReferenceWithRepairs
 from tests.simulation.model.violations import Violation, require
 from workflow_core import Activity, On, Select, Sleep, Step, Timeout
@@ -116,6 +117,19 @@ class Executor(ReferenceWithRepairs):
     def cancel(self) -> None:
         self.paused = False
         super().cancel()
+
+    def terminate(self) -> None:
+        """Ends at once: what outside systems know is forgotten, and children are canceled if it has not ended yet."""
+        self.pc += 1
+        had_ended = self.ended
+        for thread in () if had_ended else self.threads:
+            self.leave(thread, None)
+        kept = [left for left in self.teardowns if not had_ended and isinstance(left[0], Cancellation)]
+        for _, request, _ in (left for left in self.teardowns if left not in kept):
+            self.attempts.given_up.add(("teardown", request.wait_id, request.event))
+        self.teardowns = kept
+        if not had_ended:
+            self.threads, self.buffer, self.paused, self.canceled = [], [], False, True
 
     def pause(self, *, paused: bool) -> None:
         self.pc += 1

@@ -23,7 +23,7 @@ from tests.simulation.model.violations import require
 if TYPE_CHECKING:
     from tests.simulation.actors import Actor
 
-OVER_LEASES = ("cancel", "pause", "unpause", "retry", "goto", "set")
+OVER_LEASES = ("cancel", "terminate", "pause", "unpause", "retry", "goto", "set")
 """What operators do although a step runs, leaving its lease in place."""
 
 DELIVERIES = ("event", "event rejected", "event failed")

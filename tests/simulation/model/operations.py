@@ -1,4 +1,4 @@
-"""Operations: an operator cancels, pauses, unpauses, retries, moves a thread, or sets fields.
+"""Operations: an operator cancels, terminates, pauses, unpauses, retries, moves a thread, or sets fields.
 
 The rule: only an operator does this, except that a parent cancels its child. A repair is carried out once, exactly as
 it was asked for, and only if nothing has changed the instance since its operator has looked.
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.simulation.actors import Actor
     from tests.simulation.model.instance import Model
 
-OPERATIONS = ("cancel", "pause", "unpause", "retry", "goto", "set")
+OPERATIONS = ("cancel", "terminate", "pause", "unpause", "retry", "goto", "set")
 
 
 class Operations:
@@ -36,6 +36,8 @@ class Operations:
         match action:
             case "cancel":
                 executor.cancel()
+            case "terminate":
+                executor.terminate()
             case "pause" | "unpause":
                 executor.pause(paused=action == "pause")
             case "retry":
