@@ -240,9 +240,91 @@ def test_a_decimal_keeps_all_digits_of_a_number(body: str, price: str) -> None:
     created = Priced.new(f'{{"amounts": {body}}}')
     assert created.amounts == taken
     assert str(Priced.load_fields(created.dump_fields()).amounts.price) == price
-    with pytest.raises(InvalidInput, match=r"more digits than JSON numbers keep\. Send the decimal as a text"):
-        case.signature.validate_json("E", b'{"price": 1.5, "notes": 0.12345678901234567890123}')
-    assert case.signature.validate_json("E", b'{"price": 1.5, "notes": 2.5}').notes == 2.5
+    assert case.signature.validate_json("E", b'{"price": 1.5, "notes": 2.50}').notes == 2.5
+
+
+MANY = ", ".join(f'"{i}": 1.10' for i in range(99))
+
+
+class Mixed(BaseModel):
+    model_config = {"populate_by_name": True}
+
+    price: Decimal = Field(default=Decimal(1), alias="cost")
+    either: int | str = 0
+    number: int = 0
+    most: Annotated[int, Field(le=100)] = 0
+    anything: Any = None
+    either_decimal: Decimal | str = Decimal(1)
+    words: str | Decimal = ""
+    prices: dict[str, Decimal] = {}
+    items: list[dict[str, Decimal | None]] = []
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ('{"either": 1e2}', {"either": 100}),
+        ('{"cost": 1.10, "either": 1e2}', {"price": Decimal("1.10"), "either": 100}),
+        ('{"cost": 100.0, "number": 1e2}', {"price": Decimal("100.0"), "number": 100}),
+        ('{"cost": 1.10, "most": 1e2}', {"price": Decimal("1.10"), "most": 100}),
+        ('{"cost": 1.10, "anything": [1.10]}', {"price": Decimal("1.10"), "anything": [1.1]}),
+        (
+            '{"items": [{"a": 1.10}, {"a": 2}], "number": 1e2}',
+            {"items": [{"a": Decimal("1.10")}, {"a": Decimal(2)}], "number": 100},
+        ),
+        (
+            f'{{"prices": {{{MANY}}}, "number": 1e2}}',
+            {"number": 100, "prices": dict.fromkeys(map(str, range(99)), Decimal("1.10"))},
+        ),
+        ('{"either_decimal": 1.10, "either": 1e2}', {"either_decimal": Decimal("1.10"), "either": 100}),
+        ('{"words": 1.10}', "words"),
+        ('{"cost": 1.10, "words": 1.10, "either": 1e2}', "words"),
+    ],
+)
+def test_only_decimals_keep_the_digits_of_a_number(body: str, expected: Any) -> None:
+    class Priced(Workflow, name="priced"):
+        def take(self, mixed: Mixed) -> None: ...
+
+        definition = S(Select("s", On("E", take)))
+
+    ((_, case),) = Priced.__program__.events["E"]
+    if isinstance(expected, str):
+        with pytest.raises(InvalidInput, match=f"{expected}.*more digits than JSON.*Send the decimal as a text"):
+            case.signature.validate_json("E", body.encode())
+    else:
+        taken = case.signature.validate_json("E", body.encode())
+        assert repr(taken) == repr(Mixed(**expected))
+
+
+@pytest.mark.parametrize(
+    ("body", "key"),
+    [
+        ('{"price": 1, "price": 2}', "price"),
+        ('{"price": 1, "pric\\u0065": 2}', "price"),
+        ('{"notes": [{"a": {"b": 1, "c": 2, "b": 1}}]}', "b"),
+        ('{"notes": [":", {"": 1, "":2}]}', ""),
+    ],
+)
+def test_an_object_with_a_repeated_key_is_refused(body: str, key: str) -> None:
+    class Priced(Workflow, name="priced"):
+        amounts: Amounts = Amounts()
+
+        def take(self, amounts: Amounts) -> None: ...
+
+        definition = S(Select("s", On("E", take)))
+
+    ((_, case),) = Priced.__program__.events["E"]
+    for send in (
+        lambda: case.signature.validate_json("E", body.encode()),
+        lambda: Priced.new(f'{{"amounts": {body}}}'),
+    ):
+        with pytest.raises(
+            InvalidInput, match=f"{key}: the key {key!r} is given more than once in one object"
+        ) as error:
+            send()
+        assert error.value.errors == [{**error.value.errors[0], "field": key, "type": "repeated_key"}]
+    taken = case.signature.validate_json("E", b'{"notes": [{"a": ":"}, {"a": "\\""}]}')
+    assert taken.notes == [{"a": ":"}, {"a": '"'}]
 
 
 # --- the defaults of fields -------------------------------------------------------------------
