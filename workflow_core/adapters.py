@@ -12,6 +12,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from workflow_core.errors import DefinitionError
 from workflow_core.secret_values import MASK
+from workflow_core.type_names import type_name
 
 JsonSchema = dict[str, Any]
 
@@ -48,14 +49,14 @@ def adapter_of(where: str, annotation: Any, names: Mapping[str, Any]) -> TypeAda
     except PydanticUndefinedAnnotation as error:
         fix = "Define that type above the workflow."
         raise DefinitionError(
-            where, f"the annotation {annotation!r} cannot be resolved: {error.message}", fix
+            where, f"the annotation {type_name(annotation)} cannot be resolved: {error.message}", fix
         ) from error
     except PydanticUserError as error:
         raise _no_schema(where, annotation, error) from error
 
 
 def _no_schema(where: str, annotation: Any, error: PydanticErrorMixin) -> DefinitionError:
-    reason = f"the annotation {annotation!r} has no JSON schema: {error.message.splitlines()[0]}"
+    reason = f"the annotation {type_name(annotation)} has no JSON schema: {error.message.splitlines()[0]}"
     return DefinitionError(where, reason, "Use pydantic models, dataclasses, plain types or Any.")
 
 

@@ -23,6 +23,7 @@ from workflow_core.defaults import check_parameter_default
 from workflow_core.error_texts import field_errors
 from workflow_core.errors import DefinitionError, InvalidInput, InvalidOutput
 from workflow_core.inputs import from_client, refuse_masks
+from workflow_core.type_names import type_name
 from workflow_core.value_form import ValueForm
 
 
@@ -281,7 +282,7 @@ def takes_context(
     if _default(function, name) is inspect.Parameter.empty:
         raise DefinitionError(
             where,
-            f"its parameter {name!r} is annotated with {hint!r}, but would receive the {context.__name__}",
+            f"its parameter {name!r} is annotated with {type_name(hint)}, but would receive the {context.__name__}",
             f"Write {name}: {context.__name__}, or give the parameter a default.",
         )
     return False
