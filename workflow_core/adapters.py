@@ -10,8 +10,9 @@ from pydantic import PydanticUserError, TypeAdapter
 from pydantic.errors import PydanticErrorMixin, PydanticInvalidForJsonSchema, PydanticUndefinedAnnotation
 from pydantic.json_schema import GenerateJsonSchema
 
+from workflow_core.core_schemas import definitions
 from workflow_core.errors import DefinitionError
-from workflow_core.secret_values import MASK
+from workflow_core.secret_values import MASK, is_secret_node, may_be_secret
 from workflow_core.type_names import type_name
 
 JsonSchema = dict[str, Any]
@@ -69,8 +70,29 @@ def may_be_shown(default: Any) -> bool:
         return False
 
 
+MASKED = {"type": "string", "format": "password", "writeOnly": True}
+"""The schema of what a secret is shown as."""
+
+_LIMITS_OF_TEXT = ("minLength", "maxLength", "pattern")
+
+
 class SchemaGenerator(GenerateJsonSchema):
-    """Generates JSON schemas without the defaults that cannot be shown, see ``may_be_shown``."""
+    """Generates JSON schemas without the defaults that cannot be shown, see ``may_be_shown``. In the schema of what is
+    shown, a secret is a text without limits."""
+
+    def generate(self, schema: Any, mode: Any = "validation") -> JsonSchema:
+        """See ``GenerateJsonSchema.generate``."""
+        self.targets = definitions(schema)
+        return super().generate(schema, mode)
+
+    def generate_inner(self, schema: Any) -> JsonSchema:
+        """See ``GenerateJsonSchema.generate_inner``."""
+        made = super().generate_inner(schema)
+        if self.mode != "serialization" or not may_be_secret(schema, self.targets):
+            return made
+        if is_secret_node(schema):
+            return MASKED | {key: part for key, part in made.items() if key in ("title", "description", "deprecated")}
+        return {key: part for key, part in made.items() if key not in _LIMITS_OF_TEXT}
 
     def default_schema(self, schema: Any) -> JsonSchema:
         """See ``GenerateJsonSchema.default_schema``."""
