@@ -7,7 +7,7 @@ raise an error, and a message may be very long or contain characters that are no
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 from pydantic import ValidationError
 
@@ -24,8 +24,26 @@ FIELD_CHARS_MAX = 1_000
 """The most characters of the path and of the message of such an error. A path contains keys of the input."""
 
 
+class Place(str):
+    """A note of an error, with the name of the statement that raised it."""
+
+    statement: str
+
+    def __new__(cls, statement: str, note: str) -> Self:
+        """Makes a note."""
+        made = super().__new__(cls, note)
+        made.statement = statement
+        return made
+
+
 def error_info(error: BaseException, statement: str) -> ErrorInfo:
-    """Returns an error in the form that is stored with an instance. A group of one error counts as that error."""
+    """Returns an error in the form that is stored with an instance. A group of one error counts as that error.
+
+    Args:
+        statement: where it was raised, unless it has the note of a ``Place``.
+    """
+    places = (note.statement for note in getattr(error, "__notes__", ()) if isinstance(note, Place))
+    statement = next(places, statement)
     errors = list(leaves(error))
     if len(errors) == 1:
         error = errors[0]
