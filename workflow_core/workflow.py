@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
@@ -18,6 +18,7 @@ from workflow_core.errors import DefinitionError, InvalidFields, InvalidInput, N
 from workflow_core.inputs import from_client
 from workflow_core.program.compiler import compile_definition
 from workflow_core.program.program import Program
+from workflow_core.program.replacements import WorkflowClass
 from workflow_core.program.scope import ANNOTATION_NAMES, Scope, surrounding_names
 from workflow_core.retry import Retry
 from workflow_core.secret_values import has_secrets
@@ -27,33 +28,6 @@ from workflow_core.stored_schema import stored_schema
 from workflow_core.value_form import Packed, ValueForm, pack_untyped
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
-
-
-if TYPE_CHECKING:
-    from pydantic._internal._model_construction import ModelMetaclass
-else:
-    ModelMetaclass = type(BaseModel)
-
-
-class WorkflowClass(ModelMetaclass):
-    """The class of workflow classes. A method that is replaced, as tests do, is replaced in the compiled definition."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
-        _rebind(self, name)
-
-    def __delattr__(self, name: str) -> None:
-        super().__delattr__(name)
-        _rebind(self, name)
-
-
-def _rebind(cls: type, name: str) -> None:
-    for workflow in (cls, *cls.__subclasses__()):
-        program = vars(workflow).get("__program__")
-        if program is not None and name in program.methods and hasattr(workflow, name):
-            program.rebind(name, getattr(workflow, name))
-        if workflow is not cls:
-            _rebind(workflow, name)
 
 
 class Workflow(BaseModel, metaclass=WorkflowClass):
@@ -136,6 +110,7 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
         scope = Scope(cls)
         cls.__result__ = _result_form(where, cls, scope)
         cls.__program__ = compile_definition(cls.__workflow_name__, cls.definition, scope, cls.__workflow_version__)
+        cls.__program__.refresh(cls, cls.__program__.methods)
 
     @classmethod
     def model_json_schema(cls, *args: Any, **settings: Any) -> JsonSchema:

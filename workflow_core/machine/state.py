@@ -57,6 +57,8 @@ class MachineState:
         if execution.fields_version != program.fields_version:
             check_version(type(workflow), execution.fields_version)
             execution.fields_version = program.fields_version
+        if program.unwatched:
+            program.refresh(type(workflow), program.unwatched)
         if program.has_renamed:
             rename(execution, program)
         self.program = program
