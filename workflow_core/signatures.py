@@ -46,6 +46,7 @@ class HandlerSignature:
     Attributes:
         takes_input: whether it has an input in addition to the workflow (or the request).
         input_form: the form in which inputs are stored and passed on; ``output_form``: that of outputs.
+        parameter: the name of its parameter; empty if it has no input.
         default: the default of its parameter, for a request without an input; ``Parameter.empty`` if it has none.
         input_schema: JSON schema of the input; None if it has no input.
         output_schema: JSON schema of the output; ``{"type": "null"}`` if it has no output.
@@ -59,6 +60,7 @@ class HandlerSignature:
     output_form: ValueForm
     input_schema: JsonSchema | None
     output_schema: JsonSchema
+    parameter: str = ""
     default: Any = inspect.Parameter.empty
 
     @property
@@ -344,6 +346,7 @@ def handler_signature(
         output_form=ValueForm.of(output),
         input_schema=input_schema if takes_input else None,
         output_schema=output_schema,
+        parameter=names[before] if takes_input else "",
         default=default,
     )
 

@@ -35,6 +35,7 @@ from workflow_core import (
 )
 from workflow_core.error_texts import field_errors
 from workflow_core.execution import MAIN_THREAD
+from workflow_core.inputs import refuse_repeated_keys
 from workflow_core.machine.operations import set_fields
 
 DETAIL_CHARS_MAX = 500
@@ -74,9 +75,11 @@ class Operation(BaseModel):
             InvalidInput: the body is invalid.
         """
         try:
-            return cls.model_validate_json(body or b"{}")
+            operation = cls.model_validate_json(body or b"{}")
         except ValidationError as error:
             raise InvalidInput("the body of the request", field_errors(error)) from None
+        refuse_repeated_keys("the body of the request", body)
+        return operation
 
     def rewrite(self, cls: type[Workflow], instance: Instance) -> Instance:
         """Changes the stored instance before it is loaded.

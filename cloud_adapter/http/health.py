@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from cloud_adapter.engine.engine import Engine
+from cloud_adapter.errors import InvalidRequest
 from cloud_adapter.http import problems
 from cloud_adapter.http.queries import with_query
 
@@ -26,7 +27,10 @@ def routes(engine: Engine) -> list[Route]:
     """Returns the routes, for any application of an engine."""
 
     async def health(request: Request) -> Response:
-        if request.query_params.get("store") is None:
+        store = request.query_params.get("store", "0")
+        if store not in ("0", "1"):
+            raise InvalidRequest(f"store is {store[:100]!r}: pass store=1 to check the store too, or leave it out")
+        if store == "0":
             return JSONResponse({"status": "ok"})
         try:
             async with asyncio.timeout(STORE_SECONDS_MAX):

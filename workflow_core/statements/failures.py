@@ -39,7 +39,7 @@ class Try(Statement):
     """Runs its statements, catches their errors once retries are exhausted, and cleans up.
 
     It catches errors of a step, an activity or a child without further attempts, of a ``Fail``, and of a failed branch
-    of a parallel statement. It also catches errors of functions that compute something for a statement, such as an input
+    of a parallel statement, and errors of functions that compute something for a statement, such as an input
     or a delay. An error in a condition or the handler of an event is a bug and is not caught.
 
     Example:
