@@ -27,6 +27,13 @@ from workflow_core import Workflow
 SHOWN_MAX = 3
 """The number of running calls that are named when the server stops."""
 
+REQUESTS_SECONDS = 5
+"""How long running requests may continue when the server stops, before the runtime is closed."""
+
+CANCELED_SECONDS = 3.0
+"""How long code may continue after it was cancelled at the end of the grace period. Code that swallows its cancellation
+would otherwise keep the process forever."""
+
 
 def prefer_latency() -> None:
     """Tunes this process for short pauses. Call it after all imports.
@@ -68,12 +75,14 @@ def open_server(workflows: Sequence[type[Workflow]], settings: Settings) -> Iter
             ui=settings.serves_ui,
             lifespan=lifespan,
         )
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=5)
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=REQUESTS_SECONDS
+        )
         yield _Server(config, runtime)
 
 
 class _Server(uvicorn.Server):
-    """Says on Ctrl-C what it waits for, and ends at once on a second Ctrl-C."""
+    """Says on Ctrl-C what it waits for. Ends at once on a second Ctrl-C, and after some time in any case."""
 
     def __init__(self, config: uvicorn.Config, runtime: EmbeddedRuntime) -> None:
         super().__init__(config)
@@ -84,17 +93,32 @@ class _Server(uvicorn.Server):
         if self.should_exit and sig == signal.SIGINT:
             # Not by an exception: the event loop may be blocked by the very code that does not end.
             os._exit(128 + sig)
+        if not self.should_exit:
+            seconds = REQUESTS_SECONDS + EmbeddedRuntime.GRACE_SECONDS + CANCELED_SECONDS
+            # A thread, because the event loop may be blocked, or wait for the very code that does not end.
+            end = threading.Timer(seconds, self._give_up, (sig,))
+            end.daemon = True
+            end.start()
         super().handle_exit(sig, frame)
-        calls = self._runtime.engine.running.list()
-        if calls:
-            now = self._runtime.clock.now()
-            texts = [call.text(now) for call in calls[:SHOWN_MAX]]
-            if len(calls) > SHOWN_MAX:
-                texts.append(f"{len(calls) - SHOWN_MAX} more")
+        if calls := self._calls():
             _say(
-                f"Stopping. Waiting {EmbeddedRuntime.GRACE_SECONDS:g} s at most for {', '.join(texts)}. "
+                f"Stopping. Waiting {EmbeddedRuntime.GRACE_SECONDS:g} s at most for {calls}. "
                 "Press Ctrl-C again to end at once. What has not ended runs again after the next start."
             )
+
+    def _give_up(self, sig: int) -> None:
+        calls = self._calls() or "code that does not end"
+        _say(f"Ending without {calls}: it was cancelled, and continued. It runs again after the next start.")
+        os._exit(128 + sig)
+
+    def _calls(self) -> str:
+        """Returns the running calls as text; empty if there are none."""
+        calls = self._runtime.engine.running.list()
+        now = self._runtime.clock.now()
+        texts = [call.text(now) for call in calls[:SHOWN_MAX]]
+        if len(calls) > SHOWN_MAX:
+            texts.append(f"{len(calls) - SHOWN_MAX} more")
+        return ", ".join(texts)
 
 
 def _say(text: str) -> None:
