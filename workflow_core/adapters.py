@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import PydanticUserError, TypeAdapter
 from pydantic.errors import PydanticErrorMixin, PydanticInvalidForJsonSchema, PydanticUndefinedAnnotation
 from pydantic.json_schema import GenerateJsonSchema
 
-from workflow_core.core_schemas import definitions
+from workflow_core.core_schemas import Schema, definitions
 from workflow_core.errors import DefinitionError
 from workflow_core.secret_values import MASK, is_secret_node, may_be_secret
 from workflow_core.type_names import type_name
@@ -79,6 +80,9 @@ _LIMITS_OF_TEXT = ("minLength", "maxLength", "pattern")
 class SchemaGenerator(GenerateJsonSchema):
     """Generates JSON schemas without the defaults that cannot be shown, see ``may_be_shown``. In the schema of what is
     shown, a secret is a text without limits."""
+
+    targets: Mapping[str, Schema] = MappingProxyType({})
+    """The nodes of the core schema that references name."""
 
     def generate(self, schema: Any, mode: Any = "validation") -> JsonSchema:
         """See ``GenerateJsonSchema.generate``."""

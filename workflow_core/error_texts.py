@@ -27,12 +27,12 @@ FIELD_CHARS_MAX = 1_000
 class Place(str):
     """A note of an error, with the name of the statement that raised it."""
 
-    statement: str
+    where: str
 
     def __new__(cls, statement: str, note: str) -> Self:
         """Makes a note."""
         made = super().__new__(cls, note)
-        made.statement = statement
+        made.where = statement
         return made
 
 
@@ -42,7 +42,7 @@ def error_info(error: BaseException, statement: str) -> ErrorInfo:
     Args:
         statement: where it was raised, unless it has the note of a ``Place``.
     """
-    places = (note.statement for note in getattr(error, "__notes__", ()) if isinstance(note, Place))
+    places = (note.where for note in getattr(error, "__notes__", ()) if isinstance(note, Place))
     statement = next(places, statement)
     errors = list(leaves(error))
     if len(errors) == 1:
