@@ -103,6 +103,10 @@ class Stepper:
                     performed += 1
                     work = self._next(session)
                 release = work is None or performed >= self.options.budget_steps or self.clock.now() >= until
+                if session.is_fresh:
+                    # The work was due when the lease was taken, and is not any more: the clock has jumped back, or a
+                    # condition has changed its mind. Each version of a document has its own pc.
+                    session.machine.tick()
                 await self.committer.commit(session, lease=RELEASE if release else Hold(token))
             except (LeaseLost, Conflict, Superseded, Unavailable, NewerVersion):
                 raise

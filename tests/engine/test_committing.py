@@ -6,15 +6,18 @@ import asyncio
 import logging
 from asyncio import ensure_future
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import ClassVar
 
 import pytest
 
+from cloud_adapter.document import InboxEntry, Instance, KeyRecord
 from cloud_adapter.errors import InvalidRequest, Unavailable
 from cloud_adapter.ports import Task
 from tests.engine.harness import Killed, World, in_world
-from workflow_core import Go, On, S, Select, Sleep, Workflow
+from workflow_core import Go, On, Retry, S, Select, Sleep, Step, WaitFor, Workflow
 
 TIMERS = 50
 CALLS_MAX = 20
@@ -180,3 +183,54 @@ async def test_a_timer_that_cannot_be_deleted_stays_behind(
     assert "timer not deleted" in caplog.text
     await world.pass_time(timedelta(hours=2))
     assert world.queue.tasks == {}
+
+
+class Flaky(Workflow, name="flaky"):
+    answers: ClassVar[list[bool]] = []
+    definition = S(
+        Step("fail once", lambda w: None if ATTEMPTS.pop() else 1 / 0, retry=Retry(initial=timedelta(seconds=5))),
+        WaitFor("sure", lambda w: bool(w.answers) and w.answers.pop()),
+    )
+
+
+ATTEMPTS: list[bool] = []
+
+
+def recorded_pcs(world: World) -> list[int]:
+    """The pc of each version of the document from now on."""
+    pcs: list[int] = []
+    commit = world.store.commit
+
+    async def record(instance: Instance, keys: Sequence[KeyRecord] = (), taken: Sequence[InboxEntry] = ()) -> Instance:
+        stored = await commit(instance, keys, taken)
+        pcs.append(stored.execution.pc)
+        return stored
+
+    world.store.commit = record  # type: ignore[method-assign]
+    return pcs
+
+
+@in_world(Flaky)
+async def test_a_lease_that_is_given_back_unused_is_a_version_with_a_pc_of_its_own(world: World) -> None:
+    ATTEMPTS[:] = [True, False]
+    pcs = recorded_pcs(world)
+    await world.started()
+    assert ATTEMPTS == [True]
+    await world.clock.advance(5)
+
+    async def clock_jumps_back() -> None:
+        world.clock.jump(-2)
+
+    world.process.fault("commit", after=clock_jumps_back)
+    (task,) = world.queue.resumes
+    await world.process.deliver(task)
+    assert ATTEMPTS == [True], "the attempt is not due any more"
+    await world.pass_time(timedelta(seconds=2))
+    assert ATTEMPTS == []
+
+    Flaky.answers[:] = [True]
+    await world.process.deliver(task)
+    assert Flaky.answers == []
+    assert (await world.instance()).lease is None
+    assert len(pcs) == 8
+    assert pcs == sorted(set(pcs))
