@@ -55,6 +55,7 @@ class Traffic:
         works: how many pieces of work it has begun under a lease.
         births, errands: how many of them create a child, and how many need a decision, for another instance or to fail.
         beats: how many heartbeats it has sent.
+        in_line: how often it has waited for a thread, and how many heartbeats it has sent meanwhile.
         entries: how many entries of inboxes it has read.
         too_large: how often what it was to post was too large for an inbox.
         recovered: how many tasks the instances and inboxes need that it has found to be overdue.
@@ -73,6 +74,7 @@ class Traffic:
     births: int = 0
     errands: int = 0
     beats: int = 0
+    in_line: int = 0
     entries: int = 0
     recovered: int = 0
     too_large: int = 0

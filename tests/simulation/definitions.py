@@ -60,6 +60,7 @@ class Definitions:
                     name,
                     search_by,
                     slow=settings.is_slow,
+                    threads=settings.threads_max > 0,
                     mistakes=Mistakes(scenario.stream(f"mistakes of {name}")) if settings.has_mistakes else None,
                     renames=settings.is_renamed,
                     delay_max=40 * settings.limits.horizon.total_seconds(),

@@ -48,6 +48,7 @@ def build(
     search_by: tuple[str, ...] = (),
     *,
     slow: bool = False,
+    threads: bool = False,
     renames: bool = False,
     mistakes: Mistakes | None = None,
     knows_none: bool = False,
@@ -57,6 +58,7 @@ def build(
 
     Args:
         slow: the handlers of event objects take time.
+        threads: some activities are synchronous.
         mistakes: puts mistakes into the code.
         knows_none: its statements all have other names, so it has none of those that instances are at.
         delay_max: how long a timeout may wait at most, in seconds.
@@ -65,6 +67,7 @@ def build(
     base, version = (_migrating(revision), revision + 1) if renames else (Answering, None)
 
     instrumented = _Instrumented(rng, revision, slow=slow, mistakes=mistakes, delay_max=delay_max)
+    instrumented.has_threads = threads
     instrumented.before_names = "other " if knows_none else ""
 
     answer: Any = Answering.result if mistakes is None else mistakes.result(Answering.result)
@@ -117,6 +120,7 @@ class _Instrumented(RareStatements):
         self.mistakes = mistakes
         self.delay_max = delay_max
         self.before_names = ""
+        self.has_threads = False
 
     def name(self, kind: str) -> str:
         return self.before_names + super().name(kind)
@@ -186,6 +190,11 @@ class _Instrumented(RareStatements):
         return picky
 
     def activity(self, function: Callable[..., Any], heartbeat: timedelta | None) -> Callable[..., Any]:
+        if self.has_threads and heartbeat is None and self.count % 2 == 0:
+            return self.activity_in_thread(function)
+        return self.activity_in_time(function, heartbeat)
+
+    def activity_in_time(self, function: Callable[..., Any], heartbeat: timedelta | None) -> Callable[..., Any]:
         async def in_time(number: int, context: ActivityContext) -> int:
             key = context.idempotency_key
             run = CURRENT.get().begin("activity", None, context.workflow_id, key, context.attempt)
@@ -199,6 +208,17 @@ class _Instrumented(RareStatements):
             return results[0]
 
         return in_time
+
+    def activity_in_thread(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def at_once(number: int, context: ActivityContext) -> int:
+            key = context.idempotency_key
+            run = CURRENT.get().begin("activity", None, context.workflow_id, key, context.attempt)
+            results: list[int] = []
+            run.perform(lambda: results.append(function(number, context)))
+            run.returns()
+            return results[0] if results else 0
+
+        return at_once
 
     def plain_activity(self, function: Callable[[], int]) -> Callable[[], int]:
         def at_once() -> int:
@@ -214,7 +234,7 @@ class _Instrumented(RareStatements):
         return at_once
 
     def default_activity(self, function: Callable[..., int]) -> Callable[..., Any]:
-        given = self.activity(function, None)
+        given = self.activity_in_time(function, None)
 
         async def in_time(number: int = NUMBER, context: ActivityContext | None = None) -> Any:
             return await given(number, context)

@@ -45,6 +45,15 @@ class Loop(asyncio.AbstractEventLoop):
         self._ready.append(handle)
         return handle
 
+    call_soon_threadsafe = call_soon
+
+    def run_in_executor(self, executor: Any, func: Callable[[*Ts], Any], *args: *Ts) -> Any:
+        """Lets an executor that has no real threads make a call."""
+        return asyncio.wrap_future(executor.submit(func, *args), loop=self)
+
+    def is_closed(self) -> bool:
+        return False
+
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
 

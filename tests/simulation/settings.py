@@ -23,6 +23,7 @@ class Settings:
         is_renamed: each revision has other names for the statements.
         is_slow: the handlers of event objects take time.
         has_slow_threads: synchronous user code takes time, too, and cannot be interrupted.
+        threads_max: how many threads the pools of a process have, for which that code waits in line; 0: no pools.
         has_mistakes: the code of the workflows has mistakes, in one process or, ``is_mistaken_everywhere``, in all.
         has_rare_statements: the definitions are of rarer statements.
         is_contended: each instance counts as contended for, so that results come by way of its inbox.
@@ -49,6 +50,8 @@ class Settings:
         self.is_renamed = scenario.has("renaming") and not (self.is_repaired or self.is_peaceful)
         self.is_slow = scenario.has("slow handlers")
         self.has_slow_threads = scenario.has("slow threads")
+        has_pools = self.has_slow_threads and chance("pools of threads", 0.7)
+        self.threads_max: int = choice("threads of a pool", (1, 1, 2, 20)) if has_pools else 0
         self.has_mistakes = scenario.has("mistakes") and not self.is_peaceful
         self.has_rare_statements = scenario.has("rare statements") and not (self.is_repaired or self.is_renamed)
         self.is_contended = chance("contention", 0.4)

@@ -1,0 +1,102 @@
+"""Threads of a simulated process, of which none is real: the pools of the engine put their calls in line for them.
+
+Synchronous code has its effects when it begins, and then takes time. Nothing can interrupt it but the end of its
+process: who has called it may give up meanwhile, and its thread is free only when it returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from cloud_adapter.engine.sync_pool import DaemonThreads, SyncPools
+from cloud_adapter.engine.user_code import call
+from tests.simulation.actors import CURRENT, Killed, Run
+
+if TYPE_CHECKING:
+    from tests.simulation.processes import Process
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def simulated_pools(process: Process, threads_max: int) -> SyncPools:
+    """The pools of a process."""
+    pools = SyncPools(threads_max)
+    for pool in (pools.steps, pools.activities):
+        pool._threads = Threads(process)
+    return pools
+
+
+class Threads(DaemonThreads):
+    """The threads of a pool."""
+
+    def __init__(self, process: Process) -> None:
+        super().__init__(process.name, 0)
+        self.process = process
+        self.futures: dict[Answer, None] = {}
+
+    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Begins a call."""
+        self.check_open()
+        self.process.alive()
+        actor, answer = CURRENT.get(), Answer()
+        self.futures[answer] = None
+        before = list(actor.running)
+        try:
+            result: Any = function(*args, **kwargs)
+        except BaseException as error:
+            self._return(answer, error, None)
+        else:
+            answer.run = next((run for run in actor.running if run not in before), None)
+            seconds = 0.0 if answer.run is None else answer.run.seconds
+            self.process.world.timeline.after(seconds, self._end, answer, result)
+        return answer
+
+    def _end(self, answer: Answer, result: Any) -> None:
+        """The code returns, unless its process stands still."""
+        process = self.process
+        if answer not in self.futures:
+            return
+        if process.paused_until > process.world.timeline.now:
+            process.world.timeline.at(process.paused_until, self._end, answer, result)
+            return
+        error: BaseException | None = None
+        if answer.run is not None:
+            try:
+                call(partial(answer.run.end, is_spoilt=answer.run.is_spoilt))
+            except BaseException as raised:
+                error = raised
+        self._return(answer, error, result)
+
+    def _return(self, answer: Answer, error: BaseException | None, result: Any) -> None:
+        del self.futures[answer]
+        if error is None:
+            answer.set_result(result)
+        else:
+            answer.set_exception(error)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """The process is dead: no call returns."""
+        super().shutdown(wait, cancel_futures=cancel_futures)
+        for answer in list(self.futures):
+            self._return(answer, Killed(), None)
+
+
+class Answer(Future[Any]):
+    """What a thread returns.
+
+    Attributes:
+        run: the user code that it runs; None if nobody waits for it any more.
+    """
+
+    run: Run | None = None
+
+    def cancel(self) -> bool:
+        """Whoever has called gives up. The code goes on, and what it returns goes nowhere."""
+        if self.run is not None and self.run in self.run.actor.running:
+            self.run.actor.running.remove(self.run)
+        self.run = None
+        return False
