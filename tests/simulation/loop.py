@@ -29,6 +29,7 @@ class Loop(asyncio.AbstractEventLoop):
 
     def run_ready(self) -> None:
         """Runs whatever can run."""
+        before = asyncio._get_running_loop()
         asyncio._set_running_loop(self)
         try:
             while self._ready:
@@ -36,7 +37,7 @@ class Loop(asyncio.AbstractEventLoop):
                 if not handle.cancelled():
                     handle._run()
         finally:
-            asyncio._set_running_loop(None)
+            asyncio._set_running_loop(before)
 
     def call_soon(
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None

@@ -25,7 +25,16 @@ RARITIES = (
 )
 """Conditions that only some runs have."""
 
-LATER_RARITIES = ("rare statements", "mistakes", "small limits", "bad deployment", "slow threads", "outages")
+LATER_RARITIES = (
+    "rare statements",
+    "mistakes",
+    "small limits",
+    "bad deployment",
+    "slow threads",
+    "outages",
+    "library",
+    "visitors",
+)
 """Conditions that were added later. Each replaces the one of some runs, and leaves all others as they were."""
 
 

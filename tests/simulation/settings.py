@@ -26,6 +26,8 @@ class Settings:
         threads_max: how many threads the pools of a process have, for which that code waits in line; 0: no pools.
         has_mistakes: the code of the workflows has mistakes, in one process or, ``is_mistaken_everywhere``, in all.
         has_rare_statements: the definitions are of rarer statements.
+        has_library: applications keep instances by the library alone, beside those of the engine.
+        has_visitors: people look at the pages of instances, and do what these offer.
         is_contended: each instance counts as contended for, so that results come by way of its inbox.
         prompt: nothing takes long; tasks are given up after a minute.
         queue_drags: each call of the queue may take up to half a lease while there are faults.
@@ -54,6 +56,7 @@ class Settings:
         self.threads_max: int = choice("threads of a pool", (1, 1, 2, 20)) if has_pools else 0
         self.has_mistakes = scenario.has("mistakes") and not self.is_peaceful
         self.has_rare_statements = scenario.has("rare statements") and not (self.is_repaired or self.is_renamed)
+        self.has_library, self.has_visitors = scenario.has("library"), scenario.has("visitors")
         self.is_contended = chance("contention", 0.4)
         self.prompt = chance("promptness", 0.3)
         self.queue_drags = not self.prompt and chance("slow queue", 0.1)

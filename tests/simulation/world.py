@@ -23,6 +23,7 @@ from tests.simulation.disturbances import SETTLING_SECONDS, Disturbances
 from tests.simulation.durations import Durations
 from tests.simulation.faults import Faults
 from tests.simulation.hosting import TASK_SECONDS_MAX, Hosting
+from tests.simulation.keeper import Keeper
 from tests.simulation.ledger import Ledger
 from tests.simulation.listings import Lister
 from tests.simulation.loop import Loop, Timeline
@@ -37,6 +38,7 @@ from tests.simulation.scenario import Scenario
 from tests.simulation.settings import Settings
 from tests.simulation.store import Database
 from tests.simulation.traffic import counted
+from tests.simulation.visitors import Visitor
 from workflow_core import WorkflowError
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -94,6 +96,8 @@ class World:
             self.clients += [Client(self, self.models[id], f"{id}-{letter}") for letter in letters]
             self.clients += [Lister(self, self.models[id])] if settings.is_searched else []
             self.clients += [Repairer(self, self.models[id])] if settings.is_repaired else []
+            self.clients += [Visitor(self, self.models[id])] if settings.has_visitors else []
+        self.applications = [Keeper(self, number) for number in range(3)] if settings.has_library else []
         self.disturbances.plan()
 
     def _adopt(self, born: Instance) -> Model:
@@ -246,7 +250,7 @@ class World:
         Raises:
             Violation: a promise was broken.
         """
-        for client in self.clients[: self.scenario.clients]:
+        for client in [*self.clients[: self.scenario.clients], *self.applications]:
             self._invite(client)
         with (
             logged_bugs(self),
@@ -268,11 +272,11 @@ class World:
         for instance in self.database.all():
             self.models[instance.id].check_rest(translated(instance))
 
-    def _invite(self, client: Client) -> None:
+    def _invite(self, client: Client | Keeper) -> None:
         """Lets a client come after a while."""
         self.timeline.after(client.rng.uniform(0, 20), self._begin, client)
 
-    def _begin(self, client: Client) -> None:
+    def _begin(self, client: Client | Keeper) -> None:
         self._client_tasks.append(self.loop.create_task(self._guard(client.run())))
 
     def _check_silence(self) -> None:
