@@ -34,6 +34,7 @@ from tests.simulation.model.instance import Model
 from tests.simulation.model.violations import require
 from tests.simulation.processes import Process
 from tests.simulation.requests import LOST, Call, Group, Request
+from tests.simulation.typed import drawn
 from workflow_core import DuplicateThread, EventNotAccepted, EventRejected, InvalidInput, NewerVersion, UnknownStatement
 
 if TYPE_CHECKING:
@@ -104,6 +105,8 @@ class Client:
         key = f"{self.name}-create" if self.rng.random() < 0.5 else None
         if self.world.settings.has_rare_statements:
             await self.insist(Request(self.model, "", b'{"x": "many"}', key=key))  # which is invalid
+        if self.world.settings.has_typed_fields:
+            body = json.dumps(json.loads(body or b"{}") | drawn(self.odd)).encode()
         await self.insist(Request(self.model, "", body, key=key))
 
     async def choose(self, key: str) -> Request:

@@ -10,6 +10,7 @@ from tests.simulation.mistakes import Mistakes
 from tests.simulation.rare import rare
 from tests.simulation.scenario import Scenario
 from tests.simulation.settings import Settings
+from tests.simulation.typed import SAMPLES
 from workflow_core import Workflow
 from workflow_core.program.code import ActivityCase, SelectOp
 from workflow_core.statements.calls import ACTIVITY_TIMEOUT
@@ -50,6 +51,7 @@ class Definitions:
         errand = generate.errand(scenario.stream("tape of the child").randbytes(60), calm=calm)
         specs = {"flow": shape(tape, calm=calm), "child": errand}
         search_by = ("x", "y") if settings.is_searched else ()
+        search_by += tuple(SAMPLES) if settings.is_searched and settings.has_typed_fields else ()
         revisions = range(3 if settings.is_renamed else scenario.choice("revisions", (1, 1, 2)))
         self.flows, self.children = (
             [
@@ -63,6 +65,7 @@ class Definitions:
                     threads=settings.threads_max > 0,
                     mistakes=Mistakes(scenario.stream(f"mistakes of {name}")) if settings.has_mistakes else None,
                     renames=settings.is_renamed,
+                    is_typed=settings.has_typed_fields,
                     delay_max=40 * settings.limits.horizon.total_seconds(),
                 )
                 for revision in revisions
@@ -73,11 +76,15 @@ class Definitions:
         if settings.has_bad_deployment:
             for revisions_of, (name, spec) in zip((self.flows, self.children), specs.items(), strict=True):
                 times = scenario.stream(f"times of {name}")
-                revisions_of.append(flows.build(spec, times, 0, name, search_by, knows_none=True))
+                revisions_of.append(
+                    flows.build(spec, times, 0, name, search_by, knows_none=True, is_typed=settings.has_typed_fields)
+                )
         self.least_delays = {
             name: _limits_of(one) for name, (one, *_) in zip(specs, (self.flows, self.children), strict=True)
         }
-        self.plain = {name: flows.build_plain(spec, name) for name, spec in specs.items()}
+        self.plain = {
+            name: flows.build_plain(spec, name, is_typed=settings.has_typed_fields) for name, spec in specs.items()
+        }
 
     def first_revision(self, workflow: str) -> type[Workflow]:
         return (self.flows if workflow == "flow" else self.children)[0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from inspect import iscoroutinefunction
 from random import Random
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ from tests.simulation.actors import CURRENT
 from tests.simulation.mistakes import Mistakes, is_mistaken, spoilt_result
 from tests.simulation.rare import NUMBER, RareStatements
 from tests.simulation.renaming import renamed
+from tests.simulation.typed import Typed
 from workflow_core import ActivityContext, EventRejected, EventRequest, If, On, S, Select, Statement, Step, StepContext
 
 ADDED = "Added"
@@ -40,6 +42,10 @@ class Answering(Fields):
         return self.x - self.y + len(self.log)
 
 
+class TypedAnswering(Answering, Typed):
+    """These, and fields of many types; abstract."""
+
+
 def build(
     spec: list[Spec],
     rng: Random,
@@ -53,6 +59,7 @@ def build(
     mistakes: Mistakes | None = None,
     knows_none: bool = False,
     delay_max: float = float("inf"),
+    is_typed: bool = False,
 ) -> type[Fields]:
     """The instrumented workflow of a drawn definition; its times are drawn from ``rng``.
 
@@ -61,11 +68,12 @@ def build(
         threads: some activities are synchronous.
         mistakes: puts mistakes into the code.
         knows_none: its statements all have other names, so it has none of those that instances are at.
+        is_typed: it has fields of many types.
         delay_max: how long a timeout may wait at most, in seconds.
         renames: each revision has other names, and a version of its own.
     """
     base, version = (_migrating(revision), revision + 1) if renames else (Answering, None)
-
+    base = TypedAnswering if is_typed else base
     instrumented = _Instrumented(rng, revision, slow=slow, mistakes=mistakes, delay_max=delay_max)
     instrumented.has_threads = threads
     instrumented.before_names = "other " if knows_none else ""
@@ -80,7 +88,10 @@ def build(
             return answer(self)
 
         definition = renamed(instrumented.section(spec), revision if renames else 0)
+        locals().update(instrumented.drafts)
 
+    for method, action in instrumented.methods.items():
+        setattr(Flow, method, action)
     return Flow
 
 
@@ -99,10 +110,11 @@ def _migrating(revision: int) -> type[Answering]:
     return Migrating
 
 
-def build_plain(spec: list[Spec], name: str) -> type[Answering]:
+def build_plain(spec: list[Spec], name: str, *, is_typed: bool) -> type[Answering]:
     """What the model runs: not compiled, as compiling takes longer than a run."""
+    base = TypedAnswering if is_typed else Answering
 
-    class Plain(Answering):
+    class Plain(base):  # type: ignore[misc, valid-type]
         trace: ClassVar[list[str]] = []
 
     Plain.__workflow_name__ = name
@@ -121,6 +133,8 @@ class _Instrumented(RareStatements):
         self.delay_max = delay_max
         self.before_names = ""
         self.has_threads = False
+        self.drafts: dict[str, Any] = {}
+        self.methods: dict[str, Any] = {}
 
     def name(self, kind: str) -> str:
         return self.before_names + super().name(kind)
@@ -162,6 +176,19 @@ class _Instrumented(RareStatements):
             return spoilt_result(w, number or 0) if is_spoilt else None
 
         return in_time
+
+    def method(self, name: str, action: Callable[..., Any]) -> Callable[..., Any]:
+        """A method that is replaced once its class is complete, as tests replace methods by fakes."""
+        action = self.methods[name] = self.action(action)
+
+        def draft(w: Fields, step: StepContext) -> Any:
+            raise AssertionError(f"{name} was replaced")
+
+        async def async_draft(w: Fields, step: StepContext) -> Any:
+            draft(w, step)
+
+        self.drafts[name] = async_draft if iscoroutinefunction(action) else draft
+        return self.drafts[name]
 
     def condition(self, name: str, holds: Callable[..., Any]) -> Callable[..., Any]:
         return holds if self.mistakes is None else self.mistakes.condition(name, holds)

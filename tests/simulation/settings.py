@@ -27,6 +27,7 @@ class Settings:
         has_mistakes: the code of the workflows has mistakes, in one process or, ``is_mistaken_everywhere``, in all.
         has_rare_statements: the definitions are of rarer statements.
         has_library: applications keep instances by the library alone, beside those of the engine.
+        has_typed_fields: the definitions have fields of many types, by which clients list instances.
         has_visitors: people look at the pages of instances, and do what these offer.
         is_contended: each instance counts as contended for, so that results come by way of its inbox.
         prompt: nothing takes long; tasks are given up after a minute.
@@ -57,6 +58,8 @@ class Settings:
         self.has_mistakes = scenario.has("mistakes") and not self.is_peaceful
         self.has_rare_statements = scenario.has("rare statements") and not (self.is_repaired or self.is_renamed)
         self.has_library, self.has_visitors = scenario.has("library"), scenario.has("visitors")
+        is_looked_at = (self.is_searched or self.has_visitors) and not scenario.has("renaming")
+        self.has_typed_fields = is_looked_at and chance("typed fields", 0.7)
         self.is_contended = chance("contention", 0.4)
         self.prompt = chance("promptness", 0.3)
         self.queue_drags = not self.prompt and chance("slow queue", 0.1)

@@ -6,7 +6,6 @@ something, unless somebody else is faster. A trial changes nothing.
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from tests.simulation.clients import Client
 from tests.simulation.mistakes import MISTAKEN
 from tests.simulation.model.violations import require, require_equal
 from tests.simulation.requests import LOST
+from tests.simulation.typed import shown
 from workflow_core import DuplicateThread, InvalidInput, RepairRefused, UnknownStatement, WorkflowError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Visitor(Client):
 
     def see_page(self, view: View) -> None:
         """What a page shows."""
-        require_equal("what is shown", view.state, json.loads(view.instance.fields))
+        require_equal("what is shown", view.state, shown(view.instance.fields))
         failed = [entry for entry in view.instance.history if entry.kind == "failed" and not entry.kind.failed]
         require(not failed, f"{failed} are not shown as failures")
         names = [name for name, kind in ACTIONS.items() if kind.arguments()]
