@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from tests.core import generate
-from tests.simulation import flows, shapes
+from tests.simulation import damage, flows, shapes
 from tests.simulation.mistakes import Mistakes
 from tests.simulation.rare import rare
 from tests.simulation.scenario import Scenario
@@ -48,6 +48,8 @@ class Definitions:
             shape = shapes.to_repair
         if settings.has_rare_statements:
             shape = rare
+        if settings.has_damage:
+            shape = scenario.choice("shape of what is damaged", damage.SHAPES)
         errand = generate.errand(scenario.stream("tape of the child").randbytes(60), calm=calm)
         specs = {"flow": shape(tape, calm=calm), "child": errand}
         search_by = ("x", "y") if settings.is_searched else ()

@@ -129,7 +129,7 @@ class Lister(Client):
 
     def expected(self, filters: dict[str, Any], order: Order) -> list[tuple[str, int]]:
         """The id and ``pc`` of what is to be listed, by what is stored of the fields."""
-        of_this = [one for one in self.world.database.all() if one.workflow == self.model.workflow]
+        of_this = [one for one in self.world.database.readable() if one.workflow == self.model.workflow]
         found = [one for one in of_this if self.matches(one, filters)]
         found.sort(key=lambda one: (time_in(order, one), one.id), reverse=order is not Order.ID)
         return [(one.id, one.execution.pc) for one in found]

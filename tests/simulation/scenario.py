@@ -34,6 +34,7 @@ LATER_RARITIES = (
     "outages",
     "library",
     "visitors",
+    "damage",
 )
 """Conditions that were added later. Each replaces the one of some runs, and leaves all others as they were."""
 

@@ -37,6 +37,7 @@ class Settings:
         skew: how many seconds a clock may be wrong.
         tokens_kept: how many commits a document remembers.
         has_bad_deployment: for a while, processes have a revision that knows no statement of any instance.
+        has_damage: documents are damaged for a while.
         recovers: recovery runs every minute.
         loses_tasks: the queue loses tasks.
         pause_seconds: how long a client waits between requests, on the average.
@@ -71,8 +72,10 @@ class Settings:
         self.tokens_kept = 20 if self.is_peaceful else kept
         is_undisturbed = self.is_peaceful or self.is_repaired or self.is_renamed
         self.has_bad_deployment = scenario.has("bad deployment") and not is_undisturbed
-        # A task that meets code without the statement of its instance is not tried again.
-        self.recovers = (chance("recovery", 0.4) or self.has_bad_deployment) and not self.is_peaceful
+        self.has_damage = scenario.has("damage") and not (is_undisturbed or self.has_rare_statements)
+        # A task that meets code without the statement of its instance, or a damaged document, is not tried again.
+        must_recover = self.has_bad_deployment or self.has_damage
+        self.recovers = (chance("recovery", 0.4) or must_recover) and not self.is_peaceful
         # A task that meets a mistake at once is not tried again.
         self.is_mistaken_everywhere = chance("mistakes everywhere", 0.5) or not self.recovers
         self.loses_tasks = self.recovers and chance("losing tasks", 0.6)

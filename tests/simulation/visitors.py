@@ -14,7 +14,7 @@ from cloud_adapter.engine.operations import ACTIONS, Action
 from cloud_adapter.engine.view import View
 from cloud_adapter.errors import Busy, InstanceEnded, InstanceNotFound, TooLarge, Unavailable
 from tests.simulation.actors import Actor, Operator
-from tests.simulation.clients import Client
+from tests.simulation.clients import PATIENCE_SECONDS, Client
 from tests.simulation.mistakes import MISTAKEN
 from tests.simulation.model.violations import require, require_equal
 from tests.simulation.requests import LOST
@@ -99,6 +99,7 @@ class Visitor(Client):
 
     def check_excuse(self, what: str, answer: Any) -> None:
         known = answer is LOST or isinstance(answer, (Unavailable, Busy, InstanceNotFound, DuplicateThread))
+        known = known or self.meets_damage(answer, self.world.timeline.now - 2 * PATIENCE_SECONDS)
         known = known or (isinstance(answer, UnknownStatement) and self.world.settings.has_bad_deployment)
         known = known or (isinstance(answer, TooLarge) and self.world.settings.has_limit)
         known = known or (isinstance(answer, WorkflowError) and self.world.settings.is_renamed)

@@ -14,6 +14,7 @@ from typing import Any
 
 from cloud_adapter.document import Instance, KeyRecord
 from cloud_adapter.engine.inbox import UNCOLLECTED_AFTER
+from cloud_adapter.errors import DamagedDocument
 from cloud_adapter.ports import Task
 from tests.simulation.actors import Actor, Run, SimulatedFailure
 from tests.simulation.acts import Act, Acts
@@ -166,6 +167,8 @@ class World:
             result = land()
         except Exception as raised:
             error = raised
+            if isinstance(raised, DamagedDocument):
+                actor.disturb()
             if not isinstance(raised, WorkflowError):
                 self.violated(raised)
         self.say("%s: %s%s", actor.name, name, f" -> {type(error).__name__}" if error else "")
