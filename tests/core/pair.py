@@ -98,7 +98,7 @@ class Pair:
         """Runs ours until it is blocked."""
         resume_or_fail(self.order, self.execution)
 
-    def deliver(self, name: str, input: Any = None, **address: str) -> Any:
+    def deliver(self, name: str, input: Any = None, **address: Any) -> Any:
         """Sends an event to ours."""
         return handle_event(self.order, self.execution, name, input, **address)
 

@@ -52,7 +52,7 @@ class Definitions:
             shape = scenario.choice("shape of what is damaged", damage.SHAPES)
         errand = generate.errand(scenario.stream("tape of the child").randbytes(60), calm=calm)
         specs = {"flow": shape(tape, calm=calm), "child": errand}
-        search_by = ("x", "y") if settings.is_searched else ()
+        search_by: tuple[str, ...] = ("x", "y") if settings.is_searched else ()
         search_by += tuple(SAMPLES) if settings.is_searched and settings.has_typed_fields else ()
         revisions = range(3 if settings.is_renamed else scenario.choice("revisions", (1, 1, 2)))
         self.flows, self.children = (

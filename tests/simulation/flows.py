@@ -188,7 +188,8 @@ class _Instrumented(RareStatements):
             draft(w, step)
 
         self.drafts[name] = async_draft if iscoroutinefunction(action) else draft
-        return self.drafts[name]
+        chosen: Callable[..., Any] = self.drafts[name]
+        return chosen
 
     def condition(self, name: str, holds: Callable[..., Any]) -> Callable[..., Any]:
         return holds if self.mistakes is None else self.mistakes.condition(name, holds)

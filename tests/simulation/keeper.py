@@ -121,7 +121,7 @@ class Kept(Pair):
                 fail(self.order, self.execution, error)
                 self.save()
 
-    def deliver(self, name: str, input: Any = None, **address: str) -> Any:
+    def deliver(self, name: str, input: Any = None, **address: Any) -> Any:
         if self.is_async:
             return run_alone(ahandle_event(self.order, self.execution, name, input, now=self.now, **address))
         return super().deliver(name, input, **address)
@@ -129,9 +129,14 @@ class Kept(Pair):
     def refuse(self, event: str) -> None:
         """What is not accepted changes nothing."""
         before = self.order.dump_fields(), self.execution.to_json()
-        for wrong in ({"wait_id": "nowhere"}, {"thread_id": "nobody"}, {"input": "no number", "pc": -1}):
+        wrongs: tuple[dict[str, Any], ...] = (
+            {"wait_id": "nowhere"},
+            {"thread_id": "nobody"},
+            {"input": "no number", "pc": -1},
+        )
+        for wrong in wrongs:
             try:
-                self.deliver(event, **wrong)  # type: ignore[arg-type]
+                self.deliver(event, **wrong)
             except (EventNotAccepted, InvalidInput):
                 require((self.order.dump_fields(), self.execution.to_json()) == before, f"{wrong} changes something")
             else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cloud_adapter.document import KeyRecord
+from cloud_adapter.document import HistoryKind, KeyRecord
 from cloud_adapter.engine.operations import ACTIONS, Action
 from cloud_adapter.engine.view import View
 from cloud_adapter.errors import Busy, InstanceEnded, InstanceNotFound, TooLarge, Unavailable
@@ -60,8 +60,9 @@ class Visitor(Client):
     def see_page(self, view: View) -> None:
         """What a page shows."""
         require_equal("what is shown", view.state, shown(view.instance.fields))
-        failed = [entry for entry in view.instance.history if entry.kind == "failed" and not entry.kind.failed]
-        require(not failed, f"{failed} are not shown as failures")
+        kinds = {entry.kind for entry in view.instance.history if isinstance(entry.kind, HistoryKind)}
+        wrong = [kind for kind in kinds if kind.failed != kind.endswith(("failed", "rejected"))]
+        require(not wrong, f"{wrong} are not shown as what they are")
         names = [name for name, kind in ACTIONS.items() if kind.arguments()]
         require(not names, f"a page asks for no arguments, and {names} have some")
 

@@ -38,6 +38,7 @@ from tests.simulation.renaming import translated, translated_acts
 from tests.simulation.scenario import Scenario
 from tests.simulation.settings import Settings
 from tests.simulation.store import Database
+from tests.simulation.strangers import Stranger
 from tests.simulation.traffic import counted
 from tests.simulation.visitors import Visitor
 from workflow_core import WorkflowError
@@ -97,7 +98,9 @@ class World:
             self.clients += [Client(self, self.models[id], f"{id}-{letter}") for letter in letters]
             self.clients += [Lister(self, self.models[id])] if settings.is_searched else []
             self.clients += [Repairer(self, self.models[id])] if settings.is_repaired else []
-            self.clients += [Visitor(self, self.models[id])] if settings.has_visitors else []
+            self.clients += (
+                [Visitor(self, self.models[id]), Stranger(self, self.models[id])] if settings.has_visitors else []
+            )
         self.applications = [Keeper(self, number) for number in range(3)] if settings.has_library else []
         self.disturbances.plan()
 
@@ -253,8 +256,9 @@ class World:
         Raises:
             Violation: a promise was broken.
         """
-        for client in [*self.clients[: self.scenario.clients], *self.applications]:
-            self._invite(client)
+        guests: list[Client | Keeper] = [*self.clients[: self.scenario.clients], *self.applications]
+        for guest in guests:
+            self._invite(guest)
         with (
             logged_bugs(self),
             self.settings.limits.applied(self.settings.tokens_kept, self.settings.room),
