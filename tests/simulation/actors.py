@@ -213,7 +213,8 @@ class Run:
     def returns(self, *, is_spoilt: bool = False) -> None:
         """Synchronous code returns: it ends, unless its thread takes time. See ``end``."""
         self.is_spoilt = is_spoilt
-        if not self.actor.process.world.settings.has_slow_threads:
+        settings = self.actor.process.world.settings
+        if not settings.has_slow_threads or settings.has_late_threads:
             self.end(is_spoilt=is_spoilt)
 
     def end(self, *, is_spoilt: bool = False) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 from tests.core import generate
 from tests.simulation import damage, flows, shapes
@@ -55,25 +57,13 @@ class Definitions:
         search_by: tuple[str, ...] = ("x", "y") if settings.is_searched else ()
         search_by += tuple(SAMPLES) if settings.is_searched and settings.has_typed_fields else ()
         revisions = range(3 if settings.is_renamed else scenario.choice("revisions", (1, 1, 2)))
-        self.flows, self.children = (
-            [
-                flows.build(
-                    spec,
-                    scenario.stream(f"times of {name}"),
-                    revision,
-                    name,
-                    search_by,
-                    slow=settings.is_slow,
-                    threads=settings.threads_max > 0,
-                    mistakes=Mistakes(scenario.stream(f"mistakes of {name}")) if settings.has_mistakes else None,
-                    renames=settings.is_renamed,
-                    is_typed=settings.has_typed_fields,
-                    delay_max=40 * settings.limits.horizon.total_seconds(),
-                )
-                for revision in revisions
-            ]
-            for name, spec in specs.items()
-        )
+        kind = partial(_built, scenario, settings, search_by)
+        self.children = [kind("child", errand, revision) for revision in revisions]
+        by_class = self.children if settings.has_rare_statements else ["child"] * len(revisions)
+        self.flows = [
+            kind("flow", specs["flow"], revision, child_class=child)
+            for revision, child in zip(revisions, by_class, strict=True)
+        ]
         self.bad_revision = len(self.flows)
         if settings.has_bad_deployment:
             for revisions_of, (name, spec) in zip((self.flows, self.children), specs.items(), strict=True):
@@ -90,6 +80,31 @@ class Definitions:
 
     def first_revision(self, workflow: str) -> type[Workflow]:
         return (self.flows if workflow == "flow" else self.children)[0]
+
+
+def _built(
+    scenario: Scenario,
+    settings: Settings,
+    search_by: tuple[str, ...],
+    name: str,
+    spec: list[generate.Spec],
+    revision: int,
+    child_class: Any = "child",
+) -> type[generate.Fields]:
+    return flows.build(
+        spec,
+        scenario.stream(f"times of {name}"),
+        revision,
+        name,
+        search_by,
+        slow=settings.is_slow,
+        threads=settings.threads_max > 0,
+        mistakes=Mistakes(scenario.stream(f"mistakes of {name}")) if settings.has_mistakes else None,
+        renames=settings.is_renamed,
+        is_typed=settings.has_typed_fields,
+        delay_max=40 * settings.limits.horizon.total_seconds(),
+        child_class=child_class,
+    )
 
 
 def _limits_of(cls: type[Workflow]) -> dict[str, timedelta]:

@@ -60,6 +60,7 @@ def build(
     knows_none: bool = False,
     delay_max: float = float("inf"),
     is_typed: bool = False,
+    child_class: Any = "child",
 ) -> type[Fields]:
     """The instrumented workflow of a drawn definition; its times are drawn from ``rng``.
 
@@ -69,13 +70,14 @@ def build(
         mistakes: puts mistakes into the code.
         knows_none: its statements all have other names, so it has none of those that instances are at.
         is_typed: it has fields of many types.
+        child_class: the class of children, or its name.
         delay_max: how long a timeout may wait at most, in seconds.
         renames: each revision has other names, and a version of its own.
     """
     base, version = (_migrating(revision), revision + 1) if renames else (Answering, None)
     base = TypedAnswering if is_typed else base
     instrumented = _Instrumented(rng, revision, slow=slow, mistakes=mistakes, delay_max=delay_max)
-    instrumented.has_threads = threads
+    instrumented.has_threads, instrumented.child_class = threads, child_class
     instrumented.before_names = "other " if knows_none else ""
 
     answer: Any = Answering.result if mistakes is None else mistakes.result(Answering.result)

@@ -89,7 +89,7 @@ def _other(tape: Tape) -> Spec:
         case "truthy":
             return ("truthy", [tape.statement(0, in_loop=False)], [tape.statement(0, in_loop=False)])
         case "given child":
-            return ("given child", tape.below(3))
+            return ("given child", tape.below(5))
         case "method":
             return ("method", tape.effect())
         case "bare try":
@@ -103,7 +103,13 @@ def _other(tape: Tape) -> Spec:
 
 
 class RareStatements(Builder):
-    """Builds them."""
+    """Builds them.
+
+    Attributes:
+        child_class: the class of children, where it is known.
+    """
+
+    child_class: Any = "child"
 
     def plain_activity(self, function: Callable[[], int]) -> Callable[[], int]:
         """Hook: the synchronous function of an activity that gets nothing."""
@@ -241,5 +247,7 @@ class RareStatements(Builder):
             None,
             lambda w: Given(x=w.x),
             lambda w: GivenWorkflow(x=w.x, y=w.y),
+            lambda w: {"x": w.x},
+            lambda w: {"x": w.x, "y": str(w.y)},
         ]
-        return Child(name, "child", input=inputs[how], then=self.taken(name, then))
+        return Child(name, self.child_class, input=inputs[how], then=self.taken(name, then))

@@ -24,6 +24,7 @@ class Settings:
         is_slow: the handlers of event objects take time.
         has_slow_threads: synchronous user code takes time, too, and cannot be interrupted.
         threads_max: how many threads the pools of a process have, for which that code waits in line; 0: no pools.
+        has_late_threads: the threads are those that the engine starts, and that code takes no time.
         has_mistakes: the code of the workflows has mistakes, in one process or, ``is_mistaken_everywhere``, in all.
         has_rare_statements: the definitions are of rarer statements.
         has_library: applications keep instances by the library alone, beside those of the engine.
@@ -56,6 +57,7 @@ class Settings:
         self.has_slow_threads = scenario.has("slow threads")
         has_pools = self.has_slow_threads and chance("pools of threads", 0.7)
         self.threads_max: int = choice("threads of a pool", (1, 1, 2, 20)) if has_pools else 0
+        self.has_late_threads = has_pools and chance("late threads", 0.4)
         self.has_mistakes = scenario.has("mistakes") and not self.is_peaceful
         self.has_rare_statements = scenario.has("rare statements") and not (self.is_repaired or self.is_renamed)
         self.has_library, self.has_visitors = scenario.has("library"), scenario.has("visitors")

@@ -18,6 +18,7 @@ from tests.simulation.actors import Actor
 from tests.simulation.clients import Client
 from tests.simulation.model.violations import require
 from tests.simulation.requests import LOST
+from tests.simulation.wrong_code import WRONG_CODE
 from workflow_core import DefinitionError, On, S, Select, Workflow
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Stranger(Client):
         """Starts an engine that cannot serve what it is given."""
         (flow, *_), (child, *_) = self.world.definitions.flows, self.world.definitions.children
 
-        class Other(child, name="child"):  # type: ignore[misc, valid-type]
+        class Other(child, name="child"):  # type: ignore[call-arg, misc, valid-type]
             """Has the name of another workflow."""
 
         for workflows in ([flow, child, Other], [flow, child, Misnamed]):
@@ -67,6 +68,12 @@ class Stranger(Client):
             except DefinitionError:
                 continue
             require(False, f"an engine serves {workflows}")
+        for number in self.rng.sample(range(len(WRONG_CODE)), 3):
+            try:
+                WRONG_CODE[number]()
+            except DefinitionError:
+                continue
+            require(False, f"wrong code number {number} is imported")
 
     async def post(self, process: Process, number: int) -> None:
         """Puts an entry into an inbox that nobody can read. Some are not even accepted."""

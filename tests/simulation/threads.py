@@ -6,11 +6,16 @@ process: who has called it may give up meanwhile, and its thread is free only wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from threading import Condition
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
+from unittest.mock import patch
 
+from cloud_adapter.engine import sync_pool
 from cloud_adapter.engine.sync_pool import DaemonThreads, SyncPools
 from cloud_adapter.engine.user_code import call
 from tests.simulation.actors import CURRENT, Killed, Run
@@ -26,8 +31,41 @@ def simulated_pools(process: Process, threads_max: int) -> SyncPools:
     """The pools of a process."""
     pools = SyncPools(threads_max)
     for pool in (pools.steps, pools.activities):
-        pool._threads = Threads(process)
+        if process.world.settings.has_late_threads:
+            pool._threads._idle_seconds_max = 0.0
+        else:
+            pool._threads = Threads(process)
     return pools
+
+
+@contextmanager
+def late_threads() -> Iterator[None]:
+    """Lets the engine start threads of its own inside the block, which begin a little later, and then take no time."""
+    names = SimpleNamespace(Condition=Condition, Thread=LateThread, current_thread=lambda: LateThread.current)
+    with patch.object(sync_pool, "threading", names):
+        yield
+
+
+class LateThread:
+    """A thread that the engine has started."""
+
+    current: ClassVar[LateThread | None] = None
+
+    def __init__(self, *, target: Callable[[], None], name: str, daemon: bool) -> None:
+        self.process, self.target = CURRENT.get().process, target
+
+    def start(self) -> None:
+        """Begins a little later."""
+        world = self.process.world
+        world.timeline.after(world.durations.latency(), self._run)
+
+    def _run(self) -> None:
+        process, timeline = self.process, self.process.world.timeline
+        if process.paused_until > timeline.now:
+            timeline.at(process.paused_until, self._run)
+        elif not process.dead:
+            LateThread.current = self
+            self.target()
 
 
 class Threads(DaemonThreads):

@@ -39,6 +39,7 @@ from tests.simulation.scenario import Scenario
 from tests.simulation.settings import Settings
 from tests.simulation.store import Database
 from tests.simulation.strangers import Stranger
+from tests.simulation.threads import late_threads
 from tests.simulation.traffic import counted
 from tests.simulation.visitors import Visitor
 from workflow_core import WorkflowError
@@ -265,6 +266,7 @@ class World:
             self.acts.recorded(),
             counted(self),
             contended(always=self.settings.is_contended),
+            late_threads(),
         ):
             try:
                 self._run_until_rest()
