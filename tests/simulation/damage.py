@@ -19,7 +19,7 @@ from tests.simulation.model.violations import require
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-SHAPES = (generate.definition, generate.fan_out, generate.orders, generate.inbox, generate.cleanups)
+SHAPES = (generate.definition, *(generate.fan_out,) * 3, generate.orders, generate.inbox, generate.cleanups)
 """Those without children: what is damaged concerns one instance alone."""
 
 ATTEMPTS = 40
@@ -70,15 +70,17 @@ class Damage:
 
 
 def spoilt(document: Document, rng: Random) -> Document | None:
-    """The document, changed in a way that makes it unreadable; None if none was found."""
+    """The document, changed in a way that makes it unreadable; None if none was found. Whatever is changed, a document
+    can be read, or is known to be damaged."""
+    unreadable = None
     for _ in range(ATTEMPTS):
         changed = _changed(dict(document), rng)
         try:
             decode(changed, 1)
         except DamagedDocument as error:
             require(str(document["id"]) in str(error), f"the message does not name the instance: {error}")
-            return changed
-    return None
+            unreadable = changed
+    return unreadable
 
 
 def _changed(document: Document, rng: Random) -> Document:

@@ -50,6 +50,8 @@ class Definitions:
             shape = shapes.to_repair
         if settings.has_rare_statements:
             shape = rare
+        if settings.threads_max and scenario.chance("fan out in threads", 0.6):
+            shape = fan_out
         if settings.has_damage:
             shape = scenario.choice("shape of what is damaged", damage.SHAPES)
         errand = generate.errand(scenario.stream("tape of the child").randbytes(60), calm=calm)

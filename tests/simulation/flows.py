@@ -220,7 +220,7 @@ class _Instrumented(RareStatements):
         return picky
 
     def activity(self, function: Callable[..., Any], heartbeat: timedelta | None) -> Callable[..., Any]:
-        if self.has_threads and heartbeat is None and self.count % 2 == 0:
+        if self.has_threads and heartbeat is None:
             return self.activity_in_thread(function)
         return self.activity_in_time(function, heartbeat)
 
@@ -272,7 +272,7 @@ class _Instrumented(RareStatements):
         return in_time
 
     def attempt_limit(self) -> dict[str, timedelta]:
-        what = self.rng.choice(("timeout", "heartbeat"))
+        what = self.rng.choice(("timeout", "timeout", "heartbeat") if self.has_threads else ("timeout", "heartbeat"))
         return {what: timedelta(seconds=self.rng.choice((20, 90, 600) if what == "timeout" else (20, 40)))}
 
     def event_handler(self, label: str) -> Any:

@@ -12,7 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tests.core import generate
-from tests.core.generate import ERRORS, EVENTS, Builder, Fields, Spec, operations
+from tests.core.generate import ERRORS, EVENTS, Builder, Fields, Spec, Tape, operations
 from tests.core.helpers import reload
 from tests.core.pair import Pair, fail
 from tests.core.reference import arity
@@ -23,7 +23,21 @@ from workflow_core import EventNotAccepted, InvalidInput, Retry, StepContext, ah
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-SHAPES = (generate.definition, generate.orders, generate.inbox, generate.cleanups, generate.fan_out)
+
+def steps(data: bytes, *, calm: bool = False) -> list[Spec]:
+    """One thread, most of whose steps fail, inside statements that catch their errors."""
+    tape = Tape(data, calm=calm)
+
+    def step() -> Spec:
+        return tape.of_kind(tape.of(("step", "step" if calm else "risky", "activity")), 0)
+
+    def attempt() -> Spec:
+        return ("try", tape.many(1, 3, step), [(tape.below(len(ERRORS) + 2), [step()])], tape.of((None, [step()])))
+
+    return [step(), attempt(), *tape.many(1, 3, attempt), tape.select(0, in_loop=False), attempt()]
+
+
+SHAPES = (generate.definition, generate.orders, generate.inbox, generate.cleanups, generate.fan_out, steps)
 
 
 class Death(BaseException):

@@ -34,7 +34,7 @@ def simulated_pools(process: Process, threads_max: int) -> SyncPools:
         if process.world.settings.has_late_threads:
             pool._threads._idle_seconds_max = 0.0
         else:
-            pool._threads = Threads(process)
+            pool._threads = Threads(process, threads_max)
     return pools
 
 
@@ -71,8 +71,8 @@ class LateThread:
 class Threads(DaemonThreads):
     """The threads of a pool."""
 
-    def __init__(self, process: Process) -> None:
-        super().__init__(process.name, 0)
+    def __init__(self, process: Process, threads_max: int) -> None:
+        super().__init__(process.name, threads_max)
         self.process = process
         self.futures: dict[Answer, None] = {}
 
@@ -82,6 +82,8 @@ class Threads(DaemonThreads):
         self.process.alive()
         actor, answer = CURRENT.get(), Answer()
         self.futures[answer] = None
+        if len(self.futures) > self._threads_max:
+            self.process.world.violate(f"{actor.name} gets a thread that another call has")
         before = list(actor.running)
         try:
             result: Any = function(*args, **kwargs)
