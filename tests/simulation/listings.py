@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from cloud_adapter.document import Instance
 from cloud_adapter.errors import InvalidRequest, Unavailable
-from cloud_adapter.ports import Page
+from cloud_adapter.ports import Order, Page
+from cloud_adapter.stores.listings import time_in
 from tests.simulation.actors import Actor
 from tests.simulation.clients import Client
 from tests.simulation.flows import UNSEARCHABLE
 from tests.simulation.model.violations import require, require_equal
 from tests.simulation.requests import LOST, Request
+from tests.simulation.typed import SAMPLES, WRONG_SEARCHES, sample_of
 from workflow_core import Status
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ WRONG: tuple[dict[str, Any], ...] = (
     {"search": {"x": "many"}},
     {"search": {"x": str(UNSEARCHABLE)}},
     {"cursor": "nowhere"},
+    {"order": "sideways"},
 )
 
 
@@ -55,7 +58,8 @@ class Lister(Client):
             elif point < 0.25 and not model.exists:
                 await self.insist(Request(model, "", json.dumps({"x": UNSEARCHABLE}).encode()))
             elif point < 0.4:
-                await self.page(**rng.choice(WRONG))
+                wrong = [*WRONG, *({"search": one} for one in WRONG_SEARCHES)]
+                await self.page(**rng.choice(wrong if self.is_typed else WRONG))
             else:
                 await self.list_matching()
 
@@ -67,6 +71,10 @@ class Lister(Client):
         if rng.random() < 0.6:
             names = rng.sample(("x", "y"), rng.randrange(1, 3))
             filters["search"] = {name: str(self.value(name)) for name in names}
+        if self.is_typed and rng.random() < 0.6:
+            wanted = rng.sample(sorted(SAMPLES), rng.randrange(1, 3))
+            filters["search"] = {name: rng.choice(rng.choice(SAMPLES[name]).texts) for name in wanted}
+        filters["order"] = order = rng.choice((Order.UPDATED, Order.UPDATED, *Order))
         limit = rng.choice((1, 2, 50))
         commits, found = self.world.commits, list[Instance]()
         page = await self.page(**filters, limit=limit)
@@ -78,7 +86,7 @@ class Lister(Client):
                 break
             page = await self.page(**filters, limit=limit, cursor=page.cursor)
         if page is not None and self.world.commits == commits:
-            expected = self.expected(filters)
+            expected = self.expected(filters, order)
             require_equal(f"instances of {filters}", [(one.id, one.execution.pc) for one in found], expected)
 
     def value(self, name: str) -> int:
@@ -94,23 +102,34 @@ class Lister(Client):
         actor = Actor(process, f"{process.name} list for {self.name}")
         answer = await self.ask(actor, partial(process.engine.list, self.model.workflow, **filters))
         if isinstance(answer, Page):
-            require(filters not in WRONG, f"{filters} is listed")
+            require(not self.is_wrong(filters), f"{filters} is listed")
             require(len(answer.instances) <= filters.get("limit", 50), f"{filters} gives too many instances")
             return answer
-        refused = isinstance(answer, InvalidRequest) and filters in WRONG
+        refused = isinstance(answer, InvalidRequest) and self.is_wrong(filters)
         require(refused or answer is LOST or isinstance(answer, Unavailable), f"{filters} is answered by {answer!r}")
         return None
+
+    @property
+    def is_typed(self) -> bool:
+        return self.world.settings.has_typed_fields
+
+    @staticmethod
+    def is_wrong(filters: dict[str, Any]) -> bool:
+        return filters in WRONG or filters.get("search") in WRONG_SEARCHES
 
     @staticmethod
     def matches(instance: Instance, filters: dict[str, Any]) -> bool:
         fields = json.loads(instance.fields)
         wanted = filters.get("search", {})
-        right = all(fields[name] == int(text) for name, text in wanted.items())
+        right = all(
+            text in sample_of(name, fields[name]).texts if name in SAMPLES else fields[name] == int(text)
+            for name, text in wanted.items()
+        )
         return right and filters.get("status", instance.execution.status) == instance.execution.status
 
-    def expected(self, filters: dict[str, Any]) -> list[tuple[str, int]]:
+    def expected(self, filters: dict[str, Any], order: Order) -> list[tuple[str, int]]:
         """The id and ``pc`` of what is to be listed, by what is stored of the fields."""
-        of_this = [one for one in self.world.database.all() if one.workflow == self.model.workflow]
+        of_this = [one for one in self.world.database.readable() if one.workflow == self.model.workflow]
         found = [one for one in of_this if self.matches(one, filters)]
-        found.sort(key=lambda one: (one.execution.updated_at, one.id), reverse=True)
+        found.sort(key=lambda one: (time_in(order, one), one.id), reverse=order is not Order.ID)
         return [(one.id, one.execution.pc) for one in found]
