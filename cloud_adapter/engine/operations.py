@@ -19,11 +19,13 @@ from cloud_adapter.document import Instance
 from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.decisions import Decision
 from cloud_adapter.engine.lanes import Lanes
+from cloud_adapter.engine.permissions import Caller
 from cloud_adapter.engine.plan import KEEP, RELEASE
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session, settle
 from cloud_adapter.engine.user_code import call
 from cloud_adapter.errors import InstanceEnded
+from workflow_core import Action as Permission
 from workflow_core import (
     Execution,
     InvalidInput,
@@ -49,10 +51,12 @@ class Operation(BaseModel):
     Attributes:
         name: the last part of the URL, the name of the command, and the kind of the entry in the history.
         command: the help text of the command.
+        permission: the action that a principal needs the permission for.
     """
 
     name: ClassVar[str]
     command: ClassVar[str]
+    permission: ClassVar[Permission]
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -112,6 +116,8 @@ class Action(Operation):
         past: the past participle, as in "it can no longer be paused".
     """
 
+    permission = Permission.OPERATE
+
     title: ClassVar[str]
     button: ClassVar[str]
     confirmation: ClassVar[str]
@@ -141,6 +147,8 @@ class Action(Operation):
 class Repair(Operation):
     """An operation that rewrites the stored state. The API serves it only where every caller may write to the database.
     Its command shows the changes and asks before it makes them; no page offers it."""
+
+    permission = Permission.REPAIR
 
 
 ACTIONS: dict[str, type[Action]] = {}
@@ -348,7 +356,7 @@ class SetFields(Repair):
         _settle_if_known(session)
 
 
-async def operate(lanes: Lanes, ref: InstanceRef, operation: Operation) -> Session:
+async def operate(lanes: Lanes, ref: InstanceRef, operation: Operation, caller: Caller | None = None) -> Session:
     """Carries out an operation. Returns the instance after it.
 
     The operation does not wait for a running step. The step's commit will fail. Its lease stays until the step ends or
@@ -358,9 +366,12 @@ async def operate(lanes: Lanes, ref: InstanceRef, operation: Operation) -> Sessi
         Busy: other commits came first in every attempt. Nothing was changed.
         RepairRefused: the instance's ``pc`` is not the requested one. Nothing was changed.
         TooLarge, InstanceNotFound, Unavailable
+        Forbidden, Unauthenticated: the caller may not request it. Nothing was changed.
         WorkflowError: the operation raised it. Nothing was changed.
     """
-    session: Session = await lanes.decide(ref, _Operate(ref.cls, operation))
+    if caller is not None:
+        caller.check_read_role()
+    session: Session = await lanes.decide(ref, _Operate(ref.cls, operation, caller))
     return session
 
 
@@ -369,13 +380,16 @@ class _Operate(Decision):
 
     alone = urgent = True
 
-    def __init__(self, cls: type[Workflow], operation: Operation) -> None:
+    def __init__(self, cls: type[Workflow], operation: Operation, caller: Caller | None) -> None:
         self.cls = cls
         self.operation = operation
+        self.caller = caller
         self.leased = False
 
     def rewrite(self, instance: Instance) -> Instance:
         """See ``Decision.rewrite``."""
+        if self.caller is not None:  # on what is stored: a repair must not permit itself
+            self.caller.check_stored(instance, self.operation.permission, repr(self.operation.name))
         return self.operation.rewrite(self.cls, instance)
 
     def decide(self, session: Session, now: datetime) -> Session:

@@ -6,7 +6,7 @@ commit that failed, the session is discarded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -248,8 +248,18 @@ def settle(session: Session, happened: Accepted | None = None) -> None:
         raise condition_error(session.cls, error) from error
 
 
-def begin(ref: InstanceRef, fields: bytes | str, now: datetime, parent: Parent | None = None) -> Session:
+def begin(
+    ref: InstanceRef,
+    fields: bytes | str,
+    now: datetime,
+    parent: Parent | None = None,
+    *,
+    check: Callable[[Workflow], None] | None = None,
+) -> Session:
     """Returns a new instance whose threads have moved until they rest. It is not stored yet.
+
+    Args:
+        check: called with the initial fields.
 
     Raises:
         InvalidInput: the fields do not match their types.
@@ -257,6 +267,8 @@ def begin(ref: InstanceRef, fields: bytes | str, now: datetime, parent: Parent |
     """
     execution = Execution.start(ref.id, ref.cls, now=now, parent=parent)
     new = ref.cls.new(fields)
+    if check is not None:
+        check(new)
     session = Session(ref.cls, Instance(ref.workflow, ref.id, execution, new.dump_fields()), now)
     new.refuse_changes(session.machine.workflow)
     settle(session)

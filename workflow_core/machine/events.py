@@ -77,6 +77,17 @@ def find(
     return None
 
 
+def find_all(
+    machine: MachineState, event: str, thread_id: str | None = None, wait_id: str | None = None
+) -> Iterator[Accepted]:
+    """Yields all waits that ``find`` could return, in the order of the threads."""
+    event = machine.program.event(event)
+    for thread in machine.execution.threads if machine.execution.live else ():
+        found = accepted_by(machine, thread, event) if thread_id is None or thread.id == thread_id else None
+        if found is not None and (wait_id is None or found.wait_id == wait_id):
+            yield found
+
+
 def accept(
     machine: MachineState, event: str, thread_id: str | None = None, wait_id: str | None = None, pc: int | None = None
 ) -> Accepted:
