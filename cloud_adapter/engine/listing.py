@@ -87,7 +87,7 @@ class Listing:
             if bound != salt:
                 raise InvalidRequest(f"{self.cursor!r:.100} is not a cursor of this list: pass none")
         for name, value in filters.items():
-            if name in search and not any(type(one) is type(value) and one == value for one in search[name]):
+            if name in search and not any(type(other) is type(value) and other == value for other in search[name]):
                 return Page((), None)
             search[name] = (value,)
         page = await replace(self, search=search, cursor=cursor)._page(store)
