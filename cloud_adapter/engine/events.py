@@ -90,6 +90,7 @@ class SendEvent(Decision):
         """
         if self.caller is not None:
             self.caller.check_read(session.machine.workflow)
+            session.machine.principal = self.caller.principal
         session.check()
         self.record = None
         request = self.request

@@ -394,6 +394,8 @@ class _Operate(Decision):
 
     def decide(self, session: Session, now: datetime) -> Session:
         """See ``Decision.decide``."""
+        if self.caller is not None:
+            session.machine.principal = self.caller.principal
         self.leased = session.leased(now)
         id, pc = session.execution.id, session.execution.pc
         if self.operation.pc not in (None, pc):

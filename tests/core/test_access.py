@@ -36,6 +36,11 @@ STEPS = S(Step("nothing", lambda w: None))
 def nothing(w: Any) -> None: ...
 
 
+def wrong(value: Any) -> Any:
+    """A value of another type than the annotation says."""
+    return value
+
+
 async def later(self: Any, principal: Principal, action: Action, event: str | None) -> bool | None: ...
 
 
@@ -47,12 +52,12 @@ def of_class(**attributes: Any) -> Callable[[], type[Workflow]]:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda: Access(read="manager"), "read is 'manager', not a set of roles. Write read={'a role'}"),
-        (lambda: Access(create={1}), "1 is not a role"),
+        (lambda: Access(read=wrong("manager")), "read is 'manager', not a set of roles. Write read={'a role'}"),
+        (lambda: Access(create=wrong({1})), "1 is not a role"),
         (lambda: Access(send={""}), "'' is not a role"),
         (lambda: Access(repair={ANY_ROLE}), "'\\*' is not a role"),
-        (lambda: Access(list=3), "list is 3, not a set of roles"),
-        (lambda: On("Ask", nothing, role={"manager"}), "On 'Ask': {'manager'} is not a role"),
+        (lambda: Access(list=wrong(3)), "list is 3, not a set of roles"),
+        (lambda: On("Ask", nothing, role=wrong({"manager"})), "On 'Ask': {'manager'} is not a role"),
         (lambda: On("Ask", nothing, role=""), "On 'Ask': '' is not a role"),
         (of_class(access={"read": "manager"}), "its access is {'read': 'manager'}. Write access = Access"),
         (of_class(types={"access": str}, access=""), "'access' has an annotation, which makes it a field"),

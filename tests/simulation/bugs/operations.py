@@ -200,7 +200,7 @@ def no_room_left_for_a_lease(patch: Patch) -> None:
 
 @bug
 def size_not_checked(patch: Patch) -> None:
-    patch.setattr(document, "_check_size", lambda document, limit, threads: 0)
+    patch.setattr(document, "check_size", lambda document, limit, threads: 0)
 
 
 # --- handlers that take time -----------------------------------------------------------------
