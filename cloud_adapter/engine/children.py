@@ -75,7 +75,7 @@ class Children:
         link = Parent(parent.workflow, parent.id, wait.id, wait.event, told=given["detached"])
         try:
             ref = InstanceRef.checked(self.workflow(given["workflow"]), given["id"])
-            child = begin(ref, json.dumps(given["fields"]), self.committer.clock.now(), link)
+            child = begin(ref, json.dumps(given["fields"]), self.committer.clock.now(), link, salt=self.committer.salt)
             await self.committer.create(child)
         except Superseded:
             pass  # the child was created, and others have already changed it

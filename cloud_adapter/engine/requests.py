@@ -65,7 +65,14 @@ class Requests:
             caller.check_create_role()
             fields = creation(ref.cls, fields, caller.principal)
         now = self.committer.clock.now()
-        session = begin(ref, fields, now, principal=principal, check=None if caller is None else caller.check_create)
+        session = begin(
+            ref,
+            fields,
+            now,
+            salt=self.committer.salt,
+            principal=principal,
+            check=None if caller is None else caller.check_create,
+        )
         record = record_of(stored_key(key, principal), fingerprint, "", now, self.committer.options.key_ttl)
         try:
             await self.committer.create(session, record)

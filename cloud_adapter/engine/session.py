@@ -62,11 +62,14 @@ class Session:
         NewerVersion: the stored fields are of a newer version of the workflow.
     """
 
-    def __init__(self, cls: type[Workflow], instance: Instance, now: datetime) -> None:
+    def __init__(
+        self, cls: type[Workflow], instance: Instance, now: datetime, salt: Callable[[], str] | None = None
+    ) -> None:
         self.cls = cls
         self.instance = instance
         version = instance.execution.fields_version
         self.machine = Machine(cls.load_fields(instance.fields, version), instance.execution, now)
+        self.machine.salt = salt
         self._search: Mapping[str, Any] | None = None
         """The values of the search fields; None: not computed yet."""
         if version != cls.__workflow_version__:
@@ -271,12 +274,14 @@ def begin(
     now: datetime,
     parent: Parent | None = None,
     *,
+    salt: Callable[[], str],
     principal: Principal | None = None,
     check: Callable[[Workflow], None] | None = None,
 ) -> Session:
     """Returns a new instance whose threads have moved until they rest. It is not stored yet.
 
     Args:
+        salt: see ``MachineState``.
         principal: who creates it.
         check: called with the initial fields.
 
@@ -289,7 +294,7 @@ def begin(
     new = ref.cls.new(fields)
     if check is not None:
         check(new)
-    session = Session(ref.cls, Instance(ref.workflow, ref.id, execution, new.dump_fields()), now)
+    session = Session(ref.cls, Instance(ref.workflow, ref.id, execution, new.dump_fields()), now, salt)
     new.refuse_changes(session.machine.workflow)
     session.machine.principal = principal
     settle(session)

@@ -14,6 +14,7 @@ runs its ``finally_`` section (``instructions``), and that section may fail agai
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 from workflow_core.errors import UnknownStatement
@@ -35,6 +36,8 @@ class MachineState:
 
     Attributes:
         principal: who causes the following transitions; None: code of this process, or nobody.
+        salt: returns a random text for the id of a child, so that nobody can foresee it and take it first; None: the
+            id depends only on the wait.
         touched: whether code that may change the fields was called since the last ``use`` or ``take_touched``.
 
     Raises:
@@ -43,7 +46,7 @@ class MachineState:
         ValueError: ``now`` has no time zone.
     """
 
-    __slots__ = ("allowances", "alone", "execution", "now", "principal", "program", "touched", "workflow")
+    __slots__ = ("allowances", "alone", "execution", "now", "principal", "program", "salt", "touched", "workflow")
 
     def __init__(
         self, workflow: Workflow, execution: Execution, now: datetime | None = None, alone: bool = False
@@ -67,6 +70,7 @@ class MachineState:
         self.now = now
         self.alone = alone
         self.principal: Principal | None = None
+        self.salt: Callable[[], str] | None = None
         self.touched = False
         self.allowances: dict[str, Allowance] | None = None
         """The allowances of the threads that rest on a condition or on branches; None after a step or an event."""
