@@ -109,6 +109,7 @@ OPERATIONS = frozenset(
         HistoryKind.RETRY,
         HistoryKind.GOTO,
         HistoryKind.SET,
+        HistoryKind.TERMINATE,
     )
 )
 """The kinds of what operators do."""

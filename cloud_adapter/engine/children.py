@@ -21,7 +21,8 @@ from cloud_adapter.engine.decisions import check_lease
 from cloud_adapter.engine.failures import Failure, result_failed, take_result
 from cloud_adapter.engine.inbox import Deferrable, Inbox, NotListening, entry_name
 from cloud_adapter.engine.lanes import Lanes
-from cloud_adapter.engine.operations import Cancel, operate
+from cloud_adapter.engine.operation_requests import operate
+from cloud_adapter.engine.operations import Cancel
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session, begin, settle
 from cloud_adapter.engine.user_code import call

@@ -13,7 +13,8 @@ from cloud_adapter.engine.events import SendEvent, SentEvent
 from cloud_adapter.engine.idempotency import record_of, replay, sent_key, stored_key
 from cloud_adapter.engine.inbox import Inbox
 from cloud_adapter.engine.lanes import Lanes
-from cloud_adapter.engine.operations import Operation, operate
+from cloud_adapter.engine.operation_requests import operate
+from cloud_adapter.engine.operations import Operation
 from cloud_adapter.engine.permissions import Caller
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session, begin

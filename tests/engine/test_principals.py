@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter.document import HISTORY_MAX, OPERATIONS_KEPT, HistoryEntry, kept_entries
-from cloud_adapter.engine.operations import Pause, SetFields, Unpause
+from cloud_adapter.document import HISTORY_MAX, OPERATIONS, OPERATIONS_KEPT, HistoryEntry, kept_entries
+from cloud_adapter.engine.operations import ACTIONS, REPAIRS, Pause, SetFields, Unpause
 from tests.core.helpers import NOON
 from tests.engine.harness import ID, World, in_world
 from workflow_core import (
@@ -150,6 +150,10 @@ async def test_what_an_operator_claims_stands_beside_its_principal(world: World)
         ("Eve", "", "", ""),
         ("Eve", "", "", ""),
     ]
+
+
+def test_every_operation_is_kept() -> None:
+    assert ACTIONS.keys() | REPAIRS.keys() == OPERATIONS
 
 
 def test_events_do_not_wash_out_operations() -> None:
