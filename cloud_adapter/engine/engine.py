@@ -175,7 +175,7 @@ class Engine:
         """
         cls = self.workflow(workflow, principal)
         listing = Listing.checked(cls, status, search or {}, order, limit, cursor)
-        return await listing.read(self.store, principal)
+        return await self._requests.list(listing, principal)
 
     async def recorded(
         self, workflow: str, id: str, key: str, *, principal: Principal | None = None

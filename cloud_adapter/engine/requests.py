@@ -5,7 +5,8 @@ A request with a principal is decided for it; see ``permissions.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from cloud_adapter.document import KeyRecord
 from cloud_adapter.engine.commits import Committer, Superseded
@@ -13,15 +14,25 @@ from cloud_adapter.engine.events import SendEvent, SentEvent
 from cloud_adapter.engine.idempotency import record_of, replay, sent_key, stored_key
 from cloud_adapter.engine.inbox import Inbox
 from cloud_adapter.engine.lanes import Lanes
+from cloud_adapter.engine.listing import Listing
 from cloud_adapter.engine.operation_requests import operate
 from cloud_adapter.engine.operations import Operation
 from cloud_adapter.engine.permissions import Caller
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session, begin
 from cloud_adapter.engine.view import View, view_of
-from cloud_adapter.errors import DamagedDocument, DuplicateKey, InstanceExists, Unavailable
+from cloud_adapter.errors import (
+    DamagedDocument,
+    DuplicateKey,
+    Forbidden,
+    InstanceExists,
+    Unauthenticated,
+    Unavailable,
+)
+from cloud_adapter.observability.audit import Audit
 from cloud_adapter.observability.span import Span
-from workflow_core import InvalidFields, Principal, Workflow, WorkflowError
+from cloud_adapter.ports import Page
+from workflow_core import Action, InvalidFields, Principal, Workflow, WorkflowError
 from workflow_core.access import creation
 from workflow_core.events import stable_key
 
@@ -47,6 +58,7 @@ class Requests:
         self.lanes = lanes
         self.inbox = inbox
         self.workflow = workflow
+        self.audit = Audit(committer.clock)
 
     def ref(self, workflow: str, id: str, principal: Principal | None) -> InstanceRef:
         """Returns the reference of a requested instance.
@@ -60,7 +72,16 @@ class Requests:
         self, ref: InstanceRef, fields: bytes, key: str | None, span: Span, principal: Principal | None
     ) -> View:
         """See ``Engine.create``."""
-        caller = None if principal is None else Caller(principal, ref)
+        if principal is None:
+            return await self._create(ref, fields, key, span, None)
+        caller = Caller(principal, ref)
+        with self._audited(caller, Action.CREATE):
+            return await self._create(ref, fields, key, span, caller)
+
+    async def _create(
+        self, ref: InstanceRef, fields: bytes, key: str | None, span: Span, caller: Caller | None
+    ) -> View:
+        principal = None if caller is None else caller.principal
         fingerprint = stable_key("create", fields.decode("utf-8", "replace"))
         if caller is not None:
             caller.check_create_role()
@@ -95,7 +116,8 @@ class Requests:
         if principal is None:
             return view_of(await self.committer.load(ref))
         caller = Caller(principal, ref)
-        return view_of(await self._readable(caller), caller)
+        with self._audited(caller, Action.READ):
+            return view_of(await self._readable(caller), caller)
 
     async def _readable(self, caller: Caller) -> Session:
         """Loads an instance that a principal may read.
@@ -115,7 +137,9 @@ class Requests:
     async def recorded(self, ref: InstanceRef, key: str, principal: Principal | None) -> KeyRecord | None:
         """See ``Engine.recorded``."""
         if principal is not None:
-            await self._readable(Caller(principal, ref))
+            caller = Caller(principal, ref)
+            with self._audited(caller, Action.READ):
+                await self._readable(caller)
         stored = stored_key(key, principal)
         assert stored is not None
         return await self.committer.store.load_key(ref.workflow, ref.id, stored, self.committer.clock.now())
@@ -127,12 +151,13 @@ class Requests:
         if principal is None:
             return await self._handle_event(ref, request, span, None)
         caller = Caller(principal, ref)
-        caller.check_read_role()
-        try:
-            return await self._handle_event(ref, request, span, caller)
-        except (InvalidFields, DamagedDocument) as error:
-            caller.check_unreadable(error)
-            raise
+        with self._audited(caller, Action.SEND, request.event):
+            caller.check_read_role()
+            try:
+                return await self._handle_event(ref, request, span, caller)
+            except (InvalidFields, DamagedDocument) as error:
+                caller.check_unreadable(error)
+                raise
 
     async def _handle_event(self, ref: InstanceRef, request: SentEvent, span: Span, caller: Caller | None) -> bytes:
         clock, options = self.committer.clock, self.committer.options
@@ -167,16 +192,46 @@ class Requests:
 
     async def operate(self, ref: InstanceRef, operation: Operation, principal: Principal | None) -> View:
         """See ``Engine.operate``."""
-        caller = None if principal is None else Caller(principal, ref)
-        try:
-            session = await operate(self.lanes, ref, operation, caller)
-        except DamagedDocument as error:
-            if caller is not None:
+        if principal is None:
+            return await self._operate(ref, operation, None)
+        caller = Caller(principal, ref)
+        with self._audited(caller, operation.permission, operation.name):
+            try:
+                return await self._operate(ref, operation, caller)
+            except DamagedDocument as error:
                 caller.check_unreadable(error)
-            raise
+                raise
+
+    async def _operate(self, ref: InstanceRef, operation: Operation, caller: Caller | None) -> View:
+        session = await operate(self.lanes, ref, operation, caller)
         if not operation.dry_run:
             await self.inbox.try_collect(ref)  # the operation may have unblocked the entries, or made them stale
         return view_of(session, caller)
+
+    async def list(self, listing: Listing, principal: Principal | None) -> Page:
+        """See ``Engine.list``."""
+        store, workflow = self.committer.store, listing.cls.__workflow_name__
+        if principal is None:
+            return await listing.read(store, None)
+        try:
+            page = await listing.read(store, principal)
+        except (Forbidden, Unauthenticated) as error:
+            self.audit.denied(principal, Action.READ, workflow, event="list", error=str(error))
+            raise
+        self.audit.allowed(principal, Action.READ, workflow, event="list")
+        return page
+
+    @contextmanager
+    def _audited(self, caller: Caller, action: Action, event: str = "") -> Iterator[None]:
+        """Logs whether the body was carried out for a principal, or denied. Other errors are not decisions about it."""
+        about = caller.principal, action, caller.ref.workflow, caller.ref.id, event
+        try:
+            yield
+        except WorkflowError as error:
+            if error is caller.refusal:
+                self.audit.denied(*about, error=str(error))
+            raise
+        self.audit.allowed(*about)
 
     async def _replay(self, ref: InstanceRef, record: KeyRecord | None) -> bytes | None:
         return await replay(self.committer.store, self.committer.clock, ref, record)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from typing import Annotated, Any
 
 import pytest
@@ -21,6 +23,7 @@ from cloud_adapter.errors import (
     UserCodeError,
     WorkflowNotFound,
 )
+from cloud_adapter.observability.audit import DENIALS_MAX
 from tests.engine.harness import ID, World, in_world
 from workflow_core import (
     ANONYMOUS,
@@ -365,3 +368,60 @@ async def test_internal_workflows_do_not_exist_for_clients(world: World) -> None
     await engine.create("kid", ID)
     with pytest.raises(DefinitionError, match="internal workflow 'kid': it is not served here"):
         Engine((Box,), world.store, world.queue, internal=[Kid])
+
+
+# --- the audit -------------------------------------------------------------------------------
+
+
+def audit(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    lines = [getattr(record, "fields", {}) for record in caplog.records]
+    return [line for line in lines if line.get("audit")]
+
+
+@in_world(Order)
+async def test_each_decision_is_logged(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    engine = world.process.engine
+    with caplog.at_level(logging.INFO):
+        await created(world)
+        for who in (BOB, ANN, ANONYMOUS):
+            with suppress(WorkflowError):
+                await world.finish(send(engine, "Submit", who))
+        for request in (
+            engine.get("order", ID, principal=COOK),
+            engine.operate("order", ID, Cancel(), principal=COOK),
+            engine.operate("order", ID, Cancel(), principal=MAX),
+            engine.list("order", principal=NOBODY),
+            engine.list("order", principal=MAX),
+            engine.get("order", "missing", principal=MAX),  # no decision about the principal
+            engine.get("order", ID, principal=EVERYONE),
+            engine.get("order", ID),
+        ):
+            with suppress(WorkflowError):
+                await world.finish(request)
+    assert [
+        (line["kind"], line["action"], line.get("event", ""), line["id"], line["principal"]) for line in audit(caplog)
+    ] == [
+        ("allowed", "create", "", ID, ANN.id),
+        ("denied", "send", "Submit", ID, BOB.id),
+        ("allowed", "send", "Submit", ID, ANN.id),
+        ("denied", "send", "Submit", ID, ""),
+        ("allowed", "read", "", ID, COOK.id),
+        ("denied", "operate", "cancel", ID, COOK.id),
+        ("allowed", "operate", "cancel", ID, MAX.id),
+        ("denied", "read", "list", "", NOBODY.id),
+        ("allowed", "read", "list", "", MAX.id),
+    ]
+
+
+@in_world(Order)
+async def test_a_flood_of_denials_does_not_flood_the_log(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        for _ in range(DENIALS_MAX + 5):
+            with pytest.raises(InstanceNotFound):
+                await world.process.engine.get("order", ID, principal=NOBODY)
+        await world.clock.advance_to(world.now + timedelta(seconds=1))
+        with pytest.raises(InstanceNotFound):
+            await world.process.engine.get("order", ID, principal=NOBODY)
+    lines = audit(caplog)
+    assert len(lines) == DENIALS_MAX + 1
+    assert [line.get("left_out") for line in lines][-2:] == [None, 5]
