@@ -52,6 +52,8 @@ class Action(StrEnum):
 
     CREATE = "create"
     READ = "read"
+    LIST = "list"
+    """List instances. ``authorize`` is not asked for it; see ``Workflow.visible``."""
     SEND = "send"
     """Send an event."""
     OPERATE = "operate"

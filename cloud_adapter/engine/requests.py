@@ -216,9 +216,9 @@ class Requests:
         try:
             page = await listing.read(store, principal)
         except (Forbidden, Unauthenticated) as error:
-            self.audit.denied(principal, Action.READ, workflow, event="list", error=str(error))
+            self.audit.denied(principal, Action.LIST, workflow, error=str(error))
             raise
-        self.audit.allowed(principal, Action.READ, workflow, event="list")
+        self.audit.allowed(principal, Action.LIST, workflow)
         return page
 
     @contextmanager

@@ -408,8 +408,8 @@ async def test_each_decision_is_logged(world: World, caplog: pytest.LogCaptureFi
         ("allowed", "read", "", ID, COOK.id),
         ("denied", "operate", "cancel", ID, COOK.id),
         ("allowed", "operate", "cancel", ID, MAX.id),
-        ("denied", "read", "list", "", NOBODY.id),
-        ("allowed", "read", "list", "", MAX.id),
+        ("denied", "list", "", "", NOBODY.id),
+        ("allowed", "list", "", "", MAX.id),
     ]
 
 
