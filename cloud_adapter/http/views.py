@@ -48,6 +48,7 @@ def view_data(view: View, prefix: str) -> dict[str, Any]:
         {"at": entry.at.isoformat(), "kind": entry.kind, "statement": entry.statement, "thread": entry.thread}
         | {"pc": entry.pc, "duration_ms": entry.duration_ms, "error": entry.error, "select": entry.select}
         | {"by": entry.by, "reason": entry.reason, "detail": entry.detail}
+        | {"by_id": entry.by_id, "claimed": entry.claimed}
         for entry in instance.history
     ]
     return {"meta": meta, "state": view.state, "events": events, "history": history}

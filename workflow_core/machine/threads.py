@@ -81,7 +81,7 @@ def _start(execution: Execution, by: Thread, id: str, name: str, *, is_taken: bo
             f"Go {name!r}: a thread with the id {id!r} is still live. Set a unique id for each thread: "
             f"Go(name, ..., id=lambda w: ...)"
         )
-    thread = Thread(id, name, positions=dict(by.positions), errors=dict(by.errors))
+    thread = Thread(id, name, positions=dict(by.positions), errors=dict(by.errors), caused_by=by.caused_by)
     execution.threads.append(thread)
     return thread
 

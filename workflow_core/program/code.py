@@ -272,7 +272,7 @@ class ClientCase(SelectCase):
     """An event that clients send.
 
     Attributes:
-        role: the role that should send it.
+        role: the role that a principal needs to send it; None: see ``Access.send``.
         buffered: whether it is kept if it arrives before a thread waits for it.
     """
 
@@ -292,12 +292,16 @@ class HandlerCase(ClientCase):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class EventCase(ClientCase):
-    """An event whose handler is a function of the workflow."""
+    """An event whose handler is a function of the workflow.
+
+    Attributes:
+        keywords: the keyword arguments of the handler: ``item``, ``principal``.
+    """
 
     kind = WaitKind.EVENT
 
     handler: Callable[..., Any]
-    takes_item: bool
+    keywords: tuple[str, ...]
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -314,7 +318,7 @@ class ResultCase(SelectCase):
     """The end of an activity or a child; ``handler`` is its ``then``."""
 
     handler: Callable[..., Any] | None = None
-    takes_item: bool = False
+    keywords: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

@@ -105,7 +105,7 @@ def _examples(workflow: str, id: str) -> dict[Kind, WorkflowError]:
     field = {"field": "", "message": "Input should be an object", "type": "model_type"}
     raised = [
         _bad_key(),
-        errors.InstanceNotFound(f"there is no instance {id!r} of {workflow!r}"),
+        errors.InstanceNotFound.of(workflow, id),
         errors.InstanceExists(f"instance {id!r} of {workflow!r} already exists"),
         errors.InstanceEnded(f"{id!r} is finished: it can no longer be paused"),
         EventNotAccepted("Pay", ("Confirm",), "waiting"),

@@ -113,9 +113,10 @@ def _common() -> Json:
 
 def _execution() -> Json:
     """The schemas of an execution. Each kind of wait and of teardown has a class, but all are shown in one form."""
-    own = ("Wait", "Teardown", "BufferedEvent")
+    own = ("Wait", "Teardown", "BufferedEvent", "Sender")
     meta = {name: schema for name, schema in _of_class(Execution).items() if not name.endswith(own)}
     meta["Thread"]["properties"]["waits"]["items"] = ref("Wait")
+    meta["Thread"]["required"].remove("caused_by")
     meta["Execution"]["properties"]["teardowns"]["items"] = ref("Teardown")
     whole = meta.pop("Execution")
     for shown, name in ((ShownWait, "Wait"), (ShownTeardown, "Teardown"), (ShownEvent, "BufferedEvent")):

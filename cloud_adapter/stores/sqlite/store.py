@@ -116,7 +116,7 @@ class SqliteStore:
         def work(connection: sqlite3.Connection) -> Instance:
             row = connection.execute(f"{_SELECT} WHERE workflow = ? AND id = ?", (workflow, id)).fetchone()
             if row is None:
-                raise InstanceNotFound(f"there is no instance {id!r} of {workflow!r}")
+                raise InstanceNotFound.of(workflow, id)
             return instance_of(row)
 
         return await self.connections.read(work)

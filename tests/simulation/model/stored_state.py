@@ -19,7 +19,7 @@ from tests.simulation.model.executor import Executor
 from tests.simulation.model.violations import require, require_equal
 from tests.simulation.typed import SAMPLES, sample_of
 from workflow_core import Activity, Child, Execution, Select, Status, Step, Thread, Wait, WaitStatus
-from workflow_core.wait_types import AnyTeardown, ChildWait, HandlerTeardown, HandlerWait
+from workflow_core.wait_types import AnyTeardown, ChildTeardown, ChildWait, HandlerTeardown, HandlerWait
 
 if TYPE_CHECKING:
     from tests.simulation.model.instance import Model
@@ -29,6 +29,7 @@ ENDS = (Status.FINISHED, Status.FAILED, Status.CANCELED)
 
 def check_stored_state(model: Model, new: Instance) -> None:
     executor, execution = model.executor, new.execution
+    _learn_ids(executor, execution)
     _check_status(executor, execution)
     require_equal("pc", execution.pc, executor.pc)
     fields = json.loads(new.fields)
@@ -50,6 +51,18 @@ def check_stored_state(model: Model, new: Instance) -> None:
     kept = [(event.event, json.loads(event.input)) for event in execution.buffer]
     require_equal("buffer", kept, executor.buffer)
     _check_parent(model, execution)
+
+
+def _learn_ids(executor: Executor, execution: Execution) -> None:
+    """Takes the ids of children that have none of their own from the wait that stores them first. They are random."""
+    found: list[tuple[str, str, str]] = []
+    for thread in execution.threads:
+        found += [(wait.id, wait.event, wait.child["id"]) for wait in thread.waits if isinstance(wait, ChildWait)]
+    found += [(one.id, one.event, one.child["id"]) for one in execution.teardowns if isinstance(one, ChildTeardown)]
+    for wait_id, event, id in found:
+        errand = executor.errands.get((wait_id, event))
+        if errand is not None and not errand.id:
+            executor.learn_id(errand, wait_id, event, id)
 
 
 def _check_size(model: Model, new: Instance) -> None:
