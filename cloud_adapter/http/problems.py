@@ -32,10 +32,11 @@ MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:gorchestrate:problem:"
 
 HEADERS = {
-    401: {"WWW-Authenticate": "Bearer"},
     415: {"Accept": "application/json", "Accept-Encoding": "identity"},
     503: {"Retry-After": "1"},
 }
+
+_CHALLENGE = 'Bearer realm="gorchestrate"'
 
 STATUS: dict[type[WorkflowError], int] = {
     errors.InvalidRequest: 400,
@@ -84,12 +85,12 @@ def of_error(error: Exception, *, internals: bool = False) -> dict[str, Any]:
     more: dict[str, Any] = {}
     status = status_of(type(error))
     if status == INTERNAL and not internals:
-        return document(status, _title(error), f"{_meaning(type(error))} See the log of the server.")
+        return document(status, _title(type(error)), f"{_meaning(type(error))} See the log of the server.")
     if isinstance(error, EventNotAccepted):
         more = {"accepted": list(error.accepted), "instance_status": error.status}
     elif isinstance(error, InvalidInput):
         more = {"errors": error.errors}
-    return document(status, _title(error), str(error), **more)
+    return document(status, _title(type(error)), str(error), **more)
 
 
 def status_of(cls: type[Exception]) -> int:
@@ -116,8 +117,18 @@ def bug(error: Exception) -> dict[str, Any]:
     return document(500, "Internal Server Error", f"{type(error).__name__}: see the log of the server")
 
 
+def headers_of(problem: dict[str, Any]) -> dict[str, str]:
+    """Returns the headers that belong to a problem document. The challenge is that of RFC 6750."""
+    if problem["status"] != HTTPStatus.UNAUTHORIZED:
+        return HEADERS.get(problem["status"], {})
+    if problem["title"] != _title(errors.InvalidCredential):
+        return {"WWW-Authenticate": _CHALLENGE}
+    reason = re.sub(r"[^ !#-\[\]-~]", "'", problem["detail"])  # the characters that RFC 6750 allows
+    return {"WWW-Authenticate": f'{_CHALLENGE}, error="invalid_token", error_description="{reason}"'}
+
+
 def _response(body: dict[str, Any]) -> Response:
-    return JSONResponse(body, body["status"], HEADERS.get(body["status"]), MEDIA_TYPE)
+    return JSONResponse(body, body["status"], headers_of(body), MEDIA_TYPE)
 
 
 def on_http_error(request: Request, error: Exception, *, hint: str = "") -> Response:
@@ -201,5 +212,5 @@ def _meaning(cls: type[Exception]) -> str:
     return " ".join((inspect.getdoc(cls) or "The request failed.").split()).partition(". ")[0].rstrip(".") + "."
 
 
-def _title(error: Exception) -> str:
-    return " ".join(re.findall(r"[A-Z][a-z]*", type(error).__name__)).capitalize()
+def _title(cls: type[Exception]) -> str:
+    return " ".join(re.findall(r"[A-Z][a-z]*", cls.__name__)).capitalize()

@@ -67,7 +67,7 @@ def ui_routes(engine: Engine, max_body_bytes: int, *, internals: bool) -> list[R
 
 def problem_page(request: Request, problem: dict[str, Any]) -> Response:
     """Returns a problem document as a page, or to a script as JSON."""
-    headers = problems.HEADERS.get(problem["status"], {})
+    headers = problems.headers_of(problem)
     if _in_background(request):
         return JSONResponse(problem, problem["status"], headers, problems.MEDIA_TYPE)
     response = page(request, "problem.html", status=problem["status"], problem=problem)
