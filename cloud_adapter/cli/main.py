@@ -28,7 +28,7 @@ from cloud_adapter.emulators import TASKS_EMULATOR_VARIABLE
 from cloud_adapter.errors import InvalidRequest, SettingsError
 from cloud_adapter.hosting.dev_server import open_server, prefer_latency, running
 from cloud_adapter.hosting.local_stack import running_stack
-from cloud_adapter.hosting.source import load_workflows
+from cloud_adapter.hosting.source import load, load_workflows
 from cloud_adapter.http import graphs
 from cloud_adapter.http.callers import is_loopback
 from cloud_adapter.http.graphs import Format
@@ -80,13 +80,18 @@ def dev(
             f"--host {host} is not an address of this machine alone, and the server has no authentication: omit "
             f"--host, or set {PREFIX}REMOTE_CLIENTS=true to serve clients on other machines"
         )
-    workflows = load_workflows(source)
+    served = load(source)
     logs.configure(settings.log_level, settings.project, text=sys.stderr.isatty())  # the source may have done it
-    with contextlib.closing(listen(host, port)) as listener, open_server(workflows, settings) as server:
+    with (
+        contextlib.closing(listen(host, port)) as listener,
+        open_server(
+            served.workflows, settings, internal=served.internal, authentication=served.authentication
+        ) as server,
+    ):
         url = f"http://{host}:{listener.getsockname()[1]}"
         console = SafeConsole(highlight=False, soft_wrap=True)
         console.print(f"Serving {source} on {url}, storing state in {settings.db}")
-        for workflow in workflows:
+        for workflow in served.workflows:
             console.print(f"  {url}/wf/{workflow.__workflow_name__}/ID")
         if settings.serves_ui:
             console.print(f"Pages: {url}/ui/")

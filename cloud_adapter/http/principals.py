@@ -1,0 +1,28 @@
+"""The principal of a request, where the middleware has put it."""
+
+from __future__ import annotations
+
+from starlette.authentication import AuthCredentials
+from starlette.requests import HTTPConnection
+
+from workflow_core import Principal
+
+_KEY = "gorchestrate.principal"
+"""Not ``user``: an application that this one is mounted in may have set that."""
+
+
+def set_principal(connection: HTTPConnection, principal: Principal | None) -> None:
+    """Sets the principal, also as Starlette's ``request.user``, and its roles as ``request.auth``."""
+    connection.scope[_KEY] = connection.scope["user"] = principal
+    connection.scope["auth"] = AuthCredentials([] if principal is None else sorted(principal.all_roles))
+
+
+def principal_of(connection: HTTPConnection) -> Principal | None:
+    """Returns the principal of a request, as the engine takes it: None for trusted code."""
+    principal: Principal | None = connection.scope[_KEY]
+    return principal
+
+
+def is_known(connection: HTTPConnection) -> bool:
+    """Whether the principal of a request was found. It was not if the request was rejected before."""
+    return _KEY in connection.scope
