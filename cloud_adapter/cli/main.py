@@ -30,6 +30,7 @@ from cloud_adapter.hosting.dev_server import open_server, prefer_latency, runnin
 from cloud_adapter.hosting.local_stack import running_stack
 from cloud_adapter.hosting.source import load, load_workflows
 from cloud_adapter.http import graphs
+from cloud_adapter.http.authenticators.api_key import StoredKey, key_hash, new_key
 from cloud_adapter.http.callers import is_loopback
 from cloud_adapter.http.graphs import Format
 from cloud_adapter.observability import logs
@@ -179,6 +180,19 @@ def graph(
     if workflow not in programs:
         raise InvalidRequest(f"{source} has no workflow {workflow!r}. Available: {', '.join(sorted(programs))}")
     typer.echo(graphs.draw(programs[workflow], format).rstrip("\n"))
+
+
+@app.command()
+def api_key(
+    name: Annotated[str, typer.Argument(help="Who gets the key: a machine or a program, such as till-1.")],
+    role: Annotated[list[str] | None, typer.Option(help="A role of whoever has the key. Repeatable.")] = None,
+) -> None:
+    """Makes a random API key, and the line of a Service that accepts it. Nothing is stored or sent."""
+    key = new_key()
+    stored = StoredKey(name, key_hash(key), role or [])
+    typer.echo(f"The key, which is shown only now: {key}")
+    typer.echo("Add this to your Service. It contains only a hash of the key, so it may be in your source:")
+    typer.echo(f"  authenticators=[ApiKey({stored!r})]")
 
 
 @app.command()

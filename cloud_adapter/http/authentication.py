@@ -98,6 +98,10 @@ class Authenticated:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if not self.authentication.authenticators:
+            set_principal(scope, self.authentication.everyone)
+            await self.app(scope, receive, send)
+            return
         request = Request(scope, receive)
         if path_in_app(request) in HEALTH_PATHS:  # probes must not depend on an issuer
             principal: Principal | None = ANONYMOUS
@@ -108,5 +112,5 @@ class Authenticated:
                 _logger.info("%s %s refused: %s", scope["method"], scope["path"][:200], error)
                 await self.refused(request, error)(scope, receive, send)
                 return
-        set_principal(request, principal)
+        set_principal(scope, principal)
         await self.app(scope, receive, send)

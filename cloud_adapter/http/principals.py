@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.authentication import AuthCredentials
 from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from workflow_core import Principal
 
@@ -11,10 +12,10 @@ _KEY = "gorchestrate.principal"
 """Not ``user``: an application that this one is mounted in may have set that."""
 
 
-def set_principal(connection: HTTPConnection, principal: Principal | None) -> None:
+def set_principal(scope: Scope, principal: Principal | None) -> None:
     """Sets the principal, also as Starlette's ``request.user``, and its roles as ``request.auth``."""
-    connection.scope[_KEY] = connection.scope["user"] = principal
-    connection.scope["auth"] = AuthCredentials([] if principal is None else sorted(principal.all_roles))
+    scope[_KEY] = scope["user"] = principal
+    scope["auth"] = AuthCredentials([] if principal is None else sorted(principal.all_roles))
 
 
 def principal_of(connection: HTTPConnection) -> Principal | None:

@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import pytest
 from starlette.applications import Starlette
-from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloud_adapter.engine.operations import ACTIONS, REPAIRS
@@ -197,7 +196,7 @@ def _without_middleware(app: ASGIApp) -> ASGIApp:
     router = app.router
 
     async def as_everyone(scope: Scope, receive: Receive, send: Send) -> None:
-        set_principal(HTTPConnection(scope), EVERYONE)
+        set_principal(scope, EVERYONE)
         await router(scope, receive, send)
 
     return as_everyone

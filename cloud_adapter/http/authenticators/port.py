@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from starlette.requests import HTTPConnection
 
 from cloud_adapter.errors import InvalidCredential
-from workflow_core.principal import Principal
+from workflow_core import ANY_ROLE, ANYONE, AUTHENTICATED, Principal
 
 CREDENTIAL_BYTES_MAX = 16_000
 """Longer credentials are rejected unread. Servers limit all headers together to about the same size."""
@@ -16,7 +16,7 @@ CREDENTIAL_BYTES_MAX = 16_000
 BEARER: Mapping[str, Any] = {"type": "http", "scheme": "bearer"}
 """The OpenAPI security scheme of tokens in the header ``Authorization``."""
 
-RESERVED_ROLES = frozenset({"*", "anyone", "authenticated"})
+RESERVED_ROLES = frozenset({ANY_ROLE, ANYONE, AUTHENTICATED})
 """Roles that the runtime gives. No authenticator can."""
 
 
