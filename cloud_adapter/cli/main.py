@@ -185,7 +185,7 @@ def graph(
 @app.command()
 def api_key(
     name: Annotated[str, typer.Argument(help="Who gets the key: a machine or a program, such as till-1.")],
-    role: Annotated[list[str] | None, typer.Option(help="A role of whoever has the key. Repeatable.")] = None,
+    role: Annotated[list[str] | None, typer.Option(help="A role of the holder of the key. Repeatable.")] = None,
 ) -> None:
     """Makes a random API key, and the line of a Service that accepts it. Nothing is stored or sent."""
     key = new_key()

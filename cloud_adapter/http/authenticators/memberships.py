@@ -27,7 +27,7 @@ KINDS: Final = {
 class Memberships:
     """The roles that are given to members.
 
-    An address or a domain counts whoever the issuer is. Use ``id:`` if not every configured issuer may vouch for it.
+    An address or a domain is accepted from every configured issuer. Use ``id:`` if only one of them should decide.
 
     Args:
         roles: for each role, its members: ``group:NAME``, ``user:ADDRESS``, ``domain:NAME`` or ``id:ISSUER|SUBJECT``.
