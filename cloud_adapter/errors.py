@@ -59,6 +59,10 @@ class Unauthenticated(WorkflowError):
     """The request has no valid credentials, and needs some."""
 
 
+class InvalidCredential(Unauthenticated):
+    """The request has a token, a key or another credential that is not valid."""
+
+
 class Forbidden(WorkflowError):
     """The caller is not permitted to make the request, for example without the role that it needs, with the token of
     another account, from a page of another site, or for a repair."""

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import from_json
 
 from workflow_core.accidents import refuse_accident
+from workflow_core.error_texts import ERRORS_MAX, limited
 from workflow_core.errors import DefinitionError, InvalidInput, UnusableResult
 from workflow_core.principal import Action, Principal
 from workflow_core.signatures import is_async, parameters
@@ -145,8 +146,9 @@ def creation(cls: Any, body: bytes, principal: Principal) -> bytes:
     if not isinstance(given, dict):
         raise InvalidInput(what, [_error("", "Input should be an object", "model_type")])
     allowed = creator_names(cls)
-    if errors := [_not_settable(cls, key) for key in given if key not in allowed]:
-        raise InvalidInput(what, errors)
+    if refused := [key for key in given if key not in allowed]:
+        errors = [_not_settable(cls, key) for key in refused[:ERRORS_MAX]]
+        raise InvalidInput(what, limited(errors, len(refused)))
     if not (filled := _filled(cls, principal)):
         return body
     # As text, because parsing and writing the body would lose digits of its numbers.

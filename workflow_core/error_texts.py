@@ -91,14 +91,24 @@ def field_errors(error: ValidationError) -> list[dict[str, Any]]:
     count = error.error_count()
     # pydantic returns all errors or none, and each costs 600 bytes and 2 µs.
     read = error.errors(include_url=False, include_context=False, include_input=False) if count <= READ_MAX else []
-    errors = [
-        {"field": _cut(".".join(map(str, e["loc"]))), "message": _cut(e["msg"]), "type": e["type"]}
-        for e in read[:ERRORS_MAX]
-    ]
+    return limited(
+        [{"field": ".".join(map(str, e["loc"])), "message": e["msg"], "type": e["type"]} for e in read[:ERRORS_MAX]],
+        count,
+    )
+
+
+def limited(errors: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """Returns errors of fields so that a response with them stays small.
+
+    Args:
+        errors: some of the errors.
+        count: how many there are.
+    """
+    told = [e | {"field": _cut(e["field"]), "message": _cut(e["message"])} for e in errors[:ERRORS_MAX]]
     if count > ERRORS_MAX:
-        shown = f"; these are the first {ERRORS_MAX}" if errors else ", too many to list"
-        errors.append({"field": "", "message": f"the input has {count:,} errors{shown}", "type": "too_many_errors"})
-    return errors
+        shown = f"; these are the first {ERRORS_MAX}" if told else ", too many to list"
+        told.append({"field": "", "message": f"the input has {count:,} errors{shown}", "type": "too_many_errors"})
+    return told
 
 
 def _cut(text: str) -> str:

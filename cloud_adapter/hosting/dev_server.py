@@ -12,14 +12,18 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextvars import copy_context
+from dataclasses import replace
 from functools import partial
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.http.api import create_api
+from cloud_adapter.http.authentication import OPEN, Authentication
+from cloud_adapter.http.authenticators.dev import Dev
 from cloud_adapter.http.callers import AllowedCallers
 from cloud_adapter.settings import Settings
 from workflow_core import Workflow
@@ -48,12 +52,27 @@ def prefer_latency() -> None:
 
 
 @contextlib.contextmanager
-def open_server(workflows: Sequence[type[Workflow]], settings: Settings) -> Iterator[uvicorn.Server]:
+def open_server(
+    workflows: Sequence[type[Workflow]],
+    settings: Settings,
+    *,
+    internal: Sequence[type[Workflow]] = (),
+    authentication: Authentication = OPEN,
+) -> Iterator[uvicorn.Server]:
     """Yields a server for the workflows. Run it in the body, with ``server.run(sockets=[...])``.
 
     If the server runs, its event loop closes the runtime. If it never runs, the end of the body closes it.
+
+    Args:
+        internal: the workflows that no client may address.
+        authentication: finds the principals of requests. If it has authenticators, clients on this machine may also say
+            themselves who they are; see ``Dev``.
     """
-    runtime = EmbeddedRuntime(workflows, settings)
+    if authentication.authenticators and not any(
+        isinstance(authenticator, Dev) for authenticator in authentication.authenticators
+    ):
+        authentication = replace(authentication, authenticators=(*authentication.authenticators, Dev()))
+    runtime = EmbeddedRuntime(workflows, settings, internal=internal)
     with contextlib.ExitStack() as until_it_runs:
         until_it_runs.callback(lambda: asyncio.run(runtime.close()))
 
@@ -70,6 +89,7 @@ def open_server(workflows: Sequence[type[Workflow]], settings: Settings) -> Iter
             runtime.engine,
             max_body_bytes=settings.max_body_bytes,
             callers=AllowedCallers.from_settings(settings),
+            authentication=authentication,
             public=settings.is_open,
             repair=True,
             ui=settings.serves_ui,
@@ -128,9 +148,15 @@ def _say(text: str) -> None:
 
 
 @contextlib.contextmanager
-def running(workflows: Sequence[type[Workflow]], settings: Settings, listener: socket.socket) -> Iterator[str]:
-    """Serves in a thread while the body runs, and yields the server's URL. Always closes the listener."""
-    with contextlib.closing(listener), open_server(workflows, settings) as server:
+def running(
+    workflows: Sequence[type[Workflow]], settings: Settings, listener: socket.socket, **options: Any
+) -> Iterator[str]:
+    """Serves in a thread while the body runs, and yields the server's URL. Always closes the listener.
+
+    Args:
+        options: those of ``open_server``.
+    """
+    with contextlib.closing(listener), open_server(workflows, settings, **options) as server:
         host, port = listener.getsockname()[:2]
         # With the context variables that the workflows have set when they were imported.
         run = partial(copy_context().run, server.run, sockets=[listener])

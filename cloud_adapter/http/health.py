@@ -36,8 +36,10 @@ def routes(engine: Engine) -> list[Route]:
             async with asyncio.timeout(STORE_SECONDS_MAX):
                 await engine.check_store()
         except Exception as error:
-            _logger.warning("the store cannot be read: %s", error)
-            return problems.problem(503, "Unavailable", f"the store cannot be read: {type(error).__name__}")
+            id = problems.new_id()
+            _logger.warning("the store cannot be read: %s", error, extra=problems.with_id(id))
+            detail = f"the store cannot be read: {type(error).__name__}"
+            return problems.problem(503, "Unavailable", detail, error_id=id)
         return JSONResponse({"status": "ok", "store": "ok"})
 
     return [Route(path, with_query(health, "store"), methods=["GET"]) for path in PATHS]

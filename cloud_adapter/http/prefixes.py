@@ -90,6 +90,12 @@ def path_in_app(request: Request) -> str:
     return path.removeprefix(_root_path(request))
 
 
+def is_page(request: Request) -> bool:
+    """Whether a request is for a page under ``/ui/``."""
+    path = path_in_app(request)
+    return path == "/ui" or path.startswith("/ui/")
+
+
 def _prefix_in_path(request: Request) -> str:
     """Returns the prefix if the path of the request contains it. Some servers leave it out."""
     prefix = _root_path(request)

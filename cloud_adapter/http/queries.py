@@ -12,6 +12,7 @@ from starlette.responses import Response
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.errors import InvalidRequest
 from cloud_adapter.http.prefixes import check_path, is_utf8
+from cloud_adapter.http.principals import principal_of
 
 SEARCH = "search."
 """The prefix of query parameters that filter a list of instances by search fields."""
@@ -53,4 +54,9 @@ def with_query(handler: Handler, *known: str, more: Callable[[Request], Iterable
 
 def searching(engine: Engine) -> Callable[[Request], Iterable[str]]:
     """Returns a function that returns the parameters for the search fields of the workflow in the path."""
-    return lambda request: (f"{SEARCH}{field}" for field in engine.workflow(request.path_params["name"]).search_fields)
+
+    def parameters(request: Request) -> Iterable[str]:
+        cls = engine.workflow(request.path_params["name"], principal_of(request))
+        return (f"{SEARCH}{field}" for field in cls.search_fields)
+
+    return parameters

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
+from http import HTTPStatus
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -91,9 +92,9 @@ def _delivery(headers: Mapping[str, str]) -> Delivery:
 
 
 def _on_workflow_error(request: Request, error: Exception) -> Response:
-    response = problems.on_workflow_error(request, error)
-    if response.status_code != 503:
-        return response
+    if problems.status_of(type(error)) != HTTPStatus.SERVICE_UNAVAILABLE:
+        return problems.on_workflow_error(request, error)
     # 503 would slow down the whole queue.
-    _logger.warning("%s: %s", request.scope["path"], error)
-    return problems.problem(500, "Unavailable", str(error))
+    id = problems.new_id()
+    _logger.warning("%s: %s", request.scope["path"], error, extra=problems.with_id(id))
+    return problems.problem(500, "Unavailable", str(error), error_id=id)

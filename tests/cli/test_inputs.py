@@ -91,6 +91,8 @@ def test_a_body_contains_json_texts_as_they_are() -> None:
 
 
 class Note(Workflow, name="note"):
+    create_fields = ("note", "amount", "price")
+
     note: str | None = None
     amount: float = 0
     price: Annotated[Decimal, Field(alias="Price")] = Decimal(0)

@@ -330,6 +330,7 @@ class Parcel(Workflow, name="parcel"):
     """Searched by fields of several types."""
 
     search_fields = ("customer", "weight", "fragile", "sent", "kind", "größe")
+    create_fields = search_fields
 
     customer: str = ""
     weight: float = 0

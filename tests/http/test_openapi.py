@@ -168,7 +168,8 @@ def test_every_document_is_well_formed(http: Http) -> None:
 @settings(max_examples=12, deadline=None)  # the validator takes half a second
 @given(public=st.booleans(), spec=SPECS)
 def test_the_document_of_any_definition_is_valid(public: bool, spec: list[Any]) -> None:
-    OpenAPIV31SpecValidator(openapi.document(build(spec), "http://127.0.0.1", public=public)).validate()
+    access = openapi.DocumentAccess(public=public)
+    OpenAPIV31SpecValidator(openapi.document(build(spec), "http://127.0.0.1", access)).validate()
 
 
 @given(names=st.lists(st.text(max_size=12), unique=True, max_size=12))
@@ -311,6 +312,8 @@ def test_a_sample_keeps_to_the_limits(limits: dict[str, float], value: float) ->
 
 class Odd(Workflow, name="odd"):
     """An event with a guarded input, one that is kept, one that takes nothing or something, fields that are needed."""
+
+    create_fields = ("total",)
 
     total: int
 
@@ -467,6 +470,8 @@ OtherProblem = _other_problem()
 
 class Names(Workflow, name="names"):
     """Types whose names collide, aliases, and a field that is computed."""
+
+    create_fields = ("instance", "first", "pets")
 
     instance: Instance | None = None
     first: Annotated[int, Field(alias="firstNumber")] = 1

@@ -59,17 +59,18 @@ class Shown:
 def parts(request: Request, view: View, now: datetime) -> dict[str, Markup]:
     """Returns each part of the page as HTML."""
     program = type(view.workflow).__program__
-    instance = view.instance
+    instance, execution = view.instance, view.instance.execution
+    leased_until = instance.lease.expires_at if instance.lease else None
     values: dict[str, Any] = {
         "instance": instance,
-        "execution": instance.execution,
+        "execution": execution,
         "problem": view.problem,
         "now": now,
-        "standing": _standing(instance.execution),
-        "waits": list(_waits(instance.execution, instance.lease.expires_at if instance.lease else None, now)),
+        "standing": _standing(execution) if view.operator else [],
+        "waits": _waits(execution, leased_until, now) if view.operator else [],
         "picture": Markup(svg.draw(program, progress.live(program, instance), style=False)),
         "fields": [_shown(name, value) for name, value in view.state.items()],
-        "entries": [(entry, _title(entry)) for entry in reversed(instance.history)],
+        "entries": [(entry, _title(entry)) for entry in reversed(instance.history)] if view.operator else [],
         "raw": json.dumps(view_data(view, prefix_of(request)), indent=2, ensure_ascii=False),
     }
     return {name: fragment(request, f"instance/{name}.html", **values) for name in PARTS}

@@ -1,0 +1,118 @@
+"""Verifies signed tokens (JWT): the one mechanism behind ``Oidc``, ``Iap`` and the worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final
+
+import jwt
+
+from cloud_adapter.errors import InvalidCredential
+from cloud_adapter.http.authenticators.keys import IssuerKeys, SigningKey
+from workflow_core.printable import is_printable
+
+LEEWAY_S = 30
+"""The accepted difference between the issuer's clock and this one when the times in a token are checked."""
+
+SUBJECT_MAX: Final = 255
+"""The maximum length of a subject, as in OpenID Connect."""
+
+ACCESS_TYPES: Final = frozenset({"at+jwt"})
+"""The types of access tokens (RFC 9068)."""
+UNTYPED: Final = frozenset({"jwt", ""})
+"""The types of ID tokens, and of access tokens from issuers older than RFC 9068."""
+
+# What hostile tokens can make the parser raise, besides its own errors.
+_PARSING_ERRORS = (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError)
+
+
+class TokenVerifier:
+    """Verifies tokens of one issuer for one audience: signature, type, issuer, audience and times.
+
+    Args:
+        issuers: the accepted values of the claim ``iss``.
+        audience: the accepted value of the claim ``aud``, or several.
+        required: the claims that a token must have.
+        types: the accepted types in the token's header, in lower case, without ``application/``; empty: no type.
+        what: what the token is called in errors.
+    """
+
+    def __init__(
+        self,
+        keys: IssuerKeys,
+        *,
+        issuers: Collection[str],
+        audience: str | Collection[str],
+        required: Collection[str] = ("exp", "iat", "iss", "aud", "sub"),
+        types: Collection[str] = ACCESS_TYPES | UNTYPED,
+        what: str = "token",
+    ) -> None:
+        self.keys = keys
+        self.issuers = list(issuers)
+        self.audience = audience
+        self.types = types
+        self.what = what
+        self._required = list(required)
+
+    async def claims(self, token: str) -> dict[str, Any]:
+        """Returns the claims of a valid token.
+
+        Raises:
+            InvalidCredential: the token is not valid.
+            Unavailable: the issuer's keys could not be fetched.
+        """
+        header = self._read(lambda: jwt.get_unverified_header(token), "cannot be read")
+        self._check_type(header)
+        key = await self.keys.find(str(header.get("kid", "")))
+        if key is None:
+            raise InvalidCredential(f"the {self.what} was not signed by {self.issuers[0]}: its key id is unknown there")
+        claims = self._read(lambda: self._decode(token, key), "is not valid")
+        # Logout tokens and other security events (RFC 8417) may look like ID tokens. They are not credentials.
+        if "events" in claims:
+            raise InvalidCredential(f"the {self.what} is not valid: it is a security event")
+        return claims
+
+    def _check_type(self, header: Mapping[str, Any]) -> None:
+        type = header.get("typ", "")
+        if not isinstance(type, str) or type.lower().removeprefix("application/") not in self.types:
+            raise InvalidCredential(f"the {self.what} is not valid: tokens of its type are not accepted here")
+
+    def _decode(self, token: str, key: SigningKey) -> dict[str, Any]:
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            key.key,
+            algorithms=list(key.algorithms),
+            audience=self.audience,
+            issuer=self.issuers,
+            leeway=LEEWAY_S,
+            options={"require": self._required},
+        )
+        return claims
+
+    def _read(self, read: Callable[[], dict[str, Any]], fault: str) -> dict[str, Any]:
+        try:
+            return read()
+        except _PARSING_ERRORS as error:
+            why = str(error) if isinstance(error, jwt.PyJWTError) else "it is malformed"
+            raise InvalidCredential(f"the {self.what} {fault}: {why}") from error
+
+
+def claimed_issuer(token: str) -> str | None:
+    """Returns the issuer that a token names; None if it is not a token that can be read. Verifies nothing."""
+    try:
+        issuer = jwt.decode(token, options={"verify_signature": False}).get("iss")
+    except _PARSING_ERRORS:
+        return None
+    return issuer if isinstance(issuer, str) else None
+
+
+def subject_of(claims: Mapping[str, Any], what: str) -> str:
+    """Returns the subject of a verified token.
+
+    Raises:
+        InvalidCredential: it cannot be part of an id.
+    """
+    subject = claims["sub"]
+    if not isinstance(subject, str) or len(subject) > SUBJECT_MAX or not is_printable(subject):
+        raise InvalidCredential(f"the {what} is not valid: 'sub' must be 1 to {SUBJECT_MAX} printable characters")
+    return subject
