@@ -28,14 +28,21 @@ def routes(engine: Engine) -> list[Route]:
     async def health(request: Request) -> Response:
         if request.query_params.get("store") is None:
             return JSONResponse({"status": "ok"})
-        try:
-            async with asyncio.timeout(STORE_SECONDS_MAX):
-                await engine.check_store()
-        except Exception as error:
-            id = problems.new_id()
-            _logger.warning("the store cannot be read: %s", error, extra=problems.with_id(id))
-            detail = f"the store cannot be read: {type(error).__name__}"
-            return problems.problem(503, "Unavailable", detail, error_id=id)
+        if (problem := await store_problem(engine, 503)) is not None:
+            return problem
         return JSONResponse({"status": "ok", "store": "ok"})
 
     return [Route(path, with_query(health, "store"), methods=["GET"]) for path in PATHS]
+
+
+async def store_problem(engine: Engine, status: int) -> Response | None:
+    """Checks the store with one read. Returns the response if it cannot be read, with this status."""
+    try:
+        async with asyncio.timeout(STORE_SECONDS_MAX):
+            await engine.check_store()
+    except Exception as error:
+        id = problems.new_id()
+        _logger.warning("the store cannot be read: %s", error, extra=problems.with_id(id))
+        detail = f"the store cannot be read: {type(error).__name__}"
+        return problems.problem(status, "Unavailable", detail, error_id=id)
+    return None
