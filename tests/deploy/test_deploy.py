@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import io
+import os
 import re
 import subprocess
 import venv
@@ -194,6 +195,7 @@ def test_the_source_installs_exactly_the_files_that_were_tested(first: Run, tmp_
     shown = subprocess.run(
         [python, "-c", "import cloud_adapter, main; print(cloud_adapter.__file__)"],
         cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
         check=True,
         capture_output=True,
         text=True,
