@@ -37,7 +37,7 @@ class OidcVerifier:
     Args:
         keys_url: the URL of the issuer's keys (a JWKS); None: the URL in the issuer's discovery document.
         leaves_signature: whether the worker is a private service on Cloud Run, which has verified the signature of each
-            token that arrives without one. All claims are checked nevertheless.
+            token that arrives without one. All claims are still checked.
         monotonic: a clock in seconds, for the age of the keys.
     """
 

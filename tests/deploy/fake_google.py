@@ -33,6 +33,8 @@ HOSTS = (
     "run",
     "serviceusage",
 )
+MAPS = ("environmentVariables",)
+"""What an update replaces as a whole."""
 Json = dict[str, Any]
 
 
@@ -258,7 +260,10 @@ class FakeGoogle:
 
 
 def _merged(old: Json, new: Json) -> Json:
-    return old | {k: _merged(old[k], v) if isinstance(v, dict) and k in old else v for k, v in new.items()}
+    return old | {
+        name: _merged(old[name], value) if isinstance(value, dict) and name in old and name not in MAPS else value
+        for name, value in new.items()
+    }
 
 
 @contextmanager

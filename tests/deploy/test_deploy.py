@@ -46,7 +46,7 @@ from workflow_core import Execution, Status, Thread, ThreadStatus
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 FIRST = {"PUBLIC": "true", "BUILD_ACCOUNT": BUILD_ACCOUNT}
-PUBLIC_URL = "https://example.com/a,GORCHESTRATE_WORKER_AUTH=iam;b|c='d'^e\"f\\g~$(h)"
+PUBLIC_URL = "https://example.com/a,GORCHESTRATE_UI=true;b|c='d'^e\"f\\g~$(h)"
 """Characters with a meaning to gcloud or to a shell."""
 SECOND = {"ACCESS": "authenticated", "BUILD_ACCOUNT": BUILD_ACCOUNT, "PUBLIC_URL": PUBLIC_URL}
 
@@ -391,4 +391,4 @@ def test_a_dry_teardown_sends_nothing_and_keeps_the_data(desk: Desk) -> None:
 def test_a_teardown_leaves_nothing_and_takes_no_offence_at_what_is_gone(torn_down: Run) -> None:
     left = {path for path in torn_down.resources if "/collectionGroups/" not in path}  # those went with the database
     assert left == set()
-    assert torn_down.process.stdout.count("already removed") == 3
+    assert torn_down.process.stdout.count("already removed") == 4
