@@ -143,8 +143,8 @@ create_queue() {
     --min-backoff="$QUEUE_BACKOFF_MIN" --max-backoff="$QUEUE_BACKOFF_MAX" --max-doublings="$QUEUE_DOUBLINGS"
 }
 
-# Both functions commit to the database, and create and delete tasks. They are two accounts, so that a secret or a service that
-# only steps need can be given to the worker alone.
+# Both functions commit to the database, and create and delete tasks. They have an account each, so that a secret or a
+# service that only steps need can be given to the worker alone.
 grant_roles() {
   local member role
   say "Roles of $API_ACCOUNT and $WORKER_ACCOUNT: this database, this queue, tasks that act as $TASKS_ACCOUNT"

@@ -63,8 +63,8 @@ eventually() {
   done
 }
 
-# Prints the value of gcloud's --update-env-vars for NAME=value arguments. gcloud splits it at a delimiter of our choice. The
-# default one would let a comma in a setting add a variable.
+# Prints the value of gcloud's --update-env-vars for NAME=value arguments. gcloud splits it at the delimiter that it names,
+# or else at each comma: then a comma in a setting would add a variable.
 joined_variables() {
   local delimiter IFS
   for delimiter in ',' ';' '|' '~' '!' '%' '#' '*'; do
@@ -80,5 +80,7 @@ joined_variables() {
 need() { command -v "$1" >/dev/null || die "$1 is not installed: $2"; }
 need_gcloud() { need gcloud "see https://cloud.google.com/sdk/docs/install"; }
 
+# The locks decide which versions are installed.
+unset PIP_CONSTRAINT
 # gcloud must not prompt: the scripts ask their own questions.
 export CLOUDSDK_CORE_DISABLE_PROMPTS=1

@@ -75,8 +75,8 @@ expect() {
   done
 }
 
-# A Service without authenticators starts in the cloud only with GORCHESTRATE_ACCESS=open. Nobody opens an api by accident: the
-# operator writes down which of the two it is.
+# A Service without authenticators starts in the cloud only with GORCHESTRATE_ACCESS=open. The operator writes down which
+# of the two it is, so that nobody opens an api by accident.
 check_access() {
   [[ -z $ACCESS ]] || return 0
   local everyone="everyone who has roles/run.invoker on the api"

@@ -70,7 +70,7 @@ def test_elsewhere_it_is_refused_and_the_error_says_what_to_do(issuer: Issuer) -
         {"nbf": NOW + HOUR},
         {"events": {}},
     ],
-    ids=str,
+    ids=", ".join,
 )
 def test_its_claims_are_checked(changed: dict[str, Any], issuer: Issuer) -> None:
     with pytest.raises(InvalidCredential, match="the OIDC token is not valid"):
@@ -106,7 +106,7 @@ def test_nothing_else_stands_for_a_signature(change: Any, issuer: Issuer) -> Non
 
 
 def test_a_token_that_cloud_run_did_not_check_is_refused(issuer: Issuer) -> None:
-    """Whoever may call the worker in his own name could put a token that he made up beside his own."""
+    """Who may call the worker in their own name could add a token that they made up."""
     with pytest.raises(InvalidCredential, match="Cloud Run has checked that in X-Serverless-Authorization"):
         check(issuer, without_signature(issuer), ("X-Serverless-Authorization", "Bearer of.another.account"))
     check(issuer, issuer.token(), ("X-Serverless-Authorization", "Bearer of.another.account"))
