@@ -49,6 +49,9 @@ class Settings(BaseSettings):
     """Cloud: the audience of those tokens. Defaults to the worker's URL."""
     issuer: str = GOOGLE_ISSUER
     """Cloud: the issuer of those tokens. Only a Cloud Tasks emulator needs an issuer other than Google."""
+    worker_auth: Literal["oidc", "iam"] = "oidc"
+    """Cloud: how the worker checks those tokens. ``oidc``: completely. ``iam``: it leaves the signature to Cloud Run if
+    that has removed it. Only for private services; deploy.sh finds out whether it is needed, and sets it."""
     public: bool = False
     """Cloud: whether everyone may call the api. If not, Cloud Run requires an identity token; OpenAPI documents say so.
     That decides who reaches the api. The authenticators of ``Service`` decide who may do what there."""
@@ -140,6 +143,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fits_its_backend(self) -> Settings:
+        if self.worker_auth == "iam" and not {ON_CLOUD_RUN, TASKS_EMULATOR_VARIABLE} & set(os.environ):
+            raise ValueError(
+                f"{PREFIX}WORKER_AUTH is iam: allowed only on Cloud Run, because nothing else checks signatures first"
+            )
         if self.backend == "embedded":
             if ON_CLOUD_RUN in os.environ:
                 raise ValueError(

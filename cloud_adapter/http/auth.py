@@ -1,6 +1,10 @@
 """Authenticates requests to the worker: only requests with an OIDC token of the tasks' service account are accepted.
 
 The headers of Cloud Tasks prove nothing, because anyone can send them.
+
+A private service on Cloud Run may receive tokens without their signature: Cloud Run verifies it and then writes
+``REMOVED_SIGNATURE`` instead. Anyone can write this text. It is therefore accepted only if ``leaves_signature`` says
+that no request reaches the worker without that check, and only if Cloud Run has checked this very token.
 """
 
 from __future__ import annotations
@@ -10,12 +14,18 @@ from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 
-from cloud_adapter.errors import Forbidden, Unauthenticated
+from cloud_adapter.errors import Forbidden, InvalidCredential, Unauthenticated
 from cloud_adapter.http.authenticators.keys import IssuerKeys
 from cloud_adapter.http.authenticators.oidc import GOOGLE_KEYS_URL
 from cloud_adapter.http.authenticators.port import bearer_token
 from cloud_adapter.http.authenticators.tokens import UNTYPED, TokenVerifier
 from cloud_adapter.settings import GOOGLE_ISSUER, Settings
+
+REMOVED_SIGNATURE = "SIGNATURE_REMOVED_BY_GOOGLE"
+"""What Cloud Run writes instead of a signature: https://cloud.google.com/run/docs/troubleshooting#signature-removed"""
+
+CLOUD_RUN_HEADER = "X-Serverless-Authorization"
+"""If a request has this header, Cloud Run checks its token instead of the one in ``Authorization``."""
 
 Authorize = Callable[[Request], Awaitable[None]]
 """Returns if the request may be served; raises ``Unauthenticated`` or ``Forbidden`` otherwise."""
@@ -26,6 +36,8 @@ class OidcVerifier:
 
     Args:
         keys_url: the URL of the issuer's keys (a JWKS); None: the URL in the issuer's discovery document.
+        leaves_signature: whether the worker is a private service on Cloud Run, which has verified the signature of each
+            token that arrives without one. All claims are still checked.
         monotonic: a clock in seconds, for the age of the keys.
     """
 
@@ -36,12 +48,14 @@ class OidcVerifier:
         audience: str,
         email: str,
         keys_url: str | None = None,
+        leaves_signature: bool = False,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         # Google's tokens name the issuer with or without the scheme.
         issuers = [issuer, issuer.removeprefix("https://")] if issuer == GOOGLE_ISSUER else [issuer]
         self.audience = audience
         self.email = email
+        self.leaves_signature = leaves_signature
         self.keys = IssuerKeys(issuer, keys_url, monotonic)
         self._verifier = TokenVerifier(
             self.keys,
@@ -61,6 +75,7 @@ class OidcVerifier:
             keys_url=GOOGLE_KEYS_URL if settings.issuer == GOOGLE_ISSUER else None,
             audience=settings.audience or settings.worker_url,
             email=settings.tasks_account,
+            leaves_signature=settings.worker_auth == "iam",
         )
 
     async def __call__(self, request: Request) -> None:
@@ -74,10 +89,24 @@ class OidcVerifier:
         token = bearer_token(request)
         if token is None:
             raise Unauthenticated("the request has no OIDC token: only the task queue may call this service")
+        if CLOUD_RUN_HEADER in request.headers and _has_no_signature(token):
+            raise InvalidCredential(f"the OIDC token is not valid: Cloud Run has checked that in {CLOUD_RUN_HEADER}")
         await self.verify(token)
 
     async def verify(self, token: str) -> None:
         """Checks a token. Raises the same errors."""
-        claims = await self._verifier.claims(token)
+        if not _has_no_signature(token):
+            claims = await self._verifier.claims(token)
+        elif self.leaves_signature:
+            claims = self._verifier.claims_without_signature(token)
+        else:
+            raise InvalidCredential(
+                "the OIDC token is not valid: Cloud Run has removed its signature, as it does on private services. Run "
+                "deploy/deploy.sh again, which sets GORCHESTRATE_WORKER_AUTH=iam if the worker is private"
+            )
         if claims.get("email") != self.email or claims.get("email_verified") is not True:
             raise Forbidden(f"the OIDC token does not belong to {self.email}")
+
+
+def _has_no_signature(token: str) -> bool:
+    return token.endswith(f".{REMOVED_SIGNATURE}")

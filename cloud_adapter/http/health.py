@@ -32,14 +32,21 @@ def routes(engine: Engine) -> list[Route]:
             raise InvalidRequest(f"store is {store[:100]!r}: pass store=1 to check the store too, or leave it out")
         if store == "0":
             return JSONResponse({"status": "ok"})
-        try:
-            async with asyncio.timeout(STORE_SECONDS_MAX):
-                await engine.check_store()
-        except Exception as error:
-            id = problems.new_id()
-            _logger.warning("the store cannot be read: %s", error, extra=problems.with_id(id))
-            detail = f"the store cannot be read: {type(error).__name__}"
-            return problems.problem(503, "Unavailable", detail, error_id=id)
+        if (problem := await store_problem(engine, 503)) is not None:
+            return problem
         return JSONResponse({"status": "ok", "store": "ok"})
 
     return [Route(path, with_query(health, "store"), methods=["GET"]) for path in PATHS]
+
+
+async def store_problem(engine: Engine, status: int) -> Response | None:
+    """Checks the store with one read. Returns the response if it cannot be read, with this status."""
+    try:
+        async with asyncio.timeout(STORE_SECONDS_MAX):
+            await engine.check_store()
+    except Exception as error:
+        id = problems.new_id()
+        _logger.warning("the store cannot be read: %s", error, extra=problems.with_id(id))
+        detail = f"the store cannot be read: {type(error).__name__}"
+        return problems.problem(status, "Unavailable", detail, error_id=id)
+    return None

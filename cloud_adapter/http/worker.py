@@ -32,6 +32,9 @@ _logger = logging.getLogger("gorchestrate.http")
 BODY_BYTES_MAX = TASK_BYTES_MAX + 100_000
 """Slightly more than the maximum size of a task."""
 
+CANARY_PATH = "/canary"
+"""Answered with 2xx if tasks reach the worker and the worker reaches its database. deploy.sh sends a task there."""
+
 TASK_PATHS = (RESUME_PATH, TIMEOUT_PATH, ACTIVITY_PATH, COLLECT_PATH)
 
 _TASK_HEADERS = {
@@ -66,6 +69,11 @@ def create_worker(engine: Engine, authorize: Authorize, *, lifespan: Lifespan[St
         await check(request)
         return JSONResponse({"scheduled": await engine.recover()})
 
+    async def canary(request: Request) -> Response:
+        await check(request)
+        # Not 503, which would slow down the whole queue.
+        return await health.store_problem(engine, 500) or JSONResponse({"store": "ok"})
+
     async def check(request: Request) -> None:
         await authorize(request)
         check_query(request)
@@ -73,6 +81,7 @@ def create_worker(engine: Engine, authorize: Authorize, *, lifespan: Lifespan[St
     routes = [
         *(Route(path, partial(task, path), methods=["POST"]) for path in TASK_PATHS),
         Route("/recover", recover, methods=["POST"]),
+        Route(CANARY_PATH, canary, methods=["POST"]),
         *health.routes(engine),
     ]
     return problems.application(routes, lifespan=lifespan, on_error=_on_workflow_error)

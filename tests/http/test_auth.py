@@ -31,7 +31,7 @@ from tests.http.issuer import AUDIENCE, EMAIL, KEY, Issuer, issuing
 from tests.http.workflows import WORKFLOWS
 from tests.manual_clock import ManualClock
 
-PATHS = ["/resume", "/callback/timeout", "/recover"]
+PATHS = ["/resume", "/callback/timeout", "/recover", "/canary"]
 TITLES = {401: {"Unauthenticated", "Invalid credential"}, 403: {"Forbidden"}}
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import jwt
 
 from cloud_adapter.errors import InvalidCredential
 from cloud_adapter.http.authenticators.keys import IssuerKeys, SigningKey
 from workflow_core.printable import is_printable
+
+if TYPE_CHECKING:
+    from jwt.types import Options
 
 LEEWAY_S = 30
 """The accepted difference between the issuer's clock and this one when the times in a token are checked."""
@@ -21,6 +24,16 @@ ACCESS_TYPES: Final = frozenset({"at+jwt"})
 """The types of access tokens (RFC 9068)."""
 UNTYPED: Final = frozenset({"jwt", ""})
 """The types of ID tokens, and of access tokens from issuers older than RFC 9068."""
+
+# Without the signature, PyJWT checks only the claims that are named.
+_WITHOUT_SIGNATURE: Options = {
+    "verify_signature": False,
+    "verify_aud": True,
+    "verify_exp": True,
+    "verify_iat": True,
+    "verify_iss": True,
+    "verify_nbf": True,
+}
 
 # What hostile tokens can make the parser raise, besides its own errors.
 _PARSING_ERRORS = (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError)
@@ -66,7 +79,20 @@ class TokenVerifier:
         key = await self.keys.find(str(header.get("kid", "")))
         if key is None:
             raise InvalidCredential(f"the {self.what} was not signed by {self.issuers[0]}: its key id is unknown there")
-        claims = self._read(lambda: self._decode(token, key), "is not valid")
+        return self._checked(lambda: self._decode(token, key))
+
+    def claims_without_signature(self, token: str) -> dict[str, Any]:
+        """Returns the claims of a token whose signature somebody else has verified. Checks everything else.
+
+        Raises:
+            InvalidCredential: the token is not valid.
+        """
+        header = self._read(lambda: jwt.get_unverified_header(token), "cannot be read")
+        self._check_type(header)
+        return self._checked(lambda: self._decode(token, None))
+
+    def _checked(self, decode: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        claims = self._read(decode, "is not valid")
         # Logout tokens and other security events (RFC 8417) may look like ID tokens. They are not credentials.
         if "events" in claims:
             raise InvalidCredential(f"the {self.what} is not valid: it is a security event")
@@ -77,15 +103,18 @@ class TokenVerifier:
         if not isinstance(type, str) or type.lower().removeprefix("application/") not in self.types:
             raise InvalidCredential(f"the {self.what} is not valid: tokens of its type are not accepted here")
 
-    def _decode(self, token: str, key: SigningKey) -> dict[str, Any]:
+    def _decode(self, token: str, key: SigningKey | None) -> dict[str, Any]:
+        options: Options = {"require": self._required}
+        if key is None:
+            options = {**_WITHOUT_SIGNATURE, **options}
         claims: dict[str, Any] = jwt.decode(
             token,
-            key.key,
-            algorithms=list(key.algorithms),
+            key.key if key else "",
+            algorithms=list(key.algorithms) if key else None,
             audience=self.audience,
             issuer=self.issuers,
             leeway=LEEWAY_S,
-            options={"require": self._required},
+            options=options,
         )
         return claims
 

@@ -39,17 +39,18 @@ EXPIRED_KEYS_PER_COMMIT = 10
 
 _log = logging.getLogger("gorchestrate.store")
 
-_SELECT = f"SELECT revision, {', '.join(COLUMNS)} FROM instances"
+# Composed of constants only; values are parameters.
+_SELECT = f"SELECT revision, {', '.join(COLUMNS)} FROM instances"  # nosec B608
 _INSERT = (
-    f"INSERT INTO instances (revision, {', '.join(COLUMNS)}) VALUES (1{', ?' * len(COLUMNS)}) "
+    f"INSERT INTO instances (revision, {', '.join(COLUMNS)}) VALUES (1{', ?' * len(COLUMNS)}) "  # nosec B608
     "ON CONFLICT (workflow, id) DO NOTHING"
 )
 _UPDATE = (
-    f"UPDATE instances SET revision = revision + 1, {', '.join(f'{name} = ?' for name in COLUMNS[len(FIXED) :])} "
+    f"UPDATE instances SET revision = revision + 1, {', '.join(f'{c} = ?' for c in COLUMNS[len(FIXED) :])} "  # nosec B608
     "WHERE workflow = ? AND id = ? AND revision = ?"
 )
 _DUE = (
-    f"{_SELECT} WHERE wake_at IS NOT NULL AND wake_at <= ? AND (wake_at, rowid) > "
+    f"{_SELECT} WHERE wake_at IS NOT NULL AND wake_at <= ? AND (wake_at, rowid) > "  # nosec B608
     "(?, coalesce((SELECT rowid FROM instances WHERE workflow = ? AND id = ?), 0)) ORDER BY wake_at, rowid"
 )
 _ORDERS = {
