@@ -51,7 +51,7 @@ from cloud_adapter.names import check_key
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import PAGE_SIZE, Clock, Order, Page, Store, TaskQueue
-from workflow_core import Principal, Workflow
+from workflow_core import ANY_ROLE, Principal, Workflow
 
 
 class Engine:
@@ -109,7 +109,9 @@ class Engine:
         Raises:
             WorkflowNotFound: this engine does not serve it, or the principal is a client and the workflow is internal.
         """
-        return served(self.workflows if principal is None else self.addressable, name)
+        if principal is None:
+            return served(self.workflows, name)
+        return served(self.addressable, name, names=ANY_ROLE in principal.roles)
 
     # --- requests of clients -------------------------------------------------------------
 

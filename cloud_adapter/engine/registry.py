@@ -10,8 +10,11 @@ from workflow_core import DefinitionError, Workflow
 from workflow_core.program.code import ChildCase, SelectOp
 
 
-def served(workflows: Mapping[str, type[Workflow]], name: str) -> type[Workflow]:
+def served(workflows: Mapping[str, type[Workflow]], name: str, *, names: bool = True) -> type[Workflow]:
     """Returns the workflow of that name.
+
+    Args:
+        names: whether the error may name the workflows that there are.
 
     Raises:
         WorkflowNotFound: it is not among the served workflows.
@@ -19,6 +22,8 @@ def served(workflows: Mapping[str, type[Workflow]], name: str) -> type[Workflow]
     try:
         return workflows[name]
     except KeyError:
+        if not names:
+            raise WorkflowNotFound(f"unknown workflow {name!r}") from None
         known = ", ".join(sorted(workflows)) or "none"
         raise WorkflowNotFound(f"unknown workflow {name!r}. Available: {known}") from None
 

@@ -65,12 +65,10 @@ def open_server(
 
     Args:
         internal: the workflows that no client may address.
-        authentication: finds the principals of requests. If it has authenticators, clients on this machine may also say
-            themselves who they are; see ``Dev``.
+        authentication: finds the principals of requests. If it has authenticators, and only clients on this machine are
+            served, they may also say themselves who they are; see ``Dev``.
     """
-    if authentication.authenticators and not any(
-        isinstance(authenticator, Dev) for authenticator in authentication.authenticators
-    ):
+    if authentication.authenticators and not settings.remote_clients:
         authentication = replace(authentication, authenticators=(*authentication.authenticators, Dev()))
     runtime = EmbeddedRuntime(workflows, settings, internal=internal)
     with contextlib.ExitStack() as until_it_runs:

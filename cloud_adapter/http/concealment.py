@@ -84,4 +84,5 @@ def _wait(wait: Any) -> Any:
 
 
 def _entry(entry: HistoryEntry) -> HistoryEntry:
-    return replace(entry, error=CONCEALED if entry.error else "", by="", reason="", detail="")
+    error = CONCEALED if entry.error else ""
+    return replace(entry, error=error, by="", by_id="", claimed="", reason="", detail="")

@@ -43,7 +43,7 @@ def described(engine: Engine, name: str, principal: Principal | None) -> type[Wo
         return cls
     if principal is not None and principal.kind == "anonymous":
         raise Unauthenticated(NO_CREDENTIALS)
-    raise WorkflowNotFound(f"there is no workflow {name!r}")
+    raise WorkflowNotFound(f"unknown workflow {name!r}")
 
 
 def all_described(engine: Engine, principal: Principal | None) -> dict[str, type[Workflow]]:

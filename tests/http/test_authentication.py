@@ -20,7 +20,6 @@ from cloud_adapter.http.authenticators.claims import claim
 from cloud_adapter.http.authenticators.dev import Dev
 from cloud_adapter.http.authenticators.memberships import Memberships
 from cloud_adapter.http.authenticators.oidc import Oidc
-from cloud_adapter.http.openapi import DocumentAccess, document
 from cloud_adapter.settings import Settings
 from cloud_adapter.sockets import listen
 from tests.http.helpers import Http, deployed, problem, until
@@ -28,7 +27,6 @@ from tests.http.issuer import Issuer
 from tests.http.test_authenticators import AUDIENCE, bearer, wrong_tokens
 from workflow_core import (
     ANYONE,
-    EVERYONE,
     Access,
     Action,
     CreatedBy,
@@ -355,17 +353,9 @@ def test_a_workflow_of_nobody_is_not_described(http: Http, issuer: Issuer) -> No
     assert http.get("/")["workflows"] == ["/definition/suggestion"]
     assert http.ok("GET", "/", headers=ann(issuer))["workflows"] == ["/definition/parcel", "/definition/suggestion"]
     for path in ("definition", "graph", "swagger", "reference"):
-        assert http.problem("GET", f"/{path}/hidden", headers=manager(issuer))["status"] == 404
-
-
-@pytest.mark.parametrize("public", [True, False])
-def test_documents_name_every_credential(issuer: Issuer, public: bool) -> None:
-    schemes = authentication(issuer).schemes
-    made = document(Parcel, "http://h", DocumentAccess(EVERYONE, schemes, public))
-    assert len(made["security"]) == 2
-    assert all(len(each) == (1 if public else 2) for each in made["security"])
-    assert {name for each in made["security"] for name in each} == made["components"]["securitySchemes"].keys()
-    assert document(Parcel, "http://h")["security"] == []
+        details = [http.problem("GET", f"/{path}/{name}", headers=manager(issuer)) for name in ("hidden", "nonsense")]
+        assert [detail["status"] for detail in details] == [404, 404]
+        assert details[0]["detail"].replace("hidden", "nonsense") == details[1]["detail"]
 
 
 # --- Dev -----------------------------------------------------------------------------------

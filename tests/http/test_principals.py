@@ -23,6 +23,7 @@ from cloud_adapter.http.authenticators.dev import Dev
 from cloud_adapter.http.authenticators.iap import Iap
 from cloud_adapter.http.authenticators.memberships import Memberships
 from cloud_adapter.http.authenticators.oidc import Oidc
+from cloud_adapter.http.openapi import DocumentAccess, document
 from cloud_adapter.http.problems import on_workflow_error
 from tests.http.helpers import deployed
 from tests.http.issuer import Issuer
@@ -134,3 +135,13 @@ def test_members_that_are_wrong(roles: Any) -> None:
 def test_iap_and_keys_are_other_credentials(issuer: Issuer) -> None:
     names = Authentication((Iap("/projects/1/x"), Oidc(issuer.url, "a"), Oidc("https://b.example", "b"))).schemes
     assert list(names) == ["Iap", "Oidc", "Oidc2"]
+
+
+@pytest.mark.parametrize("public", [True, False])
+def test_documents_name_every_credential(issuer: Issuer, public: bool) -> None:
+    schemes = authentication(issuer).schemes
+    made = document(Parcel, "http://h", DocumentAccess(EVERYONE, schemes, public))
+    assert len(made["security"]) == 2
+    assert all(len(each) == (1 if public else 2) for each in made["security"])
+    assert {name for each in made["security"] for name in each} == made["components"]["securitySchemes"].keys()
+    assert document(Parcel, "http://h")["security"] == []
