@@ -33,12 +33,10 @@ EVERYONE: Final = Principal("", "everyone", "anonymous", frozenset((ANY_ROLE,)))
 class CreatedBy:
     """Marks a field that is filled with the id of the principal that creates the instance, never from the request.
 
-    Example:
-        >>> from typing import Annotated
-        >>> from workflow_core import CreatedBy, S, Step, Workflow
-        >>> class Order(Workflow):
-        ...     customer: Annotated[str, CreatedBy] = ""
-        ...     definition = S(Step("note", lambda order: None))
+    Example (``docs/identity.md`` has a whole workflow)::
+
+        class Order(Workflow):
+            customer: Annotated[str, CreatedBy] = ""
     """
 
 
