@@ -89,6 +89,8 @@ class SendEvent(Decision):
             InstanceNotFound, Forbidden, Unauthenticated: its sender may not read the instance, or not send the event.
         """
         if self.caller is not None:
+            # Code of the workflow is asked. If it changes fields, against the rules, a denial must undo that.
+            session.machine.touched |= session.cls.__authorizes__
             self.caller.check_read(session.machine.workflow)
             session.machine.principal = self.caller.principal
         session.check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
@@ -275,6 +276,29 @@ async def test_an_authorize_that_cannot_be_asked_denies_and_is_logged(
         await world.finish(world.process.engine.get("order", ID, principal=ANN))
     assert [record.message.split(" ")[:2] for record in caplog.records] == [["authorize", "failed"]]
     assert "RuntimeError: broken" in caplog.records[0].fields["error"]  # type: ignore[attr-defined]
+
+
+@in_world(Order)
+async def test_an_authorize_that_changes_fields_changes_nothing_if_it_denies(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if an event that is allowed is committed together with the denied ones."""
+
+    def authorize(self: Order, principal: Principal, action: Action, event: str | None) -> bool | None:
+        if principal.id == BOB.id:
+            self.log.append("forged")
+            self.note = "forged"
+            return False
+        return None
+
+    monkeypatch.setattr(Order, "authorize", authorize)
+    await created(world)
+    engine = world.process.engine
+    requests = (send(engine, "Submit", BOB), send(engine, "Submit", ANN), send(engine, "Approve", BOB))
+    outcomes = await world.finish(asyncio.gather(*requests, return_exceptions=True))
+    assert [type(outcome) for outcome in outcomes] == [InstanceNotFound, bytes, InstanceNotFound]
+    fields = await world.fields()
+    assert (fields.log, fields.note) == (["written"], "")
 
 
 # --- lists -----------------------------------------------------------------------------------

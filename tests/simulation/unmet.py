@@ -335,7 +335,11 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("cloud_adapter/document.py", "check_entry", "raise TooLarge("),
         (f"{_E}activities.py", "Activities._is_over", "accepted = awaited(await self.committer.load(ref), result)"),
         (f"{_E}activities.py", "Activities.deliver", "is_delivered = await self._is_over(ref, result, error)"),
-        (f"{_E}events.py", "_accepted", "names = session.machine.accepted_names()"),
+        (
+            f"{_E}events.py",
+            "SendEvent._accepted",
+            "raise _not_from_clients(accepted, machine.accepted_names(), session)",
+        ),
         (f"{_E}inbox.py", "Inbox.collect", "if len(entries) < COLLECT_MAX:"),
         (
             f"{_E}lanes.py",
