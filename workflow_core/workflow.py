@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from workflow_core.access import Access, check_access
+from workflow_core.access import Access, check_access, narrows_nothing
 from workflow_core.accidents import refuse_accident
 from workflow_core.adapters import JsonSchema, SchemaGenerator, adapter_of
 from workflow_core.comparing import Changed
@@ -79,8 +79,6 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
     """The form of initial fields that a parent passes on; ``new`` also accepts aliases."""
     __created_by__: ClassVar[tuple[str, ...]]
     """The fields that are marked with ``CreatedBy``."""
-    __authorizes__: ClassVar[bool] = False
-    """Whether the class has an ``authorize`` of its own."""
     __result__: ClassVar[ValueForm | None]
     """The form of what the method ``result`` returns; None if there is none, or its type is not known."""
 
@@ -117,13 +115,14 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
         cls.__fields_schema__ = _schema(where, cls)
         if cls.search_fields:
             check_search_fields(where, cls)
-        check_access(where, cls, Workflow)
+        check_access(where, cls)
         check_field_defaults(where, cls)
         scope = Scope(cls)
         cls.__result__ = _result_form(where, cls, scope)
         cls.__program__ = compile_definition(cls.__workflow_name__, cls.definition, scope, cls.__workflow_version__)
         cls.__program__.refresh(cls, cls.__program__.methods)
 
+    @narrows_nothing
     def authorize(self, principal: Principal, action: Action, event: str | None) -> bool | None:
         """Narrows what the roles of a principal allow, from the fields of the instance. Override this method.
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from workflow_core import ANONYMOUS, ANYONE, AUTHENTICATED, Access, Action, Principal, Workflow
-from workflow_core.access import has_role
+from workflow_core.access import has_role, narrows
 from workflow_core.program.code import ClientCase
 
 YES, NO, NEEDS_READ = "yes", "", "needs read"
@@ -64,7 +64,7 @@ class Matrix:
             Row(action, event, tuple(_cell(workflow, _someone(role), action, needs) for role in roles))
             for action, event, needs in needed
         )
-        return cls(workflow.__workflow_name__, roles, rows, workflow.__authorizes__)
+        return cls(workflow.__workflow_name__, roles, rows, narrows(workflow))
 
     def to_dict(self) -> dict[str, Any]:
         """The matrix as JSON data."""

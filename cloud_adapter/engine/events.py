@@ -24,6 +24,7 @@ from cloud_adapter.observability.span import Span
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock
 from workflow_core import EventNotAccepted, EventRejected
+from workflow_core.access import narrows
 from workflow_core.error_texts import error_text
 from workflow_core.events import stable_key
 from workflow_core.machine.events import Accepted
@@ -90,7 +91,7 @@ class SendEvent(Decision):
         """
         if self.caller is not None:
             # Code of the workflow is asked. If it changes fields, against the rules, a denial must undo that.
-            session.machine.touched |= session.cls.__authorizes__
+            session.machine.touched |= narrows(session.cls)
             self.caller.check_read(session.machine.workflow)
             session.machine.principal = self.caller.principal
         session.check()

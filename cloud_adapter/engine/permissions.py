@@ -27,7 +27,7 @@ from cloud_adapter.engine.user_code import call
 from cloud_adapter.errors import Forbidden, InstanceNotFound, Unauthenticated
 from cloud_adapter.observability import logs
 from workflow_core import ANY_ROLE, Action, InvalidFields, Principal, Workflow, WorkflowError
-from workflow_core.access import has_role, is_authorized
+from workflow_core.access import has_role, is_authorized, narrows
 from workflow_core.error_texts import error_text
 from workflow_core.machine.events import Accepted
 from workflow_core.program.code import ClientCase
@@ -82,7 +82,7 @@ class Caller:
         """
         if self.has_read:
             return
-        if self.ref.cls.__authorizes__ and ANY_ROLE not in self.principal.roles:
+        if narrows(self.ref.cls) and ANY_ROLE not in self.principal.roles:
             self._log_failure(error)
             raise self._refuse(self._not_found()) from error
 
@@ -123,7 +123,7 @@ class Caller:
         """
         self.check_read_role()
         cls, roles = self.ref.cls, self.ref.cls.access.roles(action)
-        if not cls.__authorizes__ or ANY_ROLE in self.principal.roles:
+        if not narrows(cls) or ANY_ROLE in self.principal.roles:
             if not has_role(self.principal, roles):
                 raise self.refused(what, roles)
             return
