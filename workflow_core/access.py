@@ -23,11 +23,11 @@ from workflow_core.principal import Action, Principal
 from workflow_core.signatures import is_async, parameters
 
 ANY_ROLE: Final = "*"
-"""The role that passes every check, also where nothing is allowed. ``authorize`` and ``visible`` are not asked for it,
-because it belongs to nobody in particular."""
+"""The role of ``EVERYONE``. A principal with an id gets no rights from it, whatever its issuer calls its groups."""
 
 EVERYONE: Final = Principal("", "everyone", "anonymous", frozenset((ANY_ROLE,)))
-"""The principal of every request to an API that is open: without authenticators."""
+"""The principal of every request to an API that is open: without authenticators. It may do everything. ``authorize``
+and ``visible`` are not asked, because it is nobody in particular."""
 
 
 class CreatedBy:
@@ -92,9 +92,14 @@ def check_role(where: str, role: object) -> None:
         )
 
 
+def is_everyone(principal: Principal) -> bool:
+    """Whether a principal is nobody in particular, and may do everything: ``EVERYONE``."""
+    return not principal.id and ANY_ROLE in principal.roles
+
+
 def has_role(principal: Principal, roles: AbstractSet[str] | None) -> bool:
-    """Whether a principal has one of the roles. None: nobody has, but for ``ANY_ROLE``."""
-    if ANY_ROLE in principal.roles:
+    """Whether a principal has one of the roles. None: nobody has, except ``EVERYONE``."""
+    if is_everyone(principal):
         return True
     return roles is not None and not roles.isdisjoint(principal.all_roles)
 
@@ -128,7 +133,7 @@ def is_authorized(workflow: Authorizing, principal: Principal, action: Action, e
         UnusableResult: it returned something other than a truth value or None.
         Exception: it raised it.
     """
-    if ANY_ROLE in principal.roles or not narrows(type(workflow)):
+    if is_everyone(principal) or not narrows(type(workflow)):
         return True
     answer: object = workflow.authorize(principal, action, event)
     if answer is None or answer is True or answer is False:

@@ -11,8 +11,8 @@ from cloud_adapter.engine.user_code import call
 from cloud_adapter.errors import Forbidden, InvalidRequest, Unauthenticated, UserCodeError
 from cloud_adapter.ports import PAGE_SIZE_MAX, Order, Page, Store
 from cloud_adapter.stores.search import search_values, stored_value
-from workflow_core import ANY_ROLE, Principal, Status, Workflow
-from workflow_core.access import has_role
+from workflow_core import Principal, Status, Workflow
+from workflow_core.access import has_role, is_everyone
 from workflow_core.error_texts import error_text
 from workflow_core.events import stable_key
 
@@ -68,7 +68,7 @@ class Listing:
                 raise Unauthenticated(NO_CREDENTIALS)
             what = f"listing the instances of {self.cls.__workflow_name__!r}"
             raise Forbidden(f"{what} is not permitted: {needed_roles(roles)}")
-        filters = {} if ANY_ROLE in principal.roles else visible(self.cls, principal)
+        filters = {} if is_everyone(principal) else visible(self.cls, principal)
         page = await (self._narrowed(store, filters) if filters else self._page(store))
         # Documents that cannot be read may be any.
         return page if has_role(principal, self.cls.access.operate) else replace(page, damaged=())

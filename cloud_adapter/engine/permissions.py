@@ -26,8 +26,8 @@ from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.user_code import call
 from cloud_adapter.errors import Forbidden, InstanceNotFound, Unauthenticated
 from cloud_adapter.observability import logs
-from workflow_core import ANY_ROLE, Action, InvalidFields, Principal, Workflow, WorkflowError
-from workflow_core.access import has_role, is_authorized, narrows
+from workflow_core import Action, InvalidFields, Principal, Workflow, WorkflowError
+from workflow_core.access import has_role, is_authorized, is_everyone, narrows
 from workflow_core.error_texts import error_text
 from workflow_core.machine.events import Accepted
 from workflow_core.program.code import ClientCase
@@ -82,7 +82,7 @@ class Caller:
         """
         if self.has_read:
             return
-        if narrows(self.ref.cls) and ANY_ROLE not in self.principal.roles:
+        if narrows(self.ref.cls) and not is_everyone(self.principal):
             self._log_failure(error)
             raise self._refuse(self._not_found()) from error
 
@@ -123,7 +123,7 @@ class Caller:
         """
         self.check_read_role()
         cls, roles = self.ref.cls, self.ref.cls.access.roles(action)
-        if not narrows(cls) or ANY_ROLE in self.principal.roles:
+        if not narrows(cls) or is_everyone(self.principal):
             if not has_role(self.principal, roles):
                 raise self.refused(what, roles)
             return

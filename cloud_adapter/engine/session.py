@@ -20,7 +20,8 @@ from cloud_adapter.engine.user_code import call
 from cloud_adapter.errors import UserCodeError
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.stores.search import stored_values
-from workflow_core import ANY_ROLE, ErrorInfo, Execution, Parent, Principal, Status, Workflow, WorkflowError
+from workflow_core import ErrorInfo, Execution, Parent, Principal, Status, Workflow, WorkflowError
+from workflow_core.access import is_everyone
 from workflow_core.error_texts import error_text
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.machine import Machine
@@ -235,7 +236,7 @@ def attributed(principal: Principal, claimed: str = "") -> dict[str, Any]:
     Args:
         claimed: the name that the request gives.
     """
-    if ANY_ROLE in principal.roles:  # nobody in particular: there is only the claim
+    if is_everyone(principal):  # nobody in particular: there is only the claim
         return {}
     shown = principal.name or principal.id or principal.kind
     return {"by": shown, "by_id": principal.id, "claimed": "" if claimed == shown else claimed}

@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 
 from cloud_adapter.observability import logs
 from cloud_adapter.ports import Clock
-from workflow_core import ANY_ROLE, Action, Principal
+from workflow_core import Action, Principal
+from workflow_core.access import is_everyone
 
 DENIALS_MAX = 10
 """How many denials a process logs in a second."""
@@ -30,7 +31,7 @@ class Audit:
 
     def allowed(self, principal: Principal, action: Action, workflow: str, id: str = "", event: str = "") -> None:
         """Logs a request that was carried out."""
-        if ANY_ROLE not in principal.roles:
+        if not is_everyone(principal):
             self._log(logging.INFO, "allowed", principal, action, workflow, id, event)
 
     def denied(

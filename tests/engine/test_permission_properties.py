@@ -139,11 +139,11 @@ class Oracle:
 
     def has(self, roles: Any) -> bool:
         own = {*self.who.roles, ANYONE} | ({AUTHENTICATED} if self.who.kind != "anonymous" else set())
-        return "*" in own or any(role in own for role in roles or ())
+        return self.who is EVERYONE or any(role in own for role in roles or ())
 
     def agrees(self, action: Action, event: str | None = None) -> bool:
         answer = self.rules.answers.get((action, event))
-        return not self.asks or "*" in self.who.roles or answer is None or answer is True
+        return not self.asks or self.who is EVERYONE or answer is None or answer is True
 
     @property
     def is_anonymous(self) -> bool:
@@ -218,7 +218,7 @@ principals = st.sampled_from([ANONYMOUS, EVERYONE]) | st.builds(
     Principal,
     st.just("login|ann"),
     kind=st.sampled_from(["user", "service"]),
-    roles=st.frozensets(st.sampled_from(["a", "b"]), min_size=1),
+    roles=st.frozensets(st.sampled_from(["a", "b", "*"]), min_size=1),
 )
 
 
