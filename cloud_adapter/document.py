@@ -21,10 +21,10 @@ from workflow_core import Execution, Status
 from workflow_core.compact import is_folded
 from workflow_core.wait_types import TimedWait
 
-FORMAT = 2
+FORMAT = 3
 """The newest version of the layout. A reader rejects newer versions. In version 1, the execution contains each thread
-in full. Version 2 is written if what many threads share is stored once, so that a release that supports only version 1
-does not misread it."""
+in full. Version 2 is written if what many threads share is stored once, and version 3 if secrets are encrypted, so that
+a release that supports only older versions does not misread it."""
 
 DOCUMENT_BYTES_MAX = 1_000_000
 """Firestore's limit is 1,048,576 bytes, names and overhead included."""
@@ -215,6 +215,7 @@ class Instance:
             applied.
         version: the value that the store compares; None if the instance is not stored yet.
         document: the result of ``encode`` for the instance, if it was already computed.
+        is_sealed: whether its secrets are encrypted; see ``engine.secrets``.
     """
 
     workflow: str
@@ -228,6 +229,7 @@ class Instance:
     search: Mapping[str, Any] = field(default_factory=dict)
     version: Any = None
     document: Document | None = field(default=None, compare=False, repr=False)
+    is_sealed: bool = False
 
 
 Document = dict[str, Any]
@@ -252,7 +254,7 @@ def encode(instance: Instance) -> Document:
     execution = instance.execution
     text = execution.to_json()
     document: Document = {
-        "format": FORMAT if is_folded(text) else 1,
+        "format": FORMAT if instance.is_sealed else 2 if is_folded(text) else 1,
         "workflow": instance.workflow,
         "id": instance.id,
         "status": execution.status.value,
@@ -334,6 +336,7 @@ def decode(document: Mapping[str, Any], version: Any) -> Instance:
             tokens=tuple(document["tokens"].split()),
             search=document["search"],
             version=version,
+            is_sealed=format == FORMAT,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedDocument(f"{place} cannot be read: {error}") from error

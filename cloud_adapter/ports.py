@@ -214,6 +214,34 @@ class TaskQueue(Protocol):
         ...
 
 
+class Codec(Protocol):
+    """Encrypts secrets before they are stored."""
+
+    async def encrypt(self, text: bytes, context: str) -> str:
+        """Returns the encrypted text, as printable ASCII.
+
+        Args:
+            context: where the text is stored. It is not secret, and the same one is needed to decrypt the text.
+
+        Raises:
+            Unavailable: the service that has the key did not answer; try again.
+        """
+        ...
+
+    async def decrypt(self, text: str, context: str) -> bytes:
+        """The inverse of ``encrypt``.
+
+        Raises:
+            SecretsUnreadable: the key is missing, or the text was changed or encrypted for another context.
+            Unavailable: the service that has the key did not answer; try again.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Releases all resources."""
+        ...
+
+
 class Clock(Protocol):
     """Tells the time and waits."""
 

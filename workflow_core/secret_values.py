@@ -87,6 +87,15 @@ def may_be_secret(schema: Any, targets: Mapping[str, Schema]) -> bool:
     return any(may_be_secret(part, targets) for part in parts(schema))
 
 
+def plain_fields(schema: Schema) -> frozenset[str]:
+    """Returns the names of a model's fields whose values contain no secrets. ``schema`` is that of the model."""
+    targets = definitions(schema)
+    while schema["type"] != "model-fields":
+        schema = targets[schema["schema_ref"]] if schema["type"] == "definition-ref" else schema["schema"]
+    fields: dict[str, Schema] = schema["fields"]
+    return frozenset(name for name, field in fields.items() if not contains_secrets(field, targets))
+
+
 def revealing(schema: Schema) -> SchemaSerializer:
     """Returns a serializer that writes the values of secrets."""
     return _Revealing(schema).serializer(schema)

@@ -15,8 +15,11 @@ from pydantic_core import to_json
 
 from cloud_adapter.clock import CLOCK_SKEW
 from cloud_adapter.document import Instance
-from cloud_adapter.ports import Store
+from cloud_adapter.engine.secrets import Secrets
+from cloud_adapter.errors import DamagedDocument, SecretsUnreadable
+from cloud_adapter.ports import Codec, Store
 from cloud_adapter.stores.listings import EPOCH
+from cloud_adapter.variables import KMS_KEY_VARIABLE, SECRET_KEYS_VARIABLE
 from workflow_core import (
     Execution,
     InvalidFields,
@@ -46,6 +49,8 @@ LIVE = (Status.RUNNING, Status.WAITING, Status.PAUSED)
 """The statuses of instances that have not ended."""
 
 PAGE = 100
+
+DAMAGED_FIX = "repair the document, or delete it"
 
 _PARKED = (ThreadStatus.WAITING, ThreadStatus.SETTING_UP)
 
@@ -96,7 +101,7 @@ class Report:
         }
 
 
-async def check_store(store: Store, workflows: Iterable[type[Workflow]]) -> Report:
+async def check_store(store: Store, workflows: Iterable[type[Workflow]], codec: Codec | None = None) -> Report:
     """Checks every live instance of a store, including instances of workflows that are not among ``workflows``, and
     ended instances with unfinished cleanups.
 
@@ -106,19 +111,33 @@ async def check_store(store: Store, workflows: Iterable[type[Workflow]]) -> Repo
         Unavailable: the store did not answer; try again.
     """
     known = {cls.__workflow_name__: cls for cls in workflows}
+    secrets = Secrets(codec, known)
     found: dict[tuple[str, str], list[tuple[Problem, Place]]] = {}
     async for instance in _live(store):
         if isinstance(instance, _Damaged):
-            fix = "repair the document, or delete it"
-            found[instance.workflow, instance.what] = [(Problem(instance.workflow, instance.what, fix), Place(""))]
+            problem = Problem(instance.workflow, instance.what, DAMAGED_FIX)
+            found[instance.workflow, instance.what] = [(problem, Place(""))]
         else:
-            found[instance.workflow, instance.id] = list(check_instance(known, instance))
+            found[instance.workflow, instance.id] = await _check_instance(known, instance, secrets)
     report = Report()
     for (workflow, _), problems in sorted(found.items()):
         report.checked[workflow] = report.checked.get(workflow, 0) + 1
         for problem, place in problems:
             report.problems.setdefault(problem, []).append(place)
     return report
+
+
+async def _check_instance(
+    workflows: Mapping[str, type[Workflow]], instance: Instance, secrets: Secrets
+) -> list[tuple[Problem, Place]]:
+    try:
+        return list(check_instance(workflows, await secrets.opened(instance)))
+    except SecretsUnreadable:
+        what = "its secrets cannot be decrypted with the keys that are set here"
+        fix = f"set {SECRET_KEYS_VARIABLE} or {KMS_KEY_VARIABLE} as in the deployment"
+    except DamagedDocument as error:
+        what, fix = str(error), DAMAGED_FIX
+    return [(Problem(instance.workflow, what, fix), Place(instance.id))]
 
 
 def check_instance(workflows: Mapping[str, type[Workflow]], instance: Instance) -> Iterator[tuple[Problem, Place]]:
@@ -139,9 +158,6 @@ def check_instance(workflows: Mapping[str, type[Workflow]], instance: Instance) 
             found += [(thread.id, *problem) for problem in _thread(cls.__program__, workflows, thread)]
     for thread_id, what, fix in found:
         yield Problem(instance.workflow, what, fix), Place(instance.id, thread_id)
-
-
-# --- definitions -----------------------------------------------------------------------------
 
 
 _Found = Iterator[tuple[str, str]]

@@ -59,7 +59,8 @@ class Recovery:
     async def _recover(self, instance: Instance, now: datetime, ahead: timedelta, salt: str) -> bool:
         """Schedules an instance, if it can be moved. An error of one instance must not stop the recovery of others."""
         try:
-            session = Session(served(self.workflows, instance.workflow), instance, now + ahead)
+            cls = served(self.workflows, instance.workflow)
+            session = Session(cls, await self.committer.secrets.opened(instance), now + ahead)
             session.machine.check()
             if _can_move(session, now, now + ahead):
                 await self._schedule(instance, now, ahead, salt)

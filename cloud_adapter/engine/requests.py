@@ -142,7 +142,7 @@ class Requests:
                 await self._readable(caller)
         stored = stored_key(key, principal)
         assert stored is not None
-        return await self.committer.store.load_key(ref.workflow, ref.id, stored, self.committer.clock.now())
+        return await self.committer.load_key(ref, stored)
 
     async def handle_event(
         self, ref: InstanceRef, request: SentEvent, span: Span, principal: Principal | None
@@ -234,4 +234,4 @@ class Requests:
         self.audit.allowed(*about)
 
     async def _replay(self, ref: InstanceRef, record: KeyRecord | None) -> bytes | None:
-        return await replay(self.committer.store, self.committer.clock, ref, record)
+        return await replay(self.committer, ref, record)

@@ -13,6 +13,7 @@ from cloud_adapter.cli import stored_instances
 from cloud_adapter.cli.definition_warnings import advise
 from cloud_adapter.cli.stored_instances import Place, Report, check_store
 from cloud_adapter.engine.operations import Cancel, Pause
+from cloud_adapter.settings import SecretSettings
 from tests.engine.harness import ID, World, article, in_world, nothing, write
 from workflow_core import (
     Activity,
@@ -420,7 +421,7 @@ RULE = "and steps of one instance never overlap: they run one after another. Use
     ],
 )
 def test_steps_in_parallel_are_warned_of(definition: Any, expected: list[str]) -> None:
-    assert [str(warning) for warning in advise([Other, article(*definition)])] == expected
+    assert [str(warning) for warning in advise([Other, article(*definition)], SecretSettings())] == expected
 
 
 @pytest.mark.parametrize(
@@ -438,4 +439,4 @@ def test_steps_in_parallel_are_warned_of(definition: Any, expected: list[str]) -
     ],
 )
 def test_what_does_overlap_is_not_warned_of(definition: Any) -> None:
-    assert advise([article(*definition)]) == []
+    assert advise([article(*definition)], SecretSettings()) == []

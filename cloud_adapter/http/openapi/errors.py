@@ -27,6 +27,7 @@ FOUND: tuple[Kind, ...] = (
     errors.InvalidRequest,
     errors.InstanceNotFound,
     errors.DamagedDocument,
+    errors.SecretsUnreadable,
     InvalidFields,
     NewerVersion,
 )
@@ -125,6 +126,7 @@ def _examples(workflow: str, id: str) -> dict[Kind, WorkflowError]:
         errors.Busy(f"{workflow!r} {id!r} is busy: a step is running, or other requests come first; try again"),
         errors.Unavailable("the database did not answer"),
         errors.DamagedDocument(f"the document of {workflow!r} {id!r} cannot be read: 'fields' is None"),
+        errors.SecretsUnreadable(f"'token' of {workflow!r} {id!r} cannot be decrypted: no key of the server fits"),
         InvalidFields(f"the fields of {workflow} do not fit their types: total: Field required"),
         NewerVersion(
             f"the instance was saved by version 2 of workflow {workflow!r}, this code has version 1: try again"
