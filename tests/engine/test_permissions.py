@@ -387,7 +387,7 @@ async def test_internal_workflows_do_not_exist_for_clients(world: World) -> None
             engine.operate("kid", ID, Cancel(), principal=who),
             engine.recorded("kid", ID, "k", principal=who),
         ):
-            with pytest.raises(WorkflowNotFound, match=r"unknown workflow 'kid'\. Available: boss$"):
+            with pytest.raises(WorkflowNotFound, match=r"unknown workflow 'kid'(\. Available: boss)?$"):
                 await request
     await engine.create("kid", ID)
     with pytest.raises(DefinitionError, match="internal workflow 'kid': it is not served here"):
