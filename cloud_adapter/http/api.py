@@ -22,7 +22,7 @@ from cloud_adapter.engine.events import BUFFERED
 from cloud_adapter.engine.operations import ACTIONS, REPAIRS, Operation
 from cloud_adapter.errors import Forbidden, InvalidRequest
 from cloud_adapter.http import graphs, health, openapi, problems, progress
-from cloud_adapter.http.bodies import check_json, read_body
+from cloud_adapter.http.bodies import read_json
 from cloud_adapter.http.callers import EVERYONE, AllowedCallers, Gate
 from cloud_adapter.http.graphs import Format
 from cloud_adapter.http.pages.reference import reference
@@ -61,7 +61,7 @@ def create_api(
     """Returns the application for an engine.
 
     Args:
-        max_body_bytes: larger requests get 413.
+        max_body_bytes: larger requests get 413, unless the definition sets another limit for an event.
         callers: which requests are served. Their ``public_url`` is also the URL in OpenAPI documents, and its path is
             the prefix of all links.
         public: whether everyone may call. If not, the platform in front of the application requires a token.
@@ -119,8 +119,7 @@ class _Handlers:
         self.public_url = public_url
 
     async def body(self, request: Request) -> bytes:
-        check_json(request)
-        return await read_body(request, self.max_body_bytes)
+        return await read_json(request, self.max_body_bytes)
 
     async def index(self, request: Request) -> Response:
         prefix = prefix_of(request)
@@ -141,11 +140,14 @@ class _Handlers:
         return JSONResponse(view_data(view, prefix_of(request)))
 
     async def send(self, request: Request) -> Response:
+        name, event = request.path_params["name"], request.path_params["event"]
+        served = self.engine.workflows.get(name)
+        limit = self.max_body_bytes
         response = await self.engine.handle_event(
-            request.path_params["name"],
+            name,
             request.path_params["id"],
-            request.path_params["event"],
-            await self.body(request),
+            event,
+            await read_json(request, served.__program__.max_bytes(event, limit) if served else limit),
             key=request.headers.get(IDEMPOTENCY_HEADER),
             thread_id=request.query_params.get("thread"),
             wait_id=request.query_params.get("wait_id"),
@@ -220,7 +222,9 @@ class _Handlers:
 
     def openapi(self, request: Request) -> dict[str, Any]:
         cls = self.engine.workflow(request.path_params["name"])
-        return openapi.document(cls, self.public_url or base_url(request), public=self.public)
+        return openapi.document(
+            cls, self.public_url or base_url(request), public=self.public, max_body_bytes=self.max_body_bytes
+        )
 
 
 def _graph(program: Program, format: Format, live: Live | None = None) -> Response:

@@ -69,7 +69,14 @@ def _event_with_handler(assembly: Assembly, case: On, handler: EventHandler) -> 
     signature = handler_signature(where, handler.handle, assembly.scope, takes=takes, least=2)
     if any(is_async(method) for method in (handler.setup, handler.handle, handler.teardown)):
         assembly.async_parts.append(case.event)
-    return HandlerCase(case.event, len(assembly.code), signature=signature, role=case.role, event_handler=handler)
+    return HandlerCase(
+        case.event,
+        len(assembly.code),
+        signature=signature,
+        role=case.role,
+        max_bytes=case.max_bytes,
+        event_handler=handler,
+    )
 
 
 def _plain_event(assembly: Assembly, case: On, handler: Any) -> EventCase:
@@ -81,6 +88,7 @@ def _plain_event(assembly: Assembly, case: On, handler: Any) -> EventCase:
         signature=signature_of(assembly, f"On {case.event!r}", handler, "the workflow and at most one input"),
         role=case.role,
         buffered=case.buffered,
+        max_bytes=case.max_bytes,
         handler=handler,
         takes_item=handler_takes_item(assembly, handler),
     )

@@ -46,13 +46,14 @@ _TOKEN_SCHEME: Json = {
 }
 
 
-def document(cls: type[Workflow], server: str, *, public: bool = True) -> Json:
+def document(cls: type[Workflow], server: str, *, max_body_bytes: int, public: bool = True) -> Json:
     """Returns the OpenAPI document of a workflow that is served at the URL ``server``.
 
     Args:
+        max_body_bytes: the limit of the inputs of events without a limit of their own.
         public: whether everyone may call. If not, Cloud Run requires an identity token.
     """
-    return _Document(cls, server, public).build()
+    return _Document(cls, server, max_body_bytes, public).build()
 
 
 def example_id(workflow: str) -> str:
@@ -61,10 +62,11 @@ def example_id(workflow: str) -> str:
 
 
 class _Document:
-    def __init__(self, cls: type[Workflow], server: str, public: bool) -> None:
+    def __init__(self, cls: type[Workflow], server: str, max_body_bytes: int, public: bool) -> None:
         self.cls = cls
         self.name: str = cls.__workflow_name__
         self.server = server
+        self.max_body_bytes = max_body_bytes
         self.public = public
         self.schemas = Schemas()
         self.used_tags: list[str] = []
@@ -146,7 +148,8 @@ class _Document:
         first = sample(fields, self.schemas.definitions, "required")
         media = {"schema": schema} | self.example(first if first != {} else None, self.cls.new)
         required = not _takes(self.cls.new, b"")
-        description = "The initial fields. Omitted fields have their defaults."
+        limit = f"At most {self.max_body_bytes:,} bytes."
+        description = f"The initial fields. Omitted fields have their defaults. {limit}"
         body = {"description": description, "required": required, "content": {"application/json": media}}
         return result | {"parameters": [KEY], "requestBody": body}
 
@@ -245,9 +248,10 @@ class _Document:
         inputs = [self.schemas.take(signature.input_schema or {}) for signature in taking]
         if inputs:
             check = _validator(event, taking[0])
+            limit = self.cls.__program__.max_bytes(event, self.max_body_bytes)
             value = sample(inputs[0], self.schemas.definitions)
             result["requestBody"] = {
-                "description": "The input of the event.",
+                "description": f"The input of the event: at most {limit:,} bytes.",
                 "required": not any(_takes(_validator(event, signature), b"") for signature in signatures),
                 "content": {"application/json": {"schema": _any_of(inputs)} | self.example(value, check)},
             }
