@@ -54,7 +54,7 @@ LIMITS = {
     ],
     "inbox entries read": [f"| {inbox.COLLECT_MAX} |"],
     "steps in one request": [f"{OPTIONS.budget_steps} steps", f"{OPTIONS.budget.total_seconds():.0f} s"],
-    "instances in a page": [f"| {ports.PAGE_SIZE_MAX} |"],
+    "instances in a page": [f"| {ports.PAGE_SIZE_MAX}, or {ports.PAGE_BYTES_MAX:,} bytes |"],
     "attempts of": [f"| {OPTIONS.retry.max_attempts} |"],
     "threads for": [
         f"{local.LOCAL_LIMITS.max_concurrent_dispatches} in an embedded",

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from cloud_adapter.document import Instance
 from cloud_adapter.engine.view import View
+from cloud_adapter.summaries import Summary
 from workflow_core.program.code import ClientCase
 
 
@@ -53,16 +53,15 @@ def view_data(view: View, prefix: str) -> dict[str, Any]:
     return {"meta": meta, "state": view.state, "events": events, "history": history}
 
 
-def summary(instance: Instance, prefix: str) -> Mapping[str, Any]:
+def summary(instance: Summary, prefix: str) -> Mapping[str, Any]:
     """Returns an instance as lists show it. For ``prefix``, see ``prefixes.prefix_of``."""
-    execution = instance.execution
     return {
         "id": instance.id,
-        "status": execution.status,
-        "created_at": execution.created_at and execution.created_at.isoformat(),
-        "updated_at": execution.updated_at and execution.updated_at.isoformat(),
+        "status": instance.status,
+        "created_at": instance.created_at and instance.created_at.isoformat(),
+        "updated_at": instance.updated_at and instance.updated_at.isoformat(),
         "wake_at": instance.wake_at and instance.wake_at.isoformat(),
-        "error": execution.error and execution.error.message,
+        "error": instance.error and instance.error.message,
         "search": dict(instance.search),
         "url": instance_url(instance.workflow, instance.id, prefix),
     }

@@ -57,6 +57,7 @@ class Traffic:
         beats: how many heartbeats it has sent.
         entries: how many entries of inboxes it has read.
         too_large: how often what it was to post was too large for an inbox.
+        due: the instances that it has found to be overdue.
         recovered: how many tasks the instances and inboxes need that it has found to be overdue.
     """
 
@@ -74,6 +75,7 @@ class Traffic:
     errands: int = 0
     beats: int = 0
     entries: int = 0
+    due: set[tuple[str, str]] = field(default_factory=set)
     recovered: int = 0
     too_large: int = 0
 
@@ -84,9 +86,10 @@ class Traffic:
         elif name == "uncollected":
             self.recovered += len(result)
         elif name == "due":
-            for instance in result:
-                waits = [wait for thread in instance.execution.threads for wait in thread.waits]
-                self.recovered += 1 + sum(isinstance(wait, AnyTimedWait) for wait in waits)
+            self.due |= {(due.workflow, due.id) for due in result}
+        elif name == "load" and (result.workflow, result.id) in self.due:
+            waits = [wait for thread in result.execution.threads for wait in thread.waits]
+            self.recovered += 1 + sum(isinstance(wait, AnyTimedWait) for wait in waits)
 
 
 @dataclass(eq=False)

@@ -7,12 +7,15 @@ the instances that match it, the last updated first; if a write comes in between
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cloud_adapter.document import Instance
 from cloud_adapter.errors import InvalidRequest, Unavailable
 from cloud_adapter.ports import Page
+from cloud_adapter.stores.listings import EPOCH
+from cloud_adapter.summaries import Summary, summary_of
 from tests.simulation.actors import Actor
 from tests.simulation.clients import Client
 from tests.simulation.flows import UNSEARCHABLE
@@ -68,7 +71,7 @@ class Lister(Client):
             names = rng.sample(("x", "y"), rng.randrange(1, 3))
             filters["search"] = {name: str(self.value(name)) for name in names}
         limit = rng.choice((1, 2, 50))
-        commits, found = self.world.commits, list[Instance]()
+        commits, found = self.world.commits, list[Summary]()
         page = await self.page(**filters, limit=limit)
         while page is not None:
             found += page.instances
@@ -79,7 +82,7 @@ class Lister(Client):
             page = await self.page(**filters, limit=limit, cursor=page.cursor)
         if page is not None and self.world.commits == commits:
             expected = self.expected(filters)
-            require_equal(f"instances of {filters}", [(one.id, one.execution.pc) for one in found], expected)
+            require_equal(f"instances of {filters}", found, expected)
 
     def value(self, name: str) -> int:
         """Mostly a value that the field has."""
@@ -102,15 +105,19 @@ class Lister(Client):
         return None
 
     @staticmethod
-    def matches(instance: Instance, filters: dict[str, Any]) -> bool:
-        fields = json.loads(instance.fields)
+    def matches(summary: Summary, filters: dict[str, Any]) -> bool:
         wanted = filters.get("search", {})
-        right = all(fields[name] == int(text) for name, text in wanted.items())
-        return right and filters.get("status", instance.execution.status) == instance.execution.status
+        right = all(summary.search[name] == int(text) for name, text in wanted.items())
+        return right and filters.get("status", summary.status) == summary.status
 
-    def expected(self, filters: dict[str, Any]) -> list[tuple[str, int]]:
-        """The id and ``pc`` of what is to be listed, by what is stored of the fields."""
+    def expected(self, filters: dict[str, Any]) -> list[Summary]:
+        """What is to be listed, by what is stored of the fields."""
         of_this = [one for one in self.world.database.all() if one.workflow == self.model.workflow]
-        found = [one for one in of_this if self.matches(one, filters)]
-        found.sort(key=lambda one: (one.execution.updated_at, one.id), reverse=True)
-        return [(one.id, one.execution.pc) for one in found]
+        by_fields = [replace(summary_of(one), search=self.searched(one)) for one in of_this]
+        found = [one for one in by_fields if self.matches(one, filters)]
+        return sorted(found, key=lambda one: (one.updated_at or EPOCH, one.id), reverse=True)
+
+    @staticmethod
+    def searched(instance: Instance) -> dict[str, Any]:
+        fields = json.loads(instance.fields)
+        return {name: fields[name] for name in instance.search}
