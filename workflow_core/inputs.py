@@ -54,7 +54,7 @@ def from_client(what: str, body: bytes | str, form: ValueForm, **options: Any) -
 
     def validate(text: bytes | str) -> Any:
         try:
-            return form.from_client(text, stops=is_large, **options)
+            return form.validate_json(text, stops=is_large, **options)
         except ValidationError as error:
             errors = field_errors(error)
             if is_large and errors[0]["type"] != _NO_JSON:

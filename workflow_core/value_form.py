@@ -26,6 +26,9 @@ from workflow_core.errors import InvalidFields
 from workflow_core.keeping import Comparison, comparison_of
 from workflow_core.secret_values import SECRETS, has_secrets, masking, revealing
 
+LARGE_BYTES = 32_000
+"""Of each list in a larger text that was stored, only the first error is made."""
+
 
 @dataclass(frozen=True, slots=True)
 class Packed:
@@ -124,16 +127,17 @@ class ValueForm:
             without_values = re.sub(r" \[[^\n]*", "", str(error))
         raise PydanticSerializationError(without_values)
 
-    def load(self, text: str | bytes) -> Any:
-        """Returns the value that ``dump`` wrote.
+    def load(self, text: str | bytes, **options: Any) -> Any:
+        """Returns the value that ``dump`` wrote. For ``options``, see ``validate_json``.
 
         Raises:
             ValidationError: the text does not fit the type.
         """
-        return self._validator.validate_json(text, by_alias=self._by_alias, by_name=True)
+        stops = len(text) > LARGE_BYTES
+        return self.validate_json(text, stops=stops, by_alias=self._by_alias, by_name=True, **options)
 
-    def from_client(self, text: str | bytes, *, stops: bool = False, **options: Any) -> Any:
-        """Returns the value for a JSON text of a client.
+    def validate_json(self, text: str | bytes, *, stops: bool, **options: Any) -> Any:
+        """Returns the value for a JSON text.
 
         Args:
             stops: whether each list, set, tuple and mapping stops at its first error. An error takes 600 bytes, and a

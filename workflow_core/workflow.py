@@ -261,12 +261,13 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
             fields = migrated(cls, fields, version)
         try:
             try:
-                return cls.model_validate_json(fields, by_alias=False, by_name=True)
+                loaded: Self = cls.__form__.load(fields)
             except ValidationError as error:
                 if not all(detail["type"] == "extra_forbidden" for detail in error.errors(include_url=False)):
                     raise
-            # The code no longer has a field, in a model that refuses others.
-            return cls.model_validate_json(fields, extra="ignore", by_alias=False, by_name=True)
+                # The code no longer has a field, in a model that refuses others.
+                loaded = cls.__form__.load(fields, extra="ignore")
+            return loaded
         except ValidationError as error:
             what = f"the fields of {cls.__name__} do not fit their types: {field_texts(error)}"
             raise InvalidFields(what) from (None if cls.__form__.has_secrets else error)  # a log shows the values
