@@ -76,6 +76,7 @@ def tasks_emulator() -> Iterator[dict[str, str]]:
         yield {
             "CLOUD_TASKS_EMULATOR_HOST": f"127.0.0.1:{port}",
             "GORCHESTRATE_BACKEND": "cloud",
+            "GORCHESTRATE_ACCESS": "open",
             "GORCHESTRATE_LOCATION": LOCATION,
             "GORCHESTRATE_QUEUE": QUEUE,
             "GORCHESTRATE_TASKS_ACCOUNT": ACCOUNT,

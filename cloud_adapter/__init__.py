@@ -11,12 +11,40 @@ if TYPE_CHECKING:
     from cloud_adapter.hosting.cloud import CloudRuntime
     from cloud_adapter.hosting.embedded import EmbeddedRuntime
     from cloud_adapter.hosting.service import Service
+    from cloud_adapter.http.authenticators.api_key import ApiKey, StoredKey
+    from cloud_adapter.http.authenticators.claims import claim
+    from cloud_adapter.http.authenticators.dev import Dev
+    from cloud_adapter.http.authenticators.iap import Iap
+    from cloud_adapter.http.authenticators.oidc import Oidc
+    from cloud_adapter.http.authenticators.port import Authenticator
     from cloud_adapter.observability.logs import JsonFormatter
     from cloud_adapter.settings import Settings
 
-__all__ = ["CloudRuntime", "EmbeddedRuntime", "JsonFormatter", "Service", "Settings"]
+__all__ = [
+    "ApiKey",
+    "Authenticator",
+    "CloudRuntime",
+    "Dev",
+    "EmbeddedRuntime",
+    "Iap",
+    "JsonFormatter",
+    "Oidc",
+    "Service",
+    "Settings",
+    "StoredKey",
+    "claim",
+]
+
+_AUTHENTICATORS = "cloud_adapter.http.authenticators"
 
 _MODULES = {
+    "ApiKey": f"{_AUTHENTICATORS}.api_key",
+    "Authenticator": f"{_AUTHENTICATORS}.port",
+    "Dev": f"{_AUTHENTICATORS}.dev",
+    "Iap": f"{_AUTHENTICATORS}.iap",
+    "Oidc": f"{_AUTHENTICATORS}.oidc",
+    "StoredKey": f"{_AUTHENTICATORS}.api_key",
+    "claim": f"{_AUTHENTICATORS}.claims",
     "CloudRuntime": "cloud_adapter.hosting.cloud",
     "EmbeddedRuntime": "cloud_adapter.hosting.embedded",
     "JsonFormatter": "cloud_adapter.observability.logs",

@@ -6,10 +6,8 @@ on a database.
 
 from __future__ import annotations
 
-import json
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -17,10 +15,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, TypeAdapter
 
+from cloud_adapter.document_size import check_size
 from cloud_adapter.errors import DamagedDocument, InvalidRequest, TooLarge
 from workflow_core import Execution, Status
 from workflow_core.compact import is_folded
-from workflow_core.execution import Thread
 from workflow_core.wait_types import TimedWait
 
 FORMAT = 2
@@ -42,16 +40,13 @@ lease."""
 
 _ENTRY_NAME = re.compile(r"(?!__.*__\Z)[A-Za-z0-9_-]{1,500}")
 
-_UNCOUNTED = frozenset(("history", "tokens"))
-"""The parts that grow with every commit. They have their own limits."""
-
-THREADS_MANY = 100
-"""With more threads than this, the error for a document that is too large names their number as the cause."""
-
 _NEEDS_MORE = frozenset((Status.FAILED, Status.CANCELED, Status.PAUSED))
 
 HISTORY_MAX = 50
 """How many history entries an instance keeps; fewer if they take too many bytes."""
+
+OPERATIONS_KEPT = 15
+"""How many of them are of operators, even if that many others are newer."""
 
 INBOX_ENTRY_BYTES_MAX = 1_000_000
 """The most bytes that the body of an inbox entry may have."""
@@ -106,6 +101,19 @@ class HistoryKind(StrEnum):
         return self in _FAILED
 
 
+OPERATIONS = frozenset(
+    (
+        HistoryKind.CANCEL,
+        HistoryKind.PAUSE,
+        HistoryKind.UNPAUSE,
+        HistoryKind.RETRY,
+        HistoryKind.GOTO,
+        HistoryKind.SET,
+        HistoryKind.TERMINATE,
+    )
+)
+"""The kinds of what operators do."""
+
 _FAILED = frozenset(
     (
         HistoryKind.FAILED,
@@ -140,7 +148,10 @@ class HistoryEntry:
         select: for an event that was handled, the select that waited for it.
         duration_ms: how long the user's code ran.
         error: the error of a failure.
-        by, reason: the operator and the reason, if they were given.
+        by: who did it: the name of the principal, or what the operator wrote if there is no principal.
+        by_id: the id of the principal.
+        claimed: the name that the principal wrote in its request, if it is another one.
+        reason: the reason, if the operator has given one.
         detail: what the operator has changed.
     """
 
@@ -155,6 +166,8 @@ class HistoryEntry:
     by: str = ""
     reason: str = ""
     detail: str = ""
+    by_id: str = ""
+    claimed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +270,7 @@ def encode(instance: Instance) -> Document:
     more = 0 if instance.lease is None else LEASE_BYTES
     if execution.canceling or execution.status in _NEEDS_MORE:
         more = RESERVED_BYTES
-    size = _check_size(document, DOCUMENT_BYTES_MAX + more, execution.threads)
+    size = check_size(document, DOCUMENT_BYTES_MAX + more, execution.threads)
     document["history"] = _last_entries(instance.history, DOCUMENT_BYTES_MAX + RESERVED_BYTES - size)
     return document
 
@@ -344,38 +357,24 @@ def _check_timers(execution: Execution) -> None:
                 raise TypeError(f"the task of {wait.event!r} is {wait.task!r:.100}")
 
 
+def kept_entries(history: tuple[HistoryEntry, ...], limit: int = HISTORY_MAX) -> tuple[HistoryEntry, ...]:
+    """Returns the entries that an instance keeps: the last ones, and among them the last ``OPERATIONS_KEPT`` of
+    operators. Events, of which a client can send any number, therefore do not wash these out."""
+    if len(history) <= limit:
+        return history
+    operations = [number for number, entry in enumerate(history) if entry.kind in OPERATIONS][-OPERATIONS_KEPT:]
+    kept = set(operations[-limit:] if limit else ())
+    for number in range(len(history) - 1, -1, -1):
+        if len(kept) >= limit:
+            break
+        kept.add(number)
+    return tuple(history[number] for number in sorted(kept))
+
+
 def _last_entries(history: tuple[HistoryEntry, ...], limit: int) -> str:
-    """Returns the last entries that fit in the limit, at most ``HISTORY_MAX``, as JSON."""
-    for first in range(max(0, len(history) - HISTORY_MAX), len(history)):
-        entries = _HISTORY.dump_json(history[first:], exclude_defaults=True)
+    """Returns the entries that fit in the limit, at most ``HISTORY_MAX``, as JSON; see ``kept_entries``."""
+    for count in range(min(len(history), HISTORY_MAX), 0, -1):
+        entries = _HISTORY.dump_json(kept_entries(history, count), exclude_defaults=True)
         if len(entries) <= limit:
             return entries.decode()
     return "[]"
-
-
-def _check_size(document: Document, limit: int, threads: Sequence[Thread]) -> int:
-    """Returns how many bytes of the document count towards the limit.
-
-    Raises:
-        TooLarge: they exceed ``limit``.
-    """
-    sizes = {name: len(str(value).encode()) for name, value in document.items() if name not in _UNCOUNTED}
-    total = sum(sizes.values())
-    if total <= limit:
-        return total
-    part = max(sizes, key=sizes.__getitem__)
-    detail = f"its largest part is {part!r} with {sizes[part]:,} bytes"
-    advice = "keep large data elsewhere and store a reference to it"
-    fields: Any = json.loads(document["fields"])
-    if part == "fields" and isinstance(fields, dict) and fields:
-        bytes_of = {name: len(json.dumps(value, ensure_ascii=False).encode()) for name, value in fields.items()}
-        largest = max(bytes_of, key=bytes_of.__getitem__)
-        detail = f"its largest field is {largest!r} with {bytes_of[largest]:,} bytes"
-    elif part == "execution" and len(threads) > THREADS_MANY:
-        ((name, count),) = Counter(thread.name for thread in threads).most_common(1)
-        detail += f", of {len(threads):,} threads, {count:,} of them of {name!r}"
-        advice = (
-            "run fewer at a time with ForEach(..., parallel=True, limit=100), or process a chunk of the items in each "
-            f"Child; {advice}"
-        )
-    raise TooLarge(f"the instance would take {total:,} bytes, the limit is {limit:,}; {detail}: {advice}")

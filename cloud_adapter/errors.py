@@ -19,7 +19,12 @@ class WorkflowNotFound(WorkflowError):
 
 
 class InstanceNotFound(WorkflowError):
-    """No instance with that id exists."""
+    """No instance with that id exists, or the principal may not read it."""
+
+    @classmethod
+    def of(cls, workflow: str, id: str) -> InstanceNotFound:
+        """Returns the error, whose text is the same in both cases."""
+        return cls(f"there is no instance {id!r} of {workflow!r}")
 
 
 class InstanceExists(WorkflowError):
@@ -51,12 +56,16 @@ class ResponseTooLarge(WorkflowError):
 
 
 class Unauthenticated(WorkflowError):
-    """The request has no valid token."""
+    """The request has no valid credentials, and needs some."""
+
+
+class InvalidCredential(Unauthenticated):
+    """The request has a token, a key or another credential that is not valid."""
 
 
 class Forbidden(WorkflowError):
-    """The caller is not permitted to make the request, for example with the token of another account, from a page of
-    another site, or for a repair."""
+    """The caller is not permitted to make the request, for example without the role that it needs, with the token of
+    another account, from a page of another site, or for a repair."""
 
 
 # --- the caller must try again ---------------------------------------------------------------

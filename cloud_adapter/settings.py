@@ -50,9 +50,14 @@ class Settings(BaseSettings):
     """Cloud: the audience of those tokens. Defaults to the worker's URL."""
     issuer: str = GOOGLE_ISSUER
     """Cloud: the issuer of those tokens. Only a Cloud Tasks emulator needs an issuer other than Google."""
+    worker_auth: Literal["oidc", "iam"] = "oidc"
+    """Cloud: how the worker checks those tokens. ``oidc``: completely. ``iam``: it leaves the signature to Cloud Run if
+    that has removed it. Only for private services; deploy.sh finds out whether it is needed, and sets it."""
     public: bool = False
     """Cloud: whether everyone may call the api. If not, Cloud Run requires an identity token; OpenAPI documents say so.
-    """
+    That decides who reaches the api. The authenticators of ``Service`` decide who may do what there."""
+    access: Literal["", "open"] = ""
+    """Cloud: ``open``: the api may be served without authenticators. Everyone who reaches it may then do everything."""
     public_url: str = ""
     """The URL at which clients reach the api, for links in responses, if a proxy changes the host or removes a prefix
     from the path: ``https://example.com/orders``."""
@@ -62,7 +67,7 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """The origins of other sites whose pages may call the api, separated by commas: ``https://shop.example.com``."""
     remote_clients: bool = False
-    """Embedded: whether clients on other machines are served. There is no authentication."""
+    """Embedded: whether clients on other machines are served. Without authenticators, they may do everything."""
     ui: bool | None = None
     """Whether the pages under ``/ui/`` are served, by default only when embedded. Callers of the api may use them."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -140,6 +145,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fits_its_backend(self) -> Settings:
+        if self.worker_auth == "iam" and not {ON_CLOUD_RUN, TASKS_EMULATOR_VARIABLE} & set(os.environ):
+            raise ValueError(
+                f"{PREFIX}WORKER_AUTH is iam: allowed only on Cloud Run, because nothing else checks signatures first"
+            )
         if self.backend == "embedded":
             if ON_CLOUD_RUN in os.environ:
                 raise ValueError(

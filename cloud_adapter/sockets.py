@@ -40,7 +40,7 @@ def free_ports(count: int) -> list[int]:
         SettingsError: fewer ports are free.
     """
     found: list[int] = []
-    for port in random.sample(range(20_000, 32_000), 1_000):
+    for port in random.sample(range(20_000, 32_000), 1_000):  # nosec B311 # no secret
         if len(found) == count:
             return found
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):

@@ -26,7 +26,7 @@ class Summary:
     """What a list shows of an instance.
 
     Attributes:
-        error: why it failed, with only its type and message.
+        error: why it failed, with only its type, its bases and its message.
         search: the values of its search fields.
     """
 
@@ -69,7 +69,7 @@ def summary_of(instance: Instance) -> Summary:
 def shown_error(instance: Instance) -> ErrorInfo | None:
     """Returns the error of an instance as its summary contains it."""
     error = instance.execution.error
-    return None if error is None else ErrorInfo(error.type, error.message)
+    return None if error is None else ErrorInfo(error.type, error.message, bases=error.bases)
 
 
 def stored_error(instance: Instance) -> str:
@@ -93,7 +93,7 @@ def read_summary(document: Mapping[str, Any]) -> Summary:
             _typed(document, "created_at", datetime | None),
             _typed(document, "updated_at", datetime | None),
             _typed(document, "wake_at", datetime | None),
-            None if raised is None else ErrorInfo(raised.type, raised.message),
+            None if raised is None else ErrorInfo(raised.type, raised.message, bases=raised.bases),
             _typed(document, "search", Mapping),
         )
     except (ValueError, KeyError, TypeError) as error:

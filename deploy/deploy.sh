@@ -10,6 +10,10 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=$(dirname "$HERE")
 # shellcheck source=deploy/lib.sh
 source "$HERE/lib.sh"
+# shellcheck source=deploy/settings.sh
+source "$HERE/settings.sh"
+# shellcheck source=deploy/canary.sh
+source "$HERE/canary.sh"
 
 main() {
   local settings="$HERE/settings.env" argument skip_check=false
@@ -23,6 +27,7 @@ main() {
     esac
   done
   load_settings "$settings"
+  check_access "$settings"
   [[ $SOURCE == /* ]] || SOURCE="$ROOT/$SOURCE"
   [[ -f $SOURCE/main.py ]] || die "$settings: SOURCE is $SOURCE, which does not contain main.py"
   derive
@@ -32,6 +37,7 @@ main() {
   $skip_check || need gorchestrate "required to check your source. Run pip install -e . in this repository and activate its virtual environment, or pass --skip-check"
   $DRY_RUN && printf 'Dry run: nothing is sent, nothing is changed.\n'
 
+  check_files
   find_project
   enable_apis
   create_database
@@ -42,12 +48,21 @@ main() {
   grant_roles
   stage_source
   deploy_worker
+  try_worker
   deploy_api
   create_recovery_job
   say "Done"
   printf '  api     %s (%s)\n' "$API_URL" "$($PUBLIC && echo 'public' || echo 'private: callers need roles/run.invoker')"
   printf '  worker  %s (only for %s)\n' "$WORKER_URL" "$TASKS_EMAIL"
 }
+
+# Before anything is sent: no secret and no database is uploaded.
+check_files() {
+  say "Files of $SOURCE"
+  list_files | python3 "$HERE/source_files.py" "$SOURCE"
+}
+
+list_files() { gcloud meta list-files-for-upload "$SOURCE"; }
 
 find_project() {
   say "Project $PROJECT"
@@ -106,7 +121,8 @@ check_source() {
 
 create_accounts() {
   say "Service accounts"
-  create_account "$RUN_ACCOUNT" "$RUN_EMAIL" "gorchestrate: identity of the functions"
+  create_account "$API_ACCOUNT" "$API_EMAIL" "gorchestrate: identity of the api"
+  create_account "$WORKER_ACCOUNT" "$WORKER_EMAIL" "gorchestrate: identity of the worker"
   create_account "$TASKS_ACCOUNT" "$TASKS_EMAIL" "gorchestrate: may call the worker"
 }
 
@@ -127,45 +143,54 @@ create_queue() {
     --min-backoff="$QUEUE_BACKOFF_MIN" --max-backoff="$QUEUE_BACKOFF_MAX" --max-doublings="$QUEUE_DOUBLINGS"
 }
 
+# Both functions commit to the database, and create and delete tasks. They have an account each, so that a secret or a
+# service that only steps need can be given to the worker alone.
 grant_roles() {
-  say "Roles of $RUN_ACCOUNT: this database, this queue, tasks that act as $TASKS_ACCOUNT"
-  local member="serviceAccount:$RUN_EMAIL" role
-  eventually gcloud projects add-iam-policy-binding "$PROJECT" \
-    --member="$member" --role=roles/datastore.user --condition="$DATABASE_CONDITION"
-  for role in roles/cloudtasks.enqueuer roles/cloudtasks.taskDeleter; do
-    eventually gcloud tasks queues add-iam-policy-binding "$QUEUE" --project="$PROJECT" --location="$REGION" \
-      --member="$member" --role="$role"
+  local member role
+  say "Roles of $API_ACCOUNT and $WORKER_ACCOUNT: this database, this queue, tasks that act as $TASKS_ACCOUNT"
+  for member in "serviceAccount:$API_EMAIL" "serviceAccount:$WORKER_EMAIL"; do
+    eventually gcloud projects add-iam-policy-binding "$PROJECT" \
+      --member="$member" --role=roles/datastore.user --condition="$DATABASE_CONDITION"
+    for role in roles/cloudtasks.enqueuer roles/cloudtasks.taskDeleter; do
+      eventually gcloud tasks queues add-iam-policy-binding "$QUEUE" --project="$PROJECT" --location="$REGION" \
+        --member="$member" --role="$role"
+    done
+    eventually gcloud iam service-accounts add-iam-policy-binding "$TASKS_EMAIL" --project="$PROJECT" \
+      --member="$member" --role=roles/iam.serviceAccountUser
   done
-  eventually gcloud iam service-accounts add-iam-policy-binding "$TASKS_EMAIL" --project="$PROJECT" \
-    --member="$member" --role=roles/iam.serviceAccountUser
 }
 
-# The functions' source: your code, the wheel of this repository, and requirements pinned to the tested versions.
+# The functions' source: your code, the wheel of this repository, and requirements pinned to the tested files.
 stage_source() {
+  local pip=(python3 -m pip --quiet --disable-pip-version-check)
   say "Source from $SOURCE"
-  STAGE=STAGED_SOURCE
+  STAGE=STAGED_SOURCE TOOLS=BUILD_TOOLS
   if ! $DRY_RUN; then
-    STAGE=$(mktemp -d)
-    trap 'rm -rf "$STAGE"' EXIT
-    cp -R "$SOURCE/." "$STAGE"
-    find "$STAGE" -name __pycache__ -prune -exec rm -rf {} +
+    STAGE=$(mktemp -d) TOOLS=$(mktemp -d)
+    trap 'rm -rf "$STAGE" "$TOOLS"' EXIT
+    list_files | python3 "$HERE/source_files.py" "$SOURCE" "$STAGE"
+    # The files were chosen above. Without this file, gcloud would choose again, by a .gitignore for example.
+    printf '.gcloudignore\n' >"$STAGE/.gcloudignore"
   fi
-  run python3 -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir="$STAGE" "$ROOT"
+  # With hashes and without pip's own build environment, which takes the newest versions: they would run here.
+  run "${pip[@]}" install --require-hashes --target="$TOOLS" --requirement="$HERE/build.lock"
+  run env "PYTHONPATH=$TOOLS" "${pip[@]}" wheel --no-build-isolation --no-deps --wheel-dir="$STAGE" "$ROOT"
   printf '  requirements.txt: requirements.lock, the wheel, and the requirements.txt of your source if it has one\n'
-  if ! $DRY_RUN; then
-    {
-      cat "$HERE/requirements.lock"
-      (cd "$STAGE" && printf './%s\n' gorchestrate-*.whl)
-      if [[ -f $SOURCE/requirements.txt ]]; then cat "$SOURCE/requirements.txt"; fi
-    } >"$STAGE/requirements.staged"
-    mv "$STAGE/requirements.staged" "$STAGE/requirements.txt"
-  fi
+  if ! $DRY_RUN; then write_requirements >"$TOOLS/requirements.txt" && mv "$TOOLS/requirements.txt" "$STAGE"; fi
 }
 
-# deploy_function NAME ENTRY_POINT TIMEOUT INSTANCES_MAX [OPTION...]
+write_requirements() {
+  local wheel
+  cat "$HERE/requirements.lock"
+  wheel=$(cd "$STAGE" && printf '%s' gorchestrate-*.whl)
+  printf './%s %s\n' "$wheel" "$(python3 -m pip hash "$STAGE/$wheel" | grep -- --hash=)"
+  if [[ -f $STAGE/requirements.txt ]]; then cat "$STAGE/requirements.txt"; fi
+}
+
+# deploy_function NAME ENTRY_POINT ACCOUNT TIMEOUT INSTANCES_MAX [OPTION...]
 deploy_function() {
-  local name=$1 entry_point=$2 timeout=$3 instances_max=$4 variables=() account=() joined
-  shift 4
+  local name=$1 entry_point=$2 account=$3 timeout=$4 instances_max=$5 variables=() options=() joined
+  shift 5
   variables=(
     GORCHESTRATE_BACKEND=cloud
     "GORCHESTRATE_LEASE_SECONDS=$LEASE_SECONDS"
@@ -176,28 +201,39 @@ deploy_function() {
     "GORCHESTRATE_WORKER_URL=$WORKER_URL"
     "GORCHESTRATE_AUDIENCE=$WORKER_URL"
     "GORCHESTRATE_TASKS_ACCOUNT=$TASKS_EMAIL"
+    "GORCHESTRATE_WORKER_AUTH=$WORKER_AUTH"
     "GORCHESTRATE_PUBLIC=$PUBLIC"
     "GORCHESTRATE_PUBLIC_URL=$PUBLIC_URL"
     "GORCHESTRATE_UI=$UI"
     "GORCHESTRATE_LOG_LEVEL=$LOG_LEVEL"
   )
-  joined=$(IFS=, && printf '%s' "${variables[*]}")
-  if [[ -n $BUILD_ACCOUNT ]]; then account=(--build-service-account="projects/$PROJECT/serviceAccounts/$BUILD_ACCOUNT"); fi
+  if [[ $ACCESS == open ]]; then
+    variables+=(GORCHESTRATE_ACCESS=open)
+  else
+    options+=(--remove-env-vars=GORCHESTRATE_ACCESS)
+  fi
+  joined=$(joined_variables "${variables[@]}")
+  if [[ -n $BUILD_ACCOUNT ]]; then options+=(--build-service-account="projects/$PROJECT/serviceAccounts/$BUILD_ACCOUNT"); fi
   # update-env-vars, not set-env-vars: keeps variables and secrets that the user added.
   run gcloud functions deploy "$name" --gen2 --project="$PROJECT" --region="$REGION" \
     --source="$STAGE" --entry-point="$entry_point" --runtime="$RUNTIME" --trigger-http \
-    --service-account="$RUN_EMAIL" ${account[@]+"${account[@]}"} --update-env-vars="$joined" \
+    --service-account="$account" ${options[@]+"${options[@]}"} --update-env-vars="$joined" \
     --memory="$MEMORY" --cpu="$CPU" --concurrency="$CONCURRENCY" --timeout="$timeout" \
     --min-instances="$INSTANCES_MIN" --max-instances="$instances_max" "$@"
 }
 
 deploy_worker() {
   say "Function $WORKER_FUNCTION: private, reachable only by Cloud Tasks and Cloud Scheduler"
-  deploy_function "$WORKER_FUNCTION" worker "$WORKER_TIMEOUT" "$WORKER_INSTANCES_MAX" \
-    --no-allow-unauthenticated --ingress-settings=internal-only
+  choose_worker_auth
+  send_worker
   check_worker_url
   eventually gcloud run services add-iam-policy-binding "$WORKER_FUNCTION" --project="$PROJECT" --region="$REGION" \
     --member="serviceAccount:$TASKS_EMAIL" --role=roles/run.invoker
+}
+
+send_worker() {
+  deploy_function "$WORKER_FUNCTION" worker "$WORKER_EMAIL" "$WORKER_TIMEOUT" "$WORKER_INSTANCES_MAX" \
+    --no-allow-unauthenticated --ingress-settings=internal-only
 }
 
 check_worker_url() {
@@ -211,10 +247,10 @@ check_worker_url() {
 }
 
 deploy_api() {
-  local access=--no-allow-unauthenticated
-  if $PUBLIC; then access=--allow-unauthenticated; fi
+  local callers=--no-allow-unauthenticated
+  if $PUBLIC; then callers=--allow-unauthenticated; fi
   say "Function $API_FUNCTION: $($PUBLIC && echo 'public' || echo 'private')"
-  deploy_function "$API_FUNCTION" api "$API_TIMEOUT" "$API_INSTANCES_MAX" "$access" --ingress-settings=all
+  deploy_function "$API_FUNCTION" api "$API_EMAIL" "$API_TIMEOUT" "$API_INSTANCES_MAX" "$callers" --ingress-settings=all
 }
 
 create_recovery_job() {

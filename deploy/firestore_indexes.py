@@ -37,7 +37,7 @@ class Api:
         url = f"{self.root}/{path}" + (f"?{urllib.parse.urlencode(query)}" if query else "")
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(url, data, self.headers, method=method)
-        with urllib.request.urlopen(request, timeout=60) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:  # nosec B310 # the deployer's own setting
             return json.load(response)
 
     def list(self, path: str, kind: str, **query: str) -> list[dict[str, Any]]:

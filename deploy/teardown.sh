@@ -9,9 +9,11 @@ set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=deploy/lib.sh
 source "$HERE/lib.sh"
+# shellcheck source=deploy/settings.sh
+source "$HERE/settings.sh"
 
 main() {
-  local settings="$HERE/settings.env" yes=false delete_data=false argument
+  local settings="$HERE/settings.env" yes=false delete_data=false argument account
   for argument in "$@"; do
     case $argument in
       --dry-run) DRY_RUN=true ;;
@@ -40,9 +42,11 @@ main() {
   say "Task queue $QUEUE, with all its tasks (its name may be blocked for three days)"
   remove gcloud tasks queues delete "$QUEUE" "${at[@]}"
   say "Roles and service accounts"
-  remove gcloud projects remove-iam-policy-binding "$PROJECT" \
-    --member="serviceAccount:$RUN_EMAIL" --role=roles/datastore.user --condition="$DATABASE_CONDITION"
-  remove gcloud iam service-accounts delete "$RUN_EMAIL" --project="$PROJECT"
+  for account in "$API_EMAIL" "$WORKER_EMAIL"; do
+    remove gcloud projects remove-iam-policy-binding "$PROJECT" \
+      --member="serviceAccount:$account" --role=roles/datastore.user --condition="$DATABASE_CONDITION"
+    remove gcloud iam service-accounts delete "$account" --project="$PROJECT"
+  done
   remove gcloud iam service-accounts delete "$TASKS_EMAIL" --project="$PROJECT"
   if $delete_data; then
     say "Firestore database $DATABASE, with all instances"

@@ -39,10 +39,16 @@ TYPES: dict[str, tuple[Any, str]] = {
         "a subclass, such as a `defaultdict`",
     ),
     "`int \\| str` and other unions of `str`, `int`, `bool` and `None`": (int | str, ""),
-    "a model or a dataclass of exact types": (_MODEL, "an instance of a subclass, whose own fields are not stored"),
+    "a model or a dataclass of exact types": (
+        _MODEL,
+        "an instance of a subclass, whose own fields are not stored; an attribute that its class does not declare",
+    ),
     "`float`": (float, "NaN and infinities, unless the model has `ser_json_inf_nan='constants'` or `'strings'`"),
     "`Decimal`": (Decimal, "NaN and infinities"),
-    "`datetime`, `time`": (datetime, "a time zone with a name, such as `Europe/Berlin`: only its offset is stored"),
+    "`datetime`, `time`": (
+        datetime,
+        'a time zone with a name, such as `Europe/Berlin` or `timezone(delta, "name")`: only its offset is stored',
+    ),
     "`bytes`": (bytes, "bytes that are not UTF-8"),
     "`Any`, `object`": (Any, "what is not plain JSON: models, dates, tuples, keys that are not texts"),
     "other unions, without a discriminator": (date | str, "a value that another member of the union accepts"),

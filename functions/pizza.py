@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from workflow_core import EventRejected, Go, On, Return, S, Select, Step, StepContext, Timeout, WaitFor, While, Workflow
+from workflow_core import (
+    Access,
+    Action,
+    CreatedBy,
+    EventRejected,
+    Go,
+    On,
+    Principal,
+    Return,
+    S,
+    Select,
+    Step,
+    StepContext,
+    Timeout,
+    WaitFor,
+    While,
+    Workflow,
+)
 
 
 class Pizza(BaseModel):
@@ -44,6 +61,16 @@ OrderStatus = Literal[
 class PizzaOrder(Workflow, name="pizza"):
     """A customer fills a cart and a manager confirms it. The customer pays while a cook and a courier do their work."""
 
+    create_fields = ("cart",)
+    search_fields = ("customer",)
+    access = Access(
+        create={"customer"},
+        read={"customer", "manager", "cook", "delivery"},
+        list={"customer", "manager", "cook", "delivery"},
+        operate={"manager"},
+    )
+
+    customer: Annotated[str, CreatedBy] = ""
     cart: list[Pizza] = []
     status: OrderStatus = "new"
     manager: str = ""
@@ -51,6 +78,17 @@ class PizzaOrder(Workflow, name="pizza"):
     paid_amount: float = 0
     ticket: str = ""
     courier: str = ""
+
+    def authorize(self, principal: Principal, action: Action, event: str | None) -> bool | None:
+        """Customers have access to their own orders only. For everyone else, the roles decide."""
+        if _is_only_customer(principal):
+            return principal.id == self.customer
+        return None
+
+    @classmethod
+    def visible(cls, principal: Principal) -> dict[str, Any] | None:
+        """Lists show customers their own orders only."""
+        return {"customer": principal.id} if _is_only_customer(principal) else None
 
     def add_to_cart(self, pizza: Pizza) -> PizzaOrder:
         """Adds a line to the cart. Returns the order."""
@@ -136,3 +174,7 @@ class PizzaOrder(Workflow, name="pizza"):
         Select("delivery arrives", On("Deliver", deliver, role="delivery")),
         WaitFor("order is paid", lambda o: o.paid_amount >= o.amount, complete),
     )
+
+
+def _is_only_customer(principal: Principal) -> bool:
+    return principal.roles.isdisjoint(("manager", "cook", "delivery"))

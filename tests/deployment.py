@@ -109,6 +109,7 @@ async def deployed(
             "FIRESTORE_EMULATOR_HOST": stack.enter_context(firestore_emulator.running()),
             "CLOUD_TASKS_EMULATOR_HOST": f"127.0.0.1:{tasks}",
             "GORCHESTRATE_BACKEND": "cloud",
+            "GORCHESTRATE_ACCESS": "open",
             "GORCHESTRATE_PROJECT": PROJECT,
             "GORCHESTRATE_LOCATION": LOCATION,
             "GORCHESTRATE_QUEUE": QUEUE,

@@ -3,6 +3,7 @@
 Does no I/O, reads no clock, uses no random numbers and depends on no cloud. The names in ``__all__`` are public.
 """
 
+from workflow_core.access import ANY_ROLE, EVERYONE, Access, CreatedBy
 from workflow_core.errors import (
     AsyncInSyncCall,
     AttemptOver,
@@ -64,7 +65,9 @@ from workflow_core.workflow import Workflow
 __all__ = [
     "ANONYMOUS",
     "ANYONE",
+    "ANY_ROLE",
     "AUTHENTICATED",
+    "Access",
     "Action",
     "Activity",
     "ActivityContext",
@@ -77,9 +80,11 @@ __all__ = [
     "Child",
     "ChildFailed",
     "Continue",
+    "CreatedBy",
     "Default",
     "DefinitionError",
     "DuplicateThread",
+    "EVERYONE",
     "ErrorInfo",
     "EventHandler",
     "EventNotAccepted",

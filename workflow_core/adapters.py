@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import PydanticUserError, TypeAdapter
 from pydantic.errors import PydanticErrorMixin, PydanticInvalidForJsonSchema, PydanticUndefinedAnnotation
 from pydantic.json_schema import GenerateJsonSchema
 
+from workflow_core.core_schemas import Schema, definitions
 from workflow_core.errors import DefinitionError
-from workflow_core.secret_values import MASK
+from workflow_core.secret_values import MASK, is_secret_node, may_be_secret
+from workflow_core.type_names import type_name
 
 JsonSchema = dict[str, Any]
 
@@ -48,14 +51,14 @@ def adapter_of(where: str, annotation: Any, names: Mapping[str, Any]) -> TypeAda
     except PydanticUndefinedAnnotation as error:
         fix = "Define that type above the workflow."
         raise DefinitionError(
-            where, f"the annotation {annotation!r} cannot be resolved: {error.message}", fix
+            where, f"the annotation {type_name(annotation)} cannot be resolved: {error.message}", fix
         ) from error
     except PydanticUserError as error:
         raise _no_schema(where, annotation, error) from error
 
 
 def _no_schema(where: str, annotation: Any, error: PydanticErrorMixin) -> DefinitionError:
-    reason = f"the annotation {annotation!r} has no JSON schema: {error.message.splitlines()[0]}"
+    reason = f"the annotation {type_name(annotation)} has no JSON schema: {error.message.splitlines()[0]}"
     return DefinitionError(where, reason, "Use pydantic models, dataclasses, plain types or Any.")
 
 
@@ -68,8 +71,32 @@ def may_be_shown(default: Any) -> bool:
         return False
 
 
+MASKED = {"type": "string", "format": "password", "writeOnly": True}
+"""The schema of what a secret is shown as."""
+
+_LIMITS_OF_TEXT = ("minLength", "maxLength", "pattern")
+
+
 class SchemaGenerator(GenerateJsonSchema):
-    """Generates JSON schemas without the defaults that cannot be shown, see ``may_be_shown``."""
+    """Generates JSON schemas without the defaults that cannot be shown, see ``may_be_shown``. In the schema of what is
+    shown, a secret is a text without limits."""
+
+    targets: Mapping[str, Schema] = MappingProxyType({})
+    """The nodes of the core schema that references name."""
+
+    def generate(self, schema: Any, mode: Any = "validation") -> JsonSchema:
+        """See ``GenerateJsonSchema.generate``."""
+        self.targets = definitions(schema)
+        return super().generate(schema, mode)
+
+    def generate_inner(self, schema: Any) -> JsonSchema:
+        """See ``GenerateJsonSchema.generate_inner``."""
+        made = super().generate_inner(schema)
+        if self.mode != "serialization" or not may_be_secret(schema, self.targets):
+            return made
+        if is_secret_node(schema):
+            return MASKED | {key: part for key, part in made.items() if key in ("title", "description", "deprecated")}
+        return {key: part for key, part in made.items() if key not in _LIMITS_OF_TEXT}
 
     def default_schema(self, schema: Any) -> JsonSchema:
         """See ``GenerateJsonSchema.default_schema``."""

@@ -6,16 +6,18 @@ import which parts of a workflow have to be compared.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields as dataclass_fields
 from dataclasses import is_dataclass
-from datetime import datetime, time
+from datetime import datetime, time, timezone
 from decimal import Decimal
 from functools import cached_property
 from typing import Any, NoReturn
 
 from pydantic import BaseModel
+from pydantic_core import TzInfo
 
 from workflow_core.errors import InvalidFields
 from workflow_core.secret_values import MASK, SECRETS
@@ -24,6 +26,8 @@ Path = tuple[str | int, ...]
 """Where a value is: the names of fields, the indexes of lists and the keys of dictionaries."""
 
 _SHOWN_CHARS_MAX = 80
+
+_COLLECTIONS = (dict, list, tuple, deque, set, frozenset)
 
 
 class Changed(InvalidFields):
@@ -51,6 +55,8 @@ def compare_values(value: Any, other: Any, path: Path) -> None:
         if type(value) is int and type(other) is float and value == other:
             return  # an integer is a float, as for type checkers
         changed(value, other, path)
+    if isinstance(value, _COLLECTIONS) and getattr(value, "__dict__", None):  # of a subclass
+        _compare_parts(vars(value), vars(other), path)
     if isinstance(value, BaseModel):
         _compare_parts(_parts_of_model(value), _parts_of_model(other), path)
     elif is_dataclass(value):
@@ -99,8 +105,18 @@ def _is_same(value: Any, other: Any) -> bool:
 
 def _moment(value: datetime | time) -> tuple[object, ...]:
     """Returns what a moment is made of. A repeated hour is told apart by ``fold``, and with an offset by that."""
-    zone = getattr(value.tzinfo, "key", None)
-    return value.replace(tzinfo=None, fold=0), value.utcoffset(), zone, value.fold if value.tzinfo is None else 0
+    fold = value.fold if value.tzinfo is None else 0
+    return value.replace(tzinfo=None, fold=0), value.utcoffset(), _zone_name(value), fold
+
+
+def _zone_name(value: datetime | time) -> str | None:
+    """Returns the name of a time zone; None if it is known only by its offset."""
+    zone, offset = value.tzinfo, value.utcoffset()
+    if isinstance(zone, TzInfo):  # what pydantic loads
+        return None
+    name: str | None = getattr(zone, "key", None) or value.tzname()
+    is_offset = isinstance(zone, timezone) and offset is not None and name == timezone(offset).tzname(None)
+    return None if is_offset else name
 
 
 def _parts_of_model(model: BaseModel) -> dict[str, Any]:
@@ -121,7 +137,8 @@ def _parts_of_dataclass(value: Any) -> dict[str, Any]:
 
 def _compare_parts(parts: dict[str, Any], others: dict[str, Any], path: Path) -> None:
     for name in parts.keys() ^ others.keys():
-        changed(parts.get(name), others.get(name), (*path, name))
+        fix = "It is not a field of its class, so it would be lost: declare it there"
+        raise Changed((*path, name), parts.get(name), others.get(name), fix)
     for name, part in parts.items():
         compare_values(part, others[name], (*path, name))
 
@@ -169,11 +186,27 @@ def _is_left_out(value: Any, name: Any, part: Any) -> bool:
     if is_dataclass(value):
         cls: Any = type(value)
         fields: Mapping[str, Any] = getattr(cls, "__pydantic_fields__", cls.__dataclass_fields__)
-        return name in fields and part is fields[name].default
+        return name in fields and (part is fields[name].default or _is_made(part, fields[name].default_factory))
     if hasattr(value, "_field_defaults"):  # a NamedTuple
         names: tuple[str, ...] = value._fields
         return part is value._field_defaults.get(names[name], value)
     return False
+
+
+def _is_made(part: Any, factory: Any) -> bool:
+    """Whether a part of a dataclass is like its default, which a factory makes anew for each value. Asked only if it
+    contains a number that JSON does not have, because others may be sent."""
+    if not callable(factory) or all(map(_is_finite, leaves(part))):
+        return False
+    try:
+        return repr(part) == repr(factory())
+    except Exception:
+        return False
+
+
+def _is_finite(leaf: tuple[Path, Any]) -> bool:
+    _, value = leaf
+    return not isinstance(value, (float, Decimal)) or math.isfinite(value)
 
 
 def _shown(value: object, other: object) -> str:

@@ -5,7 +5,9 @@ that is not a value of its type would make each creation fail that uses it.
 from __future__ import annotations
 
 import math
+import typing
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,12 +16,13 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, PydanticUndefined, SchemaSerializer, SchemaValidator
 
-from workflow_core.comparing import Changed, compare_values, leaves
+from workflow_core.comparing import Changed, changed, compare_values, leaves
 from workflow_core.core_schemas import Schema, definitions, parts
 from workflow_core.error_texts import field_texts
 from workflow_core.errors import DefinitionError
 from workflow_core.keeping import Comparison, is_special
 from workflow_core.secret_values import MASK
+from workflow_core.type_names import type_name
 from workflow_core.value_form import ValueForm
 
 
@@ -102,6 +105,9 @@ def _save(form: ValueForm, default: Any) -> None:
     loaded = form.load(form.dump(default))
     if form.compare is not None:
         form.compare(default, loaded, ())
+    for (path, leaf), (_, other) in zip(leaves(default), leaves(loaded), strict=False):
+        if isinstance(leaf, bool) and not isinstance(other, bool):
+            changed(leaf, other, path)
 
 
 def _refusal(where: str, what: str, field: _Field, form: ValueForm, error: Exception) -> DefinitionError:
@@ -139,12 +145,12 @@ def _converted(form: ValueForm, default: Any) -> str | None:
 def _not_of_type(
     where: str, what: str, name: str, annotation: Any, shown: str, default: Any, converted: str | None = None
 ) -> DefinitionError:
-    type_name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    wanted = type_name(annotation)
     example = f": {converted}" if converted else ""
-    fix = f"Use a {type_name} as the default{example}."
+    fix = f"Use a {wanted} as the default{example}."
     if default is None:
-        fix = f"Write {name}: {type_name} | None = None."
-    return DefinitionError(where, f"the default of its {what} is {shown:.60}, which is not a {type_name}", fix)
+        fix = f"Write {name}: {wanted} | None = None."
+    return DefinitionError(where, f"the default of its {what} is {shown:.60}, which is not a {wanted}", fix)
 
 
 def _annotation(field: _Field) -> Any:
@@ -152,6 +158,8 @@ def _annotation(field: _Field) -> Any:
     known = getattr(cls, "__pydantic_fields__", {}).get(field.name)
     if known is not None:
         return known.annotation
+    with suppress(Exception):  # a name that only pydantic can resolve
+        return typing.get_type_hints(cls)[field.name]
     hint = getattr(cls, "__annotations__", {}).get(field.name, "value of its type")
     return getattr(hint, "__forward_arg__", hint)  # a NamedTuple keeps a text as a reference
 

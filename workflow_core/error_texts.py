@@ -7,7 +7,7 @@ raise an error, and a message may be very long or contain characters that are no
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 from pydantic import ValidationError
 
@@ -24,8 +24,26 @@ FIELD_CHARS_MAX = 1_000
 """The most characters of the path and of the message of such an error. A path contains keys of the input."""
 
 
+class Place(str):
+    """A note of an error, with the name of the statement that raised it."""
+
+    where: str
+
+    def __new__(cls, statement: str, note: str) -> Self:
+        """Makes a note."""
+        made = super().__new__(cls, note)
+        made.where = statement
+        return made
+
+
 def error_info(error: BaseException, statement: str) -> ErrorInfo:
-    """Returns an error in the form that is stored with an instance. A group of one error counts as that error."""
+    """Returns an error in the form that is stored with an instance. A group of one error counts as that error.
+
+    Args:
+        statement: where it was raised, unless it has the note of a ``Place``.
+    """
+    places = (note.where for note in getattr(error, "__notes__", ()) if isinstance(note, Place))
+    statement = next(places, statement)
     errors = list(leaves(error))
     if len(errors) == 1:
         error = errors[0]
@@ -73,14 +91,24 @@ def field_errors(error: ValidationError) -> list[dict[str, Any]]:
     count = error.error_count()
     # pydantic returns all errors or none, and each costs 600 bytes and 2 µs.
     read = error.errors(include_url=False, include_context=False, include_input=False) if count <= READ_MAX else []
-    errors = [
-        {"field": _cut(".".join(map(str, e["loc"]))), "message": _cut(e["msg"]), "type": e["type"]}
-        for e in read[:ERRORS_MAX]
-    ]
+    return limited(
+        [{"field": ".".join(map(str, e["loc"])), "message": e["msg"], "type": e["type"]} for e in read[:ERRORS_MAX]],
+        count,
+    )
+
+
+def limited(errors: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """Returns errors of fields so that a response with them stays small.
+
+    Args:
+        errors: some of the errors.
+        count: how many there are.
+    """
+    told = [e | {"field": _cut(e["field"]), "message": _cut(e["message"])} for e in errors[:ERRORS_MAX]]
     if count > ERRORS_MAX:
-        shown = f"; these are the first {ERRORS_MAX}" if errors else ", too many to list"
-        errors.append({"field": "", "message": f"the input has {count:,} errors{shown}", "type": "too_many_errors"})
-    return errors
+        shown = f"; these are the first {ERRORS_MAX}" if told else ", too many to list"
+        told.append({"field": "", "message": f"the input has {count:,} errors{shown}", "type": "too_many_errors"})
+    return told
 
 
 def _cut(text: str) -> str:

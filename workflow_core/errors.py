@@ -105,6 +105,7 @@ class EventNotAccepted(WorkflowError):
         event: the event that was sent.
         accepted: the names of the events that are accepted now.
         status: the status of the instance.
+        detail: more about the refusal, as part of the message.
     """
 
     def __init__(self, event: str, accepted: Sequence[str], status: str, detail: str = "") -> None:
@@ -113,6 +114,7 @@ class EventNotAccepted(WorkflowError):
         self.event = event
         self.accepted = tuple(accepted)
         self.status = status
+        self.detail = detail
 
 
 class InvalidInput(WorkflowError):

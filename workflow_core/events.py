@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from workflow_core.execution import ErrorInfo
+from workflow_core.principal import Principal
 
 
 def stable_key(*parts: object) -> str:
@@ -34,6 +35,8 @@ class StepContext:
         item: the current item of the innermost ``ForEach`` around the step.
         index: the position of the item, starting with 0; None outside a ``ForEach``.
         error: in an ``except_`` section, the error that it has caught.
+        caused_by: the id of the principal that brought the thread here: with the last event that the thread received,
+            or with the creation of the instance. Empty if it was a timeout, or code without a principal.
     """
 
     workflow: str
@@ -45,6 +48,7 @@ class StepContext:
     item: Any = None
     index: int | None = None
     error: ErrorInfo | None = None
+    caused_by: str = ""
 
     @property
     def idempotency_key(self) -> str:
@@ -103,6 +107,7 @@ class EventRequest:
         setup_data: the result of ``setup``; None if it has not finished.
         action: ``setup``, ``handle`` or ``teardown``.
         known_as: the name that the event had when the select was entered, if it was renamed later.
+        principal: for ``handle``, who sent the event; None: code in the same process.
     """
 
     workflow: Any
@@ -113,6 +118,7 @@ class EventRequest:
     setup_data: Any
     action: str
     known_as: str = ""
+    principal: Principal | None = None
 
     @property
     def idempotency_key(self) -> str:

@@ -15,6 +15,7 @@ from pydantic import AwareDatetime, Field, TypeAdapter
 from pydantic_core import from_json, to_json
 
 from workflow_core.compact import FOLDED_MIN, fold, may_be_folded, unfold
+from workflow_core.principal import Principal, PrincipalKind
 from workflow_core.shown import shown_event, shown_teardown, shown_wait
 from workflow_core.wait_types import StoredTeardown, StoredWait
 
@@ -129,6 +130,15 @@ class Leave:
 
 
 @dataclass(slots=True)
+class Sender:
+    """Who sent an event, without roles and claims: they were checked when it arrived."""
+
+    id: str = ""
+    name: str = ""
+    kind: PrincipalKind = "user"
+
+
+@dataclass(slots=True)
 class BufferedEvent:
     """An event that arrived before a thread waited for it.
 
@@ -136,6 +146,7 @@ class BufferedEvent:
         input: the JSON text.
         by_name: whether the text has the names of fields, and not the aliases that clients use.
         shown: the text as clients see it, if it contains secrets.
+        sender: who sent it, if it was a principal.
     """
 
     event: str
@@ -143,6 +154,13 @@ class BufferedEvent:
     at: AwareDatetime | None = None
     by_name: bool = False
     shown: str | None = None
+    sender: Sender | None = None
+
+    @property
+    def principal(self) -> Principal | None:
+        """Who sent it, as its handler sees it."""
+        sender = self.sender
+        return None if sender is None else Principal(sender.id, sender.name, sender.kind)
 
 
 @dataclass(slots=True)
@@ -184,6 +202,7 @@ class Thread:
         errors: for each ``except_`` section that it is or was in, the error that was caught.
         pending: for each ``Try`` that it is leaving, how it continues after the ``finally_`` section.
         leaving: how it continues once the branches that it has started have ended.
+        caused_by: see ``StepContext``.
     """
 
     id: str
@@ -200,6 +219,7 @@ class Thread:
     errors: dict[str, ErrorInfo] = field(default_factory=dict)
     pending: dict[str, Leave] = field(default_factory=dict)
     leaving: Leave | None = None
+    caused_by: str = ""
 
 
 @dataclass(slots=True)
@@ -235,7 +255,13 @@ class Execution:
 
     @classmethod
     def start(
-        cls, id: str, workflow: Definition, *, now: datetime | None = None, parent: Parent | None = None
+        cls,
+        id: str,
+        workflow: Definition,
+        *,
+        now: datetime | None = None,
+        parent: Parent | None = None,
+        caused_by: str = "",
     ) -> Execution:
         """Returns a new instance that has not started its first statement.
 
@@ -243,6 +269,7 @@ class Execution:
             workflow: its ``Workflow`` class.
             now: the current time.
             parent: the instance that waits for its end.
+            caused_by: the id of the principal that creates it.
 
         Example:
             >>> from workflow_core import Execution, S, Step, Workflow
@@ -252,7 +279,7 @@ class Execution:
             <Status.RUNNING: 'running'>
         """
         # Positional collections take half the time of the default factories.
-        main = Thread(MAIN_THREAD, MAIN_THREAD, _RESUMING, "", 0, [], 0, None, None, "", {}, {}, {})
+        main = Thread(MAIN_THREAD, MAIN_THREAD, _RESUMING, "", 0, [], 0, None, None, "", {}, {}, {}, None, caused_by)
         program = workflow.__program__
         new = cls(id, program.workflow, _RUNNING, 0, [main], [], program.version, None, now, now, False, [], parent)
         new.fields_version = program.fields_version
@@ -273,10 +300,12 @@ class Execution:
         return next((thread for thread in self.threads if thread.id == id), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the whole state as JSON data, with every attribute."""
+        """Returns the whole state as JSON data, with every attribute that clients know."""
         data: dict[str, Any] = _ADAPTER.dump_python(self, mode="json", by_alias=True)
         for thread in data["threads"]:
             thread["waits"] = [shown_wait(wait) for wait in thread["waits"]]
+            if not thread["caused_by"]:
+                del thread["caused_by"]
         data["teardowns"] = [shown_teardown(teardown) for teardown in data["teardowns"]]
         data["buffer"] = [shown_event(event) for event in data["buffer"]]
         return data

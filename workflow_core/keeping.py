@@ -10,10 +10,12 @@ The decision reads pydantic's core schema of the class. What is not known to be 
 
 from __future__ import annotations
 
+import inspect
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 from workflow_core.comparing import Path, changed, compare_values
@@ -106,6 +108,27 @@ class _Model(Comparison):
             part = getattr(value, name)
             if compare.is_needed() or not compare.fits(part):
                 compare(part, getattr(other, name), (*path, name))
+
+
+@dataclass(slots=True)
+class _OpenModel(_Model):
+    """A dataclass whose objects accept other attributes, which are not stored.
+
+    Attributes:
+        known: the names of the fields and of what the class computes once.
+    """
+
+    known: frozenset[str] = frozenset()
+
+    def fits(self, value: Any) -> bool:
+        # Called without ``super``, because slots make a new class.
+        return _Model.fits(self, value) and value.__dict__.keys() <= self.known
+
+    def __call__(self, value: Any, other: Any, path: Path) -> None:
+        if type(value) is self.cls and value.__dict__.keys() <= self.known:
+            _Model.__call__(self, value, other, path)
+        else:
+            compare_values(value, other, path)
 
 
 @dataclass(slots=True)
@@ -340,7 +363,11 @@ class _Sorter:
             return _FULL
         if any(field.get("init") is False or field.get("init_only") for field in inner["fields"]):
             return _FULL
-        return _Model(schema["cls"], self._fields({field["name"]: field for field in inner["fields"]}))
+        cls, fields = schema["cls"], self._fields({field["name"]: field for field in inner["fields"]})
+        if not cls.__dictoffset__:  # such as with slots=True
+            return _Model(cls, fields)
+        computed = (name for name in dir(cls) if isinstance(inspect.getattr_static(cls, name), cached_property))
+        return _OpenModel(cls, fields, known=frozenset((*cls.__dataclass_fields__, *computed)))
 
     def _fields(self, fields: Mapping[str, Schema]) -> dict[str, Comparison]:
         found = {name: self.of(field["schema"]) for name, field in fields.items()}

@@ -19,6 +19,7 @@ from workflow_core.machine.checkpoints import Checkpoint, CheckpointKind
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.machine import Machine
 from workflow_core.machine.work import ThreadWork, Work
+from workflow_core.principal import Principal
 from workflow_core.workflow import Workflow
 
 AsyncCheckpoint = Callable[[CheckpointKind], Awaitable[object] | None]
@@ -80,6 +81,7 @@ def handle_event(
     wait_id: str | None = None,
     pc: int | None = None,
     now: datetime | None = None,
+    principal: Principal | None = None,
 ) -> Any:
     """Delivers an event: runs its handler and moves its thread to the next step or wait. Call ``resume`` afterwards.
 
@@ -93,6 +95,7 @@ def handle_event(
         wait_id: the wait that receives the event. A later wait for the same event does not accept it.
         pc: the pc at which the wait was entered. A wait with another pc does not accept the event.
         now: the current time; if omitted, timeouts that are entered get no deadline.
+        principal: who sends the event, for its handler. The caller has to decide whether it may.
 
     Returns:
         The return value of the handler; None if the event is kept.
@@ -103,6 +106,7 @@ def handle_event(
         AsyncInSyncCall: the handler is asynchronous; nothing was changed. Use ``ahandle_event``.
     """
     machine = Machine(workflow, execution, now)
+    machine.principal = principal
     accepted = machine.find(event, thread_id, wait_id, pc)
     if accepted is None or execution.buffer:
         accepted = _unless_kept(machine, accepted, event, input, thread_id, wait_id, pc)
@@ -129,9 +133,11 @@ async def ahandle_event(
     wait_id: str | None = None,
     pc: int | None = None,
     now: datetime | None = None,
+    principal: Principal | None = None,
 ) -> Any:
     """Like ``handle_event``, for an ``EventHandler`` whose ``handle`` is asynchronous as well."""
     machine = Machine(workflow, execution, now)
+    machine.principal = principal
     accepted = machine.find(event, thread_id, wait_id, pc)
     if accepted is None or execution.buffer:
         accepted = _unless_kept(machine, accepted, event, input, thread_id, wait_id, pc)

@@ -14,6 +14,9 @@ AUTHENTICATED: Final = "authenticated"
 """The role of every principal with credentials."""
 
 
+PrincipalKind = Literal["user", "service", "callback", "anonymous", "system"]
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Someone who sends requests.
@@ -29,7 +32,7 @@ class Principal:
 
     id: str
     name: str = ""
-    kind: Literal["user", "service", "callback", "anonymous", "system"] = "user"
+    kind: PrincipalKind = "user"
     roles: frozenset[str] = frozenset()
     claims: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
@@ -49,6 +52,8 @@ class Action(StrEnum):
 
     CREATE = "create"
     READ = "read"
+    LIST = "list"
+    """List instances. ``authorize`` is not asked for it; see ``Workflow.visible``."""
     SEND = "send"
     """Send an event."""
     OPERATE = "operate"

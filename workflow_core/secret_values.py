@@ -11,13 +11,14 @@ schema. The same is done for each reference, because a type may contain itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from pydantic import Secret, SecretBytes, SecretStr, TypeAdapter
 from pydantic_core import PydanticSerializationUnexpectedValue, SchemaSerializer
 
-from workflow_core.core_schemas import FROM_THE_SCHEMA, NO_NODES, Schema, definitions, is_node, nodes
+from workflow_core.core_schemas import FROM_THE_SCHEMA, NO_NODES, Schema, definitions, is_node, nodes, parts
 
 MASK = "**********"
 """How a secret is shown."""
@@ -25,6 +26,11 @@ MASK = "**********"
 SECRETS = (Secret, SecretStr, SecretBytes)
 
 _OBJECTS = ("model", "dataclass")
+
+_CONTAINERS = (
+    *(*_OBJECTS, "model-fields", "dataclass-args", "typed-dict", "call", "arguments", "named-tuple"),
+    *("list", "tuple", "set", "frozenset", "dict", "generator"),
+)
 
 
 def _mask_function(annotation: Any) -> Any:
@@ -46,6 +52,32 @@ def is_secret_node(node: Schema) -> bool:
 def has_secrets(schema: Schema) -> bool:
     """Whether values of a type may contain secrets."""
     return any(map(is_secret_node, nodes(schema)))
+
+
+def contains_secrets(schema: Schema, targets: Mapping[str, Schema], seen: frozenset[str] = frozenset()) -> bool:
+    """Whether a part of a schema contains a secret, also by reference.
+
+    Args:
+        targets: the nodes that references name.
+    """
+    for node in nodes(schema):
+        ref = node.get("schema_ref")
+        if is_secret_node(node):
+            return True
+        if ref and ref not in seen and contains_secrets(targets[ref], targets, seen | {ref}):
+            return True
+    return False
+
+
+def may_be_secret(schema: Any, targets: Mapping[str, Schema]) -> bool:
+    """Whether a value of a part of a schema may be a secret itself, and not only contain one."""
+    if isinstance(schema, dict) and is_secret_node(schema):
+        return True
+    if isinstance(schema, dict) and schema.get("type") in _CONTAINERS:
+        return False
+    if isinstance(schema, dict) and schema.get("type") == "definition-ref":
+        return may_be_secret(targets.get(schema["schema_ref"]), targets)
+    return any(may_be_secret(part, targets) for part in parts(schema))
 
 
 def revealing(schema: Schema) -> SchemaSerializer:
@@ -114,15 +146,8 @@ class _Rewriter:
             raise _unexpected(cls.__name__, value)
         return self.serializer(node).to_python(value, mode=info.mode, by_alias=False, round_trip=True, warnings="error")
 
-    def contains_secrets(self, schema: Schema, seen: frozenset[str] = frozenset()) -> bool:
-        """Whether a part of the schema contains a secret, also by reference."""
-        for node in nodes(schema):
-            ref = node.get("schema_ref")
-            if is_secret_node(node):
-                return True
-            if ref and ref not in seen and self.contains_secrets(self.definitions[ref], seen | {ref}):
-                return True
-        return False
+    def contains_secrets(self, schema: Schema) -> bool:
+        return contains_secrets(schema, self.definitions)
 
 
 class _Revealing(_Rewriter):

@@ -10,7 +10,7 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,8 @@ from workflow_core.defaults import check_parameter_default
 from workflow_core.error_texts import field_errors
 from workflow_core.errors import DefinitionError, InvalidInput, InvalidOutput
 from workflow_core.inputs import from_client, refuse_masks
+from workflow_core.principal import Principal
+from workflow_core.type_names import type_name
 from workflow_core.value_form import ValueForm
 
 
@@ -37,6 +39,9 @@ class Annotations(typing.Protocol):
 ITEM = "item"
 """The keyword argument with which a handler receives the item of the ``ForEach`` around it."""
 
+PRINCIPAL = "principal"
+"""The keyword argument with which the handler of an event receives the principal that sent it."""
+
 
 @dataclass(frozen=True, slots=True)
 class HandlerSignature:
@@ -45,6 +50,7 @@ class HandlerSignature:
     Attributes:
         takes_input: whether it has an input in addition to the workflow (or the request).
         input_form: the form in which inputs are stored and passed on; ``output_form``: that of outputs.
+        parameter: the name of its parameter; empty if it has no input.
         default: the default of its parameter, for a request without an input; ``Parameter.empty`` if it has none.
         input_schema: JSON schema of the input; None if it has no input.
         output_schema: JSON schema of the output; ``{"type": "null"}`` if it has no output.
@@ -58,6 +64,7 @@ class HandlerSignature:
     output_form: ValueForm
     input_schema: JsonSchema | None
     output_schema: JsonSchema
+    parameter: str = ""
     default: Any = inspect.Parameter.empty
 
     @property
@@ -181,12 +188,32 @@ def of_workflow(where: str, function: Callable[..., Any], *, in_each: bool) -> C
     return OfItem(function)
 
 
-def takes_item(function: Callable[..., Any]) -> bool:
-    """Whether a handler has the keyword argument ``item``."""
+def takes_keyword(function: Callable[..., Any], name: str) -> bool:
+    """Whether a handler has a keyword argument of that name."""
     with contextlib.suppress(TypeError, ValueError):
-        parameter = inspect.signature(function).parameters.get(ITEM)
+        parameter = inspect.signature(function).parameters.get(name)
         return parameter is not None and parameter.kind is parameter.KEYWORD_ONLY
     return False
+
+
+def takes_principal(where: str, function: Callable[..., Any], scope: Annotations) -> bool:
+    """Whether a handler has the keyword argument ``principal``. One with a default and another type keeps its default.
+
+    Raises:
+        DefinitionError: its type is not ``Principal | None``.
+    """
+    if not takes_keyword(function, PRINCIPAL):
+        return False
+    accepted = typing.get_args(scope.hints(where, function).get(PRINCIPAL, Any))
+    if Principal in accepted and type(None) in accepted:
+        return True
+    if Principal not in accepted and _default(function, PRINCIPAL) is not inspect.Parameter.empty:
+        return False
+    raise DefinitionError(
+        where,
+        "its keyword argument 'principal' receives who sends the event, or None from code in the same process",
+        "Write principal: Principal | None.",
+    )
 
 
 def is_async(function: Callable[..., Any]) -> bool:
@@ -218,12 +245,12 @@ def unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def parameters(
-    where: str, function: Callable[..., Any], least: int, most: int, takes: str, *, in_each: bool = False
+    where: str, function: Callable[..., Any], least: int, most: int, takes: str, *, keywords: Collection[str] = ()
 ) -> list[str]:
     """Returns the names of the positional parameters that a caller of ``function`` passes, up to ``most``.
 
     Args:
-        in_each: whether it may have the keyword argument ``item``.
+        keywords: the keyword arguments that it may have.
 
     Raises:
         DefinitionError: it cannot be called with ``least`` to ``most`` positional arguments.
@@ -248,7 +275,7 @@ def parameters(
             if parameter.default is parameter.empty or (annotated and len(names) < most):
                 names.append(parameter.name)
         elif parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
-            names += [] if in_each and parameter.name == ITEM else [parameter.name] * (most + 1)
+            names += [] if parameter.name in keywords else [parameter.name] * (most + 1)
     if not least <= len(names) <= most:
         raise DefinitionError(where, f"its function has the signature {signature}", f"It must accept {takes}.")
     return names
@@ -278,7 +305,7 @@ def takes_context(
     if _default(function, name) is inspect.Parameter.empty:
         raise DefinitionError(
             where,
-            f"its parameter {name!r} is annotated with {hint!r}, but would receive the {context.__name__}",
+            f"its parameter {name!r} is annotated with {type_name(hint)}, but would receive the {context.__name__}",
             f"Write {name}: {context.__name__}, or give the parameter a default.",
         )
     return False
@@ -300,20 +327,20 @@ def handler_signature(
     *,
     takes: str,
     least: int = 1,
-    in_each: bool = False,
+    keywords: Collection[str] = (),
     before: int = 1,
 ) -> HandlerSignature:
     """Returns the types of an event handler, from its annotations.
 
     Args:
         scope: the workflow's class; resolves the annotations.
-        in_each: whether it may have the keyword argument ``item``.
+        keywords: the keyword arguments that it may have.
         before: the number of parameters before the input.
 
     Raises:
         DefinitionError: it has a wrong number of parameters, or its annotations cannot be converted to a schema.
     """
-    names = parameters(where, function, least, 2, takes, in_each=in_each)
+    names = parameters(where, function, least, 2, takes, keywords=keywords)
     takes_input = len(names) > before
     default = _default(function, names[before]) if takes_input else inspect.Parameter.empty
     hints, names_there = scope.hints(where, function), scope.names(function)
@@ -340,6 +367,7 @@ def handler_signature(
         output_form=ValueForm.of(output),
         input_schema=input_schema if takes_input else None,
         output_schema=output_schema,
+        parameter=names[before] if takes_input else "",
         default=default,
     )
 

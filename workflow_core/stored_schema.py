@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticOmit, core_schema
 
-from workflow_core.adapters import SchemaGenerator
+from workflow_core.adapters import MASKED, SchemaGenerator
+from workflow_core.secret_values import contains_secrets, is_secret_node
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -25,6 +26,11 @@ def stored_schema(cls: type[BaseModel]) -> JsonSchemaValue:
 
 class _Stored(SchemaGenerator):
     """The schemas of values that are dumped with ``round_trip=True``."""
+
+    def generate_inner(self, schema: Any) -> JsonSchemaValue:
+        if "serialization" in schema and not is_secret_node(schema) and contains_secrets(schema, self.targets):
+            return dict(MASKED)  # a serializer of the user for what has secrets is not asked
+        return super().generate_inner(schema)
 
     def computed_field_schema(self, schema: core_schema.ComputedField) -> JsonSchemaValue:
         raise PydanticOmit

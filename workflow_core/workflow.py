@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
+from workflow_core.access import Access, check_access
 from workflow_core.accidents import refuse_accident
 from workflow_core.adapters import JsonSchema, SchemaGenerator, adapter_of
 from workflow_core.comparing import Changed
@@ -16,44 +18,19 @@ from workflow_core.defaults import check_field_defaults
 from workflow_core.error_texts import field_texts
 from workflow_core.errors import DefinitionError, InvalidFields, InvalidInput, NewerVersion
 from workflow_core.inputs import from_client
+from workflow_core.principal import Action, Principal
 from workflow_core.program.compiler import compile_definition
 from workflow_core.program.program import Program
+from workflow_core.program.replacements import WorkflowClass
 from workflow_core.program.scope import ANNOTATION_NAMES, Scope, surrounding_names
 from workflow_core.retry import Retry
-from workflow_core.secret_values import has_secrets
+from workflow_core.search_fields import check_search_fields
 from workflow_core.signatures import is_async, parameters
 from workflow_core.statements.basic import Section
 from workflow_core.stored_schema import stored_schema
 from workflow_core.value_form import Packed, ValueForm, pack_untyped
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
-
-
-if TYPE_CHECKING:
-    from pydantic._internal._model_construction import ModelMetaclass
-else:
-    ModelMetaclass = type(BaseModel)
-
-
-class WorkflowClass(ModelMetaclass):
-    """The class of workflow classes. A method that is replaced, as tests do, is replaced in the compiled definition."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
-        _rebind(self, name)
-
-    def __delattr__(self, name: str) -> None:
-        super().__delattr__(name)
-        _rebind(self, name)
-
-
-def _rebind(cls: type, name: str) -> None:
-    for workflow in (cls, *cls.__subclasses__()):
-        program = vars(workflow).get("__program__")
-        if program is not None and name in program.methods and hasattr(workflow, name):
-            program.rebind(name, getattr(workflow, name))
-        if workflow is not cls:
-            _rebind(workflow, name)
 
 
 class Workflow(BaseModel, metaclass=WorkflowClass):
@@ -87,6 +64,10 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
     as text, such as dates. Searches do not find texts of 1,500 bytes and more."""
     default_retry: ClassVar[Retry | None] = None
     """The retry policy of steps and activities without a policy; None: the policy in the engine's options."""
+    access: ClassVar[Access] = Access()
+    """The roles that principals need; see ``Access``. It does not concern code that uses the engine itself."""
+    create_fields: ClassVar[tuple[str, ...]] = ()
+    """Names of the fields that the creator of an instance may set over HTTP."""
 
     __workflow_name__: ClassVar[str]
     __workflow_version__: ClassVar[int] = 1
@@ -96,6 +77,10 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
     __form__: ClassVar[ValueForm]
     __input_form__: ClassVar[ValueForm]
     """The form of initial fields that a parent passes on; ``new`` also accepts aliases."""
+    __created_by__: ClassVar[tuple[str, ...]]
+    """The fields that are marked with ``CreatedBy``."""
+    __authorizes__: ClassVar[bool] = False
+    """Whether the class has an ``authorize`` of its own."""
     __result__: ClassVar[ValueForm | None]
     """The form of what the method ``result`` returns; None if there is none, or its type is not known."""
 
@@ -124,18 +109,43 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
         _check_fields(where, cls)
         if not hasattr(cls, "definition"):
             raise DefinitionError(where, "it has no definition", "Write definition = S(...) in the class.")
-        for setting in ("search_fields", "default_retry"):
+        for setting in ("search_fields", "default_retry", "access", "create_fields"):
             if setting in cls.model_fields:
                 raise DefinitionError(
                     where, f"{setting!r} has an annotation, which makes it a field", f"Write {setting} = ... without."
                 )
         cls.__fields_schema__ = _schema(where, cls)
         if cls.search_fields:
-            _check_search_fields(where, cls)
+            check_search_fields(where, cls)
+        check_access(where, cls, Workflow)
         check_field_defaults(where, cls)
         scope = Scope(cls)
         cls.__result__ = _result_form(where, cls, scope)
         cls.__program__ = compile_definition(cls.__workflow_name__, cls.definition, scope, cls.__workflow_version__)
+        cls.__program__.refresh(cls, cls.__program__.methods)
+
+    def authorize(self, principal: Principal, action: Action, event: str | None) -> bool | None:
+        """Narrows what the roles of a principal allow, from the fields of the instance. Override this method.
+
+        It is called on the state that is read or about to be changed, and must not change the fields.
+
+        Args:
+            event: the name of the event, for ``Action.SEND``.
+
+        Returns:
+            False denies. Every other answer leaves it to the roles.
+        """
+        return None
+
+    @classmethod
+    def visible(cls, principal: Principal) -> Mapping[str, Any] | None:
+        """Narrows the lists that a principal gets to the instances with these values in their search fields. Override
+        this method. ``authorize`` is not asked for each instance of a list.
+
+        Returns:
+            Values by the name of their search field. None: all instances.
+        """
+        return None
 
     @classmethod
     def model_json_schema(cls, *args: Any, **settings: Any) -> JsonSchema:
@@ -356,43 +366,3 @@ def _check_fields(where: str, cls: type[Workflow]) -> None:
             f"its private attribute {name!r} is not saved, so its value is lost at the next commit",
             "Make it a field, or compute the value in a method.",
         )
-
-
-def _check_search_fields(where: str, cls: type[Workflow]) -> None:
-    """Rejects names that are not fields, and fields whose values cannot be searched."""
-    if isinstance(cls.search_fields, str):
-        raise DefinitionError(
-            where, f"its search_fields is the text {cls.search_fields!r}", "Write a tuple: search_fields = ('a',)."
-        )
-    schema = cls.__fields_schema__
-    definitions = schema.get("$defs", {})
-    properties = _resolved(schema, definitions)["properties"]
-    for field in cls.search_fields:
-        if field not in cls.model_fields:
-            raise DefinitionError(where, f"its search field {field!r} is not a field", "Name fields of the model.")
-        if has_secrets(TypeAdapter(cls.model_fields[field].annotation or Any).core_schema):
-            raise DefinitionError(
-                where,
-                f"its search field {field!r} contains a secret, which lists would show",
-                "Search by another field, such as a hash of the secret.",
-            )
-        if field in properties and not _has_single_values(properties[field], definitions):
-            raise DefinitionError(
-                where,
-                f"its search field {field!r} contains lists or objects, which cannot be searched",
-                "Name fields that contain a text, a number, a boolean or a date.",
-            )
-
-
-def _has_single_values(schema: JsonSchema, definitions: JsonSchema) -> bool:
-    """Whether the schema allows a value other than null, a list or an object."""
-    schema = _resolved(schema, definitions)
-    if "anyOf" in schema:
-        return any(_has_single_values(alternative, definitions) for alternative in schema["anyOf"])
-    return schema.get("type") not in ("array", "object", "null") and "oneOf" not in schema
-
-
-def _resolved(schema: JsonSchema, definitions: JsonSchema) -> JsonSchema:
-    while "$ref" in schema:
-        schema = definitions[schema["$ref"].rpartition("/")[2]]
-    return schema

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from rich.markup import escape
 
+from cloud_adapter.cli.access_matrix import Matrix
+from cloud_adapter.cli.definition_warnings import DefinitionWarning, advise
 from cloud_adapter.cli.output import SafeConsole
-from cloud_adapter.cli.stored_instances import DefinitionWarning, Place, Report, advise, check_store
+from cloud_adapter.cli.stored_instances import Place, Report, check_store
 from cloud_adapter.engine.registry import by_name
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.hosting.source import load_workflows
@@ -31,8 +33,11 @@ _PROJECT = re.compile(
 )
 
 
-def run(source: Path, against: str | None, *, as_json: bool) -> bool:
+def run(source: Path, against: str | None, *, as_json: bool, access: bool = False) -> bool:
     """Checks a source, and optionally the live instances of a store, and prints the findings.
+
+    Args:
+        access: also print who may do what.
 
     Returns:
         Whether the source can be deployed. Warnings do not prevent it.
@@ -53,10 +58,18 @@ def run(source: Path, against: str | None, *, as_json: bool) -> bool:
         return False
     warnings = advise(workflows)
     report = Report() if against is None else asyncio.run(_check(against, workflows))
+    matrices = [Matrix.of(workflow) for workflow in workflows] if access else []
     if as_json:
-        console.print_json(json.dumps(report.to_dict() | {"warnings": [warning.to_dict() for warning in warnings]}))
+        more = {"access": [matrix.to_dict() for matrix in matrices]} if access else {}
+        found = report.to_dict() | {"warnings": [warning.to_dict() for warning in warnings]} | more
+        console.print_json(json.dumps(found))
     else:
         _print(console, source, workflows, warnings, against, report)
+        for matrix in matrices:
+            console.print()
+            console.print(matrix.table())
+            if matrix.narrows:
+                console.print(escape(f"For single instances, authorize of {matrix.workflow!r} may deny more."))
     return not report.problems
 
 

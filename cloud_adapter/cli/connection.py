@@ -19,6 +19,7 @@ from cloud_adapter.hosting.cloud import CloudRuntime
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.hosting.source import load_workflows
 from cloud_adapter.http.api import create_api
+from cloud_adapter.http.authentication import TRUSTED
 from cloud_adapter.settings import Settings
 
 T = TypeVar("T")
@@ -76,7 +77,7 @@ class Connection:
         kind = EmbeddedRuntime if settings.backend == "embedded" else CloudRuntime
         runtime = kind(load_workflows(source), settings)  # not started: it delivers no tasks
         stack.callback(lambda: self._run(runtime.close()))
-        return create_api(runtime.engine, max_body_bytes=settings.max_body_bytes, repair=True)
+        return create_api(runtime.engine, max_body_bytes=settings.max_body_bytes, repair=True, authentication=TRUSTED)
 
     def __enter__(self) -> Self:
         return self

@@ -15,6 +15,8 @@ from typing import Any
 from pydantic_core import from_json
 
 from cloud_adapter.errors import InvalidRequest
+from workflow_core import InvalidInput
+from workflow_core.inputs import refuse_repeated_keys
 
 Json = dict[str, Any]
 
@@ -42,17 +44,21 @@ def written(value: Any) -> str:
     return json.dumps(value)
 
 
-def read_input(fields: list[str] | None, text: str | None, schema: Json) -> Any:
+def read_input(fields: list[str] | None, text: str | None, schema: Json, parameter: str = "") -> Any:
     """Returns the input of a request from pairs or from JSON; None means no body.
 
     Args:
         text: the JSON; ``-`` reads it from standard input.
         schema: the JSON schema of the input.
+        parameter: its name in the code, for an input that is not an object.
 
     Raises:
-        InvalidRequest: both are given, or the text is not JSON.
+        InvalidRequest: both are given, the text is not JSON, or a field or a key is repeated.
     """
     if text is None:
+        types = _types(schema, schema)
+        if fields and parameter and types is not None and "object" not in types:
+            return _read_single(fields, schema, parameter)
         return read_pairs(fields, schema) if fields else None
     if fields:
         raise InvalidRequest("pass the input either as FIELD=VALUE or with --input, not both")
@@ -61,7 +67,20 @@ def read_input(fields: list[str] | None, text: str | None, schema: Json) -> Any:
         from_json(text, allow_inf_nan=False)
     except ValueError as error:
         raise InvalidRequest(f"--input is not JSON: {error}") from None
+    try:
+        refuse_repeated_keys("--input", text)
+    except InvalidInput as error:
+        raise InvalidRequest(str(error)) from None
     return JsonText(text)
+
+
+def _read_single(fields: list[str], schema: Json, parameter: str) -> JsonText:
+    given = [name for name, _ in map(read_pair, fields)]
+    if given != [parameter]:
+        raise InvalidRequest(
+            f"the input is not an object with fields. Write {parameter}=VALUE, or pass it with --input"
+        )
+    return _value(read_pair(fields[0])[1], schema, schema)
 
 
 def read_pairs(pairs: Iterable[str], schema: Json) -> dict[str, JsonText]:
@@ -69,10 +88,24 @@ def read_pairs(pairs: Iterable[str], schema: Json) -> dict[str, JsonText]:
     that JSON. Otherwise it is a text. JSON in quotes is a text with quotes if the field allows texts.
 
     Raises:
-        InvalidRequest: a text is not a pair.
+        InvalidRequest: a text is not a pair, or a field is given twice.
     """
     properties = _resolved(schema, schema).get("properties", {})
-    return {name: _value(text, properties.get(name, {}), schema) for name, text in map(read_pair, pairs)}
+    return {name: _value(text, properties.get(name, {}), schema) for name, text in split_pairs(pairs).items()}
+
+
+def split_pairs(pairs: Iterable[str]) -> dict[str, str]:
+    """Splits several ``field=value`` texts.
+
+    Raises:
+        InvalidRequest: a text is not a pair, or a field is given twice.
+    """
+    split: dict[str, str] = {}
+    for name, value in map(read_pair, pairs):
+        if name in split:
+            raise InvalidRequest(f"{name} is given twice: {name}={split[name]} and {name}={value}. Give it once")
+        split[name] = value
+    return split
 
 
 def read_pair(text: str) -> tuple[str, str]:

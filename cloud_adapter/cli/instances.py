@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from cloud_adapter.cli import output
 from cloud_adapter.cli.connection import Connection, Json
-from cloud_adapter.cli.inputs import check_texts, read_input, read_pair, read_pairs
+from cloud_adapter.cli.inputs import check_texts, read_input, read_pairs, split_pairs
 from cloud_adapter.engine.operations import ACTIONS, REPAIRS, Operation, Repair
 from cloud_adapter.errors import InvalidRequest
 from cloud_adapter.http import views
@@ -117,7 +117,7 @@ def list_instances(
     if workflow is None:
         page = api.get("/")
     else:
-        query = {f"{SEARCH}{name}": value for name, value in map(read_pair, search or ())}
+        query = {f"{SEARCH}{name}": value for name, value in split_pairs(search or ()).items()}
         query |= {"order": order.value, "limit": str(limit)}
         page = api.get(_path("wf", workflow), status=status and status.value, cursor=cursor, **query)
     if as_json:
@@ -211,12 +211,14 @@ def send(
 ) -> None:
     """Sends an event and shows the response: send pizza order-1 Pay amount=31.5"""
     schema: Json = {}
+    parameter = ""
     if fields:
         events = api.get(_path("definition", workflow))["events"]
-        schema = next((found["input"] or {} for found in events if found["name"] == event), {})
+        found: Json = next((found for found in events if found["name"] == event), {})
+        schema, parameter = found.get("input") or {}, found.get("parameter", "")
     query = f"?thread={quote(thread, safe='')}" if thread is not None else ""
     path = f"{_instance_path(workflow, id)}/{quote(event, safe='')}{query}"
-    handled, answer = api.send(path, read_input(fields, input, schema), **_key(key))
+    handled, answer = api.send(path, read_input(fields, input, schema, parameter), **_key(key))
     if answer is None and not as_json:
         output.print_lines(["handled" if handled else "buffered until the instance waits for it"])
     else:

@@ -28,8 +28,9 @@ from cloud_adapter.emulators import TASKS_EMULATOR_VARIABLE
 from cloud_adapter.errors import InvalidRequest, SettingsError
 from cloud_adapter.hosting.dev_server import open_server, prefer_latency, running
 from cloud_adapter.hosting.local_stack import running_stack
-from cloud_adapter.hosting.source import load_workflows
+from cloud_adapter.hosting.source import load, load_workflows
 from cloud_adapter.http import graphs
+from cloud_adapter.http.authenticators.api_key import StoredKey, key_hash, new_key
 from cloud_adapter.http.callers import is_loopback
 from cloud_adapter.http.graphs import Format
 from cloud_adapter.observability import logs
@@ -80,13 +81,18 @@ def dev(
             f"--host {host} is not an address of this machine alone, and the server has no authentication: omit "
             f"--host, or set {PREFIX}REMOTE_CLIENTS=true to serve clients on other machines"
         )
-    workflows = load_workflows(source)
+    served = load(source)
     logs.configure(settings.log_level, settings.project, text=sys.stderr.isatty())  # the source may have done it
-    with contextlib.closing(listen(host, port)) as listener, open_server(workflows, settings) as server:
+    with (
+        contextlib.closing(listen(host, port)) as listener,
+        open_server(
+            served.workflows, settings, internal=served.internal, authentication=served.authentication
+        ) as server,
+    ):
         url = f"http://{host}:{listener.getsockname()[1]}"
         console = SafeConsole(highlight=False, soft_wrap=True)
         console.print(f"Serving {source} on {url}, storing state in {settings.db}")
-        for workflow in workflows:
+        for workflow in served.workflows:
             console.print(f"  {url}/wf/{workflow.__workflow_name__}/ID")
         if settings.serves_ui:
             console.print(f"Pages: {url}/ui/")
@@ -153,14 +159,16 @@ def check(
         str | None,
         typer.Option(help="The store with the live instances: a SQLite file, PROJECT or PROJECT/DATABASE."),
     ] = None,
+    access: Annotated[bool, typer.Option("--access", help="Print which roles may do what.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON, with every instance.")] = False,
 ) -> None:
     """Checks whether SOURCE can be deployed: whether its definitions compile and live instances can continue.
 
-    Warns about parallel steps, because they run one after another. Changes nothing. The exit code is 1 if the check
+    Warns about parallel steps, because they run one after another, and about events that nobody may send once the API
+    has authenticators. Changes nothing. The exit code is 1 if the check
     finds a problem, and 2 if it cannot run.
     """
-    raise typer.Exit(0 if check_command.run(source, against, as_json=as_json) else 1)
+    raise typer.Exit(0 if check_command.run(source, against, as_json=as_json, access=access) else 1)
 
 
 @app.command()
@@ -174,6 +182,19 @@ def graph(
     if workflow not in programs:
         raise InvalidRequest(f"{source} has no workflow {workflow!r}. Available: {', '.join(sorted(programs))}")
     typer.echo(graphs.draw(programs[workflow], format).rstrip("\n"))
+
+
+@app.command()
+def api_key(
+    name: Annotated[str, typer.Argument(help="Who gets the key: a machine or a program, such as till-1.")],
+    role: Annotated[list[str] | None, typer.Option(help="A role of the holder of the key. Repeatable.")] = None,
+) -> None:
+    """Makes a random API key, and the line of a Service that accepts it. Nothing is stored or sent."""
+    key = new_key()
+    stored = StoredKey(name, key_hash(key), role or [])
+    typer.echo(f"The key, which is shown only now: {key}")
+    typer.echo("Add this to your Service. It contains only a hash of the key, so it may be in your source:")
+    typer.echo(f"  authenticators=[ApiKey({stored!r})]")
 
 
 @app.command()

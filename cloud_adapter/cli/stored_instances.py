@@ -2,13 +2,11 @@
 
 The check changes nothing. It finds what would stop an instance or make it lose data silently. Changes that the engine
 handles, such as added or moved statements, are not problems.
-
-``advise`` checks only the definitions, for code that works but not as its author may expect.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +25,6 @@ from workflow_core import (
     WaitStatus,
     Workflow,
 )
-from workflow_core.diagrams.describe import Node, statements
 from workflow_core.machine.renaming import rename
 from workflow_core.program.code import (
     ActivityCase,
@@ -43,9 +40,6 @@ from workflow_core.program.program import Program
 from workflow_core.wait_types import ActivityWait, ChildTeardown, ChildWait, ConditionWait
 
 _PARKED = (ThreadStatus.WAITING, ThreadStatus.SETTING_UP)
-
-_OVERLAPPING = frozenset(("activity", "child", "select", "sleep", "wait_for"))
-"""The kinds of statements during which other threads of the instance can run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,43 +86,6 @@ class Report:
                 for problem, places in self.problems.items()
             ],
         }
-
-
-@dataclass(frozen=True, slots=True)
-class DefinitionWarning:
-    """A statement that works, but not as its author may expect.
-
-    Attributes:
-        statement: the kind and the name of the statement, such as ``Parallel 'notify'``.
-        what: the unexpected behavior and the reason.
-        fix: what to write instead.
-    """
-
-    workflow: str
-    statement: str
-    what: str
-    fix: str
-
-    def __str__(self) -> str:
-        return f"{self.statement} of workflow {self.workflow!r}: {self.what}. {self.fix}."
-
-    def to_dict(self) -> dict[str, str]:
-        """The warning as JSON data."""
-        return {"workflow": self.workflow, "statement": self.statement, "warning": self.what, "fix": self.fix}
-
-
-def advise(workflows: Iterable[type[Workflow]]) -> list[DefinitionWarning]:
-    """Returns warnings about parallel statements that cannot overlap."""
-    return [
-        DefinitionWarning(
-            cls.__workflow_name__,
-            f"{kind} {name!r}",
-            f"{what}, and steps of one instance never overlap: they run one after another",
-            "Use activities or children instead",
-        )
-        for cls in workflows
-        for kind, name, what in _parallel_steps(statements(cls.__program__))
-    ]
 
 
 async def check_store(store: Store, workflows: Iterable[type[Workflow]]) -> Report:
@@ -178,35 +135,6 @@ def check_instance(workflows: Mapping[str, type[Workflow]], instance: Instance) 
 
 # --- definitions -----------------------------------------------------------------------------
 
-
-def _parallel_steps(nodes: Sequence[Node]) -> Iterator[tuple[str, str, str]]:
-    """Parallel statements whose branches consist only of steps: kind, name, and the problem."""
-    for node in _all(nodes):
-        if node["kind"] == "for_each" and node["parallel"] and _has_only_steps(node["statements"]):
-            yield "ForEach", node["name"], "its items run only steps"
-        if node["kind"] == "parallel":
-            count, total = sum(map(_has_only_steps, node["branches"])), len(node["branches"])
-            if count > 1:  # a single branch of steps overlaps with branches that wait
-                what = "its branches" if count == total else f"{count} of its {total} branches"
-                yield "Parallel", node["name"], f"{what} are steps"
-
-
-def _has_only_steps(nodes: Sequence[Node]) -> bool:
-    """Whether a section has a step, and no statement during which other threads can run."""
-    kinds = {node["kind"] for node in _all(nodes)}
-    return "step" in kinds and not kinds & _OVERLAPPING
-
-
-def _all(nodes: Iterable[Node]) -> Iterator[Node]:
-    """The nodes of a tree (see ``describe.statements``), in order."""
-    for node in nodes:
-        yield node
-        for part in ("statements", "branches", "cases", "excepts", "finally"):
-            for inner in node.get(part) or ():
-                yield from _all(inner if isinstance(inner, list) else (inner,))
-
-
-# --- the parts of an instance ----------------------------------------------------------------
 
 _Found = Iterator[tuple[str, str]]
 """Problems, each with its fix."""

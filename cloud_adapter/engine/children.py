@@ -21,7 +21,8 @@ from cloud_adapter.engine.decisions import check_lease
 from cloud_adapter.engine.failures import Failure, result_failed, take_result
 from cloud_adapter.engine.inbox import Deferrable, Inbox, NotListening, entry_name
 from cloud_adapter.engine.lanes import Lanes
-from cloud_adapter.engine.operations import Cancel, operate
+from cloud_adapter.engine.operation_requests import operate
+from cloud_adapter.engine.operations import Cancel
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session, begin, settle
 from cloud_adapter.engine.user_code import call
@@ -75,7 +76,7 @@ class Children:
         link = Parent(parent.workflow, parent.id, wait.id, wait.event, told=given["detached"])
         try:
             ref = InstanceRef.checked(self.workflow(given["workflow"]), given["id"])
-            child = begin(ref, json.dumps(given["fields"]), self.committer.clock.now(), link)
+            child = begin(ref, json.dumps(given["fields"]), self.committer.clock.now(), link, salt=self.committer.salt)
             await self.committer.create(child)
         except Superseded:
             pass  # the child was created, and others have already changed it

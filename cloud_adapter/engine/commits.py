@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import TypeVar
 
@@ -62,10 +63,16 @@ class Committer:
         self.clock = clock
         self.options = options
         self.rng = rng
+        # A copy, so that a seeded run draws the same tokens whether or not it has children.
+        self._salts = rng if isinstance(rng, random.SystemRandom) else copy(rng)
 
     def token(self) -> str:
         """Returns a new random token."""
         return f"{self.rng.getrandbits(64):016x}"
+
+    def salt(self) -> str:
+        """Returns a random text for the id of a child."""
+        return f"{self._salts.getrandbits(128):032x}"
 
     async def pause(self, attempt: int) -> None:
         """Waits before another attempt: 20 ms, doubled up to 640 ms, with jitter."""
@@ -74,7 +81,7 @@ class Committer:
     async def load(self, ref: InstanceRef, rewrite: Callable[[Instance], Instance] | None = None) -> Session:
         """Loads the current state of an instance. ``rewrite`` changes the stored data before it is read."""
         instance = await self.store.load(ref.workflow, ref.id)
-        return Session(ref.cls, instance if rewrite is None else rewrite(instance), self.clock.now())
+        return Session(ref.cls, instance if rewrite is None else rewrite(instance), self.clock.now(), self.salt)
 
     async def create(self, session: Session, key: KeyRecord | None = None) -> None:
         """Stores a new instance.

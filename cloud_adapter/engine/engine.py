@@ -18,7 +18,6 @@ The engine depends only on the ports, never on an adapter. Its guarantees, and w
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
@@ -27,42 +26,32 @@ from cloud_adapter.clock import SystemClock
 from cloud_adapter.document import KeyRecord
 from cloud_adapter.engine.activities import Activities
 from cloud_adapter.engine.children import Children
-from cloud_adapter.engine.commits import Committer, Superseded
+from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.decisions import Leased
-from cloud_adapter.engine.events import BUFFERED, SendEvent, SentEvent
-from cloud_adapter.engine.idempotency import record_of, replay
+from cloud_adapter.engine.events import BUFFERED, SentEvent
+from cloud_adapter.engine.idempotency import stored_key
 from cloud_adapter.engine.inbox import Inbox
 from cloud_adapter.engine.lanes import Lanes
-from cloud_adapter.engine.operations import Operation, operate
+from cloud_adapter.engine.listing import Listing
+from cloud_adapter.engine.operations import Operation
 from cloud_adapter.engine.recovery import Recovery
 from cloud_adapter.engine.refs import InstanceRef
-from cloud_adapter.engine.registry import by_name, served
+from cloud_adapter.engine.registry import by_name, served, without
+from cloud_adapter.engine.requests import Requests
 from cloud_adapter.engine.running_calls import RunningCalls
-from cloud_adapter.engine.session import begin
 from cloud_adapter.engine.steps import Stepper
 from cloud_adapter.engine.tasks import ActivityTask, CollectTask, InstanceTask, ResumeTask, TimeoutTask
 from cloud_adapter.engine.timers import TimeOut
 from cloud_adapter.engine.user_code import RunSync
-from cloud_adapter.engine.view import View, view_of
+from cloud_adapter.engine.view import View
 from cloud_adapter.errors import (
     Busy,
-    DuplicateKey,
-    InstanceExists,
-    InvalidRequest,
-    Unavailable,
 )
 from cloud_adapter.names import check_key
 from cloud_adapter.observability import logs, telemetry
-from cloud_adapter.observability.span import Span
 from cloud_adapter.options import EngineOptions
-from cloud_adapter.ports import PAGE_SIZE, PAGE_SIZE_MAX, Clock, Order, Page, Store, TaskQueue
-from cloud_adapter.stores.search import search_values
-from workflow_core import Status, Workflow, WorkflowError
-from workflow_core.error_texts import error_text
-from workflow_core.events import stable_key
-
-KEY_ATTEMPTS_MAX = 5
-"""How many times an event is tried if its key is found as recorded, but then expires."""
+from cloud_adapter.ports import PAGE_SIZE, Clock, Order, Page, Store, TaskQueue
+from workflow_core import Principal, Workflow
 
 
 class Engine:
@@ -70,12 +59,14 @@ class Engine:
 
     Args:
         workflows: the workflow classes to serve. Their names must differ.
+        internal: those of them that no client may address. Only other workflows start them, as children.
         rng: generates tokens and jitter. With a seeded generator, a run is repeatable.
         run_sync: runs synchronous steps; by default, in a thread.
         run_activity_sync: runs synchronous activities; by default, ``run_sync``.
 
     Attributes:
         running: the calls of user code that run at the moment.
+        addressable: the workflows that are not internal, by name.
 
     Raises:
         DefinitionError: the workflows cannot be served together; see ``by_name``.
@@ -92,16 +83,19 @@ class Engine:
         rng: random.Random | None = None,
         run_sync: RunSync = asyncio.to_thread,
         run_activity_sync: RunSync | None = None,
+        internal: Iterable[type[Workflow]] = (),
     ) -> None:
         self.clock = clock or SystemClock()
         self.options = options or EngineOptions()
         self.store = store
         self.queue = queue
         self.workflows: Mapping[str, type[Workflow]] = by_name(workflows)
+        self.addressable: Mapping[str, type[Workflow]] = without(self.workflows, internal)
         self._committer = Committer(store, queue, self.clock, self.options, rng or random.SystemRandom())
         self.lanes = Lanes(self._committer)
         self._inbox = Inbox(self._committer, self.lanes)
         children = Children(self._committer, self.lanes, self._inbox, self.workflow)
+        self._requests = Requests(self._committer, self.lanes, self._inbox, self.workflow)
         self.running = RunningCalls(self.clock)
         self._stepper = Stepper(self._committer, self.lanes, children, run_sync, self.running)
         self._recovery = Recovery(self._committer, self._inbox, self.workflows)
@@ -109,66 +103,51 @@ class Engine:
             self._committer, self.lanes, self._inbox, run_activity_sync or run_sync, self.running
         )
 
-    def workflow(self, name: str) -> type[Workflow]:
+    def workflow(self, name: str, principal: Principal | None = None) -> type[Workflow]:
         """Returns the workflow of that name.
 
         Raises:
-            WorkflowNotFound: this engine does not serve it.
+            WorkflowNotFound: this engine does not serve it, or the principal is a client and the workflow is internal.
         """
-        return served(self.workflows, name)
+        return served(self.workflows if principal is None else self.addressable, name)
 
     # --- requests of clients -------------------------------------------------------------
 
-    async def create(self, workflow: str, id: str, fields: bytes = b"", *, key: str | None = None) -> View:
+    async def create(
+        self,
+        workflow: str,
+        id: str,
+        fields: bytes = b"",
+        *,
+        key: str | None = None,
+        principal: Principal | None = None,
+    ) -> View:
         """Creates an instance and moves it to its first step or wait. The queue then runs its steps.
 
         Args:
-            fields: a JSON object of initial fields; empty: their defaults.
+            fields: a JSON object of initial fields; empty: their defaults. A principal may only set ``create_fields``.
             key: an idempotency key. If the request is repeated, it returns the instance instead of an error.
+            principal: who creates it; None: code of this process, which may do everything.
 
         Raises:
             InstanceExists, InvalidRequest, InvalidInput, WorkflowNotFound, TooLarge, Unavailable
+            Forbidden, Unauthenticated: the principal may not create it.
             UserCodeError: a condition of the workflow raised.
         """
-        cls = self.workflow(workflow)
+        cls = self.workflow(workflow, principal)
         with logs.about(workflow, id), telemetry.request(f"start {workflow}", workflow, id) as span:
-            return await self._create(InstanceRef.checked(cls, id), fields, check_key(key), span)
+            ref = InstanceRef.checked(cls, id)
+            return await self._requests.create(ref, fields, check_key(key), span, principal)
 
-    async def _create(self, ref: InstanceRef, fields: bytes, key: str | None, span: Span) -> View:
-        now = self.clock.now()
-        session = begin(ref, fields, now)
-        fingerprint = stable_key("create", fields.decode("utf-8", "replace"))
-        record = record_of(key, fingerprint, "", now, self.options.key_ttl)
-        try:
-            await self._committer.create(session, record)
-        except Superseded:
-            return await self._get(ref)
-        except (InstanceExists, DuplicateKey):
-            if await self._replay(ref, record) is None:
-                raise
-            span.outcome = "replayed"
-            return await self._get(ref)
-        return view_of(session)
-
-    async def get(self, workflow: str, id: str) -> View:
+    async def get(self, workflow: str, id: str, *, principal: Principal | None = None) -> View:
         """Returns the current state of the instance.
 
         Raises:
-            InstanceNotFound, WorkflowNotFound, DamagedDocument, Unavailable
+            InstanceNotFound: also if the principal may not read it.
+            WorkflowNotFound, Unauthenticated, DamagedDocument, Unavailable
             InvalidFields: its fields no longer match their types.
         """
-        return await self._get(self._ref(workflow, id))
-
-    async def _get(self, ref: InstanceRef) -> View:
-        return view_of(await self._committer.load(ref))
-
-    def _ref(self, workflow: str, id: str) -> InstanceRef:
-        """Returns the reference of a requested instance.
-
-        Raises:
-            WorkflowNotFound, InvalidRequest
-        """
-        return InstanceRef.checked(self.workflow(workflow), id)
+        return await self._requests.get(self._requests.ref(workflow, id, principal), principal)
 
     async def list(
         self,
@@ -179,6 +158,7 @@ class Engine:
         order: str = Order.UPDATED,
         limit: int = PAGE_SIZE,
         cursor: str | None = None,
+        principal: Principal | None = None,
     ) -> Page:
         """Lists the instances of a workflow. A page has at most ``PAGE_SIZE_MAX`` instances.
 
@@ -186,31 +166,30 @@ class Engine:
             search: returns only instances with these values in their search fields. Each value is a text that the
                 field's type can parse.
             order: the value of an ``Order``.
+            principal: who asks. The list then contains only instances that are ``visible`` to it.
 
         Raises:
             InvalidRequest, WorkflowNotFound, Unavailable
+            Forbidden, Unauthenticated: the principal may not list instances.
+            UserCodeError: ``visible`` of the workflow is wrong.
         """
-        values = search_values(self.workflow(workflow), search or {})
-        if status is not None and status not in set(Status):
-            raise InvalidRequest(f"unknown status {status!r}. Available: {', '.join(Status)}")
-        if not 1 <= limit <= PAGE_SIZE_MAX:
-            raise InvalidRequest(f"limit is {limit}: it must be 1 to {PAGE_SIZE_MAX}")
-        if order not in set(Order):
-            raise InvalidRequest(f"unknown order {order!r}. Available: {', '.join(Order)}")
-        return await self.store.list(
-            workflow, status=status, search=values, order=Order(order), limit=limit, cursor=cursor
-        )
+        cls = self.workflow(workflow, principal)
+        listing = Listing.checked(cls, status, search or {}, order, limit, cursor)
+        return await self._requests.list(listing, principal)
 
-    async def recorded(self, workflow: str, id: str, key: str) -> KeyRecord | None:
+    async def recorded(
+        self, workflow: str, id: str, key: str, *, principal: Principal | None = None
+    ) -> KeyRecord | None:
         """Returns the record of an earlier request on an instance, by its idempotency key; None if there is none or it
-        has expired.
+        has expired. A principal finds only its own requests.
 
         Raises:
             InvalidRequest, WorkflowNotFound, Unavailable
+            InstanceNotFound, Unauthenticated: the principal may not read the instance.
         """
-        ref = self._ref(workflow, id)
+        ref = self._requests.ref(workflow, id, principal)
         check_key(key)
-        return await self.store.load_key(ref.workflow, ref.id, key, self.clock.now())
+        return await self._requests.recorded(ref, key, principal)
 
     async def handle_event(
         self,
@@ -222,21 +201,24 @@ class Engine:
         key: str | None = None,
         thread_id: str | None = None,
         wait_id: str | None = None,
+        principal: Principal | None = None,
     ) -> bytes:
         """Delivers an event: runs its handler, moves the instance to its next steps or waits, and commits.
 
         Args:
             body: the input as JSON; empty for none.
             key: an idempotency key. If the request is repeated, it returns the first response and changes nothing.
+                Principals do not share keys.
             thread_id: selects a thread, if several wait for the event.
             wait_id: selects a wait. A later wait for the same event does not match.
+            principal: who sends it; None: code of this process, which may send everything.
 
         Returns:
             The handler's output as JSON, or ``BUFFERED``, which is empty, if the event was buffered.
 
         Raises:
             EventNotAccepted, EventRejected, InvalidInput, IdempotencyKeyReused, InstanceNotFound, WorkflowNotFound,
-            InvalidRequest, TooLarge: nothing was changed.
+            InvalidRequest, TooLarge, Forbidden, Unauthenticated: nothing was changed.
             UserCodeError, InvalidFields, InvalidOutput, ExecutionError: the workflow's code has an error. Nothing was
             changed.
             Busy: the instance was busy for too long. Nothing was changed.
@@ -245,64 +227,29 @@ class Engine:
         program = self.workflows[workflow].__program__ if workflow in self.workflows else None
         known = program is not None and program.event(event) in program.events
         with logs.about(workflow, id, statement=event), telemetry.event(workflow, id, event, known=known) as span:
-            ref = self._ref(workflow, id)
-            request = SentEvent(event, body, check_key(key), thread_id, wait_id)
-            response = await self._handle_event(ref, request, span)
+            ref = self._requests.ref(workflow, id, principal)
+            request = SentEvent(event, body, stored_key(check_key(key), principal), thread_id, wait_id)
+            response = await self._requests.handle_event(ref, request, span, principal)
             if response == BUFFERED and not span.outcome:
                 span.outcome = "buffered"
             return response
 
-    async def _handle_event(self, ref: InstanceRef, request: SentEvent, span: Span) -> bytes:
-        known = request.known_as("", self.clock.now(), self.options.key_ttl)
-
-        async def replayed() -> bytes | None:
-            stored = await self._replay(ref, known)
-            if stored is not None:
-                span.outcome = "replayed"
-            return stored
-
-        for attempt in range(KEY_ATTEMPTS_MAX):
-            sending = SendEvent(request, self.clock, self.options, span, replayed)
-            try:
-                response: bytes = await self.lanes.decide(ref, sending)
-                return response
-            except Unavailable:
-                raise
-            except WorkflowError as error:
-                # A repeated request returns its stored response, even if a new request would be rejected.
-                stored = await replayed()
-                if stored is not None:
-                    return stored
-                if not isinstance(error, DuplicateKey):
-                    raise
-            await self._committer.pause(attempt)  # its key was recorded, but then expired
-        raise Unavailable(f"the idempotency key {request.key!r} of {ref.id!r} keeps changing; try again")
-
     # --- requests of operators -----------------------------------------------------------
 
-    async def operate(self, workflow: str, id: str, operation: Operation) -> View:
+    async def operate(
+        self, workflow: str, id: str, operation: Operation, *, principal: Principal | None = None
+    ) -> View:
         """Carries out an operation, such as ``Cancel(by="ann")``. Returns the instance after it; with ``dry_run``, as
         it would be.
 
         Raises:
             InstanceEnded, RepairRefused: the operation is not possible in the instance's state. Nothing was changed.
+            Forbidden, Unauthenticated: the principal may not request it. Nothing was changed.
             InstanceNotFound, WorkflowNotFound, UnknownStatement, UserCodeError, TooLarge, Busy, Unavailable
         """
-        cls = self.workflow(workflow)
+        cls = self.workflow(workflow, principal)
         with logs.about(workflow, id), telemetry.request(f"{operation.name} {workflow}", workflow, id):
-            ref = InstanceRef.checked(cls, id)
-            session = await operate(self.lanes, ref, operation)
-            if not operation.dry_run:
-                await self._collect(ref)  # the operation may have unblocked the entries, or made them stale
-            return view_of(session)
-
-    async def _collect(self, ref: InstanceRef) -> None:
-        """Processes an instance's inbox. If this fails, recovery collects the rest later."""
-        try:
-            await self._inbox.collect(ref)
-        except WorkflowError as error:
-            text = error_text(error)[:500]
-            logs.transition("inbox not collected", ref.workflow, ref.id, level=logging.WARNING, error=text)
+            return await self._requests.operate(InstanceRef.checked(cls, id), operation, principal)
 
     # --- requests of tasks ---------------------------------------------------------------
 
@@ -317,7 +264,9 @@ class Engine:
         ref, began = self._ref_of(body), self.clock.now()
         await self._stepper.resume(ref, body)
         if self.clock.now() - began >= self.options.max_wait:
-            await self._collect(ref)  # results that could not wait for the lease's end were posted to the inbox
+            await self._inbox.try_collect(
+                ref
+            )  # results that could not wait for the lease's end were posted to the inbox
 
     async def handle_timeout(self, body: TimeoutTask) -> None:
         """Delivers a timeout, if its thread still waits for it. A late or duplicate task changes nothing. An early task
@@ -394,6 +343,3 @@ class Engine:
             WorkflowNotFound: this engine does not serve its workflow.
         """
         return InstanceRef(self.workflow(body.workflow), body.id)
-
-    async def _replay(self, ref: InstanceRef, record: KeyRecord | None) -> bytes | None:
-        return await replay(self.store, self.clock, ref, record)

@@ -6,7 +6,7 @@ also waits.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,6 +16,7 @@ from typing import Any
 from cloud_adapter.document import HistoryKind, KeyRecord
 from cloud_adapter.engine.decisions import ByItself, Decision, NotNow
 from cloud_adapter.engine.idempotency import record_of
+from cloud_adapter.engine.permissions import Caller
 from cloud_adapter.engine.session import Session, milliseconds, settle
 from cloud_adapter.engine.user_code import call, within
 from cloud_adapter.errors import Busy, UserCodeError
@@ -26,7 +27,7 @@ from workflow_core import EventNotAccepted, EventRejected
 from workflow_core.error_texts import error_text
 from workflow_core.events import stable_key
 from workflow_core.machine.events import Accepted
-from workflow_core.program.code import HandlerCase
+from workflow_core.program.code import ClientCase, HandlerCase
 
 BUFFERED = b""
 """The response to an event that is buffered, and handled when the workflow waits for it. A handler's output is never
@@ -58,6 +59,7 @@ class SendEvent(Decision):
 
     Args:
         replay: returns the response that is stored under the request's key. Called before the event waits.
+        caller: who sends the event; None: code of this process.
     """
 
     def __init__(
@@ -67,12 +69,14 @@ class SendEvent(Decision):
         options: EngineOptions,
         span: Span,
         replay: Callable[[], Awaitable[bytes | None]],
+        caller: Caller | None = None,
     ) -> None:
         self.request = request
         self.clock = clock
         self.options = options
         self.span = span
         self.replay = replay
+        self.caller = caller
         self.key = request.key
         self.size = len(request.body)
 
@@ -82,19 +86,24 @@ class SendEvent(Decision):
         Raises:
             EventNotAccepted, EventRejected, InvalidInput, InvalidOutput, UserCodeError, UnknownStatement
             ResponseTooLarge: the request has a key, and its response is too large to be kept.
+            InstanceNotFound, Forbidden, Unauthenticated: its sender may not read the instance, or not send the event.
         """
+        if self.caller is not None:
+            self.caller.check_read(session.machine.workflow)
+            session.machine.principal = self.caller.principal
         session.check()
         self.record = None
         request = self.request
         program = session.machine.program
         event = program.event(request.event)
         try:
-            accepted = _accepted(session, event, request.thread_id, request.wait_id)
+            accepted = self._accepted(session, event)
         except EventNotAccepted as error:
             if not session.execution.live or event not in program.events:
                 raise
             addressed = request.thread_id is not None or request.wait_id is not None
             if not addressed and session.machine.buffers(event) and not session.leased(now):
+                self._check_buffering(session, event)
                 return self._keep(session, event, error, now)
             # The work that is still due may lead to a wait that accepts the event.
             if session.leased(now) or session.next_work() is not None:
@@ -114,6 +123,56 @@ class SendEvent(Decision):
         if isawaitable(output):
             return self._awaited(session, accepted, event, output, started)
         return self._finish(session, accepted, event, output, started)
+
+    def _accepted(self, session: Session, event: str) -> Accepted:
+        """Returns what waits for the event: the first wait to which its sender may send it.
+
+        Raises:
+            EventNotAccepted: nothing waits for it.
+            Forbidden, Unauthenticated: its sender may send it to none of the waits.
+        """
+        machine, caller = session.machine, self.caller
+        thread_id, wait_id = self.request.thread_id, self.request.wait_id
+        if caller is None:
+            accepted = machine.accept(event, thread_id, wait_id)
+            if not accepted.case.from_clients:
+                raise _not_from_clients(accepted, machine.accepted_names(), session)
+            return accepted
+        cases: list[ClientCase] = []
+        for accepted in machine.find_all(event, thread_id, wait_id):
+            if isinstance(accepted.case, ClientCase):
+                if caller.may_send(machine.workflow, accepted.case):
+                    return accepted
+                cases.append(accepted.case)
+        if not cases:
+            # If no role of its sender is enough in any state, it neither waits nor is it buffered.
+            possible = [case for _, case in machine.program.events.get(event, ())]
+            if not possible or caller.has_role_for(possible):
+                raise self._not_accepted(session, event, caller)
+            cases = possible
+        raise caller.refused_event(event, cases)
+
+    def _not_accepted(self, session: Session, event: str, caller: Caller) -> EventNotAccepted:
+        """Returns the error for an event that nothing waits for. It lists the events that its sender may send."""
+        machine = session.machine
+        sendable = caller.sendable(machine.workflow, machine.accepted())
+        names = list(dict.fromkeys(found.case.event for found in sendable))
+        try:
+            other = machine.accept(event, self.request.thread_id, self.request.wait_id)
+        except EventNotAccepted as error:
+            return EventNotAccepted(event, names, error.status, error.detail)
+        return _not_from_clients(other, names, session)
+
+    def _check_buffering(self, session: Session, event: str) -> None:
+        """Checks whether the sender may send the event to every case that may receive it from the buffer.
+
+        Raises:
+            Forbidden, Unauthenticated: it may not.
+        """
+        machine, caller = session.machine, self.caller
+        cases = [case for _, case in machine.program.events[event] if case.buffered]
+        if caller is not None and (refused := [case for case in cases if not caller.may_send(machine.workflow, case)]):
+            raise caller.refused_event(event, refused)
 
     async def before_waiting(self) -> bytes | None:
         """Returns the stored response of a repeated request, even if the request would have to wait now."""
@@ -171,18 +230,9 @@ class SendEvent(Decision):
         )
 
 
-def _accepted(session: Session, event: str, thread_id: str | None, wait_id: str | None) -> Accepted:
-    """Returns what waits for an event of a client.
-
-    Raises:
-        EventNotAccepted: nothing waits for it.
-    """
-    accepted = session.machine.accept(event, thread_id, wait_id)
-    if not accepted.case.from_clients:
-        names = session.machine.accepted_names()
-        noun = accepted.case.wait_type.noun
-        raise EventNotAccepted(event, names, session.execution.status, f" (it is {noun})")
-    return accepted
+def _not_from_clients(accepted: Accepted, names: Sequence[str], session: Session) -> EventNotAccepted:
+    noun = accepted.case.wait_type.noun
+    return EventNotAccepted(accepted.case.event, names, session.execution.status, f" (it is {noun})")
 
 
 @contextmanager

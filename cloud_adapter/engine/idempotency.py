@@ -8,9 +8,24 @@ from cloud_adapter.document import KeyRecord
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.errors import IdempotencyKeyReused, ResponseTooLarge
 from cloud_adapter.ports import Clock, Store
+from workflow_core import Principal
+from workflow_core.events import stable_key
 
 RESPONSE_BYTES_MAX = 32_000
 """The maximum size of a response that is stored under a key."""
+
+
+def stored_key(key: str | None, principal: Principal | None) -> str | None:
+    """Returns the key under which a request is recorded. Principals with an id do not share keys, and the key of one of
+    them contains a character that no key of a client has."""
+    if key is None or principal is None or not principal.id:
+        return key
+    return f"\N{SECTION SIGN}{stable_key(principal.id, key)} {key}"
+
+
+def sent_key(stored: str) -> str:
+    """Returns the key of a request, from the key under which it is recorded."""
+    return stored.partition(" ")[2] if stored.startswith("\N{SECTION SIGN}") else stored
 
 
 def record_of(key: str | None, fingerprint: str, response: str, now: datetime, ttl: timedelta) -> KeyRecord | None:
@@ -46,6 +61,6 @@ async def replay(store: Store, clock: Clock, ref: InstanceRef, record: KeyRecord
         return None
     if stored.fingerprint != record.fingerprint:
         raise IdempotencyKeyReused(
-            f"the idempotency key {record.key!r} was used for another request on {ref.id!r}: use a new key"
+            f"the idempotency key {sent_key(record.key)!r} was used for another request on {ref.id!r}: use a new key"
         )
     return stored.response.encode()

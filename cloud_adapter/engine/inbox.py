@@ -37,7 +37,7 @@ from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.tasks import CollectTask
 from cloud_adapter.errors import Busy, InstanceNotFound, Unavailable
 from cloud_adapter.observability import logs
-from workflow_core import NewerVersion, UnknownStatement, Workflow
+from workflow_core import NewerVersion, UnknownStatement, Workflow, WorkflowError
 from workflow_core.error_texts import error_text
 from workflow_core.events import stable_key
 
@@ -167,6 +167,14 @@ class Inbox:
             if len(entries) < COLLECT_MAX:
                 return None
         return None
+
+    async def try_collect(self, ref: InstanceRef) -> None:
+        """Processes an instance's inbox. If this fails, recovery collects the rest later."""
+        try:
+            await self.collect(ref)
+        except WorkflowError as error:
+            text = error_text(error)[:500]
+            logs.transition("inbox not collected", ref.workflow, ref.id, level=logging.WARNING, error=text)
 
     async def _take(self, ref: InstanceRef, entry: InboxEntry) -> _Left | bool:
         """Processes an entry. Returns True if the entry is stale and has to be discarded, False if a commit has deleted

@@ -1,4 +1,5 @@
-"""Operations on instances (cancel, pause, ...): one class each, with all its texts; ``operate`` carries one out.
+"""Operations on instances (cancel, pause, ...): one class each, with all its texts. ``operation_requests.py``
+carries one out.
 
 To add an operation, write a class under ``@register``, and a test. The API's routes, the OpenAPI document, the commands
 and the forms on the pages are generated from ``ACTIONS`` and ``REPAIRS``. The docstring of an action is its description
@@ -16,14 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from cloud_adapter.document import Instance
-from cloud_adapter.engine.commits import Committer
-from cloud_adapter.engine.decisions import Decision
-from cloud_adapter.engine.lanes import Lanes
-from cloud_adapter.engine.plan import KEEP, RELEASE
-from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session, settle
-from cloud_adapter.engine.user_code import call
 from cloud_adapter.errors import InstanceEnded
+from workflow_core import Action as Permission
 from workflow_core import (
     Execution,
     InvalidInput,
@@ -35,6 +31,7 @@ from workflow_core import (
 )
 from workflow_core.error_texts import field_errors
 from workflow_core.execution import MAIN_THREAD
+from workflow_core.inputs import refuse_repeated_keys
 from workflow_core.machine.operations import set_fields
 
 DETAIL_CHARS_MAX = 500
@@ -49,10 +46,12 @@ class Operation(BaseModel):
     Attributes:
         name: the last part of the URL, the name of the command, and the kind of the entry in the history.
         command: the help text of the command.
+        permission: the action that a principal needs the permission for.
     """
 
     name: ClassVar[str]
     command: ClassVar[str]
+    permission: ClassVar[Permission]
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -74,9 +73,11 @@ class Operation(BaseModel):
             InvalidInput: the body is invalid.
         """
         try:
-            return cls.model_validate_json(body or b"{}")
+            operation = cls.model_validate_json(body or b"{}")
         except ValidationError as error:
             raise InvalidInput("the body of the request", field_errors(error)) from None
+        refuse_repeated_keys("the body of the request", body)
+        return operation
 
     def rewrite(self, cls: type[Workflow], instance: Instance) -> Instance:
         """Changes the stored instance before it is loaded.
@@ -112,6 +113,8 @@ class Action(Operation):
         past: the past participle, as in "it can no longer be paused".
     """
 
+    permission = Permission.OPERATE
+
     title: ClassVar[str]
     button: ClassVar[str]
     confirmation: ClassVar[str]
@@ -141,6 +144,8 @@ class Action(Operation):
 class Repair(Operation):
     """An operation that rewrites the stored state. The API serves it only where every caller may write to the database.
     Its command shows the changes and asks before it makes them; no page offers it."""
+
+    permission = Permission.REPAIR
 
 
 ACTIONS: dict[str, type[Action]] = {}
@@ -346,50 +351,6 @@ class SetFields(Repair):
         session.machine.tick()
         self.note(session, now, detail=detail[:DETAIL_CHARS_MAX])
         _settle_if_known(session)
-
-
-async def operate(lanes: Lanes, ref: InstanceRef, operation: Operation) -> Session:
-    """Carries out an operation. Returns the instance after it.
-
-    The operation does not wait for a running step. The step's commit will fail. Its lease stays until the step ends or
-    the lease expires, and no other step runs before that.
-
-    Raises:
-        Busy: other commits came first in every attempt. Nothing was changed.
-        RepairRefused: the instance's ``pc`` is not the requested one. Nothing was changed.
-        TooLarge, InstanceNotFound, Unavailable
-        WorkflowError: the operation raised it. Nothing was changed.
-    """
-    session: Session = await lanes.decide(ref, _Operate(ref.cls, operation))
-    return session
-
-
-class _Operate(Decision):
-    """An operation as a decision. The answer is the session."""
-
-    alone = urgent = True
-
-    def __init__(self, cls: type[Workflow], operation: Operation) -> None:
-        self.cls = cls
-        self.operation = operation
-        self.leased = False
-
-    def rewrite(self, instance: Instance) -> Instance:
-        """See ``Decision.rewrite``."""
-        return self.operation.rewrite(self.cls, instance)
-
-    def decide(self, session: Session, now: datetime) -> Session:
-        """See ``Decision.decide``."""
-        self.leased = session.leased(now)
-        id, pc = session.execution.id, session.execution.pc
-        if self.operation.pc not in (None, pc):
-            raise RepairRefused(f"{id!r} has changed: its pc is {pc}, not {self.operation.pc}: load it again")
-        call(self.operation.apply, session, now)
-        return session
-
-    async def commit(self, committer: Committer, session: Session) -> None:
-        """See ``Decision.commit``."""
-        await committer.commit(session, lease=KEEP if self.leased else RELEASE, dry_run=self.operation.dry_run)
 
 
 def _ended(id: str, status: Status, past: str) -> InstanceEnded:

@@ -56,3 +56,18 @@ def by_name(workflows: Iterable[type[Workflow]]) -> dict[str, type[Workflow]]:
                     "Pass both workflows to Service(...), and import both where they are served.",
                 )
     return result
+
+
+def without(workflows: Mapping[str, type[Workflow]], internal: Iterable[type[Workflow]]) -> dict[str, type[Workflow]]:
+    """Returns the workflows that are not internal.
+
+    Raises:
+        DefinitionError: an internal workflow is not among them.
+    """
+    hidden = set(internal)
+    for cls in hidden:
+        if workflows.get(cls.__workflow_name__) is not cls:
+            raise DefinitionError(
+                f"internal workflow {cls.__workflow_name__!r}", "it is not served here", "Pass it as a workflow too."
+            )
+    return {name: cls for name, cls in workflows.items() if cls not in hidden}

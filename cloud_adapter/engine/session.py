@@ -6,13 +6,13 @@ commit that failed, the session is discarded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from cloud_adapter.document import HISTORY_MAX, TOKENS_MAX, HistoryEntry, HistoryKind, Instance
+from cloud_adapter.document import OPERATIONS, TOKENS_MAX, HistoryEntry, HistoryKind, Instance, kept_entries
 from cloud_adapter.engine.plan import After, Before, Change, LeasePolicy, plan
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.schedule import Timer
@@ -20,11 +20,14 @@ from cloud_adapter.engine.user_code import call
 from cloud_adapter.errors import UserCodeError
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.stores.search import stored_values
-from workflow_core import ErrorInfo, Execution, Parent, Status, Workflow, WorkflowError
+from workflow_core import ANY_ROLE, ErrorInfo, Execution, Parent, Principal, Status, Workflow, WorkflowError
 from workflow_core.error_texts import error_text
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.machine import Machine
 from workflow_core.machine.work import Work
+
+ATTRIBUTED = frozenset((HistoryKind.CREATED, HistoryKind.EVENT, HistoryKind.BUFFERED, *OPERATIONS))
+"""The kinds of history entries of what a principal does."""
 
 ERROR_CHARS_MAX = 500
 """The most characters of an error's text that the history keeps."""
@@ -59,11 +62,14 @@ class Session:
         NewerVersion: the stored fields are of a newer version of the workflow.
     """
 
-    def __init__(self, cls: type[Workflow], instance: Instance, now: datetime) -> None:
+    def __init__(
+        self, cls: type[Workflow], instance: Instance, now: datetime, salt: Callable[[], str] | None = None
+    ) -> None:
         self.cls = cls
         self.instance = instance
         version = instance.execution.fields_version
         self.machine = Machine(cls.load_fields(instance.fields, version), instance.execution, now)
+        self.machine.salt = salt
         self._search: Mapping[str, Any] | None = None
         """The values of the search fields; None: not computed yet."""
         if version != cls.__workflow_version__:
@@ -171,6 +177,8 @@ class Session:
         Args:
             kind: a ``HistoryKind``, or the name of an operation.
         """
+        if self.machine.principal is not None and kind in ATTRIBUTED:
+            details |= attributed(self.machine.principal, details.get("by", ""))
         self.entries.append(HistoryEntry(now, kind, pc=self.execution.pc, **details))
         self.contexts.append(copy_context())
 
@@ -203,7 +211,7 @@ class Session:
     def committed(self, instance: Instance) -> None:
         """Records that the result of ``prepare`` was saved. ``instance`` has the new version."""
         self.machine.saved(instance.execution)
-        history, tokens = instance.history[-HISTORY_MAX:], instance.tokens[-TOKENS_MAX:]
+        history, tokens = kept_entries(instance.history), instance.tokens[-TOKENS_MAX:]
         execution = self.machine.execution
         self.instance = replace(instance, execution=execution, document=None, history=history, tokens=tokens)
         self.entries = []
@@ -219,6 +227,18 @@ class Session:
         self._pc = execution.pc
         self._error = execution.error
         self.had_ended = execution.ended
+
+
+def attributed(principal: Principal, claimed: str = "") -> dict[str, Any]:
+    """Returns the attributes of a history entry for something that a principal does.
+
+    Args:
+        claimed: the name that the request gives.
+    """
+    if ANY_ROLE in principal.roles:  # nobody in particular: there is only the claim
+        return {}
+    shown = principal.name or principal.id or principal.kind
+    return {"by": shown, "by_id": principal.id, "claimed": "" if claimed == shown else claimed}
 
 
 def milliseconds(start: datetime, end: datetime) -> float:
@@ -248,17 +268,35 @@ def settle(session: Session, happened: Accepted | None = None) -> None:
         raise condition_error(session.cls, error) from error
 
 
-def begin(ref: InstanceRef, fields: bytes | str, now: datetime, parent: Parent | None = None) -> Session:
+def begin(
+    ref: InstanceRef,
+    fields: bytes | str,
+    now: datetime,
+    parent: Parent | None = None,
+    *,
+    salt: Callable[[], str],
+    principal: Principal | None = None,
+    check: Callable[[Workflow], None] | None = None,
+) -> Session:
     """Returns a new instance whose threads have moved until they rest. It is not stored yet.
+
+    Args:
+        salt: see ``MachineState``.
+        principal: who creates it.
+        check: called with the initial fields.
 
     Raises:
         InvalidInput: the fields do not match their types.
         UserCodeError: a condition of the workflow raised.
     """
-    execution = Execution.start(ref.id, ref.cls, now=now, parent=parent)
+    caused_by = "" if principal is None else principal.id
+    execution = Execution.start(ref.id, ref.cls, now=now, parent=parent, caused_by=caused_by)
     new = ref.cls.new(fields)
-    session = Session(ref.cls, Instance(ref.workflow, ref.id, execution, new.dump_fields()), now)
+    if check is not None:
+        check(new)
+    session = Session(ref.cls, Instance(ref.workflow, ref.id, execution, new.dump_fields()), now, salt)
     new.refuse_changes(session.machine.workflow)
+    session.machine.principal = principal
     settle(session)
     session.note(HistoryKind.CREATED, now)
     session.note_failure(now)

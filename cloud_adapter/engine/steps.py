@@ -16,7 +16,7 @@ from cloud_adapter.engine.leases import LeaseLost, Leases, TakeLease, warn
 from cloud_adapter.engine.plan import RELEASE, Hold
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.running_calls import RunningCalls
-from cloud_adapter.engine.session import ERROR_CHARS_MAX, Session, milliseconds
+from cloud_adapter.engine.session import ERROR_CHARS_MAX, Session, attributed, milliseconds
 from cloud_adapter.engine.sync_pool import is_full, reserved
 from cloud_adapter.engine.tasks import ResumeTask
 from cloud_adapter.engine.user_code import RunSync, call, within
@@ -173,6 +173,8 @@ class Stepper:
             "select": work.select,
             "duration_ms": milliseconds(started, now),
         }
+        if (sender := work.sender(session.machine)) is not None:
+            details |= attributed(sender)
         if error is None:
             call(session.machine.done, work, result)
             session.note(NOTED[work.kind][0], now, **details)

@@ -21,7 +21,9 @@ REQUESTS_MAX: Final = 1_000
 class CloudRuntime:
     """An engine on Firestore and Cloud Tasks."""
 
-    def __init__(self, workflows: Iterable[type[Workflow]], settings: Settings) -> None:
+    def __init__(
+        self, workflows: Iterable[type[Workflow]], settings: Settings, *, internal: Iterable[type[Workflow]] = ()
+    ) -> None:
         # Imported lazily: Google's client takes most of a cold start, and embedded use does not need it.
         from cloud_adapter.stores.firestore.store import FirestoreStore
 
@@ -39,6 +41,7 @@ class CloudRuntime:
             options=settings.options(),
             run_sync=self.pools.steps,
             run_activity_sync=self.pools.activities,
+            internal=internal,
         )
 
     async def start(self, context: Context | None = None) -> None:

@@ -12,20 +12,31 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextvars import copy_context
+from dataclasses import replace
 from functools import partial
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.http.api import create_api
+from cloud_adapter.http.authentication import OPEN, Authentication
+from cloud_adapter.http.authenticators.dev import Dev
 from cloud_adapter.http.callers import AllowedCallers
 from cloud_adapter.settings import Settings
 from workflow_core import Workflow
 
 SHOWN_MAX = 3
 """The number of running calls that are named when the server stops."""
+
+REQUESTS_SECONDS = 5
+"""How long running requests may continue when the server stops, before the runtime is closed."""
+
+CANCELED_SECONDS = 3.0
+"""How long code may continue after it was cancelled at the end of the grace period. Code that swallows its cancellation
+would otherwise keep the process forever."""
 
 
 def prefer_latency() -> None:
@@ -41,12 +52,27 @@ def prefer_latency() -> None:
 
 
 @contextlib.contextmanager
-def open_server(workflows: Sequence[type[Workflow]], settings: Settings) -> Iterator[uvicorn.Server]:
+def open_server(
+    workflows: Sequence[type[Workflow]],
+    settings: Settings,
+    *,
+    internal: Sequence[type[Workflow]] = (),
+    authentication: Authentication = OPEN,
+) -> Iterator[uvicorn.Server]:
     """Yields a server for the workflows. Run it in the body, with ``server.run(sockets=[...])``.
 
     If the server runs, its event loop closes the runtime. If it never runs, the end of the body closes it.
+
+    Args:
+        internal: the workflows that no client may address.
+        authentication: finds the principals of requests. If it has authenticators, clients on this machine may also say
+            themselves who they are; see ``Dev``.
     """
-    runtime = EmbeddedRuntime(workflows, settings)
+    if authentication.authenticators and not any(
+        isinstance(authenticator, Dev) for authenticator in authentication.authenticators
+    ):
+        authentication = replace(authentication, authenticators=(*authentication.authenticators, Dev()))
+    runtime = EmbeddedRuntime(workflows, settings, internal=internal)
     with contextlib.ExitStack() as until_it_runs:
         until_it_runs.callback(lambda: asyncio.run(runtime.close()))
 
@@ -63,17 +89,20 @@ def open_server(workflows: Sequence[type[Workflow]], settings: Settings) -> Iter
             runtime.engine,
             max_body_bytes=settings.max_body_bytes,
             callers=AllowedCallers.from_settings(settings),
+            authentication=authentication,
             public=settings.is_open,
             repair=True,
             ui=settings.serves_ui,
             lifespan=lifespan,
         )
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=5)
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=REQUESTS_SECONDS
+        )
         yield _Server(config, runtime)
 
 
 class _Server(uvicorn.Server):
-    """Says on Ctrl-C what it waits for, and ends at once on a second Ctrl-C."""
+    """Says on Ctrl-C what it waits for. Ends at once on a second Ctrl-C, and after some time in any case."""
 
     def __init__(self, config: uvicorn.Config, runtime: EmbeddedRuntime) -> None:
         super().__init__(config)
@@ -84,17 +113,32 @@ class _Server(uvicorn.Server):
         if self.should_exit and sig == signal.SIGINT:
             # Not by an exception: the event loop may be blocked by the very code that does not end.
             os._exit(128 + sig)
+        if not self.should_exit:
+            seconds = REQUESTS_SECONDS + EmbeddedRuntime.GRACE_SECONDS + CANCELED_SECONDS
+            # A thread, because the event loop may be blocked, or wait for the very code that does not end.
+            end = threading.Timer(seconds, self._give_up, (sig,))
+            end.daemon = True
+            end.start()
         super().handle_exit(sig, frame)
-        calls = self._runtime.engine.running.list()
-        if calls:
-            now = self._runtime.clock.now()
-            texts = [call.text(now) for call in calls[:SHOWN_MAX]]
-            if len(calls) > SHOWN_MAX:
-                texts.append(f"{len(calls) - SHOWN_MAX} more")
+        if calls := self._calls():
             _say(
-                f"Stopping. Waiting {EmbeddedRuntime.GRACE_SECONDS:g} s at most for {', '.join(texts)}. "
+                f"Stopping. Waiting {EmbeddedRuntime.GRACE_SECONDS:g} s at most for {calls}. "
                 "Press Ctrl-C again to end at once. What has not ended runs again after the next start."
             )
+
+    def _give_up(self, sig: int) -> None:
+        calls = self._calls() or "code that does not end"
+        _say(f"Ending without {calls}: it was cancelled, and continued. It runs again after the next start.")
+        os._exit(128 + sig)
+
+    def _calls(self) -> str:
+        """Returns the running calls as text; empty if there are none."""
+        calls = self._runtime.engine.running.list()
+        now = self._runtime.clock.now()
+        texts = [call.text(now) for call in calls[:SHOWN_MAX]]
+        if len(calls) > SHOWN_MAX:
+            texts.append(f"{len(calls) - SHOWN_MAX} more")
+        return ", ".join(texts)
 
 
 def _say(text: str) -> None:
@@ -104,9 +148,15 @@ def _say(text: str) -> None:
 
 
 @contextlib.contextmanager
-def running(workflows: Sequence[type[Workflow]], settings: Settings, listener: socket.socket) -> Iterator[str]:
-    """Serves in a thread while the body runs, and yields the server's URL. Always closes the listener."""
-    with contextlib.closing(listener), open_server(workflows, settings) as server:
+def running(
+    workflows: Sequence[type[Workflow]], settings: Settings, listener: socket.socket, **options: Any
+) -> Iterator[str]:
+    """Serves in a thread while the body runs, and yields the server's URL. Always closes the listener.
+
+    Args:
+        options: those of ``open_server``.
+    """
+    with contextlib.closing(listener), open_server(workflows, settings, **options) as server:
         host, port = listener.getsockname()[:2]
         # With the context variables that the workflows have set when they were imported.
         run = partial(copy_context().run, server.run, sockets=[listener])

@@ -52,7 +52,14 @@ class EmbeddedRuntime:
     GRACE_SECONDS: Final = 10.0
     """How long ``close`` waits for running work."""
 
-    def __init__(self, workflows: Iterable[type[Workflow]], settings: Settings, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        workflows: Iterable[type[Workflow]],
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        internal: Iterable[type[Workflow]] = (),
+    ) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
         # All checks come before the store is opened, because a constructor cannot await the store's `close`.
@@ -69,6 +76,7 @@ class EmbeddedRuntime:
             options=options,
             run_sync=self.pools.steps,
             run_activity_sync=self.pools.activities,
+            internal=internal,
         )
         self._recovery: asyncio.Task[None] | None = None
 

@@ -74,6 +74,7 @@ def running_stack(source: Path, *, port: int = 0, output: Path | None = None) ->
         "GORCHESTRATE_BACKEND": "cloud",
         "GORCHESTRATE_UI": "true",
         "GORCHESTRATE_PUBLIC": "true",
+        "GORCHESTRATE_ACCESS": "open",
         "GORCHESTRATE_PROJECT": PROJECT,
         "GORCHESTRATE_LOCATION": LOCATION,
         "GORCHESTRATE_QUEUE": QUEUE,

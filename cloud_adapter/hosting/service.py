@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import os
+from collections.abc import Collection, Mapping, Sequence
 from contextvars import copy_context
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cloud_adapter.errors import SettingsError
 from cloud_adapter.hosting.cloud import CloudRuntime
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.http import problems
 from cloud_adapter.http.api import create_api
 from cloud_adapter.http.auth import OidcVerifier
+from cloud_adapter.http.authentication import Authentication
+from cloud_adapter.http.authenticators.dev import Dev, check_backend
+from cloud_adapter.http.authenticators.memberships import Memberships
+from cloud_adapter.http.authenticators.port import Authenticator
 from cloud_adapter.http.callers import AllowedCallers
 from cloud_adapter.http.worker import create_worker
 from cloud_adapter.observability import logs, telemetry
-from cloud_adapter.settings import Settings
+from cloud_adapter.settings import ON_CLOUD_RUN, PREFIX, Settings
 from workflow_core import Workflow
 
 EMBEDDED_WORKER = (
@@ -33,22 +40,40 @@ class Service:
     they see those of the server.
 
     Args:
+        authenticators: find out who sends a request, in this order; see ``cloud_adapter.http.authenticators``. Without
+            any, everyone who reaches the API may do everything.
+        roles: the members of each role: ``{"manager": ["group:managers@shop.example", "user:ann@shop.example"]}``. See
+            ``Memberships``.
+        internal: workflows that no client may address. Only other workflows start them, as children.
         flush_telemetry: send the spans of a request before its response ends, because a function has no CPU afterwards
             and no time at shutdown. Each response waits until they are sent.
 
     Example (``main.py``; ``gorchestrate dev`` serves the same workflows without these functions)::
 
-        service = Service(PizzaOrder)
+        service = Service(PizzaOrder, authenticators=[Oidc("https://login.example.com", "shop", claim("groups"))])
 
         @functions_framework.aio.http
         async def api(request):
             return await service.api(request)
     """
 
-    def __init__(self, *workflows: type[Workflow], flush_telemetry: bool = False) -> None:
-        self.workflows = workflows
+    def __init__(
+        self,
+        *workflows: type[Workflow],
+        authenticators: Sequence[Authenticator] = (),
+        roles: Mapping[str, Collection[str]] | None = None,
+        internal: Collection[type[Workflow]] = (),
+        flush_telemetry: bool = False,
+    ) -> None:
+        self.workflows = tuple(dict.fromkeys((*workflows, *internal)))
+        self.internal = tuple(internal)
+        if roles and not authenticators:
+            raise SettingsError("Service: roles need authenticators, which find out who sends a request")
+        self.authentication = Authentication(tuple(authenticators), Memberships(roles))
         self._flush = flush_telemetry
         self._settings = Settings.load()
+        if ON_CLOUD_RUN in os.environ:  # elsewhere only when it serves, because the command line imports the file too
+            self._check_access()
         self._runtime: EmbeddedRuntime | CloudRuntime | None = None
         self._context = copy_context()
         self._api: ASGIApp | None = None
@@ -56,6 +81,7 @@ class Service:
 
     async def api(self, _: Request) -> Response:
         """The public routes."""
+        self._check_access()
         runtime = await self._start()
         if self._api is None:
             settings = runtime.settings
@@ -63,6 +89,7 @@ class Service:
                 runtime.engine,
                 max_body_bytes=settings.max_body_bytes,
                 callers=AllowedCallers.from_settings(settings),
+                authentication=self.authentication,
                 public=settings.is_open,
                 ui=settings.serves_ui,
             )
@@ -77,12 +104,29 @@ class Service:
             self._worker = create_worker(runtime.engine, OidcVerifier.from_settings(runtime.settings))
         return _Mounted(self._worker, self._flush)
 
+    def _check_access(self) -> None:
+        """Checks that it was decided who may use a deployed API.
+
+        Raises:
+            SettingsError: it was not.
+        """
+        if self._settings.backend != "cloud":
+            return
+        authenticators = self.authentication.authenticators
+        if not (authenticators or self._settings.access == "open"):
+            raise SettingsError(
+                "the Service has no authenticators, so everyone who reaches it could do everything: pass "
+                f"authenticators=[...] to Service(...), or set {PREFIX}ACCESS=open if that is what you want"
+            )
+        if any(isinstance(authenticator, Dev) for authenticator in authenticators):
+            check_backend(self._settings.backend)
+
     async def _start(self) -> EmbeddedRuntime | CloudRuntime:
         if self._runtime is None:
             # Not at import: `gorchestrate` imports the file too, and configures its own logs.
             logs.configure(self._settings.log_level, self._settings.project)
             kind = EmbeddedRuntime if self._settings.backend == "embedded" else CloudRuntime
-            runtime = kind(self.workflows, self._settings)
+            runtime = kind(self.workflows, self._settings, internal=self.internal)
             async with contextlib.AsyncExitStack() as stack:
                 stack.push_async_callback(runtime.close)
                 # With the context variables of the import, not those of the request that happens to be the first.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import sys
 import sysconfig
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 from traceback import extract_tb
@@ -12,13 +14,28 @@ from types import ModuleType
 
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.hosting.service import Service
+from cloud_adapter.http.authentication import OPEN, Authentication
 from workflow_core import DefinitionError, Workflow
 
 _loaded: set[str] = set()
 """The names of the sources that this process has imported."""
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a file serves: its workflows, those of them that are internal, and how its ``Service`` finds principals."""
+
+    workflows: list[type[Workflow]]
+    internal: Sequence[type[Workflow]] = ()
+    authentication: Authentication = OPEN
+
+
 def load_workflows(source: Path, *functions: str) -> list[type[Workflow]]:
+    """Returns the workflows of a file; see ``load``."""
+    return load(source, *functions).workflows
+
+
+def load(source: Path, *functions: str) -> Served:
     """Runs the file and returns the workflows in its namespace and in its ``Service``.
 
     The file can import modules from its folder, as in a deployment.
@@ -55,7 +72,16 @@ def load_workflows(source: Path, *functions: str) -> list[type[Workflow]]:
                 f"{source} does not pass workflow {cls.__workflow_name__!r} to its Service(...), so a deployment would "
                 f"not serve it: add {cls.__name__} there"
             )
-    return workflows
+    return Served(workflows, *_security(source, services))
+
+
+def _security(source: Path, services: Sequence[Service]) -> tuple[Sequence[type[Workflow]], Authentication]:
+    """The internal workflows and the authentication of the services, which are served as one."""
+    if not services:
+        return (), OPEN
+    if any(service.authentication.authenticators for service in services[1:]):
+        raise SettingsError(f"{source} has several Services, of which only the first may have authenticators")
+    return [cls for service in services for cls in service.internal], services[0].authentication
 
 
 def _run(source: Path) -> ModuleType:

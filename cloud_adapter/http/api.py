@@ -22,16 +22,22 @@ from cloud_adapter.engine.events import BUFFERED
 from cloud_adapter.engine.operations import ACTIONS, REPAIRS, Operation
 from cloud_adapter.errors import Forbidden, InvalidRequest
 from cloud_adapter.http import graphs, health, openapi, problems, progress
+from cloud_adapter.http.authentication import OPEN, Authenticated, Authentication
 from cloud_adapter.http.bodies import read_json
 from cloud_adapter.http.callers import EVERYONE, AllowedCallers, Gate
+from cloud_adapter.http.concealment import public_view
+from cloud_adapter.http.creation import creation_schema
 from cloud_adapter.http.graphs import Format
 from cloud_adapter.http.pages.reference import reference
 from cloud_adapter.http.pages.rendering import STATIC_ROUTE
 from cloud_adapter.http.pages.ui import problem_page, ui_routes
-from cloud_adapter.http.prefixes import PublicUrl, base_url, prefix_of
+from cloud_adapter.http.prefixes import PublicUrl, base_url, is_page, prefix_of
+from cloud_adapter.http.principals import is_known, principal_of
 from cloud_adapter.http.queries import SEARCH, Handler, searching, with_query
+from cloud_adapter.http.rights import all_described, described, may
 from cloud_adapter.http.views import instance_url, summary, view_data
 from cloud_adapter.ports import PAGE_SIZE, Order
+from workflow_core import Action, Workflow
 from workflow_core.diagrams import describe, svg
 from workflow_core.diagrams.live import Live
 from workflow_core.program.program import Program
@@ -53,6 +59,7 @@ def create_api(
     *,
     max_body_bytes: int,
     callers: AllowedCallers = EVERYONE,
+    authentication: Authentication = OPEN,
     public: bool = False,
     repair: bool = False,
     ui: bool = False,
@@ -64,26 +71,45 @@ def create_api(
         max_body_bytes: larger requests get 413, unless the definition sets another limit for an event.
         callers: which requests are served. Their ``public_url`` is also the URL in OpenAPI documents, and its path is
             the prefix of all links.
+        authentication: finds the principals of requests. The engine decides what they may do.
         public: whether everyone may call. If not, the platform in front of the application requires a token.
         repair: also serve ``REPAIRS``. Use this only if every caller may also write to the database, for example on the
-            machine of a developer. The responses to internal errors then contain their texts, which otherwise only the
-            log has.
-        ui: also serve the pages under ``/ui/``. Every caller may then view and cancel all instances in a browser.
+            machine of a developer. Without authenticators, the responses to internal errors then contain their texts,
+            which otherwise only operators and the log get.
+        ui: also serve the pages under ``/ui/``, in which callers may do the same as with the API.
     """
     operations = {**ACTIONS, **REPAIRS} if repair else ACTIONS
-    routes = _routes(engine, _Handlers(engine, max_body_bytes, public, callers.public_url), operations)
-    routes += ui_routes(engine, max_body_bytes, internals=repair) if ui else ()
-    on_error = partial(problems.on_workflow_error, internals=repair)
+    routes = _routes(engine, _Handlers(engine, max_body_bytes, public, callers.public_url, authentication), operations)
 
-    def refused(request: Request, error: Exception, is_page: bool) -> Response:
-        return problem_page(request, problems.of_error(error)) if is_page and ui else on_error(request, error)
+    def internals(request: Request) -> bool:
+        """Whether the caller may read the texts of internal errors."""
+        if not authentication.authenticators:
+            return repair
+        cls = engine.addressable.get(request.path_params.get("name", ""))
+        return is_known(request) and cls is not None and may(principal_of(request), cls, Action.OPERATE)
+
+    def on_error(request: Request, error: Exception) -> Response:
+        return problems.on_workflow_error(request, error, internals=internals(request))
+
+    def problem_of(request: Request, error: Exception) -> dict[str, Any]:
+        return problems.logged(error, internals=internals(request))
+
+    def refused(request: Request, error: Exception) -> Response:
+        if ui and is_page(request):
+            return problem_page(request, problem_of(request, error))
+        return on_error(request, error)
+
+    routes += ui_routes(engine, max_body_bytes, problem_of) if ui else ()
 
     app = problems.application(
         routes,
         lifespan=lifespan,
         on_error=on_error,
         hint=": GET / lists the workflows",
-        middleware=[Middleware(Gate, callers, refused)],
+        middleware=[
+            Middleware(Gate, callers, refused),
+            Middleware(Authenticated, authentication, refused),
+        ],
     )
     if callers.public_url:
         app.add_middleware(PublicUrl, url=callers.public_url)
@@ -112,18 +138,25 @@ def _routes(engine: Engine, handlers: _Handlers, operations: Mapping[str, type[O
 
 
 class _Handlers:
-    def __init__(self, engine: Engine, max_body_bytes: int, public: bool, public_url: str) -> None:
+    def __init__(
+        self, engine: Engine, max_body_bytes: int, public: bool, public_url: str, authentication: Authentication
+    ) -> None:
         self.engine = engine
         self.max_body_bytes = max_body_bytes
         self.public = public
         self.public_url = public_url
+        self.authentication = authentication
+
+    def described(self, request: Request) -> type[Workflow]:
+        return described(self.engine, request.path_params["name"], principal_of(request))
 
     async def body(self, request: Request) -> bytes:
         return await read_json(request, self.max_body_bytes)
 
     async def index(self, request: Request) -> Response:
         prefix = prefix_of(request)
-        return JSONResponse({"workflows": [f"{prefix}/definition/{name}" for name in sorted(self.engine.workflows)]})
+        names = all_described(self.engine, principal_of(request))
+        return JSONResponse({"workflows": [f"{prefix}/definition/{name}" for name in names]})
 
     async def instance(self, request: Request) -> Response:
         return await (self.create(request) if request.method == "POST" else self.get(request))
@@ -131,12 +164,14 @@ class _Handlers:
     async def create(self, request: Request) -> Response:
         name, id = request.path_params["name"], request.path_params["id"]
         body = await self.body(request)
-        view = await self.engine.create(name, id, body, key=request.headers.get(IDEMPOTENCY_HEADER))
+        key = request.headers.get(IDEMPOTENCY_HEADER)
+        view = await self.engine.create(name, id, body, key=key, principal=principal_of(request))
         prefix = prefix_of(request)
         return JSONResponse(view_data(view, prefix), 201, {"Location": instance_url(name, id, prefix)})
 
     async def get(self, request: Request) -> Response:
-        view = await self.engine.get(request.path_params["name"], request.path_params["id"])
+        name, id = request.path_params["name"], request.path_params["id"]
+        view = await self.engine.get(name, id, principal=principal_of(request))
         return JSONResponse(view_data(view, prefix_of(request)))
 
     async def send(self, request: Request) -> Response:
@@ -151,6 +186,7 @@ class _Handlers:
             key=request.headers.get(IDEMPOTENCY_HEADER),
             thread_id=request.query_params.get("thread"),
             wait_id=request.query_params.get("wait_id"),
+            principal=principal_of(request),
         )
         if response == BUFFERED:
             return Response(status_code=202)
@@ -165,11 +201,12 @@ class _Handlers:
 
     async def operate(self, operation: type[Operation], request: Request) -> Response:
         order = operation.from_json(await self.body(request))
-        view = await self.engine.operate(request.path_params["name"], request.path_params["id"], order)
+        name, id = request.path_params["name"], request.path_params["id"]
+        view = await self.engine.operate(name, id, order, principal=principal_of(request))
         return JSONResponse(view_data(view, prefix_of(request)))
 
     async def refuse_repair(self, action: str, request: Request) -> Response:
-        self.engine.workflow(request.path_params["name"])
+        self.engine.workflow(request.path_params["name"], principal_of(request))
         raise Forbidden(
             f"{action!r} is a repair. This API does not serve repairs, because permission to send events does not "
             f"include permission to rewrite state: use `gorchestrate {action} ... --source FILE`, with permissions on "
@@ -177,7 +214,7 @@ class _Handlers:
         )
 
     async def list(self, request: Request) -> Response:
-        name, query = request.path_params["name"], request.query_params
+        name, query, principal = request.path_params["name"], request.query_params, principal_of(request)
         page = await self.engine.list(
             name,
             status=query.get("status"),
@@ -185,19 +222,22 @@ class _Handlers:
             order=query.get("order", Order.UPDATED),
             limit=_integer("limit", query.get("limit", str(PAGE_SIZE))),
             cursor=query.get("cursor"),
+            principal=principal,
         )
-        instances = [summary(instance, prefix_of(request)) for instance in page.instances]
+        is_operator = may(principal, self.engine.workflow(name), Action.OPERATE)
+        prefix = prefix_of(request)
+        instances = [summary(instance, prefix, operator=is_operator) for instance in page.instances]
         return JSONResponse({"instances": instances, "cursor": page.cursor})
 
     async def definition(self, request: Request) -> Response:
-        cls = self.engine.workflow(request.path_params["name"])
+        cls = self.described(request)
         program = cls.__program__
         return JSONResponse(
             {
                 "name": program.workflow,
                 "version": program.version,
                 "fields": cls.__fields_schema__,
-                "input": cls.model_json_schema(mode="validation"),
+                "input": creation_schema(cls, principal_of(request)),
                 "statements": describe.statements(program),
                 "events": describe.events(program),
             }
@@ -205,13 +245,13 @@ class _Handlers:
 
     async def graph(self, request: Request) -> Response:
         format = Format.of(request.query_params.get("format", Format.MERMAID))
-        return _graph(self.engine.workflow(request.path_params["name"]).__program__, format)
+        return _graph(self.described(request).__program__, format)
 
     async def instance_graph(self, request: Request) -> Response:
         format = Format.of(request.query_params.get("format", Format.SVG))
-        name = request.path_params["name"]
-        program = self.engine.workflow(name).__program__
-        view = await self.engine.get(name, request.path_params["id"])
+        name, id = request.path_params["name"], request.path_params["id"]
+        view = public_view(await self.engine.get(name, id, principal=principal_of(request)))
+        program = type(view.workflow).__program__
         return _graph(program, format, progress.live(program, view.instance))
 
     async def swagger(self, request: Request) -> Response:
@@ -221,10 +261,9 @@ class _Handlers:
         return reference(request, self.openapi(request))
 
     def openapi(self, request: Request) -> dict[str, Any]:
-        cls = self.engine.workflow(request.path_params["name"])
-        return openapi.document(
-            cls, self.public_url or base_url(request), public=self.public, max_body_bytes=self.max_body_bytes
-        )
+        access = openapi.DocumentAccess(principal_of(request), self.authentication.schemes, self.public)
+        server, limit = self.public_url or base_url(request), self.max_body_bytes
+        return openapi.document(self.described(request), server, access, max_body_bytes=limit)
 
 
 def _graph(program: Program, format: Format, live: Live | None = None) -> Response:

@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloud_adapter.errors import Forbidden, InvalidRequest
 from cloud_adapter.http.health import PATHS as HEALTH_PATHS
-from cloud_adapter.http.prefixes import path_in_app
+from cloud_adapter.http.prefixes import is_page, path_in_app
 from cloud_adapter.settings import ON_CLOUD_RUN, PREFIX, Settings
 from workflow_core import WorkflowError
 
@@ -138,12 +138,11 @@ class Gate:
     """Middleware that serves only allowed callers.
 
     Args:
-        refused: returns the response for a request that is rejected; its last argument is whether the request is for a
-            page under ``/ui/``.
+        refused: returns the response for a request that is rejected.
     """
 
     def __init__(
-        self, app: ASGIApp, callers: AllowedCallers, refused: Callable[[Request, Exception, bool], Response]
+        self, app: ASGIApp, callers: AllowedCallers, refused: Callable[[Request, Exception], Response]
     ) -> None:
         self.callers = callers
         self.refused = refused
@@ -163,15 +162,14 @@ class Gate:
             await self.api(scope, receive, send)
             return
         request = Request(scope, receive)
-        path = path_in_app(request)
-        is_page = path == "/ui" or path.startswith("/ui/")
+        of_page = is_page(request)
         try:
             self.callers.check_address(request)
-            if path not in HEALTH_PATHS:  # probes use the address of the machine
+            if path_in_app(request) not in HEALTH_PATHS:  # probes use the address of the machine
                 self.callers.check_host(request)
             if request.method not in READING:
-                self.callers.check_site(request, other_origins=not is_page)
+                self.callers.check_site(request, other_origins=not of_page)
         except WorkflowError as error:
-            await self.refused(request, error, is_page)(scope, receive, send)
+            await self.refused(request, error)(scope, receive, send)
             return
-        await (self.pages if is_page else self.api)(scope, receive, send)
+        await (self.pages if of_page else self.api)(scope, receive, send)

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from cloud_adapter.engine.engine import Engine
+from cloud_adapter.errors import InvalidRequest
 from cloud_adapter.http import problems
 from cloud_adapter.http.queries import with_query
 
@@ -26,14 +27,26 @@ def routes(engine: Engine) -> list[Route]:
     """Returns the routes, for any application of an engine."""
 
     async def health(request: Request) -> Response:
-        if request.query_params.get("store") is None:
+        store = request.query_params.get("store", "0")
+        if store not in ("0", "1"):
+            raise InvalidRequest(f"store is {store[:100]!r}: pass store=1 to check the store too, or leave it out")
+        if store == "0":
             return JSONResponse({"status": "ok"})
-        try:
-            async with asyncio.timeout(STORE_SECONDS_MAX):
-                await engine.check_store()
-        except Exception as error:
-            _logger.warning("the store cannot be read: %s", error)
-            return problems.problem(503, "Unavailable", f"the store cannot be read: {type(error).__name__}")
+        if (problem := await store_problem(engine, 503)) is not None:
+            return problem
         return JSONResponse({"status": "ok", "store": "ok"})
 
     return [Route(path, with_query(health, "store"), methods=["GET"]) for path in PATHS]
+
+
+async def store_problem(engine: Engine, status: int) -> Response | None:
+    """Checks the store with one read. Returns the response if it cannot be read, with this status."""
+    try:
+        async with asyncio.timeout(STORE_SECONDS_MAX):
+            await engine.check_store()
+    except Exception as error:
+        id = problems.new_id()
+        _logger.warning("the store cannot be read: %s", error, extra=problems.with_id(id))
+        detail = f"the store cannot be read: {type(error).__name__}"
+        return problems.problem(status, "Unavailable", detail, error_id=id)
+    return None

@@ -7,7 +7,7 @@ in responses are made with the functions of this module.
 
 from __future__ import annotations
 
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -36,17 +36,31 @@ class PublicUrl:
 
 def check_path(request: Request) -> None:
     """Checks that no slash is encoded in the first parts of the path, which name a workflow and an instance. Servers
-    decode the path before it is routed, so a request for the id ``a/cancel`` would cancel the instance ``a``.
+    decode the path before it is routed, so a request for the id ``a/cancel`` would cancel the instance ``a``. They also
+    replace bytes that are not UTF-8, so all ids with such bytes would be one.
 
     Raises:
-        InvalidRequest: there is an encoded slash.
+        InvalidRequest: there is an encoded slash, or a byte that is not UTF-8.
     """
     path: bytes = request.scope.get("raw_path") or b""
+    if not is_utf8(path):
+        raise InvalidRequest("the path contains bytes that are not UTF-8: encode its texts as UTF-8")
     first = 1 + _prefix_in_path(request).count("/")
     if any(b"%2f" in part.lower() for part in path.split(b"?")[0].split(b"/")[first : first + 3]):
         raise InvalidRequest(
             "the path contains '/' (%2F) in the name of a workflow or in an id: they cannot contain it"
         )
+
+
+def is_utf8(encoded: bytes) -> bool:
+    """Whether a part of a URL is text in UTF-8."""
+    if b"%" not in encoded and encoded.isascii():
+        return True
+    try:
+        unquote_to_bytes(encoded).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def prefix_of(request: Request) -> str:
@@ -74,6 +88,12 @@ def path_in_app(request: Request) -> str:
     """Returns the path of a request below the prefix."""
     path: str = request.scope["path"]
     return path.removeprefix(_root_path(request))
+
+
+def is_page(request: Request) -> bool:
+    """Whether a request is for a page under ``/ui/``."""
+    path = path_in_app(request)
+    return path == "/ui" or path.startswith("/ui/")
 
 
 def _prefix_in_path(request: Request) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import re
+import secrets
 from collections.abc import Callable, Sequence
 from functools import partial
 from http import HTTPStatus
@@ -32,14 +33,18 @@ MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:gorchestrate:problem:"
 
 HEADERS = {
-    401: {"WWW-Authenticate": "Bearer"},
     415: {"Accept": "application/json", "Accept-Encoding": "identity"},
     503: {"Retry-After": "1"},
 }
 
+EXAMPLE_ID = "4f0c2a9e1b7d"
+
+_CHALLENGE = 'Bearer realm="gorchestrate"'
+
 STATUS: dict[type[WorkflowError], int] = {
     errors.InvalidRequest: 400,
     errors.Unauthenticated: 401,
+    errors.InvalidCredential: 401,
     errors.Forbidden: 403,
     errors.WorkflowNotFound: 404,
     errors.InstanceNotFound: 404,
@@ -74,22 +79,27 @@ def document(status: int, title: str, detail: str, **more: Any) -> dict[str, Any
     return {"type": f"{TYPE_PREFIX}{kind}", "title": title, "status": status, "detail": detail, **more}
 
 
-def of_error(error: Exception, *, internals: bool = False) -> dict[str, Any]:
+def of_error(error: Exception, *, internals: bool = False, id: str = EXAMPLE_ID) -> dict[str, Any]:
     """Returns the problem document of a ``WorkflowError``.
 
     Args:
-        internals: whether the caller is an operator, who may read the text of an error with status 500. It may contain
-            values of fields and what the workflow's own code wrote. For others, the document only names the problem.
+        internals: whether the caller is an operator, who may read the text of an error that is not the caller's fault.
+            It may contain values of fields, passwords, URLs and paths, and what the workflow's own code wrote. For
+            others, the document only names the problem.
+        id: identifies such an error in the log.
     """
     more: dict[str, Any] = {}
     status = status_of(type(error))
-    if status == INTERNAL and not internals:
-        return document(status, _title(error), f"{_meaning(type(error))} See the log of the server.")
+    if _is_concealed(error):
+        more = {"error_id": id}
+        if not internals:
+            detail = f"{_meaning(type(error))} See the log of the server."
+            return document(status, _title(type(error)), detail, **more)
     if isinstance(error, EventNotAccepted):
         more = {"accepted": list(error.accepted), "instance_status": error.status}
     elif isinstance(error, InvalidInput):
         more = {"errors": error.errors}
-    return document(status, _title(error), str(error), **more)
+    return document(status, _title(type(error)), str(error), **more)
 
 
 def status_of(cls: type[Exception]) -> int:
@@ -97,12 +107,18 @@ def status_of(cls: type[Exception]) -> int:
     return next((STATUS[base] for base in cls.__mro__ if base in STATUS), 500)
 
 
+def _is_concealed(error: Exception) -> bool:
+    return status_of(type(error)) == INTERNAL or isinstance(error, errors.Unavailable)
+
+
 def logged(error: Exception, *, internals: bool = False) -> dict[str, Any]:
-    """Returns the problem document of a ``WorkflowError`` (see ``of_error``), and logs the error if its status is
-    500."""
-    problem = of_error(error, internals=internals)
+    """Returns the problem document of a ``WorkflowError`` (see ``of_error``), and logs the error if only operators may
+    read it there."""
+    problem = of_error(error, internals=internals, id=new_id())
     if problem["status"] == INTERNAL:
-        _logger.error("%s", error, exc_info=error)
+        _logger.error("%s", error, exc_info=error, extra=with_id(problem["error_id"]))
+    elif "error_id" in problem:
+        _logger.warning("%s", error, extra=with_id(problem["error_id"]))
     return problem
 
 
@@ -111,13 +127,35 @@ def on_workflow_error(_: Request, error: Exception, *, internals: bool = False) 
     return _response(logged(error, internals=internals))
 
 
-def bug(error: Exception) -> dict[str, Any]:
-    """Returns the problem document of an unexpected error."""
-    return document(500, "Internal Server Error", f"{type(error).__name__}: see the log of the server")
+def bug(error: Exception, id: str = EXAMPLE_ID) -> dict[str, Any]:
+    """Returns the problem document of an unexpected error. For ``id``, see ``of_error``."""
+    return document(
+        INTERNAL, "Internal Server Error", f"{type(error).__name__}: see the log of the server", error_id=id
+    )
+
+
+def new_id() -> str:
+    """Returns an id for an error."""
+    return secrets.token_hex(6)
+
+
+def with_id(id: str) -> dict[str, Any]:
+    """Returns the ``extra`` of a line of the log that contains the id of an error."""
+    return {"fields": {"error_id": id}}
+
+
+def headers_of(problem: dict[str, Any]) -> dict[str, str]:
+    """Returns the headers that belong to a problem document. The challenge is that of RFC 6750."""
+    if problem["status"] != HTTPStatus.UNAUTHORIZED:
+        return HEADERS.get(problem["status"], {})
+    if problem["title"] != _title(errors.InvalidCredential):
+        return {"WWW-Authenticate": _CHALLENGE}
+    reason = re.sub(r"[^ !#-\[\]-~]", "'", problem["detail"])  # the characters that RFC 6750 allows
+    return {"WWW-Authenticate": f'{_CHALLENGE}, error="invalid_token", error_description="{reason}"'}
 
 
 def _response(body: dict[str, Any]) -> Response:
-    return JSONResponse(body, body["status"], HEADERS.get(body["status"]), MEDIA_TYPE)
+    return JSONResponse(body, body["status"], headers_of(body), MEDIA_TYPE)
 
 
 def on_http_error(request: Request, error: Exception, *, hint: str = "") -> Response:
@@ -190,10 +228,13 @@ class UnexpectedErrors:
         except ClientDisconnect:
             pass
         except Exception as error:
-            _logger.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
+            problem = bug(error, new_id())
+            _logger.error(
+                "%s %s failed", scope["method"], scope["path"], exc_info=error, extra=with_id(problem["error_id"])
+            )
             if started:
                 raise
-            await _response(bug(error))(scope, receive, send)
+            await _response(problem)(scope, receive, send)
 
 
 def _meaning(cls: type[Exception]) -> str:
@@ -201,5 +242,5 @@ def _meaning(cls: type[Exception]) -> str:
     return " ".join((inspect.getdoc(cls) or "The request failed.").split()).partition(". ")[0].rstrip(".") + "."
 
 
-def _title(error: Exception) -> str:
-    return " ".join(re.findall(r"[A-Z][a-z]*", type(error).__name__)).capitalize()
+def _title(cls: type[Exception]) -> str:
+    return " ".join(re.findall(r"[A-Z][a-z]*", cls.__name__)).capitalize()

@@ -11,7 +11,8 @@ from starlette.responses import Response
 
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.errors import InvalidRequest
-from cloud_adapter.http.prefixes import check_path
+from cloud_adapter.http.prefixes import check_path, is_utf8
+from cloud_adapter.http.principals import principal_of
 
 SEARCH = "search."
 """The prefix of query parameters that filter a list of instances by search fields."""
@@ -23,8 +24,10 @@ def check_query(request: Request, *known: str) -> None:
     """Checks that a request has no query parameters other than the known ones, and each at most once.
 
     Raises:
-        InvalidRequest: a parameter is unknown or repeated.
+        InvalidRequest: a parameter is unknown or repeated, or is not UTF-8.
     """
+    if not is_utf8(request.scope.get("query_string", b"")):
+        raise InvalidRequest("the query contains bytes that are not UTF-8: encode its texts as UTF-8")
     names = [name for name, _ in request.query_params.multi_items()]
     for name in names:
         if name not in known:
@@ -51,4 +54,9 @@ def with_query(handler: Handler, *known: str, more: Callable[[Request], Iterable
 
 def searching(engine: Engine) -> Callable[[Request], Iterable[str]]:
     """Returns a function that returns the parameters for the search fields of the workflow in the path."""
-    return lambda request: (f"{SEARCH}{field}" for field in engine.workflow(request.path_params["name"]).search_fields)
+
+    def parameters(request: Request) -> Iterable[str]:
+        cls = engine.workflow(request.path_params["name"], principal_of(request))
+        return (f"{SEARCH}{field}" for field in cls.search_fields)
+
+    return parameters

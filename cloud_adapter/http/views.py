@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from cloud_adapter.document import Instance
 from cloud_adapter.engine.view import View
+from cloud_adapter.http.concealment import public_error
 from cloud_adapter.summaries import Summary
 from workflow_core.program.code import ClientCase
 
@@ -17,15 +19,42 @@ def instance_url(workflow: str, id: str, prefix: str = "") -> str:
 
 
 def view_data(view: View, prefix: str) -> dict[str, Any]:
-    """Returns an instance as the API shows it: ``meta``, ``state``, ``events`` and ``history``. For ``prefix``, see
-    ``prefixes.prefix_of``."""
-    instance = view.instance
-    lease = instance.lease
-    meta = instance.execution.to_dict() | {
-        "wake_at": None if instance.wake_at is None else instance.wake_at.isoformat(),
-        "leased_until": None if lease is None else lease.expires_at.isoformat(),
-        "problem": view.problem or None,
+    """Returns an instance as the API shows it: ``meta``, ``state`` and ``events``, and to operators its ``history`` and
+    more in ``meta``. For ``prefix``, see ``prefixes.prefix_of``."""
+    shown = {"meta": _meta(view), "state": view.state, "events": _events(view, prefix)}
+    return shown | {"history": _history(view.instance)} if view.operator else shown
+
+
+def _meta(view: View) -> dict[str, Any]:
+    instance, execution, lease = view.instance, view.instance.execution, view.instance.lease
+    wake_at = None if instance.wake_at is None else instance.wake_at.isoformat()
+    if view.operator:
+        return _without_setup(execution.to_dict()) | {
+            "wake_at": wake_at,
+            "leased_until": None if lease is None else lease.expires_at.isoformat(),
+            "problem": view.problem or None,
+        }
+    error = None if execution.error is None else public_error(execution.error)
+    return {
+        "id": instance.id,
+        "workflow": instance.workflow,
+        "status": execution.status,
+        "created_at": execution.created_at and execution.created_at.isoformat(),
+        "updated_at": execution.updated_at and execution.updated_at.isoformat(),
+        "wake_at": wake_at,
+        "error": error and {"type": error.type, "message": error.message},
     }
+
+
+def _without_setup(execution: dict[str, Any]) -> dict[str, Any]:
+    """Removes the results of set-ups, which are often credentials of other services, such as tokens."""
+    for waiting in (*(wait for thread in execution["threads"] for wait in thread["waits"]), *execution["teardowns"]):
+        del waiting["setup_data"]
+    return execution
+
+
+def _events(view: View, prefix: str) -> list[dict[str, Any]]:
+    instance = view.instance
     url = instance_url(instance.workflow, instance.id, prefix)
     names = [accepted.case.event for accepted in view.accepted]
     events = []
@@ -44,24 +73,30 @@ def view_data(view: View, prefix: str) -> dict[str, Any]:
                 "url": f"{url}/{quote(accepted.case.event, safe='')}{query}",
             }
         )
-    history = [
+    return events
+
+
+def _history(instance: Instance) -> list[dict[str, Any]]:
+    return [
         {"at": entry.at.isoformat(), "kind": entry.kind, "statement": entry.statement, "thread": entry.thread}
         | {"pc": entry.pc, "duration_ms": entry.duration_ms, "error": entry.error, "select": entry.select}
         | {"by": entry.by, "reason": entry.reason, "detail": entry.detail}
+        | {"by_id": entry.by_id, "claimed": entry.claimed}
         for entry in instance.history
     ]
-    return {"meta": meta, "state": view.state, "events": events, "history": history}
 
 
-def summary(instance: Summary, prefix: str) -> Mapping[str, Any]:
-    """Returns an instance as lists show it. For ``prefix``, see ``prefixes.prefix_of``."""
+def summary(instance: Summary, prefix: str, *, operator: bool) -> Mapping[str, Any]:
+    """Returns an instance as lists show it, to operators with the text of its error. For ``prefix``, see
+    ``prefixes.prefix_of``."""
+    error = instance.error
     return {
         "id": instance.id,
         "status": instance.status,
         "created_at": instance.created_at and instance.created_at.isoformat(),
         "updated_at": instance.updated_at and instance.updated_at.isoformat(),
         "wake_at": instance.wake_at and instance.wake_at.isoformat(),
-        "error": instance.error and instance.error.message,
+        "error": error and (error if operator else public_error(error)).message,
         "search": dict(instance.search),
         "url": instance_url(instance.workflow, instance.id, prefix),
     }

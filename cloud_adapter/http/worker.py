@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
+from http import HTTPStatus
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -30,6 +31,9 @@ _logger = logging.getLogger("gorchestrate.http")
 
 BODY_BYTES_MAX = TASK_BYTES_MAX + 100_000
 """Slightly more than the maximum size of a task."""
+
+CANARY_PATH = "/canary"
+"""Answered with 2xx if tasks reach the worker and the worker reaches its database. deploy.sh sends a task there."""
 
 TASK_PATHS = (RESUME_PATH, TIMEOUT_PATH, ACTIVITY_PATH, COLLECT_PATH)
 
@@ -65,6 +69,11 @@ def create_worker(engine: Engine, authorize: Authorize, *, lifespan: Lifespan[St
         await check(request)
         return JSONResponse({"scheduled": await engine.recover()})
 
+    async def canary(request: Request) -> Response:
+        await check(request)
+        # Not 503, which would slow down the whole queue.
+        return await health.store_problem(engine, 500) or JSONResponse({"store": "ok"})
+
     async def check(request: Request) -> None:
         await authorize(request)
         check_query(request)
@@ -72,6 +81,7 @@ def create_worker(engine: Engine, authorize: Authorize, *, lifespan: Lifespan[St
     routes = [
         *(Route(path, partial(task, path), methods=["POST"]) for path in TASK_PATHS),
         Route("/recover", recover, methods=["POST"]),
+        Route(CANARY_PATH, canary, methods=["POST"]),
         *health.routes(engine),
     ]
     return problems.application(routes, lifespan=lifespan, on_error=_on_workflow_error)
@@ -91,9 +101,9 @@ def _delivery(headers: Mapping[str, str]) -> Delivery:
 
 
 def _on_workflow_error(request: Request, error: Exception) -> Response:
-    response = problems.on_workflow_error(request, error)
-    if response.status_code != 503:
-        return response
+    if problems.status_of(type(error)) != HTTPStatus.SERVICE_UNAVAILABLE:
+        return problems.on_workflow_error(request, error)
     # 503 would slow down the whole queue.
-    _logger.warning("%s: %s", request.scope["path"], error)
-    return problems.problem(500, "Unavailable", str(error))
+    id = problems.new_id()
+    _logger.warning("%s: %s", request.scope["path"], error, extra=problems.with_id(id))
+    return problems.problem(500, "Unavailable", str(error), error_id=id)

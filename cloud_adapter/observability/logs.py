@@ -124,6 +124,8 @@ class TextFormatter(logging.Formatter):
             parts.append(f"({fields['workflow']}/{fields['id']})")
         if "error" in fields:
             parts.append(f"- {fields['error']}")
+        if "error_id" in fields:
+            parts.append(f"[{fields['error_id']}]")
         trace = ""
         if record.exc_info and record.exc_info[0] is not None:
             trace = self.formatException(record.exc_info)

@@ -71,6 +71,19 @@ def search_values(cls: type[Workflow], texts: Mapping[str, str]) -> dict[str, Se
     return values
 
 
+def stored_value(cls: type[Workflow], name: str, value: Any) -> Any:
+    """Returns the stored form of a value of a search field.
+
+    Raises:
+        InvalidRequest: no listing can search for it.
+        Exception: the field's type does not allow it.
+    """
+    stored = _dumped(_with(cls, name, _adapter(cls, name).validate_python(value)), (name,))[name]
+    if reason := _why_not(stored) or _why_not_sought(stored):
+        raise InvalidRequest(f"search field {name!r} cannot be {value!r:.100}: {reason}")
+    return stored
+
+
 def _values(cls: type[Workflow], name: str, text: str) -> Sequence[Any]:
     """Returns the stored form of each value that a text can mean, at least one."""
     if name not in cls.search_fields:

@@ -27,7 +27,7 @@ from cloud_adapter.tasks_emulator.tokens import TokenIssuer
 
 CreateQueueRequest: Final = types.CreateQueueRequest.pb()
 
-_ANY_ADDRESS: Final = {"0.0.0.0": "localhost", "::": "localhost"}
+_ANY_ADDRESS: Final = {"0.0.0.0": "localhost", "::": "localhost"}  # nosec B104 # a name for it, binds nothing
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ ATTACK = f"{TITLE}{CLIPBOARD}{CLEAR}\r\b\x7f\u202egnp.exe\u2066\u200b\x85\u2028\
 
 class Letter(Workflow, name="letter"):
     search_fields = ("subject",)
+    create_fields = ("subject", "body")
 
     subject: str = ""
     body: dict[str, str] = {}

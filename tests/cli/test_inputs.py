@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from cloud_adapter.cli.inputs import JsonText, read_pairs, written
 from cloud_adapter.cli.main import app
 from cloud_adapter.errors import InvalidRequest, SettingsError
-from tests.http.helpers import Http, serving
+from tests.http.helpers import Http, problem, serving
 from workflow_core import On, S, Select, Workflow
 
 
@@ -91,6 +91,8 @@ def test_a_body_contains_json_texts_as_they_are() -> None:
 
 
 class Note(Workflow, name="note"):
+    create_fields = ("note", "amount", "price")
+
     note: str | None = None
     amount: float = 0
     price: Annotated[Decimal, Field(alias="Price")] = Decimal(0)
@@ -130,6 +132,37 @@ def test_a_number_for_an_optional_text(http: Http, id: str) -> None:
     assert http.get(f"/wf/note/{id}")["state"] == {"note": "123", "amount": 1.5, "price": "1.50"}
     run(http, "set", "note", id, "note=null", "price=0.10000000000000000000001", "--yes")
     assert http.get(f"/wf/note/{id}")["state"] == {"note": None, "amount": 1.5, "price": "0.10000000000000000000001"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "note"), [("123", "123"), ("true", "true"), ("null", None), ('"a"', '"a"'), ("a=b", "a=b"), ("", "")]
+)
+def test_an_input_that_is_not_an_object_is_given_by_the_name_of_its_parameter(
+    http: Http, id: str, typed: str, note: str | None
+) -> None:
+    run(http, "start", "note", id)
+    run(http, "send", "note", id, "Put", f"note={typed}")
+    assert http.get(f"/wf/note/{id}")["state"]["note"] == note
+    for wrong in (["nota=1"], ["note=1", "other=2"]):
+        refused = run(http, "send", "note", id, "Put", *wrong)
+        assert refused == "the input is not an object with fields. Write note=VALUE, or pass it with --input"
+
+
+def test_what_is_given_twice_is_refused(http: Http, id: str) -> None:
+    twice = "note is given twice: note=a and note=b. Give it once"
+    assert run(http, "start", "note", id, "note=a", "note=b") == twice
+    message = "the key 'note' is given more than once in one object. Send it once"
+    assert message in run(http, "start", "note", id, "--input", '{"note": "a", "amount": 1, "note": "b"}')
+    assert http.problem("GET", f"/wf/note/{id}")["status"] == 404
+    run(http, "start", "note", id)
+    assert run(http, "set", "note", id, "note=a", "note=b", "--yes") == twice
+    assert "status is given twice" in run(http, "ls", "note", "--search", "status=a", "--search", "status=b")
+    fields = b'{"note": "a", "note": "b"}'
+    for url, body in ((f"/wf/note/{id}/set", b'{"fields": ' + fields + b"}"), (f"/wf/note/{id}-2", fields)):
+        document = problem(http.request("POST", url, content=body))
+        assert document["status"] == 422
+        assert document["errors"] == [{"field": "note", "message": message, "type": "repeated_key"}]
+    assert http.get(f"/wf/note/{id}")["state"]["note"] is None
 
 
 @pytest.mark.parametrize("number", ["NaN", "1e400", "-Infinity", "Infinity"])

@@ -27,6 +27,7 @@ class Fragile(Workflow, name="fragile"):
     """Its step fails as long as the test says so."""
 
     search_fields = ("note", "good")
+    create_fields = ("note", "good")
 
     good: bool = False
     amount: float = 0
@@ -95,8 +96,9 @@ def test_an_address_where_nobody_answers(url: str) -> None:
 
 def test_an_order_from_its_start_to_its_history(http: Http, run: Run) -> None:
     assert output(run("ls")).splitlines() == ["fragile", "pizza"]
-    assert output(run("start", "pizza", "1", "ticket=5", "--key", "k")) == "1 is waiting\n"
-    assert http.get("/wf/pizza/1")["state"]["ticket"] == "5", "a text field takes a number as a text"
+    assert output(run("start", "pizza", "1", "cart=[]", "--key", "k")) == "1 is waiting\n"
+    run("start", "fragile", "2", "note=5")
+    assert http.get("/wf/fragile/2")["state"]["note"] == "5", "a text field takes a number as a text"
 
     cart = json.loads(output(run("send", "pizza", "1", "AddToCart", "name=quattro stagioni", "qty=2")))["cart"]
     assert cart == [{"name": "quattro stagioni", "qty": 2}]
@@ -228,7 +230,7 @@ def test_an_instance_is_watched_until_its_end(http: Http, run: Run) -> None:
 def test_in_a_terminal_lists_are_tables(http: Http, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "120")
-    http.create("/wf/pizza/1", json={"ticket": "[red]"})
+    http.create("/wf/pizza/1", json={"cart": [{"name": "[red]"}]})
     assert cli_output.is_terminal()
     for command in (("show", "pizza", "1"), ("ls", "pizza"), ("history", "pizza", "1")):
         assert "───" in output(run(*command))

@@ -89,6 +89,72 @@ def test_a_second_interrupt_ends_at_once_even_if_the_event_loop_is_blocked(tmp_p
         assert server.process.end(signal.SIGINT) == 130
 
 
+DEAF = """
+import asyncio
+from cloud_adapter.hosting import dev_server
+from workflow_core import Activity, On, S, Select, Step, Workflow
+
+dev_server.EmbeddedRuntime.GRACE_SECONDS = dev_server.CANCELED_SECONDS = 1
+dev_server.REQUESTS_SECONDS = 1
+
+async def nap(_: None) -> None:
+    print("asleep", flush=True)
+    while True:
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            print("cancelled", flush=True)
+
+class Handler:
+    def setup(self, request) -> None: ...
+    def teardown(self, request, handled: bool) -> None: ...
+    async def handle(self, request, input: None) -> None:
+        await nap(input)
+
+class Nap(Workflow, name="nap"):
+    definition = S({statement})
+"""
+
+DEAF_CODE = {
+    "step": "Step('take a nap', nap)",
+    "activity": "Activity('take a nap', nap, input=lambda w: None)",
+    "handler": "Select('bed', On('Nap', Handler()))",
+}
+
+
+@pytest.fixture(params=DEAF_CODE)
+def deaf(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    """A server that runs asynchronous code which swallows its cancellation."""
+    source = tmp_path / "naps.py"
+    source.write_text(DEAF.replace("{statement}", DEAF_CODE[request.param]))
+    with dev(source, tmp_path / "naps.db") as server:
+        server.post("/wf/nap/1")
+        if request.param == "handler":
+            until(lambda: server.get("/wf/nap/1")["events"])
+            with pytest.raises(httpx.ReadTimeout):
+                server.client.post("/wf/nap/1/Nap", timeout=1)
+        server.process.wait_for("asleep")
+        yield server
+
+
+def test_ends_although_code_swallows_its_cancellation(deaf: Server) -> None:
+    began = time.monotonic()
+    assert deaf.process.end(signal.SIGINT) == 130
+    assert time.monotonic() - began < 10
+    assert re.search(r"Ending without .*: it was cancelled, and continued\.", deaf.process.errors())
+    assert "cancelled" in deaf.process.output()
+
+
+def test_a_second_interrupt_ends_at_once_after_code_has_swallowed_its_cancellation(deaf: Server) -> None:
+    deaf.process.process.send_signal(signal.SIGINT)
+    deaf.process.wait_for("cancelled")
+    time.sleep(0.2)  # the server may have stopped listening to signals
+    began = time.monotonic()
+    assert deaf.process.end(signal.SIGINT) in (130, -2)
+    assert time.monotonic() - began < 0.7
+    assert "Ending without" not in deaf.process.errors()
+
+
 def test_what_was_interrupted_runs_again_after_the_next_start(tmp_path: Path) -> None:
     source = tmp_path / "naps.py"
     source.write_text(NAPS.format(statement="Step('take a nap', lambda w: nap())"))

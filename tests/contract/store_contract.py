@@ -740,7 +740,7 @@ class StoreContract:
         page = await store.list("pizza", order=Order.ID)
         loaded = [await store.load("pizza", id) for id in ("order-1", "order-2")]
         assert list(page.instances) == [summary_of(instance) for instance in loaded]
-        assert [summary.error for summary in page.instances] == [None, ErrorInfo("OSError", "no ☕")]
+        assert [summary.error for summary in page.instances] == [None, ErrorInfo("OSError", "no ☕", bases=["b"])]
         assert page.cursor is None
         # The error of an instance that goes on is gone.
         await store.commit(replace(loaded[1], execution=replace(failed, status=Status.RUNNING, error=None)))

@@ -24,6 +24,7 @@ from workflow_core import (
     ForEach,
     Go,
     If,
+    LoopLimitExceeded,
     On,
     Parallel,
     S,
@@ -117,6 +118,52 @@ def test_it_is_an_error_that_names_the_place(place: str, accident: str) -> None:
         resume(order, execution)
     assert "'place'" in str(refused.value)
     assert order.log == []
+
+
+CATCHABLE: dict[str, Callable[[Callable[..., Any]], list[Any]]] = {
+    **{place: PLACES[place] for place in PLACES if place.split(" of ")[0] in ("the id", "the input")},
+    **{place: PLACES[place] for place in ("the message of Fail", "the delay of Sleep", "the delay of Timeout")},
+    "the items of ForEach": lambda f: [ForEach("place", f, do("bake"))],
+    "the items of a parallel ForEach": lambda f: [ForEach("place", f, do("bake"), parallel=True)],
+    "in a branch": lambda f: [Parallel("both", S(Activity("place", takes, input=f)), S(do("b")))],
+}
+
+
+def bug(w: Any) -> Any:
+    raise ValueError("a bug")
+
+
+def coroutine(w: Any) -> Any:
+    return w.is_known()
+
+
+@pytest.mark.parametrize(
+    ("function", "type"), [(coroutine, "UnusableResult"), (bug, "ValueError"), (lambda w: w.lines(), "UnusableResult")]
+)
+@pytest.mark.parametrize("place", CATCHABLE)
+@pytest.mark.parametrize("before", [[], [do("before")], [Select("wait", On("Go", NOTHING))]])
+def test_a_value_that_cannot_be_computed_is_an_error_of_its_statement(
+    before: list[Any], place: str, function: Any, type: str
+) -> None:
+    seen: list[Any] = []
+    note = lambda w, error: seen.append(error)  # noqa: E731
+    guarded = Try("try", *CATCHABLE[place](function), do("after")).except_(Exception, do("caught"), then=note)
+    order = small(*before, guarded.finally_(do("cleaned")), do("end"))()
+    execution = Execution.start("a", order.__class__)
+    resume(order, execution)
+    if execution.status == "waiting":
+        handle_event(order, execution, "Go")
+        resume(order, execution)
+    assert [entry for entry in order.log if entry not in ("", "b")][-3:] == ["caught", "cleaned", "end"]
+    assert {"ship", "after"}.isdisjoint(order.log)
+    assert [(error.type, error.statement) for error in seen] == [(type, "place")]
+
+
+def test_an_endless_loop_over_one_is_cut_off() -> None:
+    guarded = Try("try", Activity("place", takes, input=bug)).except_(Exception)
+    order = small(While("forever", lambda w: True, guarded))()
+    with pytest.raises(LoopLimitExceeded):
+        resume(order, Execution.start("a", type(order)))
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ from workflow_core import (
     compact,
     execution,
 )
-from workflow_core.execution import BufferedEvent, Leave, LeaveKind, ThreadStatus
+from workflow_core.execution import BufferedEvent, Leave, LeaveKind, Sender, ThreadStatus
 from workflow_core.machine.machine import Machine
 from workflow_core.shown import shown_event, shown_wait
 from workflow_core.wait_types import (
@@ -292,7 +292,8 @@ def test_any_data_of_users_survives(values: list[Any], nested: bool) -> None:
 
 def test_all_else_of_an_execution_survives_too() -> None:
     one = branches(20)
-    one.buffer = [BufferedEvent("E", '{"folded": 1}', NOON)]
+    one.buffer = [BufferedEvent("E", '{"folded": 1}', NOON, sender=Sender("login|ann", "Ann"))]
+    one.threads[3].caused_by = "login|ann"
     one.error, one.canceling, one.pc, one.created_at = ERROR, True, 99, NOON
     one.teardowns = [HandlerTeardown("s", "E", f"each[{n}]@3", n % 2 == 0, {"n": n}) for n in range(20)]
     one.teardowns[3].retry_at = NOON
@@ -300,6 +301,7 @@ def test_all_else_of_an_execution_survives_too() -> None:
     data = json.loads(PLAIN.dump_json(one, by_alias=True))
     for thread in data["threads"]:
         thread["waits"] = [shown_wait(wait) for wait in thread["waits"]]
+        assert thread["caused_by"] or thread.pop("caused_by") == ""
     data["buffer"] = [shown_event(event) for event in data["buffer"]]
     assert one.to_dict() == data
 

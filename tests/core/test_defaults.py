@@ -136,10 +136,13 @@ def test_a_default_of_another_type_is_refused_at_import() -> None:
 
     def weigh(grams: int = "5") -> None: ...  # type: ignore[assignment]
 
+    def label(w: Any, size: Annotated[int | str, Field(le=9)] = []) -> None: ...  # type: ignore[assignment]
+
     for statement, said in (
         (Select("s", On("E", ship)), r"'priority' is None, which is not a int. Write priority: int \| None = None"),
         (Select("s", On("E", pack)), r"'parcel' is \{\}, which is not a Parcel. Use a Parcel as the default"),
         (Activity("a", weigh), "'grams' is '5', which is not a int"),
+        (Select("s", On("E", label)), r"'size' is \[\], which is not a int \| str\. Use a int \| str as the default"),
     ):
         with pytest.raises(DefinitionError, match=f"the default of its parameter {said}"):
             flow(statement)
@@ -171,7 +174,7 @@ def test_the_default_of_a_step_is_kept_unless_it_takes_the_context() -> None:
 
     def pay(w: Any, amount: int) -> None: ...
 
-    with pytest.raises(DefinitionError, match="'amount' is annotated with <class 'int'>, but would receive the StepCo"):
+    with pytest.raises(DefinitionError, match="'amount' is annotated with int, but would receive the StepCo"):
         flow(Step("pay", pay))
 
 
@@ -240,9 +243,91 @@ def test_a_decimal_keeps_all_digits_of_a_number(body: str, price: str) -> None:
     created = Priced.new(f'{{"amounts": {body}}}')
     assert created.amounts == taken
     assert str(Priced.load_fields(created.dump_fields()).amounts.price) == price
-    with pytest.raises(InvalidInput, match=r"more digits than JSON numbers keep\. Send the decimal as a text"):
-        case.signature.validate_json("E", b'{"price": 1.5, "notes": 0.12345678901234567890123}')
-    assert case.signature.validate_json("E", b'{"price": 1.5, "notes": 2.5}').notes == 2.5
+    assert case.signature.validate_json("E", b'{"price": 1.5, "notes": 2.50}').notes == 2.5
+
+
+MANY = ", ".join(f'"{i}": 1.10' for i in range(99))
+
+
+class Mixed(BaseModel):
+    model_config = {"populate_by_name": True}
+
+    price: Decimal = Field(default=Decimal(1), alias="cost")
+    either: int | str = 0
+    number: int = 0
+    most: Annotated[int, Field(le=100)] = 0
+    anything: Any = None
+    either_decimal: Decimal | str = Decimal(1)
+    words: str | Decimal = ""
+    prices: dict[str, Decimal] = {}
+    items: list[dict[str, Decimal | None]] = []
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ('{"either": 1e2}', {"either": 100}),
+        ('{"cost": 1.10, "either": 1e2}', {"price": Decimal("1.10"), "either": 100}),
+        ('{"cost": 100.0, "number": 1e2}', {"price": Decimal("100.0"), "number": 100}),
+        ('{"cost": 1.10, "most": 1e2}', {"price": Decimal("1.10"), "most": 100}),
+        ('{"cost": 1.10, "anything": [1.10]}', {"price": Decimal("1.10"), "anything": [1.1]}),
+        (
+            '{"items": [{"a": 1.10}, {"a": 2}], "number": 1e2}',
+            {"items": [{"a": Decimal("1.10")}, {"a": Decimal(2)}], "number": 100},
+        ),
+        (
+            f'{{"prices": {{{MANY}}}, "number": 1e2}}',
+            {"number": 100, "prices": dict.fromkeys(map(str, range(99)), Decimal("1.10"))},
+        ),
+        ('{"either_decimal": 1.10, "either": 1e2}', {"either_decimal": Decimal("1.10"), "either": 100}),
+        ('{"words": 1.10}', "words"),
+        ('{"cost": 1.10, "words": 1.10, "either": 1e2}', "words"),
+    ],
+)
+def test_only_decimals_keep_the_digits_of_a_number(body: str, expected: Any) -> None:
+    class Priced(Workflow, name="priced"):
+        def take(self, mixed: Mixed) -> None: ...
+
+        definition = S(Select("s", On("E", take)))
+
+    ((_, case),) = Priced.__program__.events["E"]
+    if isinstance(expected, str):
+        with pytest.raises(InvalidInput, match=f"{expected}.*more digits than JSON.*Send the decimal as a text"):
+            case.signature.validate_json("E", body.encode())
+    else:
+        taken = case.signature.validate_json("E", body.encode())
+        assert repr(taken) == repr(Mixed(**expected))
+
+
+@pytest.mark.parametrize(
+    ("body", "key"),
+    [
+        ('{"price": 1, "price": 2}', "price"),
+        ('{"price": 1, "pric\\u0065": 2}', "price"),
+        ('{"notes": [{"a": {"b": 1, "c": 2, "b": 1}}]}', "b"),
+        ('{"notes": [":", {"": 1, "":2}]}', ""),
+    ],
+)
+def test_an_object_with_a_repeated_key_is_refused(body: str, key: str) -> None:
+    class Priced(Workflow, name="priced"):
+        amounts: Amounts = Amounts()
+
+        def take(self, amounts: Amounts) -> None: ...
+
+        definition = S(Select("s", On("E", take)))
+
+    ((_, case),) = Priced.__program__.events["E"]
+    for send in (
+        lambda: case.signature.validate_json("E", body.encode()),
+        lambda: Priced.new(f'{{"amounts": {body}}}'),
+    ):
+        with pytest.raises(
+            InvalidInput, match=f"{key}: the key {key!r} is given more than once in one object"
+        ) as error:
+            send()
+        assert error.value.errors == [{**error.value.errors[0], "field": key, "type": "repeated_key"}]
+    taken = case.signature.validate_json("E", b'{"notes": [{"a": ":"}, {"a": "\\""}]}')
+    assert taken.notes == [{"a": ":"}, {"a": '"'}]
 
 
 # --- the defaults of fields -------------------------------------------------------------------
@@ -251,6 +336,16 @@ def test_a_decimal_keeps_all_digits_of_a_number(body: str, price: str) -> None:
 @dataclasses.dataclass
 class WrongData:
     price: Decimal = 0  # type: ignore[assignment]
+
+
+@dataclasses.dataclass
+class FlagData:
+    count: int = True
+
+
+@dataclasses.dataclass
+class LabelledData:
+    price: Annotated[dict[str, Annotated[Decimal, Field(gt=0)]], "labelled"] = 0  # type: ignore[assignment]
 
 
 class WrongModel(BaseModel):
@@ -288,6 +383,15 @@ def with_default(annotation: Any, default: Any, **settings: Any) -> type[Workflo
         (float | str, 0, "'value' is 0, which is not a float | str. Use a float | str as the default: 0.0."),
         (int, None, "'value' is None, which is not a int. Write value: int | None = None."),
         (Color, "red", "'value' is 'red', which is not a Color. Use a Color as the default: <Color.RED: 'red'>."),
+        (
+            int,
+            True,
+            "'value' is True, but a load would give another value: the value is True, but would be loaded as 1",
+        ),
+        (list[float], [True], "'value' is [True], but a load would give another value: 0 is True, but would be"),
+        (FlagData | None, None, "'count' of the class FlagData is True, but a load would give another value: "),
+        (list[Annotated[int, Field(gt=0)]] | None, 5, "'value' is 5, which is not a list[int] | None."),
+        (LabelledData | None, None, "'price' of the class LabelledData is 0, which is not a dict[str, Decimal]. Use a"),
         (Annotated[int, Field(gt=0)], 0, "'value' is 0, which its type does not accept: "),
         (Sequence[str], (), "'value' is (), but a load would give another value: "),
         (float, math.inf, "'value' is inf, but JSON has no such number. Use None, or set ser_json_inf_nan='constants'"),
@@ -318,6 +422,7 @@ def test_a_wrong_default_that_is_a_secret_is_not_shown() -> None:
     ("annotation", "default", "settings", "stored"),
     [
         (float, 0, {}, "0.0"),
+        (int | bool, True, {}, "true"),
         (Color, Color.RED, {}, '"red"'),
         (SecretStr, SecretStr("x"), {}, '"x"'),
         (Decimal, 0, {"validate_default": True}, '"0"'),
@@ -381,6 +486,8 @@ class Limits(BaseModel):
 class LimitsData:
     limit: float = math.inf
     low: float = Field(default=-math.inf)
+    made: float = dataclasses.field(default_factory=lambda: math.inf)
+    pair: list[float] = Field(default_factory=lambda: [0.0, math.inf])
 
 
 class Unlimited(Workflow, name="unlimited"):
@@ -398,6 +505,7 @@ class Unlimited(Workflow, name="unlimited"):
 def test_a_default_that_was_not_sent_may_be_infinite(body: str) -> None:
     new = Unlimited.new(body)
     assert (new.limit, new.inner.limit, new.data.limit, new.data.low) == (math.inf, math.inf, math.inf, -math.inf)
+    assert (new.data.made, new.data.pair) == (math.inf, [0.0, math.inf])
 
 
 @pytest.mark.parametrize(
@@ -408,6 +516,8 @@ def test_a_default_that_was_not_sent_may_be_infinite(body: str) -> None:
         ('{"inner": {"limit": 1e999}}', "inner.limit"),
         ('{"inner": {"low": NaN}}', "inner.low"),
         ('{"data": {"limit": "inf"}}', "data.limit"),
+        ('{"data": {"made": "-inf"}}', "data.made"),
+        ('{"data": {"pair": [1, "inf"]}}', "data.pair.1"),
     ],
 )
 def test_what_is_sent_must_be_finite(body: str, path: str) -> None:

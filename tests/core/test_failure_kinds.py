@@ -64,6 +64,10 @@ def test_what_is_tried_again(policy: Retry, error: BaseException, retried: bool)
         (Exception, [ValueError("a"), KeyError("b")], True),
         ((ValueError, OSError), [ValueError("a"), ExceptionGroup("in", [OSError("b")])], True),
         (ValueError, [ValueError("a"), ExceptionGroup("in", [OSError("b")])], False),
+        (TerminalError, [TerminalError("a"), TerminalError("b")], True),
+        (TerminalError, [TerminalError("a"), ValueError("b")], False),
+        ((TerminalError, ValueError), [TerminalError("a"), ValueError("b")], True),
+        (Exception, [TerminalError("a"), ValueError("b")], True),
     ],
 )
 def test_which_except_catches_a_group(types: Any, errors: list[Exception], caught: bool) -> None:

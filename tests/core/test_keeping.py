@@ -11,7 +11,7 @@ import math
 import re
 import runpy
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
@@ -38,6 +38,7 @@ from pydantic import (
     field_serializer,
     field_validator,
 )
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 from typing_extensions import TypedDict
 
 from tests.core.helpers import do
@@ -207,6 +208,60 @@ class Masking(BaseModel):
         return "***"
 
 
+@dataclasses.dataclass
+class Whole:
+    a: int
+
+    @functools.cached_property
+    def twice(self) -> int:
+        return 2 * self.a
+
+
+@dataclasses.dataclass
+class Inside:
+    whole: Whole
+
+
+@pydantic_dataclass
+class PydanticData:
+    a: int
+
+
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    a: int
+
+
+@dataclasses.dataclass
+class Half(Slotted):
+    b: int = 0
+
+
+class PointWithNotes(Point):
+    pass
+
+
+class Moved(tzinfo):
+    """A time zone with rules, as other libraries have."""
+
+    def utcoffset(self, at: datetime | None) -> timedelta:
+        return timedelta(hours=1)
+
+    def tzname(self, at: datetime | None) -> str:
+        return "CET"
+
+    def dst(self, at: datetime | None) -> None: ...
+
+    def __str__(self) -> str:
+        return "Moved"
+
+
+def noted(value: Any) -> Any:
+    """The value with an attribute that its class does not declare."""
+    value.note = "new"
+    return value
+
+
 def private(value: int) -> Private:
     one = Private()
     one._secret = value
@@ -219,6 +274,8 @@ def lossless(*values: Any, annotation: Any) -> list[Any]:
 
 cached = Cached(3)
 assert cached.twice == 6
+whole = Whole(3)
+assert whole.twice == 6
 
 BERLIN = ZoneInfo("Europe/Berlin")
 SUMMER = datetime(2026, 7, 1, 12, tzinfo=BERLIN)
@@ -268,6 +325,9 @@ SUMMER = datetime(2026, 7, 1, 12, tzinfo=BERLIN)
         *lossless({"street": "Elm"}, {"town": "Ulm", "street": "Elm"}, annotation=Address),
         *lossless({1, 2.0}, annotation=set[float]),
         *lossless(cached, annotation=Cached),
+        *lossless(whole, annotation=Whole),
+        *lossless(Slotted(1), annotation=Slotted),
+        *lossless(Half(1, 2), annotation=Half),
         *lossless(Data(1, [0.5]), annotation=Data),
         *lossless(Derived(1), annotation=Derived),
         *lossless(Tidy(name="a"), annotation=Tidy),
@@ -293,7 +353,26 @@ def test_it_is_kept(annotation: Any, value: Any) -> None:
         (float | None, float("inf"), "value is inf, but would be loaded as None. JSON has no such number"),
         (dict[str, float | None], {"a": None, "b": float("nan")}, "value.b is nan"),
         (datetime, SUMMER, "value is 2026-07-01 12:00:00+02:00 (Europe/Berlin), but would be loaded as"),
+        (
+            datetime,
+            datetime(2026, 7, 1, tzinfo=timezone(timedelta(hours=2), "summer")),
+            "value is 2026-07-01 00:00:00+",
+        ),
+        (datetime, datetime(2026, 7, 1, tzinfo=Moved()), "value is 2026-07-01 00:00:00+01:00 (Moved), but would be"),
+        (
+            time,
+            time(1, tzinfo=timezone(timedelta(hours=2), "summer")),
+            "value is 01:00:00+02:00 (summer), but would be",
+        ),
         (datetime, datetime(2026, 10, 25, 2, 30, fold=1), "value is 2026-10-25 02:30:00"),
+        (Data, noted(Data(1)), "value.note is 'new', but would be loaded as None. It is not a field of its class"),
+        (list[Whole], [noted(Whole(1))], "value.0.note is 'new', but would be loaded as None. It is not a field of"),
+        (dict[str, Whole | None], {"a": noted(Whole(1))}, "value.a.note is 'new', but would be loaded as None"),
+        (Inside, Inside(noted(Whole(1))), "value.whole.note is 'new', but would be loaded as None"),
+        (PydanticData, noted(PydanticData(1)), "value.note is 'new', but would be loaded as None"),
+        (Half, noted(Half(1)), "value.note is 'new', but would be loaded as None"),
+        (PointWithNotes, noted(PointWithNotes(1, 2)), "value.note is 'new', but would be loaded as None"),
+        (collections.Counter[str], noted(collections.Counter("a")), "value.note is 'new', but would be loaded as None"),
         (list[Base], [Base(), Sub()], "value.1 is Sub(a=1, b=2), but would be loaded as Base(a=1). Annotate the field"),
         (Base, Sub(), "value is Sub"),
         (dict[str, Base], {"a": Sub()}, "value.a is Sub"),

@@ -4,6 +4,7 @@ mean where the function was written."""
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 from dataclasses import dataclass
 from types import ModuleType
@@ -275,6 +276,81 @@ def test_mocks_of_the_standard_library() -> None:
     with patch.object(Order, "charge", autospec=True) as charge:
         ran(Order, n=11)
     assert charge.call_count == 1
+
+
+class Priced:
+    """No workflow, so it does not notice what is replaced."""
+
+    @functools.cache  # noqa: B019
+    def rate(number: Any) -> int:  # noqa: N805
+        return 2
+
+    def charge(self: Any, *, times: int = 1) -> None:
+        self.log.append(f"charged {times}")
+
+    charge_twice = functools.partial(charge, times=2)
+
+
+class WithMixin(Priced, Logged, name="with-mixin"):
+    add_tax: ClassVar[Any] = functools.partial(Priced.charge, times=3)
+
+    def rated(self, rate: int) -> None:
+        self.log.append(f"rate {rate}")
+
+    definition = S(
+        Step("once", Priced.charge),
+        Step("twice", Priced.charge_twice),
+        Step("tax", add_tax),
+        ForEach("each", lambda w: [1], Activity("rate", Priced.rate, then=rated)),
+    )
+
+
+class OverMixin(WithMixin, name="over-mixin"):
+    def charge(self: Any, *, times: int = 1) -> None:
+        self.log.append("mine")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "index"),
+    [(Priced, "charge", 0), (Priced, "charge_twice", 1), (WithMixin, "add_tax", 2), (Priced, "rate", 3)],
+)
+def test_methods_of_plain_classes_and_wrapped_functions_can_be_faked(owner: type, name: str, index: int) -> None:
+    expected = ["charged 1", "charged 2", "charged 3", "rate 2"]
+    assert start(WithMixin)[0].log == expected
+    with patch.object(owner, name, return_value=5) as fake:
+        rest = ["rate 5"] if name == "rate" else expected[index + 1 :]
+        assert start(WithMixin)[0].log == expected[:index] + rest
+    assert fake.call_count == 1
+    assert start(WithMixin)[0].log == expected
+    with patch.object(Priced, "charge") as fake:
+        assert start(OverMixin)[0].log == ["mine", *expected[1:]]
+    assert fake.call_count == 0
+
+
+def test_a_subclass_that_is_made_while_its_base_is_faked() -> None:
+    class Base(Order, name="base"):
+        pass
+
+    with (
+        patch.object(Order, "weighed", MagicMock()) as weighed,
+        patch.object(Base, "charge", lambda self: self.log.append("fake")),
+    ):
+
+        class Special(Base, name="special"):
+            pass
+
+        class Other(Base, name="other"):
+            def charge(self) -> None:
+                self.log.append("other")
+
+        assert ran(Special, n=11) == ["fake", "baked 1", "11"]
+        assert ran(Other, n=11)[0] == "other"
+        assert weighed.call_count == 2
+    for cls in (Special, Base):
+        assert ran(cls, n=11) == ["charged", "baked 1", "weighs 3", "11"]
+    assert Special.__program__.version == Base.__program__.version
+    with patch.object(Special, "charge", lambda self: self.log.append("again")):
+        assert ran(Special, n=11)[0] == "again"
 
 
 def test_two_methods_with_one_fake_become_two_again() -> None:

@@ -33,6 +33,8 @@ HOSTS = (
     "run",
     "serviceusage",
 )
+MAPS = ("environmentVariables",)
+"""What an update replaces as a whole."""
 Json = dict[str, Any]
 
 
@@ -67,6 +69,10 @@ class FakeGoogle:
     enabled: set[str] = field(default_factory=set)
     forbidden: str = ""
     """Whatever has this in its path is answered with 403."""
+    removes_signatures: bool = False
+    """Cloud Run removes the signatures of tokens: a worker that checks them answers 401."""
+    deliveries: list[tuple[str, int]] = field(default_factory=list)
+    """The URL of each task, and what its worker answered."""
     uploads: list[bytes] = field(default_factory=list)
     address: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -154,6 +160,8 @@ class FakeGoogle:
         if request.method == "PATCH" and "/fields/" in path:
             merged = self.resources.get(path, {}) | {k: request.body[k] for k in request.query["updateMask"].split(",")}
             return 200, self._done(request, self._put(path, merged))
+        if request.method == "GET" and "/tasks/" in path and path in self.resources:
+            self._deliver(path)
         if path not in self.resources:
             return self._error(404, "NOT_FOUND", "Requested entity was not found.")
         if request.method == "PATCH":
@@ -170,20 +178,37 @@ class FakeGoogle:
         if "accountId" in body:
             project = request.path.split("/")[3]
             return f"{body['accountId']}@{project}.iam.gserviceaccount.com"
+        body = body.get("task", body)
         return str(query.get("functionId") or query.get("databaseId") or body["name"].rpartition("/")[2])
 
     def _create(self, name: str, request: Request) -> Json:
-        body = dict(request.body)
+        body = dict(request.body.get("task", request.body))
         if "accountId" in body:
             body = body["serviceAccount"] | {"email": name.rpartition("/")[2], "uniqueId": "1"}
         if "/functions/" in name:
-            self._create_service(name)
-            service = name.replace("/functions/", "/services/")
-            body |= {"state": "ACTIVE", "environment": "GEN_2"}
-            body["serviceConfig"] = body["serviceConfig"] | {"service": service, "uri": "https://hash-uc.a.run.app"}
+            return self._create_function(name, body)
         if "/collectionGroups/" in name:  # as Firestore does
             body["fields"] = [*body["fields"], {"fieldPath": "__name__", "order": "ASCENDING"}]
         return self._put(name, body)
+
+    def _deliver(self, name: str) -> None:
+        """Delivers a task to the worker. If it fails, the task stays and tells why."""
+        task = self.resources[name]["httpRequest"]
+        workers = [body for path, body in self.resources.items() if path.endswith("/functions/gorchestrate-worker")]
+        checks = workers[0]["serviceConfig"]["environmentVariables"]["GORCHESTRATE_WORKER_AUTH"] == "oidc"
+        status = 401 if self.removes_signatures and checks else 200
+        self.deliveries.append((task["url"], status))
+        if status == 200:
+            del self.resources[name]
+        else:
+            answer = {"code": 16, "message": f"UNAUTHENTICATED(16): HTTP status code {status}"}
+            self.resources[name]["lastAttempt"] = {"responseTime": "2025-01-01T00:00:00Z", "responseStatus": answer}
+
+    def _create_function(self, name: str, body: Json) -> Json:
+        self._create_service(name)
+        service = {"service": name.replace("/functions/", "/services/"), "uri": "https://hash-uc.a.run.app"}
+        more = {"state": "ACTIVE", "environment": "GEN_2", "serviceConfig": body["serviceConfig"] | service}
+        return self._put(name, body | more)
 
     def _put(self, name: str, body: Json) -> Json:
         self.resources[name] = body | {"name": name}
@@ -235,7 +260,10 @@ class FakeGoogle:
 
 
 def _merged(old: Json, new: Json) -> Json:
-    return old | {k: _merged(old[k], v) if isinstance(v, dict) and k in old else v for k, v in new.items()}
+    return old | {
+        name: _merged(old[name], value) if isinstance(value, dict) and name in old and name not in MAPS else value
+        for name, value in new.items()
+    }
 
 
 @contextmanager

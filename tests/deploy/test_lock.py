@@ -1,21 +1,24 @@
-"""requirements.lock: what is deployed is pinned, complete, and within the bounds of pyproject.toml."""
+"""The locks: what is deployed is pinned by hashes, complete, and within the bounds of pyproject.toml."""
 
 from __future__ import annotations
 
+import re
+import subprocess
 import tomllib
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
 
 
-def pinned() -> dict[str, str]:
-    """The versions of the lock, by name."""
-    lines = (ROOT / "deploy" / "requirements.lock").read_text().splitlines()
-    pairs = [line.split("==") for line in lines if not line.startswith("#")]
+def pinned(lock: str = "requirements.lock") -> dict[str, str]:
+    """The versions of a lock, by name."""
+    pairs = re.findall(r"^([\w.-]+)==(\S+)", (DEPLOY / lock).read_text(), re.MULTILINE)
     return {canonicalize_name(name): version for name, version in pairs}
 
 
@@ -53,3 +56,27 @@ def test_the_lock_pins_all_that_the_package_requires() -> None:
 
 def test_the_lock_has_what_the_cloud_backend_imports() -> None:
     assert {"google-cloud-firestore", "google-cloud-tasks", "pyjwt", "cryptography"} <= set(pinned())
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "build.lock"])
+def test_no_file_is_installed_that_was_not_there_when_the_lock_was_made(lock: str) -> None:
+    comment, option, *requirements = (DEPLOY / lock).read_text().replace("\\\n", "").splitlines()
+    assert comment.startswith("#")
+    assert option == "--only-binary :all:", "a source distribution would run unpinned code to build itself"
+    for requirement in filter(None, requirements):
+        assert re.fullmatch(r"[\w.-]+==\S+( +--hash=sha256:[0-9a-f]{64})+", requirement), requirement
+
+
+def test_the_wheel_is_built_with_the_locked_packages() -> None:
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    versions = pinned("build.lock")
+    for requirement in map(Requirement, build):
+        assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)])
+
+
+def test_the_checks_run_on_the_versions_of_the_lock() -> None:
+    """pip requires the hashes of everything once a constraint has some, so .ci/run drops them."""
+    (command,) = re.findall(r"^sed .*(?= >)", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    lines = subprocess.run(["bash", "-c", command], check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    assert {canonicalize_name(name): version for name, version in re.findall(r"(.+)==(.+)\n", lines)} == pinned()
+    assert len(lines.splitlines()) == len(pinned())

@@ -184,7 +184,7 @@ def test_the_worker_refuses_whoever_is_not_the_queue(played: Played, path: str) 
         response = played.worker.post(path, json=body, headers=headers)
         assert response.status_code == 401, what
         assert problem(response)["title"] == "Unauthenticated", what
-        assert response.headers["www-authenticate"] == "Bearer", what
+        assert response.headers["www-authenticate"].startswith("Bearer"), what
     assert played.api.get(demo.ORDER).json() == before
 
 

@@ -50,7 +50,7 @@ REF = InstanceRef(Asking, "a")
 
 
 def waiting(now: datetime = NOW) -> Session:
-    return begin(REF, b"", now)
+    return begin(REF, b"", now, salt=str)
 
 
 def asking() -> Session:

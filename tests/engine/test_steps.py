@@ -297,11 +297,12 @@ async def test_what_fails_after_a_step_fails_the_instance(world: World, how: str
     assert instance.execution.error is not None
     assert instance.execution.error.type == error
     assert message in instance.execution.error.message
-    assert instance.execution.error.statement == "work"
+    place = {"condition": "divides", "long": "shouts", "loop": "spins", "fork": "twin", "large": "work"}[how]
+    assert instance.execution.error.statement == place
     assert instance.lease is None
     assert world.queue.tasks == {}
     assert (await world.fields()).log == [], "what the step did cannot be saved"
-    assert (await world.history())[-1] == ("failed", "work")
+    assert (await world.history())[-1] == ("failed", place)
 
 
 # --- the budget ------------------------------------------------------------------------------

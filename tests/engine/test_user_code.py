@@ -13,7 +13,23 @@ import pytest
 from cloud_adapter.errors import UserCodeError
 from cloud_adapter.options import EngineOptions
 from tests.engine.harness import Gate, World, in_world
-from workflow_core import Activity, EventHandler, EventRequest, Go, If, On, Retry, S, Select, Step, WaitFor, Workflow
+from workflow_core import (
+    Activity,
+    ErrorInfo,
+    EventHandler,
+    EventRequest,
+    Go,
+    If,
+    On,
+    Retry,
+    S,
+    Select,
+    Step,
+    Try,
+    UnusableResult,
+    WaitFor,
+    Workflow,
+)
 
 GATE = Gate()
 TWICE = Retry(max_attempts=2, initial=timedelta(seconds=5))
@@ -120,6 +136,46 @@ async def test_asynchronous_code_that_raises_what_is_no_error(
     await world.create()
     await world.pass_time(timedelta(minutes=1))
     await failed(world, place, 2)
+
+
+class Computed(Workflow, name="computed"):
+    log: list[str] = []
+
+    async def coroutine(self) -> int:
+        return 1
+
+    def seen(self, error: ErrorInfo) -> None:
+        self.log.append(f"{error.type} at {error.statement}")
+
+    definition = S(
+        Select("wait", On("Direct", lambda w: None), On("Guarded", lambda w: None, Step("a", lambda w: None))),
+        Try("try", Activity("guarded", activity, input=lambda w: w.coroutine())).except_(
+            UnusableResult, name="caught", then=seen
+        ),
+        Select(
+            "again", On("Direct again", lambda w: None), On("After a step", lambda w: None, Step("b", lambda w: None))
+        ),
+        Activity("computed", activity, input=lambda w: w.coroutine()),
+    )
+
+
+@in_world(Computed)
+async def test_a_value_that_cannot_be_computed_is_an_error_of_its_statement(world: World) -> None:
+    await world.started()
+    await world.send("Guarded")
+    await world.deliver()
+    assert (await world.fields()).log == ["UnusableResult at guarded"]
+    before = await world.instance()
+    with pytest.raises(UnusableResult, match="a function of 'computed' returned a coroutine"):
+        await world.send("Direct again")
+    assert await world.instance() == before
+    await world.send("After a step")
+    await world.deliver()
+    instance = await world.instance()
+    assert instance.execution.status == "failed"
+    assert instance.execution.error is not None
+    assert instance.execution.error.statement == "computed"
+    assert runs == []
 
 
 class Held(Workflow, name="held"):

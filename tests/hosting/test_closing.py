@@ -19,7 +19,7 @@ from cloud_adapter.hosting.cloud import CloudRuntime
 from cloud_adapter.hosting.dev_server import open_server, running
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.hosting.service import Service
-from cloud_adapter.http.auth import IssuerKeys
+from cloud_adapter.http.authenticators.keys import IssuerKeys
 from cloud_adapter.observability import logs
 from cloud_adapter.ports import Task
 from cloud_adapter.settings import Settings

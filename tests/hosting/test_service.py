@@ -9,11 +9,14 @@ import sys
 
 import pytest
 from pizza import PizzaOrder
+from starlette.requests import Request
 
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.hosting.cloud import CloudRuntime
 from cloud_adapter.hosting.service import Service
 from cloud_adapter.http.auth import OidcVerifier
+from cloud_adapter.http.authenticators.api_key import ApiKey, StoredKey, key_hash, new_key
+from cloud_adapter.http.authenticators.dev import Dev
 from cloud_adapter.ports import Task
 from cloud_adapter.queues import cloud_tasks_client
 from cloud_adapter.queues.cloud_task import CloudTask
@@ -31,6 +34,7 @@ CLOUD = {
 EMULATOR = {"CLOUD_TASKS_EMULATOR_HOST": "127.0.0.1:8123"}
 ISSUER = {"GORCHESTRATE_ISSUER": "http://127.0.0.1:8124"}
 ON_CLOUD_RUN = {"K_SERVICE": "api"}
+KEYS = ApiKey(StoredKey("till", key_hash(new_key())))
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +109,34 @@ def test_what_is_not_for_cloud_run_does_not_start(
     set_all(monkeypatch, CLOUD, ON_CLOUD_RUN, {setting: value})
     with pytest.raises(SettingsError, match=f"{setting}.*{reason}"):
         Service(PizzaOrder)
+
+
+def test_a_deployed_api_needs_authenticators(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, CLOUD, ON_CLOUD_RUN)
+    with pytest.raises(SettingsError, match=r"no authenticators.*GORCHESTRATE_ACCESS=open"):
+        Service(PizzaOrder)
+    Service(PizzaOrder, authenticators=[KEYS])
+    monkeypatch.setenv("GORCHESTRATE_ACCESS", "open")
+    Service(PizzaOrder)
+    monkeypatch.setenv("GORCHESTRATE_ACCESS", "closed")
+    with pytest.raises(SettingsError, match="GORCHESTRATE_ACCESS"):
+        Service(PizzaOrder)
+
+
+def test_elsewhere_the_file_can_be_imported_but_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, CLOUD)
+    request = Request({"type": "http", "method": "GET", "path": "/", "headers": []})
+    with pytest.raises(SettingsError, match="no authenticators"):
+        asyncio.run(Service(PizzaOrder).api(request))
+
+
+def test_what_does_not_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError, match="roles need authenticators"):
+        Service(PizzaOrder, roles={"manager": ["group:managers"]})
+    made_elsewhere = Dev()
+    set_all(monkeypatch, CLOUD, ON_CLOUD_RUN)
+    with pytest.raises(SettingsError, match="not for the cloud"):
+        Service(PizzaOrder, authenticators=[KEYS, made_elsewhere])
 
 
 def test_right_settings(monkeypatch: pytest.MonkeyPatch) -> None:

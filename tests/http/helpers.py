@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -135,11 +136,13 @@ class Http:
 
 
 def problem(response: httpx.Response) -> dict[str, Any]:
-    """The problem document in a response."""
+    """The problem document in a response, without the random id of an error whose text is concealed."""
     assert response.is_error, response.text
     assert response.headers["content-type"] == "application/problem+json"
     document: dict[str, Any] = response.json()
     assert document["status"] == response.status_code
+    is_concealed = response.status_code == 500 or document["title"] == "Unavailable"
+    assert bool(re.fullmatch("[0-9a-f]{12}", document.pop("error_id", ""))) == is_concealed
     return document
 
 

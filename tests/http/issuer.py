@@ -30,6 +30,8 @@ class Issuer:
     kid: str = "1"
     keys: bool = True
     asked: list[str] = field(default_factory=list)
+    more: list[dict[str, Any]] = field(default_factory=list)
+    """Other keys that it publishes."""
     held: threading.Event | None = None
     """Until it is set, it does not answer."""
 
@@ -41,7 +43,7 @@ class Issuer:
             return {"issuer": self.url, "jwks_uri": f"{self.url}/jwks"}
         if path == "/jwks" and self.keys:
             public = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(KEY.public_key()))
-            return {"keys": [public | {"kid": self.kid, "use": "sig", "alg": self.alg}]}
+            return {"keys": [public | {"kid": self.kid, "use": "sig", "alg": self.alg}, *self.more]}
         return None
 
     def claims(self, **changed: Any) -> dict[str, Any]:

@@ -47,6 +47,8 @@ class Box(BaseModel):
 
 
 class Large(Workflow, name="large"):
+    create_fields = ("box",)
+
     box: Box = Box()
 
     def check(self, box: Box) -> int:

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.http.auth import OidcVerifier
+from cloud_adapter.http.authenticators import keys
 from cloud_adapter.http.worker import BODY_BYTES_MAX, create_worker
 from cloud_adapter.settings import Settings
 from tests.http.helpers import problem
@@ -30,8 +31,8 @@ from tests.http.issuer import AUDIENCE, EMAIL, KEY, Issuer, issuing
 from tests.http.workflows import WORKFLOWS
 from tests.manual_clock import ManualClock
 
-PATHS = ["/resume", "/callback/timeout", "/recover"]
-DETAILS = {401: "Unauthenticated", 403: "Forbidden"}
+PATHS = ["/resume", "/callback/timeout", "/recover", "/canary"]
+TITLES = {401: {"Unauthenticated", "Invalid credential"}, 403: {"Forbidden"}}
 
 
 @dataclass
@@ -89,8 +90,11 @@ def refused(run: Run, authorization: str | None, status: int = 401) -> str:
         for path in PATHS:
             response = await w.post(authorization, path)
             document = problem(response)
-            assert (response.status_code, document["title"]) == (status, DETAILS[status])
-            assert response.headers.get("www-authenticate") == ("Bearer" if status == 401 else None)
+            assert response.status_code == status
+            assert document["title"] in TITLES[status]
+            challenge = response.headers.get("www-authenticate", "")
+            assert challenge.startswith('Bearer realm="gorchestrate"') == (status == 401)
+            assert ('error="invalid_token"' in challenge) == (document["title"] == "Invalid credential")
             details.add(document["detail"])
         assert await w.instance() == before
 
@@ -253,7 +257,9 @@ def test_without_its_issuer_it_fails_but_does_not_throttle_the_queue(run: Run) -
     run(unreachable, url=gone.url)
 
 
-def test_once_its_issuer_is_back_it_goes_on(run: Run, issuer: Issuer) -> None:
+def test_once_its_issuer_is_back_it_goes_on(run: Run, issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "KEYS_RETRY_S_MIN", 0)
+
     async def test(w: World) -> None:
         issuer.keys = False
         assert (await w.post(f"Bearer {issuer.token()}", "/recover")).status_code == 500

@@ -12,16 +12,18 @@ from typing import Any
 import httpx
 import pytest
 from starlette.applications import Starlette
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloud_adapter.engine.operations import ACTIONS, REPAIRS
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.hosting.dev_server import running
 from cloud_adapter.http.callers import AllowedCallers, is_loopback
+from cloud_adapter.http.principals import set_principal
 from cloud_adapter.settings import Settings
 from cloud_adapter.sockets import listen
 from tests.http.helpers import Http, deployed, own_address, problem, serving
 from tests.http.workflows import Desk
+from workflow_core import EVERYONE
 
 SHOP = "https://shop.example.com"
 OTHER_SITES = (
@@ -191,7 +193,13 @@ def test_the_operation_is_that_of_the_route(tmp_path: Path) -> None:
 
 def _without_middleware(app: ASGIApp) -> ASGIApp:
     assert isinstance(app, Starlette)
-    return app.router
+    router = app.router
+
+    async def as_everyone(scope: Scope, receive: Receive, send: Send) -> None:
+        set_principal(scope, EVERYONE)
+        await router(scope, receive, send)
+
+    return as_everyone
 
 
 # --- other machines --------------------------------------------------------------------------

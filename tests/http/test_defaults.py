@@ -35,6 +35,8 @@ class Parcels(Workflow, name="parcels"):
 class Capped(Workflow, name="capped"):
     """Its default is a number that JSON does not have."""
 
+    create_fields = ("limit",)
+
     model_config = ConfigDict(ser_json_inf_nan="constants")
     limit: float = math.inf
 

@@ -154,6 +154,7 @@ def test_what_is_shown_of_an_instance(http: Http, id: str) -> None:
         ("event", "Write", "main"),
     ]
     keys = {"at", "kind", "statement", "thread", "pc", "duration_ms", "error", "select", "by", "reason", "detail"}
+    keys |= {"by_id", "claimed"}
     assert all(set(entry) == keys for entry in shown["history"])
     assert meta["problem"] is None
 
@@ -329,6 +330,7 @@ class Parcel(Workflow, name="parcel"):
     """Searched by fields of several types."""
 
     search_fields = ("customer", "weight", "fragile", "sent", "kind", "größe")
+    create_fields = search_fields
 
     customer: str = ""
     weight: float = 0

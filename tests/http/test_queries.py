@@ -75,6 +75,38 @@ def test_every_route_rejects_a_repeated_parameter(http: Http) -> None:
     assert http.get("/wf/desk/one") == before
 
 
+@pytest.mark.parametrize("wrong", ["%FF", "%C3", "a%80b", "%ED%A0%80"])
+def test_every_route_rejects_text_that_is_not_utf_8(http: Http, wrong: str) -> None:
+    before = http.get("/wf/desk/one")
+    for path, url, method in requests(http.app):
+        for name in KNOWN.get(path, "").split(", ") if path in KNOWN else ():
+            document = problem(http.request(method, f"{url}?{name}={wrong}", headers={"Accept": "application/json"}))
+            assert (document["status"], document["detail"].partition(":")[0]) == (
+                400,
+                "the query contains bytes that are not UTF-8",
+            )
+        for key in VALUES:
+            there = path.replace(":path", "")
+            if f"{{{key}}}" in there:
+                url = there.format_map(VALUES | {key: wrong})
+                document = problem(http.request(method, url, headers={"Accept": "application/json"}))
+                assert (document["status"], document["title"]) == (400, "Invalid request"), url
+                assert document["detail"].startswith("the path contains bytes that are not UTF-8")
+    assert http.get("/wf/desk/one") == before
+    assert http.get("/wf/desk?search.note=%EF%BF%BD%C3%A9")["instances"] == []
+
+
+def test_the_health_check_knows_its_values(http: Http) -> None:
+    assert http.get("/healthz?store=1") == {"status": "ok", "store": "ok"}
+    assert http.get("/healthz?store=0") == http.get("/health") == {"status": "ok"}
+    for value in ("", "yes", "2", "1.0"):
+        document = http.problem("GET", f"/health?store={value}")
+        assert (document["status"], document["detail"]) == (
+            400,
+            f"store is {value!r}: pass store=1 to check the store too, or leave it out",
+        )
+
+
 def test_a_page_says_so_as_a_page(http: Http) -> None:
     response = http.request("GET", "/ui/desk?statsu=failed")
     assert response.status_code == 400 and response.headers["content-type"].startswith("text/html")

@@ -18,6 +18,8 @@ SECRET = "hunter2"
 class Vault(Workflow, name="vault"):
     """A workflow with a secret that has a default."""
 
+    create_fields = ("key", "note")
+
     key: SecretStr = SecretStr("hunter2 by default")
     note: str = ""
 

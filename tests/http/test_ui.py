@@ -135,14 +135,16 @@ def test_a_new_instance(ui: Ui, http: Http, id: str) -> None:
 
 
 def test_a_new_instance_that_cannot_be(ui: Ui, http: Http, id: str) -> None:
-    new = form(ui.get("/ui/pizza/new"), "Create")
-    html = ui.post("/ui/pizza/new", new.posted("Create", id="a/b", v__courier="kept"), 400)
-    assert "invalid instance id" in html and 'value="kept"' in html
-    html = ui.post("/ui/pizza/new", new.posted("Create", id=id, v__amount="much"), 422)
-    assert "Input should be a valid number" in html and 'value="much"' in html and 'aria-invalid="true"' in html
-    assert http.problem("GET", f"/wf/pizza/{id}")["status"] == 404
-    http.create(f"/wf/pizza/{id}")
-    html = ui.post("/ui/pizza/new", new.posted("Create", id=id), 409)
+    url = "/ui/desk/new"
+    new = form(ui.get(url), "Create")
+    html = ui.post(url, new.posted("Create", id="a/b", v__note="kept"), 400)
+    assert "invalid instance id" in html and "kept</textarea>" in html
+    item = form(ui.post(url, new.posted("Add to Items")), "Create")
+    html = ui.post(url, item.posted("Create", id=id, v__items__0__name="pen", v__items__0__qty="much"), 422)
+    assert "Input should be a valid integer" in html and 'value="much"' in html and 'aria-invalid="true"' in html
+    assert http.problem("GET", f"/wf/desk/{id}")["status"] == 404
+    http.create(f"/wf/desk/{id}")
+    html = ui.post(url, new.posted("Create", id=id), 409)
     assert "already exists" in html
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from cloud_adapter.engine.engine import Engine
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.http.api import create_api
 from cloud_adapter.http.worker import BODY_BYTES_MAX, create_worker
@@ -236,6 +237,31 @@ class TestRecover:
             before = await w.shown()
             assert await w.post("/recover", None) == (200, {"scheduled": 1})
             assert await w.shown() == before, "it schedules, it does not perform"
+
+        run(test)
+
+
+class TestCanary:
+    def test_arrives_if_the_store_answers(self, run: Run) -> None:
+        async def test(w: World) -> None:
+            assert (await w.worker.post("/canary")).json() == {"store": "ok"}
+
+        run(test)
+
+    def test_fails_without_its_store_but_does_not_throttle_the_queue(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def silent(self: Engine) -> None:
+            raise PermissionError
+
+        monkeypatch.setattr(Engine, "check_store", silent)
+
+        async def test(w: World) -> None:
+            response = await w.worker.post("/canary")
+            assert (response.status_code, problem(response)["detail"]) == (
+                500,
+                "the store cannot be read: PermissionError",
+            )
 
         run(test)
 

@@ -31,6 +31,7 @@ class Desk(Workflow, name="desk"):
     """Takes events of every kind, again and again."""
 
     search_fields = ("note",)
+    create_fields = ("items", "note", "anything", "broken", "is_open")
 
     items: list[Item] = []
     note: Annotated[str, Field(max_length=2_000)] = ""

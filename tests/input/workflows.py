@@ -119,6 +119,8 @@ class Store(Workflow, name="store"):
 class Endless(Workflow, name="endless"):
     """Loops without a step or a wait: at its start, after an event, or after a step."""
 
+    create_fields = ("when",)
+
     when: Literal["start", "event", "step", "never"] = "never"
     handled: int = 0
     worked: bool = False

@@ -55,6 +55,7 @@ class Traffic:
         works: how many pieces of work it has begun under a lease.
         births, errands: how many of them create a child, and how many need a decision, for another instance or to fail.
         beats: how many heartbeats it has sent.
+        in_line: how often it has waited for a thread, and how many heartbeats it has sent meanwhile.
         entries: how many entries of inboxes it has read.
         too_large: how often what it was to post was too large for an inbox.
         due: the instances that it has found to be overdue.
@@ -74,6 +75,7 @@ class Traffic:
     births: int = 0
     errands: int = 0
     beats: int = 0
+    in_line: int = 0
     entries: int = 0
     due: set[tuple[str, str]] = field(default_factory=set)
     recovered: int = 0
@@ -214,7 +216,8 @@ class Run:
     def returns(self, *, is_spoilt: bool = False) -> None:
         """Synchronous code returns: it ends, unless its thread takes time. See ``end``."""
         self.is_spoilt = is_spoilt
-        if not self.actor.process.world.settings.has_slow_threads:
+        settings = self.actor.process.world.settings
+        if not settings.has_slow_threads or settings.has_late_threads:
             self.end(is_spoilt=is_spoilt)
 
     def end(self, *, is_spoilt: bool = False) -> None:

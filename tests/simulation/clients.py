@@ -17,6 +17,7 @@ from cloud_adapter.engine.operations import ACTIONS
 from cloud_adapter.engine.view import View
 from cloud_adapter.errors import (
     Busy,
+    DamagedDocument,
     IdempotencyKeyReused,
     InstanceEnded,
     InstanceExists,
@@ -34,6 +35,7 @@ from tests.simulation.model.instance import Model
 from tests.simulation.model.violations import require
 from tests.simulation.processes import Process
 from tests.simulation.requests import LOST, Call, Group, Request
+from tests.simulation.typed import drawn
 from workflow_core import DuplicateThread, EventNotAccepted, EventRejected, InvalidInput, NewerVersion, UnknownStatement
 
 if TYPE_CHECKING:
@@ -104,6 +106,8 @@ class Client:
         key = f"{self.name}-create" if self.rng.random() < 0.5 else None
         if self.world.settings.has_rare_statements:
             await self.insist(Request(self.model, "", b'{"x": "many"}', key=key))  # which is invalid
+        if self.world.settings.has_typed_fields:
+            body = json.dumps(json.loads(body or b"{}") | drawn(self.odd)).encode()
         await self.insist(Request(self.model, "", body, key=key))
 
     async def choose(self, key: str) -> Request:
@@ -156,7 +160,7 @@ class Client:
         for _ in range(8):
             process = self.world.hosting.any_process(self.rng)
             if process is not None:
-                seen = self.pc
+                seen, started = self.pc, self.world.timeline.now
                 actor = Operator(process, f"{process.name} {action} for {self.name}")
                 operate = partial(process.engine.operate, self.model.workflow, self.model.id, ACTIONS[action]())
                 answer = await self.ask(actor, operate)
@@ -170,6 +174,7 @@ class Client:
                     return
                 if not (answer is LOST or isinstance(answer, (Unavailable, Busy, NewerVersion, UnknownStatement))):
                     known = isinstance(answer, (InstanceNotFound, DuplicateThread))
+                    known = known or self.meets_damage(answer, started)
                     known = known or (self.world.settings.has_mistakes and isinstance(answer, MISTAKEN))
                     known = known or (
                         isinstance(answer, TooLarge) and action == "unpause" and self.world.settings.has_limit
@@ -192,6 +197,7 @@ class Client:
         require(
             answer is LOST
             or isinstance(answer, (Unavailable, NewerVersion))
+            or self.meets_damage(answer, started)
             or (isinstance(answer, InstanceNotFound) and not known),
             f"{self.name} looks at it and gets {answer!r}",
         )
@@ -206,6 +212,10 @@ class Client:
         shown = {(one.case.event, one.thread.id, one.wait_id) for one in view.accepted if one.case.event != ADDED}
         expected = {one for one in self.model.events.accepted_at[pc] if one[0] in EVENTS and one[1]}
         require(shown == expected, f"{self.name} is shown {shown} at pc {pc}, and {expected} is accepted")
+
+    def meets_damage(self, answer: Any, since: float) -> bool:
+        """Whether it is told that the document is damaged, as it is, or was."""
+        return isinstance(answer, DamagedDocument) and self.world.disturbances.damage.met(self.model.id, since)
 
     @property
     def pc(self) -> int:
@@ -307,7 +317,7 @@ class Client:
         call.refused = True
         mine = [author for author, _ in request.group.commits if author is call]
         require(not mine, f"{request.what} is answered by {error!r}, and has taken effect")
-        if isinstance(error, Busy):
+        if isinstance(error, Busy) or self.meets_damage(error, call.started):
             return
         if isinstance(error, NewerVersion):
             require(

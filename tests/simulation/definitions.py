@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 from tests.core import generate
-from tests.simulation import flows, shapes
+from tests.simulation import damage, flows, shapes
 from tests.simulation.mistakes import Mistakes
 from tests.simulation.rare import rare
 from tests.simulation.scenario import Scenario
 from tests.simulation.settings import Settings
+from tests.simulation.typed import SAMPLES
 from workflow_core import Workflow
 from workflow_core.program.code import ActivityCase, SelectOp
 from workflow_core.statements.calls import ACTIVITY_TIMEOUT
@@ -47,39 +50,63 @@ class Definitions:
             shape = shapes.to_repair
         if settings.has_rare_statements:
             shape = rare
+        if settings.threads_max and scenario.chance("fan out in threads", 0.6):
+            shape = fan_out
+        if settings.has_damage:
+            shape = scenario.choice("shape of what is damaged", damage.SHAPES)
         errand = generate.errand(scenario.stream("tape of the child").randbytes(60), calm=calm)
         specs = {"flow": shape(tape, calm=calm), "child": errand}
-        search_by = ("x", "y") if settings.is_searched else ()
+        search_by: tuple[str, ...] = ("x", "y") if settings.is_searched else ()
+        search_by += tuple(SAMPLES) if settings.is_searched and settings.has_typed_fields else ()
         revisions = range(3 if settings.is_renamed else scenario.choice("revisions", (1, 1, 2)))
-        self.flows, self.children = (
-            [
-                flows.build(
-                    spec,
-                    scenario.stream(f"times of {name}"),
-                    revision,
-                    name,
-                    search_by,
-                    slow=settings.is_slow,
-                    mistakes=Mistakes(scenario.stream(f"mistakes of {name}")) if settings.has_mistakes else None,
-                    renames=settings.is_renamed,
-                    delay_max=40 * settings.limits.horizon.total_seconds(),
-                )
-                for revision in revisions
-            ]
-            for name, spec in specs.items()
-        )
+        kind = partial(_built, scenario, settings, search_by)
+        self.children = [kind("child", errand, revision) for revision in revisions]
+        by_class = self.children if settings.has_rare_statements else ["child"] * len(revisions)
+        self.flows = [
+            kind("flow", specs["flow"], revision, child_class=child)
+            for revision, child in zip(revisions, by_class, strict=True)
+        ]
         self.bad_revision = len(self.flows)
         if settings.has_bad_deployment:
             for revisions_of, (name, spec) in zip((self.flows, self.children), specs.items(), strict=True):
                 times = scenario.stream(f"times of {name}")
-                revisions_of.append(flows.build(spec, times, 0, name, search_by, knows_none=True))
+                revisions_of.append(
+                    flows.build(spec, times, 0, name, search_by, knows_none=True, is_typed=settings.has_typed_fields)
+                )
         self.least_delays = {
             name: _limits_of(one) for name, (one, *_) in zip(specs, (self.flows, self.children), strict=True)
         }
-        self.plain = {name: flows.build_plain(spec, name) for name, spec in specs.items()}
+        self.plain = {
+            name: flows.build_plain(spec, name, is_typed=settings.has_typed_fields) for name, spec in specs.items()
+        }
 
     def first_revision(self, workflow: str) -> type[Workflow]:
         return (self.flows if workflow == "flow" else self.children)[0]
+
+
+def _built(
+    scenario: Scenario,
+    settings: Settings,
+    search_by: tuple[str, ...],
+    name: str,
+    spec: list[generate.Spec],
+    revision: int,
+    child_class: Any = "child",
+) -> type[generate.Fields]:
+    return flows.build(
+        spec,
+        scenario.stream(f"times of {name}"),
+        revision,
+        name,
+        search_by,
+        slow=settings.is_slow,
+        threads=settings.threads_max > 0,
+        mistakes=Mistakes(scenario.stream(f"mistakes of {name}")) if settings.has_mistakes else None,
+        renames=settings.is_renamed,
+        is_typed=settings.has_typed_fields,
+        delay_max=40 * settings.limits.horizon.total_seconds(),
+        child_class=child_class,
+    )
 
 
 def _limits_of(cls: type[Workflow]) -> dict[str, timedelta]:

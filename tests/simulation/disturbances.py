@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloud_adapter.engine.operations import Unpause
 from tests.simulation.actors import Actor, Operator
+from tests.simulation.damage import Damage
 from tests.simulation.weather import CLOCK_JUMP_SECONDS_MAX
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Disturbances:
         self.badly_deployed: set[int] = set()
         self.was_badly_deployed = False
         self.recovered_at: float | None = None
+        self.damage = Damage(world)
         stream = world.scenario.stream
         self._kills, self._pauses, self._losses = map(stream, ("kills", "pauses", "lost tasks"))
         self._deployments, self._jumps = stream("deployments"), stream("clocks that jump")
@@ -61,6 +63,7 @@ class Disturbances:
         timeline.at(quiet_at, self._end_faults)
         timeline.at(quiet_at + SETTLING_SECONDS, self._become_quiet)
         self.settings.weather.plan(self)
+        self.damage.plan()
         if self.settings.has_bad_deployment:
             rng = self.world.scenario.stream("bad deployment")
             begin = rng.uniform(5, quiet_at / 2)

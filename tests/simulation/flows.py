@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from inspect import iscoroutinefunction
 from random import Random
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ from tests.simulation.actors import CURRENT
 from tests.simulation.mistakes import Mistakes, is_mistaken, spoilt_result
 from tests.simulation.rare import NUMBER, RareStatements
 from tests.simulation.renaming import renamed
+from tests.simulation.typed import Typed
 from workflow_core import ActivityContext, EventRejected, EventRequest, If, On, S, Select, Statement, Step, StepContext
 
 ADDED = "Added"
@@ -40,6 +42,10 @@ class Answering(Fields):
         return self.x - self.y + len(self.log)
 
 
+class TypedAnswering(Answering, Typed):
+    """These, and fields of many types; abstract."""
+
+
 def build(
     spec: list[Spec],
     rng: Random,
@@ -48,23 +54,30 @@ def build(
     search_by: tuple[str, ...] = (),
     *,
     slow: bool = False,
+    threads: bool = False,
     renames: bool = False,
     mistakes: Mistakes | None = None,
     knows_none: bool = False,
     delay_max: float = float("inf"),
+    is_typed: bool = False,
+    child_class: Any = "child",
 ) -> type[Fields]:
     """The instrumented workflow of a drawn definition; its times are drawn from ``rng``.
 
     Args:
         slow: the handlers of event objects take time.
+        threads: some activities are synchronous.
         mistakes: puts mistakes into the code.
         knows_none: its statements all have other names, so it has none of those that instances are at.
+        is_typed: it has fields of many types.
+        child_class: the class of children, or its name.
         delay_max: how long a timeout may wait at most, in seconds.
         renames: each revision has other names, and a version of its own.
     """
     base, version = (_migrating(revision), revision + 1) if renames else (Answering, None)
-
+    base = TypedAnswering if is_typed else base
     instrumented = _Instrumented(rng, revision, slow=slow, mistakes=mistakes, delay_max=delay_max)
+    instrumented.has_threads, instrumented.child_class = threads, child_class
     instrumented.before_names = "other " if knows_none else ""
 
     answer: Any = Answering.result if mistakes is None else mistakes.result(Answering.result)
@@ -77,7 +90,10 @@ def build(
             return answer(self)
 
         definition = renamed(instrumented.section(spec), revision if renames else 0)
+        locals().update(instrumented.drafts)
 
+    for method, action in instrumented.methods.items():
+        setattr(Flow, method, action)
     return Flow
 
 
@@ -96,10 +112,11 @@ def _migrating(revision: int) -> type[Answering]:
     return Migrating
 
 
-def build_plain(spec: list[Spec], name: str) -> type[Answering]:
+def build_plain(spec: list[Spec], name: str, *, is_typed: bool) -> type[Answering]:
     """What the model runs: not compiled, as compiling takes longer than a run."""
+    base = TypedAnswering if is_typed else Answering
 
-    class Plain(Answering):
+    class Plain(base):  # type: ignore[misc, valid-type]
         trace: ClassVar[list[str]] = []
 
     Plain.__workflow_name__ = name
@@ -117,6 +134,9 @@ class _Instrumented(RareStatements):
         self.mistakes = mistakes
         self.delay_max = delay_max
         self.before_names = ""
+        self.has_threads = False
+        self.drafts: dict[str, Any] = {}
+        self.methods: dict[str, Any] = {}
 
     def name(self, kind: str) -> str:
         return self.before_names + super().name(kind)
@@ -159,6 +179,20 @@ class _Instrumented(RareStatements):
 
         return in_time
 
+    def method(self, name: str, action: Callable[..., Any]) -> Callable[..., Any]:
+        """A method that is replaced once its class is complete, as tests replace methods by fakes."""
+        action = self.methods[name] = self.action(action)
+
+        def draft(w: Fields, step: StepContext) -> Any:
+            raise AssertionError(f"{name} was replaced")
+
+        async def async_draft(w: Fields, step: StepContext) -> Any:
+            draft(w, step)
+
+        self.drafts[name] = async_draft if iscoroutinefunction(action) else draft
+        chosen: Callable[..., Any] = self.drafts[name]
+        return chosen
+
     def condition(self, name: str, holds: Callable[..., Any]) -> Callable[..., Any]:
         return holds if self.mistakes is None else self.mistakes.condition(name, holds)
 
@@ -186,6 +220,11 @@ class _Instrumented(RareStatements):
         return picky
 
     def activity(self, function: Callable[..., Any], heartbeat: timedelta | None) -> Callable[..., Any]:
+        if self.has_threads and heartbeat is None:
+            return self.activity_in_thread(function)
+        return self.activity_in_time(function, heartbeat)
+
+    def activity_in_time(self, function: Callable[..., Any], heartbeat: timedelta | None) -> Callable[..., Any]:
         async def in_time(number: int, context: ActivityContext) -> int:
             key = context.idempotency_key
             run = CURRENT.get().begin("activity", None, context.workflow_id, key, context.attempt)
@@ -199,6 +238,17 @@ class _Instrumented(RareStatements):
             return results[0]
 
         return in_time
+
+    def activity_in_thread(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def at_once(number: int, context: ActivityContext) -> int:
+            key = context.idempotency_key
+            run = CURRENT.get().begin("activity", None, context.workflow_id, key, context.attempt)
+            results: list[int] = []
+            run.perform(lambda: results.append(function(number, context)))
+            run.returns()
+            return results[0] if results else 0
+
+        return at_once
 
     def plain_activity(self, function: Callable[[], int]) -> Callable[[], int]:
         def at_once() -> int:
@@ -214,7 +264,7 @@ class _Instrumented(RareStatements):
         return at_once
 
     def default_activity(self, function: Callable[..., int]) -> Callable[..., Any]:
-        given = self.activity(function, None)
+        given = self.activity_in_time(function, None)
 
         async def in_time(number: int = NUMBER, context: ActivityContext | None = None) -> Any:
             return await given(number, context)
@@ -222,7 +272,7 @@ class _Instrumented(RareStatements):
         return in_time
 
     def attempt_limit(self) -> dict[str, timedelta]:
-        what = self.rng.choice(("timeout", "heartbeat"))
+        what = self.rng.choice(("timeout", "timeout", "heartbeat") if self.has_threads else ("timeout", "heartbeat"))
         return {what: timedelta(seconds=self.rng.choice((20, 90, 600) if what == "timeout" else (20, 40)))}
 
     def event_handler(self, label: str) -> Any:

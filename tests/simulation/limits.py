@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
 
-from cloud_adapter import document
+from cloud_adapter import document, document_size
 from cloud_adapter.engine import commits, inbox, lanes, session, transaction
 from tests.simulation.scenario import Scenario
 from workflow_core.machine import events
@@ -65,7 +65,7 @@ class Limits:
             (session, "TOKENS_MAX", tokens_kept),
             (commits, "TOKENS_MAX", tokens_kept),
             (document, "DOCUMENT_BYTES_MAX", room or None),
-            (document, "THREADS_MANY", 1 if room else None),
+            (document_size, "THREADS_MANY", 1 if room else None),
             (document, "INBOX_ENTRY_BYTES_MAX", self.entry_bytes_max),
             (transaction, "LARGE_BATCH", self.batch),
             (lanes, "LARGE_BATCH", self.batch),

@@ -7,20 +7,20 @@ the instances that match it, the last updated first; if a write comes in between
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cloud_adapter.document import Instance
 from cloud_adapter.errors import InvalidRequest, Unavailable
-from cloud_adapter.ports import Page
-from cloud_adapter.stores.listings import EPOCH
+from cloud_adapter.ports import Order, Page
+from cloud_adapter.stores.listings import time_in
 from cloud_adapter.summaries import Summary, summary_of
 from tests.simulation.actors import Actor
 from tests.simulation.clients import Client
 from tests.simulation.flows import UNSEARCHABLE
 from tests.simulation.model.violations import require, require_equal
 from tests.simulation.requests import LOST, Request
+from tests.simulation.typed import SAMPLES, WRONG_SEARCHES, sample_of
 from workflow_core import Status
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ WRONG: tuple[dict[str, Any], ...] = (
     {"search": {"x": "many"}},
     {"search": {"x": str(UNSEARCHABLE)}},
     {"cursor": "nowhere"},
+    {"order": "sideways"},
 )
 
 
@@ -58,7 +59,8 @@ class Lister(Client):
             elif point < 0.25 and not model.exists:
                 await self.insist(Request(model, "", json.dumps({"x": UNSEARCHABLE}).encode()))
             elif point < 0.4:
-                await self.page(**rng.choice(WRONG))
+                wrong = [*WRONG, *({"search": one} for one in WRONG_SEARCHES)]
+                await self.page(**rng.choice(wrong if self.is_typed else WRONG))
             else:
                 await self.list_matching()
 
@@ -70,6 +72,10 @@ class Lister(Client):
         if rng.random() < 0.6:
             names = rng.sample(("x", "y"), rng.randrange(1, 3))
             filters["search"] = {name: str(self.value(name)) for name in names}
+        if self.is_typed and rng.random() < 0.6:
+            wanted = rng.sample(sorted(SAMPLES), rng.randrange(1, 3))
+            filters["search"] = {name: rng.choice(rng.choice(SAMPLES[name]).texts) for name in wanted}
+        filters["order"] = order = rng.choice((Order.UPDATED, Order.UPDATED, *Order))
         limit = rng.choice((1, 2, 50))
         commits, found = self.world.commits, list[Summary]()
         page = await self.page(**filters, limit=limit)
@@ -81,8 +87,7 @@ class Lister(Client):
                 break
             page = await self.page(**filters, limit=limit, cursor=page.cursor)
         if page is not None and self.world.commits == commits:
-            expected = self.expected(filters)
-            require_equal(f"instances of {filters}", found, expected)
+            require_equal(f"instances of {filters}", found, self.expected(filters, order))
 
     def value(self, name: str) -> int:
         """Mostly a value that the field has."""
@@ -97,27 +102,36 @@ class Lister(Client):
         actor = Actor(process, f"{process.name} list for {self.name}")
         answer = await self.ask(actor, partial(process.engine.list, self.model.workflow, **filters))
         if isinstance(answer, Page):
-            require(filters not in WRONG, f"{filters} is listed")
+            require(not self.is_wrong(filters), f"{filters} is listed")
             require(len(answer.instances) <= filters.get("limit", 50), f"{filters} gives too many instances")
             return answer
-        refused = isinstance(answer, InvalidRequest) and filters in WRONG
+        refused = isinstance(answer, InvalidRequest) and self.is_wrong(filters)
         require(refused or answer is LOST or isinstance(answer, Unavailable), f"{filters} is answered by {answer!r}")
         return None
 
-    @staticmethod
-    def matches(summary: Summary, filters: dict[str, Any]) -> bool:
-        wanted = filters.get("search", {})
-        right = all(summary.search[name] == int(text) for name, text in wanted.items())
-        return right and filters.get("status", summary.status) == summary.status
+    @property
+    def is_typed(self) -> bool:
+        return self.world.settings.has_typed_fields
 
-    def expected(self, filters: dict[str, Any]) -> list[Summary]:
+    @staticmethod
+    def is_wrong(filters: dict[str, Any]) -> bool:
+        return filters in WRONG or filters.get("search") in WRONG_SEARCHES
+
+    @staticmethod
+    def matches(found: Summary | Instance, filters: dict[str, Any]) -> bool:
+        """Whether an instance is to be listed. Of a summary, which has other forms of samples, only numbers are
+        compared."""
+        summary = isinstance(found, Summary)
+        fields = found.search if isinstance(found, Summary) else json.loads(found.fields)
+        status = found.status if isinstance(found, Summary) else found.execution.status
+        right = all(
+            summary or text in sample_of(name, fields[name]).texts if name in SAMPLES else fields[name] == int(text)
+            for name, text in filters.get("search", {}).items()
+        )
+        return right and filters.get("status", status) == status
+
+    def expected(self, filters: dict[str, Any], order: Order) -> list[Summary]:
         """What is to be listed, by what is stored of the fields."""
-        of_this = [one for one in self.world.database.all() if one.workflow == self.model.workflow]
-        by_fields = [replace(summary_of(one), search=self.searched(one)) for one in of_this]
-        found = [one for one in by_fields if self.matches(one, filters)]
-        return sorted(found, key=lambda one: (one.updated_at or EPOCH, one.id), reverse=True)
-
-    @staticmethod
-    def searched(instance: Instance) -> dict[str, Any]:
-        fields = json.loads(instance.fields)
-        return {name: fields[name] for name in instance.search}
+        of_this = [one for one in self.world.database.readable() if one.workflow == self.model.workflow]
+        found = [summary_of(one) for one in of_this if self.matches(one, filters)]
+        return sorted(found, key=lambda one: (time_in(order, one), one.id), reverse=order is not Order.ID)

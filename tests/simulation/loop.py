@@ -29,6 +29,7 @@ class Loop(asyncio.AbstractEventLoop):
 
     def run_ready(self) -> None:
         """Runs whatever can run."""
+        before = asyncio._get_running_loop()
         asyncio._set_running_loop(self)
         try:
             while self._ready:
@@ -36,7 +37,7 @@ class Loop(asyncio.AbstractEventLoop):
                 if not handle.cancelled():
                     handle._run()
         finally:
-            asyncio._set_running_loop(None)
+            asyncio._set_running_loop(before)
 
     def call_soon(
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
@@ -44,6 +45,15 @@ class Loop(asyncio.AbstractEventLoop):
         handle = asyncio.Handle(callback, args, self, context)
         self._ready.append(handle)
         return handle
+
+    call_soon_threadsafe = call_soon
+
+    def run_in_executor(self, executor: Any, func: Callable[[*Ts], Any], *args: *Ts) -> Any:
+        """Lets an executor that has no real threads make a call."""
+        return asyncio.wrap_future(executor.submit(func, *args), loop=self)
+
+    def is_closed(self) -> bool:
+        return False
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)

@@ -20,6 +20,7 @@ from cloud_adapter.errors import Unavailable
 from cloud_adapter.ports import Task
 from tests.simulation.actors import CURRENT, LANE, Actor, Killed
 from tests.simulation.store import SimulatedStore
+from tests.simulation.threads import simulated_pools
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -41,6 +42,9 @@ class Process:
         self._waiting: dict[Any, None] = {}
         self.actors: dict[Actor, None] = {}
         self.itself = Actor(self, f"{name} itself")
+        threads_max = world.settings.threads_max
+        self.pools = simulated_pools(self, threads_max) if threads_max else None
+        in_thread = self._in_thread if world.settings.has_slow_threads else _inline
         self.engine = Engine(
             [world.definitions.flows[revision], world.definitions.children[revision]],
             SimulatedStore(world.database, self.call, world.written, world.sends),
@@ -48,7 +52,8 @@ class Process:
             clock=self,
             options=world.settings.options,
             rng=rng,
-            run_sync=self._in_thread if world.settings.has_slow_threads else _inline,
+            run_sync=self.pools.steps if self.pools else in_thread,
+            run_activity_sync=self.pools.activities if self.pools else None,
         )
 
     # --- the ports: the clock and the queue ----------------------------------------------
@@ -83,6 +88,8 @@ class Process:
         for future in list(self._waiting):
             if not future.done():
                 future.set_exception(Killed())
+        if self.pools is not None:
+            self.pools.close()
         self.world.hosting.killed(self)
 
     def pause(self, seconds: float) -> None:

@@ -25,6 +25,7 @@ from workflow_core import (
     Select,
     Sleep,
     Statement,
+    Step,
     Timeout,
     Try,
     WaitFor,
@@ -84,11 +85,13 @@ def _of_item(tape: Tape, depth: int, *, in_loop: bool) -> Spec:
 
 
 def _other(tape: Tape) -> Spec:
-    match tape.of(("truthy", "plain activity", "default activity", "given child", "bare try")):
+    match tape.of(("truthy", "plain activity", "default activity", "given child", "bare try", "method")):
         case "truthy":
             return ("truthy", [tape.statement(0, in_loop=False)], [tape.statement(0, in_loop=False)])
         case "given child":
-            return ("given child", tape.below(3))
+            return ("given child", tape.below(5))
+        case "method":
+            return ("method", tape.effect())
         case "bare try":
             body = [tape.of_kind("step" if tape.calm else "risky", 0), tape.statement(0, in_loop=False)]
             return ("bare try", body, [tape.statement(0, in_loop=False)])
@@ -100,7 +103,13 @@ def _other(tape: Tape) -> Spec:
 
 
 class RareStatements(Builder):
-    """Builds them."""
+    """Builds them.
+
+    Attributes:
+        child_class: the class of children, where it is known.
+    """
+
+    child_class: Any = "child"
 
     def plain_activity(self, function: Callable[[], int]) -> Callable[[], int]:
         """Hook: the synchronous function of an activity that gets nothing."""
@@ -109,6 +118,10 @@ class RareStatements(Builder):
     def default_activity(self, function: Callable[..., int]) -> Callable[..., Any]:
         """Hook: the function of an activity whose input has a default."""
         return function
+
+    def method(self, name: str, action: Callable[..., Any]) -> Callable[..., Any]:
+        """Hook: a method of the class, which a step runs."""
+        return action
 
     def statement(self, spec: Spec) -> Statement:
         match spec:
@@ -142,6 +155,9 @@ class RareStatements(Builder):
                 return self.with_default(risky)
             case ("given child", how):
                 return self.given_child(how)
+            case ("method", effect):
+                name = self.name("method")
+                return Step(name, self.method(name, lambda w: apply(w, effect)))
             case ("bare try", body, other):
                 name = self.name("except")
                 attempt = Try(self.name("try"), *self.statements(body))
@@ -231,5 +247,7 @@ class RareStatements(Builder):
             None,
             lambda w: Given(x=w.x),
             lambda w: GivenWorkflow(x=w.x, y=w.y),
+            lambda w: {"x": w.x},
+            lambda w: {"x": w.x, "y": str(w.y)},
         ]
-        return Child(name, "child", input=inputs[how], then=self.taken(name, then))
+        return Child(name, self.child_class, input=inputs[how], then=self.taken(name, then))

@@ -25,7 +25,17 @@ RARITIES = (
 )
 """Conditions that only some runs have."""
 
-LATER_RARITIES = ("rare statements", "mistakes", "small limits", "bad deployment", "slow threads", "outages")
+LATER_RARITIES = (
+    "rare statements",
+    "mistakes",
+    "small limits",
+    "bad deployment",
+    "slow threads",
+    "outages",
+    "library",
+    "visitors",
+    "damage",
+)
 """Conditions that were added later. Each replaces the one of some runs, and leaves all others as they were."""
 
 
@@ -70,9 +80,14 @@ class Scenario:
         return only == rarity if 0.4 <= point < 0.8 else point >= 0.8 and self.chance(rarity, 0.25)
 
     @property
+    def rarities(self) -> list[str]:
+        """The rarer conditions that it has."""
+        return [rarity for rarity in (*RARITIES, *LATER_RARITIES) if self.has(rarity)]
+
+    @property
     def is_rare(self) -> bool:
         """Whether it has a rarer condition at all."""
-        return any(map(self.has, (*RARITIES, *LATER_RARITIES)))
+        return bool(self.rarities)
 
     def choice(self, name: str, values: Sequence[Drawn]) -> Drawn:
         """Draws one of the values, from the stream of that name."""

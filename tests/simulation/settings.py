@@ -23,8 +23,13 @@ class Settings:
         is_renamed: each revision has other names for the statements.
         is_slow: the handlers of event objects take time.
         has_slow_threads: synchronous user code takes time, too, and cannot be interrupted.
+        threads_max: how many threads the pools of a process have, for which that code waits in line; 0: no pools.
+        has_late_threads: the threads are those that the engine starts, and that code takes no time.
         has_mistakes: the code of the workflows has mistakes, in one process or, ``is_mistaken_everywhere``, in all.
         has_rare_statements: the definitions are of rarer statements.
+        has_library: applications keep instances by the library alone, beside those of the engine.
+        has_typed_fields: the definitions have fields of many types, by which clients list instances.
+        has_visitors: people look at the pages of instances, and do what these offer.
         is_contended: each instance counts as contended for, so that results come by way of its inbox.
         prompt: nothing takes long; tasks are given up after a minute.
         queue_drags: each call of the queue may take up to half a lease while there are faults.
@@ -33,6 +38,7 @@ class Settings:
         skew: how many seconds a clock may be wrong.
         tokens_kept: how many commits a document remembers.
         has_bad_deployment: for a while, processes have a revision that knows no statement of any instance.
+        has_damage: documents are damaged for a while.
         recovers: recovery runs every minute.
         loses_tasks: the queue loses tasks.
         pause_seconds: how long a client waits between requests, on the average.
@@ -49,8 +55,14 @@ class Settings:
         self.is_renamed = scenario.has("renaming") and not (self.is_repaired or self.is_peaceful)
         self.is_slow = scenario.has("slow handlers")
         self.has_slow_threads = scenario.has("slow threads")
+        has_pools = self.has_slow_threads and chance("pools of threads", 0.7)
+        self.threads_max: int = choice("threads of a pool", (1, 1, 2, 20)) if has_pools else 0
+        self.has_late_threads = has_pools and chance("late threads", 0.4)
         self.has_mistakes = scenario.has("mistakes") and not self.is_peaceful
         self.has_rare_statements = scenario.has("rare statements") and not (self.is_repaired or self.is_renamed)
+        self.has_library, self.has_visitors = scenario.has("library"), scenario.has("visitors")
+        is_looked_at = (self.is_searched or self.has_visitors) and not scenario.has("renaming")
+        self.has_typed_fields = is_looked_at and chance("typed fields", 0.7)
         self.is_contended = chance("contention", 0.4)
         self.prompt = chance("promptness", 0.3)
         self.queue_drags = not self.prompt and chance("slow queue", 0.1)
@@ -62,8 +74,10 @@ class Settings:
         self.tokens_kept = 20 if self.is_peaceful else kept
         is_undisturbed = self.is_peaceful or self.is_repaired or self.is_renamed
         self.has_bad_deployment = scenario.has("bad deployment") and not is_undisturbed
-        # A task that meets code without the statement of its instance is not tried again.
-        self.recovers = (chance("recovery", 0.4) or self.has_bad_deployment) and not self.is_peaceful
+        self.has_damage = scenario.has("damage") and not (is_undisturbed or self.has_rare_statements)
+        # A task that meets code without the statement of its instance, or a damaged document, is not tried again.
+        must_recover = self.has_bad_deployment or self.has_damage
+        self.recovers = (chance("recovery", 0.4) or must_recover) and not self.is_peaceful
         # A task that meets a mistake at once is not tried again.
         self.is_mistaken_everywhere = chance("mistakes everywhere", 0.5) or not self.recovers
         self.loses_tasks = self.recovers and chance("losing tasks", 0.6)

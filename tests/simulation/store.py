@@ -29,6 +29,7 @@ class Database:
 
     def __init__(self) -> None:
         self.documents: dict[tuple[str, str], tuple[int, Document]] = {}
+        self.damaged: dict[tuple[str, str], Document] = {}
         self.keys: dict[tuple[str, str, str], KeyRecord] = {}
         self.entries: dict[tuple[str, str, str], InboxEntry] = {}
         self.posted: dict[tuple[str, str, str], datetime] = {}
@@ -40,6 +41,12 @@ class Database:
         except KeyError:
             raise InstanceNotFound(f"there is no instance {id!r} of {workflow!r}") from None
         return decode(document, version)
+
+    def read(self, workflow: str, id: str) -> Instance:
+        """Loads it as a process does, which meets what is damaged."""
+        if (workflow, id) in self.damaged:
+            return decode(self.damaged[workflow, id], self.documents[workflow, id][0])
+        return self.load(workflow, id)
 
     def write(
         self,
@@ -64,6 +71,7 @@ class Database:
                 raise DuplicateKey(f"{at} has the key {key.key!r}")
         self.keys |= {(*at, key.key): key for key in keys}
         self.documents[at] = version + 1, document
+        self.damaged.pop(at, None)
         self.discard(taken)
         return version + 1
 
@@ -84,6 +92,9 @@ class Database:
     def discard(self, entries: Sequence[InboxEntry]) -> None:
         for entry in entries:
             self.entries.pop((entry.workflow, entry.id, entry.name), None)
+
+    def readable(self) -> list[Instance]:
+        return [one for one in self.all() if (one.workflow, one.id) not in self.damaged]
 
     def all(self) -> list[Instance]:
         return [decode(document, version) for version, document in self.documents.values()]
@@ -140,7 +151,7 @@ class SimulatedStore:
         return await self._call(name, land)
 
     async def load(self, workflow: str, id: str) -> Instance:
-        instance: Instance = await self._call("load", lambda: self._database.load(workflow, id))
+        instance: Instance = await self._call("load", lambda: self._database.read(workflow, id))
         return instance
 
     async def post(self, entry: InboxEntry) -> None:
@@ -174,7 +185,7 @@ class SimulatedStore:
         def look() -> Sequence[Due]:
             due = [
                 Due(one.workflow, one.id, one.execution.status, one.wake_at)
-                for one in self._database.all()
+                for one in self._database.readable()
                 if one.wake_at is not None and one.wake_at <= before
             ]
             return sorted((one for one in due if after is None or place(one) > place(after)), key=place)[:limit]
@@ -200,7 +211,7 @@ class SimulatedStore:
             return time_in(order, summary), summary.id
 
         def look() -> Page:
-            found = [summary_of(one) for one in self._database.all() if one.workflow == workflow]
+            found = [summary_of(one) for one in self._database.readable() if one.workflow == workflow]
             found = [one for one in found if status is None or one.status == status]
             wanted = (search or {}).items()
             found = [

@@ -17,13 +17,14 @@ from unittest.mock import patch
 
 from cloud_adapter.engine import inbox
 from cloud_adapter.engine.activities import Activities
-from cloud_adapter.engine.attempts import BeginLate
+from cloud_adapter.engine.attempts import Beat, BeginLate
 from cloud_adapter.engine.decisions import FailInstance
 from cloud_adapter.engine.lanes import Lane
 from cloud_adapter.engine.line import Item, Line
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session
 from cloud_adapter.engine.steps import Stepper
+from cloud_adapter.engine.sync_pool import SyncPool
 from cloud_adapter.engine.tasks import ACTIVITY_PATH, COLLECT_PATH, RESUME_PATH, TIMEOUT_PATH
 from cloud_adapter.engine.transaction import Transactor
 from cloud_adapter.errors import Unavailable
@@ -92,11 +93,16 @@ def check_traffic(actor: Actor) -> None:
     failed_writes = failed["create"] + failed["commit"]
     again = actor.disturbances + actor.drags + actor.process.dead + failed_writes
     brought = traffic.entries + traffic.too_large
+    looks = traffic.in_line  # after each wait for a thread
     for name, number, most in (
-        ("decisions", traffic.decisions, needs.decisions + traffic.errands + traffic.beats + brought + again),
+        ("decisions", traffic.decisions, needs.decisions + traffic.errands + traffic.beats + brought + looks + again),
         ("leases", traffic.takes, traffic.works + again),
         # Whether a failed write was applied takes a read; then there is another decision.
-        ("load", calls["load"], traffic.decisions + traffic.again + needs.reads + 2 * failed_writes + failed["load"]),
+        (
+            "load",
+            calls["load"],
+            traffic.decisions + traffic.again + needs.reads + looks + 2 * failed_writes + failed["load"],
+        ),
         ("create", calls["create"], traffic.births + needs.reads + traffic.lost["create"]),
         ("create task", calls["create task"], traffic.planned + needs.tasks + calls["post"] + failed["create task"]),
         ("delete task", calls["delete task"], traffic.obsolete + (traffic.own if failed_writes else 0)),
@@ -113,7 +119,7 @@ def counted(world: World) -> Iterator[None]:
     looks: Counter[Item] = Counter()
     arrived: Counter[InstanceRef] = Counter()
     before: dict[Item, int] = {}
-    is_over = Activities._is_over
+    is_over, take = Activities._is_over, SyncPool._take
     prepare, add, perform = Session.prepare, Lane.add, Stepper._perform
     decide, put_off, put_last, fail = Transactor.decide, Transactor._put_off, Line.put_last, Item.fail
 
@@ -129,9 +135,15 @@ def counted(world: World) -> Iterator[None]:
         if isinstance(decision, FailInstance | BeginLate):
             CURRENT.get().traffic.errands += 1
             world.models[lane.ref.id].runs.dropped(CURRENT.get())
+        if isinstance(decision, Beat) and not CURRENT.get().running:
+            CURRENT.get().traffic.in_line += 1
         CURRENT.get().traffic.decisions += 1
         arrived[lane.ref] += 1
         return await add(lane, decision)
+
+    async def taking(pool: SyncPool, loop: Any) -> None:
+        CURRENT.get().traffic.in_line += pool.is_full
+        await take(pool, loop)
 
     async def deciding(transactor: Any, batch: Sequence[Item]) -> Sequence[Item]:
         rest: Sequence[Item] = await decide(transactor, batch)
@@ -186,6 +198,7 @@ def counted(world: World) -> Iterator[None]:
         patch.object(Transactor, "decide", deciding),
         patch.object(Line, "put_last", putting_last),
         patch.object(Item, "fail", failing),
+        patch.object(SyncPool, "_take", taking),
         patch.object(Stepper, "_perform", performing),
     ):
         yield

@@ -317,13 +317,13 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
     LARGE: (
         (
-            "cloud_adapter/document.py",
-            "_check_size",
+            "cloud_adapter/document_size.py",
+            "check_size",
             "((name, count),) = Counter(thread.name for thread in threads).most_common(1)",
         ),
         (
-            "cloud_adapter/document.py",
-            "_check_size",
+            "cloud_adapter/document_size.py",
+            "check_size",
             (
                 "bytes_of = {name: len(json.dumps(value, ensure_ascii=False).encode()) for name, "
                 "value in fields.items()}"

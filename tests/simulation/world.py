@@ -14,6 +14,7 @@ from typing import Any
 
 from cloud_adapter.document import Instance, KeyRecord
 from cloud_adapter.engine.inbox import UNCOLLECTED_AFTER
+from cloud_adapter.errors import DamagedDocument
 from cloud_adapter.ports import Task
 from tests.simulation.actors import Actor, Run, SimulatedFailure
 from tests.simulation.acts import Act, Acts
@@ -23,6 +24,7 @@ from tests.simulation.disturbances import SETTLING_SECONDS, Disturbances
 from tests.simulation.durations import Durations
 from tests.simulation.faults import Faults
 from tests.simulation.hosting import TASK_SECONDS_MAX, Hosting
+from tests.simulation.keeper import Keeper
 from tests.simulation.ledger import Ledger
 from tests.simulation.listings import Lister
 from tests.simulation.loop import Loop, Timeline
@@ -36,7 +38,10 @@ from tests.simulation.renaming import translated, translated_acts
 from tests.simulation.scenario import Scenario
 from tests.simulation.settings import Settings
 from tests.simulation.store import Database
+from tests.simulation.strangers import Stranger
+from tests.simulation.threads import late_threads
 from tests.simulation.traffic import counted
+from tests.simulation.visitors import Visitor
 from workflow_core import WorkflowError
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -94,6 +99,10 @@ class World:
             self.clients += [Client(self, self.models[id], f"{id}-{letter}") for letter in letters]
             self.clients += [Lister(self, self.models[id])] if settings.is_searched else []
             self.clients += [Repairer(self, self.models[id])] if settings.is_repaired else []
+            self.clients += (
+                [Visitor(self, self.models[id]), Stranger(self, self.models[id])] if settings.has_visitors else []
+            )
+        self.applications = [Keeper(self, number) for number in range(3)] if settings.has_library else []
         self.disturbances.plan()
 
     def _adopt(self, born: Instance) -> Model:
@@ -162,6 +171,8 @@ class World:
             result = land()
         except Exception as raised:
             error = raised
+            if isinstance(raised, DamagedDocument):
+                actor.disturb()
             if not isinstance(raised, WorkflowError):
                 self.violated(raised)
         self.say("%s: %s%s", actor.name, name, f" -> {type(error).__name__}" if error else "")
@@ -246,14 +257,16 @@ class World:
         Raises:
             Violation: a promise was broken.
         """
-        for client in self.clients[: self.scenario.clients]:
-            self._invite(client)
+        guests: list[Client | Keeper] = [*self.clients[: self.scenario.clients], *self.applications]
+        for guest in guests:
+            self._invite(guest)
         with (
             logged_bugs(self),
             self.settings.limits.applied(self.settings.tokens_kept, self.settings.room),
             self.acts.recorded(),
             counted(self),
             contended(always=self.settings.is_contended),
+            late_threads(),
         ):
             try:
                 self._run_until_rest()
@@ -268,11 +281,11 @@ class World:
         for instance in self.database.all():
             self.models[instance.id].check_rest(translated(instance))
 
-    def _invite(self, client: Client) -> None:
+    def _invite(self, client: Client | Keeper) -> None:
         """Lets a client come after a while."""
         self.timeline.after(client.rng.uniform(0, 20), self._begin, client)
 
-    def _begin(self, client: Client) -> None:
+    def _begin(self, client: Client | Keeper) -> None:
         self._client_tasks.append(self.loop.create_task(self._guard(client.run())))
 
     def _check_silence(self) -> None:

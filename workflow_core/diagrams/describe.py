@@ -27,7 +27,7 @@ def statements(program: Program) -> list[Node]:
 
 
 def events(program: Program) -> list[Node]:
-    """Returns the events of a definition: name, role, schemas, and the selects that wait for them."""
+    """Returns the events of a definition: name, role, parameter, schemas, and the selects that wait for them."""
     result = []
     for event, cases in program.events.items():
         for select, case in cases:
@@ -37,6 +37,7 @@ def events(program: Program) -> list[Node]:
                     "role": case.role,
                     "buffered": case.buffered,
                     "select": select,
+                    "parameter": case.signature.parameter,
                     "input": case.signature.input_schema,
                     "output": case.signature.output_schema,
                 }

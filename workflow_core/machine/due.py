@@ -14,6 +14,7 @@ from collections import Counter
 from datetime import datetime
 
 from workflow_core.accidents import is_true
+from workflow_core.error_texts import Place
 from workflow_core.execution import Status, Thread, ThreadStatus
 from workflow_core.machine.outside_work import ChildCancel, ChildStart, SetupWork, TeardownWork, TellWork
 from workflow_core.machine.state import MachineState
@@ -105,7 +106,8 @@ def _holds(machine: MachineState, thread: Thread, instruction: Instruction, live
             return True
         return is_true(value_of(machine, thread, instruction, instruction.cond), instruction.name)
     except BaseException as error:
-        error.add_note(f"raised by the condition {instruction.name!r} of workflow {machine.program.workflow!r}")
+        note = f"raised by the condition {instruction.name!r} of workflow {machine.program.workflow!r}"
+        error.add_note(Place(instruction.name, note))
         raise
 
 

@@ -12,21 +12,21 @@ An event that arrives while the thread waits for it must not overtake events tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from workflow_core.accidents import refuse_accident
 from workflow_core.errors import EventNotAccepted, InvalidInput
 from workflow_core.events import EventHandler, EventRequest
-from workflow_core.execution import BufferedEvent, Status, Thread, ThreadStatus
+from workflow_core.execution import BufferedEvent, Sender, Status, Thread, ThreadStatus
 from workflow_core.machine.instructions import run
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.transitions import ThreadHappening, check_thread
 from workflow_core.machine.values import item_of
 from workflow_core.machine.waits import leave_wait
 from workflow_core.program.code import EventCase, HandlerCase, ResultCase, SelectCase, SelectOp
-from workflow_core.signatures import HandlerSignature
+from workflow_core.signatures import ITEM, PRINCIPAL, HandlerSignature
 from workflow_core.wait_types import AnyWait, ConditionWait, EventWait, HandlerTeardown, HandlerWait, WaitStatus
 
 # Looking up a member of an enum class takes as long as an instruction, so frequently used members are bound once.
@@ -75,6 +75,17 @@ def find(
             if found is not None and (wait_id is None or found.wait_id == wait_id):
                 return found
     return None
+
+
+def find_all(
+    machine: MachineState, event: str, thread_id: str | None = None, wait_id: str | None = None
+) -> Iterator[Accepted]:
+    """Yields all waits that ``find`` could return, in the order of the threads."""
+    event = machine.program.event(event)
+    for thread in machine.execution.threads if machine.execution.live else ():
+        found = accepted_by(machine, thread, event) if thread_id is None or thread.id == thread_id else None
+        if found is not None and (wait_id is None or found.wait_id == wait_id):
+            yield found
 
 
 def accept(
@@ -144,12 +155,11 @@ def handle(machine: MachineState, accepted: Accepted, value: Any) -> Any:
         handler = case.handler
         if handler is None:
             return None
-        if not case.takes_item:
+        if not case.keywords:
             output = handler(machine.workflow, value) if case.takes_input else handler(machine.workflow)
         else:
-            each = machine.program.at(accepted.thread.step).each
             arguments = (machine.workflow, value) if case.takes_input else (machine.workflow,)
-            output = handler(*arguments, item=item_of(machine, accepted.thread, each)[0])
+            output = handler(*arguments, **_keywords(machine, accepted.thread, case.keywords))
         if output is not None:
             refuse_accident(output, f"the handler of {case.event!r}")
         return output
@@ -158,6 +168,13 @@ def handle(machine: MachineState, accepted: Accepted, value: Any) -> Any:
         assert wait is not None
         return case.event_handler.handle(request(machine, wait, "handle"), value)
     return None
+
+
+def _keywords(machine: MachineState, thread: Thread, names: Collection[str]) -> dict[str, Any]:
+    given: dict[str, Any] = {PRINCIPAL: machine.principal} if PRINCIPAL in names else {}
+    if ITEM in names:
+        given[ITEM] = item_of(machine, thread, machine.program.at(thread.step).each)[0]
+    return given
 
 
 def handle_json(machine: MachineState, accepted: Accepted, text: bytes, *, is_secret: bool = False) -> None:
@@ -187,6 +204,10 @@ def handled(machine: MachineState, accepted: Accepted) -> None:
         check_thread(thread, ThreadHappening.HAPPENED)
     execution.pc += 1
     machine.allowances = None
+    if machine.principal is not None:
+        thread.caused_by = machine.principal.id
+    elif thread.caused_by and not isinstance(case, ResultCase):  # after a result, it continues what an event has caused
+        thread.caused_by = ""
     leave_wait(execution, thread, case.event)
     run(machine, thread, case.entry)
 
@@ -210,7 +231,7 @@ def request(machine: MachineState, wait: AnyWait | HandlerTeardown, action: str)
     # The definition may have replaced a plain handler with an ``EventHandler`` since the wait began.
     setup_data = wait.setup_data if isinstance(wait, HandlerWait | HandlerTeardown) else None
     known_as = "" if isinstance(wait, ConditionWait) else wait.known_as
-    return EventRequest(machine.workflow, *identity, setup_data, action, known_as)
+    return EventRequest(machine.workflow, *identity, setup_data, action, known_as, machine.principal)
 
 
 # --- buffering an early event ----------------------------------------------------------------
@@ -242,7 +263,9 @@ def is_behind_buffered(machine: MachineState, accepted: Accepted) -> bool:
 def buffer(machine: MachineState, event: str, input: str, *, by_name: bool = False, shown: str | None = None) -> None:
     """Buffers an event that no thread waits for yet. For the arguments, see ``BufferedEvent``."""
     machine.execution.pc += 1
-    kept = BufferedEvent(machine.program.event(event), input, machine.now, by_name, shown)
+    principal = machine.principal
+    sender = None if principal is None else Sender(principal.id, principal.name, principal.kind)
+    kept = BufferedEvent(machine.program.event(event), input, machine.now, by_name, shown, sender)
     machine.execution.buffer.append(kept)
 
 

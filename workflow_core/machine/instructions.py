@@ -1,8 +1,10 @@
 """Instructions: the loop that moves a thread from one rest to the next.
 
 A thread rests only on a step, on a select, or on a wait for a condition or for branches. Nothing is saved between two
-rests, so all instructions between them form one transition. If a function of the workflow raises an error there, the
-transition did not happen: the caller discards the fields and the execution, and continues from the last save.
+rests, so all instructions between them form one transition. If a function of the workflow raises an error there that
+computes an input, a delay, an id, a message or items, it is an error of its statement: the thread continues where that
+is caught. If nothing catches it, or if a condition or a handler raised it, the transition did not happen: the caller
+discards the fields and the execution, and continues from the last save.
 
 Every transition ends, because the number of instructions that a thread may pass without a step or an event is limited;
 see ``workflow_core.machine.allowance``.
@@ -25,13 +27,13 @@ from inspect import iscoroutine
 from typing import Any
 
 from workflow_core.accidents import is_true, refuse_accident
-from workflow_core.error_texts import error_info
+from workflow_core.error_texts import Place, error_info
 from workflow_core.errors import AsyncInSyncCall, Failure, LoopLimitExceeded
 from workflow_core.execution import Leave, LeaveKind, Status, Thread, ThreadStatus
 from workflow_core.machine.allowance import Allowance
 from workflow_core.machine.checkpoints import Checkpoint, CheckpointKind
 from workflow_core.machine.state import MachineState
-from workflow_core.machine.threads import end, go, start_branches, start_of
+from workflow_core.machine.threads import branch_count, branches_of, end, go, start_branches, start_of
 from workflow_core.machine.unwinding import catches, depart, tries_again
 from workflow_core.machine.values import item_of, items_of, step_context, value_of
 from workflow_core.machine.waits import park
@@ -120,8 +122,10 @@ def run(machine: MachineState, thread: Thread, instruction: Instruction, steps: 
             if not (moves_left := moves_left - 1):
                 raise _endless(thread, allowance)
         except BaseException as error:
-            error.add_note(f"raised at {instruction.name!r} of workflow {machine.program.workflow!r}")
-            raise
+            moves_left -= 1
+            if (landed := _raised(machine, thread, instruction, error, allowance, moves_left)) is None:
+                break
+            instruction = landed
     if checkpoint is not None and kind is not None:
         checkpoint(kind)
 
@@ -201,6 +205,44 @@ def note_failed_step(machine: MachineState, thread: Thread, error: BaseException
     thread.error = error_info(error, thread.step)
 
 
+def _raised(
+    machine: MachineState,
+    thread: Thread,
+    instruction: Instruction,
+    error: BaseException,
+    allowance: Allowance | None,
+    moves_left: int,
+) -> Instruction | None:
+    """Returns where the thread continues after an error of an instruction; None if the thread has ended.
+
+    Raises:
+        BaseException: the error itself, if nothing catches it.
+    """
+    note = f"raised at {instruction.name!r} of workflow {machine.program.workflow!r}"
+    error.add_note(Place(instruction.name, note))
+    if type(instruction) not in _ASKING:
+        raise error
+    if moves_left <= 0:
+        raise _endless(thread, allowance) from error
+    return _caught(machine, thread, instruction, error)
+
+
+def _caught(
+    machine: MachineState, thread: Thread, instruction: Instruction, error: BaseException
+) -> Instruction | None:
+    """Returns where the thread continues if the definition catches an error of a function that an instruction asks
+    before it changes anything; None if the thread has ended.
+
+    Raises:
+        BaseException: the error itself, if nothing catches it.
+    """
+    is_of_code = isinstance(error, Exception) and not isinstance(error, LoopLimitExceeded)
+    if not is_of_code or not catches(machine, thread, instruction, error):
+        raise error
+    leave = Leave(_ERROR, error_info(error, instruction.name), instruction.name, machine.execution.pc)
+    return depart(machine, thread, leave, instruction.guard)
+
+
 # --- endless loops ---------------------------------------------------------------------------
 
 
@@ -274,7 +316,13 @@ def _each(machine: MachineState, thread: Thread, instruction: EachOp, allowance:
 def _fork(machine: MachineState, thread: Thread, instruction: ForkOp, allowance: Allowance) -> Instruction | None:
     """A parallel statement: parks the thread while any of its branches is live."""
     left = allowance.left
-    live, is_progress = start_branches(machine, thread, instruction, allowance)
+    try:
+        total = branch_count(machine, thread, instruction)
+    except Exception as error:
+        if branches_of(machine.execution, thread):
+            raise  # they would be left behind
+        return _caught(machine, thread, instruction, error)
+    live, is_progress = start_branches(machine, thread, instruction, allowance, total)
     if live:
         park(machine, thread, instruction)
         _rested(machine, thread, allowance, left if is_progress else left - 1)
@@ -294,7 +342,10 @@ def _open(machine: MachineState, thread: Thread, instruction: OpenOp, _: Allowan
 
 
 def _fail(machine: MachineState, thread: Thread, instruction: FailOp, _: Allowance) -> Instruction | None:
-    message = str(value_of(machine, thread, instruction, instruction.message))
+    try:
+        message = str(value_of(machine, thread, instruction, instruction.message))
+    except Exception as raised:
+        return _caught(machine, thread, instruction, raised)
     error = error_info(Failure(message), instruction.name)
     return depart(machine, thread, Leave(_ERROR, error, instruction.name, machine.execution.pc), instruction.guard)
 
@@ -328,3 +379,7 @@ _MOVES: dict[type[Instruction], Callable[[MachineState, Thread, Any, Allowance],
     LeftOp: _left,
 }
 """The instructions that ``run`` does not inline."""
+
+_ASKING = frozenset({SelectOp, GoOp, EachOp})
+"""The instructions that compute values before they change anything, so that an error can be caught. Conditions belong
+to no statement that can fail."""

@@ -5,7 +5,8 @@ Glossary. Each verb has one meaning in all files of the machine.
 For an event, a timeout or a result:
 
 * accept: find the wait that it is for. Changes nothing. If there is no such wait, ``accept`` raises an error; the
-  functions that only look it up (``find``, ``accepted``, ``accepted_by``, ``activity``, ``child``) return nothing.
+  functions that only look it up (``find``, ``find_all``, ``accepted``, ``accepted_by``, ``activity``, ``child``) return
+  nothing.
 * handle: call the user's handler with it (``handle``, ``handle_json``, ``handle_result``). May change the fields, never
   the execution.
 * handled: report that it was handled. The thread leaves its wait and moves on.
@@ -88,6 +89,7 @@ class Machine(MachineState):
     # Events
     accepted = events.accepted
     find = events.find
+    find_all = events.find_all
     accept = events.accept
     accepted_names = events.accepted_names
     handle = events.handle

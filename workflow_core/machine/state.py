@@ -14,12 +14,14 @@ runs its ``finally_`` section (``instructions``), and that section may fail agai
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 from workflow_core.errors import UnknownStatement
 from workflow_core.execution import Execution, Thread
 from workflow_core.machine.allowance import Allowance
 from workflow_core.machine.renaming import rename
+from workflow_core.principal import Principal
 from workflow_core.program.code import Instruction
 from workflow_core.program.program import Program
 from workflow_core.workflow import Workflow, check_version
@@ -33,6 +35,9 @@ class MachineState:
         alone: the caller runs activities itself, so they are due like steps.
 
     Attributes:
+        principal: who causes the following transitions; None: code of this process, or nobody.
+        salt: returns a random text for the id of a child, so that nobody can foresee it and take it first; None: the
+            id depends only on the wait.
         touched: whether code that may change the fields was called since the last ``use`` or ``take_touched``.
 
     Raises:
@@ -41,7 +46,7 @@ class MachineState:
         ValueError: ``now`` has no time zone.
     """
 
-    __slots__ = ("allowances", "alone", "execution", "now", "program", "touched", "workflow")
+    __slots__ = ("allowances", "alone", "execution", "now", "principal", "program", "salt", "touched", "workflow")
 
     def __init__(
         self, workflow: Workflow, execution: Execution, now: datetime | None = None, alone: bool = False
@@ -57,6 +62,8 @@ class MachineState:
         if execution.fields_version != program.fields_version:
             check_version(type(workflow), execution.fields_version)
             execution.fields_version = program.fields_version
+        if program.unwatched:
+            program.refresh(type(workflow), program.unwatched)
         if program.has_renamed:
             rename(execution, program)
         self.program = program
@@ -64,6 +71,8 @@ class MachineState:
         self.execution = execution
         self.now = now
         self.alone = alone
+        self.principal: Principal | None = None
+        self.salt: Callable[[], str] | None = None
         self.touched = False
         self.allowances: dict[str, Allowance] | None = None
         """The allowances of the threads that rest on a condition or on branches; None after a step or an event."""
@@ -77,8 +86,10 @@ class MachineState:
         self.now = now
 
     def begin(self, now: datetime) -> None:
-        """Sets the time of the following transitions, and resets the allowances of all threads, as after a load."""
+        """Sets the time of the following transitions, and resets everything else that concerned the last ones: the
+        allowances of all threads, as after a load, and the principal."""
         self.now = now
+        self.principal = None
         self.allowances = None
 
     def use(self, workflow: Workflow) -> None:

@@ -81,7 +81,7 @@ def _start(execution: Execution, by: Thread, id: str, name: str, *, is_taken: bo
             f"Go {name!r}: a thread with the id {id!r} is still live. Set a unique id for each thread: "
             f"Go(name, ..., id=lambda w: ...)"
         )
-    thread = Thread(id, name, positions=dict(by.positions), errors=dict(by.errors))
+    thread = Thread(id, name, positions=dict(by.positions), errors=dict(by.errors), caused_by=by.caused_by)
     execution.threads.append(thread)
     return thread
 
@@ -89,10 +89,20 @@ def _start(execution: Execution, by: Thread, id: str, name: str, *, is_taken: bo
 # --- branches --------------------------------------------------------------------------------
 
 
+def branch_count(machine: MachineState, thread: Thread, instruction: ForkOp) -> int:
+    """Returns the number of branches that a parallel statement has now; 0 if the thread is leaving."""
+    if thread.leaving is not None:
+        return 0
+    return len(instruction.branches if instruction.items is None else items_of(machine, thread, instruction))
+
+
 def start_branches(
-    machine: MachineState, thread: Thread, instruction: ForkOp, allowance: Allowance
+    machine: MachineState, thread: Thread, instruction: ForkOp, allowance: Allowance, total: int
 ) -> tuple[int, bool]:
     """Starts the branches of a parallel statement that may run now, unless the thread is leaving.
+
+    Args:
+        total: see ``branch_count``.
 
     Returns:
         The number of live branches, and whether this call started branches that the statement had at its entry.
@@ -103,7 +113,6 @@ def start_branches(
         return live, False
     name, branches = instruction.name, instruction.branches
     has_items = instruction.items is not None
-    total = len(items_of(machine, thread, instruction)) if has_items else len(branches)
     first = position = thread.positions.get(name, 0)
     most = total if instruction.limit is None else min(total, position + instruction.limit - live)
     taken = {other.id for other in execution.threads} if position < most else ()

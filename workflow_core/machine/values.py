@@ -80,8 +80,9 @@ def step_context(machine: MachineState, thread: Thread) -> StepContext:
     instruction = machine.program.rests[thread.step]
     identity = (execution.workflow, execution.id, thread.id, thread.step, thread.pc, thread.attempt + 1)
     if instruction.each is None and not instruction.caught:
-        return StepContext(*identity)
-    return StepContext(*identity, *item_of(machine, thread, instruction.each), thread.errors.get(instruction.caught))
+        return StepContext(*identity, caused_by=thread.caused_by)
+    item, error = item_of(machine, thread, instruction.each), thread.errors.get(instruction.caught)
+    return StepContext(*identity, *item, error, thread.caused_by)
 
 
 def json_of(value: Any, what: str) -> Any:

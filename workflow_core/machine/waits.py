@@ -172,7 +172,9 @@ def _child_start(
     spec = case.child
     id = value_of(machine, thread, instruction, spec.id)
     if id is None:
-        id = stable_key(machine.execution.workflow, machine.execution.id, wait_id, case.event)
+        # Drawn once: the id is stored with the wait, and every attempt to start the child reads it there.
+        salt = () if machine.salt is None else (machine.salt(),)
+        id = stable_key(machine.execution.workflow, machine.execution.id, wait_id, case.event, *salt)
     given = {} if spec.input is None else value_of(machine, thread, instruction, spec.input)
     fields = pack_fields(spec.cls, given, case.event)
     start = {"workflow": spec.workflow, "id": str(id), "fields": fields.data, "detached": spec.detached}

@@ -25,6 +25,7 @@ from workflow_core.machine.events import (
     Accepted,
     accepted_by,
     buffered_input,
+    first_buffered,
     handle,
     handle_json,
     handled,
@@ -38,6 +39,7 @@ from workflow_core.machine.transitions import ThreadHappening, WaitHappening, ch
 from workflow_core.machine.unwinding import fail_statement
 from workflow_core.machine.values import step_context
 from workflow_core.machine.waits import leave_wait
+from workflow_core.principal import Principal
 from workflow_core.program.code import ActivityCase, StepOp
 from workflow_core.retry import Retry
 from workflow_core.signatures import is_async as is_async_function
@@ -87,6 +89,10 @@ class Work:
 
     def call(self, machine: MachineState) -> Any:
         """Calls the user's code. The return value may be awaitable."""
+        return None
+
+    def sender(self, machine: MachineState) -> Principal | None:
+        """Returns who sent the event that is delivered; None for other work."""
         return None
 
     def is_async(self, machine: MachineState) -> bool:
@@ -161,6 +167,8 @@ class Move(ThreadWork):
         execution, thread = machine.execution, self.thread
         check_thread(thread, self.happening)
         execution.pc += 1
+        if machine.principal is not None:
+            thread.caused_by = machine.principal.id
         if thread.waits:
             leave_wait(execution, thread)
         run(machine, thread, start_of(machine, thread))
@@ -270,7 +278,15 @@ class DeliveryWork(ThreadWork):
         accepted = _accepted(machine, self.thread, self.statement)
         event, signature = accepted.case.event, accepted.case.signature
         assert signature is not None
-        return handle(machine, accepted, buffered_input(machine, signature, event))
+        value = buffered_input(machine, signature, event)
+        machine.principal = self.sender(machine)
+        try:
+            return handle(machine, accepted, value)
+        finally:
+            machine.principal = None
+
+    def sender(self, machine: MachineState) -> Principal | None:
+        return first_buffered(machine, self.statement).principal
 
     def delay(self, policy: Retry, error: BaseException, random: float) -> timedelta | None:
         return None
@@ -281,8 +297,10 @@ class DeliveryWork(ThreadWork):
     def done(self, machine: MachineState, result: Any) -> None:
         check_thread(self.thread, ThreadHappening.HAPPENED)
         accepted = _accepted(machine, self.thread, self.statement)
+        machine.principal = self.sender(machine)
         unbuffer(machine, self.statement)
         handled(machine, accepted)
+        machine.principal = None
 
     def give_up(self, machine: MachineState, error: BaseException) -> None:
         """See ``ThreadWork.give_up``. If the error is not caught, the event stays in the buffer."""

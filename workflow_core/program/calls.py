@@ -9,7 +9,7 @@ from workflow_core.errors import DefinitionError
 from workflow_core.events import ActivityContext
 from workflow_core.program.assembly import Assembly
 from workflow_core.program.code import ActivityCase, ActivitySpec, ChildCase, ChildSpec, SelectOp
-from workflow_core.program.functions import function_of, handler_of, handler_takes_item, signature_of, value_of
+from workflow_core.program.functions import function_of, handler_keywords, handler_of, signature_of, value_of
 from workflow_core.signatures import handler_signature, is_async, parameters, takes_context
 from workflow_core.statements.calls import Activity, Child
 
@@ -71,5 +71,6 @@ def _then(assembly: Assembly, kind: str, name: str, then: Callable[..., Any] | N
     if then is None:
         return {}
     then = handler_of(assembly, kind, name, then)
-    signature = signature_of(assembly, f"then of {kind} {name!r}", then, "the workflow and at most the result")
-    return {"handler": then, "signature": signature, "takes_item": handler_takes_item(assembly, then)}
+    where = f"then of {kind} {name!r}"
+    signature = signature_of(assembly, where, then, "the workflow and at most the result")
+    return {"handler": then, "signature": signature, "keywords": handler_keywords(assembly, where, then)}

@@ -272,7 +272,7 @@ class ClientCase(SelectCase):
     """An event that clients send.
 
     Attributes:
-        role: the role that should send it.
+        role: the role that a principal needs to send it; None: see ``Access.send``.
         buffered: whether it is kept if it arrives before a thread waits for it.
         max_bytes: the most bytes of a client's input; None: the server's limit.
     """
@@ -294,12 +294,16 @@ class HandlerCase(ClientCase):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class EventCase(ClientCase):
-    """An event whose handler is a function of the workflow."""
+    """An event whose handler is a function of the workflow.
+
+    Attributes:
+        keywords: the keyword arguments of the handler: ``item``, ``principal``.
+    """
 
     kind = WaitKind.EVENT
 
     handler: Callable[..., Any]
-    takes_item: bool
+    keywords: tuple[str, ...]
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -316,7 +320,7 @@ class ResultCase(SelectCase):
     """The end of an activity or a child; ``handler`` is its ``then``."""
 
     handler: Callable[..., Any] | None = None
-    takes_item: bool = False
+    keywords: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

@@ -86,6 +86,7 @@ class _Compiler(Assembly):
             self.names.renamed_waits.now,
             fields_version,
             self.scope.methods,
+            tuple(dict.fromkeys(self.scope.unwatched)),
         )
 
     def _thread(self, body: Body) -> None:

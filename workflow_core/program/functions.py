@@ -9,7 +9,16 @@ from typing import Any
 from workflow_core.errors import DefinitionError
 from workflow_core.program.assembly import Assembly
 from workflow_core.program.code import Function
-from workflow_core.signatures import HandlerSignature, handler_signature, is_async, of_workflow, takes_item
+from workflow_core.signatures import (
+    ITEM,
+    PRINCIPAL,
+    HandlerSignature,
+    handler_signature,
+    is_async,
+    of_workflow,
+    takes_keyword,
+    takes_principal,
+)
 
 
 def function_of(
@@ -48,11 +57,23 @@ def handler_of(assembly: Assembly, kind: str, name: str, handler: Callable[..., 
     return handler
 
 
-def signature_of(assembly: Assembly, where: str, handler: Callable[..., Any], takes: str) -> HandlerSignature:
-    """Returns the types of a handler."""
-    return handler_signature(where, handler, assembly.scope, takes=takes, in_each=assembly.each is not None)
+def signature_of(
+    assembly: Assembly, where: str, handler: Callable[..., Any], takes: str, *, is_sent: bool = False
+) -> HandlerSignature:
+    """Returns the types of a handler.
+
+    Args:
+        is_sent: whether it handles an event that a client sends.
+    """
+    may_have = [ITEM] * (assembly.each is not None) + [PRINCIPAL] * is_sent
+    return handler_signature(where, handler, assembly.scope, takes=takes, keywords=may_have)
 
 
-def handler_takes_item(assembly: Assembly, handler: Callable[..., Any]) -> bool:
-    """Whether a handler takes the item of the ``ForEach`` around it."""
-    return assembly.each is not None and takes_item(handler)
+def handler_keywords(
+    assembly: Assembly, where: str, handler: Callable[..., Any], *, is_sent: bool = False
+) -> tuple[str, ...]:
+    """Returns the keyword arguments with which a handler is called: the item of the ``ForEach`` around it, and who sent
+    the event."""
+    item = assembly.each is not None and takes_keyword(handler, ITEM)
+    principal = is_sent and takes_principal(where, handler, assembly.scope)
+    return (ITEM,) * item + (PRINCIPAL,) * principal

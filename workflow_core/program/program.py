@@ -6,7 +6,7 @@ It is shared by all instances, and immutable but for ``rebind``. Nothing here de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +32,9 @@ class Program:
         renamed_waits: the current names of events, timeouts, activities and children, by their former names.
         fields_version: the version of the workflow, which is also the version of its fields.
         methods: the methods of the workflow's class that the instructions call, by their name.
+        unwatched: the names of those that belong to a class that does not notice if they are replaced.
         places: where the code contains each of them.
+        bound: what the instructions call now in place of each method.
         has_renamed: whether ``renamed`` or ``renamed_waits`` has an entry.
     """
 
@@ -48,18 +50,28 @@ class Program:
     renamed_waits: Mapping[str, str]
     fields_version: int
     methods: Mapping[str, Callable[..., Any]]
+    unwatched: tuple[str, ...]
+    bound: dict[str, Callable[..., Any]] = field(init=False, repr=False)
     has_renamed: bool = field(init=False)
     places: Mapping[str, list[tuple[object, str]]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         places = {name: places_of(self.code, method) for name, method in self.methods.items()}
         object.__setattr__(self, "places", places)
+        object.__setattr__(self, "bound", dict(self.methods))
         object.__setattr__(self, "has_renamed", bool(self.renamed or self.renamed_waits))
 
     def rebind(self, name: str, method: Callable[..., Any]) -> None:
         """Calls another function in place of a method from now on, as a test does that replaces it by a fake."""
+        self.bound[name] = method
         for part, attribute in self.places[name]:
             object.__setattr__(part, attribute, method)
+
+    def refresh(self, cls: type, names: Iterable[str]) -> None:
+        """Calls the methods that a class has now."""
+        for name in names:
+            if (method := getattr(cls, name)) is not self.bound[name]:
+                self.rebind(name, method)
 
     def event(self, name: str) -> str:
         """Returns the current name of an event, a timeout, an activity or a child. ``name`` may be a former name."""

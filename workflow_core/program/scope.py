@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from workflow_core.errors import DefinitionError
+from workflow_core.program.replacements import is_watched, original, own_attributes
 from workflow_core.signatures import unwrapped
 
 
@@ -26,11 +27,13 @@ class Scope:
 
     Attributes:
         methods: the methods that the definition uses, by their name.
+        unwatched: the names of those that belong to a class that does not notice if they are replaced.
     """
 
     def __init__(self, workflow: type) -> None:
         self.workflow = workflow
         self.methods: dict[str, Callable[..., Any]] = {}
+        self.unwatched: list[str] = []
         definer = next((base for base in workflow.__mro__ if "definition" in vars(base)), workflow)
         # A base's method is named explicitly by a class that overrides it, and then stays what it is.
         named = [(name, code) for name, value in _attributes(definer).items() for code in _codes(value)]
@@ -47,7 +50,7 @@ class Scope:
         name = self._name_of.get(id(function))
         if name is None:
             return function
-        current = getattr(self.workflow, name)
+        current = original(self.workflow, name)
         if not callable(current):
             raise DefinitionError(
                 where,
@@ -55,6 +58,8 @@ class Scope:
                 "Override it with a method.",
             )
         self.methods[name] = current
+        if not is_watched(self.workflow, name):
+            self.unwatched.append(name)
         return typing.cast("Callable[..., Any]", current)
 
     def hints(self, where: str, function: Callable[..., Any]) -> dict[str, Any]:
@@ -89,7 +94,7 @@ class Scope:
                 is_local = "<locals>" in getattr(code, "__qualname__", "")
                 names |= {**(vars(base).get(ANNOTATION_NAMES, {}) if is_local else {}), base.__name__: base}
         for base in reversed(self.workflow.__mro__):
-            if any(code is inspect.unwrap(own) for value in vars(base).values() for own in _codes(value)):
+            if any(code is inspect.unwrap(own) for value in own_attributes(base).values() for own in _codes(value)):
                 names |= _names_of(base)
         return names | {parameter.__name__: parameter for parameter in getattr(code, "__type_params__", ())}
 
@@ -145,7 +150,7 @@ def _names_of(base: type) -> dict[str, Any]:
 def _attributes(workflow: type) -> dict[str, Any]:
     """Returns the attributes of a class and of its bases, without those of pydantic and of ``Workflow``."""
     own = [base for base in workflow.__mro__ if base.__module__.partition(".")[0] not in ("builtins", "pydantic")]
-    return {name: value for base in reversed(own) for name, value in vars(base).items()}
+    return {name: value for base in reversed(own) for name, value in own_attributes(base).items()}
 
 
 def _codes(value: Any) -> Iterator[Any]:
@@ -153,7 +158,7 @@ def _codes(value: Any) -> Iterator[Any]:
     if isinstance(value, staticmethod):
         yield value
         yield value.__func__
-    elif inspect.isfunction(value):
+    elif callable(value) and not isinstance(value, type):
         yield value
 
 

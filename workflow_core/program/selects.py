@@ -8,7 +8,7 @@ from workflow_core.errors import DefinitionError
 from workflow_core.events import EventHandler
 from workflow_core.program.assembly import Assembly
 from workflow_core.program.code import ClientCase, EventCase, HandlerCase, JumpOp, SelectCase, SelectOp, TimerCase
-from workflow_core.program.functions import handler_of, handler_takes_item, signature_of, value_of
+from workflow_core.program.functions import handler_keywords, handler_of, signature_of, value_of
 from workflow_core.signatures import handler_signature, is_async, parameters
 from workflow_core.statements.basic import Delay
 from workflow_core.statements.selects import On, Select, Sleep, Timeout
@@ -82,13 +82,14 @@ def _event_with_handler(assembly: Assembly, case: On, handler: EventHandler) -> 
 def _plain_event(assembly: Assembly, case: On, handler: Any) -> EventCase:
     """Compiles a case with a function of the workflow."""
     handler = handler_of(assembly, "On", case.event, handler)
+    where, takes = f"On {case.event!r}", "the workflow and at most one input"
     return EventCase(
         case.event,
         len(assembly.code),
-        signature=signature_of(assembly, f"On {case.event!r}", handler, "the workflow and at most one input"),
+        signature=signature_of(assembly, where, handler, takes, is_sent=True),
         role=case.role,
         buffered=case.buffered,
         max_bytes=case.max_bytes,
         handler=handler,
-        takes_item=handler_takes_item(assembly, handler),
+        keywords=handler_keywords(assembly, where, handler, is_sent=True),
     )

@@ -101,7 +101,8 @@ class Child(Statement):
     Args:
         name: unique in the definition.
         workflow: the class of the other workflow, or its name.
-        id: the child's id, or a function of the workflow that returns it; by default a unique id.
+        id: the child's id, or a function of the workflow that returns it; by default a unique id that nobody can
+            foresee. If another instance has the id, the statement fails.
         input: a function of the workflow that returns the child's initial fields: a mapping, or an object of its class.
         then: a function of the workflow and the result, which changes the fields.
         detached: continue at once, without waiting for the child or its result.

@@ -39,7 +39,8 @@ class Try(Statement):
     """Runs its statements, catches their errors once retries are exhausted, and cleans up.
 
     It catches errors of a step, an activity or a child without further attempts, of a ``Fail``, and of a failed branch
-    of a parallel statement. An error in a condition or the handler of an event is a bug and is not caught.
+    of a parallel statement, and errors of functions that compute something for a statement, such as an input
+    or a delay. An error in a condition or the handler of an event is a bug and is not caught.
 
     Example:
         >>> from workflow_core import Step, Try
@@ -74,7 +75,8 @@ class Try(Statement):
         ``except_`` catches.
 
         Args:
-            types: an error class, or a tuple of them; ``Exception`` for every error.
+            types: an error class, or a tuple of them; ``Exception`` for every error. An ``ExceptionGroup`` is caught if
+                each of its errors is of one of these types.
             statements: run instead of the rest of the ``Try``; steps find the error in ``StepContext.error``.
             name: unique in the definition; by default the name of the ``Try`` and the types.
             then: a function of the workflow and the error (an ``ErrorInfo``), called first, to keep it in the fields.

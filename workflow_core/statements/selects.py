@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from workflow_core.access import check_role
 from workflow_core.errors import DefinitionError
 from workflow_core.events import EventHandler
 from workflow_core.statements.basic import (
@@ -37,7 +38,7 @@ class On(Part):
         handler: a function of the workflow and at most one input, or an ``EventHandler`` object. It runs
             inside the request that sends the event, and its output is the response.
         statements: run after the handler.
-        role: the role that should send the event; shown to clients.
+        role: the role that a principal needs to send the event; without one, ``Access.send`` applies.
         buffered: keep events that arrive before the select is entered, and deliver them in order when it is entered.
         max_bytes: the most bytes that a client's input may have, up to 1,000,000; by default, the server's limit. If
             several selects wait for the event, the largest applies.
@@ -72,6 +73,8 @@ class On(Part):
                 f"its handler is {handler!r}",
                 "Pass a function of the workflow, or an object with setup, handle and teardown.",
             )
+        if role is not None:
+            check_role(f"On {event!r}", role)
         if buffered and isinstance(handler, EventHandler):
             raise DefinitionError(
                 f"On {event!r}",

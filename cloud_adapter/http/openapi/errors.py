@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from cloud_adapter import errors
+from cloud_adapter.engine.permissions import NO_CREDENTIALS, needed_roles
 from cloud_adapter.http import problems
 from cloud_adapter.http.openapi.schemas import ref, summary
 from cloud_adapter.names import check_key
@@ -105,7 +106,10 @@ def _examples(workflow: str, id: str) -> dict[Kind, WorkflowError]:
     field = {"field": "", "message": "Input should be an object", "type": "model_type"}
     raised = [
         _bad_key(),
-        errors.InstanceNotFound(f"there is no instance {id!r} of {workflow!r}"),
+        errors.InstanceNotFound.of(workflow, id),
+        errors.Unauthenticated(NO_CREDENTIALS),
+        errors.InvalidCredential("the token is not valid: Signature has expired"),
+        errors.Forbidden(f"sending 'Confirm' is not permitted: {needed_roles({'manager'})}"),
         errors.InstanceExists(f"instance {id!r} of {workflow!r} already exists"),
         errors.InstanceEnded(f"{id!r} is finished: it can no longer be paused"),
         EventNotAccepted("Pay", ("Confirm",), "waiting"),

@@ -17,13 +17,17 @@ from urllib.parse import quote
 
 from cloud_adapter import errors
 from cloud_adapter.engine.operations import ACTIONS, Action
+from cloud_adapter.http.creation import check_creation, creation_schema
 from cloud_adapter.http.graphs import Format
 from cloud_adapter.http.openapi.errors import BODY, CREATED, FOUND, MOVED, SENT, Errors, Kind
 from cloud_adapter.http.openapi.parameters import KEY, header, list_parameters, query
 from cloud_adapter.http.openapi.samples import sample
-from cloud_adapter.http.openapi.schemas import Schemas, instance, ref
+from cloud_adapter.http.openapi.schemas import Schemas, ref
+from cloud_adapter.http.openapi.security import OPEN, DocumentAccess, merged
+from cloud_adapter.http.rights import may, may_list, may_send
 from cloud_adapter.names import ID_BYTES_MAX
 from cloud_adapter.ports import PAGE_SIZE_MAX
+from workflow_core import Action as Permission
 from workflow_core import EventNotAccepted, InvalidInput, RepairRefused, Status, Workflow, WorkflowError
 from workflow_core.errors import UnknownStatement
 from workflow_core.program.code import ClientCase, EventCase
@@ -36,24 +40,15 @@ INSTANCES = "instances"
 EVENTS = "events"
 """The tag of events without a role."""
 
-TOKEN = "googleIdentityToken"
-_TOKEN_SCHEME: Json = {
-    "type": "http",
-    "scheme": "bearer",
-    "bearerFormat": "JWT",
-    "description": "A Google identity token of an account that has `roles/run.invoker` on the function. "
-    "`gcloud auth print-identity-token` prints one. Cloud Run checks it before it forwards the request.",
-}
 
-
-def document(cls: type[Workflow], server: str, *, max_body_bytes: int, public: bool = True) -> Json:
+def document(cls: type[Workflow], server: str, access: DocumentAccess = OPEN, *, max_body_bytes: int) -> Json:
     """Returns the OpenAPI document of a workflow that is served at the URL ``server``.
 
     Args:
+        access: who the document is for. It contains only what that principal may do.
         max_body_bytes: the limit of the inputs of events without a limit of their own.
-        public: whether everyone may call. If not, Cloud Run requires an identity token.
     """
-    return _Document(cls, server, max_body_bytes, public).build()
+    return _Document(cls, server, access, max_body_bytes).build()
 
 
 def example_id(workflow: str) -> str:
@@ -62,23 +57,28 @@ def example_id(workflow: str) -> str:
 
 
 class _Document:
-    def __init__(self, cls: type[Workflow], server: str, max_body_bytes: int, public: bool) -> None:
+    def __init__(self, cls: type[Workflow], server: str, access: DocumentAccess, max_body_bytes: int) -> None:
         self.cls = cls
         self.name: str = cls.__workflow_name__
         self.server = server
         self.max_body_bytes = max_body_bytes
-        self.public = public
+        self.access = access
+        self.principal = access.principal
         self.schemas = Schemas()
         self.used_tags: list[str] = []
         self.errors = Errors(self.name, example_id(self.name))
-        state = self.schemas.take(cls.__fields_schema__)
-        self.schemas.definitions["Instance"] = instance(state)
+        may_read, may_operate = may(self.principal, cls, Permission.READ), may(self.principal, cls, Permission.OPERATE)
+        state = self.schemas.take(cls.__fields_schema__) if may_read else {"type": "object"}
+        # For one instance, `authorize` may take the right to operate it away.
+        is_narrowed = cls.__authorizes__ and bool(access.schemes)
+        self.schemas.take_instance(state, operator=may_operate, public=is_narrowed or not may_operate)
+        self.denied: tuple[Kind, ...] = (errors.Forbidden,) if access.schemes else ()
 
     def build(self) -> Json:
         paths = self.paths()
         components: Json = {"schemas": self.schemas.definitions, "examples": self.errors.shared}
-        if not self.public:
-            components["securitySchemes"] = {TOKEN: _TOKEN_SCHEME}
+        if schemes := self.access.security_schemes:
+            components["securitySchemes"] = schemes
         return {
             "openapi": "3.1.0",
             "info": {
@@ -92,26 +92,36 @@ class _Document:
             },
             "servers": [{"url": self.server}],
             "tags": self.tags(),
-            "security": [] if self.public else [{TOKEN: []}],
+            "security": self.access.security,
             "paths": paths,
             "components": components,
         }
 
     def paths(self) -> Json:
-        instance = f"/wf/{self.name}/{{id}}"
-        paths: Json = {
-            instance: {"parameters": [self.id()], "post": self.create(), "get": self.get()},
-            f"/wf/{self.name}": {"get": self.page()},
-            f"{instance}/graph": {"parameters": [self.id()], "get": self.instance_graph()},
-            f"/graph/{self.name}": {"get": self.definition_graph()},
-        }
-        names = operation_ids(self.cls.__program__.events)
-        for event, cases in self.cls.__program__.events.items():
-            operation = self.event(event, names[event], list(cases))
+        instance, cls, principal = f"/wf/{self.name}/{{id}}", self.cls, self.principal
+        may_read = may(principal, cls, Permission.READ)
+        paths: Json = {}
+
+        def add(path: str, method: str, operation: Json) -> None:
+            shared = {"parameters": [self.id()]} if path.startswith(instance) else {}
+            paths.setdefault(path, shared)[method] = operation
+
+        if may(principal, cls, Permission.CREATE):
+            add(instance, "post", self.create())
+        if may_read:
+            add(instance, "get", self.get())
+        if may_list(principal, cls):
+            add(f"/wf/{self.name}", "get", self.page())
+        if may_read:
+            add(f"{instance}/graph", "get", self.instance_graph())
+        add(f"/graph/{self.name}", "get", self.definition_graph())
+        names = operation_ids(cls.__program__.events)
+        for event, cases in cls.__program__.events.items():
             # An event may have the name graph.
-            paths.setdefault(f"{instance}/{quote(event, safe='')}", {"parameters": [self.id()]})["post"] = operation
-        for kind in ACTIONS.values():
-            paths[f"{instance}/{kind.name}"] = {"parameters": [self.id()], "post": self.action(kind)}
+            if allowed := [found for found in cases if may_send(principal, cls, found[1])]:
+                add(f"{instance}/{quote(event, safe='')}", "post", self.event(event, names[event], allowed))
+        for kind in ACTIONS.values() if may(principal, cls, Permission.OPERATE) else ():
+            add(f"{instance}/{kind.name}", "post", self.action(kind))
         return paths
 
     def tags(self) -> list[Json]:
@@ -134,7 +144,10 @@ class _Document:
     # --- operations ----------------------------------------------------------------------
 
     def create(self) -> Json:
-        fields = self.schemas.take(self.cls.model_json_schema(mode="validation"))
+        def check(body: bytes) -> None:
+            check_creation(self.cls, body, self.principal)
+
+        fields = self.schemas.take(creation_schema(self.cls, self.principal))
         # Only here, unknown fields are rejected.
         schema = {"allOf": [fields], "unevaluatedProperties": False}
         result = self.operation(
@@ -142,12 +155,12 @@ class _Document:
             "Create an instance",
             "The response shows the instance as it was stored. The instance then runs to its first wait by itself.",
             {"201": self.instance("Created.", {"Location": header("The path of the instance.")})},
-            (errors.InvalidRequest, *CREATED, *MOVED, errors.Unavailable),
-            known=[_refused(f"the initial fields of workflow {self.name!r}", self.cls.new)],
+            (errors.InvalidRequest, *self.denied, *CREATED, *MOVED, errors.Unavailable),
+            known=[_refused(f"the initial fields of workflow {self.name!r}", check)],
         )
         first = sample(fields, self.schemas.definitions, "required")
-        media = {"schema": schema} | self.example(first if first != {} else None, self.cls.new)
-        required = not _takes(self.cls.new, b"")
+        media = {"schema": schema} | self.example(first if first != {} else None, check)
+        required = not _takes(check, b"")
         limit = f"At most {self.max_body_bytes:,} bytes."
         description = f"The initial fields. Omitted fields have their defaults. {limit}"
         body = {"description": description, "required": required, "content": {"application/json": media}}
@@ -170,7 +183,7 @@ class _Document:
             "The list is paged. Repeat the request with the `cursor` of the response until it is null. In the orders "
             "`created` and `id`, an instance that changes in the meantime is not missed.",
             {"200": {"description": "A page.", "content": content}},
-            (errors.InvalidRequest, errors.DamagedDocument, errors.Unavailable),
+            (errors.InvalidRequest, *self.denied, errors.DamagedDocument, errors.Unavailable),
             known=[errors.InvalidRequest(f"limit is 1000: it must be 1 to {PAGE_SIZE_MAX}")],
         ) | {"parameters": list_parameters(self.cls)}
 
@@ -202,6 +215,7 @@ class _Document:
             {"200": self.instance("Done, or nothing to do.")},
             (
                 *FOUND,
+                *self.denied,
                 UnknownStatement,
                 errors.InstanceEnded,
                 RepairRefused,
@@ -232,7 +246,7 @@ class _Document:
             f"Send the event {event}",
             "\n\n".join(filter(None, [*texts, _accepted_in(selects)])),
             {"200": self.output(outputs, signatures[0])},
-            (*FOUND, *SENT, *MOVED, errors.Busy, errors.Unavailable),
+            (*FOUND, *self.denied, *SENT, *MOVED, errors.Busy, errors.Unavailable),
             known=self.refusals(event, signatures[0]),
             tags=roles or [EVENTS],
         )
@@ -281,9 +295,10 @@ class _Document:
         tags: Iterable[str] = (INSTANCES,),
     ) -> Json:
         self.used_tags += [tag for tag in tags if tag not in self.used_tags]
-        answers = success | self.errors.responses(kinds, known)
-        if not self.public:
-            answers |= _OF_CLOUD_RUN
+        refusals = (*kinds, *((errors.Unauthenticated, errors.InvalidCredential) if self.access.schemes else ()))
+        answers = success | self.errors.responses(refusals, known)
+        for status, answer in self.access.refusals_in_front.items():
+            answers[status] = merged(answers[status], answer) if status in answers else answer
         operation: Json = {"operationId": id, "tags": list(tags), "summary": summary}
         if description:
             operation["description"] = description
@@ -303,18 +318,6 @@ class _Document:
     def example(self, value: Any, check: Callable[[bytes], Any]) -> Json:
         """The value as an example, if it is valid."""
         return {"example": value} if value is not None and _takes(check, json.dumps(value).encode()) else {}
-
-
-_OF_CLOUD_RUN: Json = {
-    status: {
-        "description": f"{text} Cloud Run sends this response.",
-        "content": {"text/html": {"schema": {"type": "string"}}},
-    }
-    for status, text in {
-        "401": "The request has no valid identity token.",
-        "403": "The account of the token does not have `roles/run.invoker`.",
-    }.items()
-}
 
 
 def _text(of: Any) -> str:

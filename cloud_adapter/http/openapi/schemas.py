@@ -53,6 +53,21 @@ class Schemas:
         result: Json = _renamed(rest, renamed)
         return result
 
+    def take_instance(self, state: Json, *, operator: bool, public: bool) -> None:
+        """Adds the schema of an instance, whose fields have the schema ``state``.
+
+        Args:
+            operator: whether it may be shown as to operators, including its errors and its history.
+            public: whether it may be shown without.
+        """
+        if public:
+            self.definitions |= {"Summary": _SUMMARY, "PublicError": _PUBLIC_ERROR}
+        if operator and public:
+            names = {"OperatorInstance": instance(state), "PublicInstance": public_instance(state)}
+            self.definitions |= names | {"Instance": {"anyOf": [ref(name) for name in names]}}
+        else:
+            self.definitions["Instance"] = instance(state) if operator else public_instance(state)
+
     def _add(self, definitions: Json) -> dict[str, str]:
         """Adds definitions. Returns the new reference for each old one."""
         number = 1
@@ -84,17 +99,20 @@ def _renamed(value: Any, refs: dict[str, str]) -> Any:
 
 
 def instance(state: Json) -> Json:
-    """Returns the schema of an instance whose fields have the schema ``state``."""
+    """Returns the schema of an instance whose fields have the schema ``state``, as operators see it."""
     description = "An instance: its position, its fields, the events that it accepts now, and its recent history."
-    return _object(
-        description,
-        {
-            "meta": ref("Execution"),
-            "state": state,
-            "events": _list(ref("AcceptedEvent"), "The events that it accepts now."),
-            "history": _list(ref("HistoryEntry"), "The most recent entries of its history."),
-        },
-    )
+    history = _list(ref("HistoryEntry"), "The most recent entries of its history.")
+    return _object(description, _parts("Execution", state) | {"history": history})
+
+
+def public_instance(state: Json) -> Json:
+    """Returns the schema of an instance whose fields have the schema ``state``, as everyone else sees it."""
+    return _object("An instance: its status, its fields, and the events that you may send.", _parts("Summary", state))
+
+
+def _parts(meta: str, state: Json) -> Json:
+    events = _list(ref("AcceptedEvent"), "The events that it accepts now.")
+    return {"meta": ref(meta), "state": state, "events": events}
 
 
 def _common() -> Json:
@@ -113,14 +131,17 @@ def _common() -> Json:
 
 def _execution() -> Json:
     """The schemas of an execution. Each kind of wait and of teardown has a class, but all are shown in one form."""
-    own = ("Wait", "Teardown", "BufferedEvent")
+    own = ("Wait", "Teardown", "BufferedEvent", "Sender")
     meta = {name: schema for name, schema in _of_class(Execution).items() if not name.endswith(own)}
     meta["Thread"]["properties"]["waits"]["items"] = ref("Wait")
+    meta["Thread"]["required"].remove("caused_by")
     meta["Execution"]["properties"]["teardowns"]["items"] = ref("Teardown")
     whole = meta.pop("Execution")
     for shown, name in ((ShownWait, "Wait"), (ShownTeardown, "Teardown"), (ShownEvent, "BufferedEvent")):
         shown_schemas = _of_class(shown)
         meta[name] = shown_schemas.pop(shown.__name__) | {"title": name}
+        if meta[name]["properties"].pop("setup_data", None) is not None:  # see views.py
+            meta[name]["required"].remove("setup_data")
         meta |= shown_schemas
     return dict(sorted(meta.items())) | {"Execution": whole}
 
@@ -226,6 +247,27 @@ _SHOWN: Json = {
     ),
 }
 
+_SUMMARY: Json = _object(
+    "What everyone who may read an instance sees of it.",
+    {
+        "id": _text("The id of the instance."),
+        "workflow": _text("The name of its workflow."),
+        "status": ref("Status"),
+        "created_at": TIME_OR_NULL,
+        "updated_at": TIME_OR_NULL,
+        "wake_at": TIME_OR_NULL | {"description": "When something is due next."},
+        "error": {"anyOf": [ref("PublicError"), {"type": "null"}], "description": "Why it failed."},
+    },
+)
+
+_PUBLIC_ERROR: Json = _object(
+    "The error of a failed instance.",
+    {
+        "type": _text("The name of its class."),
+        "message": _text("Its text, if the workflow has written it for its clients."),
+    },
+)
+
 PROBLEM: Json = {
     "type": "object",
     "description": "An error (RFC 9457). The request changed nothing. After `unavailable`, this is unknown.",
@@ -237,6 +279,7 @@ PROBLEM: Json = {
         "detail": _text("The reason and the fix."),
         "accepted": _list({"type": "string"}, "For `event-not-accepted`: the events that are accepted now."),
         "instance_status": ref("Status") | {"description": "For `event-not-accepted`: the status of the instance."},
+        "error_id": _text("For status 500 and `unavailable`: identifies the error in the log of the server."),
         "errors": _list(ref("FieldError"), "For `invalid-input`: the error in each field."),
     },
 }

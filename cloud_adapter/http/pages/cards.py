@@ -101,7 +101,7 @@ def posted_event(program: Program, data: Mapping[str, str]) -> Card:
 
 def operation_cards(view: View) -> list[Card]:
     """Returns a card for each operation that is possible in the current state of an instance."""
-    if view.problem:
+    if view.problem or not view.operator:
         return []
     # In reverse order, so that cancel, which cannot be undone, is last.
     return [_operation_card(kind) for kind in reversed(ACTIONS.values()) if kind.is_offered(view.instance.execution)]

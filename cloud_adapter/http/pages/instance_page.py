@@ -60,17 +60,19 @@ class Shown:
 def parts(request: Request, view: View, now: datetime) -> dict[str, Markup]:
     """Returns each part of the page as HTML."""
     program = type(view.workflow).__program__
-    instance = view.instance
+    instance, execution = view.instance, view.instance.execution
+    leased_until = instance.lease.expires_at if instance.lease else None
     values: dict[str, Any] = {
         "instance": instance,
-        "execution": instance.execution,
+        "execution": execution,
         "problem": view.problem,
         "now": now,
-        "standing": _standing(instance.execution),
-        "waits": list(_waits(instance.execution, instance.lease.expires_at if instance.lease else None, now)),
-        "picture": Markup(svg.draw(program, progress.live(program, instance), style=False)),
+        "standing": _standing(execution) if view.operator else [],
+        "waits": _waits(execution, leased_until, now) if view.operator else [],
+        # The drawing is a tree of XML, which escapes its texts.
+        "picture": Markup(svg.draw(program, progress.live(program, instance), style=False)),  # nosec B704
         "fields": [_shown(name, value) for name, value in view.state.items()],
-        "entries": [(entry, _title(entry)) for entry in reversed(instance.history)],
+        "entries": [(entry, _title(entry)) for entry in reversed(instance.history)] if view.operator else [],
         "raw": readable(view_data(view, prefix_of(request))),
     }
     return {name: fragment(request, f"instance/{name}.html", **values) for name in PARTS}

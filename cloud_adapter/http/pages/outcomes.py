@@ -17,11 +17,12 @@ from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.operations import ACTIONS
 from cloud_adapter.engine.view import View
 from cloud_adapter.json_texts import readable
+from workflow_core import Principal
 
 RECENT = timedelta(minutes=1)
 
 
-async def outcome(engine: Engine, view: View, query: Mapping[str, str]) -> str:
+async def outcome(engine: Engine, view: View, query: Mapping[str, str], principal: Principal | None) -> str:
     """Returns the HTML of the result; empty if there is none.
 
     Args:
@@ -35,7 +36,7 @@ async def outcome(engine: Engine, view: View, query: Mapping[str, str]) -> str:
     entries = _recent(instance, now, HistoryKind.EVENT, HistoryKind.BUFFERED, statement=event)
     if not entries:
         return ""
-    record = await engine.recorded(instance.workflow, instance.id, key) if key else None
+    record = await engine.recorded(instance.workflow, instance.id, key, principal=principal) if key else None
     if record is not None and record.response:
         recorded_at = record.expires_at - engine.options.key_ttl
         if any(entry.at == recorded_at and entry.kind == HistoryKind.EVENT for entry in entries):

@@ -25,6 +25,7 @@ async def read_form(request: Request, limit: int) -> dict[str, str]:
         raise InvalidRequest(f"the content type is {content_type!r}: it must be {FORM_TYPE}")
     body = await read_body(request, limit)
     try:
-        return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=CONTROLS_MAX))
+        text = body.decode()
+        return dict(parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=CONTROLS_MAX))
     except ValueError as error:
         raise InvalidRequest(f"the form cannot be read: {error}") from None

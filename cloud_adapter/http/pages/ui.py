@@ -10,6 +10,7 @@ import functools
 import json
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -26,6 +27,8 @@ from cloud_adapter.engine.view import View
 from cloud_adapter.errors import Busy, InstanceExists, InvalidRequest, ResponseTooLarge, Unavailable
 from cloud_adapter.http import problems
 from cloud_adapter.http.bodies import check_size, check_values
+from cloud_adapter.http.concealment import public_summary, public_view
+from cloud_adapter.http.creation import creation_schema
 from cloud_adapter.http.pages.cards import (
     Card,
     event_cards,
@@ -40,18 +43,24 @@ from cloud_adapter.http.pages.outcomes import outcome
 from cloud_adapter.http.pages.posts import read_form
 from cloud_adapter.http.pages.rendering import HEADERS, fragment, page
 from cloud_adapter.http.prefixes import root_of
+from cloud_adapter.http.principals import principal_of
 from cloud_adapter.http.queries import SEARCH, Handler, searching, with_query
+from cloud_adapter.http.rights import all_described, may
 from cloud_adapter.ports import Order
-from workflow_core import EventNotAccepted, InvalidInput, Status, WorkflowError
+from workflow_core import Action, EventNotAccepted, InvalidInput, Status, WorkflowError
 
 _LIST_PARAMETERS = ("status", "order", "cursor")
 
 _ORDERS = {Order.UPDATED: "most recently updated first", Order.CREATED: "newest first", Order.ID: "by id"}
 
 
-def ui_routes(engine: Engine, max_body_bytes: int, *, internals: bool) -> list[Route]:
-    """Returns the routes of the pages. For ``internals``, see ``problems.of_error``."""
-    ui = _Pages(engine, max_body_bytes, functools.partial(problems.logged, internals=internals))
+ProblemOf = Callable[[Request, Exception], dict[str, Any]]
+"""Returns the problem document of an error for the caller of a request, and logs the error if necessary."""
+
+
+def ui_routes(engine: Engine, max_body_bytes: int, problem_of: ProblemOf) -> list[Route]:
+    """Returns the routes of the pages."""
+    ui = _Pages(engine, max_body_bytes, problem_of)
     return [
         Route("/ui", ui.page(_to_ui), methods=["GET"]),
         Route("/ui/", ui.page(ui.workflows), methods=["GET"]),
@@ -68,7 +77,7 @@ def ui_routes(engine: Engine, max_body_bytes: int, *, internals: bool) -> list[R
 
 def problem_page(request: Request, problem: dict[str, Any]) -> Response:
     """Returns a problem document as a page, or to a script as JSON."""
-    headers = problems.HEADERS.get(problem["status"], {})
+    headers = problems.headers_of(problem)
     if _in_background(request):
         return JSONResponse(problem, problem["status"], headers, problems.MEDIA_TYPE)
     response = page(request, "problem.html", status=problem["status"], problem=problem)
@@ -81,7 +90,7 @@ async def _to_ui(request: Request) -> Response:
 
 
 class _Pages:
-    def __init__(self, engine: Engine, max_body_bytes: int, problem_of: Callable[[Exception], dict[str, Any]]) -> None:
+    def __init__(self, engine: Engine, max_body_bytes: int, problem_of: ProblemOf) -> None:
         self.engine = engine
         self.problem_of = problem_of
         self.max_body_bytes = max_body_bytes
@@ -95,25 +104,29 @@ class _Pages:
             try:
                 return await handler(request)
             except WorkflowError as error:
-                return problem_page(request, self.problem_of(error))
+                return problem_page(request, self.problem_of(request, error))
 
         return answer
 
     # --- lists ---------------------------------------------------------------------------
 
     async def workflows(self, request: Request) -> Response:
-        known = sorted(self.engine.workflows.items())
+        known = all_described(self.engine, principal_of(request)).items()
         texts = [(name, (vars(cls).get("__doc__") or "").strip().partition("\n\n")[0]) for name, cls in known]
         return page(request, "workflows.html", workflows=texts)
 
     async def instances(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        cls = self.engine.workflow(name)
+        name, principal = request.path_params["name"], principal_of(request)
+        cls = self.engine.workflow(name, principal)
         status, cursor = request.query_params.get("status") or None, request.query_params.get("cursor") or None
         order = request.query_params.get("order") or Order.UPDATED
         given = {field: request.query_params.get(f"{SEARCH}{field}", "") for field in cls.search_fields}
         search = {field: text for field, text in given.items() if text}
-        found = await self.engine.list(name, status=status, search=search, order=order, cursor=cursor)
+        found = await self.engine.list(
+            name, status=status, search=search, order=order, cursor=cursor, principal=principal
+        )
+        if not may(principal, cls, Action.OPERATE):
+            found = replace(found, instances=tuple(map(public_summary, found.instances)), damaged=())
         filters = ({"status": status} if status else {}) | {f"{SEARCH}{field}": text for field, text in search.items()}
         kept = filters | ({"order": order} if order != Order.UPDATED else {})
         return page(
@@ -137,7 +150,8 @@ class _Pages:
 
     async def new(self, request: Request) -> Response:
         name = request.path_params["name"]
-        schema = self.engine.workflow(name).model_json_schema(mode="validation")
+        principal = principal_of(request)
+        schema = creation_schema(self.engine.workflow(name, principal), principal)
         if request.method == "GET":
             return self._new(request, name, new_card(schema), f"{name}-{secrets.token_hex(4)}")
         data = await read_form(request, self.max_body_bytes)
@@ -150,13 +164,13 @@ class _Pages:
         try:
             body = _body(card, self.max_body_bytes)
             if not card.errors:
-                await self.engine.create(name, id, body, key=card.hidden["key"])
+                await self.engine.create(name, id, body, key=card.hidden["key"], principal=principal)
                 return _see(request, name, id, done=HistoryKind.CREATED)
             status = 422
         except (InstanceExists, InvalidRequest) as error:
             status, id_error = problems.status_of(type(error)), str(error)
         except WorkflowError as error:
-            status = _refused(card, error, self.problem_of(error))
+            status = _refused(card, error, self.problem_of(request, error))
         return self._new(request, name, card, id, id_error, status)
 
     def _new(self, request: Request, name: str, card: Card, id: str, id_error: str = "", status: int = 200) -> Response:
@@ -177,7 +191,8 @@ class _Pages:
             view = await self._view(request)
             if _in_background(request):
                 return self._changed(request, view)
-            return self._instance(request, view, outcome=await outcome(self.engine, view, request.query_params))
+            confirmed = await outcome(self.engine, view, request.query_params, principal_of(request))
+            return self._instance(request, view, outcome=confirmed)
         name, id = request.path_params["name"], request.path_params["id"]
         program = self.engine.workflow(name).__program__
         limits = [program.max_bytes(event, self.max_body_bytes) for event in program.events]
@@ -185,7 +200,7 @@ class _Pages:
         if "operation" in data:
             card, send = posted_operation(data), self._operate
         else:
-            card, send = posted_event(program, data), self._send
+            card, send = posted_event(self.engine.workflow(name, principal_of(request)).__program__, data), self._send
         order = data.get("do", "send")
         if order != "send":
             if card.form is None:
@@ -199,7 +214,7 @@ class _Pages:
         if not _in_background(request):
             return _see(request, name, id, **query)
         view = await self._view(request)
-        confirmed = await outcome(self.engine, view, query)
+        confirmed = await outcome(self.engine, view, query, principal_of(request))
         return JSONResponse(self._state(request, view) | {"outcome": confirmed}, headers=HEADERS)
 
     async def _send(self, request: Request, card: Card, *, with_key: bool = True) -> int:
@@ -218,12 +233,13 @@ class _Pages:
                 key=hidden["key"] if with_key else None,
                 thread_id=hidden["thread"],
                 wait_id=hidden["wait_id"],
+                principal=principal_of(request),
             )
         except ResponseTooLarge:
             # Without a key, the page cannot show the response. The wait still accepts the form only once.
             return await self._send(request, card, with_key=False)
         except WorkflowError as error:
-            return _refused(card, error, self.problem_of(error))
+            return _refused(card, error, self.problem_of(request, error))
         return 200
 
     async def _operate(self, request: Request, card: Card) -> int:
@@ -232,15 +248,17 @@ class _Pages:
             operation = ACTIONS[card.name].from_json(_body(card, self.max_body_bytes))
             if card.errors:
                 return 422
-            await self.engine.operate(request.path_params["name"], request.path_params["id"], operation)
+            name, id = request.path_params["name"], request.path_params["id"]
+            await self.engine.operate(name, id, operation, principal=principal_of(request))
         except WorkflowError as error:
-            return _refused(card, error, self.problem_of(error))
+            return _refused(card, error, self.problem_of(request, error))
         return 200
 
     # --- answers -------------------------------------------------------------------------
 
     async def _view(self, request: Request) -> View:
-        return await self.engine.get(request.path_params["name"], request.path_params["id"])
+        name, id = request.path_params["name"], request.path_params["id"]
+        return public_view(await self.engine.get(name, id, principal=principal_of(request)))
 
     def _instance(
         self, request: Request, view: View, *, card: Card | None = None, status: int = 200, outcome: str = ""
@@ -262,7 +280,8 @@ class _Pages:
             title=title(view),
             events=events,
             operations=operations,
-            outcome=Markup(outcome),
+            outcome=Markup(outcome),  # nosec B704 # escaped where it is made
+            operator=view.operator,
         )
 
     async def _again(self, request: Request, card: Card, status: int) -> Response:

@@ -151,7 +151,7 @@ class FirestoreStore:
         async with self._calls.begin() as client:
             snapshot = await self._calls.get(instance_reference(client, workflow, id))
         if not snapshot.exists:
-            raise InstanceNotFound(f"there is no instance {id!r} of {workflow!r}")
+            raise InstanceNotFound.of(workflow, id)
         return instance_of(snapshot)
 
     async def commit(

@@ -45,13 +45,14 @@ EXPIRED_KEYS_PER_COMMIT = 10
 
 _log = logging.getLogger("gorchestrate.store")
 
-_SELECT = f"SELECT revision, {', '.join(COLUMNS)} FROM instances"
+# Composed of constants only; values are parameters.
+_SELECT = f"SELECT revision, {', '.join(COLUMNS)} FROM instances"  # nosec B608
 _INSERT = (
-    f"INSERT INTO instances (revision, {', '.join(COLUMNS)}) VALUES (1{', ?' * len(COLUMNS)}) "
+    f"INSERT INTO instances (revision, {', '.join(COLUMNS)}) VALUES (1{', ?' * len(COLUMNS)}) "  # nosec B608
     "ON CONFLICT (workflow, id) DO NOTHING"
 )
 _UPDATE = (
-    f"UPDATE instances SET revision = revision + 1, {', '.join(f'{name} = ?' for name in COLUMNS[len(FIXED) :])} "
+    f"UPDATE instances SET revision = revision + 1, {', '.join(f'{c} = ?' for c in COLUMNS[len(FIXED) :])} "  # nosec B608
     "WHERE workflow = ? AND id = ? AND revision = ?"
 )
 # Only a failed instance has an error. SQLite reads it from the execution, which would else be read into this process.
@@ -60,7 +61,8 @@ _LIST = (
     "THEN json_extract(execution, '$.error') END FROM instances WHERE workflow = ?"
 )
 _DUE = (
-    f"SELECT {', '.join(DUE_COLUMNS)} FROM instances WHERE wake_at IS NOT NULL AND wake_at <= ? AND (wake_at, rowid) > "
+    f"SELECT {', '.join(DUE_COLUMNS)} FROM instances "  # nosec B608
+    "WHERE wake_at IS NOT NULL AND wake_at <= ? AND (wake_at, rowid) > "
     "(?, coalesce((SELECT rowid FROM instances WHERE workflow = ? AND id = ?), 0)) ORDER BY wake_at, rowid"
 )
 _ORDERS = {
@@ -127,7 +129,7 @@ class SqliteStore:
         def work(connection: sqlite3.Connection) -> Instance:
             row = connection.execute(f"{_SELECT} WHERE workflow = ? AND id = ?", (workflow, id)).fetchone()
             if row is None:
-                raise InstanceNotFound(f"there is no instance {id!r} of {workflow!r}")
+                raise InstanceNotFound.of(workflow, id)
             return instance_of(row)
 
         return await self.connections.read(work)

@@ -15,7 +15,7 @@ from pizza import PizzaOrder
 from tests.core.diagrams.svg_reader import SVG, check_geometry, expected_outline, groups, outline, parse, texts
 from tests.core.generate import ERRORS, EVENTS, OPS, SPECS, Builder, Fields, Op, Spec
 from tests.core.helpers import Logged, Unlucky, cancel, do, failing, play, start
-from tests.core.test_properties import accepted, fail
+from tests.core.pair import accepted, fail
 from workflow_core import (
     Activity,
     ActivityContext,

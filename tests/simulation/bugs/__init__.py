@@ -4,7 +4,18 @@ A bug is one that a person could make: a check left out, two calls in the wrong 
 ``bug_list.py`` has the list; the other files fill it.
 """
 
-from tests.simulation.bugs import activities, children, commits, events, operations, steps, tasks, waste, weather
+from tests.simulation.bugs import (
+    activities,
+    children,
+    commits,
+    events,
+    operations,
+    steps,
+    surroundings,
+    tasks,
+    waste,
+    weather,
+)
 from tests.simulation.bugs.bug_list import BUGS, applied
 
 __all__ = [
@@ -16,6 +27,7 @@ __all__ = [
     "events",
     "operations",
     "steps",
+    "surroundings",
     "tasks",
     "waste",
     "weather",

@@ -9,9 +9,9 @@ from typing import Any
 from cloud_adapter.engine import events as events_module
 from cloud_adapter.engine import schedule
 from cloud_adapter.engine.commits import Committer
-from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.events import SendEvent
 from cloud_adapter.engine.plan import Change
+from cloud_adapter.engine.requests import Requests
 from cloud_adapter.engine.session import Session
 from cloud_adapter.errors import DuplicateKey
 from tests.simulation.bugs.bug_list import Patch, bug
@@ -49,21 +49,21 @@ def idempotency_key_not_recorded(patch: Patch) -> None:
 
 @bug
 def idempotency_key_not_looked_up(patch: Patch) -> None:
-    async def nothing(self: Engine, ref: Any, record: Any) -> None:
+    async def nothing(self: Requests, ref: Any, record: Any) -> None:
         return None
 
-    patch.setattr(Engine, "_replay", nothing)
+    patch.setattr(Requests, "_replay", nothing)
 
 
 @bug
 def idempotency_key_without_fingerprint(patch: Patch) -> None:
-    replay = Engine._replay
+    replay = Requests._replay
 
-    async def any_request(self: Engine, ref: Any, record: Any) -> bytes | None:
-        stored = await self.store.load_key(ref.workflow, ref.id, record.key, self.clock.now())
+    async def any_request(self: Requests, ref: Any, record: Any) -> bytes | None:
+        stored = await self.committer.store.load_key(ref.workflow, ref.id, record.key, self.committer.clock.now())
         return None if stored is None else await replay(self, ref, stored)
 
-    patch.setattr(Engine, "_replay", any_request)
+    patch.setattr(Requests, "_replay", any_request)
 
 
 @bug
@@ -81,7 +81,7 @@ def a_duplicate_key_is_written_again(patch: Patch) -> None:
 
 @bug
 def event_under_a_live_lease(patch: Patch) -> None:
-    leased(patch, Engine, "_handle_event")
+    leased(patch, Requests, "_handle_event")
 
 
 @bug

@@ -11,7 +11,7 @@ from cloud_adapter.document import Instance
 from cloud_adapter.engine import operations as engine_operations
 from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.engine import Engine
-from cloud_adapter.engine.operations import _Operate
+from cloud_adapter.engine.operation_requests import _Operate
 from cloud_adapter.engine.plan import KEEP, RELEASE, Change, LeasePolicy
 from cloud_adapter.engine.session import Session
 from cloud_adapter.ports import Page
@@ -200,7 +200,7 @@ def no_room_left_for_a_lease(patch: Patch) -> None:
 
 @bug
 def size_not_checked(patch: Patch) -> None:
-    patch.setattr(document, "_check_size", lambda document, limit, threads: 0)
+    patch.setattr(document, "check_size", lambda document, limit, threads: 0)
 
 
 # --- handlers that take time -----------------------------------------------------------------

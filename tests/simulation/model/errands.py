@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from tests.core.reference import Reference, RefThread
+from tests.simulation.model.violations import require
 from workflow_core import Child, EventRequest
 from workflow_core.events import stable_key
 
@@ -62,8 +63,7 @@ class ReferenceWithChildren(Reference):
         at = thread.at
         if at is not None and isinstance(at.statement, Child) and (thread.wait_id, at.name) not in self.errands:
             before, self.current = self.current, thread
-            own = stable_key(type(self.workflow).__workflow_name__, self.id, thread.wait_id, at.name)
-            id = own if at.statement.id is None else str(self.call(at.statement.id))  # type: ignore[arg-type]
+            id = "" if at.statement.id is None else str(self.call(at.statement.id))  # type: ignore[arg-type]
             fields = {} if at.statement.input is None else self.call(at.statement.input)
             fields = fields.model_dump(mode="json") if isinstance(fields, BaseModel) else fields
             self.errands[thread.wait_id, at.name] = Errand(id, fields, at.statement.detached)
@@ -83,6 +83,15 @@ class ReferenceWithChildren(Reference):
             child |= {"fields": errand.fields, "detached": errand.detached}
         request = EventRequest(self.workflow, self.id, thread.id, thread.wait_id, at.name, child, "teardown")
         self.teardowns.append((Cancellation(), request, False))
+
+    def learn_id(self, errand: Errand, wait_id: str, event: str, id: str) -> None:
+        """Sets the random id of a child, once it is stored."""
+        foreseen = stable_key(type(self.workflow).__workflow_name__, self.id, wait_id, event)
+        require(id != foreseen, f"the id of child {event!r} can be foreseen")
+        errand.id = id
+        for _, request, _ in self.teardowns:
+            if (request.wait_id, request.event) == (wait_id, event) and isinstance(request.setup_data, dict):
+                request.setup_data["id"] = id
 
     def errand_of(self, thread: RefThread) -> Errand | None:
         """Returns the errand that the thread rests on."""

@@ -1,0 +1,123 @@
+"""Who may do what with the instances of a workflow, as a matrix: a row for each action, a column for each role.
+
+The matrix shows what the roles allow. ``authorize`` may deny more, for single instances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Column, Table
+
+from workflow_core import ANONYMOUS, ANYONE, AUTHENTICATED, Access, Action, Principal, Workflow
+from workflow_core.access import has_role
+from workflow_core.program.code import ClientCase
+
+YES, NO, NEEDS_READ = "yes", "", "needs read"
+"""The values of cells. Who may not read an instance may do nothing else with it."""
+
+_FREE = (Action.CREATE, Action.READ, Action.LIST)
+"""What does not need the permission to read an instance."""
+
+Roles = AbstractSet[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An action, with a cell for each role.
+
+    Attributes:
+        event: the event, for ``Action.SEND``, with its select if the roles of its selects differ.
+    """
+
+    action: Action
+    event: str
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """The matrix of one workflow.
+
+    Attributes:
+        roles: the roles that the workflow names.
+        narrows: whether ``authorize`` of the workflow may deny more.
+    """
+
+    workflow: str
+    roles: tuple[str, ...]
+    rows: tuple[Row, ...]
+    narrows: bool
+
+    @classmethod
+    def of(cls, workflow: type[Workflow]) -> Matrix:
+        """Returns the matrix of a workflow."""
+        actions = [action for action in Action if action is not Action.SEND]
+        needed: list[tuple[Action, str, Roles]] = [(action, "", workflow.access.roles(action)) for action in actions]
+        needed += [(Action.SEND, event, roles) for event, roles in _events(workflow)]
+        named: set[str] = set().union(*(roles or () for _, _, roles in needed))
+        roles = tuple(sorted(named, key=lambda role: (role not in (ANYONE, AUTHENTICATED), role)))
+        rows = tuple(
+            Row(action, event, tuple(_cell(workflow, _someone(role), action, needs) for role in roles))
+            for action, event, needs in needed
+        )
+        return cls(workflow.__workflow_name__, roles, rows, workflow.__authorizes__)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The matrix as JSON data."""
+        rows = [
+            {"action": row.action.value, "event": row.event or None}
+            | {"roles": [role for role, cell in zip(self.roles, row.cells, strict=True) if cell == YES]}
+            for row in self.rows
+        ]
+        return {"workflow": self.workflow, "rows": rows, "authorize_narrows": self.narrows}
+
+    def table(self) -> Table:
+        """The matrix as a table."""
+        columns = [Column(escape(role)) for role in self.roles or ("(no role allows anything)",)]
+        table = Table(Column(no_wrap=True), *columns, title=escape(self.workflow), title_justify="left")
+        for row in self.rows:
+            table.add_row(*map(escape, (row.event or row.action.value, *row.cells)))
+        return table
+
+
+def unsendable(workflow: type[Workflow]) -> list[str]:
+    """Returns the events that no principal may send in some select: they have no role, and ``Access.send`` has none
+    either. Empty if the workflow says nothing about access: it is not meant for an API with authenticators."""
+    events = workflow.__program__.events
+    if workflow.access == Access() and not any(case.role for cases in events.values() for _, case in cases):
+        return []
+    return [event for event, cases in events.items() if any(not _roles_of(workflow, case) for _, case in cases)]
+
+
+def _events(workflow: type[Workflow]) -> list[tuple[str, Roles]]:
+    """Returns the events of a workflow with the roles that may send them."""
+    found: list[tuple[str, Roles]] = []
+    for event, cases in workflow.__program__.events.items():
+        needed = [(select, _roles_of(workflow, case)) for select, case in cases]
+        first = needed[0][1]
+        if all(roles == first for _, roles in needed):
+            found.append((event, first))
+        else:
+            found += [(f"{event} ({select})", roles) for select, roles in needed]
+    return found
+
+
+def _roles_of(workflow: type[Workflow], case: ClientCase) -> Roles:
+    return workflow.access.send if case.role is None else frozenset((case.role,))
+
+
+def _someone(role: str) -> Principal:
+    """Returns a principal that has only this role."""
+    if role == ANYONE:
+        return ANONYMOUS
+    return Principal("someone", roles=frozenset(() if role == AUTHENTICATED else (role,)))
+
+
+def _cell(workflow: type[Workflow], principal: Principal, action: Action, roles: Roles) -> str:
+    if not has_role(principal, roles):
+        return NO
+    return YES if action in _FREE or has_role(principal, workflow.access.read) else NEEDS_READ

@@ -1,0 +1,96 @@
+"""Warnings about definitions: code that works, but not as its author may expect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from cloud_adapter.cli.access_matrix import unsendable
+from workflow_core import Workflow
+from workflow_core.diagrams.describe import Node, statements
+
+_OVERLAPPING = frozenset(("activity", "child", "select", "sleep", "wait_for"))
+"""The kinds of statements during which other threads of the instance can run."""
+
+
+@dataclass(frozen=True, slots=True)
+class DefinitionWarning:
+    """A statement that works, but not as its author may expect.
+
+    Attributes:
+        statement: the kind and the name of the statement, such as ``Parallel 'notify'``.
+        what: the unexpected behavior and the reason.
+        fix: what to write instead.
+    """
+
+    workflow: str
+    statement: str
+    what: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.statement} of workflow {self.workflow!r}: {self.what}. {self.fix}."
+
+    def to_dict(self) -> dict[str, str]:
+        """The warning as JSON data."""
+        return {"workflow": self.workflow, "statement": self.statement, "warning": self.what, "fix": self.fix}
+
+
+def advise(workflows: Iterable[type[Workflow]]) -> list[DefinitionWarning]:
+    """Returns warnings about parallel statements that cannot overlap, and about events that no principal may send."""
+    workflows = list(workflows)
+    return [*_parallel_warnings(workflows), *_event_warnings(workflows)]
+
+
+def _event_warnings(workflows: Iterable[type[Workflow]]) -> Iterator[DefinitionWarning]:
+    for cls in workflows:
+        if events := unsendable(cls):
+            yield DefinitionWarning(
+                cls.__workflow_name__,
+                f"events {', '.join(map(repr, events))}" if len(events) > 1 else f"event {events[0]!r}",
+                "no role may send them, so an API with authenticators denies them to everyone",
+                "Write On(..., role=...), or Access(send={...}) for all events without a role",
+            )
+
+
+def _parallel_warnings(workflows: Iterable[type[Workflow]]) -> list[DefinitionWarning]:
+    return [
+        DefinitionWarning(
+            cls.__workflow_name__,
+            f"{kind} {name!r}",
+            f"{what}, and steps of one instance never overlap: they run one after another",
+            "Use activities or children instead",
+        )
+        for cls in workflows
+        for kind, name, what in _parallel_steps(statements(cls.__program__))
+    ]
+
+
+def _parallel_steps(nodes: Sequence[Node]) -> Iterator[tuple[str, str, str]]:
+    """Parallel statements whose branches consist only of steps: kind, name, and the problem."""
+    for node in _all(nodes):
+        if node["kind"] == "for_each" and node["parallel"] and _has_only_steps(node["statements"]):
+            yield "ForEach", node["name"], "its items run only steps"
+        if node["kind"] == "parallel":
+            count, total = sum(map(_has_only_steps, node["branches"])), len(node["branches"])
+            if count > 1:  # a single branch of steps overlaps with branches that wait
+                what = "its branches" if count == total else f"{count} of its {total} branches"
+                yield "Parallel", node["name"], f"{what} are steps"
+
+
+def _has_only_steps(nodes: Sequence[Node]) -> bool:
+    """Whether a section has a step, and no statement during which other threads can run."""
+    kinds = {node["kind"] for node in _all(nodes)}
+    return "step" in kinds and not kinds & _OVERLAPPING
+
+
+def _all(nodes: Iterable[Node]) -> Iterator[Node]:
+    """The nodes of a tree (see ``describe.statements``), in order."""
+    for node in nodes:
+        yield node
+        for part in ("statements", "branches", "cases", "excepts", "finally"):
+            for inner in node.get(part) or ():
+                yield from _all(inner if isinstance(inner, list) else (inner,))
+
+
+# --- the parts of an instance ----------------------------------------------------------------

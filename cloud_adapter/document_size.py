@@ -1,0 +1,45 @@
+"""The size of a document, and the error for one that is too large."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cloud_adapter.errors import TooLarge
+from workflow_core.execution import Thread
+
+_UNCOUNTED = frozenset(("history", "tokens"))
+"""The parts that grow with every commit. They have their own limits."""
+
+THREADS_MANY = 100
+"""With more threads than this, the error for a document that is too large names their number as the cause."""
+
+
+def check_size(document: Mapping[str, Any], limit: int, threads: Sequence[Thread]) -> int:
+    """Returns how many bytes of the document count towards the limit.
+
+    Raises:
+        TooLarge: they exceed ``limit``.
+    """
+    sizes = {name: len(str(value).encode()) for name, value in document.items() if name not in _UNCOUNTED}
+    total = sum(sizes.values())
+    if total <= limit:
+        return total
+    part = max(sizes, key=sizes.__getitem__)
+    detail = f"its largest part is {part!r} with {sizes[part]:,} bytes"
+    advice = "keep large data elsewhere and store a reference to it"
+    fields: Any = json.loads(document["fields"])
+    if part == "fields" and isinstance(fields, dict) and fields:
+        bytes_of = {name: len(json.dumps(value, ensure_ascii=False).encode()) for name, value in fields.items()}
+        largest = max(bytes_of, key=bytes_of.__getitem__)
+        detail = f"its largest field is {largest!r} with {bytes_of[largest]:,} bytes"
+    elif part == "execution" and len(threads) > THREADS_MANY:
+        ((name, count),) = Counter(thread.name for thread in threads).most_common(1)
+        detail += f", of {len(threads):,} threads, {count:,} of them of {name!r}"
+        advice = (
+            "run fewer at a time with ForEach(..., parallel=True, limit=100), or process a chunk of the items in each "
+            f"Child; {advice}"
+        )
+    raise TooLarge(f"the instance would take {total:,} bytes, the limit is {limit:,}; {detail}: {advice}")

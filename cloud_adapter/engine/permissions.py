@@ -1,0 +1,206 @@
+"""What a principal may do: the decisions of the engine on behalf of a client.
+
+Theory of operation. A request without a principal comes from code in this process, and nothing is checked. With one,
+the decision is made on the state that was loaded for the request, and again after each conflict, so a check and the
+commit that relies on it see the same version. A compare-and-set commit then proves that this version was the current
+one.
+
+* Roles decide first; ``Workflow.authorize`` only narrows what they allow. If it cannot be asked, because it raises an
+  error or the fields cannot be loaded, the answer is no, and operators find the reason in the log.
+* Who may not read an instance cannot find out whether it exists: every request gets the error for a missing instance.
+  A principal without credentials that has no role for reading gets ``Unauthenticated`` instead, before anything is
+  loaded, also for missing instances. The only exception is a creation under an id that is taken.
+* Who may read, but not do it, gets ``Forbidden``, which names the roles that may.
+
+What breaks this: an answer or an error that depends on the instance and is returned before ``check_read``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+
+from cloud_adapter.document import Instance
+from cloud_adapter.engine.refs import InstanceRef
+from cloud_adapter.engine.user_code import call
+from cloud_adapter.errors import Forbidden, InstanceNotFound, Unauthenticated
+from cloud_adapter.observability import logs
+from workflow_core import ANY_ROLE, Action, InvalidFields, Principal, Workflow, WorkflowError
+from workflow_core.access import has_role, is_authorized
+from workflow_core.error_texts import error_text
+from workflow_core.machine.events import Accepted
+from workflow_core.program.code import ClientCase
+
+NO_CREDENTIALS = "this request needs credentials, and has none"
+
+
+class Caller:
+    """A principal that sends a request about one instance.
+
+    Attributes:
+        refusal: the last error with which the request was denied.
+        has_read: whether it was once decided that the principal may read the instance.
+    """
+
+    __slots__ = ("has_read", "principal", "ref", "refusal")
+
+    def __init__(self, principal: Principal, ref: InstanceRef) -> None:
+        self.principal = principal
+        self.ref = ref
+        self.refusal: WorkflowError | None = None
+        self.has_read = False
+
+    # --- reading -----------------------------------------------------------------------------
+
+    def check_read_role(self) -> None:
+        """Checks before anything is loaded whether the principal may read instances of the workflow at all.
+
+        Raises:
+            InstanceNotFound, Unauthenticated: it may not.
+        """
+        if not has_role(self.principal, self.ref.cls.access.read):
+            raise self._refuse(Unauthenticated(NO_CREDENTIALS) if self._is_anonymous else self._not_found())
+
+    def check_read(self, workflow: Workflow) -> None:
+        """Checks whether the principal may read this instance.
+
+        Raises:
+            InstanceNotFound, Unauthenticated: it may not.
+        """
+        self.check_read_role()
+        if not self._is_authorized(workflow, Action.READ):
+            raise self._refuse(self._not_found())
+        self.has_read = True
+
+    def check_unreadable(self, error: WorkflowError) -> None:
+        """Called if a request failed with an error that may mean that the instance cannot be loaded, so that
+        ``authorize`` could not be asked.
+
+        Raises:
+            InstanceNotFound: the workflow has an ``authorize``, which was not asked.
+        """
+        if self.has_read:
+            return
+        if self.ref.cls.__authorizes__ and ANY_ROLE not in self.principal.roles:
+            self._log_failure(error)
+            raise self._refuse(self._not_found()) from error
+
+    def may_read(self, workflow: Workflow) -> bool:
+        """Whether the principal may read this instance."""
+        return self._allows(workflow, Action.READ, self.ref.cls.access.read)
+
+    # --- doing -------------------------------------------------------------------------------
+
+    def may(self, workflow: Workflow, action: Action) -> bool:
+        """Whether the principal may do this with the instance; not for ``Action.SEND``."""
+        return self._allows(workflow, action, self.ref.cls.access.roles(action))
+
+    def check_create_role(self) -> None:
+        """Checks whether the principal may create instances of the workflow.
+
+        Raises:
+            Forbidden, Unauthenticated: it may not.
+        """
+        roles = self.ref.cls.access.create
+        if not has_role(self.principal, roles):
+            raise self.refused(f"creating an instance of {self.ref.workflow!r}", roles)
+
+    def check_create(self, workflow: Workflow) -> None:
+        """Checks whether the principal may create this instance, which has not moved yet.
+
+        Raises:
+            Forbidden, Unauthenticated: it may not.
+        """
+        if not self.may(workflow, Action.CREATE):
+            raise self.refused(f"creating this instance of {self.ref.workflow!r}", self.ref.cls.access.create)
+
+    def check_stored(self, instance: Instance, action: Action, what: str) -> None:
+        """Checks whether the principal may do this with an instance as it is stored.
+
+        Raises:
+            InstanceNotFound, Forbidden, Unauthenticated: it may not.
+        """
+        self.check_read_role()
+        cls, roles = self.ref.cls, self.ref.cls.access.roles(action)
+        if not cls.__authorizes__ or ANY_ROLE in self.principal.roles:
+            if not has_role(self.principal, roles):
+                raise self.refused(what, roles)
+            return
+        try:
+            workflow = cls.load_fields(instance.fields, instance.execution.fields_version)
+        except InvalidFields as error:
+            self._log_failure(error)
+            raise self._refuse(self._not_found()) from error
+        self.check_read(workflow)
+        if not self.may(workflow, action):
+            raise self.refused(what, roles)
+
+    # --- events ------------------------------------------------------------------------------
+
+    def may_send(self, workflow: Workflow, case: ClientCase) -> bool:
+        """Whether the principal may send an event to this case."""
+        return self._allows(workflow, Action.SEND, self._roles_of(case), case.event)
+
+    def has_role_for(self, cases: Iterable[ClientCase]) -> bool:
+        """Whether the principal has the role of one of the cases."""
+        return any(has_role(self.principal, self._roles_of(case)) for case in cases)
+
+    def sendable(self, workflow: Workflow, accepted: Iterable[Accepted]) -> tuple[Accepted, ...]:
+        """Returns those of the accepted events that the principal may send."""
+        return tuple(
+            found for found in accepted if isinstance(found.case, ClientCase) and self.may_send(workflow, found.case)
+        )
+
+    def refused_event(self, event: str, cases: Iterable[ClientCase]) -> WorkflowError:
+        """Returns the error for an event that the principal may send to none of the cases."""
+        roles = [self._roles_of(case) for case in cases]
+        return self.refused(f"sending {event!r}", frozenset().union(*(some for some in roles if some is not None)))
+
+    def refused(self, what: str, roles: AbstractSet[str] | None) -> WorkflowError:
+        """Returns the error for something that the principal may not do. It names the roles that may."""
+        if self._is_anonymous:
+            return self._refuse(Unauthenticated(NO_CREDENTIALS))
+        if has_role(self.principal, roles):
+            return self._refuse(Forbidden(f"{what} is not permitted: authorize of {self.ref.workflow!r} denies it"))
+        return self._refuse(Forbidden(f"{what} is not permitted: {needed_roles(roles)}"))
+
+    # --- how it is decided -------------------------------------------------------------------
+
+    @property
+    def _is_anonymous(self) -> bool:
+        return self.principal.kind == "anonymous"
+
+    def _roles_of(self, case: ClientCase) -> AbstractSet[str] | None:
+        return self.ref.cls.access.send if case.role is None else frozenset((case.role,))
+
+    def _allows(
+        self, workflow: Workflow, action: Action, roles: AbstractSet[str] | None, event: str | None = None
+    ) -> bool:
+        return has_role(self.principal, roles) and self._is_authorized(workflow, action, event)
+
+    def _is_authorized(self, workflow: Workflow, action: Action, event: str | None = None) -> bool:
+        try:
+            answer: bool = call(is_authorized, workflow, self.principal, action, event)
+            return answer
+        except Exception as error:
+            self._log_failure(error)
+            return False
+
+    def _log_failure(self, error: Exception) -> None:
+        text = error_text(error)[:500]
+        about = self.ref.workflow, self.ref.id
+        logs.transition("authorize failed", *about, level=logging.ERROR, raised=error, error=text)
+
+    def _not_found(self) -> InstanceNotFound:
+        return InstanceNotFound.of(self.ref.workflow, self.ref.id)
+
+    def _refuse(self, error: WorkflowError) -> WorkflowError:
+        self.refusal = error
+        return error
+
+
+def needed_roles(roles: AbstractSet[str] | None) -> str:
+    """Returns which roles a refused request needs, for its error."""
+    needed = " or ".join(map(repr, sorted(roles or ())))
+    return f"it needs the role {needed}" if needed else "no role allows it"

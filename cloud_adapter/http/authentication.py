@@ -1,0 +1,116 @@
+"""Finds the principal of each request, once, and hands it to the handlers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from cloud_adapter.errors import InvalidCredential
+from cloud_adapter.http.authenticators.memberships import Memberships
+from cloud_adapter.http.authenticators.port import BEARER, Authenticator, bearer_token
+from cloud_adapter.http.health import PATHS as HEALTH_PATHS
+from cloud_adapter.http.prefixes import path_in_app
+from cloud_adapter.http.principals import set_principal
+from workflow_core import ANONYMOUS, EVERYONE, Principal, WorkflowError
+
+_logger = logging.getLogger("gorchestrate.http")
+
+_KINDS = ("user", "service", "callback")
+
+
+@dataclass(frozen=True, slots=True)
+class Authentication:
+    """How the principals of requests are found.
+
+    Attributes:
+        authenticators: they are asked in this order. If there are none, everyone has the same principal.
+        memberships: gives roles to the principals that they find.
+        everyone: the principal of all requests if there are no authenticators; None: requests come from trusted code.
+    """
+
+    authenticators: tuple[Authenticator, ...] = ()
+    memberships: Memberships = field(default_factory=Memberships)
+    everyone: Principal | None = EVERYONE
+
+    async def principal(self, connection: HTTPConnection) -> Principal | None:
+        """Returns the principal of a request. Without credentials, it is ``ANONYMOUS``.
+
+        Raises:
+            InvalidCredential: the credentials of the request are not valid.
+            Unavailable: they could not be checked.
+        """
+        if not self.authenticators:
+            return self.everyone
+        for authenticator in self.authenticators:
+            found = await authenticator(connection)
+            if found is not None:
+                if not found.id or found.kind not in _KINDS:
+                    raise TypeError(f"{type(authenticator).__name__} returned a principal without an id: {found!r}")
+                return self.memberships.grant(found)
+        if self._takes_tokens and bearer_token(connection) is not None:
+            # Not anonymous: whoever sends a token expects that it is checked.
+            raise InvalidCredential("the token is of an issuer that is not accepted here")
+        return ANONYMOUS
+
+    @property
+    def schemes(self) -> dict[str, Mapping[str, Any]]:
+        """The OpenAPI security schemes of the authenticators, under the names of their classes."""
+        found: dict[str, Mapping[str, Any]] = {}
+        for authenticator in self.authenticators:
+            name = type(authenticator).__name__
+            number = sum(1 for other in found if other.rstrip("0123456789") == name)
+            found[f"{name}{number + 1}" if number else name] = authenticator.scheme
+        return found
+
+    @property
+    def _takes_tokens(self) -> bool:
+        return any(authenticator.scheme.get("scheme") == BEARER["scheme"] for authenticator in self.authenticators)
+
+
+OPEN = Authentication()
+"""Every request may do everything."""
+
+TRUSTED = Authentication(everyone=None)
+"""Requests come from code of this process, which has the database anyway."""
+
+
+class Authenticated:
+    """Middleware that sets ``request.user`` to the principal, and ``request.auth`` to its roles.
+
+    Args:
+        refused: returns the response for a request that is rejected.
+    """
+
+    def __init__(
+        self, app: ASGIApp, authentication: Authentication, refused: Callable[[Request, Exception], Response]
+    ) -> None:
+        self.app = app
+        self.authentication = authentication
+        self.refused = refused
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if not self.authentication.authenticators:
+            set_principal(scope, self.authentication.everyone)
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        if path_in_app(request) in HEALTH_PATHS:  # probes must not depend on an issuer
+            principal: Principal | None = ANONYMOUS
+        else:
+            try:
+                principal = await self.authentication.principal(request)
+            except WorkflowError as error:
+                _logger.info("%s %s refused: %s", scope["method"], scope["path"][:200], error)
+                await self.refused(request, error)(scope, receive, send)
+                return
+        set_principal(scope, principal)
+        await self.app(scope, receive, send)

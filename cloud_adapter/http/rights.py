@@ -1,0 +1,67 @@
+"""What a principal may do with a workflow, by its roles: decides what documents and pages show.
+
+Decides no request. The engine does, and may also ask the workflow's ``authorize``; see
+``cloud_adapter.engine.permissions``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+
+from cloud_adapter.engine.engine import Engine
+from cloud_adapter.engine.permissions import NO_CREDENTIALS
+from cloud_adapter.errors import Unauthenticated, WorkflowNotFound
+from workflow_core import Action, Principal, Workflow
+from workflow_core.access import has_role
+from workflow_core.program.code import ClientCase
+
+
+def may(principal: Principal | None, cls: type[Workflow], action: Action) -> bool:
+    """Whether the roles of a principal allow an action; not for ``Action.SEND``. None: trusted code may do all."""
+    return principal is None or has_role(principal, cls.access.roles(action))
+
+
+def may_list(principal: Principal | None, cls: type[Workflow]) -> bool:
+    """Whether the roles of a principal allow to list instances."""
+    return principal is None or has_role(principal, cls.access.list)
+
+
+def may_send(principal: Principal | None, cls: type[Workflow], case: ClientCase) -> bool:
+    """Whether the roles of a principal allow to send the event of a case."""
+    return principal is None or has_role(principal, _roles_of(cls, case))
+
+
+def described(engine: Engine, name: str, principal: Principal | None) -> type[Workflow]:
+    """Returns a workflow whose definition a principal may see: everyone who has a right to do something with it.
+
+    Raises:
+        WorkflowNotFound, Unauthenticated: it may not.
+    """
+    cls = engine.workflow(name, principal)
+    if _has_right(cls, principal):
+        return cls
+    if principal is not None and principal.kind == "anonymous":
+        raise Unauthenticated(NO_CREDENTIALS)
+    raise WorkflowNotFound(f"there is no workflow {name!r}")
+
+
+def all_described(engine: Engine, principal: Principal | None) -> dict[str, type[Workflow]]:
+    """Returns the workflows whose definition a principal may see, in the order of their names."""
+    workflows = engine.workflows if principal is None else engine.addressable
+    return {name: cls for name, cls in sorted(workflows.items()) if _has_right(cls, principal)}
+
+
+def _has_right(cls: type[Workflow], principal: Principal | None) -> bool:
+    return principal is None or any(has_role(principal, roles) for roles in _all_roles(cls))
+
+
+def _all_roles(cls: type[Workflow]) -> Iterator[AbstractSet[str] | None]:
+    access = cls.access
+    yield from (access.create, access.read, access.list, access.operate, access.repair)
+    for cases in cls.__program__.events.values():
+        yield from (_roles_of(cls, case) for _, case in cases)
+
+
+def _roles_of(cls: type[Workflow], case: ClientCase) -> AbstractSet[str] | None:
+    return cls.access.send if case.role is None else frozenset((case.role,))

@@ -1,0 +1,96 @@
+# shellcheck shell=bash disable=SC2034
+# The settings of deploy.sh and teardown.sh: reads them, checks each, and derives further values. Source this file, do
+# not run it.
+
+# All of these must be in the settings file. settings.env.example explains them.
+REQUIRED=(
+  PROJECT REGION FIRESTORE_LOCATION DATABASE
+  QUEUE QUEUE_DISPATCHES_PER_SECOND QUEUE_CONCURRENT_DISPATCHES
+  QUEUE_ATTEMPTS QUEUE_RETRY_DURATION QUEUE_BACKOFF_MIN QUEUE_BACKOFF_MAX QUEUE_DOUBLINGS
+  API_ACCOUNT WORKER_ACCOUNT TASKS_ACCOUNT
+  SOURCE RUNTIME API_FUNCTION WORKER_FUNCTION PUBLIC UI
+  MEMORY CPU CONCURRENCY INSTANCES_MIN API_INSTANCES_MAX WORKER_INSTANCES_MAX API_TIMEOUT WORKER_TIMEOUT
+  LEASE_SECONDS RECOVERY_SCHEDULE LOG_LEVEL
+)
+OPTIONAL=(ACCESS BUILD_ACCOUNT PUBLIC_URL)
+
+# Reads NAME=value lines. The file is data: nothing in it is executed.
+load_settings() {
+  local file=$1 line number=0 name value
+  [[ -f $file ]] || die "settings file $file not found: copy deploy/settings.env.example to it and edit it"
+  for name in "${REQUIRED[@]}" "${OPTIONAL[@]}"; do printf -v "$name" '%s' ''; done
+  while IFS= read -r line || [[ -n $line ]]; do
+    number=$((number + 1))
+    line=${line%$'\r'}
+    if [[ $line =~ ^[[:space:]]*(#.*)?$ ]]; then continue; fi
+    [[ $line =~ ^([A-Z_]+)=(.*)$ ]] || die "$file:$number: expected NAME=value, found: $line"
+    name=${BASH_REMATCH[1]} value=${BASH_REMATCH[2]}
+    [[ " ${REQUIRED[*]} ${OPTIONAL[*]} " == *" $name "* ]] || die "$file:$number: unknown setting $name: see settings.env.example"
+    if [[ $value =~ ^\"(.*)\"$ || $value =~ ^\'(.*)\'$ ]]; then value=${BASH_REMATCH[1]}; fi
+    [[ ! $value =~ [[:cntrl:]] ]] || die "$file:$number: $name contains a control character: remove it"
+    printf -v "$name" '%s' "$value"
+  done <"$file"
+  for name in "${REQUIRED[@]}"; do
+    [[ -n ${!name} ]] || die "$file: $name is missing: see settings.env.example"
+  done
+  check_settings "$file"
+}
+
+# Names end up in IAM members and conditions, in lists that gcloud splits at commas, and in URLs. None may contain
+# characters with a meaning there. SOURCE and RECOVERY_SCHEDULE are only ever an argument of their own.
+check_settings() {
+  local file=$1 hint
+  expect '^[a-z][a-z0-9-]{4,28}[a-z0-9]$' 'lower-case letters, digits and hyphens, 6 to 30 of them' \
+    PROJECT API_ACCOUNT WORKER_ACCOUNT TASKS_ACCOUNT
+  expect '^[a-z][a-z0-9-]*$' 'write a location such as us-central1' REGION FIRESTORE_LOCATION
+  expect '^(\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9])$' 'write (default), or lower-case letters, digits and hyphens' DATABASE
+  expect '^[A-Za-z0-9-]{1,100}$' 'letters, digits and hyphens, at most 100 of them' QUEUE
+  expect '^[A-Za-z0-9.-]+@[A-Za-z0-9.-]+$' 'write the e-mail address of an account' BUILD_ACCOUNT
+  # A longer name has no deterministic URL: the host's first label has 63 characters, 14 of them for the project.
+  hint='lower-case letters, digits and hyphens, at most 49 of them'
+  expect '^[a-z][a-z0-9-]{0,47}[a-z0-9]$' "$hint" API_FUNCTION WORKER_FUNCTION
+  expect '^python3[0-9]+$' 'write a Python runtime such as python311' RUNTIME
+  expect '^(true|false)$' 'write true or false' PUBLIC UI
+  expect '^https?://[^/?#]+(/[^?#]*)?$' 'write a URL such as https://example.com/orders, or nothing' PUBLIC_URL
+  expect '^(open|authenticated)$' 'write open or authenticated' ACCESS
+  expect '^(DEBUG|INFO|WARNING|ERROR)$' 'write DEBUG, INFO, WARNING or ERROR' LOG_LEVEL
+  expect '^[0-9]+$' 'write a whole number' QUEUE_CONCURRENT_DISPATCHES QUEUE_DOUBLINGS CONCURRENCY \
+    INSTANCES_MIN API_INSTANCES_MAX WORKER_INSTANCES_MAX
+  expect '^([0-9]+|-1|unlimited)$' 'write a whole number or unlimited' QUEUE_ATTEMPTS
+  expect '^[0-9]+(\.[0-9]+)?$' 'write a number' QUEUE_DISPATCHES_PER_SECOND LEASE_SECONDS
+  expect '^[0-9]+(\.[0-9]+)?[smhd]?$' 'write a duration such as 60s' QUEUE_RETRY_DURATION QUEUE_BACKOFF_MIN \
+    QUEUE_BACKOFF_MAX API_TIMEOUT WORKER_TIMEOUT
+  expect '^[0-9.]+[A-Za-z]*$' 'write an amount such as 512Mi or 1' MEMORY CPU
+  [[ $API_FUNCTION != "$WORKER_FUNCTION" ]] || die "$file: API_FUNCTION and WORKER_FUNCTION must differ"
+  [[ $API_ACCOUNT != "$WORKER_ACCOUNT" && $API_ACCOUNT != "$TASKS_ACCOUNT" && $WORKER_ACCOUNT != "$TASKS_ACCOUNT" ]] ||
+    die "$file: API_ACCOUNT, WORKER_ACCOUNT and TASKS_ACCOUNT must differ"
+}
+
+# expect PATTERN HINT NAME...: checks the settings that are not empty.
+expect() {
+  local pattern=$1 hint=$2 name
+  shift 2
+  for name in "$@"; do
+    [[ -z ${!name} || ${!name} =~ $pattern ]] || die "$file: $name is '${!name}': $hint"
+  done
+}
+
+# A Service without authenticators starts in the cloud only with GORCHESTRATE_ACCESS=open. The operator writes down which
+# of the two it is, so that nobody opens an api by accident.
+check_access() {
+  [[ -z $ACCESS ]] || return 0
+  local everyone="everyone who has roles/run.invoker on the api"
+  if $PUBLIC; then everyone="everyone on the internet"; fi
+  die "$1: ACCESS is missing. Does the Service in your main.py have authenticators? If so, write ACCESS=authenticated. If not," \
+    "$everyone may start instances and send every event: write ACCESS=open if that is what you want"
+}
+
+# Derives further values from the settings. In a dry run, the project's number is unknown.
+derive() {
+  API_EMAIL="$API_ACCOUNT@$PROJECT.iam.gserviceaccount.com"
+  WORKER_EMAIL="$WORKER_ACCOUNT@$PROJECT.iam.gserviceaccount.com"
+  TASKS_EMAIL="$TASKS_ACCOUNT@$PROJECT.iam.gserviceaccount.com"
+  RECOVERY_JOB="$WORKER_FUNCTION-recover"
+  # The functions may use only this database of the project.
+  DATABASE_CONDITION="expression=resource.name==\"projects/$PROJECT/databases/$DATABASE\",title=gorchestrate-$QUEUE"
+}

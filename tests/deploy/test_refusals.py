@@ -1,0 +1,135 @@
+"""What deploy.sh and teardown.sh refuse, before anything is sent."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import pytest
+
+from tests.deploy.desk import DEPLOY, Desk
+from tests.deploy.tools import need
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+REQUIRED = re.findall(r"^([A-Z_]+)=.+$", (DEPLOY / "settings.env.example").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("script", ["deploy.sh", "teardown.sh"])
+@pytest.mark.parametrize("name", REQUIRED)
+def test_a_missing_setting_is_named(script: str, name: str, desk: Desk) -> None:
+    run = desk.run(script, desk.settings(**{name: None}))
+    assert run.process.returncode == 1
+    assert f"{name} is missing" in run.process.stderr
+    assert desk.google.requests == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"PROJECT": ""}, "PROJECT is missing"),
+        ({"PUBLIC": "yes"}, "PUBLIC is 'yes': write true or false"),
+        ({"PUBLIC_URL": "example.com"}, "PUBLIC_URL is 'example.com': write a URL such as https://example.com/orders"),
+        ({"PUBLIC_URL": "https://a.b/c?X=1"}, "PUBLIC_URL is 'https://a.b/c?X=1': write a URL"),
+        ({"PUBLIC_URL": "https://a.b/\x1f"}, "PUBLIC_URL contains a control character"),
+        ({"ACCESS": ""}, "everyone who has roles/run.invoker on the api may start instances and send every event"),
+        ({"ACCESS": "", "PUBLIC": "true"}, "everyone on the internet may start instances and send every event"),
+        ({"ACCESS": "closed"}, "ACCESS is 'closed': write open or authenticated"),
+        ({"PROJECT": "p,title=x"}, "PROJECT is 'p,title=x': lower-case letters"),
+        ({"DATABASE": '(default)",title=x'}, "DATABASE is '(default)\",title=x': write (default)"),
+        ({"REGION": "us-central1/../x"}, "REGION is 'us-central1/../x': write a location"),
+        ({"QUEUE": "q,title=x"}, "QUEUE is 'q,title=x': letters, digits and hyphens"),
+        ({"API_ACCOUNT": "a@b"}, "API_ACCOUNT is 'a@b': lower-case letters"),
+        ({"API_ACCOUNT": "gorchestrate-worker"}, "API_ACCOUNT, WORKER_ACCOUNT and TASKS_ACCOUNT must differ"),
+        ({"BUILD_ACCOUNT": "builder"}, "BUILD_ACCOUNT is 'builder': write the e-mail address"),
+        ({"LOG_LEVEL": "INFO,X=1"}, "LOG_LEVEL is 'INFO,X=1': write DEBUG"),
+        ({"LEASE_SECONDS": "60,X=1"}, "LEASE_SECONDS is '60,X=1': write a number"),
+        ({"UI": "maybe"}, "UI is 'maybe': write true or false"),
+        ({"API_FUNCTION": "Api"}, "API_FUNCTION is 'Api': lower-case letters"),
+        ({"API_FUNCTION": "gorchestrate-worker"}, "API_FUNCTION and WORKER_FUNCTION must differ"),
+        ({"SOURCE": "tests"}, "which does not contain main.py"),
+        ({"LOG_LEVEL": "INFO\nMEMROY=1Gi"}, "unknown setting MEMROY"),
+        ({"LOG_LEVEL": "INFO\nexport X=1"}, "expected NAME=value, found: export X=1"),
+    ],
+)
+def test_a_wrong_setting_is_explained(changes: dict[str, str], message: str, desk: Desk) -> None:
+    run = desk.run("deploy.sh", desk.settings(**changes))
+    assert run.process.returncode == 1
+    assert message in run.process.stderr
+    assert desk.google.requests == []
+
+
+@pytest.mark.parametrize("name", [".env", "service-key.json", "orders.db"])
+def test_a_source_with_a_secret_or_a_database_is_not_uploaded(name: str, desk: Desk) -> None:
+    source = desk.directory / "source"
+    source.mkdir()
+    (source / "main.py").write_text("")
+    (source / name).write_text("")
+    run = desk.run("deploy.sh", desk.settings(SOURCE=str(source)))
+    assert run.process.returncode == 1
+    assert f"nothing was uploaded, because of these files:\n  {name} has the name of" in run.process.stderr
+    assert desk.google.requests == []
+    (source / ".gcloudignore").write_text(f"{name}\n")
+    assert desk.run("deploy.sh", "--dry-run", desk.settings(SOURCE=str(source))).process.returncode == 0
+
+
+def test_a_comma_in_a_setting_adds_no_variable() -> None:
+    script = f"source '{DEPLOY}/lib.sh'; joined_variables \"$@\""
+    values = ["A=1,X=2", "B=;3|4", "C=^,^", "D='=\"~"]
+    ended = subprocess.run(["bash", "-c", script, "bash", *values], capture_output=True, text=True)
+    assert ended.stdout == "^!^" + "!".join(values)
+    ended = subprocess.run(["bash", "-c", script, "bash", "A=,;|~!%#*"], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "gcloud could not tell them apart" in ended.stderr
+
+
+def test_settings_are_data_and_are_not_run(desk: Desk) -> None:
+    trap = desk.directory / "trap"
+    run = desk.run("deploy.sh", "--dry-run", desk.settings(RECOVERY_SCHEDULE=f"$(touch {trap})"))
+    assert run.process.returncode == 0
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("arguments", [["nowhere.env"], ["--dryrun"]])
+def test_wrong_arguments_send_nothing(arguments: list[str], desk: Desk) -> None:
+    run = desk.run("deploy.sh", *arguments)
+    assert run.process.returncode == 1
+    assert arguments[0] in run.process.stderr
+    assert desk.google.requests == []
+
+
+def test_what_cannot_be_looked_at_is_not_created(desk: Desk) -> None:
+    desk.google.forbidden = "/databases/"
+    run = desk.run("deploy.sh", desk.settings())
+    assert run.process.returncode == 1
+    assert "cannot tell whether it exists" in run.process.stderr
+    assert [str(request) for request in run.requests if request.writes and "firestore" in request.host] == []
+
+
+def test_a_teardown_that_is_not_confirmed_removes_nothing(desk: Desk) -> None:
+    run = desk.run("teardown.sh", desk.settings(), input="yes\n")
+    assert run.process.returncode == 1
+    assert "nothing was removed" in run.process.stderr
+    assert desk.google.requests == []
+
+
+# --- the scripts themselves --------------------------------------------------------------
+
+
+def test_shellcheck_has_no_complaint() -> None:
+    scripts = sorted(DEPLOY.glob("*.sh"))
+    run = subprocess.run(
+        [need("shellcheck"), "--external-sources", *scripts], capture_output=True, text=True, cwd=DEPLOY.parent
+    )
+    assert run.stdout == ""
+    assert run.returncode == 0
+
+
+def test_every_setting_is_explained() -> None:
+    lines = (DEPLOY / "settings.env.example").read_text().splitlines()
+    known = re.search(r"REQUIRED=\((.*?)\)\nOPTIONAL=\((.*?)\)", (DEPLOY / "settings.sh").read_text(), re.DOTALL)
+    assert known is not None
+    settings = [line.partition("=")[0] for line in lines if line and not line.startswith("#")]
+    assert sorted(settings) == sorted(f"{known[1]} {known[2]}".split())
+    assert any(line.startswith("#") for line in lines)

@@ -1,0 +1,67 @@
+"""Replaced methods: a test replaces a method of a class by a fake, and the compiled definition calls the fake.
+
+A class remembers what was replaced. A subclass that is made in the meantime is compiled from the original methods,
+because these have the types of its events; then it calls the fakes, until they are gone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
+
+_REPLACED = "__replaced__"
+"""The attribute of a class with the values of its attributes before they were replaced, by their names."""
+
+_INHERITED = object()
+"""The value of an attribute that the class had only from its bases."""
+
+
+class WorkflowClass(ModelMetaclass):
+    """The class of workflow classes. A method that is replaced, as tests do, is replaced in the compiled definition."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("__"):
+            replaced = dict(vars(self).get(_REPLACED, {}))
+            if replaced.setdefault(name, vars(self).get(name, _INHERITED)) is value:
+                del replaced[name]
+            type.__setattr__(self, _REPLACED, replaced)
+        super().__setattr__(name, value)
+        _rebind(self, name)
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        if vars(self).get(_REPLACED, {}).get(name) is _INHERITED:
+            del vars(self)[_REPLACED][name]
+        _rebind(self, name)
+
+
+def _rebind(cls: type, name: str) -> None:
+    for workflow in (cls, *cls.__subclasses__()):
+        program = vars(workflow).get("__program__")
+        if program is not None and name in program.methods and hasattr(workflow, name):
+            program.rebind(name, getattr(workflow, name))
+        if workflow is not cls:
+            _rebind(workflow, name)
+
+
+def own_attributes(cls: type) -> dict[str, Any]:
+    """Returns the attributes of a class without those of its bases, as they were before tests replaced them."""
+    values = {**vars(cls), **vars(cls).get(_REPLACED, {})}
+    return {name: value for name, value in values.items() if value is not _INHERITED}
+
+
+def original(cls: type, name: str) -> Any:
+    """Returns an attribute of a class as it was before tests replaced it."""
+    found = next(attributes[name] for attributes in map(own_attributes, cls.__mro__) if name in attributes)
+    return found.__get__(None, cls) if hasattr(found, "__get__") else found
+
+
+def is_watched(cls: type, name: str) -> bool:
+    """Whether the class notices if its attribute is replaced. A base that is no workflow is a plain class."""
+    return isinstance(next(base for base in cls.__mro__ if name in own_attributes(base)), WorkflowClass)
