@@ -315,10 +315,7 @@ def decode(document: Mapping[str, Any], version: Any) -> Instance:
     Raises:
         DamagedDocument: the document cannot be read. The message gives the reason.
     """
-    place = f"the document of {document.get('workflow')!r} {document.get('id')!r}"
-    format = document.get("format")
-    if not isinstance(format, int) or not 1 <= format <= FORMAT:
-        raise DamagedDocument(f"{place} has format {format!r}, this release reads 1 to {FORMAT}: upgrade gorchestrate")
+    place = check_format(document)
     for name, types in _TYPES.items():
         if not isinstance(document.get(name), types):
             raise DamagedDocument(f"{place} cannot be read: {name!r} is {document.get(name)!r:.100}")
@@ -336,10 +333,23 @@ def decode(document: Mapping[str, Any], version: Any) -> Instance:
             tokens=tuple(document["tokens"].split()),
             search=document["search"],
             version=version,
-            is_sealed=format == FORMAT,
+            is_sealed=document["format"] == FORMAT,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedDocument(f"{place} cannot be read: {error}") from error
+
+
+def check_format(document: Mapping[str, Any]) -> str:
+    """Returns how errors name a document.
+
+    Raises:
+        DamagedDocument: its format is newer than this release.
+    """
+    place = f"the document of {document.get('workflow')!r} {document.get('id')!r}"
+    format = document.get("format")
+    if not isinstance(format, int) or not 1 <= format <= FORMAT:
+        raise DamagedDocument(f"{place} has format {format!r}, this release reads 1 to {FORMAT}: upgrade gorchestrate")
+    return place
 
 
 def _check_timers(execution: Execution) -> None:

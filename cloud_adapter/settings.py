@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE, TASKS_EMULATOR_VARIABLE
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.options import EngineOptions
+from workflow_core.statements.selects import INPUT_BYTES_MAX
 
 PREFIX = "GORCHESTRATE_"
 ON_CLOUD_RUN = "K_SERVICE"
@@ -138,7 +139,8 @@ class Settings(SecretSettings):
     """How long a crashed process can block an instance. A step that runs longer renews its lease."""
     max_wait_seconds: float = Field(default=10, ge=0, le=60)
     """How long an event waits for a busy instance before it gets 503."""
-    max_body_bytes: int = Field(default=1_000_000, ge=1_000, le=10_000_000)
+    max_body_bytes: int = Field(default=256_000, ge=1_000, le=INPUT_BYTES_MAX)
+    """The most bytes of a request's body. ``On(..., max_bytes=)`` sets another limit for an event."""
     sync_threads: int | None = Field(default=None, ge=1, le=10_000)
     """How many synchronous steps, and as many synchronous activities, run at the same time in a process. Others wait.
     By default as many as the requests that are let in, so none waits."""

@@ -13,19 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from inspect import signature
 from typing import Any
 
 from pydantic import Secret, SecretBytes, SecretStr, TypeAdapter
 from pydantic_core import PydanticSerializationUnexpectedValue, SchemaSerializer
 
-from workflow_core.core_schemas import NO_NODES, Schema, definitions, is_node, nodes, parts
-
-_FROM_THE_SCHEMA: dict[str, Any] = (
-    {"_use_prebuilt": False} if "_use_prebuilt" in signature(SchemaSerializer).parameters else {}
-)
-"""Since pydantic 2.13, even the outermost model is serialized by its class, unless this is given. Without the argument,
-secrets would be written as asterisks, and so refused at the commit."""
+from workflow_core.core_schemas import FROM_THE_SCHEMA, NO_NODES, Schema, definitions, is_node, nodes, parts
 
 MASK = "**********"
 """How a secret is shown."""
@@ -135,7 +128,7 @@ class _Rewriter:
         if id(schema) not in self.made:
             new: Any = self._rewritten(schema)
             new.pop("ref", None)  # references to it are replaced by calls
-            self.made[id(schema)] = SchemaSerializer(new, **_FROM_THE_SCHEMA)
+            self.made[id(schema)] = SchemaSerializer(new, **FROM_THE_SCHEMA)
         return self.made[id(schema)]
 
     def part(self, part: Any) -> Any:

@@ -18,6 +18,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from cloud_adapter.json_texts import readable
 from workflow_core.printable import escaped
 from workflow_core.secret_values import MASK
 
@@ -44,7 +45,7 @@ def is_terminal() -> bool:
 
 def print_json(value: Any, *, lines: bool = False) -> None:
     """Prints JSON; ``lines``: on one line."""
-    print_lines(json.dumps(value, ensure_ascii=False, indent=None if lines else 2).split("\n"))
+    print_lines((json.dumps(value, ensure_ascii=False) if lines else readable(value)).split("\n"))
 
 
 def print_lines(lines: Iterable[str]) -> None:

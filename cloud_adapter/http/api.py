@@ -23,7 +23,7 @@ from cloud_adapter.engine.operations import ACTIONS, REPAIRS, Operation
 from cloud_adapter.errors import Forbidden, InvalidRequest
 from cloud_adapter.http import graphs, health, openapi, problems, progress
 from cloud_adapter.http.authentication import OPEN, Authenticated, Authentication
-from cloud_adapter.http.bodies import check_json, read_body
+from cloud_adapter.http.bodies import read_json
 from cloud_adapter.http.callers import EVERYONE, AllowedCallers, Gate
 from cloud_adapter.http.concealment import public_view
 from cloud_adapter.http.creation import creation_schema
@@ -68,7 +68,7 @@ def create_api(
     """Returns the application for an engine.
 
     Args:
-        max_body_bytes: larger requests get 413.
+        max_body_bytes: larger requests get 413, unless the definition sets another limit for an event.
         callers: which requests are served. Their ``public_url`` is also the URL in OpenAPI documents, and its path is
             the prefix of all links.
         authentication: finds the principals of requests. The engine decides what they may do.
@@ -151,8 +151,7 @@ class _Handlers:
         return described(self.engine, request.path_params["name"], principal_of(request))
 
     async def body(self, request: Request) -> bytes:
-        check_json(request)
-        return await read_body(request, self.max_body_bytes)
+        return await read_json(request, self.max_body_bytes)
 
     async def index(self, request: Request) -> Response:
         prefix = prefix_of(request)
@@ -176,11 +175,14 @@ class _Handlers:
         return JSONResponse(view_data(view, prefix_of(request)))
 
     async def send(self, request: Request) -> Response:
+        name, event = request.path_params["name"], request.path_params["event"]
+        served = self.engine.workflows.get(name)
+        limit = self.max_body_bytes
         response = await self.engine.handle_event(
-            request.path_params["name"],
+            name,
             request.path_params["id"],
-            request.path_params["event"],
-            await self.body(request),
+            event,
+            await read_json(request, served.__program__.max_bytes(event, limit) if served else limit),
             key=request.headers.get(IDEMPOTENCY_HEADER),
             thread_id=request.query_params.get("thread"),
             wait_id=request.query_params.get("wait_id"),
@@ -260,7 +262,8 @@ class _Handlers:
 
     def openapi(self, request: Request) -> dict[str, Any]:
         access = openapi.DocumentAccess(principal_of(request), self.authentication.schemes, self.public)
-        return openapi.document(self.described(request), self.public_url or base_url(request), access)
+        server, limit = self.public_url or base_url(request), self.max_body_bytes
+        return openapi.document(self.described(request), server, access, max_body_bytes=limit)
 
 
 def _graph(program: Program, format: Format, live: Live | None = None) -> Response:

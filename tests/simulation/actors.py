@@ -58,6 +58,7 @@ class Traffic:
         in_line: how often it has waited for a thread, and how many heartbeats it has sent meanwhile.
         entries: how many entries of inboxes it has read.
         too_large: how often what it was to post was too large for an inbox.
+        due: the instances that it has found to be overdue.
         recovered: how many tasks the instances and inboxes need that it has found to be overdue.
     """
 
@@ -76,6 +77,7 @@ class Traffic:
     beats: int = 0
     in_line: int = 0
     entries: int = 0
+    due: set[tuple[str, str]] = field(default_factory=set)
     recovered: int = 0
     too_large: int = 0
 
@@ -86,9 +88,10 @@ class Traffic:
         elif name == "uncollected":
             self.recovered += len(result)
         elif name == "due":
-            for instance in result:
-                waits = [wait for thread in instance.execution.threads for wait in thread.waits]
-                self.recovered += 1 + sum(isinstance(wait, AnyTimedWait) for wait in waits)
+            self.due |= {(due.workflow, due.id) for due in result}
+        elif name == "load" and (result.workflow, result.id) in self.due:
+            waits = [wait for thread in result.execution.threads for wait in thread.waits]
+            self.recovered += 1 + sum(isinstance(wait, AnyTimedWait) for wait in waits)
 
 
 @dataclass(eq=False)

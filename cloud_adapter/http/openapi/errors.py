@@ -115,7 +115,7 @@ def _examples(workflow: str, id: str) -> dict[Kind, WorkflowError]:
         errors.InstanceEnded(f"{id!r} is finished: it can no longer be paused"),
         EventNotAccepted("Pay", ("Confirm",), "waiting"),
         EventRejected("the reason that the handler gives"),
-        errors.TooLarge("the request body exceeds the limit of 1,000,000 bytes: send less data"),
+        errors.TooLarge("the request body exceeds the limit of 256,000 bytes: send less data"),
         errors.UnsupportedEncoding("the request body has the content encoding 'gzip': send it uncompressed"),
         errors.UnsupportedMediaType("the content type is 'text/plain': send application/json"),
         InvalidInput(f"the initial fields of workflow {workflow!r}", [field]),

@@ -42,13 +42,14 @@ EVENTS = "events"
 """The tag of events without a role."""
 
 
-def document(cls: type[Workflow], server: str, access: DocumentAccess = OPEN) -> Json:
+def document(cls: type[Workflow], server: str, access: DocumentAccess = OPEN, *, max_body_bytes: int) -> Json:
     """Returns the OpenAPI document of a workflow that is served at the URL ``server``.
 
     Args:
         access: who the document is for. It contains only what that principal may do.
+        max_body_bytes: the limit of the inputs of events without a limit of their own.
     """
-    return _Document(cls, server, access).build()
+    return _Document(cls, server, access, max_body_bytes).build()
 
 
 def example_id(workflow: str) -> str:
@@ -57,10 +58,11 @@ def example_id(workflow: str) -> str:
 
 
 class _Document:
-    def __init__(self, cls: type[Workflow], server: str, access: DocumentAccess) -> None:
+    def __init__(self, cls: type[Workflow], server: str, access: DocumentAccess, max_body_bytes: int) -> None:
         self.cls = cls
         self.name: str = cls.__workflow_name__
         self.server = server
+        self.max_body_bytes = max_body_bytes
         self.access = access
         self.principal = access.principal
         self.schemas = Schemas()
@@ -160,7 +162,8 @@ class _Document:
         first = sample(fields, self.schemas.definitions, "required")
         media = {"schema": schema} | self.example(first if first != {} else None, check)
         required = not _takes(check, b"")
-        description = "The initial fields. Omitted fields have their defaults."
+        limit = f"At most {self.max_body_bytes:,} bytes."
+        description = f"The initial fields. Omitted fields have their defaults. {limit}"
         body = {"description": description, "required": required, "content": {"application/json": media}}
         return result | {"parameters": [KEY], "requestBody": body}
 
@@ -260,9 +263,10 @@ class _Document:
         inputs = [self.schemas.take(signature.input_schema or {}) for signature in taking]
         if inputs:
             check = _validator(event, taking[0])
+            limit = self.cls.__program__.max_bytes(event, self.max_body_bytes)
             value = sample(inputs[0], self.schemas.definitions)
             result["requestBody"] = {
-                "description": "The input of the event.",
+                "description": f"The input of the event: at most {limit:,} bytes.",
                 "required": not any(_takes(_validator(event, signature), b"") for signature in signatures),
                 "content": {"application/json": {"schema": _any_of(inputs)} | self.example(value, check)},
             }
