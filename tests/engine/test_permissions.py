@@ -215,6 +215,16 @@ async def test_who_may_read_but_not_operate(world: World) -> None:
 
 
 @in_world(Order)
+async def test_a_denied_operation_interrupts_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operation interrupts a handler that runs, as soon as it is in the lane."""
+    await created(world)
+    monkeypatch.setattr(world.process.engine.lanes, "decide", None)
+    for who, error in ((COOK, Forbidden), (BOB, InstanceNotFound), (ANONYMOUS, Unauthenticated)):
+        with pytest.raises(error):
+            await world.finish(world.process.engine.operate("order", ID, Cancel(), principal=who))
+
+
+@in_world(Order)
 async def test_a_creator(world: World) -> None:
     engine = world.process.engine
     with pytest.raises(InvalidInput, match="owner: this field is not in create_fields"):
