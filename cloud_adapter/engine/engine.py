@@ -51,7 +51,8 @@ from cloud_adapter.names import check_key
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import PAGE_SIZE, Clock, Order, Page, Store, TaskQueue
-from workflow_core import ANY_ROLE, Principal, Workflow
+from workflow_core import Principal, Workflow
+from workflow_core.access import is_everyone
 
 
 class Engine:
@@ -111,7 +112,7 @@ class Engine:
         """
         if principal is None:
             return served(self.workflows, name)
-        return served(self.addressable, name, names=ANY_ROLE in principal.roles)
+        return served(self.addressable, name, names=is_everyone(principal))
 
     # --- requests of clients -------------------------------------------------------------
 

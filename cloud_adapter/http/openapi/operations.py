@@ -29,6 +29,7 @@ from cloud_adapter.names import ID_BYTES_MAX
 from cloud_adapter.ports import PAGE_SIZE_MAX
 from workflow_core import Action as Permission
 from workflow_core import EventNotAccepted, InvalidInput, RepairRefused, Status, Workflow, WorkflowError
+from workflow_core.access import narrows
 from workflow_core.errors import UnknownStatement
 from workflow_core.program.code import ClientCase, EventCase
 from workflow_core.signatures import HandlerSignature
@@ -68,7 +69,7 @@ class _Document:
         may_read, may_operate = may(self.principal, cls, Permission.READ), may(self.principal, cls, Permission.OPERATE)
         state = self.schemas.take(cls.__fields_schema__) if may_read else {"type": "object"}
         # For one instance, `authorize` may take the right to operate it away.
-        is_narrowed = cls.__authorizes__ and bool(access.schemes)
+        is_narrowed = narrows(cls) and bool(access.schemes)
         self.schemas.take_instance(state, operator=may_operate, public=is_narrowed or not may_operate)
         self.denied: tuple[Kind, ...] = (errors.Forbidden,) if access.schemes else ()
 
