@@ -197,6 +197,10 @@ class Requests:
         caller = Caller(principal, ref)
         with self._audited(caller, operation.permission, operation.name):
             try:
+                # First without the lane: an operation interrupts handlers, which a denied one must not.
+                caller.check_read_role()
+                stored = await self.committer.store.load(ref.workflow, ref.id)
+                caller.check_stored(stored, operation.permission, repr(operation.name))
                 return await self._operate(ref, operation, caller)
             except DamagedDocument as error:
                 caller.check_unreadable(error)
