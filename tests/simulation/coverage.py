@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MEASURED = (
     "cloud_adapter/engine/*",
     "cloud_adapter/document.py",
+    "cloud_adapter/document_size.py",
     "cloud_adapter/stores/search.py",
     "workflow_core/compact.py",
     "workflow_core/events.py",
