@@ -25,6 +25,7 @@ from cloud_adapter.http.api import create_api
 from cloud_adapter.http.authentication import OPEN, Authentication
 from cloud_adapter.http.authenticators.dev import Dev
 from cloud_adapter.http.callers import AllowedCallers
+from cloud_adapter.http.pages.picker import RolePicker
 from cloud_adapter.settings import Settings
 from workflow_core import Workflow
 
@@ -65,12 +66,15 @@ def open_server(
 
     Args:
         internal: the workflows that no client may address.
-        authentication: finds the principals of requests. If it has authenticators, and only clients on this machine are
-            served, they may also say themselves who they are; see ``Dev``.
+        authentication: finds the principals of requests. If only clients on this machine are served, they may also say
+            themselves who they are; see ``Dev``, and ``RolePicker`` for the pages.
     """
-    if authentication.authenticators and not settings.remote_clients:
-        authentication = replace(authentication, authenticators=(*authentication.authenticators, Dev()))
     runtime = EmbeddedRuntime(workflows, settings, internal=internal)
+    if not settings.remote_clients:
+        sign_in = authentication.sign_in or RolePicker.of(
+            runtime.engine.addressable.values(), is_open=authentication.is_open
+        )
+        authentication = replace(authentication, optional=(Dev(settings.backend),), sign_in=sign_in)
     with contextlib.ExitStack() as until_it_runs:
         until_it_runs.callback(lambda: asyncio.run(runtime.close()))
 

@@ -38,6 +38,7 @@ from cloud_adapter.http.rights import all_described, described, may
 from cloud_adapter.http.views import instance_url, summary, view_data
 from cloud_adapter.ports import PAGE_SIZE, Order
 from workflow_core import Action, Workflow
+from workflow_core.access import is_everyone
 from workflow_core.diagrams import describe, svg
 from workflow_core.diagrams.live import Live
 from workflow_core.program.program import Program
@@ -83,10 +84,11 @@ def create_api(
 
     def internals(request: Request) -> bool:
         """Whether the caller may read the texts of internal errors."""
-        if not authentication.authenticators:
+        principal = principal_of(request) if is_known(request) else authentication.everyone
+        if authentication.is_open and (principal is None or is_everyone(principal)):
             return repair
         cls = engine.addressable.get(request.path_params.get("name", ""))
-        return is_known(request) and cls is not None and may(principal_of(request), cls, Action.OPERATE)
+        return is_known(request) and cls is not None and may(principal, cls, Action.OPERATE)
 
     def on_error(request: Request, error: Exception) -> Response:
         return problems.on_workflow_error(request, error, internals=internals(request))
@@ -99,7 +101,9 @@ def create_api(
             return problem_page(request, problem_of(request, error))
         return on_error(request, error)
 
-    routes += ui_routes(engine, max_body_bytes, problem_of) if ui else ()
+    if ui:
+        routes += ui_routes(engine, max_body_bytes, problem_of)
+        routes += authentication.sign_in.routes(max_body_bytes) if authentication.sign_in else ()
 
     app = problems.application(
         routes,

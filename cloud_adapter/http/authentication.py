@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from cloud_adapter.http.authenticators.port import BEARER, Authenticator, bearer
 from cloud_adapter.http.health import PATHS as HEALTH_PATHS
 from cloud_adapter.http.prefixes import path_in_app
 from cloud_adapter.http.principals import set_principal
+from cloud_adapter.http.sign_in import SignIn, set_sign_in
 from workflow_core import ANONYMOUS, EVERYONE, Principal, WorkflowError
 
 _logger = logging.getLogger("gorchestrate.http")
@@ -29,14 +30,28 @@ class Authentication:
     """How the principals of requests are found.
 
     Attributes:
-        authenticators: they are asked in this order. If there are none, everyone has the same principal.
-        memberships: gives roles to the principals that they find.
-        everyone: the principal of all requests if there are no authenticators; None: requests come from trusted code.
+        authenticators: they are asked in this order. If there are none, the API is open.
+        memberships: gives roles to the principals that are found.
+        everyone: the principal of requests without credentials to an open API; None: they come from trusted code.
+        optional: asked after the authenticators. An API that has only these is open, too.
+        sign_in: how people say who they are on the pages. It is asked last.
     """
 
     authenticators: tuple[Authenticator, ...] = ()
     memberships: Memberships = field(default_factory=Memberships)
     everyone: Principal | None = EVERYONE
+    optional: tuple[Authenticator, ...] = ()
+    sign_in: SignIn | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests without credentials may do everything."""
+        return not self.authenticators
+
+    @property
+    def asked(self) -> tuple[Callable[[HTTPConnection], Awaitable[Principal | None]], ...]:
+        """What finds principals, in order."""
+        return (*self.authenticators, *self.optional, *((self.sign_in,) if self.sign_in else ()))
 
     async def principal(self, connection: HTTPConnection) -> Principal | None:
         """Returns the principal of a request. Without credentials, it is ``ANONYMOUS``.
@@ -45,9 +60,7 @@ class Authentication:
             InvalidCredential: the credentials of the request are not valid.
             Unavailable: they could not be checked.
         """
-        if not self.authenticators:
-            return self.everyone
-        for authenticator in self.authenticators:
+        for authenticator in self.asked:
             found = await authenticator(connection)
             if found is not None:
                 if not found.id or found.kind not in _KINDS:
@@ -56,13 +69,14 @@ class Authentication:
         if self._takes_tokens and bearer_token(connection) is not None:
             # Not anonymous: whoever sends a token expects that it is checked.
             raise InvalidCredential("the token is of an issuer that is not accepted here")
-        return ANONYMOUS
+        return self.everyone if self.is_open else ANONYMOUS
 
     @property
     def schemes(self) -> dict[str, Mapping[str, Any]]:
-        """The OpenAPI security schemes of the authenticators, under the names of their classes."""
+        """The OpenAPI security schemes of the authenticators, under the names of their classes; none if the API is
+        open."""
         found: dict[str, Mapping[str, Any]] = {}
-        for authenticator in self.authenticators:
+        for authenticator in () if self.is_open else (*self.authenticators, *self.optional):
             name = type(authenticator).__name__
             number = sum(1 for other in found if other.rstrip("0123456789") == name)
             found[f"{name}{number + 1}" if number else name] = authenticator.scheme
@@ -98,7 +112,8 @@ class Authenticated:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if not self.authentication.authenticators:
+        set_sign_in(scope, self.authentication.sign_in)
+        if not self.authentication.asked:
             set_principal(scope, self.authentication.everyone)
             await self.app(scope, receive, send)
             return

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloud_adapter.errors import InvalidRequest
@@ -84,13 +84,13 @@ def root_of(request: Request) -> str:
     return "../" * levels or "./"
 
 
-def path_in_app(request: Request) -> str:
+def path_in_app(request: HTTPConnection) -> str:
     """Returns the path of a request below the prefix."""
     path: str = request.scope["path"]
     return path.removeprefix(_root_path(request))
 
 
-def is_page(request: Request) -> bool:
+def is_page(request: HTTPConnection) -> bool:
     """Whether a request is for a page under ``/ui/``."""
     path = path_in_app(request)
     return path == "/ui" or path.startswith("/ui/")
@@ -102,6 +102,6 @@ def _prefix_in_path(request: Request) -> str:
     return prefix if request.scope["path"].startswith(prefix) else ""
 
 
-def _root_path(request: Request) -> str:
+def _root_path(request: HTTPConnection) -> str:
     path: str = request.scope.get("root_path", "")
     return path.rstrip("/")

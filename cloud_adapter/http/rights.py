@@ -6,13 +6,13 @@ Decides no request. The engine does, and may also ask the workflow's ``authorize
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.permissions import NO_CREDENTIALS
 from cloud_adapter.errors import Unauthenticated, WorkflowNotFound
-from workflow_core import Action, Principal, Workflow
+from workflow_core import ANYONE, AUTHENTICATED, Action, Principal, Workflow
 from workflow_core.access import has_role
 from workflow_core.program.code import ClientCase
 
@@ -20,11 +20,6 @@ from workflow_core.program.code import ClientCase
 def may(principal: Principal | None, cls: type[Workflow], action: Action) -> bool:
     """Whether the roles of a principal allow an action; not for ``Action.SEND``. None: trusted code may do all."""
     return principal is None or has_role(principal, cls.access.roles(action))
-
-
-def may_list(principal: Principal | None, cls: type[Workflow]) -> bool:
-    """Whether the roles of a principal allow to list instances."""
-    return principal is None or has_role(principal, cls.access.list)
 
 
 def may_send(principal: Principal | None, cls: type[Workflow], case: ClientCase) -> bool:
@@ -50,6 +45,12 @@ def all_described(engine: Engine, principal: Principal | None) -> dict[str, type
     """Returns the workflows whose definition a principal may see, in the order of their names."""
     workflows = engine.workflows if principal is None else engine.addressable
     return {name: cls for name, cls in sorted(workflows.items()) if _has_right(cls, principal)}
+
+
+def named_roles(workflows: Iterable[type[Workflow]]) -> list[str]:
+    """Returns the roles that workflows name and that have to be given to principals, in order."""
+    named: set[str] = set().union(*(roles or () for cls in workflows for roles in _all_roles(cls)))
+    return sorted(named - {ANYONE, AUTHENTICATED})
 
 
 def _has_right(cls: type[Workflow], principal: Principal | None) -> bool:

@@ -69,9 +69,9 @@ class _Reader(HTMLParser):
 
 
 def forms(html: str) -> list[PageForm]:
-    """All forms of a page."""
+    """All forms of a page, without the one in its header."""
     reader = _Reader()
-    reader.feed(html)
+    reader.feed(html.partition("</header>")[2] or html)
     return reader.forms
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from starlette.requests import HTTPConnection
@@ -27,6 +27,9 @@ class Dev:
     It is only for the embedded runtime. Requests of other machines are rejected, also if a proxy on this machine
     forwards them. ``gorchestrate dev`` adds it by itself to the authenticators of a ``Service``.
 
+    Args:
+        backend: the backend of the server. Defaults to that of the settings.
+
     Raises:
         SettingsError: the backend is the cloud.
     """
@@ -38,27 +41,47 @@ class Dev:
         "description": "A name and roles without a proof, for development on one machine: `ann; roles=manager,cook`.",
     }
 
-    def __init__(self) -> None:
-        check_backend("cloud" if ON_CLOUD_RUN in os.environ else os.environ.get(f"{PREFIX}BACKEND", ""))
+    def __init__(self, backend: str | None = None) -> None:
+        if backend is None:
+            backend = os.environ.get(f"{PREFIX}BACKEND", "")
+        check_backend("cloud" if ON_CLOUD_RUN in os.environ else backend)
 
     async def __call__(self, connection: HTTPConnection) -> Principal | None:
         """Returns the principal that the header names. See ``Authenticator``."""
         text = header_of(connection, DEV_HEADER)
         if text is None:
             return None
-        client = connection.client
-        if client is None or not is_loopback(client.host) or any(name in connection.headers for name in _PROXY_HEADERS):
+        if not is_local(connection):
             raise InvalidCredential(f"the header {DEV_HEADER} is only for clients on the same machine, without a proxy")
-        name, *parameters = (part.strip() for part in text.split(";"))
-        roles: frozenset[str] = frozenset()
-        for parameter in parameters:
-            key, _, value = parameter.partition("=")
-            if key.strip().lower() != "roles":
-                raise InvalidCredential(f"the header {DEV_HEADER} must have the form 'ann; roles=manager,cook'")
-            roles |= {role.strip() for role in value.split(",") if role.strip()}
-        if not is_printable(name):
-            raise InvalidCredential(f"the header {DEV_HEADER} must begin with a name")
-        return Principal(f"{DEV_ISSUER}|{name}", name, "user", roles)
+        return _read(text)
+
+
+def dev_principal(name: str, roles: Iterable[str]) -> Principal:
+    """Returns the principal that says that this is its name."""
+    return Principal(f"{DEV_ISSUER}|{name}", name, "user", frozenset(roles))
+
+
+def _read(text: str) -> Principal:
+    name, *parameters = (part.strip() for part in text.split(";"))
+    roles: frozenset[str] = frozenset()
+    for parameter in parameters:
+        key, _, value = parameter.partition("=")
+        if key.strip().lower() != "roles":
+            raise InvalidCredential(f"the header {DEV_HEADER} must have the form 'ann; roles=manager,cook'")
+        roles |= {role.strip() for role in value.split(",") if role.strip()}
+    if not is_printable(name):
+        raise InvalidCredential(f"the header {DEV_HEADER} must begin with a name")
+    return dev_principal(name, roles)
+
+
+def is_local(connection: HTTPConnection) -> bool:
+    """Whether a client is on this machine, and no proxy has forwarded its request."""
+    client = connection.client
+    return (
+        client is not None
+        and is_loopback(client.host)
+        and not any(name in connection.headers for name in _PROXY_HEADERS)
+    )
 
 
 def check_backend(backend: str) -> None:

@@ -24,7 +24,7 @@ from cloud_adapter.http.openapi.parameters import KEY, header, list_parameters, 
 from cloud_adapter.http.openapi.samples import sample
 from cloud_adapter.http.openapi.schemas import Schemas, ref
 from cloud_adapter.http.openapi.security import OPEN, DocumentAccess, merged
-from cloud_adapter.http.rights import may, may_list, may_send
+from cloud_adapter.http.rights import may, may_send
 from cloud_adapter.names import ID_BYTES_MAX
 from cloud_adapter.ports import PAGE_SIZE_MAX
 from workflow_core import Action as Permission
@@ -111,7 +111,7 @@ class _Document:
             add(instance, "post", self.create())
         if may_read:
             add(instance, "get", self.get())
-        if may_list(principal, cls):
+        if may(principal, cls, Permission.LIST):
             add(f"/wf/{self.name}", "get", self.page())
         if may_read:
             add(f"{instance}/graph", "get", self.instance_graph())

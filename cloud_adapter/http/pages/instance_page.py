@@ -68,6 +68,7 @@ def parts(request: Request, view: View, now: datetime) -> dict[str, Markup]:
         "problem": view.problem,
         "now": now,
         "standing": _standing(execution) if view.operator else [],
+        "is_idle": not view.operator and not view.accepted,
         "waits": _waits(execution, leased_until, now) if view.operator else [],
         # The drawing is a tree of XML, which escapes its texts.
         "picture": Markup(svg.draw(program, progress.live(program, instance), style=False)),  # nosec B704

@@ -21,8 +21,9 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from cloud_adapter.http.pages.times import moment, relative
-from cloud_adapter.http.prefixes import root_of
+from cloud_adapter.http.prefixes import path_in_app, root_of
 from cloud_adapter.http.queries import with_query
+from cloud_adapter.http.sign_in import visitor_of
 from workflow_core.diagrams import svg
 
 HEADERS = {
@@ -46,12 +47,12 @@ def page(request: Request, template: str, *, status: int = 200, scripts: bool = 
     """Returns a rendered template as the response to a request. All values are escaped.
 
     In addition to ``values``, the template has ``root``, a prefix that makes a path a link that works behind any proxy,
-    and ``static(name)``, the link of a file in ``static/``.
+    and ``static(name)``, the link of a file in ``static/``. ``visitor`` is who uses the page, and ``here`` where it is.
 
     Args:
         scripts: whether the page may load scripts from ``static/``, which may call this service.
     """
-    html = fragment(request, template, **values)
+    html = fragment(request, template, visitor=visitor_of(request), here=_here(request), **values)
     return HTMLResponse(html, status, _SCRIPT_HEADERS if scripts else HEADERS)
 
 
@@ -113,6 +114,12 @@ def _static() -> dict[str, tuple[bytes, str]]:
     contents = {file.name: file.read_bytes() for file in files("cloud_adapter.http.pages").joinpath("static").iterdir()}
     contents["diagram.css"] = svg.STYLE.encode()
     return {name: (content, hashlib.sha256(content).hexdigest()[:12]) for name, content in contents.items()}
+
+
+def _here(request: Request) -> str:
+    """Returns the path and the query of a request, below the root of the application."""
+    query = request.url.query
+    return quote(path_in_app(request)) + (f"?{query}" if query else "")
 
 
 def _link(name: str) -> str:

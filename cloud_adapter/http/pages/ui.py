@@ -111,8 +111,16 @@ class _Pages:
     # --- lists ---------------------------------------------------------------------------
 
     async def workflows(self, request: Request) -> Response:
-        known = all_described(self.engine, principal_of(request)).items()
-        texts = [(name, (vars(cls).get("__doc__") or "").strip().partition("\n\n")[0]) for name, cls in known]
+        principal = principal_of(request)
+        texts = [
+            {
+                "name": name,
+                "text": (vars(cls).get("__doc__") or "").strip().partition("\n\n")[0],
+                "may_list": may(principal, cls, Action.LIST),
+                "may_create": may(principal, cls, Action.CREATE),
+            }
+            for name, cls in all_described(self.engine, principal).items()
+        ]
         return page(request, "workflows.html", workflows=texts)
 
     async def instances(self, request: Request) -> Response:
@@ -133,6 +141,7 @@ class _Pages:
             request,
             "instances.html",
             workflow=name,
+            may_create=may(principal, cls, Action.CREATE),
             given=given,
             found=found,
             now=self.engine.clock.now(),
@@ -179,6 +188,7 @@ class _Pages:
             "new.html",
             status=status,
             workflow=name,
+            may_list=may(principal_of(request), self.engine.workflow(name), Action.LIST),
             card=card,
             id=id,
             id_error=id_error,
@@ -273,6 +283,7 @@ class _Pages:
             status=status,
             scripts=True,
             workflow=view.instance.workflow,
+            may_list=may(principal_of(request), type(view.workflow), Action.LIST),
             instance=view.instance,
             path=_path(request),
             parts=parts(request, view, self.engine.clock.now()),
