@@ -111,6 +111,7 @@ def demo(
 ) -> None:
     """Starts a server on a free port and orders a pizza over HTTP, through every role."""
     console = SafeConsole(soft_wrap=True)
+    logs.configure("ERROR", text=sys.stderr.isatty())  # that requests are denied is a part of the demo
     if emulators:
         load_workflows(source, *ENTRY_POINTS)
         _unwind_on_sigterm()
@@ -119,19 +120,21 @@ def demo(
             tempfile.TemporaryDirectory(prefix="gorchestrate-demo-") as folder,
             running_stack(source, port=port, output=Path(folder)) as stack,
         ):
-            good = _play(stack.api_url, keep, console, stack.check)
+            good = _play(stack.api_url, keep, console, stack.check, with_users=False)
         raise typer.Exit(0 if good else 1)
     workflows = load_workflows(source)
     with tempfile.TemporaryDirectory(prefix="gorchestrate-demo-") as folder:
         settings = Settings.load(backend="embedded", db=Path(folder) / "demo.db", ui=True)
         with running(workflows, settings, listen("127.0.0.1", port)) as url:
-            good = _play(url, keep, console)
+            good = _play(url, keep, console, with_users=True)
     raise typer.Exit(0 if good else 1)
 
 
-def _play(url: str, keep: bool, console: SafeConsole, check: Callable[[], None] = lambda: None) -> bool:
+def _play(
+    url: str, keep: bool, console: SafeConsole, check: Callable[[], None] = lambda: None, *, with_users: bool
+) -> bool:
     console.print(f"Server: {url}", highlight=False)
-    good = demo_script.play(url, console)
+    good = demo_script.play(url, console, with_users=with_users)
     if keep:
         console.print(f"\nThe server keeps running: {url}{demo_script.ORDER}  (Ctrl-C stops it)", highlight=False)
         console.print(f"The page of the order: {url}{demo_script.PAGE}", highlight=False)

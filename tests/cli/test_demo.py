@@ -25,6 +25,8 @@ def test_plays_the_order_to_its_end() -> None:
     assert "customer pays while the order cooks is at customer pays, accepts Pay" in text
     assert "The order is completed, the workflow finished; its fields:" in text
     assert '"status": "completed"' in text and '"courier": "Grace"' in text
+    assert "403 as expected  sending 'ConfirmOrder' is not permitted: it needs the role 'manager'" in text
+    assert text.rstrip().endswith("404 as expected  there is no instance 'order-1' of 'pizza'")
     assert "expected 2" not in text and "expected 4" not in text
 
 
@@ -52,5 +54,5 @@ def test_a_workflow_that_does_something_else_is_told_from_the_demo(tmp_path: Pat
     result = run("demo", str(source))
     assert result.returncode == 1
     assert "404 expected 201" in result.stdout
-    assert "unknown workflow 'pizza'. Available: other" in result.stdout
+    assert "The demo is for the sample workflow 'pizza'. Served here: other" in result.stdout
     assert "Traceback" not in result.stderr

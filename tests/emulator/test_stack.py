@@ -107,7 +107,7 @@ class Played:
         self.api = httpx.Client(base_url=stack.api_url, timeout=60)
         self.worker = httpx.Client(base_url=stack.worker_url, timeout=60)
         self.shown = io.StringIO()
-        self.good = demo.play(stack.api_url, Console(file=self.shown, width=200))
+        self.good = demo.play(stack.api_url, Console(file=self.shown, width=200), with_users=False)
 
     def lines(self, name: str) -> list[dict[str, Any]]:
         """The JSON lines that a process has logged."""

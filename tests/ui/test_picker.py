@@ -25,7 +25,7 @@ def act_as(page: Page, name: str, *roles: str) -> None:
     page.locator(".visitor summary").click()
     page.get_by_label("Name", exact=True).fill(name)
     for role in ("cook", "customer", "delivery", "manager"):
-        page.get_by_label(role, exact=True).set_checked(role in roles)
+        page.get_by_role("checkbox", name=role, exact=True).set_checked(role in roles)
     page.get_by_role("button", name="Act as this user").click()
     expect(page.locator(".visitor summary")).to_have_text(f"Acting as {name} ({', '.join(roles)})")
 
