@@ -22,8 +22,12 @@ PREFIX = "GORCHESTRATE_"
 ON_CLOUD_RUN = "K_SERVICE"
 """Cloud Run sets this variable."""
 GOOGLE_ISSUER = "https://accounts.google.com"
-URL_VARIABLE, TOKEN_VARIABLE = CLIENT_VARIABLES = (f"{PREFIX}URL", f"{PREFIX}TOKEN")
-"""The API's URL and token for the command line. These are not settings of the runtime."""
+URL_VARIABLE, TOKEN_VARIABLE, TOKEN_COMMAND_VARIABLE = CLIENT_VARIABLES = (
+    f"{PREFIX}URL",
+    f"{PREFIX}TOKEN",
+    f"{PREFIX}TOKEN_COMMAND",
+)
+"""The API's URL, its token and the command that prints it, for the command line. No settings of the runtime."""
 NO_KEYS = "none"
 """Says that secrets are stored without encryption."""
 

@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from cloud_adapter.cli import output
 from cloud_adapter.cli.connection import Connection, Json
 from cloud_adapter.cli.inputs import check_texts, read_input, read_pairs, split_pairs
+from cloud_adapter.cli.tokens import token_for
 from cloud_adapter.engine.operations import ACTIONS, REPAIRS, Operation, Repair
 from cloud_adapter.errors import InvalidRequest
 from cloud_adapter.http import views
@@ -25,7 +26,7 @@ from cloud_adapter.http.api import IDEMPOTENCY_HEADER
 from cloud_adapter.http.queries import SEARCH
 from cloud_adapter.names import check_id, check_key
 from cloud_adapter.ports import PAGE_SIZE, PAGE_SIZE_MAX, Order
-from cloud_adapter.settings import TOKEN_VARIABLE, URL_VARIABLE
+from cloud_adapter.settings import TOKEN_COMMAND_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE
 from workflow_core.execution import Status
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -41,6 +42,13 @@ Token = Annotated[
     typer.Option(
         envvar=TOKEN_VARIABLE,
         help="An identity token, if the API requires one: $(gcloud auth print-identity-token).",
+    ),
+]
+TokenCommand = Annotated[
+    str,
+    typer.Option(
+        envvar=TOKEN_COMMAND_VARIABLE,
+        help="A command that prints the token: 'gcloud auth print-identity-token'. It is run without a shell.",
     ),
 ]
 Source = Annotated[
@@ -62,9 +70,16 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation.")
 
 
 def _connect(
-    *, new: bool, url: Url = DEFAULT_URL, token: Token = "", source: Source = None, db: Db = None
+    *,
+    new: bool,
+    url: Url = DEFAULT_URL,
+    token: Token = "",
+    token_command: TokenCommand = "",
+    source: Source = None,
+    db: Db = None,
 ) -> Connection:
-    return Connection(url, token, source, db, new=new)
+    sent = token_for(url, token, token_command) if source is None else ""
+    return Connection(url, sent, source, db, new=new)
 
 
 def _command(

@@ -1,6 +1,7 @@
 """The command ``gorchestrate``: ``dev``, ``demo``, ``check``, ``graph``, ``secret-key`` and ``tasks-emulator``.
 
-The commands about instances are in ``cloud_adapter.cli.instances``.
+The commands about instances are in ``cloud_adapter.cli.instances``, and ``login`` and ``logout`` in
+``cloud_adapter.cli.login``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import typer
 
 from cloud_adapter.cli import check as check_command
 from cloud_adapter.cli import demo as demo_script
-from cloud_adapter.cli import instances
+from cloud_adapter.cli import instances, login
 from cloud_adapter.cli.instances import WorkflowName
 from cloud_adapter.cli.output import SafeConsole
 from cloud_adapter.emulators import TASKS_EMULATOR_VARIABLE
@@ -46,6 +47,7 @@ STARTING_EMULATORS = "Starting the Firestore emulator, the Cloud Tasks emulator,
 
 app = typer.Typer(help="Stateful workflows on serverless Google Cloud.", no_args_is_help=True)
 app.add_typer(instances.app)
+app.add_typer(login.app)
 
 Source = Annotated[Path, typer.Argument(help="The Python file that defines or imports the workflows.")]
 Host = Annotated[str, typer.Option(help="The address to listen on.")]

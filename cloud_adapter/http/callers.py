@@ -134,6 +134,17 @@ def is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
+def is_secure(url: str) -> bool:
+    """Whether secrets may be sent to a URL, and keys fetched from it: HTTPS, or this machine."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and (
+            parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
+        )
+    except ValueError:
+        return False
+
+
 class Gate:
     """Middleware that serves only allowed callers.
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from typing import Any
+from urllib.parse import parse_qsl
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -34,13 +35,17 @@ class Issuer:
     """Other keys that it publishes."""
     held: threading.Event | None = None
     """Until it is set, it does not answer."""
+    endpoints: dict[str, str] = field(default_factory=dict)
+    """More of its discovery document."""
+    posted: Callable[[str, dict[str, str]], tuple[int, Any]] | None = None
+    """Answers POST requests: path and form to status and data."""
 
     def answer(self, path: str) -> Any:
         self.asked.append(path)
         if self.held is not None:
             self.held.wait(10)
         if path == "/.well-known/openid-configuration":
-            return {"issuer": self.url, "jwks_uri": f"{self.url}/jwks"}
+            return {"issuer": self.url, "jwks_uri": f"{self.url}/jwks"} | self.endpoints
         if path == "/jwks" and self.keys:
             public = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(KEY.public_key()))
             return {"keys": [public | {"kid": self.kid, "use": "sig", "alg": self.alg}, *self.more]}
@@ -65,6 +70,13 @@ def issuing() -> Iterator[Issuer]:
         def do_GET(self) -> None:
             answer = issuer.answer(self.path)
             self.send_response(404 if answer is None else 200)
+            self.end_headers()
+            self.wfile.write(json.dumps(answer).encode())
+
+        def do_POST(self) -> None:
+            form = dict(parse_qsl(self.rfile.read(int(self.headers["Content-Length"])).decode()))
+            status, answer = issuer.posted(self.path, form) if issuer.posted else (404, None)
+            self.send_response(status)
             self.end_headers()
             self.wfile.write(json.dumps(answer).encode())
 

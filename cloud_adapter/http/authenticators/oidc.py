@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
-from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
@@ -21,7 +20,7 @@ from cloud_adapter.http.authenticators.tokens import (
     claimed_issuer,
     subject_of,
 )
-from cloud_adapter.http.callers import is_loopback
+from cloud_adapter.http.callers import is_secure
 from cloud_adapter.settings import GOOGLE_ISSUER
 from workflow_core.principal import Principal
 
@@ -64,8 +63,7 @@ class Oidc:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         for url in filter(None, (issuer, keys_url)):
-            parts = urlsplit(url)
-            if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
+            if not is_secure(url):
                 raise SettingsError(f"Oidc: {url!r} must begin with https://, because keys are fetched from there")
         audiences = [audience] if isinstance(audience, str) else list(audience)
         if not issuer or not audiences or not all(audiences):
