@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cloud_adapter.http.authenticators.claims import claim
     from cloud_adapter.http.authenticators.dev import Dev
     from cloud_adapter.http.authenticators.iap import Iap
+    from cloud_adapter.http.authenticators.login import Login
     from cloud_adapter.http.authenticators.oidc import Oidc
     from cloud_adapter.http.authenticators.port import Authenticator
     from cloud_adapter.observability.logs import JsonFormatter
@@ -28,6 +29,7 @@ __all__ = [
     "EmbeddedRuntime",
     "Iap",
     "JsonFormatter",
+    "Login",
     "Oidc",
     "Service",
     "Settings",
@@ -42,6 +44,7 @@ _MODULES = {
     "Authenticator": f"{_AUTHENTICATORS}.port",
     "Dev": f"{_AUTHENTICATORS}.dev",
     "Iap": f"{_AUTHENTICATORS}.iap",
+    "Login": f"{_AUTHENTICATORS}.login",
     "Oidc": f"{_AUTHENTICATORS}.oidc",
     "StoredKey": f"{_AUTHENTICATORS}.api_key",
     "claim": f"{_AUTHENTICATORS}.claims",

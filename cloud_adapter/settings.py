@@ -39,6 +39,15 @@ def _listed_keys(text: str) -> Sequence[str]:
     return () if text.strip() == NO_KEYS else [key.strip() for key in text.split(",") if key.strip()]
 
 
+def _checked_keys(keys: SecretStr) -> SecretStr:
+    for number, key in enumerate(_listed_keys(keys.get_secret_value()), 1):
+        if not _KEY.fullmatch(key):
+            raise ValueError(
+                f"key {number} is not a key of 32 bytes in URL-safe base64: make one with `gorchestrate secret-key`"
+            )
+    return keys
+
+
 class SecretSettings(BaseSettings):
     """The settings by which secrets are stored. For the names of the variables, see ``Settings``."""
 
@@ -64,12 +73,7 @@ class SecretSettings(BaseSettings):
     @field_validator("secret_keys")
     @classmethod
     def _are_keys(cls, secret_keys: SecretStr) -> SecretStr:
-        for number, key in enumerate(_listed_keys(secret_keys.get_secret_value()), 1):
-            if not _KEY.fullmatch(key):
-                raise ValueError(
-                    f"key {number} is not a key of 32 bytes in URL-safe base64: make one with `gorchestrate secret-key`"
-                )
-        return secret_keys
+        return _checked_keys(secret_keys)
 
     @field_validator("kms_key")
     @classmethod
@@ -138,6 +142,8 @@ class Settings(SecretSettings):
     """Embedded: whether clients on other machines are served. Without authenticators, they may do everything."""
     ui: bool | None = None
     """Whether the pages under ``/ui/`` are served, by default only when embedded. Callers of the api may use them."""
+    session_keys: SecretStr = SecretStr("")
+    """The keys of the cookies of people who are logged in to the pages, separated by commas. The first one encrypts."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     lease_seconds: float = Field(default=8, ge=1, le=3600)
     """How long a crashed process can block an instance. A step that runs longer renews its lease."""
@@ -158,6 +164,11 @@ class Settings(SecretSettings):
         )
 
     @property
+    def listed_session_keys(self) -> Sequence[str]:
+        """The keys in ``session_keys``."""
+        return _listed_keys(self.session_keys.get_secret_value())
+
+    @property
     def is_open(self) -> bool:
         """Whether requests need no identity token."""
         return self.public or self.backend == "embedded"
@@ -173,6 +184,11 @@ class Settings(SecretSettings):
         if not isinstance(texts, str):
             return texts
         return tuple(text.strip().lower() for text in texts.split(",") if text.strip())
+
+    @field_validator("session_keys")
+    @classmethod
+    def _are_session_keys(cls, session_keys: SecretStr) -> SecretStr:
+        return _checked_keys(session_keys)
 
     @field_validator("allowed_hosts")
     @classmethod

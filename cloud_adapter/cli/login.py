@@ -8,7 +8,7 @@ import typer
 
 from cloud_adapter.cli.device_flow import OAuthClient, Prompt
 from cloud_adapter.cli.instances import DEFAULT_URL, Url
-from cloud_adapter.cli.tokens import Login, Logins
+from cloud_adapter.cli.tokens import Logins, StoredLogin
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.http.callers import is_secure
 from workflow_core.printable import escaped
@@ -36,7 +36,7 @@ def login(
     if id_token and not tokens.id_token:
         raise SettingsError("the issuer has sent no ID token: add openid to --scope, or omit --id-token")
     logins = Logins()
-    logins.store(url, Login(client=client, tokens=tokens, sends="id_token" if id_token else "access_token"))
+    logins.store(url, StoredLogin(client=client, tokens=tokens, sends="id_token" if id_token else "access_token"))
     typer.echo(f"Logged in to {url}. The token is in {logins.file}.")
 
 

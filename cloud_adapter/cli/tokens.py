@@ -31,7 +31,7 @@ _FILE = "logins.json"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-class Login(BaseModel):
+class StoredLogin(BaseModel):
     """A stored login.
 
     Attributes:
@@ -77,7 +77,7 @@ class Logins:
         self.store(url, login)
         return login.token
 
-    def store(self, url: str, login: Login) -> None:
+    def store(self, url: str, login: StoredLogin) -> None:
         """Stores a login for an API, instead of the former one."""
         self._write(self._read() | {_key(url): login})
 
@@ -89,12 +89,12 @@ class Logins:
             self._write(logins)
         return found is not None
 
-    def _read(self) -> dict[str, Login]:
+    def _read(self) -> dict[str, StoredLogin]:
         try:
             if os.name == "posix" and self.file.stat().st_mode & _OTHERS:
                 raise SettingsError(f"others may read {self.file}, which contains tokens: run chmod 600 {self.file}")
             stored = json.loads(self.file.read_bytes())
-            return {url: Login.model_validate(login) for url, login in stored.items()}
+            return {url: StoredLogin.model_validate(login) for url, login in stored.items()}
         except FileNotFoundError:
             return {}
         except (ValueError, AttributeError, ValidationError) as error:
@@ -102,7 +102,7 @@ class Logins:
         except OSError as error:
             raise SettingsError(f"{self.file} cannot be read: {error}") from error
 
-    def _write(self, logins: dict[str, Login]) -> None:
+    def _write(self, logins: dict[str, StoredLogin]) -> None:
         text = json.dumps({url: login.model_dump() for url, login in logins.items()}, indent=2)
         try:
             self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -25,6 +25,7 @@ from cloud_adapter.http.api import create_api
 from cloud_adapter.http.authentication import OPEN, Authentication
 from cloud_adapter.http.authenticators.dev import Dev
 from cloud_adapter.http.callers import AllowedCallers
+from cloud_adapter.http.pages.login import with_login
 from cloud_adapter.http.pages.picker import RolePicker
 from cloud_adapter.settings import Settings
 from workflow_core import Workflow
@@ -70,10 +71,11 @@ def open_server(
             themselves who they are; see ``Dev``, and ``RolePicker`` for the pages.
     """
     runtime = EmbeddedRuntime(workflows, settings, internal=internal)
+    if authentication.login and settings.listed_session_keys:
+        authentication = with_login(authentication, settings)
     if not settings.remote_clients:
-        sign_in = authentication.sign_in or RolePicker.of(
-            runtime.engine.addressable.values(), is_open=authentication.is_open
-        )
+        picker = RolePicker.of(runtime.engine.addressable.values(), is_open=authentication.is_open)
+        sign_in = authentication.sign_in or picker
         authentication = replace(authentication, optional=(Dev(settings.backend),), sign_in=sign_in)
     with contextlib.ExitStack() as until_it_runs:
         until_it_runs.callback(lambda: asyncio.run(runtime.close()))

@@ -19,9 +19,11 @@ from cloud_adapter.http.api import create_api
 from cloud_adapter.http.auth import OidcVerifier
 from cloud_adapter.http.authentication import Authentication
 from cloud_adapter.http.authenticators.dev import Dev, check_backend
+from cloud_adapter.http.authenticators.login import Login
 from cloud_adapter.http.authenticators.memberships import Memberships
 from cloud_adapter.http.authenticators.port import Authenticator
 from cloud_adapter.http.callers import AllowedCallers
+from cloud_adapter.http.pages.login import with_login
 from cloud_adapter.http.worker import create_worker
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.settings import ON_CLOUD_RUN, PREFIX, Settings
@@ -44,6 +46,7 @@ class Service:
             any, everyone who reaches the API may do everything.
         roles: the members of each role: ``{"manager": ["group:managers@shop.example", "user:ann@shop.example"]}``. See
             ``Memberships``.
+        login: lets people log in to the pages, if no proxy such as Identity-Aware Proxy does.
         internal: workflows that no client may address. Only other workflows start them, as children.
         flush_telemetry: send the spans of a request before its response ends, because a function has no CPU afterwards
             and no time at shutdown. Each response waits until they are sent.
@@ -62,6 +65,7 @@ class Service:
         *workflows: type[Workflow],
         authenticators: Sequence[Authenticator] = (),
         roles: Mapping[str, Collection[str]] | None = None,
+        login: Login | None = None,
         internal: Collection[type[Workflow]] = (),
         flush_telemetry: bool = False,
     ) -> None:
@@ -69,7 +73,9 @@ class Service:
         self.internal = tuple(internal)
         if roles and not authenticators:
             raise SettingsError("Service: roles need authenticators, which find out who sends a request")
-        self.authentication = Authentication(tuple(authenticators), Memberships(roles))
+        if login is not None and not authenticators:
+            raise SettingsError("Service: login is for the pages. The API needs authenticators, or it would be open")
+        self.authentication = Authentication(tuple(authenticators), Memberships(roles), login=login)
         self._flush = flush_telemetry
         self._settings = Settings.load()
         if ON_CLOUD_RUN in os.environ:  # elsewhere only when it serves, because the command line imports the file too
@@ -89,7 +95,7 @@ class Service:
                 runtime.engine,
                 max_body_bytes=settings.max_body_bytes,
                 callers=AllowedCallers.from_settings(settings),
-                authentication=self.authentication,
+                authentication=with_login(self.authentication, settings) if settings.serves_ui else self.authentication,
                 public=settings.is_open,
                 ui=settings.serves_ui,
             )

@@ -102,8 +102,7 @@ def create_api(
         return on_error(request, error)
 
     if ui:
-        routes += ui_routes(engine, max_body_bytes, problem_of)
-        routes += authentication.sign_in.routes(max_body_bytes) if authentication.sign_in else ()
+        routes += ui_routes(engine, max_body_bytes, problem_of, authentication.sign_in)
 
     app = problems.application(
         routes,

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloud_adapter.errors import InvalidCredential
+from cloud_adapter.http.authenticators.login import Login
 from cloud_adapter.http.authenticators.memberships import Memberships
 from cloud_adapter.http.authenticators.port import BEARER, Authenticator, bearer_token
 from cloud_adapter.http.health import PATHS as HEALTH_PATHS
@@ -34,6 +35,7 @@ class Authentication:
         memberships: gives roles to the principals that are found.
         everyone: the principal of requests without credentials to an open API; None: they come from trusted code.
         optional: asked after the authenticators. An API that has only these is open, too.
+        login: lets people log in to the pages. It becomes the ``sign_in`` with the settings; see ``with_login``.
         sign_in: how people say who they are on the pages. It is asked last.
     """
 
@@ -41,6 +43,7 @@ class Authentication:
     memberships: Memberships = field(default_factory=Memberships)
     everyone: Principal | None = EVERYONE
     optional: tuple[Authenticator, ...] = ()
+    login: Login | None = None
     sign_in: SignIn | None = None
 
     @property

@@ -6,6 +6,7 @@ principals of requests for pages only, never for ``/wf/``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -16,6 +17,7 @@ from starlette.types import Scope
 
 from cloud_adapter.http.prefixes import is_page
 from cloud_adapter.http.principals import is_known, principal_of
+from cloud_adapter.http.queries import Handler
 from workflow_core import Principal
 
 HOME = "/ui/"
@@ -31,12 +33,21 @@ class SignIn(Protocol):
         """The template of the part of the header in which people sign in and out."""
         ...
 
+    @property
+    def login_path(self) -> str:
+        """The path, below the root, to which people without credentials are sent; empty if there is none."""
+        ...
+
     async def __call__(self, connection: HTTPConnection) -> Principal | None:
         """Returns the principal; None if there is no valid cookie, or if the request is not for a page."""
         ...
 
-    def routes(self, max_body_bytes: int) -> list[Route]:
-        """Returns its routes."""
+    def routes(self, page: Callable[..., Handler], max_body_bytes: int) -> list[Route]:
+        """Returns its routes.
+
+        Args:
+            page: wraps a handler so that its errors become pages.
+        """
         ...
 
     def values(self, request: Request, principal: Principal | None) -> dict[str, Any] | None:
@@ -62,6 +73,12 @@ class Visitor:
 def set_sign_in(scope: Scope, sign_in: SignIn | None) -> None:
     """Sets how people sign in on the pages."""
     scope[_KEY] = sign_in
+
+
+def login_path_of(request: Request) -> str:
+    """Returns the path, below the root, at which people log in; empty if there is none."""
+    sign_in: SignIn | None = request.scope.get(_KEY) if is_page(request) else None
+    return "" if sign_in is None else sign_in.login_path
 
 
 def visitor_of(request: Request) -> Visitor:

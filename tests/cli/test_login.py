@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from cloud_adapter.cli.device_flow import GRANT, OAuthClient, Prompt, Tokens
 from cloud_adapter.cli.main import app
-from cloud_adapter.cli.tokens import Login, Logins, printed_token, token_for
+from cloud_adapter.cli.tokens import Logins, StoredLogin, printed_token, token_for
 from cloud_adapter.errors import InvalidRequest, SettingsError, Unavailable
 from tests.http.issuer import Issuer, issuing
 
@@ -150,7 +150,7 @@ def test_login_stores_the_token_for_one_api(issuer: Issuer, config: Path) -> Non
 def stored(issuer: Issuer, folder: Path, clock: Clock, **tokens: Any) -> Logins:
     logins = Logins(folder, clock.now)
     client = OAuthClient(client_id="cli", token_url=f"{issuer.url}/token", device_url="")
-    logins.store(API, Login(client=client, tokens=Tokens.model_validate(tokens)))
+    logins.store(API, StoredLogin(client=client, tokens=Tokens.model_validate(tokens)))
     return logins
 
 

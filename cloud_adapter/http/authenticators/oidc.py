@@ -91,6 +91,15 @@ class Oidc:
             raise InvalidCredential("the token cannot be read: it is not a JWT")
         if named not in self._verifier.issuers:
             return None  # another authenticator may know its issuer
+        return await self.principal(token)
+
+    async def principal(self, token: str) -> Principal:
+        """Returns the principal of a token.
+
+        Raises:
+            InvalidCredential: the token is not valid.
+            Unavailable: the issuer's keys could not be fetched.
+        """
         claims = await self._verifier.claims(token)
         return Principal(
             # The setting, because Google's tokens name the issuer in two ways.

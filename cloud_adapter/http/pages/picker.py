@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
@@ -17,7 +17,7 @@ from cloud_adapter.http.authenticators.dev import dev_principal, is_local
 from cloud_adapter.http.pages.posts import read_form
 from cloud_adapter.http.pages.rendering import HEADERS
 from cloud_adapter.http.prefixes import is_page, prefix_of, root_of
-from cloud_adapter.http.queries import with_query
+from cloud_adapter.http.queries import Handler
 from cloud_adapter.http.rights import named_roles
 from cloud_adapter.http.sign_in import page_after
 from workflow_core import Principal, Workflow
@@ -39,6 +39,7 @@ class RolePicker:
     """
 
     template = "picker.html"
+    login_path = ""
 
     def __init__(self, roles: Sequence[str], *, is_open: bool) -> None:
         self.roles = roles
@@ -62,13 +63,13 @@ class RolePicker:
         are_roles = isinstance(roles, list) and all(isinstance(role, str) for role in roles)
         return dev_principal(name, roles) if _is_name(name) and are_roles else None
 
-    def routes(self, max_body_bytes: int) -> list[Route]:
-        """Returns the route to which the form is posted."""
+    def routes(self, page: Callable[..., Handler], max_body_bytes: int) -> list[Route]:
+        """Returns the route to which the form is posted. See ``SignIn``."""
 
         async def pick(request: Request) -> Response:
             return await self._pick(request, max_body_bytes)
 
-        return [Route("/ui/", with_query(pick), methods=["POST"])]
+        return [Route("/ui/", page(pick), methods=["POST"])]
 
     def values(self, request: Request, principal: Principal | None) -> dict[str, Any] | None:
         """Returns what the form shows. See ``SignIn``."""

@@ -52,7 +52,7 @@ def page(request: Request, template: str, *, status: int = 200, scripts: bool = 
     Args:
         scripts: whether the page may load scripts from ``static/``, which may call this service.
     """
-    html = fragment(request, template, visitor=visitor_of(request), here=_here(request), **values)
+    html = fragment(request, template, visitor=visitor_of(request), here=here(request), **values)
     return HTMLResponse(html, status, _SCRIPT_HEADERS if scripts else HEADERS)
 
 
@@ -116,7 +116,7 @@ def _static() -> dict[str, tuple[bytes, str]]:
     return {name: (content, hashlib.sha256(content).hexdigest()[:12]) for name, content in contents.items()}
 
 
-def _here(request: Request) -> str:
+def here(request: Request) -> str:
     """Returns the path and the query of a request, below the root of the application."""
     query = request.url.query
     return quote(path_in_app(request)) + (f"?{query}" if query else "")

@@ -23,8 +23,17 @@ from starlette.routing import Route
 from cloud_adapter.document import HistoryKind
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.operations import ACTIONS
+from cloud_adapter.engine.permissions import NO_CREDENTIALS
 from cloud_adapter.engine.view import View
-from cloud_adapter.errors import Busy, InstanceExists, InvalidRequest, ResponseTooLarge, Unavailable
+from cloud_adapter.errors import (
+    Busy,
+    InstanceExists,
+    InvalidRequest,
+    ResponseTooLarge,
+    SettingsError,
+    Unauthenticated,
+    Unavailable,
+)
 from cloud_adapter.http import problems
 from cloud_adapter.http.bodies import check_size, check_values
 from cloud_adapter.http.concealment import public_summary, public_view
@@ -41,27 +50,38 @@ from cloud_adapter.http.pages.form_fields import MISSING
 from cloud_adapter.http.pages.instance_page import parts, title, version
 from cloud_adapter.http.pages.outcomes import outcome
 from cloud_adapter.http.pages.posts import read_form
-from cloud_adapter.http.pages.rendering import HEADERS, fragment, page
+from cloud_adapter.http.pages.rendering import HEADERS, fragment, here, page
 from cloud_adapter.http.prefixes import root_of
 from cloud_adapter.http.principals import principal_of
 from cloud_adapter.http.queries import SEARCH, Handler, searching, with_query
 from cloud_adapter.http.rights import all_described, may
+from cloud_adapter.http.sign_in import SignIn, login_path_of
 from cloud_adapter.ports import Order
-from workflow_core import Action, EventNotAccepted, InvalidInput, Status, WorkflowError
+from workflow_core import ANONYMOUS, Action, EventNotAccepted, InvalidInput, Status, WorkflowError
 
 _LIST_PARAMETERS = ("status", "order", "cursor")
 
 _ORDERS = {Order.UPDATED: "most recently updated first", Order.CREATED: "newest first", Order.ID: "by id"}
 
 
+_UNAUTHENTICATED = f"{problems.TYPE_PREFIX}unauthenticated"
+
 ProblemOf = Callable[[Request, Exception], dict[str, Any]]
 """Returns the problem document of an error for the caller of a request, and logs the error if necessary."""
 
 
-def ui_routes(engine: Engine, max_body_bytes: int, problem_of: ProblemOf) -> list[Route]:
-    """Returns the routes of the pages."""
+def ui_routes(engine: Engine, max_body_bytes: int, problem_of: ProblemOf, sign_in: SignIn | None = None) -> list[Route]:
+    """Returns the routes of the pages.
+
+    Args:
+        sign_in: how people say who they are.
+    """
+    for name in engine.addressable:
+        if sign_in and sign_in.login_path == f"ui/{name}":
+            raise SettingsError(f"a workflow cannot be named {name!r} if people log in to the pages: rename it")
     ui = _Pages(engine, max_body_bytes, problem_of)
     return [
+        *(sign_in.routes(ui.page, max_body_bytes) if sign_in else ()),
         Route("/ui", ui.page(_to_ui), methods=["GET"]),
         Route("/ui/", ui.page(ui.workflows), methods=["GET"]),
         Route("/ui/{name}", ui.page(ui.instances, *_LIST_PARAMETERS, more=searching(engine)), methods=["GET"]),
@@ -78,6 +98,10 @@ def ui_routes(engine: Engine, max_body_bytes: int, problem_of: ProblemOf) -> lis
 def problem_page(request: Request, problem: dict[str, Any]) -> Response:
     """Returns a problem document as a page, or to a script as JSON."""
     headers = problems.headers_of(problem)
+    login = login_path_of(request)
+    if login and problem["type"] == _UNAUTHENTICATED and request.method == "GET" and not _in_background(request):
+        location = f"{root_of(request)}{login}?{urlencode({'next': here(request)})}"
+        return Response(status_code=303, headers=HEADERS | {"Location": location})
     if _in_background(request):
         return JSONResponse(problem, problem["status"], headers, problems.MEDIA_TYPE)
     response = page(request, "problem.html", status=problem["status"], problem=problem)
@@ -121,6 +145,8 @@ class _Pages:
             }
             for name, cls in all_described(self.engine, principal).items()
         ]
+        if not texts and principal == ANONYMOUS:
+            raise Unauthenticated(NO_CREDENTIALS)
         return page(request, "workflows.html", workflows=texts)
 
     async def instances(self, request: Request) -> Response:
