@@ -28,9 +28,10 @@ from cloud_adapter.http.callers import EVERYONE, AllowedCallers, Gate
 from cloud_adapter.http.concealment import public_view
 from cloud_adapter.http.creation import creation_schema
 from cloud_adapter.http.graphs import Format
+from cloud_adapter.http.pages.problem_page import problem_page
 from cloud_adapter.http.pages.reference import reference
 from cloud_adapter.http.pages.rendering import STATIC_ROUTE
-from cloud_adapter.http.pages.ui import problem_page, ui_routes
+from cloud_adapter.http.pages.ui import ui_routes
 from cloud_adapter.http.prefixes import PublicUrl, base_url, is_page, prefix_of
 from cloud_adapter.http.principals import is_known, principal_of
 from cloud_adapter.http.queries import SEARCH, Handler, searching, with_query
@@ -80,7 +81,8 @@ def create_api(
         ui: also serve the pages under ``/ui/``, in which callers may do the same as with the API.
     """
     operations = {**ACTIONS, **REPAIRS} if repair else ACTIONS
-    routes = _routes(engine, _Handlers(engine, max_body_bytes, public, callers.public_url, authentication), operations)
+    handlers = _Handlers(engine, max_body_bytes, public, callers.public_url, authentication)
+    routes = _routes(engine, handlers, operations)
 
     def internals(request: Request) -> bool:
         """Whether the caller may read the texts of internal errors."""
@@ -102,7 +104,7 @@ def create_api(
         return on_error(request, error)
 
     if ui:
-        routes += ui_routes(engine, max_body_bytes, problem_of, authentication.sign_in)
+        routes += ui_routes(engine, max_body_bytes, problem_of, _documents(handlers), authentication.sign_in)
 
     app = problems.application(
         routes,
@@ -131,13 +133,20 @@ def _routes(engine: Engine, handlers: _Handlers, operations: Mapping[str, type[O
         ),
         # A path, because the name of an event may contain a slash. The id of an instance may not.
         Route("/wf/{name}/{id}/{event:path}", with_query(handlers.send, "thread", "wait_id"), methods=["POST"]),
-        Route("/definition/{name}", with_query(handlers.definition), methods=["GET"]),
-        Route("/graph/{name}", with_query(handlers.graph, "format"), methods=["GET"]),
-        Route("/swagger/{name}", with_query(handlers.swagger), methods=["GET"]),
-        Route("/reference/{name}", with_query(handlers.reference), methods=["GET"]),
+        *(Route(f"/{what}/{{name}}", handler, methods=["GET"]) for what, handler in _documents(handlers).items()),
         STATIC_ROUTE,
         *health.routes(engine),
     ]
+
+
+def _documents(handlers: _Handlers) -> dict[str, Handler]:
+    """The handlers of what describes a workflow. They are also served below ``/ui/``, where cookies count."""
+    return {
+        "definition": with_query(handlers.definition),
+        "graph": with_query(handlers.graph, "format"),
+        "swagger": with_query(handlers.swagger),
+        "reference": with_query(handlers.reference),
+    }
 
 
 class _Handlers:

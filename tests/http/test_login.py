@@ -154,6 +154,10 @@ def test_the_cookie_counts_on_the_pages_only(shop: Shop) -> None:
     for method, path in (("GET", "/wf/pizza/1"), ("POST", "/wf/pizza/1"), ("GET", "/wf/pizza")):
         assert shop.http.problem(method, path)["status"] == 401
     assert shop.http.get("/") == {"workflows": []}
+    for what in ("reference", "graph", "swagger", "definition"):
+        assert shop.http.request("GET", f"/ui/pizza/{what}").status_code == 200
+        assert shop.http.request("GET", f"/{what}/pizza").status_code == 401
+    assert 'href="../../ui/pizza/swagger"' in shop.http.request("GET", "/ui/pizza/reference").text
 
 
 def test_pages_of_other_sites_cannot_post(shop: Shop) -> None:

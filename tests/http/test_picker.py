@@ -11,8 +11,11 @@ import httpx
 import pytest
 from pizza import PizzaOrder
 
+from cloud_adapter.hosting.dev_server import running
 from cloud_adapter.http.pages.picker import COOKIE
 from cloud_adapter.http.sign_in import page_after
+from cloud_adapter.settings import Settings
+from cloud_adapter.sockets import listen
 from tests.http.helpers import Http, serving
 from tests.http.issuer import Issuer, issuing
 from tests.http.pages import forms
@@ -155,17 +158,13 @@ def issuer() -> Iterator[Issuer]:
 
 
 def test_beside_the_authenticators_of_a_service(tmp_path: Path, issuer: Issuer) -> None:
-    from cloud_adapter.hosting.dev_server import running
-    from cloud_adapter.settings import Settings
-    from cloud_adapter.sockets import listen
-
     settings = Settings(db=tmp_path / "a.db")
     with (
         running([Parcel], settings, listen("127.0.0.1", 0), authentication=authentication(issuer)) as url,
         httpx.Client(base_url=url) as client,
     ):
         http = Http(client)
-        assert who(page(http, "/ui/")) == "Not signed in"
+        assert who(page(http, "/ui/", 401)) == "Not signed in"
         act_as(http, "ann", "customer")
         assert who(page(http, "/ui/")) == "Acting as ann (customer)"
         assert "Sign out" in page(http, "/ui/")

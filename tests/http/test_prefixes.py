@@ -137,7 +137,7 @@ def test_every_link_of_the_pages_can_be_followed(http: Http) -> None:
             found += {urljoin(str(response.url), link.replace("&amp;", "&")) for link in links} - seen - {*found}
     paths = {url.removeprefix(BASE).partition("?")[0] for url in seen}
     assert {"/ui/", "/ui/desk", "/ui/desk/new", f"/ui/desk/instances/{INSTANCE}", "/static/style.css"} < paths
-    assert {"/graph/desk", "/reference/desk", "/static/ui.js"} < paths
+    assert {"/ui/desk/graph", "/ui/desk/reference", "/ui/desk/swagger", "/static/ui.js"} < paths
 
 
 def test_a_server_may_leave_its_root_path_out_of_the_path(tmp_path: Path) -> None:

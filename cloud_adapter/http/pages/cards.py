@@ -17,9 +17,11 @@ from typing import Any
 
 from cloud_adapter.engine.operations import ACTIONS, Action
 from cloud_adapter.engine.view import View
-from cloud_adapter.errors import InvalidRequest
-from cloud_adapter.http.pages.form_fields import Field
+from cloud_adapter.errors import Busy, InvalidRequest, Unavailable
+from cloud_adapter.http.bodies import check_size, check_values
+from cloud_adapter.http.pages.form_fields import MISSING, Field
 from cloud_adapter.http.pages.forms import Form
+from workflow_core import EventNotAccepted, InvalidInput, WorkflowError
 from workflow_core.execution import MAIN_THREAD
 from workflow_core.program.code import ClientCase, EventCase
 from workflow_core.program.program import Program
@@ -128,6 +130,37 @@ def new_card(schema: dict[str, Any], data: Mapping[str, str] | None = None) -> C
     if data is not None:
         card.hidden["key"] = data.get("key") or card.hidden["key"]
     return card
+
+
+def refused(card: Card, error: WorkflowError, problem: dict[str, Any]) -> int:
+    """Records on a card why it was not sent. Returns the status of the page.
+
+    Args:
+        problem: the problem document of the error.
+    """
+    if isinstance(error, InvalidInput) and card.form is not None:
+        card.form.refuse(error.errors)
+    elif isinstance(error, EventNotAccepted):
+        card.message = f"The event is no longer accepted: the instance is {error.status}. Nothing was changed."
+    else:
+        card.message = problem["detail"]
+    if not isinstance(error, (Busy, Unavailable)):
+        card.renew()  # if it is unknown whether the request took effect, it must stay the same request
+    status: int = problem["status"]
+    return status
+
+
+def body_of(card: Card, limit: int) -> bytes:
+    """Returns the input in a form.
+
+    Raises:
+        TooLarge: it is larger than a request of the API may be.
+    """
+    value = MISSING if card.form is None else card.form.value()
+    body = b"" if value is MISSING else json.dumps(value).encode()
+    check_size(len(body), limit)
+    check_values(body)
+    return body
 
 
 def _event_card(

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cloud_adapter.http.pages.rendering import page
+from cloud_adapter.http.prefixes import is_page, root_of
 from cloud_adapter.json_texts import readable
 
 Json = dict[str, Any]
@@ -119,10 +120,13 @@ class Schema:
 def reference(request: Request, document: Json) -> Response:
     """Returns the page of an OpenAPI document of ``cloud_adapter.http.openapi``."""
     reader = _Reader(document)
+    name, root = document["info"]["title"], root_of(request)
+    path = "{root}ui/{name}/{what}" if is_page(request) else "{root}{what}/{name}"
     return page(
         request,
         "reference.html",
-        name=document["info"]["title"],
+        name=name,
+        links={what: path.format(root=root, name=name, what=what) for what in ("swagger", "graph", "definition")},
         info=document["info"],
         server=reader.server,
         token=reader.token,

@@ -7,9 +7,8 @@ as the instance changes. The responses are then JSON, with the HTML that replace
 from __future__ import annotations
 
 import functools
-import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
@@ -26,57 +25,61 @@ from cloud_adapter.engine.operations import ACTIONS
 from cloud_adapter.engine.permissions import NO_CREDENTIALS
 from cloud_adapter.engine.view import View
 from cloud_adapter.errors import (
-    Busy,
     InstanceExists,
     InvalidRequest,
     ResponseTooLarge,
     SettingsError,
     Unauthenticated,
-    Unavailable,
 )
 from cloud_adapter.http import problems
-from cloud_adapter.http.bodies import check_size, check_values
 from cloud_adapter.http.concealment import public_summary, public_view
 from cloud_adapter.http.creation import creation_schema
 from cloud_adapter.http.pages.cards import (
     Card,
+    body_of,
     event_cards,
     new_card,
     operation_cards,
     posted_event,
     posted_operation,
+    refused,
 )
-from cloud_adapter.http.pages.form_fields import MISSING
 from cloud_adapter.http.pages.instance_page import parts, title, version
 from cloud_adapter.http.pages.outcomes import outcome
 from cloud_adapter.http.pages.posts import read_form
-from cloud_adapter.http.pages.rendering import HEADERS, fragment, here, page
+from cloud_adapter.http.pages.problem_page import in_background, problem_page
+from cloud_adapter.http.pages.rendering import HEADERS, fragment, page
 from cloud_adapter.http.prefixes import root_of
 from cloud_adapter.http.principals import principal_of
 from cloud_adapter.http.queries import SEARCH, Handler, searching, with_query
 from cloud_adapter.http.rights import all_described, may
-from cloud_adapter.http.sign_in import SignIn, login_path_of
+from cloud_adapter.http.sign_in import SignIn
 from cloud_adapter.ports import Order
-from workflow_core import ANONYMOUS, Action, EventNotAccepted, InvalidInput, Status, WorkflowError
+from workflow_core import ANONYMOUS, Action, Status, WorkflowError
 
 _LIST_PARAMETERS = ("status", "order", "cursor")
 
 _ORDERS = {Order.UPDATED: "most recently updated first", Order.CREATED: "newest first", Order.ID: "by id"}
 
 
-_UNAUTHENTICATED = f"{problems.TYPE_PREFIX}unauthenticated"
-
 ProblemOf = Callable[[Request, Exception], dict[str, Any]]
 """Returns the problem document of an error for the caller of a request, and logs the error if necessary."""
 
 
-def ui_routes(engine: Engine, max_body_bytes: int, problem_of: ProblemOf, sign_in: SignIn | None = None) -> list[Route]:
+def ui_routes(
+    engine: Engine,
+    max_body_bytes: int,
+    problem_of: ProblemOf,
+    documents: Mapping[str, Handler],
+    sign_in: SignIn | None = None,
+) -> list[Route]:
     """Returns the routes of the pages.
 
     Args:
+        documents: the handlers of what describes a workflow, by the last part of their path.
         sign_in: how people say who they are.
     """
-    for name in engine.addressable:
+    for name in engine.addressable if sign_in else ():
         if sign_in and sign_in.login_path == f"ui/{name}":
             raise SettingsError(f"a workflow cannot be named {name!r} if people log in to the pages: rename it")
     ui = _Pages(engine, max_body_bytes, problem_of)
@@ -85,6 +88,7 @@ def ui_routes(engine: Engine, max_body_bytes: int, problem_of: ProblemOf, sign_i
         Route("/ui", ui.page(_to_ui), methods=["GET"]),
         Route("/ui/", ui.page(ui.workflows), methods=["GET"]),
         Route("/ui/{name}", ui.page(ui.instances, *_LIST_PARAMETERS, more=searching(engine)), methods=["GET"]),
+        *(Route(f"/ui/{{name}}/{what}", ui.guarded(handler), methods=["GET"]) for what, handler in documents.items()),
         # Not below `instances/`, because an instance may have the id "new".
         Route("/ui/{name}/new", ui.page(ui.new), methods=["GET", "POST"]),
         Route(
@@ -93,20 +97,6 @@ def ui_routes(engine: Engine, max_body_bytes: int, problem_of: ProblemOf, sign_i
             methods=["GET", "POST"],
         ),
     ]
-
-
-def problem_page(request: Request, problem: dict[str, Any]) -> Response:
-    """Returns a problem document as a page, or to a script as JSON."""
-    headers = problems.headers_of(problem)
-    login = login_path_of(request)
-    if login and problem["type"] == _UNAUTHENTICATED and request.method == "GET" and not _in_background(request):
-        location = f"{root_of(request)}{login}?{urlencode({'next': here(request)})}"
-        return Response(status_code=303, headers=HEADERS | {"Location": location})
-    if _in_background(request):
-        return JSONResponse(problem, problem["status"], headers, problems.MEDIA_TYPE)
-    response = page(request, "problem.html", status=problem["status"], problem=problem)
-    response.headers.update(headers)
-    return response
 
 
 async def _to_ui(request: Request) -> Response:
@@ -121,7 +111,10 @@ class _Pages:
 
     def page(self, handler: Handler, *known: str, **more: Any) -> Handler:
         """Wraps a handler so that a ``WorkflowError`` becomes a page. For the other arguments, see ``with_query``."""
-        handler = with_query(handler, *known, **more)
+        return self.guarded(with_query(handler, *known, **more))
+
+    def guarded(self, handler: Handler) -> Handler:
+        """Wraps a handler so that a ``WorkflowError`` becomes a page."""
 
         @functools.wraps(handler)
         async def answer(request: Request) -> Response:
@@ -197,7 +190,7 @@ class _Pages:
             card.focus = card.form.edit(order).id
             return self._new(request, name, card, id)
         try:
-            body = _body(card, self.max_body_bytes)
+            body = body_of(card, self.max_body_bytes)
             if not card.errors:
                 await self.engine.create(name, id, body, key=card.hidden["key"], principal=principal)
                 return _see(request, name, id, done=HistoryKind.CREATED)
@@ -205,7 +198,7 @@ class _Pages:
         except (InstanceExists, InvalidRequest) as error:
             status, id_error = problems.status_of(type(error)), str(error)
         except WorkflowError as error:
-            status = _refused(card, error, self.problem_of(request, error))
+            status = refused(card, error, self.problem_of(request, error))
         return self._new(request, name, card, id, id_error, status)
 
     def _new(self, request: Request, name: str, card: Card, id: str, id_error: str = "", status: int = 200) -> Response:
@@ -225,7 +218,7 @@ class _Pages:
     async def instance(self, request: Request) -> Response:
         if request.method == "GET":
             view = await self._view(request)
-            if _in_background(request):
+            if in_background(request):
                 return self._changed(request, view)
             confirmed = await outcome(self.engine, view, request.query_params, principal_of(request))
             return self._instance(request, view, outcome=confirmed)
@@ -247,7 +240,7 @@ class _Pages:
         status = await send(request, card)
         if status != 200:
             return await self._again(request, card, status)
-        if not _in_background(request):
+        if not in_background(request):
             return _see(request, name, id, **query)
         view = await self._view(request)
         confirmed = await outcome(self.engine, view, query, principal_of(request))
@@ -256,7 +249,7 @@ class _Pages:
     async def _send(self, request: Request, card: Card, *, with_key: bool = True) -> int:
         """Sends an event. Returns 200, or the status of the page that shows the error."""
         program = self.engine.workflow(request.path_params["name"]).__program__
-        body = _body(card, program.max_bytes(card.name, self.max_body_bytes))
+        body = body_of(card, program.max_bytes(card.name, self.max_body_bytes))
         if card.errors:
             return 422
         hidden = card.hidden
@@ -275,19 +268,19 @@ class _Pages:
             # Without a key, the page cannot show the response. The wait still accepts the form only once.
             return await self._send(request, card, with_key=False)
         except WorkflowError as error:
-            return _refused(card, error, self.problem_of(request, error))
+            return refused(card, error, self.problem_of(request, error))
         return 200
 
     async def _operate(self, request: Request, card: Card) -> int:
         """Performs an operation. Returns a status like ``_send``."""
         try:
-            operation = ACTIONS[card.name].from_json(_body(card, self.max_body_bytes))
+            operation = ACTIONS[card.name].from_json(body_of(card, self.max_body_bytes))
             if card.errors:
                 return 422
             name, id = request.path_params["name"], request.path_params["id"]
             await self.engine.operate(name, id, operation, principal=principal_of(request))
         except WorkflowError as error:
-            return _refused(card, error, self.problem_of(request, error))
+            return refused(card, error, self.problem_of(request, error))
         return 200
 
     # --- answers -------------------------------------------------------------------------
@@ -331,7 +324,7 @@ class _Pages:
             card.hidden["wait_id"] = now.hidden["wait_id"]
             if status == HTTPStatus.CONFLICT:
                 card.message = "The instance has changed. It accepts this event again: send it again."
-        if not _in_background(request):
+        if not in_background(request):
             return self._instance(request, view, card=card, status=status)
         html = fragment(request, "instance/card.html", card=card, path=_path(request))
         return JSONResponse({"id": card.id, "html": html, "focus": _focus(card)}, status, HEADERS)
@@ -365,37 +358,6 @@ class _Pages:
         }
 
 
-def _refused(card: Card, error: WorkflowError, problem: dict[str, Any]) -> int:
-    """Records on a card why it was not sent. Returns the status of the page.
-
-    Args:
-        problem: the problem document of the error.
-    """
-    if isinstance(error, InvalidInput) and card.form is not None:
-        card.form.refuse(error.errors)
-    elif isinstance(error, EventNotAccepted):
-        card.message = f"The event is no longer accepted: the instance is {error.status}. Nothing was changed."
-    else:
-        card.message = problem["detail"]
-    if not isinstance(error, (Busy, Unavailable)):
-        card.renew()  # if it is unknown whether the request took effect, it must stay the same request
-    status: int = problem["status"]
-    return status
-
-
-def _body(card: Card, limit: int) -> bytes:
-    """Returns the input in a form.
-
-    Raises:
-        TooLarge: it is larger than a request of the API may be.
-    """
-    value = MISSING if card.form is None else card.form.value()
-    body = b"" if value is MISSING else json.dumps(value).encode()
-    check_size(len(body), limit)
-    check_values(body)
-    return body
-
-
 def _put(card: Card, cards: list[Card]) -> None:
     """Replaces the card with the same id, or inserts the card at the top."""
     at = next((index for index, current in enumerate(cards) if current.id == card.id), None)
@@ -407,10 +369,6 @@ def _put(card: Card, cards: list[Card]) -> None:
 
 def _focus(card: Card) -> str:
     return f"{card.id}-{card.focus}" if card.focus else f"{card.id}-summary" if card.failed else ""
-
-
-def _in_background(request: Request) -> bool:
-    return request.headers.get("accept") == "application/json"
 
 
 def _path(request: Request) -> str:
