@@ -14,8 +14,8 @@ class Sealer:
     """Seals values with the first key of a ring, and opens what any of the keys has sealed.
 
     Args:
-        keys: 32 random bytes each, in URL-safe base64. A new key is put in front; an old one is removed when what it has
-            sealed has expired.
+        keys: 32 random bytes each, in URL-safe base64. A new key is put in front; an old one is removed when what it
+            has sealed has expired.
         now: a clock in seconds since 1970.
     """
 

@@ -24,6 +24,7 @@ KNOWN = {
     "/wf/{name}/{id}/graph": "format",
     "/wf/{name}/{id}/{event:path}": "thread, wait_id",
     "/graph/{name}": "format",
+    "/ui/{name}/graph": "format",
     "/static/{file}": "v",
     "/healthz": "store",
     "/health": "store",
