@@ -29,15 +29,17 @@ from cloud_adapter.engine.activities import Activities
 from cloud_adapter.engine.children import Children
 from cloud_adapter.engine.commits import Committer, Superseded
 from cloud_adapter.engine.decisions import Leased
-from cloud_adapter.engine.events import BUFFERED, SendEvent, SentEvent
-from cloud_adapter.engine.idempotency import record_of, replay
+from cloud_adapter.engine.events import BUFFERED, LATER, SentEvent
+from cloud_adapter.engine.idempotency import record_of
 from cloud_adapter.engine.inbox import Inbox
+from cloud_adapter.engine.kept_events import KeptEvents, Outcome, TakeEvents
 from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.operations import Operation, operate
 from cloud_adapter.engine.recovery import Recovery
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.registry import by_name, served
 from cloud_adapter.engine.running_calls import RunningCalls
+from cloud_adapter.engine.sender import Sender
 from cloud_adapter.engine.session import begin
 from cloud_adapter.engine.steps import Stepper
 from cloud_adapter.engine.tasks import ActivityTask, CollectTask, InstanceTask, ResumeTask, TimeoutTask
@@ -49,7 +51,6 @@ from cloud_adapter.errors import (
     DuplicateKey,
     InstanceExists,
     InvalidRequest,
-    Unavailable,
 )
 from cloud_adapter.names import check_key
 from cloud_adapter.observability import logs, telemetry
@@ -60,9 +61,6 @@ from cloud_adapter.stores.search import search_values
 from workflow_core import Status, Workflow, WorkflowError
 from workflow_core.error_texts import error_text
 from workflow_core.events import stable_key
-
-KEY_ATTEMPTS_MAX = 5
-"""How many times an event is tried if its key is found as recorded, but then expires."""
 
 
 class Engine:
@@ -99,8 +97,11 @@ class Engine:
         self.queue = queue
         self.workflows: Mapping[str, type[Workflow]] = by_name(workflows)
         self._committer = Committer(store, queue, self.clock, self.options, rng or random.SystemRandom())
-        self.lanes = Lanes(self._committer)
+        self._kept_events = KeptEvents(self._committer)
+        self.lanes = Lanes(self._committer, self._kept_events)
+        self._sender = Sender(self._committer, self.lanes)
         self._inbox = Inbox(self._committer, self.lanes)
+        self._inbox.register(TakeEvents.kind, lambda data: TakeEvents())
         children = Children(self._committer, self.lanes, self._inbox, self.workflow)
         self.running = RunningCalls(self.clock)
         self._stepper = Stepper(self._committer, self.lanes, children, run_sync, self.running)
@@ -144,7 +145,7 @@ class Engine:
         except Superseded:
             return await self._get(ref)
         except (InstanceExists, DuplicateKey):
-            if await self._replay(ref, record) is None:
+            if await self._sender.replay(ref, record) is None:
                 raise
             span.outcome = "replayed"
             return await self._get(ref)
@@ -222,6 +223,7 @@ class Engine:
         key: str | None = None,
         thread_id: str | None = None,
         wait_id: str | None = None,
+        outcome: str = "",
     ) -> bytes:
         """Delivers an event: runs its handler, moves the instance to its next steps or waits, and commits.
 
@@ -230,9 +232,11 @@ class Engine:
             key: an idempotency key. If the request is repeated, it returns the first response and changes nothing.
             thread_id: selects a thread, if several wait for the event.
             wait_id: selects a wait. A later wait for the same event does not match.
+            outcome: if the instance is busy for long, the event may be decided later, and ``outcome`` returns what has
+                become of it under this text. Pass the same text with each attempt, and for no other request.
 
         Returns:
-            The handler's output as JSON, or ``BUFFERED``, which is empty, if the event was buffered.
+            The handler's output as JSON; ``BUFFERED``, which is empty, if the event was buffered; or ``LATER``.
 
         Raises:
             EventNotAccepted, EventRejected, InvalidInput, IdempotencyKeyReused, InstanceNotFound, WorkflowNotFound,
@@ -246,37 +250,19 @@ class Engine:
         known = program is not None and program.event(event) in program.events
         with logs.about(workflow, id, statement=event), telemetry.event(workflow, id, event, known=known) as span:
             ref = self._ref(workflow, id)
-            request = SentEvent(event, body, check_key(key), thread_id, wait_id)
-            response = await self._handle_event(ref, request, span)
-            if response == BUFFERED and not span.outcome:
-                span.outcome = "buffered"
+            request = SentEvent(event, body, check_key(key), thread_id, wait_id, outcome)
+            response = await self._sender.send(ref, request, span)
+            if response in (BUFFERED, LATER) and not span.outcome:
+                span.outcome = "later" if response else "buffered"
             return response
 
-    async def _handle_event(self, ref: InstanceRef, request: SentEvent, span: Span) -> bytes:
-        known = request.known_as("", self.clock.now(), self.options.key_ttl)
+    async def outcome(self, workflow: str, id: str, outcome: str) -> Outcome | None:
+        """Returns what has become of an event that was accepted for later; None if it is unknown, or was forgotten.
 
-        async def replayed() -> bytes | None:
-            stored = await self._replay(ref, known)
-            if stored is not None:
-                span.outcome = "replayed"
-            return stored
-
-        for attempt in range(KEY_ATTEMPTS_MAX):
-            sending = SendEvent(request, self.clock, self.options, span, replayed)
-            try:
-                response: bytes = await self.lanes.decide(ref, sending)
-                return response
-            except Unavailable:
-                raise
-            except WorkflowError as error:
-                # A repeated request returns its stored response, even if a new request would be rejected.
-                stored = await replayed()
-                if stored is not None:
-                    return stored
-                if not isinstance(error, DuplicateKey):
-                    raise
-            await self._committer.pause(attempt)  # its key was recorded, but then expired
-        raise Unavailable(f"the idempotency key {request.key!r} of {ref.id!r} keeps changing; try again")
+        Raises:
+            WorkflowNotFound, InvalidRequest, Unavailable
+        """
+        return await self._kept_events.outcome(self._ref(workflow, id), outcome)
 
     # --- requests of operators -----------------------------------------------------------
 
@@ -316,8 +302,8 @@ class Engine:
         """
         ref, began = self._ref_of(body), self.clock.now()
         await self._stepper.resume(ref, body)
-        if self.clock.now() - began >= self.options.max_wait:
-            await self._collect(ref)  # results that could not wait for the lease's end were posted to the inbox
+        if self.clock.now() - began >= self.options.keeps_after:
+            await self._collect(ref)  # what could not wait for the lease's end was posted to the inbox
 
     async def handle_timeout(self, body: TimeoutTask) -> None:
         """Delivers a timeout, if its thread still waits for it. A late or duplicate task changes nothing. An early task
@@ -394,6 +380,3 @@ class Engine:
             WorkflowNotFound: this engine does not serve its workflow.
         """
         return InstanceRef(self.workflow(body.workflow), body.id)
-
-    async def _replay(self, ref: InstanceRef, record: KeyRecord | None) -> bytes | None:
-        return await replay(self.store, self.clock, ref, record)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from secrets import token_hex
 from typing import Any
 
 from starlette.applications import Starlette
@@ -18,9 +19,10 @@ from starlette.routing import Route
 from starlette.types import Lifespan
 
 from cloud_adapter.engine.engine import Engine
-from cloud_adapter.engine.events import BUFFERED
+from cloud_adapter.engine.events import BUFFERED, LATER, SentEvent
+from cloud_adapter.engine.kept_events import outcome_token
 from cloud_adapter.engine.operations import ACTIONS, REPAIRS, Operation
-from cloud_adapter.errors import Forbidden, InvalidRequest
+from cloud_adapter.errors import Forbidden, InvalidRequest, OutcomeNotFound
 from cloud_adapter.http import graphs, health, openapi, problems, progress
 from cloud_adapter.http.bodies import check_json, read_body
 from cloud_adapter.http.callers import EVERYONE, AllowedCallers, Gate
@@ -28,9 +30,10 @@ from cloud_adapter.http.graphs import Format
 from cloud_adapter.http.pages.reference import reference
 from cloud_adapter.http.pages.rendering import STATIC_ROUTE
 from cloud_adapter.http.pages.ui import problem_page, ui_routes
+from cloud_adapter.http.preferences import APPLIED, RESPOND_ASYNC, prefers_async
 from cloud_adapter.http.prefixes import PublicUrl, base_url, prefix_of
 from cloud_adapter.http.queries import SEARCH, Handler, searching, with_query
-from cloud_adapter.http.views import instance_url, summary, view_data
+from cloud_adapter.http.views import instance_url, outcome_data, outcome_url, summary, view_data
 from cloud_adapter.ports import PAGE_SIZE, Order
 from workflow_core.diagrams import describe, svg
 from workflow_core.diagrams.live import Live
@@ -71,7 +74,9 @@ def create_api(
         ui: also serve the pages under ``/ui/``. Every caller may then view and cancel all instances in a browser.
     """
     operations = {**ACTIONS, **REPAIRS} if repair else ACTIONS
-    routes = _routes(engine, _Handlers(engine, max_body_bytes, public, callers.public_url), operations)
+    routes = _routes(
+        engine, _Handlers(engine, max_body_bytes, public, callers.public_url, internals=repair), operations
+    )
     routes += ui_routes(engine, max_body_bytes, internals=repair) if ui else ()
     on_error = partial(problems.on_workflow_error, internals=repair)
 
@@ -100,6 +105,7 @@ def _routes(engine: Engine, handlers: _Handlers, operations: Mapping[str, type[O
             Route(f"/wf/{{name}}/{{id}}/{action}", with_query(handlers.operation(action, operations)), methods=["POST"])
             for action in (ACTIONS | REPAIRS)
         ),
+        Route("/wf/{name}/{id}/outcomes/{token}", with_query(handlers.outcome), methods=["GET"]),
         # A path, because the name of an event may contain a slash. The id of an instance may not.
         Route("/wf/{name}/{id}/{event:path}", with_query(handlers.send, "thread", "wait_id"), methods=["POST"]),
         Route("/definition/{name}", with_query(handlers.definition), methods=["GET"]),
@@ -112,11 +118,12 @@ def _routes(engine: Engine, handlers: _Handlers, operations: Mapping[str, type[O
 
 
 class _Handlers:
-    def __init__(self, engine: Engine, max_body_bytes: int, public: bool, public_url: str) -> None:
+    def __init__(self, engine: Engine, max_body_bytes: int, public: bool, public_url: str, *, internals: bool) -> None:
         self.engine = engine
         self.max_body_bytes = max_body_bytes
         self.public = public
         self.public_url = public_url
+        self.internals = internals
 
     async def body(self, request: Request) -> bytes:
         check_json(request)
@@ -141,18 +148,31 @@ class _Handlers:
         return JSONResponse(view_data(view, prefix_of(request)))
 
     async def send(self, request: Request) -> Response:
+        name, id, event = (request.path_params[part] for part in ("name", "id", "event"))
+        body, key = await self.body(request), request.headers.get(IDEMPOTENCY_HEADER)
+        thread_id, wait_id = request.query_params.get("thread"), request.query_params.get("wait_id")
+        outcome = ""
+        if prefers_async(request):
+            outcome = outcome_token(key or token_hex(16), SentEvent(event, body, key, thread_id, wait_id))
         response = await self.engine.handle_event(
-            request.path_params["name"],
-            request.path_params["id"],
-            request.path_params["event"],
-            await self.body(request),
-            key=request.headers.get(IDEMPOTENCY_HEADER),
-            thread_id=request.query_params.get("thread"),
-            wait_id=request.query_params.get("wait_id"),
+            name, id, event, body, key=key, thread_id=thread_id, wait_id=wait_id, outcome=outcome
         )
+        if response == LATER:
+            location = outcome_url(name, id, outcome, prefix_of(request))
+            return Response(status_code=202, headers={"Location": location, APPLIED: RESPOND_ASYNC})
         if response == BUFFERED:
             return Response(status_code=202)
         return Response(response, media_type="application/json")
+
+    async def outcome(self, request: Request) -> Response:
+        name, id, token = (request.path_params[part] for part in ("name", "id", "token"))
+        outcome = await self.engine.outcome(name, id, token)
+        if outcome is None:
+            raise OutcomeNotFound(
+                f"no event with the outcome {token[:100]!r} was accepted for {id!r} of {name!r}, or it was forgotten"
+            )
+        data = outcome_data(outcome, partial(problems.of_outcome, internals=self.internals))
+        return JSONResponse(data, 202, {"Retry-After": "1"}) if outcome.waits else JSONResponse(data)
 
     def operation(self, action: str, served: Mapping[str, type[Operation]]) -> Handler:
         """The handler of an operation, which is part of the route and not read from the request. The names of repairs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -19,6 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from cloud_adapter import errors
+from cloud_adapter.engine.kept_events import Outcome
 from cloud_adapter.http.request_context import TracedRequests
 from cloud_adapter.http.response_headers import SafeHeaders
 from workflow_core import EventNotAccepted, EventRejected, InvalidInput, NewerVersion, RepairRefused, WorkflowError
@@ -43,6 +44,7 @@ STATUS: dict[type[WorkflowError], int] = {
     errors.Forbidden: 403,
     errors.WorkflowNotFound: 404,
     errors.InstanceNotFound: 404,
+    errors.OutcomeNotFound: 404,
     errors.InstanceExists: 409,
     errors.InstanceEnded: 409,
     EventNotAccepted: 409,
@@ -81,15 +83,27 @@ def of_error(error: Exception, *, internals: bool = False) -> dict[str, Any]:
         internals: whether the caller is an operator, who may read the text of an error with status 500. It may contain
             values of fields and what the workflow's own code wrote. For others, the document only names the problem.
     """
-    more: dict[str, Any] = {}
-    status = status_of(type(error))
+    return _of(type(error), str(error), errors.details_of(error), internals=internals)
+
+
+def of_outcome(outcome: Outcome, *, internals: bool = False) -> dict[str, Any]:
+    """Returns the problem document of the error with which an event was refused. For ``internals``, see ``of_error``.
+    Another release may have stored an error that this one does not have."""
+    cls = next((cls for cls in _classes(WorkflowError) if cls.__name__ == outcome.error), WorkflowError)
+    return _of(cls, outcome.text, outcome.details, internals=internals)
+
+
+def _classes(cls: type[Exception]) -> Iterator[type[Exception]]:
+    yield cls
+    for below in cls.__subclasses__():
+        yield from _classes(below)
+
+
+def _of(cls: type[Exception], text: str, details: Mapping[str, Any], *, internals: bool) -> dict[str, Any]:
+    status = status_of(cls)
     if status == INTERNAL and not internals:
-        return document(status, _title(error), f"{_meaning(type(error))} See the log of the server.")
-    if isinstance(error, EventNotAccepted):
-        more = {"accepted": list(error.accepted), "instance_status": error.status}
-    elif isinstance(error, InvalidInput):
-        more = {"errors": error.errors}
-    return document(status, _title(error), str(error), **more)
+        return document(status, _title(cls), f"{_meaning(cls)} See the log of the server.")
+    return document(status, _title(cls), text, **details)
 
 
 def status_of(cls: type[Exception]) -> int:
@@ -201,5 +215,5 @@ def _meaning(cls: type[Exception]) -> str:
     return " ".join((inspect.getdoc(cls) or "The request failed.").split()).partition(". ")[0].rstrip(".") + "."
 
 
-def _title(error: Exception) -> str:
-    return " ".join(re.findall(r"[A-Z][a-z]*", type(error).__name__)).capitalize()
+def _title(cls: type[Exception]) -> str:
+    return " ".join(re.findall(r"[A-Z][a-z]*", cls.__name__)).capitalize()

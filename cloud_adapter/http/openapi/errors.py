@@ -106,6 +106,7 @@ def _examples(workflow: str, id: str) -> dict[Kind, WorkflowError]:
     raised = [
         _bad_key(),
         errors.InstanceNotFound(f"there is no instance {id!r} of {workflow!r}"),
+        errors.OutcomeNotFound(f"no event with the outcome 'a1b2' was accepted for {id!r} of {workflow!r}"),
         errors.InstanceExists(f"instance {id!r} of {workflow!r} already exists"),
         errors.InstanceEnded(f"{id!r} is finished: it can no longer be paused"),
         EventNotAccepted("Pay", ("Confirm",), "waiting"),

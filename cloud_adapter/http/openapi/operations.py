@@ -18,8 +18,8 @@ from urllib.parse import quote
 from cloud_adapter import errors
 from cloud_adapter.engine.operations import ACTIONS, Action
 from cloud_adapter.http.graphs import Format
-from cloud_adapter.http.openapi.errors import BODY, CREATED, FOUND, MOVED, SENT, Errors, Kind
-from cloud_adapter.http.openapi.parameters import KEY, header, list_parameters, query
+from cloud_adapter.http.openapi.errors import BODY, CREATED, FOUND, MOVED, RETRY_AFTER, SENT, Errors, Kind
+from cloud_adapter.http.openapi.parameters import KEY, PREFER, TOKEN_PARAMETER, header, list_parameters, query
 from cloud_adapter.http.openapi.samples import sample
 from cloud_adapter.http.openapi.schemas import Schemas, instance, ref
 from cloud_adapter.names import ID_BYTES_MAX
@@ -100,6 +100,7 @@ class _Document:
         paths: Json = {
             instance: {"parameters": [self.id()], "post": self.create(), "get": self.get()},
             f"/wf/{self.name}": {"get": self.page()},
+            f"{instance}/outcomes/{{token}}": {"parameters": [self.id(), TOKEN_PARAMETER], "get": self.outcome()},
             f"{instance}/graph": {"parameters": [self.id()], "get": self.instance_graph()},
             f"/graph/{self.name}": {"get": self.definition_graph()},
         }
@@ -157,6 +158,19 @@ class _Document:
             "",
             {"200": self.instance("The instance.")},
             (*FOUND, errors.Unavailable),
+        )
+
+    def outcome(self) -> Json:
+        content = {"application/json": {"schema": ref("Outcome")}}
+        return self.operation(
+            "get_outcome",
+            "Get the outcome of an event",
+            "For an event that was accepted for later. The outcome is kept for a day.",
+            {
+                "200": {"description": "The event was handled, buffered or refused.", "content": content},
+                "202": {"description": "The event still waits.", "headers": RETRY_AFTER, "content": content},
+            },
+            (errors.InvalidRequest, errors.OutcomeNotFound, errors.Unavailable),
         )
 
     def page(self) -> Json:
@@ -233,13 +247,20 @@ class _Document:
             known=self.refusals(event, signatures[0]),
             tags=roles or [EVENTS],
         )
+        accepted = "Accepted for later, because a step runs and the request has the preference `respond-async`."
         if any(case.buffered for _, case in cases):
-            result["responses"]["202"] = {
-                "description": "No thread waits for the event yet. It is buffered and handled later. There is no body."
-            }
+            accepted += " Or, without `Location`: buffered, because a step runs or no thread waits for the event yet."
+        result["responses"]["202"] = {
+            "description": f"{accepted} There is no body.",
+            "headers": {
+                "Location": header("The path of the event's outcome."),
+                "Preference-Applied": header("`respond-async` if the event was accepted for later."),
+            },
+        }
         thread = "The thread that receives the event, if several wait for it: see `events` of the instance."
         wait = "The wait that receives the event. A later wait for the same event does not accept it."
         parameters = [query("thread", thread, {"type": "string"}), query("wait_id", wait, {"type": "string"}), KEY]
+        parameters.append(PREFER)
         result["parameters"] = parameters
         taking = [signature for signature in signatures if signature.input_schema is not None]
         inputs = [self.schemas.take(signature.input_schema or {}) for signature in taking]

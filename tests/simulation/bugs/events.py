@@ -9,10 +9,12 @@ from typing import Any
 from cloud_adapter.engine import events as events_module
 from cloud_adapter.engine import schedule
 from cloud_adapter.engine.commits import Committer
-from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.events import SendEvent
+from cloud_adapter.engine.kept_events import PREFIX, KeptEvent, KeptEvents
 from cloud_adapter.engine.plan import Change
+from cloud_adapter.engine.sender import Sender
 from cloud_adapter.engine.session import Session
+from cloud_adapter.engine.transaction import Transactor
 from cloud_adapter.errors import DuplicateKey
 from tests.simulation.bugs.bug_list import Patch, bug
 from tests.simulation.bugs.unseen_leases import leased
@@ -49,21 +51,22 @@ def idempotency_key_not_recorded(patch: Patch) -> None:
 
 @bug
 def idempotency_key_not_looked_up(patch: Patch) -> None:
-    async def nothing(self: Engine, ref: Any, record: Any) -> None:
+    async def nothing(self: Sender, ref: Any, record: Any) -> None:
         return None
 
-    patch.setattr(Engine, "_replay", nothing)
+    patch.setattr(Sender, "replay", nothing)
 
 
 @bug
 def idempotency_key_without_fingerprint(patch: Patch) -> None:
-    replay = Engine._replay
+    replay = Sender.replay
 
-    async def any_request(self: Engine, ref: Any, record: Any) -> bytes | None:
-        stored = await self.store.load_key(ref.workflow, ref.id, record.key, self.clock.now())
+    async def any_request(self: Sender, ref: Any, record: Any) -> bytes | None:
+        committer = self.committer
+        stored = await committer.store.load_key(ref.workflow, ref.id, record.key, committer.clock.now())
         return None if stored is None else await replay(self, ref, stored)
 
-    patch.setattr(Engine, "_replay", any_request)
+    patch.setattr(Sender, "replay", any_request)
 
 
 @bug
@@ -81,7 +84,7 @@ def a_duplicate_key_is_written_again(patch: Patch) -> None:
 
 @bug
 def event_under_a_live_lease(patch: Patch) -> None:
-    leased(patch, Engine, "_handle_event")
+    leased(patch, Sender, "send")
 
 
 @bug
@@ -130,16 +133,13 @@ def kept_events_in_reverse_order(patch: Patch) -> None:
 
 @bug
 def kept_events_without_limit(patch: Patch) -> None:
-    keep = SendEvent._keep
+    decide = SendEvent.decide
 
-    def always(self: SendEvent, *args: Any) -> bytes:
-        before, self.options = self.options, replace(self.options, buffer_max=1_000)
-        try:
-            return keep(self, *args)
-        finally:
-            self.options = before
+    def always(self: SendEvent, session: Session, now: Any) -> Any:
+        self.buffer_max = None
+        return decide(self, session, now)
 
-    patch.setattr(SendEvent, "_keep", always)
+    patch.setattr(SendEvent, "decide", always)
 
 
 @bug
@@ -162,3 +162,40 @@ def kept_event_due_before_the_setups_that_come_first(patch: Patch) -> None:
                         yield ("buffered", wait.id, wait.event), None
 
     patch.setattr(schedule, "due", at_once)
+
+
+# --- events that are kept in the inbox -------------------------------------------------------
+
+
+@bug
+def event_in_the_inbox_taken_twice(patch: Patch) -> None:
+    first = KeptEvents.first
+
+    async def put_back(self: KeptEvents, ref: Any) -> Any:
+        entries = await first(self, ref)
+        for entry in entries[:1]:
+            again = replace(entry, name=f"{entry.name}x")
+            if not entry.name.endswith("x"):
+                await self.committer.store.post(again)
+        return entries
+
+    patch.setattr(KeptEvents, "first", put_back)
+
+
+@bug
+def outcome_of_an_event_in_the_inbox_not_recorded(patch: Patch) -> None:
+    patch.setattr(KeptEvent, "_records", SendEvent._records)
+
+
+@bug
+def last_event_in_the_inbox_taken_first(patch: Patch) -> None:
+    async def last(self: KeptEvents, ref: Any) -> Any:
+        return (await self.committer.store.inbox(ref.workflow, ref.id, prefix=PREFIX))[::-1][:2]
+
+    patch.setattr(KeptEvents, "first", last)
+
+
+@bug
+def events_in_the_inbox_overtaken(patch: Patch) -> None:
+    patch.setattr(SendEvent, "_blocked", lambda self, session, now: session.leased(now))
+    patch.setattr(Transactor, "_is_after_events", lambda self, session, batch: batch[0].decision.wants_events)
