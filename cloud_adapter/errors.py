@@ -5,7 +5,9 @@ The errors of the workflow language are in ``workflow_core.errors``.
 
 from __future__ import annotations
 
-from workflow_core import WorkflowError
+from typing import Any
+
+from workflow_core import EventNotAccepted, InvalidInput, WorkflowError
 
 # --- the caller must act ---------------------------------------------------------------------
 
@@ -25,6 +27,10 @@ class InstanceNotFound(WorkflowError):
     def of(cls, workflow: str, id: str) -> InstanceNotFound:
         """Returns the error, whose text is the same in both cases."""
         return cls(f"there is no instance {id!r} of {workflow!r}")
+
+
+class OutcomeNotFound(WorkflowError):
+    """No event with this outcome was accepted for later, or its outcome was forgotten."""
 
 
 class InstanceExists(WorkflowError):
@@ -110,3 +116,10 @@ class SettingsError(WorkflowError):
 
 class UserCodeError(WorkflowError):
     """A handler or a condition of the workflow raised an error. It is the ``__cause__``. Nothing was changed."""
+
+
+def details_of(error: BaseException) -> dict[str, Any]:
+    """Returns the data of an error, beside its text."""
+    if isinstance(error, EventNotAccepted):
+        return {"accepted": list(error.accepted), "instance_status": error.status}
+    return {"errors": error.errors} if isinstance(error, InvalidInput) else {}

@@ -136,6 +136,21 @@ class Committer:
         await turn()
         await self._apply(session, change, lambda instance: self.store.commit(instance, keys, taken))
 
+    async def post(self, entry: InboxEntry) -> None:
+        """Adds an entry to an inbox, in several attempts. The same entry twice is one entry.
+
+        Raises:
+            TooLarge, InvalidRequest, Unavailable
+        """
+        for attempt in range(WRITE_ATTEMPTS_MAX):
+            try:
+                await self.store.post(entry)
+                return
+            except Unavailable:
+                if attempt + 1 == WRITE_ATTEMPTS_MAX:
+                    raise
+                await self.pause(attempt)
+
     async def _apply(self, session: Session, change: Change, write: Write) -> None:
         await _concurrently(self.queue.create, change.create, self.queue.calls_max)
         if change.leases:

@@ -28,9 +28,10 @@ from cloud_adapter.engine.activities import Activities
 from cloud_adapter.engine.children import Children
 from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.decisions import Leased
-from cloud_adapter.engine.events import BUFFERED, SentEvent
+from cloud_adapter.engine.events import BUFFERED, LATER, SentEvent
 from cloud_adapter.engine.idempotency import stored_key
 from cloud_adapter.engine.inbox import Inbox
+from cloud_adapter.engine.kept_events import KeptEvents, Outcome, TakeEvents
 from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.listing import Listing
 from cloud_adapter.engine.operations import Operation
@@ -49,6 +50,7 @@ from cloud_adapter.errors import (
 )
 from cloud_adapter.names import check_key
 from cloud_adapter.observability import logs, telemetry
+from cloud_adapter.observability.audit import Audit
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import PAGE_SIZE, Clock, Order, Page, Store, TaskQueue
 from workflow_core import ANY_ROLE, Principal, Workflow
@@ -92,10 +94,12 @@ class Engine:
         self.workflows: Mapping[str, type[Workflow]] = by_name(workflows)
         self.addressable: Mapping[str, type[Workflow]] = without(self.workflows, internal)
         self._committer = Committer(store, queue, self.clock, self.options, rng or random.SystemRandom())
-        self.lanes = Lanes(self._committer)
+        audit = Audit(self.clock)
+        self.lanes = Lanes(self._committer, KeptEvents(self._committer, audit))
         self._inbox = Inbox(self._committer, self.lanes)
+        self._inbox.register(TakeEvents.kind, lambda data: TakeEvents())
         children = Children(self._committer, self.lanes, self._inbox, self.workflow)
-        self._requests = Requests(self._committer, self.lanes, self._inbox, self.workflow)
+        self._requests = Requests(self._committer, self.lanes, self._inbox, audit, self.workflow)
         self.running = RunningCalls(self.clock)
         self._stepper = Stepper(self._committer, self.lanes, children, run_sync, self.running)
         self._recovery = Recovery(self._committer, self._inbox, self.workflows)
@@ -204,6 +208,7 @@ class Engine:
         thread_id: str | None = None,
         wait_id: str | None = None,
         principal: Principal | None = None,
+        outcome: str = "",
     ) -> bytes:
         """Delivers an event: runs its handler, moves the instance to its next steps or waits, and commits.
 
@@ -214,9 +219,11 @@ class Engine:
             thread_id: selects a thread, if several wait for the event.
             wait_id: selects a wait. A later wait for the same event does not match.
             principal: who sends it; None: code of this process, which may send everything.
+            outcome: if the instance is busy for long, the event may be decided later, and ``outcome`` returns what has
+                become of it under this text. Pass the same text with each attempt, and for no other request.
 
         Returns:
-            The handler's output as JSON, or ``BUFFERED``, which is empty, if the event was buffered.
+            The handler's output as JSON; ``BUFFERED``, which is empty, if the event was buffered; or ``LATER``.
 
         Raises:
             EventNotAccepted, EventRejected, InvalidInput, IdempotencyKeyReused, InstanceNotFound, WorkflowNotFound,
@@ -230,11 +237,23 @@ class Engine:
         known = program is not None and program.event(event) in program.events
         with logs.about(workflow, id, statement=event), telemetry.event(workflow, id, event, known=known) as span:
             ref = self._requests.ref(workflow, id, principal)
-            request = SentEvent(event, body, stored_key(check_key(key), principal), thread_id, wait_id)
+            request = SentEvent(event, body, stored_key(check_key(key), principal), thread_id, wait_id, outcome)
             response = await self._requests.handle_event(ref, request, span, principal)
-            if response == BUFFERED and not span.outcome:
-                span.outcome = "buffered"
+            if response in (BUFFERED, LATER) and not span.outcome:
+                span.outcome = "later" if response else "buffered"
             return response
+
+    async def outcome(
+        self, workflow: str, id: str, outcome: str, *, principal: Principal | None = None
+    ) -> Outcome | None:
+        """Returns what has become of an event that was accepted for later; None if it is unknown, or was forgotten, or
+        was sent by somebody else than the principal, unless that is an operator.
+
+        Raises:
+            WorkflowNotFound, InvalidRequest, Unavailable
+            InstanceNotFound, Unauthenticated: the principal may not read the instance.
+        """
+        return await self._requests.outcome(self._requests.ref(workflow, id, principal), outcome, principal)
 
     # --- requests of operators -----------------------------------------------------------
 
@@ -265,10 +284,8 @@ class Engine:
         """
         ref, began = self._ref_of(body), self.clock.now()
         await self._stepper.resume(ref, body)
-        if self.clock.now() - began >= self.options.max_wait:
-            await self._inbox.try_collect(
-                ref
-            )  # results that could not wait for the lease's end were posted to the inbox
+        if self.clock.now() - began >= self.options.keeps_after:
+            await self._inbox.try_collect(ref)  # what could not wait for the lease's end was posted to the inbox
 
     async def handle_timeout(self, body: TimeoutTask) -> None:
         """Delivers a timeout, if its thread still waits for it. A late or duplicate task changes nothing. An early task

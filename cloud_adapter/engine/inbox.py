@@ -30,8 +30,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from cloud_adapter.document import InboxEntry
-from cloud_adapter.engine.commits import WRITE_ATTEMPTS_MAX, Committer
-from cloud_adapter.engine.decisions import Contended, Decision, Leased
+from cloud_adapter.engine.commits import Committer
+from cloud_adapter.engine.decisions import Contended, Deferrable, Leased, NotListening
 from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.tasks import CollectTask
@@ -45,31 +45,7 @@ COLLECT_MAX = 200
 """The most entries that are read at a time."""
 
 
-class Deferrable(Decision):
-    """A decision that can wait in the inbox.
-
-    Attributes:
-        kind: selects the opener that creates it again.
-        stale: whether the instance did not wait for it, or no longer waited.
-    """
-
-    kind: str
-    stale: bool = False
-
-    def name(self) -> str:
-        """Returns its name in the inbox of its instance. If it is posted twice, there is one entry."""
-        raise NotImplementedError
-
-    def content(self) -> Mapping[str, Any]:
-        """Returns the JSON data from which it is created again."""
-        raise NotImplementedError
-
-
 Opener = Callable[[Mapping[str, Any]], Deferrable]
-
-
-class NotListening(Busy):
-    """The instance is paused and processes nothing. Its inbox is collected when it is unpaused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +93,7 @@ class Inbox:
         now = self.committer.clock.now()
         body = json.dumps({"kind": decision.kind, **decision.content()}, ensure_ascii=False)
         entry = InboxEntry(ref.workflow, ref.id, decision.name(), body, now)
-        for attempt in range(WRITE_ATTEMPTS_MAX):
-            try:
-                await self.committer.store.post(entry)
-                break
-            except Unavailable:
-                if attempt + 1 == WRITE_ATTEMPTS_MAX:
-                    raise
-                await self.committer.pause(attempt)
+        await self.committer.post(entry)
         await self.committer.queue.create(CollectTask.after(ref.workflow, ref.id, max(now, at), now))
         logs.transition("posted", ref.workflow, ref.id, statement=decision.statement or "", detail=decision.kind)
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from cloud_adapter.document import KeyRecord
+from cloud_adapter.document import KeyRecord, Lease
 from cloud_adapter.engine.commits import Committer, Superseded
 from cloud_adapter.engine.events import SendEvent, SentEvent
 from cloud_adapter.engine.idempotency import record_of, replay, sent_key, stored_key
 from cloud_adapter.engine.inbox import Inbox
+from cloud_adapter.engine.kept_events import Outcome
 from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.listing import Listing
 from cloud_adapter.engine.operation_requests import operate
@@ -52,13 +53,14 @@ class Requests:
         committer: Committer,
         lanes: Lanes,
         inbox: Inbox,
+        audit: Audit,
         workflow: Callable[[str, Principal | None], type[Workflow]],
     ) -> None:
         self.committer = committer
         self.lanes = lanes
         self.inbox = inbox
         self.workflow = workflow
-        self.audit = Audit(committer.clock)
+        self.audit = audit
 
     def ref(self, workflow: str, id: str, principal: Principal | None) -> InstanceRef:
         """Returns the reference of a requested instance.
@@ -169,8 +171,11 @@ class Requests:
                 span.outcome = "replayed"
             return stored
 
+        async def keep(sending: SendEvent, lease: Lease | None) -> bool:
+            return await self.lanes.kept_events.keep(ref, sending, lease)
+
         for attempt in range(KEY_ATTEMPTS_MAX):
-            sending = SendEvent(request, clock, options, span, replayed, caller)
+            sending = SendEvent(request, clock, options, span, replayed, keep, caller)
             try:
                 response: bytes = await self.lanes.decide(ref, sending)
                 return response
@@ -189,6 +194,19 @@ class Requests:
         raise Unavailable(
             f"the idempotency key {sent_key(request.key or '')!r} of {ref.id!r} keeps changing; try again"
         )
+
+    async def outcome(self, ref: InstanceRef, token: str, principal: Principal | None) -> Outcome | None:
+        """See ``Engine.outcome``."""
+        kept_events = self.lanes.kept_events
+        if principal is None:
+            return await kept_events.outcome(ref, token)
+        caller = Caller(principal, ref)
+        with self._audited(caller, Action.READ):
+            session = await self._readable(caller)
+        outcome = await kept_events.outcome(ref, token)
+        if outcome is None or outcome.is_of(principal) or caller.may(session.machine.workflow, Action.OPERATE):
+            return outcome
+        return None
 
     async def operate(self, ref: InstanceRef, operation: Operation, principal: Principal | None) -> View:
         """See ``Engine.operate``."""

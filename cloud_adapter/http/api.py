@@ -6,8 +6,9 @@ each workflow, and the pages under ``/ui/``. The routes that tasks call are in `
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
+from secrets import token_hex
 from typing import Any
 
 from starlette.applications import Starlette
@@ -18,9 +19,11 @@ from starlette.routing import Route
 from starlette.types import Lifespan
 
 from cloud_adapter.engine.engine import Engine
-from cloud_adapter.engine.events import BUFFERED
+from cloud_adapter.engine.events import BUFFERED, LATER, SentEvent
+from cloud_adapter.engine.idempotency import stored_key
+from cloud_adapter.engine.kept_events import outcome_token
 from cloud_adapter.engine.operations import ACTIONS, REPAIRS, Operation
-from cloud_adapter.errors import Forbidden, InvalidRequest
+from cloud_adapter.errors import Forbidden, InvalidRequest, OutcomeNotFound
 from cloud_adapter.http import graphs, health, openapi, problems, progress
 from cloud_adapter.http.authentication import OPEN, Authenticated, Authentication
 from cloud_adapter.http.bodies import check_json, read_body
@@ -31,11 +34,12 @@ from cloud_adapter.http.graphs import Format
 from cloud_adapter.http.pages.reference import reference
 from cloud_adapter.http.pages.rendering import STATIC_ROUTE
 from cloud_adapter.http.pages.ui import problem_page, ui_routes
+from cloud_adapter.http.preferences import APPLIED, RESPOND_ASYNC, prefers_async
 from cloud_adapter.http.prefixes import PublicUrl, base_url, is_page, prefix_of
 from cloud_adapter.http.principals import is_known, principal_of
 from cloud_adapter.http.queries import SEARCH, Handler, searching, with_query
 from cloud_adapter.http.rights import all_described, described, may
-from cloud_adapter.http.views import instance_url, summary, view_data
+from cloud_adapter.http.views import instance_url, outcome_data, outcome_url, summary, view_data
 from cloud_adapter.ports import PAGE_SIZE, Order
 from workflow_core import Action, Workflow
 from workflow_core.diagrams import describe, svg
@@ -79,14 +83,9 @@ def create_api(
         ui: also serve the pages under ``/ui/``, in which callers may do the same as with the API.
     """
     operations = {**ACTIONS, **REPAIRS} if repair else ACTIONS
-    routes = _routes(engine, _Handlers(engine, max_body_bytes, public, callers.public_url, authentication), operations)
-
-    def internals(request: Request) -> bool:
-        """Whether the caller may read the texts of internal errors."""
-        if not authentication.authenticators:
-            return repair
-        cls = engine.addressable.get(request.path_params.get("name", ""))
-        return is_known(request) and cls is not None and may(principal_of(request), cls, Action.OPERATE)
+    internals = partial(_sees_internals, engine, authentication, repair)
+    handlers = _Handlers(engine, max_body_bytes, public, callers.public_url, authentication, internals)
+    routes = _routes(engine, handlers, operations)
 
     def on_error(request: Request, error: Exception) -> Response:
         return problems.on_workflow_error(request, error, internals=internals(request))
@@ -116,6 +115,14 @@ def create_api(
     return app
 
 
+def _sees_internals(engine: Engine, authentication: Authentication, repair: bool, request: Request) -> bool:
+    """Whether the caller may read the texts of internal errors."""
+    if not authentication.authenticators:
+        return repair
+    cls = engine.addressable.get(request.path_params.get("name", ""))
+    return is_known(request) and cls is not None and may(principal_of(request), cls, Action.OPERATE)
+
+
 def _routes(engine: Engine, handlers: _Handlers, operations: Mapping[str, type[Operation]]) -> list[Route]:
     return [
         Route("/", with_query(handlers.index), methods=["GET"]),
@@ -126,6 +133,7 @@ def _routes(engine: Engine, handlers: _Handlers, operations: Mapping[str, type[O
             Route(f"/wf/{{name}}/{{id}}/{action}", with_query(handlers.operation(action, operations)), methods=["POST"])
             for action in (ACTIONS | REPAIRS)
         ),
+        Route("/wf/{name}/{id}/outcomes/{token}", with_query(handlers.outcome), methods=["GET"]),
         # A path, because the name of an event may contain a slash. The id of an instance may not.
         Route("/wf/{name}/{id}/{event:path}", with_query(handlers.send, "thread", "wait_id"), methods=["POST"]),
         Route("/definition/{name}", with_query(handlers.definition), methods=["GET"]),
@@ -139,13 +147,20 @@ def _routes(engine: Engine, handlers: _Handlers, operations: Mapping[str, type[O
 
 class _Handlers:
     def __init__(
-        self, engine: Engine, max_body_bytes: int, public: bool, public_url: str, authentication: Authentication
+        self,
+        engine: Engine,
+        max_body_bytes: int,
+        public: bool,
+        public_url: str,
+        authentication: Authentication,
+        internals: Callable[[Request], bool],
     ) -> None:
         self.engine = engine
         self.max_body_bytes = max_body_bytes
         self.public = public
         self.public_url = public_url
         self.authentication = authentication
+        self.internals = internals
 
     def described(self, request: Request) -> type[Workflow]:
         return described(self.engine, request.path_params["name"], principal_of(request))
@@ -176,19 +191,40 @@ class _Handlers:
         return JSONResponse(view_data(view, prefix_of(request)))
 
     async def send(self, request: Request) -> Response:
+        name, id, event = (request.path_params[part] for part in ("name", "id", "event"))
+        body, key = await self.body(request), request.headers.get(IDEMPOTENCY_HEADER)
+        thread_id, wait_id = request.query_params.get("thread"), request.query_params.get("wait_id")
+        principal, outcome = principal_of(request), ""
+        if prefers_async(request):
+            request_key = stored_key(key, principal) or token_hex(16)
+            outcome = outcome_token(request_key, SentEvent(event, body, key, thread_id, wait_id))
         response = await self.engine.handle_event(
-            request.path_params["name"],
-            request.path_params["id"],
-            request.path_params["event"],
-            await self.body(request),
-            key=request.headers.get(IDEMPOTENCY_HEADER),
-            thread_id=request.query_params.get("thread"),
-            wait_id=request.query_params.get("wait_id"),
-            principal=principal_of(request),
+            name,
+            id,
+            event,
+            body,
+            key=key,
+            thread_id=thread_id,
+            wait_id=wait_id,
+            principal=principal,
+            outcome=outcome,
         )
+        if response == LATER:
+            location = outcome_url(name, id, outcome, prefix_of(request))
+            return Response(status_code=202, headers={"Location": location, APPLIED: RESPOND_ASYNC})
         if response == BUFFERED:
             return Response(status_code=202)
         return Response(response, media_type="application/json")
+
+    async def outcome(self, request: Request) -> Response:
+        name, id, token = (request.path_params[part] for part in ("name", "id", "token"))
+        outcome = await self.engine.outcome(name, id, token, principal=principal_of(request))
+        if outcome is None:
+            raise OutcomeNotFound(
+                f"no event with the outcome {token[:100]!r} was accepted for {id!r} of {name!r}, or it was forgotten"
+            )
+        data = outcome_data(outcome, partial(problems.of_outcome, internals=self.internals(request)))
+        return JSONResponse(data, 202, {"Retry-After": "1"}) if outcome.waits else JSONResponse(data)
 
     def operation(self, action: str, served: Mapping[str, type[Operation]]) -> Handler:
         """The handler of an operation, which is part of the route and not read from the request. The names of repairs

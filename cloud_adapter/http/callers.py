@@ -153,8 +153,8 @@ class Gate:
                 app,
                 allow_origins=callers.origins,
                 allow_methods=("GET", "POST"),
-                allow_headers=("Authorization", "Content-Type", "Idempotency-Key", "Traceparent"),
-                expose_headers=("Location", "Retry-After"),
+                allow_headers=("Authorization", "Content-Type", "Idempotency-Key", "Prefer", "Traceparent"),
+                expose_headers=("Location", "Preference-Applied", "Retry-After"),
             )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -107,6 +107,7 @@ def _examples(workflow: str, id: str) -> dict[Kind, WorkflowError]:
     raised = [
         _bad_key(),
         errors.InstanceNotFound.of(workflow, id),
+        errors.OutcomeNotFound(f"no event with the outcome 'a1b2' was accepted for {id!r} of {workflow!r}"),
         errors.Unauthenticated(NO_CREDENTIALS),
         errors.InvalidCredential("the token is not valid: Signature has expired"),
         errors.Forbidden(f"sending 'Confirm' is not permitted: {needed_roles({'manager'})}"),

@@ -19,8 +19,8 @@ from cloud_adapter import errors
 from cloud_adapter.engine.operations import ACTIONS, Action
 from cloud_adapter.http.creation import check_creation, creation_schema
 from cloud_adapter.http.graphs import Format
-from cloud_adapter.http.openapi.errors import BODY, CREATED, FOUND, MOVED, SENT, Errors, Kind
-from cloud_adapter.http.openapi.parameters import KEY, header, list_parameters, query
+from cloud_adapter.http.openapi.errors import BODY, CREATED, FOUND, MOVED, RETRY_AFTER, SENT, Errors, Kind
+from cloud_adapter.http.openapi.parameters import KEY, PREFER, TOKEN_PARAMETER, header, list_parameters, query
 from cloud_adapter.http.openapi.samples import sample
 from cloud_adapter.http.openapi.schemas import Schemas, ref
 from cloud_adapter.http.openapi.security import OPEN, DocumentAccess, merged
@@ -100,8 +100,8 @@ class _Document:
         may_read = may(principal, cls, Permission.READ)
         paths: Json = {}
 
-        def add(path: str, method: str, operation: Json) -> None:
-            shared = {"parameters": [self.id()]} if path.startswith(instance) else {}
+        def add(path: str, method: str, operation: Json, *parts: Json) -> None:
+            shared = {"parameters": [self.id(), *parts]} if path.startswith(instance) else {}
             paths.setdefault(path, shared)[method] = operation
 
         if may(principal, cls, Permission.CREATE):
@@ -111,6 +111,7 @@ class _Document:
         if may_list(principal, cls):
             add(f"/wf/{self.name}", "get", self.page())
         if may_read:
+            add(f"{instance}/outcomes/{{token}}", "get", self.outcome(), TOKEN_PARAMETER)
             add(f"{instance}/graph", "get", self.instance_graph())
         add(f"/graph/{self.name}", "get", self.definition_graph())
         names = operation_ids(cls.__program__.events)
@@ -170,6 +171,19 @@ class _Document:
             "",
             {"200": self.instance("The instance.")},
             (*FOUND, errors.Unavailable),
+        )
+
+    def outcome(self) -> Json:
+        content = {"application/json": {"schema": ref("Outcome")}}
+        return self.operation(
+            "get_outcome",
+            "Get the outcome of an event",
+            "For an event that was accepted for later. The outcome is kept for a day.",
+            {
+                "200": {"description": "The event was handled, buffered or refused.", "content": content},
+                "202": {"description": "The event still waits.", "headers": RETRY_AFTER, "content": content},
+            },
+            (*FOUND, errors.OutcomeNotFound, errors.Unavailable),
         )
 
     def page(self) -> Json:
@@ -247,13 +261,20 @@ class _Document:
             known=self.refusals(event, signatures[0]),
             tags=roles or [EVENTS],
         )
+        accepted = "Accepted for later, because a step runs and the request has the preference `respond-async`."
         if any(case.buffered for _, case in cases):
-            result["responses"]["202"] = {
-                "description": "No thread waits for the event yet. It is buffered and handled later. There is no body."
-            }
+            accepted += " Or, without `Location`: buffered, because a step runs or no thread waits for the event yet."
+        result["responses"]["202"] = {
+            "description": f"{accepted} There is no body.",
+            "headers": {
+                "Location": header("The path of the event's outcome."),
+                "Preference-Applied": header("`respond-async` if the event was accepted for later."),
+            },
+        }
         thread = "The thread that receives the event, if several wait for it: see `events` of the instance."
         wait = "The wait that receives the event. A later wait for the same event does not accept it."
         parameters = [query("thread", thread, {"type": "string"}), query("wait_id", wait, {"type": "string"}), KEY]
+        parameters.append(PREFER)
         result["parameters"] = parameters
         taking = [signature for signature in signatures if signature.input_schema is not None]
         inputs = [self.schemas.take(signature.input_schema or {}) for signature in taking]

@@ -237,6 +237,20 @@ _SHOWN: Json = {
             "cursor": TEXT_OR_NULL | {"description": "The cursor of the next page; null on the last page."},
         },
     ),
+    "Outcome": {
+        "type": "object",
+        "description": "What has become of an event that was accepted for later.",
+        "required": ["state"],
+        "properties": {
+            "state": {
+                "enum": ["waiting", "handled", "buffered", "refused"],
+                "description": "`waiting`: not decided yet. `buffered`: it is handled when a thread waits for it.",
+            },
+            "output": {"description": "For `handled`: the handler's output."},
+            "problem": ref("Problem") | {"description": "For `refused`: the error that the sender would have got."},
+        },
+        "additionalProperties": False,
+    },
     "FieldError": _object(
         "An error in one field of an input.",
         {
