@@ -21,10 +21,10 @@ from workflow_core import Execution, Status
 from workflow_core.compact import is_folded
 from workflow_core.wait_types import TimedWait
 
-FORMAT = 2
+FORMAT = 3
 """The newest version of the layout. A reader rejects newer versions. In version 1, the execution contains each thread
-in full. Version 2 is written if what many threads share is stored once, so that a release that supports only version 1
-does not misread it."""
+in full. Version 2 is written if what many threads share is stored once, and version 3 if secrets are encrypted, so that
+a release that supports only older versions does not misread it."""
 
 DOCUMENT_BYTES_MAX = 1_000_000
 """Firestore's limit is 1,048,576 bytes, names and overhead included."""
@@ -225,6 +225,7 @@ class Instance:
             ``lease.keeps_events`` says the same.
         version: the value that the store compares; None if the instance is not stored yet.
         document: the result of ``encode`` for the instance, if it was already computed.
+        is_sealed: whether its secrets are encrypted; see ``engine.secrets``.
     """
 
     workflow: str
@@ -239,6 +240,7 @@ class Instance:
     has_kept_events: bool = False
     version: Any = None
     document: Document | None = field(default=None, compare=False, repr=False)
+    is_sealed: bool = False
 
 
 Document = dict[str, Any]
@@ -267,7 +269,7 @@ def encode(instance: Instance) -> Document:
     execution = instance.execution
     text = execution.to_json()
     document: Document = {
-        "format": FORMAT if is_folded(text) else 1,
+        "format": FORMAT if instance.is_sealed else 2 if is_folded(text) else 1,
         "workflow": instance.workflow,
         "id": instance.id,
         "status": execution.status.value,
@@ -328,10 +330,7 @@ def decode(document: Mapping[str, Any], version: Any) -> Instance:
     Raises:
         DamagedDocument: the document cannot be read. The message gives the reason.
     """
-    place = f"the document of {document.get('workflow')!r} {document.get('id')!r}"
-    format = document.get("format")
-    if not isinstance(format, int) or not 1 <= format <= FORMAT:
-        raise DamagedDocument(f"{place} has format {format!r}, this release reads 1 to {FORMAT}: upgrade gorchestrate")
+    place = check_format(document)
     for name, types in _TYPES.items():
         if not isinstance(document.get(name), types):
             raise DamagedDocument(f"{place} cannot be read: {name!r} is {document.get(name)!r:.100}")
@@ -351,9 +350,23 @@ def decode(document: Mapping[str, Any], version: Any) -> Instance:
             search=document["search"],
             has_kept_events=lease == _ENDED,
             version=version,
+            is_sealed=document["format"] == FORMAT,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedDocument(f"{place} cannot be read: {error}") from error
+
+
+def check_format(document: Mapping[str, Any]) -> str:
+    """Returns how errors name a document.
+
+    Raises:
+        DamagedDocument: its format is newer than this release.
+    """
+    place = f"the document of {document.get('workflow')!r} {document.get('id')!r}"
+    format = document.get("format")
+    if not isinstance(format, int) or not 1 <= format <= FORMAT:
+        raise DamagedDocument(f"{place} has format {format!r}, this release reads 1 to {FORMAT}: upgrade gorchestrate")
+    return place
 
 
 def _check_timers(execution: Execution) -> None:

@@ -16,6 +16,9 @@ _UNCOUNTED = frozenset(("history", "tokens"))
 THREADS_MANY = 100
 """With more threads than this, the error for a document that is too large names their number as the cause."""
 
+ENCRYPTED = "$encrypted"
+"""The name under which the fields of version 3 contain the encrypted fields, by their names. No field has this name."""
+
 
 def check_size(document: Mapping[str, Any], limit: int, threads: Sequence[Thread]) -> int:
     """Returns how many bytes of the document count towards the limit.
@@ -32,6 +35,7 @@ def check_size(document: Mapping[str, Any], limit: int, threads: Sequence[Thread
     advice = "keep large data elsewhere and store a reference to it"
     fields: Any = json.loads(document["fields"])
     if part == "fields" and isinstance(fields, dict) and fields:
+        fields |= fields.pop(ENCRYPTED, {})
         bytes_of = {name: len(json.dumps(value, ensure_ascii=False).encode()) for name, value in fields.items()}
         largest = max(bytes_of, key=bytes_of.__getitem__)
         detail = f"its largest field is {largest!r} with {bytes_of[largest]:,} bytes"

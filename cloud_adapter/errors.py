@@ -107,6 +107,10 @@ class DamagedDocument(WorkflowError):
     """A stored document cannot be read: it is damaged, or was written by a newer release."""
 
 
+class SecretsUnreadable(DamagedDocument):
+    """A stored secret cannot be decrypted: its key is missing in the settings, or it was changed or moved."""
+
+
 class SettingsError(WorkflowError):
     """A setting is missing or wrong; the message names it."""
 

@@ -13,12 +13,16 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from cloud_adapter.document import InboxEntry, Instance, KeyRecord
+from cloud_adapter.summaries import Due, Summary
 
 PAGE_SIZE = 50
 """The default number of instances in a page of a listing."""
 
 PAGE_SIZE_MAX = 200
 """The maximum number of instances that a client may request in one page. Internal callers may request more."""
+
+PAGE_BYTES_MAX = 2_000_000
+"""About how many bytes the summaries of a page have; more only if one instance alone has more."""
 
 TASK_BYTES_MAX = 1_000_000
 """The maximum size of a task's body, as JSON. Cloud Tasks allows 1 MiB, including its own overhead."""
@@ -43,10 +47,10 @@ class Page:
 
     Attributes:
         cursor: requests the next page; None on the last page.
-        damaged: the reason for each document that was left out because it cannot be read.
+        damaged: the reason for each document that was left out because its summary cannot be read.
     """
 
-    instances: Sequence[Instance]
+    instances: Sequence[Summary]
     cursor: str | None
     damaged: Sequence[str] = ()
 
@@ -135,7 +139,8 @@ class Store(Protocol):
         limit: int = PAGE_SIZE,
         cursor: str | None = None,
     ) -> Page:
-        """Returns the instances of a workflow.
+        """Returns the summaries of the instances of a workflow. It reads no whole documents. A page has fewer than
+        ``limit`` instances if they have more than ``PAGE_BYTES_MAX``.
 
         Args:
             search: for each search field to filter by, the values that it may have: texts, numbers, booleans or None.
@@ -149,9 +154,9 @@ class Store(Protocol):
         """Returns the names of the workflows that have instances, in any order."""
         ...
 
-    async def due(self, before: datetime, limit: int = 100, *, after: Instance | None = None) -> Sequence[Instance]:
-        """Returns instances whose ``wake_at`` is at or before ``before``, the longest overdue first, without damaged
-        documents.
+    async def due(self, before: datetime, limit: int = 100, *, after: Due | None = None) -> Sequence[Due]:
+        """Returns instances whose ``wake_at`` is at or before ``before``, the longest overdue first. Their documents
+        are not read, so ``load`` may find one damaged, changed or deleted.
 
         Args:
             after: an instance that this method returned; only later ones are returned.
@@ -217,6 +222,34 @@ class TaskQueue(Protocol):
 
     async def delete(self, name: str) -> None:
         """Deletes a task. A missing task is not an error."""
+        ...
+
+
+class Codec(Protocol):
+    """Encrypts secrets before they are stored."""
+
+    async def encrypt(self, text: bytes, context: str) -> str:
+        """Returns the encrypted text, as printable ASCII.
+
+        Args:
+            context: where the text is stored. It is not secret, and the same one is needed to decrypt the text.
+
+        Raises:
+            Unavailable: the service that has the key did not answer; try again.
+        """
+        ...
+
+    async def decrypt(self, text: str, context: str) -> bytes:
+        """The inverse of ``encrypt``.
+
+        Raises:
+            SecretsUnreadable: the key is missing, or the text was changed or encrypted for another context.
+            Unavailable: the service that has the key did not answer; try again.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Releases all resources."""
         ...
 
 

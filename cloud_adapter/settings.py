@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE, TASKS_EMULATOR_VARIABLE
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.options import EngineOptions
+from workflow_core.statements.selects import INPUT_BYTES_MAX
 
 PREFIX = "GORCHESTRATE_"
 ON_CLOUD_RUN = "K_SERVICE"
@@ -22,12 +24,75 @@ ON_CLOUD_RUN = "K_SERVICE"
 GOOGLE_ISSUER = "https://accounts.google.com"
 URL_VARIABLE, TOKEN_VARIABLE = CLIENT_VARIABLES = (f"{PREFIX}URL", f"{PREFIX}TOKEN")
 """The API's URL and token for the command line. These are not settings of the runtime."""
+NO_KEYS = "none"
+"""Says that secrets are stored without encryption."""
+
+_KEY = re.compile(r"[A-Za-z0-9_-]{43}=")
+_KMS_KEY = re.compile(r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+")
 
 
-class Settings(BaseSettings):
-    """Each field is the environment variable ``GORCHESTRATE_`` followed by its name in capitals."""
+def _listed_keys(text: str) -> Sequence[str]:
+    return () if text.strip() == NO_KEYS else [key.strip() for key in text.split(",") if key.strip()]
+
+
+class SecretSettings(BaseSettings):
+    """The settings by which secrets are stored. For the names of the variables, see ``Settings``."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX)
+
+    secret_keys: SecretStr = SecretStr("")
+    """The keys that encrypt secrets before they are stored, separated by commas. The first one encrypts; each one
+    decrypts. ``none``: secrets are stored as they are."""
+    kms_key: str = ""
+    """The key in Cloud KMS that encrypts secrets: ``projects/P/locations/L/keyRings/R/cryptoKeys/K``. The keys of
+    ``secret_keys`` then only decrypt."""
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """The keys in ``secret_keys``."""
+        return _listed_keys(self.secret_keys.get_secret_value())
+
+    @property
+    def decides_secrets(self) -> bool:
+        """Whether the settings say how secrets are stored."""
+        return bool(self.secret_keys.get_secret_value().strip() or self.kms_key)
+
+    @field_validator("secret_keys")
+    @classmethod
+    def _are_keys(cls, secret_keys: SecretStr) -> SecretStr:
+        for number, key in enumerate(_listed_keys(secret_keys.get_secret_value()), 1):
+            if not _KEY.fullmatch(key):
+                raise ValueError(
+                    f"key {number} is not a key of 32 bytes in URL-safe base64: make one with `gorchestrate secret-key`"
+                )
+        return secret_keys
+
+    @field_validator("kms_key")
+    @classmethod
+    def _is_key_name(cls, name: str) -> str:
+        if name and not _KMS_KEY.fullmatch(name):
+            raise ValueError(f"{name!r} is not the name of a key: projects/P/locations/L/keyRings/R/cryptoKeys/K")
+        return name
+
+    @classmethod
+    def load(cls, **overrides: object) -> Self:
+        """Returns the settings from the environment. ``overrides`` take precedence.
+
+        Raises:
+            SettingsError: a setting is wrong; the message names it.
+        """
+        try:
+            return cls(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
+        except ValidationError as error:
+            lines = [
+                f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" if e["loc"] else str(e["ctx"]["error"])
+                for e in error.errors()
+            ]
+            raise SettingsError("wrong setting: " + "; ".join(lines)) from None
+
+
+class Settings(SecretSettings):
+    """Each field is the environment variable ``GORCHESTRATE_`` followed by its name in capitals."""
 
     backend: Literal["embedded", "cloud"] = "embedded"
     """``embedded``: SQLite and a queue in this process. ``cloud``: Firestore and Cloud Tasks, or their emulators."""
@@ -74,7 +139,8 @@ class Settings(BaseSettings):
     """How long a crashed process can block an instance. A step that runs longer renews its lease."""
     max_wait_seconds: float = Field(default=10, ge=0, le=60)
     """How long an event waits for a busy instance before it gets 503."""
-    max_body_bytes: int = Field(default=1_000_000, ge=1_000, le=10_000_000)
+    max_body_bytes: int = Field(default=256_000, ge=1_000, le=INPUT_BYTES_MAX)
+    """The most bytes of a request's body. ``On(..., max_bytes=)`` sets another limit for an event."""
     sync_threads: int | None = Field(default=None, ge=1, le=10_000)
     """How many synchronous steps, and as many synchronous activities, run at the same time in a process. Others wait.
     By default as many as the requests that are let in, so none waits."""
@@ -175,7 +241,7 @@ class Settings(BaseSettings):
             raise ValueError(f"{PREFIX}WORKER_URL is {self.worker_url}: on Cloud Run it must begin with https://")
 
     @classmethod
-    def load(cls, **overrides: object) -> Settings:
+    def load(cls, **overrides: object) -> Self:
         """Returns the settings from the environment. ``overrides`` take precedence.
 
         Raises:
@@ -185,11 +251,4 @@ class Settings(BaseSettings):
         unknown = sorted({name for name in os.environ if name.startswith(PREFIX)} - known - set(CLIENT_VARIABLES))
         if unknown:
             raise SettingsError(f"unknown setting {unknown[0]}. Available: {', '.join(sorted(known))}")
-        try:
-            return cls(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
-        except ValidationError as error:
-            lines = [
-                f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" if e["loc"] else str(e["ctx"]["error"])
-                for e in error.errors()
-            ]
-            raise SettingsError("wrong setting: " + "; ".join(lines)) from None
+        return super().load(**overrides)

@@ -10,11 +10,14 @@ from cloud_adapter import document, names, ports
 from cloud_adapter.clock import CLOCK_SKEW
 from cloud_adapter.engine import idempotency, inbox, lanes, transaction
 from cloud_adapter.hosting import cloud
+from cloud_adapter.http import bodies
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.queues import cloud_tasks, local, rules
 from cloud_adapter.settings import Settings
 from cloud_adapter.stores import search
+from workflow_core import error_texts, inputs
 from workflow_core.machine import instructions
+from workflow_core.statements import selects
 from workflow_core.statements.calls import ACTIVITY_TIMEOUT
 from workflow_core.statements.fanout import PARALLEL_LIMIT
 
@@ -33,7 +36,9 @@ LIMITS = {
     "reserve of that document": [f"{document.RESERVED_BYTES:,} bytes"],
     "history": [f"{document.HISTORY_MAX} entries"],
     "commit tokens (": [f"{document.TOKENS_MAX} commits"],
-    "body of a request": [f"{SETTINGS['max_body_bytes'].default:,} bytes"],
+    "body of a request": [f"{SETTINGS['max_body_bytes'].default:,} bytes", f"to {selects.INPUT_BYTES_MAX:,}"],
+    "values in the JSON": [f"{bodies.VALUES_MAX:,} items"],
+    "errors in an input": [f"{error_texts.ERRORS_MAX}", f"{inputs.VALUES_OF_ALL_ERRORS:,} values"],
     "body of a task": [f"{ports.TASK_BYTES_MAX:,} bytes"],
     "result that waits": [f"{document.INBOX_ENTRY_BYTES_MAX:,} bytes"],
     "id of an instance": [f"{names.ID_BYTES_MAX} bytes"],
@@ -49,7 +54,7 @@ LIMITS = {
     ],
     "inbox entries read": [f"| {inbox.COLLECT_MAX} |"],
     "steps in one request": [f"{OPTIONS.budget_steps} steps", f"{OPTIONS.budget.total_seconds():.0f} s"],
-    "instances in a page": [f"| {ports.PAGE_SIZE_MAX} |"],
+    "instances in a page": [f"| {ports.PAGE_SIZE_MAX}, or {ports.PAGE_BYTES_MAX:,} bytes |"],
     "attempts of": [f"| {OPTIONS.retry.max_attempts} |"],
     "threads for": [
         f"{local.LOCAL_LIMITS.max_concurrent_dispatches} in an embedded",

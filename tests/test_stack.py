@@ -17,7 +17,7 @@ STACK = (
     ("cloud_adapter.hosting",),
     ("cloud_adapter.http", "cloud_adapter.tasks_emulator"),
     ("cloud_adapter.engine",),
-    ("cloud_adapter.stores", "cloud_adapter.queues", "cloud_adapter.observability"),
+    ("cloud_adapter.stores", "cloud_adapter.queues", "cloud_adapter.codecs", "cloud_adapter.observability"),
     ("cloud_adapter.*",),
     ("workflow_core.library", "workflow_core.diagrams"),
     ("workflow_core.machine",),

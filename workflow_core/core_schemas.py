@@ -7,12 +7,24 @@ names to nodes, for example of fields. This module does not depend on what is lo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from inspect import signature
 from typing import Any
+
+from pydantic_core import SchemaSerializer
 
 Schema = Mapping[str, Any]
 
 NO_NODES = frozenset(("cls", "metadata", "config", "default", "expected", "members", "serialization"))
 """Parts of a node that contain no nodes that are validated."""
+
+_COLLECTIONS = frozenset(("list", "set", "frozenset", "tuple", "dict"))
+
+FROM_THE_SCHEMA: dict[str, Any] = (
+    {"_use_prebuilt": False} if "_use_prebuilt" in signature(SchemaSerializer).parameters else {}
+)
+"""Since pydantic 2.13, even the outermost model is validated and serialized by its class, unless this is given to what
+is made from a changed schema. Without the argument, secrets would be written as asterisks, and so refused at the
+commit."""
 
 
 def is_node(schema: Schema) -> bool:
@@ -35,6 +47,15 @@ def nodes(schema: Any) -> Iterator[Schema]:
         yield schema
     for part in parts(schema):
         yield from nodes(part)
+
+
+def stopping(schema: Any) -> Any:
+    """Returns a copy of a core schema whose lists, sets, tuples and mappings stop at their first error."""
+    if isinstance(schema, dict):
+        of_node = is_node(schema)
+        copy = {key: part if of_node and key in NO_NODES else stopping(part) for key, part in schema.items()}
+        return copy | {"fail_fast": True} if of_node and schema["type"] in _COLLECTIONS else copy
+    return type(schema)(map(stopping, schema)) if isinstance(schema, (list, tuple)) else schema
 
 
 def definitions(schema: Schema) -> dict[str, Schema]:

@@ -20,25 +20,51 @@ from pydantic import ValidationError
 from pydantic_core import SchemaValidator, core_schema
 
 from workflow_core.comparing import Path, leaves
+from workflow_core.error_texts import field_errors
 from workflow_core.errors import InvalidInput
 from workflow_core.secret_values import MASK, is_mask
 from workflow_core.value_form import ValueForm
 
 Error = dict[str, Any]
 
+VALUES_OF_ALL_ERRORS = 1_000
+"""In an input of more values, only the first error of each list and mapping is made."""
 
-def from_client(what: str, body: bytes | str, form: ValueForm, validate: Callable[[bytes | str], Any]) -> Any:
+_STOPPED: Error = {
+    "field": "",
+    "message": f"the input has more than {VALUES_OF_ALL_ERRORS:,} values, so each list was read up to its first error",
+    "type": "too_many_errors",
+}
+
+_NO_JSON = "json_invalid"
+
+# The end is optional, so that a text that does not end is not searched again from each of its escaped quotes.
+_TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+
+
+def from_client(what: str, body: bytes | str, form: ValueForm, **options: Any) -> Any:
     """Returns the value for a JSON text of a client.
 
     Args:
         what: the input, for errors.
         form: the form of the type.
-        validate: validates a JSON text.
+        options: of pydantic.
 
     Raises:
         InvalidInput: the text is not JSON or does not fit the type, or it contains a repeated key, a number that JSON
             does not have, a masked secret, or a decimal with more digits than can be kept.
     """
+    is_large = values_in(body) > VALUES_OF_ALL_ERRORS
+
+    def validate(text: bytes | str) -> Any:
+        try:
+            return form.validate_json(text, stops=is_large, **options)
+        except ValidationError as error:
+            errors = field_errors(error)
+            if is_large and errors[0]["type"] != _NO_JSON:
+                errors.append(_STOPPED)
+            raise InvalidInput(what, errors) from None
+
     value = validate(body)
     refuse_repeated_keys(what, body)
     if form.has_decimals:
@@ -48,6 +74,21 @@ def from_client(what: str, body: bytes | str, form: ValueForm, validate: Callabl
     if form.compare is not None and form.compare.is_needed():
         refuse_unusable(what, value)
     return value
+
+
+def values_in(body: bytes | str) -> int:
+    """Returns about how many values a JSON text has: items of lists, members of objects, and these themselves. A text
+    of ``n`` bytes has at most ``n`` values, so a small text is not counted."""
+    if len(body) <= VALUES_OF_ALL_ERRORS:
+        return len(body)
+    text = body.encode(errors="replace") if isinstance(body, str) else body
+    if _separators(text) <= VALUES_OF_ALL_ERRORS:
+        return _separators(text)
+    return _separators(_TEXT.sub(b"", text))
+
+
+def _separators(text: bytes) -> int:
+    return 1 + sum(map(text.count, (b",", b"[", b"{")))
 
 
 def refuse_unusable(what: str, value: Any) -> None:

@@ -11,7 +11,7 @@ ANYONE: Final = "anyone"
 """The role that every principal has, also one without credentials."""
 
 AUTHENTICATED: Final = "authenticated"
-"""The role of every principal with credentials."""
+"""The role of every principal with credentials, except a ``callback``, whose token is for one event only."""
 
 
 PrincipalKind = Literal["user", "service", "callback", "anonymous", "system"]
@@ -39,7 +39,7 @@ class Principal:
     @property
     def all_roles(self) -> frozenset[str]:
         """The roles, with those that every principal of its kind has."""
-        implied = {ANYONE} if self.kind == "anonymous" else {ANYONE, AUTHENTICATED}
+        implied = {ANYONE} if self.kind in ("anonymous", "callback") else {ANYONE, AUTHENTICATED}
         return self.roles | implied
 
 

@@ -13,19 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from inspect import signature
 from typing import Any
 
 from pydantic import Secret, SecretBytes, SecretStr, TypeAdapter
 from pydantic_core import PydanticSerializationUnexpectedValue, SchemaSerializer
 
-from workflow_core.core_schemas import NO_NODES, Schema, definitions, is_node, nodes, parts
-
-_FROM_THE_SCHEMA: dict[str, Any] = (
-    {"_use_prebuilt": False} if "_use_prebuilt" in signature(SchemaSerializer).parameters else {}
-)
-"""Since pydantic 2.13, even the outermost model is serialized by its class, unless this is given. Without the argument,
-secrets would be written as asterisks, and so refused at the commit."""
+from workflow_core.core_schemas import FROM_THE_SCHEMA, NO_NODES, Schema, definitions, is_node, nodes, parts
 
 MASK = "**********"
 """How a secret is shown."""
@@ -87,6 +80,15 @@ def may_be_secret(schema: Any, targets: Mapping[str, Schema]) -> bool:
     return any(may_be_secret(part, targets) for part in parts(schema))
 
 
+def plain_fields(schema: Schema) -> frozenset[str]:
+    """Returns the names of a model's fields whose values contain no secrets. ``schema`` is that of the model."""
+    targets = definitions(schema)
+    while schema["type"] != "model-fields":
+        schema = targets[schema["schema_ref"]] if schema["type"] == "definition-ref" else schema["schema"]
+    fields: dict[str, Schema] = schema["fields"]
+    return frozenset(name for name, field in fields.items() if not contains_secrets(field, targets))
+
+
 def revealing(schema: Schema) -> SchemaSerializer:
     """Returns a serializer that writes the values of secrets."""
     return _Revealing(schema).serializer(schema)
@@ -126,7 +128,7 @@ class _Rewriter:
         if id(schema) not in self.made:
             new: Any = self._rewritten(schema)
             new.pop("ref", None)  # references to it are replaced by calls
-            self.made[id(schema)] = SchemaSerializer(new, **_FROM_THE_SCHEMA)
+            self.made[id(schema)] = SchemaSerializer(new, **FROM_THE_SCHEMA)
         return self.made[id(schema)]
 
     def part(self, part: Any) -> Any:

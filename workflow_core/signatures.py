@@ -109,15 +109,12 @@ class HandlerSignature:
         if not given and self.has_default:
             return deepcopy(self.default)
         what = f"event {event!r}"
-
-        def validated(text: bytes | str) -> Any:
-            try:
-                return self.input.validate_json(text)
-            except ValidationError as error:
-                errors = field_errors(error)
-                raise InvalidInput(what, errors if given else [self._wants_some(errors)]) from None
-
-        return from_client(what, body, self.input_form, validated)
+        try:
+            return from_client(what, body, self.input_form)
+        except InvalidInput as error:
+            if given:
+                raise
+            raise InvalidInput(what, [self._wants_some(error.errors)]) from None
 
     def load(self, name: str, text: bytes | str) -> Any:
         """Returns the typed input for a value that was stored or passed on, such as the result of an activity.

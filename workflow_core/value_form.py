@@ -17,14 +17,17 @@ from functools import lru_cache
 from typing import Any
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError, SchemaSerializer, SchemaValidator, from_json, to_json
+from pydantic_core import PydanticSerializationError, SchemaError, SchemaSerializer, SchemaValidator, from_json, to_json
 
 from workflow_core.comparing import Path, changed, compare_values
-from workflow_core.core_schemas import Schema, nodes
+from workflow_core.core_schemas import FROM_THE_SCHEMA, Schema, nodes, stopping
 from workflow_core.error_texts import field_texts
 from workflow_core.errors import InvalidFields
 from workflow_core.keeping import Comparison, comparison_of
 from workflow_core.secret_values import SECRETS, has_secrets, masking, revealing
+
+LARGE_BYTES = 32_000
+"""Of each list in a larger text that was stored, only the first error is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,8 @@ class ValueForm:
         self.compare: Comparison | None = comparison_of(schema)
         if by_alias and any("validation_alias" in part for part in parts):
             self.compare = Comparison()  # an alias may be the name of another field
+        self._schema = schema
+        self._stopping: SchemaValidator | Any = None
         self._validator = validator
         self._serializer = revealing(schema) if self.has_secrets else serializer
         self._masking = masking(schema) if self.has_secrets else serializer
@@ -122,13 +127,32 @@ class ValueForm:
             without_values = re.sub(r" \[[^\n]*", "", str(error))
         raise PydanticSerializationError(without_values)
 
-    def load(self, text: str | bytes) -> Any:
-        """Returns the value that ``dump`` wrote.
+    def load(self, text: str | bytes, **options: Any) -> Any:
+        """Returns the value that ``dump`` wrote. For ``options``, see ``validate_json``.
 
         Raises:
             ValidationError: the text does not fit the type.
         """
-        return self._validator.validate_json(text, by_alias=self._by_alias, by_name=True)
+        stops = len(text) > LARGE_BYTES
+        return self.validate_json(text, stops=stops, by_alias=self._by_alias, by_name=True, **options)
+
+    def validate_json(self, text: str | bytes, *, stops: bool, **options: Any) -> Any:
+        """Returns the value for a JSON text.
+
+        Args:
+            stops: whether each list, set, tuple and mapping stops at its first error. An error takes 600 bytes, and a
+                union makes one for each alternative, so those of a long list would take hundreds of megabytes.
+            options: those of pydantic.
+
+        Raises:
+            ValidationError: the text does not fit the type.
+        """
+        if stops and self._stopping is None:
+            try:
+                self._stopping = SchemaValidator(stopping(self._schema), **FROM_THE_SCHEMA)
+            except SchemaError:  # a type that allows only its own validator
+                self._stopping = self._validator
+        return (self._stopping if stops else self._validator).validate_json(text, **options)
 
     def shown(self, value: Any) -> bytes:
         """Returns what ``dump`` returns, with masked secrets."""

@@ -15,7 +15,7 @@ from workflow_core.accidents import refuse_accident
 from workflow_core.adapters import JsonSchema, SchemaGenerator, adapter_of
 from workflow_core.comparing import Changed
 from workflow_core.defaults import check_field_defaults
-from workflow_core.error_texts import field_errors, field_texts
+from workflow_core.error_texts import field_texts
 from workflow_core.errors import DefinitionError, InvalidFields, InvalidInput, NewerVersion
 from workflow_core.inputs import from_client
 from workflow_core.principal import Action, Principal
@@ -160,17 +160,14 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
             InvalidFields: a validator of the workflow raised an error that is not a ``ValueError``.
         """
         what = f"the initial fields of workflow {cls.__workflow_name__!r}"
-
-        def validated(text: bytes | str) -> Any:
-            try:
-                return cls.model_validate_json(text, extra="forbid", by_alias=True, by_name=True)
-            except ValidationError as error:
-                raise InvalidInput(what, field_errors(error)) from None
-            except Exception as error:
-                raise InvalidFields(f"{what} cannot be validated: {type(error).__name__}: {error}") from error
-
-        new: Self = from_client(what, fields.strip() or "{}", cls.__input_form__, validated)
-        return new
+        options = {"extra": "forbid", "by_alias": True, "by_name": True}
+        try:
+            new: Self = from_client(what, fields.strip() or "{}", cls.__input_form__, **options)
+            return new
+        except InvalidInput:
+            raise
+        except Exception as error:
+            raise InvalidFields(f"{what} cannot be validated: {type(error).__name__}: {error}") from error
 
     def dump_fields(self) -> str:
         """Returns the fields as the JSON text that is saved.
@@ -273,12 +270,13 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
             fields = migrated(cls, fields, version)
         try:
             try:
-                return cls.model_validate_json(fields, by_alias=False, by_name=True)
+                loaded: Self = cls.__form__.load(fields)
             except ValidationError as error:
                 if not all(detail["type"] == "extra_forbidden" for detail in error.errors(include_url=False)):
                     raise
-            # The code no longer has a field, in a model that refuses others.
-            return cls.model_validate_json(fields, extra="ignore", by_alias=False, by_name=True)
+                # The code no longer has a field, in a model that refuses others.
+                loaded = cls.__form__.load(fields, extra="ignore")
+            return loaded
         except ValidationError as error:
             what = f"the fields of {cls.__name__} do not fit their types: {field_texts(error)}"
             raise InvalidFields(what) from (None if cls.__form__.has_secrets else error)  # a log shows the values

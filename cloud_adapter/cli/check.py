@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -14,10 +15,13 @@ from cloud_adapter.cli.access_matrix import Matrix
 from cloud_adapter.cli.definition_warnings import DefinitionWarning, advise
 from cloud_adapter.cli.output import SafeConsole
 from cloud_adapter.cli.stored_instances import Place, Report, check_store
+from cloud_adapter.clock import SystemClock
+from cloud_adapter.codecs.chain import codec_of
 from cloud_adapter.engine.registry import by_name
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.hosting.source import load_workflows
 from cloud_adapter.ports import Store
+from cloud_adapter.settings import SecretSettings
 from cloud_adapter.stores.sqlite.store import SqliteStore
 from workflow_core import DefinitionError, Workflow
 
@@ -56,8 +60,9 @@ def run(source: Path, against: str | None, *, as_json: bool, access: bool = Fals
         else:
             console.print(f"[red]The definition has a mistake.[/] {escape(str(error))}")
         return False
-    warnings = advise(workflows)
-    report = Report() if against is None else asyncio.run(_check(against, workflows))
+    settings = SecretSettings.load()
+    warnings = advise(workflows, settings)
+    report = Report() if against is None else asyncio.run(_check(against, workflows, settings))
     matrices = [Matrix.of(workflow) for workflow in workflows] if access else []
     if as_json:
         more = {"access": [matrix.to_dict() for matrix in matrices]} if access else {}
@@ -73,12 +78,14 @@ def run(source: Path, against: str | None, *, as_json: bool, access: bool = Fals
     return not report.problems
 
 
-async def _check(against: str, workflows: list[type[Workflow]]) -> Report:
-    store = open_store(against)
-    try:
-        return await check_store(store, workflows)
-    finally:
-        await store.close()
+async def _check(against: str, workflows: list[type[Workflow]], settings: SecretSettings) -> Report:
+    codec = codec_of(settings, SystemClock())
+    async with contextlib.AsyncExitStack() as stack:
+        if codec is not None:
+            stack.push_async_callback(codec.close)
+        store = open_store(against)
+        stack.push_async_callback(store.close)
+        return await check_store(store, workflows, codec)
 
 
 def open_store(name: str) -> Store:

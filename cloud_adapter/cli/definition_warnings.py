@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cloud_adapter.cli.access_matrix import unsendable
+from cloud_adapter.hosting.unencrypted import FIX, unencrypted
+from cloud_adapter.settings import SecretSettings
 from workflow_core import Workflow
 from workflow_core.diagrams.describe import Node, statements
 
@@ -36,10 +38,17 @@ class DefinitionWarning:
         return {"workflow": self.workflow, "statement": self.statement, "warning": self.what, "fix": self.fix}
 
 
-def advise(workflows: Iterable[type[Workflow]]) -> list[DefinitionWarning]:
-    """Returns warnings about parallel statements that cannot overlap, and about events that no principal may send."""
+def advise(workflows: Iterable[type[Workflow]], settings: SecretSettings) -> list[DefinitionWarning]:
+    """Returns warnings about parallel statements that cannot overlap, events that no principal may send, and
+    secrets that are not encrypted."""
     workflows = list(workflows)
-    return [*_parallel_warnings(workflows), *_event_warnings(workflows)]
+    return [*_parallel_warnings(workflows), *_event_warnings(workflows), *_secret_warnings(workflows, settings)]
+
+
+def _secret_warnings(workflows: Iterable[type[Workflow]], settings: SecretSettings) -> Iterator[DefinitionWarning]:
+    what, fix = "these settings have no key, so they would not be encrypted", FIX[0].upper() + FIX[1:]
+    for name in unencrypted(workflows, settings):
+        yield DefinitionWarning(name, "Secrets", what, fix)
 
 
 def _event_warnings(workflows: Iterable[type[Workflow]]) -> Iterator[DefinitionWarning]:
@@ -91,6 +100,3 @@ def _all(nodes: Iterable[Node]) -> Iterator[Node]:
         for part in ("statements", "branches", "cases", "excepts", "finally"):
             for inner in node.get(part) or ():
                 yield from _all(inner if isinstance(inner, list) else (inner,))
-
-
-# --- the parts of an instance ----------------------------------------------------------------

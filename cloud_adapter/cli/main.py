@@ -1,4 +1,4 @@
-"""The command ``gorchestrate``: ``dev``, ``demo``, ``check``, ``graph`` and ``tasks-emulator``.
+"""The command ``gorchestrate``: ``dev``, ``demo``, ``check``, ``graph``, ``secret-key`` and ``tasks-emulator``.
 
 The commands about instances are in ``cloud_adapter.cli.instances``.
 """
@@ -195,6 +195,14 @@ def api_key(
     typer.echo(f"The key, which is shown only now: {key}")
     typer.echo("Add this to your Service. It contains only a hash of the key, so it may be in your source:")
     typer.echo(f"  authenticators=[ApiKey({stored!r})]")
+
+
+@app.command()
+def secret_key() -> None:
+    """Prints a new key for GORCHESTRATE_SECRET_KEYS, with which secrets are encrypted before they are stored."""
+    from cloud_adapter.codecs import fernet  # lazy: no other command needs it
+
+    typer.echo(fernet.new_key())
 
 
 @app.command()

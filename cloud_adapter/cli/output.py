@@ -18,6 +18,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from cloud_adapter.json_texts import readable
 from workflow_core.printable import escaped
 from workflow_core.secret_values import MASK
 
@@ -44,7 +45,7 @@ def is_terminal() -> bool:
 
 def print_json(value: Any, *, lines: bool = False) -> None:
     """Prints JSON; ``lines``: on one line."""
-    print_lines(json.dumps(value, ensure_ascii=False, indent=None if lines else 2).split("\n"))
+    print_lines((json.dumps(value, ensure_ascii=False) if lines else readable(value)).split("\n"))
 
 
 def print_lines(lines: Iterable[str]) -> None:
@@ -150,10 +151,18 @@ def _parts(view: Json) -> list[tuple[str, list[str], Rows]]:
     ]
 
 
+def _by(entry: Json) -> str:
+    """Returns who did it, and the other name that the request gave, if it did."""
+    if not entry["by"]:
+        return ""
+    claimed = entry.get("claimed")  # an older API does not know it
+    return f"by {entry['by']}" + (f" (as {claimed!r})" if claimed else "")
+
+
 def _history(entries: list[Json]) -> tuple[list[str], Rows]:
     rows = []
     for entry in entries:
-        notes = [entry["error"], entry["detail"], f"by {entry['by']}" if entry["by"] else "", entry["reason"]]
+        notes = [entry["error"], entry["detail"], _by(entry), entry["reason"]]
         about = [_time(entry["at"]), entry["kind"], entry["statement"], entry["thread"]]
         rows.append([*about, "; ".join(filter(None, notes))])
     return ["at", "what", "statement", "thread", "notes"], rows

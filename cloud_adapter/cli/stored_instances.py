@@ -6,23 +6,23 @@ handles, such as added or moved statements, are not problems.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from pydantic_core import to_json
 
-from cloud_adapter.clock import CLOCK_SKEW
+from cloud_adapter.cli.live_instances import Damaged, live_instances
 from cloud_adapter.document import Instance
-from cloud_adapter.ports import Store
-from cloud_adapter.stores.listings import EPOCH
+from cloud_adapter.engine.secrets import Secrets
+from cloud_adapter.errors import DamagedDocument, SecretsUnreadable
+from cloud_adapter.ports import Codec, Store
+from cloud_adapter.variables import KMS_KEY_VARIABLE, SECRET_KEYS_VARIABLE
 from workflow_core import (
     Execution,
     InvalidFields,
     InvalidInput,
     NewerVersion,
-    Status,
     Thread,
     ThreadStatus,
     WaitStatus,
@@ -42,10 +42,7 @@ from workflow_core.program.code import (
 from workflow_core.program.program import Program
 from workflow_core.wait_types import ActivityWait, ChildTeardown, ChildWait, ConditionWait
 
-LIVE = (Status.RUNNING, Status.WAITING, Status.PAUSED)
-"""The statuses of instances that have not ended."""
-
-PAGE = 100
+DAMAGED_FIX = "repair the document, or delete it"
 
 _PARKED = (ThreadStatus.WAITING, ThreadStatus.SETTING_UP)
 
@@ -96,7 +93,7 @@ class Report:
         }
 
 
-async def check_store(store: Store, workflows: Iterable[type[Workflow]]) -> Report:
+async def check_store(store: Store, workflows: Iterable[type[Workflow]], codec: Codec | None = None) -> Report:
     """Checks every live instance of a store, including instances of workflows that are not among ``workflows``, and
     ended instances with unfinished cleanups.
 
@@ -106,19 +103,33 @@ async def check_store(store: Store, workflows: Iterable[type[Workflow]]) -> Repo
         Unavailable: the store did not answer; try again.
     """
     known = {cls.__workflow_name__: cls for cls in workflows}
+    secrets = Secrets(codec, known)
     found: dict[tuple[str, str], list[tuple[Problem, Place]]] = {}
-    async for instance in _live(store):
-        if isinstance(instance, _Damaged):
-            fix = "repair the document, or delete it"
-            found[instance.workflow, instance.what] = [(Problem(instance.workflow, instance.what, fix), Place(""))]
+    async for instance in live_instances(store):
+        if isinstance(instance, Damaged):
+            problem = Problem(instance.workflow, instance.what, DAMAGED_FIX)
+            found[instance.workflow, instance.what] = [(problem, Place(""))]
         else:
-            found[instance.workflow, instance.id] = list(check_instance(known, instance))
+            found[instance.workflow, instance.id] = await _check_instance(known, instance, secrets)
     report = Report()
     for (workflow, _), problems in sorted(found.items()):
         report.checked[workflow] = report.checked.get(workflow, 0) + 1
         for problem, place in problems:
             report.problems.setdefault(problem, []).append(place)
     return report
+
+
+async def _check_instance(
+    workflows: Mapping[str, type[Workflow]], instance: Instance, secrets: Secrets
+) -> list[tuple[Problem, Place]]:
+    try:
+        return list(check_instance(workflows, await secrets.opened(instance)))
+    except SecretsUnreadable:
+        what = "its secrets cannot be decrypted with the keys that are set here"
+        fix = f"set {SECRET_KEYS_VARIABLE} or {KMS_KEY_VARIABLE} as in the deployment"
+    except DamagedDocument as error:
+        what, fix = str(error), DAMAGED_FIX
+    return [(Problem(instance.workflow, what, fix), Place(instance.id))]
 
 
 def check_instance(workflows: Mapping[str, type[Workflow]], instance: Instance) -> Iterator[tuple[Problem, Place]]:
@@ -139,9 +150,6 @@ def check_instance(workflows: Mapping[str, type[Workflow]], instance: Instance) 
             found += [(thread.id, *problem) for problem in _thread(cls.__program__, workflows, thread)]
     for thread_id, what, fix in found:
         yield Problem(instance.workflow, what, fix), Place(instance.id, thread_id)
-
-
-# --- definitions -----------------------------------------------------------------------------
 
 
 _Found = Iterator[tuple[str, str]]
@@ -274,55 +282,3 @@ def _fix(name: str) -> str:
 
 def _of(error: InvalidInput) -> str:
     return "; ".join(f"{detail['field'] or 'input'}: {detail['message']}" for detail in error.errors)
-
-
-# --- all instances of a store ----------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Damaged:
-    """A document that cannot be read."""
-
-    workflow: str
-    what: str
-
-
-async def _live(store: Store) -> AsyncIterator[Instance | _Damaged]:
-    """Yields live instances. One that moves in the meantime may be yielded twice, with its latest state last."""
-    for workflow in await store.workflows():
-        newest = (await store.list(workflow, limit=1)).instances
-        since = _updated_at(newest[0]) - CLOCK_SKEW if newest else EPOCH
-        for status in LIVE:
-            async for found in _listed(store, workflow, status):
-                yield found
-        # A listing is ordered by the last update. An instance that is updated moves to a page that was already read, so
-        # everything that was updated since the start is listed again.
-        async for found in _listed(store, workflow):
-            if isinstance(found, Instance) and _updated_at(found) < since:
-                break
-            if isinstance(found, _Damaged) or found.execution.status in LIVE:
-                yield found
-    # Ended instances that still have something due: teardowns, or the report to a parent.
-    last: Instance | None = None
-    while due := await store.due(datetime.max.replace(tzinfo=UTC), PAGE, after=last):
-        for instance in due:
-            if instance.execution.ended:
-                yield instance
-        last = due[-1]
-
-
-async def _listed(store: Store, workflow: str, status: str | None = None) -> AsyncIterator[Instance | _Damaged]:
-    cursor: str | None = None
-    while True:
-        page = await store.list(workflow, status=status, limit=PAGE, cursor=cursor)
-        for what in page.damaged:
-            yield _Damaged(workflow, what)
-        for instance in page.instances:
-            yield instance
-        cursor = page.cursor
-        if cursor is None:
-            return
-
-
-def _updated_at(instance: Instance) -> datetime:
-    return instance.execution.updated_at or EPOCH

@@ -149,6 +149,7 @@ class _TakeEnd(Deferrable):
         self.end = end
         self.statement = end.event
         self.size = len(end.result)
+        self.is_secret = end.is_secret
 
     def name(self) -> str:
         """See ``Deferrable.name``."""

@@ -17,6 +17,7 @@ from typing import TypeVar
 from cloud_adapter.document import TOKENS_MAX, HistoryEntry, HistoryKind, InboxEntry, Instance, KeyRecord
 from cloud_adapter.engine.plan import RELEASE, Change, Hold, LeasePolicy
 from cloud_adapter.engine.refs import InstanceRef
+from cloud_adapter.engine.secrets import Secrets
 from cloud_adapter.engine.session import ERROR_CHARS_MAX, Session
 from cloud_adapter.errors import (
     Conflict,
@@ -53,10 +54,17 @@ class Committer:
 
     Args:
         rng: generates tokens and jitter. With a seeded generator, a run is repeatable.
+        secrets: encrypts what is stored, and decrypts it.
     """
 
     def __init__(
-        self, store: Store, queue: TaskQueue, clock: Clock, options: EngineOptions, rng: random.Random
+        self,
+        store: Store,
+        queue: TaskQueue,
+        clock: Clock,
+        options: EngineOptions,
+        rng: random.Random,
+        secrets: Secrets,
     ) -> None:
         self.store = store
         self.queue = queue
@@ -65,6 +73,7 @@ class Committer:
         self.rng = rng
         # A copy, so that a seeded run draws the same tokens whether or not it has children.
         self._salts = rng if isinstance(rng, random.SystemRandom) else copy(rng)
+        self.secrets = secrets
 
     def token(self) -> str:
         """Returns a new random token."""
@@ -80,8 +89,13 @@ class Committer:
 
     async def load(self, ref: InstanceRef, rewrite: Callable[[Instance], Instance] | None = None) -> Session:
         """Loads the current state of an instance. ``rewrite`` changes the stored data before it is read."""
-        instance = await self.store.load(ref.workflow, ref.id)
+        instance = await self.secrets.opened(await self.store.load(ref.workflow, ref.id))
         return Session(ref.cls, instance if rewrite is None else rewrite(instance), self.clock.now(), self.salt)
+
+    async def load_key(self, ref: InstanceRef, key: str) -> KeyRecord | None:
+        """Returns the record of an instance's key; None if there is none or it has expired."""
+        record = await self.store.load_key(ref.workflow, ref.id, key, self.clock.now())
+        return None if record is None else await self.secrets.opened_record(record, ref.workflow, ref.id)
 
     async def create(self, session: Session, key: KeyRecord | None = None) -> None:
         """Stores a new instance.
@@ -90,10 +104,11 @@ class Committer:
             InstanceExists: the instance already exists. Nothing was written.
         """
         session.seal()
-        change = session.prepare(self.token(), self.clock.now(), RELEASE, self.options).encoded()
+        change = await self._encoded(session.prepare(self.token(), self.clock.now(), RELEASE, self.options))
+        sealed_key = None if key is None else await self._sealed_key(session, key)
 
         async def write(instance: Instance) -> Instance:
-            await self.store.create(instance, key)
+            await self.store.create(instance, sealed_key)
             return instance
 
         await self._apply(session, change, write)
@@ -129,12 +144,19 @@ class Committer:
             await turn()
         change = session.prepare(self.token(), self.clock.now(), lease, self.options)
         await turn()
-        change = change.encoded()
+        change = await self._encoded(change)
         if dry_run:
             session.committed(change.instance)
             return
+        sealed_keys = [await self._sealed_key(session, key) for key in keys]
         await turn()
-        await self._apply(session, change, lambda instance: self.store.commit(instance, keys, taken))
+        await self._apply(session, change, lambda instance: self.store.commit(instance, sealed_keys, taken))
+
+    async def _encoded(self, change: Change) -> Change:
+        return change.encoded(await self.secrets.sealed(change.instance))
+
+    async def _sealed_key(self, session: Session, key: KeyRecord) -> KeyRecord:
+        return await self.secrets.sealed_record(key, session.instance.workflow, session.instance.id)
 
     async def post(self, entry: InboxEntry) -> None:
         """Adds an entry to an inbox, in several attempts. The same entry twice is one entry.

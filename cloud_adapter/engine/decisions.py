@@ -129,10 +129,12 @@ class Deferrable(Decision):
     Attributes:
         kind: selects the opener that creates it again.
         stale: whether the instance did not wait for it, or no longer waited.
+        is_secret: whether its content contains secrets, even if its workflow handles none.
     """
 
     kind: str
     stale: bool = False
+    is_secret: bool = False
 
     def name(self) -> str:
         """Returns its name in the inbox of its instance. If it is posted twice, there is one entry."""

@@ -40,20 +40,20 @@ from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.registry import by_name, served, without
 from cloud_adapter.engine.requests import Requests
 from cloud_adapter.engine.running_calls import RunningCalls
+from cloud_adapter.engine.secrets import Secrets
 from cloud_adapter.engine.steps import Stepper
 from cloud_adapter.engine.tasks import ActivityTask, CollectTask, InstanceTask, ResumeTask, TimeoutTask
 from cloud_adapter.engine.timers import TimeOut
 from cloud_adapter.engine.user_code import RunSync
 from cloud_adapter.engine.view import View
-from cloud_adapter.errors import (
-    Busy,
-)
+from cloud_adapter.errors import Busy
 from cloud_adapter.names import check_key
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.observability.audit import Audit
 from cloud_adapter.options import EngineOptions
-from cloud_adapter.ports import PAGE_SIZE, Clock, Order, Page, Store, TaskQueue
-from workflow_core import ANY_ROLE, Principal, Workflow
+from cloud_adapter.ports import PAGE_SIZE, Clock, Codec, Order, Page, Store, TaskQueue
+from workflow_core import Principal, Workflow
+from workflow_core.access import is_everyone
 
 
 class Engine:
@@ -65,6 +65,7 @@ class Engine:
         rng: generates tokens and jitter. With a seeded generator, a run is repeatable.
         run_sync: runs synchronous steps; by default, in a thread.
         run_activity_sync: runs synchronous activities; by default, ``run_sync``.
+        codec: encrypts secrets before they are stored; by default, they are stored as they are.
 
     Attributes:
         running: the calls of user code that run at the moment.
@@ -86,6 +87,7 @@ class Engine:
         run_sync: RunSync = asyncio.to_thread,
         run_activity_sync: RunSync | None = None,
         internal: Iterable[type[Workflow]] = (),
+        codec: Codec | None = None,
     ) -> None:
         self.clock = clock or SystemClock()
         self.options = options or EngineOptions()
@@ -93,7 +95,8 @@ class Engine:
         self.queue = queue
         self.workflows: Mapping[str, type[Workflow]] = by_name(workflows)
         self.addressable: Mapping[str, type[Workflow]] = without(self.workflows, internal)
-        self._committer = Committer(store, queue, self.clock, self.options, rng or random.SystemRandom())
+        secrets, rng = Secrets(codec, self.workflows), rng or random.SystemRandom()
+        self._committer = Committer(store, queue, self.clock, self.options, rng, secrets)
         audit = Audit(self.clock)
         self.lanes = Lanes(self._committer, KeptEvents(self._committer, audit))
         self._inbox = Inbox(self._committer, self.lanes)
@@ -115,7 +118,7 @@ class Engine:
         """
         if principal is None:
             return served(self.workflows, name)
-        return served(self.addressable, name, names=ANY_ROLE in principal.roles)
+        return served(self.addressable, name, names=is_everyone(principal))
 
     # --- requests of clients -------------------------------------------------------------
 

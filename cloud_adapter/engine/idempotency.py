@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from cloud_adapter.document import KeyRecord
+from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.errors import IdempotencyKeyReused, ResponseTooLarge
-from cloud_adapter.ports import Clock, Store
 from workflow_core import Principal
 from workflow_core.events import stable_key
 
@@ -48,7 +48,7 @@ def record_of(key: str | None, fingerprint: str, response: str, now: datetime, t
     return KeyRecord(key, fingerprint, response, now + ttl)
 
 
-async def replay(store: Store, clock: Clock, ref: InstanceRef, record: KeyRecord | None) -> bytes | None:
+async def replay(committer: Committer, ref: InstanceRef, record: KeyRecord | None) -> bytes | None:
     """Returns the response that is stored under the key of a request; None if the key is new, or the request has none.
 
     Raises:
@@ -56,7 +56,7 @@ async def replay(store: Store, clock: Clock, ref: InstanceRef, record: KeyRecord
     """
     if record is None:
         return None
-    stored = await store.load_key(ref.workflow, ref.id, record.key, clock.now())
+    stored = await committer.load_key(ref, record.key)
     if stored is None:
         return None
     if stored.fingerprint != record.fingerprint:

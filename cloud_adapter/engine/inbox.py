@@ -35,7 +35,7 @@ from cloud_adapter.engine.decisions import Contended, Deferrable, Leased, NotLis
 from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.tasks import CollectTask
-from cloud_adapter.errors import Busy, InstanceNotFound, Unavailable
+from cloud_adapter.errors import Busy, InstanceNotFound, SecretsUnreadable, Unavailable
 from cloud_adapter.observability import logs
 from workflow_core import NewerVersion, UnknownStatement, Workflow, WorkflowError
 from workflow_core.error_texts import error_text
@@ -83,8 +83,8 @@ class Inbox:
                 return
             except (Contended, Unavailable):
                 pass  # if the decision was committed after all, its entry will be stale
-            except (NewerVersion, UnknownStatement):
-                pass  # a process with newer code can take it; what it is about must not be done again
+            except (NewerVersion, UnknownStatement, SecretsUnreadable):
+                pass  # a process with newer code or keys can take it; what it is about must not be done again
             except Leased as error:
                 at = error.until
         await self._post(ref, decision, at)
@@ -92,8 +92,9 @@ class Inbox:
     async def _post(self, ref: InstanceRef, decision: Deferrable, at: datetime) -> None:
         now = self.committer.clock.now()
         body = json.dumps({"kind": decision.kind, **decision.content()}, ensure_ascii=False)
-        entry = InboxEntry(ref.workflow, ref.id, decision.name(), body, now)
-        await self.committer.post(entry)
+        name, secrets = decision.name(), self.committer.secrets
+        sealed = await secrets.sealed_text(body, ref.workflow, ref.id, "inbox", name, is_secret=decision.is_secret)
+        await self.committer.post(InboxEntry(ref.workflow, ref.id, name, sealed, now))
         await self.committer.queue.create(CollectTask.after(ref.workflow, ref.id, max(now, at), now))
         logs.transition("posted", ref.workflow, ref.id, statement=decision.statement or "", detail=decision.kind)
 
@@ -149,7 +150,7 @@ class Inbox:
         """Processes an entry. Returns True if the entry is stale and has to be discarded, False if a commit has deleted
         it, or ``_Left`` if it could not be processed yet."""
         try:
-            decision = self._open(entry)
+            decision = await self._open(entry)
         except (KeyError, TypeError, ValueError) as error:
             about = {"level": logging.ERROR, "error": error_text(error)[:500]}
             logs.transition("damaged inbox entry", entry.workflow, entry.id, **about)  # type: ignore[arg-type]
@@ -167,8 +168,9 @@ class Inbox:
         except Busy:
             return _Left(self.committer.clock.now())
 
-    def _open(self, entry: InboxEntry) -> Deferrable:
-        data = json.loads(entry.body)
+    async def _open(self, entry: InboxEntry) -> Deferrable:
+        body = await self.committer.secrets.opened_text(entry.body, entry.workflow, entry.id, "inbox", entry.name)
+        data = json.loads(body)
         return self._openers[data["kind"]](data)
 
     async def recover(self, workflows: Mapping[str, type[Workflow]], before: datetime, salt: str, limit: int) -> int:

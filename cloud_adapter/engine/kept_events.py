@@ -86,13 +86,14 @@ class Outcome:
         return is_everyone(principal) or self.by == principal.id
 
 
-def outcome_token(key: str, request: SentEvent) -> str:
-    """Returns what identifies an event among those that are kept.
+def outcome_token(key: str, event: str, thread_id: str | None, wait_id: str | None) -> str:
+    """Returns what identifies an event among those that are kept. It depends on nothing that may be secret, because it
+    is stored as it is, and is part of a URL.
 
     Args:
         key: the same for all attempts at one request.
     """
-    return stable_key("event", key, request.fingerprint)
+    return stable_key("event", key, event, thread_id, wait_id)
 
 
 class KeptEvents:
@@ -106,38 +107,59 @@ class KeptEvents:
         """Keeps an event that has arrived under a lease. Returns whether all later events come after it.
 
         Raises:
+            IdempotencyKeyReused: another event has the same token.
             NotNow: too many events are kept, or its sender cannot be stored.
             TooLarge, Unavailable
         """
         store, now, request = self.committer.store, self.committer.clock.now(), sending.request
-        token = sending.token = sending.token or outcome_token(request.key or self.committer.token(), request)
+        token = sending.token = sending.token or self._token(request)
         most = self.committer.options.buffer_max
         entries = await store.inbox(ref.workflow, ref.id, most, prefix=PREFIX)
-        if not any(_token_of(entry) == token for entry in entries):
-            body = _body(sending)
+        if (entry := _entry_of(token, entries)) is not None:
+            kept = await self.open(ref, entry)
+            _check_same(ref, token, request, request.fingerprint if kept is None else kept.request.fingerprint)
+        else:
             if len(entries) >= most:
                 raise NotNow(Busy(f"{ref} is busy, and {most} events already wait for it; try again"))
-            if await store.load_key(ref.workflow, ref.id, _OUTCOME + token, now) is not None:
+            record = await self.committer.load_key(ref, _OUTCOME + token)
+            if record is not None:
+                _check_same(ref, token, request, record.fingerprint)
                 return True  # it was decided meanwhile
-            micros = max([int(now.timestamp() * 1_000_000), *(_micros_of(entry) + 1 for entry in entries[-1:])])
-            sending.may_be_kept = sending.wants_events = True
-            entry = InboxEntry(ref.workflow, ref.id, f"{PREFIX}{micros:017d}-{token}", body, now)
-            await self.committer.post(entry)
-            logs.transition("event kept", ref.workflow, ref.id, statement=request.event)
+            await self._post(ref, sending, entries, now)
         sending.may_be_kept = sending.wants_events = sending.is_kept = True
         at = now if lease is None else max(now, lease.expires_at)
         await self.committer.queue.create(CollectTask.after(ref.workflow, ref.id, at, now))
         stored = (await store.load(ref.workflow, ref.id)).lease
         return lease is not None and stored is not None and stored.token == lease.token
 
+    def _token(self, request: SentEvent) -> str:
+        key = request.key or self.committer.token()
+        return outcome_token(key, request.event, request.thread_id, request.wait_id)
+
+    async def _post(self, ref: InstanceRef, sending: SendEvent, entries: Sequence[InboxEntry], now: datetime) -> None:
+        """Adds an event to the inbox, behind the entries that it contains."""
+        body = _body(sending)
+        micros = max([int(now.timestamp() * 1_000_000), *(_micros_of(entry) + 1 for entry in entries[-1:])])
+        name = f"{PREFIX}{micros:017d}-{sending.token}"
+        sealed = await self.committer.secrets.sealed_text(body, ref.workflow, ref.id, "inbox", name)
+        sending.may_be_kept = sending.wants_events = True
+        await self.committer.post(InboxEntry(ref.workflow, ref.id, name, sealed, now))
+        logs.transition("event kept", ref.workflow, ref.id, statement=sending.request.event)
+
     async def first(self, ref: InstanceRef) -> Sequence[InboxEntry]:
         """Returns the first event that is kept for an instance, and the one after it."""
         return await self.committer.store.inbox(ref.workflow, ref.id, 2, prefix=PREFIX)
 
-    def open(self, ref: InstanceRef, entry: InboxEntry) -> KeptEvent | None:
-        """Returns the decision about a kept event; None if its entry cannot be read, which is logged."""
+    async def open(self, ref: InstanceRef, entry: InboxEntry) -> KeptEvent | None:
+        """Returns the decision about a kept event; None if its entry cannot be read, which is logged.
+
+        Raises:
+            SecretsUnreadable: a process with other keys can read it.
+            Unavailable
+        """
+        body = await self.committer.secrets.opened_text(entry.body, entry.workflow, entry.id, "inbox", entry.name)
         try:
-            data = json.loads(entry.body)
+            data = json.loads(body)
             about = data["event"], data["body"].encode(), data["key"], data["thread_id"], data["wait_id"]
             request, sender = SentEvent(*about, outcome=_token_of(entry)), data["sender"]
             caller = None if sender is None else Caller(_principal(sender), ref)
@@ -160,11 +182,11 @@ class KeptEvents:
             self.audit.denied(*about, error=str(error))
         if not isinstance(error, DuplicateKey):
             return _WithoutEffect(kept, error)
-        if await self.committer.store.load_key(ref.workflow, ref.id, _OUTCOME + request.outcome, now) is not None:
+        if await self.committer.load_key(ref, _OUTCOME + request.outcome) is not None:
             return None
         try:
             known = request.known_as("", now, self.committer.options.key_ttl)
-            answer = await replay(self.committer.store, self.committer.clock, ref, known)
+            answer = await replay(self.committer, ref, known)
         except IdempotencyKeyReused as reused:
             return _WithoutEffect(kept, reused)
         if answer is None:
@@ -179,14 +201,13 @@ class KeptEvents:
         """
         store, most = self.committer.store, self.committer.options.buffer_max
         for _ in range(2):  # it may be decided between the two reads
-            record = await store.load_key(ref.workflow, ref.id, _OUTCOME + token, self.committer.clock.now())
+            record = await self.committer.load_key(ref, _OUTCOME + token)
             if record is not None:
                 return Outcome(**json.loads(record.response))
             entries = await store.inbox(ref.workflow, ref.id, most, prefix=PREFIX)
-            for entry in entries:
-                if _token_of(entry) == token:
-                    kept = self.open(ref, entry)
-                    return Outcome(by=None if kept is None else kept.sender_id)
+            if (entry := _entry_of(token, entries)) is not None:
+                kept = await self.open(ref, entry)
+                return Outcome(by=None if kept is None else kept.sender_id)
         return None
 
 
@@ -333,6 +354,16 @@ def _sender(principal: Principal) -> Mapping[str, Any]:
 def _principal(sender: Mapping[str, Any]) -> Principal:
     roles, claims = frozenset(sender["roles"]), dict(sender["claims"])
     return Principal(sender["id"], sender["name"], sender["kind"], roles, claims)
+
+
+def _check_same(ref: InstanceRef, token: str, request: SentEvent, fingerprint: str) -> None:
+    if request.fingerprint != fingerprint:
+        text = f"another request on {ref.id!r} has the outcome {token!r}: use a new idempotency key"
+        raise IdempotencyKeyReused(text)
+
+
+def _entry_of(token: str, entries: Sequence[InboxEntry]) -> InboxEntry | None:
+    return next((entry for entry in entries if _token_of(entry) == token), None)
 
 
 def _token_of(entry: InboxEntry) -> str:

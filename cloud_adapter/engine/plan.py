@@ -147,14 +147,17 @@ class Change:
         """The names of the tasks with this commit's fence. If the commit fails, nothing needs them."""
         return tuple(task.name for task in self.create if task.path in (TIMEOUT_PATH, ACTIVITY_PATH))
 
-    def encoded(self) -> Change:
+    def encoded(self, sealed: Instance) -> Change:
         """Returns the same change with its document. It is encoded before the tasks are created, and not in the store,
         so that no tasks are created for a document that is too large.
+
+        Args:
+            sealed: the instance with encrypted secrets; see ``Secrets.sealed``.
 
         Raises:
             TooLarge: see ``document.encode``.
         """
-        return replace(self, instance=replace(self.instance, document=encode(self.instance)))
+        return replace(self, instance=replace(self.instance, document=encode(sealed)))
 
     def lease_until(self, expires_at: datetime) -> Change:
         """Returns the same change with this end of its new lease."""

@@ -22,6 +22,7 @@ from cloud_adapter.engine.tasks import ResumeTask, TimeoutTask
 from cloud_adapter.engine.timers import accepted_timeout
 from cloud_adapter.errors import Unavailable
 from cloud_adapter.observability import logs
+from cloud_adapter.summaries import Due
 from workflow_core import Workflow
 from workflow_core.error_texts import error_text
 
@@ -44,22 +45,27 @@ class Recovery:
         # Calls within the same minute create the same tasks, which the queue accepts only once.
         salt = f"recover {int(now.timestamp()) // 60}"
         scheduled = 0
-        last: Instance | None = None
+        last: Due | None = None
         while scheduled < limit:
-            instances = await self.committer.store.due(now + ahead, limit, after=last)
-            for instance in instances:
+            found = await self.committer.store.due(now + ahead, limit, after=last)
+            for due in found:
                 if scheduled < limit:
-                    scheduled += await self._recover(instance, now, ahead, salt)
-            if len(instances) < limit:
+                    scheduled += await self._recover(due, now, ahead, salt)
+            if len(found) < limit:
                 break
-            last = instances[-1]
+            last = found[-1]
         before = now - UNCOLLECTED_AFTER
         return scheduled + await self.inbox.recover(self.workflows, before, salt, limit)
 
-    async def _recover(self, instance: Instance, now: datetime, ahead: timedelta, salt: str) -> bool:
-        """Schedules an instance, if it can be moved. An error of one instance must not stop the recovery of others."""
+    async def _recover(self, due: Due, now: datetime, ahead: timedelta, salt: str) -> bool:
+        """Schedules an instance, if it can be moved. An error of one instance must not stop the recovery of others.
+
+        Instances are loaded one at a time, so that many large ones do not use up the memory.
+        """
         try:
-            session = Session(served(self.workflows, instance.workflow), instance, now + ahead)
+            cls = served(self.workflows, due.workflow)
+            instance = await self.committer.store.load(due.workflow, due.id)
+            session = Session(cls, await self.committer.secrets.opened(instance), now + ahead)
             session.machine.check()
             if _can_move(session, now, now + ahead):
                 await self._schedule(instance, now, ahead, salt)
@@ -69,7 +75,7 @@ class Recovery:
             raise
         except Exception as error:
             text = error_text(error)[:500]
-        logs.transition("cannot move", instance.workflow, instance.id, level=logging.WARNING, error=text)
+        logs.transition("cannot move", due.workflow, due.id, level=logging.WARNING, error=text)
         return False
 
     async def _schedule(self, instance: Instance, now: datetime, ahead: timedelta, salt: str) -> None:

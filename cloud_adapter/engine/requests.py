@@ -144,7 +144,7 @@ class Requests:
                 await self._readable(caller)
         stored = stored_key(key, principal)
         assert stored is not None
-        return await self.committer.store.load_key(ref.workflow, ref.id, stored, self.committer.clock.now())
+        return await self.committer.load_key(ref, stored)
 
     async def handle_event(
         self, ref: InstanceRef, request: SentEvent, span: Span, principal: Principal | None
@@ -215,6 +215,10 @@ class Requests:
         caller = Caller(principal, ref)
         with self._audited(caller, operation.permission, operation.name):
             try:
+                # First without the lane: an operation interrupts handlers, which a denied one must not.
+                caller.check_read_role()
+                stored = await self.committer.store.load(ref.workflow, ref.id)
+                caller.check_stored(stored, operation.permission, repr(operation.name))
                 return await self._operate(ref, operation, caller)
             except DamagedDocument as error:
                 caller.check_unreadable(error)
@@ -252,4 +256,4 @@ class Requests:
         self.audit.allowed(*about)
 
     async def _replay(self, ref: InstanceRef, record: KeyRecord | None) -> bytes | None:
-        return await replay(self.committer.store, self.committer.clock, ref, record)
+        return await replay(self.committer, ref, record)

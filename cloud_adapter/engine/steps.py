@@ -20,12 +20,15 @@ from cloud_adapter.engine.session import ERROR_CHARS_MAX, Session, attributed, m
 from cloud_adapter.engine.sync_pool import is_full, reserved
 from cloud_adapter.engine.tasks import ResumeTask
 from cloud_adapter.engine.user_code import RunSync, call, within
-from cloud_adapter.errors import Conflict, Unavailable
+from cloud_adapter.errors import Conflict, SecretsUnreadable, Unavailable
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.observability.span import Span, Value
 from workflow_core import CheckpointKind, NewerVersion
 from workflow_core.error_texts import error_text
 from workflow_core.machine.work import Work
+
+NOT_NOW = (Unavailable, NewerVersion, SecretsUnreadable)
+"""The errors with which a task is sent again, possibly to a process with newer code or another key."""
 
 NOTED = {
     CheckpointKind.STEP: (HistoryKind.STEP, HistoryKind.STEP_FAILED),
@@ -110,7 +113,7 @@ class Stepper:
                     # condition has changed its mind. Each version of a document has its own pc.
                     session.machine.tick()
                 await self.committer.commit(session, lease=RELEASE if release else hold)
-            except (LeaseLost, Conflict, Superseded, Unavailable, NewerVersion):
+            except (LeaseLost, Conflict, Superseded, *NOT_NOW):
                 raise
             except Exception as error:
                 # The step did not fail, but the move after it did: a condition raised, a loop never ends, or the fields
@@ -147,7 +150,7 @@ class Stepper:
         Raises:
             LeaseLost: another process has committed meanwhile, or the lease expired while asynchronous code ran.
             Unavailable: the work was not done; try again.
-            NewerVersion: the work concerns another instance that needs newer code.
+            NewerVersion, SecretsUnreadable: the work concerns another instance that needs newer code or another key.
         """
         started = self.clock.now()
         error: Exception | None = None
@@ -161,7 +164,7 @@ class Stepper:
             except LeaseLost:
                 raise
             except Exception as raised:
-                if work.concerns_others and isinstance(raised, (Unavailable, NewerVersion)):
+                if work.concerns_others and isinstance(raised, NOT_NOW):
                     raise
                 error = raised
         if error is not None or not work.changes_fields:

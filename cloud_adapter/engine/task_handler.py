@@ -27,7 +27,7 @@ from cloud_adapter.engine.tasks import (
     WaitTask,
 )
 from cloud_adapter.engine.user_code import own_decimal_context
-from cloud_adapter.errors import Busy, InvalidRequest, NotYet, Unavailable
+from cloud_adapter.errors import Busy, InvalidRequest, NotYet, SecretsUnreadable, Unavailable
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.observability.span import Span, Value
 from cloud_adapter.observability.telemetry import UNKNOWN_DELIVERY, Delivery
@@ -43,7 +43,7 @@ class Outcome(Enum):
     """The task is acknowledged."""
     NOT_YET = "not yet"
     """The queue has to send the task again: the commit that it belongs to is not complete, the instance is busy, or it
-    needs newer code."""
+    needs newer code or another key."""
     FAILED = "failed"
     """The queue has to send the task again: the database or the queue did not answer, or the engine has a bug."""
 
@@ -92,7 +92,7 @@ async def run_task(
             raise
         except (NotYet, Busy) as error:
             return _again(span, error)
-        except NewerVersion as error:
+        except (NewerVersion, SecretsUnreadable) as error:
             _logger.warning("task to %s: %s", path, error)
             return _again(span, error)
         except Unavailable as error:

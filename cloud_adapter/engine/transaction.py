@@ -151,7 +151,7 @@ class Transactor:
         session.has_no_events = not entries
         if not entries:
             return False
-        decision = self.kept_events.open(self.ref, entries[0])
+        decision = await self.kept_events.open(self.ref, entries[0])
         session.has_no_events = len(entries) == 1  # after its commit
         error = None if decision is None else await self._decide_alone(session, decision)
         session.has_no_events = False

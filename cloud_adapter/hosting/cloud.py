@@ -8,8 +8,11 @@ from contextvars import Context
 from typing import Final
 
 from cloud_adapter.clock import SystemClock
+from cloud_adapter.codecs.chain import codec_of
 from cloud_adapter.engine.engine import Engine
+from cloud_adapter.engine.registry import by_name
 from cloud_adapter.engine.sync_pool import SyncPools
+from cloud_adapter.hosting.unencrypted import check_secrets
 from cloud_adapter.queues.cloud_tasks import CloudTasksQueue, TaskTarget
 from cloud_adapter.settings import Settings
 from workflow_core import Workflow
@@ -19,7 +22,12 @@ REQUESTS_MAX: Final = 1_000
 
 
 class CloudRuntime:
-    """An engine on Firestore and Cloud Tasks."""
+    """An engine on Firestore and Cloud Tasks.
+
+    Raises:
+        DefinitionError: the workflows cannot be served together.
+        SettingsError: a workflow has secrets, and the settings do not say how to store them.
+    """
 
     def __init__(
         self, workflows: Iterable[type[Workflow]], settings: Settings, *, internal: Iterable[type[Workflow]] = ()
@@ -29,12 +37,15 @@ class CloudRuntime:
 
         self.settings = settings
         clock = SystemClock()
+        table = by_name(workflows)
+        check_secrets(table.values(), settings)
+        self.codec = codec_of(settings, clock)
         self.store = FirestoreStore(project=settings.project, database=settings.database)
         target = TaskTarget(settings.worker_url, settings.tasks_account, settings.audience or None)
         self.queue = CloudTasksQueue(settings.project, settings.location, settings.queue, target, clock)
         self.pools = SyncPools(settings.sync_threads or REQUESTS_MAX)
         self.engine = Engine(
-            workflows,
+            table.values(),
             self.store,
             self.queue,
             clock=clock,
@@ -42,6 +53,7 @@ class CloudRuntime:
             run_sync=self.pools.steps,
             run_activity_sync=self.pools.activities,
             internal=internal,
+            codec=self.codec,
         )
 
     async def start(self, context: Context | None = None) -> None:
@@ -53,3 +65,5 @@ class CloudRuntime:
             stack.callback(self.pools.close)
             stack.push_async_callback(self.queue.close)
             stack.push_async_callback(self.store.close)
+            if self.codec is not None:
+                stack.push_async_callback(self.codec.close)

@@ -11,12 +11,14 @@ from datetime import timedelta
 from typing import Final
 
 from cloud_adapter.clock import SystemClock
+from cloud_adapter.codecs.chain import codec_of
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.registry import by_name
 from cloud_adapter.engine.sync_pool import SyncPools
 from cloud_adapter.engine.task_handler import Outcome, run_task
 from cloud_adapter.errors import Unavailable
 from cloud_adapter.hosting.near_tasks import NearTasks
+from cloud_adapter.hosting.unencrypted import FIX, unencrypted
 from cloud_adapter.observability.background import background_context
 from cloud_adapter.observability.span import Value
 from cloud_adapter.observability.telemetry import Delivery
@@ -64,6 +66,8 @@ class EmbeddedRuntime:
         self.clock = clock or SystemClock()
         # All checks come before the store is opened, because a constructor cannot await the store's `close`.
         table, options = by_name(workflows), settings.options()
+        self._clear = unencrypted(table.values(), settings)
+        self.codec = codec_of(settings, self.clock)
         self.queue = LocalQueue(self._deliver, self.clock)
         self._ahead = timedelta(seconds=RECOVERIES_AHEAD * settings.recover_seconds)
         self.pools = SyncPools(settings.sync_threads or LOCAL_LIMITS.max_concurrent_dispatches)
@@ -77,6 +81,7 @@ class EmbeddedRuntime:
             run_sync=self.pools.steps,
             run_activity_sync=self.pools.activities,
             internal=internal,
+            codec=self.codec,
         )
         self._recovery: asyncio.Task[None] | None = None
 
@@ -88,6 +93,9 @@ class EmbeddedRuntime:
                 the current ones.
         """
         if self._recovery is None:
+            if self._clear:
+                names = ", ".join(map(repr, self._clear))
+                _logger.warning("secrets of %s are stored without encryption: %s", names, FIX)
             context = background_context() if context is None else context
             await self.queue.start(context)
             self._recovery = asyncio.create_task(self._recover(), context=context.copy())
@@ -98,6 +106,8 @@ class EmbeddedRuntime:
         May be called repeatedly, and without ``start``. The store is closed even if stopping the rest raises an error.
         """
         async with contextlib.AsyncExitStack() as stack:
+            if self.codec is not None:
+                stack.push_async_callback(self.codec.close)
             stack.push_async_callback(self.store.close)
             stack.callback(self.pools.close)
             stack.push_async_callback(self.queue.close, self.GRACE_SECONDS)

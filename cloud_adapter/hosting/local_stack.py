@@ -20,7 +20,9 @@ from pathlib import Path
 
 from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE, TASKS_EMULATOR_VARIABLE
 from cloud_adapter.errors import SettingsError
+from cloud_adapter.settings import NO_KEYS
 from cloud_adapter.sockets import free_ports, listen
+from cloud_adapter.variables import SECRET_KEYS_VARIABLE
 
 PROJECT = "demo-gorchestrate"
 LOCATION = "local"
@@ -81,6 +83,7 @@ def running_stack(source: Path, *, port: int = 0, output: Path | None = None) ->
         "GORCHESTRATE_WORKER_URL": worker_url,
         "GORCHESTRATE_TASKS_ACCOUNT": TASKS_ACCOUNT,
         "GORCHESTRATE_ISSUER": f"http://127.0.0.1:{issuer}",
+        SECRET_KEYS_VARIABLE: os.environ.get(SECRET_KEYS_VARIABLE) or NO_KEYS,
     }
     commands = {
         "firestore": (firestore, _firestore(firestore)),

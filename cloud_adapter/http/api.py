@@ -19,14 +19,14 @@ from starlette.routing import Route
 from starlette.types import Lifespan
 
 from cloud_adapter.engine.engine import Engine
-from cloud_adapter.engine.events import BUFFERED, LATER, SentEvent
+from cloud_adapter.engine.events import BUFFERED, LATER
 from cloud_adapter.engine.idempotency import stored_key
 from cloud_adapter.engine.kept_events import outcome_token
 from cloud_adapter.engine.operations import ACTIONS, REPAIRS, Operation
 from cloud_adapter.errors import Forbidden, InvalidRequest, OutcomeNotFound
 from cloud_adapter.http import graphs, health, openapi, problems, progress
 from cloud_adapter.http.authentication import OPEN, Authenticated, Authentication
-from cloud_adapter.http.bodies import check_json, read_body
+from cloud_adapter.http.bodies import read_json
 from cloud_adapter.http.callers import EVERYONE, AllowedCallers, Gate
 from cloud_adapter.http.concealment import public_view
 from cloud_adapter.http.creation import creation_schema
@@ -72,7 +72,7 @@ def create_api(
     """Returns the application for an engine.
 
     Args:
-        max_body_bytes: larger requests get 413.
+        max_body_bytes: larger requests get 413, unless the definition sets another limit for an event.
         callers: which requests are served. Their ``public_url`` is also the URL in OpenAPI documents, and its path is
             the prefix of all links.
         authentication: finds the principals of requests. The engine decides what they may do.
@@ -166,8 +166,7 @@ class _Handlers:
         return described(self.engine, request.path_params["name"], principal_of(request))
 
     async def body(self, request: Request) -> bytes:
-        check_json(request)
-        return await read_body(request, self.max_body_bytes)
+        return await read_json(request, self.max_body_bytes)
 
     async def index(self, request: Request) -> Response:
         prefix = prefix_of(request)
@@ -192,12 +191,14 @@ class _Handlers:
 
     async def send(self, request: Request) -> Response:
         name, id, event = (request.path_params[part] for part in ("name", "id", "event"))
-        body, key = await self.body(request), request.headers.get(IDEMPOTENCY_HEADER)
+        served, limit = self.engine.workflows.get(name), self.max_body_bytes
+        body = await read_json(request, served.__program__.max_bytes(event, limit) if served else limit)
+        key = request.headers.get(IDEMPOTENCY_HEADER)
         thread_id, wait_id = request.query_params.get("thread"), request.query_params.get("wait_id")
         principal, outcome = principal_of(request), ""
         if prefers_async(request):
             request_key = stored_key(key, principal) or token_hex(16)
-            outcome = outcome_token(request_key, SentEvent(event, body, key, thread_id, wait_id))
+            outcome = outcome_token(request_key, event, thread_id, wait_id)
         response = await self.engine.handle_event(
             name,
             id,
@@ -296,7 +297,8 @@ class _Handlers:
 
     def openapi(self, request: Request) -> dict[str, Any]:
         access = openapi.DocumentAccess(principal_of(request), self.authentication.schemes, self.public)
-        return openapi.document(self.described(request), self.public_url or base_url(request), access)
+        server, limit = self.public_url or base_url(request), self.max_body_bytes
+        return openapi.document(self.described(request), server, access, max_body_bytes=limit)
 
 
 def _graph(program: Program, format: Format, live: Live | None = None) -> Response:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any, Final
 
-from cloud_adapter.document import HistoryEntry, Instance
+from cloud_adapter.document import HistoryEntry
 from cloud_adapter.engine.view import View
+from cloud_adapter.summaries import Summary
 from workflow_core import ErrorInfo, EventRejected, TerminalError
 from workflow_core.execution import Execution, Thread
 
@@ -46,11 +47,9 @@ def public_view(view: View) -> View:
     return replace(view, instance=concealed, problem=view.problem and CONCEALED)
 
 
-def public_instance(instance: Instance) -> Instance:
+def public_summary(summary: Summary) -> Summary:
     """Returns an instance of a list as everyone may see it."""
-    return replace(
-        instance, execution=replace(instance.execution, error=_if_any(instance.execution.error)), document=None
-    )
+    return replace(summary, error=_if_any(summary.error))
 
 
 def _execution(execution: Execution) -> Execution:

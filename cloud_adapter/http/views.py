@@ -11,6 +11,7 @@ from cloud_adapter.document import Instance
 from cloud_adapter.engine.kept_events import Outcome
 from cloud_adapter.engine.view import View
 from cloud_adapter.http.concealment import public_error
+from cloud_adapter.summaries import Summary
 from workflow_core.program.code import ClientCase
 
 
@@ -106,16 +107,15 @@ def outcome_data(outcome: Outcome, problem: Callable[[Outcome], Mapping[str, Any
     return {"state": "handled", "output": json.loads(outcome.answer)} if outcome.answer else {"state": "buffered"}
 
 
-def summary(instance: Instance, prefix: str, *, operator: bool) -> Mapping[str, Any]:
+def summary(instance: Summary, prefix: str, *, operator: bool) -> Mapping[str, Any]:
     """Returns an instance as lists show it, to operators with the text of its error. For ``prefix``, see
     ``prefixes.prefix_of``."""
-    execution = instance.execution
-    error = execution.error
+    error = instance.error
     return {
         "id": instance.id,
-        "status": execution.status,
-        "created_at": execution.created_at and execution.created_at.isoformat(),
-        "updated_at": execution.updated_at and execution.updated_at.isoformat(),
+        "status": instance.status,
+        "created_at": instance.created_at and instance.created_at.isoformat(),
+        "updated_at": instance.updated_at and instance.updated_at.isoformat(),
         "wake_at": instance.wake_at and instance.wake_at.isoformat(),
         "error": error and (error if operator else public_error(error)).message,
         "search": dict(instance.search),

@@ -7,12 +7,11 @@ page, and its order, so that it is not used for another one.
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from cloud_adapter.document import Instance
 from cloud_adapter.errors import InvalidRequest
-from cloud_adapter.ports import Order, Page
+from cloud_adapter.ports import PAGE_BYTES_MAX, Order, Page
+from cloud_adapter.summaries import Summary
 
 LIMIT_MAX = 10_000
 """The most instances that one call may request."""
@@ -32,19 +31,46 @@ def check_limit(limit: int) -> None:
         raise InvalidRequest(f"limit must be between 1 and {LIMIT_MAX:,}, not {limit}")
 
 
-def page_of(instances: Sequence[Instance], order: Order, limit: int, damaged: Sequence[str]) -> Page:
-    """Returns a page of at most ``limit`` instances. If ``instances`` has one more, the page gets a cursor for the next
-    page."""
-    page = instances[:limit]
-    if len(instances) <= limit:
-        return Page(page, None, damaged)
-    return Page(page, write_cursor(order, time_in(order, page[-1]), page[-1].id), damaged)
+class PageReader:
+    """Collects the summaries of a page until it is full.
+
+    Attributes:
+        damaged: the reason for each document that was left out.
+        found: the summaries, with the first one of the next page if ``is_full``.
+    """
+
+    def __init__(self, order: Order, limit: int) -> None:
+        check_limit(limit)
+        self.found: list[Summary] = []
+        self.damaged: list[str] = []
+        self.is_full = False
+        self._order = order
+        self._limit = limit
+        self._size = 0
+
+    @property
+    def wanted(self) -> int:
+        """How many summaries to read at least."""
+        return self._limit + 1 - len(self.found)
+
+    def add(self, summary: Summary) -> bool:
+        """Adds the next summary. Returns whether the page is now full."""
+        self.found.append(summary)
+        self._size += summary.size
+        self.is_full = len(self.found) > self._limit or (self._size > PAGE_BYTES_MAX and len(self.found) > 1)
+        return self.is_full
+
+    def page(self) -> Page:
+        """Returns the page, with a cursor if there is a next one."""
+        if not self.is_full:
+            return Page(self.found, None, self.damaged)
+        page = self.found[:-1]
+        return Page(page, write_cursor(self._order, time_in(self._order, page[-1]), page[-1].id), self.damaged)
 
 
-def time_in(order: Order, instance: Instance) -> datetime:
+def time_in(order: Order, summary: Summary) -> datetime:
     """Returns the time by which an order sorts an instance; ``EPOCH`` if it does not sort by time."""
-    execution = instance.execution
-    times = {Order.UPDATED: execution.updated_at, Order.CREATED: execution.created_at, Order.ID: None}
+    times = {Order.UPDATED: summary.updated_at, Order.CREATED: summary.created_at, Order.ID: None}
     return times[order] or EPOCH
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter.cli import stored_instances
+from cloud_adapter.cli import live_instances
 from cloud_adapter.cli.definition_warnings import advise
 from cloud_adapter.cli.stored_instances import Place, Report, check_store
 from cloud_adapter.engine.operations import Cancel, Pause
+from cloud_adapter.settings import SecretSettings
 from tests.engine.harness import ID, World, article, in_world, nothing, write
 from workflow_core import (
     Activity,
@@ -346,7 +347,7 @@ async def test_a_document_that_cannot_be_read(world: World) -> None:
 async def test_every_page_is_turned_and_equal_problems_are_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(7):
         await world.create(id=str(number))
-    monkeypatch.setattr(stored_instances, "PAGE", 2)
+    monkeypatch.setattr(live_instances, "PAGE", 2)
     found = await check_store(world.store, [article(END)])
     assert found.checked == {"article": 7}
     ((_, places),) = found.problems.items()
@@ -377,7 +378,7 @@ async def test_an_instance_that_moves_meanwhile_is_not_missed(world: World, monk
     for number in range(5):
         await world.create(id=str(number))
         await world.clock.advance(3600)
-    monkeypatch.setattr(stored_instances, "PAGE", 2)
+    monkeypatch.setattr(live_instances, "PAGE", 2)
     found = await check_store(Moving(world), [article(WAIT)])
     assert report(found) == [("main", "it is at 'end', which the definition no longer contains")]
     assert found.checked == {"article": 5}
@@ -420,7 +421,7 @@ RULE = "and steps of one instance never overlap: they run one after another. Use
     ],
 )
 def test_steps_in_parallel_are_warned_of(definition: Any, expected: list[str]) -> None:
-    assert [str(warning) for warning in advise([Other, article(*definition)])] == expected
+    assert [str(warning) for warning in advise([Other, article(*definition)], SecretSettings())] == expected
 
 
 @pytest.mark.parametrize(
@@ -438,4 +439,4 @@ def test_steps_in_parallel_are_warned_of(definition: Any, expected: list[str]) -
     ],
 )
 def test_what_does_overlap_is_not_warned_of(definition: Any) -> None:
-    assert advise([article(*definition)]) == []
+    assert advise([article(*definition)], SecretSettings()) == []

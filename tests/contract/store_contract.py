@@ -39,9 +39,10 @@ from cloud_adapter.errors import (
     TooLarge,
     Unavailable,
 )
-from cloud_adapter.ports import Order, Store
+from cloud_adapter.ports import PAGE_BYTES_MAX, Order, Store
 from cloud_adapter.stores.listings import LIMIT_MAX
 from cloud_adapter.stores.search import INTEGERS, TEXT_BYTES_MAX
+from cloud_adapter.summaries import Due, summary_of
 from workflow_core.execution import (
     ErrorInfo,
     Execution,
@@ -740,14 +741,35 @@ class StoreContract:
         assert await _listed(store) == ["order-1", "order-3", "order-2", "order-0"]
 
     @asynchronously
-    async def test_list_gives_what_load_gives(self, make_store: MakeStore) -> None:
+    async def test_list_gives_summaries(self, make_store: MakeStore) -> None:
         store = make_store()
-        await store.create(a_full_instance())
-        page = await store.list("pizza")
-        assert list(page.instances) == [await store.load("pizza", "order-1")]
+        full = a_full_instance()
+        full = replace(full, execution=replace(full.execution, error=None))
+        failed = replace(full.execution, status=Status.FAILED, error=ErrorInfo("OSError", "no ☕", "brew", ["b"]))
+        await store.create(full)
+        await store.create(replace(full, id="order-2", execution=failed))
+        page = await store.list("pizza", order=Order.ID)
+        loaded = [await store.load("pizza", id) for id in ("order-1", "order-2")]
+        assert list(page.instances) == [summary_of(instance) for instance in loaded]
+        assert [summary.error for summary in page.instances] == [None, ErrorInfo("OSError", "no ☕", bases=["b"])]
         assert page.cursor is None
-        (listed,) = page.instances
-        await store.commit(changed(listed))
+        # The error of an instance that goes on is gone.
+        await store.commit(replace(loaded[1], execution=replace(failed, status=Status.RUNNING, error=None)))
+        assert [summary.error for summary in (await store.list("pizza")).instances] == [None, None]
+
+    @asynchronously
+    async def test_a_page_has_a_limit_of_bytes(self, make_store: MakeStore) -> None:
+        store = make_store()
+        for number in range(4):
+            await store.create(
+                replace(an_instance(f"order-{number}"), search={"note": "x" * (PAGE_BYTES_MAX * 2 // 5)})
+            )
+        sizes, cursor = list[int](), None
+        while not sizes or cursor is not None:
+            page = await store.list("pizza", order=Order.ID, cursor=cursor)
+            sizes.append(len(page.instances))
+            cursor = page.cursor
+        assert sizes == [2, 2]
 
     @asynchronously
     async def test_list_of_nothing(self, make_store: MakeStore) -> None:
@@ -965,8 +987,8 @@ class StoreContract:
     async def test_due_follows_commits(self, make_store: MakeStore) -> None:
         store = make_store()
         await store.create(an_instance(wake_at=NOW))
-        (instance,) = await store.due(NOW)
-        assert instance == await store.load("pizza", "order-1")
+        assert list(await store.due(NOW)) == [Due("pizza", "order-1", Status.WAITING, NOW)]
+        instance = await store.load("pizza", "order-1")
         instance = await store.commit(replace(changed(instance), wake_at=None))
         assert await _due(store, NOW) == []
         await store.commit(replace(changed(instance), wake_at=NOW - SECOND))

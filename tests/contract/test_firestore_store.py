@@ -21,6 +21,7 @@ from typing import Any
 import grpc
 import pytest
 from google.auth.credentials import AnonymousCredentials
+from google.cloud.firestore import DELETE_FIELD
 
 from cloud_adapter.document import DOCUMENT_BYTES_MAX, Instance, encode
 from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE
@@ -34,7 +35,15 @@ from cloud_adapter.errors import (
     Unavailable,
 )
 from cloud_adapter.ports import Order
-from cloud_adapter.stores.firestore.documents import INBOX, INSTANCES, KEYS, RESPONSES_BYTES_MAX
+from cloud_adapter.stores.firestore.documents import (
+    DUE_PATHS,
+    INBOX,
+    INSTANCES,
+    KEYS,
+    RESPONSES_BYTES_MAX,
+    SUMMARY_PATHS,
+)
+from cloud_adapter.stores.firestore.queries import EXECUTIONS_PER_CALL
 from cloud_adapter.stores.firestore.store import DELETES_PER_COMMIT, FirestoreStore
 from tests.contract.store_contract import (
     NOW,
@@ -47,7 +56,7 @@ from tests.contract.store_contract import (
     changed,
 )
 from tests.firestore_client import RecordingClient, after, failing, losing_the_reply
-from workflow_core import InvalidFields
+from workflow_core import ErrorInfo, InvalidFields, Status
 
 pytestmark = pytest.mark.slow
 
@@ -281,6 +290,41 @@ def test_a_post_that_is_aborted_is_made_again(use: Use) -> None:
         with pytest.raises(Unavailable, match="could not be written: other writers were faster"):
             await store.post(an_entry("entry-2"))
         assert list(await store.inbox("pizza", "order-1")) == [an_entry()]
+
+    use(work)
+
+
+def test_lists_read_no_whole_documents(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        await store.create(an_instance(wake_at=NOW))
+        await store.list("pizza")
+        await store.due(NOW)
+        listing, due = [one.structured_query for one in client.requests if hasattr(one, "structured_query")]
+        assert {field.field_path for field in listing.select.fields} == {*SUMMARY_PATHS}
+        assert {field.field_path for field in due.select.fields} == {*DUE_PATHS}
+
+    use(work)
+
+
+def test_the_errors_in_documents_of_earlier_releases_are_listed(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        for number in range(EXECUTIONS_PER_CALL + 1):
+            instance = an_instance(f"order-{number}")
+            error = ErrorInfo("OSError", f"no {number}", "brew")
+            execution = replace(instance.execution, status=Status.FAILED, error=error)
+            await store.create(replace(instance, execution=execution))
+            document = client.document(f"workflows/pizza/instances/order-{number}")
+            await document.update({"error": DELETE_FIELD})
+        await client.document("workflows/pizza/instances/order-0").update({"execution": "{"})
+        page = await store.list("pizza", limit=100)
+        errors = {summary.id: summary.error for summary in page.instances}
+        assert errors == {
+            f"order-{number}": ErrorInfo("OSError", f"no {number}") for number in range(1, EXECUTIONS_PER_CALL + 1)
+        }
+        assert len(page.damaged) == 1
+        await store.commit(changed(await store.load("pizza", "order-1")))
+        snapshot = await client.document("workflows/pizza/instances/order-1").get()
+        assert snapshot.get("error") == '{"type":"OSError","message":"no 1"}'
 
     use(work)
 
@@ -719,15 +763,20 @@ def test_a_damaged_document_harms_no_other(
         with pytest.raises(DamagedDocument):
             await store.load("pizza", "order-1")
         with caplog.at_level(logging.WARNING):
-            page = await store.list("pizza", limit=2)
-        assert [instance.id for instance in page.instances] == ["order-2", "order-0"]
+            page = await store.list("pizza", limit=3)
         assert page.cursor is None
-        assert "left out: " in caplog.text
-        assert "(workflows/pizza/instances/order-1)" in caplog.text
-        assert [one for one in page.damaged if "order-1" in one] == list(page.damaged) != []
-        assert [instance.id for instance in await store.due(NOW, limit=2)] == ["order-0", "order-2"]
-        first = await store.list("pizza", limit=1)
-        assert [one.id for one in (await store.list("pizza", limit=1, cursor=first.cursor)).instances] == ["order-0"]
+        if field in ("search", "format", "id"):
+            assert [instance.id for instance in page.instances] == ["order-2", "order-0"]
+            assert "left out: " in caplog.text
+            assert "(workflows/pizza/instances/order-1)" in caplog.text
+            assert [one for one in page.damaged if "order-1" in one] == list(page.damaged) != []
+            first = await store.list("pizza", limit=1)
+            second = await store.list("pizza", limit=1, cursor=first.cursor)
+            assert [instance.id for instance in second.instances] == ["order-0"]
+        else:
+            assert [instance.id for instance in page.instances] == ["order-2", "order-1", "order-0"]
+        due = ["order-0", "order-2"] if field == "id" else ["order-0", "order-1", "order-2"]
+        assert [instance.id for instance in await store.due(NOW, limit=3)] == due
         await store.commit(changed(await store.load("pizza", "order-0")))
 
     use(work)
@@ -738,7 +787,7 @@ def test_damaged_documents_take_no_place_on_a_page(use: Use) -> None:
         for number in range(9):
             await store.create(an_instance(f"order-{number}", updated_at=NOW - number * SECOND, wake_at=NOW))
         for number in (1, 2, 6):
-            await client.document(f"workflows/pizza/instances/order-{number}").update({"execution": "{"})
+            await client.document(f"workflows/pizza/instances/order-{number}").update({"search": "{", "id": 7})
         good = ["order-0", "order-3", "order-4", "order-5", "order-7", "order-8"]
         for limit in (1, 2, 3, 6):
             listed, cursor = list[list[str]](), None
@@ -868,7 +917,7 @@ def test_what_no_query_needs_is_exempt_from_indexing(use: Use) -> None:
         assert {path for group, path in fields if group == INBOX} == set(entry.to_dict() or {})
         assert fields[INBOX, "body"]["indexes"] == []
         assert {group for group, _ in fields} == {INSTANCES, KEYS, INBOX}
-        assert set(instance.to_dict() or {}) == set(encode(a_full_instance()))
+        assert set(instance.to_dict() or {}) == {*encode(a_full_instance()), "error"}
         assert [path for path, one in fields.items() if one.get("ttl")] == [(KEYS, "expires_at")]
 
     use(work)

@@ -94,6 +94,7 @@ def test_what_is_refused_at_import(make: Callable[[], Any], reason: str) -> None
         (ANONYMOUS, {AUTHENTICATED}, False),
         (EVERYONE, {"manager"}, True),
         (EVERYONE, None, True),
+        (Principal("token", kind="callback"), {AUTHENTICATED}, False),
         (Principal("login|eve", roles=frozenset({ANY_ROLE})), {"manager"}, False),
     ],
 )

@@ -28,6 +28,7 @@ from typing_extensions import TypeAliasType, TypedDict
 from tests.core.helpers import do
 from workflow_core import DefinitionError, InvalidFields, InvalidInput, RepairRefused, S, Workflow
 from workflow_core.machine.operations import set_fields
+from workflow_core.secret_values import plain_fields
 from workflow_core.value_form import ValueForm
 
 MASK = "**********"
@@ -153,6 +154,7 @@ def test_it_is_stored_and_shown_masked(annotation: Any, value: Any, stored: Any,
     assert loaded.value == value
     assert type(loaded.value) is type(value)
     assert Holder.shown_fields(fields) == {"value": shown, "other": 3}
+    assert plain_fields(Holder.__pydantic_core_schema__) == {"other"}
     form = ValueForm.of(TypeAdapter(annotation))
     packed = form.pack(value)
     assert (packed.data, json.loads(packed.shown or b"")) == (stored, shown)

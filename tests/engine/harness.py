@@ -26,7 +26,7 @@ from cloud_adapter.engine.tasks import RESUME_PATH, TIMEOUT_PATH
 from cloud_adapter.engine.view import View
 from cloud_adapter.errors import InvalidRequest, Unavailable
 from cloud_adapter.options import EngineOptions
-from cloud_adapter.ports import Clock, Task
+from cloud_adapter.ports import Clock, Codec, Task
 from cloud_adapter.queues.rules import SCHEDULE_AHEAD_MAX
 from cloud_adapter.stores.sqlite.store import SqliteStore
 from tests.manual_clock import ManualClock
@@ -202,6 +202,7 @@ class Process:
             options=world.options,
             rng=world.rng,
             run_sync=run_sync,
+            codec=world.codec,
         )
 
     def fault(self, name: str, nth: int = 1, *, before: Action | None = None, after: Action | None = None) -> None:
@@ -250,7 +251,11 @@ class Process:
 
 
 class World:
-    """A database, a queue, a time, and the processes that share them. ``process`` is the first of these."""
+    """A database, a queue, a time, and the processes that share them. ``process`` is the first of these.
+
+    Attributes:
+        codec: with which the processes that are started from now on encrypt secrets.
+    """
 
     def __init__(
         self,
@@ -259,7 +264,10 @@ class World:
         options: EngineOptions | None = None,
         seed: int = 0,
         run_sync: Any = inline,
+        codec: Codec | None = None,
     ) -> None:
+        self.codec = codec
+        self.directory = directory
         self.clock = ManualClock()
         self.store = SqliteStore(directory / "world.sqlite")
         self.queue = ManualQueue(self.clock)

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 from cloud_adapter.engine.session import Session
 from tests.engine.harness import World, in_world
@@ -71,7 +70,7 @@ def counted(expected: Counter[str]) -> Iterator[None]:
     """Counts the conversions of fields inside of the block."""
     count: Counter[str] = Counter()
     dump_form, dump = ValueForm.dump, Workflow.model_dump
-    validate = vars(BaseModel)["model_validate_json"].__func__
+    validate = ValueForm.validate_json
 
     def dumped(self: ValueForm, value: Any) -> bytes:
         count["dumped"] += isinstance(value, Workflow)
@@ -81,14 +80,15 @@ def counted(expected: Counter[str]) -> Iterator[None]:
         count["searched" if kwargs.get("include") else "refused"] += 1
         return dump(self, **kwargs)
 
-    def validated(cls: type[Workflow], *args: Any, **kwargs: Any) -> Any:
-        count["validated"] += 1
-        return validate(cls, *args, **kwargs)
+    def validated(self: ValueForm, *args: Any, **kwargs: Any) -> Any:
+        value = validate(self, *args, **kwargs)
+        count["validated"] += isinstance(value, Workflow)
+        return value
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ValueForm, "dump", dumped)
         patch.setattr(Workflow, "model_dump", converted)
-        patch.setattr(Workflow, "model_validate_json", classmethod(validated))
+        patch.setattr(ValueForm, "validate_json", validated)
         yield
     assert count == expected
 

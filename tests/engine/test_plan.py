@@ -13,6 +13,7 @@ from cloud_adapter.document import Instance, Lease
 from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.plan import KEEP, RELEASE, After, Before, Change, Hold, LeasePolicy, plan
 from cloud_adapter.engine.refs import InstanceRef
+from cloud_adapter.engine.secrets import Secrets
 from cloud_adapter.engine.session import Session, begin
 from cloud_adapter.engine.tasks import ACTIVITY_PATH, RESUME_PATH, TIMEOUT_PATH
 from cloud_adapter.errors import Conflict, Unavailable
@@ -98,7 +99,7 @@ def test_a_plan_changes_nothing(policy: LeasePolicy) -> None:
 @pytest.mark.anyio
 async def test_a_commit_that_is_refused_or_lost_leaves_the_session_as_it_was(tmp_path: Path) -> None:
     store, queue, clock = SqliteStore(tmp_path / "db"), ManualQueue(), ManualClock(NOW)
-    committer = Committer(store, queue, clock, OPTIONS, random.Random(1))
+    committer = Committer(store, queue, clock, OPTIONS, random.Random(1), Secrets(None, {}))
     await committer.create(waiting())
 
     async def refused(*_: object) -> Instance:

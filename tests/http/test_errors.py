@@ -220,7 +220,7 @@ def test_a_body_of_just_the_limit_is_taken(http: Http, create: Create) -> None:
 
 
 def test_an_instance_that_would_be_too_large(tmp_path: Path) -> None:
-    with serving(tmp_path / "large.db", Desk, max_body_bytes=2_000_000) as http:
+    with serving(tmp_path / "large.db", Desk, max_body_bytes=1_000_000) as http:
         http.create("/wf/desk/a")
         http.send("/wf/desk/a/Keep", "☕" * 100_000)
         before = http.get("/wf/desk/a")
@@ -228,7 +228,7 @@ def test_an_instance_that_would_be_too_large(tmp_path: Path) -> None:
         assert document == expected(413, "Too large", document["detail"])
         assert "the limit is 1,000,000; its largest field is 'items' with 800," in document["detail"]
         assert http.get("/wf/desk/a") == before
-        document = http.problem("POST", "/wf/desk/b", json={"items": [{"name": "x" * 1_000_000}]})
+        document = http.problem("POST", "/wf/desk/b", json={"items": [{"name": "x" * 999_900}]})
         assert (document["status"], document["title"]) == (413, "Too large")
         assert http.problem("GET", "/wf/desk/b")["status"] == 404
 

@@ -172,7 +172,8 @@ def test_every_document_is_well_formed(http: Http) -> None:
 @given(public=st.booleans(), spec=SPECS)
 def test_the_document_of_any_definition_is_valid(public: bool, spec: list[Any]) -> None:
     access = openapi.DocumentAccess(public=public)
-    OpenAPIV31SpecValidator(openapi.document(build(spec), "http://127.0.0.1", access)).validate()
+    document = openapi.document(build(spec), "http://127.0.0.1", access, max_body_bytes=1_000)
+    OpenAPIV31SpecValidator(document).validate()
 
 
 @given(names=st.lists(st.text(max_size=12), unique=True, max_size=12))
@@ -283,7 +284,7 @@ class Tree(Workflow, name="tree"):
 
 
 def test_what_refers_to_itself_has_an_example_that_ends() -> None:
-    document = openapi.document(Tree, "http://127.0.0.1")
+    document = openapi.document(Tree, "http://127.0.0.1", max_body_bytes=1_000)
     plant = document["paths"]["/wf/tree/{id}/Plant"]["post"]
     leaf: dict[str, object] = {"name": "name", "next": None, "either": [], "many": [], "named": {}}
     assert plant["requestBody"]["content"]["application/json"]["example"] == leaf

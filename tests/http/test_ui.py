@@ -345,7 +345,7 @@ def test_what_cannot_move_says_so(tmp_path: Path) -> None:
         assert forms(html) == []
         assert "deploy that again" in Ui(http).get("/ui/changing/instances/newer", 503)
         with sqlite3.connect(db) as connection:
-            connection.execute("UPDATE instances SET execution = 'spoilt' WHERE id = '1'")
+            connection.execute("UPDATE instances SET execution = 'spoilt', search = '{' WHERE id = '1'")
         connection.close()
         assert "cannot be read" in Ui(http).get("/ui/changing/instances/1", 500)
         assert "One instance cannot be read and is not listed" in Ui(http).get("/ui/changing")

@@ -60,6 +60,7 @@ class Traffic:
         too_large: how often what it was to post was too large for an inbox.
         kept: how often it has kept an event in an inbox.
         looked: how often it has looked for such events.
+        due: the instances that it has found to be overdue.
         recovered: how many tasks the instances and inboxes need that it has found to be overdue.
     """
 
@@ -78,6 +79,7 @@ class Traffic:
     beats: int = 0
     in_line: int = 0
     entries: int = 0
+    due: set[tuple[str, str]] = field(default_factory=set)
     recovered: int = 0
     too_large: int = 0
     kept: int = 0
@@ -90,9 +92,10 @@ class Traffic:
         elif name == "uncollected":
             self.recovered += len(result)
         elif name == "due":
-            for instance in result:
-                waits = [wait for thread in instance.execution.threads for wait in thread.waits]
-                self.recovered += 1 + sum(isinstance(wait, AnyTimedWait) for wait in waits)
+            self.due |= {(due.workflow, due.id) for due in result}
+        elif name == "load" and (result.workflow, result.id) in self.due:
+            waits = [wait for thread in result.execution.threads for wait in thread.waits]
+            self.recovered += 1 + sum(isinstance(wait, AnyTimedWait) for wait in waits)
 
 
 @dataclass(eq=False)

@@ -13,7 +13,8 @@ from typing import Any
 from cloud_adapter.document import Document, InboxEntry, Instance, KeyRecord, check_entry, decode, encode
 from cloud_adapter.errors import Conflict, DuplicateKey, InstanceExists, InstanceNotFound, InvalidRequest, Unavailable
 from cloud_adapter.ports import PAGE_SIZE, Order, Page
-from cloud_adapter.stores.listings import time_in
+from cloud_adapter.stores.listings import PageReader, time_in
+from cloud_adapter.summaries import Due, Summary, summary_of
 
 Call = Callable[[str, Callable[[], Any]], Awaitable[Any]]
 """Makes a call to the outside: gets its name, and what it does when it arrives there."""
@@ -183,17 +184,20 @@ class SimulatedStore:
         record: KeyRecord | None = await self._call("load_key", lambda: self._database.keys.get((workflow, id, key)))
         return record if record is not None and record.expires_at > now else None
 
-    async def due(self, before: datetime, limit: int = 100, *, after: Instance | None = None) -> Sequence[Instance]:
-        def place(instance: Instance) -> tuple[datetime, str, str]:
-            assert instance.wake_at is not None
-            return instance.wake_at, instance.workflow, instance.id
+    async def due(self, before: datetime, limit: int = 100, *, after: Due | None = None) -> Sequence[Due]:
+        def place(due: Due) -> tuple[datetime, str, str]:
+            return due.wake_at, due.workflow, due.id
 
-        def look() -> Sequence[Instance]:
-            due = (one for one in self._database.readable() if one.wake_at is not None and one.wake_at <= before)
+        def look() -> Sequence[Due]:
+            due = [
+                Due(one.workflow, one.id, one.execution.status, one.wake_at)
+                for one in self._database.readable()
+                if one.wake_at is not None and one.wake_at <= before
+            ]
             return sorted((one for one in due if after is None or place(one) > place(after)), key=place)[:limit]
 
-        instances: Sequence[Instance] = await self._call("due", look)
-        return instances
+        found: Sequence[Due] = await self._call("due", look)
+        return found
 
     async def list(
         self,
@@ -209,12 +213,12 @@ class SimulatedStore:
         if cursor is not None and (cursor not in cursors or not cursor.startswith(f"{order}-")):
             raise InvalidRequest(f"{cursor!r} is no cursor that this store gave")
 
-        def place(instance: Instance) -> tuple[datetime, str]:
-            return time_in(order, instance), instance.id
+        def place(summary: Summary) -> tuple[datetime, str]:
+            return time_in(order, summary), summary.id
 
         def look() -> Page:
-            found = [one for one in self._database.readable() if one.workflow == workflow]
-            found = [one for one in found if status is None or one.execution.status == status]
+            found = [summary_of(one) for one in self._database.readable() if one.workflow == workflow]
+            found = [one for one in found if status is None or one.status == status]
             wanted = (search or {}).items()
             found = [
                 one
@@ -229,11 +233,15 @@ class SimulatedStore:
             if cursor is not None:
                 last = cursors[cursor]
                 found = [one for one in found if (place(one) < last if down else place(one) > last)]
-            rest = found
-            if len(rest) <= limit:
-                return Page(rest, None)
-            cursors[following := f"{order}-{len(cursors)}"] = place(rest[limit - 1])
-            return Page(rest[:limit], following)
+            reader = PageReader(order, limit)
+            for one in found:
+                if reader.add(one):
+                    break
+            page = reader.page()
+            if page.cursor is None:
+                return page
+            cursors[following := f"{order}-{len(cursors)}"] = place(page.instances[-1])
+            return replace(page, cursor=following)
 
         page: Page = await self._call("list", look)
         return page

@@ -75,7 +75,7 @@ def _needs(actor: Actor) -> Needs:
         return Needs(1, inboxes=1)
     if getattr(actor, "request", None):
         return Needs(1, reads=int(not actor.request.event))  # type: ignore[attr-defined]
-    return Needs(0, reads=1, tasks=actor.traffic.recovered)
+    return Needs(0, reads=1 + len(actor.traffic.due), tasks=actor.traffic.recovered)
 
 
 def _stops(actor: Delivery) -> int:

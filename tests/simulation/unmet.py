@@ -16,6 +16,8 @@ LARGE = "takes more instances, threads or bytes than a run has"
 FOREIGN = "only a task or an entry that the engine has not made leads here"
 GONE = "only code without the statement of an instance leads here: every revision has all statements"
 
+PRINCIPALS = "no request of a run has a principal"
+
 _E, _M, _C = "cloud_adapter/engine/", "workflow_core/machine/", "workflow_core/"
 
 _NO_SECRETS = (
@@ -248,6 +250,24 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         (f"{_M}transitions.py", "check_thread", 'what = f"thread {thread.id!r} at {thread.step!r}"'),
         (f"{_M}transitions.py", "check_wait", 'what = f"the wait {wait.id!r} for {wait.event!r}"'),
         (f"{_M}unwinding.py", "_fail_branch", "return"),
+    ),
+    PRINCIPALS: (
+        (f"{_E}events.py", "SendEvent._accepted", "cases: list[ClientCase] = []"),
+        (f"{_E}events.py", "SendEvent._check_buffering", "raise caller.refused_event(event, refused)"),
+        (f"{_E}events.py", "SendEvent._not_accepted", "machine = session.machine"),
+        (f"{_E}events.py", "SendEvent.decide", "session.machine.touched |= narrows(session.cls)"),
+        (f"{_E}idempotency.py", "stored_key", 'return f"\\N{SECTION SIGN}{stable_key(principal.id, key)} {key}"'),
+        (f"{_E}listing.py", "Listing.read", "roles = self.cls.access.list"),
+        (f"{_E}listing.py", "visible", "where = f\"'visible' of workflow {cls.__workflow_name__!r}\""),
+        (f"{_E}registry.py", "without", "if workflows.get(cls.__workflow_name__) is not cls:"),
+        (f"{_E}requests.py", "Requests.create", "caller = Caller(principal, ref)"),
+        (f"{_E}requests.py", "Requests.get", "caller = Caller(principal, ref)"),
+        (f"{_E}requests.py", "Requests.handle_event", "caller = Caller(principal, ref)"),
+        (f"{_E}requests.py", "Requests.operate", "caller = Caller(principal, ref)"),
+        (f"{_E}session.py", "begin", "check(new)"),
+        (f"{_M}events.py", "find_all", "event = machine.program.event(event)"),
+        (f"{_M}events.py", "handled", "thread.caused_by = machine.principal.id"),
+        (f"{_M}events.py", "handled", 'thread.caused_by = ""'),
     ),
     PAGES: (
         ("cloud_adapter/engine/view.py", "View.state", "fields = self.instance.fields"),

@@ -274,11 +274,13 @@ class ClientCase(SelectCase):
     Attributes:
         role: the role that a principal needs to send it; None: see ``Access.send``.
         buffered: whether it is kept if it arrives before a thread waits for it.
+        max_bytes: the most bytes of a client's input; None: the server's limit.
     """
 
     signature: HandlerSignature
     role: str | None
     buffered: bool = False
+    max_bytes: int | None = None
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

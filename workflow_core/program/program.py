@@ -77,6 +77,15 @@ class Program:
         """Returns the current name of an event, a timeout, an activity or a child. ``name`` may be a former name."""
         return self.renamed_waits.get(name, name)
 
+    def max_bytes(self, event: str, default: int) -> int:
+        """Returns the most bytes that a client's input of an event may have: the largest limit of its cases.
+
+        Args:
+            default: the limit of a case without ``max_bytes``, and of an unknown event.
+        """
+        cases = self.events.get(self.event(event), ())
+        return max((case.max_bytes or default for _, case in cases), default=default)
+
     def at(self, statement: str) -> Instruction:
         """Returns the instruction of a step or a wait.
 

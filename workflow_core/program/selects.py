@@ -69,7 +69,14 @@ def _event_with_handler(assembly: Assembly, case: On, handler: EventHandler) -> 
     signature = handler_signature(where, handler.handle, assembly.scope, takes=takes, least=2)
     if any(is_async(method) for method in (handler.setup, handler.handle, handler.teardown)):
         assembly.async_parts.append(case.event)
-    return HandlerCase(case.event, len(assembly.code), signature=signature, role=case.role, event_handler=handler)
+    return HandlerCase(
+        case.event,
+        len(assembly.code),
+        signature=signature,
+        role=case.role,
+        max_bytes=case.max_bytes,
+        event_handler=handler,
+    )
 
 
 def _plain_event(assembly: Assembly, case: On, handler: Any) -> EventCase:
@@ -82,6 +89,7 @@ def _plain_event(assembly: Assembly, case: On, handler: Any) -> EventCase:
         signature=signature_of(assembly, where, handler, takes, is_sent=True),
         role=case.role,
         buffered=case.buffered,
+        max_bytes=case.max_bytes,
         handler=handler,
         keywords=handler_keywords(assembly, where, handler, is_sent=True),
     )

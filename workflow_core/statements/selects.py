@@ -25,6 +25,9 @@ from workflow_core.statements.basic import (
     set_attributes,
 )
 
+INPUT_BYTES_MAX = 1_000_000
+"""The most bytes that any client's input may have, whatever the settings and the definition say."""
+
 
 @dataclass(frozen=True, slots=True, init=False)
 class On(Part):
@@ -37,6 +40,8 @@ class On(Part):
         statements: run after the handler.
         role: the role that a principal needs to send the event; without one, ``Access.send`` applies.
         buffered: keep events that arrive before the select is entered, and deliver them in order when it is entered.
+        max_bytes: the most bytes that a client's input may have, up to 1,000,000; by default, the server's limit. If
+            several selects wait for the event, the largest applies.
         renamed_from: the event's former name or names. Events with these names are accepted in every select of the
             definition.
     """
@@ -48,6 +53,7 @@ class On(Part):
     body: Section
     role: str | None = None
     buffered: bool = False
+    max_bytes: int | None = None
     renamed_from: tuple[str, ...] = ()
 
     def __init__(
@@ -57,6 +63,7 @@ class On(Part):
         *statements: Statement,
         role: str | None = None,
         buffered: bool = False,
+        max_bytes: int | None = None,
         renamed_from: RenamedFrom = (),
     ) -> None:
         check_name(self, event)
@@ -74,9 +81,16 @@ class On(Part):
                 "it is buffered, but its handler is set up when the select is entered",
                 "Omit buffered: nothing is registered earlier.",
             )
+        if max_bytes is not None and (type(max_bytes) is not int or not 1 <= max_bytes <= INPUT_BYTES_MAX):
+            raise DefinitionError(
+                f"On {event!r}",
+                f"its max_bytes is {max_bytes!r}",
+                f"Pass a number from 1 to {INPUT_BYTES_MAX:,}. Keep larger data elsewhere, and send a reference to it.",
+            )
         body = make_body(f"On {event!r}", statements, may_be_empty=True)
         former = check_renamed(self, event, renamed_from)
-        set_attributes(self, event=event, handler=handler, body=body, role=role, buffered=buffered, renamed_from=former)
+        set_attributes(self, event=event, handler=handler, body=body, role=role, buffered=buffered)
+        set_attributes(self, max_bytes=max_bytes, renamed_from=former)
 
 
 @dataclass(frozen=True, slots=True, init=False)

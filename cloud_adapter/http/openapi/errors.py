@@ -27,6 +27,7 @@ FOUND: tuple[Kind, ...] = (
     errors.InvalidRequest,
     errors.InstanceNotFound,
     errors.DamagedDocument,
+    errors.SecretsUnreadable,
     InvalidFields,
     NewerVersion,
 )
@@ -115,7 +116,7 @@ def _examples(workflow: str, id: str) -> dict[Kind, WorkflowError]:
         errors.InstanceEnded(f"{id!r} is finished: it can no longer be paused"),
         EventNotAccepted("Pay", ("Confirm",), "waiting"),
         EventRejected("the reason that the handler gives"),
-        errors.TooLarge("the request body exceeds the limit of 1,000,000 bytes: send less data"),
+        errors.TooLarge("the request body exceeds the limit of 256,000 bytes: send less data"),
         errors.UnsupportedEncoding("the request body has the content encoding 'gzip': send it uncompressed"),
         errors.UnsupportedMediaType("the content type is 'text/plain': send application/json"),
         InvalidInput(f"the initial fields of workflow {workflow!r}", [field]),
@@ -126,6 +127,7 @@ def _examples(workflow: str, id: str) -> dict[Kind, WorkflowError]:
         errors.Busy(f"{workflow!r} {id!r} is busy: a step is running, or other requests come first; try again"),
         errors.Unavailable("the database did not answer"),
         errors.DamagedDocument(f"the document of {workflow!r} {id!r} cannot be read: 'fields' is None"),
+        errors.SecretsUnreadable(f"'token' of {workflow!r} {id!r} cannot be decrypted: no key of the server fits"),
         InvalidFields(f"the fields of {workflow} do not fit their types: total: Field required"),
         NewerVersion(
             f"the instance was saved by version 2 of workflow {workflow!r}, this code has version 1: try again"

@@ -29,6 +29,7 @@ from cloud_adapter.names import ID_BYTES_MAX
 from cloud_adapter.ports import PAGE_SIZE_MAX
 from workflow_core import Action as Permission
 from workflow_core import EventNotAccepted, InvalidInput, RepairRefused, Status, Workflow, WorkflowError
+from workflow_core.access import narrows
 from workflow_core.errors import UnknownStatement
 from workflow_core.program.code import ClientCase, EventCase
 from workflow_core.signatures import HandlerSignature
@@ -41,13 +42,14 @@ EVENTS = "events"
 """The tag of events without a role."""
 
 
-def document(cls: type[Workflow], server: str, access: DocumentAccess = OPEN) -> Json:
+def document(cls: type[Workflow], server: str, access: DocumentAccess = OPEN, *, max_body_bytes: int) -> Json:
     """Returns the OpenAPI document of a workflow that is served at the URL ``server``.
 
     Args:
         access: who the document is for. It contains only what that principal may do.
+        max_body_bytes: the limit of the inputs of events without a limit of their own.
     """
-    return _Document(cls, server, access).build()
+    return _Document(cls, server, access, max_body_bytes).build()
 
 
 def example_id(workflow: str) -> str:
@@ -56,10 +58,11 @@ def example_id(workflow: str) -> str:
 
 
 class _Document:
-    def __init__(self, cls: type[Workflow], server: str, access: DocumentAccess) -> None:
+    def __init__(self, cls: type[Workflow], server: str, access: DocumentAccess, max_body_bytes: int) -> None:
         self.cls = cls
         self.name: str = cls.__workflow_name__
         self.server = server
+        self.max_body_bytes = max_body_bytes
         self.access = access
         self.principal = access.principal
         self.schemas = Schemas()
@@ -68,7 +71,7 @@ class _Document:
         may_read, may_operate = may(self.principal, cls, Permission.READ), may(self.principal, cls, Permission.OPERATE)
         state = self.schemas.take(cls.__fields_schema__) if may_read else {"type": "object"}
         # For one instance, `authorize` may take the right to operate it away.
-        is_narrowed = cls.__authorizes__ and bool(access.schemes)
+        is_narrowed = narrows(cls) and bool(access.schemes)
         self.schemas.take_instance(state, operator=may_operate, public=is_narrowed or not may_operate)
         self.denied: tuple[Kind, ...] = (errors.Forbidden,) if access.schemes else ()
 
@@ -160,7 +163,8 @@ class _Document:
         first = sample(fields, self.schemas.definitions, "required")
         media = {"schema": schema} | self.example(first if first != {} else None, check)
         required = not _takes(check, b"")
-        description = "The initial fields. Omitted fields have their defaults."
+        limit = f"At most {self.max_body_bytes:,} bytes."
+        description = f"The initial fields. Omitted fields have their defaults. {limit}"
         body = {"description": description, "required": required, "content": {"application/json": media}}
         return result | {"parameters": [KEY], "requestBody": body}
 
@@ -280,9 +284,10 @@ class _Document:
         inputs = [self.schemas.take(signature.input_schema or {}) for signature in taking]
         if inputs:
             check = _validator(event, taking[0])
+            limit = self.cls.__program__.max_bytes(event, self.max_body_bytes)
             value = sample(inputs[0], self.schemas.definitions)
             result["requestBody"] = {
-                "description": "The input of the event.",
+                "description": f"The input of the event: at most {limit:,} bytes.",
                 "required": not any(_takes(_validator(event, signature), b"") for signature in signatures),
                 "content": {"application/json": {"schema": _any_of(inputs)} | self.example(value, check)},
             }

@@ -15,6 +15,7 @@ import unicodedata
 from typing import Any
 
 from cloud_adapter.http.pages.form_fields import MISSING, NUMBER, Field, json_text
+from cloud_adapter.json_texts import readable
 
 
 def holds(field: Field, value: Any) -> bool:
@@ -87,7 +88,7 @@ def shown(field: Field, value: Any) -> str:
     if field.kind in ("check", "choice", "number"):
         return json_text(value)
     if field.kind == "json":
-        return json.dumps(value, ensure_ascii=False, indent=2)
+        return readable(value)
     # Browsers change line ends and drop control characters and surrogates.
     odd = isinstance(value, str) and any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\t\n" for c in value)
     return value if isinstance(value, str) and not odd else ""

@@ -22,6 +22,7 @@ from cloud_adapter.http.pages.form_fields import MISSING, Field, escaped, paths,
 from cloud_adapter.http.pages.form_hints import hint, item_label, label_of, sentences
 from cloud_adapter.http.pages.form_shapes import Json, Shape, shape_of
 from cloud_adapter.http.pages.form_values import holds, shown, value_of
+from cloud_adapter.json_texts import readable
 
 ITEMS_MAX: Final = 500
 """The most items that a list may have in a form."""
@@ -124,7 +125,7 @@ class Form:
             field.text = shown(field, value)
         if value is not MISSING and not holds(field, value):
             field = self._as_json(field)
-            field.text = json.dumps(value, ensure_ascii=False, indent=2)
+            field.text = readable(value)
         return field
 
     def _inside(self, field: Field, value: Any, depth: int) -> list[Field]:

@@ -19,6 +19,7 @@ from cloud_adapter.http import progress
 from cloud_adapter.http.pages.rendering import fragment
 from cloud_adapter.http.prefixes import prefix_of
 from cloud_adapter.http.views import view_data
+from cloud_adapter.json_texts import readable
 from workflow_core.diagrams import svg
 from workflow_core.execution import Execution, Status, Thread, ThreadStatus
 from workflow_core.wait_types import (
@@ -72,7 +73,7 @@ def parts(request: Request, view: View, now: datetime) -> dict[str, Markup]:
         "picture": Markup(svg.draw(program, progress.live(program, instance), style=False)),  # nosec B704
         "fields": [_shown(name, value) for name, value in view.state.items()],
         "entries": [(entry, _title(entry)) for entry in reversed(instance.history)] if view.operator else [],
-        "raw": json.dumps(view_data(view, prefix_of(request)), indent=2, ensure_ascii=False),
+        "raw": readable(view_data(view, prefix_of(request))),
     }
     return {name: fragment(request, f"instance/{name}.html", **values) for name in PARTS}
 
@@ -148,7 +149,7 @@ def _shown(name: str, value: Any) -> Shown:
     if isinstance(value, str) and value:
         text = value
     elif isinstance(value, (dict, list)) and value:
-        text = json.dumps(value, indent=2, ensure_ascii=False)
+        text = readable(value)
     else:
         text = json.dumps(value, ensure_ascii=False)
     return Shown(name, text, "\n" in text or len(text) > 120)

@@ -16,6 +16,7 @@ from cloud_adapter.document import HistoryEntry, HistoryKind, Instance
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.operations import ACTIONS
 from cloud_adapter.engine.view import View
+from cloud_adapter.json_texts import readable
 from workflow_core import Principal
 
 RECENT = timedelta(minutes=1)
@@ -57,7 +58,7 @@ def _handled(event: str, output: object) -> str:
     if output is None:
         return Markup("<strong>{}</strong> was handled.").format(event)
     if isinstance(output, (dict, list)):
-        text = json.dumps(output, indent=2, ensure_ascii=False)
+        text = readable(output)
         return Markup(
             "<strong>{}</strong> was handled.<details><summary>Output</summary><pre>{}</pre></details>"
         ).format(event, text)

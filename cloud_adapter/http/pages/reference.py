@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cloud_adapter.http.pages.rendering import page
+from cloud_adapter.json_texts import readable
 
 Json = dict[str, Any]
 
@@ -186,7 +187,7 @@ class _Reader:
 
     def errors(self) -> list[Error]:
         errors = [
-            Error(example["value"]["status"], name, example["summary"], _pretty(example["value"]))
+            Error(example["value"]["status"], name, example["summary"], readable(example["value"]))
             for name, example in self.components["examples"].items()
         ]
         return sorted(errors, key=lambda error: error.status)
@@ -208,7 +209,7 @@ class _Reader:
         content = of.get("content", {})
         media = content.get("application/json", {})
         schema = media.get("schema", {})
-        example = _pretty(media["example"]) if "example" in media else ""
+        example = readable(media["example"]) if "example" in media else ""
         if "allOf" in schema:
             schema = schema["allOf"][0]
         types = list(_types(schema)) if len(content) == 1 else [Part(" or ".join(content))] if content else []
@@ -252,7 +253,7 @@ class _Reader:
 
 def _failure(status: str, response: Json, headers: list[Row]) -> Failure:
     examples = [item for media in response["content"].values() for item in media.get("examples", {}).items()]
-    own = [_pretty(example["value"]) for _, example in examples if "value" in example]
+    own = [readable(example["value"]) for _, example in examples if "value" in example]
     return Failure(status, [name for name, _ in examples], "" if examples else response["description"], headers, own)
 
 
@@ -311,7 +312,3 @@ def _range(least: float | None, most: float | None, unit: str) -> list[str]:
     if least is not None and most is not None:
         return [f"{least} to {most}{unit}"]
     return [f"at most {most}{unit}" if least is None else f"{least}{unit} or more"]
-
-
-def _pretty(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)

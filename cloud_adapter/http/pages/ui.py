@@ -26,7 +26,8 @@ from cloud_adapter.engine.operations import ACTIONS
 from cloud_adapter.engine.view import View
 from cloud_adapter.errors import Busy, InstanceExists, InvalidRequest, ResponseTooLarge, Unavailable
 from cloud_adapter.http import problems
-from cloud_adapter.http.concealment import public_instance, public_view
+from cloud_adapter.http.bodies import check_size, check_values
+from cloud_adapter.http.concealment import public_summary, public_view
 from cloud_adapter.http.creation import creation_schema
 from cloud_adapter.http.pages.cards import (
     Card,
@@ -125,7 +126,7 @@ class _Pages:
             name, status=status, search=search, order=order, cursor=cursor, principal=principal
         )
         if not may(principal, cls, Action.OPERATE):
-            found = replace(found, instances=tuple(map(public_instance, found.instances)), damaged=())
+            found = replace(found, instances=tuple(map(public_summary, found.instances)), damaged=())
         filters = ({"status": status} if status else {}) | {f"{SEARCH}{field}": text for field, text in search.items()}
         kept = filters | ({"order": order} if order != Order.UPDATED else {})
         return page(
@@ -161,7 +162,7 @@ class _Pages:
             card.focus = card.form.edit(order).id
             return self._new(request, name, card, id)
         try:
-            body = _body(card)
+            body = _body(card, self.max_body_bytes)
             if not card.errors:
                 await self.engine.create(name, id, body, key=card.hidden["key"], principal=principal)
                 return _see(request, name, id, done=HistoryKind.CREATED)
@@ -192,8 +193,10 @@ class _Pages:
                 return self._changed(request, view)
             confirmed = await outcome(self.engine, view, request.query_params, principal_of(request))
             return self._instance(request, view, outcome=confirmed)
-        data = await read_form(request, self.max_body_bytes)
         name, id = request.path_params["name"], request.path_params["id"]
+        program = self.engine.workflow(name).__program__
+        limits = [program.max_bytes(event, self.max_body_bytes) for event in program.events]
+        data = await read_form(request, max(limits, default=self.max_body_bytes))
         if "operation" in data:
             card, send = posted_operation(data), self._operate
         else:
@@ -216,7 +219,8 @@ class _Pages:
 
     async def _send(self, request: Request, card: Card, *, with_key: bool = True) -> int:
         """Sends an event. Returns 200, or the status of the page that shows the error."""
-        body = _body(card)
+        program = self.engine.workflow(request.path_params["name"]).__program__
+        body = _body(card, program.max_bytes(card.name, self.max_body_bytes))
         if card.errors:
             return 422
         hidden = card.hidden
@@ -241,7 +245,7 @@ class _Pages:
     async def _operate(self, request: Request, card: Card) -> int:
         """Performs an operation. Returns a status like ``_send``."""
         try:
-            operation = ACTIONS[card.name].from_json(_body(card))
+            operation = ACTIONS[card.name].from_json(_body(card, self.max_body_bytes))
             if card.errors:
                 return 422
             name, id = request.path_params["name"], request.path_params["id"]
@@ -342,9 +346,17 @@ def _refused(card: Card, error: WorkflowError, problem: dict[str, Any]) -> int:
     return status
 
 
-def _body(card: Card) -> bytes:
+def _body(card: Card, limit: int) -> bytes:
+    """Returns the input in a form.
+
+    Raises:
+        TooLarge: it is larger than a request of the API may be.
+    """
     value = MISSING if card.form is None else card.form.value()
-    return b"" if value is MISSING else json.dumps(value).encode()
+    body = b"" if value is MISSING else json.dumps(value).encode()
+    check_size(len(body), limit)
+    check_values(body)
+    return body
 
 
 def _put(card: Card, cards: list[Card]) -> None:

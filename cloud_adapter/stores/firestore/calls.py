@@ -109,11 +109,14 @@ class Calls:
 
         return await _read(get)
 
-    async def get_all(self, client: AsyncClient, references: list[AsyncDocumentReference]) -> Sequence[Snapshot]:
-        """Reads documents, in any order. Each snapshot says whether its document exists."""
+    async def get_all(
+        self, client: AsyncClient, references: list[AsyncDocumentReference], paths: list[str] | None = None
+    ) -> Sequence[Snapshot]:
+        """Reads documents, or only some of their fields, in any order. Each snapshot says whether its document
+        exists."""
 
         async def get() -> Sequence[Snapshot]:
-            snapshots = client.get_all(references, retry=None, timeout=self._timeout)
+            snapshots = client.get_all(references, field_paths=paths, retry=None, timeout=self._timeout)
             return [snapshot async for snapshot in snapshots]
 
         return await _read(get)

@@ -10,7 +10,8 @@ There is no document at ``workflows/{workflow}`` itself. This module makes no ca
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -22,11 +23,14 @@ from google.cloud.firestore import (
     WriteOption,
 )
 from google.protobuf.timestamp_pb2 import Timestamp
+from pydantic_core import from_json, to_json
 
 from cloud_adapter.document import DOCUMENT_BYTES_MAX, Document, InboxEntry, Instance, KeyRecord, decode, encode
 from cloud_adapter.errors import DamagedDocument, TooLarge
 from cloud_adapter.names import check_id
 from cloud_adapter.stores.listings import EPOCH
+from cloud_adapter.summaries import SUMMARY_FIELDS, Due, Summary, read_due, read_summary, stored_error
+from workflow_core import Status
 
 Snapshot: TypeAlias = "DocumentSnapshot[AsyncDocumentReference]"
 
@@ -39,6 +43,16 @@ database, so a user's own data must be unlikely to use the name."""
 
 INBOX = "instance_inbox"
 """The collection group of the inbox entries. Its indexes also apply to every collection of that name."""
+
+ERROR = "error"
+"""The field with the error of a failed instance as JSON, so that lists do not have to read executions. Documents that
+earlier releases have written do not have it."""
+
+SUMMARY_PATHS = (*SUMMARY_FIELDS, ERROR)
+"""The fields that a list reads."""
+
+DUE_PATHS = ("workflow", "id", "status", "wake_at")
+"""The fields that a search for due instances reads."""
 
 RESPONSES_BYTES_MAX = 3_000_000
 """The most bytes of responses that one commit records. Together with the document, they must fit in one message of the
@@ -69,7 +83,8 @@ def entry_reference(client: AsyncClient, entry: InboxEntry) -> AsyncDocumentRefe
 def document_of(instance: Instance) -> Document:
     """Returns the document of an instance."""
     document = encode(instance)
-    return document | {name: document[name] or EPOCH for name in ("created_at", "updated_at")}
+    times = {name: document[name] or EPOCH for name in ("created_at", "updated_at")}
+    return document | times | {ERROR: stored_error(instance)}
 
 
 def check_responses(id: str, keys: Sequence[KeyRecord]) -> None:
@@ -119,10 +134,38 @@ def instance_of(snapshot: Snapshot) -> Instance:
     document = snapshot.to_dict() or {}
     if isinstance(document.get("wake_at"), datetime):
         document["wake_at"] = _plain(document["wake_at"])
-    try:
+    with _damage_of(snapshot):
         return decode(document, version_of(snapshot.update_time))
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise DamagedDocument(f"the document {snapshot.reference.path} cannot be read: {error}") from error
+
+
+def summary_of(snapshot: Snapshot, execution: Snapshot | None = None) -> Summary:
+    """Reads a summary from a document of which ``SUMMARY_PATHS`` were read.
+
+    Args:
+        execution: the same document with its execution, if it ``lacks_error``.
+    """
+    document = {ERROR: None} | (snapshot.to_dict() or {})
+    with _damage_of(snapshot):
+        if execution is not None:
+            data = from_json((execution.to_dict() or {}).get("execution", "null"))
+            document[ERROR] = to_json(data["error"]).decode() if data and data.get("error") else None
+        for name in ("created_at", "updated_at", "wake_at"):
+            if isinstance(document.get(name), datetime):
+                document[name] = _plain(document[name])
+        return read_summary(document)
+
+
+def lacks_error(snapshot: Snapshot) -> bool:
+    """Whether a document has an error that only its execution contains."""
+    document = snapshot.to_dict() or {}
+    return ERROR not in document and document.get("status") == Status.FAILED
+
+
+def due_of(snapshot: Snapshot) -> Due:
+    """Reads from a document of which ``DUE_PATHS`` were read."""
+    document = snapshot.to_dict() or {}
+    with _damage_of(snapshot):
+        return read_due(document | {"wake_at": _plain(document["wake_at"])})
 
 
 def entry_of(workflow: str, id: str, snapshot: Snapshot) -> InboxEntry:
@@ -167,3 +210,11 @@ def unless_changed(client: AsyncClient, version: int) -> WriteOption:
 def _plain(at: datetime) -> datetime:
     """Returns the same time as a plain ``datetime``, not as Google's subclass."""
     return datetime.combine(at.date(), at.timetz())
+
+
+@contextmanager
+def _damage_of(snapshot: Snapshot) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedDocument(f"the document {snapshot.reference.path} cannot be read: {error}") from error

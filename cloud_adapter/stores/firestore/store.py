@@ -32,7 +32,6 @@ A commit is one message, including its keys and inbox entries. The cloud accepts
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -42,33 +41,31 @@ from google.api_core.exceptions import Aborted, AlreadyExists, FailedPreconditio
 from google.auth.credentials import Credentials
 from google.cloud.firestore import (
     AsyncClient,
-    AsyncCollectionReference,
     AsyncDocumentReference,
     AsyncQuery,
     AsyncWriteBatch,
     FieldFilter,
-    Or,
 )
 
 from cloud_adapter.document import AFTER_NAMES, InboxEntry, Instance, KeyRecord, check_entry
 from cloud_adapter.errors import (
     Conflict,
-    DamagedDocument,
     DuplicateKey,
     InstanceExists,
     InstanceNotFound,
-    InvalidRequest,
     Unavailable,
 )
-from cloud_adapter.names import check_id
 from cloud_adapter.ports import PAGE_SIZE, Order, Page
 from cloud_adapter.stores.firestore.calls import Calls
 from cloud_adapter.stores.firestore.documents import (
+    DUE_PATHS,
     INBOX,
     INSTANCES,
+    SUMMARY_PATHS,
     Snapshot,
     check_responses,
     document_of,
+    due_of,
     entry_of,
     entry_reference,
     instance_of,
@@ -79,16 +76,19 @@ from cloud_adapter.stores.firestore.documents import (
     unless_changed,
     version_of,
 )
+from cloud_adapter.stores.firestore.queries import TIMES, cursor_id, listing, readable, summaries
 from cloud_adapter.stores.firestore.refusals import refused
-from cloud_adapter.stores.listings import check_limit, page_of, read_cursor
+from cloud_adapter.stores.listings import PageReader, check_limit, read_cursor
+from cloud_adapter.summaries import Due
 
 DELETES_PER_COMMIT = 500
 """The most entries that one RPC discards."""
 
+SUMMARIES_PER_CALL = 100
+"""The most summaries that a list reads in one RPC, since the search fields of each may have up to a megabyte."""
+
 WRITE_ATTEMPTS_MAX = 5
 """How many times a write is attempted while it is aborted, or the record of its key changes after it was read."""
-
-_log = logging.getLogger("gorchestrate.store")
 
 
 class FirestoreStore:
@@ -265,38 +265,54 @@ class FirestoreStore:
         limit: int = PAGE_SIZE,
         cursor: str | None = None,
     ) -> Page:
-        """See ``ports.Store.list``. Damaged documents are left out.
+        """See ``ports.Store.list``.
 
         An instance that is updated while a caller reads page after page in the order of updates moves before the first
         page. The caller does not get it twice.
         """
-        check_limit(limit)
+        reader = PageReader(order, limit)
         async with self._calls.begin() as client:
             collection = client.collection("workflows", workflow, INSTANCES)
-            query: AsyncQuery = _listing(collection, status, search or {}, order)
+            query: AsyncQuery = listing(collection, status, search or {}, order)
             if cursor is not None:
                 at, id = read_cursor(order, cursor)
-                place: dict[str, Any] = {} if order is Order.ID else {_TIMES[order]: at}
-                query = query.start_after(place | {"__name__": collection.document(_cursor_id(id))})
-            instances, damaged = await self._readable(query, limit + 1)
-        return page_of(instances, order, limit, damaged)
+                place: dict[str, Any] = {} if order is Order.ID else {TIMES[order]: at}
+                query = query.start_after(place | {"__name__": collection.document(cursor_id(id))})
+            query = query.select(SUMMARY_PATHS)
+            while not reader.is_full:
+                wanted = min(reader.wanted, SUMMARIES_PER_CALL)
+                snapshots = await self._calls.run(query.limit(wanted))
+                for summary in await summaries(self._calls, client, snapshots, reader.damaged):
+                    if reader.add(summary):
+                        break
+                if len(snapshots) < wanted:
+                    break
+                query = query.start_after(snapshots[-1])
+        return reader.page()
 
     async def workflows(self) -> Sequence[str]:
         """See ``ports.Store.workflows``. Each is the name of a missing document that has documents below it."""
         async with self._calls.begin() as client:
             return await self._calls.names(client.collection("workflows"))
 
-    async def due(self, before: datetime, limit: int = 100, *, after: Instance | None = None) -> Sequence[Instance]:
+    async def due(self, before: datetime, limit: int = 100, *, after: Due | None = None) -> Sequence[Due]:
         """See ``ports.Store.due``."""
         check_limit(limit)
         async with self._calls.begin() as client:
             group = client.collection_group(INSTANCES)
             query = group.where(filter=FieldFilter("wake_at", "<=", before)).order_by("wake_at").order_by("__name__")
+            query = query.select(DUE_PATHS)
             if after is not None:
                 reference = instance_reference(client, after.workflow, after.id)
                 query = query.start_after({"wake_at": after.wake_at, "__name__": reference})
-            instances, _ = await self._readable(query, limit)
-            return instances
+            found: list[Due] = []
+            while True:
+                wanted = limit - len(found)
+                snapshots = await self._calls.run(query.limit(wanted))
+                found += readable(snapshots, due_of, [])
+                if len(snapshots) < wanted or len(found) == limit:
+                    return found
+                query = query.start_after(snapshots[-1])
 
     async def ping(self) -> None:
         """See ``ports.Store.ping``. It reads a document that does not exist: one RPC with an empty response."""
@@ -339,53 +355,6 @@ class FirestoreStore:
                 raise DuplicateKey(f"the idempotency key {key.key!r} of {instance.path} is already recorded")
             expired[key.key] = snapshot
         return expired
-
-    async def _readable(self, query: AsyncQuery, limit: int) -> tuple[Sequence[Instance], Sequence[str]]:
-        """Returns the first readable instances of a query, and what is wrong with the damaged ones among them. Damaged
-        documents must not hide the readable ones after them."""
-        found: list[Instance] = []
-        damaged: list[str] = []
-        while True:
-            wanted = limit - len(found)
-            snapshots = await self._calls.run(query.limit(wanted))
-            for snapshot in snapshots:
-                try:
-                    found.append(instance_of(snapshot))
-                except DamagedDocument as error:
-                    _log.warning("left out: %s (%s)", error, snapshot.reference.path)
-                    damaged.append(f"{error} ({snapshot.reference.path})")
-            if len(snapshots) < wanted or len(found) == limit:
-                return found, damaged
-            query = query.start_after(snapshots[-1])
-
-
-_TIMES = {Order.UPDATED: "updated_at", Order.CREATED: "created_at"}
-"""The field by which an order sorts first."""
-
-
-def _listing(
-    collection: AsyncCollectionReference, status: str | None, search: Mapping[str, Sequence[Any]], order: Order
-) -> AsyncQuery:
-    query: AsyncQuery
-    if order is Order.ID:
-        query = collection.order_by("__name__")
-    else:
-        down = AsyncQuery.DESCENDING
-        query = collection.order_by(_TIMES[order], direction=down).order_by("__name__", direction=down)
-    for name, values in search.items():
-        # The name is quoted if it has letters outside ASCII.
-        path = AsyncClient.field_path("search", name)
-        # Not `in`, which does not find null.
-        equal = [FieldFilter(path, "==", value) for value in values]
-        query = query.where(filter=equal[0] if len(equal) == 1 else Or([*equal]))
-    return query if status is None else query.where(filter=FieldFilter("status", "==", status))
-
-
-def _cursor_id(id: str) -> str:
-    try:
-        return check_id(id)
-    except InvalidRequest as error:
-        raise InvalidRequest(f"this is not a cursor of this list: {error}") from error
 
 
 def _contended(written: Instance | InboxEntry) -> Unavailable:

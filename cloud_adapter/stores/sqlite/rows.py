@@ -16,6 +16,7 @@ from typing import Any
 from cloud_adapter.document import Document, InboxEntry, Instance, KeyRecord, decode
 from cloud_adapter.errors import DamagedDocument
 from cloud_adapter.stores.listings import EPOCH
+from cloud_adapter.summaries import SUMMARY_FIELDS, Due, Summary, read_due, read_summary
 
 FIXED = ("workflow", "id", "created_at")
 """The columns that a commit does not change. Not writing them spares their indexes."""
@@ -25,6 +26,9 @@ COLUMNS = (
     *("lease", "tokens", "search", "execution", "fields", "history"),
 )
 """The columns of ``instances`` except ``revision``: the names of a document's values. The long ones come last."""
+
+DUE_COLUMNS = ("workflow", "id", "status", "wake_at")
+"""The columns that ``due_of`` reads."""
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -51,6 +55,27 @@ def instance_of(row: Sequence[Any]) -> Instance:
         document["wake_at"] = _time_or_none(stored["wake_at"])
         document["search"] = json.loads(document["search"])
     return decode(document, revision)
+
+
+def summary_of(row: Sequence[Any]) -> Summary:
+    """Reads a summary from a row: the values of ``SUMMARY_FIELDS``, then its error as JSON."""
+    stored = dict(zip((*SUMMARY_FIELDS, "error"), row, strict=True))
+    with _damage_of(f"the document of {_shown(stored['workflow'])} {_shown(stored['id'])}"):
+        document = {name: value.decode() if isinstance(value, bytes) else value for name, value in stored.items()}
+        document["created_at"] = _time_or_none(stored["created_at"])
+        document["updated_at"] = _time(stored["updated_at"])
+        document["wake_at"] = _time_or_none(stored["wake_at"])
+        document["search"] = json.loads(document["search"])
+    return read_summary(document)
+
+
+def due_of(row: Sequence[Any]) -> Due:
+    """Reads from a row what is due: the values of ``DUE_COLUMNS``."""
+    workflow, id, status, wake_at = row
+    with _damage_of(f"the document of {_shown(workflow)} {_shown(id)}"):
+        document = {"workflow": workflow.decode(), "id": id.decode(), "status": status.decode()}
+        document["wake_at"] = _time(wake_at)
+    return read_due(document)
 
 
 def key_of(workflow: str, id: str, key: str, row: Sequence[Any]) -> KeyRecord:

@@ -9,30 +9,36 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cloud_adapter.document import AFTER_NAMES, InboxEntry, Instance, KeyRecord, check_entry, encode
 from cloud_adapter.errors import Conflict, DamagedDocument, DuplicateKey, InstanceExists, InstanceNotFound
 from cloud_adapter.ports import PAGE_SIZE, Order, Page
-from cloud_adapter.stores.listings import EPOCH, check_limit, page_of, read_cursor
+from cloud_adapter.stores.listings import PageReader, check_limit, read_cursor
 from cloud_adapter.stores.sqlite.connections import Connections
 from cloud_adapter.stores.sqlite.rows import (
     COLUMNS,
+    DUE_COLUMNS,
     FIXED,
+    due_of,
     entry_of,
     instance_of,
     key_of,
     microseconds,
     microseconds_or_none,
     readable_text,
+    summary_of,
     values_of,
 )
+from cloud_adapter.summaries import SUMMARY_FIELDS, Due
+
+T = TypeVar("T")
 
 EXPIRED_KEYS_PER_COMMIT = 10
 """How many expired keys a write deletes for each key that it adds, so that the table shrinks faster than it grows."""
@@ -49,8 +55,14 @@ _UPDATE = (
     f"UPDATE instances SET revision = revision + 1, {', '.join(f'{c} = ?' for c in COLUMNS[len(FIXED) :])} "  # nosec B608
     "WHERE workflow = ? AND id = ? AND revision = ?"
 )
+# Only a failed instance has an error. SQLite reads it from the execution, which would else be read into this process.
+_LIST = (
+    f"SELECT {', '.join(SUMMARY_FIELDS)}, CASE WHEN status = 'failed' AND json_valid(execution) "
+    "THEN json_extract(execution, '$.error') END FROM instances WHERE workflow = ?"
+)
 _DUE = (
-    f"{_SELECT} WHERE wake_at IS NOT NULL AND wake_at <= ? AND (wake_at, rowid) > "  # nosec B608
+    f"SELECT {', '.join(DUE_COLUMNS)} FROM instances "  # nosec B608
+    "WHERE wake_at IS NOT NULL AND wake_at <= ? AND (wake_at, rowid) > "
     "(?, coalesce((SELECT rowid FROM instances WHERE workflow = ? AND id = ?), 0)) ORDER BY wake_at, rowid"
 )
 _ORDERS = {
@@ -209,14 +221,14 @@ class SqliteStore:
         limit: int = PAGE_SIZE,
         cursor: str | None = None,
     ) -> Page:
-        """See ``ports.Store.list``. Damaged documents are left out.
+        """See ``ports.Store.list``.
 
         An instance that is updated while a caller reads page after page in the order of updates moves before the first
         page. The caller does not get it twice.
         """
-        check_limit(limit)
+        reader = PageReader(order, limit)
         following, ordered = _ORDERS[order]
-        query = f"{_SELECT} WHERE workflow = ?"
+        query = _LIST
         parameters: tuple[str | int | float, ...] = (workflow,)
         if status is not None:
             # The unary plus keeps SQLite from sorting all instances of a status, page after page.
@@ -231,10 +243,15 @@ class SqliteStore:
             place = (id,) if order is Order.ID else (microseconds(at), id)
             query, parameters = f"{query} AND {following}", (*parameters, *place)
         query = f"{query} ORDER BY {ordered}"
-        instances, damaged = await self.connections.run(
-            lambda connection: _readable(connection, query, parameters, limit + 1)
-        )
-        return page_of(instances, order, limit, damaged)
+
+        def work(connection: sqlite3.Connection) -> Page:
+            with closing(_readable(connection, query, parameters, summary_of, reader.damaged)) as summaries:
+                for summary in summaries:
+                    if reader.add(summary):
+                        break
+            return reader.page()
+
+        return await self.connections.run(work)
 
     async def workflows(self) -> Sequence[str]:
         """See ``ports.Store.workflows``."""
@@ -245,13 +262,17 @@ class SqliteStore:
 
         return await self.connections.run(work)
 
-    async def due(self, before: datetime, limit: int = 100, *, after: Instance | None = None) -> Sequence[Instance]:
+    async def due(self, before: datetime, limit: int = 100, *, after: Due | None = None) -> Sequence[Due]:
         """See ``ports.Store.due``."""
         check_limit(limit)
-        last = (-(2**63), "", "") if after is None else (microseconds(after.wake_at or EPOCH), after.workflow, after.id)
+        last = (-(2**63), "", "") if after is None else (microseconds(after.wake_at), after.workflow, after.id)
         parameters = (microseconds(before), *last)
-        instances, _ = await self.connections.run(lambda connection: _readable(connection, _DUE, parameters, limit))
-        return instances
+
+        def work(connection: sqlite3.Connection) -> Sequence[Due]:
+            with closing(_readable(connection, _DUE, parameters, due_of, [])) as due:
+                return list(islice(due, limit))
+
+        return await self.connections.run(work)
 
     async def ping(self) -> None:
         """See ``ports.Store.ping``. It waits for its turn on the connection that writes. If that connection hangs, this
@@ -284,19 +305,18 @@ def _names(entries: Sequence[InboxEntry]) -> Sequence[tuple[str, str, str]]:
 
 
 def _readable(
-    connection: sqlite3.Connection, query: str, parameters: Sequence[Any], limit: int
-) -> tuple[Sequence[Instance], Sequence[str]]:
-    """Returns the first readable instances of a query, and what is wrong with the damaged ones among them. Damaged
-    documents must not hide the readable ones after them."""
-    damaged: list[str] = []
-
-    def instances() -> Iterator[Instance]:
+    connection: sqlite3.Connection,
+    query: str,
+    parameters: Sequence[Any],
+    read: Callable[[Sequence[Any]], T],
+    damaged: list[str],
+) -> Generator[T]:
+    """Yields what can be read of the rows of a query, and adds to ``damaged`` what is wrong with the others. They must
+    not hide the readable ones after them."""
+    with closing(connection.execute(query, parameters)) as rows:
         for row in rows:
             try:
-                yield instance_of(row)
+                yield read(row)
             except DamagedDocument as error:
                 _log.warning("left out: %s", error)
                 damaged.append(str(error))
-
-    with closing(connection.execute(query, parameters)) as rows:
-        return list(islice(instances(), limit)), damaged

@@ -1,0 +1,78 @@
+"""The queries for many instances at a time, and what is read of their documents."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from google.cloud.firestore import AsyncClient, AsyncCollectionReference, AsyncQuery, FieldFilter, Or
+
+from cloud_adapter.errors import DamagedDocument, InvalidRequest
+from cloud_adapter.names import check_id
+from cloud_adapter.ports import Order
+from cloud_adapter.stores.firestore.calls import Calls
+from cloud_adapter.stores.firestore.documents import Snapshot, lacks_error, summary_of
+from cloud_adapter.summaries import Summary
+
+T = TypeVar("T")
+
+EXECUTIONS_PER_CALL = 20
+"""The most executions that a list reads in one RPC."""
+
+_log = logging.getLogger("gorchestrate.store")
+
+TIMES = {Order.UPDATED: "updated_at", Order.CREATED: "created_at"}
+"""The field by which an order sorts first."""
+
+
+def listing(
+    collection: AsyncCollectionReference, status: str | None, search: Mapping[str, Sequence[Any]], order: Order
+) -> AsyncQuery:
+    """Returns the query of a listing, from its first page."""
+    query: AsyncQuery
+    if order is Order.ID:
+        query = collection.order_by("__name__")
+    else:
+        down = AsyncQuery.DESCENDING
+        query = collection.order_by(TIMES[order], direction=down).order_by("__name__", direction=down)
+    for name, values in search.items():
+        # The name is quoted if it has letters outside ASCII.
+        path = AsyncClient.field_path("search", name)
+        # Not `in`, which does not find null.
+        equal = [FieldFilter(path, "==", value) for value in values]
+        query = query.where(filter=equal[0] if len(equal) == 1 else Or([*equal]))
+    return query if status is None else query.where(filter=FieldFilter("status", "==", status))
+
+
+def cursor_id(id: str) -> str:
+    """Returns the id in a cursor. Raises ``InvalidRequest`` if no instance can have it."""
+    try:
+        return check_id(id)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"this is not a cursor of this list: {error}") from error
+
+
+async def summaries(
+    calls: Calls, client: AsyncClient, snapshots: Sequence[Snapshot], damaged: list[str]
+) -> Sequence[Summary]:
+    """Reads summaries. For failed instances that an earlier release has written, it also reads their executions."""
+    executions: dict[str, Snapshot] = {}
+    old = [snapshot.reference for snapshot in snapshots if lacks_error(snapshot)]
+    for first in range(0, len(old), EXECUTIONS_PER_CALL):
+        read = await calls.get_all(client, old[first : first + EXECUTIONS_PER_CALL], ["execution"])
+        executions |= {snapshot.reference.path: snapshot for snapshot in read}
+    return readable(snapshots, lambda one: summary_of(one, executions.get(one.reference.path)), damaged)
+
+
+def readable(snapshots: Sequence[Snapshot], read: Callable[[Snapshot], T], damaged: list[str]) -> Sequence[T]:
+    """Returns what can be read of documents, and adds to ``damaged`` what is wrong with the others. They must not hide
+    the readable ones after them."""
+    found: list[T] = []
+    for snapshot in snapshots:
+        try:
+            found.append(read(snapshot))
+        except DamagedDocument as error:
+            _log.warning("left out: %s (%s)", error, snapshot.reference.path)
+            damaged.append(f"{error} ({snapshot.reference.path})")
+    return found
