@@ -7,16 +7,35 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from starlette.requests import Request
 
 from cloud_adapter.engine.kept_events import Outcome
+from cloud_adapter.hosting.dev_server import running
+from cloud_adapter.http.authentication import Authentication
+from cloud_adapter.http.authenticators.dev import Dev
 from cloud_adapter.http.preferences import prefers_async
 from cloud_adapter.http.problems import of_outcome
+from cloud_adapter.settings import Settings
+from cloud_adapter.sockets import listen
 from tests.http.helpers import Http, expected, problem, serving, until
 from tests.http.test_openapi import Spec
 from tests.http.workflows import GATES
-from workflow_core import EventRejected, Go, On, S, Select, Step, StepContext, While, Workflow
+from workflow_core import (
+    Access,
+    Action,
+    EventRejected,
+    Go,
+    On,
+    Principal,
+    S,
+    Select,
+    Step,
+    StepContext,
+    While,
+    Workflow,
+)
 
 
 class Shop(Workflow, name="shop"):
@@ -128,6 +147,64 @@ def test_the_error_of_user_code_is_shown_only_to_operators() -> None:
     assert of_outcome(refused, internals=True)["detail"] == refused.text
     assert "secret" not in of_outcome(refused)["detail"]
     assert of_outcome(Outcome(error="OfAnotherRelease", text="secret"))["status"] == 500
+
+
+class Club(Workflow, name="club"):
+    """Its members may send events; operators see all outcomes."""
+
+    access = Access(create={"boss"}, read={"member", "boss"}, send={"member"}, operate={"boss"})
+    log: list[str] = []
+
+    def authorize(self, principal: Principal, action: Action, event: str | None) -> bool | None:
+        return action is not Action.SEND or f"add {principal.name}" not in self.log
+
+    def bake(self, step: StepContext) -> None:
+        assert GATES[step.workflow_id].wait(30)
+
+    def add(self, amount: int, *, principal: Principal | None) -> str:
+        assert principal is not None
+        self.log.append(f"add {principal.name}")
+        return f"sum {amount} of {principal.name}"
+
+    definition = S(
+        Go("counter", While("open", lambda w: len(w.log) < 100, Select("sum", On("Add", add)))),
+        Step("bake", bake),
+        Select("end", On("End", add)),
+    )
+
+
+def test_outcomes_are_for_those_who_have_sent_the_events(tmp_path: Path, id: str) -> None:
+    def by(name: str, role: str, **headers: str) -> dict[str, str]:
+        return {"X-Dev-User": f"{name}; roles={role}", **headers}
+
+    GATES[id] = threading.Event()
+    url, options = f"/wf/club/{id}", {"authentication": Authentication((Dev(),))}
+    settings = Settings(db=tmp_path / "club.db", max_wait_seconds=2)
+    with (
+        running([Club], settings, listen("127.0.0.1", 0), **options) as server,
+        httpx.Client(base_url=server, timeout=60) as client,
+    ):
+        ann, max, boss = by("ann", "member"), by("max", "member"), by("eve", "boss")
+        assert client.post(url, headers=boss).status_code == 201
+        until(lambda: client.get(url, headers=boss).json()["meta"]["leased_until"])
+        prefer = {"Prefer": "respond-async", "Idempotency-Key": "k"}
+        denied = [client.post(f"{url}/Add", json=1, headers=who | prefer) for who in (boss, by("x", "y"), {})]
+        assert [response.status_code for response in denied] == [403, 404, 401]
+        sent = [client.post(f"{url}/Add", json=1, headers=who | prefer) for who in (ann, max)]
+        sent.append(client.post(f"{url}/Add", json=2, headers=ann | prefer | {"Idempotency-Key": "other"}))
+        assert [response.status_code for response in sent] == [202] * 3
+        first, second, third = (response.headers["location"] for response in sent)
+        assert first != second, "keys belong to principals"
+        GATES.pop(id).set()
+        until(lambda: client.get(third, headers=ann).status_code == 200)
+        assert client.get(first, headers=ann).json() == {"state": "handled", "output": "sum 1 of ann"}
+        assert client.get(second, headers=max).json() == {"state": "handled", "output": "sum 1 of max"}
+        text = "sending 'Add' is not permitted: authorize of 'club' denies it"
+        refused = {"state": "refused", "problem": expected(403, "Forbidden", text)}
+        assert [client.get(third, headers=who).json() for who in (ann, boss)] == [refused] * 2
+        hidden = [client.get(first, headers=who) for who in (max, by("x", "y"), {})]
+        assert [response.status_code for response in hidden] == [404, 404, 401]
+        assert hidden[0].json()["title"] == "Outcome not found"
 
 
 @pytest.mark.parametrize(
