@@ -333,6 +333,7 @@ def test_documents_show_what_one_may_do(http: Http, issuer: Issuer) -> None:
     assert _operations(customer) == {
         *("post /wf/parcel/{id}", "get /wf/parcel/{id}", "get /wf/parcel/{id}/graph", "get /graph/parcel"),
         *("post /wf/parcel/{id}/Crash", "post /wf/parcel/{id}/Refuse"),
+        "get /wf/parcel/{id}/outcomes/{token}",
     }
     assert {"post /wf/parcel/{id}/Confirm", "post /wf/parcel/{id}/pause", "get /wf/parcel"} < _operations(boss)
     assert "post /wf/parcel/{id}" not in _operations(boss)
