@@ -23,7 +23,7 @@ from typing import Any
 
 from coverage import Coverage
 
-from tests.simulation.scenario import Scenario
+from tests.simulation.scenario import LATER_RARITIES, RARITIES, Scenario
 from tests.simulation.unmet import UNMET
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,6 +140,8 @@ def some_of_each(seeds: Sequence[int], count: int) -> list[int]:
     chosen: list[int] = []
     counts: Counter[str] = Counter()
     for seed in seeds:
+        if all(counts[rarity] >= count for rarity in (*RARITIES, *LATER_RARITIES)):
+            break
         conditions = Scenario(seed).rarities
         if any(counts[one] < count for one in conditions):
             counts.update(conditions)

@@ -47,7 +47,7 @@ from workflow_core import WorkflowError
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
-EVENTS_MAX = 60_000
+EVENTS_MAX = 240_000
 """A run that has not come to rest after so many events never will."""
 
 
