@@ -278,8 +278,7 @@ class _Document:
         thread = "The thread that receives the event, if several wait for it: see `events` of the instance."
         wait = "The wait that receives the event. A later wait for the same event does not accept it."
         parameters = [query("thread", thread, {"type": "string"}), query("wait_id", wait, {"type": "string"}), KEY]
-        parameters.append(PREFER)
-        result["parameters"] = parameters
+        result["parameters"] = [*parameters, PREFER]
         taking = [signature for signature in signatures if signature.input_schema is not None]
         inputs = [self.schemas.take(signature.input_schema or {}) for signature in taking]
         if inputs:
