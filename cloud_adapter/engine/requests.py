@@ -24,9 +24,7 @@ from cloud_adapter.engine.view import View, view_of
 from cloud_adapter.errors import (
     DamagedDocument,
     DuplicateKey,
-    Forbidden,
     InstanceExists,
-    Unauthenticated,
     Unavailable,
 )
 from cloud_adapter.observability.audit import Audit
@@ -67,6 +65,15 @@ class Requests:
             WorkflowNotFound, InvalidRequest
         """
         return InstanceRef.checked(self.workflow(workflow, principal), id)
+
+    def check_role(self, ref: InstanceRef, action: Action, principal: Principal) -> None:
+        """See ``Engine.check_role``."""
+        caller = Caller(principal, ref)
+        try:
+            caller.check_role(action)
+        except WorkflowError as error:
+            self.audit.denied(principal, action, ref.workflow, ref.id, error=str(error))
+            raise
 
     async def create(
         self, ref: InstanceRef, fields: bytes, key: str | None, span: Span, principal: Principal | None
@@ -215,14 +222,9 @@ class Requests:
     async def list(self, listing: Listing, principal: Principal | None) -> Page:
         """See ``Engine.list``."""
         store, workflow = self.committer.store, listing.cls.__workflow_name__
-        if principal is None:
-            return await listing.read(store, None)
-        try:
-            page = await listing.read(store, principal)
-        except (Forbidden, Unauthenticated) as error:
-            self.audit.denied(principal, Action.LIST, workflow, error=str(error))
-            raise
-        self.audit.allowed(principal, Action.LIST, workflow)
+        page = await listing.read(store, principal)
+        if principal is not None:
+            self.audit.allowed(principal, Action.LIST, workflow)
         return page
 
     @contextmanager

@@ -37,7 +37,7 @@ from cloud_adapter.http.queries import SEARCH, Handler, searching, with_query
 from cloud_adapter.http.rights import all_described, described, may
 from cloud_adapter.http.views import instance_url, summary, view_data
 from cloud_adapter.ports import PAGE_SIZE, Order
-from workflow_core import Action, Workflow
+from workflow_core import Action, Principal, Workflow
 from workflow_core.diagrams import describe, svg
 from workflow_core.diagrams.live import Live
 from workflow_core.program.program import Program
@@ -153,6 +153,13 @@ class _Handlers:
     async def body(self, request: Request) -> bytes:
         return await read_json(request, self.max_body_bytes)
 
+    def limit(self, name: str, event: str, principal: Principal | None) -> int:
+        """How large the input of an event may be: as its definition says, if the principal may know the workflow."""
+        cls = (self.engine.workflows if principal is None else self.engine.addressable).get(name)
+        if cls is None or not may(principal, cls, Action.READ):
+            return self.max_body_bytes
+        return cls.__program__.max_bytes(event, self.max_body_bytes)
+
     async def index(self, request: Request) -> Response:
         prefix = prefix_of(request)
         names = all_described(self.engine, principal_of(request))
@@ -176,13 +183,11 @@ class _Handlers:
 
     async def send(self, request: Request) -> Response:
         name, event = request.path_params["name"], request.path_params["event"]
-        served = self.engine.workflows.get(name)
-        limit = self.max_body_bytes
         response = await self.engine.handle_event(
             name,
             request.path_params["id"],
             event,
-            await read_json(request, served.__program__.max_bytes(event, limit) if served else limit),
+            await read_json(request, self.limit(name, event, principal_of(request))),
             key=request.headers.get(IDEMPOTENCY_HEADER),
             thread_id=request.query_params.get("thread"),
             wait_id=request.query_params.get("wait_id"),
