@@ -211,7 +211,8 @@ class _Handlers:
         return JSONResponse(view_data(view, prefix_of(request)))
 
     async def refuse_repair(self, action: str, request: Request) -> Response:
-        self.engine.workflow(request.path_params["name"], principal_of(request))
+        name, id = request.path_params["name"], request.path_params["id"]
+        self.engine.check_role(name, Action.READ, principal_of(request), id=id)
         raise Forbidden(
             f"{action!r} is a repair. This API does not serve repairs, because permission to send events does not "
             f"include permission to rewrite state: use `gorchestrate {action} ... --source FILE`, with permissions on "

@@ -76,6 +76,7 @@ PROBES: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "/ui/sealed/instances/1", {"data": {"operation": "no"}}),
     ("POST", "/ui/sealed/instances/1", {"json": {}}),
     ("POST", "/wf/sealed/1/MeltWax", {"json": "x" * 50}),
+    ("POST", "/wf/sealed/1/set", {"json": {}}),
     ("GET", "/definition/sealed", {}),
     ("GET", "/swagger/sealed", {}),
 ]
