@@ -22,6 +22,7 @@ from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session, begin
 from cloud_adapter.engine.view import View, view_of
 from cloud_adapter.errors import (
+    Busy,
     DamagedDocument,
     DuplicateKey,
     InstanceExists,
@@ -185,6 +186,8 @@ class Requests:
                 raise
             except WorkflowError as error:
                 if caller is not None and not caller.has_read:
+                    if isinstance(error, Busy):  # it was not decided, because others came first
+                        await self._readable(caller)
                     raise  # a response would show that there is an instance
                 # A repeated request returns its stored response, even if a new request would be rejected.
                 stored = await replayed()
