@@ -52,7 +52,7 @@ from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.observability.audit import Audit
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import PAGE_SIZE, Clock, Codec, Order, Page, Store, TaskQueue
-from workflow_core import Principal, Workflow
+from workflow_core import Action, Principal, Workflow
 from workflow_core.access import is_everyone
 
 
@@ -122,6 +122,19 @@ class Engine:
 
     # --- requests of clients -------------------------------------------------------------
 
+    def check_role(self, workflow: str, action: Action, principal: Principal | None, *, id: str = "") -> type[Workflow]:
+        """Checks whether the roles of a principal allow to read, list or create instances at all. Call it before
+        anything about the workflow can show in an answer, such as an error of a form or a query. Returns the workflow.
+
+        Raises:
+            WorkflowNotFound, InvalidRequest
+            InstanceNotFound, Forbidden, Unauthenticated: they do not. This is logged.
+        """
+        cls = self.workflow(workflow, principal)
+        if principal is not None:
+            self._requests.check_role(InstanceRef.checked(cls, id) if id else InstanceRef(cls, id), action, principal)
+        return cls
+
     async def create(
         self,
         workflow: str,
@@ -182,7 +195,7 @@ class Engine:
             Forbidden, Unauthenticated: the principal may not list instances.
             UserCodeError: ``visible`` of the workflow is wrong.
         """
-        cls = self.workflow(workflow, principal)
+        cls = self.check_role(workflow, Action.LIST, principal)
         listing = Listing.checked(cls, status, search or {}, order, limit, cursor)
         return await self._requests.list(listing, principal)
 

@@ -23,11 +23,10 @@ from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session, begin
 from cloud_adapter.engine.view import View, view_of
 from cloud_adapter.errors import (
+    Busy,
     DamagedDocument,
     DuplicateKey,
-    Forbidden,
     InstanceExists,
-    Unauthenticated,
     Unavailable,
 )
 from cloud_adapter.observability.audit import Audit
@@ -69,6 +68,15 @@ class Requests:
             WorkflowNotFound, InvalidRequest
         """
         return InstanceRef.checked(self.workflow(workflow, principal), id)
+
+    def check_role(self, ref: InstanceRef, action: Action, principal: Principal) -> None:
+        """See ``Engine.check_role``."""
+        caller = Caller(principal, ref)
+        try:
+            caller.check_role(action)
+        except WorkflowError as error:
+            self.audit.denied(principal, action, ref.workflow, ref.id, error=str(error))
+            raise
 
     async def create(
         self, ref: InstanceRef, fields: bytes, key: str | None, span: Span, principal: Principal | None
@@ -183,6 +191,8 @@ class Requests:
                 raise
             except WorkflowError as error:
                 if caller is not None and not caller.has_read:
+                    if isinstance(error, Busy):  # it was not decided, because others came first
+                        await self._readable(caller)
                     raise  # a response would show that there is an instance
                 # A repeated request returns its stored response, even if a new request would be rejected.
                 stored = await replayed()
@@ -233,14 +243,9 @@ class Requests:
     async def list(self, listing: Listing, principal: Principal | None) -> Page:
         """See ``Engine.list``."""
         store, workflow = self.committer.store, listing.cls.__workflow_name__
-        if principal is None:
-            return await listing.read(store, None)
-        try:
-            page = await listing.read(store, principal)
-        except (Forbidden, Unauthenticated) as error:
-            self.audit.denied(principal, Action.LIST, workflow, error=str(error))
-            raise
-        self.audit.allowed(principal, Action.LIST, workflow)
+        page = await listing.read(store, principal)
+        if principal is not None:
+            self.audit.allowed(principal, Action.LIST, workflow)
         return page
 
     @contextmanager

@@ -41,7 +41,7 @@ from cloud_adapter.http.queries import SEARCH, Handler, searching, with_query
 from cloud_adapter.http.rights import all_described, described, may
 from cloud_adapter.http.views import instance_url, outcome_data, outcome_url, summary, view_data
 from cloud_adapter.ports import PAGE_SIZE, Order
-from workflow_core import Action, Workflow
+from workflow_core import Action, Principal, Workflow
 from workflow_core.diagrams import describe, svg
 from workflow_core.diagrams.live import Live
 from workflow_core.program.program import Program
@@ -168,6 +168,13 @@ class _Handlers:
     async def body(self, request: Request) -> bytes:
         return await read_json(request, self.max_body_bytes)
 
+    def limit(self, name: str, event: str, principal: Principal | None) -> int:
+        """How large the input of an event may be: as its definition says, if the principal may know the workflow."""
+        cls = (self.engine.workflows if principal is None else self.engine.addressable).get(name)
+        if cls is None or not may(principal, cls, Action.READ):
+            return self.max_body_bytes
+        return cls.__program__.max_bytes(event, self.max_body_bytes)
+
     async def index(self, request: Request) -> Response:
         prefix = prefix_of(request)
         names = all_described(self.engine, principal_of(request))
@@ -191,11 +198,10 @@ class _Handlers:
 
     async def send(self, request: Request) -> Response:
         name, id, event = (request.path_params[part] for part in ("name", "id", "event"))
-        served, limit = self.engine.workflows.get(name), self.max_body_bytes
-        body = await read_json(request, served.__program__.max_bytes(event, limit) if served else limit)
+        principal, outcome = principal_of(request), ""
+        body = await read_json(request, self.limit(name, event, principal))
         key = request.headers.get(IDEMPOTENCY_HEADER)
         thread_id, wait_id = request.query_params.get("thread"), request.query_params.get("wait_id")
-        principal, outcome = principal_of(request), ""
         if prefers_async(request):
             request_key = stored_key(key, principal) or token_hex(16)
             outcome = outcome_token(request_key, event, thread_id, wait_id)
@@ -241,7 +247,8 @@ class _Handlers:
         return JSONResponse(view_data(view, prefix_of(request)))
 
     async def refuse_repair(self, action: str, request: Request) -> Response:
-        self.engine.workflow(request.path_params["name"], principal_of(request))
+        name, id = request.path_params["name"], request.path_params["id"]
+        self.engine.check_role(name, Action.READ, principal_of(request), id=id)
         raise Forbidden(
             f"{action!r} is a repair. This API does not serve repairs, because permission to send events does not "
             f"include permission to rewrite state: use `gorchestrate {action} ... --source FILE`, with permissions on "

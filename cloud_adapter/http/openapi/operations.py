@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
-from itertools import count
+from itertools import count, islice
 from typing import Any
 from urllib.parse import quote
 
@@ -296,9 +296,10 @@ class _Document:
         """The specific errors of this event."""
         events = self.cls.__program__.events
         selects = {select for select, _ in events[event]}
-        others = [name for name, cases in events.items() if selects.isdisjoint(select for select, _ in cases)][:1]
+        others = [cases for cases in events.values() if selects.isdisjoint(select for select, _ in cases)]
+        sent = (case.event for cases in others for _, case in cases if may_send(self.principal, self.cls, case))
         return [
-            EventNotAccepted(event, others, Status.WAITING if others else Status.FINISHED),
+            EventNotAccepted(event, list(islice(sent, 1)), Status.WAITING if others else Status.FINISHED),
             _refused(f"event {event!r}", _validator(event, signature)),
         ]
 
