@@ -5,6 +5,7 @@ The errors of the workflow language are in ``workflow_core.errors``.
 
 from __future__ import annotations
 
+from cloud_adapter.request_rate import RequestRate
 from workflow_core import WorkflowError
 
 # --- the caller must act ---------------------------------------------------------------------
@@ -73,6 +74,21 @@ class Forbidden(WorkflowError):
 
 class Busy(WorkflowError):
     """The instance was busy for longer than a request may wait; try again."""
+
+
+class TooManyRequests(WorkflowError):
+    """The caller has sent more requests than the server allows; try again later. Nothing was changed.
+
+    Attributes:
+        retry_after: the number of seconds after which the next request is served.
+    """
+
+    def __init__(self, rate: RequestRate, retry_after: int) -> None:
+        self.retry_after = retry_after
+        super().__init__(
+            f"a caller may send {rate.requests} requests in {rate.seconds} s: try again in {retry_after} s. "
+            "Nothing was changed"
+        )
 
 
 class NotYet(WorkflowError):

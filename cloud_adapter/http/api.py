@@ -34,6 +34,7 @@ from cloud_adapter.http.pages.ui import problem_page, ui_routes
 from cloud_adapter.http.prefixes import PublicUrl, base_url, is_page, prefix_of
 from cloud_adapter.http.principals import is_known, principal_of
 from cloud_adapter.http.queries import SEARCH, Handler, searching, with_query
+from cloud_adapter.http.rate_limit import UNLIMITED, RateLimit, RateLimited
 from cloud_adapter.http.rights import all_described, described, may
 from cloud_adapter.http.views import instance_url, summary, view_data
 from cloud_adapter.ports import PAGE_SIZE, Order
@@ -60,6 +61,7 @@ def create_api(
     max_body_bytes: int,
     callers: AllowedCallers = EVERYONE,
     authentication: Authentication = OPEN,
+    limit: RateLimit = UNLIMITED,
     public: bool = False,
     repair: bool = False,
     ui: bool = False,
@@ -72,6 +74,7 @@ def create_api(
         callers: which requests are served. Their ``public_url`` is also the URL in OpenAPI documents, and its path is
             the prefix of all links.
         authentication: finds the principals of requests. The engine decides what they may do.
+        limit: how many requests each caller may send.
         public: whether everyone may call. If not, the platform in front of the application requires a token.
         repair: also serve ``REPAIRS``. Use this only if every caller may also write to the database, for example on the
             machine of a developer. Without authenticators, the responses to internal errors then contain their texts,
@@ -79,7 +82,8 @@ def create_api(
         ui: also serve the pages under ``/ui/``, in which callers may do the same as with the API.
     """
     operations = {**ACTIONS, **REPAIRS} if repair else ACTIONS
-    routes = _routes(engine, _Handlers(engine, max_body_bytes, public, callers.public_url, authentication), operations)
+    handlers = _Handlers(engine, max_body_bytes, public, callers.public_url, authentication, limit)
+    routes = _routes(engine, handlers, operations)
 
     def internals(request: Request) -> bool:
         """Whether the caller may read the texts of internal errors."""
@@ -108,7 +112,8 @@ def create_api(
         hint=": GET / lists the workflows",
         middleware=[
             Middleware(Gate, callers, refused),
-            Middleware(Authenticated, authentication, refused),
+            Middleware(Authenticated, authentication, refused, limit),
+            Middleware(RateLimited, limit, refused),
         ],
     )
     if callers.public_url:
@@ -139,13 +144,20 @@ def _routes(engine: Engine, handlers: _Handlers, operations: Mapping[str, type[O
 
 class _Handlers:
     def __init__(
-        self, engine: Engine, max_body_bytes: int, public: bool, public_url: str, authentication: Authentication
+        self,
+        engine: Engine,
+        max_body_bytes: int,
+        public: bool,
+        public_url: str,
+        authentication: Authentication,
+        limit: RateLimit,
     ) -> None:
         self.engine = engine
         self.max_body_bytes = max_body_bytes
         self.public = public
         self.public_url = public_url
         self.authentication = authentication
+        self.limit = limit
 
     def described(self, request: Request) -> type[Workflow]:
         return described(self.engine, request.path_params["name"], principal_of(request))
@@ -261,7 +273,8 @@ class _Handlers:
         return reference(request, self.openapi(request))
 
     def openapi(self, request: Request) -> dict[str, Any]:
-        access = openapi.DocumentAccess(principal_of(request), self.authentication.schemes, self.public)
+        schemes, is_limited = self.authentication.schemes, self.limit.rate is not None
+        access = openapi.DocumentAccess(principal_of(request), schemes, self.public, is_limited)
         server, limit = self.public_url or base_url(request), self.max_body_bytes
         return openapi.document(self.described(request), server, access, max_body_bytes=limit)
 

@@ -74,6 +74,8 @@ class _Document:
         is_narrowed = narrows(cls) and bool(access.schemes)
         self.schemas.take_instance(state, operator=may_operate, public=is_narrowed or not may_operate)
         self.denied: tuple[Kind, ...] = (errors.Forbidden,) if access.schemes else ()
+        self.rejected: tuple[Kind, ...] = (errors.Unauthenticated, errors.InvalidCredential) if access.schemes else ()
+        self.rejected += (errors.TooManyRequests,) if access.limited else ()
 
     def build(self) -> Json:
         paths = self.paths()
@@ -296,8 +298,7 @@ class _Document:
         tags: Iterable[str] = (INSTANCES,),
     ) -> Json:
         self.used_tags += [tag for tag in tags if tag not in self.used_tags]
-        refusals = (*kinds, *((errors.Unauthenticated, errors.InvalidCredential) if self.access.schemes else ()))
-        answers = success | self.errors.responses(refusals, known)
+        answers = success | self.errors.responses((*kinds, *self.rejected), known)
         for status, answer in self.access.refusals_in_front.items():
             answers[status] = merged(answers[status], answer) if status in answers else answer
         operation: Json = {"operationId": id, "tags": list(tags), "summary": summary}
