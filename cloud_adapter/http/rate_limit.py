@@ -13,6 +13,7 @@ The others start again with a full one: with very many addresses, the limit is w
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import time
 from collections import OrderedDict
@@ -29,6 +30,8 @@ from cloud_adapter.http.prefixes import path_in_app
 from cloud_adapter.http.principals import principal_of
 from cloud_adapter.request_rate import RequestRate
 from cloud_adapter.settings import ON_CLOUD_RUN
+
+_logger = logging.getLogger("gorchestrate.http")
 
 CALLERS_MAX: Final = 10_000
 """How many callers have a bucket."""
@@ -54,6 +57,8 @@ class RateLimit:
         self.rate = rate
         self._now = now
         self._callers_max = callers_max
+        self._rejected = 0
+        self._log_at = 0
         self._full_at: OrderedDict[tuple[str, str], int] = OrderedDict()  # the most recent caller is the last
 
     def count(self, connection: HTTPConnection, id: str = "") -> None:
@@ -76,7 +81,15 @@ class RateLimit:
         if len(self._full_at) > self._callers_max:
             self._full_at.popitem(last=False)
         if wait > 0:
+            self._log(caller, now)
             raise TooManyRequests(self.rate, -(-wait // _SECOND))
+
+    def _log(self, caller: tuple[str, str], now: int) -> None:
+        """Logs at most one line in a second, however many requests are rejected."""
+        self._rejected += 1
+        if now >= self._log_at:
+            _logger.warning("too many requests: rejected %d, the last one of %s %s", self._rejected, *caller)
+            self._rejected, self._log_at = 0, now + _SECOND
 
 
 UNLIMITED = RateLimit()
@@ -120,7 +133,9 @@ class RateLimited:
         if scope["type"] == "http":
             request = Request(scope, receive)
             principal = principal_of(request)
-            if principal is not None and path_in_app(request) not in HEALTH_PATHS:
+            # Probes are always served. With a parameter, the check reads the database, which costs something.
+            is_probe = path_in_app(request) in HEALTH_PATHS and not scope["query_string"]
+            if principal is not None and not is_probe:
                 try:
                     self.limit.count(request, principal.id)
                 except TooManyRequests as error:

@@ -103,11 +103,17 @@ def test_what_is_rejected_is_not_read_and_changes_nothing(http: Http, time: Time
     assert http.problem("GET", "/wf/public/c")["status"] == 404
 
 
-def test_wrong_credentials_count_for_their_address(http: Http, caplog: pytest.LogCaptureFixture) -> None:
+def test_wrong_credentials_count_for_their_address(http: Http, time: Time, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "gorchestrate.http")
     found = [http.request("GET", "/", headers=of(f"gok_wrong-{number}")).status_code for number in range(5)]
     assert found == [401, 401, 429, 429, 429]
-    assert len(caplog.messages) == 2, "a flood does not fill the log"
+    time.now += SECOND
+    assert http.request("GET", "/", headers=of("gok_wrong")).status_code == 429
+    refused, rejected = caplog.messages[:2], caplog.messages[2:]
+    assert all("GET / refused: " in message for message in refused)
+    assert rejected == [
+        f"too many requests: rejected {count}, the last one of address 127.0.0.1" for count in (1, 3)
+    ], "a flood does not fill the log"
     assert http.request("GET", "/").status_code == 429
     assert http.request("GET", "/", headers=of("ann")).status_code == 200, "nobody locks out who has a key"
 
@@ -115,6 +121,8 @@ def test_wrong_credentials_count_for_their_address(http: Http, caplog: pytest.Lo
 def test_probes_are_always_served(http: Http) -> None:
     for _ in range(5):
         http.get("/healthz")
+    statuses = [http.request("GET", "/healthz?store=1").status_code for _ in range(3)]
+    assert statuses == [200, 200, 429], "this one reads the database"
 
 
 def test_the_queue_is_not_slowed_down() -> None:
