@@ -25,6 +25,7 @@ from cloud_adapter.http.api import create_api
 from cloud_adapter.http.authentication import OPEN, Authentication
 from cloud_adapter.http.authenticators.dev import Dev
 from cloud_adapter.http.callers import AllowedCallers
+from cloud_adapter.http.rate_limit import RateLimit
 from cloud_adapter.settings import Settings
 from workflow_core import Workflow
 
@@ -88,6 +89,7 @@ def open_server(
             max_body_bytes=settings.max_body_bytes,
             callers=AllowedCallers.from_settings(settings),
             authentication=authentication,
+            limit=RateLimit(settings.request_rate),
             public=settings.is_open,
             repair=True,
             ui=settings.serves_ui,

@@ -22,6 +22,7 @@ from cloud_adapter.http.authenticators.dev import Dev, check_backend
 from cloud_adapter.http.authenticators.memberships import Memberships
 from cloud_adapter.http.authenticators.port import Authenticator
 from cloud_adapter.http.callers import AllowedCallers
+from cloud_adapter.http.rate_limit import RateLimit
 from cloud_adapter.http.worker import create_worker
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.settings import ON_CLOUD_RUN, PREFIX, Settings
@@ -90,6 +91,7 @@ class Service:
                 max_body_bytes=settings.max_body_bytes,
                 callers=AllowedCallers.from_settings(settings),
                 authentication=self.authentication,
+                limit=RateLimit(settings.request_rate),
                 public=settings.is_open,
                 ui=settings.serves_ui,
             )

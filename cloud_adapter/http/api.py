@@ -38,6 +38,7 @@ from cloud_adapter.http.preferences import APPLIED, RESPOND_ASYNC, prefers_async
 from cloud_adapter.http.prefixes import PublicUrl, base_url, is_page, prefix_of
 from cloud_adapter.http.principals import is_known, principal_of
 from cloud_adapter.http.queries import SEARCH, Handler, searching, with_query
+from cloud_adapter.http.rate_limit import UNLIMITED, RateLimit, RateLimited
 from cloud_adapter.http.rights import all_described, described, may
 from cloud_adapter.http.views import instance_url, outcome_data, outcome_url, summary, view_data
 from cloud_adapter.ports import PAGE_SIZE, Order
@@ -64,6 +65,7 @@ def create_api(
     max_body_bytes: int,
     callers: AllowedCallers = EVERYONE,
     authentication: Authentication = OPEN,
+    limit: RateLimit = UNLIMITED,
     public: bool = False,
     repair: bool = False,
     ui: bool = False,
@@ -76,6 +78,7 @@ def create_api(
         callers: which requests are served. Their ``public_url`` is also the URL in OpenAPI documents, and its path is
             the prefix of all links.
         authentication: finds the principals of requests. The engine decides what they may do.
+        limit: how many requests each caller may send.
         public: whether everyone may call. If not, the platform in front of the application requires a token.
         repair: also serve ``REPAIRS``. Use this only if every caller may also write to the database, for example on the
             machine of a developer. Without authenticators, the responses to internal errors then contain their texts,
@@ -84,7 +87,7 @@ def create_api(
     """
     operations = {**ACTIONS, **REPAIRS} if repair else ACTIONS
     internals = partial(_sees_internals, engine, authentication, repair)
-    handlers = _Handlers(engine, max_body_bytes, public, callers.public_url, authentication, internals)
+    handlers = _Handlers(engine, max_body_bytes, public, callers.public_url, authentication, internals, limit)
     routes = _routes(engine, handlers, operations)
 
     def on_error(request: Request, error: Exception) -> Response:
@@ -107,7 +110,8 @@ def create_api(
         hint=": GET / lists the workflows",
         middleware=[
             Middleware(Gate, callers, refused),
-            Middleware(Authenticated, authentication, refused),
+            Middleware(Authenticated, authentication, refused, limit),
+            Middleware(RateLimited, limit, refused),
         ],
     )
     if callers.public_url:
@@ -154,6 +158,7 @@ class _Handlers:
         public_url: str,
         authentication: Authentication,
         internals: Callable[[Request], bool],
+        rate_limit: RateLimit,
     ) -> None:
         self.engine = engine
         self.max_body_bytes = max_body_bytes
@@ -161,6 +166,7 @@ class _Handlers:
         self.public_url = public_url
         self.authentication = authentication
         self.internals = internals
+        self.rate_limit = rate_limit
 
     def described(self, request: Request) -> type[Workflow]:
         return described(self.engine, request.path_params["name"], principal_of(request))
@@ -303,7 +309,8 @@ class _Handlers:
         return reference(request, self.openapi(request))
 
     def openapi(self, request: Request) -> dict[str, Any]:
-        access = openapi.DocumentAccess(principal_of(request), self.authentication.schemes, self.public)
+        schemes, is_limited = self.authentication.schemes, self.rate_limit.rate is not None
+        access = openapi.DocumentAccess(principal_of(request), schemes, self.public, is_limited)
         server, limit = self.public_url or base_url(request), self.max_body_bytes
         return openapi.document(self.described(request), server, access, max_body_bytes=limit)
 

@@ -61,6 +61,7 @@ STATUS: dict[type[WorkflowError], int] = {
     InvalidInput: 422,
     errors.IdempotencyKeyReused: 422,
     errors.ResponseTooLarge: 422,
+    errors.TooManyRequests: 429,
     errors.Busy: 503,
     errors.Unavailable: 503,
     NewerVersion: 503,
@@ -159,6 +160,8 @@ def with_id(id: str) -> dict[str, Any]:
 
 def headers_of(problem: dict[str, Any]) -> dict[str, str]:
     """Returns the headers that belong to a problem document. The challenge is that of RFC 6750."""
+    if "retry_after" in problem:
+        return {"Retry-After": str(problem["retry_after"])}
     if problem["status"] != HTTPStatus.UNAUTHORIZED:
         return HEADERS.get(problem["status"], {})
     if problem["title"] != _title(errors.InvalidCredential):

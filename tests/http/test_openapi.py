@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, computed_field, field_validator
 
 from cloud_adapter.engine.operations import ACTIONS
 from cloud_adapter.http import openapi
-from cloud_adapter.http.openapi import operations
+from cloud_adapter.http.openapi.operation_ids import operation_ids
 from cloud_adapter.http.openapi.samples import sample
 from tests.core.generate import SPECS, build
 from tests.http.helpers import BODY_BYTES_MAX, Http, deployed, serving, until
@@ -178,14 +178,14 @@ def test_the_document_of_any_definition_is_valid(public: bool, spec: list[Any]) 
 
 @given(names=st.lists(st.text(max_size=12), unique=True, max_size=12))
 def test_events_of_any_names_have_methods_of_different_names(names: list[str]) -> None:
-    ids = operations.operation_ids(names)
+    ids = operation_ids(names)
     assert set(ids) == set(names) and len(set(ids.values())) == len(names)
     assert all(re.fullmatch(r"send_[a-z0-9_]*[a-z0-9]", id) for id in ids.values())
 
 
 def test_the_names_of_methods() -> None:
     events = ["AddToCart", "add to cart", "HTTPServer2Started", UNICODE_EVENT, SLASH_EVENT, "\u2615", "A2", "A 2"]
-    assert list(operations.operation_ids(events).values()) == [
+    assert list(operation_ids(events).values()) == [
         "send_add_to_cart",
         "send_add_to_cart_2",
         "send_http_server_2_started",

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
-import unicodedata
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
-from itertools import count, islice
+from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
@@ -20,6 +18,7 @@ from cloud_adapter.engine.operations import ACTIONS, Action
 from cloud_adapter.http.creation import check_creation, creation_schema
 from cloud_adapter.http.graphs import Format
 from cloud_adapter.http.openapi.errors import BODY, CREATED, FOUND, MOVED, RETRY_AFTER, SENT, Errors, Kind
+from cloud_adapter.http.openapi.operation_ids import operation_ids
 from cloud_adapter.http.openapi.parameters import KEY, PREFER, TOKEN_PARAMETER, header, list_parameters, query
 from cloud_adapter.http.openapi.samples import sample
 from cloud_adapter.http.openapi.schemas import Schemas, ref
@@ -74,6 +73,8 @@ class _Document:
         is_narrowed = narrows(cls) and bool(access.schemes)
         self.schemas.take_instance(state, operator=may_operate, public=is_narrowed or not may_operate)
         self.denied: tuple[Kind, ...] = (errors.Forbidden,) if access.schemes else ()
+        self.rejected: tuple[Kind, ...] = (errors.Unauthenticated, errors.InvalidCredential) if access.schemes else ()
+        self.rejected += (errors.TooManyRequests,) if access.limited else ()
 
     def build(self) -> Json:
         paths = self.paths()
@@ -317,8 +318,7 @@ class _Document:
         tags: Iterable[str] = (INSTANCES,),
     ) -> Json:
         self.used_tags += [tag for tag in tags if tag not in self.used_tags]
-        refusals = (*kinds, *((errors.Unauthenticated, errors.InvalidCredential) if self.access.schemes else ()))
-        answers = success | self.errors.responses(refusals, known)
+        answers = success | self.errors.responses((*kinds, *self.rejected), known)
         for status, answer in self.access.refusals_in_front.items():
             answers[status] = merged(answers[status], answer) if status in answers else answer
         operation: Json = {"operationId": id, "tags": list(tags), "summary": summary}
@@ -386,16 +386,4 @@ def _unique(items: Iterable[Any]) -> list[Any]:
     for item in items:
         if item not in result:
             result.append(item)
-    return result
-
-
-def operation_ids(events: Iterable[str]) -> dict[str, str]:
-    """Names a method that sends each event, such as ``send_add_to_cart``. Duplicate names get a number."""
-    result: dict[str, str] = {}
-    for event in events:
-        plain = unicodedata.normalize("NFKD", event).encode("ascii", "ignore").decode()
-        words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", plain)
-        name = "_".join(["send", *words]).lower() if words else "send_event"
-        candidates = (name if number == 1 else f"{name}_{number}" for number in count(1))
-        result[event] = next(name for name in candidates if name not in result.values())
     return result

@@ -294,6 +294,10 @@ PROBLEM: Json = {
         "accepted": _list({"type": "string"}, "For `event-not-accepted`: the events that are accepted now."),
         "instance_status": ref("Status") | {"description": "For `event-not-accepted`: the status of the instance."},
         "error_id": _text("For status 500 and `unavailable`: identifies the error in the log of the server."),
+        "retry_after": {
+            "type": "integer",
+            "description": "For `too-many-requests`: the number of seconds to wait before trying again.",
+        },
         "errors": _list(ref("FieldError"), "For `invalid-input`: the error in each field."),
     },
 }
