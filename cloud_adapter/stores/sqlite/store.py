@@ -57,7 +57,7 @@ _UPDATE = (
 )
 # Only a failed instance has an error. SQLite reads it from the execution, which would else be read into this process.
 _LIST = (
-    f"SELECT {', '.join(SUMMARY_FIELDS)}, CASE WHEN status = 'failed' AND json_valid(execution) "
+    f"SELECT {', '.join(SUMMARY_FIELDS)}, CASE WHEN status = 'failed' AND json_valid(execution) "  # nosec B608
     "THEN json_extract(execution, '$.error') END FROM instances WHERE workflow = ?"
 )
 _DUE = (
