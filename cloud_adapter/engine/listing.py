@@ -44,11 +44,11 @@ class Listing:
         """
         values = search_values(workflow, search)
         if status is not None and status not in set(Status):
-            raise InvalidRequest(f"unknown status {status!r}. Available: {', '.join(Status)}")
+            raise InvalidRequest(f"unknown status {status[:100]!r}. Available: {', '.join(Status)}")
         if not 1 <= limit <= PAGE_SIZE_MAX:
             raise InvalidRequest(f"limit is {limit}: it must be 1 to {PAGE_SIZE_MAX}")
         if order not in set(Order):
-            raise InvalidRequest(f"unknown order {order!r}. Available: {', '.join(Order)}")
+            raise InvalidRequest(f"unknown order {order[:100]!r}. Available: {', '.join(Order)}")
         return cls(workflow, status, values, Order(order), limit, cursor)
 
     async def read(self, store: Store, principal: Principal | None) -> Page:

@@ -324,4 +324,4 @@ def _integer(name: str, text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise InvalidRequest(f"{name} is {text!r}: it must be an integer") from None
+        raise InvalidRequest(f"{name} is {text[:100]!r}: it must be an integer") from None

@@ -114,7 +114,22 @@ def test_only_who_may_create_gets_the_button(http: Http) -> None:
     assert http.request("GET", "/ui/shown/new", headers=GUEST).status_code == 403
 
 
-@pytest.mark.parametrize("data", [{"event": "x" * 9_000}, {"operation": "x" * 9_000}])
-def test_a_form_is_not_sent_back_as_an_error(http: Http, data: dict[str, str]) -> None:
-    response = http.request("POST", "/ui/shown/instances/1", headers=GUEST, data=data)
+LONG = "x" * 9_000
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "data"),
+    [
+        ("POST", "/ui/shown/instances/1", {"event": LONG}),
+        ("POST", "/ui/shown/instances/1", {"operation": LONG}),
+        ("POST", "/ui/shown/instances/1", {"event": "Go", "select": "never", "do": LONG}),
+        ("GET", f"/wf/shown?status={LONG}", {}),
+        ("GET", f"/wf/shown?order={LONG}", {}),
+        ("GET", f"/wf/shown?limit={LONG}", {}),
+        ("GET", f"/wf/shown?cursor={LONG}", {}),
+        ("GET", f"/graph/shown?format={LONG}", {}),
+    ],
+)
+def test_a_long_request_is_not_sent_back_as_an_error(http: Http, method: str, url: str, data: dict[str, str]) -> None:
+    response = http.request(method, url, headers=GUEST, **({"data": data} if data else {}))
     assert response.status_code == 400 and len(response.content) < 2_000

@@ -205,7 +205,7 @@ class _Pages:
         order = data.get("do", "send")
         if order != "send":
             if card.form is None:
-                raise InvalidRequest(f"unknown action {order!r:.100} of this form: reload the page")
+                raise InvalidRequest(f"unknown action {order[:100]!r} of this form: reload the page")
             card.focus = card.form.edit(order).id
             return await self._again(request, card, 200)
         query = {"done": card.name} if card.kind == "operation" else {"sent": card.name, "key": card.hidden["key"]}
