@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -40,6 +40,9 @@ lease."""
 
 _ENTRY_NAME = re.compile(r"(?!__.*__\Z)[A-Za-z0-9_-]{1,500}")
 
+AFTER_NAMES = "~"
+"""Follows all characters that the name of an inbox entry may have."""
+
 _NEEDS_MORE = frozenset((Status.FAILED, Status.CANCELED, Status.PAUSED))
 
 HISTORY_MAX = 50
@@ -57,10 +60,15 @@ TOKENS_MAX = 20
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to run the instance's steps, for the process that knows the random ``token``."""
+    """The right to run the instance's steps, for the process that knows the random ``token``.
+
+    Attributes:
+        keeps_events: whether clients' events may be kept in the inbox until it ends; see ``engine/kept_events.py``.
+    """
 
     token: str
     expires_at: AwareDatetime
+    keeps_events: bool = False
 
 
 class HistoryKind(StrEnum):
@@ -213,6 +221,8 @@ class Instance:
             only waits.
         tokens: the random tokens of the last commits, newest last. They show whether a commit whose reply was lost was
             applied.
+        has_kept_events: whether the inbox may contain clients' events, which come before later ones. Under a lease,
+            ``lease.keeps_events`` says the same.
         version: the value that the store compares; None if the instance is not stored yet.
         document: the result of ``encode`` for the instance, if it was already computed.
         is_sealed: whether its secrets are encrypted; see ``engine.secrets``.
@@ -227,6 +237,7 @@ class Instance:
     wake_at: datetime | None = None
     tokens: tuple[str, ...] = ()
     search: Mapping[str, Any] = field(default_factory=dict)
+    has_kept_events: bool = False
     version: Any = None
     document: Document | None = field(default=None, compare=False, repr=False)
     is_sealed: bool = False
@@ -236,6 +247,10 @@ Document = dict[str, Any]
 """Texts, integers, aware datetimes, None, and one flat map under ``search``."""
 
 _LEASE: TypeAdapter[Lease | None] = TypeAdapter(Lease | None)
+_ENDED = Lease("", datetime.fromtimestamp(0, UTC), keeps_events=True)
+"""Stored instead of a lease if there is none, but the inbox may contain events. Other code reads it as an expired
+lease."""
+
 _HISTORY: TypeAdapter[tuple[HistoryEntry, ...]] = TypeAdapter(tuple[HistoryEntry, ...])
 
 # The values that an instance contains unchanged. All others are validated when they are parsed.
@@ -262,7 +277,7 @@ def encode(instance: Instance) -> Document:
         "created_at": execution.created_at,
         "updated_at": execution.updated_at,
         "wake_at": instance.wake_at,
-        "lease": _lease_text(instance.lease),
+        "lease": _lease_text(_ENDED if instance.lease is None and instance.has_kept_events else instance.lease),
         "tokens": " ".join(instance.tokens[-TOKENS_MAX:]),
         "execution": text,
         "fields": instance.fields,
@@ -286,7 +301,7 @@ def with_lease(instance: Instance, lease: Lease, wake_at: datetime | None) -> In
 
 
 def _lease_text(lease: Lease | None) -> str | None:
-    return None if lease is None else _LEASE.dump_json(lease).decode()
+    return None if lease is None else _LEASE.dump_json(lease, exclude_defaults=True).decode()
 
 
 def check_entry(entry: InboxEntry) -> None:
@@ -322,16 +337,18 @@ def decode(document: Mapping[str, Any], version: Any) -> Instance:
     try:
         execution = Execution.from_json(document["execution"])
         _check_timers(execution)
+        lease = _LEASE.validate_json(document["lease"] or "null")
         return Instance(
             workflow=document["workflow"],
             id=document["id"],
             execution=execution,
             fields=document["fields"],
-            lease=_LEASE.validate_json(document["lease"] or "null"),
+            lease=None if lease == _ENDED else lease,
             history=_HISTORY.validate_json(document["history"]),
             wake_at=document["wake_at"],
             tokens=tuple(document["tokens"].split()),
             search=document["search"],
+            has_kept_events=lease == _ENDED,
             version=version,
             is_sealed=document["format"] == FORMAT,
         )

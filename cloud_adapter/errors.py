@@ -5,7 +5,10 @@ The errors of the workflow language are in ``workflow_core.errors``.
 
 from __future__ import annotations
 
-from workflow_core import WorkflowError
+from typing import Any
+
+from cloud_adapter.request_rate import RequestRate
+from workflow_core import EventNotAccepted, InvalidInput, WorkflowError
 
 # --- the caller must act ---------------------------------------------------------------------
 
@@ -25,6 +28,10 @@ class InstanceNotFound(WorkflowError):
     def of(cls, workflow: str, id: str) -> InstanceNotFound:
         """Returns the error, whose text is the same in both cases."""
         return cls(f"there is no instance {id!r} of {workflow!r}")
+
+
+class OutcomeNotFound(WorkflowError):
+    """No event with this outcome was accepted for later, or its outcome was forgotten."""
 
 
 class InstanceExists(WorkflowError):
@@ -75,6 +82,21 @@ class Busy(WorkflowError):
     """The instance was busy for longer than a request may wait; try again."""
 
 
+class TooManyRequests(WorkflowError):
+    """The caller has sent more requests than the server allows; try again later. Nothing was changed.
+
+    Attributes:
+        retry_after: the number of seconds after which the next request is served.
+    """
+
+    def __init__(self, rate: RequestRate, retry_after: int) -> None:
+        self.retry_after = retry_after
+        super().__init__(
+            f"a caller may send {rate.requests} requests in {rate.seconds} s: try again in {retry_after} s. "
+            "Nothing was changed"
+        )
+
+
 class NotYet(WorkflowError):
     """A task ran before the commit that it belongs to; the queue sends it again."""
 
@@ -114,3 +136,12 @@ class SettingsError(WorkflowError):
 
 class UserCodeError(WorkflowError):
     """A handler or a condition of the workflow raised an error. It is the ``__cause__``. Nothing was changed."""
+
+
+def details_of(error: BaseException) -> dict[str, Any]:
+    """Returns the data of an error, beside its text."""
+    if isinstance(error, EventNotAccepted):
+        return {"accepted": list(error.accepted), "instance_status": error.status}
+    if isinstance(error, TooManyRequests):
+        return {"retry_after": error.retry_after}
+    return {"errors": error.errors} if isinstance(error, InvalidInput) else {}

@@ -13,7 +13,8 @@ class EngineOptions:
     """The engine's limits.
 
     Attributes:
-        lease: how long a lease lasts. While a step runs, it is renewed each time a third of this passes.
+        lease: how long a lease lasts. While a step runs, it is renewed each time a third of this
+            passes; for the first time after ``keeps_after``, if this is earlier.
         max_wait: how long an event waits for a busy instance.
         retry: the policy for setups and teardowns, and for steps and activities without a policy.
         budget: after this time, ``resume`` creates another task that continues.
@@ -33,3 +34,9 @@ class EngineOptions:
     key_ttl: timedelta = timedelta(days=1)
     buffer_max: int = 100
     horizon: timedelta = timedelta(days=29)
+
+    @property
+    def keeps_after(self) -> timedelta:
+        """The age of a lease from which on events of clients may be kept until it ends. Half of the time that an event
+        waits, so that each event that waits for a lease finds that it may be kept."""
+        return self.max_wait / 2

@@ -104,9 +104,15 @@ class Store(Protocol):
         """
         ...
 
-    async def inbox(self, workflow: str, id: str, limit: int = 100) -> Sequence[InboxEntry]:
+    async def inbox(
+        self, workflow: str, id: str, limit: int = 100, *, prefix: str | None = None
+    ) -> Sequence[InboxEntry]:
         """Returns the first entries of an instance's inbox, ordered by ``at`` and ``name``. Load the instance first: if
-        another commit then processes an entry, the commit based on that load conflicts."""
+        another commit then processes an entry, the commit based on that load conflicts.
+
+        Args:
+            prefix: returns only entries whose names begin with this text, ordered by ``name``.
+        """
         ...
 
     async def discard(self, entries: Sequence[InboxEntry]) -> None:

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE, TASKS_EMULATOR_VARIABLE
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.options import EngineOptions
+from cloud_adapter.request_rate import RequestRate
 from workflow_core.statements.selects import INPUT_BYTES_MAX
 
 PREFIX = "GORCHESTRATE_"
@@ -151,6 +152,9 @@ class Settings(SecretSettings):
     """How long an event waits for a busy instance before it gets 503."""
     max_body_bytes: int = Field(default=256_000, ge=1_000, le=INPUT_BYTES_MAX)
     """The most bytes of a request's body. ``On(..., max_bytes=)`` sets another limit for an event."""
+    rate_limit: str = ""
+    """How many requests each caller may send to the api and the pages: ``20/s``, ``600/m`` or ``10000/h``. Each process
+    counts on its own. By default there is no limit."""
     sync_threads: int | None = Field(default=None, ge=1, le=10_000)
     """How many synchronous steps, and as many synchronous activities, run at the same time in a process. Others wait.
     By default as many as the requests that are let in, so none waits."""
@@ -167,6 +171,11 @@ class Settings(SecretSettings):
     def listed_session_keys(self) -> Sequence[str]:
         """The keys in ``session_keys``."""
         return _listed_keys(self.session_keys.get_secret_value())
+
+    @property
+    def request_rate(self) -> RequestRate | None:
+        """How many requests each caller may send; None: there is no limit."""
+        return RequestRate.parse(self.rate_limit) if self.rate_limit else None
 
     @property
     def is_open(self) -> bool:
@@ -206,6 +215,14 @@ class Settings(SecretSettings):
             if parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}" or "*" in origin:
                 raise ValueError(f"{origin!r} is not an origin such as https://shop.example.com, without a path")
         return origins
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _is_rate(cls, text: str) -> str:
+        text = text.strip()
+        if text:
+            RequestRate.parse(text)
+        return text
 
     @field_validator("project", "database", "location", "queue", "worker_url", "tasks_account", "audience")
     @classmethod

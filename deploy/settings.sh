@@ -12,7 +12,7 @@ REQUIRED=(
   MEMORY CPU CONCURRENCY INSTANCES_MIN API_INSTANCES_MAX WORKER_INSTANCES_MAX API_TIMEOUT WORKER_TIMEOUT
   LEASE_SECONDS RECOVERY_SCHEDULE LOG_LEVEL
 )
-OPTIONAL=(ACCESS BUILD_ACCOUNT PUBLIC_URL)
+OPTIONAL=(ACCESS BUILD_ACCOUNT PUBLIC_URL RATE_LIMIT)
 
 # Reads NAME=value lines. The file is data: nothing in it is executed.
 load_settings() {
@@ -53,6 +53,7 @@ check_settings() {
   expect '^(true|false)$' 'write true or false' PUBLIC UI
   expect '^https?://[^/?#]+(/[^?#]*)?$' 'write a URL such as https://example.com/orders, or nothing' PUBLIC_URL
   expect '^(open|authenticated)$' 'write open or authenticated' ACCESS
+  expect '^([1-9][0-9]{0,5}|1000000)/[smh]$' 'write a rate such as 20/s or 600/m, or nothing' RATE_LIMIT
   expect '^(DEBUG|INFO|WARNING|ERROR)$' 'write DEBUG, INFO, WARNING or ERROR' LOG_LEVEL
   expect '^[0-9]+$' 'write a whole number' QUEUE_CONCURRENT_DISPATCHES QUEUE_DOUBLINGS CONCURRENCY \
     INSTANCES_MIN API_INSTANCES_MAX WORKER_INSTANCES_MAX

@@ -20,9 +20,9 @@ from typing import Any
 from cloud_adapter.document import HistoryKind
 from cloud_adapter.engine.attempts import ON_TIME, Attempt, Beat, Begin, BeginLate, Result, awaited
 from cloud_adapter.engine.commits import WRITE_ATTEMPTS_MAX, Committer
-from cloud_adapter.engine.decisions import check_lease
+from cloud_adapter.engine.decisions import Deferrable, NotListening, check_lease
 from cloud_adapter.engine.failures import Failure, Retries, result_failed, take_result
-from cloud_adapter.engine.inbox import Deferrable, Inbox, NotListening, entry_name
+from cloud_adapter.engine.inbox import Inbox, entry_name
 from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.running_calls import RunningCalls

@@ -17,9 +17,9 @@ from pydantic import BaseModel
 
 from cloud_adapter.document import HistoryKind
 from cloud_adapter.engine.commits import Committer, Superseded
-from cloud_adapter.engine.decisions import check_lease
+from cloud_adapter.engine.decisions import Deferrable, NotListening, check_lease
 from cloud_adapter.engine.failures import Failure, result_failed, take_result
-from cloud_adapter.engine.inbox import Deferrable, Inbox, NotListening, entry_name
+from cloud_adapter.engine.inbox import Inbox, entry_name
 from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.operation_requests import operate
 from cloud_adapter.engine.operations import Cancel

@@ -158,6 +158,21 @@ class Committer:
     async def _sealed_key(self, session: Session, key: KeyRecord) -> KeyRecord:
         return await self.secrets.sealed_record(key, session.instance.workflow, session.instance.id)
 
+    async def post(self, entry: InboxEntry) -> None:
+        """Adds an entry to an inbox, in several attempts. The same entry twice is one entry.
+
+        Raises:
+            TooLarge, InvalidRequest, Unavailable
+        """
+        for attempt in range(WRITE_ATTEMPTS_MAX):
+            try:
+                await self.store.post(entry)
+                return
+            except Unavailable:
+                if attempt + 1 == WRITE_ATTEMPTS_MAX:
+                    raise
+                await self.pause(attempt)
+
     async def _apply(self, session: Session, change: Change, write: Write) -> None:
         await _concurrently(self.queue.create, change.create, self.queue.calls_max)
         if change.leases:

@@ -8,7 +8,7 @@ and commits instances for decisions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
@@ -54,10 +54,16 @@ class Contended(Busy):
     """Another process commits to the instance at the same time."""
 
 
+class NotListening(Busy):
+    """The instance is paused and processes nothing. Its inbox is collected when it is unpaused."""
+
+
 class Decision:
     """Something that has arrived for an instance. It is made again, on another session, until a commit succeeds.
 
     Attributes:
+        after_events: it is made after the events of clients that are kept in the inbox.
+        wants_events: the inbox is read for such events even if nothing says that there are any.
         alone: it does not share a commit, because it changes how the instance is loaded or committed.
         reads: it changes nothing. It may be made before decisions that have waited longer, because the order makes no
             observable difference.
@@ -69,10 +75,12 @@ class Decision:
             error fails the instance.
         defers: it does not wait for other processes, but raises ``Contended``.
         taken: the inbox entries from which it was created; they are deleted in the same commit.
-        record: the record of its idempotency key, written in the same commit.
+        records: what is recorded under keys in the same commit.
         size: the bytes of its input and its answer.
     """
 
+    after_events: ClassVar[bool] = True
+    wants_events: bool = False
     alone: ClassVar[bool] = False
     reads: ClassVar[bool] = False
     urgent: ClassVar[bool] = False
@@ -81,7 +89,7 @@ class Decision:
     statement: str | None = None
     defers: bool = False
     taken: Sequence[InboxEntry] = ()
-    record: KeyRecord | None = None
+    records: Sequence[KeyRecord] = ()
     size: int = 0
 
     def decide(self, session: Session, now: datetime) -> Any:
@@ -112,7 +120,29 @@ class Decision:
 
     async def commit(self, committer: Committer, session: Session) -> None:
         """Commits the changes of a decision that is ``alone``. See ``Committer.commit``."""
-        await committer.commit(session, keys=() if self.record is None else (self.record,), taken=self.taken)
+        await committer.commit(session, keys=self.records, taken=self.taken)
+
+
+class Deferrable(Decision):
+    """A decision that can wait in the inbox.
+
+    Attributes:
+        kind: selects the opener that creates it again.
+        stale: whether the instance did not wait for it, or no longer waited.
+        is_secret: whether its content contains secrets, even if its workflow handles none.
+    """
+
+    kind: str
+    stale: bool = False
+    is_secret: bool = False
+
+    def name(self) -> str:
+        """Returns its name in the inbox of its instance. If it is posted twice, there is one entry."""
+        raise NotImplementedError
+
+    def content(self) -> Mapping[str, Any]:
+        """Returns the JSON data from which it is created again."""
+        raise NotImplementedError
 
 
 def check_lease(session: Session, now: datetime) -> None:
@@ -136,6 +166,7 @@ class FailInstance(Decision):
     """
 
     alone = True
+    after_events = False
 
     def __init__(
         self, error: Exception, statement: str, *, taken: Sequence[InboxEntry] = (), lease: str | None = None

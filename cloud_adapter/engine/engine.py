@@ -28,9 +28,10 @@ from cloud_adapter.engine.activities import Activities
 from cloud_adapter.engine.children import Children
 from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.decisions import Leased
-from cloud_adapter.engine.events import BUFFERED, SentEvent
+from cloud_adapter.engine.events import BUFFERED, LATER, SentEvent
 from cloud_adapter.engine.idempotency import stored_key
 from cloud_adapter.engine.inbox import Inbox
+from cloud_adapter.engine.kept_events import KeptEvents, Outcome, TakeEvents
 from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.listing import Listing
 from cloud_adapter.engine.operations import Operation
@@ -48,9 +49,10 @@ from cloud_adapter.engine.view import View
 from cloud_adapter.errors import Busy
 from cloud_adapter.names import check_key
 from cloud_adapter.observability import logs, telemetry
+from cloud_adapter.observability.audit import Audit
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import PAGE_SIZE, Clock, Codec, Order, Page, Store, TaskQueue
-from workflow_core import Principal, Workflow
+from workflow_core import Action, Principal, Workflow
 from workflow_core.access import is_everyone
 
 
@@ -95,10 +97,12 @@ class Engine:
         self.addressable: Mapping[str, type[Workflow]] = without(self.workflows, internal)
         secrets, rng = Secrets(codec, self.workflows), rng or random.SystemRandom()
         self._committer = Committer(store, queue, self.clock, self.options, rng, secrets)
-        self.lanes = Lanes(self._committer)
+        audit = Audit(self.clock)
+        self.lanes = Lanes(self._committer, KeptEvents(self._committer, audit))
         self._inbox = Inbox(self._committer, self.lanes)
+        self._inbox.register(TakeEvents.kind, lambda data: TakeEvents())
         children = Children(self._committer, self.lanes, self._inbox, self.workflow)
-        self._requests = Requests(self._committer, self.lanes, self._inbox, self.workflow)
+        self._requests = Requests(self._committer, self.lanes, self._inbox, audit, self.workflow)
         self.running = RunningCalls(self.clock)
         self._stepper = Stepper(self._committer, self.lanes, children, run_sync, self.running)
         self._recovery = Recovery(self._committer, self._inbox, self.workflows)
@@ -117,6 +121,19 @@ class Engine:
         return served(self.addressable, name, names=is_everyone(principal))
 
     # --- requests of clients -------------------------------------------------------------
+
+    def check_role(self, workflow: str, action: Action, principal: Principal | None, *, id: str = "") -> type[Workflow]:
+        """Checks whether the roles of a principal allow to read, list or create instances at all. Call it before
+        anything about the workflow can show in an answer, such as an error of a form or a query. Returns the workflow.
+
+        Raises:
+            WorkflowNotFound, InvalidRequest
+            InstanceNotFound, Forbidden, Unauthenticated: they do not. This is logged.
+        """
+        cls = self.workflow(workflow, principal)
+        if principal is not None:
+            self._requests.check_role(InstanceRef.checked(cls, id) if id else InstanceRef(cls, id), action, principal)
+        return cls
 
     async def create(
         self,
@@ -178,7 +195,7 @@ class Engine:
             Forbidden, Unauthenticated: the principal may not list instances.
             UserCodeError: ``visible`` of the workflow is wrong.
         """
-        cls = self.workflow(workflow, principal)
+        cls = self.check_role(workflow, Action.LIST, principal)
         listing = Listing.checked(cls, status, search or {}, order, limit, cursor)
         return await self._requests.list(listing, principal)
 
@@ -207,6 +224,7 @@ class Engine:
         thread_id: str | None = None,
         wait_id: str | None = None,
         principal: Principal | None = None,
+        outcome: str = "",
     ) -> bytes:
         """Delivers an event: runs its handler, moves the instance to its next steps or waits, and commits.
 
@@ -217,9 +235,11 @@ class Engine:
             thread_id: selects a thread, if several wait for the event.
             wait_id: selects a wait. A later wait for the same event does not match.
             principal: who sends it; None: code of this process, which may send everything.
+            outcome: if the instance is busy for long, the event may be decided later, and ``outcome`` returns what has
+                become of it under this text. Pass the same text with each attempt, and for no other request.
 
         Returns:
-            The handler's output as JSON, or ``BUFFERED``, which is empty, if the event was buffered.
+            The handler's output as JSON; ``BUFFERED``, which is empty, if the event was buffered; or ``LATER``.
 
         Raises:
             EventNotAccepted, EventRejected, InvalidInput, IdempotencyKeyReused, InstanceNotFound, WorkflowNotFound,
@@ -233,11 +253,23 @@ class Engine:
         known = program is not None and program.event(event) in program.events
         with logs.about(workflow, id, statement=event), telemetry.event(workflow, id, event, known=known) as span:
             ref = self._requests.ref(workflow, id, principal)
-            request = SentEvent(event, body, stored_key(check_key(key), principal), thread_id, wait_id)
+            request = SentEvent(event, body, stored_key(check_key(key), principal), thread_id, wait_id, outcome)
             response = await self._requests.handle_event(ref, request, span, principal)
-            if response == BUFFERED and not span.outcome:
-                span.outcome = "buffered"
+            if response in (BUFFERED, LATER) and not span.outcome:
+                span.outcome = "later" if response else "buffered"
             return response
+
+    async def outcome(
+        self, workflow: str, id: str, outcome: str, *, principal: Principal | None = None
+    ) -> Outcome | None:
+        """Returns what has become of an event that was accepted for later; None if it is unknown, or was forgotten, or
+        was sent by somebody else than the principal, unless that is an operator.
+
+        Raises:
+            WorkflowNotFound, InvalidRequest, Unavailable
+            InstanceNotFound, Unauthenticated: the principal may not read the instance.
+        """
+        return await self._requests.outcome(self._requests.ref(workflow, id, principal), outcome, principal)
 
     # --- requests of operators -----------------------------------------------------------
 
@@ -268,10 +300,8 @@ class Engine:
         """
         ref, began = self._ref_of(body), self.clock.now()
         await self._stepper.resume(ref, body)
-        if self.clock.now() - began >= self.options.max_wait:
-            await self._inbox.try_collect(
-                ref
-            )  # results that could not wait for the lease's end were posted to the inbox
+        if self.clock.now() - began >= self.options.keeps_after:
+            await self._inbox.try_collect(ref)  # what could not wait for the lease's end was posted to the inbox
 
     async def handle_timeout(self, body: TimeoutTask) -> None:
         """Delivers a timeout, if its thread still waits for it. A late or duplicate task changes nothing. An early task

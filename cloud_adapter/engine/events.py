@@ -1,49 +1,63 @@
 """Decisions of events that clients send: an event is accepted and handled, buffered, or rejected.
 
 If an event may be accepted after the work that is due, it waits in its lane. An event that arrives while a step runs
-also waits.
+also waits. If the step takes long, the event may be kept in the inbox instead, see ``kept_events.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from inspect import isawaitable
 from typing import Any
 
-from cloud_adapter.document import HistoryKind, KeyRecord
+from cloud_adapter.document import HistoryKind, KeyRecord, Lease
 from cloud_adapter.engine.decisions import ByItself, Decision, NotNow
 from cloud_adapter.engine.idempotency import record_of
 from cloud_adapter.engine.permissions import Caller
 from cloud_adapter.engine.session import Session, milliseconds, settle
 from cloud_adapter.engine.user_code import call, within
-from cloud_adapter.errors import Busy, UserCodeError
+from cloud_adapter.errors import Busy, Unavailable, UserCodeError
 from cloud_adapter.observability.span import Span
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock
-from workflow_core import EventNotAccepted, EventRejected
+from workflow_core import EventNotAccepted, EventRejected, InvalidInput
 from workflow_core.access import narrows
 from workflow_core.error_texts import error_text
 from workflow_core.events import stable_key
 from workflow_core.machine.events import Accepted
 from workflow_core.program.code import ClientCase, HandlerCase
+from workflow_core.signatures import HandlerSignature
 
 BUFFERED = b""
 """The response to an event that is buffered, and handled when the workflow waits for it. A handler's output is never
 empty."""
 
 
+LATER = b"later"
+"""The response to an event that is decided later, and whose outcome can be read then. It is not JSON, so it is no
+handler's output."""
+
+KEPT_PATIENCE = timedelta(seconds=20)
+"""How much longer than others an event waits that is in the inbox, but may not be answered yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class SentEvent:
-    """An event as a client sends it. See ``Engine.handle_event``."""
+    """An event as a client sends it. See ``Engine.handle_event``.
+
+    Attributes:
+        outcome: where its outcome can be read if it is decided later; empty if its sender does not ask for this.
+    """
 
     event: str
     body: bytes
     key: str | None
     thread_id: str | None
     wait_id: str | None
+    outcome: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -60,7 +74,14 @@ class SendEvent(Decision):
 
     Args:
         replay: returns the response that is stored under the request's key. Called before the event waits.
+        keep: keeps the event in the inbox under a lease; see ``KeptEvents.keep``. None: it cannot be kept.
         caller: who sends the event; None: code of this process.
+
+    Attributes:
+        buffer_max: the most events in the buffer; None: no limit.
+        token: identifies it in the inbox; empty: not chosen yet.
+        may_be_kept: a post to the inbox has begun.
+        is_kept: it is in the inbox, or was. Until all later events come after it, it has no answer.
     """
 
     def __init__(
@@ -68,16 +89,21 @@ class SendEvent(Decision):
         request: SentEvent,
         clock: Clock,
         options: EngineOptions,
-        span: Span,
-        replay: Callable[[], Awaitable[bytes | None]],
+        span: Span | None = None,
+        replay: Callable[[], Awaitable[bytes | None]] | None = None,
+        keep: Callable[[SendEvent, Lease | None], Awaitable[bool]] | None = None,
         caller: Caller | None = None,
     ) -> None:
         self.request = request
         self.clock = clock
         self.options = options
-        self.span = span
+        self.span = span or Span()
         self.replay = replay
+        self.keep = keep
         self.caller = caller
+        self.buffer_max: int | None = options.buffer_max
+        self.token = request.outcome
+        self.may_be_kept = self.is_kept = False
         self.key = request.key
         self.size = len(request.body)
 
@@ -89,13 +115,12 @@ class SendEvent(Decision):
             ResponseTooLarge: the request has a key, and its response is too large to be kept.
             InstanceNotFound, Forbidden, Unauthenticated: its sender may not read the instance, or not send the event.
         """
-        if self.caller is not None:
-            # Code of the workflow is asked. If it changes fields, against the rules, a denial must undo that.
-            session.machine.touched |= narrows(session.cls)
-            self.caller.check_read(session.machine.workflow)
-            session.machine.principal = self.caller.principal
+        if self.may_be_kept:  # its sender was allowed to send it; that is checked again when it is decided
+            session.check()
+            return self._keep_again(session, now)
+        self._check_read(session)
         session.check()
-        self.record = None
+        self.records = ()
         request = self.request
         program = session.machine.program
         event = program.event(request.event)
@@ -104,15 +129,21 @@ class SendEvent(Decision):
         except EventNotAccepted as error:
             if not session.execution.live or event not in program.events:
                 raise
-            addressed = request.thread_id is not None or request.wait_id is not None
-            if not addressed and session.machine.buffers(event) and not session.leased(now):
+            if self._blocked(session, now):
+                return self._wait(session, event, now)
+            if self._is_buffered(session, event):
                 self._check_buffering(session, event)
-                return self._keep(session, event, error, now)
+                if self.buffer_max is not None and len(session.execution.buffer) >= self.buffer_max:
+                    detail = f", and {self.buffer_max} events are already buffered"
+                    raise EventNotAccepted(event, error.accepted, error.status, detail) from None
+                return self._buffer(session, event, now)
             # The work that is still due may lead to a wait that accepts the event.
-            if session.leased(now) or session.next_work() is not None:
+            if session.next_work() is not None:
                 raise self._busy(session) from error
             raise
-        if session.leased(now) or session.machine.is_behind_buffered(accepted):
+        if self._blocked(session, now):
+            return self._wait(session, event, now)
+        if session.machine.is_behind_buffered(accepted):
             raise self._busy(session)
         signature = accepted.case.signature
         assert signature is not None
@@ -126,6 +157,18 @@ class SendEvent(Decision):
         if isawaitable(output):
             return self._awaited(session, accepted, event, output, started)
         return self._finish(session, accepted, event, output, started)
+
+    def _check_read(self, session: Session) -> None:
+        """Checks whether the sender may read the instance; what is done from now on is done by it.
+
+        Raises:
+            InstanceNotFound, Unauthenticated: it may not.
+        """
+        if self.caller is not None:
+            # Code of the workflow is asked. If it changes fields, against the rules, a denial must undo that.
+            session.machine.touched |= narrows(session.cls)
+            self.caller.check_read(session.machine.workflow)
+            session.machine.principal = self.caller.principal
 
     def _accepted(self, session: Session, event: str) -> Accepted:
         """Returns what waits for the event: the first wait to which its sender may send it.
@@ -151,13 +194,15 @@ class SendEvent(Decision):
             # If no role of its sender is enough in any state, it neither waits nor is it buffered.
             possible = [case for _, case in machine.program.events.get(event, ())]
             if not possible or caller.has_role_for(possible):
-                raise self._not_accepted(session, event, caller)
+                raise self._not_accepted(session, event)
             cases = possible
         raise caller.refused_event(event, cases)
 
-    def _not_accepted(self, session: Session, event: str, caller: Caller) -> EventNotAccepted:
+    def _not_accepted(self, session: Session, event: str) -> EventNotAccepted:
         """Returns the error for an event that nothing waits for. It lists the events that its sender may send."""
-        machine = session.machine
+        machine, caller = session.machine, self.caller
+        if caller is None:
+            return EventNotAccepted(event, machine.accepted_names(), session.execution.status)
         sendable = caller.sendable(machine.workflow, machine.accepted())
         names = list(dict.fromkeys(found.case.event for found in sendable))
         try:
@@ -179,7 +224,64 @@ class SendEvent(Decision):
 
     async def before_waiting(self) -> bytes | None:
         """Returns the stored response of a repeated request, even if the request would have to wait now."""
-        return None if self.key is None else await self.replay()
+        return None if self.key is None or self.replay is None else await self.replay()
+
+    def _blocked(self, session: Session, now: datetime) -> bool:
+        """Whether a step runs, or earlier events may be in the inbox."""
+        return session.leased(now) or session.may_have_events
+
+    def _is_buffered(self, session: Session, event: str) -> bool:
+        """Whether the event is buffered if no thread waits for it."""
+        addressed = self.request.thread_id is not None or self.request.wait_id is not None
+        return not addressed and session.machine.buffers(event)
+
+    def _wait(self, session: Session, event: str, now: datetime) -> Awaitable[bytes]:
+        """Keeps the event in the inbox, if it may be decided later.
+
+        Raises:
+            NotNow: it waits in its lane.
+            InvalidInput: no handler of the event accepts its input.
+            Forbidden, Unauthenticated: its sender may not send it to every case that may receive it from the buffer.
+        """
+        lease, wants_outcome = session.instance.lease, bool(self.request.outcome)
+        is_later = wants_outcome or self._is_buffered(session, event)
+        if lease is None or not (session.leased(now) and lease.keeps_events) or not is_later or self.keep is None:
+            raise self._busy(session)
+        if not wants_outcome:
+            self._check_buffering(session, event)
+        cases = [case for _, case in session.machine.program.events[event] if wants_outcome or case.buffered]
+        if self.caller is not None:
+            cases = [case for case in cases if self.caller.has_role_for([case])]
+        _check_input(event, [case.signature for case in cases], self.request.body)
+        return self._keep(session, lease)
+
+    def _keep_again(self, session: Session, now: datetime) -> bytes | Awaitable[bytes]:
+        """Answers an event that may be in the inbox, once all later events come after it.
+
+        Raises:
+            NotNow: they may not yet.
+        """
+        lease = session.instance.lease
+        if self.is_kept and not session.leased(now):
+            if session.has_no_events:
+                return self._later
+            raise self._busy(session)
+        if self.is_kept and lease is not None and not lease.keeps_events:
+            raise self._busy(session)
+        return self._keep(session, lease)
+
+    async def _keep(self, session: Session, lease: Lease | None) -> bytes:
+        assert self.keep is not None
+        known = await self.before_waiting()
+        if known is not None:
+            return known
+        if await self.keep(self, lease):
+            return self._later
+        raise self._busy(session)
+
+    @property
+    def _later(self) -> bytes:
+        return LATER if self.request.outcome else BUFFERED
 
     async def _awaited(
         self, session: Session, accepted: Accepted, event: str, output: Awaitable[Any], started: datetime
@@ -193,7 +295,7 @@ class SendEvent(Decision):
         assert signature is not None
         now = self.clock.now()
         response = signature.output_json(event, output)
-        record = self.request.known_as(response.decode(), now, self.options.key_ttl)
+        records = self._records(response.decode(), now)
         session.machine.set_time(now)  # the next timeouts count from now, not from the start of the handler
         thread, select = accepted.thread.id, accepted.thread.step
         settle(session, accepted)
@@ -205,32 +307,54 @@ class SendEvent(Decision):
             duration_ms=milliseconds(started, now),
             select=select,
         )
-        self.record = record
+        self.records = records
         return response
 
-    def _keep(self, session: Session, event: str, refusal: EventNotAccepted, now: datetime) -> bytes:
+    def _records(self, response: str, now: datetime) -> Sequence[KeyRecord]:
+        """Returns what is recorded of the request.
+
+        Raises:
+            ResponseTooLarge: the response is too large to be kept.
+        """
+        record = self.request.known_as(response, now, self.options.key_ttl)
+        return () if record is None else (record,)
+
+    def _buffer(self, session: Session, event: str, now: datetime) -> bytes:
         """Buffers an event until the workflow waits for it."""
-        if len(session.execution.buffer) >= self.options.buffer_max:
-            detail = f", and {self.options.buffer_max} events are already buffered"
-            raise EventNotAccepted(event, refusal.accepted, refusal.status, detail)
         signature = session.machine.buffered_signature(event)
         value, form = signature.validate_json(event, self.request.body), signature.input_form
         shown = form.shown(value).decode() if form.has_secrets else None
         session.machine.buffer(event, self.request.body.decode("utf-8"), shown=shown)
         session.note(HistoryKind.BUFFERED, now, statement=event)
         settle(session)
-        self.record = self.request.known_as("", now, self.options.key_ttl)
+        self.records = self._records("", now)
         return BUFFERED
 
-    @staticmethod
-    def _busy(session: Session) -> NotNow:
+    def _busy(self, session: Session) -> NotNow:
         execution = session.execution
+        if self.may_be_kept:
+            text = f"{execution.id!r} may have kept {self.request.event!r}, and may handle it later; try again"
+            return NotNow(Unavailable(text), self.options.max_wait + KEPT_PATIENCE)
         return NotNow(
             Busy(
                 f"{execution.workflow!r} {execution.id!r} is busy: a step is running, or other requests come first; "
                 f"try again"
             )
         )
+
+
+def _check_input(event: str, signatures: Sequence[HandlerSignature], body: bytes) -> None:
+    """Checks that one of the handlers accepts the input.
+
+    Raises:
+        InvalidInput: none does.
+    """
+    *others, last = signatures
+    for signature in others:
+        with suppress(InvalidInput):
+            signature.validate_json(event, body)
+            return
+    last.validate_json(event, body)
 
 
 def _not_from_clients(accepted: Accepted, names: Sequence[str], session: Session) -> EventNotAccepted:

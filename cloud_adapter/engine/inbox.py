@@ -30,8 +30,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from cloud_adapter.document import InboxEntry
-from cloud_adapter.engine.commits import WRITE_ATTEMPTS_MAX, Committer
-from cloud_adapter.engine.decisions import Contended, Decision, Leased
+from cloud_adapter.engine.commits import Committer
+from cloud_adapter.engine.decisions import Contended, Deferrable, Leased, NotListening
 from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.tasks import CollectTask
@@ -45,33 +45,7 @@ COLLECT_MAX = 200
 """The most entries that are read at a time."""
 
 
-class Deferrable(Decision):
-    """A decision that can wait in the inbox.
-
-    Attributes:
-        kind: selects the opener that creates it again.
-        stale: whether the instance did not wait for it, or no longer waited.
-        is_secret: whether its content contains secrets, even if its workflow handles none.
-    """
-
-    kind: str
-    stale: bool = False
-    is_secret: bool = False
-
-    def name(self) -> str:
-        """Returns its name in the inbox of its instance. If it is posted twice, there is one entry."""
-        raise NotImplementedError
-
-    def content(self) -> Mapping[str, Any]:
-        """Returns the JSON data from which it is created again."""
-        raise NotImplementedError
-
-
 Opener = Callable[[Mapping[str, Any]], Deferrable]
-
-
-class NotListening(Busy):
-    """The instance is paused and processes nothing. Its inbox is collected when it is unpaused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +94,7 @@ class Inbox:
         body = json.dumps({"kind": decision.kind, **decision.content()}, ensure_ascii=False)
         name, secrets = decision.name(), self.committer.secrets
         sealed = await secrets.sealed_text(body, ref.workflow, ref.id, "inbox", name, is_secret=decision.is_secret)
-        entry = InboxEntry(ref.workflow, ref.id, name, sealed, now)
-        for attempt in range(WRITE_ATTEMPTS_MAX):
-            try:
-                await self.committer.store.post(entry)
-                break
-            except Unavailable:
-                if attempt + 1 == WRITE_ATTEMPTS_MAX:
-                    raise
-                await self.committer.pause(attempt)
+        await self.committer.post(InboxEntry(ref.workflow, ref.id, name, sealed, now))
         await self.committer.queue.create(CollectTask.after(ref.workflow, ref.id, max(now, at), now))
         logs.transition("posted", ref.workflow, ref.id, statement=decision.statement or "", detail=decision.kind)
 

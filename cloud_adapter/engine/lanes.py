@@ -25,6 +25,7 @@ from typing import Any
 
 from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.decisions import Contended, Decision, NotNow
+from cloud_adapter.engine.kept_events import KeptEvents
 from cloud_adapter.engine.line import Item, Line
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.transaction import BATCH_BYTES_MAX, LARGE_BATCH, Transactor
@@ -57,8 +58,9 @@ TURN_SECONDS, TURNS_MAX = 0.002, 10
 class Lanes:
     """The lanes of all instances with waiting decisions in this process."""
 
-    def __init__(self, committer: Committer) -> None:
+    def __init__(self, committer: Committer, kept_events: KeptEvents) -> None:
         self.committer = committer
+        self.kept_events = kept_events
         self._lanes: dict[InstanceRef, Lane] = {}
         self._contended: dict[InstanceRef, datetime] = {}
         self._served: deque[tuple[datetime, InstanceRef]] = deque(maxlen=100)
@@ -139,7 +141,7 @@ class Lane:
         self.lanes = lanes
         self.ref = ref
         self.line = Line()
-        self.transactor = Transactor(lanes.committer, ref, self.line, self._let_others)
+        self.transactor = Transactor(lanes.committer, ref, self.line, self._let_others, lanes.kept_events)
         self.is_busy = False
         self.drainer: asyncio.Task[None] | None = None
 

@@ -120,6 +120,8 @@ class Leases:
         token = session.instance.lease.token
         third = self.options.lease / 3
         pause = self.left(session) - 2 * third
+        if not session.instance.lease.keeps_events:
+            pause = min(pause, self.options.keeps_after)
         while True:
             await self.clock.sleep(pause.total_seconds())
             pause = third
@@ -137,7 +139,7 @@ class Leases:
     async def _renewed(self, session: Session, token: str) -> bool:
         """Renews the lease. Returns whether the session is still the last version, as far as is known."""
         try:
-            await self.committer.commit(session, lease=Hold(token, renews=True))
+            await self.committer.commit(session, lease=Hold(token, keeps_events=True, renews=True))
         except (Conflict, Superseded):
             return False
         except Unavailable:

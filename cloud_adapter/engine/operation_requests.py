@@ -38,6 +38,7 @@ class _Operate(Decision):
     """An operation as a decision. The answer is the session."""
 
     alone = urgent = True
+    after_events = False
 
     def __init__(self, cls: type[Workflow], operation: Operation, caller: Caller | None) -> None:
         self.cls = cls

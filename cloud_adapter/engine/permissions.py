@@ -90,6 +90,29 @@ class Caller:
         """Whether the principal may read this instance."""
         return self._allows(workflow, Action.READ, self.ref.cls.access.read)
 
+    # --- before anything is loaded or read ---------------------------------------------------
+
+    def check_role(self, action: Action) -> None:
+        """Checks whether the roles of the principal allow to read, list or create instances of the workflow.
+
+        Raises:
+            InstanceNotFound, Forbidden, Unauthenticated: they do not.
+        """
+        match action:
+            case Action.READ:
+                self.check_read_role()
+            case Action.LIST:
+                self._check_list_role()
+            case Action.CREATE:
+                self.check_create_role()
+            case _:
+                raise ValueError(f"{action!r} depends on the instance")
+
+    def _check_list_role(self) -> None:
+        roles = self.ref.cls.access.list
+        if not has_role(self.principal, roles):
+            raise self.refused(f"listing the instances of {self.ref.workflow!r}", roles)
+
     # --- doing -------------------------------------------------------------------------------
 
     def may(self, workflow: Workflow, action: Action) -> bool:

@@ -68,12 +68,14 @@ class Hold:
     """From the commit on, the document has the lease with this token.
 
     Attributes:
+        keeps_events: the lease lasts for long already, so clients' events may be kept in the inbox until it ends.
         renews: nothing was done since the last commit. The stored fields stay unchanged, even if user code is changing
             the fields in memory. The commit counts as a transition, so that every version of a document has a different
             pc.
     """
 
     token: str
+    keeps_events: bool = False
     renews: bool = False
 
 
@@ -114,6 +116,7 @@ class After:
     Attributes:
         entries: the new entries of the history.
         delivered: timeouts that were delivered, so their tasks do not have to be deleted.
+        has_no_events: whether the inbox, read after the stored state, contained no events of clients.
     """
 
     execution: Execution
@@ -122,6 +125,7 @@ class After:
     search: Mapping[str, Any]
     entries: Sequence[HistoryEntry] = ()
     delivered: AbstractSet[Timer] = frozenset()
+    has_no_events: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +182,12 @@ def plan(
     execution = to_store(after.execution, waits, token, version=version, now=now, counts=renews)
     create = list(_timed(execution, after.program, token, now, horizon)) if waits else []
     lease: Lease | None = None
+    # An event may be kept as long as its sender sees the lease in the document. An empty inbox therefore proves nothing
+    # unless it was read after the lease was removed.
+    may_have_events = stored.has_kept_events and not after.has_no_events
+    may_have_events = may_have_events or (stored.lease is not None and stored.lease.keeps_events)
     if isinstance(policy, Hold):
-        lease = Lease(policy.token, now + options.lease)
+        lease = Lease(policy.token, now + options.lease, policy.keeps_events or may_have_events)
     elif isinstance(policy, Keep):
         lease = stored.lease
         assert lease is not None
@@ -198,6 +206,7 @@ def plan(
         wake_at=schedule.wake_at(execution, lease, now),
         tokens=(*stored.tokens, token),
         search=stored.search if renews else after.search,
+        has_kept_events=lease is None and may_have_events,
         document=None,
     )
     gone = before.timers - set(schedule.timers(execution)) - after.delivered

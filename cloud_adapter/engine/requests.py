@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from cloud_adapter.document import KeyRecord
+from cloud_adapter.document import KeyRecord, Lease
 from cloud_adapter.engine.commits import Committer, Superseded
 from cloud_adapter.engine.events import SendEvent, SentEvent
 from cloud_adapter.engine.idempotency import record_of, replay, sent_key, stored_key
 from cloud_adapter.engine.inbox import Inbox
+from cloud_adapter.engine.kept_events import Outcome
 from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.listing import Listing
 from cloud_adapter.engine.operation_requests import operate
@@ -22,11 +23,10 @@ from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session, begin
 from cloud_adapter.engine.view import View, view_of
 from cloud_adapter.errors import (
+    Busy,
     DamagedDocument,
     DuplicateKey,
-    Forbidden,
     InstanceExists,
-    Unauthenticated,
     Unavailable,
 )
 from cloud_adapter.observability.audit import Audit
@@ -52,13 +52,14 @@ class Requests:
         committer: Committer,
         lanes: Lanes,
         inbox: Inbox,
+        audit: Audit,
         workflow: Callable[[str, Principal | None], type[Workflow]],
     ) -> None:
         self.committer = committer
         self.lanes = lanes
         self.inbox = inbox
         self.workflow = workflow
-        self.audit = Audit(committer.clock)
+        self.audit = audit
 
     def ref(self, workflow: str, id: str, principal: Principal | None) -> InstanceRef:
         """Returns the reference of a requested instance.
@@ -67,6 +68,15 @@ class Requests:
             WorkflowNotFound, InvalidRequest
         """
         return InstanceRef.checked(self.workflow(workflow, principal), id)
+
+    def check_role(self, ref: InstanceRef, action: Action, principal: Principal) -> None:
+        """See ``Engine.check_role``."""
+        caller = Caller(principal, ref)
+        try:
+            caller.check_role(action)
+        except WorkflowError as error:
+            self.audit.denied(principal, action, ref.workflow, ref.id, error=str(error))
+            raise
 
     async def create(
         self, ref: InstanceRef, fields: bytes, key: str | None, span: Span, principal: Principal | None
@@ -169,8 +179,11 @@ class Requests:
                 span.outcome = "replayed"
             return stored
 
+        async def keep(sending: SendEvent, lease: Lease | None) -> bool:
+            return await self.lanes.kept_events.keep(ref, sending, lease)
+
         for attempt in range(KEY_ATTEMPTS_MAX):
-            sending = SendEvent(request, clock, options, span, replayed, caller)
+            sending = SendEvent(request, clock, options, span, replayed, keep, caller)
             try:
                 response: bytes = await self.lanes.decide(ref, sending)
                 return response
@@ -178,6 +191,8 @@ class Requests:
                 raise
             except WorkflowError as error:
                 if caller is not None and not caller.has_read:
+                    if isinstance(error, Busy):  # it was not decided, because others came first
+                        await self._readable(caller)
                     raise  # a response would show that there is an instance
                 # A repeated request returns its stored response, even if a new request would be rejected.
                 stored = await replayed()
@@ -189,6 +204,19 @@ class Requests:
         raise Unavailable(
             f"the idempotency key {sent_key(request.key or '')!r} of {ref.id!r} keeps changing; try again"
         )
+
+    async def outcome(self, ref: InstanceRef, token: str, principal: Principal | None) -> Outcome | None:
+        """See ``Engine.outcome``."""
+        kept_events = self.lanes.kept_events
+        if principal is None:
+            return await kept_events.outcome(ref, token)
+        caller = Caller(principal, ref)
+        with self._audited(caller, Action.READ):
+            session = await self._readable(caller)
+        outcome = await kept_events.outcome(ref, token)
+        if outcome is None or outcome.is_of(principal) or caller.may(session.machine.workflow, Action.OPERATE):
+            return outcome
+        return None
 
     async def operate(self, ref: InstanceRef, operation: Operation, principal: Principal | None) -> View:
         """See ``Engine.operate``."""
@@ -215,14 +243,9 @@ class Requests:
     async def list(self, listing: Listing, principal: Principal | None) -> Page:
         """See ``Engine.list``."""
         store, workflow = self.committer.store, listing.cls.__workflow_name__
-        if principal is None:
-            return await listing.read(store, None)
-        try:
-            page = await listing.read(store, principal)
-        except (Forbidden, Unauthenticated) as error:
-            self.audit.denied(principal, Action.LIST, workflow, error=str(error))
-            raise
-        self.audit.allowed(principal, Action.LIST, workflow)
+        page = await listing.read(store, principal)
+        if principal is not None:
+            self.audit.allowed(principal, Action.LIST, workflow)
         return page
 
     @contextmanager

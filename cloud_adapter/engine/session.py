@@ -27,7 +27,9 @@ from workflow_core.machine.events import Accepted
 from workflow_core.machine.machine import Machine
 from workflow_core.machine.work import Work
 
-ATTRIBUTED = frozenset((HistoryKind.CREATED, HistoryKind.EVENT, HistoryKind.BUFFERED, *OPERATIONS))
+ATTRIBUTED = frozenset(
+    (HistoryKind.CREATED, HistoryKind.EVENT, HistoryKind.EVENT_REJECTED, HistoryKind.BUFFERED, *OPERATIONS)
+)
 """The kinds of history entries of what a principal does."""
 
 ERROR_CHARS_MAX = 500
@@ -57,6 +59,7 @@ class Session:
             large fields, these checks are most of the work. If the commit fails, each decision is made again in its own
             commit.
         delivered: timeouts that were delivered, so their tasks do not have to be deleted.
+        has_no_events: whether the inbox, read after the stored state, contained no events of clients.
 
     Raises:
         InvalidFields: the stored fields do not match the workflow's types, or cannot be migrated.
@@ -82,6 +85,7 @@ class Session:
         self.raised: BaseException | None = None
         self.is_lax = False
         self.delivered: set[Timer] = set()
+        self.has_no_events = False
         self._fields = self.instance.fields
         self._is_known = False
         self._error: ErrorInfo | None = None
@@ -194,6 +198,13 @@ class Session:
         """Whether the instance has a live lease."""
         return self.instance.lease is not None and self.instance.lease.expires_at > now
 
+    @property
+    def may_have_events(self) -> bool:
+        """Whether the inbox may contain events of clients, which come before later ones."""
+        instance = self.instance
+        may = instance.has_kept_events if instance.lease is None else instance.lease.keeps_events
+        return may and not self.has_no_events
+
     def prepare(self, token: str, now: datetime, policy: LeasePolicy, options: EngineOptions) -> Change:
         """Returns the change that saves the session's state; see ``plan``. Call ``seal`` first.
 
@@ -201,7 +212,9 @@ class Session:
             InvalidInput: the value of a search field is not searchable.
         """
         program, entries = self.machine.program, tuple(self.entries)
-        after = After(self.execution, program, self._fields, self._searched_by(), entries, self.delivered)
+        after = After(
+            self.execution, program, self._fields, self._searched_by(), entries, self.delivered, self.has_no_events
+        )
         return plan(self.before, after, now, policy, token, options)
 
     def _searched_by(self) -> Mapping[str, Any]:
@@ -219,6 +232,7 @@ class Session:
         self.contexts = []
         self.raised = None
         self.delivered = set()
+        self.has_no_events = False
         self._look()
 
     def _look(self) -> None:

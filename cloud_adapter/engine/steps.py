@@ -90,7 +90,7 @@ class Stepper:
 
     async def _work(self, session: Session, token: str) -> None:
         """Performs work until nothing is due, or the budget is used up. The last commit releases the lease."""
-        until = self.clock.now() + self.options.budget
+        began = self.clock.now()
         performed = 0
         release = False
         while not release:
@@ -105,12 +105,14 @@ class Stepper:
                     await self._attempt(session, work)
                     performed += 1
                     work = self._next(session)
-                release = work is None or performed >= self.options.budget_steps or self.clock.now() >= until
+                held = self.clock.now() - began
+                release = work is None or performed >= self.options.budget_steps or held >= self.options.budget
+                hold = Hold(token, keeps_events=held >= self.options.keeps_after)
                 if session.is_fresh:
                     # The work was due when the lease was taken, and is not any more: the clock has jumped back, or a
                     # condition has changed its mind. Each version of a document has its own pc.
                     session.machine.tick()
-                await self.committer.commit(session, lease=RELEASE if release else Hold(token))
+                await self.committer.commit(session, lease=RELEASE if release else hold)
             except (LeaseLost, Conflict, Superseded, *NOT_NOW):
                 raise
             except Exception as error:

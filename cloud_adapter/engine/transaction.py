@@ -24,17 +24,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from inspect import isawaitable
 from typing import Any
 
 from cloud_adapter.engine.commits import Committer, Superseded, no_turn
-from cloud_adapter.engine.decisions import ByItself, NotNow
+from cloud_adapter.engine.decisions import ByItself, Decision, NotNow
+from cloud_adapter.engine.kept_events import KeptEvents
 from cloud_adapter.engine.line import Item, Line, Verdict
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session
 from cloud_adapter.errors import Busy, Conflict, DuplicateKey, InstanceNotFound, Unavailable
+from workflow_core import NewerVersion, UnknownStatement
 
 BATCH_BYTES_MAX = 500_000
 """A batch ends after this many bytes of inputs and answers."""
@@ -66,6 +69,7 @@ class Transactor:
     Args:
         line: the waiting decisions of the instance. The decisions of a batch stay in it until they have an answer.
         let_others: gives others in this process a turn.
+        kept_events: the events of clients that are kept in the inbox.
 
     Attributes:
         leased: whether the instance had a live lease at the last load.
@@ -78,6 +82,7 @@ class Transactor:
     ref: InstanceRef
     line: Line
     let_others: Callable[[], Awaitable[None]]
+    kept_events: KeptEvents
     leased: bool = False
     session: Session | None = None
 
@@ -91,13 +96,21 @@ class Transactor:
             Conflict: another process has committed meanwhile. Nothing that depends on the changes was answered.
         """
         first = batch[0].decision
-        kept, self.session = None if first.alone else self.session, None
+        anew = first.alone or any(item.decision.wants_events for item in batch)
+        kept, self.session = None if anew else self.session, None
         try:
             session = kept or await self.committer.load(self.ref, first.rewrite if first.alone else None)
+            if self._is_after_events(session, batch):
+                if await self._take_event(session):
+                    return batch
+                if not session.has_no_events:
+                    session = await self.committer.load(self.ref)
         except InstanceNotFound as error:
             for item in batch:
                 await self._missing(item, error)
             return ()
+        except Conflict:
+            raise
         except Exception as error:
             for item in batch:
                 item.refuse(error)
@@ -116,9 +129,65 @@ class Transactor:
         if is_large:
             await self.let_others()
         again = await self._commit(session, held, is_large=is_large)
-        if not again and not first.alone and session.instance.lease is None and (is_large or self.line.waiting()):
+        is_free = session.instance.lease is None and not session.may_have_events
+        if not again and not first.alone and is_free and (is_large or self.line.waiting()):
             self.session = session
         return [*again, *rest]
+
+    def _is_after_events(self, session: Session, batch: Sequence[Item]) -> bool:
+        """Whether the inbox has to be read for events of clients, which are then decided before this batch."""
+        if session.leased(self.now()) or not all(item.decision.after_events for item in batch):
+            return False
+        return session.may_have_events or any(item.decision.wants_events for item in batch)
+
+    async def _take_event(self, session: Session) -> bool:
+        """Decides the first event that is kept in the inbox, in a commit of its own. Returns whether it has left the
+        inbox. If none is kept, the session knows it.
+
+        Raises:
+            Conflict: another process has committed meanwhile.
+        """
+        entries = await self.kept_events.first(self.ref)
+        session.has_no_events = not entries
+        if not entries:
+            return False
+        decision = await self.kept_events.open(self.ref, entries[0])
+        session.has_no_events = len(entries) == 1  # after its commit
+        error = None if decision is None else await self._decide_alone(session, decision)
+        session.has_no_events = False
+        if decision is not None and error is None:
+            return True
+        if isinstance(error, (Busy, Unavailable, UnknownStatement, NewerVersion)):
+            return False
+        recording = (
+            None if decision is None or error is None else await self.kept_events.without(self.ref, decision, error)
+        )
+        if recording is None:
+            await self.committer.store.discard(entries[:1])
+            return True
+        again = await self.committer.load(self.ref)
+        if again.instance.version != session.instance.version and not isinstance(error, DuplicateKey):
+            raise Conflict(f"{self.ref} has changed since an event was refused")
+        return await self._decide_alone(again, recording) is None
+
+    async def _decide_alone(self, session: Session, decision: Decision) -> BaseException | None:
+        """Makes a decision that no request waits for, and commits it. Returns its error.
+
+        Raises:
+            Conflict: another process has committed meanwhile.
+        """
+        item = Item(decision, self.now(), copy_context(), asyncio.get_running_loop().create_future())
+        self.line.items.insert(0, item)
+        try:
+            held, _ = await self._ask_all(session, [item], is_loaded=True)
+            if held:
+                await self._commit(session, held, is_large=False)
+        finally:
+            self.line.items.remove(item)
+        if not item.over:
+            item.answer.cancel()
+            return self.busy() if item.waits is None else item.waits.error
+        return item.answer.exception()
 
     async def _missing(self, item: Item, error: InstanceNotFound) -> None:
         try:
@@ -176,7 +245,7 @@ class Transactor:
                 told += 1
             else:
                 held.append(verdict)
-                size += len(item.decision.record.response) if item.decision.record is not None else 0
+                size += sum(len(record.response) for record in item.decision.records)
         return held, ()
 
     async def _hear(self, session: Session, item: Item, now: datetime) -> Verdict | None:
@@ -281,10 +350,9 @@ class Transactor:
             if changed[0].decision.alone:
                 await changed[0].decision.commit(self.committer, session)
             else:
-                records = (item.decision.record for item in changed)
                 await self.committer.commit(
                     session,
-                    keys=[record for record in records if record is not None],
+                    keys=[record for item in changed for record in item.decision.records],
                     taken=[entry for item in changed for entry in item.decision.taken],
                     turn=self.let_others if is_large else no_turn,
                 )

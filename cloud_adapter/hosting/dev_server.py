@@ -27,6 +27,7 @@ from cloud_adapter.http.authenticators.dev import Dev
 from cloud_adapter.http.callers import AllowedCallers
 from cloud_adapter.http.pages.login import with_login
 from cloud_adapter.http.pages.picker import RolePicker
+from cloud_adapter.http.rate_limit import RateLimit
 from cloud_adapter.settings import Settings
 from workflow_core import Workflow
 
@@ -94,6 +95,7 @@ def open_server(
             max_body_bytes=settings.max_body_bytes,
             callers=AllowedCallers.from_settings(settings),
             authentication=authentication,
+            limit=RateLimit(settings.request_rate),
             public=settings.is_open,
             repair=True,
             ui=settings.serves_ui,

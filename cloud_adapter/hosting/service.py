@@ -24,6 +24,7 @@ from cloud_adapter.http.authenticators.memberships import Memberships
 from cloud_adapter.http.authenticators.port import Authenticator
 from cloud_adapter.http.callers import AllowedCallers
 from cloud_adapter.http.pages.login import with_login
+from cloud_adapter.http.rate_limit import RateLimit
 from cloud_adapter.http.worker import create_worker
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.settings import ON_CLOUD_RUN, PREFIX, Settings
@@ -96,6 +97,7 @@ class Service:
                 max_body_bytes=settings.max_body_bytes,
                 callers=AllowedCallers.from_settings(settings),
                 authentication=with_login(self.authentication, settings) if settings.serves_ui else self.authentication,
+                limit=RateLimit(settings.request_rate),
                 public=settings.is_open,
                 ui=settings.serves_ui,
             )

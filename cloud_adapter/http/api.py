@@ -6,8 +6,9 @@ each workflow, and the pages under ``/ui/``. The routes that tasks call are in `
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
+from secrets import token_hex
 from typing import Any
 
 from starlette.applications import Starlette
@@ -18,9 +19,11 @@ from starlette.routing import Route
 from starlette.types import Lifespan
 
 from cloud_adapter.engine.engine import Engine
-from cloud_adapter.engine.events import BUFFERED
+from cloud_adapter.engine.events import BUFFERED, LATER
+from cloud_adapter.engine.idempotency import stored_key
+from cloud_adapter.engine.kept_events import outcome_token
 from cloud_adapter.engine.operations import ACTIONS, REPAIRS, Operation
-from cloud_adapter.errors import Forbidden, InvalidRequest
+from cloud_adapter.errors import Forbidden, InvalidRequest, OutcomeNotFound
 from cloud_adapter.http import graphs, health, openapi, problems, progress
 from cloud_adapter.http.authentication import OPEN, Authenticated, Authentication
 from cloud_adapter.http.bodies import read_json
@@ -32,13 +35,15 @@ from cloud_adapter.http.pages.problem_page import problem_page
 from cloud_adapter.http.pages.reference import reference
 from cloud_adapter.http.pages.rendering import STATIC_ROUTE
 from cloud_adapter.http.pages.ui import ui_routes
+from cloud_adapter.http.preferences import APPLIED, RESPOND_ASYNC, prefers_async
 from cloud_adapter.http.prefixes import PublicUrl, base_url, is_page, prefix_of
 from cloud_adapter.http.principals import is_known, principal_of
 from cloud_adapter.http.queries import SEARCH, Handler, searching, with_query
+from cloud_adapter.http.rate_limit import UNLIMITED, RateLimit, RateLimited
 from cloud_adapter.http.rights import all_described, described, may
-from cloud_adapter.http.views import instance_url, summary, view_data
+from cloud_adapter.http.views import instance_url, outcome_data, outcome_url, summary, view_data
 from cloud_adapter.ports import PAGE_SIZE, Order
-from workflow_core import Action, Workflow
+from workflow_core import Action, Principal, Workflow
 from workflow_core.access import is_everyone
 from workflow_core.diagrams import describe, svg
 from workflow_core.diagrams.live import Live
@@ -62,6 +67,7 @@ def create_api(
     max_body_bytes: int,
     callers: AllowedCallers = EVERYONE,
     authentication: Authentication = OPEN,
+    limit: RateLimit = UNLIMITED,
     public: bool = False,
     repair: bool = False,
     ui: bool = False,
@@ -74,6 +80,7 @@ def create_api(
         callers: which requests are served. Their ``public_url`` is also the URL in OpenAPI documents, and its path is
             the prefix of all links.
         authentication: finds the principals of requests. The engine decides what they may do.
+        limit: how many requests each caller may send.
         public: whether everyone may call. If not, the platform in front of the application requires a token.
         repair: also serve ``REPAIRS``. Use this only if every caller may also write to the database, for example on the
             machine of a developer. Without authenticators, the responses to internal errors then contain their texts,
@@ -81,16 +88,9 @@ def create_api(
         ui: also serve the pages under ``/ui/``, in which callers may do the same as with the API.
     """
     operations = {**ACTIONS, **REPAIRS} if repair else ACTIONS
-    handlers = _Handlers(engine, max_body_bytes, public, callers.public_url, authentication)
+    internals = partial(_sees_internals, engine, authentication, repair)
+    handlers = _Handlers(engine, max_body_bytes, public, callers.public_url, authentication, internals, limit)
     routes = _routes(engine, handlers, operations)
-
-    def internals(request: Request) -> bool:
-        """Whether the caller may read the texts of internal errors."""
-        principal = principal_of(request) if is_known(request) else authentication.everyone
-        if authentication.is_open and (principal is None or is_everyone(principal)):
-            return repair
-        cls = engine.addressable.get(request.path_params.get("name", ""))
-        return is_known(request) and cls is not None and may(principal, cls, Action.OPERATE)
 
     def on_error(request: Request, error: Exception) -> Response:
         return problems.on_workflow_error(request, error, internals=internals(request))
@@ -113,12 +113,22 @@ def create_api(
         hint=": GET / lists the workflows",
         middleware=[
             Middleware(Gate, callers, refused),
-            Middleware(Authenticated, authentication, refused),
+            Middleware(Authenticated, authentication, refused, limit),
+            Middleware(RateLimited, limit, refused),
         ],
     )
     if callers.public_url:
         app.add_middleware(PublicUrl, url=callers.public_url)
     return app
+
+
+def _sees_internals(engine: Engine, authentication: Authentication, repair: bool, request: Request) -> bool:
+    """Whether the caller may read the texts of internal errors."""
+    principal = principal_of(request) if is_known(request) else authentication.everyone
+    if authentication.is_open and (principal is None or is_everyone(principal)):
+        return repair
+    cls = engine.addressable.get(request.path_params.get("name", ""))
+    return is_known(request) and cls is not None and may(principal, cls, Action.OPERATE)
 
 
 def _routes(engine: Engine, handlers: _Handlers, operations: Mapping[str, type[Operation]]) -> list[Route]:
@@ -131,6 +141,7 @@ def _routes(engine: Engine, handlers: _Handlers, operations: Mapping[str, type[O
             Route(f"/wf/{{name}}/{{id}}/{action}", with_query(handlers.operation(action, operations)), methods=["POST"])
             for action in (ACTIONS | REPAIRS)
         ),
+        Route("/wf/{name}/{id}/outcomes/{token}", with_query(handlers.outcome), methods=["GET"]),
         # A path, because the name of an event may contain a slash. The id of an instance may not.
         Route("/wf/{name}/{id}/{event:path}", with_query(handlers.send, "thread", "wait_id"), methods=["POST"]),
         *(Route(f"/{what}/{{name}}", handler, methods=["GET"]) for what, handler in _documents(handlers).items()),
@@ -151,19 +162,35 @@ def _documents(handlers: _Handlers) -> dict[str, Handler]:
 
 class _Handlers:
     def __init__(
-        self, engine: Engine, max_body_bytes: int, public: bool, public_url: str, authentication: Authentication
+        self,
+        engine: Engine,
+        max_body_bytes: int,
+        public: bool,
+        public_url: str,
+        authentication: Authentication,
+        internals: Callable[[Request], bool],
+        rate_limit: RateLimit,
     ) -> None:
         self.engine = engine
         self.max_body_bytes = max_body_bytes
         self.public = public
         self.public_url = public_url
         self.authentication = authentication
+        self.internals = internals
+        self.rate_limit = rate_limit
 
     def described(self, request: Request) -> type[Workflow]:
         return described(self.engine, request.path_params["name"], principal_of(request))
 
     async def body(self, request: Request) -> bytes:
         return await read_json(request, self.max_body_bytes)
+
+    def limit(self, name: str, event: str, principal: Principal | None) -> int:
+        """How large the input of an event may be: as its definition says, if the principal may know the workflow."""
+        cls = (self.engine.workflows if principal is None else self.engine.addressable).get(name)
+        if cls is None or not may(principal, cls, Action.READ):
+            return self.max_body_bytes
+        return cls.__program__.max_bytes(event, self.max_body_bytes)
 
     async def index(self, request: Request) -> Response:
         prefix = prefix_of(request)
@@ -187,22 +214,41 @@ class _Handlers:
         return JSONResponse(view_data(view, prefix_of(request)))
 
     async def send(self, request: Request) -> Response:
-        name, event = request.path_params["name"], request.path_params["event"]
-        served = self.engine.workflows.get(name)
-        limit = self.max_body_bytes
+        name, id, event = (request.path_params[part] for part in ("name", "id", "event"))
+        principal, outcome = principal_of(request), ""
+        body = await read_json(request, self.limit(name, event, principal))
+        key = request.headers.get(IDEMPOTENCY_HEADER)
+        thread_id, wait_id = request.query_params.get("thread"), request.query_params.get("wait_id")
+        if prefers_async(request):
+            request_key = stored_key(key, principal) or token_hex(16)
+            outcome = outcome_token(request_key, event, thread_id, wait_id)
         response = await self.engine.handle_event(
             name,
-            request.path_params["id"],
+            id,
             event,
-            await read_json(request, served.__program__.max_bytes(event, limit) if served else limit),
-            key=request.headers.get(IDEMPOTENCY_HEADER),
-            thread_id=request.query_params.get("thread"),
-            wait_id=request.query_params.get("wait_id"),
-            principal=principal_of(request),
+            body,
+            key=key,
+            thread_id=thread_id,
+            wait_id=wait_id,
+            principal=principal,
+            outcome=outcome,
         )
+        if response == LATER:
+            location = outcome_url(name, id, outcome, prefix_of(request))
+            return Response(status_code=202, headers={"Location": location, APPLIED: RESPOND_ASYNC})
         if response == BUFFERED:
             return Response(status_code=202)
         return Response(response, media_type="application/json")
+
+    async def outcome(self, request: Request) -> Response:
+        name, id, token = (request.path_params[part] for part in ("name", "id", "token"))
+        outcome = await self.engine.outcome(name, id, token, principal=principal_of(request))
+        if outcome is None:
+            raise OutcomeNotFound(
+                f"no event with the outcome {token[:100]!r} was accepted for {id!r} of {name!r}, or it was forgotten"
+            )
+        data = outcome_data(outcome, partial(problems.of_outcome, internals=self.internals(request)))
+        return JSONResponse(data, 202, {"Retry-After": "1"}) if outcome.waits else JSONResponse(data)
 
     def operation(self, action: str, served: Mapping[str, type[Operation]]) -> Handler:
         """The handler of an operation, which is part of the route and not read from the request. The names of repairs
@@ -218,7 +264,8 @@ class _Handlers:
         return JSONResponse(view_data(view, prefix_of(request)))
 
     async def refuse_repair(self, action: str, request: Request) -> Response:
-        self.engine.workflow(request.path_params["name"], principal_of(request))
+        name, id = request.path_params["name"], request.path_params["id"]
+        self.engine.check_role(name, Action.READ, principal_of(request), id=id)
         raise Forbidden(
             f"{action!r} is a repair. This API does not serve repairs, because permission to send events does not "
             f"include permission to rewrite state: use `gorchestrate {action} ... --source FILE`, with permissions on "
@@ -273,7 +320,8 @@ class _Handlers:
         return reference(request, self.openapi(request))
 
     def openapi(self, request: Request) -> dict[str, Any]:
-        access = openapi.DocumentAccess(principal_of(request), self.authentication.schemes, self.public)
+        schemes, is_limited = self.authentication.schemes, self.rate_limit.rate is not None
+        access = openapi.DocumentAccess(principal_of(request), schemes, self.public, is_limited)
         server, limit = self.public_url or base_url(request), self.max_body_bytes
         return openapi.document(self.described(request), server, access, max_body_bytes=limit)
 
@@ -287,4 +335,4 @@ def _integer(name: str, text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise InvalidRequest(f"{name} is {text!r}: it must be an integer") from None
+        raise InvalidRequest(f"{name} is {text[:100]!r}: it must be an integer") from None

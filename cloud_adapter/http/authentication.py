@@ -11,13 +11,14 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cloud_adapter.errors import InvalidCredential
+from cloud_adapter.errors import InvalidCredential, TooManyRequests
 from cloud_adapter.http.authenticators.login import Login
 from cloud_adapter.http.authenticators.memberships import Memberships
 from cloud_adapter.http.authenticators.port import BEARER, Authenticator, bearer_token
 from cloud_adapter.http.health import PATHS as HEALTH_PATHS
 from cloud_adapter.http.prefixes import path_in_app
 from cloud_adapter.http.principals import set_principal
+from cloud_adapter.http.rate_limit import UNLIMITED, RateLimit
 from cloud_adapter.http.sign_in import SignIn, set_sign_in
 from workflow_core import ANONYMOUS, EVERYONE, Principal, WorkflowError
 
@@ -102,14 +103,21 @@ class Authenticated:
 
     Args:
         refused: returns the response for a request that is rejected.
+        limit: counts the requests whose credentials are wrong. Right credentials from the same address are served, even
+            if there were too many wrong ones.
     """
 
     def __init__(
-        self, app: ASGIApp, authentication: Authentication, refused: Callable[[Request, Exception], Response]
+        self,
+        app: ASGIApp,
+        authentication: Authentication,
+        refused: Callable[[Request, Exception], Response],
+        limit: RateLimit = UNLIMITED,
     ) -> None:
         self.app = app
         self.authentication = authentication
         self.refused = refused
+        self.limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -125,10 +133,18 @@ class Authenticated:
             principal: Principal | None = ANONYMOUS
         else:
             try:
-                principal = await self.authentication.principal(request)
+                principal = await self._principal(request)
             except WorkflowError as error:
-                _logger.info("%s %s refused: %s", scope["method"], scope["path"][:200], error)
+                if not isinstance(error, TooManyRequests):  # a flood does not fill the log
+                    _logger.info("%s %s refused: %s", scope["method"], scope["path"][:200], error)
                 await self.refused(request, error)(scope, receive, send)
                 return
         set_principal(scope, principal)
         await self.app(scope, receive, send)
+
+    async def _principal(self, request: Request) -> Principal | None:
+        try:
+            return await self.authentication.principal(request)
+        except InvalidCredential:
+            self.limit.count(request)
+            raise

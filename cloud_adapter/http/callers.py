@@ -102,9 +102,13 @@ class AllowedCallers:
             other_origins: whether pages of ``origins`` may send it.
 
         Raises:
+            InvalidRequest: it names several pages.
             Forbidden: a page of another site sent it.
         """
-        site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+        sites, origins = request.headers.getlist("sec-fetch-site"), request.headers.getlist("origin")
+        if len(sites) > 1 or len(origins) > 1:
+            raise InvalidRequest("the headers Origin and Sec-Fetch-Site must not be repeated")
+        site, origin = next(iter(sites), None), next(iter(origins), None)
         if other_origins and origin in self.origins:
             return
         if site is not None:
@@ -164,8 +168,8 @@ class Gate:
                 app,
                 allow_origins=callers.origins,
                 allow_methods=("GET", "POST"),
-                allow_headers=("Authorization", "Content-Type", "Idempotency-Key", "Traceparent"),
-                expose_headers=("Location", "Retry-After"),
+                allow_headers=("Authorization", "Content-Type", "Idempotency-Key", "Prefer", "Traceparent"),
+                expose_headers=("Location", "Preference-Applied", "Retry-After"),
             )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

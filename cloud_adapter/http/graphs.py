@@ -25,7 +25,7 @@ class Format(StrEnum):
         try:
             return cls(text)
         except ValueError:
-            raise InvalidRequest(f"unknown format {text!r}. Available: {', '.join(cls)}") from None
+            raise InvalidRequest(f"unknown format {text[:100]!r}. Available: {', '.join(cls)}") from None
 
     @property
     def media_type(self) -> str:

@@ -6,7 +6,7 @@ import inspect
 import logging
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -20,6 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from cloud_adapter import errors
+from cloud_adapter.engine.kept_events import Outcome
 from cloud_adapter.http.request_context import TracedRequests
 from cloud_adapter.http.response_headers import SafeHeaders
 from workflow_core import EventNotAccepted, EventRejected, InvalidInput, NewerVersion, RepairRefused, WorkflowError
@@ -48,6 +49,7 @@ STATUS: dict[type[WorkflowError], int] = {
     errors.Forbidden: 403,
     errors.WorkflowNotFound: 404,
     errors.InstanceNotFound: 404,
+    errors.OutcomeNotFound: 404,
     errors.InstanceExists: 409,
     errors.InstanceEnded: 409,
     EventNotAccepted: 409,
@@ -59,6 +61,7 @@ STATUS: dict[type[WorkflowError], int] = {
     InvalidInput: 422,
     errors.IdempotencyKeyReused: 422,
     errors.ResponseTooLarge: 422,
+    errors.TooManyRequests: 429,
     errors.Busy: 503,
     errors.Unavailable: 503,
     NewerVersion: 503,
@@ -88,18 +91,29 @@ def of_error(error: Exception, *, internals: bool = False, id: str = EXAMPLE_ID)
             others, the document only names the problem.
         id: identifies such an error in the log.
     """
-    more: dict[str, Any] = {}
-    status = status_of(type(error))
-    if _is_concealed(error):
-        more = {"error_id": id}
-        if not internals:
-            detail = f"{_meaning(type(error))} See the log of the server."
-            return document(status, _title(type(error)), detail, **more)
-    if isinstance(error, EventNotAccepted):
-        more = {"accepted": list(error.accepted), "instance_status": error.status}
-    elif isinstance(error, InvalidInput):
-        more = {"errors": error.errors}
-    return document(status, _title(type(error)), str(error), **more)
+    return _of(type(error), str(error), errors.details_of(error), internals=internals, error_id=id)
+
+
+def of_outcome(outcome: Outcome, *, internals: bool = False) -> dict[str, Any]:
+    """Returns the problem document of the error with which an event was refused. For ``internals``, see ``of_error``.
+    Another release may have stored an error that this one does not have."""
+    cls = next((cls for cls in _classes(WorkflowError) if cls.__name__ == outcome.error), WorkflowError)
+    return _of(cls, outcome.text, outcome.details, internals=internals)
+
+
+def _classes(cls: type[Exception]) -> Iterator[type[Exception]]:
+    yield cls
+    for below in cls.__subclasses__():
+        yield from _classes(below)
+
+
+def _of(cls: type[Exception], text: str, details: Mapping[str, Any], *, internals: bool, **more: str) -> dict[str, Any]:
+    status = status_of(cls)
+    if not _is_concealed(cls):
+        return document(status, _title(cls), text, **details)
+    if not internals:
+        text = f"{_meaning(cls)} See the log of the server."
+    return document(status, _title(cls), text, **more)
 
 
 def status_of(cls: type[Exception]) -> int:
@@ -107,8 +121,8 @@ def status_of(cls: type[Exception]) -> int:
     return next((STATUS[base] for base in cls.__mro__ if base in STATUS), 500)
 
 
-def _is_concealed(error: Exception) -> bool:
-    return status_of(type(error)) == INTERNAL or isinstance(error, errors.Unavailable)
+def _is_concealed(cls: type[Exception]) -> bool:
+    return status_of(cls) == INTERNAL or issubclass(cls, errors.Unavailable)
 
 
 def logged(error: Exception, *, internals: bool = False) -> dict[str, Any]:
@@ -146,6 +160,8 @@ def with_id(id: str) -> dict[str, Any]:
 
 def headers_of(problem: dict[str, Any]) -> dict[str, str]:
     """Returns the headers that belong to a problem document. The challenge is that of RFC 6750."""
+    if "retry_after" in problem:
+        return {"Retry-After": str(problem["retry_after"])}
     if problem["status"] != HTTPStatus.UNAUTHORIZED:
         return HEADERS.get(problem["status"], {})
     if problem["title"] != _title(errors.InvalidCredential):

@@ -13,6 +13,7 @@ from cloud_adapter.engine.engine import Engine
 from cloud_adapter.errors import InvalidRequest
 from cloud_adapter.http.prefixes import check_path, is_utf8
 from cloud_adapter.http.principals import principal_of
+from workflow_core import Action
 
 SEARCH = "search."
 """The prefix of query parameters that filter a list of instances by search fields."""
@@ -56,7 +57,8 @@ def searching(engine: Engine) -> Callable[[Request], Iterable[str]]:
     """Returns a function that returns the parameters for the search fields of the workflow in the path."""
 
     def parameters(request: Request) -> Iterable[str]:
-        cls = engine.workflow(request.path_params["name"], principal_of(request))
+        # First, because the error for an unknown parameter names those of the workflow.
+        cls = engine.check_role(request.path_params["name"], Action.LIST, principal_of(request))
         return (f"{SEARCH}{field}" for field in cls.search_fields)
 
     return parameters

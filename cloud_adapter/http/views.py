@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
 from cloud_adapter.document import Instance
+from cloud_adapter.engine.kept_events import Outcome
 from cloud_adapter.engine.view import View
 from cloud_adapter.http.concealment import public_error
 from cloud_adapter.summaries import Summary
@@ -84,6 +86,25 @@ def _history(instance: Instance) -> list[dict[str, Any]]:
         | {"by_id": entry.by_id, "claimed": entry.claimed}
         for entry in instance.history
     ]
+
+
+def outcome_url(workflow: str, id: str, token: str, prefix: str) -> str:
+    """Returns the path of the outcome of an event that was accepted for later. For ``prefix``, see
+    ``prefixes.prefix_of``."""
+    return f"{instance_url(workflow, id, prefix)}/outcomes/{token}"
+
+
+def outcome_data(outcome: Outcome, problem: Callable[[Outcome], Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Returns the outcome of an event as the API shows it.
+
+    Args:
+        problem: returns the problem document of an event that was refused.
+    """
+    if outcome.waits:
+        return {"state": "waiting"}
+    if outcome.error:
+        return {"state": "refused", "problem": problem(outcome)}
+    return {"state": "handled", "output": json.loads(outcome.answer)} if outcome.answer else {"state": "buffered"}
 
 
 def summary(instance: Summary, prefix: str, *, operator: bool) -> Mapping[str, Any]:

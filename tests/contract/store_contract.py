@@ -476,6 +476,17 @@ class StoreContract:
             assert await _names(store, limit=limit) == wanted[:limit]
 
     @asynchronously
+    async def test_the_entries_of_a_prefix_are_in_order_of_name(self, make_store: MakeStore) -> None:
+        store = make_store()
+        for number, name in enumerate(
+            ("event-9", "event", "event-1-z", "evenu", "event-10", "a", "event-_", "Event-1")
+        ):
+            await store.post(an_entry(name=name, at=NOW - number * MICROSECOND))
+        names = [entry.name for entry in await store.inbox("pizza", "order-1", prefix="event-")]
+        assert names == ["event-1-z", "event-10", "event-9", "event-_"]
+        assert [entry.name for entry in await store.inbox("pizza", "order-1", 2, prefix="event-")] == names[:2]
+
+    @asynchronously
     async def test_an_inbox_shows_no_entry_of_another(self, make_store: MakeStore) -> None:
         store = make_store()
         places = [

@@ -48,7 +48,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 FIRST = {"PUBLIC": "true", "BUILD_ACCOUNT": BUILD_ACCOUNT}
 PUBLIC_URL = "https://example.com/a,GORCHESTRATE_UI=true;b|c='d'^e\"f\\g~$(h)"
 """Characters with a meaning to gcloud or to a shell."""
-SECOND = {"ACCESS": "authenticated", "BUILD_ACCOUNT": BUILD_ACCOUNT, "PUBLIC_URL": PUBLIC_URL}
+SECOND = {"ACCESS": "authenticated", "BUILD_ACCOUNT": BUILD_ACCOUNT, "PUBLIC_URL": PUBLIC_URL, "RATE_LIMIT": "20/s"}
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +293,7 @@ def test_a_second_deployment_leaves_things_as_they_are(first: Run, second: Run) 
         assert variables.pop("GORCHESTRATE_ACCESS") == "open"
         assert (variables["GORCHESTRATE_PUBLIC"], variables["GORCHESTRATE_WORKER_AUTH"]) == ("true", "oidc")
         variables |= {"GORCHESTRATE_PUBLIC": "false", "GORCHESTRATE_WORKER_AUTH": "iam"}
-        variables["GORCHESTRATE_PUBLIC_URL"] = PUBLIC_URL
+        variables |= {"GORCHESTRATE_PUBLIC_URL": PUBLIC_URL, "GORCHESTRATE_RATE_LIMIT": "20/s"}
     assert second.resources == expected
 
 

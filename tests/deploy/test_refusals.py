@@ -45,6 +45,8 @@ def test_a_missing_setting_is_named(script: str, name: str, desk: Desk) -> None:
         ({"BUILD_ACCOUNT": "builder"}, "BUILD_ACCOUNT is 'builder': write the e-mail address"),
         ({"LOG_LEVEL": "INFO,X=1"}, "LOG_LEVEL is 'INFO,X=1': write DEBUG"),
         ({"LEASE_SECONDS": "60,X=1"}, "LEASE_SECONDS is '60,X=1': write a number"),
+        ({"RATE_LIMIT": "1000001/s"}, "RATE_LIMIT is '1000001/s': write a rate"),
+        ({"RATE_LIMIT": "20"}, "RATE_LIMIT is '20': write a rate such as 20/s or 600/m, or nothing"),
         ({"UI": "maybe"}, "UI is 'maybe': write true or false"),
         ({"API_FUNCTION": "Api"}, "API_FUNCTION is 'Api': lower-case letters"),
         ({"API_FUNCTION": "gorchestrate-worker"}, "API_FUNCTION and WORKER_FUNCTION must differ"),

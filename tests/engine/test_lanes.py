@@ -910,7 +910,7 @@ async def test_operations_do_not_wait_for_the_events_before_them(world: World, o
 
 
 @in_world(Oven)
-async def test_a_buffered_event_that_waits_for_a_lease(world: World) -> None:
+async def test_a_buffered_event_that_waits_for_a_short_lease(world: World) -> None:
     running = await baking(world)
     sending = ensure_future(post(world, "End"))
     await world.clock.advance(3)

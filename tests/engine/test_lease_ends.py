@@ -23,6 +23,9 @@ from tests.engine.harness import ID, Gate, Process, World, in_world, write
 from workflow_core import Go, On, S, Select, Step, Workflow
 
 LEASE = timedelta(seconds=60)
+
+BY_THIRDS = EngineOptions(max_wait=timedelta(seconds=40))
+"""Events are kept, and the lease is renewed for them, only after a third of it."""
 GATE = Gate()
 
 
@@ -116,7 +119,7 @@ async def check_baked_once(world: World, *running: Running[Outcome]) -> None:
 
 
 @pytest.mark.parametrize("renewals", [0, 1, 3])
-@in_world(Bread)
+@in_world(Bread, options=BY_THIRDS)
 async def test_asynchronous_code_ends_at_the_moment_its_lease_expires(world: World, renewals: int) -> None:
     running = await baking(world)
     no_renewals(world.process, nth=1 + renewals)
@@ -132,7 +135,7 @@ async def test_asynchronous_code_ends_at_the_moment_its_lease_expires(world: Wor
     await check_baked_once(world, running, takeover)
 
 
-@in_world(Bread)
+@in_world(Bread, options=BY_THIRDS)
 async def test_code_that_was_interrupted_when_its_lease_expired_has_not_failed(world: World) -> None:
     """The database answers again at that moment, and no other process has taken the lease."""
     running = await baking(world)
@@ -147,7 +150,7 @@ async def test_code_that_was_interrupted_when_its_lease_expired_has_not_failed(w
 
 
 @pytest.mark.parametrize("seconds", [30, 60, 90])
-@in_world(Bread, options=EngineOptions(lease=timedelta(seconds=90)))
+@in_world(Bread, options=EngineOptions(lease=timedelta(seconds=90), max_wait=timedelta(minutes=1)))
 async def test_a_lease_is_renewed_after_each_third_and_not_before(world: World, seconds: int) -> None:
     running = await baking(world)
     with world.process.calls() as calls:
@@ -215,7 +218,7 @@ def paused(world: World) -> Callable[[], Awaitable[object]]:
     return pause
 
 
-@in_world(Bread)
+@in_world(Bread, options=BY_THIRDS)
 async def test_asynchronous_code_ends_at_the_renewal_that_meets_the_commit_of_an_operator(world: World) -> None:
     running = await baking(world)
     await world.clock.advance(5)
@@ -230,7 +233,7 @@ async def test_asynchronous_code_ends_at_the_renewal_that_meets_the_commit_of_an
     await check_baked_once(world, running)
 
 
-@in_world(Bread)
+@in_world(Bread, options=BY_THIRDS)
 async def test_asynchronous_code_ends_when_the_commit_of_an_operator_follows_a_renewal_without_a_reply(
     world: World,
 ) -> None:
@@ -246,7 +249,7 @@ async def test_asynchronous_code_ends_when_the_commit_of_an_operator_follows_a_r
     await check_baked_once(world, running)
 
 
-@in_world(Bread)
+@in_world(Bread, options=BY_THIRDS)
 async def test_a_canceled_instance_is_not_renewed_any_more(world: World) -> None:
     running = await baking(world)
     await world.finish(world.start().engine.operate("bread", ID, Cancel()))

@@ -17,6 +17,8 @@ import pytest
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.operations import Cancel, Pause, SetFields
 from cloud_adapter.errors import (
+    Busy,
+    Conflict,
     Forbidden,
     InstanceExists,
     InstanceNotFound,
@@ -276,6 +278,17 @@ async def test_a_check_is_made_again_after_a_conflict(world: World) -> None:
     with pytest.raises(InstanceNotFound):
         await world.finish(send(world.process.engine, "Submit", ANN))
     assert (await world.fields()).log == []
+
+
+@in_world(Order)
+async def test_an_instance_that_is_busy_is_missing_to_who_may_not_read_it(world: World) -> None:
+    """Its requests wait behind those of others, and are not decided in time."""
+    await created(world)
+    for nth in range(1, 1_000):
+        world.process.fault("commit", nth, before=Conflict("others were faster"))
+    requests = [send(world.process.engine, "Submit", who) for who in (ANN, BOB, NOBODY, ANONYMOUS)]
+    answers = await world.finish(asyncio.gather(*requests, return_exceptions=True))
+    assert [type(answer) for answer in answers] == [Busy, InstanceNotFound, InstanceNotFound, Unauthenticated]
 
 
 @in_world(Order)

@@ -40,6 +40,7 @@ def test_both_functions_serve_one_engine_by_its_settings(
     monkeypatch.setenv("GORCHESTRATE_DB", str(tmp_path / "service.db"))
     monkeypatch.setenv("GORCHESTRATE_MAX_BODY_BYTES", "1000")
     monkeypatch.setenv("GORCHESTRATE_UI", str(has_pages))
+    monkeypatch.setenv("GORCHESTRATE_RATE_LIMIT", "5/h")
     monkeypatch.setattr(logs, "configure", lambda *_: None)
     start, started = EmbeddedRuntime.start, list[EmbeddedRuntime]()
 
@@ -63,7 +64,7 @@ def test_both_functions_serve_one_engine_by_its_settings(
             for path in ("/recover", "/resume", "/"):  # the runtime delivers its tasks itself
                 refused = await worker.post(path, json={"workflow": "pizza", "id": "1", "pc": 1})
                 assert refused.status_code == 404 and "GORCHESTRATE_BACKEND=cloud" in refused.json()["detail"]
-            assert (await api.get("/wf/pizza/1")).status_code == 200
+            assert [(await api.get("/wf/pizza/1")).status_code for _ in range(2)] == [200, 429]
         (runtime,) = started
         await runtime.close()
 

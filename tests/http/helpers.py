@@ -6,7 +6,7 @@ import asyncio
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -72,6 +72,7 @@ def deployed(
     around: Callable[[ASGIApp], ASGIApp] = lambda app: app,
     between: Callable[[httpx.BaseTransport], httpx.BaseTransport] = lambda transport: transport,
     base_url: str = "http://test",
+    internal: Sequence[type[Workflow]] = (),
     **options: Any,
 ) -> Iterator[Http]:
     """The application in this process, as a deployment has it: without repairs, and with the options of ``create_api``.
@@ -79,9 +80,10 @@ def deployed(
     Args:
         around: adds what serves the application.
         between: adds what is between the client and the server.
+        internal: those of the workflows that no client may address.
     """
     with asyncio.Runner() as runner:
-        runtime = EmbeddedRuntime(workflows, Settings(db=db))
+        runtime = EmbeddedRuntime(workflows, Settings(db=db), internal=internal)
         try:
             app = create_api(runtime.engine, max_body_bytes=BODY_BYTES_MAX, **options)
             with httpx.Client(transport=between(InProcess(around(app), runner)), base_url=base_url) as client:

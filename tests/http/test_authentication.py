@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
+from pizza import PizzaOrder
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloud_adapter.hosting.dev_server import running
@@ -20,6 +21,7 @@ from cloud_adapter.http.authenticators.claims import claim
 from cloud_adapter.http.authenticators.dev import Dev
 from cloud_adapter.http.authenticators.memberships import Memberships
 from cloud_adapter.http.authenticators.oidc import Oidc
+from cloud_adapter.http.openapi import DocumentAccess, document
 from cloud_adapter.settings import Settings
 from cloud_adapter.sockets import listen
 from tests.http.helpers import Http, deployed, problem, until
@@ -333,6 +335,7 @@ def test_documents_show_what_one_may_do(http: Http, issuer: Issuer) -> None:
     assert _operations(customer) == {
         *("post /wf/parcel/{id}", "get /wf/parcel/{id}", "get /wf/parcel/{id}/graph", "get /graph/parcel"),
         *("post /wf/parcel/{id}/Crash", "post /wf/parcel/{id}/Refuse"),
+        "get /wf/parcel/{id}/outcomes/{token}",
     }
     assert {"post /wf/parcel/{id}/Confirm", "post /wf/parcel/{id}/pause", "get /wf/parcel"} < _operations(boss)
     assert "post /wf/parcel/{id}" not in _operations(boss)
@@ -343,6 +346,13 @@ def test_documents_show_what_one_may_do(http: Http, issuer: Issuer) -> None:
     schema = create["requestBody"]["content"]["application/json"]["schema"]["allOf"][0]["$ref"].rpartition("/")[2]
     assert list(customer["components"]["schemas"][schema]["properties"]) == ["note"]
     assert http.ok("GET", "/definition/parcel", headers=ann(issuer))["input"]["properties"].keys() == {"note"}
+
+
+def test_examples_name_no_event_that_one_may_not_send() -> None:
+    for roles, named in ((["customer"], False), (["customer", "manager"], True)):
+        access = DocumentAccess(Principal("iss|ann", roles=frozenset(roles)), {}, True)
+        shop = document(PizzaOrder, "http://test", access, max_body_bytes=1)
+        assert ("ConfirmOrder" in json.dumps(shop)) is named
 
 
 def _operations(document: Mapping[str, Any]) -> set[str]:

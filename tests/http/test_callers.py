@@ -71,6 +71,14 @@ def test_a_page_of_the_server_and_a_program_may(http: Http) -> None:
         http.create(f"/wf/desk/{site}", headers={"Sec-Fetch-Site": site, "Origin": origin})
 
 
+@pytest.mark.parametrize("name", ["Origin", "Sec-Fetch-Site"])
+def test_a_request_of_two_pages_is_refused(http: Http, name: str) -> None:
+    ours = {"Origin": str(http.client.base_url).rstrip("/"), "Sec-Fetch-Site": "same-origin"}[name]
+    refused = http.problem("POST", "/wf/desk/1", headers=[(name, ours), (name, "https://evil.example")])
+    assert refused["status"] == 400 and "must not be repeated" in refused["detail"]
+    assert http.get("/wf/desk")["instances"] == []
+
+
 def test_what_a_browser_sends_without_asking_is_no_input(http: Http) -> None:
     http.create("/wf/desk/1")
     before = http.get("/wf/desk/1")

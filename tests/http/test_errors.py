@@ -396,6 +396,8 @@ def test_each_error_of_the_table_is_provoked_here() -> None:
     titles |= {"Instance ended", "Repair refused"}  # in test_operating
     titles |= {"Unauthenticated", "Invalid credential", "Forbidden"}  # in test_auth
     titles |= {"Unsupported media type"}  # in test_callers
+    titles |= {"Outcome not found"}  # in test_respond_async
+    titles |= {"Too many requests"}  # in test_rate_limit
     kinds = {title.lower().replace(" ", "") for title in titles}
     assert {cls.__name__.lower() for cls in STATUS} == kinds
 

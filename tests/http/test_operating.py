@@ -169,7 +169,8 @@ def test_they_are_in_the_openapi_document(http: Http) -> None:
     document = http.get("/swagger/job")
     assert {"/wf/job/{id}/cancel", "/wf/job/{id}/pause", "/wf/job/{id}/unpause"} <= document["paths"].keys()
     assert "202" in document["paths"]["/wf/job/{id}/Pay"]["post"]["responses"]
-    assert "202" not in document["paths"]["/wf/job/{id}/Start"]["post"]["responses"]
+    assert "buffered" in document["paths"]["/wf/job/{id}/Pay"]["post"]["responses"]["202"]["description"]
+    assert "buffered" not in document["paths"]["/wf/job/{id}/Start"]["post"]["responses"]["202"]["description"]
 
 
 def test_an_event_may_not_have_the_name_of_an_action(tmp_path: Path) -> None:

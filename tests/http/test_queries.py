@@ -17,7 +17,7 @@ from cloud_adapter.settings import Settings
 from tests.http.helpers import Http, InProcess, deployed, everyone, problem
 from tests.http.workflows import Desk, Twins
 
-VALUES = {"name": "desk", "id": "one", "event": "Touch", "file": "style.css"}
+VALUES = {"name": "desk", "id": "one", "event": "Touch", "file": "style.css", "token": "a1b2"}
 
 KNOWN = {
     "/wf/{name}": "status, order, limit, cursor, search.note",

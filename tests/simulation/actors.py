@@ -58,6 +58,8 @@ class Traffic:
         in_line: how often it has waited for a thread, and how many heartbeats it has sent meanwhile.
         entries: how many entries of inboxes it has read.
         too_large: how often what it was to post was too large for an inbox.
+        kept: how often it has kept an event in an inbox.
+        looked: how often it has looked for such events.
         due: the instances that it has found to be overdue.
         recovered: how many tasks the instances and inboxes need that it has found to be overdue.
     """
@@ -80,6 +82,8 @@ class Traffic:
     due: set[tuple[str, str]] = field(default_factory=set)
     recovered: int = 0
     too_large: int = 0
+    kept: int = 0
+    looked: int = 0
 
     def returned(self, name: str, result: Any) -> None:
         """A call has succeeded."""

@@ -143,7 +143,7 @@ class Acts:
 
         def noting(session: Session, kind: str, now: datetime, **details: Any) -> None:
             note(session, kind, now, **details)
-            if kind == "set":
+            if kind == "set" or (kind == "event rejected" and hasattr(CURRENT.get(), "request")):
                 self.forget_tick(session.execution)
             self.add(session.execution, entry=session.entries[-1])
 

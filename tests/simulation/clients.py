@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cloud_adapter.engine.events import BUFFERED
+from cloud_adapter.engine.events import BUFFERED, LATER
 from cloud_adapter.engine.operations import ACTIONS
 from cloud_adapter.engine.view import View
 from cloud_adapter.errors import (
@@ -68,6 +68,7 @@ class Client:
         self.rng = world.scenario.stream(f"client {name}")
         self.late = world.scenario.stream(f"late repetitions of {name}")
         self.spoilt = world.scenario.stream(f"spoilt events of {name}")
+        self.patient = world.scenario.stream(f"patience of {name}")
         self.odd = world.scenario.stream(f"odd events of {name}")
         self.requests = min(self.rng.randrange(1, 9), world.scenario.requests)
         self.creates = creates
@@ -95,6 +96,7 @@ class Client:
                 await self.insist(request)  # whose answer has got lost on the way to a user
             elif request.key is not None and self.rng.random() < 0.05:
                 other = Request(self.model, request.event, b"2", key=request.key, group=request.group)
+                other.outcome = request.outcome and f"{request.outcome}-other"
                 request.group.requests += 1
                 await self.insist(other)
             if request.key is not None and self.world.settings.has_short_keys and self.late.random() < 0.5:
@@ -140,7 +142,8 @@ class Client:
             event = self.odd.choice([event, *timed])  # which no client may send
         if self.world.settings.has_limit and takes_input and self.odd.random() < 0.2:
             body = b"1" + b"0" * self.odd.randrange(300, 1_000)
-        return Request(self.model, event, body, thread_id, wait_id, key if rng.random() < 0.6 else None)
+        outcome = f"{key}-later" if self.patient.random() < 0.5 else ""
+        return Request(self.model, event, body, thread_id, wait_id, key if rng.random() < 0.6 else None, outcome)
 
     async def burst(self, first: Request) -> None:
         """Sends several requests at once to one process, so that they meet in its lane."""
@@ -149,7 +152,8 @@ class Client:
             key = f"{self.name}-{self.calls}-{number}"
             if self.rng.random() < 0.7:
                 key_or_none = key if self.rng.random() < 0.6 else None
-                requests.append(replace(first, key=key_or_none, wait_id=None, group=Group()))
+                outcome = first.outcome and f"{key}-later"
+                requests.append(replace(first, key=key_or_none, wait_id=None, outcome=outcome, group=Group()))
             else:
                 requests.append(await self.choose(key))
         process = self.world.hosting.any_process(self.rng)
@@ -235,7 +239,9 @@ class Client:
                 if request.key is None:
                     if not isinstance(answer, Busy) and self.rng.random() < 0.7:
                         return
-                    request = Request(self.model, request.event, request.body, request.thread_id, request.wait_id)
+                    about = request.thread_id, request.wait_id
+                    outcome = request.outcome and f"{request.outcome}-again"
+                    request = Request(self.model, request.event, request.body, *about, outcome=outcome)
             await self.world.wait(self.rng.uniform(0.1, 20) if self.rng.random() < 0.5 else 0.1)
 
     async def send(self, process: Process, request: Request) -> Any:
@@ -256,6 +262,7 @@ class Client:
                 key=request.key,
                 thread_id=request.thread_id,
                 wait_id=request.wait_id,
+                outcome=request.outcome,
             )
 
         answer = await self.ask(call, perform)
@@ -287,6 +294,12 @@ class Client:
     def check_answer(self, call: Call, answer: Any) -> None:
         request = call.request
         commits = request.group.commits
+        if answer == LATER or (answer == BUFFERED and not commits):
+            require(
+                answer == BUFFERED or request.outcome, f"{request.what} is answered later, which it did not ask for"
+            )
+            self.world.kept.answer(call)
+            return
         if request.group.earlier and isinstance(answer, bytes):
             outputs = [output for _, output in (*commits, *request.group.earlier)]
             known = [b"" if output is KEPT else json.loads(json.dumps(output)) for output in outputs]

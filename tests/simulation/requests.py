@@ -54,6 +54,7 @@ class Request:
     thread_id: str | None = None
     wait_id: str | None = None
     key: str | None = None
+    outcome: str = ""
     group: Group = field(default_factory=Group)
 
     @property

@@ -81,8 +81,10 @@ class Database:
             self.entries[at] = entry
             self.posted.setdefault(at, entry.at)
 
-    def inbox(self, workflow: str, id: str) -> list[InboxEntry]:
+    def inbox(self, workflow: str, id: str, prefix: str | None = None) -> list[InboxEntry]:
         found = [entry for entry in self.entries.values() if (entry.workflow, entry.id) == (workflow, id)]
+        if prefix is not None:
+            return sorted((entry for entry in found if entry.name.startswith(prefix)), key=lambda entry: entry.name)
         return sorted(found, key=lambda entry: (entry.at, entry.name))
 
     def uncollected(self, before: datetime) -> list[InboxEntry]:
@@ -158,8 +160,12 @@ class SimulatedStore:
         check_entry(entry)
         await self._call("post", lambda: self._database.post(entry))
 
-    async def inbox(self, workflow: str, id: str, limit: int = 100) -> Sequence[InboxEntry]:
-        entries: Sequence[InboxEntry] = await self._call("inbox", lambda: self._database.inbox(workflow, id)[:limit])
+    async def inbox(
+        self, workflow: str, id: str, limit: int = 100, *, prefix: str | None = None
+    ) -> Sequence[InboxEntry]:
+        entries: Sequence[InboxEntry] = await self._call(
+            "inbox", lambda: self._database.inbox(workflow, id, prefix)[:limit]
+        )
         return entries
 
     async def discard(self, entries: Sequence[InboxEntry]) -> None:

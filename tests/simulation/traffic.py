@@ -101,13 +101,32 @@ def check_traffic(actor: Actor) -> None:
         (
             "load",
             calls["load"],
-            traffic.decisions + traffic.again + needs.reads + looks + 2 * failed_writes + failed["load"],
+            traffic.decisions
+            + traffic.again
+            + needs.reads
+            + looks
+            + 2 * failed_writes
+            + failed["load"]
+            + traffic.kept
+            + traffic.looked,
         ),
         ("create", calls["create"], traffic.births + needs.reads + traffic.lost["create"]),
-        ("create task", calls["create task"], traffic.planned + needs.tasks + calls["post"] + failed["create task"]),
+        (
+            "create task",
+            calls["create task"],
+            traffic.planned + needs.tasks + calls["post"] + traffic.kept + failed["create task"],
+        ),
         ("delete task", calls["delete task"], traffic.obsolete + (traffic.own if failed_writes else 0)),
-        ("inbox", calls["inbox"], needs.inboxes + traffic.entries // inbox.COLLECT_MAX + failed["inbox"]),
-        ("load_key", calls["load_key"], 2 * traffic.decisions + needs.reads + 10 * failed_writes + failed["load_key"]),
+        (
+            "inbox",
+            calls["inbox"],
+            needs.inboxes + traffic.entries // inbox.COLLECT_MAX + failed["inbox"] + traffic.kept + traffic.looked,
+        ),
+        (
+            "load_key",
+            calls["load_key"],
+            2 * traffic.decisions + needs.reads + 10 * failed_writes + failed["load_key"] + 2 * traffic.kept,
+        ),
     ):
         if number > most:
             raise Violation(f"{actor.name} needs {number} times {name!r}, and may {most} times; {traffic}")

@@ -25,6 +25,7 @@ from tests.simulation.durations import Durations
 from tests.simulation.faults import Faults
 from tests.simulation.hosting import TASK_SECONDS_MAX, Hosting
 from tests.simulation.keeper import Keeper
+from tests.simulation.kept import Kept
 from tests.simulation.ledger import Ledger
 from tests.simulation.listings import Lister
 from tests.simulation.loop import Loop, Timeline
@@ -80,6 +81,7 @@ class World:
         self._failures = scenario.stream("errors that code raises")
         self.definitions = Definitions(scenario, settings)
         self.activities = Ledger(self)
+        self.kept = Kept(self)
         self.faults = Faults(scenario, settings.prompt)
         self.faults.on = not settings.is_peaceful
         badness, deadline = scenario.choice("bad queue", (0.0, 0.05, 0.3)), 2 * TASK_SECONDS_MAX
@@ -264,6 +266,7 @@ class World:
             logged_bugs(self),
             self.settings.limits.applied(self.settings.tokens_kept, self.settings.room),
             self.acts.recorded(),
+            self.kept.recorded(),
             counted(self),
             contended(always=self.settings.is_contended),
             late_threads(),
@@ -277,6 +280,7 @@ class World:
             finally:
                 self._close()
         self.activities.check_rest()
+        self.kept.check_rest()
         require(not self.queue.entries, f"{len(self.queue.entries)} tasks are left")
         for instance in self.database.all():
             self.models[instance.id].check_rest(translated(instance))

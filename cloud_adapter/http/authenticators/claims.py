@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any, Final
 
 from workflow_core.printable import is_printable
@@ -12,6 +13,8 @@ ROLES_MAX: Final = 1_000
 
 ReadRoles = Callable[[Mapping[str, Any]], frozenset[str]]
 """Returns the roles in the claims of a token."""
+
+_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 
 _SPACED = ("scope", "scp")
 """Claims that are one text, with a space between two values."""
@@ -56,7 +59,13 @@ def name_of(claims: Mapping[str, Any]) -> str:
 def verified_email(claims: Mapping[str, Any]) -> str | None:
     """Returns the e-mail address in lower case, if the issuer has verified it."""
     email = claims.get("email")
-    return email.lower() if isinstance(email, str) and claims.get("email_verified") is True else None
+    return ascii_lower(email) if isinstance(email, str) and claims.get("email_verified") is True else None
+
+
+def ascii_lower(text: str) -> str:
+    """Returns a text with its ASCII letters in lower case. The others stay: the lower case of the Kelvin sign, with
+    which somebody else's address may begin, is ``k``."""
+    return text.translate(_LOWER)
 
 
 def is_service(claims: Mapping[str, Any]) -> bool:

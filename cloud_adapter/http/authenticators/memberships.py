@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from cloud_adapter.errors import SettingsError
-from cloud_adapter.http.authenticators.claims import verified_email
+from cloud_adapter.http.authenticators.claims import ascii_lower, verified_email
 from cloud_adapter.http.authenticators.port import RESERVED_ROLES
 from workflow_core.principal import Principal
 
@@ -60,7 +60,7 @@ def _parsed(role: str, member: str) -> tuple[str, str]:
     if kind not in KINDS or not name:
         kinds = ", ".join(f"{kind}: ({text})" for kind, text in KINDS.items())
         raise SettingsError(f"roles: the member {member!r} of {role!r} must begin with one of {kinds}")
-    return kind, name.lower() if kind in (USER, DOMAIN) else name
+    return kind, ascii_lower(name) if kind in (USER, DOMAIN) else name
 
 
 def _members(principal: Principal) -> list[tuple[str, str]]:
@@ -69,5 +69,5 @@ def _members(principal: Principal) -> list[tuple[str, str]]:
         members.append((USER, email))
     # Not the domain of the address: everyone can register a consumer account under an address of another domain.
     if isinstance(domain := principal.claims.get("hd"), str):
-        members.append((DOMAIN, domain.lower()))
+        members.append((DOMAIN, ascii_lower(domain)))
     return members

@@ -13,6 +13,7 @@ from cloud_adapter.engine.permissions import NO_CREDENTIALS, needed_roles
 from cloud_adapter.http import problems
 from cloud_adapter.http.openapi.schemas import ref, summary
 from cloud_adapter.names import check_key
+from cloud_adapter.request_rate import RequestRate
 from workflow_core import EventNotAccepted, EventRejected, InvalidInput, NewerVersion, RepairRefused, WorkflowError
 from workflow_core.errors import DuplicateThread, InvalidFields, InvalidOutput, LoopLimitExceeded, UnknownStatement
 
@@ -94,7 +95,7 @@ class Errors:
             name: (self.shared[name] if "$ref" in example else example)["summary"] for name, example in examples.items()
         }
         response: Json = {"description": "\n".join(f"* `{name}`: {text}" for name, text in texts.items())}
-        if status == 503:
+        if status in (429, 503):
             response["headers"] = RETRY_AFTER
         return response | {"content": {problems.MEDIA_TYPE: {"schema": ref("Problem"), "examples": examples}}}
 
@@ -108,6 +109,7 @@ def _examples(workflow: str, id: str) -> dict[Kind, WorkflowError]:
     raised = [
         _bad_key(),
         errors.InstanceNotFound.of(workflow, id),
+        errors.OutcomeNotFound(f"no event with the outcome 'a1b2' was accepted for {id!r} of {workflow!r}"),
         errors.Unauthenticated(NO_CREDENTIALS),
         errors.InvalidCredential("the token is not valid: Signature has expired"),
         errors.Forbidden(f"sending 'Confirm' is not permitted: {needed_roles({'manager'})}"),
@@ -123,6 +125,7 @@ def _examples(workflow: str, id: str) -> dict[Kind, WorkflowError]:
             f"the idempotency key 'key-1' was used for another request on {id!r}: use a new key"
         ),
         errors.ResponseTooLarge("the response has 40,000 bytes, but only 32,000 are kept under an idempotency key"),
+        errors.TooManyRequests(RequestRate(20, 1), 1),
         errors.Busy(f"{workflow!r} {id!r} is busy: a step is running, or other requests come first; try again"),
         errors.Unavailable("the database did not answer"),
         errors.DamagedDocument(f"the document of {workflow!r} {id!r} cannot be read: 'fields' is None"),

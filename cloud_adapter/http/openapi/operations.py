@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
-import unicodedata
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
-from itertools import count
+from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
@@ -19,8 +17,9 @@ from cloud_adapter import errors
 from cloud_adapter.engine.operations import ACTIONS, Action
 from cloud_adapter.http.creation import check_creation, creation_schema
 from cloud_adapter.http.graphs import Format
-from cloud_adapter.http.openapi.errors import BODY, CREATED, FOUND, MOVED, SENT, Errors, Kind
-from cloud_adapter.http.openapi.parameters import KEY, header, list_parameters, query
+from cloud_adapter.http.openapi.errors import BODY, CREATED, FOUND, MOVED, RETRY_AFTER, SENT, Errors, Kind
+from cloud_adapter.http.openapi.operation_ids import operation_ids
+from cloud_adapter.http.openapi.parameters import KEY, PREFER, TOKEN_PARAMETER, header, list_parameters, query
 from cloud_adapter.http.openapi.samples import sample
 from cloud_adapter.http.openapi.schemas import Schemas, ref
 from cloud_adapter.http.openapi.security import OPEN, DocumentAccess, merged
@@ -74,6 +73,8 @@ class _Document:
         is_narrowed = narrows(cls) and bool(access.schemes)
         self.schemas.take_instance(state, operator=may_operate, public=is_narrowed or not may_operate)
         self.denied: tuple[Kind, ...] = (errors.Forbidden,) if access.schemes else ()
+        self.rejected: tuple[Kind, ...] = (errors.Unauthenticated, errors.InvalidCredential) if access.schemes else ()
+        self.rejected += (errors.TooManyRequests,) if access.limited else ()
 
     def build(self) -> Json:
         paths = self.paths()
@@ -103,8 +104,8 @@ class _Document:
         may_read = may(principal, cls, Permission.READ)
         paths: Json = {}
 
-        def add(path: str, method: str, operation: Json) -> None:
-            shared = {"parameters": [self.id()]} if path.startswith(instance) else {}
+        def add(path: str, method: str, operation: Json, *parts: Json) -> None:
+            shared = {"parameters": [self.id(), *parts]} if path.startswith(instance) else {}
             paths.setdefault(path, shared)[method] = operation
 
         if may(principal, cls, Permission.CREATE):
@@ -114,6 +115,7 @@ class _Document:
         if may(principal, cls, Permission.LIST):
             add(f"/wf/{self.name}", "get", self.page())
         if may_read:
+            add(f"{instance}/outcomes/{{token}}", "get", self.outcome(), TOKEN_PARAMETER)
             add(f"{instance}/graph", "get", self.instance_graph())
         add(f"/graph/{self.name}", "get", self.definition_graph())
         names = operation_ids(cls.__program__.events)
@@ -174,6 +176,19 @@ class _Document:
             "",
             {"200": self.instance("The instance.")},
             (*FOUND, errors.Unavailable),
+        )
+
+    def outcome(self) -> Json:
+        content = {"application/json": {"schema": ref("Outcome")}}
+        return self.operation(
+            "get_outcome",
+            "Get the outcome of an event",
+            "For an event that was accepted for later. The outcome is kept for a day.",
+            {
+                "200": {"description": "The event was handled, buffered or refused.", "content": content},
+                "202": {"description": "The event still waits.", "headers": RETRY_AFTER, "content": content},
+            },
+            (*FOUND, errors.OutcomeNotFound, errors.Unavailable),
         )
 
     def page(self) -> Json:
@@ -251,14 +266,20 @@ class _Document:
             known=self.refusals(event, signatures[0]),
             tags=roles or [EVENTS],
         )
+        accepted = "Accepted for later, because a step runs and the request has the preference `respond-async`."
         if any(case.buffered for _, case in cases):
-            result["responses"]["202"] = {
-                "description": "No thread waits for the event yet. It is buffered and handled later. There is no body."
-            }
+            accepted += " Or, without `Location`: buffered, because a step runs or no thread waits for the event yet."
+        result["responses"]["202"] = {
+            "description": f"{accepted} There is no body.",
+            "headers": {
+                "Location": header("The path of the event's outcome."),
+                "Preference-Applied": header("`respond-async` if the event was accepted for later."),
+            },
+        }
         thread = "The thread that receives the event, if several wait for it: see `events` of the instance."
         wait = "The wait that receives the event. A later wait for the same event does not accept it."
         parameters = [query("thread", thread, {"type": "string"}), query("wait_id", wait, {"type": "string"}), KEY]
-        result["parameters"] = parameters
+        result["parameters"] = [*parameters, PREFER]
         taking = [signature for signature in signatures if signature.input_schema is not None]
         inputs = [self.schemas.take(signature.input_schema or {}) for signature in taking]
         if inputs:
@@ -276,9 +297,10 @@ class _Document:
         """The specific errors of this event."""
         events = self.cls.__program__.events
         selects = {select for select, _ in events[event]}
-        others = [name for name, cases in events.items() if selects.isdisjoint(select for select, _ in cases)][:1]
+        others = [cases for cases in events.values() if selects.isdisjoint(select for select, _ in cases)]
+        sent = (case.event for cases in others for _, case in cases if may_send(self.principal, self.cls, case))
         return [
-            EventNotAccepted(event, others, Status.WAITING if others else Status.FINISHED),
+            EventNotAccepted(event, list(islice(sent, 1)), Status.WAITING if others else Status.FINISHED),
             _refused(f"event {event!r}", _validator(event, signature)),
         ]
 
@@ -296,8 +318,7 @@ class _Document:
         tags: Iterable[str] = (INSTANCES,),
     ) -> Json:
         self.used_tags += [tag for tag in tags if tag not in self.used_tags]
-        refusals = (*kinds, *((errors.Unauthenticated, errors.InvalidCredential) if self.access.schemes else ()))
-        answers = success | self.errors.responses(refusals, known)
+        answers = success | self.errors.responses((*kinds, *self.rejected), known)
         for status, answer in self.access.refusals_in_front.items():
             answers[status] = merged(answers[status], answer) if status in answers else answer
         operation: Json = {"operationId": id, "tags": list(tags), "summary": summary}
@@ -365,16 +386,4 @@ def _unique(items: Iterable[Any]) -> list[Any]:
     for item in items:
         if item not in result:
             result.append(item)
-    return result
-
-
-def operation_ids(events: Iterable[str]) -> dict[str, str]:
-    """Names a method that sends each event, such as ``send_add_to_cart``. Duplicate names get a number."""
-    result: dict[str, str] = {}
-    for event in events:
-        plain = unicodedata.normalize("NFKD", event).encode("ascii", "ignore").decode()
-        words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", plain)
-        name = "_".join(["send", *words]).lower() if words else "send_event"
-        candidates = (name if number == 1 else f"{name}_{number}" for number in count(1))
-        result[event] = next(name for name in candidates if name not in result.values())
     return result

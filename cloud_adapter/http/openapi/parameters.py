@@ -21,6 +21,25 @@ KEY: Json = {
 }
 
 
+PREFER: Json = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "description": "With `respond-async`, an event that a running step would delay for long is accepted for later, "
+    "with the status 202 and the path of its outcome in `Location`. Otherwise the preference has no effect.",
+    "schema": {"type": "string", "examples": ["respond-async"]},
+}
+
+
+TOKEN_PARAMETER: Json = {
+    "name": "token",
+    "in": "path",
+    "required": True,
+    "description": "Identifies the outcome: the last part of the `Location` of the event.",
+    "schema": {"type": "string"},
+}
+
+
 def list_parameters(cls: type[Workflow]) -> list[Json]:
     """The parameters of the list of a workflow's instances."""
     orders = {"enum": [order.value for order in Order], "default": Order.UPDATED.value}

@@ -237,6 +237,20 @@ _SHOWN: Json = {
             "cursor": TEXT_OR_NULL | {"description": "The cursor of the next page; null on the last page."},
         },
     ),
+    "Outcome": {
+        "type": "object",
+        "description": "What has become of an event that was accepted for later.",
+        "required": ["state"],
+        "properties": {
+            "state": {
+                "enum": ["waiting", "handled", "buffered", "refused"],
+                "description": "`waiting`: not decided yet. `buffered`: it is handled when a thread waits for it.",
+            },
+            "output": {"description": "For `handled`: the handler's output."},
+            "problem": ref("Problem") | {"description": "For `refused`: the error that the sender would have got."},
+        },
+        "additionalProperties": False,
+    },
     "FieldError": _object(
         "An error in one field of an input.",
         {
@@ -280,6 +294,10 @@ PROBLEM: Json = {
         "accepted": _list({"type": "string"}, "For `event-not-accepted`: the events that are accepted now."),
         "instance_status": ref("Status") | {"description": "For `event-not-accepted`: the status of the instance."},
         "error_id": _text("For status 500 and `unavailable`: identifies the error in the log of the server."),
+        "retry_after": {
+            "type": "integer",
+            "description": "For `too-many-requests`: the number of seconds to wait before trying again.",
+        },
         "errors": _list(ref("FieldError"), "For `invalid-input`: the error in each field."),
     },
 }

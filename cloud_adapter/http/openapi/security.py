@@ -34,11 +34,13 @@ class DocumentAccess:
         principal: the document contains only what its roles allow. None: code of this process.
         schemes: the security schemes of the authenticators, by name.
         public: whether everyone may call. If not, Cloud Run requires an identity token.
+        limited: whether a caller may send only so many requests.
     """
 
     principal: Principal | None = EVERYONE
     schemes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     public: bool = True
+    limited: bool = False
 
     @property
     def security_schemes(self) -> Json:

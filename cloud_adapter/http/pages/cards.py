@@ -94,7 +94,7 @@ def posted_event(program: Program, data: Mapping[str, str]) -> Card:
     event, select = data.get("event", ""), data.get("select", "")
     case = next((case for name, case in program.events.get(event, ()) if name == select), None)
     if case is None:
-        raise InvalidRequest(f"unknown event {event!r} at {select!r}: reload the page")
+        raise InvalidRequest(f"unknown event {event[:100]!r} at {select[:100]!r}: reload the page")
     card = _event_card(data.get("thread", ""), select, data.get("wait_id", ""), case, data)
     card.hidden["key"] = data.get("key") or card.hidden["key"]
     card.posted = True
@@ -117,7 +117,7 @@ def posted_operation(data: Mapping[str, str]) -> Card:
     """
     name = data.get("operation", "")
     if name not in ACTIONS:
-        raise InvalidRequest(f"unknown operation {name!r}. Available: {', '.join(ACTIONS)}")
+        raise InvalidRequest(f"unknown operation {name[:100]!r}. Available: {', '.join(ACTIONS)}")
     card = _operation_card(ACTIONS[name], data)
     card.is_open = card.posted = True
     return card

@@ -89,7 +89,7 @@ class Form:
         found = {field.pointer: field for field in self.root.all()}
         field, parent = found.get(pointer), found.get(pointer.rpartition("/")[0])
         if field is None:
-            raise InvalidRequest(f"the form has no field {pointer!r}: reload the page")
+            raise InvalidRequest(f"the form has no field {pointer[:100]!r}: reload the page")
         if action == "add" and field.kind == "list" and len(field.fields) < ITEMS_MAX:
             index, item = len(field.fields), field.shape.schema["items"]
             near = self._of_value(item, MISSING, index, item_label(index), True, pointer.count("/") + 1)
@@ -104,7 +104,7 @@ class Form:
             field.given, field.fields = False, []
             near = field
         else:
-            raise InvalidRequest(f"this form does not support {what!r}: reload the page")
+            raise InvalidRequest(f"this form does not support {what[:100]!r}: reload the page")
         for changed in (field, parent) if parent is not None else (field,):
             for index, item in enumerate(changed.fields if changed.kind == "list" else ()):
                 item.key, item.label = index, item_label(index)
@@ -212,7 +212,9 @@ class Form:
 def _count(data: Mapping[str, str], pointer: str) -> int:
     text = data.get(f"n{pointer}", "0")
     if not (text.isascii() and text.isdigit() and len(text) < 6 and int(text) <= ITEMS_MAX):
-        raise InvalidRequest(f"list {pointer!r} has {text[:20]!r} items in the form: it must have at most {ITEMS_MAX}")
+        raise InvalidRequest(
+            f"list {pointer[:100]!r} has {text[:20]!r} items in the form: it must have at most {ITEMS_MAX}"
+        )
     return int(text)
 
 

@@ -22,7 +22,7 @@ async def read_form(request: Request, limit: int) -> dict[str, str]:
     """
     content_type = media_type(request.headers.get("content-type", ""))
     if content_type != FORM_TYPE:
-        raise InvalidRequest(f"the content type is {content_type!r}: it must be {FORM_TYPE}")
+        raise InvalidRequest(f"the content type is {content_type[:100]!r}: it must be {FORM_TYPE}")
     body = await read_body(request, limit)
     try:
         text = body.decode()

@@ -179,7 +179,7 @@ class _Pages:
     async def new(self, request: Request) -> Response:
         name = request.path_params["name"]
         principal = principal_of(request)
-        schema = creation_schema(self.engine.workflow(name, principal), principal)
+        schema = creation_schema(self.engine.check_role(name, Action.CREATE, principal), principal)
         if request.method == "GET":
             return self._new(request, name, new_card(schema), f"{name}-{secrets.token_hex(4)}")
         data = await read_form(request, self.max_body_bytes)
@@ -223,17 +223,17 @@ class _Pages:
             confirmed = await outcome(self.engine, view, request.query_params, principal_of(request))
             return self._instance(request, view, outcome=confirmed)
         name, id = request.path_params["name"], request.path_params["id"]
-        program = self.engine.workflow(name).__program__
+        program = self.engine.check_role(name, Action.READ, principal_of(request), id=id).__program__
         limits = [program.max_bytes(event, self.max_body_bytes) for event in program.events]
         data = await read_form(request, max(limits, default=self.max_body_bytes))
         if "operation" in data:
             card, send = posted_operation(data), self._operate
         else:
-            card, send = posted_event(self.engine.workflow(name, principal_of(request)).__program__, data), self._send
+            card, send = posted_event(program, data), self._send
         order = data.get("do", "send")
         if order != "send":
             if card.form is None:
-                raise InvalidRequest(f"unknown action {order!r} of this form: reload the page")
+                raise InvalidRequest(f"unknown action {order[:100]!r} of this form: reload the page")
             card.focus = card.form.edit(order).id
             return await self._again(request, card, 200)
         query = {"done": card.name} if card.kind == "operation" else {"sent": card.name, "key": card.hidden["key"]}

@@ -47,7 +47,7 @@ from google.cloud.firestore import (
     FieldFilter,
 )
 
-from cloud_adapter.document import InboxEntry, Instance, KeyRecord, check_entry
+from cloud_adapter.document import AFTER_NAMES, InboxEntry, Instance, KeyRecord, check_entry
 from cloud_adapter.errors import (
     Conflict,
     DuplicateKey,
@@ -208,7 +208,9 @@ class FirestoreStore:
                     continue
         raise _contended(entry)
 
-    async def inbox(self, workflow: str, id: str, limit: int = 100) -> Sequence[InboxEntry]:
+    async def inbox(
+        self, workflow: str, id: str, limit: int = 100, *, prefix: str | None = None
+    ) -> Sequence[InboxEntry]:
         """See ``ports.Store.inbox``.
 
         Raises:
@@ -217,7 +219,11 @@ class FirestoreStore:
         check_limit(limit)
         async with self._calls.begin() as client:
             entries = instance_reference(client, workflow, id).collection(INBOX)
-            snapshots = await self._calls.run(entries.order_by("at").order_by("__name__").limit(limit))
+            query = entries.order_by("at").order_by("__name__")
+            if prefix is not None:
+                query = entries.order_by("__name__").start_at({"__name__": entries.document(prefix)})
+                query = query.end_before({"__name__": entries.document(prefix + AFTER_NAMES)})
+            snapshots = await self._calls.run(query.limit(limit))
         return [entry_of(workflow, id, snapshot) for snapshot in snapshots]
 
     async def discard(self, entries: Sequence[InboxEntry]) -> None:

@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cloud_adapter.document import InboxEntry, Instance, KeyRecord, check_entry, encode
+from cloud_adapter.document import AFTER_NAMES, InboxEntry, Instance, KeyRecord, check_entry, encode
 from cloud_adapter.errors import Conflict, DamagedDocument, DuplicateKey, InstanceExists, InstanceNotFound
 from cloud_adapter.ports import PAGE_SIZE, Order, Page
 from cloud_adapter.stores.listings import PageReader, check_limit, read_cursor
@@ -57,7 +57,7 @@ _UPDATE = (
 )
 # Only a failed instance has an error. SQLite reads it from the execution, which would else be read into this process.
 _LIST = (
-    f"SELECT {', '.join(SUMMARY_FIELDS)}, CASE WHEN status = 'failed' AND json_valid(execution) "
+    f"SELECT {', '.join(SUMMARY_FIELDS)}, CASE WHEN status = 'failed' AND json_valid(execution) "  # nosec B608
     "THEN json_extract(execution, '$.error') END FROM instances WHERE workflow = ?"
 )
 _DUE = (
@@ -82,6 +82,9 @@ _INSERT_ENTRY = (
 )
 _DELETE_ENTRY = "DELETE FROM inbox WHERE workflow = ? AND id = ? AND name = ?"
 _INBOX = "SELECT name, at, body FROM inbox WHERE workflow = ? AND id = ? ORDER BY at, name LIMIT ?"
+_INBOX_PREFIX = (
+    "SELECT name, at, body FROM inbox WHERE workflow = ? AND id = ? AND name >= ? AND name < ? ORDER BY name LIMIT ?"
+)
 _UNCOLLECTED = "SELECT workflow, id FROM inbox WHERE at <= ? ORDER BY at, workflow, id LIMIT ?"
 _PURGE_KEYS = (
     "DELETE FROM idempotency_keys WHERE rowid IN "
@@ -160,16 +163,20 @@ class SqliteStore:
         values = (entry.workflow, entry.id, entry.name, microseconds(entry.at), entry.body)
         await self.connections.write(lambda connection: connection.execute(_INSERT_ENTRY, values), statements=1)
 
-    async def inbox(self, workflow: str, id: str, limit: int = 100) -> Sequence[InboxEntry]:
+    async def inbox(
+        self, workflow: str, id: str, limit: int = 100, *, prefix: str | None = None
+    ) -> Sequence[InboxEntry]:
         """See ``ports.Store.inbox``.
 
         Raises:
             DamagedDocument: one of the entries cannot be read.
         """
         check_limit(limit)
+        names = () if prefix is None else (prefix, prefix + AFTER_NAMES)
+        query = _INBOX if prefix is None else _INBOX_PREFIX
 
         def work(connection: sqlite3.Connection) -> Sequence[InboxEntry]:
-            with closing(connection.execute(_INBOX, (workflow, id, limit))) as rows:
+            with closing(connection.execute(query, (workflow, id, *names, limit))) as rows:
                 return [entry_of(workflow, id, row) for row in rows]
 
         return await self.connections.run(work)

@@ -10,9 +10,11 @@ from cloud_adapter.engine import events as events_module
 from cloud_adapter.engine import schedule
 from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.events import SendEvent
+from cloud_adapter.engine.kept_events import PREFIX, KeptEvent, KeptEvents
 from cloud_adapter.engine.plan import Change
 from cloud_adapter.engine.requests import Requests
 from cloud_adapter.engine.session import Session
+from cloud_adapter.engine.transaction import Transactor
 from cloud_adapter.errors import DuplicateKey
 from tests.simulation.bugs.bug_list import Patch, bug
 from tests.simulation.bugs.unseen_leases import leased
@@ -130,16 +132,13 @@ def kept_events_in_reverse_order(patch: Patch) -> None:
 
 @bug
 def kept_events_without_limit(patch: Patch) -> None:
-    keep = SendEvent._keep
+    decide = SendEvent.decide
 
-    def always(self: SendEvent, *args: Any) -> bytes:
-        before, self.options = self.options, replace(self.options, buffer_max=1_000)
-        try:
-            return keep(self, *args)
-        finally:
-            self.options = before
+    def always(self: SendEvent, session: Session, now: Any) -> Any:
+        self.buffer_max = None
+        return decide(self, session, now)
 
-    patch.setattr(SendEvent, "_keep", always)
+    patch.setattr(SendEvent, "decide", always)
 
 
 @bug
@@ -162,3 +161,40 @@ def kept_event_due_before_the_setups_that_come_first(patch: Patch) -> None:
                         yield ("buffered", wait.id, wait.event), None
 
     patch.setattr(schedule, "due", at_once)
+
+
+# --- events that are kept in the inbox -------------------------------------------------------
+
+
+@bug
+def event_in_the_inbox_taken_twice(patch: Patch) -> None:
+    first = KeptEvents.first
+
+    async def put_back(self: KeptEvents, ref: Any) -> Any:
+        entries = await first(self, ref)
+        for entry in entries[:1]:
+            again = replace(entry, name=f"{entry.name}x")
+            if not entry.name.endswith("x"):
+                await self.committer.store.post(again)
+        return entries
+
+    patch.setattr(KeptEvents, "first", put_back)
+
+
+@bug
+def outcome_of_an_event_in_the_inbox_not_recorded(patch: Patch) -> None:
+    patch.setattr(KeptEvent, "_records", SendEvent._records)
+
+
+@bug
+def last_event_in_the_inbox_taken_first(patch: Patch) -> None:
+    async def last(self: KeptEvents, ref: Any) -> Any:
+        return (await self.committer.store.inbox(ref.workflow, ref.id, prefix=PREFIX))[::-1][:2]
+
+    patch.setattr(KeptEvents, "first", last)
+
+
+@bug
+def events_in_the_inbox_overtaken(patch: Patch) -> None:
+    patch.setattr(SendEvent, "_blocked", lambda self, session, now: session.leased(now))
+    patch.setattr(Transactor, "_is_after_events", lambda self, session, batch: batch[0].decision.wants_events)

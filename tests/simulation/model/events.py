@@ -16,9 +16,9 @@ from cloud_adapter.document import HistoryEntry, Instance, KeyRecord
 from tests.simulation.model.executor import Offer
 from tests.simulation.model.leases import DELIVERIES, is_call
 from tests.simulation.model.violations import Violation, require
+from tests.simulation.model.writes import WITHOUT_EFFECT, is_outcome
 
 if TYPE_CHECKING:
-    from tests.simulation.actors import Actor
     from tests.simulation.model.instance import Model
     from tests.simulation.model.writes import Move
     from tests.simulation.requests import Call
@@ -42,6 +42,7 @@ class Events:
         self.model = model
         self.states: list[tuple[float, Accepted]] = []
         self.accepted_at: dict[int, Accepted] = {}
+        self.outcomes: dict[str, KeyRecord] = {}
 
     @property
     def keepable(self) -> list[str]:
@@ -52,9 +53,12 @@ class Events:
         """The keys of requests are recorded: they must be new, or have expired."""
         until = {key.key: key.expires_at for key in keys}
         assert new.execution.updated_at is not None
+        calls: list[Any] = [act.actor for act, _ in moves if is_call(act.actor) and act.kind != "created"]
+        self.outcomes = {key.key.partition("\t")[2]: key for key in keys if is_outcome(key)}
+        self.model.world.kept.check_outcomes(calls, list(self.outcomes.values()))
         for act, _ in moves:
             request = getattr(act.actor, "request", None)
-            if request is not None and request.key is not None:
+            if request is not None and request.key is not None and act.kind not in WITHOUT_EFFECT:
                 if request.group.known_until is not None:
                     self.model.world.say("the key %s is used anew", request.key)
                 request.group.recorded(until[request.key], new.execution.updated_at)
@@ -84,8 +88,15 @@ class Events:
         actor.request.group.commits.append((actor, None))
         return json.loads(actor.request.body or b"{}")
 
-    def follow(self, actor: Actor, entry: HistoryEntry) -> None:
-        if entry.kind == "buffered":
+    def follow(self, actor: Any, entry: HistoryEntry) -> None:
+        kept = self.model.world.kept
+        if is_call(actor):
+            kept.decide(self.model.id, actor)
+        if entry.kind == "event rejected" and is_call(actor):
+            self.model.executor.pc += 1
+            require(actor.token in self.outcomes, f"the refusal of {actor.name} is not recorded")
+            self._check_refusal(actor, entry.error)
+        elif entry.kind == "buffered":
             self._keep(actor, entry.statement)
         elif entry.kind in DELIVERIES and not is_call(actor):
             message = entry.error.partition(": ")[2]
@@ -102,12 +113,15 @@ class Events:
         request, executor = actor.request, self.model.executor
         require(request.event == event, f"the history tells of {event!r}, and {request.event!r} was sent")
         require(executor.keeps(event) and not executor.paused, f"{event!r} is kept, which is not to be")
-        require(len(executor.buffer) < executor.kept_max, f"more than {executor.kept_max} events are kept")
+        is_kept, is_buffered = hasattr(actor, "token"), getattr(actor, "is_buffered", False)
+        require(is_kept or len(executor.buffer) < executor.kept_max, f"more than {executor.kept_max} events are kept")
         require(request.thread_id is request.wait_id is None, f"{request.what} was for a certain wait, and is kept")
         waiting = [name for _, _, name in executor.accepted() if name == event]
-        require(not waiting, f"{event!r} is kept, and could be handled")
+        require(is_buffered or not waiting, f"{event!r} is kept, and could be handled")
         executor.keep(event, json.loads(request.body))
         self._take_effect(actor, KEPT)
+        if is_kept:
+            self.model.world.kept.check_outcome(actor, None, self.outcomes[actor.token])
 
     def _handle(self, actor: Any, event: str, thread_id: str) -> None:
         request = actor.request
@@ -115,7 +129,35 @@ class Events:
         thread, case, name = self.offer(event, thread_id)
         require(not self.model.executor.comes_later(case), f"{request.what} has overtaken an earlier one")
         body = json.loads(request.body) if request.body else None
-        self._take_effect(actor, self.model.executor.handle(thread, case, name, body))
+        output = self.model.executor.handle(thread, case, name, body)
+        self._take_effect(actor, output)
+        if hasattr(actor, "token"):
+            expected = json.loads(json.dumps([output]))[0]
+            answer = json.loads(self.outcomes[actor.token].response)["answer"]
+            require(json.loads(answer) == expected, f"the outcome of {actor.name} is {answer}, not {output!r}")
+
+    def repeated(self, actor: Any) -> None:
+        """An event that was kept has taken effect before, under its key: it has the same outcome."""
+        self.model.world.kept.decide(self.model.id, actor)
+        outputs = [output for _, output in (*actor.request.group.commits, *actor.request.group.earlier)]
+        known = ["" if output is KEPT else json.loads(json.dumps([output]))[0] for output in outputs]
+        answer = json.loads(self.outcomes[actor.token].response)["answer"]
+        require((answer and json.loads(answer)) in known, f"the outcome of {actor.name} is {answer}, not {known}")
+
+    def _check_refusal(self, actor: Any, error: str) -> None:
+        """An event that was kept is refused: it needs a reason, as the refusal of any event."""
+        reason, request = error.partition(":")[0], actor.request
+        if reason == "EventNotAccepted":
+            is_accepted = any(
+                name == request.event and request.thread_id in (None, thread) and request.wait_id in (None, wait)
+                for name, thread, wait in self.model.executor.accepts()
+            )
+            require(not is_accepted, f"{actor.name} is refused, and is accepted")
+        else:
+            known = reason in ("EventRejected", "UserCodeError", "InvalidInput", "DuplicateThread", "TooLarge")
+            known = known or (reason == "IdempotencyKeyReused" and bool(request.group.requests))
+            known = known or self.model.world.settings.has_mistakes
+            require(known, f"{actor.name} is refused: {error}")
 
     def offer(self, event: str, thread_id: str) -> Offer:
         """What the executor accepts of that name in that thread."""

@@ -23,7 +23,7 @@ from tests.simulation.model.deadlines import Deadlines
 from tests.simulation.model.events import Events
 from tests.simulation.model.executor import Executor
 from tests.simulation.model.lateness import Lateness
-from tests.simulation.model.leases import Leases
+from tests.simulation.model.leases import Leases, is_call
 from tests.simulation.model.operations import OPERATIONS, Operations
 from tests.simulation.model.runs import Runs
 from tests.simulation.model.sizes import check_size
@@ -122,7 +122,7 @@ class Model:
         moves = self.writes.check(actor, old, new, acts, keys)
         self.events.recorded(moves, keys, new)
         self.leases.check(actor, old, new, [act for act, _ in moves])
-        if all(act.kind == "tick" for act in acts):
+        if all(act.kind == "tick" and not is_call(act.actor) for act in acts):
             soon = actor.process.latest() + 2 * CLOCK_SKEW
             due = [work for work in self.work() if self.executor.attempts.retry_at.get(work, soon) <= soon]
             self.leases.check_alone(actor, old, new, self.world.settings.options, len(due))
@@ -150,6 +150,9 @@ class Model:
         for act, fails in moves:
             if act.kind == "beat":
                 self.activities.beat(act, beaten)
+            elif act.entry is None and is_call(act.actor):
+                self.events.repeated(act.actor)
+                self.executor.pc += 1
             elif act.entry is None:
                 require(new.lease is not None or old.lease is not None, "a write changed nothing")
                 self.executor.pc += 1

@@ -69,7 +69,9 @@ class Leases:
             require(due, f"{actor.name} takes a lease, and nothing is due")
         elif not actor.disturbed:
             left = before.expires_at - now
-            require(left <= options.lease * 2 / 3, f"{actor.name} renews its lease, and {left} of it are left")
+            # Renewed early once, so that events may be kept.
+            early = not before.keeps_events and new.lease.keeps_events and left <= options.lease - options.keeps_after
+            require(early or left <= options.lease * 2 / 3, f"{actor.name} renews its lease, and {left} of it are left")
 
     def check(self, actor: Actor, old: Instance | None, new: Instance, acts: Sequence[Act]) -> None:
         before = old.lease if old is not None else None
