@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError
+from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
@@ -14,6 +14,7 @@ from workflow_core.access import Access, check_access, narrows_nothing
 from workflow_core.accidents import refuse_accident
 from workflow_core.adapters import JsonSchema, SchemaGenerator, adapter_of
 from workflow_core.comparing import Changed
+from workflow_core.core_schemas import Schema, nodes
 from workflow_core.defaults import check_field_defaults
 from workflow_core.error_texts import field_texts
 from workflow_core.errors import DefinitionError, InvalidFields, InvalidInput, NewerVersion
@@ -352,13 +353,25 @@ def _schema(where: str, cls: type[Workflow]) -> JsonSchema:
         ) from error
 
 
+def _must_be_future(schema: Schema) -> bool:
+    """Whether a type contains dates that are valid only until their time has come."""
+    return any(node.get("now_op") == "future" for node in nodes(schema))
+
+
 def _check_fields(where: str, cls: type[Workflow]) -> None:
     """Rejects fields that cannot be saved, and those that take the place of a method of ``Workflow``."""
+    has_future = cls.__pydantic_complete__ and _must_be_future(cls.__pydantic_core_schema__)
     for name, field in cls.model_fields.items():
         if name in vars(Workflow) and callable(getattr(Workflow, name)):
             raise DefinitionError(where, f"its field {name!r} replaces a method of Workflow", "Rename the field.")
         if field.exclude:
             raise DefinitionError(where, f"its field {name!r} has exclude=True, so it is not saved", "Remove exclude.")
+        if has_future and _must_be_future(TypeAdapter(field.annotation or Any).core_schema):
+            raise DefinitionError(
+                where,
+                f"its field {name!r} must be in the future, which is checked at each load: one day, it is not any more",
+                "Check it where it comes in: use FutureDate for the input of an event, and date for the field.",
+            )
     for name in cls.__private_attributes__:
         raise DefinitionError(
             where,

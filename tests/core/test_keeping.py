@@ -27,7 +27,10 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     Field,
+    FutureDate,
+    FutureDatetime,
     OnErrorOmit,
+    PastDate,
     PlainSerializer,
     PrivateAttr,
     RootModel,
@@ -537,3 +540,20 @@ def test_the_table_of_the_documentation_is_that_of_the_code() -> None:
     assert runpy.run_path(str(ROOT / "docs" / "kept_types.py"))["written"](page) == page, (
         "run: python docs/kept_types.py"
     )
+
+
+class Appointment(BaseModel):
+    at: FutureDatetime | None = None
+
+
+@pytest.mark.parametrize(
+    "due", [FutureDate, FutureDate | None, list[FutureDatetime], Appointment, dict[str, Appointment]]
+)
+def test_a_date_that_must_be_ahead_is_refused_because_one_day_it_could_not_be_loaded(due: Any) -> None:
+    with pytest.raises(DefinitionError, match="its field 'due' must be in the future, which is checked at each load"):
+        type(
+            "Late",
+            (Workflow,),
+            {"__annotations__": {"day": PastDate, "due": due}, "definition": S(do("a"))},
+            name="late",
+        )

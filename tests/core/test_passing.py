@@ -166,7 +166,7 @@ def test_every_type_of_pydantic_arrives_or_is_refused(name: str) -> None:
                 continue
             kept += 1
             assert exactly(arrived) == exactly(value), (way, value)
-    assert kept
+    assert kept or name.startswith("Future"), "a field of such a type is refused"
 
 
 # --- single cases -----------------------------------------------------------------------------

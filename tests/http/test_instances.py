@@ -298,7 +298,7 @@ class TestList:
     @pytest.mark.parametrize("limit", ["many", "", "1.5", "9" * 5_000])
     def test_a_limit_that_is_no_number(self, listed: Http, limit: str) -> None:
         assert listed.problem("GET", "/wf/desk", params={"limit": limit}) == expected(
-            400, "Invalid request", f"limit is {limit!r}: it must be an integer"
+            400, "Invalid request", f"limit is {limit[:100]!r}: it must be an integer"
         )
 
     @pytest.mark.parametrize("cursor", ["x", "", "☕", "MTI6YQ==", "-1"])
