@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Lifespan
 
+from cloud_adapter.callbacks import PARAMETER as CALLBACK
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.events import BUFFERED, LATER
 from cloud_adapter.engine.idempotency import stored_key
@@ -55,6 +56,8 @@ _PICTURE_HEADERS = {
 
 LIST_PARAMETERS = ("status", "order", "limit", "cursor")
 """The query parameters of the list of instances, beside those for search fields."""
+
+SEND_PARAMETERS = ("thread", "wait_id", CALLBACK)
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 
@@ -110,7 +113,7 @@ def create_api(
         hint=": GET / lists the workflows",
         middleware=[
             Middleware(Gate, callers, refused),
-            Middleware(Authenticated, authentication, refused, limit),
+            Middleware(Authenticated, authentication, refused, limit, engine.callbacks),
             Middleware(RateLimited, limit, refused),
         ],
     )
@@ -139,7 +142,7 @@ def _routes(engine: Engine, handlers: _Handlers, operations: Mapping[str, type[O
         ),
         Route("/wf/{name}/{id}/outcomes/{token}", with_query(handlers.outcome), methods=["GET"]),
         # A path, because the name of an event may contain a slash. The id of an instance may not.
-        Route("/wf/{name}/{id}/{event:path}", with_query(handlers.send, "thread", "wait_id"), methods=["POST"]),
+        Route("/wf/{name}/{id}/{event:path}", with_query(handlers.send, *SEND_PARAMETERS), methods=["POST"]),
         Route("/definition/{name}", with_query(handlers.definition), methods=["GET"]),
         Route("/graph/{name}", with_query(handlers.graph, "format"), methods=["GET"]),
         Route("/swagger/{name}", with_query(handlers.swagger), methods=["GET"]),
@@ -221,6 +224,7 @@ class _Handlers:
             wait_id=wait_id,
             principal=principal,
             outcome=outcome,
+            headers=joined(request),
         )
         if response == LATER:
             location = outcome_url(name, id, outcome, prefix_of(request))
@@ -313,6 +317,14 @@ class _Handlers:
         access = openapi.DocumentAccess(principal_of(request), schemes, self.public, is_limited)
         server, limit = self.public_url or base_url(request), self.max_body_bytes
         return openapi.document(self.described(request), server, access, max_body_bytes=limit)
+
+
+def joined(request: Request) -> dict[str, str]:
+    """Returns the headers of a request, each once, as RFC 9110 joins them."""
+    headers: dict[str, str] = {}
+    for name, value in request.headers.items():
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
 
 
 def _graph(program: Program, format: Format, live: Live | None = None) -> Response:

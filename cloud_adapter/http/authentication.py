@@ -11,7 +11,9 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from cloud_adapter.callbacks import Callbacks
 from cloud_adapter.errors import InvalidCredential, TooManyRequests
+from cloud_adapter.http.authenticators.callback import callback_principal
 from cloud_adapter.http.authenticators.memberships import Memberships
 from cloud_adapter.http.authenticators.port import BEARER, Authenticator, bearer_token
 from cloud_adapter.http.health import PATHS as HEALTH_PATHS
@@ -88,6 +90,7 @@ class Authenticated:
         refused: returns the response for a request that is rejected.
         limit: counts the requests whose credentials are wrong. Right credentials from the same address are served, even
             if there were too many wrong ones.
+        callbacks: checks callback URLs. No authenticator is asked about a request that has such a URL.
     """
 
     def __init__(
@@ -96,18 +99,16 @@ class Authenticated:
         authentication: Authentication,
         refused: Callable[[Request, Exception], Response],
         limit: RateLimit = UNLIMITED,
+        callbacks: Callbacks | None = None,
     ) -> None:
         self.app = app
         self.authentication = authentication
         self.refused = refused
         self.limit = limit
+        self.callbacks = callbacks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        if not self.authentication.authenticators:
-            set_principal(scope, self.authentication.everyone)
             await self.app(scope, receive, send)
             return
         request = Request(scope, receive)
@@ -126,7 +127,8 @@ class Authenticated:
 
     async def _principal(self, request: Request) -> Principal | None:
         try:
-            return await self.authentication.principal(request)
+            callback = callback_principal(request, self.callbacks)
+            return callback if callback is not None else await self.authentication.principal(request)
         except InvalidCredential:
             self.limit.count(request)
             raise
