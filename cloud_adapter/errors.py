@@ -34,6 +34,10 @@ class OutcomeNotFound(WorkflowError):
     """No event with this outcome was accepted for later, or its outcome was forgotten."""
 
 
+class CallbackNotAccepted(WorkflowError):
+    """The workflow does not wait for this callback: it has received it, the wait has ended, or it has not begun."""
+
+
 class InstanceExists(WorkflowError):
     """An instance with that id already exists."""
 

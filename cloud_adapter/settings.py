@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from cloud_adapter.callbacks import key_of
 from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE, TASKS_EMULATOR_VARIABLE
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.options import EngineOptions
@@ -134,6 +135,9 @@ class Settings(SecretSettings):
     public_url: str = ""
     """The URL at which clients reach the api, for links in responses, if a proxy changes the host or removes a prefix
     from the path: ``https://example.com/orders``."""
+    callback_keys: SecretStr = SecretStr("")
+    """The keys that sign callback URLs, separated by commas: at least 32 bytes each, in URL-safe base64. The first one
+    signs, all are valid. Embedded, the runtime makes a key of its own, in a file beside the database."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """The host names under which clients reach the api, besides those of this machine and of ``public_url``, separated
     by commas; ``*``: every name. By default every name on Cloud Run, and elsewhere none."""
@@ -160,6 +164,11 @@ class Settings(SecretSettings):
     By default as many as the requests that are let in, so none waits."""
     recover_seconds: float = Field(default=10, ge=0.1, le=3600)
     """How often the embedded runtime looks for stalled instances."""
+
+    @property
+    def callback_ring(self) -> Sequence[bytes]:
+        """The keys in ``callback_keys``."""
+        return [key_of(key) for key in _listed_keys(self.callback_keys.get_secret_value())]
 
     def options(self) -> EngineOptions:
         """Returns the settings of the engine."""
@@ -198,6 +207,13 @@ class Settings(SecretSettings):
     @classmethod
     def _are_session_keys(cls, session_keys: SecretStr) -> SecretStr:
         return _checked_keys(session_keys)
+
+    @field_validator("callback_keys")
+    @classmethod
+    def _sign(cls, callback_keys: SecretStr) -> SecretStr:
+        for number, key in enumerate(_listed_keys(callback_keys.get_secret_value()), 1):
+            key_of(key, f"key {number}")
+        return callback_keys
 
     @field_validator("allowed_hosts")
     @classmethod

@@ -37,7 +37,17 @@ NEVER_UPLOADED = (
 
 SUSPICIOUS_NAMES = {
     "a file of settings and secrets": (".env", ".env.*", "*.env", ".netrc", ".npmrc", ".pypirc", "pip.conf"),
-    "a key": ("*key*.json", "*credential*.json", "*secret*.json", "*.p12", "*.pfx", "*.jks", "id_rsa*", "id_ed25519*"),
+    "a key": (
+        "*key*.json",
+        "*credential*.json",
+        "*secret*.json",
+        "*.p12",
+        "*.pfx",
+        "*.jks",
+        "id_rsa*",
+        "id_ed25519*",
+        "*.callback-key*",
+    ),
     "a database": ("*.db", "*.db-*", "*.sqlite", "*.sqlite-*", "*.sqlite3", "*.sqlite3-*"),
 }
 SECRET_CONTENT = {

@@ -4,6 +4,7 @@ Does no I/O, reads no clock, uses no random numbers and depends on no cloud. The
 """
 
 from workflow_core.access import ANY_ROLE, EVERYONE, Access, CreatedBy
+from workflow_core.callbacks import Callback, WebhookRequest
 from workflow_core.errors import (
     AsyncInSyncCall,
     AttemptOver,
@@ -76,6 +77,7 @@ __all__ = [
     "Break",
     "BufferedEvent",
     "Case",
+    "Callback",
     "CheckpointKind",
     "Child",
     "ChildFailed",
@@ -132,6 +134,7 @@ __all__ = [
     "WaitFor",
     "WaitKind",
     "WaitStatus",
+    "WebhookRequest",
     "While",
     "Workflow",
     "WorkflowError",

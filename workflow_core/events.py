@@ -9,9 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Protocol, runtime_checkable
 
+from workflow_core.callbacks import CALLBACK_LIFESPAN, Callback, CallbackUrls, url_of
+from workflow_core.errors import ExecutionError
 from workflow_core.execution import ErrorInfo
 from workflow_core.principal import Principal
 
@@ -49,12 +52,28 @@ class StepContext:
     index: int | None = None
     error: ErrorInfo | None = None
     caused_by: str = ""
+    callback_urls: CallbackUrls | None = field(default=None, repr=False, compare=False)
 
     @property
     def idempotency_key(self) -> str:
         """A key that is the same in every attempt of this execution of the step, and different everywhere else. Pass it
         to outside systems."""
         return stable_key(self.workflow, self.workflow_id, self.thread_id, self.pc)
+
+    def callback_url(self, event: str, *, expires: timedelta = CALLBACK_LIFESPAN) -> str:
+        """Returns a URL to which an outside system sends the event with POST, without other credentials.
+
+        The event must be awaited by the thread of the step: the first of its waits for the event that the request finds
+        receives it. All URLs of one execution of the step for one event count as one: the first request is accepted,
+        and a repetition gets the same response.
+
+        Raises:
+            ExecutionError: ``expires`` is wrong, or no server runs the step.
+            SettingsError: the server has no keys for callbacks, or does not know its URL.
+        """
+        nonce = stable_key("callback", self.idempotency_key, event)
+        callback = Callback(self.workflow, self.workflow_id, event, self.thread_id, None, nonce)
+        return url_of(self.callback_urls, callback, expires)
 
 
 async def _no_heartbeat() -> None:
@@ -119,12 +138,29 @@ class EventRequest:
     action: str
     known_as: str = ""
     principal: Principal | None = None
+    callback_urls: CallbackUrls | None = field(default=None, repr=False, compare=False)
 
     @property
     def idempotency_key(self) -> str:
         """A key that is the same in every attempt of this action on this wait. Pass it to outside systems."""
         name = type(self.workflow).__workflow_name__
         return stable_key(name, self.workflow_id, self.wait_id, self.known_as or self.event, self.action)
+
+    def callback_url(self, *, expires: timedelta = CALLBACK_LIFESPAN) -> str:
+        """In ``setup``: returns a URL to which an outside system sends the event with POST, without other credentials.
+
+        The URL is for this wait only, and for one request: a repetition gets the same response.
+
+        Raises:
+            ExecutionError: ``expires`` is wrong, this is not ``setup``, or no server runs it.
+            SettingsError: the server has no keys for callbacks, or does not know its URL.
+        """
+        if self.action != "setup":
+            raise ExecutionError(f"callback_url() is for setup: in {self.action}, the wait for {self.event!r} ends")
+        nonce = stable_key("callback", self.idempotency_key, self.event)
+        name = type(self.workflow).__workflow_name__
+        callback = Callback(name, self.workflow_id, self.event, None, self.wait_id, nonce)
+        return url_of(self.callback_urls, callback, expires)
 
 
 @runtime_checkable

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Literal
 
+from workflow_core.callbacks import Callback
+
 ANYONE: Final = "anyone"
 """The role that every principal has, also one without credentials."""
 
@@ -25,9 +27,10 @@ class Principal:
         id: identifies the principal: ``issuer|subject``. Never an e-mail address, because addresses change hands. Empty
             for an anonymous principal.
         name: the name to show, for example in the history.
-        kind: what it is. A ``callback`` may send the one event that its token is for.
+        kind: what it is. A ``callback`` may send the one event that its token is for, and has no roles.
         roles: the roles that were given to it, without ``ANYONE`` and ``AUTHENTICATED``.
         claims: what its issuer says about it.
+        callback: for a ``callback``, what it may send.
     """
 
     id: str
@@ -35,11 +38,18 @@ class Principal:
     kind: PrincipalKind = "user"
     roles: frozenset[str] = frozenset()
     claims: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    callback: Callback | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.callback is not None and self.kind != "callback":
+            raise ValueError(f"a principal of kind {self.kind!r} has a callback: only one of kind 'callback' can")
 
     @property
     def all_roles(self) -> frozenset[str]:
         """The roles, with those that every principal of its kind has."""
-        implied = {ANYONE} if self.kind in ("anonymous", "callback") else {ANYONE, AUTHENTICATED}
+        if self.kind == "callback":  # the holder of its token is not known, and may do what the token says, no more
+            return frozenset()
+        implied = {ANYONE} if self.kind == "anonymous" else {ANYONE, AUTHENTICATED}
         return self.roles | implied
 
 

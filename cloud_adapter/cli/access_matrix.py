@@ -85,25 +85,35 @@ class Matrix:
 
 
 def unsendable(workflow: type[Workflow]) -> list[str]:
-    """Returns the events that no principal may send in some select: they have no role, and ``Access.send`` has none
-    either. Empty if the workflow says nothing about access: it is not meant for an API with authenticators."""
+    """Returns the events that no principal may send in some select: they have no role, ``Access.send`` has none either,
+    and no ``verify`` decides. Empty if the workflow says nothing about access: it is not meant for an API with
+    authenticators."""
     events = workflow.__program__.events
     if workflow.access == Access() and not any(case.role for cases in events.values() for _, case in cases):
         return []
-    return [event for event, cases in events.items() if any(not _roles_of(workflow, case) for _, case in cases)]
+    return [event for event, cases in events.items() if any(_is_unsendable(workflow, case) for _, case in cases)]
+
+
+def _is_unsendable(workflow: type[Workflow], case: ClientCase) -> bool:
+    return case.verify is None and not _roles_of(workflow, case)
 
 
 def _events(workflow: type[Workflow]) -> list[tuple[str, Roles]]:
-    """Returns the events of a workflow with the roles that may send them."""
+    """Returns the events of a workflow with the roles that may send them. No role may send an event with ``verify``."""
     found: list[tuple[str, Roles]] = []
     for event, cases in workflow.__program__.events.items():
-        needed = [(select, _roles_of(workflow, case)) for select, case in cases]
-        first = needed[0][1]
-        if all(roles == first for _, roles in needed):
-            found.append((event, first))
+        needed = [(select, *_sender(workflow, case)) for select, case in cases]
+        if len({(roles, how) for _, roles, how in needed}) == 1:
+            _, roles, how = needed[0]
+            found.append((f"{event}{how}", roles))
         else:
-            found += [(f"{event} ({select})", roles) for select, roles in needed]
+            found += [(f"{event} ({select}){how}", roles) for select, roles, how in needed]
     return found
+
+
+def _sender(workflow: type[Workflow], case: ClientCase) -> tuple[Roles, str]:
+    """Returns the roles that may send an event, and a text for the event if another rule decides."""
+    return (_roles_of(workflow, case), "") if case.verify is None else (None, " [verify]")
 
 
 def _roles_of(workflow: type[Workflow], case: ClientCase) -> Roles:

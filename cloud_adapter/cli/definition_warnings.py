@@ -58,7 +58,7 @@ def _event_warnings(workflows: Iterable[type[Workflow]]) -> Iterator[DefinitionW
                 cls.__workflow_name__,
                 f"events {', '.join(map(repr, events))}" if len(events) > 1 else f"event {events[0]!r}",
                 "no role may send them, so an API with authenticators denies them to everyone",
-                "Write On(..., role=...), or Access(send={...}) for all events without a role",
+                "Write On(..., role=...), or Access(send={...}) for all events without a role. Callback URLs need none",
             )
 
 

@@ -31,6 +31,7 @@ from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock, Store, TaskQueue
 from workflow_core import WorkflowError
+from workflow_core.callbacks import CallbackUrls
 from workflow_core.error_texts import error_text
 
 WRITE_ATTEMPTS_MAX = 5
@@ -55,6 +56,7 @@ class Committer:
     Args:
         rng: generates tokens and jitter. With a seeded generator, a run is repeatable.
         secrets: encrypts what is stored, and decrypts it.
+        callback_urls: returns the URLs of callbacks.
     """
 
     def __init__(
@@ -65,12 +67,14 @@ class Committer:
         options: EngineOptions,
         rng: random.Random,
         secrets: Secrets,
+        callback_urls: CallbackUrls | None = None,
     ) -> None:
         self.store = store
         self.queue = queue
         self.clock = clock
         self.options = options
         self.rng = rng
+        self.callback_urls = callback_urls
         # A copy, so that a seeded run draws the same tokens whether or not it has children.
         self._salts = rng if isinstance(rng, random.SystemRandom) else copy(rng)
         self.secrets = secrets
@@ -90,7 +94,9 @@ class Committer:
     async def load(self, ref: InstanceRef, rewrite: Callable[[Instance], Instance] | None = None) -> Session:
         """Loads the current state of an instance. ``rewrite`` changes the stored data before it is read."""
         instance = await self.secrets.opened(await self.store.load(ref.workflow, ref.id))
-        return Session(ref.cls, instance if rewrite is None else rewrite(instance), self.clock.now(), self.salt)
+        session = Session(ref.cls, instance if rewrite is None else rewrite(instance), self.clock.now(), self.salt)
+        session.machine.callback_urls = self.callback_urls
+        return session
 
     async def load_key(self, ref: InstanceRef, key: str) -> KeyRecord | None:
         """Returns the record of an instance's key; None if there is none or it has expired."""

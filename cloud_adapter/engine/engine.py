@@ -22,6 +22,7 @@ import random
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
+from cloud_adapter.callbacks import Callbacks
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.document import KeyRecord
 from cloud_adapter.engine.activities import Activities
@@ -29,12 +30,12 @@ from cloud_adapter.engine.children import Children
 from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.decisions import Leased
 from cloud_adapter.engine.events import BUFFERED, LATER, SentEvent
-from cloud_adapter.engine.idempotency import stored_key
 from cloud_adapter.engine.inbox import Inbox
 from cloud_adapter.engine.kept_events import KeptEvents, Outcome, TakeEvents
 from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.listing import Listing
 from cloud_adapter.engine.operations import Operation
+from cloud_adapter.engine.permissions import callback_of
 from cloud_adapter.engine.recovery import Recovery
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.registry import by_name, served, without
@@ -52,7 +53,7 @@ from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.observability.audit import Audit
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import PAGE_SIZE, Clock, Codec, Order, Page, Store, TaskQueue
-from workflow_core import Action, Principal, Workflow
+from workflow_core import Action, Callback, ExecutionError, Principal, Workflow
 from workflow_core.access import is_everyone
 
 
@@ -62,6 +63,7 @@ class Engine:
     Args:
         workflows: the workflow classes to serve. Their names must differ.
         internal: those of them that no client may address. Only other workflows start them, as children.
+        callbacks: makes and checks the URLs of callbacks; None: there are none.
         rng: generates tokens and jitter. With a seeded generator, a run is repeatable.
         run_sync: runs synchronous steps; by default, in a thread.
         run_activity_sync: runs synchronous activities; by default, ``run_sync``.
@@ -88,6 +90,7 @@ class Engine:
         run_activity_sync: RunSync | None = None,
         internal: Iterable[type[Workflow]] = (),
         codec: Codec | None = None,
+        callbacks: Callbacks | None = None,
     ) -> None:
         self.clock = clock or SystemClock()
         self.options = options or EngineOptions()
@@ -95,8 +98,10 @@ class Engine:
         self.queue = queue
         self.workflows: Mapping[str, type[Workflow]] = by_name(workflows)
         self.addressable: Mapping[str, type[Workflow]] = without(self.workflows, internal)
+        self.callbacks = callbacks
         secrets, rng = Secrets(codec, self.workflows), rng or random.SystemRandom()
-        self._committer = Committer(store, queue, self.clock, self.options, rng, secrets)
+        urls = None if callbacks is None else self._callback_url
+        self._committer = Committer(store, queue, self.clock, self.options, rng, secrets, urls)
         audit = Audit(self.clock)
         self.lanes = Lanes(self._committer, KeptEvents(self._committer, audit))
         self._inbox = Inbox(self._committer, self.lanes)
@@ -114,9 +119,10 @@ class Engine:
         """Returns the workflow of that name.
 
         Raises:
-            WorkflowNotFound: this engine does not serve it, or the principal is a client and the workflow is internal.
+            WorkflowNotFound: this engine does not serve it, or it is internal and the principal is a client. Outside
+                systems may send callbacks to internal workflows.
         """
-        if principal is None:
+        if principal is None or callback_of(principal, name) is not None:
             return served(self.workflows, name)
         return served(self.addressable, name, names=is_everyone(principal))
 
@@ -225,6 +231,7 @@ class Engine:
         wait_id: str | None = None,
         principal: Principal | None = None,
         outcome: str = "",
+        headers: Mapping[str, str] | None = None,
     ) -> bytes:
         """Delivers an event: runs its handler, moves the instance to its next steps or waits, and commits.
 
@@ -234,7 +241,9 @@ class Engine:
                 Principals do not share keys.
             thread_id: selects a thread, if several wait for the event.
             wait_id: selects a wait. A later wait for the same event does not match.
-            principal: who sends it; None: code of this process, which may send everything.
+            principal: who sends it; None: code of this process, which may send everything. For a callback, its own key,
+                thread and wait count.
+            headers: the headers of the request, for ``On(..., verify=...)``.
             outcome: if the instance is busy for long, the event may be decided later, and ``outcome`` returns what has
                 become of it under this text. Pass the same text with each attempt, and for no other request.
 
@@ -242,8 +251,8 @@ class Engine:
             The handler's output as JSON; ``BUFFERED``, which is empty, if the event was buffered; or ``LATER``.
 
         Raises:
-            EventNotAccepted, EventRejected, InvalidInput, IdempotencyKeyReused, InstanceNotFound, WorkflowNotFound,
-            InvalidRequest, TooLarge, Forbidden, Unauthenticated: nothing was changed.
+            EventNotAccepted, CallbackNotAccepted, EventRejected, InvalidInput, IdempotencyKeyReused, InstanceNotFound,
+            WorkflowNotFound, InvalidRequest, TooLarge, Forbidden, Unauthenticated: nothing was changed.
             UserCodeError, InvalidFields, InvalidOutput, ExecutionError: the workflow's code has an error. Nothing was
             changed.
             Busy: the instance was busy for too long. Nothing was changed.
@@ -253,7 +262,9 @@ class Engine:
         known = program is not None and program.event(event) in program.events
         with logs.about(workflow, id, statement=event), telemetry.event(workflow, id, event, known=known) as span:
             ref = self._requests.ref(workflow, id, principal)
-            request = SentEvent(event, body, stored_key(check_key(key), principal), thread_id, wait_id, outcome)
+            request = SentEvent(event, body, check_key(key), thread_id, wait_id, outcome, headers or {}).sent_by(
+                principal
+            )
             response = await self._requests.handle_event(ref, request, span, principal)
             if response in (BUFFERED, LATER) and not span.outcome:
                 span.outcome = "later" if response else "buffered"
@@ -270,6 +281,15 @@ class Engine:
             InstanceNotFound, Unauthenticated: the principal may not read the instance.
         """
         return await self._requests.outcome(self._requests.ref(workflow, id, principal), outcome, principal)
+
+    def _callback_url(self, callback: Callback, expires: timedelta) -> str:
+        """Returns the URL of a callback. Steps and setups call it."""
+        assert self.callbacks is not None
+        program = self.workflows[callback.workflow].__program__
+        if program.event(callback.event) not in program.events:
+            events = ", ".join(map(repr, program.events)) or "none"
+            raise ExecutionError(f"callback_url: unknown event {callback.event!r}. Available: {events}")
+        return self.callbacks.url(callback, expires)
 
     # --- requests of operators -----------------------------------------------------------
 

@@ -6,16 +6,16 @@ also waits. If the step takes long, the event may be kept in the inbox instead, 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from inspect import isawaitable
 from typing import Any
 
 from cloud_adapter.document import HistoryKind, KeyRecord, Lease
 from cloud_adapter.engine.decisions import ByItself, Decision, NotNow
-from cloud_adapter.engine.idempotency import record_of
+from cloud_adapter.engine.idempotency import record_of, stored_key
 from cloud_adapter.engine.permissions import Caller
 from cloud_adapter.engine.session import Session, milliseconds, settle
 from cloud_adapter.engine.user_code import call, within
@@ -23,7 +23,7 @@ from cloud_adapter.errors import Busy, Unavailable, UserCodeError
 from cloud_adapter.observability.span import Span
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock
-from workflow_core import EventNotAccepted, EventRejected, InvalidInput
+from workflow_core import EventNotAccepted, EventRejected, InvalidInput, Principal, WebhookRequest
 from workflow_core.access import narrows
 from workflow_core.error_texts import error_text
 from workflow_core.events import stable_key
@@ -58,6 +58,20 @@ class SentEvent:
     thread_id: str | None
     wait_id: str | None
     outcome: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    known_until: datetime | None = None
+    """Until when its response is kept at least; None: as long as every other one."""
+
+    def sent_by(self, principal: Principal | None) -> SentEvent:
+        """Returns the event as a principal sends it. A callback brings its own key: a repetition must not count as new
+        because its sender chooses another key, or because the first request is forgotten. It is not decided later,
+        because nobody could read its outcome."""
+        callback = None if principal is None else principal.callback
+        if callback is None:
+            return replace(self, key=stored_key(self.key, principal))
+        key, until = stored_key(callback.nonce, principal), callback.expires_at
+        thread_id, wait_id = callback.thread_id, callback.wait_id
+        return replace(self, key=key, thread_id=thread_id, wait_id=wait_id, outcome="", known_until=until)
 
     @property
     def fingerprint(self) -> str:
@@ -66,6 +80,8 @@ class SentEvent:
 
     def known_as(self, response: str, now: datetime, key_ttl: timedelta) -> KeyRecord | None:
         """Returns the record of this request under its key; None if it has no key."""
+        if self.known_until is not None:
+            key_ttl = max(key_ttl, self.known_until - now)
         return record_of(self.key, self.fingerprint, response, now, key_ttl)
 
 
@@ -118,7 +134,7 @@ class SendEvent(Decision):
         if self.may_be_kept:  # its sender was allowed to send it; that is checked again when it is decided
             session.check()
             return self._keep_again(session, now)
-        self._check_read(session)
+        self._check_sender(session)
         session.check()
         self.records = ()
         request = self.request
@@ -158,17 +174,19 @@ class SendEvent(Decision):
             return self._awaited(session, accepted, event, output, started)
         return self._finish(session, accepted, event, output, started)
 
-    def _check_read(self, session: Session) -> None:
-        """Checks whether the sender may read the instance; what is done from now on is done by it.
+    def _check_sender(self, session: Session) -> None:
+        """Checks whether the sender may be one; what is done from now on is done by it.
 
         Raises:
             InstanceNotFound, Unauthenticated: it may not.
         """
-        if self.caller is not None:
+        caller, request, program = self.caller, self.request, session.machine.program
+        if caller is not None:
+            cases = [case for _, case in program.events.get(program.event(request.event), ())]
             # Code of the workflow is asked. If it changes fields, against the rules, a denial must undo that.
-            session.machine.touched |= narrows(session.cls)
-            self.caller.check_read(session.machine.workflow)
-            session.machine.principal = self.caller.principal
+            session.machine.touched |= narrows(session.cls) or any(case.verify is not None for case in cases)
+            caller.check_sender(session.machine.workflow, cases, WebhookRequest(request.headers, request.body))
+            session.machine.principal = caller.principal
 
     def _accepted(self, session: Session, event: str) -> Accepted:
         """Returns what waits for the event: the first wait to which its sender may send it.
@@ -244,7 +262,9 @@ class SendEvent(Decision):
             Forbidden, Unauthenticated: its sender may not send it to every case that may receive it from the buffer.
         """
         lease, wants_outcome = session.instance.lease, bool(self.request.outcome)
-        is_later = wants_outcome or self._is_buffered(session, event)
+        # Only the request itself can be verified: its headers are not kept.
+        is_verified = any(case.verify is not None for _, case in session.machine.program.events[event])
+        is_later = not is_verified and (wants_outcome or self._is_buffered(session, event))
         if lease is None or not (session.leased(now) and lease.keeps_events) or not is_later or self.keep is None:
             raise self._busy(session)
         if not wants_outcome:

@@ -11,6 +11,9 @@ one.
   A principal without credentials that has no role for reading gets ``Unauthenticated`` instead, before anything is
   loaded, also for missing instances. The only exception is a creation under an id that is taken.
 * Who may read, but not do it, gets ``Forbidden``, which names the roles that may.
+* Two kinds of senders of events need no role, and no permission to read. A callback may send the one event to the one
+  wait that its token names. A request that ``On(..., verify=...)`` accepts may be sent to that case. ``authorize``
+  narrows both.
 
 What breaks this: an answer or an error that depends on the instance and is returned before ``check_read``.
 """
@@ -18,7 +21,7 @@ What breaks this: an answer or an error that depends on the instance and is retu
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 
 from cloud_adapter.document import Instance
@@ -26,8 +29,19 @@ from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.user_code import call
 from cloud_adapter.errors import Forbidden, InstanceNotFound, Unauthenticated
 from cloud_adapter.observability import logs
-from workflow_core import Action, InvalidFields, Principal, Workflow, WorkflowError
+from workflow_core import (
+    Action,
+    Callback,
+    InvalidFields,
+    NewerVersion,
+    Principal,
+    UnusableResult,
+    WebhookRequest,
+    Workflow,
+    WorkflowError,
+)
 from workflow_core.access import has_role, is_authorized, is_everyone, narrows
+from workflow_core.accidents import refuse_accident
 from workflow_core.error_texts import error_text
 from workflow_core.machine.events import Accepted
 from workflow_core.program.code import ClientCase
@@ -39,15 +53,19 @@ class Caller:
     """A principal that sends a request about one instance.
 
     Attributes:
+        callback: what it may send if it is a callback; it may then do nothing else.
         refusal: the last error with which the request was denied.
-        has_read: whether it was once decided that the principal may read the instance.
+        has_read: whether it was once decided that the principal may read the instance, or the responses to its events.
     """
 
-    __slots__ = ("has_read", "principal", "ref", "refusal")
+    __slots__ = ("_is_sender_verified", "_webhook", "callback", "has_read", "principal", "ref", "refusal")
 
     def __init__(self, principal: Principal, ref: InstanceRef) -> None:
         self.principal = principal
         self.ref = ref
+        self.callback = callback_of(principal, ref.workflow)
+        self._webhook: WebhookRequest | None = None
+        self._is_sender_verified = False
         self.refusal: WorkflowError | None = None
         self.has_read = False
 
@@ -74,13 +92,17 @@ class Caller:
         self.has_read = True
 
     def check_unreadable(self, error: WorkflowError) -> None:
-        """Called if a request failed with an error that may mean that the instance cannot be loaded, so that
-        ``authorize`` could not be asked.
+        """Called if a request failed with an error that may mean that the instance cannot be loaded, so that neither
+        ``authorize`` nor a ``verify`` could be asked.
 
         Raises:
-            InstanceNotFound: the workflow has an ``authorize``, which was not asked.
+            InstanceNotFound, Unauthenticated: the principal has no role for reading, or the workflow has an
+                ``authorize``.
         """
-        if self.has_read:
+        if self.has_read or self.callback is not None:
+            return
+        self.check_read_role()
+        if isinstance(error, InstanceNotFound | NewerVersion):
             return
         if narrows(self.ref.cls) and not is_everyone(self.principal):
             self._log_failure(error)
@@ -161,32 +183,81 @@ class Caller:
 
     # --- events ------------------------------------------------------------------------------
 
+    def check_sender_role(self, event: str, thread_id: str | None, wait_id: str | None) -> None:
+        """Checks before anything is loaded whether the principal may be the sender of an event.
+
+        Raises:
+            InstanceNotFound, Unauthenticated: it may not.
+        """
+        ref, program = self.ref, self.ref.cls.__program__
+        if self.callback is not None:
+            if not self.callback.is_for(ref.workflow, ref.id, event, thread_id, wait_id):
+                raise self._refuse(self._not_found())
+        elif all(case.verify is None for _, case in program.events.get(program.event(event), ())):
+            self.check_read_role()
+
+    def check_sender(self, workflow: Workflow, cases: Sequence[ClientCase], webhook: WebhookRequest) -> None:
+        """Checks whether the principal may be the sender of an event: whether it may read the instance, or needs not.
+
+        Args:
+            cases: all cases of the event, in whatever state they are accepted.
+
+        Raises:
+            InstanceNotFound, Unauthenticated: it may not.
+        """
+        self._webhook = webhook
+        self._is_sender_verified = any(self._is_verified(workflow, case) for case in cases)
+        if self.callback is None and not self._is_sender_verified:
+            self.check_read(workflow)
+        self.has_read = True
+
     def may_send(self, workflow: Workflow, case: ClientCase) -> bool:
         """Whether the principal may send an event to this case."""
-        return self._allows(workflow, Action.SEND, self._roles_of(case), case.event)
+        if case.verify is not None and not self._is_verified(workflow, case):
+            return False
+        if self.callback is not None:
+            # The wait is part of the request; see check_sender_role.
+            is_allowed = self.ref.cls.__program__.event(self.callback.event) == case.event
+        else:
+            is_allowed = case.verify is not None or has_role(self.principal, self._roles_of(case))
+        return is_allowed and self._is_authorized(workflow, Action.SEND, case.event)
 
     def has_role_for(self, cases: Iterable[ClientCase]) -> bool:
-        """Whether the principal has the role of one of the cases."""
+        """Whether the principal has the role of one of the cases, or needs none."""
+        if self.callback is not None or self._is_sender_verified:
+            return True
         return any(has_role(self.principal, self._roles_of(case)) for case in cases)
 
     def sendable(self, workflow: Workflow, accepted: Iterable[Accepted]) -> tuple[Accepted, ...]:
-        """Returns those of the accepted events that the principal may send."""
+        """Returns those of the accepted events that the principal may send. For an event with ``verify``, that depends
+        on the request, so it is not one of them."""
         return tuple(
-            found for found in accepted if isinstance(found.case, ClientCase) and self.may_send(workflow, found.case)
+            found
+            for found in accepted
+            if isinstance(found.case, ClientCase) and not found.case.verify and self.may_send(workflow, found.case)
         )
 
     def refused_event(self, event: str, cases: Iterable[ClientCase]) -> WorkflowError:
         """Returns the error for an event that the principal may send to none of the cases."""
-        roles = [self._roles_of(case) for case in cases]
-        return self.refused(f"sending {event!r}", frozenset().union(*(some for some in roles if some is not None)))
+        what = f"sending {event!r}"
+        needed = [self._roles_of(case) for case in cases if case.verify is None]
+        if not (needed or self._is_sender_verified):
+            error = f"{what} is not permitted: verify of {self.ref.workflow!r} did not accept the request"
+            return self._refuse(Unauthenticated(error) if self._is_anonymous else Forbidden(error))
+        if self.callback is not None or not needed:
+            return self._refuse(self._denied(what))
+        return self.refused(what, frozenset().union(*(roles for roles in needed if roles is not None)))
 
     def refused(self, what: str, roles: AbstractSet[str] | None) -> WorkflowError:
         """Returns the error for something that the principal may not do. It names the roles that may."""
         if self._is_anonymous:
             return self._refuse(Unauthenticated(NO_CREDENTIALS))
         if has_role(self.principal, roles):
-            return self._refuse(Forbidden(f"{what} is not permitted: authorize of {self.ref.workflow!r} denies it"))
+            return self._refuse(self._denied(what))
         return self._refuse(Forbidden(f"{what} is not permitted: {needed_roles(roles)}"))
+
+    def _denied(self, what: str) -> Forbidden:
+        return Forbidden(f"{what} is not permitted: authorize of {self.ref.workflow!r} denies it")
 
     # --- how it is decided -------------------------------------------------------------------
 
@@ -210,10 +281,24 @@ class Caller:
             self._log_failure(error)
             return False
 
-    def _log_failure(self, error: Exception) -> None:
+    def _is_verified(self, workflow: Workflow, case: ClientCase) -> bool:
+        if case.verify is None or self._webhook is None:
+            return False
+        try:
+            answer: object = call(case.verify, workflow, self._webhook)
+            if answer is True or answer is False:
+                return answer
+            where = f"verify of {case.event!r}"
+            refuse_accident(answer, where)
+            raise UnusableResult(f"{where} returned {answer!r:.60}. Return True or False")
+        except Exception as error:
+            self._log_failure(error, "verify")
+            return False
+
+    def _log_failure(self, error: Exception, what: str = "authorize") -> None:
         text = error_text(error)[:500]
         about = self.ref.workflow, self.ref.id
-        logs.transition("authorize failed", *about, level=logging.ERROR, raised=error, error=text)
+        logs.transition(f"{what} failed", *about, level=logging.ERROR, raised=error, error=text)
 
     def _not_found(self) -> InstanceNotFound:
         return InstanceNotFound.of(self.ref.workflow, self.ref.id)
@@ -221,6 +306,12 @@ class Caller:
     def _refuse(self, error: WorkflowError) -> WorkflowError:
         self.refusal = error
         return error
+
+
+def callback_of(principal: Principal, workflow: str) -> Callback | None:
+    """Returns what a principal may send to a workflow if it is a callback for an instance of it."""
+    callback = principal.callback if principal.kind == "callback" else None
+    return callback if callback is not None and callback.workflow == workflow else None
 
 
 def needed_roles(roles: AbstractSet[str] | None) -> str:

@@ -24,17 +24,25 @@ from cloud_adapter.engine.session import Session, begin
 from cloud_adapter.engine.view import View, view_of
 from cloud_adapter.errors import (
     Busy,
+    CallbackNotAccepted,
     DamagedDocument,
     DuplicateKey,
+    IdempotencyKeyReused,
     InstanceExists,
+    InstanceNotFound,
     Unavailable,
 )
 from cloud_adapter.observability.audit import Audit
 from cloud_adapter.observability.span import Span
 from cloud_adapter.ports import Page
-from workflow_core import Action, InvalidFields, Principal, Workflow, WorkflowError
+from workflow_core import Action, EventNotAccepted, InvalidFields, NewerVersion, Principal, Workflow, WorkflowError
 from workflow_core.access import creation
 from workflow_core.events import stable_key
+
+NOT_WAITED_FOR = (
+    "the workflow does not wait for this callback: it has received it, no longer waits, or does not wait yet"
+)
+"""What an outside system learns about a callback that is not accepted: not what the instance does instead."""
 
 KEY_ATTEMPTS_MAX = 5
 """How many times an event is tried if its key is found as recorded, but then expires."""
@@ -162,12 +170,16 @@ class Requests:
             return await self._handle_event(ref, request, span, None)
         caller = Caller(principal, ref)
         with self._audited(caller, Action.SEND, request.event):
-            caller.check_read_role()
+            caller.check_sender_role(request.event, request.thread_id, request.wait_id)
             try:
                 return await self._handle_event(ref, request, span, caller)
-            except (InvalidFields, DamagedDocument) as error:
+            except (InvalidFields, DamagedDocument, InstanceNotFound, NewerVersion) as error:
                 caller.check_unreadable(error)
                 raise
+            except (EventNotAccepted, IdempotencyKeyReused) as error:
+                if caller.callback is None:
+                    raise
+                raise CallbackNotAccepted(NOT_WAITED_FOR) from error
 
     async def _handle_event(self, ref: InstanceRef, request: SentEvent, span: Span, caller: Caller | None) -> bytes:
         clock, options = self.committer.clock, self.committer.options
@@ -191,7 +203,7 @@ class Requests:
                 raise
             except WorkflowError as error:
                 if caller is not None and not caller.has_read:
-                    if isinstance(error, Busy):  # it was not decided, because others came first
+                    if isinstance(error, Busy) and caller.callback is None:  # it was not decided
                         await self._readable(caller)
                     raise  # a response would show that there is an instance
                 # A repeated request returns its stored response, even if a new request would be rejected.

@@ -12,6 +12,7 @@ from cloud_adapter.codecs.chain import codec_of
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.registry import by_name
 from cloud_adapter.engine.sync_pool import SyncPools
+from cloud_adapter.hosting.callback_keys import callbacks
 from cloud_adapter.hosting.unencrypted import check_secrets
 from cloud_adapter.queues.cloud_tasks import CloudTasksQueue, TaskTarget
 from cloud_adapter.settings import Settings
@@ -54,6 +55,7 @@ class CloudRuntime:
             run_activity_sync=self.pools.activities,
             internal=internal,
             codec=self.codec,
+            callbacks=callbacks(settings, clock),
         )
 
     async def start(self, context: Context | None = None) -> None:

@@ -114,6 +114,14 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._runtime = runtime
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts to serve. Without a public URL, callbacks come from programs on this machine."""
+        callbacks = self._runtime.callbacks
+        if sockets and not callbacks.base_url:
+            host, port = sockets[0].getsockname()[:2]
+            callbacks.base_url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        await super().startup(sockets)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Handles SIGINT and SIGTERM."""
         if self.should_exit and sig == signal.SIGINT:

@@ -17,6 +17,7 @@ from cloud_adapter.engine.registry import by_name
 from cloud_adapter.engine.sync_pool import SyncPools
 from cloud_adapter.engine.task_handler import Outcome, run_task
 from cloud_adapter.errors import Unavailable
+from cloud_adapter.hosting.callback_keys import callbacks
 from cloud_adapter.hosting.near_tasks import NearTasks
 from cloud_adapter.hosting.unencrypted import FIX, unencrypted
 from cloud_adapter.observability.background import background_context
@@ -71,6 +72,7 @@ class EmbeddedRuntime:
         self.queue = LocalQueue(self._deliver, self.clock)
         self._ahead = timedelta(seconds=RECOVERIES_AHEAD * settings.recover_seconds)
         self.pools = SyncPools(settings.sync_threads or LOCAL_LIMITS.max_concurrent_dispatches)
+        self.callbacks = callbacks(settings, self.clock)
         self.store = SqliteStore(settings.db)
         self.engine = Engine(
             table.values(),
@@ -82,6 +84,7 @@ class EmbeddedRuntime:
             run_activity_sync=self.pools.activities,
             internal=internal,
             codec=self.codec,
+            callbacks=self.callbacks,
         )
         self._recovery: asyncio.Task[None] | None = None
 

@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Lifespan
 
+from cloud_adapter.callbacks import PARAMETER as CALLBACK
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.events import BUFFERED, LATER
 from cloud_adapter.engine.idempotency import stored_key
@@ -57,6 +58,8 @@ _PICTURE_HEADERS = {
 
 LIST_PARAMETERS = ("status", "order", "limit", "cursor")
 """The query parameters of the list of instances, beside those for search fields."""
+
+SEND_PARAMETERS = ("thread", "wait_id", CALLBACK)
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 
@@ -113,7 +116,7 @@ def create_api(
         hint=": GET / lists the workflows",
         middleware=[
             Middleware(Gate, callers, refused),
-            Middleware(Authenticated, authentication, refused, limit),
+            Middleware(Authenticated, authentication, refused, limit, engine.callbacks),
             Middleware(RateLimited, limit, refused),
         ],
     )
@@ -143,7 +146,7 @@ def _routes(engine: Engine, handlers: _Handlers, operations: Mapping[str, type[O
         ),
         Route("/wf/{name}/{id}/outcomes/{token}", with_query(handlers.outcome), methods=["GET"]),
         # A path, because the name of an event may contain a slash. The id of an instance may not.
-        Route("/wf/{name}/{id}/{event:path}", with_query(handlers.send, "thread", "wait_id"), methods=["POST"]),
+        Route("/wf/{name}/{id}/{event:path}", with_query(handlers.send, *SEND_PARAMETERS), methods=["POST"]),
         *(Route(f"/{what}/{{name}}", handler, methods=["GET"]) for what, handler in _documents(handlers).items()),
         STATIC_ROUTE,
         *health.routes(engine),
@@ -232,6 +235,7 @@ class _Handlers:
             wait_id=wait_id,
             principal=principal,
             outcome=outcome,
+            headers=joined(request),
         )
         if response == LATER:
             location = outcome_url(name, id, outcome, prefix_of(request))
@@ -324,6 +328,14 @@ class _Handlers:
         access = openapi.DocumentAccess(principal_of(request), schemes, self.public, is_limited)
         server, limit = self.public_url or base_url(request), self.max_body_bytes
         return openapi.document(self.described(request), server, access, max_body_bytes=limit)
+
+
+def joined(request: Request) -> dict[str, str]:
+    """Returns the headers of a request, each once, as RFC 9110 joins them."""
+    headers: dict[str, str] = {}
+    for name, value in request.headers.items():
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
 
 
 def _graph(program: Program, format: Format, live: Live | None = None) -> Response:

@@ -11,7 +11,9 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from cloud_adapter.callbacks import Callbacks
 from cloud_adapter.errors import InvalidCredential, TooManyRequests
+from cloud_adapter.http.authenticators.callback import callback_principal
 from cloud_adapter.http.authenticators.login import Login
 from cloud_adapter.http.authenticators.memberships import Memberships
 from cloud_adapter.http.authenticators.port import BEARER, Authenticator, bearer_token
@@ -105,6 +107,7 @@ class Authenticated:
         refused: returns the response for a request that is rejected.
         limit: counts the requests whose credentials are wrong. Right credentials from the same address are served, even
             if there were too many wrong ones.
+        callbacks: checks callback URLs. No authenticator is asked about a request that has such a URL.
     """
 
     def __init__(
@@ -113,21 +116,19 @@ class Authenticated:
         authentication: Authentication,
         refused: Callable[[Request, Exception], Response],
         limit: RateLimit = UNLIMITED,
+        callbacks: Callbacks | None = None,
     ) -> None:
         self.app = app
         self.authentication = authentication
         self.refused = refused
         self.limit = limit
+        self.callbacks = callbacks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         set_sign_in(scope, self.authentication.sign_in)
-        if not self.authentication.asked:
-            set_principal(scope, self.authentication.everyone)
-            await self.app(scope, receive, send)
-            return
         request = Request(scope, receive)
         if path_in_app(request) in HEALTH_PATHS:  # probes must not depend on an issuer
             principal: Principal | None = ANONYMOUS
@@ -144,7 +145,8 @@ class Authenticated:
 
     async def _principal(self, request: Request) -> Principal | None:
         try:
-            return await self.authentication.principal(request)
+            callback = callback_principal(request, self.callbacks)
+            return callback if callback is not None else await self.authentication.principal(request)
         except InvalidCredential:
             self.limit.count(request)
             raise

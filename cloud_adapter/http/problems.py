@@ -50,6 +50,7 @@ STATUS: dict[type[WorkflowError], int] = {
     errors.WorkflowNotFound: 404,
     errors.InstanceNotFound: 404,
     errors.OutcomeNotFound: 404,
+    errors.CallbackNotAccepted: 409,
     errors.InstanceExists: 409,
     errors.InstanceEnded: 409,
     EventNotAccepted: 409,

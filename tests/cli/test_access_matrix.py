@@ -51,6 +51,20 @@ def test_the_matrix() -> None:
     }
 
 
+class Signed(Workflow, name="signed"):
+    access = Access(read={"boss"}, send={"boss"})
+    definition = S(
+        Select("first", On("Ask", nothing, verify=lambda w, request: True), On("Paid", nothing)),
+        Select("second", On("Paid", nothing, verify=lambda w, request: True)),
+    )
+
+
+def test_no_role_sends_what_is_signed() -> None:
+    rows = {row.event: row.cells for row in Matrix.of(Signed).rows if row.event}
+    assert rows == {"Ask [verify]": ("",), "Paid (first)": ("yes",), "Paid (second) [verify]": ("",)}
+    assert unsendable(Signed) == []
+
+
 def test_events_that_nobody_may_send() -> None:
     assert [unsendable(workflow) for workflow in (Shop, Narrow, Open)] == [[], ["Close"], []]
 

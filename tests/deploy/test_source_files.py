@@ -33,6 +33,7 @@ def upload(source: Path, stage: Path | None = None) -> subprocess.CompletedProce
         ("my-key.json", "{}", "the name of a key"),
         ("APIKEYS.JSON", "{}", "the name of a key"),
         ("service-account-credentials.json", "{}", "the name of a key"),
+        ("orders.db.callback-key", "", "the name of a key"),
         ("orders.db", "", "the name of a database"),
         ("orders.db-wal", "", "the name of a database"),
         ("orders.sqlite3", "", "the name of a database"),

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cloud_adapter.callbacks import Callbacks, Keys
 from cloud_adapter.document import Instance
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.task_handler import Outcome, run_task
@@ -203,6 +204,7 @@ class Process:
             rng=world.rng,
             run_sync=run_sync,
             codec=world.codec,
+            callbacks=world.callbacks,
         )
 
     def fault(self, name: str, nth: int = 1, *, before: Action | None = None, after: Action | None = None) -> None:
@@ -273,6 +275,7 @@ class World:
         self.queue = ManualQueue(self.clock)
         self.rng = random.Random(seed)
         self.options = options or EngineOptions()
+        self.callbacks = Callbacks(Keys([b"k" * 32]), "https://wf.example", self.clock)
         self.workflows = workflows
         self.run_sync = run_sync
         self.process = self.start()

@@ -392,6 +392,7 @@ def test_each_error_of_the_table_is_provoked_here() -> None:
     titles |= {"Instance exists", "Idempotency key reused"}  # in test_instances
     titles |= {"Invalid request", "Workflow not found", "Instance not found", "Event not accepted", "Event rejected"}
     titles |= {"Too large", "Unsupported encoding", "Invalid input", "Unavailable", "Newer version"}
+    titles |= {"Callback not accepted"}  # in test_callbacks
     titles |= {"Response too large"}  # in test_instances
     titles |= {"Instance ended", "Repair refused"}  # in test_operating
     titles |= {"Unauthenticated", "Invalid credential", "Forbidden"}  # in test_auth

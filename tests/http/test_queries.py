@@ -22,7 +22,7 @@ VALUES = {"name": "desk", "id": "one", "event": "Touch", "file": "style.css", "t
 KNOWN = {
     "/wf/{name}": "status, order, limit, cursor, search.note",
     "/wf/{name}/{id}/graph": "format",
-    "/wf/{name}/{id}/{event:path}": "thread, wait_id",
+    "/wf/{name}/{id}/{event:path}": "thread, wait_id, callback",
     "/graph/{name}": "format",
     "/ui/{name}/graph": "format",
     "/static/{file}": "v",
@@ -117,7 +117,7 @@ def test_a_page_says_so_as_a_page(http: Http) -> None:
 def test_an_event_is_not_delivered_to_another_thread(http: Http) -> None:
     http.create("/wf/twins/a")
     document = http.problem("POST", "/wf/twins/a/Vote?thred=right", json=3)
-    assert document["detail"] == "unknown query parameter 'thred'. Available: thread, wait_id"
+    assert document["detail"] == "unknown query parameter 'thred'. Available: thread, wait_id, callback"
     assert http.get("/wf/twins/a")["state"] == {"left": 0, "right": 0}
     assert http.send("/wf/twins/a/Vote?thread=right", 3) == "right"
 

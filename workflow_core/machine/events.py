@@ -231,7 +231,8 @@ def request(machine: MachineState, wait: AnyWait | HandlerTeardown, action: str)
     # The definition may have replaced a plain handler with an ``EventHandler`` since the wait began.
     setup_data = wait.setup_data if isinstance(wait, HandlerWait | HandlerTeardown) else None
     known_as = "" if isinstance(wait, ConditionWait) else wait.known_as
-    return EventRequest(machine.workflow, *identity, setup_data, action, known_as, machine.principal)
+    by, urls = machine.principal, machine.callback_urls
+    return EventRequest(machine.workflow, *identity, setup_data, action, known_as, by, urls)
 
 
 # --- buffering an early event ----------------------------------------------------------------

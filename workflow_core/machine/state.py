@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
+from workflow_core.callbacks import CallbackUrls
 from workflow_core.errors import UnknownStatement
 from workflow_core.execution import Execution, Thread
 from workflow_core.machine.allowance import Allowance
@@ -36,6 +37,7 @@ class MachineState:
 
     Attributes:
         principal: who causes the following transitions; None: code of this process, or nobody.
+        callback_urls: returns the URLs of callbacks, for steps and setups; None: nothing receives callbacks.
         salt: returns a random text for the id of a child, so that nobody can foresee it and take it first; None: the
             id depends only on the wait.
         touched: whether code that may change the fields was called since the last ``use`` or ``take_touched``.
@@ -46,7 +48,18 @@ class MachineState:
         ValueError: ``now`` has no time zone.
     """
 
-    __slots__ = ("allowances", "alone", "execution", "now", "principal", "program", "salt", "touched", "workflow")
+    __slots__ = (
+        "allowances",
+        "alone",
+        "callback_urls",
+        "execution",
+        "now",
+        "principal",
+        "program",
+        "salt",
+        "touched",
+        "workflow",
+    )
 
     def __init__(
         self, workflow: Workflow, execution: Execution, now: datetime | None = None, alone: bool = False
@@ -73,6 +86,7 @@ class MachineState:
         self.alone = alone
         self.principal: Principal | None = None
         self.salt: Callable[[], str] | None = None
+        self.callback_urls: CallbackUrls | None = None
         self.touched = False
         self.allowances: dict[str, Allowance] | None = None
         """The allowances of the threads that rest on a condition or on branches; None after a step or an event."""

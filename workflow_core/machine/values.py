@@ -80,9 +80,9 @@ def step_context(machine: MachineState, thread: Thread) -> StepContext:
     instruction = machine.program.rests[thread.step]
     identity = (execution.workflow, execution.id, thread.id, thread.step, thread.pc, thread.attempt + 1)
     if instruction.each is None and not instruction.caught:
-        return StepContext(*identity, caused_by=thread.caused_by)
+        return StepContext(*identity, caused_by=thread.caused_by, callback_urls=machine.callback_urls)
     item, error = item_of(machine, thread, instruction.each), thread.errors.get(instruction.caught)
-    return StepContext(*identity, *item, error, thread.caused_by)
+    return StepContext(*identity, *item, error, thread.caused_by, machine.callback_urls)
 
 
 def json_of(value: Any, what: str) -> Any:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, ClassVar
 
+from workflow_core.callbacks import Verify
 from workflow_core.events import EventHandler
 from workflow_core.execution import LeaveKind
 from workflow_core.retry import Retry
@@ -275,12 +276,14 @@ class ClientCase(SelectCase):
         role: the role that a principal needs to send it; None: see ``Access.send``.
         buffered: whether it is kept if it arrives before a thread waits for it.
         max_bytes: the most bytes of a client's input; None: the server's limit.
+        verify: decides instead of roles who may send it.
     """
 
     signature: HandlerSignature
     role: str | None
     buffered: bool = False
     max_bytes: int | None = None
+    verify: Verify | None = None
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

@@ -16,6 +16,7 @@ from workflow_core.signatures import (
     handler_signature,
     is_async,
     of_workflow,
+    parameters,
     takes_keyword,
     takes_principal,
 )
@@ -55,6 +56,22 @@ def handler_of(assembly: Assembly, kind: str, name: str, handler: Callable[..., 
             "Make it a plain function, and put the slow work into a Step after it.",
         )
     return handler
+
+
+def verify_of(assembly: Assembly, event: str, verify: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function that decides who may send an event.
+
+    Raises:
+        DefinitionError: it cannot be called as it will be.
+    """
+    where = f"verify of On {event!r}"
+    verify = assembly.scope.current(where, verify)
+    if is_async(verify):
+        raise DefinitionError(
+            where, "it is async, but is asked between a load and a commit", "Make it a plain function."
+        )
+    parameters(where, verify, 2, 2, "(workflow, request)")
+    return verify
 
 
 def signature_of(

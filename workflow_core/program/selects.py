@@ -8,7 +8,7 @@ from workflow_core.errors import DefinitionError
 from workflow_core.events import EventHandler
 from workflow_core.program.assembly import Assembly
 from workflow_core.program.code import ClientCase, EventCase, HandlerCase, JumpOp, SelectCase, SelectOp, TimerCase
-from workflow_core.program.functions import handler_keywords, handler_of, signature_of, value_of
+from workflow_core.program.functions import handler_keywords, handler_of, signature_of, value_of, verify_of
 from workflow_core.signatures import handler_signature, is_async, parameters
 from workflow_core.statements.basic import Delay
 from workflow_core.statements.selects import On, Select, Sleep, Timeout
@@ -53,6 +53,7 @@ def _event(assembly: Assembly, case: On) -> ClientCase:
         compiled: ClientCase = _event_with_handler(assembly, case, case.handler)
     else:
         compiled = _plain_event(assembly, case, case.handler)
+    compiled.verify = None if case.verify is None else verify_of(assembly, case.event, case.verify)
     types = compiled.signature
     assembly.note(f"On {case.event} {types.input_schema} {types.output_schema}\n")
     return compiled

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from workflow_core.access import check_role
+from workflow_core.callbacks import Verify
 from workflow_core.errors import DefinitionError
 from workflow_core.events import EventHandler
 from workflow_core.statements.basic import (
@@ -19,6 +20,7 @@ from workflow_core.statements.basic import (
     Section,
     Statement,
     check_delay,
+    check_function,
     check_name,
     check_renamed,
     make_body,
@@ -39,6 +41,8 @@ class On(Part):
             inside the request that sends the event, and its output is the response.
         statements: run after the handler.
         role: the role that a principal needs to send the event; without one, ``Access.send`` applies.
+        verify: decides instead of roles who may send the event: a plain function of the workflow and a
+            ``WebhookRequest``, the request as it was signed, that returns True or False. See ``docs/identity.md``.
         buffered: keep events that arrive before the select is entered, and deliver them in order when it is entered.
         max_bytes: the most bytes that a client's input may have, up to 1,000,000; by default, the server's limit. If
             several selects wait for the event, the largest applies.
@@ -55,6 +59,7 @@ class On(Part):
     buffered: bool = False
     max_bytes: int | None = None
     renamed_from: tuple[str, ...] = ()
+    verify: Verify | None = None
 
     def __init__(
         self,
@@ -65,6 +70,7 @@ class On(Part):
         buffered: bool = False,
         max_bytes: int | None = None,
         renamed_from: RenamedFrom = (),
+        verify: Verify | None = None,
     ) -> None:
         check_name(self, event)
         if not (callable(handler) or isinstance(handler, EventHandler)):
@@ -75,6 +81,12 @@ class On(Part):
             )
         if role is not None:
             check_role(f"On {event!r}", role)
+        if verify is not None:
+            check_function(f"On {event!r}", "verify", verify)
+            if role is not None:
+                raise DefinitionError(
+                    f"On {event!r}", "it has a role and verify", "Omit the role: verify decides who sends the event."
+                )
         if buffered and isinstance(handler, EventHandler):
             raise DefinitionError(
                 f"On {event!r}",
@@ -90,7 +102,7 @@ class On(Part):
         body = make_body(f"On {event!r}", statements, may_be_empty=True)
         former = check_renamed(self, event, renamed_from)
         set_attributes(self, event=event, handler=handler, body=body, role=role, buffered=buffered)
-        set_attributes(self, max_bytes=max_bytes, renamed_from=former)
+        set_attributes(self, max_bytes=max_bytes, verify=verify, renamed_from=former)
 
 
 @dataclass(frozen=True, slots=True, init=False)
