@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
-from pydantic import Base64Bytes, SecretStr, TypeAdapter
+from pydantic import Base64Bytes, Field, SecretStr, TypeAdapter
 
 from tests.core.value_samples import EXPORTED, Data, Infinite, Login, Plain, Strict, Swapped, exactly, typed_values
 from workflow_core import (
@@ -34,6 +34,7 @@ from workflow_core import (
 )
 from workflow_core.errors import InvalidOutput
 from workflow_core.machine.machine import Machine
+from workflow_core.machine.passing import pack_fields
 from workflow_core.wait_types import ChildWait
 
 REFUSALS = (InvalidFields, InvalidInput, InvalidOutput, ExecutionError, DefinitionError)
@@ -208,6 +209,20 @@ def test_a_number_that_json_does_not_have_reaches_no_activity_and_no_child() -> 
         through_activity(Infinite, value)
     with pytest.raises(ExecutionError, match=r"the input of child 'c' to JSON: value\.ratio is inf"):
         through_child(Infinite, value)
+
+
+class Job(Workflow, name="job"):
+    number: int = Field(0, alias="Number")
+    token: SecretStr = SecretStr("")
+    definition = S(Step("a", lambda w: None))
+
+
+@pytest.mark.parametrize("name", ["number", "Number"])
+def test_fields_of_a_child_are_given_by_name_or_by_alias_and_taken_as_their_types_take_them(name: str) -> None:
+    packed = pack_fields(Job, {name: "3", "token": SecretStr("hunter2")}, "job")
+    assert json.loads(packed.text) == {"number": 3, "token": "hunter2"}
+    assert "hunter2" not in (packed.shown_text or packed.text.decode())
+    assert json.loads(pack_fields(Job, {"other": 3}, "job").text) == {"other": 3}, "which the child refuses"
 
 
 def activity(function: Callable[..., Any], value: Any, then: Callable[..., Any] | None = None, **fields: Any) -> Any:

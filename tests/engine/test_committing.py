@@ -234,3 +234,16 @@ async def test_a_lease_that_is_given_back_unused_is_a_version_with_a_pc_of_its_o
     assert (await world.instance()).lease is None
     assert len(pcs) == 8
     assert pcs == sorted(set(pcs))
+
+
+@in_world(Timers)
+async def test_a_store_that_does_not_answer_gets_a_pause_before_each_further_call(world: World) -> None:
+    await world.started()
+    began = world.now
+    world.process.unavailable("commit", applied=False)
+    for nth in (2, 3, 4):  # after the load of the request, those that look whether the commit was applied
+        world.process.unavailable("load", nth, applied=False)
+    await world.send("Begin")
+    # 40, 80 and 160 ms between the loads, 40 ms before the second commit, each with up to half of it as jitter.
+    assert 0.16 <= (world.now - began).total_seconds() <= 0.32
+    assert (await world.fields()).n == 1

@@ -43,9 +43,11 @@ class CoverageMap:
     seconds: dict[str, float]
 
     def covering(self, path: str, lines: Iterable[int]) -> list[str]:
-        """The tests that run one of the lines, the fastest first."""
+        """The tests that run one of the lines, the fastest first. If none does, the lines may run when the file is
+        imported, as the defaults of fields do: then all tests that run any line of the file."""
         of_file = self.tests.get(path, {})
         found = {test for line in lines for test in of_file.get(line, ())}
+        found = found or {test for tests in of_file.values() for test in tests}
         return sorted(found, key=lambda test: (self.seconds.get(test, 0.0), test))
 
 

@@ -40,6 +40,12 @@ EQUIVALENTS: dict[tuple[str, str, str, str], str] = {
         "self._progress.set()",
         "pass",
     ): "the dispatcher, which is woken, or the end of `stop` reports the progress",
+    (
+        "cloud_adapter/queues/turns.py",
+        "ByTime.remove",
+        "if len(self._heap) > 2 * len(self._tasks) + _STALE_MAX:",
+        "if len(self._heap) >= 2 * len(self._tasks) + _STALE_MAX:",
+    ): "the heap is rebuilt one task earlier, with the same contents",
 }
 """(path, function, removed, added): the reason."""
 
