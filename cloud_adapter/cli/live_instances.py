@@ -50,7 +50,7 @@ async def live_instances(store: Store) -> AsyncIterator[Instance | Damaged]:
             yield found
     last: Due | None = None
     while due := await store.due(datetime.max.replace(tzinfo=UTC), PAGE, after=last):
-        async for found in _loaded(store, [one for one in due if one.status not in LIVE]):
+        async for found in _loaded(store, [entry for entry in due if entry.status not in LIVE]):
             yield found
         last = due[-1]
 
@@ -64,8 +64,8 @@ async def _listed(
         page = await store.list(workflow, status=status, limit=PAGE, cursor=cursor)
         for what in page.damaged:
             yield Damaged(workflow, what)
-        recent = [one for one in page.instances if (one.updated_at or EPOCH) >= since]
-        async for found in _loaded(store, [one for one in recent if one.status in LIVE]):
+        recent = [entry for entry in page.instances if (entry.updated_at or EPOCH) >= since]
+        async for found in _loaded(store, [entry for entry in recent if entry.status in LIVE]):
             yield found
         cursor = page.cursor
         if cursor is None or len(recent) < len(page.instances):
@@ -74,7 +74,7 @@ async def _listed(
 
 async def _loaded(store: Store, found: Sequence[Summary | Due]) -> AsyncIterator[Instance | Damaged]:
     for first in range(0, len(found), LOADS):
-        for instance in await asyncio.gather(*(_load(store, one) for one in found[first : first + LOADS])):
+        for instance in await asyncio.gather(*(_load(store, entry) for entry in found[first : first + LOADS])):
             if instance is not None:
                 yield instance
 

@@ -71,6 +71,10 @@ class Card:
         """Whether it was sent and rejected."""
         return bool(self.message or self.errors)
 
+    def refuse(self, message: str) -> None:
+        """Records why it was not sent."""
+        self.message = message
+
     def renew(self) -> None:
         """Gives it a new idempotency key, so that sending it again is a new request."""
         self.hidden["key"] = secrets.token_urlsafe(16)
@@ -141,9 +145,9 @@ def refused(card: Card, error: WorkflowError, problem: dict[str, Any]) -> int:
     if isinstance(error, InvalidInput) and card.form is not None:
         card.form.refuse(error.errors)
     elif isinstance(error, EventNotAccepted):
-        card.message = f"The event is no longer accepted: the instance is {error.status}. Nothing was changed."
+        card.refuse(f"The event is no longer accepted: the instance is {error.status}. Nothing was changed.")
     else:
-        card.message = problem["detail"]
+        card.refuse(problem["detail"])
     if not isinstance(error, (Busy, Unavailable)):
         card.renew()  # if it is unknown whether the request took effect, it must stay the same request
     status: int = problem["status"]
