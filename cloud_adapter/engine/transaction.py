@@ -295,7 +295,7 @@ class Transactor:
         behind = [other for other in self.line.items if other is not item and not other.over]
         for other in behind:
             if other.overdue_at(max_wait) <= now:
-                other.refuse(self.busy())
+                other.refuse(self.busy() if other.waits is None else other.waits.error)
         seconds = [(other.overdue_at(max_wait) - now).total_seconds() for other in behind if not other.over]
         self.line.woken.clear()
         waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(self.line.woken.wait())]
