@@ -111,6 +111,10 @@ class Decision:
         """
         raise error
 
+    def refusal(self, error: BaseException) -> BaseException:
+        """Returns the error for its caller, if it gets ``error`` instead of an answer."""
+        return error
+
     async def before_waiting(self) -> Any:
         """Called before it waits for the first time. An answer other than None ends the wait."""
 

@@ -19,7 +19,7 @@ from cloud_adapter.engine.idempotency import record_of, stored_key
 from cloud_adapter.engine.permissions import Caller
 from cloud_adapter.engine.session import Session, milliseconds, settle
 from cloud_adapter.engine.user_code import call, within
-from cloud_adapter.errors import Busy, Unavailable, UserCodeError
+from cloud_adapter.errors import Busy, IdempotencyKeyReused, Unavailable, UserCodeError
 from cloud_adapter.observability.span import Span
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock
@@ -240,6 +240,18 @@ class SendEvent(Decision):
         if caller is not None and (refused := [case for case in cases if not caller.may_send(machine.workflow, case)]):
             raise caller.refused_event(event, refused)
 
+    def refusal(self, error: BaseException) -> BaseException:
+        """See ``Decision.refusal``. No error may promise that an event which may be in the inbox takes no effect."""
+        if not self.may_be_kept or isinstance(error, (Unavailable, IdempotencyKeyReused)):
+            return error
+        unsure = self._unsure()
+        unsure.__cause__ = error
+        return unsure
+
+    def _unsure(self) -> Unavailable:
+        event = self.request.event
+        return Unavailable(f"the instance may have kept {event!r}, and may handle it later; try again")
+
     async def before_waiting(self) -> bytes | None:
         """Returns the stored response of a repeated request, even if the request would have to wait now."""
         return None if self.key is None or self.replay is None else await self.replay()
@@ -353,14 +365,9 @@ class SendEvent(Decision):
     def _busy(self, session: Session) -> NotNow:
         execution = session.execution
         if self.may_be_kept:
-            text = f"{execution.id!r} may have kept {self.request.event!r}, and may handle it later; try again"
-            return NotNow(Unavailable(text), self.options.max_wait + KEPT_PATIENCE)
-        return NotNow(
-            Busy(
-                f"{execution.workflow!r} {execution.id!r} is busy: a step is running, or other requests come first; "
-                f"try again"
-            )
-        )
+            return NotNow(self._unsure(), self.options.max_wait + KEPT_PATIENCE)
+        about = f"{execution.workflow!r} {execution.id!r}"
+        return NotNow(Busy(f"{about} is busy: a step is running, or other requests come first; try again"))
 
 
 def _check_input(event: str, signatures: Sequence[HandlerSignature], body: bytes) -> None:

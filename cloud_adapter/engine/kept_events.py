@@ -43,7 +43,7 @@ from cloud_adapter.engine.permissions import Caller
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import ERROR_CHARS_MAX, Session
 from cloud_adapter.engine.tasks import CollectTask
-from cloud_adapter.errors import Busy, Conflict, DuplicateKey, IdempotencyKeyReused, details_of
+from cloud_adapter.errors import Busy, Conflict, DuplicateKey, IdempotencyKeyReused, TooLarge, details_of
 from cloud_adapter.observability import logs
 from cloud_adapter.observability.audit import Audit
 from workflow_core import Action, Principal, Status
@@ -119,12 +119,12 @@ class KeptEvents:
             kept = await self.open(ref, entry)
             _check_same(ref, token, request, request.fingerprint if kept is None else kept.request.fingerprint)
         else:
-            if len(entries) >= most:
-                raise NotNow(Busy(f"{ref} is busy, and {most} events already wait for it; try again"))
             record = await self.committer.load_key(ref, _OUTCOME + token)
             if record is not None:
                 _check_same(ref, token, request, record.fingerprint)
                 return True  # it was decided meanwhile
+            if len(entries) >= most:
+                raise NotNow(Busy(f"{ref} is busy, and {most} events already wait for it; try again"))
             await self._post(ref, sending, entries, now)
         sending.may_be_kept = sending.wants_events = sending.is_kept = True
         at = now if lease is None else max(now, lease.expires_at)
@@ -143,7 +143,11 @@ class KeptEvents:
         name = f"{PREFIX}{micros:017d}-{sending.token}"
         sealed = await self.committer.secrets.sealed_text(body, ref.workflow, ref.id, "inbox", name)
         sending.may_be_kept = sending.wants_events = True
-        await self.committer.post(InboxEntry(ref.workflow, ref.id, name, sealed, now))
+        try:
+            await self.committer.post(InboxEntry(ref.workflow, ref.id, name, sealed, now))
+        except TooLarge:
+            sending.may_be_kept = sending.wants_events = False
+            raise
         logs.transition("event kept", ref.workflow, ref.id, statement=sending.request.event)
 
     async def first(self, ref: InstanceRef) -> Sequence[InboxEntry]:

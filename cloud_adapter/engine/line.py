@@ -49,12 +49,17 @@ class Item:
     def refuse(self, error: BaseException) -> None:
         """Sets an error instead of the answer."""
         if not self.answer.done():
-            self.answer.set_exception(error)
+            self.answer.set_exception(self.decision.refusal(error))
+
+    def overdue_at(self, max_wait: timedelta) -> datetime:
+        """Returns when it has waited for too long."""
+        patience = None if self.waits is None else self.waits.patience
+        return self.since + (max_wait if patience is None else patience)
 
     def refuse_overdue(self, now: datetime, max_wait: timedelta) -> bool:
         """Refuses a decision that has waited for too long. Returns whether it has."""
         assert self.waits is not None
-        is_overdue = self.since + (max_wait if self.waits.patience is None else self.waits.patience) <= now
+        is_overdue = self.overdue_at(max_wait) <= now
         if is_overdue:
             self.refuse(self.waits.error)
         return is_overdue

@@ -294,9 +294,9 @@ class Transactor:
         max_wait, now = self.committer.options.max_wait, self.now()
         behind = [other for other in self.line.items if other is not item and not other.over]
         for other in behind:
-            if other.since + max_wait <= now:
-                other.refuse(self.busy())
-        seconds = [(other.since + max_wait - now).total_seconds() for other in behind if not other.over]
+            if other.overdue_at(max_wait) <= now:
+                other.refuse(self.busy() if other.waits is None else other.waits.error)
+        seconds = [(other.overdue_at(max_wait) - now).total_seconds() for other in behind if not other.over]
         self.line.woken.clear()
         waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(self.line.woken.wait())]
         waits += [asyncio.ensure_future(self.committer.clock.sleep(min(seconds)))] if seconds else []

@@ -249,6 +249,29 @@ async def test_the_lease_ends_while_an_event_is_being_kept(world: World) -> None
     assert await outcome(world, "b") == Outcome('"sum 2"')
 
 
+@pytest.mark.parametrize("seconds", [15, 60])
+@in_world(Shop)
+async def test_an_event_that_may_be_in_the_inbox_is_not_said_to_be_without_effect(world: World, seconds: int) -> None:
+    """The lease ends before it is answered, and then the next event of the lane takes long to be kept."""
+    running = await baking(world)
+    other = world.start()
+
+    async def end() -> None:
+        GATE.open()
+        await asyncio.wait([running])
+
+    other.fault("post", before=end)
+    other.fault("inbox", 2, before=lambda: world.clock.sleep(seconds))
+    sending = [ensure_future(other.post("Add", b"%d" % amount, outcome=f"{amount}")) for amount in (1, 2)]
+    await world.finish(asyncio.wait(sending))
+    if seconds < 30:
+        assert sending[0].result() == LATER
+    else:
+        assert str(sending[0].exception()) == "the instance may have kept 'Add', and may handle it later; try again"
+    await world.pass_time(timedelta(minutes=3))
+    assert (await world.fields()).log == ["baked", "add 1", "add 2"]
+
+
 # --- the instance ends, or pauses ------------------------------------------------------------
 
 

@@ -33,7 +33,7 @@ class Damage:
     def __init__(self, world: World) -> None:
         self.world = world
         self.rng = world.scenario.stream("damage")
-        self._begun: dict[str, float] = {}
+        self._now: set[str] = set()
         self._ended: dict[str, float] = {}
 
     def plan(self) -> None:
@@ -56,17 +56,18 @@ class Damage:
             self.world.say("the document of %s is damaged: %.150s", at[1], damaged)
             self.world.queue.has_lost = True  # a task that meets it is acknowledged
             database.damaged[at] = damaged
-            self._begun[at[1]] = self.world.timeline.now
+            self._now.add(at[1])
             self.world.timeline.at(end, self._end, at)
 
     def _end(self, at: tuple[str, str]) -> None:
         self.world.say("the document of %s is restored", at[1])
         self.world.database.damaged.pop(at, None)
+        self._now.discard(at[1])
         self._ended[at[1]] = self.world.timeline.now
 
     def met(self, id: str, since: float) -> bool:
         """Whether the document was damaged at some moment since then."""
-        return id in self._begun and self._ended.get(id, since) >= since
+        return id in self._now or (id in self._ended and self._ended[id] >= since)
 
 
 def spoilt(document: Document, rng: Random) -> Document | None:

@@ -20,6 +20,7 @@ from cloud_adapter.engine.activities import Activities
 from cloud_adapter.engine.attempts import Beat, BeginLate
 from cloud_adapter.engine.decisions import FailInstance
 from cloud_adapter.engine.lanes import Lane
+from cloud_adapter.engine.leases import LeaseLost, Leases
 from cloud_adapter.engine.line import Item, Line
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session
@@ -138,7 +139,7 @@ def counted(world: World) -> Iterator[None]:
     looks: Counter[Item] = Counter()
     arrived: Counter[InstanceRef] = Counter()
     before: dict[Item, int] = {}
-    is_over, take = Activities._is_over, SyncPool._take
+    is_over, take, check = Activities._is_over, SyncPool._take, Leases.check
     prepare, add, perform = Session.prepare, Lane.add, Stepper._perform
     decide, put_off, put_last, fail = Transactor.decide, Transactor._put_off, Line.put_last, Item.fail
 
@@ -205,12 +206,20 @@ def counted(world: World) -> Iterator[None]:
         finally:
             model.runs.end(actor)
 
+    async def checking(leases: Leases, session: Session) -> None:
+        try:
+            await check(leases, session)
+        except LeaseLost:
+            world.models[session.instance.id].runs.dropped(CURRENT.get())  # no code has run yet
+            raise
+
     async def looking(activities: Activities, *rest: Any) -> bool:
         CURRENT.get().traffic.too_large += 1
         return await is_over(activities, *rest)
 
     with (
         patch.object(Activities, "_is_over", looking),
+        patch.object(Leases, "check", checking),
         patch.object(Session, "prepare", preparing),
         patch.object(Lane, "add", adding),
         patch.object(Transactor, "_put_off", putting_off),

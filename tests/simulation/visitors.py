@@ -61,7 +61,7 @@ class Visitor(Client):
         """What a page shows."""
         require_equal("what is shown", view.state, shown(view.instance.fields))
         kinds = {entry.kind for entry in view.instance.history if isinstance(entry.kind, HistoryKind)}
-        wrong = [kind for kind in kinds if kind.failed != kind.endswith(("failed", "rejected"))]
+        wrong = [kind for kind in kinds if kind.failed != kind.endswith("failed")]
         require(not wrong, f"{wrong} are not shown as what they are")
         names = [name for name, kind in ACTIONS.items() if kind.arguments()]
         require(not names, f"a page asks for no arguments, and {names} have some")
