@@ -25,6 +25,7 @@ STEP_SECONDS_MAX = 0.15
 
 class Register(Workflow, name="register"):
     search_fields = ("cohort", "owner", "last")
+    create_fields = ("cohort", "owner")
 
     cohort: str
     owner: str

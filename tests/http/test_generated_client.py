@@ -56,7 +56,7 @@ def generated(http: Http, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 def test_it_orders_a_whole_pizza(generated: Generated, id: str) -> None:
     call, models = generated.call, generated.models
-    created = call("instances", "create_instance", id, body=models.PizzaOrder(cart=[models.Pizza("napoli")]))
+    created = call("instances", "create_instance", id, body=models.NewPizzaOrder(cart=[models.Pizza("napoli")]))
     assert isinstance(created, models.Instance)
     assert created.meta.status is models.Status.WAITING
     assert (datetime.now(UTC) - created.meta.created_at).total_seconds() < 60

@@ -45,6 +45,8 @@ def mark(step: StepContext, what: str) -> None:
 class Assembly(Workflow, name="assembly"):
     """Rounds of steps, each with a race between an event and a timer; beside them parts come in, and are booked."""
 
+    create_fields = ("rounds", "parts")
+
     rounds: int
     parts: int
     done: list[str] = []
