@@ -244,3 +244,15 @@ def test_what_is_being_canceled_is_put_nowhere() -> None:
     cancel(order, execution)
     with unchanged(order, execution), pytest.raises(RepairRefused, match="is being canceled"):
         goto(Machine(order, execution), "main", "a")
+
+
+def test_a_loop_that_was_left_without_its_end_begins_with_its_first_item() -> None:
+    inside = Select("inside", On("Next", log("next")), On("Out", log("out"), Break()))
+    order, execution = start(flow(ForEach("each", lambda w: "abc", inside), Select("after", On("E", log("e")))))
+    for event in ("Next", "Out"):
+        handle_event(order, execution, event)
+        resume(order, execution)
+    assert standing(execution) == {"main": "after"}
+    Machine(order, execution).goto("main", "inside")
+    resume(order, execution)
+    assert execution.threads[0].positions == {"each": 0}

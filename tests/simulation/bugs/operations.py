@@ -54,20 +54,6 @@ def timers_not_set_again_after_a_pause(patch: Patch) -> None:
 
 
 @bug
-def goto_takes_a_loop_up_where_it_was_left(patch: Patch) -> None:
-    goto = Machine.goto
-
-    def with_old_positions(self: Machine, thread_id: str, statement: str) -> None:
-        thread = self.execution.thread(thread_id)
-        before = {} if thread is None else dict(thread.positions)
-        goto(self, thread_id, statement)
-        assert thread is not None
-        thread.positions = {name: before.get(name, position) for name, position in thread.positions.items()}
-
-    patch.setattr(Machine, "goto", with_old_positions)
-
-
-@bug
 def goto_leaves_a_wait_without_its_teardowns(patch: Patch) -> None:
     def forget(execution: Any, thread: Thread) -> None:
         thread.waits = []
