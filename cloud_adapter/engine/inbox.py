@@ -73,7 +73,6 @@ class Inbox:
 
         Raises:
             TooLarge: the decision had to be posted, but is too large for the inbox.
-            NotListening: the instance is paused.
             InstanceNotFound, Unavailable
         """
         at = self.committer.clock.now()
@@ -88,10 +87,6 @@ class Inbox:
                 pass  # a process with newer code or keys can take it; what it is about must not be done again
             except Leased as error:
                 at = error.until
-            except NotListening:
-                raise
-            except Busy:
-                pass  # the handler of an event takes long
         await self._post(ref, decision, at)
 
     async def _post(self, ref: InstanceRef, decision: Deferrable, at: datetime) -> None:

@@ -15,10 +15,11 @@ from cloud_adapter.engine.kept_events import Outcome
 from cloud_adapter.engine.operations import Cancel, Pause, Unpause
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.task_handler import Outcome as Delivered
+from cloud_adapter.engine.tasks import ACTIVITY_PATH
 from cloud_adapter.errors import Busy, IdempotencyKeyReused, Unavailable
 from cloud_adapter.options import EngineOptions
 from tests.engine.harness import ID, Gate, Process, World, check_idle, in_world
-from workflow_core import EventRejected, Go, InvalidInput, On, S, Select, Step, While, Workflow
+from workflow_core import Activity, EventRejected, Go, InvalidInput, On, S, Select, Step, WaitFor, While, Workflow
 
 GATE = Gate()
 
@@ -270,6 +271,50 @@ async def test_an_event_that_may_be_in_the_inbox_is_not_said_to_be_without_effec
         assert str(sending[0].exception()) == "the instance may have kept 'Add', and may handle it later; try again"
     await world.pass_time(timedelta(minutes=3))
     assert (await world.fields()).log == ["baked", "add 1", "add 2"]
+
+
+RUNS: list[int] = []
+
+
+class Counting(Workflow, name="shop"):
+    """An activity runs beside the step."""
+
+    log: list[str] = []
+
+    async def bake(self) -> None:
+        await GATE.wait()
+
+    def add(self, amount: int) -> None:
+        self.log.append(f"add {amount}")
+
+    def counted(self) -> None:
+        self.log.append("counted")
+
+    definition = S(
+        Go("counter", Select("sum", On("Add", add))),
+        Go("counting", Activity("count", lambda: RUNS.append(1), then=counted)),
+        Step("bake", bake),
+        WaitFor("done", lambda w: len(w.log) == 2),
+    )
+
+
+@in_world(Counting)
+async def test_a_result_before_an_event_that_takes_long_to_be_kept_is_posted(world: World) -> None:
+    RUNS.clear()
+    running = await baking(world)
+    other = world.start()
+    (task,) = [task for task in world.queue.tasks.values() if task.path == ACTIVITY_PATH]
+    other.fault("inbox", before=lambda: world.clock.sleep(20))
+    counting = ensure_future(other.perform(task))
+    await world.clock.advance(1)
+    assert RUNS == [1]
+    assert await send(world, "Add", 1, other, outcome="a") == LATER
+    assert await world.finish(counting) is Delivered.DONE
+    GATE.open()
+    await world.finish(running)
+    await world.pass_time(timedelta(minutes=3))
+    assert RUNS == [1], "the result was not lost"
+    assert sorted((await world.fields()).log) == ["add 1", "counted"]
 
 
 # --- the instance ends, or pauses ------------------------------------------------------------
