@@ -41,15 +41,6 @@ def _listed_keys(text: str) -> Sequence[str]:
     return () if text.strip() == NO_KEYS else [key.strip() for key in text.split(",") if key.strip()]
 
 
-def _checked_keys(keys: SecretStr) -> SecretStr:
-    for number, key in enumerate(_listed_keys(keys.get_secret_value()), 1):
-        if not _KEY.fullmatch(key):
-            raise ValueError(
-                f"key {number} is not a key of 32 bytes in URL-safe base64: make one with `gorchestrate secret-key`"
-            )
-    return keys
-
-
 class SecretSettings(BaseSettings):
     """The settings by which secrets are stored. For the names of the variables, see ``Settings``."""
 
@@ -72,10 +63,15 @@ class SecretSettings(BaseSettings):
         """Whether the settings say how secrets are stored."""
         return bool(self.secret_keys.get_secret_value().strip() or self.kms_key)
 
-    @field_validator("secret_keys")
+    @field_validator("secret_keys", "session_keys", check_fields=False)
     @classmethod
-    def _are_keys(cls, secret_keys: SecretStr) -> SecretStr:
-        return _checked_keys(secret_keys)
+    def _are_keys(cls, keys: SecretStr) -> SecretStr:
+        for number, key in enumerate(_listed_keys(keys.get_secret_value()), 1):
+            if not _KEY.fullmatch(key):
+                raise ValueError(
+                    f"key {number} is not a key of 32 bytes in URL-safe base64: make one with `gorchestrate secret-key`"
+                )
+        return keys
 
     @field_validator("kms_key")
     @classmethod
@@ -202,11 +198,6 @@ class Settings(SecretSettings):
         if not isinstance(texts, str):
             return texts
         return tuple(text.strip().lower() for text in texts.split(",") if text.strip())
-
-    @field_validator("session_keys")
-    @classmethod
-    def _are_session_keys(cls, session_keys: SecretStr) -> SecretStr:
-        return _checked_keys(session_keys)
 
     @field_validator("callback_keys")
     @classmethod

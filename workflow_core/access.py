@@ -83,6 +83,10 @@ class Access:
         found: AbstractSet[str] | None = getattr(self, action.value)
         return found
 
+    def roles_to_send(self, role: str | None) -> AbstractSet[str] | None:
+        """Returns the roles for an event with this role; None: it has no role of its own."""
+        return self.send if role is None else frozenset((role,))
+
 
 def check_role(where: str, role: object) -> None:
     """Raises ``DefinitionError`` if a role is not a text, or one that no principal can be given."""

@@ -95,7 +95,7 @@ def unsendable(workflow: type[Workflow]) -> list[str]:
 
 
 def _is_unsendable(workflow: type[Workflow], case: ClientCase) -> bool:
-    return case.verify is None and not _roles_of(workflow, case)
+    return case.verify is None and not workflow.access.roles_to_send(case.role)
 
 
 def _events(workflow: type[Workflow]) -> list[tuple[str, Roles]]:
@@ -113,11 +113,7 @@ def _events(workflow: type[Workflow]) -> list[tuple[str, Roles]]:
 
 def _sender(workflow: type[Workflow], case: ClientCase) -> tuple[Roles, str]:
     """Returns the roles that may send an event, and a text for the event if another rule decides."""
-    return (_roles_of(workflow, case), "") if case.verify is None else (None, " [verify]")
-
-
-def _roles_of(workflow: type[Workflow], case: ClientCase) -> Roles:
-    return workflow.access.send if case.role is None else frozenset((case.role,))
+    return (workflow.access.roles_to_send(case.role), "") if case.verify is None else (None, " [verify]")
 
 
 def _someone(role: str) -> Principal:

@@ -219,14 +219,16 @@ class Caller:
             # The wait is part of the request; see check_sender_role.
             is_allowed = self.ref.cls.__program__.event(self.callback.event) == case.event
         else:
-            is_allowed = case.verify is not None or has_role(self.principal, self._roles_of(case))
+            is_allowed = case.verify is not None or has_role(
+                self.principal, self.ref.cls.access.roles_to_send(case.role)
+            )
         return is_allowed and self._is_authorized(workflow, Action.SEND, case.event)
 
     def has_role_for(self, cases: Iterable[ClientCase]) -> bool:
         """Whether the principal has the role of one of the cases, or needs none."""
         if self.callback is not None or self._is_sender_verified:
             return True
-        return any(has_role(self.principal, self._roles_of(case)) for case in cases)
+        return any(has_role(self.principal, self.ref.cls.access.roles_to_send(case.role)) for case in cases)
 
     def sendable(self, workflow: Workflow, accepted: Iterable[Accepted]) -> tuple[Accepted, ...]:
         """Returns those of the accepted events that the principal may send. For an event with ``verify``, that depends
@@ -240,7 +242,7 @@ class Caller:
     def refused_event(self, event: str, cases: Iterable[ClientCase]) -> WorkflowError:
         """Returns the error for an event that the principal may send to none of the cases."""
         what = f"sending {event!r}"
-        needed = [self._roles_of(case) for case in cases if case.verify is None]
+        needed = [self.ref.cls.access.roles_to_send(case.role) for case in cases if case.verify is None]
         if not (needed or self._is_sender_verified):
             error = f"{what} is not permitted: verify of {self.ref.workflow!r} did not accept the request"
             return self._refuse(Unauthenticated(error) if self._is_anonymous else Forbidden(error))
@@ -264,9 +266,6 @@ class Caller:
     @property
     def _is_anonymous(self) -> bool:
         return self.principal.kind == "anonymous"
-
-    def _roles_of(self, case: ClientCase) -> AbstractSet[str] | None:
-        return self.ref.cls.access.send if case.role is None else frozenset((case.role,))
 
     def _allows(
         self, workflow: Workflow, action: Action, roles: AbstractSet[str] | None, event: str | None = None

@@ -24,7 +24,7 @@ def may(principal: Principal | None, cls: type[Workflow], action: Action) -> boo
 
 def may_send(principal: Principal | None, cls: type[Workflow], case: ClientCase) -> bool:
     """Whether the roles of a principal allow to send the event of a case. No role allows it if ``verify`` decides."""
-    return principal is None or (case.verify is None and has_role(principal, _roles_of(cls, case)))
+    return principal is None or (case.verify is None and has_role(principal, cls.access.roles_to_send(case.role)))
 
 
 def described(engine: Engine, name: str, principal: Principal | None) -> type[Workflow]:
@@ -61,8 +61,4 @@ def _all_roles(cls: type[Workflow]) -> Iterator[AbstractSet[str] | None]:
     access = cls.access
     yield from (access.create, access.read, access.list, access.operate, access.repair)
     for cases in cls.__program__.events.values():
-        yield from (_roles_of(cls, case) for _, case in cases if case.verify is None)
-
-
-def _roles_of(cls: type[Workflow], case: ClientCase) -> AbstractSet[str] | None:
-    return cls.access.send if case.role is None else frozenset((case.role,))
+        yield from (access.roles_to_send(case.role) for _, case in cases if case.verify is None)

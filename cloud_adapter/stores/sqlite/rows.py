@@ -47,26 +47,24 @@ def values_of(document: Document) -> Sequence[str | int | None]:
 def instance_of(row: Sequence[Any]) -> Instance:
     """Reads an instance from a row: its revision, then the values of ``COLUMNS``."""
     revision, *values = row
-    stored = dict(zip(COLUMNS, values, strict=True))
-    with _damage_of(f"the document of {_shown(stored['workflow'])} {_shown(stored['id'])}"):
-        document = {name: value.decode() if isinstance(value, bytes) else value for name, value in stored.items()}
-        document["created_at"] = _time_or_none(stored["created_at"])
-        document["updated_at"] = _time(stored["updated_at"])
-        document["wake_at"] = _time_or_none(stored["wake_at"])
-        document["search"] = json.loads(document["search"])
-    return decode(document, revision)
+    return decode(_document(COLUMNS, values), revision)
 
 
 def summary_of(row: Sequence[Any]) -> Summary:
     """Reads a summary from a row: the values of ``SUMMARY_FIELDS``, then its error as JSON."""
-    stored = dict(zip((*SUMMARY_FIELDS, "error"), row, strict=True))
+    return read_summary(_document((*SUMMARY_FIELDS, "error"), row))
+
+
+def _document(columns: Sequence[str], values: Sequence[Any]) -> Document:
+    """Reads the values of a document, or of a part of it that has its times and search fields."""
+    stored = dict(zip(columns, values, strict=True))
     with _damage_of(f"the document of {_shown(stored['workflow'])} {_shown(stored['id'])}"):
         document = {name: value.decode() if isinstance(value, bytes) else value for name, value in stored.items()}
         document["created_at"] = _time_or_none(stored["created_at"])
         document["updated_at"] = _time(stored["updated_at"])
         document["wake_at"] = _time_or_none(stored["wake_at"])
         document["search"] = json.loads(document["search"])
-    return read_summary(document)
+    return document
 
 
 def due_of(row: Sequence[Any]) -> Due:
