@@ -73,7 +73,7 @@ class Authentication:
                     raise TypeError(f"{type(authenticator).__name__} returned a principal without an id: {found!r}")
                 return self.memberships.grant(found)
         if self._takes_tokens and bearer_token(connection) is not None:
-            # Not anonymous: whoever sends a token expects that it is checked.
+            # Not anonymous: a client that sends a token expects that it is checked.
             raise InvalidCredential("the token is of an issuer that is not accepted here")
         return self.everyone if self.is_open else ANONYMOUS
 
