@@ -137,7 +137,8 @@ class Authenticated:
                 principal = await self._principal(request)
             except WorkflowError as error:
                 if not isinstance(error, TooManyRequests):  # a flood does not fill the log
-                    _logger.info("%s %s refused: %s", scope["method"], scope["path"][:200], error)
+                    hint = f". {error.hint}" if isinstance(error, InvalidCredential) and error.hint else ""
+                    _logger.info("%s %s refused: %s%s", scope["method"], scope["path"][:200], error, hint)
                 await self.refused(request, error)(scope, receive, send)
                 return
         set_principal(scope, principal)
