@@ -1,15 +1,19 @@
-"""OIDC tokens: signs tokens, and serves the key with which they are verified."""
+"""An OpenID Connect issuer for one machine: signs tokens, and serves the key with which they are verified.
+
+The Cloud Tasks emulator and ``gorchestrate demo`` start one each. Nothing in a deployment does.
+"""
 
 from __future__ import annotations
 
-import base64
-import json
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
+from hashlib import sha256
 from typing import Any, Final
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+import jwt
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -19,10 +23,11 @@ TOKEN_LIFE: Final = timedelta(hours=1)
 TOKENS_MAX: Final = 100
 DISCOVERY_PATH: Final = "/.well-known/openid-configuration"
 JWKS_PATH: Final = "/jwks"
+ALGORITHM: Final = "RS256"
 
 
 class TokenIssuer:
-    """Issues tokens as Google does for a service account, signed with a key that is new in every process.
+    """Issues tokens that are signed with a key that is new in every process.
 
     Args:
         url: the issuer in the tokens, at which ``app`` must be reachable; without a trailing slash.
@@ -30,26 +35,27 @@ class TokenIssuer:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._sign = lru_cache(TOKENS_MAX)(self._sign)  # type: ignore[method-assign]
+        self._of_account = lru_cache(TOKENS_MAX)(self._of_account)  # type: ignore[method-assign]
 
     def token(self, email: str, audience: str, now: datetime) -> str:
-        """Returns a JWT, signed with RS256, that is valid for an hour. Calls within a second get the same token."""
-        return self._sign(email, audience, int(now.timestamp()))
+        """Returns a token as Google issues it for a service account. Calls within a second get the same token."""
+        return self._of_account(email, audience, int(now.timestamp()))
 
-    def _sign(self, email: str, audience: str, issued_at: int) -> str:
-        claims = {
-            "iss": self.url,
-            "aud": audience,
-            "azp": email,
-            "sub": email,
-            "email": email,
-            "email_verified": True,
-            "iat": issued_at,
-            "exp": issued_at + int(TOKEN_LIFE.total_seconds()),
-        }
-        signed = b".".join(_base64(json.dumps(part).encode()) for part in ({**self._header, "typ": "JWT"}, claims))
-        signature = self._key.sign(signed, padding.PKCS1v15(), hashes.SHA256())
-        return (signed + b"." + _base64(signature)).decode()
+    def _of_account(self, email: str, audience: str, issued_at: int) -> str:
+        claims = {"aud": audience, "azp": email, "sub": email, "email": email, "email_verified": True}
+        return self.sign(claims, issued_at)
+
+    def sign(self, claims: Mapping[str, Any], issued_at: int, *, type: str = "JWT") -> str:
+        """Returns a token that is valid for an hour.
+
+        Args:
+            claims: what the token says, besides its issuer and its times.
+            issued_at: the seconds since 1970.
+            type: the type in its header: ``at+jwt`` for access tokens (RFC 9068).
+        """
+        expires_at = issued_at + int(TOKEN_LIFE.total_seconds())
+        claims = {"iss": self.url, **claims, "iat": issued_at, "exp": expires_at}
+        return jwt.encode(claims, self._key, ALGORITHM, {"kid": self._key_id, "typ": type})
 
     def app(self) -> Starlette:
         """The application that serves the discovery document and the public key."""
@@ -61,13 +67,13 @@ class TokenIssuer:
                     "jwks_uri": self.url + JWKS_PATH,
                     "response_types_supported": ["id_token"],
                     "subject_types_supported": ["public"],
-                    "id_token_signing_alg_values_supported": ["RS256"],
+                    "id_token_signing_alg_values_supported": [ALGORITHM],
                     "claims_supported": ["aud", "azp", "email", "email_verified", "exp", "iat", "iss", "sub"],
                 }
             )
 
         async def keys(_: Request) -> JSONResponse:
-            return JSONResponse({"keys": [self._public_key]})
+            return JSONResponse({"keys": [{**self._public, "kid": self._key_id, "alg": ALGORITHM, "use": "sig"}]})
 
         return Starlette(routes=[Route(DISCOVERY_PATH, discovery), Route(JWKS_PATH, keys)])
 
@@ -76,25 +82,10 @@ class TokenIssuer:
         return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
     @cached_property
+    def _public(self) -> dict[str, str]:
+        key = RSAAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
+        return {name: key[name] for name in ("kty", "n", "e")}
+
+    @cached_property
     def _key_id(self) -> str:
-        digest = hashes.Hash(hashes.SHA256())
-        digest.update(_number(self._key.public_key().public_numbers().n))
-        return digest.finalize().hex()[:40]
-
-    @property
-    def _header(self) -> dict[str, str]:
-        return {"alg": "RS256", "kid": self._key_id}
-
-    @property
-    def _public_key(self) -> dict[str, Any]:
-        numbers = self._key.public_key().public_numbers()
-        n, e = (_base64(_number(number)).decode() for number in (numbers.n, numbers.e))
-        return {**self._header, "kty": "RSA", "use": "sig", "n": n, "e": e}
-
-
-def _number(number: int) -> bytes:
-    return number.to_bytes((number.bit_length() + 7) // 8, "big")
-
-
-def _base64(data: bytes) -> bytes:
-    return base64.urlsafe_b64encode(data).rstrip(b"=")
+        return sha256(self._public["n"].encode()).hexdigest()[:40]
