@@ -62,7 +62,8 @@ def answer(text: str, request: str) -> str:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_keep_leaves_the_server_and_the_issuer_up_until_a_signal(tmp_path: Path, number: signal.Signals) -> None:
-    with started([*GORCHESTRATE, "demo", "--keep"], tmp_path) as demo:
+    # The setting is for other commands: the demo is for this machine only.
+    with started([*GORCHESTRATE, "demo", "--keep"], tmp_path, GORCHESTRATE_REMOTE_CLIENTS="true") as demo:
         demo.wait_for("The server keeps running")
         url = base_url(demo)
         assert httpx.get(f"{url}{ORDER}").status_code == 401
