@@ -33,10 +33,10 @@ from cloud_adapter.hosting.local_stack import running_stack
 from cloud_adapter.hosting.source import load, load_workflows
 from cloud_adapter.http import graphs
 from cloud_adapter.http.authenticators.api_key import StoredKey, key_hash, new_key
-from cloud_adapter.http.callers import is_loopback
+from cloud_adapter.http.callers import SERVE_OTHERS, is_loopback
 from cloud_adapter.http.graphs import Format
 from cloud_adapter.observability import logs
-from cloud_adapter.settings import PREFIX, Settings
+from cloud_adapter.settings import Settings
 from cloud_adapter.sockets import listen
 from cloud_adapter.token_issuer import TokenIssuer
 from workflow_core import WorkflowError
@@ -82,8 +82,7 @@ def dev(
     settings = Settings.load(backend="embedded", db=db)
     if not (settings.remote_clients or is_loopback(host)):
         raise SettingsError(
-            f"--host {host} is not an address of this machine alone, and the server has no authentication: omit "
-            f"--host, or set {PREFIX}REMOTE_CLIENTS=true to serve clients on other machines"
+            f"--host {host} is not an address of this machine alone, as it has to be: omit --host. {SERVE_OTHERS}"
         )
     served = load(source)
     logs.configure(settings.log_level, settings.project, text=sys.stderr.isatty())  # the source may have done it
