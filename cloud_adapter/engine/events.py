@@ -182,10 +182,11 @@ class SendEvent(Decision):
         """
         caller, request, program = self.caller, self.request, session.machine.program
         if caller is not None:
-            cases = [case for _, case in program.events.get(program.event(request.event), ())]
+            verified = program.verified.get(program.event(request.event), ())
             # Code of the workflow is asked. If it changes fields, against the rules, a denial must undo that.
-            session.machine.touched |= narrows(session.cls) or any(case.verify is not None for case in cases)
-            caller.check_sender(session.machine.workflow, cases, WebhookRequest(request.headers, request.body))
+            session.machine.touched |= bool(verified) or narrows(session.cls)
+            webhook = WebhookRequest(request.headers, request.body) if verified else None
+            caller.check_sender(session.machine.workflow, verified, webhook)
             session.machine.principal = caller.principal
 
     def _accepted(self, session: Session, event: str) -> Accepted:
@@ -275,7 +276,7 @@ class SendEvent(Decision):
         """
         lease, wants_outcome = session.instance.lease, bool(self.request.outcome)
         # Only the request itself can be verified: its headers are not kept.
-        is_verified = any(case.verify is not None for _, case in session.machine.program.events[event])
+        is_verified = event in session.machine.program.verified
         is_later = not is_verified and (wants_outcome or self._is_buffered(session, event))
         if lease is None or not (session.leased(now) and lease.keeps_events) or not is_later or self.keep is None:
             raise self._busy(session)

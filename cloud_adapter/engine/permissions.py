@@ -193,20 +193,21 @@ class Caller:
         if self.callback is not None:
             if not self.callback.is_for(ref.workflow, ref.id, event, thread_id, wait_id):
                 raise self._refuse(self._not_found())
-        elif all(case.verify is None for _, case in program.events.get(program.event(event), ())):
+        elif program.event(event) not in program.verified:
             self.check_read_role()
 
-    def check_sender(self, workflow: Workflow, cases: Sequence[ClientCase], webhook: WebhookRequest) -> None:
+    def check_sender(self, workflow: Workflow, verified: Sequence[ClientCase], webhook: WebhookRequest | None) -> None:
         """Checks whether the principal may be the sender of an event: whether it may read the instance, or needs not.
 
         Args:
-            cases: all cases of the event, in whatever state they are accepted.
+            verified: the cases of the event that have a ``verify``, in whatever state they are accepted.
+            webhook: the request; None if there are no such cases.
 
         Raises:
             InstanceNotFound, Unauthenticated: it may not.
         """
         self._webhook = webhook
-        self._is_sender_verified = any(self._is_verified(workflow, case) for case in cases)
+        self._is_sender_verified = any(self._is_verified(workflow, case) for case in verified)
         if self.callback is None and not self._is_sender_verified:
             self.check_read(workflow)
         self.has_read = True

@@ -36,6 +36,7 @@ class Program:
         places: where the code contains each of them.
         bound: what the instructions call now in place of each method.
         has_renamed: whether ``renamed`` or ``renamed_waits`` has an entry.
+        verified: the cases with ``verify``, by their event.
     """
 
     workflow: str
@@ -53,6 +54,7 @@ class Program:
     unwatched: tuple[str, ...]
     bound: dict[str, Callable[..., Any]] = field(init=False, repr=False)
     has_renamed: bool = field(init=False)
+    verified: Mapping[str, tuple[ClientCase, ...]] = field(init=False, repr=False)
     places: Mapping[str, list[tuple[object, str]]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -60,6 +62,10 @@ class Program:
         object.__setattr__(self, "places", places)
         object.__setattr__(self, "bound", dict(self.methods))
         object.__setattr__(self, "has_renamed", bool(self.renamed or self.renamed_waits))
+        verified = {
+            event: tuple(case for _, case in cases if case.verify is not None) for event, cases in self.events.items()
+        }
+        object.__setattr__(self, "verified", {event: cases for event, cases in verified.items() if cases})
 
     def rebind(self, name: str, method: Callable[..., Any]) -> None:
         """Calls another function in place of a method from now on, as a test does that replaces it by a fake."""
