@@ -29,6 +29,7 @@ from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.user_code import call
 from cloud_adapter.errors import Forbidden, InstanceNotFound, Unauthenticated
 from cloud_adapter.observability import logs
+from cloud_adapter.observability.line_limit import LineLimit
 from workflow_core import (
     Action,
     Callback,
@@ -45,6 +46,9 @@ from workflow_core.accidents import refuse_accident
 from workflow_core.error_texts import error_text
 from workflow_core.machine.events import Accepted
 from workflow_core.program.code import ClientCase
+
+FAILURES = LineLimit()
+"""Limits the lines about an ``authorize`` or a ``verify`` that raises an error: everyone may send such a request."""
 
 NO_CREDENTIALS = "this request needs credentials, and has none"
 
@@ -226,10 +230,11 @@ class Caller:
         return is_allowed and self._is_authorized(workflow, Action.SEND, case.event)
 
     def has_role_for(self, cases: Iterable[ClientCase]) -> bool:
-        """Whether the principal has the role of one of the cases, or needs none."""
+        """Whether the principal has the role of one of the cases, or needs none. No role replaces a ``verify``."""
         if self.callback is not None or self._is_sender_verified:
             return True
-        return any(has_role(self.principal, self.ref.cls.access.roles_to_send(case.role)) for case in cases)
+        to_send = self.ref.cls.access.roles_to_send
+        return any(case.verify is None and has_role(self.principal, to_send(case.role)) for case in cases)
 
     def sendable(self, workflow: Workflow, accepted: Iterable[Accepted]) -> tuple[Accepted, ...]:
         """Returns those of the accepted events that the principal may send. For an event with ``verify``, that depends
@@ -296,9 +301,13 @@ class Caller:
             return False
 
     def _log_failure(self, error: Exception, what: str = "authorize") -> None:
-        text = error_text(error)[:500]
-        about = self.ref.workflow, self.ref.id
-        logs.transition(f"{what} failed", *about, level=logging.ERROR, raised=error, error=text)
+        left_out = FAILURES.next()
+        if left_out is not None:
+            text = error_text(error)[:500]
+            about = self.ref.workflow, self.ref.id
+            logs.transition(
+                f"{what} failed", *about, level=logging.ERROR, raised=error, error=text, left_out=left_out or None
+            )
 
     def _not_found(self) -> InstanceNotFound:
         return InstanceNotFound.of(self.ref.workflow, self.ref.id)
