@@ -328,7 +328,8 @@ class _Handlers:
 
     def openapi(self, request: Request) -> dict[str, Any]:
         schemes, is_limited = self.authentication.schemes, self.rate_limit.rate is not None
-        access = openapi.DocumentAccess(principal_of(request), schemes, self.public, is_limited)
+        callbacks = self.engine.callbacks is not None and bool(self.engine.callbacks.base_url)
+        access = openapi.DocumentAccess(principal_of(request), schemes, self.public, is_limited, callbacks)
         server, limit = self.public_url or base_url(request), self.max_body_bytes
         return openapi.document(self.described(request), server, access, max_body_bytes=limit)
 

@@ -16,6 +16,9 @@ from workflow_core.statements.selects import On, Select, Sleep, Timeout
 
 Node = dict[str, Any]
 
+SIGNED = "signed"
+"""What diagrams show in place of a role for an event with ``verify``."""
+
 
 def statements(program: Program) -> list[Node]:
     """Returns the statements of a definition as a tree of ``{"kind": ..., "name": ..., "statements": [...]}``.
@@ -27,7 +30,8 @@ def statements(program: Program) -> list[Node]:
 
 
 def events(program: Program) -> list[Node]:
-    """Returns the events of a definition: name, role, parameter, schemas, and the selects that wait for them."""
+    """Returns the events of a definition: name, role, parameter, schemas, and the selects that wait for them. With
+    ``verify``, a check of the request decides who may send the event, not a role."""
     result = []
     for event, cases in program.events.items():
         for select, case in cases:
@@ -35,6 +39,7 @@ def events(program: Program) -> list[Node]:
                 {
                     "name": event,
                     "role": case.role,
+                    "verify": case.verify is not None,
                     "buffered": case.buffered,
                     "select": select,
                     "parameter": case.signature.parameter,
@@ -138,7 +143,7 @@ def _branch(branch: Branch, prefix: str, program: Program) -> Node:
 def _case(case: On | Timeout, prefix: str, program: Program) -> Node:
     node: Node = {"kind": "on", "name": case.event if isinstance(case, On) else prefix + case.name}
     if isinstance(case, On):
-        node |= {"role": case.role, "buffered": case.buffered}
+        node |= {"role": case.role, "verify": case.verify is not None, "buffered": case.buffered}
     else:
         node |= {"kind": "timeout", "delay": _delay(case.delay)}
     return node | {"statements": _section(case.body, prefix, program)}

@@ -187,6 +187,8 @@ class _Drawing:
                 label = f"{label} ({describe.in_words(case['delay'])})"
             elif case["role"]:
                 label = f"{label} ({case['role']})"
+            elif case["verify"]:
+                label = f"{label} ({describe.SIGNED})"
             result += self.section(case["statements"], [(at, label)])
         return result
 

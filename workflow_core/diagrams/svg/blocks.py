@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from workflow_core.diagrams import live
-from workflow_core.diagrams.describe import Node, in_words, limit_in_words
+from workflow_core.diagrams.describe import SIGNED, Node, in_words, limit_in_words
 from workflow_core.diagrams.svg.text import clean, shortened, width
 
 CAPTION_SIZE = 12
@@ -160,8 +160,10 @@ class _Reader:
         return block
 
     def case(self, case: Node) -> Block:
-        role = case.get("role")
-        caption = in_words(case["delay"]) if case["kind"] == "timeout" else "event" if role is None else str(role)
+        if case["kind"] == "timeout":
+            caption = in_words(case["delay"])
+        else:
+            caption = case["role"] or (SIGNED if case["verify"] else "event")
         return self.lane(case["kind"], case["name"], caption, case["statements"], case)
 
     def for_each(self, node: Node) -> Block:
