@@ -122,6 +122,7 @@ class SendEvent(Decision):
         self.may_be_kept = self.is_kept = False
         self.key = request.key
         self.size = len(request.body)
+        self.is_unchecked = caller is not None and caller.needs_instance(request.event)
 
     def decide(self, session: Session, now: datetime) -> bytes | Awaitable[bytes]:
         """See ``Decision.decide``.
@@ -134,7 +135,7 @@ class SendEvent(Decision):
         if self.may_be_kept:  # its sender was allowed to send it; that is checked again when it is decided
             session.check()
             return self._keep_again(session, now)
-        self._check_sender(session)
+        self.check(session)
         session.check()
         self.records = ()
         request = self.request
@@ -174,8 +175,8 @@ class SendEvent(Decision):
             return self._awaited(session, accepted, event, output, started)
         return self._finish(session, accepted, event, output, started)
 
-    def _check_sender(self, session: Session) -> None:
-        """Checks whether the sender may be one; what is done from now on is done by it.
+    def check(self, session: Session) -> None:
+        """See ``Decision.check``. What is done in the session from now on is done by the sender.
 
         Raises:
             InstanceNotFound, Unauthenticated: it may not.

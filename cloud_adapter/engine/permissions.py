@@ -200,6 +200,13 @@ class Caller:
         elif program.event(event) not in program.verified:
             self.check_read_role()
 
+    def needs_instance(self, event: str) -> bool:
+        """Whether ``check_sender`` may still deny an event that ``check_sender_role`` has not denied."""
+        if self.callback is not None or is_everyone(self.principal):
+            return False
+        program = self.ref.cls.__program__
+        return narrows(self.ref.cls) or program.event(event) in program.verified
+
     def check_sender(self, workflow: Workflow, verified: Sequence[ClientCase], webhook: WebhookRequest | None) -> None:
         """Checks whether the principal may be the sender of an event: whether it may read the instance, or needs not.
 
