@@ -176,11 +176,7 @@ class SendEvent(Decision):
         return self._finish(session, accepted, event, output, started)
 
     def check(self, session: Session) -> None:
-        """See ``Decision.check``. What is done in the session from now on is done by the sender.
-
-        Raises:
-            InstanceNotFound, Unauthenticated: it may not.
-        """
+        """See ``Decision.check``. What is done in the session from now on is done by the sender."""
         caller, request, program = self.caller, self.request, session.machine.program
         if caller is not None:
             verified = program.verified.get(program.event(request.event), ())
@@ -277,8 +273,8 @@ class SendEvent(Decision):
         """
         lease, wants_outcome = session.instance.lease, bool(self.request.outcome)
         # Only the request itself can be verified: its headers are not kept.
-        is_verified = event in session.machine.program.verified
-        is_later = not is_verified and (wants_outcome or self._is_buffered(session, event))
+        can_be_kept = event not in session.machine.program.verified
+        is_later = can_be_kept and (wants_outcome or self._is_buffered(session, event))
         if lease is None or not (session.leased(now) and lease.keeps_events) or not is_later or self.keep is None:
             raise self._busy(session)
         if not wants_outcome:

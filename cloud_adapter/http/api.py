@@ -94,9 +94,7 @@ def create_api(
     operations = {**ACTIONS, **REPAIRS} if repair else ACTIONS
     internals = partial(_sees_internals, engine, authentication, repair)
     handlers = _Handlers(engine, max_body_bytes, public, callers.public_url, authentication, internals, limit)
-    routes = _routes(engine, handlers, operations)
-
-    lines = LineLimit()
+    routes, lines = _routes(engine, handlers, operations), LineLimit()
 
     def on_error(request: Request, error: Exception) -> Response:
         return problems.on_workflow_error(request, error, internals=internals(request), lines=lines)
