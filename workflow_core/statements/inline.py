@@ -1,0 +1,54 @@
+"""Statements that only the compiler of plain definitions makes; see ``workflow_core.plain``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from workflow_core.execution import LeaveKind
+from workflow_core.statements.basic import Section, Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Inline(Statement):
+    """Runs code in the commit at hand.
+
+    Attributes:
+        name: where it stands in the source.
+        function: a function of the frame that returns how the code is left.
+        exits: the exits that it may return.
+    """
+
+    name: str
+    function: Any
+    exits: tuple[LeaveKind, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Resting(Statement):
+    """A statement that a thread rests on.
+
+    Attributes:
+        locals: the locals that a thread stores there.
+    """
+
+    statement: Statement
+    locals: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CallOf(Statement):
+    """A section that ``Return`` leaves, without ending the thread."""
+
+    body: Section
+
+
+@dataclass(frozen=True, slots=True)
+class Entry(Statement):
+    """The start of a thread.
+
+    Attributes:
+        locals: the locals that it gets from the thread that starts it.
+    """
+
+    locals: tuple[Any, ...]
