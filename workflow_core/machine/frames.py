@@ -21,7 +21,7 @@ from workflow_core.error_texts import field_texts
 from workflow_core.errors import ExecutionError, InvalidFields
 from workflow_core.execution import Thread
 from workflow_core.machine.state import MachineState
-from workflow_core.program.code import Local
+from workflow_core.statements.inline import Local
 from workflow_core.value_form import pack_untyped
 
 

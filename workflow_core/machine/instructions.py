@@ -33,10 +33,11 @@ from workflow_core.execution import Leave, LeaveKind, Status, Thread, ThreadStat
 from workflow_core.machine.allowance import Allowance
 from workflow_core.machine.checkpoints import Checkpoint, CheckpointKind
 from workflow_core.machine.frames import keep
+from workflow_core.machine.plain import can_catch, reach_step, run_code
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.threads import branch_count, branches_of, end, go, start_branches, start_of
 from workflow_core.machine.unwinding import catches, depart, tries_again
-from workflow_core.machine.values import Frame, items_of, step_context, value_of
+from workflow_core.machine.values import items_of, step_context, value_of
 from workflow_core.machine.waits import park
 from workflow_core.program.code import (
     BranchOfItemOp,
@@ -57,7 +58,6 @@ from workflow_core.program.code import (
     StepOp,
     WaitForOp,
 )
-from workflow_core.signatures import OfFrame
 
 MOVES_MAX = 10_000
 """How many instructions a thread may pass without a step or an event before it counts as an endless loop. The rounds
@@ -238,17 +238,11 @@ def _raised(
     """
     note = f"raised at {instruction.name!r} of workflow {machine.program.workflow!r}"
     error.add_note(Place(instruction.name, note))
-    if not _can_catch(instruction):
+    if not can_catch(instruction):
         raise error
     if moves_left <= 0:
         raise _endless(thread, allowance) from error
     return _caught(machine, thread, instruction, error)
-
-
-def _can_catch(instruction: Instruction) -> bool:
-    if type(instruction) is BranchOfItemOp or type(instruction) is WaitForOp:
-        return isinstance(instruction.cond, OfFrame)
-    return type(instruction) in _ASKING
 
 
 def _caught(
@@ -312,18 +306,6 @@ def _wait_for(
 def _branch_of_item(machine: MachineState, thread: Thread, instruction: BranchOfItemOp, _: Allowance) -> Instruction:
     holds = value_of(machine, thread, instruction, instruction.cond)
     return instruction.next if is_true(holds, instruction.name) else instruction.other
-
-
-def _code(machine: MachineState, thread: Thread, instruction: CodeOp, _: Allowance) -> Instruction:
-    machine.touched = True
-    kind = instruction.function.function(machine.workflow, Frame(machine, thread, instruction.each))
-    return instruction.next if kind is None else instruction.exits[kind]
-
-
-def _frame_step(machine: MachineState, thread: Thread, instruction: FrameStepOp, _: Allowance) -> None:
-    """Parks the thread: the step is due. It cannot run at once, because its arguments must be saved first."""
-    thread.status = _EXECUTING
-    thread.step, thread.pc, machine.execution.status = instruction.name, machine.execution.pc, _RUNNING
 
 
 def _jump(machine: MachineState, thread: Thread, instruction: JumpOp, _: Allowance) -> Instruction:
@@ -405,8 +387,8 @@ def _left(machine: MachineState, thread: Thread, instruction: LeftOp, _: Allowan
 _MOVES: dict[type[Instruction], Callable[[MachineState, Thread, Any, Allowance], Instruction | None]] = {
     WaitForOp: _wait_for,
     BranchOfItemOp: _branch_of_item,
-    CodeOp: _code,
-    FrameStepOp: _frame_step,
+    CodeOp: run_code,
+    FrameStepOp: reach_step,
     JumpOp: _jump,
     GoOp: _go,
     EachOp: _each,
@@ -417,7 +399,3 @@ _MOVES: dict[type[Instruction], Callable[[MachineState, Thread, Any, Allowance],
     LeftOp: _left,
 }
 """The instructions that ``run`` does not inline."""
-
-_ASKING = frozenset({SelectOp, GoOp, EachOp, CodeOp})
-"""The instructions that compute values before they change anything, so that an error can be caught, and code of a plain
-definition. Conditions belong to no statement that can fail, but those of a plain definition are its code."""

@@ -23,9 +23,10 @@ from workflow_core.events import StepContext
 from workflow_core.execution import ErrorInfo, Thread
 from workflow_core.machine.frames import load, pack
 from workflow_core.machine.state import MachineState
-from workflow_core.program.code import Each, EachOp, ForkOp, Function, Instruction, Local
+from workflow_core.program.code import Each, EachOp, ForkOp, Function, Instruction
 from workflow_core.secret_values import SECRETS
 from workflow_core.signatures import OfFrame, OfItem
+from workflow_core.statements.inline import Local
 
 
 def value_of(machine: MachineState, thread: Thread, instruction: Instruction, function: Function | Any) -> Any:

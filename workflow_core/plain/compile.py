@@ -13,8 +13,7 @@ from workflow_core.plain.lower import Lowering
 from workflow_core.plain.parts import Frame
 from workflow_core.plain.scan import Scan
 from workflow_core.plain.source import plain_function
-from workflow_core.program.scope import Scope
-from workflow_core.signatures import is_async
+from workflow_core.signatures import Annotations, is_async
 from workflow_core.statements.basic import Section
 
 RUN = "run"
@@ -31,7 +30,7 @@ def plain_run(cls: type) -> Any:
     return None
 
 
-def compile_run(cls: type, run: Any, scope: Scope) -> Section:
+def compile_run(cls: type, run: Any, scope: Annotations) -> Section:
     """Returns the method ``run`` of a workflow as a section of statements.
 
     Raises:

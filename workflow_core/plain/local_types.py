@@ -21,7 +21,7 @@ from workflow_core.plain.expressions import Reading
 from workflow_core.plain.flow import inner_parts
 from workflow_core.plain.parts import Code, Frame, Part
 from workflow_core.plain.source import UNKNOWN
-from workflow_core.program.code import Local
+from workflow_core.statements.inline import Local
 from workflow_core.value_form import ValueForm
 
 _SIMPLE = (bool, int, float, str, types.NoneType)

@@ -29,14 +29,13 @@ from workflow_core.plain.parts import (
     Wait,
 )
 from workflow_core.plain.usage import LOCALS, Usage
-from workflow_core.program.code import Local
 from workflow_core.signatures import OfFrame
 from workflow_core.statements.basic import Section, Statement
 from workflow_core.statements.control import Branch as IfBranch
 from workflow_core.statements.control import Break, Continue, Go, If, Return, While
 from workflow_core.statements.failures import Try
 from workflow_core.statements.fanout import ForEach, Parallel
-from workflow_core.statements.inline import CallOf, Entry, Inline, Resting
+from workflow_core.statements.inline import CallOf, Entry, Inline, Local, Resting
 
 _EXITS = {LeaveKind.BREAK: Break, LeaveKind.CONTINUE: Continue, LeaveKind.RETURN: Return}
 

@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from workflow_core.execution import MAIN_THREAD, LeaveKind
-from workflow_core.program.code import ClientCase, Each, EndOp, Guard, Instruction, JumpOp, Local, SelectOp
+from workflow_core.program.code import ClientCase, Each, EndOp, Guard, Instruction, JumpOp, SelectOp
 from workflow_core.program.names import Names
 from workflow_core.program.scope import Scope
 from workflow_core.statements.basic import Section
+from workflow_core.statements.inline import Local
 
 _I = TypeVar("_I", bound=Instruction)
 

@@ -17,27 +17,11 @@ from workflow_core.execution import LeaveKind
 from workflow_core.retry import Retry
 from workflow_core.signatures import HandlerSignature, OfFrame, OfItem
 from workflow_core.statements.basic import Delay
-from workflow_core.value_form import ValueForm
+from workflow_core.statements.inline import Local
 from workflow_core.wait_types import WAITS, AnyWait, WaitKind
 
 Function = Callable[..., Any] | OfItem | OfFrame
 """A function of the workflow, and of the item of a ``ForEach`` if it has a second parameter; or of a frame."""
-
-
-@dataclass(frozen=True, slots=True)
-class Local:
-    """A local variable of a plain definition.
-
-    Attributes:
-        key: its name, after the prefix of its section.
-        form: the form of its type; None: plain JSON.
-        has_default: whether a thread that was saved without it has ``default``.
-    """
-
-    key: str
-    form: ValueForm | None
-    has_default: bool = False
-    default: Any = None
 
 
 # --- the surroundings of an instruction ------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Compiles the statements of plain definitions: code, rests with locals, sections that return, and starts of threads."""
+"""Compiles the statements of plain definitions: code, rests with locals, calls of sections, starts of threads."""
 
 from __future__ import annotations
 

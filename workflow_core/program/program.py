@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workflow_core.errors import UnknownStatement
-from workflow_core.program.code import ClientCase, CodeOp, Instruction, Local, SelectCase, SelectOp, StepOp, places_of
+from workflow_core.program.code import ClientCase, CodeOp, Instruction, SelectCase, SelectOp, StepOp, places_of
 from workflow_core.statements.basic import Section
+from workflow_core.statements.inline import Local
 
 
 @dataclass(frozen=True, slots=True)

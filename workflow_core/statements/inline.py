@@ -6,7 +6,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from workflow_core.execution import LeaveKind
+from workflow_core.signatures import OfFrame
 from workflow_core.statements.basic import Section, Statement
+from workflow_core.value_form import ValueForm
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """A local variable of a plain definition.
+
+    Attributes:
+        key: its name, after the prefix of its section.
+        form: the form of its type; None: plain JSON.
+        has_default: whether a thread that was saved without it has ``default``.
+    """
+
+    key: str
+    form: ValueForm | None
+    has_default: bool = False
+    default: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +38,7 @@ class Inline(Statement):
     """
 
     name: str
-    function: Any
+    function: OfFrame
     exits: tuple[LeaveKind, ...] = ()
 
 
@@ -33,7 +51,7 @@ class Resting(Statement):
     """
 
     statement: Statement
-    locals: tuple[Any, ...] = ()
+    locals: tuple[Local, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,4 +69,4 @@ class Entry(Statement):
         locals: the locals that it gets from the thread that starts it.
     """
 
-    locals: tuple[Any, ...]
+    locals: tuple[Local, ...]
