@@ -72,7 +72,7 @@ def keep(machine: MachineState, thread: Thread) -> None:
     """Stores the locals of a thread that rests, and forgets their objects."""
     values = machine.values.pop(thread.id, {})
     rest = machine.program.rests.get(thread.step)
-    thread.locals = _packed(thread, values, () if rest is None else rest.locals)
+    thread.locals = _packed(thread, values, () if rest is None else rest.kept)
 
 
 def _packed(thread: Thread, values: dict[str, Any], needed: tuple[Local, ...]) -> dict[str, Any]:

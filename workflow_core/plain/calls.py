@@ -31,14 +31,14 @@ class Prepared:
         name: the name of its statement.
         before: what computes its arguments.
         parts: the call itself; it leaves its result in the variable ``RESULT``.
-        type: the type of its result; ``UNKNOWN`` if it is not known.
+        gives: the type of its result; ``UNKNOWN`` if it is not known.
         result: an expression of the result, if it is not in ``RESULT``.
     """
 
     name: str
     before: list[Part] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
-    type: Any = UNKNOWN
+    gives: Any = UNKNOWN
     result: ast.expr | None = None
 
 
@@ -147,7 +147,7 @@ class Calls(Expressions):
     def _step(self, frame: Frame, node: ast.Call, method: vocabulary.StepMethod[Any, Any, Any]) -> Prepared:
         name = self._take_name(frame, node, method.name)
         arguments = self._bound(frame, node, method.function, StepContext)
-        prepared = Prepared(name, type=arguments.hints.get("return", UNKNOWN))
+        prepared = Prepared(name, gives=arguments.hints.get("return", UNKNOWN))
         values: dict[str, ast.expr] = {}
         statements: list[ast.stmt] = []
         for parameter, value in arguments.given.items():
@@ -173,7 +173,7 @@ class Calls(Expressions):
     def _activity(self, frame: Frame, node: ast.Call, method: vocabulary.ActivityMethod[Any, Any, Any]) -> Prepared:
         name = self._take_name(frame, node, method.name)
         arguments = self._bound(frame, node, method.function, ActivityContext)
-        prepared = Prepared(name, type=arguments.hints.get("return", UNKNOWN))
+        prepared = Prepared(name, gives=arguments.hints.get("return", UNKNOWN))
         values = {
             parameter: self.take_out(frame, value, prepared.before) for parameter, value in arguments.given.items()
         }
@@ -189,7 +189,7 @@ class Calls(Expressions):
                 name,
                 function,
                 input=None if input is None else expression(input),
-                then=activities.taking(prepared.type),
+                then=activities.taking(prepared.gives),
                 retry=method.retry,
                 timeout=method.timeout,
                 heartbeat=method.heartbeat,
@@ -223,7 +223,7 @@ class Calls(Expressions):
         name = given or function.__name__
         self.name(frame, node, prefix + name)
         arguments = self._bound(frame, node, function, None)
-        prepared = Prepared(name, type=arguments.hints.get("return", UNKNOWN))
+        prepared = Prepared(name, gives=arguments.hints.get("return", UNKNOWN))
         inner = Frame(source_of(function), f"{frame.prefix}{name}/", frame)
         statements = []
         for parameter, value in arguments.given.items():

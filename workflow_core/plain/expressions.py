@@ -240,7 +240,7 @@ class Expressions(Reading):
         for part in (*prepared.before, *prepared.parts):
             self.add(parts, part)
         name = frame.temporary()
-        self.types.setdefault(frame.key(name), []).append(prepared.type)
+        self.types.setdefault(frame.key(name), []).append(prepared.gives)
         result = at(deepcopy(prepared.result), node) if prepared.result is not None else load(RESULT, node)
         self._store(frame, name, result, node, parts)
         return load(name, node)

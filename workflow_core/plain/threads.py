@@ -117,7 +117,7 @@ class Threads(Words):
     def _passing_up(self, frame: Frame, call: Prepared, variable: str, each: str | None, line: ast.AST) -> Code:
         """Code of a branch that passes its result to the thread that waits for it."""
         self.passed[frame.key(f".up {variable}")] = (frame.key(variable), each)
-        self.passed_types[variable] = call.type
+        self.passed_types[variable] = call.gives
         result = load(RESULT, line) if call.result is None else call.result
         statement = assign(f".up {variable}", result, line)
         return Code(frame=frame, line=line, derived=frame.derived, statements=[statement])

@@ -44,7 +44,7 @@ class Words(Calls):
         if keywords or not (handlers or timeout):
             raise frame.source.mistake(node, "select takes events and a timeout", "Write await select(self.event).")
         name = self._take_name(frame, node, " or ".join(handler.__name__ for handler, _ in handlers) or "select")
-        prepared = Prepared(name, type=Selected)
+        prepared = Prepared(name, gives=Selected)
         if timeout is not None:
             timeout = self.take_out(frame, timeout, prepared.before)
             if isinstance(timeout, ast.Constant) and timeout.value is None:
@@ -85,7 +85,7 @@ class Words(Calls):
             raise frame.source.mistake(condition, "its condition awaits", "Compute the value before, in a step.")
         name = self._take_name(frame, node, " ".join(default.split())[:200])
         make = lambda expression: WaitFor(name, expression(test))  # noqa: E731
-        return Prepared(name, parts=[self._wait(frame, node, name, [test], make)], type=type(None))
+        return Prepared(name, parts=[self._wait(frame, node, name, [test], make)], gives=type(None))
 
     def _sleep(self, frame: Frame, node: ast.Call) -> Prepared:
         if len(node.args) != 1 or node.keywords:
@@ -93,7 +93,7 @@ class Words(Calls):
                 node, "sleep takes a duration or a time", "Write await sleep(timedelta(days=1))."
             )
         name = self._take_name(frame, node, " ".join(ast.unparse(node).split())[:200])
-        prepared = Prepared(name, type=type(None))
+        prepared = Prepared(name, gives=type(None))
         delay = self.take_out(frame, node.args[0], prepared.before)
         make = lambda expression: Sleep(name, expression(delay))  # noqa: E731
         prepared.parts.append(self._wait(frame, node, name, [delay], make))
@@ -110,7 +110,7 @@ class Words(Calls):
         id, detached = values.pop("id", None), values.pop("detached", None)
         is_detached = detached is not None and bool(self.static(frame, detached))
         given = at(ast.Dict([ast.Constant(name) for name in values], list(values.values())), node)
-        prepared.type = type(None) if is_detached else self._child_type(workflow)
+        prepared.gives = type(None) if is_detached else self._child_type(workflow)
         name = prepared.name
 
         def make(expression: Make) -> Child:
@@ -119,7 +119,7 @@ class Words(Calls):
                 workflow,
                 id=None if id is None else expression(id),
                 input=expression(given) if values else None,
-                then=None if is_detached else activities.taking(prepared.type),
+                then=None if is_detached else activities.taking(prepared.gives),
                 detached=is_detached,
             )
 

@@ -84,7 +84,7 @@ class Instruction:
             that a ``Go`` in such a section has started, that section.
         caught: the innermost ``except_`` section around it.
         each: the innermost ``ForEach`` around it.
-        locals: for a rest, the locals that a thread stores there.
+        kept: for a rest, the locals that a thread stores there.
         next: where a thread continues if it does not jump; set when the whole program is known.
     """
 
@@ -93,7 +93,7 @@ class Instruction:
     region: str = field(default="", init=False)
     caught: str = field(default="", init=False)
     each: Each | None = field(default=None, init=False, repr=False)
-    locals: tuple[Local, ...] = field(default=(), init=False, repr=False)
+    kept: tuple[Local, ...] = field(default=(), init=False, repr=False)
     next: Instruction = field(init=False, repr=False)
 
 

@@ -25,7 +25,7 @@ def resting(assembly: Assembly, statement: Resting) -> None:
     start = len(assembly.code)
     assembly.section(Section((statement.statement,)))
     rest = next(part for part in assembly.code[start:] if assembly.rests.get(part.name) is part)
-    rest.locals = statement.locals
+    rest.kept = statement.locals
     if isinstance(rest, SelectOp):
         for case in rest.cases.values():
             case.keeps_result = True

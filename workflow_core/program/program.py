@@ -64,7 +64,7 @@ class Program:
         places = {name: places_of(self.code, method) for name, method in self.methods.items()}
         object.__setattr__(self, "places", places)
         object.__setattr__(self, "bound", dict(self.methods))
-        is_plain = any(type(part) is CodeOp or part.locals for part in self.code)
+        is_plain = any(type(part) is CodeOp or part.kept for part in self.code)
         object.__setattr__(self, "is_plain", is_plain)
         object.__setattr__(self, "has_renamed", bool(self.renamed or self.renamed_waits))
 
