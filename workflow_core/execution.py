@@ -22,6 +22,11 @@ from workflow_core.wait_types import StoredTeardown, StoredWait
 MAIN_THREAD = "main"
 
 
+def is_hidden(key: str) -> bool:
+    """Whether the compiler made a local: ``.remind.number``, ``deliver/.1``."""
+    return key.rpartition("/")[2].startswith(".")
+
+
 class _Program(Protocol):
     @property
     def workflow(self) -> str: ...
@@ -308,6 +313,7 @@ class Execution:
         data: dict[str, Any] = _ADAPTER.dump_python(self, mode="json", by_alias=True, exclude=_NOT_SHOWN)
         for thread in data["threads"]:
             thread["waits"] = [shown_wait(wait) for wait in thread["waits"]]
+            thread["locals"] = {key: value for key, value in thread["locals"].items() if not is_hidden(key)}
             for name in ("caused_by", "locals"):
                 if not thread[name]:
                     del thread[name]

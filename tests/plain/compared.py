@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.util
+import multiprocessing
 import random
 import sys
 import tempfile
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from workflow_core.program.code import EventCase, SelectOp
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 STEPS_MAX = 600
+CHUNK = 100
 
 
 def modules(seeds: range, folder: Path) -> tuple[Any, Any]:
@@ -124,26 +125,25 @@ def _happen(machine: Machine, script: list[int]) -> bool:
     return False
 
 
-def differences(first: int, seeds: int) -> Iterator[str]:
-    """Yields what differs, for each program that gives something else."""
-    with tempfile.TemporaryDirectory() as name:
-        for start in range(first, first + seeds, 50):
-            chunk = range(start, min(start + 50, first + seeds))
-            for seed in chunk:
-                one = range(seed, seed + 1)
-                try:
-                    plain, library = modules(one, Path(name))
-                except DefinitionError as error:
-                    yield f"{seed}: refused: {error}"
-                    continue
-                cls = f"W{seed}"
-                expected = with_asyncio(getattr(plain, cls), seed)
-                found = with_library(getattr(library, cls), seed)
-                if hasattr(getattr(plain, cls), "has_branches"):
-                    expected["log"].sort()
-                    found["log"].sort()
-                if expected != found:
-                    yield f"{seed}:\n  asyncio {expected}\n  library {found}"
+def differences(first: int, seeds: int) -> list[str]:
+    """Returns what differs, for each program that gives something else."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(first, first + seeds):
+            try:
+                plain, library = modules(range(seed, seed + 1), Path(folder))
+            except DefinitionError as error:
+                found.append(f"{seed}: refused: {error}")
+                continue
+            cls = f"W{seed}"
+            expected = with_asyncio(getattr(plain, cls), seed)
+            given = with_library(getattr(library, cls), seed)
+            if hasattr(getattr(plain, cls), "has_branches"):  # the order of branches is not the same
+                expected["log"].sort()
+                given["log"].sort()
+            if expected != given:
+                found.append(f"{seed}:\n  asyncio {expected}\n  library {given}")
+    return found
 
 
 def main() -> None:
@@ -151,16 +151,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=5000)
+    parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--show", action="store_true", help="print the first program")
     options = parser.parse_args()
     if options.show:
         print(source(range(options.first, options.first + 1), "tests.plain.library_words"))
-    found = 0
-    for difference in differences(options.first, options.seeds):
-        found += 1
-        print(difference)
-    print(f"{options.seeds} programs, {found} differences")
-    sys.exit(bool(found))
+    starts = range(options.first, options.first + options.seeds, CHUNK)
+    chunks = [(start, min(CHUNK, options.first + options.seeds - start)) for start in starts]
+    count = 0
+    # Classes are never freed, so each process makes only some.
+    with multiprocessing.Pool(options.jobs, maxtasksperchild=1) as pool:
+        for found in pool.starmap(differences, chunks, chunksize=1):
+            count += len(found)
+            for difference in found:
+                print(difference, flush=True)
+    print(f"{options.seeds} programs, {count} differences")
+    sys.exit(bool(count))
 
 
 if __name__ == "__main__":

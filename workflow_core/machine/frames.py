@@ -11,6 +11,7 @@ changed in place, because a save may still refer to the old one.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 from pydantic import ValidationError
@@ -34,7 +35,7 @@ def load(thread: Thread, local: Local) -> Any:
     """
     if local.key not in thread.locals:
         if local.has_default:
-            return from_json(to_json(local.default)) if local.form is None else local.default
+            return deepcopy(local.default)
         raise ExecutionError(
             f"the code reads the local {local.key!r}, which the thread {thread.id!r} does not have: it was saved by "
             f"older code. Write {local.key} = local({local.key!r}, default=...) where it is assigned"

@@ -115,6 +115,17 @@ class Calls(Expressions):
                 return next((vars(base)[name] for base in mro[start + 1 :] if name in vars(base)), None)
         return None
 
+    def needs_await(self, frame: Frame, node: ast.Call) -> bool:
+        """Whether a call does nothing unless it is awaited."""
+        word = self.word(frame, node)
+        if word is not None:
+            return word not in (vocabulary.go, vocabulary.local, vocabulary.parallel)
+        match node.func:
+            case ast.Attribute(ast.Name(owner), name) if owner == frame.source.self_name:
+                found = inspect.getattr_static(self.cls, name, None)
+                return isinstance(found, vocabulary.Method) or (callable(found) and is_async(found))
+        return False
+
     def _take_name(self, frame: Frame, node: ast.AST, default: str) -> str:
         given, self.given_name = self.given_name, ""
         return self.name(frame, node, given or default)

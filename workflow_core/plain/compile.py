@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from typing import Any
 
 from workflow_core.adapters import adapter_of
@@ -13,6 +14,7 @@ from workflow_core.plain.lower import Lowering
 from workflow_core.plain.parts import Frame
 from workflow_core.plain.scan import Scan
 from workflow_core.plain.source import plain_function
+from workflow_core.plain.stored import check_stored
 from workflow_core.signatures import Annotations, is_async
 from workflow_core.statements.basic import Section
 
@@ -25,7 +27,7 @@ def plain_run(cls: type) -> Any:
         own = vars(base)
         if "definition" in own:
             return None
-        if RUN in own and is_async(own[RUN]):
+        if RUN in own and (is_async(own[RUN]) or inspect.isasyncgenfunction(own[RUN])):
             return own[RUN]
     return None
 
@@ -59,5 +61,6 @@ def compile_run(cls: type, run: Any, scope: Annotations) -> Section:
     _, parts = scan.run(function)
     find_live(parts)
     check_assigned(parts)
+    check_stored(parts)
     types = LocalTypes(scan, parts, lambda where, kind: adapter_of(where, kind, {}))
     return Lowering(scan, types).section(parts)

@@ -15,6 +15,7 @@ from workflow_core.plain.syntax import assign, at, load
 from workflow_core.plain.usage import CONSTANT, comprehensions, own_nodes
 
 _LABEL_CHARS = 60
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
 class Reading:
@@ -85,13 +86,29 @@ class Reading:
                 if isinstance(node, ast.TryStar) and self.waits(frame, node):
                     raise mistake(node, "'except*' around an await is not supported", "Use except.")
             for node in comprehensions(statement):
-                if self.waits(frame, node) and not self._is_gathered(frame, statement, node):
+                if self.waits(frame, node):
                     raise mistake(
                         node, "an await in a comprehension cannot be saved", "Use a for loop, or gather(*(...))."
                     )
+            self._check_awaited(frame, statement)
 
-    def _is_gathered(self, frame: Frame, statement: ast.AST, node: ast.AST) -> bool:
-        return not any(isinstance(part, ast.Await) for part in own_nodes(node))
+    def _check_awaited(self, frame: Frame, node: ast.AST, *, is_awaited: bool = False) -> None:
+        """Refuses calls that only work with ``await``, because without it they would do nothing."""
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            if not is_awaited and self.needs_await(frame, node):
+                raise frame.source.mistake(node, f"{name} is not awaited, so it would do nothing", "Write await.")
+            takes_calls = isinstance(node.func, ast.Attribute) and node.func.attr in ("start", "named")
+            is_awaited = takes_calls or self.word(frame, node) in (vocabulary.gather, vocabulary.go, vocabulary.named)
+        elif not isinstance(node, (ast.GeneratorExp, ast.ListComp, ast.Starred, ast.Attribute, ast.comprehension)):
+            is_awaited = isinstance(node, ast.Await)
+        for inner in ast.iter_child_nodes(node):
+            if not isinstance(inner, _SCOPES):
+                self._check_awaited(frame, inner, is_awaited=is_awaited)
+
+    def needs_await(self, frame: Frame, node: ast.Call) -> bool:
+        """See ``workflow_core.plain.calls``."""
+        raise NotImplementedError
 
     def static(self, frame: Frame, node: ast.expr) -> Any:
         """Returns the value of an expression that is known at import; ``UNKNOWN`` for others."""
@@ -159,6 +176,31 @@ class Reading:
             last.exits = part.exits
         else:
             parts.append(part)
+
+    def note_default(self, frame: Frame, node: ast.stmt) -> None:
+        """Notes the default of a variable that is assigned from ``local``."""
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        call = getattr(node, "value", None)
+        if not isinstance(call, ast.Call) or self.word(frame, call) is not vocabulary.local:
+            return
+        match call:
+            case ast.Call(_, [ast.Constant(name)], [ast.keyword("default", default)]) if (
+                isinstance(target, ast.Name) and name == target.id
+            ):
+                self.defaults[frame.key(target.id)] = self._constant_of(frame, default)
+                return
+        raise frame.source.mistake(
+            node, "local is used in another way", 'Write reminders = local("reminders", default=0), with its own name.'
+        )
+
+    def _constant_of(self, frame: Frame, node: ast.expr) -> Any:
+        try:
+            return ast.literal_eval(node)
+        except ValueError:
+            found = self.static(frame, node)
+        if found is UNKNOWN:
+            raise frame.source.mistake(node, "its default is not a constant", "Write a literal, such as 0 or [].")
+        return found
 
     def note_annotation(self, frame: Frame, name: str, annotation: ast.expr) -> None:
         """Notes the declared type of a variable."""

@@ -78,6 +78,7 @@ class Scan(Threads):
         """Returns the part of a statement that runs at once."""
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             self.note_annotation(frame, statement.target.id, statement.annotation)
+        self.note_default(frame, statement)
         exits = escapes_of(statement)
         statements = [statement]
         if any(isinstance(part, Derived) and not part.is_item for part in frame.derived):

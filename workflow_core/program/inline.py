@@ -26,6 +26,7 @@ def resting(assembly: Assembly, statement: Resting) -> None:
     assembly.section(Section((statement.statement,)))
     rest = next(part for part in assembly.code[start:] if assembly.rests.get(part.name) is part)
     rest.kept = statement.locals
+    assembly.note(f"locals {' '.join(local.key for local in statement.locals)}\n")
     if isinstance(rest, SelectOp):
         for case in rest.cases.values():
             case.keeps_result = True
