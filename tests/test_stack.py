@@ -22,7 +22,7 @@ STACK = (
     ("workflow_core.library", "workflow_core.diagrams"),
     ("workflow_core.machine",),
     ("workflow_core.workflow",),
-    ("workflow_core.program",),
+    ("workflow_core.program", "workflow_core.plain"),
     ("workflow_core.statements",),
     ("workflow_core.*",),
 )

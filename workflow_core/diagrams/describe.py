@@ -12,6 +12,7 @@ from workflow_core.statements.calls import Activity, Child
 from workflow_core.statements.control import Branch, Go, If, Step, Switch, WaitFor, While
 from workflow_core.statements.failures import Except, Fail, Try
 from workflow_core.statements.fanout import ForEach, Parallel
+from workflow_core.statements.inline import CallOf, Entry, Inline, Resting
 from workflow_core.statements.selects import On, Select, Sleep, Timeout
 
 Node = dict[str, Any]
@@ -76,11 +77,17 @@ def _section(section: Section, prefix: str, program: Program) -> list[Node]:
         prefix = f"{prefix}{section.prefix}/"
     nodes: list[Node] = []
     for statement in section.statements:
-        nodes += (
-            _section(statement, prefix, program)
-            if isinstance(statement, Section)
-            else [_statement(statement, prefix, program)]
-        )
+        match statement:
+            case Section():
+                nodes += _section(statement, prefix, program)
+            case CallOf(body):
+                nodes += _section(body, prefix, program)
+            case Inline() | Entry():  # code between two statements
+                pass
+            case Resting(inner):
+                nodes.append(_statement(inner, prefix, program))
+            case _:
+                nodes.append(_statement(statement, prefix, program))
     return nodes
 
 

@@ -8,11 +8,12 @@ from typing import Any
 from workflow_core.errors import DefinitionError
 from workflow_core.events import StepContext
 from workflow_core.execution import LeaveKind
-from workflow_core.program.assembly import Assembly, Cleanup, Crossing, Loop
+from workflow_core.program.assembly import Assembly, Called, Cleanup, Crossing, Loop
 from workflow_core.program.code import (
     BranchOfItemOp,
     BranchOp,
     EndOp,
+    FrameStepOp,
     GoOp,
     Instruction,
     JumpOp,
@@ -21,7 +22,7 @@ from workflow_core.program.code import (
     WaitForOp,
 )
 from workflow_core.program.functions import function_of, handler_of, value_of
-from workflow_core.signatures import OfItem, is_async, parameters, takes_context
+from workflow_core.signatures import OfFrame, OfItem, is_async, parameters, takes_context
 from workflow_core.statements.control import Branch, Break, Continue, Go, If, Return, Step, Switch, WaitFor, While
 
 
@@ -29,7 +30,6 @@ def step(assembly: Assembly, statement: Step) -> None:
     name = assembly.name("Step", statement.name, statement.renamed_from)
     takes = "the workflow, or the workflow and a StepContext"
     action = assembly.scope.current(f"Step {name!r}", statement.action)
-    names = parameters(f"Step {name!r}", action, 1, 2, takes)
     if is_async(action):
         assembly.async_parts.append(name)
     elif statement.timeout is not None:
@@ -38,6 +38,11 @@ def step(assembly: Assembly, statement: Step) -> None:
             "it has a timeout, but its action is not async, so it cannot be interrupted",
             "Use async def, or omit the timeout.",
         )
+    if isinstance(action, OfFrame):
+        retry, timeout = statement.retry, statement.timeout
+        assembly.park(FrameStepOp(name, action=action, takes_context=False, retry=retry, timeout=timeout))
+        return
+    names = parameters(f"Step {name!r}", action, 1, 2, takes)
     assembly.park(
         StepOp(
             name,
@@ -78,8 +83,8 @@ def _branches(assembly: Assembly, kind: str, branches: tuple[Branch, ...]) -> No
 def _branch(assembly: Assembly, kind: str, name: str, cond: Callable[..., Any]) -> JumpOp:
     """Emits a branch that continues with the next instruction if ``cond`` is true."""
     function = function_of(assembly, kind, name, cond, "condition")
-    if isinstance(function, OfItem):
-        return assembly.emit(BranchOfItemOp(name, cond=function.function))
+    if isinstance(function, (OfItem, OfFrame)):
+        return assembly.emit(BranchOfItemOp(name, cond=function))
     return assembly.emit(BranchOp(name, cond=function))
 
 
@@ -134,6 +139,11 @@ def leave(assembly: Assembly, kind: LeaveKind) -> Instruction:
         if isinstance(part, Crossing):
             part.exits[kind] = None
             return assembly.emit(LeaveOp(leave=kind, crossed=part.guard))
+        if isinstance(part, Called):
+            if kind is LeaveKind.RETURN:
+                part.returns.append(assembly.emit(JumpOp()))
+                return part.returns[-1]
+            continue
         if kind is LeaveKind.CONTINUE:
             return assembly.emit(JumpOp(target=part.start))
         if kind is LeaveKind.BREAK:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workflow_core.errors import UnknownStatement
-from workflow_core.program.code import ClientCase, Instruction, SelectCase, SelectOp, StepOp, places_of
+from workflow_core.program.code import ClientCase, CodeOp, Instruction, SelectCase, SelectOp, StepOp, places_of
 from workflow_core.statements.basic import Section
+from workflow_core.statements.inline import Local
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class Program:
         unwatched: the names of those that belong to a class that does not notice if they are replaced.
         places: where the code contains each of them.
         bound: what the instructions call now in place of each method.
+        entry_locals: the locals that a thread gets from the one that starts it, by the name of the thread.
+        is_plain: whether it was compiled from ``async def run``.
         has_renamed: whether ``renamed`` or ``renamed_waits`` has an entry.
         verified: the cases with ``verify``, by their event.
     """
@@ -52,7 +55,9 @@ class Program:
     fields_version: int
     methods: Mapping[str, Callable[..., Any]]
     unwatched: tuple[str, ...]
+    entry_locals: Mapping[str, tuple[Local, ...]]
     bound: dict[str, Callable[..., Any]] = field(init=False, repr=False)
+    is_plain: bool = field(init=False)
     has_renamed: bool = field(init=False)
     verified: Mapping[str, tuple[ClientCase, ...]] = field(init=False, repr=False)
     places: Mapping[str, list[tuple[object, str]]] = field(init=False, repr=False)
@@ -61,6 +66,8 @@ class Program:
         places = {name: places_of(self.code, method) for name, method in self.methods.items()}
         object.__setattr__(self, "places", places)
         object.__setattr__(self, "bound", dict(self.methods))
+        is_plain = any(type(part) is CodeOp or part.kept for part in self.code)
+        object.__setattr__(self, "is_plain", is_plain)
         object.__setattr__(self, "has_renamed", bool(self.renamed or self.renamed_waits))
         verified = {
             event: tuple(case for _, case in cases if case.verify is not None) for event, cases in self.events.items()
