@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from inspect import isawaitable
-from typing import Any
+from typing import Any, NoReturn
 
 from cloud_adapter.document import HistoryKind
 from cloud_adapter.engine.attempts import ON_TIME, Attempt, Beat, Begin, BeginLate, Result, awaited
@@ -97,17 +97,20 @@ class Activities:
         if not is_full(run_sync):
             return attempt, await thread.enter_async_context(place)
 
-        async def keep() -> None:
+        async def keep() -> NoReturn:
             while True:
                 await self.committer.clock.sleep(attempt.limit.total_seconds() / 2)
                 await self._heartbeat(ref, body)
 
-        kept = asyncio.ensure_future(keep())
+        kept, free = asyncio.ensure_future(keep()), asyncio.ensure_future(thread.enter_async_context(place))
         try:
-            run_sync = await within(self.committer.clock, None, thread.enter_async_context(place), "a thread", kept)
+            await asyncio.wait([kept, free], return_when=asyncio.FIRST_COMPLETED)
+            # If the threads are closed because the process is ending, this raises ``CancelledError``.
+            run_sync = await (free if free.done() else kept)
         finally:
             kept.cancel()
-            await asyncio.wait([kept])
+            free.cancel()
+            await asyncio.wait([kept, free])
         return await self._ready(ref, body), run_sync
 
     async def _ready(self, ref: InstanceRef, body: ActivityTask) -> Attempt:
