@@ -14,6 +14,7 @@ from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.engine.tasks import ACTIVITY_PATH
 from tests.engine.family import Kid, entries, grow, link
 from tests.engine.harness import ID, Gate, Killed, World, check_idle, in_world, nothing
+from tests.manual_clock import ManualClock
 from tests.waits import the
 from workflow_core import (
     Activity,
@@ -98,7 +99,7 @@ async def count_alive(number: int, context: ActivityContext) -> int:
     return 7
 
 
-def shop(function: Callable[..., Any], **limits: Any) -> type[Workflow]:
+def shop(function: Callable[..., Any], handler: EventHandler | None = None, **limits: Any) -> type[Workflow]:
     """An activity runs while the handler of an event takes long."""
 
     class Shop(Workflow, name="shop"):
@@ -108,7 +109,7 @@ def shop(function: Callable[..., Any], **limits: Any) -> type[Workflow]:
             self.log.append(f"got {result}")
 
         definition = S(
-            Go("handling", Select("sum", On("Add", Slow()))),
+            Go("handling", Select("sum", On("Add", handler or Slow()))),
             Activity("count", function, then=keep, **limits),
         )
 
@@ -204,6 +205,43 @@ async def test_a_heartbeat_that_nobody_can_hear_is_no_failure(world: World) -> N
     HANDLER.open()
     await world.finish(sending)
     await check_end(world, runs=1)
+
+
+class Timed(Slow):
+    """It takes as many seconds as its input says."""
+
+    async def handle(self, request: EventRequest, input: int) -> None:
+        request.workflow.log.append("handled")
+        await CLOCKS[-1].sleep(input)
+
+
+CLOCKS: list[ManualClock] = []
+
+
+async def beat_often(number: int, context: ActivityContext) -> int:
+    RUNS.append("count")
+    for _ in range(8):
+        await CLOCKS[-1].sleep(10)
+        await context.heartbeat()
+    return 7
+
+
+@in_world(shop(beat_often, Timed(), input=lambda w: 1, heartbeat=timedelta(seconds=30)))
+async def test_an_activity_that_sends_heartbeats_is_alive_although_a_handler_takes_longer_than_its_limit(
+    world: World,
+) -> None:
+    CLOCKS.append(world.clock)
+    await world.create()
+    await world.process.perform(world.queue.resumes[0])
+    (task,) = [task for task in world.queue.tasks.values() if task.path == ACTIVITY_PATH]
+    running = ensure_future(world.process.perform(world.queue.tasks.pop(task.name)))
+    await world.clock.settle()
+    sending = ensure_future(world.process.post("Add", b"47"))
+    await world.pass_time(timedelta(minutes=2))
+    assert await world.finish(running) is Outcome.DONE
+    await world.finish(sending)
+    await check_end(world, runs=1)
+    assert await world.history("activity failed") == []
 
 
 class Aunt(Workflow, name="mother"):
