@@ -33,18 +33,22 @@ class Heartbeats:
         self._sent: asyncio.Task[None] | None = None
 
     async def send(self) -> None:
-        """Sends a heartbeat, unless one still waits. Returns when it was processed, or has waited for long.
+        """Sends a heartbeat, after the one that still waits, if any. Returns when it was processed, or if it has to
+        wait for long.
 
         Raises:
             AttemptOver: the instance no longer waits for the attempt.
         """
         committer = self.lanes.committer
         sent = self._sent
+        is_earlier = sent is not None and not sent.done()
         if sent is None or sent.done():
             sent = self._sent = asyncio.create_task(self._decide())
         pause = asyncio.ensure_future(committer.clock.sleep(committer.options.max_wait.total_seconds()))
         try:
             await asyncio.wait([sent, pause], return_when=asyncio.FIRST_COMPLETED)
+            if not sent.done():
+                await pause  # raises its error, if it has not just ended
         finally:
             pause.cancel()
         if not sent.done():
@@ -61,6 +65,9 @@ class Heartbeats:
             # instance needs newer code or is busy (no deadline passes while it is leased).
             text = error_text(error)[:500]
             logs.transition("heartbeat skipped", self.ref.workflow, self.ref.id, level=logging.WARNING, error=text)
+            return
+        if is_earlier:
+            await self.send()  # the one that has waited was perhaps decided before this call
 
     async def _decide(self) -> None:
         await self.lanes.decide(self.ref, Beat(self.body))
