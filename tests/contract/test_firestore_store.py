@@ -742,7 +742,6 @@ def test_a_caller_that_gives_up_harms_no_other(use: Use) -> None:
         ("execution", "[" * 100_000),
         ("execution", b"\xff"),
         ("fields", None),
-        ("history", "[1]"),
         ("lease", "{"),
         ("lease", 5),
         ("search", "[]"),

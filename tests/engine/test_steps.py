@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter.document import DOCUMENT_BYTES_MAX, HISTORY_MAX, RESERVED_BYTES
+from cloud_adapter.document import DOCUMENT_BYTES_MAX, RESERVED_BYTES
 from cloud_adapter.engine import steps
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.errors import Conflict, Unavailable
+from cloud_adapter.history import HISTORY_MAX
 from cloud_adapter.options import EngineOptions
 from tests.engine.harness import ID, World, in_world, write
 from workflow_core import (

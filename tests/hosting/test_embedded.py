@@ -90,7 +90,7 @@ class Machine:
 async def happened(runtime: EmbeddedRuntime, workflow: str = "parcel", id: str = "1") -> dict[str, list[timedelta]]:
     """For each statement, when it happened: the time since the start, in whole seconds."""
     found: dict[str, list[timedelta]] = {}
-    for entry in (await runtime.store.load(workflow, id)).history[1:]:
+    for entry in (await runtime.store.load(workflow, id, history=True)).history[1:]:
         found.setdefault(entry.statement or entry.kind, []).append((entry.at - START) // SECOND * SECOND)
     return found
 

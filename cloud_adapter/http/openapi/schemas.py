@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from cloud_adapter.document import HistoryEntry
+from cloud_adapter.history import HistoryEntry
 from workflow_core import Execution, execution, wait_types
 from workflow_core.shown import ShownEvent, ShownTeardown, ShownWait
 
