@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable, Sequence
 from copy import copy
 from typing import TypeVar
@@ -80,8 +81,8 @@ class Committer:
         self.secrets = secrets
 
     def token(self) -> str:
-        """Returns a new random token."""
-        return f"{self.rng.getrandbits(64):016x}"
+        """Returns a new random token of 11 characters. Each document contains many of them."""
+        return urlsafe_b64encode(self.rng.getrandbits(64).to_bytes(8)).decode().rstrip("=")
 
     def salt(self) -> str:
         """Returns a random text for the id of a child."""

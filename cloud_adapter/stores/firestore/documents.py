@@ -65,6 +65,9 @@ SUMMARY_PATHS = (*SUMMARY_FIELDS, ERROR)
 ENTRIES = "entries"
 """The field with the entries of the history, as an array of texts."""
 
+FIXED = frozenset(("workflow", "id", "created_at"))
+"""The fields that an update does not change."""
+
 LOAD_PATHS = (
     *("format", "workflow", "id", "wake_at", "lease", "tokens", "search", "execution", "fields"),
     *("history", "entries_count", "entries_bytes"),
@@ -153,11 +156,14 @@ def record_keys(
             batch.create(reference, record)
 
 
-def update_of(document: Document) -> Document:
-    """Returns a document as an update that adds its entries to the stored ones."""
-    # An array without elements would still cost a transform.
-    added = {ENTRIES: ArrayUnion(document[ENTRIES])} if document[ENTRIES] else {}
-    return {name: value for name, value in document.items() if name != ENTRIES} | added
+def update_of(document: Document, *, replaces_history: bool = False) -> Document:
+    """Returns what an update writes of a document. Its entries are added to the stored ones, or replace them."""
+    changed = {name: value for name, value in document.items() if name not in FIXED}
+    if not replaces_history:
+        added = changed.pop(ENTRIES)
+        if added:  # an array without elements would still cost a transform
+            changed[ENTRIES] = ArrayUnion(added)
+    return changed
 
 
 def entries_of(snapshot: Snapshot) -> Sequence[str]:

@@ -177,7 +177,8 @@ class FirestoreStore:
         Raises:
             TooLarge: also if the responses of the keys have more than ``RESPONSES_BYTES_MAX``.
         """
-        document = update_of(document_of(instance))
+        document = document_of(instance)
+        update = update_of(document)
         check_responses(instance.id, keys)
         if instance.version is None:
             raise Conflict(f"{instance.workflow!r} {instance.id!r} was not loaded, so its version cannot be compared")
@@ -185,11 +186,12 @@ class FirestoreStore:
             reference = instance_reference(client, instance.workflow, instance.id)
             if replaces_history(instance):
                 document = document_of(instance, await self._stored_entries(reference, instance))
+                update = update_of(document, replaces_history=True)
             expired: Mapping[str, Snapshot] = {}
             for _ in range(WRITE_ATTEMPTS_MAX):
                 batch = client.batch()
                 with refused(instance):
-                    batch.update(reference, document, option=unless_changed(client, instance.version))
+                    batch.update(reference, update, option=unless_changed(client, instance.version))
                 record_keys(client, batch, reference, keys, expired)
                 for entry in taken:
                     batch.delete(entry_reference(client, entry))
