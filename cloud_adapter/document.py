@@ -67,6 +67,10 @@ INBOX_ENTRY_BYTES_MAX = 1_000_000
 TOKENS_MAX = 20
 """How many commit tokens an instance remembers."""
 
+TOKEN_CHARS_MAX = 10
+"""How many characters it remembers of each. In hexadecimal, they are 40 random bits. All tokens together are a
+seventh of what a commit of a small instance writes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:

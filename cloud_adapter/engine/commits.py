@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable, Sequence
 from copy import copy
 from typing import TypeVar
@@ -81,8 +80,8 @@ class Committer:
         self.secrets = secrets
 
     def token(self) -> str:
-        """Returns a new random token of 11 characters. Each document contains many of them."""
-        return urlsafe_b64encode(self.rng.getrandbits(64).to_bytes(8)).decode().rstrip("=")
+        """Returns a new random token."""
+        return f"{self.rng.getrandbits(64):016x}"
 
     def salt(self) -> str:
         """Returns a random text for the id of a child."""
@@ -213,7 +212,7 @@ class Committer:
         await _concurrently(delete, names, self.queue.calls_max)
 
     async def _write(self, change: Change, write: Write) -> Instance:
-        attempt = 0
+        attempt, token = 0, change.instance.tokens[-1]
         while True:
             try:
                 return await write(change.instance)
@@ -222,8 +221,8 @@ class Committer:
                     current = await self._reload(change.instance)
                 except DamagedDocument:
                     raise error from None  # a damaged document was not written by this commit
-                if current is not None and change.token in current.tokens:
-                    if current.tokens[-1] != change.token:
+                if current is not None and token in current.tokens:
+                    if current.tokens[-1] != token:
                         raise Superseded("the commit was applied, and other commits followed") from error
                     return written(change.instance, current.version, current.entries_bytes)
                 if current is not None and not isinstance(error, DuplicateKey) and _forgotten(change, current):

@@ -39,7 +39,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from cloud_adapter.clock import CLOCK_SKEW
-from cloud_adapter.document import Instance, Lease, encode, with_lease
+from cloud_adapter.document import TOKEN_CHARS_MAX, Instance, Lease, encode, with_lease
 from cloud_adapter.engine import schedule
 from cloud_adapter.engine.schedule import Due, Timer
 from cloud_adapter.engine.tasks import ACTIVITY_PATH, TIMEOUT_PATH, ActivityTask, ResumeTask, TimeoutTask, timer_name
@@ -205,7 +205,7 @@ def plan(
         lease=lease,
         new_entries=tuple(after.entries),
         wake_at=schedule.wake_at(execution, lease, now),
-        tokens=(*stored.tokens, token),
+        tokens=(*stored.tokens, token[:TOKEN_CHARS_MAX]),
         search=stored.search if renews else after.search,
         has_kept_events=lease is None and may_have_events,
         document=None,

@@ -286,10 +286,10 @@ def test_a_delivery_is_made_again_after_an_error(run: Run, error: Exception, mon
         async with machine.process() as runtime:
             load, failures = runtime.store.load, [error] * 5
 
-            async def failing(workflow: str, id: str) -> object:
+            async def failing(workflow: str, id: str, **how: bool) -> object:
                 if id == "1" and failures:
                     raise failures.pop()
-                return await load(workflow, id)
+                return await load(workflow, id, **how)
 
             with monkeypatch.context() as patch:
                 patch.setattr(runtime.store, "load", failing)
