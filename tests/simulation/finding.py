@@ -56,7 +56,7 @@ FIRST = {
     "heartbeat of an earlier attempt counts": 9,
     "heartbeat over a live lease": 27,
     "heartbeats heard for ten minutes only": 118,
-    "history never cut": 27,
+    "history never cut": 86,
     "idempotency key without fingerprint": 60,
     "instance of another taken for the child": 26,
     "item of the loop around for that of the innermost": 311,
