@@ -36,7 +36,6 @@ BUFFERED = b""
 """The response to an event that is buffered, and handled when the workflow waits for it. A handler's output is never
 empty."""
 
-
 LATER = b"later"
 """The response to an event that is decided later, and whose outcome can be read then. It is not JSON, so it is no
 handler's output."""

@@ -11,6 +11,10 @@ if the record exists. A recorded key is therefore found without reading it first
 read, and it is replaced only if it is still what was read. A write without such a condition, or in a second batch,
 would break this.
 
+The entries of a history are an array, which loads leave out. A commit adds its entries with a transform of the same
+write, so it does not have to know the others. To remove entries, it reads the array first, in the version that it
+replaces.
+
 ``deploy/firestore.indexes.json`` declares what each query needs:
 
 * ``list``: ``instances`` by ``updated_at`` or ``created_at``, descending. With a status, it needs the composite index
