@@ -74,7 +74,7 @@ FIRST = {
     "names that a thread remembers not renamed": 48,
     "newer version read by older code": 112,
     "no room left for a lease": 546,
-    "no room left for the end": 56,
+    "no room left for the end": 292,
     "outcome of an event in the inbox not recorded": 245,
     "parent told twice": 11,
     "recovery skips timers": 16,
