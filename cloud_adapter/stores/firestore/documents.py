@@ -156,9 +156,11 @@ def record_keys(
             batch.create(reference, record)
 
 
-def update_of(document: Document, *, replaces_history: bool = False) -> Document:
-    """Returns what an update writes of a document. Its entries are added to the stored ones, or replace them."""
-    changed = {name: value for name, value in document.items() if name not in FIXED}
+def update_of(instance: Instance, document: Document, *, replaces_history: bool = False) -> Document:
+    """Returns what an update writes of an instance's document. Its entries are added to the stored ones, or replace
+    them."""
+    fixed = FIXED if instance.old_history else FIXED | {"history"}
+    changed = {name: value for name, value in document.items() if name not in fixed}
     if not replaces_history:
         added = changed.pop(ENTRIES)
         if added:  # an array without elements would still cost a transform

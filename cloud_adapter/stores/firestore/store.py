@@ -182,7 +182,7 @@ class FirestoreStore:
             TooLarge: also if the responses of the keys have more than ``RESPONSES_BYTES_MAX``.
         """
         document = document_of(instance)
-        update = update_of(document)
+        update = update_of(instance, document)
         check_responses(instance.id, keys)
         if instance.version is None:
             raise Conflict(f"{instance.workflow!r} {instance.id!r} was not loaded, so its version cannot be compared")
@@ -190,7 +190,7 @@ class FirestoreStore:
             reference = instance_reference(client, instance.workflow, instance.id)
             if replaces_history(instance):
                 document = document_of(instance, await self._stored_entries(reference, instance))
-                update = update_of(document, replaces_history=True)
+                update = update_of(instance, document, replaces_history=True)
             expired: Mapping[str, Snapshot] = {}
             for _ in range(WRITE_ATTEMPTS_MAX):
                 batch = client.batch()
