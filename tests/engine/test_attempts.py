@@ -202,7 +202,7 @@ async def test_what_waits_for_a_thread_when_the_process_ends_is_cancelled_and_ha
         pool.close()
         with pytest.raises(asyncio.CancelledError):
             await world.finish(running)
-    history = (await world.store.load(workflow, "1")).history
+    history = (await world.store.load(workflow, "1", history=True)).history
     assert [entry.kind for entry in history if entry.kind.endswith("failed")] == []
     assert CALLS == []
     world.run_sync = inline
