@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable
 from contextvars import Context
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.codecs.chain import codec_of
+from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.registry import by_name
 from cloud_adapter.engine.sync_pool import SyncPools
@@ -18,6 +20,9 @@ from cloud_adapter.queues.cloud_tasks import CloudTasksQueue, TaskTarget
 from cloud_adapter.settings import Settings
 from workflow_core import Workflow
 
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+
 REQUESTS_MAX: Final = 1_000
 """The most requests that Cloud Run lets into an instance, regardless of its settings."""
 
@@ -25,25 +30,35 @@ REQUESTS_MAX: Final = 1_000
 class CloudRuntime:
     """An engine on Firestore and Cloud Tasks.
 
+    Args:
+        internal: the workflows that no client may address.
+        credentials: Google credentials for both; by default, the application default credentials.
+
     Raises:
         DefinitionError: the workflows cannot be served together.
         SettingsError: a workflow has secrets, and the settings do not say how to store them.
     """
 
     def __init__(
-        self, workflows: Iterable[type[Workflow]], settings: Settings, *, internal: Iterable[type[Workflow]] = ()
+        self,
+        workflows: Iterable[type[Workflow]],
+        settings: Settings,
+        *,
+        internal: Iterable[type[Workflow]] = (),
+        credentials: Credentials | None = None,
     ) -> None:
         # Imported lazily: Google's client takes most of a cold start, and embedded use does not need it.
         from cloud_adapter.stores.firestore.store import FirestoreStore
 
         self.settings = settings
+        self._may_connect = credentials is not None or FIRESTORE_EMULATOR_VARIABLE in os.environ
         clock = SystemClock()
         table = by_name(workflows)
         check_secrets(table.values(), settings)
         self.codec = codec_of(settings, clock)
-        self.store = FirestoreStore(project=settings.project, database=settings.database)
+        self.store = FirestoreStore(project=settings.project, database=settings.database, credentials=credentials)
         target = TaskTarget(settings.worker_url, settings.tasks_account, settings.audience or None)
-        self.queue = CloudTasksQueue(settings.project, settings.location, settings.queue, target, clock)
+        self.queue = CloudTasksQueue(settings.project, settings.location, settings.queue, target, clock, credentials)
         self.pools = SyncPools(settings.sync_threads or REQUESTS_MAX)
         self.engine = Engine(
             table.values(),
@@ -59,7 +74,13 @@ class CloudRuntime:
         )
 
     async def start(self, context: Context | None = None) -> None:
-        """Does nothing: the clients connect with their first call, and tasks run in the context of their requests."""
+        """Opens both connections side by side, and does not wait for them. Tasks run in the context of their requests.
+
+        Credentials that are not known yet are left to the first call, which may wait for them.
+        """
+        if self._may_connect:
+            self.store.connect()
+            self.queue.connect()
 
     async def close(self) -> None:
         """Closes the clients and the threads for synchronous code, each even if closing another one raises."""

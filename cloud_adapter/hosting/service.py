@@ -6,29 +6,32 @@ import contextlib
 import os
 from collections.abc import Collection, Mapping, Sequence
 from contextvars import copy_context
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloud_adapter.errors import SettingsError
-from cloud_adapter.hosting.cloud import CloudRuntime
-from cloud_adapter.hosting.embedded import EmbeddedRuntime
+from cloud_adapter.hosting.warm_up import WarmUp
 from cloud_adapter.http import problems
-from cloud_adapter.http.api import create_api
-from cloud_adapter.http.auth import OidcVerifier
 from cloud_adapter.http.authentication import Authentication
 from cloud_adapter.http.authenticators.dev import Dev, check_backend
+from cloud_adapter.http.authenticators.iap import Iap
 from cloud_adapter.http.authenticators.login import Login
 from cloud_adapter.http.authenticators.memberships import Memberships
+from cloud_adapter.http.authenticators.oidc import Oidc
 from cloud_adapter.http.authenticators.port import Authenticator
 from cloud_adapter.http.callers import AllowedCallers
-from cloud_adapter.http.pages.login import with_login
 from cloud_adapter.http.rate_limit import RateLimit
-from cloud_adapter.http.worker import create_worker
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.settings import ON_CLOUD_RUN, PREFIX, Settings
 from workflow_core import Workflow
+
+if TYPE_CHECKING:
+    from cloud_adapter.hosting.cloud import CloudRuntime
+    from cloud_adapter.hosting.embedded import EmbeddedRuntime
+    from cloud_adapter.http.auth import OidcVerifier
 
 EMBEDDED_WORKER = (
     "the embedded runtime delivers its tasks inside its own process. A worker is served only with "
@@ -37,7 +40,8 @@ EMBEDDED_WORKER = (
 
 
 class Service:
-    """Serves workflows. Its engine starts with the first request, because functions-framework has no start-up hook.
+    """Serves workflows. Its engine starts with the first request, because functions-framework has no start-up hook. On
+    Cloud Run, it prepares as much of it as possible at once; see ``warm_up``.
 
     Embedded, steps and activities see the context variables that are set when the service is created. In the cloud,
     they see those of the server.
@@ -79,24 +83,42 @@ class Service:
         self.authentication = Authentication(tuple(authenticators), Memberships(roles), login=login)
         self._flush = flush_telemetry
         self._settings = Settings.load()
-        if ON_CLOUD_RUN in os.environ:  # elsewhere only when it serves, because the command line imports the file too
-            self._check_access()
+        self._warm = WarmUp()
+        self._verifier: OidcVerifier | None = None
         self._runtime: EmbeddedRuntime | CloudRuntime | None = None
         self._context = copy_context()
         self._api: ASGIApp | None = None
         self._worker: ASGIApp | None = None
+        if ON_CLOUD_RUN in os.environ:  # elsewhere only when it serves, because the command line imports the file too
+            self._check_access()
+            self.warm_up()
+
+    def warm_up(self) -> None:
+        """Prepares for the first request, so that it does not wait for imports, credentials and signing keys.
+
+        It waits at most 2 seconds for the network. It never fails: what could not be prepared, the first request does.
+        Call it if you serve on the cloud backend elsewhere than on Cloud Run, where a new ``Service`` calls it.
+        """
+        if self._settings.backend != "cloud":
+            return
+        keys = [each.keys for each in self.authentication.authenticators if isinstance(each, Oidc | Iap)]
+        if self._settings.worker_auth == "oidc":
+            keys.append(self._worker_verifier().keys)
+        self._warm.run([each.prefetch for each in keys])
 
     async def api(self, _: Request) -> Response:
         """The public routes."""
         self._check_access()
         runtime = await self._start()
         if self._api is None:
+            from cloud_adapter.http.api import create_api
+
             settings = runtime.settings
             self._api = create_api(
                 runtime.engine,
                 max_body_bytes=settings.max_body_bytes,
                 callers=AllowedCallers.from_settings(settings),
-                authentication=with_login(self.authentication, settings) if settings.serves_ui else self.authentication,
+                authentication=self._with_login(settings) if settings.serves_ui else self.authentication,
                 limit=RateLimit(settings.request_rate),
                 public=settings.is_open,
                 ui=settings.serves_ui,
@@ -109,8 +131,22 @@ class Service:
             return problems.problem(404, "Not Found", EMBEDDED_WORKER)
         runtime = await self._start()
         if self._worker is None:
-            self._worker = create_worker(runtime.engine, OidcVerifier.from_settings(runtime.settings))
+            from cloud_adapter.http.worker import create_worker
+
+            self._worker = create_worker(runtime.engine, self._worker_verifier())
         return _Mounted(self._worker, self._flush)
+
+    def _worker_verifier(self) -> OidcVerifier:
+        if self._verifier is None:
+            from cloud_adapter.http.auth import OidcVerifier
+
+            self._verifier = OidcVerifier.from_settings(self._settings)
+        return self._verifier
+
+    def _with_login(self, settings: Settings) -> Authentication:
+        from cloud_adapter.http.pages.login import with_login
+
+        return with_login(self.authentication, settings)
 
     def _check_access(self) -> None:
         """Checks that it was decided who may use a deployed API.
@@ -133,8 +169,7 @@ class Service:
         if self._runtime is None:
             # Not at import: `gorchestrate` imports the file too, and configures its own logs.
             logs.configure(self._settings.log_level, self._settings.project)
-            kind = EmbeddedRuntime if self._settings.backend == "embedded" else CloudRuntime
-            runtime = kind(self.workflows, self._settings, internal=self.internal)
+            runtime = self._new_runtime()
             async with contextlib.AsyncExitStack() as stack:
                 stack.push_async_callback(runtime.close)
                 # With the context variables of the import, not those of the request that happens to be the first.
@@ -142,6 +177,17 @@ class Service:
                 stack.pop_all()
             self._runtime = runtime  # only now: the next request must not use a runtime that failed to start
         return self._runtime
+
+    def _new_runtime(self) -> EmbeddedRuntime | CloudRuntime:
+        # Imported lazily: a process needs only one of them, and the warm-up has imported that of the cloud.
+        if self._settings.backend == "embedded":
+            from cloud_adapter.hosting.embedded import EmbeddedRuntime
+
+            return EmbeddedRuntime(self.workflows, self._settings, internal=self.internal)
+        from cloud_adapter.hosting.cloud import CloudRuntime
+
+        credentials = self._warm.credentials
+        return CloudRuntime(self.workflows, self._settings, internal=self.internal, credentials=credentials)
 
 
 class _Mounted(Response):

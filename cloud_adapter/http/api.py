@@ -32,10 +32,7 @@ from cloud_adapter.http.callers import EVERYONE, AllowedCallers, Gate
 from cloud_adapter.http.concealment import public_view
 from cloud_adapter.http.creation import creation_schema
 from cloud_adapter.http.graphs import Format
-from cloud_adapter.http.pages.problem_page import problem_page
-from cloud_adapter.http.pages.reference import reference
 from cloud_adapter.http.pages.rendering import STATIC_ROUTE
-from cloud_adapter.http.pages.ui import ui_routes
 from cloud_adapter.http.preferences import APPLIED, RESPOND_ASYNC, prefers_async
 from cloud_adapter.http.prefixes import PublicUrl, base_url, is_page, prefix_of
 from cloud_adapter.http.principals import is_known, principal_of
@@ -47,15 +44,9 @@ from cloud_adapter.observability.line_limit import LineLimit
 from cloud_adapter.ports import PAGE_SIZE, Order
 from workflow_core import Action, Principal, Workflow
 from workflow_core.access import is_everyone
-from workflow_core.diagrams import describe, svg
+from workflow_core.diagrams import describe
 from workflow_core.diagrams.live import Live
 from workflow_core.program.program import Program
-
-# A diagram that is opened by its own URL is a document: only its own style sheet may apply, nothing else may load.
-_PICTURE_HEADERS = {
-    "Content-Security-Policy": f"default-src 'none'; style-src {svg.STYLE_SOURCE}",
-    "X-Content-Type-Options": "nosniff",
-}
 
 LIST_PARAMETERS = ("status", "order", "limit", "cursor")
 """The query parameters of the list of instances, beside those for search fields."""
@@ -104,10 +95,14 @@ def create_api(
 
     def refused(request: Request, error: Exception) -> Response:
         if ui and is_page(request):
+            from cloud_adapter.http.pages.problem_page import problem_page
+
             return problem_page(request, problem_of(request, error))
         return on_error(request, error)
 
     if ui:
+        from cloud_adapter.http.pages.ui import ui_routes  # lazily: an API without pages starts faster
+
         routes += ui_routes(engine, max_body_bytes, problem_of, _documents(handlers), authentication.sign_in)
 
     app = problems.application(
@@ -322,6 +317,8 @@ class _Handlers:
         return JSONResponse(self.openapi(request))
 
     async def reference(self, request: Request) -> Response:
+        from cloud_adapter.http.pages.reference import reference
+
         return reference(request, self.openapi(request))
 
     def openapi(self, request: Request) -> dict[str, Any]:
@@ -341,8 +338,8 @@ def joined(request: Request) -> dict[str, str]:
 
 
 def _graph(program: Program, format: Format, live: Live | None = None) -> Response:
-    headers = _PICTURE_HEADERS if format is Format.SVG else None
-    return Response(graphs.draw(program, format, live), media_type=format.media_type, headers=headers)
+    picture = graphs.draw(program, format, live)
+    return Response(picture, media_type=format.media_type, headers=graphs.headers(format))
 
 
 def _integer(name: str, text: str) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,11 @@ from cloud_adapter.queues.cloud_task import CloudTask
 from cloud_adapter.queues.rules import DEADLINE_MAX, DEADLINE_MIN, SCHEDULE_AHEAD_MAX, TASK_NAME
 
 if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+
     from cloud_adapter.queues.cloud_tasks_client import CloudTasksClient
+
+_logger = logging.getLogger("gorchestrate.queue")
 
 DISPATCH_DEADLINE: Final = timedelta(minutes=10)
 CALLS_MAX: Final = 20
@@ -55,6 +60,7 @@ class CloudTasksQueue:
         target: the worker.
         clock: used to find tasks beyond the 30 days that Cloud Tasks schedules ahead. A task that is due later is sent
             after 30 days. The receiver must notice that it is too early.
+        credentials: Google credentials; by default, the application default credentials.
         dispatch_deadline: how long the worker may take for a delivery, 15 s to 30 min. Then the task is sent again.
 
     Raises:
@@ -70,6 +76,7 @@ class CloudTasksQueue:
         queue: str,
         target: TaskTarget,
         clock: Clock,
+        credentials: Credentials | None = None,
         *,
         dispatch_deadline: timedelta = DISPATCH_DEADLINE,
     ) -> None:
@@ -85,10 +92,18 @@ class CloudTasksQueue:
         self.path = f"projects/{project}/locations/{location}/queues/{queue}"
         self._target = target
         self._clock = clock
+        self._credentials = credentials
         self._deadline = dispatch_deadline
         self._client: CloudTasksClient | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+
+    def connect(self) -> None:
+        """Begins to connect, so that the first call need not. If it cannot, the first call gets the error."""
+        try:
+            self._connected().connect()
+        except Unavailable as error:
+            _logger.info("not connected before the first call: %s", error)
 
     async def create(self, task: Task) -> None:
         """Adds a task, and retries transient errors, which the name makes safe. If the queue has or recently had a task
@@ -128,7 +143,8 @@ class CloudTasksQueue:
             # Imported lazily: Google's client takes 200 ms, and not every cold start needs it.
             from cloud_adapter.queues.cloud_tasks_client import CloudTasksClient
 
-            self._client, self._loop = CloudTasksClient(os.environ.get(TASKS_EMULATOR_VARIABLE)), loop
+            emulator = os.environ.get(TASKS_EMULATOR_VARIABLE)
+            self._client, self._loop = CloudTasksClient(emulator, self._credentials), loop
         return self._client
 
     def _translate(self, task: Task) -> CloudTask:

@@ -14,6 +14,7 @@ import grpc
 import grpc.aio
 from google.api_core import exceptions as google_errors
 from google.api_core.retry import AsyncRetry, if_exception_type
+from google.auth.credentials import Credentials
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import tasks_v2
 from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcAsyncIOTransport
@@ -46,13 +47,14 @@ class CloudTasksClient:
     """The calls that a queue needs. Create it in the event loop where it is used.
 
     Args:
-        emulator: host and port of an emulator; None: the real service, with the credentials of the environment.
+        emulator: host and port of an emulator; None: the real service.
+        credentials: Google credentials for the real service; by default, the application default credentials.
 
     Raises:
         Unavailable: no credentials were found.
     """
 
-    def __init__(self, emulator: str | None) -> None:
+    def __init__(self, emulator: str | None, credentials: Credentials | None = None) -> None:
         self._calls = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -62,9 +64,14 @@ class CloudTasksClient:
                 transport = CloudTasksGrpcAsyncIOTransport(channel=channel)
                 self._client = tasks_v2.CloudTasksAsyncClient(transport=transport)
             else:
-                self._client = tasks_v2.CloudTasksAsyncClient()
+                self._client = tasks_v2.CloudTasksAsyncClient(credentials=credentials)
         except GoogleAuthError as error:
             raise Unavailable(f"no access to Cloud Tasks: {error}") from error
+
+    def connect(self) -> None:
+        """Begins to connect, and does not wait for it."""
+        transport: Any = self._client.transport  # its channel has no annotation
+        transport.grpc_channel.get_state(try_to_connect=True)
 
     async def create(self, queue: str, task: CloudTask) -> None:
         """Creates a task. An existing or recent task of that name is not an error. Cloud Tasks names unnamed tasks.

@@ -157,7 +157,7 @@ def test_a_slash_at_the_end_of_a_url_is_no_matter(monkeypatch: pytest.MonkeyPatc
     made: list[CloudTask] = []
 
     class Client:
-        def __init__(self, host: str | None) -> None: ...
+        def __init__(self, host: str | None, credentials: object) -> None: ...
 
         async def create(self, queue: str, task: CloudTask) -> None:
             made.append(task)

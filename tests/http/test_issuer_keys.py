@@ -181,3 +181,20 @@ def test_tokens_of_unknown_keys_do_not_wait_for_ever(issuer: Issuer, monkeypatch
     finally:
         issuer.held.set()
         until(lambda: checks.keys._running is None)
+
+
+def test_keys_that_were_fetched_ahead_are_not_fetched_again(issuer: Issuer) -> None:
+    checks = verifier(issuer)
+    checks.keys.prefetch()
+    asked = list(issuer.asked)
+    verify(checks, issuer.token())
+    assert issuer.asked == asked == ["/.well-known/openid-configuration", "/jwks"]
+
+
+def test_a_failed_fetch_ahead_leaves_it_to_the_first_token(issuer: Issuer) -> None:
+    issuer.keys = False
+    checks = verifier(issuer)
+    checks.keys.prefetch()
+    with pytest.raises(Unavailable, match="could not fetch the signing keys"):
+        verify(checks, issuer.token())
+    issuer.keys = True

@@ -56,8 +56,8 @@ class Iap:
             raise SettingsError(
                 f"Iap: the audience is {audience!r}: it must be /projects/NUMBER/..., as the page of IAP shows it"
             )
-        keys = IssuerKeys(IAP_ISSUER, keys_url, monotonic)
-        self._verifier = TokenVerifier(keys, issuers=[IAP_ISSUER], audience=audience, types=UNTYPED, what=_WHAT)
+        self.keys = IssuerKeys(IAP_ISSUER, keys_url, monotonic)
+        self._verifier = TokenVerifier(self.keys, issuers=[IAP_ISSUER], audience=audience, types=UNTYPED, what=_WHAT)
 
     async def __call__(self, connection: HTTPConnection) -> Principal | None:
         """Returns the principal of an assertion. See ``Authenticator``."""

@@ -131,6 +131,15 @@ class IssuerKeys:
             raise Unavailable(self._failure)
         return key
 
+    def prefetch(self) -> None:
+        """Fetches the keys before the first token needs them; blocks. If it fails, the first token fetches them."""
+        try:
+            keys = self.fetch()
+        except Unavailable as error:
+            _logger.info("%s", error)
+            return
+        self._keys, self._fetched_at = keys, self._monotonic()
+
     def _usable(self, id: str, now: float) -> SigningKey | None:
         return self._keys.get(id) if now - self._fetched_at <= KEYS_LIFESPAN_S_MAX else None
 

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
-import httpx
-
 from cloud_adapter.errors import InvalidCredential, SettingsError, Unavailable
 from cloud_adapter.http.authenticators.claims import ReadRoles, no_roles
 from cloud_adapter.http.authenticators.keys import DISCOVERY_PATH
@@ -137,9 +135,9 @@ class Login:
             "redirect_uri": redirect_uri,
             "code_verifier": attempt.verifier,
         }
-        auth: httpx.Auth | None = None
+        auth: tuple[str, str] | None = None
         if self._secret:
-            auth = httpx.BasicAuth(quote(self.client_id, safe=""), quote(self._secret, safe=""))
+            auth = quote(self.client_id, safe=""), quote(self._secret, safe="")
         else:
             data["client_id"] = self.client_id
         answer = await self._ask("POST", (await self._found()).token, data=data, auth=auth)
@@ -161,6 +159,8 @@ class Login:
         return self._endpoints
 
     async def _ask(self, method: str, url: str, **options: Any) -> dict[str, Any]:
+        import httpx  # lazily: it takes 60 ms, and only a login needs it
+
         try:
             async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, headers={"Accept": "application/json"}) as client:
                 response = await client.request(method, url, **options)

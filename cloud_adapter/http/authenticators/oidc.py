@@ -86,8 +86,8 @@ class Oidc:
         }
         # Google's tokens name the issuer with or without the scheme.
         issuers = [issuer, issuer.removeprefix("https://")] if issuer == GOOGLE_ISSUER else [issuer]
-        keys = IssuerKeys(issuer, keys_url or (GOOGLE_KEYS_URL if issuer == GOOGLE_ISSUER else None), monotonic)
-        self._verifier = TokenVerifier(keys, issuers=issuers, audience=audiences, types=_TYPES[tokens], what=_WHAT)
+        self.keys = IssuerKeys(issuer, keys_url or (GOOGLE_KEYS_URL if issuer == GOOGLE_ISSUER else None), monotonic)
+        self._verifier = TokenVerifier(self.keys, issuers=issuers, audience=audiences, types=_TYPES[tokens], what=_WHAT)
         self._roles = roles
 
     async def __call__(self, connection: HTTPConnection) -> Principal | None:

@@ -9,11 +9,10 @@ import hashlib
 import mimetypes
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markdown_it import MarkdownIt
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -24,7 +23,9 @@ from cloud_adapter.http.pages.times import moment, relative
 from cloud_adapter.http.prefixes import path_in_app, root_of
 from cloud_adapter.http.queries import with_query
 from cloud_adapter.http.sign_in import visitor_of
-from workflow_core.diagrams import svg
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
@@ -38,9 +39,6 @@ HEADERS = {
 _SCRIPT_HEADERS = HEADERS | {
     "Content-Security-Policy": f"{HEADERS['Content-Security-Policy']}; script-src 'self'; connect-src 'self'"
 }
-
-# Without headings, which would break a page's outline, and without images, which would load from other sites.
-_markdown = MarkdownIt("commonmark", {"html": False}).disable(["heading", "lheading", "image"])
 
 
 def page(request: Request, template: str, *, status: int = 200, scripts: bool = False, **values: Any) -> Response:
@@ -80,12 +78,20 @@ STATIC_ROUTE = Route("/static/{file}", with_query(static, "v"), methods=["GET"])
 
 def markdown(text: str) -> Markup:
     """Converts Markdown to HTML. HTML in the Markdown is escaped."""
-    return Markup(_markdown.render(text))  # nosec B704 # escapes HTML
+    return Markup(_markdown().render(text))  # nosec B704 # escapes HTML
 
 
 def markdown_line(text: str) -> Markup:
     """Converts inline Markdown to HTML. HTML in the Markdown is escaped."""
-    return Markup(_markdown.renderInline(text))  # nosec B704 # escapes HTML
+    return Markup(_markdown().renderInline(text))  # nosec B704 # escapes HTML
+
+
+@cache
+def _markdown() -> MarkdownIt:
+    """Without headings, which would break a page's outline, and images, which would load from other sites."""
+    from markdown_it import MarkdownIt  # lazily: only pages need it
+
+    return MarkdownIt("commonmark", {"html": False}).disable(["heading", "lheading", "image"])
 
 
 @cache
@@ -111,8 +117,10 @@ def templates() -> Environment:
 @cache
 def _static() -> dict[str, tuple[bytes, str]]:
     """Each file of ``static/`` and the style sheet of diagrams, with a version that is a hash of the content."""
+    from workflow_core.diagrams.svg import STYLE  # lazily: the API alone does not need it
+
     contents = {file.name: file.read_bytes() for file in files("cloud_adapter.http.pages").joinpath("static").iterdir()}
-    contents["diagram.css"] = svg.STYLE.encode()
+    contents["diagram.css"] = STYLE.encode()
     return {name: (content, hashlib.sha256(content).hexdigest()[:12]) for name, content in contents.items()}
 
 

@@ -14,6 +14,7 @@ this.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -37,6 +38,8 @@ from cloud_adapter.stores.firestore.refusals import google_errors
 
 READ_RETRY_SECONDS = 2.0
 """How long a read is retried while Firestore cannot be reached."""
+
+_logger = logging.getLogger("gorchestrate.store")
 
 _T = TypeVar("_T")
 
@@ -77,6 +80,14 @@ class Calls:
             self._running -= 1
             if not self._running:
                 self._idle.set()
+
+    def connect(self) -> None:
+        """Begins to connect, so that the first call need not. If it cannot, the first call gets the error."""
+        try:
+            with google_errors():
+                self._client()._firestore_api.transport.grpc_channel.get_state(try_to_connect=True)
+        except Unavailable as error:
+            _logger.info("not connected before the first call: %s", error)
 
     async def close(self) -> None:
         """Closes the client, unless it was passed in. It waits for all earlier calls. Later calls raise

@@ -133,6 +133,10 @@ class FirestoreStore:
     ) -> None:
         self._calls = Calls(client, project, database, credentials, timeout_seconds)
 
+    def connect(self) -> None:
+        """Begins to connect in the running event loop, and does not wait. An error is left to the first call."""
+        self._calls.connect()
+
     async def create(self, instance: Instance, key: KeyRecord | None = None) -> None:
         """See ``ports.Store.create``. If the instance and the key both exist, it raises ``InstanceExists``. An error
         costs an additional RPC."""
