@@ -200,7 +200,7 @@ def test_every_file_that_the_readme_names_is_there() -> None:
     "word",
     [
         *["S", "Step", "If", "Switch", "While", "Select", "WaitFor", "Go", "Sleep", "Try", "Fail"],
-        *["ForEach", "Parallel", "Activity", "Child"],
+        *["ForEach", "Parallel", "Race", "Activity", "Child"],
     ],
 )
 def test_the_table_of_statements_has_each(word: str) -> None:

@@ -58,7 +58,7 @@ from workflow_core.statements.control import (
     While,
 )
 from workflow_core.statements.failures import Fail, Try
-from workflow_core.statements.fanout import ForEach, Parallel
+from workflow_core.statements.fanout import ForEach, Parallel, Race
 from workflow_core.statements.selects import On, Select, Sleep, Timeout
 from workflow_core.wait_types import Teardown, Wait, WaitKind, WaitStatus
 from workflow_core.workflow import Workflow
@@ -110,6 +110,7 @@ __all__ = [
     "Parallel",
     "Parent",
     "Principal",
+    "Race",
     "Retry",
     "Return",
     "S",

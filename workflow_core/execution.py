@@ -82,6 +82,8 @@ class LeaveKind(StrEnum):
     RETURN = "return"
     BREAK = "break"
     CONTINUE = "continue"
+    WON = "won"
+    """A branch of a race has ended, so the other branches are canceled. The thread that waits for them goes on."""
 
 
 @dataclass(slots=True)
@@ -119,7 +121,8 @@ class Leave:
 
     Attributes:
         error: for an error, the error; for a cancellation, the error of a branch whose cleanup failed, if there is one.
-        step: for an error, the name of the statement that the thread was at.
+        step: for an error, the name of the statement that the thread was at; for a race that is won, the name of the
+            branch that has ended first.
         pc: for an error, the pc of the thread at that statement.
     """
 

@@ -80,11 +80,11 @@ def _parallel_steps(nodes: Sequence[Node]) -> Iterator[tuple[str, str, str]]:
     for node in _all(nodes):
         if node["kind"] == "for_each" and node["parallel"] and _has_only_steps(node["statements"]):
             yield "ForEach", node["name"], "its items run only steps"
-        if node["kind"] == "parallel":
+        if node["kind"] in ("parallel", "race"):
             count, total = sum(map(_has_only_steps, node["branches"])), len(node["branches"])
             if count > 1:  # a single branch of steps overlaps with branches that wait
                 what = "its branches" if count == total else f"{count} of its {total} branches"
-                yield "Parallel", node["name"], f"{what} are steps"
+                yield node["kind"].capitalize(), node["name"], f"{what} are steps"
 
 
 def _has_only_steps(nodes: Sequence[Node]) -> bool:

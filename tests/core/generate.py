@@ -33,6 +33,7 @@ from workflow_core import (
     If,
     On,
     Parallel,
+    Race,
     Return,
     S,
     Section,
@@ -114,7 +115,7 @@ class Tape:
         kinds += ["child"] * 4 if self.children else []
         if depth > 0:
             kinds += ["select"] * 6 + ["go"] * 4 + ["while", "if", "switch"] * 2 + ["section", "twice"]
-            kinds += ["try"] * 6 + ["each"] * 3 + ["parallel"] * 3
+            kinds += ["try"] * 6 + ["each"] * 3 + ["parallel"] * 3 + ["race"] * 3
             kinds += [] if self.in_cleanup else ["return"]
         return self.of_kind(self.of(kinds), depth, in_loop=in_loop)
 
@@ -147,6 +148,8 @@ class Tape:
                 return (kind, self.items(), self.below(3), self.block(inner, in_loop=True))
             case "parallel":
                 return (kind, self.many(1, 3, lambda: self.thread_body(inner)))
+            case "race":
+                return (kind, self.many(1, 3, lambda: self.racer(inner)), self.of((False, True)))
             case "break" | "continue":
                 return (kind,)
             case "return":
@@ -166,6 +169,13 @@ class Tape:
                 return (kind, self.block(inner, in_loop=in_loop))
         cases = self.many(1, 3, lambda: (self.cond(), self.block(inner, in_loop=in_loop)))
         return (kind, cases, self.block(inner, in_loop=in_loop) if self.below(2) else None)
+
+    def racer(self, depth: int) -> list[Spec]:
+        """A branch of a race: in most cases one that waits, and some with a cleanup."""
+        body = self.thread_body(depth)
+        if self.below(3):
+            body.insert(0, self.select(0, in_loop=False))
+        return [("try", body, [], self.thread_body(0, in_cleanup=True))] if self.below(3) == 0 else body
 
     def thread_body(self, depth: int, *, in_cleanup: bool = False) -> list[Spec]:
         """What nothing leaves but its own end: a thread, or a cleanup."""
@@ -308,6 +318,10 @@ class Builder:
         """Hook: what takes the result of an activity or a child."""
         return then
 
+    def won(self, name: str, then: Callable[..., Any]) -> Callable[..., Any]:
+        """Hook: what is told who has won a race."""
+        return then
+
     def thread_id(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """Hook: what gives a thread its id."""
         return function
@@ -376,6 +390,10 @@ class Builder:
                 return ForEach(name, lambda w: numbers, *self.statements(unlooped(body)), parallel=True, limit=limit)
             case ("parallel", branches):
                 return Parallel(self.name("parallel"), *(self.section(branch) for branch in branches))
+            case ("race", branches, has_then):
+                name = self.name("race")
+                racers = (self.section(branch, self.name("racer")) for branch in branches)
+                return Race(name, *racers, then=self.won(name, note_winner(name)) if has_then else None)
             case ("wait for", cond, has_handler):
                 name = self.name("wait")
                 return WaitFor(name, self.condition(name, condition(cond)), note(name) if has_handler else None)
@@ -589,6 +607,10 @@ def apply(w: Fields, effect: Spec) -> None:
 
 def note(text: str) -> Callable[[Fields], None]:
     return lambda w: w.log.append(text)
+
+
+def note_winner(name: str) -> Callable[[Fields, str], None]:
+    return lambda w, prefix: w.log.append(f"{name} is won by {prefix}")
 
 
 def condition(spec: Spec) -> Callable[[Fields], bool]:

@@ -27,6 +27,9 @@ ended, its error is thrown at the statement. If the branches are canceled togeth
 them in a ``finally_`` section is thrown there as well. A canceled thread that is in a ``finally_`` section first runs
 it to its end, including the branches that were started there. An error in that section passes all ``except_`` sections
 outside it.
+
+The first branch of a race to end cancels the others in the same way. When all have ended, the race goes on, or fails if
+a ``finally_`` section of the others has failed.
 """
 
 from __future__ import annotations
@@ -50,6 +53,7 @@ from workflow_core import (
     If,
     On,
     Parallel,
+    Race,
     Return,
     Section,
     Select,
@@ -71,7 +75,7 @@ Leave = type[Break] | type[Continue] | type[Return] | None
 Walk = Generator["Rest", str | None, Leave]
 """A thread: gives where it rests, is sent the event that happened."""
 
-Parallels = (Parallel, ForEach)
+Parallels = (Parallel, Race, ForEach)
 """What a thread rests on while it waits for its branches."""
 
 
@@ -90,6 +94,18 @@ class Canceled(Exception):
     """Thrown into a thread that must leave all its statements."""
 
 
+class Won(Exception):
+    """Thrown into nothing: kept by a thread while the branches of a race that have lost end.
+
+    Attributes:
+        prefix: that of the branch that has ended first.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__(prefix)
+        self.prefix = prefix
+
+
 class DuplicateId(Exception):
     """A thread was started under the id of a live one."""
 
@@ -99,7 +115,7 @@ class Rest:
     """Where a thread rests."""
 
     name: str
-    statement: Step | Select | WaitFor | Sleep | Activity | Child | Parallel | ForEach | Fail
+    statement: Step | Select | WaitFor | Sleep | Activity | Child | Parallel | Race | ForEach | Fail
     prefix: str
 
 
@@ -232,7 +248,7 @@ class Reference:
                 return (yield from self.attempt(statement, prefix))
             case ForEach() if not statement.parallel:
                 return (yield from self.rounds(statement, prefix))
-            case ForEach() | Parallel():
+            case ForEach() | Parallel() | Race():
                 yield from self.branches(statement, prefix)
             case _:
                 raise TypeError(f"the reference executor does not know {type(statement).__name__}")
@@ -302,7 +318,7 @@ class Reference:
             position += 1
         return None
 
-    def branches(self, statement: Parallel | ForEach, prefix: str) -> Walk:
+    def branches(self, statement: Parallel | Race | ForEach, prefix: str) -> Walk:
         thread, name = self.current, prefix + statement.name
         thread.started = 0
         while True:
@@ -310,7 +326,7 @@ class Reference:
                 while thread.started < self.total(statement) and self.may_start(thread, statement):
                     number = thread.started
                     thread.started += 1
-                    if isinstance(statement, Parallel):
+                    if isinstance(statement, (Parallel, Race)):
                         body = statement.branches[number]
                         id = f"{name}[{body.prefix or number}]"
                     else:
@@ -323,17 +339,20 @@ class Reference:
                 break
             yield Rest(name, statement, prefix)
         leaving, thread.leaving = thread.leaving, None
-        if leaving is not None:
+        if isinstance(leaving, Won):
+            if isinstance(statement, Race) and statement.then is not None:
+                statement.then(self.workflow, leaving.prefix)
+        elif leaving is not None:
             thread.is_doomed = thread.is_doomed or isinstance(leaving, Canceled)
             raise leaving
         return None
 
-    def total(self, statement: Parallel | ForEach) -> int:
-        if isinstance(statement, Parallel):
+    def total(self, statement: Parallel | Race | ForEach) -> int:
+        if isinstance(statement, (Parallel, Race)):
             return len(statement.branches)
         return len([*self.call(statement.items)])
 
-    def may_start(self, thread: RefThread, statement: Parallel | ForEach) -> bool:
+    def may_start(self, thread: RefThread, statement: Parallel | Race | ForEach) -> bool:
         limit = statement.limit if isinstance(statement, ForEach) else None
         return limit is None or len(self.children(thread)) < limit
 
@@ -360,7 +379,7 @@ class Reference:
         try:
             rest = go()
         except StopIteration:
-            self.end(thread)
+            self.finish(thread)
         except Canceled:
             self.end(thread)
         except Thrown as thrown:
@@ -398,10 +417,26 @@ class Reference:
         self.end(thread)
         if parent is None or isinstance(parent.leaving, Thrown):
             return
-        parent.is_doomed = parent.leaving is not None
+        is_won = isinstance(parent.leaving, Won)
+        parent.is_doomed = parent.leaving is not None and not is_won
         parent.leaving = Thrown(thrown.error, thrown.statement, parent.at, parent.pc)
-        if parent.is_doomed:
+        if parent.is_doomed or is_won:
             return
+        for other in self.children(parent):
+            if other in self.threads:
+                self.cancel_thread(other)
+
+    def finish(self, thread: RefThread) -> None:
+        """Ends a thread that has come to its end, and so the other branches of a race."""
+        parent = next((one for one in self.threads if thread.parent and one.id == thread.parent), None)
+        self.end(thread)
+        statement = parent.at.statement if parent is not None and parent.at is not None else None
+        if parent is None or not isinstance(statement, Race) or parent.leaving is not None:
+            return
+        assert parent.at is not None
+        own = parent.at.name if parent.id == "main" else f"{parent.id}/{parent.at.name}"
+        prefixes = {f"{own}[{one.prefix or number}]": one.prefix for number, one in enumerate(statement.branches)}
+        parent.leaving = Won(prefixes[thread.id])
         for other in self.children(parent):
             if other in self.threads:
                 self.cancel_thread(other)

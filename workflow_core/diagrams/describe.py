@@ -11,7 +11,7 @@ from workflow_core.statements.basic import Delay, Section, Statement
 from workflow_core.statements.calls import Activity, Child
 from workflow_core.statements.control import Branch, Go, If, Step, Switch, WaitFor, While
 from workflow_core.statements.failures import Except, Fail, Try
-from workflow_core.statements.fanout import ForEach, Parallel
+from workflow_core.statements.fanout import ForEach, Parallel, Race
 from workflow_core.statements.selects import On, Select, Sleep, Timeout
 
 Node = dict[str, Any]
@@ -107,9 +107,9 @@ def _statement(statement: Statement, prefix: str, program: Program) -> Node:
         case ForEach(name, _, body, parallel, limit):
             node = {"kind": "for_each", "name": prefix + name, "parallel": parallel, "limit": limit}
             return node | {"statements": _section(body, prefix, program)}
-        case Parallel(name, branches):
+        case Parallel(name, branches) | Race(name, branches):
             sections = [_section(branch, prefix, program) for branch in branches]
-            return {"kind": "parallel", "name": prefix + name, "branches": sections}
+            return {"kind": _kind(statement), "name": prefix + name, "branches": sections}
         case Activity(name):
             name = prefix + name
             activity = program.select(name).cases[name]

@@ -197,7 +197,7 @@ def _may_have_returned(nodes: list[Node], is_known: bool) -> bool:
         kind = node["kind"]
         if kind == "return":
             return True
-        if kind in ("go", "parallel") or (kind == "for_each" and node["parallel"]):
+        if kind in ("go", "parallel", "race") or (kind == "for_each" and node["parallel"]):
             continue
         # A case that happened is recorded. A condition or an error may not be.
         unsure = ("branch", "except") if is_known else _PARTS

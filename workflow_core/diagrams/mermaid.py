@@ -99,6 +99,8 @@ class _Drawing:
                 return self.fork(f"each of {node['name']}", [node["statements"]], ends, describe.limit_in_words(node))
             case "parallel":
                 return self.fork(node["name"], node["branches"], ends)
+            case "race":
+                return self.fork(node["name"], node["branches"], ends, joined="first of")
             case "go":
                 at = self.block(f"start {node['name']}", ("[/", "/]"), ends)
                 thread = self.thread(node["name"], node["statements"])
@@ -168,15 +170,15 @@ class _Drawing:
             self.leave(kind, [(end, f"{label}, {kind}" if label else kind) for end, label in ways_out])
         return ways_out if result else []
 
-    def fork(self, name: str, branches: list[list[Node]], ends: Ends, limit: str = "") -> Ends:
+    def fork(self, name: str, branches: list[list[Node]], ends: Ends, limit: str = "", joined: str = "all of") -> Ends:
         """Draws threads that start together and are joined. ``Return`` ends a branch; no branch has a ``Break``."""
         start = self.block(f"{name} ({limit})" if limit else name, ("[/", "/]"), ends)
         outer_end, outer_nest, self.nest = self.end, self.nest, []
-        self.end = self.node(f"all of {name}", ("[\\", "\\]"))
+        self.end = self.node(f"{joined} {name}", ("[\\", "\\]"))
         for branch in branches:
             self.join(self.section(branch, start), self.end)
-        joined, self.end, self.nest = self.end, outer_end, outer_nest
-        return [(joined, "")]
+        join, self.end, self.nest = self.end, outer_end, outer_nest
+        return [(join, "")]
 
     def select(self, node: Node, ends: Ends) -> Ends:
         at = self.block(node["name"], ("{{", "}}"), ends)[0][0]

@@ -33,9 +33,9 @@ from workflow_core.execution import Leave, LeaveKind, Status, Thread, ThreadStat
 from workflow_core.machine.allowance import Allowance
 from workflow_core.machine.checkpoints import Checkpoint, CheckpointKind
 from workflow_core.machine.state import MachineState
-from workflow_core.machine.threads import branch_count, branches_of, end, go, start_branches, start_of
-from workflow_core.machine.unwinding import catches, depart, tries_again
-from workflow_core.machine.values import item_of, items_of, step_context, value_of
+from workflow_core.machine.threads import branch_count, branches_of, go, start_branches, start_of
+from workflow_core.machine.unwinding import catches, depart, finish, tries_again
+from workflow_core.machine.values import item_of, items_of, keywords, step_context, value_of
 from workflow_core.machine.waits import park
 from workflow_core.program.code import (
     BranchOfItemOp,
@@ -50,6 +50,7 @@ from workflow_core.program.code import (
     LeaveOp,
     LeftOp,
     OpenOp,
+    RaceOp,
     SelectOp,
     StepOp,
     WaitForOp,
@@ -62,7 +63,7 @@ of a ``ForEach`` do not count, because it ends; see ``workflow_core.machine.allo
 # Looking up a member of an enum class takes as long as an instruction, so frequently used members are bound once.
 _EXECUTING, _RESUMING = ThreadStatus.EXECUTING, ThreadStatus.RESUMING
 _RUNNING = Status.RUNNING
-_ERROR, _CANCEL = LeaveKind.ERROR, LeaveKind.CANCEL
+_ERROR, _CANCEL, _WON = LeaveKind.ERROR, LeaveKind.CANCEL, LeaveKind.WON
 _RESUME_WORK, _STEP_WORK = CheckpointKind.RESUME, CheckpointKind.STEP
 
 
@@ -111,7 +112,7 @@ def run(machine: MachineState, thread: Thread, instruction: Instruction, steps: 
                 park(machine, thread, instruction)
                 break
             elif type(instruction) is EndOp:
-                end(machine, thread)
+                finish(machine, thread)
                 break
             else:
                 allowance = allowance or Allowance()
@@ -329,7 +330,23 @@ def _fork(machine: MachineState, thread: Thread, instruction: ForkOp, allowance:
         return None
     thread.positions.pop(instruction.name, None)
     leave, thread.leaving = thread.leaving, None
-    return instruction.next if leave is None else depart(machine, thread, leave, instruction.guard)
+    if leave is None or leave.kind is _WON:
+        if leave is not None and type(instruction) is RaceOp:
+            _won(machine, thread, instruction, leave.step)
+        return instruction.next
+    return depart(machine, thread, leave, instruction.guard)
+
+
+def _won(machine: MachineState, thread: Thread, instruction: RaceOp, branch: str) -> None:
+    """Calls the ``then`` of a race."""
+    if instruction.then is None:
+        return
+    if branch not in instruction.prefixes:
+        raise machine.program.unknown(branch)
+    machine.touched = True
+    given = keywords(machine, thread, instruction, instruction.keywords)
+    output = instruction.then(machine.workflow, instruction.prefixes[branch], **given)
+    refuse_accident(output, f"the then of {instruction.name!r}")
 
 
 def _open(machine: MachineState, thread: Thread, instruction: OpenOp, _: Allowance) -> Instruction:
@@ -373,6 +390,7 @@ _MOVES: dict[type[Instruction], Callable[[MachineState, Thread, Any, Allowance],
     GoOp: _go,
     EachOp: _each,
     ForkOp: _fork,
+    RaceOp: _fork,
     OpenOp: _open,
     FailOp: _fail,
     LeaveOp: _leave,

@@ -7,6 +7,8 @@ that leaves has a reason, a ``Leave``, and moves outwards (``depart``):
 * A ``finally_`` section interrupts the departure: the ``Leave`` is stored in ``thread.pending``. At the end of the
   section (``LeftOp``), the ``Leave`` is removed and the departure continues. The reason therefore survives a save, and
   a ``finally_`` section may contain steps and waits like any other section.
+* The first branch of a race to end cancels the others in the same way (``finish``); its parent stores in
+  ``thread.leaving`` that the race is won, and goes on when the last branch has ended.
 * If no section is left, the thread ends. The error of a branch goes to its parent, which cancels the other branches,
   stores the reason in ``thread.leaving`` and departs when the last branch has ended. The error of a thread without a
   parent fails the instance; the thread is moved back to the statement that failed, so that ``retry`` begins there.
@@ -31,10 +33,10 @@ from workflow_core.machine.state import MachineState
 from workflow_core.machine.threads import branches_of, end, start_of
 from workflow_core.machine.transitions import ThreadHappening, change_thread, check_thread, land
 from workflow_core.machine.waits import leave_wait
-from workflow_core.program.code import Clause, ForkOp, Guard, Instruction, StepOp
+from workflow_core.program.code import Clause, ForkOp, Guard, Instruction, RaceOp, StepOp
 from workflow_core.retry import Retry
 
-_ERROR, _CANCEL = LeaveKind.ERROR, LeaveKind.CANCEL
+_ERROR, _CANCEL, _WON = LeaveKind.ERROR, LeaveKind.CANCEL, LeaveKind.WON
 
 # --- whether an error is retried or caught ---------------------------------------------------
 
@@ -125,11 +127,25 @@ def _fail_branch(machine: MachineState, thread: Thread, error: ErrorInfo) -> Non
     if parent is None:
         return
     if parent.leaving is not None:
-        if parent.leaving.error is None:
+        if parent.leaving.kind is _WON:
+            parent.leaving = Leave(_ERROR, error, parent.step, parent.pc)
+        elif parent.leaving.error is None:
             # A cleanup failed while all branches were canceled: the parent is canceled too, but keeps the error.
             parent.leaving = Leave(_CANCEL, error, parent.step, parent.pc)
         return
     parent.leaving = Leave(_ERROR, error, parent.step, parent.pc)
+    for other in branches_of(execution, parent):
+        cancel_thread(machine, other)
+
+
+def finish(machine: MachineState, thread: Thread) -> None:
+    """Ends a thread that has reached the end of its statements. In a race, it cancels the other branches."""
+    execution = machine.execution
+    end(machine, thread)
+    parent = execution.thread(thread.parent) if thread.parent else None
+    if parent is None or parent.leaving is not None or type(machine.program.rests.get(parent.step)) is not RaceOp:
+        return
+    parent.leaving = Leave(_WON, None, thread.name)
     for other in branches_of(execution, parent):
         cancel_thread(machine, other)
 

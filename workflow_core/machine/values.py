@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from inspect import isgenerator
 from typing import Any
 
@@ -24,7 +24,7 @@ from workflow_core.execution import Thread
 from workflow_core.machine.state import MachineState
 from workflow_core.program.code import Each, EachOp, ForkOp, Function, Instruction
 from workflow_core.secret_values import SECRETS
-from workflow_core.signatures import OfItem
+from workflow_core.signatures import ITEM, PRINCIPAL, OfItem
 
 
 def value_of(machine: MachineState, thread: Thread, instruction: Instruction, function: Function | Any) -> Any:
@@ -72,6 +72,14 @@ def item_of(machine: MachineState, thread: Thread, each: Each | None) -> tuple[A
             f"remove items while the loop runs"
         )
     return items[position], position
+
+
+def keywords(machine: MachineState, thread: Thread, instruction: Instruction, names: Collection[str]) -> dict[str, Any]:
+    """Returns the keyword arguments of these names for a handler of the instruction."""
+    given: dict[str, Any] = {PRINCIPAL: machine.principal} if PRINCIPAL in names else {}
+    if ITEM in names:
+        given[ITEM] = item_of(machine, thread, instruction.each)[0]
+    return given
 
 
 def step_context(machine: MachineState, thread: Thread) -> StepContext:

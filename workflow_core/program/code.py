@@ -159,6 +159,20 @@ class ForkOp(Instruction):
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
+class RaceOp(ForkOp):
+    """Start ``branches``. The first one to end cancels the others. When all have ended, call ``then``, if there is one.
+
+    Attributes:
+        prefixes: what ``then`` receives, by the name of the branch that ended first.
+        keywords: the keyword arguments of ``then``.
+    """
+
+    prefixes: Mapping[str, str] = field(default_factory=dict)
+    then: Callable[..., Any] | None = None
+    keywords: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
 class GoOp(Instruction):
     """Start a thread at the entry with the name of the instruction."""
 

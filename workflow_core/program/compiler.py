@@ -44,7 +44,7 @@ from workflow_core.statements.basic import Section, Statement
 from workflow_core.statements.calls import Activity, Child
 from workflow_core.statements.control import Break, Continue, Go, If, Return, Step, Switch, WaitFor, While
 from workflow_core.statements.failures import Fail, Try
-from workflow_core.statements.fanout import ForEach, Parallel
+from workflow_core.statements.fanout import ForEach, Parallel, Race
 from workflow_core.statements.selects import Select, Sleep
 
 
@@ -136,4 +136,5 @@ _COMPILED_BY: dict[type[Statement], Callable[[Assembly, Any], None]] = {
     Fail: failures.fail,
     ForEach: fanout.for_each,
     Parallel: fanout.parallel,
+    Race: fanout.race,
 }

@@ -69,7 +69,7 @@ def expected_outline(nodes: list[Node]) -> list[tuple[str | None, str | None]]:
 def _expected(nodes: list[Node]) -> Iterator[tuple[str | None, str | None]]:
     for node in nodes:
         yield node["kind"], node.get("name")
-        if node["kind"] == "parallel":
+        if node["kind"] in ("parallel", "race"):
             for branch in node["branches"]:
                 yield "thread", None
                 yield from _expected(branch)

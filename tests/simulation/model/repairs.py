@@ -29,6 +29,7 @@ from workflow_core import (
     ForEach,
     If,
     Parallel,
+    Race,
     Return,
     Section,
     Select,
@@ -41,7 +42,7 @@ from workflow_core import (
     Workflow,
 )
 
-PLACES = (Step, Select, WaitFor, Sleep, Activity, Child, Fail, Parallel)
+PLACES = (Step, Select, WaitFor, Sleep, Activity, Child, Fail, Parallel, Race)
 """What a thread can be moved to, beside a parallel ``ForEach``."""
 
 

@@ -113,7 +113,7 @@ class _Reader:
                 return self.attempt(node)
             case "go":
                 return Block(kind, caption="thread", body=self.inside(node["statements"], f"thread “{node['name']}”"))
-            case "parallel":
+            case "parallel" | "race":
                 return self.parallel(node)
             case _:
                 return self.leave(kind)
@@ -177,7 +177,8 @@ class _Reader:
             self.loop, self.thread = "", "this branch"
             lanes.append(self.lane("thread", f"branch {number}", "", nodes))
             self.loop, self.thread = outer
-        return Block("parallel", caption="in parallel", lanes=lanes, across=True)
+        caption = "in parallel" if node["kind"] == "parallel" else "race: the first to end"
+        return Block(node["kind"], caption=caption, lanes=lanes, across=True)
 
     def attempt(self, node: Node) -> Block:
         block = Block("try", caption="try", body=self.section(node["statements"]))
