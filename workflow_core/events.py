@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol, runtime_checkable
 
 from workflow_core.callbacks import CALLBACK_LIFESPAN, Callback, CallbackUrls, url_of
@@ -22,6 +22,17 @@ from workflow_core.principal import Principal
 def stable_key(*parts: object) -> str:
     """Returns 32 hexadecimal digits that depend only on ``parts``."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def known_time(now: datetime | None) -> datetime:
+    """Returns the time that the caller of the machine has passed.
+
+    Raises:
+        ExecutionError: it has passed none.
+    """
+    if now is None:
+        raise ExecutionError("the current time is not known here. Pass now=datetime.now(UTC) to resume or handle_event")
+    return now
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +64,16 @@ class StepContext:
     error: ErrorInfo | None = None
     caused_by: str = ""
     callback_urls: CallbackUrls | None = field(default=None, repr=False, compare=False)
+    at: datetime | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def now(self) -> datetime:
+        """The time at which the attempt has begun, in UTC. A test that passes the time to ``resume`` gets that.
+
+        Raises:
+            ExecutionError: the caller of ``resume`` has passed no time.
+        """
+        return known_time(self.at)
 
     @property
     def idempotency_key(self) -> str:
@@ -139,6 +160,16 @@ class EventRequest:
     known_as: str = ""
     principal: Principal | None = None
     callback_urls: CallbackUrls | None = field(default=None, repr=False, compare=False)
+    at: datetime | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def now(self) -> datetime:
+        """The time at which the action has begun, in UTC.
+
+        Raises:
+            ExecutionError: the caller of ``resume`` or ``handle_event`` has passed no time.
+        """
+        return known_time(self.at)
 
     @property
     def idempotency_key(self) -> str:

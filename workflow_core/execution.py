@@ -95,6 +95,8 @@ class ErrorInfo:
         statement: the statement that raised it.
         bases: its class and its base classes, as ``module.name``. ``except_`` sections match these.
         leaves: for an ``ExceptionGroup`` of several errors, the ``bases`` of each.
+        cause: the error that it was raised from (``raise ... from ...``), or while which it was raised: only its type,
+            its message and its own cause; None if there was none.
     """
 
     type: str
@@ -102,6 +104,7 @@ class ErrorInfo:
     statement: str = ""
     bases: list[str] = field(default_factory=list)
     leaves: Annotated[list[list[str]], Field(exclude_if=lambda leaves: not leaves)] = field(default_factory=list)
+    cause: Annotated[ErrorInfo | None, Field(exclude_if=lambda cause: cause is None)] = None
 
     def fits(self, names: frozenset[str]) -> bool:
         """Whether the error, or each error of the group, is of one of these classes."""

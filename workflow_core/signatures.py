@@ -13,6 +13,7 @@ import typing
 from collections.abc import Callable, Collection
 from copy import deepcopy
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -41,6 +42,10 @@ ITEM = "item"
 
 PRINCIPAL = "principal"
 """The keyword argument with which the handler of an event receives the principal that sent it."""
+
+
+NOW = "now"
+"""The keyword argument with which a handler receives the current time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +219,22 @@ def takes_principal(where: str, function: Callable[..., Any], scope: Annotations
         "its keyword argument 'principal' receives who sends the event, or None from code in the same process",
         "Write principal: Principal | None.",
     )
+
+
+def takes_now(where: str, function: Callable[..., Any], scope: Annotations) -> bool:
+    """Whether a handler has the keyword argument ``now``. One with a default and another type keeps its default.
+
+    Raises:
+        DefinitionError: its type is not ``datetime``.
+    """
+    if not takes_keyword(function, NOW):
+        return False
+    hint = scope.hints(where, function).get(NOW, datetime)
+    if hint in (Any, datetime) or datetime in typing.get_args(hint):
+        return True
+    if _default(function, NOW) is not inspect.Parameter.empty:
+        return False
+    raise DefinitionError(where, "its keyword argument 'now' receives the current time", "Write now: datetime.")
 
 
 def is_async(function: Callable[..., Any]) -> bool:

@@ -25,9 +25,11 @@ from workflow_core import (
     Child,
     Continue,
     Default,
+    Do,
     ErrorInfo,
     EventRequest,
     Fail,
+    Failure,
     ForEach,
     Go,
     If,
@@ -109,7 +111,7 @@ class Tape:
         return self.many(least, 3, lambda: self.statement(depth, in_loop=in_loop))
 
     def statement(self, depth: int, *, in_loop: bool) -> Spec:
-        kinds = ["step", "step", "wait for", "sleep", "activity", *([] if self.calm else ["risky", "fail"])]
+        kinds = ["step", "step", "do", "wait for", "sleep", "activity", *([] if self.calm else ["risky", "fail"])]
         if in_loop:
             kinds += ["break", "continue"]
         kinds += ["child"] * 4 if self.children else []
@@ -124,6 +126,8 @@ class Tape:
         match kind:
             case "step":
                 return (kind, self.effect(), self.of((False, True)))
+            case "do":
+                return (kind, self.effect())
             case "wait for":
                 return (kind, self.cond(), self.of((False, True)))
             case "risky":
@@ -136,7 +140,7 @@ class Tape:
                 return ("step", self.effect(), False) if in_loop else (kind,)
             case "fail":
                 # Not at every turn: whatever stands behind it would never be reached.
-                return ("if", [(self.cond(), [(kind,)])], None)
+                return ("if", [(self.cond(), [(kind, self.below(3))])], None)
             case "try":
                 body = self.block(inner, in_loop=in_loop)
                 excepts = self.many(
@@ -366,8 +370,11 @@ class Builder:
                 return self.child(field, id, detached)
             case ("sleep",):
                 return Sleep(self.name("sleep"), self.delay())
-            case ("fail",):
-                return Fail(self.name("fail"), "as drawn")
+            case ("do", effect):
+                name = self.name("do")
+                return Do(name, changing(effect, name))
+            case ("fail", number):
+                return Fail(self.name("fail"), "as drawn", error=(Failure, *ERRORS)[number])
             case ("try", body, excepts, cleanup):
                 attempt = Try(self.name("try"), *self.statements(body))
                 for number, statements in excepts:
@@ -523,7 +530,9 @@ class Builder:
         event, kind, effect, body = spec
         statements = self.statements(body)
         if kind == "timeout":
-            return Timeout(self.name("timeout"), self.delay(), *statements)
+            name = self.name("timeout")
+            handler = note(name) if effect[1] == 2 else None
+            return Timeout(name, self.delay(), *statements, handler=handler)
         label = self.name("on")
 
         def without_input(w: Fields) -> int:
@@ -603,6 +612,14 @@ def _unlooped(spec: Spec) -> Spec | None:
 def apply(w: Fields, effect: Spec) -> None:
     field, amount = effect
     setattr(w, field, getattr(w, field) + amount)
+
+
+def changing(effect: Spec, name: str) -> Callable[[Fields], None]:
+    def change(w: Fields) -> None:
+        apply(w, effect)
+        w.log.append(name)
+
+    return change
 
 
 def note(text: str) -> Callable[[Fields], None]:

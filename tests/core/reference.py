@@ -44,10 +44,10 @@ from workflow_core import (
     Break,
     Child,
     Continue,
+    Do,
     EventHandler,
     EventRequest,
     Fail,
-    Failure,
     ForEach,
     Go,
     If,
@@ -115,7 +115,7 @@ class Rest:
     """Where a thread rests."""
 
     name: str
-    statement: Step | Select | WaitFor | Sleep | Activity | Child | Parallel | Race | ForEach | Fail
+    statement: Step | Select | WaitFor | Sleep | Activity | Child | Parallel | Race | ForEach | Fail | Do
     prefix: str
 
 
@@ -191,6 +191,10 @@ class Reference:
         outer = self.workflow, self.item_in(loops[:-1])[0]
         return [*statement.items(*outer[: arity(statement.items)])][position], position
 
+    def at_once(self, handler: Callable[..., Any]) -> None:
+        """Calls a handler in the transition of the current thread."""
+        self.handled(self.current, handler, self.workflow)
+
     def handled(self, thread: RefThread, handler: Callable[..., Any], *given: Any) -> Any:
         """Calls a handler with what it takes: the workflow, the input or the result, and the item."""
         if "item" in inspect.signature(handler).parameters:
@@ -207,7 +211,6 @@ class Reference:
         return None
 
     def statement(self, statement: Any, prefix: str) -> Walk:
-        w = self.workflow
         match statement:
             case Break() | Continue() | Return():
                 return type(statement)
@@ -228,12 +231,15 @@ class Reference:
                         return Return
             case Select():
                 event = yield Rest(prefix + statement.name, statement, prefix)
-                return (yield from self.section(find_case(statement, prefix, event).body, prefix))
+                case = find_case(statement, prefix, event)
+                if isinstance(case, Timeout) and case.handler is not None:
+                    self.at_once(case.handler)
+                return (yield from self.section(case.body, prefix))
             case WaitFor():
                 while not self.call(statement.cond):
                     yield Rest(prefix + statement.name, statement, prefix)
                 if statement.handler is not None:
-                    statement.handler(w)
+                    self.at_once(statement.handler)
             case Go():
                 id = statement.id
                 name = prefix + statement.name
@@ -241,9 +247,12 @@ class Reference:
                 self.start(id, statement.body, prefix, self.current)
             case Sleep() | Activity() | Child():
                 yield Rest(prefix + statement.name, statement, prefix)
+            case Do():
+                self.at_once(statement.handler)
             case Fail():
                 name = prefix + statement.name
-                raise Thrown(Failure(statement.message), name, Rest(name, statement, prefix), self.pc)
+                error = statement.error(statement.message)
+                raise Thrown(error, name, Rest(name, statement, prefix), self.pc)
             case Try():
                 return (yield from self.attempt(statement, prefix))
             case ForEach() if not statement.parallel:
@@ -270,7 +279,7 @@ class Reference:
                 del thread.items[depth:]
                 self.catch(prefix + clause.name, thrown.error)
                 if clause.then is not None:
-                    clause.then(self.workflow, error_info(thrown.error, thrown.statement))
+                    self.handled(thread, clause.then, self.workflow, error_info(thrown.error, thrown.statement))
                 outcome = yield from self.section(clause.body, prefix)
                 del thread.errors[caught:]
             return outcome

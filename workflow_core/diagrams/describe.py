@@ -9,7 +9,7 @@ from workflow_core.program.code import ActivityCase
 from workflow_core.program.program import Program
 from workflow_core.statements.basic import Delay, Section, Statement
 from workflow_core.statements.calls import Activity, Child
-from workflow_core.statements.control import Branch, Go, If, Step, Switch, WaitFor, While
+from workflow_core.statements.control import Branch, Do, Go, If, Step, Switch, WaitFor, While
 from workflow_core.statements.failures import Except, Fail, Try
 from workflow_core.statements.fanout import ForEach, Parallel, Race
 from workflow_core.statements.selects import On, Select, Sleep, Timeout
@@ -81,7 +81,7 @@ def _section(section: Section, prefix: str, program: Program) -> list[Node]:
 
 def _statement(statement: Statement, prefix: str, program: Program) -> Node:
     match statement:
-        case Step(name) | WaitFor(name):
+        case Step(name) | WaitFor(name) | Do(name):
             return {"kind": _kind(statement), "name": prefix + name}
         case If(branches):
             return {"kind": "if", "branches": [_branch(branch, prefix, program) for branch in branches]}

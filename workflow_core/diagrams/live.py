@@ -148,11 +148,16 @@ class _Look:
         still in one or has failed in one."""
         reached = busy = False
         for node in reversed(nodes):
-            node_reached, node_busy = self.node(node, node.get("name"))
+            node_reached, node_busy = self.node(node, self.own(node, node.get("name")))
             node["live"]["passed"] |= reached
             reached |= node_reached
             busy |= node_busy
         return reached, busy
+
+    def own(self, node: Node, place: Place | None) -> Place | None:
+        """Returns a place, or None if it is that of another node: a decision or a loop may share the name of a step."""
+        is_label = node["kind"] in ("branch", "switch", "while")
+        return None if is_label and isinstance(place, str) and place in self.program.rests else place
 
     def node(self, node: Node, place: Place | None) -> tuple[bool, bool]:
         """Does the same for a statement or a part of one."""
@@ -179,7 +184,7 @@ class _Look:
                 result.append(self.section(part))
             else:
                 place = (node["name"], part["name"]) if part["kind"] == "on" else part["name"]
-                result.append(self.node(part, place))
+                result.append(self.node(part, self.own(part, place)))
         return result
 
 

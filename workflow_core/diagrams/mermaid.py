@@ -77,6 +77,8 @@ class _Drawing:
         match node["kind"]:
             case "step":
                 return self.block(node["name"], ("[", "]"), ends)
+            case "do":
+                return self.block(node["name"], ("[", "]"), ends)
             case "wait_for":
                 return self.block(f"until {node['name']}", ("{{", "}}"), ends)
             case "if" | "switch":

@@ -160,7 +160,7 @@ def handle(machine: MachineState, accepted: Accepted, value: Any) -> Any:
         else:
             arguments = (machine.workflow, value) if case.takes_input else (machine.workflow,)
             at = machine.program.at(accepted.thread.step)
-            output = handler(*arguments, **keywords(machine, accepted.thread, at, case.keywords))
+            output = handler(*arguments, **keywords(machine, accepted.thread, at.each, case.keywords))
         if output is not None:
             refuse_accident(output, f"the handler of {case.event!r}")
         return output
@@ -226,7 +226,7 @@ def request(machine: MachineState, wait: AnyWait | HandlerTeardown, action: str)
     setup_data = wait.setup_data if isinstance(wait, HandlerWait | HandlerTeardown) else None
     known_as = "" if isinstance(wait, ConditionWait) else wait.known_as
     by, urls = machine.principal, machine.callback_urls
-    return EventRequest(machine.workflow, *identity, setup_data, action, known_as, by, urls)
+    return EventRequest(machine.workflow, *identity, setup_data, action, known_as, by, urls, machine.now)
 
 
 # --- buffering an early event ----------------------------------------------------------------

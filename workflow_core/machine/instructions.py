@@ -27,8 +27,8 @@ from inspect import iscoroutine
 from typing import Any
 
 from workflow_core.accidents import is_true, refuse_accident
-from workflow_core.error_texts import Place, error_info
-from workflow_core.errors import AsyncInSyncCall, Failure, LoopLimitExceeded
+from workflow_core.error_texts import Place, error_info, error_of_class
+from workflow_core.errors import AsyncInSyncCall, LoopLimitExceeded
 from workflow_core.execution import Leave, LeaveKind, Status, Thread, ThreadStatus
 from workflow_core.machine.allowance import Allowance
 from workflow_core.machine.checkpoints import Checkpoint, CheckpointKind
@@ -40,6 +40,7 @@ from workflow_core.machine.waits import park
 from workflow_core.program.code import (
     BranchOfItemOp,
     BranchOp,
+    DoOp,
     EachOp,
     EndOp,
     FailOp,
@@ -281,8 +282,19 @@ def _wait_for(
         _rested(machine, thread, allowance, allowance.left - 1)
         return None
     if instruction.handler is not None:
-        machine.touched = True
-        refuse_accident(instruction.handler(machine.workflow), f"the handler of {instruction.name!r}")
+        _handle(machine, thread, instruction, instruction.handler)
+    return instruction.next
+
+
+def _handle(machine: MachineState, thread: Thread, instruction: WaitForOp | DoOp, handler: Callable[..., Any]) -> None:
+    """Calls a handler that changes the fields."""
+    machine.touched = True
+    given = keywords(machine, thread, instruction.each, instruction.keywords) if instruction.keywords else {}
+    refuse_accident(handler(machine.workflow, **given), f"the handler of {instruction.name!r}")
+
+
+def _do(machine: MachineState, thread: Thread, instruction: DoOp, _: Allowance) -> Instruction:
+    _handle(machine, thread, instruction, instruction.handler)
     return instruction.next
 
 
@@ -344,7 +356,7 @@ def _won(machine: MachineState, thread: Thread, instruction: RaceOp, branch: str
     if branch not in instruction.prefixes:
         raise machine.program.unknown(branch)
     machine.touched = True
-    given = keywords(machine, thread, instruction, instruction.keywords)
+    given = keywords(machine, thread, instruction.each, instruction.keywords)
     output = instruction.then(machine.workflow, instruction.prefixes[branch], **given)
     refuse_accident(output, f"the then of {instruction.name!r}")
 
@@ -363,7 +375,7 @@ def _fail(machine: MachineState, thread: Thread, instruction: FailOp, _: Allowan
         message = str(value_of(machine, thread, instruction, instruction.message))
     except Exception as raised:
         return _caught(machine, thread, instruction, raised)
-    error = error_info(Failure(message), instruction.name)
+    error = error_of_class(instruction.error, message, instruction.name)
     return depart(machine, thread, Leave(_ERROR, error, instruction.name, machine.execution.pc), instruction.guard)
 
 
@@ -385,6 +397,7 @@ def _left(machine: MachineState, thread: Thread, instruction: LeftOp, _: Allowan
 
 _MOVES: dict[type[Instruction], Callable[[MachineState, Thread, Any, Allowance], Instruction | None]] = {
     WaitForOp: _wait_for,
+    DoOp: _do,
     BranchOfItemOp: _branch_of_item,
     JumpOp: _jump,
     GoOp: _go,
@@ -398,6 +411,6 @@ _MOVES: dict[type[Instruction], Callable[[MachineState, Thread, Any, Allowance],
 }
 """The instructions that ``run`` does not inline."""
 
-_ASKING = frozenset({SelectOp, GoOp, EachOp})
-"""The instructions that compute values before they change anything, so that an error can be caught. Conditions belong
-to no statement that can fail."""
+_ASKING = frozenset({SelectOp, GoOp, EachOp, DoOp})
+"""The instructions whose errors can be caught: they compute values before they change anything, or they are ``Do``.
+Conditions belong to no statement that can fail."""

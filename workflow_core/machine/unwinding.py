@@ -32,6 +32,7 @@ from workflow_core.execution import ErrorInfo, Leave, LeaveKind, Status, Thread
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.threads import branches_of, end, start_of
 from workflow_core.machine.transitions import ThreadHappening, change_thread, check_thread, land
+from workflow_core.machine.values import keywords
 from workflow_core.machine.waits import leave_wait
 from workflow_core.program.code import Clause, ForkOp, Guard, Instruction, RaceOp, StepOp
 from workflow_core.retry import Retry
@@ -93,7 +94,9 @@ def depart(machine: MachineState, thread: Thread, leave: Leave, guard: Guard | N
             thread.errors[clause.name] = error
             if clause.then is not None:
                 machine.touched = True
-                refuse_accident(clause.then(machine.workflow, error), f"the function of except_ {clause.name!r}")
+                given = keywords(machine, thread, clause.each, clause.keywords) if clause.keywords else {}
+                output = clause.then(machine.workflow, error, **given)
+                refuse_accident(output, f"the function of except_ {clause.name!r}")
             return clause.entry
         if guard.cleanup_at >= 0:
             _land(machine, thread)

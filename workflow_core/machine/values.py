@@ -19,12 +19,12 @@ from pydantic_core import PydanticSerializationError, to_json
 from workflow_core.accidents import refuse_accident
 from workflow_core.comparing import leaves
 from workflow_core.errors import ExecutionError
-from workflow_core.events import StepContext
+from workflow_core.events import StepContext, known_time
 from workflow_core.execution import Thread
 from workflow_core.machine.state import MachineState
 from workflow_core.program.code import Each, EachOp, ForkOp, Function, Instruction
 from workflow_core.secret_values import SECRETS
-from workflow_core.signatures import ITEM, PRINCIPAL, OfItem
+from workflow_core.signatures import ITEM, NOW, PRINCIPAL, OfItem
 
 
 def value_of(machine: MachineState, thread: Thread, instruction: Instruction, function: Function | Any) -> Any:
@@ -74,11 +74,17 @@ def item_of(machine: MachineState, thread: Thread, each: Each | None) -> tuple[A
     return items[position], position
 
 
-def keywords(machine: MachineState, thread: Thread, instruction: Instruction, names: Collection[str]) -> dict[str, Any]:
-    """Returns the keyword arguments of these names for a handler of the instruction."""
+def keywords(machine: MachineState, thread: Thread, each: Each | None, names: Collection[str]) -> dict[str, Any]:
+    """Returns the keyword arguments of these names for a handler inside of ``each``.
+
+    Raises:
+        ExecutionError: the handler takes the current time, and the caller of the machine knows none.
+    """
     given: dict[str, Any] = {PRINCIPAL: machine.principal} if PRINCIPAL in names else {}
     if ITEM in names:
-        given[ITEM] = item_of(machine, thread, instruction.each)[0]
+        given[ITEM] = item_of(machine, thread, each)[0]
+    if NOW in names:
+        given[NOW] = known_time(machine.now)
     return given
 
 
@@ -88,9 +94,9 @@ def step_context(machine: MachineState, thread: Thread) -> StepContext:
     instruction = machine.program.rests[thread.step]
     identity = (execution.workflow, execution.id, thread.id, thread.step, thread.pc, thread.attempt + 1)
     if instruction.each is None and not instruction.caught:
-        return StepContext(*identity, caused_by=thread.caused_by, callback_urls=machine.callback_urls)
+        return StepContext(*identity, None, None, None, thread.caused_by, machine.callback_urls, machine.now)
     item, error = item_of(machine, thread, instruction.each), thread.errors.get(instruction.caught)
-    return StepContext(*identity, *item, error, thread.caused_by, machine.callback_urls)
+    return StepContext(*identity, *item, error, thread.caused_by, machine.callback_urls, machine.now)
 
 
 def json_of(value: Any, what: str) -> Any:

@@ -107,6 +107,12 @@ class Assembly:
         self.note(f"{kind} {name}\n")
         return name
 
+    def label(self, kind: str, name: str) -> str:
+        """Returns the qualified name of a decision or a loop. An instance never stores it, so it need not be unique."""
+        name = self.names.prefix + name
+        self.note(f"{kind} {name}\n")
+        return name
+
     def name_wait(self, kind: str, name: str, renamed_from: tuple[str, ...]) -> str:
         """Registers a statement that waits for something that clients do not send, and returns its qualified name."""
         name = self.names.add_wait(kind, name, renamed_from)

@@ -41,12 +41,15 @@ class Clause:
 
     Attributes:
         names: the error classes, in the form of ``ErrorInfo.bases``; None: every error.
+        keywords: the keyword arguments of ``then``; ``each``: the ``ForEach`` around the ``Try``.
     """
 
     name: str
     types: tuple[type[BaseException], ...]
     names: frozenset[str] | None
     then: Callable[..., Any] | None
+    keywords: tuple[str, ...] = ()
+    each: Each | None = field(default=None, repr=False)
     target: int = -1
     entry: Instruction = field(init=False, repr=False, compare=False)
 
@@ -145,7 +148,16 @@ class WaitForOp(Instruction):
     """Park the thread until ``cond`` is true; then call ``handler``, if there is one."""
 
     cond: Function
-    handler: Callable[[Any], Any] | None
+    handler: Callable[..., Any] | None
+    keywords: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class DoOp(Instruction):
+    """Call ``handler``, which changes the fields."""
+
+    handler: Callable[..., Any]
+    keywords: tuple[str, ...]
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -198,9 +210,10 @@ class OpenOp(Instruction):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class FailOp(Instruction):
-    """Fail with ``message``."""
+    """Fail with an ``error`` of that class and with ``message``."""
 
     message: str | Function
+    error: type[Exception]
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -314,7 +327,7 @@ class EventCase(ClientCase):
     """An event whose handler is a function of the workflow.
 
     Attributes:
-        keywords: the keyword arguments of the handler: ``item``, ``principal``.
+        keywords: the keyword arguments of the handler: ``item``, ``principal``, ``now``.
     """
 
     kind = WaitKind.EVENT

@@ -42,7 +42,7 @@ from workflow_core.program.program import Program
 from workflow_core.program.scope import Scope
 from workflow_core.statements.basic import Section, Statement
 from workflow_core.statements.calls import Activity, Child
-from workflow_core.statements.control import Break, Continue, Go, If, Return, Step, Switch, WaitFor, While
+from workflow_core.statements.control import Break, Continue, Do, Go, If, Return, Step, Switch, WaitFor, While
 from workflow_core.statements.failures import Fail, Try
 from workflow_core.statements.fanout import ForEach, Parallel, Race
 from workflow_core.statements.selects import Select, Sleep
@@ -127,6 +127,7 @@ _COMPILED_BY: dict[type[Statement], Callable[[Assembly, Any], None]] = {
     Continue: control.break_or_continue,
     Return: control.return_,
     WaitFor: control.wait_for,
+    Do: control.do,
     Go: control.go,
     Select: selects.select,
     Sleep: selects.sleep,

@@ -20,9 +20,9 @@ from workflow_core.program.code import (
     StepOp,
     WaitForOp,
 )
-from workflow_core.program.functions import function_of, handler_of, value_of
+from workflow_core.program.functions import do_op, function_of, plain_handler, value_of
 from workflow_core.signatures import OfItem, is_async, parameters, takes_context
-from workflow_core.statements.control import Branch, Break, Continue, Go, If, Return, Step, Switch, WaitFor, While
+from workflow_core.statements.control import Branch, Break, Continue, Do, Go, If, Return, Step, Switch, WaitFor, While
 
 
 def step(assembly: Assembly, statement: Step) -> None:
@@ -57,7 +57,7 @@ def if_(assembly: Assembly, statement: If) -> None:
 
 
 def switch(assembly: Assembly, statement: Switch) -> None:
-    assembly.name("Switch", statement.name)
+    assembly.label("Switch", statement.name)
     _branches(assembly, "Case", statement.branches)
 
 
@@ -67,7 +67,7 @@ def _branches(assembly: Assembly, kind: str, branches: tuple[Branch, ...]) -> No
     for branch in branches:
         skip: list[JumpOp] = []
         if branch.cond is not None:
-            skip.append(_branch(assembly, kind, assembly.name(kind, branch.name), branch.cond))
+            skip.append(_branch(assembly, kind, assembly.label(kind, branch.name), branch.cond))
         assembly.section(branch.body)
         if branch is not branches[-1]:
             ends.append(assembly.emit(JumpOp()))
@@ -84,7 +84,7 @@ def _branch(assembly: Assembly, kind: str, name: str, cond: Callable[..., Any]) 
 
 
 def while_(assembly: Assembly, statement: While) -> None:
-    name = assembly.name("While", statement.name)
+    name = assembly.label("While", statement.name)
     loop = Loop(start=len(assembly.code))
     head = _branch(assembly, "While", name, statement.cond)
     assembly.nest.append(loop)
@@ -148,11 +148,15 @@ def leave(assembly: Assembly, kind: LeaveKind) -> Instruction:
 def wait_for(assembly: Assembly, statement: WaitFor) -> None:
     name = assembly.name("WaitFor", statement.name, statement.renamed_from)
     cond = function_of(assembly, "WaitFor", name, statement.cond, "condition")
-    handler = statement.handler
+    handler: Callable[..., Any] | None = statement.handler
+    keywords: tuple[str, ...] = ()
     if handler is not None:
-        handler = handler_of(assembly, "WaitFor", name, handler)
-        parameters(f"WaitFor {name!r}", handler, 1, 1, "the workflow alone")
-    assembly.park(WaitForOp(name, cond=cond, handler=handler))
+        handler, keywords = plain_handler(assembly, "WaitFor", name, handler, 1, "the workflow alone")
+    assembly.park(WaitForOp(name, cond=cond, handler=handler, keywords=keywords))
+
+
+def do(assembly: Assembly, statement: Do) -> None:
+    do_op(assembly, "Do", assembly.name("Do", statement.name, statement.renamed_from), statement.handler)
 
 
 def go(assembly: Assembly, statement: Go) -> None:

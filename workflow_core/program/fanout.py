@@ -9,7 +9,7 @@ from typing import Any
 from workflow_core.errors import DefinitionError
 from workflow_core.program.assembly import Assembly, Loop
 from workflow_core.program.code import Each, EachOp, ForkOp, Function, JumpOp, OpenOp, RaceOp
-from workflow_core.program.functions import function_of, handler_keywords, handler_of
+from workflow_core.program.functions import function_of, plain_handler
 from workflow_core.signatures import parameters
 from workflow_core.statements.basic import Section
 from workflow_core.statements.fanout import ForEach, Parallel, Race
@@ -58,8 +58,8 @@ def race(assembly: Assembly, statement: Race) -> None:
     then: Callable[..., Any] | None = statement.then
     keywords: tuple[str, ...] = ()
     if then is not None:
-        then = handler_of(assembly, "Race", name, then)
-        keywords = handler_keywords(assembly, f"Race {name!r}", then)
+        takes = "the workflow and the prefix of the section that ended first"
+        then, keywords = plain_handler(assembly, "Race", name, then, 2, takes)
         _check_then(assembly, f"then of Race {name!r}", then, keywords, prefixes.values())
     assembly.emit(OpenOp(name))
     assembly.park(RaceOp(name, branches=branches, prefixes=prefixes, then=then, keywords=keywords))
@@ -70,8 +70,7 @@ def _check_then(
     assembly: Assembly, where: str, then: Callable[..., Any], keywords: Collection[str], prefixes: Collection[str]
 ) -> None:
     """Checks that a function can receive each of the prefixes."""
-    takes = "the workflow and the prefix of the section that ended first"
-    _, parameter = parameters(where, then, 2, 2, takes, keywords=keywords)
+    _, parameter = parameters(where, then, 2, 2, "", keywords=keywords)
     hint = assembly.scope.hints(where, then).get(parameter, str)
     if typing.get_origin(hint) is typing.Literal:
         missing = [prefix for prefix in prefixes if prefix not in typing.get_args(hint)]

@@ -8,9 +8,10 @@ from typing import Any
 
 from workflow_core.errors import DefinitionError
 from workflow_core.program.assembly import Assembly
-from workflow_core.program.code import Function
+from workflow_core.program.code import DoOp, Function
 from workflow_core.signatures import (
     ITEM,
+    NOW,
     PRINCIPAL,
     HandlerSignature,
     handler_signature,
@@ -18,6 +19,7 @@ from workflow_core.signatures import (
     of_workflow,
     parameters,
     takes_keyword,
+    takes_now,
     takes_principal,
 )
 
@@ -82,15 +84,40 @@ def signature_of(
     Args:
         is_sent: whether it handles an event that a client sends.
     """
-    may_have = [ITEM] * (assembly.each is not None) + [PRINCIPAL] * is_sent
+    may_have = [NOW] + [ITEM] * (assembly.each is not None) + [PRINCIPAL] * is_sent
     return handler_signature(where, handler, assembly.scope, takes=takes, keywords=may_have)
 
 
 def handler_keywords(
     assembly: Assembly, where: str, handler: Callable[..., Any], *, is_sent: bool = False
 ) -> tuple[str, ...]:
-    """Returns the keyword arguments with which a handler is called: the item of the ``ForEach`` around it, and who sent
-    the event."""
+    """Returns the keyword arguments with which a handler is called: the item of the ``ForEach`` around it, who sent the
+    event, and the current time."""
     item = assembly.each is not None and takes_keyword(handler, ITEM)
     principal = is_sent and takes_principal(where, handler, assembly.scope)
-    return (ITEM,) * item + (PRINCIPAL,) * principal
+    now = takes_now(where, handler, assembly.scope)
+    return (ITEM,) * item + (PRINCIPAL,) * principal + (NOW,) * now
+
+
+def plain_handler(
+    assembly: Assembly, kind: str, name: str, handler: Callable[..., Any], least: int, takes: str
+) -> tuple[Callable[..., Any], tuple[str, ...]]:
+    """Returns a handler without an input from outside, and the keyword arguments with which it is called.
+
+    Args:
+        least: how many positional arguments it takes.
+
+    Raises:
+        DefinitionError: it cannot be called as it will be.
+    """
+    where = f"{kind} {name!r}"
+    handler = handler_of(assembly, kind, name, handler)
+    keywords = handler_keywords(assembly, where, handler)
+    parameters(where, handler, least, least, takes, keywords=keywords)
+    return handler, keywords
+
+
+def do_op(assembly: Assembly, kind: str, name: str, handler: Callable[..., Any]) -> None:
+    """Emits a call of a handler. It is parked, because an instance whose handler has failed in it rests on it."""
+    handler, keywords = plain_handler(assembly, kind, name, handler, 1, "the workflow alone")
+    assembly.park(DoOp(name, handler=handler, keywords=keywords))

@@ -8,7 +8,7 @@ from workflow_core.errors import DefinitionError
 from workflow_core.events import EventHandler
 from workflow_core.program.assembly import Assembly
 from workflow_core.program.code import ClientCase, EventCase, HandlerCase, JumpOp, SelectCase, SelectOp, TimerCase
-from workflow_core.program.functions import handler_keywords, handler_of, signature_of, value_of, verify_of
+from workflow_core.program.functions import do_op, handler_keywords, handler_of, signature_of, value_of, verify_of
 from workflow_core.signatures import handler_signature, is_async, parameters
 from workflow_core.statements.basic import Delay
 from workflow_core.statements.selects import On, Select, Sleep, Timeout
@@ -24,6 +24,8 @@ def select(assembly: Assembly, statement: Select) -> None:
         cases[compiled.event] = compiled
         if isinstance(compiled, ClientCase):
             assembly.events.setdefault(compiled.event, []).append((name, compiled))
+        if isinstance(case, Timeout) and case.handler is not None:
+            do_op(assembly, "Timeout", compiled.event, case.handler)
         assembly.section(case.body)
         if case is not statement.cases[-1]:
             ends.append(assembly.emit(JumpOp()))

@@ -192,19 +192,20 @@ class WaitFor(Statement):
     """Suspends its thread until ``cond`` is true. The condition is evaluated whenever any thread changes the fields.
 
     Args:
-        handler: a function of the workflow that runs in the commit in which the condition became true.
+        handler: a function of the workflow that runs in the commit in which the condition became true. It may have the
+            keyword arguments ``item``, in a ``ForEach``, and ``now``.
     """
 
     name: str
     cond: Condition
-    handler: Callable[[Any], Any] | None
+    handler: Callable[..., Any] | None
     renamed_from: tuple[str, ...] = ()
 
     def __init__(
         self,
         name: str,
         cond: Condition,
-        handler: Callable[[Any], Any] | None = None,
+        handler: Callable[..., Any] | None = None,
         *,
         renamed_from: RenamedFrom = (),
     ) -> None:
@@ -214,6 +215,29 @@ class WaitFor(Statement):
             check_function(name, "handler", handler)
         former = check_renamed(self, name, renamed_from)
         set_attributes(self, name=name, cond=cond, handler=handler, renamed_from=former)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Do(Statement):
+    """Changes the fields, in the commit of what came before it. It is not saved on its own, unlike a ``Step``.
+
+    Behind an event, it runs inside the request, as the handler of the event does. It must therefore be quick, and it
+    may run again. If it raises an error that a ``Try`` catches, the changes that it has made to the fields remain.
+
+    Args:
+        name: unique in the definition.
+        handler: a function of the workflow. It may have the keyword arguments ``item``, in a ``ForEach``, and ``now``.
+        renamed_from: as for a ``Step``.
+    """
+
+    name: str
+    handler: Callable[..., Any]
+    renamed_from: tuple[str, ...] = ()
+
+    def __init__(self, name: str, handler: Callable[..., Any], *, renamed_from: RenamedFrom = ()) -> None:
+        check_name(self, name)
+        check_function(name, "handler", handler)
+        set_attributes(self, name=name, handler=handler, renamed_from=check_renamed(self, name, renamed_from))
 
 
 @dataclass(frozen=True, slots=True, init=False)

@@ -112,6 +112,9 @@ class Timeout(Part):
     Args:
         name: unique in the definition.
         delay: how long to wait, or until when. A function of the workflow is called when the select is entered.
+        statements: run after the handler.
+        handler: a function of the workflow that changes the fields in the commit in which the timeout happens. It may
+            have the keyword arguments ``item``, in a ``ForEach``, and ``now``.
         renamed_from: as for a ``Step``. A timer that is already scheduled uses the new name.
     """
 
@@ -120,14 +123,24 @@ class Timeout(Part):
     name: str
     delay: Delay
     body: Section
+    handler: Callable[..., Any] | None = None
     renamed_from: tuple[str, ...] = ()
 
-    def __init__(self, name: str, delay: Delay, *statements: Statement, renamed_from: RenamedFrom = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        delay: Delay,
+        *statements: Statement,
+        handler: Callable[..., Any] | None = None,
+        renamed_from: RenamedFrom = (),
+    ) -> None:
         check_name(self, name)
         check_delay(f"Timeout {name!r}", delay)
+        if handler is not None:
+            check_function(name, "handler", handler)
         body = make_body(f"Timeout {name!r}", statements, may_be_empty=True)
         former = check_renamed(self, name, renamed_from)
-        set_attributes(self, name=name, delay=delay, body=body, renamed_from=former)
+        set_attributes(self, name=name, delay=delay, body=body, handler=handler, renamed_from=former)
 
 
 @dataclass(frozen=True, slots=True, init=False)

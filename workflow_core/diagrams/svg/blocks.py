@@ -88,6 +88,8 @@ class _Reader:
     def block(self, node: Node) -> Block:
         kind = node["kind"]
         match kind:
+            case "do":
+                return Block(kind, caption="change")
             case "step" | "activity":
                 return Block(kind, caption=kind)
             case "child":

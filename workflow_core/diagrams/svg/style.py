@@ -40,7 +40,7 @@ COLORS: dict[str, dict[str, tuple[str, str]]] = {
 SCOPE = "wf-diagram"
 
 FAMILIES = {
-    **dict.fromkeys(("step", "activity", "child"), "action"),
+    **dict.fromkeys(("step", "do", "activity", "child"), "action"),
     **dict.fromkeys(("select", "wait_for", "sleep", "on", "timeout"), "wait"),
     **dict.fromkeys(("if", "switch", "branch"), "decide"),
     **dict.fromkeys(("while", "for_each"), "repeat"),
@@ -56,6 +56,7 @@ LANES = frozenset(("on", "timeout", "branch", "thread", "except", "finally"))
 
 ICONS = {
     "step": "M5 3l7.5 5L5 13z",
+    "do": "M3 13l.7-3L10.5 3.2l2.3 2.3L6 12.3z",
     "activity": "M9.5 2.5h4v4M13.5 2.5L8 8M11.5 9v4h-9V4H7",
     "child": "M2.5 2.5h7.5V10H2.5zM6 12.5v1h7.5V6h-1",
     "select": "M4 2.5h8M4 13.5h8M5 2.5c0 4 6 7 6 11M11 2.5c0 4-6 7-6 11",
