@@ -60,7 +60,7 @@ from workflow_core.statements.control import (
 )
 from workflow_core.statements.failures import Fail, Try
 from workflow_core.statements.fanout import ForEach, Parallel, Race
-from workflow_core.statements.selects import On, Select, Sleep, Timeout
+from workflow_core.statements.selects import Done, On, Select, Sleep, Timeout, When
 from workflow_core.wait_types import Teardown, Wait, WaitKind, WaitStatus
 from workflow_core.workflow import Workflow
 
@@ -87,6 +87,7 @@ __all__ = [
     "Default",
     "DefinitionError",
     "Do",
+    "Done",
     "DuplicateThread",
     "EVERYONE",
     "ErrorInfo",
@@ -138,6 +139,7 @@ __all__ = [
     "WaitKind",
     "WaitStatus",
     "WebhookRequest",
+    "When",
     "While",
     "Workflow",
     "WorkflowError",

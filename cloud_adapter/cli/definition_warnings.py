@@ -97,6 +97,7 @@ def _all(nodes: Iterable[Node]) -> Iterator[Node]:
     """The nodes of a tree (see ``describe.statements``), in order."""
     for node in nodes:
         yield node
-        for part in ("statements", "branches", "cases", "excepts", "finally"):
-            for inner in node.get(part) or ():
+        for part in ("work", "statements", "branches", "cases", "excepts", "finally"):
+            inside = node.get(part) or ()
+            for inner in [inside] if isinstance(inside, dict) else inside:
                 yield from _all(inner if isinstance(inner, list) else (inner,))

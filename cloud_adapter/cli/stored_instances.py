@@ -38,6 +38,7 @@ from workflow_core.program.code import (
     SelectOp,
     StepOp,
     WaitForOp,
+    WatchOp,
 )
 from workflow_core.program.program import Program
 from workflow_core.wait_types import ActivityWait, ChildTeardown, ChildWait, ConditionWait
@@ -194,7 +195,7 @@ def _waits(
 ) -> _Found:
     """Problems with the waits of a thread."""
     on_condition = any(isinstance(wait, ConditionWait) for wait in thread.waits)
-    if not isinstance(instruction, (WaitForOp, ForkOp) if on_condition else SelectOp):
+    if not isinstance(instruction, (WaitForOp, ForkOp, WatchOp) if on_condition else SelectOp):
         yield f"it waits in {thread.step!r}, which is no longer a wait of that kind", _fix(thread.step)
         return
     for wait in thread.waits if not on_condition else ():

@@ -26,6 +26,7 @@ from workflow_core import (
     Continue,
     Default,
     Do,
+    Done,
     ErrorInfo,
     EventRequest,
     Fail,
@@ -48,9 +49,11 @@ from workflow_core import (
     Timeout,
     Try,
     WaitFor,
+    When,
     While,
     Workflow,
 )
+from workflow_core.statements.selects import SelectPart
 
 LOG_MAX = 20
 DEPTH = 2
@@ -129,7 +132,8 @@ class Tape:
             case "do":
                 return (kind, self.effect())
             case "wait for":
-                return (kind, self.cond(), self.of((False, True)))
+                late = self.of(("", "", "fails", "goes on"))
+                return (kind, self.cond(), self.of((False, True)), late if late != "fails" or not self.calm else "")
             case "risky":
                 return (kind, self.effect(), self.cond(), self.below(len(ERRORS)))
             case "activity":
@@ -196,12 +200,17 @@ class Tape:
         first = self.below(len(EVENTS))
         cases = []
         for i in range(1 + self.below(3)):
-            kind = self.of(("none", "int", "object", "timeout", "timeout", "kept", "kept"))
+            kind = self.of(("none", "int", "object", "timeout", "timeout", "kept", "kept", "when", "done"))
             effect = self.effect()
             body = self.block(depth, in_loop=in_loop, least=0)
-            if kind == "timeout" and in_loop:
+            if kind in ("timeout", "when", "done") and in_loop:
                 body.insert(0, ("step", effect, False))
-            cases.append((EVENTS[(first + i) % len(EVENTS)], kind, effect, body))
+            what: Any = EVENTS[(first + i) % len(EVENTS)]
+            if kind == "when":
+                what = self.cond()
+            elif kind == "done":
+                what = ("activity", self.of("xy"), not self.calm and self.below(3) == 0)
+            cases.append((what, kind, effect, body))
         return ("select", cases)
 
 
@@ -401,9 +410,11 @@ class Builder:
                 name = self.name("race")
                 racers = (self.section(branch, self.name("racer")) for branch in branches)
                 return Race(name, *racers, then=self.won(name, note_winner(name)) if has_then else None)
-            case ("wait for", cond, has_handler):
+            case ("wait for", cond, has_handler, late):
                 name = self.name("wait")
-                return WaitFor(name, self.condition(name, condition(cond)), note(name) if has_handler else None)
+                holds, handler = self.condition(name, condition(cond)), note(name) if has_handler else None
+                waits = WaitFor(name, holds, handler, timeout=self.delay() if late else None)
+                return waits.on_timeout(Do(self.name("late"), note(name))) if late == "goes on" else waits
             case ("if", [(cond, body), *more], last):
                 name = self.name("if")
                 result = If(name, self.traced(name, cond), *self.statements(body))
@@ -526,9 +537,17 @@ class Builder:
             *self.statements(body),
         )
 
-    def case(self, spec: Spec) -> On | Timeout:
+    def case(self, spec: Spec) -> SelectPart:
         event, kind, effect, body = spec
         statements = self.statements(body)
+        if kind == "when":
+            name = self.name("when")
+            handler = note(name) if effect[1] == 2 else None
+            return When(name, self.condition(name, condition(event)), *statements, handler=handler)
+        if kind == "done":
+            work = self.statement(event)
+            assert isinstance(work, Activity)
+            return Done(self.name("done"), work, *statements)
         if kind == "timeout":
             name = self.name("timeout")
             handler = note(name) if effect[1] == 2 else None

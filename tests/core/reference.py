@@ -45,6 +45,7 @@ from workflow_core import (
     Child,
     Continue,
     Do,
+    Done,
     EventHandler,
     EventRequest,
     Fail,
@@ -61,13 +62,16 @@ from workflow_core import (
     Step,
     StepContext,
     Switch,
+    TimedOut,
     Timeout,
     Try,
     WaitFor,
+    When,
     While,
     Workflow,
 )
 from workflow_core.error_texts import error_info
+from workflow_core.statements.selects import SelectPart
 
 Leave = type[Break] | type[Continue] | type[Return] | None
 """How a statement was left: None, to go on behind it."""
@@ -136,7 +140,7 @@ class RefThread:
     is_doomed: bool = False
     leaving: Exception | None = None
     started: int = 0
-    input: Any = None
+    inputs: dict[str, Any] = field(default_factory=dict)
 
     @property
     def wait_id(self) -> str:
@@ -230,14 +234,18 @@ class Reference:
                     if leave is Return:
                         return Return
             case Select():
-                event = yield Rest(prefix + statement.name, statement, prefix)
-                case = find_case(statement, prefix, event)
-                if isinstance(case, Timeout) and case.handler is not None:
+                case: Any = None
+                while case is None and (case := self.true_case(statement)) is None:
+                    event = yield Rest(prefix + statement.name, statement, prefix)
+                    case = None if event is None else find_case(statement, prefix, event)
+                if isinstance(case, (Timeout, When)) and case.handler is not None:
                     self.at_once(case.handler)
                 return (yield from self.section(case.body, prefix))
             case WaitFor():
                 while not self.call(statement.cond):
-                    yield Rest(prefix + statement.name, statement, prefix)
+                    event = yield Rest(prefix + statement.name, statement, prefix)
+                    if event is not None:
+                        return (yield from self.late(event, statement, prefix))
                 if statement.handler is not None:
                     self.at_once(statement.handler)
             case Go():
@@ -262,6 +270,17 @@ class Reference:
             case _:
                 raise TypeError(f"the reference executor does not know {type(statement).__name__}")
         return None
+
+    def true_case(self, select: Select) -> When | None:
+        """The first condition that a select waits for, and that is true."""
+        return next((case for case in select.cases if isinstance(case, When) and self.call(case.cond)), None)
+
+    def late(self, timer: str, statement: WaitFor, prefix: str) -> Walk:
+        """A timeout has passed."""
+        if statement.late is not None:
+            return (yield from self.section(statement.late, prefix))
+        error = TimedOut(f"{prefix + statement.name!r} did not become true in time")
+        raise Thrown(error, timer, Rest(timer, Fail(timer, ""), prefix), self.pc)
 
     def attempt(self, statement: Try, prefix: str) -> Walk:
         thread = self.current
@@ -397,8 +416,7 @@ class Reference:
             thread.at = rest
             thread.pc = self.pc
             thread.setup_data = {}
-            if isinstance(thread.at.statement, Activity):
-                thread.input = self.input_of(thread, thread.at.statement)
+            thread.inputs = {name: self.input_of(thread, activity) for name, activity in activities_at(thread.at)}
             if isinstance(thread.at.statement, Select):
                 cases = thread.at.statement.cases
                 thread.to_set_up = [case for case in cases if isinstance(case, On) and is_handler(case)]
@@ -450,11 +468,11 @@ class Reference:
             if other in self.threads:
                 self.cancel_thread(other)
 
-    def fail_at(self, thread: RefThread, error: Exception) -> None:
-        """Handles an error of the current statement of a thread that has no further attempt."""
+    def fail_at(self, thread: RefThread, error: Exception, name: str = "") -> None:
+        """Handles an error of the current statement of a thread, or of its case ``name``, without a further attempt."""
         assert thread.at is not None
         self.pc += 1
-        self.throw(thread, Thrown(error, thread.at.name, thread.at, thread.pc))
+        self.throw(thread, Thrown(error, name or thread.at.name, thread.at, thread.pc))
 
     def cancel(self) -> None:
         self.pc += 1
@@ -522,6 +540,7 @@ class Reference:
             if (
                 self.is_to_move(thread)
                 or (isinstance(waits_for, WaitFor) and self.call(waits_for.cond))
+                or (isinstance(waits_for, Select) and self.true_case(waits_for) is not None)
                 or (isinstance(waits_for, Parallels) and self.may_go_on(thread, waits_for))
             ):
                 self.advance(thread)
@@ -596,28 +615,25 @@ class Reference:
             if thread.at is not None and isinstance(thread.at.statement, Step):
                 self.step_of(thread)
                 return True
-            if thread.at is not None and isinstance(thread.at.statement, Activity):
-                self.activity_of(thread)
-                return True
+            if thread.at is not None and not thread.to_set_up:
+                for name, activity in activities_at(thread.at):
+                    self.activity_of(thread, name, activity)
+                    return True
         return False
 
-    def activity_of(self, thread: RefThread) -> None:
+    def activity_of(self, thread: RefThread, name: str, activity: Activity) -> None:
         """What the library alone does with an activity: it runs it like a step."""
-        assert thread.at is not None
-        activity: Activity = thread.at.statement  # type: ignore[assignment]
         try:
-            result = activity.function(*(thread.input, None)[: arity(activity.function)])
+            result = activity.function(*(thread.inputs[name], None)[: arity(activity.function)])
         except Exception as raised:
-            self.fail_at(thread, raised)
+            self.fail_at(thread, raised, name)
             return
-        self.activity_done(thread, result)
+        self.activity_done(thread, name, activity, result)
 
-    def activity_done(self, thread: RefThread, result: Any) -> None:
-        assert thread.at is not None
-        activity: Activity = thread.at.statement  # type: ignore[assignment]
+    def activity_done(self, thread: RefThread, name: str, activity: Activity, result: Any) -> None:
         if activity.then is not None:
             self.handled(thread, activity.then, self.workflow, result)
-        self.advance(thread, thread.at.name)
+        self.advance(thread, name)
 
     def step_of(self, thread: RefThread) -> None:
         assert thread.at is not None
@@ -642,9 +658,11 @@ class Reference:
             statement, prefix = thread.at.statement, thread.at.prefix
             if isinstance(statement, Sleep):
                 offers.append((thread, statement, thread.at.name))
+            elif isinstance(statement, WaitFor) and statement.timeout is not None:
+                offers.append((thread, statement, f"{thread.at.name} timeout"))
             elif isinstance(statement, Select):
-                cases = (case for case in statement.cases if case not in thread.to_set_up)
-                offers += [(thread, case, case_name(case, prefix)) for case in cases]
+                cases = (case for case in statement.cases if isinstance(case, (On, Timeout)))
+                offers += [(thread, case, case_name(case, prefix)) for case in cases if case not in thread.to_set_up]
         return offers
 
     def keeps(self, event: str) -> bool:
@@ -677,20 +695,33 @@ def arity(function: Callable[..., Any]) -> int:
     return len(inspect.signature(function).parameters)
 
 
-def is_handler(case: On | Timeout) -> bool:
+def activities_at(at: Rest) -> list[tuple[str, Activity]]:
+    """The activities that a thread waits for at a rest, by their names."""
+    if isinstance(at.statement, Activity):
+        return [(at.name, at.statement)]
+    cases = at.statement.cases if isinstance(at.statement, Select) else ()
+    works = (case.work for case in cases if isinstance(case, Done))
+    return [(at.prefix + work.name, work) for work in works if isinstance(work, Activity)]
+
+
+def is_handler(case: SelectPart) -> bool:
     return isinstance(case, On) and isinstance(case.handler, EventHandler)
 
 
-def takes_input(case: On | Timeout) -> bool:
+def takes_input(case: SelectPart) -> bool:
     return isinstance(case, On) and (isinstance(case.handler, EventHandler) or arity(case.handler) == 2)
 
 
-def case_name(case: On | Timeout, prefix: str) -> str:
+def case_name(case: SelectPart, prefix: str) -> str:
+    """What happens in a case: for the end of an activity or a child, the name of that."""
+    if isinstance(case, Done):
+        return prefix + case.work.name
     return case.event if isinstance(case, On) else prefix + case.name
 
 
-def find_case(select: Select, prefix: str, event: str | None) -> On | Timeout:
-    return next(case for case in select.cases if case_name(case, prefix) == event)
+def find_case(select: Select, prefix: str, event: str | None) -> SelectPart:
+    cases = (case for case in select.cases if not isinstance(case, When))
+    return next(case for case in cases if case_name(case, prefix) == event)
 
 
 def every_on(part: Any) -> Iterator[On]:

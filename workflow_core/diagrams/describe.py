@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from workflow_core.program.code import ActivityCase
+from workflow_core.program.code import ActivityCase, SelectOp
 from workflow_core.program.program import Program
 from workflow_core.statements.basic import Delay, Section, Statement
 from workflow_core.statements.calls import Activity, Child
 from workflow_core.statements.control import Branch, Do, Go, If, Step, Switch, WaitFor, While
 from workflow_core.statements.failures import Except, Fail, Try
 from workflow_core.statements.fanout import ForEach, Parallel, Race
-from workflow_core.statements.selects import On, Select, Sleep, Timeout
+from workflow_core.statements.selects import Done, On, Select, SelectPart, Sleep, Timeout, When
 
 Node = dict[str, Any]
 
@@ -20,8 +20,9 @@ Node = dict[str, Any]
 def statements(program: Program) -> list[Node]:
     """Returns the statements of a definition as a tree of ``{"kind": ..., "name": ..., "statements": [...]}``.
 
-    Branches are nodes of kind ``branch`` (``else`` has no name), cases are of kind ``on`` and ``timeout``, and the
-    clauses of a ``Try`` of kind ``except``. Names contain the prefixes of their sections.
+    Branches are nodes of kind ``branch`` (``else`` has no name), cases are of kind ``on``, ``timeout``, ``when`` and
+    ``done`` (with the activity or child under ``work``), and the clauses of a ``Try`` of kind ``except``. Names contain
+    the prefixes of their sections.
     """
     return _section(program.definition, "", program)
 
@@ -81,6 +82,13 @@ def _section(section: Section, prefix: str, program: Program) -> list[Node]:
 
 def _statement(statement: Statement, prefix: str, program: Program) -> Node:
     match statement:
+        case WaitFor(name) if statement.timeout is not None:
+            late = statement.late or Section(())
+            timer: Node = {"kind": "timeout", "name": f"{prefix}{name} timeout", "delay": _delay(statement.timeout)}
+            fails = [{"kind": "fail", "name": f"{prefix}{name} timeout", "message": "TimedOut"}]
+            timer["statements"] = _section(late, prefix, program) if statement.late is not None else fails
+            when = {"kind": "when", "name": prefix + name, "statements": []}
+            return {"kind": "wait_for", "name": prefix + name, "cases": [when, timer]}
         case Step(name) | WaitFor(name) | Do(name):
             return {"kind": _kind(statement), "name": prefix + name}
         case If(branches):
@@ -112,8 +120,7 @@ def _statement(statement: Statement, prefix: str, program: Program) -> Node:
             return {"kind": _kind(statement), "name": prefix + name, "branches": sections}
         case Activity(name):
             name = prefix + name
-            activity = program.select(name).cases[name]
-            assert isinstance(activity, ActivityCase)
+            activity = _activity_case(program, name)
             types = activity.activity.signature
             return {"kind": "activity", "name": name, "input": types.input_schema, "output": types.output_schema}
         case Child(name, workflow):
@@ -122,6 +129,12 @@ def _statement(statement: Statement, prefix: str, program: Program) -> Node:
             return node | {"detached": statement.detached}
         case _:
             return {"kind": _kind(statement)}
+
+
+def _activity_case(program: Program, name: str) -> ActivityCase:
+    selects = (instruction for instruction in program.code if isinstance(instruction, SelectOp))
+    cases = (select.cases.get(name) for select in selects)
+    return next(case for case in cases if isinstance(case, ActivityCase))
 
 
 def _kind(statement: Statement) -> str:
@@ -135,12 +148,17 @@ def _branch(branch: Branch, prefix: str, program: Program) -> Node:
     return {"kind": "branch", "name": name, "statements": _section(branch.body, prefix, program)}
 
 
-def _case(case: On | Timeout, prefix: str, program: Program) -> Node:
-    node: Node = {"kind": "on", "name": case.event if isinstance(case, On) else prefix + case.name}
-    if isinstance(case, On):
-        node |= {"role": case.role, "buffered": case.buffered}
-    else:
-        node |= {"kind": "timeout", "delay": _delay(case.delay)}
+def _case(case: SelectPart, prefix: str, program: Program) -> Node:
+    match case:
+        case On():
+            node: Node = {"kind": "on", "name": case.event, "role": case.role, "buffered": case.buffered}
+        case Timeout():
+            node = {"kind": "timeout", "name": prefix + case.name, "delay": _delay(case.delay)}
+        case When():
+            node = {"kind": "when", "name": prefix + case.name}
+        case Done():
+            node = {"kind": "done", "name": prefix + case.name}
+            node["work"] = _statement(case.work, prefix, program)
     return node | {"statements": _section(case.body, prefix, program)}
 
 

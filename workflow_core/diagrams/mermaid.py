@@ -79,8 +79,10 @@ class _Drawing:
                 return self.block(node["name"], ("[", "]"), ends)
             case "do":
                 return self.block(node["name"], ("[", "]"), ends)
-            case "wait_for":
+            case "wait_for" if "cases" not in node:
                 return self.block(f"until {node['name']}", ("{{", "}}"), ends)
+            case "wait_for":
+                return self.select(node, ends, f"until {node['name']}")
             case "if" | "switch":
                 return self.branches(node["branches"], ends)
             case "while":
@@ -182,16 +184,19 @@ class _Drawing:
         join, self.end, self.nest = self.end, outer_end, outer_nest
         return [(join, "")]
 
-    def select(self, node: Node, ends: Ends) -> Ends:
-        at = self.block(node["name"], ("{{", "}}"), ends)[0][0]
+    def select(self, node: Node, ends: Ends, title: str = "") -> Ends:
+        at = self.block(title or node["name"], ("{{", "}}"), ends)[0][0]
         result: Ends = []
         for case in node["cases"]:
             label = case["name"]
             if case["kind"] == "timeout":
                 label = f"{label} ({describe.in_words(case['delay'])})"
-            elif case["role"]:
+            elif case.get("role"):
                 label = f"{label} ({case['role']})"
-            result += self.section(case["statements"], [(at, label)])
+            way = [(at, label)]
+            if case["kind"] == "done":
+                way = [(self.statement(case["work"], [(at, "")])[0][0], label)]
+            result += self.section(case["statements"], way)
         return result
 
 

@@ -116,7 +116,7 @@ def accepted_by(machine: MachineState, thread: Thread, event: str) -> Accepted |
         instruction = machine.program.rests[thread.step]
     except KeyError:
         raise machine.program.unknown(thread.step) from None
-    case = instruction.cases.get(event) if type(instruction) is SelectOp else None
+    case = instruction.cases.get(event) if isinstance(instruction, SelectOp) else None
     if case is None:
         return None
     for wait in thread.waits:

@@ -35,7 +35,7 @@ from workflow_core.machine.checkpoints import Checkpoint, CheckpointKind
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.threads import branch_count, branches_of, go, start_branches, start_of
 from workflow_core.machine.unwinding import catches, depart, finish, tries_again
-from workflow_core.machine.values import item_of, items_of, keywords, step_context, value_of
+from workflow_core.machine.values import item_of, items_of, keywords, step_context, true_case, value_of
 from workflow_core.machine.waits import park
 from workflow_core.program.code import (
     BranchOfItemOp,
@@ -55,6 +55,7 @@ from workflow_core.program.code import (
     SelectOp,
     StepOp,
     WaitForOp,
+    WatchOp,
 )
 
 MOVES_MAX = 10_000
@@ -165,8 +166,9 @@ def run_alone(machine: MachineState, checkpoint: Checkpoint | None) -> bool:
         run(machine, thread, step, (checkpoint, None))
     if execution.status is _RUNNING or execution.teardowns or execution.buffer or execution.parent is not None:
         return False
-    waits = thread.waits
-    return not waits or not waits[0].is_moved_by_resume
+    if machine.program.has_watches and type(machine.program.rests.get(thread.step)) is WatchOp:
+        return False
+    return not any(wait.is_moved_by_resume for wait in thread.waits)
 
 
 # --- errors of steps -------------------------------------------------------------------------
@@ -281,20 +283,25 @@ def _wait_for(
         park(machine, thread, instruction)
         _rested(machine, thread, allowance, allowance.left - 1)
         return None
-    if instruction.handler is not None:
-        _handle(machine, thread, instruction, instruction.handler)
     return instruction.next
 
 
-def _handle(machine: MachineState, thread: Thread, instruction: WaitForOp | DoOp, handler: Callable[..., Any]) -> None:
-    """Calls a handler that changes the fields."""
-    machine.touched = True
-    given = keywords(machine, thread, instruction.each, instruction.keywords) if instruction.keywords else {}
-    refuse_accident(handler(machine.workflow, **given), f"the handler of {instruction.name!r}")
+def _watch(machine: MachineState, thread: Thread, instruction: WatchOp, allowance: Allowance) -> Instruction | None:
+    """A select with conditions."""
+    if (when := true_case(machine, thread, instruction)) is not None:
+        return when.entry
+    try:
+        park(machine, thread, instruction)
+    except Exception as error:  # of a function that computes an input, a delay or an id
+        return _caught(machine, thread, instruction, error)
+    _rested(machine, thread, allowance, allowance.left - 1)
+    return None
 
 
 def _do(machine: MachineState, thread: Thread, instruction: DoOp, _: Allowance) -> Instruction:
-    _handle(machine, thread, instruction, instruction.handler)
+    machine.touched = True
+    given = keywords(machine, thread, instruction.each, instruction.keywords) if instruction.keywords else {}
+    refuse_accident(instruction.handler(machine.workflow, **given), f"the handler of {instruction.name!r}")
     return instruction.next
 
 
@@ -397,6 +404,7 @@ def _left(machine: MachineState, thread: Thread, instruction: LeftOp, _: Allowan
 
 _MOVES: dict[type[Instruction], Callable[[MachineState, Thread, Any, Allowance], Instruction | None]] = {
     WaitForOp: _wait_for,
+    WatchOp: _watch,
     DoOp: _do,
     BranchOfItemOp: _branch_of_item,
     JumpOp: _jump,

@@ -16,13 +16,13 @@ from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from workflow_core.accidents import refuse_accident
+from workflow_core.accidents import is_true, refuse_accident
 from workflow_core.comparing import leaves
 from workflow_core.errors import ExecutionError
 from workflow_core.events import StepContext, known_time
 from workflow_core.execution import Thread
 from workflow_core.machine.state import MachineState
-from workflow_core.program.code import Each, EachOp, ForkOp, Function, Instruction
+from workflow_core.program.code import Each, EachOp, ForkOp, Function, Instruction, WatchOp, WhenCase
 from workflow_core.secret_values import SECRETS
 from workflow_core.signatures import ITEM, NOW, PRINCIPAL, OfItem
 
@@ -42,6 +42,14 @@ def value_of(machine: MachineState, thread: Thread, instruction: Instruction, fu
     if value is not True and value is not False:
         refuse_accident(value, f"a function of {instruction.name!r}")
     return value
+
+
+def true_case(machine: MachineState, thread: Thread, instruction: WatchOp) -> WhenCase | None:
+    """Returns the first case of a select whose condition is true; None if there is none."""
+    for when in instruction.whens:
+        if is_true(value_of(machine, thread, instruction, when.cond), when.name):
+            return when
+    return None
 
 
 def items_of(machine: MachineState, thread: Thread, loop: Each | EachOp | ForkOp) -> Sequence[Any]:

@@ -65,7 +65,7 @@ def park(machine: MachineState, thread: Thread, instruction: Instruction) -> Non
     wait_id = f"{thread.id}@{pc}"
     status = _WAITING
     waits: list[AnyWait] = []
-    for case in instruction.cases.values() if type(instruction) is SelectOp else ():
+    for case in instruction.cases.values() if isinstance(instruction, SelectOp) else ():
         if type(case) is EventCase:  # most waits are for events, so these are created without a call
             waits.append(EventWait(case.event, _SET_UP, wait_id, case.buffered))
             continue

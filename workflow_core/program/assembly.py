@@ -3,7 +3,7 @@
 The files of the compiler contain plain functions that take an ``Assembly`` and a statement, and emit the instructions
 of the statement. Each file imports only files to its right:
 
-    compiler → failures → control, selects, calls, fanout → functions → assembly → names, scope → code
+    compiler → failures → control, selects, fanout → calls → functions → assembly → names, scope → code
 
 One call goes in the opposite direction: a statement with sections compiles them, and they may contain any statement.
 This call goes through ``Assembly.section``.
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from workflow_core.execution import MAIN_THREAD, LeaveKind
-from workflow_core.program.code import ClientCase, Each, EndOp, Guard, Instruction, JumpOp, SelectOp
+from workflow_core.program.code import ClientCase, Each, EndOp, Guard, Instruction, JumpOp, SelectOp, WatchOp
 from workflow_core.program.names import Names
 from workflow_core.program.scope import Scope
 from workflow_core.statements.basic import Section
@@ -172,6 +172,8 @@ class Assembly:
             elif isinstance(instruction, SelectOp):
                 for case in instruction.cases.values():
                     case.entry = self._destination(case.target)
+                for when in instruction.whens if isinstance(instruction, WatchOp) else ():
+                    when.entry = self._destination(when.target)
         for guard in self.guards:
             for clause in guard.clauses:
                 clause.entry = self._destination(clause.target)

@@ -1,4 +1,4 @@
-"""Compiles ``Activity`` and ``Child`` to a select with one case: the result."""
+"""Compiles ``Activity`` and ``Child`` to a select with one case: the result. In a ``Done``, it is one of several."""
 
 from __future__ import annotations
 
@@ -14,7 +14,19 @@ from workflow_core.signatures import handler_signature, is_async, parameters, ta
 from workflow_core.statements.calls import Activity, Child
 
 
-def activity(assembly: Assembly, statement: Activity) -> None:
+def call(assembly: Assembly, statement: Activity | Child) -> None:
+    case = result_case(assembly, statement)
+    instruction = assembly.park(SelectOp(case.event))
+    case.target = len(assembly.code)
+    instruction.cases = {case.event: case}
+
+
+def result_case(assembly: Assembly, statement: Activity | Child) -> ActivityCase | ChildCase:
+    """Registers an activity or a child, and returns the case of its result, without its target."""
+    return _activity(assembly, statement) if isinstance(statement, Activity) else _child(assembly, statement)
+
+
+def _activity(assembly: Assembly, statement: Activity) -> ActivityCase:
     name = assembly.name_wait("Activity", statement.name, statement.renamed_from)
     where = f"Activity {name!r}"
     function = assembly.scope.current(where, statement.function)
@@ -38,7 +50,6 @@ def activity(assembly: Assembly, statement: Activity) -> None:
         statement.heartbeat,
     )
     assembly.note(f"{signature.input_schema} {signature.output_schema}\n")
-    instruction = assembly.park(SelectOp(name))
     then = _then(assembly, "Activity", name, statement.then)
     taken = then.get("signature")
     if taken is not None and taken.takes_input and signature.output_form.has_secrets > taken.input_form.has_secrets:
@@ -47,10 +58,10 @@ def activity(assembly: Assembly, statement: Activity) -> None:
             "its result contains secrets, which 'then' would receive as plain texts",
             "Annotate the parameter of 'then' with a type that has the secrets too.",
         )
-    instruction.cases = {name: ActivityCase(name, len(assembly.code), activity=spec, **then)}
+    return ActivityCase(name, -1, activity=spec, **then)
 
 
-def child(assembly: Assembly, statement: Child) -> None:
+def _child(assembly: Assembly, statement: Child) -> ChildCase:
     name = assembly.name_wait("Child", statement.name, statement.renamed_from)
     workflow = statement.workflow
     spec = ChildSpec(
@@ -61,9 +72,7 @@ def child(assembly: Assembly, statement: Child) -> None:
         assembly.scope.workflow if workflow == assembly.workflow else None if isinstance(workflow, str) else workflow,
     )
     assembly.note(f"{spec.workflow} {spec.detached}\n")
-    instruction = assembly.park(SelectOp(name))
-    then = _then(assembly, "Child", name, statement.then)
-    instruction.cases = {name: ChildCase(name, len(assembly.code), child=spec, **then)}
+    return ChildCase(name, -1, child=spec, **_then(assembly, "Child", name, statement.then))
 
 
 def _then(assembly: Assembly, kind: str, name: str, then: Callable[..., Any] | None) -> dict[str, Any]:

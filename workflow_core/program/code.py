@@ -144,12 +144,18 @@ class SelectOp(Instruction):
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
+class WatchOp(SelectOp):
+    """If one of ``whens`` is true, continue there. Otherwise park the thread until one is, or one of ``cases``
+    happens."""
+
+    whens: tuple[WhenCase, ...] = ()
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
 class WaitForOp(Instruction):
-    """Park the thread until ``cond`` is true; then call ``handler``, if there is one."""
+    """Park the thread until ``cond`` is true."""
 
     cond: Function
-    handler: Callable[..., Any] | None
-    keywords: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -263,6 +269,21 @@ class ChildSpec:
 
 
 @dataclass(slots=True, eq=False)
+class WhenCase:
+    """A condition that a select waits for. Nothing is stored for it, so one that is added to a select counts for the
+    threads that are parked there, too.
+
+    Attributes:
+        target: where the thread continues if ``cond`` is true; ``entry`` is the instruction there.
+    """
+
+    name: str
+    target: int
+    cond: Function
+    entry: Instruction = field(init=False, repr=False)
+
+
+@dataclass(slots=True, eq=False)
 class SelectCase:
     """One case that a select waits for.
 
@@ -373,7 +394,7 @@ class ChildCase(ResultCase):
 
 # --- where a function is --------------------------------------------------------------------
 
-_PARTS = (Instruction, SelectCase, Each, Guard, Clause, ActivitySpec, ChildSpec, OfItem)
+_PARTS = (Instruction, SelectCase, WhenCase, Each, Guard, Clause, ActivitySpec, ChildSpec, OfItem)
 
 
 def places_of(code: Iterable[Instruction], function: object) -> list[tuple[object, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from workflow_core.errors import DefinitionError
+from workflow_core.errors import DefinitionError, TimedOut
 from workflow_core.events import StepContext
 from workflow_core.execution import LeaveKind
 from workflow_core.program.assembly import Assembly, Cleanup, Crossing, Loop
@@ -13,15 +13,20 @@ from workflow_core.program.code import (
     BranchOfItemOp,
     BranchOp,
     EndOp,
+    FailOp,
     GoOp,
     Instruction,
     JumpOp,
     LeaveOp,
     StepOp,
+    TimerCase,
     WaitForOp,
+    WatchOp,
+    WhenCase,
 )
-from workflow_core.program.functions import do_op, function_of, plain_handler, value_of
+from workflow_core.program.functions import do_op, function_of, value_of
 from workflow_core.signatures import OfItem, is_async, parameters, takes_context
+from workflow_core.statements.basic import Section
 from workflow_core.statements.control import Branch, Break, Continue, Do, Go, If, Return, Step, Switch, WaitFor, While
 
 
@@ -148,11 +153,34 @@ def leave(assembly: Assembly, kind: LeaveKind) -> Instruction:
 def wait_for(assembly: Assembly, statement: WaitFor) -> None:
     name = assembly.name("WaitFor", statement.name, statement.renamed_from)
     cond = function_of(assembly, "WaitFor", name, statement.cond, "condition")
-    handler: Callable[..., Any] | None = statement.handler
-    keywords: tuple[str, ...] = ()
-    if handler is not None:
-        handler, keywords = plain_handler(assembly, "WaitFor", name, handler, 1, "the workflow alone")
-    assembly.park(WaitForOp(name, cond=cond, handler=handler, keywords=keywords))
+    if statement.timeout is None:
+        assembly.park(WaitForOp(name, cond=cond))
+        _true(assembly, statement, name)
+        return
+    former = tuple(f"{old} timeout" for old in statement.renamed_from)
+    timer = assembly.name_wait("Timeout", f"{statement.name} timeout", former)
+    instruction = assembly.park(WatchOp(name))
+    instruction.whens = (WhenCase(name, len(assembly.code), cond),)
+    _true(assembly, statement, name)
+    end = assembly.emit(JumpOp())
+    delay = value_of(assembly, "WaitFor", name, statement.timeout, "timeout")
+    instruction.cases = {timer: TimerCase(timer, len(assembly.code), delay=delay)}
+    late(assembly, timer, statement.late, f"{name!r} did not become true in time")
+    assembly.land([end])
+
+
+def _true(assembly: Assembly, statement: WaitFor, name: str) -> None:
+    """Emits the handler of a condition that has become true."""
+    if statement.handler is not None:
+        do_op(assembly, "WaitFor", name, statement.handler, at=name)
+
+
+def late(assembly: Assembly, timer: str, section: Section | None, message: str) -> None:
+    """Emits what runs after a timeout: a section, or the error ``TimedOut``."""
+    if section is None:
+        assembly.park(FailOp(timer, message=message, error=TimedOut))
+    else:
+        assembly.section(section)
 
 
 def do(assembly: Assembly, statement: Do) -> None:

@@ -117,7 +117,15 @@ def plain_handler(
     return handler, keywords
 
 
-def do_op(assembly: Assembly, kind: str, name: str, handler: Callable[..., Any]) -> None:
-    """Emits a call of a handler. It is parked, because an instance whose handler has failed in it rests on it."""
+def do_op(assembly: Assembly, kind: str, name: str, handler: Callable[..., Any], *, at: str = "") -> None:
+    """Emits a call of a handler.
+
+    Args:
+        at: the statement that an instance rests on after an error of the handler; by default ``name`` itself.
+    """
     handler, keywords = plain_handler(assembly, kind, name, handler, 1, "the workflow alone")
-    assembly.park(DoOp(name, handler=handler, keywords=keywords))
+    operation = DoOp(at or name, handler=handler, keywords=keywords)
+    if at:
+        assembly.emit(operation)
+    else:
+        assembly.park(operation)

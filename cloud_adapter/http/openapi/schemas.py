@@ -135,6 +135,8 @@ def _execution() -> Json:
     meta = {name: schema for name, schema in _of_class(Execution).items() if not name.endswith(own)}
     meta["Thread"]["properties"]["waits"]["items"] = ref("Wait")
     meta["Thread"]["required"].remove("caused_by")
+    for name in ("leaves", "cause"):
+        meta["ErrorInfo"]["required"].remove(name)
     meta["Execution"]["properties"]["teardowns"]["items"] = ref("Teardown")
     whole = meta.pop("Execution")
     for shown, name in ((ShownWait, "Wait"), (ShownTeardown, "Teardown"), (ShownEvent, "BufferedEvent")):

@@ -74,6 +74,7 @@ def _expected(nodes: list[Node]) -> Iterator[tuple[str | None, str | None]]:
                 yield "thread", None
                 yield from _expected(branch)
             continue
+        yield from _expected([node["work"]] if "work" in node else [])
         yield from _expected(node.get("statements", []))
         yield from _expected(node.get("branches", []))
         yield from _expected(node.get("cases", []))

@@ -95,6 +95,8 @@ class _Reader:
             case "child":
                 goes = ", continues at once" if node["detached"] else ""
                 return Block(kind, caption="child", notes=[_note(f"of workflow {node['workflow']}{goes}")])
+            case "wait_for" if "cases" in node:
+                return _with_lanes(Block(kind, caption="wait until"), [self.case(case) for case in node["cases"]])
             case "wait_for":
                 return Block(kind, caption="wait until")
             case "sleep":
@@ -162,9 +164,13 @@ class _Reader:
         return block
 
     def case(self, case: Node) -> Block:
-        role = case.get("role")
-        caption = in_words(case["delay"]) if case["kind"] == "timeout" else "event" if role is None else str(role)
-        return self.lane(case["kind"], case["name"], caption, case["statements"], case)
+        kind, nodes = case["kind"], case["statements"]
+        caption = in_words(case["delay"]) if kind == "timeout" else kind
+        if kind == "on":
+            caption = case["role"] or "event"
+        if kind == "done":
+            nodes = [case["work"], *nodes]
+        return self.lane(kind, case["name"], caption, nodes, case)
 
     def for_each(self, node: Node) -> Block:
         if not node["parallel"]:

@@ -41,7 +41,7 @@ SCOPE = "wf-diagram"
 
 FAMILIES = {
     **dict.fromkeys(("step", "do", "activity", "child"), "action"),
-    **dict.fromkeys(("select", "wait_for", "sleep", "on", "timeout"), "wait"),
+    **dict.fromkeys(("select", "wait_for", "sleep", "on", "timeout", "when", "done"), "wait"),
     **dict.fromkeys(("if", "switch", "branch"), "decide"),
     **dict.fromkeys(("while", "for_each"), "repeat"),
     **dict.fromkeys(("go", "parallel", "race", "thread"), "thread"),
@@ -51,7 +51,7 @@ FAMILIES = {
 }
 """The colors of each kind of block."""
 
-LANES = frozenset(("on", "timeout", "branch", "thread", "except", "finally"))
+LANES = frozenset(("on", "timeout", "when", "done", "branch", "thread", "except", "finally"))
 """The parts of a statement. They have the color of a lane and the icon of the statement."""
 
 ICONS = {
@@ -64,6 +64,8 @@ ICONS = {
     "sleep": "M13 9.6A5.6 5.6 0 1 1 6.4 3 4.6 4.6 0 0 0 13 9.6z",
     "on": "M9 1.5L3.5 9H8L7 14.5 12.5 7H8z",
     "timeout": "M8 2.2a5.8 5.8 0 1 0 0 11.6A5.8 5.8 0 1 0 8 2.2zM8 5v3.2l2.2 1.6",
+    "when": "M8 1.5L14.5 8 8 14.5 1.5 8zM5.5 8l2 2 3.2-4",
+    "done": "M2.8 8.6l3.4 3.4 7-8",
     "if": "M8 1.5L14.5 8 8 14.5 1.5 8z",
     "switch": "M2 8h4M6 8l5.5-4.5M6 8h7.5M6 8l5.5 4.5",
     "branch": "M8 3.5L12.5 8 8 12.5 3.5 8z",
