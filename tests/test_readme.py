@@ -199,7 +199,7 @@ def test_every_file_that_the_readme_names_is_there() -> None:
 @pytest.mark.parametrize(
     "word",
     [
-        *["S", "Step", "If", "Switch", "While", "Select", "WaitFor", "Do", "Go", "Sleep", "Try", "Fail"],
+        *["S", "Step", "If", "Switch", "While", "Select", "WaitFor", "Within", "Do", "Go", "Sleep", "Try", "Fail"],
         *["ForEach", "Parallel", "Race", "Activity", "Child"],
     ],
 )

@@ -57,6 +57,7 @@ from workflow_core.statements.control import (
     Switch,
     WaitFor,
     While,
+    Within,
 )
 from workflow_core.statements.failures import Fail, Try
 from workflow_core.statements.fanout import ForEach, Parallel, Race
@@ -141,6 +142,7 @@ __all__ = [
     "WebhookRequest",
     "When",
     "While",
+    "Within",
     "Workflow",
     "WorkflowError",
     "ahandle_event",

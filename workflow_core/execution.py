@@ -84,6 +84,8 @@ class LeaveKind(StrEnum):
     CONTINUE = "continue"
     WON = "won"
     """A branch of a race has ended, so the other branches are canceled. The thread that waits for them goes on."""
+    LATE = "late"
+    """The deadline of a ``Within`` has passed: the thread leaves its section."""
 
 
 @dataclass(slots=True)
@@ -125,7 +127,7 @@ class Leave:
     Attributes:
         error: for an error, the error; for a cancellation, the error of a branch whose cleanup failed, if there is one.
         step: for an error, the name of the statement that the thread was at; for a race that is won, the name of the
-            branch that has ended first.
+            branch that has ended first; for a deadline that has passed, the name of the ``Within``.
         pc: for an error, the pc of the thread at that statement.
     """
 
@@ -209,6 +211,7 @@ class Thread:
         pending: for each ``Try`` that it is leaving, how it continues after the ``finally_`` section.
         leaving: how it continues once the branches that it has started have ended.
         caused_by: see ``StepContext``.
+        watches: if it is the timer of a ``Within``, the id of the thread that is in its section; otherwise empty.
     """
 
     id: str
@@ -226,6 +229,7 @@ class Thread:
     pending: dict[str, Leave] = field(default_factory=dict)
     leaving: Leave | None = None
     caused_by: str = ""
+    watches: str = ""
 
 
 @dataclass(slots=True)
@@ -310,8 +314,9 @@ class Execution:
         data: dict[str, Any] = _ADAPTER.dump_python(self, mode="json", by_alias=True)
         for thread in data["threads"]:
             thread["waits"] = [shown_wait(wait) for wait in thread["waits"]]
-            if not thread["caused_by"]:
-                del thread["caused_by"]
+            for name in ("caused_by", "watches"):
+                if not thread[name]:
+                    del thread[name]
         data["teardowns"] = [shown_teardown(teardown) for teardown in data["teardowns"]]
         data["buffer"] = [shown_event(event) for event in data["buffer"]]
         return data

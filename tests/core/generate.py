@@ -51,6 +51,7 @@ from workflow_core import (
     WaitFor,
     When,
     While,
+    Within,
     Workflow,
 )
 from workflow_core.statements.selects import SelectPart
@@ -84,9 +85,11 @@ class Tape:
     Args:
         calm: nothing fails.
         children: other instances are started, which takes an engine.
+        deadlines: sections have deadlines.
     """
 
-    def __init__(self, data: bytes, *, calm: bool = False, children: bool = False) -> None:
+    def __init__(self, data: bytes, *, calm: bool = False, children: bool = False, deadlines: bool = False) -> None:
+        self.deadlines = deadlines
         self.data = iter(data)
         self.calm = calm
         self.children = children
@@ -121,6 +124,7 @@ class Tape:
         if depth > 0:
             kinds += ["select"] * 6 + ["go"] * 4 + ["while", "if", "switch"] * 2 + ["section", "twice"]
             kinds += ["try"] * 6 + ["each"] * 3 + ["parallel"] * 3 + ["race"] * 3
+            kinds += ["within"] * 6 if self.deadlines else []
             kinds += [] if self.in_cleanup else ["return"]
         return self.of_kind(self.of(kinds), depth, in_loop=in_loop)
 
@@ -156,6 +160,10 @@ class Tape:
                 return (kind, self.items(), self.below(3), self.block(inner, in_loop=True))
             case "parallel":
                 return (kind, self.many(1, 3, lambda: self.thread_body(inner)))
+            case "within":
+                body = self.block(inner, in_loop=in_loop)
+                late = self.block(inner, in_loop=in_loop, least=0) if self.below(3) else None
+                return (kind, body, [] if late is None and self.calm else late)
             case "race":
                 return (kind, self.many(1, 3, lambda: self.racer(inner)), self.of((False, True)))
             case "break" | "continue":
@@ -223,6 +231,17 @@ def definition(data: bytes, *, calm: bool = False, children: bool = False) -> li
     return [*threads, *rest, *last]
 
 
+def deadlines(data: bytes, *, calm: bool = False) -> list[Spec]:
+    """Sections with deadlines, around anything that may be interrupted, cleanups included."""
+    tape = Tape(data, calm=calm, deadlines=True)
+    cleanup = [*tape.many(0, 1, lambda: tape.select(0, in_loop=False)), *tape.thread_body(1, in_cleanup=True)]
+    work = [*tape.many(0, 1, lambda: tape.select(0, in_loop=False)), *tape.block(1, in_loop=False)]
+    attempts: list[Spec] = [("try", work, [], cleanup), *tape.block(1, in_loop=False, least=0)]
+    within = ("within", attempts, tape.block(0, in_loop=False, least=0))
+    threads = tape.many(0, 1, lambda: tape.of_kind("go", 1))
+    return [*threads, within, *tape.many(1, 3, lambda: tape.statement(DEPTH, in_loop=False))]
+
+
 def errand(data: bytes, *, calm: bool = False) -> list[Spec]:
     """The definition of a child: it ends soon."""
     tape = Tape(data, calm=calm)
@@ -287,7 +306,12 @@ def fan_out(data: bytes, *, calm: bool = False, children: bool = False) -> list[
 _BYTES = st.binary(min_size=100, max_size=500)
 
 SPECS: SearchStrategy[list[Spec]] = (
-    _BYTES.map(definition) | _BYTES.map(orders) | _BYTES.map(inbox) | _BYTES.map(cleanups) | _BYTES.map(fan_out)
+    _BYTES.map(definition)
+    | _BYTES.map(orders)
+    | _BYTES.map(inbox)
+    | _BYTES.map(cleanups)
+    | _BYTES.map(fan_out)
+    | _BYTES.map(deadlines)
 )
 
 
@@ -406,6 +430,9 @@ class Builder:
                 return ForEach(name, lambda w: numbers, *self.statements(unlooped(body)), parallel=True, limit=limit)
             case ("parallel", branches):
                 return Parallel(self.name("parallel"), *(self.section(branch) for branch in branches))
+            case ("within", body, late):
+                within = Within(self.name("within"), self.delay(), *self.statements(body))
+                return within if late is None else within.on_timeout(*self.statements(late))
             case ("race", branches, has_then):
                 name = self.name("race")
                 racers = (self.section(branch, self.name("racer")) for branch in branches)
@@ -622,6 +649,8 @@ def _unlooped(spec: Spec) -> Spec | None:
             return ("section", prefix, unlooped(body))
         case ("twice", body):
             return ("twice", unlooped(body))
+        case ("within", body, late):
+            return ("within", unlooped(body) or [("step", ("x", 1), False)], None if late is None else unlooped(late))
         case ("try", body, excepts, cleanup):
             body = unlooped(body) or [("step", ("x", 1), False)]
             return ("try", body, [(number, unlooped(one)) for number, one in excepts], cleanup)

@@ -28,6 +28,10 @@ them in a ``finally_`` section is thrown there as well. A canceled thread that i
 it to its end, including the branches that were started there. An error in that section passes all ``except_`` sections
 outside it.
 
+When the deadline of a ``Within`` has passed, its error is thrown in the same way, and caught at the ``Within``. In a
+``finally_`` section inside, it waits for the end of the section, and then replaces what else would leave it, but for a
+cancellation.
+
 The first branch of a race to end cancels the others in the same way. When all have ended, the race goes on, or fails if
 a ``finally_`` section of the others has failed.
 """
@@ -68,6 +72,7 @@ from workflow_core import (
     WaitFor,
     When,
     While,
+    Within,
     Workflow,
 )
 from workflow_core.error_texts import error_info
@@ -110,6 +115,18 @@ class Won(Exception):
         self.prefix = prefix
 
 
+class Late(Exception):
+    """Thrown into a thread when the deadline of a ``Within`` has passed.
+
+    Attributes:
+        timer: the timer of the visit to the ``Within``.
+    """
+
+    def __init__(self, timer: RefThread) -> None:
+        super().__init__()
+        self.timer = timer
+
+
 class DuplicateId(Exception):
     """A thread was started under the id of a live one."""
 
@@ -119,7 +136,7 @@ class Rest:
     """Where a thread rests."""
 
     name: str
-    statement: Step | Select | WaitFor | Sleep | Activity | Child | Parallel | Race | ForEach | Fail | Do
+    statement: Step | Within | Select | WaitFor | Sleep | Activity | Child | Parallel | Race | ForEach | Fail | Do
     prefix: str
 
 
@@ -139,6 +156,11 @@ class RefThread:
     is_canceled: bool = False
     is_doomed: bool = False
     leaving: Exception | None = None
+    timers: list[RefThread] = field(default_factory=list)
+    lates: list[Late] = field(default_factory=list)
+    watched: RefThread | None = None
+    level: int = 0
+    depth: int = 0
     started: int = 0
     inputs: dict[str, Any] = field(default_factory=dict)
 
@@ -263,6 +285,8 @@ class Reference:
                 raise Thrown(error, name, Rest(name, statement, prefix), self.pc)
             case Try():
                 return (yield from self.attempt(statement, prefix))
+            case Within():
+                return (yield from self.within(statement, prefix))
             case ForEach() if not statement.parallel:
                 return (yield from self.rounds(statement, prefix))
             case ForEach() | Parallel() | Race():
@@ -315,9 +339,79 @@ class Reference:
         finally:
             if statement.cleanup is not None and not is_abandoned:
                 del thread.items[depth:], thread.errors[caught:]
-                yield from self.clean_up(statement, prefix, outcome)
+                try:
+                    yield from self.clean_up(statement, prefix, outcome)
+                finally:
+                    due = [late for late in thread.lates if late.timer.depth == thread.cleaning]
+                    thread.lates = [late for late in thread.lates if late not in due]
                 if thread.is_canceled and not thread.cleaning and not is_late:
                     raise Canceled
+                late = min(due, key=lambda late: late.timer.level, default=None)
+                is_outer = isinstance(outcome, Late) and late and outcome.timer.level < late.timer.level
+                if late is not None and not isinstance(outcome, Canceled) and not is_outer:
+                    raise late
+
+    def within(self, statement: Within, prefix: str) -> Walk:
+        thread, name = self.current, prefix + statement.name
+        items, errors = len(thread.items), len(thread.errors)
+        timer = self.watch(thread, statement, prefix)
+        is_abandoned = False
+        try:
+            return (yield from self.section(statement.body, prefix))
+        except Late as late:
+            if late.timer is not timer:
+                raise
+        except GeneratorExit:
+            is_abandoned = True
+            raise
+        finally:
+            if not is_abandoned:
+                self.unwatch(timer)
+                thread.lates = [late for late in thread.lates if late.timer is not timer]
+        del thread.items[items:], thread.errors[errors:]
+        if statement.late is not None:
+            return (yield from self.section(statement.late, prefix))
+        place = Rest(f"{name} timeout", Fail(f"{name} timeout", ""), prefix)
+        raise Thrown(TimedOut(f"{name!r} did not end in time"), f"{name} timeout", place, self.pc)
+
+    def watch(self, thread: RefThread, statement: Within, prefix: str) -> RefThread:
+        """Starts the timer of a ``Within``."""
+        name = prefix + statement.name
+        id = name if thread.id == "main" else f"{thread.id}/{name}"
+        if any(one.id == id for one in self.threads):
+            raise DuplicateId(id)
+        timer = self.thread_type(id, self.section(Section(()), prefix))
+        timer.at, timer.pc, timer.watched = Rest(name, statement, prefix), self.pc, thread
+        timer.level, timer.depth = len(thread.timers), thread.cleaning
+        thread.timers.append(timer)
+        self.threads.append(timer)
+        return timer
+
+    def unwatch(self, timer: RefThread) -> None:
+        assert timer.watched is not None
+        if timer in timer.watched.timers:
+            timer.watched.timers.remove(timer)
+        if timer in self.threads:
+            self.threads.remove(timer)
+
+    def expire(self, timer: RefThread) -> None:
+        """The deadline of a ``Within`` has passed."""
+        self.pc += 1
+        thread, late = timer.watched, Late(timer)
+        assert thread is not None and thread.at is not None
+        self.threads.remove(timer)
+        if thread.cleaning > timer.depth:
+            thread.lates.append(late)
+        elif isinstance(thread.at.statement, Parallels) and (children := self.children(thread)):
+            is_outer = isinstance(thread.leaving, Late) and thread.leaving.timer.level < timer.level
+            if not isinstance(thread.leaving, Canceled) and not is_outer:
+                thread.leaving = late
+            for child in children:
+                if child in self.threads:
+                    self.cancel_thread(child)
+        else:
+            thread.leaving = None
+            self.throw(thread, late)
 
     def catch(self, name: str, error: Exception) -> None:
         """An ``except_`` section of that name begins."""
@@ -444,7 +538,7 @@ class Reference:
         self.end(thread)
         if parent is None or isinstance(parent.leaving, Thrown):
             return
-        is_won = isinstance(parent.leaving, Won)
+        is_won = isinstance(parent.leaving, (Won, Late))
         parent.is_doomed = parent.leaving is not None and not is_won
         parent.leaving = Thrown(thrown.error, thrown.statement, parent.at, parent.pc)
         if parent.is_doomed or is_won:
@@ -479,7 +573,8 @@ class Reference:
         self.canceling = True
         self.buffer = []
         for thread in list(self.threads):
-            if not thread.parent and thread in self.threads and self.error is None:
+            is_own = not thread.parent and thread.watched is None
+            if is_own and thread in self.threads and self.error is None:
                 self.cancel_thread(thread)
 
     def cancel_thread(self, thread: RefThread) -> None:
@@ -513,6 +608,7 @@ class Reference:
             self.finished = True
             return
         self.threads.remove(thread)
+        self.threads = [one for one in self.threads if one.watched is not thread]
         self.canceled = self.canceling and not self.threads
         if self.canceled:
             self.buffer = []
@@ -656,7 +752,7 @@ class Reference:
             if thread.at is None:
                 continue
             statement, prefix = thread.at.statement, thread.at.prefix
-            if isinstance(statement, Sleep):
+            if isinstance(statement, (Sleep, Within)):
                 offers.append((thread, statement, thread.at.name))
             elif isinstance(statement, WaitFor) and statement.timeout is not None:
                 offers.append((thread, statement, f"{thread.at.name} timeout"))
@@ -687,7 +783,10 @@ class Reference:
                 output = handler.handle(self.request(thread, case, "handle"), input)
             else:
                 output = self.handled(thread, handler, self.workflow, input)
-        self.advance(thread, event)
+        if thread.watched is not None:
+            self.expire(thread)
+        else:
+            self.advance(thread, event)
         return output
 
 

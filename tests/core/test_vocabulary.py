@@ -46,6 +46,7 @@ from workflow_core import (
     Try,
     WaitFor,
     While,
+    Within,
     resume,
 )
 from workflow_core.diagrams import describe, mermaid, svg
@@ -128,6 +129,7 @@ EXAMPLES = {
         ("a", "c"),
     ),
     WaitFor: Example(WaitFor("it", no), ("it",), state="here"),
+    Within: Example(Within("it", DAY, do("a")).on_timeout(do("b")), ("it", "a", "b"), ("a",)),
     While: Example(While("it", lambda w: not w.log, do("round")), ("it", "round"), ("round",)),
 }
 

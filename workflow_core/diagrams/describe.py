@@ -9,7 +9,7 @@ from workflow_core.program.code import ActivityCase, SelectOp
 from workflow_core.program.program import Program
 from workflow_core.statements.basic import Delay, Section, Statement
 from workflow_core.statements.calls import Activity, Child
-from workflow_core.statements.control import Branch, Do, Go, If, Step, Switch, WaitFor, While
+from workflow_core.statements.control import Branch, Do, Go, If, Step, Switch, WaitFor, While, Within
 from workflow_core.statements.failures import Except, Fail, Try
 from workflow_core.statements.fanout import ForEach, Parallel, Race
 from workflow_core.statements.selects import Done, On, Select, SelectPart, Sleep, Timeout, When
@@ -80,15 +80,27 @@ def _section(section: Section, prefix: str, program: Program) -> list[Node]:
     return nodes
 
 
+def _timer(name: str, statement: WaitFor | Within, delay: Delay, prefix: str, program: Program) -> Node:
+    """The case of a timeout, with what runs after it."""
+    node: Node = {"kind": "timeout", "name": name, "delay": _delay(delay)}
+    if statement.late is None:
+        return node | {
+            "statements": [{"kind": "fail", "name": f"{prefix}{statement.name} timeout", "message": "TimedOut"}]
+        }
+    return node | {"statements": _section(statement.late, prefix, program)}
+
+
 def _statement(statement: Statement, prefix: str, program: Program) -> Node:
+    node: Node
     match statement:
         case WaitFor(name) if statement.timeout is not None:
-            late = statement.late or Section(())
-            timer: Node = {"kind": "timeout", "name": f"{prefix}{name} timeout", "delay": _delay(statement.timeout)}
-            fails = [{"kind": "fail", "name": f"{prefix}{name} timeout", "message": "TimedOut"}]
-            timer["statements"] = _section(late, prefix, program) if statement.late is not None else fails
             when = {"kind": "when", "name": prefix + name, "statements": []}
+            timer = _timer(f"{prefix}{name} timeout", statement, statement.timeout, prefix, program)
             return {"kind": "wait_for", "name": prefix + name, "cases": [when, timer]}
+        case Within(name, delay, body):
+            timer = _timer(prefix + name, statement, delay, prefix, program)
+            node = {"kind": "within", "name": prefix + name, "delay": timer["delay"], "cases": [timer]}
+            return node | {"statements": _section(body, prefix, program)}
         case Step(name) | WaitFor(name) | Do(name):
             return {"kind": _kind(statement), "name": prefix + name}
         case If(branches):
@@ -109,7 +121,7 @@ def _statement(statement: Statement, prefix: str, program: Program) -> Node:
             text = "computed" if callable(message) else message
             return {"kind": "fail", "name": prefix + name, "message": text}
         case Try(name, body, excepts, cleanup):
-            node: Node = {"kind": "try", "name": prefix + name, "statements": _section(body, prefix, program)}
+            node = {"kind": "try", "name": prefix + name, "statements": _section(body, prefix, program)}
             node["excepts"] = [_except(clause, prefix, program) for clause in excepts]
             return node | {"finally": None if cleanup is None else _section(cleanup, prefix, program)}
         case ForEach(name, _, body, parallel, limit):

@@ -157,6 +157,8 @@ class _Look:
     def place_of_part(self, node: Node, part: Node) -> Place | None:
         if part["kind"] == "on":
             return node["name"], part["name"]
+        if node["kind"] == "within":
+            return None  # its timer is shown at the statement
         return self.own(part, part["work"]["name"] if part["kind"] == "done" else part["name"])
 
     def own(self, node: Node, place: Place | None) -> Place | None:

@@ -97,6 +97,8 @@ class _Drawing:
                 self.block(node["name"], (">", "]"), ends)
             case "try":
                 return self.attempt(node, ends)
+            case "within":
+                return self.within(node, ends)
             case "for_each" if not node["parallel"]:
                 return self.loop(node | {"name": f"each of {node['name']}"}, ends, ("next", "done"))
             case "for_each":
@@ -173,6 +175,15 @@ class _Drawing:
         for kind in crossing.ends:
             self.leave(kind, [(end, f"{label}, {kind}" if label else kind) for end, label in ways_out])
         return ways_out if result else []
+
+    def within(self, node: Node, ends: Ends) -> Ends:
+        """Draws a ``Within``: a dotted arrow leads from its start to what runs when its deadline has passed."""
+        label = f"within {node['name']} ({describe.in_words(node['delay'])})"
+        start = self.block(label, ("(", ")"), ends)[0][0]
+        result = self.section(node["statements"], [(start, "")])
+        late = self.node(f"timeout of {node['name']}", ("(", ")"))
+        self.lines.append(f"  {start} -.-> {late}")
+        return result + self.section(node["cases"][0]["statements"], [(late, "")])
 
     def fork(self, name: str, branches: list[list[Node]], ends: Ends, limit: str = "", joined: str = "all of") -> Ends:
         """Draws threads that start together and are joined. ``Return`` ends a branch; no branch has a ``Break``."""

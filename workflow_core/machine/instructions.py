@@ -33,8 +33,8 @@ from workflow_core.execution import Leave, LeaveKind, Status, Thread, ThreadStat
 from workflow_core.machine.allowance import Allowance
 from workflow_core.machine.checkpoints import Checkpoint, CheckpointKind
 from workflow_core.machine.state import MachineState
-from workflow_core.machine.threads import branch_count, branches_of, go, start_branches, start_of
-from workflow_core.machine.unwinding import catches, depart, finish, tries_again
+from workflow_core.machine.threads import branch_count, branches_of, end, go, start_branches, start_of, unwatch, watch
+from workflow_core.machine.unwinding import catches, depart, expire, finish, tries_again
 from workflow_core.machine.values import item_of, items_of, keywords, step_context, true_case, value_of
 from workflow_core.machine.waits import park
 from workflow_core.program.code import (
@@ -43,6 +43,7 @@ from workflow_core.program.code import (
     DoOp,
     EachOp,
     EndOp,
+    ExpireOp,
     FailOp,
     ForkOp,
     GoOp,
@@ -56,6 +57,8 @@ from workflow_core.program.code import (
     StepOp,
     WaitForOp,
     WatchOp,
+    WithinOp,
+    WithoutOp,
 )
 
 MOVES_MAX = 10_000
@@ -65,7 +68,8 @@ of a ``ForEach`` do not count, because it ends; see ``workflow_core.machine.allo
 # Looking up a member of an enum class takes as long as an instruction, so frequently used members are bound once.
 _EXECUTING, _RESUMING = ThreadStatus.EXECUTING, ThreadStatus.RESUMING
 _RUNNING = Status.RUNNING
-_ERROR, _CANCEL, _WON = LeaveKind.ERROR, LeaveKind.CANCEL, LeaveKind.WON
+_ERROR, _CANCEL = LeaveKind.ERROR, LeaveKind.CANCEL
+_WON, _LATE = LeaveKind.WON, LeaveKind.LATE
 _RESUME_WORK, _STEP_WORK = CheckpointKind.RESUME, CheckpointKind.STEP
 
 
@@ -395,11 +399,28 @@ def _left(machine: MachineState, thread: Thread, instruction: LeftOp, _: Allowan
     leave = thread.pending.pop(instruction.name, None)
     if leave is None:
         return instruction.next
-    if leave.kind in (_ERROR, _CANCEL):
+    if leave.kind in (_ERROR, _CANCEL, _LATE):
         return depart(machine, thread, leave, instruction.guard)
     if leave.kind not in instruction.exits:
         raise machine.program.unknown(f"{leave.kind.value} out of {instruction.name}")  # removed from the definition
     return instruction.exits[leave.kind]
+
+
+def _within(machine: MachineState, thread: Thread, instruction: WithinOp, _: Allowance) -> Instruction:
+    watch(machine, thread, instruction.within)
+    return instruction.next
+
+
+def _without(machine: MachineState, thread: Thread, instruction: WithoutOp, _: Allowance) -> Instruction:
+    unwatch(machine, thread, instruction.name)
+    return instruction.next
+
+
+def _expire(machine: MachineState, thread: Thread, instruction: ExpireOp, _: Allowance) -> None:
+    watched = machine.execution.thread(thread.watches)
+    end(machine, thread)
+    if watched is not None:
+        expire(machine, watched, instruction.name)
 
 
 _MOVES: dict[type[Instruction], Callable[[MachineState, Thread, Any, Allowance], Instruction | None]] = {
@@ -416,9 +437,12 @@ _MOVES: dict[type[Instruction], Callable[[MachineState, Thread, Any, Allowance],
     FailOp: _fail,
     LeaveOp: _leave,
     LeftOp: _left,
+    WithinOp: _within,
+    WithoutOp: _without,
+    ExpireOp: _expire,
 }
 """The instructions that ``run`` does not inline."""
 
-_ASKING = frozenset({SelectOp, GoOp, EachOp, DoOp})
+_ASKING = frozenset({SelectOp, GoOp, EachOp, DoOp, WithinOp})
 """The instructions whose errors can be caught: they compute values before they change anything, or they are ``Do``.
 Conditions belong to no statement that can fail."""

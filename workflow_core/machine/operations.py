@@ -44,7 +44,8 @@ def cancel(machine: MachineState) -> None:
     execution.status = Status.RUNNING
     for thread in list(execution.threads):
         # A branch is canceled through the thread that waits for it, unless that thread is in a finally_ section.
-        if not thread.parent and thread in execution.threads and not execution.ended:
+        is_own = not (thread.parent or thread.watches)  # a timer ends with the section that it is for
+        if is_own and thread in execution.threads and not execution.ended:
             cancel_thread(machine, thread)
     if execution.threads and not execution.ended:
         summarize(execution)
@@ -106,7 +107,8 @@ def retry(machine: MachineState) -> None:
         _begin_anew(thread)
     retry_errors(machine)
     for thread in list(execution.threads) if execution.canceling else ():
-        if not thread.parent and thread in execution.threads and not _is_canceled(thread):
+        is_own = not (thread.parent or thread.watches)
+        if is_own and thread in execution.threads and not _is_canceled(thread):
             cancel_thread(machine, thread)
     if not execution.ended:
         summarize(execution)

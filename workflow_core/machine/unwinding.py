@@ -9,6 +9,8 @@ that leaves has a reason, a ``Leave``, and moves outwards (``depart``):
   a ``finally_`` section may contain steps and waits like any other section.
 * The first branch of a race to end cancels the others in the same way (``finish``); its parent stores in
   ``thread.leaving`` that the race is won, and goes on when the last branch has ended.
+* The deadline of a ``Within`` interrupts its thread (``expire``): the thread departs with the reason ``LATE``, to the
+  ``Within`` of that name. Whatever leaves a ``Within`` ends its timer.
 * If no section is left, the thread ends. The error of a branch goes to its parent, which cancels the other branches,
   stores the reason in ``thread.leaving`` and departs when the last branch has ended. The error of a thread without a
   parent fails the instance; the thread is moved back to the statement that failed, so that ``retry`` begins there.
@@ -30,14 +32,15 @@ from workflow_core.accidents import refuse_accident
 from workflow_core.error_texts import error_info
 from workflow_core.execution import ErrorInfo, Leave, LeaveKind, Status, Thread
 from workflow_core.machine.state import MachineState
-from workflow_core.machine.threads import branches_of, end, start_of
+from workflow_core.machine.threads import branches_of, end, start_of, timers_of, unwatch, watch
 from workflow_core.machine.transitions import ThreadHappening, change_thread, check_thread, land
 from workflow_core.machine.values import keywords
 from workflow_core.machine.waits import leave_wait
 from workflow_core.program.code import Clause, ForkOp, Guard, Instruction, RaceOp, StepOp
 from workflow_core.retry import Retry
 
-_ERROR, _CANCEL, _WON = LeaveKind.ERROR, LeaveKind.CANCEL, LeaveKind.WON
+_ERROR, _CANCEL = LeaveKind.ERROR, LeaveKind.CANCEL
+_WON, _LATE = LeaveKind.WON, LeaveKind.LATE
 
 # --- whether an error is retried or caught ---------------------------------------------------
 
@@ -102,6 +105,11 @@ def depart(machine: MachineState, thread: Thread, leave: Leave, guard: Guard | N
             _land(machine, thread)
             thread.pending[guard.name] = leave
             return guard.cleanup
+        if guard.late_at >= 0:
+            unwatch(machine, thread, guard.name)
+            if leave.kind is _LATE and leave.step == guard.name:
+                _land(machine, thread)
+                return guard.late
         guard = guard.outer
     if error is None:
         end(machine, thread)
@@ -130,7 +138,7 @@ def _fail_branch(machine: MachineState, thread: Thread, error: ErrorInfo) -> Non
     if parent is None:
         return
     if parent.leaving is not None:
-        if parent.leaving.kind is _WON:
+        if parent.leaving.kind in (_WON, _LATE):
             parent.leaving = Leave(_ERROR, error, parent.step, parent.pc)
         elif parent.leaving.error is None:
             # A cleanup failed while all branches were canceled: the parent is canceled too, but keeps the error.
@@ -185,6 +193,62 @@ def cancel_thread(machine: MachineState, thread: Thread) -> None:
     landed = depart(machine, thread, leave, instruction.guard)
     if landed is not None:
         machine.run(thread, landed)
+
+
+def expire(machine: MachineState, thread: Thread, name: str) -> None:
+    """The deadline of the ``Within`` of that name has passed: the thread leaves its section. If it is in a ``finally_``
+    section inside, it first runs that to its end. A cancellation that is pending there comes first."""
+    guard = (instruction := start_of(machine, thread)).guard
+    while guard is not None and guard.name != name:
+        guard = guard.outer
+    if guard is None or guard.late_at < 0:
+        return  # the code has changed in the meantime
+    leave = Leave(_LATE, None, name)
+    if inside := instruction.cleanups[guard.depth :]:
+        if not _comes_first(thread.pending.get(inside[0]), guard):
+            thread.pending[inside[0]] = leave
+        return
+    if isinstance(instruction, ForkOp) and (branches := branches_of(machine.execution, thread)):
+        if not _comes_first(thread.leaving, guard):
+            thread.leaving = leave
+        for branch in branches:
+            cancel_thread(machine, branch)
+        return
+    thread.leaving = None
+    thread.caused_by = ""
+    landed = depart(machine, thread, leave, instruction.guard)
+    if landed is not None:
+        machine.run(thread, landed)
+
+
+def _comes_first(leave: Leave | None, guard: Guard) -> bool:
+    """Whether a pending reason leads further out than the deadline of a ``Within``: a cancellation, or the deadline of
+    a ``Within`` around it."""
+    if leave is None or leave.kind not in (_CANCEL, _LATE):
+        return False
+    outer = guard.outer
+    while outer is not None and outer.name != leave.step:
+        outer = outer.outer
+    return leave.kind is _CANCEL or outer is not None
+
+
+def watch_again(machine: MachineState, thread: Thread) -> None:
+    """Adjusts the timers of a thread that was moved, or whose instance is retried: each ``Within`` around its statement
+    has a timer, and no other."""
+    if not thread.step or thread.watches:
+        return
+    timers = {timer.name for timer in timers_of(machine.execution, thread)}
+    around: list[Guard] = []
+    guard = start_of(machine, thread).guard
+    while guard is not None:
+        if guard.late_at >= 0:
+            around.append(guard)
+        guard = guard.outer
+    for guard in reversed(around):
+        if guard.name not in timers:
+            watch(machine, thread, guard)
+    for name in timers - {guard.name for guard in around}:
+        unwatch(machine, thread, name)
 
 
 def fail_instance(machine: MachineState, error: ErrorInfo) -> None:

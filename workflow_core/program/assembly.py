@@ -12,6 +12,7 @@ This call goes through ``Assembly.section``.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -42,6 +43,13 @@ class Crossing:
 
 
 @dataclass(frozen=True, slots=True)
+class Timed:
+    """A ``Within`` that is being compiled. Every exit from it ends its timer."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Cleanup:
     """A ``finally_`` section that is being compiled. Only errors may leave it early, because another exit could lose a
     pending cancellation."""
@@ -55,6 +63,7 @@ class Body:
 
     Attributes:
         shelter: the ``finally_`` section around them, in this thread or in a thread that waits for it.
+        code: emits the code in place of a section, for the timer of a ``Within``.
     """
 
     name: str
@@ -64,6 +73,7 @@ class Body:
     shelter: str = ""
     caught: str = ""
     each: Each | None = None
+    code: Callable[[Assembly], None] | None = None
 
 
 class Assembly:
@@ -71,7 +81,7 @@ class Assembly:
 
     Attributes:
         nest: the loops and ``finally_`` sections around the current statement, within its thread.
-        guard: with ``region``, ``caught`` and ``each``, the attributes of the instructions that are emitted now.
+        guard: with ``region``, ``cleanups``, ``caught`` and ``each``, the attributes of what is emitted now.
         outline: the digest that becomes the version of the program.
     """
 
@@ -85,7 +95,8 @@ class Assembly:
         self.events: dict[str, list[tuple[str, ClientCase]]] = {}
         self.async_parts: list[str] = []
         self.names = Names()
-        self.nest: list[Loop | Crossing | Cleanup] = []
+        self.nest: list[Loop | Crossing | Cleanup | Timed] = []
+        self.cleanups: tuple[str, ...] = ()
         self.guard: Guard | None = None
         self.guards: list[Guard] = []
         self.region = ""
@@ -128,6 +139,7 @@ class Assembly:
     def emit(self, instruction: _I) -> _I:
         """Appends an instruction."""
         instruction.guard, instruction.region = self.guard, self.region
+        instruction.cleanups = self.cleanups
         instruction.caught, instruction.each = self.caught, self.each
         self.code.append(instruction)
         return instruction
@@ -160,6 +172,11 @@ class Assembly:
         prefixes = self.names.prefix, self.names.former_prefixes
         self.bodies.append(Body(name, body, prefixes, region, shelter, self.caught, self.each))
 
+    def spawn_timer(self, name: str, code: Callable[[Assembly], None]) -> None:
+        """Schedules the code of the timer of a ``Within``."""
+        prefixes = self.names.prefix, self.names.former_prefixes
+        self.bodies.append(Body(name, Section(()), prefixes, each=self.each, code=code))
+
     # --- links -------------------------------------------------------------------------------
 
     def link(self) -> None:
@@ -179,6 +196,8 @@ class Assembly:
                 clause.entry = self._destination(clause.target)
             if guard.cleanup_at >= 0:
                 guard.cleanup = self._destination(guard.cleanup_at)
+            if guard.late_at >= 0:
+                guard.late = self._destination(guard.late_at)
 
     def _destination(self, address: int) -> Instruction:
         """Follows jumps from an address to the first other instruction. This ends, because every loop contains a

@@ -62,6 +62,9 @@ class Guard:
     Attributes:
         region: the ``finally_`` section around the ``Try``; see ``Instruction.region``.
         cleanup_at: where its ``finally_`` section begins; -1 if it has none. ``cleanup`` is the instruction there.
+        late_at: for a ``Within``, where ``on_timeout`` begins; -1 otherwise. ``late`` is the instruction there.
+        timer: for a ``Within``, the select of its timer, in a thread of its own.
+        depth: for a ``Within``, the number of ``finally_`` sections around it; see ``Instruction.cleanups``.
     """
 
     name: str
@@ -70,6 +73,10 @@ class Guard:
     region: str = ""
     cleanup_at: int = -1
     cleanup: Instruction = field(init=False, repr=False, compare=False)
+    late_at: int = -1
+    late: Instruction = field(init=False, repr=False, compare=False)
+    timer: SelectOp | None = field(default=None, repr=False, compare=False)
+    depth: int = 0
 
 
 # --- instructions ----------------------------------------------------------------------------
@@ -84,6 +91,8 @@ class Instruction:
         guard: the innermost ``Try`` around it.
         region: the outermost ``finally_`` section around it within its thread, as the name of the ``Try``. In a thread
             that a ``Go`` in such a section has started, that section.
+        cleanups: all ``finally_`` sections around it within its thread, the outermost first, as the names of the
+            ``Try``s.
         caught: the innermost ``except_`` section around it.
         each: the innermost ``ForEach`` around it.
         next: where a thread continues if it does not jump; set when the whole program is known.
@@ -92,6 +101,7 @@ class Instruction:
     name: str = ""
     guard: Guard | None = field(default=None, init=False, repr=False)
     region: str = field(default="", init=False)
+    cleanups: tuple[str, ...] = field(default=(), init=False, repr=False)
     caught: str = field(default="", init=False)
     each: Each | None = field(default=None, init=False, repr=False)
     next: Instruction = field(init=False, repr=False)
@@ -195,6 +205,23 @@ class GoOp(Instruction):
     """Start a thread at the entry with the name of the instruction."""
 
     id: str | Function | None
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class WithinOp(Instruction):
+    """Start the timer of ``within``."""
+
+    within: Guard = field(repr=False)
+
+
+@dataclass(slots=True, eq=False)
+class WithoutOp(Instruction):
+    """End the timer of the ``Within`` of that name: the thread leaves its section."""
+
+
+@dataclass(slots=True, eq=False)
+class ExpireOp(Instruction):
+    """The timer of the ``Within`` of that name has passed: end the thread, and let the one that it watches leave."""
 
 
 @dataclass(slots=True, eq=False)

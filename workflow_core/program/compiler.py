@@ -35,14 +35,14 @@ from collections.abc import Callable
 from typing import Any
 
 from workflow_core.errors import DefinitionError
-from workflow_core.program import calls, control, failures, fanout, selects
+from workflow_core.program import calls, control, failures, fanout, selects, within
 from workflow_core.program.assembly import Assembly, Body
 from workflow_core.program.code import EndOp
 from workflow_core.program.program import Program
 from workflow_core.program.scope import Scope
 from workflow_core.statements.basic import Section, Statement
 from workflow_core.statements.calls import Activity, Child
-from workflow_core.statements.control import Break, Continue, Do, Go, If, Return, Step, Switch, WaitFor, While
+from workflow_core.statements.control import Break, Continue, Do, Go, If, Return, Step, Switch, WaitFor, While, Within
 from workflow_core.statements.failures import Fail, Try
 from workflow_core.statements.fanout import ForEach, Parallel, Race
 from workflow_core.statements.selects import Select, Sleep
@@ -92,10 +92,13 @@ class _Compiler(Assembly):
     def _thread(self, body: Body) -> None:
         self.names.restore(body.prefixes)
         self.region, self.shelter = body.region, body.shelter
-        self.caught, self.each = body.caught, body.each
+        self.caught, self.each, self.cleanups = body.caught, body.each, ()
         self.entries[body.name] = len(self.code)
         self.note(f"thread {body.name}\n")
-        self.section(body.section)
+        if body.code is None:
+            self.section(body.section)
+        else:
+            body.code(self)
         self.emit(EndOp())
 
     def section(self, section: Section) -> None:
@@ -134,6 +137,7 @@ _COMPILED_BY: dict[type[Statement], Callable[[Assembly, Any], None]] = {
     Activity: calls.call,
     Child: calls.call,
     Try: failures.try_,
+    Within: within.within,
     Fail: failures.fail,
     ForEach: fanout.for_each,
     Parallel: fanout.parallel,

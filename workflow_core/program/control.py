@@ -8,7 +8,7 @@ from typing import Any
 from workflow_core.errors import DefinitionError, TimedOut
 from workflow_core.events import StepContext
 from workflow_core.execution import LeaveKind
-from workflow_core.program.assembly import Assembly, Cleanup, Crossing, Loop
+from workflow_core.program.assembly import Assembly, Cleanup, Crossing, Loop, Timed
 from workflow_core.program.code import (
     BranchOfItemOp,
     BranchOp,
@@ -23,6 +23,7 @@ from workflow_core.program.code import (
     WaitForOp,
     WatchOp,
     WhenCase,
+    WithoutOp,
 )
 from workflow_core.program.functions import do_op, function_of, value_of
 from workflow_core.signatures import OfItem, is_async, parameters, takes_context
@@ -128,7 +129,8 @@ def break_or_continue(assembly: Assembly, statement: Break | Continue) -> None:
 
 def leave(assembly: Assembly, kind: LeaveKind) -> Instruction:
     """Emits an exit from the innermost loop, or for ``RETURN`` from the thread, through the ``finally_`` sections
-    inside."""
+    inside. Returns its first instruction."""
+    first: list[Instruction] = []
     for part in reversed(assembly.nest):
         if isinstance(part, Cleanup):
             raise DefinitionError(
@@ -136,15 +138,18 @@ def leave(assembly: Assembly, kind: LeaveKind) -> Instruction:
                 f"a {kind.value.capitalize()} leaves it",
                 "Remove it: a finally_ section must run to its end.",
             )
+        if isinstance(part, Timed):
+            first.append(assembly.emit(WithoutOp(part.name)))
+            continue
         if isinstance(part, Crossing):
             part.exits[kind] = None
-            return assembly.emit(LeaveOp(leave=kind, crossed=part.guard))
+            return [*first, assembly.emit(LeaveOp(leave=kind, crossed=part.guard))][0]
         if kind is LeaveKind.CONTINUE:
-            return assembly.emit(JumpOp(target=part.start))
+            return [*first, assembly.emit(JumpOp(target=part.start))][0]
         if kind is LeaveKind.BREAK:
             part.breaks.append(assembly.emit(JumpOp()))
-            return part.breaks[-1]
-    return assembly.emit(EndOp())
+            return [*first, part.breaks[-1]][0]
+    return [*first, assembly.emit(EndOp())][0]
 
 
 # --- conditions and threads ------------------------------------------------------------------

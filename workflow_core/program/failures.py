@@ -69,12 +69,13 @@ def _cleanup(assembly: Assembly, name: str, section: Section, crossing: Crossing
         guard.cleanup_at = len(assembly.code)
     # In nested finally_ sections, the outermost one is the region: a thread that is canceled in it runs all of it.
     region, assembly.region = assembly.region, assembly.region or name
+    assembly.cleanups = (*assembly.cleanups, name)
     assembly.note("finally")
     assembly.nest.append(Cleanup(name))
     assembly.section(section)
     assembly.nest.pop()
     left = assembly.emit(LeftOp(name))
-    assembly.region = region
+    assembly.region, assembly.cleanups = region, assembly.cleanups[:-1]
     ends = [assembly.emit(JumpOp())]
     left.exits.update({kind: leave(assembly, kind) for kind in crossing.exits})
     assembly.land(ends)

@@ -11,7 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workflow_core.errors import UnknownStatement
-from workflow_core.program.code import ClientCase, Instruction, SelectCase, SelectOp, StepOp, WatchOp, places_of
+from workflow_core.program.code import (
+    ClientCase,
+    Instruction,
+    SelectCase,
+    SelectOp,
+    StepOp,
+    WatchOp,
+    WithinOp,
+    places_of,
+)
 from workflow_core.statements.basic import Section
 
 
@@ -37,6 +46,7 @@ class Program:
         bound: what the instructions call now in place of each method.
         has_renamed: whether ``renamed`` or ``renamed_waits`` has an entry.
         has_watches: whether a select waits for a condition.
+        has_deadlines: whether there is a ``Within``.
     """
 
     workflow: str
@@ -55,6 +65,7 @@ class Program:
     bound: dict[str, Callable[..., Any]] = field(init=False, repr=False)
     has_renamed: bool = field(init=False)
     has_watches: bool = field(init=False)
+    has_deadlines: bool = field(init=False)
     places: Mapping[str, list[tuple[object, str]]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -62,6 +73,7 @@ class Program:
         object.__setattr__(self, "places", places)
         object.__setattr__(self, "bound", dict(self.methods))
         object.__setattr__(self, "has_watches", any(type(instruction) is WatchOp for instruction in self.code))
+        object.__setattr__(self, "has_deadlines", any(type(instruction) is WithinOp for instruction in self.code))
         object.__setattr__(self, "has_renamed", bool(self.renamed or self.renamed_waits))
 
     def rebind(self, name: str, method: Callable[..., Any]) -> None:

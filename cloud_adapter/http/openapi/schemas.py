@@ -134,7 +134,8 @@ def _execution() -> Json:
     own = ("Wait", "Teardown", "BufferedEvent", "Sender")
     meta = {name: schema for name, schema in _of_class(Execution).items() if not name.endswith(own)}
     meta["Thread"]["properties"]["waits"]["items"] = ref("Wait")
-    meta["Thread"]["required"].remove("caused_by")
+    for name in ("caused_by", "watches"):
+        meta["Thread"]["required"].remove(name)
     for name in ("leaves", "cause"):
         meta["ErrorInfo"]["required"].remove(name)
     meta["Execution"]["properties"]["teardowns"]["items"] = ref("Teardown")

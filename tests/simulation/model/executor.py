@@ -19,7 +19,7 @@ from tests.simulation.model.attempts import Attempts, Work
 from tests.simulation.model.errands import Cancellation
 from tests.simulation.model.repairs import ReferenceWithRepairs
 from tests.simulation.model.violations import Violation, require
-from workflow_core import Activity, On, Select, Sleep, Step, Timeout, WaitFor
+from workflow_core import Activity, On, Select, Sleep, Step, Timeout, WaitFor, Within
 
 Offer = tuple[RefThread, Any, str]
 """What may happen now: a thread, the case that it waits with, and the name of that."""
@@ -248,7 +248,7 @@ class Executor(ReferenceWithRepairs):
         """What ends at its deadline: the thread, and the wait, its name, and how often that has failed."""
         for thread in self.live_threads:
             at = thread.at
-            if at is not None and isinstance(at.statement, Sleep):
+            if at is not None and isinstance(at.statement, (Sleep, Within)):
                 yield thread, (thread.wait_id, at.name, 0)
             elif at is not None and isinstance(at.statement, WaitFor) and at.statement.timeout is not None:
                 yield thread, (thread.wait_id, f"{at.name} timeout", 0)

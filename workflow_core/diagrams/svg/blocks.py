@@ -115,6 +115,8 @@ class _Reader:
                 return _with_lanes(block, [self.case(case) for case in node["cases"]])
             case "try":
                 return self.attempt(node)
+            case "within":
+                return self.within(node)
             case "go":
                 return Block(kind, caption="thread", body=self.inside(node["statements"], f"thread “{node['name']}”"))
             case "parallel" | "race":
@@ -187,6 +189,12 @@ class _Reader:
             self.loop, self.thread = outer
         caption = "in parallel" if node["kind"] == "parallel" else "race: the first to end"
         return Block(node["kind"], caption=caption, lanes=lanes, across=True)
+
+    def within(self, node: Node) -> Block:
+        block = Block("within", caption="within", body=self.section(node["statements"]))
+        block.lanes = [self.case(case) for case in node["cases"]]
+        block.goes_on = ends_reached(block.body) or any(lane.goes_on for lane in block.lanes)
+        return block
 
     def attempt(self, node: Node) -> Block:
         block = Block("try", caption="try", body=self.section(node["statements"]))

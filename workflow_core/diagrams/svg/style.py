@@ -45,7 +45,7 @@ FAMILIES = {
     **dict.fromkeys(("if", "switch", "branch"), "decide"),
     **dict.fromkeys(("while", "for_each"), "repeat"),
     **dict.fromkeys(("go", "parallel", "race", "thread"), "thread"),
-    **dict.fromkeys(("try", "except", "finally"), "guard"),
+    **dict.fromkeys(("try", "except", "finally", "within"), "guard"),
     **dict.fromkeys(("return", "break", "continue"), "jump"),
     "fail": "fail",
 }
@@ -66,6 +66,7 @@ ICONS = {
     "timeout": "M8 2.2a5.8 5.8 0 1 0 0 11.6A5.8 5.8 0 1 0 8 2.2zM8 5v3.2l2.2 1.6",
     "when": "M8 1.5L14.5 8 8 14.5 1.5 8zM5.5 8l2 2 3.2-4",
     "done": "M2.8 8.6l3.4 3.4 7-8",
+    "within": "M2.5 2.5v11h11v-11zM8 5v3.2l2.2 1.6",
     "if": "M8 1.5L14.5 8 8 14.5 1.5 8z",
     "switch": "M2 8h4M6 8l5.5-4.5M6 8h7.5M6 8l5.5 4.5",
     "branch": "M8 3.5L12.5 8 8 12.5 3.5 8z",
