@@ -71,7 +71,15 @@ class Unauthenticated(WorkflowError):
 
 
 class InvalidCredential(Unauthenticated):
-    """The request has a token, a key or another credential that is not valid."""
+    """The request has a token, a key or another credential that is not valid.
+
+    Attributes:
+        hint: what the operator of the server can do. It is logged, and not part of the response.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        self.hint = hint
+        super().__init__(message)
 
 
 class Forbidden(WorkflowError):

@@ -12,6 +12,8 @@ ROOT=$(dirname "$HERE")
 source "$HERE/lib.sh"
 # shellcheck source=deploy/settings.sh
 source "$HERE/settings.sh"
+# shellcheck source=deploy/keys.sh
+source "$HERE/keys.sh"
 # shellcheck source=deploy/canary.sh
 source "$HERE/canary.sh"
 
@@ -46,6 +48,7 @@ main() {
   create_accounts
   create_queue
   grant_roles
+  create_keys
   stage_source
   deploy_worker
   try_worker
@@ -82,7 +85,7 @@ enable_apis() {
   run gcloud services enable --project="$PROJECT" \
     artifactregistry.googleapis.com cloudbuild.googleapis.com cloudfunctions.googleapis.com \
     cloudscheduler.googleapis.com cloudtasks.googleapis.com firestore.googleapis.com iam.googleapis.com \
-    run.googleapis.com
+    run.googleapis.com secretmanager.googleapis.com
 }
 
 create_database() {
@@ -189,7 +192,8 @@ write_requirements() {
 
 # deploy_function NAME ENTRY_POINT ACCOUNT TIMEOUT INSTANCES_MAX [OPTION...]
 deploy_function() {
-  local name=$1 entry_point=$2 account=$3 timeout=$4 instances_max=$5 variables=() options=() joined
+  local name=$1 entry_point=$2 account=$3 timeout=$4 instances_max=$5 joined
+  local variables=() options=() removed=() secrets=() removed_secrets=()
   shift 5
   variables=(
     GORCHESTRATE_BACKEND=cloud
@@ -211,9 +215,14 @@ deploy_function() {
   if [[ $ACCESS == open ]]; then
     variables+=(GORCHESTRATE_ACCESS=open)
   else
-    options+=(--remove-env-vars=GORCHESTRATE_ACCESS)
+    removed+=(GORCHESTRATE_ACCESS)
   fi
+  if [[ -n $KMS_KEY ]]; then variables+=("GORCHESTRATE_KMS_KEY=$KMS_KEY"); fi
+  add_keys "$account"
   joined=$(joined_variables "${variables[@]}")
+  if ((${#removed[@]})); then options+=("--remove-env-vars=$(joined_names "${removed[@]}")"); fi
+  if ((${#secrets[@]})); then options+=("--update-secrets=$(joined_names "${secrets[@]}")"); fi
+  if ((${#removed_secrets[@]})); then options+=("--remove-secrets=$(joined_names "${removed_secrets[@]}")"); fi
   if [[ -n $BUILD_ACCOUNT ]]; then options+=(--build-service-account="projects/$PROJECT/serviceAccounts/$BUILD_ACCOUNT"); fi
   # update-env-vars, not set-env-vars: keeps variables and secrets that the user added.
   run gcloud functions deploy "$name" --gen2 --project="$PROJECT" --region="$REGION" \

@@ -77,6 +77,12 @@ joined_variables() {
   die "the settings contain all of , ; | ~ ! % # and *, so gcloud could not tell them apart: avoid one of these"
 }
 
+# Prints names with commas between them.
+joined_names() {
+  local IFS=,
+  printf '%s' "$*"
+}
+
 need() { command -v "$1" >/dev/null || die "$1 is not installed: $2"; }
 need_gcloud() { need gcloud "see https://cloud.google.com/sdk/docs/install"; }
 

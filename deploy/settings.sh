@@ -10,9 +10,9 @@ REQUIRED=(
   API_ACCOUNT WORKER_ACCOUNT TASKS_ACCOUNT
   SOURCE RUNTIME API_FUNCTION WORKER_FUNCTION PUBLIC UI
   MEMORY CPU CONCURRENCY INSTANCES_MIN API_INSTANCES_MAX WORKER_INSTANCES_MAX API_TIMEOUT WORKER_TIMEOUT
-  LEASE_SECONDS RECOVERY_SCHEDULE LOG_LEVEL
+  LEASE_SECONDS RECOVERY_SCHEDULE SECRET_KEYS CALLBACK_KEYS SESSION_KEYS LOG_LEVEL
 )
-OPTIONAL=(ACCESS BUILD_ACCOUNT PUBLIC_URL RATE_LIMIT)
+OPTIONAL=(ACCESS BUILD_ACCOUNT KMS_KEY PUBLIC_URL RATE_LIMIT)
 
 # Reads NAME=value lines. The file is data: nothing in it is executed.
 load_settings() {
@@ -54,6 +54,10 @@ check_settings() {
   expect '^https?://[^/?#]+(/[^?#]*)?$' 'write a URL such as https://example.com/orders, or nothing' PUBLIC_URL
   expect '^(open|authenticated)$' 'write open or authenticated' ACCESS
   expect '^([1-9][0-9]{0,5}|1000000)/[smh]$' 'write a rate such as 20/s or 600/m, or nothing' RATE_LIMIT
+  expect '^[A-Za-z0-9_-]{1,255}$' 'write the name of a secret in Secret Manager, or none, not the keys themselves' \
+    SECRET_KEYS CALLBACK_KEYS SESSION_KEYS
+  expect '^projects/[^/,]+/locations/[^/,]+/keyRings/[^/,]+/cryptoKeys/[^/,]+$' \
+    'write the name of a key, projects/P/locations/L/keyRings/R/cryptoKeys/K, or nothing' KMS_KEY
   expect '^(DEBUG|INFO|WARNING|ERROR)$' 'write DEBUG, INFO, WARNING or ERROR' LOG_LEVEL
   expect '^[0-9]+$' 'write a whole number' QUEUE_CONCURRENT_DISPATCHES QUEUE_DOUBLINGS CONCURRENCY \
     INSTANCES_MIN API_INSTANCES_MAX WORKER_INSTANCES_MAX
@@ -65,6 +69,10 @@ check_settings() {
   [[ $API_FUNCTION != "$WORKER_FUNCTION" ]] || die "$file: API_FUNCTION and WORKER_FUNCTION must differ"
   [[ $API_ACCOUNT != "$WORKER_ACCOUNT" && $API_ACCOUNT != "$TASKS_ACCOUNT" && $WORKER_ACCOUNT != "$TASKS_ACCOUNT" ]] ||
     die "$file: API_ACCOUNT, WORKER_ACCOUNT and TASKS_ACCOUNT must differ"
+  if [[ $SECRET_KEYS != none && ($SECRET_KEYS == "$CALLBACK_KEYS" || $SECRET_KEYS == "$SESSION_KEYS") ]] ||
+    [[ $CALLBACK_KEYS != none && $CALLBACK_KEYS == "$SESSION_KEYS" ]]; then
+    die "$file: SECRET_KEYS, CALLBACK_KEYS and SESSION_KEYS must be different secrets: each is for other accounts"
+  fi
 }
 
 # expect PATTERN HINT NAME...: checks the settings that are not empty.

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Removes what deploy.sh created, except the database with its instances. You can run it repeatedly.
+# Removes what deploy.sh created, except the database with its instances and the keys. You can run it repeatedly.
 #
 #   deploy/teardown.sh [--dry-run] [--yes] [--delete-data] [SETTINGS]
 #
-# --yes skips the confirmation. --delete-data also deletes the database. --dry-run only prints the commands.
+# --yes skips the confirmation. --delete-data also deletes the database and the keys. --dry-run only prints the commands.
 # APIs stay enabled, because other services may use them.
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -11,6 +11,8 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$HERE/lib.sh"
 # shellcheck source=deploy/settings.sh
 source "$HERE/settings.sh"
+# shellcheck source=deploy/keys.sh
+source "$HERE/keys.sh"
 
 main() {
   local settings="$HERE/settings.env" yes=false delete_data=false argument account
@@ -41,6 +43,8 @@ main() {
   remove gcloud functions delete "$WORKER_FUNCTION" --gen2 --project="$PROJECT" --region="$REGION"
   say "Task queue $QUEUE, with all its tasks (its name may be blocked for three days)"
   remove gcloud tasks queues delete "$QUEUE" "${at[@]}"
+  say "Keys in Secret Manager"
+  if $delete_data; then for_each_key delete_key; else for_each_key deny_key; fi
   say "Roles and service accounts"
   for account in "$API_EMAIL" "$WORKER_EMAIL"; do
     remove gcloud projects remove-iam-policy-binding "$PROJECT" \
@@ -53,13 +57,13 @@ main() {
     remove gcloud firestore databases update --project="$PROJECT" --database="$DATABASE" --no-delete-protection
     remove gcloud firestore databases delete --project="$PROJECT" --database="$DATABASE"
   else
-    say "The database $DATABASE is kept. Pass --delete-data to delete it."
+    say "The database $DATABASE and the keys are kept. Pass --delete-data to delete them."
   fi
 }
 
 confirm() {
   local answer what="the functions, the queue with its tasks, the accounts"
-  if $1; then what="$what AND THE DATABASE $DATABASE WITH ALL ITS DATA"; fi
+  if $1; then what="$what AND THE DATABASE $DATABASE WITH ALL ITS DATA AND KEYS"; fi
   printf 'This removes from project %s: %s.\nEnter the project to continue: ' "$PROJECT" "$what"
   read -r answer || true
   [[ $answer == "$PROJECT" ]] || die "not confirmed: nothing was removed"

@@ -22,7 +22,7 @@ STACK = (
     ("workflow_core.library", "workflow_core.diagrams"),
     ("workflow_core.machine",),
     ("workflow_core.workflow",),
-    ("workflow_core.program",),
+    ("workflow_core.program", "workflow_core.plain"),
     ("workflow_core.statements",),
     ("workflow_core.*",),
 )
@@ -93,6 +93,16 @@ def test_the_core_imports_nothing_of_the_adapter() -> None:
     for module, others in GRAPH.items():
         if module.startswith("workflow_core"):
             assert not [other for other in others if other.startswith("cloud_adapter")], module
+
+
+def test_nothing_in_a_deployment_issues_tokens() -> None:
+    users = {module for module, others in GRAPH.items() if "cloud_adapter.token_issuer" in others}
+    cli, emulator = "cloud_adapter.cli.", "cloud_adapter.tasks_emulator."
+    assert {module for module in users if not module.startswith((cli, emulator))} == {
+        "cloud_adapter.hosting.local_issuer"
+    }
+    starters = {module for module, others in GRAPH.items() if "cloud_adapter.hosting.local_issuer" in others}
+    assert starters == {"cloud_adapter.cli.main"}, "only the demo starts it"
 
 
 @pytest.mark.parametrize("package", ["cloud_adapter", "workflow_core"])

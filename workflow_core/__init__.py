@@ -26,7 +26,7 @@ from workflow_core.errors import (
     UnusableResult,
     WorkflowError,
 )
-from workflow_core.events import ActivityContext, EventHandler, EventRequest, StepContext
+from workflow_core.events import ActivityContext, EventHandler, EventRequest, Selected, StepContext
 from workflow_core.execution import (
     BufferedEvent,
     ErrorInfo,
@@ -40,6 +40,21 @@ from workflow_core.execution import (
 )
 from workflow_core.library import ahandle_event, aresume, handle_event, resume
 from workflow_core.machine.checkpoints import CheckpointKind
+from workflow_core.plain.vocabulary import (
+    activity,
+    child,
+    event,
+    gather,
+    go,
+    local,
+    named,
+    parallel,
+    section,
+    select,
+    sleep,
+    step,
+    until,
+)
 from workflow_core.principal import ANONYMOUS, ANYONE, AUTHENTICATED, Action, Principal
 from workflow_core.retry import Retry
 from workflow_core.statements.basic import S, Section, Statement
@@ -120,6 +135,7 @@ __all__ = [
     "S",
     "Section",
     "Select",
+    "Selected",
     "Sleep",
     "Statement",
     "Status",
@@ -145,8 +161,21 @@ __all__ = [
     "Within",
     "Workflow",
     "WorkflowError",
+    "activity",
     "ahandle_event",
     "aresume",
+    "child",
+    "event",
+    "gather",
+    "go",
     "handle_event",
+    "local",
+    "named",
+    "parallel",
     "resume",
+    "section",
+    "select",
+    "sleep",
+    "step",
+    "until",
 ]

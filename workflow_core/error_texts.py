@@ -53,7 +53,20 @@ def error_info(error: BaseException, statement: str) -> ErrorInfo:
     if len(errors) == 1:
         error = errors[0]
     of_each = [_bases(type(inner)) for inner in errors] if len(errors) > 1 else []
-    return ErrorInfo(type(error).__name__, _message(error), statement, _bases(type(error)), of_each, _cause(error))
+    message = _message(error)
+    args, cause = _args(error, message), _cause(error)
+    return ErrorInfo(type(error).__name__, message, statement, _bases(type(error)), of_each, args, cause)
+
+
+def _args(error: BaseException, message: str) -> list[Any] | None:
+    """Returns the arguments of an error, if they are plain and small, and its message does not tell them."""
+    args = list(error.args)
+    if args == [message] or not all(type(arg) in _PLAIN for arg in args):
+        return None
+    return args if sum(len(str(arg)) for arg in args) <= MESSAGE_CHARS_MAX else None
+
+
+_PLAIN = (str, int, bool, type(None))
 
 
 def _cause(error: BaseException, depth: int = 1) -> ErrorInfo | None:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from workflow_core.callbacks import CALLBACK_LIFESPAN, Callback, CallbackUrls, url_of
 from workflow_core.errors import ExecutionError
@@ -214,3 +214,49 @@ class EventHandler(Protocol):
     def teardown(self, request: EventRequest, handled: bool) -> Any:
         """Removes the registration; ``handled`` is True if this event was the one that happened."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class EventMark:
+    """What ``event`` notes about a handler: its name for clients and the arguments of its ``On``."""
+
+    name: str
+    options: dict[str, Any]
+
+
+EVENT_MARK = "__event_mark__"
+"""The attribute of a decorated handler with its ``EventMark``."""
+
+
+def event_mark(function: object) -> EventMark | None:
+    """Returns the mark of an event handler; None if it is another function."""
+    return getattr(function, EVENT_MARK, None)
+
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+@dataclass(frozen=True, slots=True)
+class Selected(Generic[In, Out]):
+    """What ended a ``select``.
+
+    Attributes:
+        event: the name of the event; empty if its timeout passed.
+        input: what the handler received; None if it takes none.
+        output: what the handler returned.
+    """
+
+    event: str
+    input: In
+    output: Out
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether the timeout passed before an event came."""
+        return not self.event
+
+    def happened(self, event: Callable[..., Any]) -> bool:
+        """Whether it was this event: ``got.happened(self.decide)``."""
+        mark = event_mark(event)
+        return mark is not None and mark.name == self.event

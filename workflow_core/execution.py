@@ -22,6 +22,11 @@ from workflow_core.wait_types import StoredTeardown, StoredWait
 MAIN_THREAD = "main"
 
 
+def is_hidden(key: str) -> bool:
+    """Whether the compiler made a local: ``.remind.number``, ``deliver/.1``."""
+    return key.rpartition("/")[2].startswith(".")
+
+
 class _Program(Protocol):
     @property
     def workflow(self) -> str: ...
@@ -97,6 +102,7 @@ class ErrorInfo:
         statement: the statement that raised it.
         bases: its class and its base classes, as ``module.name``. ``except_`` sections match these.
         leaves: for an ``ExceptionGroup`` of several errors, the ``bases`` of each.
+        args: the arguments of the error, if they are plain values and not just the message. They are not shown.
         cause: the error that it was raised from (``raise ... from ...``), or while which it was raised: only its type,
             its message and its own cause; None if there was none.
     """
@@ -106,6 +112,7 @@ class ErrorInfo:
     statement: str = ""
     bases: list[str] = field(default_factory=list)
     leaves: Annotated[list[list[str]], Field(exclude_if=lambda leaves: not leaves)] = field(default_factory=list)
+    args: Annotated[list[Any] | None, Field(exclude_if=lambda args: args is None)] = None
     cause: Annotated[ErrorInfo | None, Field(exclude_if=lambda cause: cause is None)] = None
 
     def fits(self, names: frozenset[str]) -> bool:
@@ -212,6 +219,7 @@ class Thread:
         leaving: how it continues once the branches that it has started have ended.
         caused_by: see ``StepContext``.
         watches: if it is the timer of a ``Within``, the id of the thread that is in its section; otherwise empty.
+        locals: the local variables of a plain definition that are needed where it rests, as JSON data.
     """
 
     id: str
@@ -230,6 +238,7 @@ class Thread:
     leaving: Leave | None = None
     caused_by: str = ""
     watches: str = ""
+    locals: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -311,10 +320,11 @@ class Execution:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the whole state as JSON data, with every attribute that clients know."""
-        data: dict[str, Any] = _ADAPTER.dump_python(self, mode="json", by_alias=True)
+        data: dict[str, Any] = _ADAPTER.dump_python(self, mode="json", by_alias=True, exclude=_NOT_SHOWN)
         for thread in data["threads"]:
             thread["waits"] = [shown_wait(wait) for wait in thread["waits"]]
-            for name in ("caused_by", "watches"):
+            thread["locals"] = {key: value for key, value in thread["locals"].items() if not is_hidden(key)}
+            for name in ("caused_by", "watches", "locals"):
                 if not thread[name]:
                     del thread[name]
         data["teardowns"] = [shown_teardown(teardown) for teardown in data["teardowns"]]
@@ -341,4 +351,15 @@ class Execution:
         return _ADAPTER.validate_json(data)
 
 
+_NOT_SHOWN: Any = {
+    "error": {"args"},
+    "threads": {
+        "__all__": {
+            "error": {"args"},
+            "errors": {"__all__": {"args"}},
+            "pending": {"__all__": {"error": {"args"}}},
+            "leaving": {"error": {"args"}},
+        }
+    },
+}
 _ADAPTER: TypeAdapter[Execution] = TypeAdapter(Execution)

@@ -172,6 +172,24 @@ class OfItem:
         self.function = function
 
 
+class OfFrame:
+    """A function of the workflow and of the frame of a thread, made from the source of a plain definition.
+
+    Attributes:
+        is_async: whether it returns a coroutine.
+    """
+
+    __slots__ = ("function", "is_async")
+
+    def __init__(self, function: Callable[..., Any], *, is_async: bool = False) -> None:
+        self.function = function
+        self.is_async = is_async
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Statements accept it as a function; only the machine knows its frame."""
+        raise TypeError("it is called with a frame")
+
+
 def of_workflow(where: str, function: Callable[..., Any], *, in_each: bool) -> Callable[..., Any] | OfItem:
     """Checks a function of the workflow, or of the workflow and an item.
 
@@ -243,6 +261,8 @@ def is_async(function: Callable[..., Any]) -> bool:
     A plain function that wraps an async function is not recognized, because it may run that to its end. Its caller
     awaits what it returns.
     """
+    if isinstance(function, OfFrame):
+        return function.is_async
     return any(inspect.iscoroutinefunction(code) for code in _code_of(function))
 
 

@@ -19,6 +19,8 @@ from workflow_core.defaults import check_field_defaults
 from workflow_core.error_texts import field_texts
 from workflow_core.errors import DefinitionError, InvalidFields, InvalidInput, NewerVersion
 from workflow_core.inputs import from_client
+from workflow_core.plain.compile import compile_run, plain_run
+from workflow_core.plain.vocabulary import Method
 from workflow_core.principal import Action, Principal
 from workflow_core.program.compiler import compile_definition
 from workflow_core.program.program import Program
@@ -57,7 +59,7 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
         'door'
     """
 
-    model_config = ConfigDict(ignored_types=(Section,))
+    model_config = ConfigDict(ignored_types=(Section, Method))
 
     definition: ClassVar[Section]
     search_fields: ClassVar[tuple[str, ...]] = ()
@@ -101,13 +103,17 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
         if cls.__pydantic_complete__:  # also for an abstract class, whose fields can be dumped
             cls.__form__, cls.__input_form__ = _form(where, cls, by_alias=False), _form(where, cls, by_alias=True)
         generic = cls.__pydantic_generic_metadata__
-        if name is None and (not hasattr(cls, "definition") or generic["origin"] or generic["parameters"]):
+        run = plain_run(cls)
+        if name is None and not hasattr(cls, "definition") and run is None:
+            return
+        if name is None and (generic["origin"] or generic["parameters"]):
             return
         if not _NAME.fullmatch(cls.__workflow_name__):
             raise DefinitionError(where, "the name is not valid in a URL", f"Use {_NAME.pattern}.")
         _check_fields(where, cls)
-        if not hasattr(cls, "definition"):
-            raise DefinitionError(where, "it has no definition", "Write definition = S(...) in the class.")
+        if run is None and not hasattr(cls, "definition"):
+            fix = "Write async def run(self), or definition = S(...), in the class."
+            raise DefinitionError(where, "it has no definition", fix)
         for setting in ("search_fields", "default_retry", "access", "create_fields"):
             if setting in cls.model_fields:
                 raise DefinitionError(
@@ -120,6 +126,8 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
         check_field_defaults(where, cls)
         scope = Scope(cls)
         cls.__result__ = _result_form(where, cls, scope)
+        if run is not None:
+            cls.definition = compile_run(cls, run, scope)
         cls.__program__ = compile_definition(cls.__workflow_name__, cls.definition, scope, cls.__workflow_version__)
         cls.__program__.refresh(cls, cls.__program__.methods)
 

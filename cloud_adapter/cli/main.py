@@ -22,21 +22,23 @@ import typer
 
 from cloud_adapter.cli import check as check_command
 from cloud_adapter.cli import demo as demo_script
-from cloud_adapter.cli import instances, login
+from cloud_adapter.cli import demo_users, instances, login
 from cloud_adapter.cli.instances import WorkflowName
 from cloud_adapter.cli.output import SafeConsole
 from cloud_adapter.emulators import TASKS_EMULATOR_VARIABLE
 from cloud_adapter.errors import InvalidRequest, SettingsError
 from cloud_adapter.hosting.dev_server import open_server, prefer_latency, running
+from cloud_adapter.hosting.local_issuer import running_issuer
 from cloud_adapter.hosting.local_stack import running_stack
 from cloud_adapter.hosting.source import load, load_workflows
 from cloud_adapter.http import graphs
 from cloud_adapter.http.authenticators.api_key import StoredKey, key_hash, new_key
-from cloud_adapter.http.callers import is_loopback
+from cloud_adapter.http.callers import SERVE_OTHERS, is_loopback
 from cloud_adapter.http.graphs import Format
 from cloud_adapter.observability import logs
-from cloud_adapter.settings import PREFIX, Settings
+from cloud_adapter.settings import Settings
 from cloud_adapter.sockets import listen
+from cloud_adapter.token_issuer import TokenIssuer
 from workflow_core import WorkflowError
 from workflow_core.printable import escaped
 
@@ -80,8 +82,7 @@ def dev(
     settings = Settings.load(backend="embedded", db=db)
     if not (settings.remote_clients or is_loopback(host)):
         raise SettingsError(
-            f"--host {host} is not an address of this machine alone, and the server has no authentication: omit "
-            f"--host, or set {PREFIX}REMOTE_CLIENTS=true to serve clients on other machines"
+            f"--host {host} is not an address of this machine alone, as it has to be: omit --host. {SERVE_OTHERS}"
         )
     served = load(source)
     logs.configure(settings.log_level, settings.project, text=sys.stderr.isatty())  # the source may have done it
@@ -115,32 +116,51 @@ def demo(
     console = SafeConsole(soft_wrap=True)
     logs.configure("ERROR", text=sys.stderr.isatty())  # that requests are denied is a part of the demo
     if emulators:
-        load_workflows(source, *ENTRY_POINTS)
+        demo_script.check(load_workflows(source, *ENTRY_POINTS))
         _unwind_on_sigterm()
         console.print(STARTING_EMULATORS)
         with (
             tempfile.TemporaryDirectory(prefix="gorchestrate-demo-") as folder,
             running_stack(source, port=port, output=Path(folder)) as stack,
         ):
-            good = _play(stack.api_url, keep, console, stack.check, with_users=False)
+            good = _play(stack.api_url, keep, console, stack.check)
         raise typer.Exit(0 if good else 1)
     workflows = load_workflows(source)
     with tempfile.TemporaryDirectory(prefix="gorchestrate-demo-") as folder:
-        settings = Settings.load(backend="embedded", db=Path(folder) / "demo.db", ui=True)
-        with running(workflows, settings, listen("127.0.0.1", port)) as url:
-            good = _play(url, keep, console, with_users=True)
+        settings = Settings.load(backend="embedded", db=Path(folder) / "demo.db", ui=True, remote_clients=False)
+        demo_script.check(workflows)
+        with (
+            running_issuer() as issuer,
+            running(
+                workflows,
+                settings,
+                listen(LOCAL, port),
+                authentication=demo_users.authentication(issuer),
+                dev_issuer=issuer.url,  # so that who looks at the pages can act as the users
+            ) as url,
+        ):
+            good = _play(url, keep, console, issuer=issuer)
     raise typer.Exit(0 if good else 1)
 
 
 def _play(
-    url: str, keep: bool, console: SafeConsole, check: Callable[[], None] = lambda: None, *, with_users: bool
+    url: str,
+    keep: bool,
+    console: SafeConsole,
+    check: Callable[[], None] = lambda: None,
+    issuer: TokenIssuer | None = None,
 ) -> bool:
     console.print(f"Server: {url}", highlight=False)
-    good = demo_script.play(url, console, with_users=with_users)
-    if keep:
-        console.print(f"\nThe server keeps running: {url}{demo_script.ORDER}  (Ctrl-C stops it)", highlight=False)
-        console.print(f"The page of the order: {url}{demo_script.PAGE}", highlight=False)
-        _wait_for_signal(check)
+    good = demo_script.play(url, console, issuer)
+    if not keep:
+        console.print("\nTo look at the order's page in a browser, run this command with --keep.", highlight=False)
+        return good
+    console.print(f"\nThe page of the order: {url}{demo_script.PAGE}", highlight=False)
+    if issuer is not None:
+        console.print("On this machine, you need no token: choose ann and customer there, or ada and manager. Or send:")
+        console.print(f"  curl -H 'X-Dev-User: ann; roles=customer' {url}{demo_script.ORDER}", highlight=False)
+    console.print("The server keeps running. Ctrl-C stops it.", highlight=False)
+    _wait_for_signal(check)
     return good
 
 

@@ -20,6 +20,7 @@ from cloud_adapter.ports import Codec, Store
 from cloud_adapter.variables import KMS_KEY_VARIABLE, SECRET_KEYS_VARIABLE
 from workflow_core import (
     Execution,
+    ExecutionError,
     InvalidFields,
     InvalidInput,
     NewerVersion,
@@ -28,6 +29,8 @@ from workflow_core import (
     WaitStatus,
     Workflow,
 )
+from workflow_core.execution import is_hidden
+from workflow_core.machine.frames import load
 from workflow_core.machine.renaming import rename
 from workflow_core.program.code import (
     ActivityCase,
@@ -187,6 +190,7 @@ def _thread(program: Program, workflows: Mapping[str, type[Workflow]], thread: T
         return
     if thread.status in _PARKED:
         yield from _waits(program, workflows, thread, instruction)
+    yield from _locals(thread, instruction)
     yield from _around(program, thread, instruction)
 
 
@@ -215,6 +219,23 @@ def _waits(
                 )
         elif isinstance(wait, ChildWait) and wait.status is not WaitStatus.SET_UP:
             yield from _child(workflows, wait)
+
+
+def _locals(thread: Thread, instruction: Instruction) -> _Found:
+    """Problems with the local variables of a plain definition."""
+    for local in instruction.kept:
+        if local.key not in thread.locals:
+            if not local.has_default:
+                name = local.key.rpartition("/")[2]
+                shown = "computed values" if is_hidden(local.key) else f"the local {name!r}"
+                what = f"it is at {thread.step!r}, where the code now needs {shown}, which it does not have"
+                fix = f"assign it with {name} = local({name!r}, default=...), or wait until no instance is there"
+                yield what, "wait until no instance is there" if is_hidden(local.key) else fix
+            continue
+        try:
+            load(thread, local)
+        except ExecutionError as error:
+            yield str(error), "annotate the local with a type that also accepts the stored value"
 
 
 def _around(program: Program, thread: Thread, instruction: Instruction) -> _Found:

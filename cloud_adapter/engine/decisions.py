@@ -77,6 +77,7 @@ class Decision:
         taken: the inbox entries from which it was created; they are deleted in the same commit.
         records: what is recorded under keys in the same commit.
         size: the bytes of its input and its answer.
+        is_unchecked: ``check`` may refuse it before it decides.
     """
 
     after_events: ClassVar[bool] = True
@@ -91,6 +92,15 @@ class Decision:
     taken: Sequence[InboxEntry] = ()
     records: Sequence[KeyRecord] = ()
     size: int = 0
+    is_unchecked: bool = False
+
+    def check(self, session: Session) -> None:
+        """Called on the stored state if it waits for a handler. Only an error counts: it decides on the state that is
+        committed.
+
+        Raises:
+            WorkflowError: its caller may not make it.
+        """
 
     def decide(self, session: Session, now: datetime) -> Any:
         """Changes the loaded instance in memory. Returns the answer, or an awaitable of it. If nothing has changed,

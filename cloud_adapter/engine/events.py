@@ -122,6 +122,7 @@ class SendEvent(Decision):
         self.may_be_kept = self.is_kept = False
         self.key = request.key
         self.size = len(request.body)
+        self.is_unchecked = caller is not None and caller.needs_instance(request.event)
 
     def decide(self, session: Session, now: datetime) -> bytes | Awaitable[bytes]:
         """See ``Decision.decide``.
@@ -134,7 +135,7 @@ class SendEvent(Decision):
         if self.may_be_kept:  # its sender was allowed to send it; that is checked again when it is decided
             session.check()
             return self._keep_again(session, now)
-        self._check_sender(session)
+        self.check(session)
         session.check()
         self.records = ()
         request = self.request
@@ -174,18 +175,15 @@ class SendEvent(Decision):
             return self._awaited(session, accepted, event, output, started)
         return self._finish(session, accepted, event, output, started)
 
-    def _check_sender(self, session: Session) -> None:
-        """Checks whether the sender may be one; what is done from now on is done by it.
-
-        Raises:
-            InstanceNotFound, Unauthenticated: it may not.
-        """
+    def check(self, session: Session) -> None:
+        """See ``Decision.check``. What is done in the session from now on is done by the sender."""
         caller, request, program = self.caller, self.request, session.machine.program
         if caller is not None:
-            cases = [case for _, case in program.events.get(program.event(request.event), ())]
+            verified = program.verified.get(program.event(request.event), ())
             # Code of the workflow is asked. If it changes fields, against the rules, a denial must undo that.
-            session.machine.touched |= narrows(session.cls) or any(case.verify is not None for case in cases)
-            caller.check_sender(session.machine.workflow, cases, WebhookRequest(request.headers, request.body))
+            session.machine.touched |= bool(verified) or narrows(session.cls)
+            webhook = WebhookRequest(request.headers, request.body) if verified else None
+            caller.check_sender(session.machine.workflow, verified, webhook)
             session.machine.principal = caller.principal
 
     def _accepted(self, session: Session, event: str) -> Accepted:
@@ -275,8 +273,8 @@ class SendEvent(Decision):
         """
         lease, wants_outcome = session.instance.lease, bool(self.request.outcome)
         # Only the request itself can be verified: its headers are not kept.
-        is_verified = any(case.verify is not None for _, case in session.machine.program.events[event])
-        is_later = not is_verified and (wants_outcome or self._is_buffered(session, event))
+        can_be_kept = event not in session.machine.program.verified
+        is_later = can_be_kept and (wants_outcome or self._is_buffered(session, event))
         if lease is None or not (session.leased(now) and lease.keeps_events) or not is_later or self.keep is None:
             raise self._busy(session)
         if not wants_outcome:

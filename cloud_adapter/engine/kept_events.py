@@ -244,7 +244,7 @@ class KeptEvent(SendEvent):
             raise self._busy(session)
         if not self.is_buffered:
             return super().decide(session, now)
-        self._check_sender(session)
+        self.check(session)
         session.check()
         event = session.machine.program.event(self.request.event)
         if not session.machine.buffers(event):

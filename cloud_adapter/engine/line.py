@@ -13,8 +13,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from cloud_adapter.engine.decisions import Decision, FailInstance, NotNow
+from cloud_adapter.engine.session import Session
 from cloud_adapter.errors import Busy, Unavailable, UserCodeError
-from workflow_core import UnknownStatement
+from workflow_core import UnknownStatement, WorkflowError
+
+CHECKED_SECONDS = 0.1
+"""After this time, decisions that wait for a handler are checked, so that who may not make one does not wait for it."""
 
 
 @dataclass(eq=False, slots=True)
@@ -64,6 +68,14 @@ class Item:
             self.refuse(self.waits.error)
         return is_overdue
 
+    def check(self, session: Session) -> None:
+        """Refuses a decision that its caller may not make, before it decides."""
+        self.decision.is_unchecked = False
+        try:
+            self.context.run(self.decision.check, session)
+        except WorkflowError as error:
+            self.refuse(error)
+
     def fail(self, error: Exception) -> None:
         """Sets an error instead of the answer. If an error of the workflow's code has no receiver, the instance
         fails."""
@@ -93,6 +105,10 @@ class Line:
         """Returns the items that still wait."""
         self.items = [item for item in self.items if not item.over]
         return self.items
+
+    def unchecked(self, first: Item) -> list[Item]:
+        """Returns the items that wait for the first one and were not checked yet."""
+        return [item for item in self.items if item is not first and item.decision.is_unchecked and not item.over]
 
     def put_last(self, item: Item) -> None:
         """Moves an item to the end."""

@@ -29,6 +29,7 @@ from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.user_code import call
 from cloud_adapter.errors import Forbidden, InstanceNotFound, Unauthenticated
 from cloud_adapter.observability import logs
+from cloud_adapter.observability.line_limit import LineLimit
 from workflow_core import (
     Action,
     Callback,
@@ -45,6 +46,9 @@ from workflow_core.accidents import refuse_accident
 from workflow_core.error_texts import error_text
 from workflow_core.machine.events import Accepted
 from workflow_core.program.code import ClientCase
+
+FAILURES = LineLimit()
+"""Limits the lines about an ``authorize`` or a ``verify`` that raises an error: everyone may send such a request."""
 
 NO_CREDENTIALS = "this request needs credentials, and has none"
 
@@ -193,20 +197,28 @@ class Caller:
         if self.callback is not None:
             if not self.callback.is_for(ref.workflow, ref.id, event, thread_id, wait_id):
                 raise self._refuse(self._not_found())
-        elif all(case.verify is None for _, case in program.events.get(program.event(event), ())):
+        elif program.event(event) not in program.verified:
             self.check_read_role()
 
-    def check_sender(self, workflow: Workflow, cases: Sequence[ClientCase], webhook: WebhookRequest) -> None:
+    def needs_instance(self, event: str) -> bool:
+        """Whether ``check_sender`` may still deny an event that ``check_sender_role`` has not denied."""
+        if self.callback is not None or is_everyone(self.principal):
+            return False
+        program = self.ref.cls.__program__
+        return narrows(self.ref.cls) or program.event(event) in program.verified
+
+    def check_sender(self, workflow: Workflow, verified: Sequence[ClientCase], webhook: WebhookRequest | None) -> None:
         """Checks whether the principal may be the sender of an event: whether it may read the instance, or needs not.
 
         Args:
-            cases: all cases of the event, in whatever state they are accepted.
+            verified: the cases of the event that have a ``verify``, in whatever state they are accepted.
+            webhook: the request; None if there are no such cases.
 
         Raises:
             InstanceNotFound, Unauthenticated: it may not.
         """
         self._webhook = webhook
-        self._is_sender_verified = any(self._is_verified(workflow, case) for case in cases)
+        self._is_sender_verified = any(self._is_verified(workflow, case) for case in verified)
         if self.callback is None and not self._is_sender_verified:
             self.check_read(workflow)
         self.has_read = True
@@ -225,10 +237,11 @@ class Caller:
         return is_allowed and self._is_authorized(workflow, Action.SEND, case.event)
 
     def has_role_for(self, cases: Iterable[ClientCase]) -> bool:
-        """Whether the principal has the role of one of the cases, or needs none."""
+        """Whether the principal has the role of one of the cases, or needs none. No role replaces a ``verify``."""
         if self.callback is not None or self._is_sender_verified:
             return True
-        return any(has_role(self.principal, self.ref.cls.access.roles_to_send(case.role)) for case in cases)
+        to_send = self.ref.cls.access.roles_to_send
+        return any(case.verify is None and has_role(self.principal, to_send(case.role)) for case in cases)
 
     def sendable(self, workflow: Workflow, accepted: Iterable[Accepted]) -> tuple[Accepted, ...]:
         """Returns those of the accepted events that the principal may send. For an event with ``verify``, that depends
@@ -295,9 +308,13 @@ class Caller:
             return False
 
     def _log_failure(self, error: Exception, what: str = "authorize") -> None:
-        text = error_text(error)[:500]
-        about = self.ref.workflow, self.ref.id
-        logs.transition(f"{what} failed", *about, level=logging.ERROR, raised=error, error=text)
+        left_out = FAILURES.next()
+        if left_out is not None:
+            text = error_text(error)[:500]
+            about = self.ref.workflow, self.ref.id
+            logs.transition(
+                f"{what} failed", *about, level=logging.ERROR, raised=error, error=text, left_out=left_out or None
+            )
 
     def _not_found(self) -> InstanceNotFound:
         return InstanceNotFound.of(self.ref.workflow, self.ref.id)

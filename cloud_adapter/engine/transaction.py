@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,11 +34,11 @@ from typing import Any
 from cloud_adapter.engine.commits import Committer, Superseded, no_turn
 from cloud_adapter.engine.decisions import ByItself, Decision, NotNow
 from cloud_adapter.engine.kept_events import KeptEvents
-from cloud_adapter.engine.line import Item, Line, Verdict
+from cloud_adapter.engine.line import CHECKED_SECONDS, Item, Line, Verdict
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session
 from cloud_adapter.errors import Busy, Conflict, DuplicateKey, InstanceNotFound, Unavailable
-from workflow_core import NewerVersion, UnknownStatement
+from workflow_core import NewerVersion, UnknownStatement, WorkflowError
 
 BATCH_BYTES_MAX = 500_000
 """A batch ends after this many bytes of inputs and answers."""
@@ -278,28 +279,35 @@ class Transactor:
         answer = item.context.run(item.decision.decide, session, now)
         if not isawaitable(answer):
             return answer
-        task = self._begin(item, answer)
+        task, check_at = self._begin(item, answer), now + timedelta(seconds=CHECKED_SECONDS)
         try:
             while not task.done():
-                await self._until_more(task, item)
+                await self._until_more(task, item, check_at)
                 if not task.done() and any(other.decision.urgent and not other.over for other in self.line.items):
                     raise Interrupted
             return await task
         finally:
             task.cancel()
 
-    async def _until_more(self, task: asyncio.Task[Any], item: Item) -> None:
+    async def _until_more(self, task: asyncio.Task[Any], item: Item, check_at: datetime) -> None:
         """Waits until a handler has ended or a new decision has arrived. Refuses decisions that have waited too
-        long."""
+        long, and from ``check_at`` on those that their callers may not make."""
+        self.line.woken.clear()
+        if self.now() >= check_at and (unchecked := self.line.unchecked(item)):
+            with suppress(WorkflowError):  # if it cannot be loaded, they learn it when they decide
+                session = await self.committer.load(self.ref)
+                for other in unchecked:
+                    other.check(session)
         max_wait, now = self.committer.options.max_wait, self.now()
         behind = [other for other in self.line.items if other is not item and not other.over]
         for other in behind:
             if other.overdue_at(max_wait) <= now:
                 other.refuse(self.busy() if other.waits is None else other.waits.error)
         seconds = [(other.overdue_at(max_wait) - now).total_seconds() for other in behind if not other.over]
-        self.line.woken.clear()
-        waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(self.line.woken.wait())]
-        waits += [asyncio.ensure_future(self.committer.clock.sleep(min(seconds)))] if seconds else []
+        if now < check_at and self.line.unchecked(item):
+            seconds.append((check_at - now).total_seconds())
+        sleeps = [self.committer.clock.sleep(min(seconds))] if seconds else []
+        waits = [asyncio.ensure_future(wait) for wait in (self.line.woken.wait(), *sleeps)]
         try:
             await asyncio.wait([task, *waits], return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -23,7 +23,7 @@ from starlette.applications import Starlette
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.http.api import create_api
 from cloud_adapter.http.authentication import OPEN, Authentication
-from cloud_adapter.http.authenticators.dev import Dev
+from cloud_adapter.http.authenticators.dev import DEV_ISSUER, Dev
 from cloud_adapter.http.callers import AllowedCallers
 from cloud_adapter.http.pages.login import with_login
 from cloud_adapter.http.pages.picker import RolePicker
@@ -61,6 +61,7 @@ def open_server(
     *,
     internal: Sequence[type[Workflow]] = (),
     authentication: Authentication = OPEN,
+    dev_issuer: str = DEV_ISSUER,
 ) -> Iterator[uvicorn.Server]:
     """Yields a server for the workflows. Run it in the body, with ``server.run(sockets=[...])``.
 
@@ -70,14 +71,15 @@ def open_server(
         internal: the workflows that no client may address.
         authentication: finds the principals of requests. If only clients on this machine are served, they may also say
             themselves who they are; see ``Dev``, and ``RolePicker`` for the pages.
+        dev_issuer: the issuer of those who do.
     """
     runtime = EmbeddedRuntime(workflows, settings, internal=internal)
     if authentication.login and settings.listed_session_keys:
         authentication = with_login(authentication, settings)
     if not settings.remote_clients:
-        picker = RolePicker.of(runtime.engine.addressable.values(), is_open=authentication.is_open)
+        picker = RolePicker.of(runtime.engine.addressable.values(), is_open=authentication.is_open, issuer=dev_issuer)
         sign_in = authentication.sign_in or picker
-        authentication = replace(authentication, optional=(Dev(settings.backend),), sign_in=sign_in)
+        authentication = replace(authentication, optional=(Dev(settings.backend, dev_issuer),), sign_in=sign_in)
     with contextlib.ExitStack() as until_it_runs:
         until_it_runs.callback(lambda: asyncio.run(runtime.close()))
 
@@ -170,14 +172,24 @@ def running(
     Args:
         options: those of ``open_server``.
     """
-    with contextlib.closing(listener), open_server(workflows, settings, **options) as server:
-        host, port = listener.getsockname()[:2]
-        # With the context variables that the workflows have set when they were imported.
-        run = partial(copy_context().run, server.run, sockets=[listener])
-        thread = threading.Thread(target=run, name="server", daemon=True)
-        thread.start()
-        try:
-            yield f"http://{host}:{port}"
-        finally:
-            server.should_exit = True
-            thread.join(timeout=15)
+    host, port = listener.getsockname()[:2]
+    with (
+        contextlib.closing(listener),
+        open_server(workflows, settings, **options) as server,
+        in_thread(server, listener),
+    ):
+        yield f"http://{host}:{port}"
+
+
+@contextlib.contextmanager
+def in_thread(server: uvicorn.Server, listener: socket.socket) -> Iterator[None]:
+    """Runs a server in a thread while the body runs."""
+    # With the context variables that the workflows have set when they were imported.
+    run = partial(copy_context().run, server.run, sockets=[listener])
+    thread = threading.Thread(target=run, name="server", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(timeout=15)

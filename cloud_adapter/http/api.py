@@ -43,6 +43,7 @@ from cloud_adapter.http.queries import SEARCH, Handler, searching, with_query
 from cloud_adapter.http.rate_limit import UNLIMITED, RateLimit, RateLimited
 from cloud_adapter.http.rights import all_described, described, may
 from cloud_adapter.http.views import instance_url, outcome_data, outcome_url, summary, view_data
+from cloud_adapter.observability.line_limit import LineLimit
 from cloud_adapter.ports import PAGE_SIZE, Order
 from workflow_core import Action, Principal, Workflow
 from workflow_core.access import is_everyone
@@ -93,13 +94,13 @@ def create_api(
     operations = {**ACTIONS, **REPAIRS} if repair else ACTIONS
     internals = partial(_sees_internals, engine, authentication, repair)
     handlers = _Handlers(engine, max_body_bytes, public, callers.public_url, authentication, internals, limit)
-    routes = _routes(engine, handlers, operations)
+    routes, lines = _routes(engine, handlers, operations), LineLimit()
 
     def on_error(request: Request, error: Exception) -> Response:
-        return problems.on_workflow_error(request, error, internals=internals(request))
+        return problems.on_workflow_error(request, error, internals=internals(request), lines=lines)
 
     def problem_of(request: Request, error: Exception) -> dict[str, Any]:
-        return problems.logged(error, internals=internals(request))
+        return problems.logged(error, internals=internals(request), lines=lines)
 
     def refused(request: Request, error: Exception) -> Response:
         if ui and is_page(request):
@@ -325,7 +326,8 @@ class _Handlers:
 
     def openapi(self, request: Request) -> dict[str, Any]:
         schemes, is_limited = self.authentication.schemes, self.rate_limit.rate is not None
-        access = openapi.DocumentAccess(principal_of(request), schemes, self.public, is_limited)
+        callbacks = self.engine.callbacks is not None and bool(self.engine.callbacks.base_url)
+        access = openapi.DocumentAccess(principal_of(request), schemes, self.public, is_limited, callbacks)
         server, limit = self.public_url or base_url(request), self.max_body_bytes
         return openapi.document(self.described(request), server, access, max_body_bytes=limit)
 

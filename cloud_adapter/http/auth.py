@@ -18,14 +18,8 @@ from cloud_adapter.errors import Forbidden, InvalidCredential, Unauthenticated
 from cloud_adapter.http.authenticators.keys import IssuerKeys
 from cloud_adapter.http.authenticators.oidc import GOOGLE_KEYS_URL
 from cloud_adapter.http.authenticators.port import bearer_token
-from cloud_adapter.http.authenticators.tokens import UNTYPED, TokenVerifier
+from cloud_adapter.http.authenticators.tokens import CLOUD_RUN_HEADER, UNTYPED, TokenVerifier, has_no_signature
 from cloud_adapter.settings import GOOGLE_ISSUER, Settings
-
-REMOVED_SIGNATURE = "SIGNATURE_REMOVED_BY_GOOGLE"
-"""What Cloud Run writes instead of a signature: https://cloud.google.com/run/docs/troubleshooting#signature-removed"""
-
-CLOUD_RUN_HEADER = "X-Serverless-Authorization"
-"""If a request has this header, Cloud Run checks its token instead of the one in ``Authorization``."""
 
 Authorize = Callable[[Request], Awaitable[None]]
 """Returns if the request may be served; raises ``Unauthenticated`` or ``Forbidden`` otherwise."""
@@ -89,13 +83,13 @@ class OidcVerifier:
         token = bearer_token(request)
         if token is None:
             raise Unauthenticated("the request has no OIDC token: only the task queue may call this service")
-        if CLOUD_RUN_HEADER in request.headers and _has_no_signature(token):
+        if CLOUD_RUN_HEADER in request.headers and has_no_signature(token):
             raise InvalidCredential(f"the OIDC token is not valid: Cloud Run has checked that in {CLOUD_RUN_HEADER}")
         await self.verify(token)
 
     async def verify(self, token: str) -> None:
         """Checks a token. Raises the same errors."""
-        if not _has_no_signature(token):
+        if not has_no_signature(token):
             claims = await self._verifier.claims(token)
         elif self.leaves_signature:
             claims = self._verifier.claims_without_signature(token)
@@ -106,7 +100,3 @@ class OidcVerifier:
             )
         if claims.get("email") != self.email or claims.get("email_verified") is not True:
             raise Forbidden(f"the OIDC token does not belong to {self.email}")
-
-
-def _has_no_signature(token: str) -> bool:
-    return token.endswith(f".{REMOVED_SIGNATURE}")

@@ -22,6 +22,7 @@ from cloud_adapter.http.prefixes import path_in_app
 from cloud_adapter.http.principals import set_principal
 from cloud_adapter.http.rate_limit import UNLIMITED, RateLimit
 from cloud_adapter.http.sign_in import SignIn, set_sign_in
+from cloud_adapter.observability.line_limit import LineLimit, left_out_text
 from workflow_core import ANONYMOUS, EVERYONE, Principal, WorkflowError
 
 _logger = logging.getLogger("gorchestrate.http")
@@ -123,6 +124,7 @@ class Authenticated:
         self.refused = refused
         self.limit = limit
         self.callbacks = callbacks
+        self._lines = LineLimit()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -136,12 +138,20 @@ class Authenticated:
             try:
                 principal = await self._principal(request)
             except WorkflowError as error:
-                if not isinstance(error, TooManyRequests):  # a flood does not fill the log
-                    _logger.info("%s %s refused: %s", scope["method"], scope["path"][:200], error)
+                self._log(scope, error)
                 await self.refused(request, error)(scope, receive, send)
                 return
         set_principal(scope, principal)
         await self.app(scope, receive, send)
+
+    def _log(self, scope: Scope, error: WorkflowError) -> None:
+        if isinstance(error, TooManyRequests):  # the limit has logged it
+            return
+        left_out = self._lines.next()
+        if left_out is not None:
+            hint = f". {error.hint}" if isinstance(error, InvalidCredential) and error.hint else ""
+            about = scope["method"][:20], scope["path"][:200], error, hint, left_out_text(left_out)
+            _logger.info("%s %s refused: %s%s%s", *about)
 
     async def _principal(self, request: Request) -> Principal | None:
         try:

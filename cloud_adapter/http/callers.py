@@ -7,7 +7,7 @@ It rejects three kinds of requests that need no credentials to do harm:
   of a browser's user.
 * A page makes its own host name resolve to this machine, so that the browser takes this server for the page's own site
   (DNS rebinding). The host in the request is then a name that this server does not have.
-* Another machine in the network sends a request to a server without authentication.
+* Another machine in the network sends a request to a server that is for its own machine only.
 """
 
 from __future__ import annotations
@@ -29,6 +29,12 @@ from cloud_adapter.http.health import PATHS as HEALTH_PATHS
 from cloud_adapter.http.prefixes import is_page, path_in_app
 from cloud_adapter.settings import ON_CLOUD_RUN, PREFIX, Settings
 from workflow_core import WorkflowError
+
+SERVE_OTHERS = (
+    f"To serve clients on other machines, set {PREFIX}REMOTE_CLIENTS=true. They may do everything, unless the Service "
+    "has authenticators"
+)
+"""What to do if an embedded server is for other machines, too."""
 
 READING = ("GET", "HEAD", "OPTIONS")
 """The methods that change nothing."""
@@ -71,8 +77,7 @@ class AllowedCallers:
         """
         if not (self.remote or (request.client is not None and is_loopback(request.client.host))):
             raise Forbidden(
-                f"this server has no authentication, so it serves only clients on its own machine. To serve clients "
-                f"on other machines, set {PREFIX}REMOTE_CLIENTS=true"
+                f"this server serves only clients on its own machine, whatever their credentials. {SERVE_OTHERS}"
             )
 
     def check_host(self, request: Request) -> None:

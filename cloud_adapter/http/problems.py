@@ -23,6 +23,7 @@ from cloud_adapter import errors
 from cloud_adapter.engine.kept_events import Outcome
 from cloud_adapter.http.request_context import TracedRequests
 from cloud_adapter.http.response_headers import SafeHeaders
+from cloud_adapter.observability.line_limit import LineLimit, left_out_text
 from workflow_core import EventNotAccepted, EventRejected, InvalidInput, NewerVersion, RepairRefused, WorkflowError
 
 _logger = logging.getLogger("gorchestrate.http")
@@ -126,20 +127,32 @@ def _is_concealed(cls: type[Exception]) -> bool:
     return status_of(cls) == INTERNAL or issubclass(cls, errors.Unavailable)
 
 
-def logged(error: Exception, *, internals: bool = False) -> dict[str, Any]:
+def logged(error: Exception, *, internals: bool = False, lines: LineLimit | None = None) -> dict[str, Any]:
     """Returns the problem document of a ``WorkflowError`` (see ``of_error``), and logs the error if only operators may
-    read it there."""
+    read it there.
+
+    Args:
+        lines: limits the lines; None: there is no limit.
+    """
     problem = of_error(error, internals=internals, id=new_id())
-    if problem["status"] == INTERNAL:
-        _logger.error("%s", error, exc_info=error, extra=with_id(problem["error_id"]))
-    elif "error_id" in problem:
-        _logger.warning("%s", error, extra=with_id(problem["error_id"]))
+    if "error_id" in problem:
+        is_internal = problem["status"] == INTERNAL
+        _log(error, str(error), problem["error_id"], lines, level=logging.ERROR if is_internal else logging.WARNING)
     return problem
 
 
-def on_workflow_error(_: Request, error: Exception, *, internals: bool = False) -> Response:
-    """Returns the response to a ``WorkflowError``. For ``internals``, see ``of_error``."""
-    return _response(logged(error, internals=internals))
+def _log(error: Exception, text: str, id: str, lines: LineLimit | None, *, level: int) -> None:
+    left_out = 0 if lines is None else lines.next()
+    if left_out is not None:
+        raised = error if level == logging.ERROR else None
+        _logger.log(level, "%s%s", text, left_out_text(left_out), exc_info=raised, extra=with_id(id))
+
+
+def on_workflow_error(
+    _: Request, error: Exception, *, internals: bool = False, lines: LineLimit | None = None
+) -> Response:
+    """Returns the response to a ``WorkflowError``. For ``internals``, see ``of_error``; for ``lines``, ``logged``."""
+    return _response(logged(error, internals=internals, lines=lines))
 
 
 def bug(error: Exception, id: str = EXAMPLE_ID) -> dict[str, Any]:
@@ -228,6 +241,7 @@ class UnexpectedErrors:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
+        self.lines = LineLimit()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -246,9 +260,8 @@ class UnexpectedErrors:
             pass
         except Exception as error:
             problem = bug(error, new_id())
-            _logger.error(
-                "%s %s failed", scope["method"], scope["path"], exc_info=error, extra=with_id(problem["error_id"])
-            )
+            text = f"{scope['method']} {scope['path']} failed"
+            _log(error, text, problem["error_id"], self.lines, level=logging.ERROR)
             if started:
                 raise
             await _response(problem)(scope, receive, send)

@@ -18,6 +18,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Final
 
 from starlette.requests import HTTPConnection, Request
@@ -28,6 +29,7 @@ from cloud_adapter.errors import TooManyRequests
 from cloud_adapter.http.health import PATHS as HEALTH_PATHS
 from cloud_adapter.http.prefixes import path_in_app
 from cloud_adapter.http.principals import principal_of
+from cloud_adapter.observability.line_limit import LineLimit
 from cloud_adapter.request_rate import RequestRate
 from cloud_adapter.settings import ON_CLOUD_RUN
 
@@ -57,8 +59,7 @@ class RateLimit:
         self.rate = rate
         self._now = now
         self._callers_max = callers_max
-        self._rejected = 0
-        self._log_at = 0
+        self._lines = LineLimit(1, lambda: timedelta(microseconds=now() // 1_000))
         self._full_at: OrderedDict[tuple[str, str], int] = OrderedDict()  # the most recent caller is the last
 
     def count(self, connection: HTTPConnection, id: str = "") -> None:
@@ -81,15 +82,14 @@ class RateLimit:
         if len(self._full_at) > self._callers_max:
             self._full_at.popitem(last=False)
         if wait > 0:
-            self._log(caller, now)
+            self._log(caller)
             raise TooManyRequests(self.rate, -(-wait // _SECOND))
 
-    def _log(self, caller: tuple[str, str], now: int) -> None:
+    def _log(self, caller: tuple[str, str]) -> None:
         """Logs at most one line in a second, however many requests are rejected."""
-        self._rejected += 1
-        if now >= self._log_at:
-            _logger.warning("too many requests: rejected %d, the last one of %s %s", self._rejected, *caller)
-            self._rejected, self._log_at = 0, now + _SECOND
+        left_out = self._lines.next()
+        if left_out is not None:
+            _logger.warning("too many requests: rejected %d, the last one of %s %s", left_out + 1, *caller)
 
 
 UNLIMITED = RateLimit()

@@ -7,27 +7,22 @@ else, or fill the disk. What a request may do is decided in ``cloud_adapter.engi
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 
 from cloud_adapter.observability import logs
+from cloud_adapter.observability.line_limit import LineLimit
 from cloud_adapter.ports import Clock
 from workflow_core import Action, Principal
 from workflow_core.access import is_everyone
 
-DENIALS_MAX = 10
-"""How many denials a process logs in a second."""
-
-_SECOND = timedelta(seconds=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Audit:
     """Logs decisions. Requests of ``EVERYONE``, for which nothing is decided, are not logged."""
 
     def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-        self._since: datetime | None = None
-        self._logged = 0
-        self._left_out = 0
+        self._denials = LineLimit(now=lambda: clock.now() - _EPOCH)
 
     def allowed(self, principal: Principal, action: Action, workflow: str, id: str = "", event: str = "") -> None:
         """Logs a request that was carried out."""
@@ -38,15 +33,9 @@ class Audit:
         self, principal: Principal, action: Action, workflow: str, id: str = "", event: str = "", *, error: str
     ) -> None:
         """Logs a request that was denied, unless too many were in this second."""
-        now = self.clock.now()
-        if self._since is None or not timedelta() <= now - self._since < _SECOND:
-            self._since, self._logged = now, 0
-        if self._logged >= DENIALS_MAX:
-            self._left_out += 1
-            return
-        self._logged += 1
-        left_out, self._left_out = self._left_out, 0
-        self._log(logging.WARNING, "denied", principal, action, workflow, id, event, error=error, left_out=left_out)
+        left_out = self._denials.next()
+        if left_out is not None:
+            self._log(logging.WARNING, "denied", principal, action, workflow, id, event, error=error, left_out=left_out)
 
     @staticmethod
     def _log(

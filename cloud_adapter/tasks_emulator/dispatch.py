@@ -15,7 +15,7 @@ from cloud_adapter.queues.rules import Entry
 from cloud_adapter.queues.runner import Reply, first_of
 from cloud_adapter.tasks_emulator.queue_messages import Message
 from cloud_adapter.tasks_emulator.task_messages import METHODS, Job
-from cloud_adapter.tasks_emulator.tokens import TokenIssuer
+from cloud_adapter.token_issuer import TokenIssuer
 
 logger = logging.getLogger("gorchestrate.tasks_emulator")
 

@@ -23,7 +23,7 @@ from cloud_adapter.tasks_emulator.dispatch import Dispatcher
 from cloud_adapter.tasks_emulator.queue_messages import QueueMessage
 from cloud_adapter.tasks_emulator.refusal import Refused
 from cloud_adapter.tasks_emulator.service import CloudTasksService, handlers
-from cloud_adapter.tasks_emulator.tokens import TokenIssuer
+from cloud_adapter.token_issuer import TokenIssuer
 
 CreateQueueRequest: Final = types.CreateQueueRequest.pb()
 

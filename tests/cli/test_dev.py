@@ -216,7 +216,7 @@ def test_a_port_that_is_taken(invoke: Invoke, source: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         fails(invoke("dev", str(source), "--port", str(port)), f"127.0.0.1:{port}", "--port")
-        fails(invoke("demo", str(source), "--port", str(port)), f"127.0.0.1:{port}", "--port")
+        fails(invoke("demo", str(ROOT / "functions/main.py"), "--port", str(port)), f"127.0.0.1:{port}", "--port")
 
 
 def test_a_setting_that_only_the_service_of_the_file_needs(

@@ -120,13 +120,13 @@ def function(folder: Path, variables: dict[str, str]) -> Iterator[str]:
 
 def test_under_functions_framework(folder: Path) -> None:
     with collecting() as collector, function(folder, collector.variables) as url:
-        assert demo.play(url, Console(quiet=True), with_users=False)
+        assert demo.play(url, Console(quiet=True))
         check(collector)
 
 
 def test_under_gorchestrate_dev(folder: Path) -> None:
     with collecting() as collector, dev("main.py", folder / "dev.db", cwd=folder, **collector.variables) as server:
-        assert demo.play(str(server.client.base_url), Console(quiet=True), with_users=False)
+        assert demo.play(str(server.client.base_url), Console(quiet=True))
         check(collector)
 
 

@@ -482,7 +482,7 @@ def test_a_named_workflow_needs_a_definition() -> None:
         class Bad(Workflow, name="bad"): ...
 
     assert caught.value.reason == "it has no definition"
-    assert caught.value.fix == "Write definition = S(...) in the class."
+    assert caught.value.fix == "Write async def run(self), or definition = S(...), in the class."
 
 
 @pytest.mark.parametrize("definition", [do("a"), (do("a"),), None])

@@ -245,10 +245,11 @@ def test_a_retry_starts_the_deadline_again() -> None:
     order, execution = reload(order, execution)
     machine = Machine(order, execution, NOON + DAY)
     machine.retry()
-    machine.goto("main", "nap")
-    machine.settle()
-    assert standing(execution) == {"main": "nap", "limit": "limit"}
+    assert standing(execution) == {"main": "bad", "limit": "limit"}
     assert [getattr(wait, "deadline", None) for wait in execution.threads[1].waits] == [NOON + DAY + HOUR]
+    handle_event(order, execution, "limit")
+    resume(order, execution)
+    assert order.log == ["late"]
 
 
 def test_goto_into_the_section_starts_its_deadline_and_out_of_it_ends_it() -> None:

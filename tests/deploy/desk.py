@@ -28,6 +28,9 @@ API_ACCOUNT = "gorchestrate-api@my-project.iam.gserviceaccount.com"
 WORKER_ACCOUNT = "gorchestrate-worker@my-project.iam.gserviceaccount.com"
 TASKS_ACCOUNT = "gorchestrate-tasks@my-project.iam.gserviceaccount.com"
 WORKER_URL = f"https://gorchestrate-worker-{PROJECT_NUMBER}.us-central1.run.app"
+SECRET_KEYS = f"{PROJECT}/secrets/gorchestrate-secret-keys"
+CALLBACK_KEYS = f"{PROJECT}/secrets/gorchestrate-callback-keys"
+SESSION_KEYS = f"{PROJECT}/secrets/gorchestrate-session-keys"
 BUILD_ACCOUNT = "builder@my-project.iam.gserviceaccount.com"
 
 
@@ -41,6 +44,7 @@ class Run:
     policies: dict[str, dict[str, set[str]]]
     uploads: list[bytes]
     deliveries: list[tuple[str, int]]
+    secrets: dict[str, list[str]]
 
     @property
     def commands(self) -> list[str]:
@@ -117,4 +121,5 @@ class Desk:
             {path: google.bindings(path) for path in google.policies},
             google.uploads[uploads:],
             google.deliveries[deliveries:],
+            copy.deepcopy(google.secrets),
         )

@@ -8,6 +8,7 @@ and recorded in ``refused``.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import threading
@@ -31,6 +32,7 @@ HOSTS = (
     "firestore",
     "iam",
     "run",
+    "secretmanager",
     "serviceusage",
 )
 MAPS = ("environmentVariables",)
@@ -74,6 +76,8 @@ class FakeGoogle:
     deliveries: list[tuple[str, int]] = field(default_factory=list)
     """The URL of each task, and what its worker answered."""
     uploads: list[bytes] = field(default_factory=list)
+    secrets: dict[str, list[str]] = field(default_factory=dict)
+    """The values of the versions of each secret."""
     address: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -101,6 +105,8 @@ class FakeGoogle:
         """Somebody removes a resource by hand; it must be there."""
         del self.resources[path]
         self.policies.pop(path, None)
+        if self.secrets.pop(path, None):
+            self.resources = {name: body for name, body in self.resources.items() if not name.startswith(f"{path}/")}
         if "/functions/" in path:
             self._delete_service(path)
 
@@ -140,7 +146,23 @@ class FakeGoogle:
                 "uploadUrl": "http://storage.googleapis.com/upload/source.zip",
                 "storageSource": {"bucket": "sources", "object": "source.zip"},
             }
+        if request.host.startswith("secretmanager"):
+            return self._secret(request, resource, verb)
         return self._resource(request, resource)
+
+    def _secret(self, request: Request, path: str, verb: str) -> tuple[int, Json]:
+        if path.endswith("/versions"):
+            return 200, {"versions": [body for name, body in self.resources.items() if name.startswith(f"{path}/")]}
+        if verb != "addVersion" and not path.endswith("/versions/latest"):
+            return self._resource(request, path)
+        if verb == "addVersion":
+            name = f"{path}/versions/{len(self.secrets.setdefault(path, [])) + 1}"
+            self.secrets[path].append(base64.b64decode(request.body["payload"]["data"]).decode())
+            return 200, self._put(name, {"state": "ENABLED", "clientSpecifiedPayloadChecksum": True})
+        secret = path.removesuffix("/versions/latest")
+        if secret not in self.secrets:
+            return self._error(404, "NOT_FOUND", f"Secret Version [{path}] not found.")
+        return 200, self.resources[f"{secret}/versions/{len(self.secrets[secret])}"]
 
     def _service_usage(self, request: Request, resource: str, verb: str) -> tuple[int, Json]:
         if verb == "batchEnable":
@@ -179,7 +201,12 @@ class FakeGoogle:
             project = request.path.split("/")[3]
             return f"{body['accountId']}@{project}.iam.gserviceaccount.com"
         body = body.get("task", body)
-        return str(query.get("functionId") or query.get("databaseId") or body["name"].rpartition("/")[2])
+        return str(
+            query.get("functionId")
+            or query.get("databaseId")
+            or query.get("secretId")
+            or body["name"].rpartition("/")[2]
+        )
 
     def _create(self, name: str, request: Request) -> Json:
         body = dict(request.body.get("task", request.body))

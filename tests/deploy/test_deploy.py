@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from cloud_adapter.codecs.fernet import FernetCodec
 from cloud_adapter.document import Instance
 from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE
 from cloud_adapter.settings import Settings
@@ -27,11 +28,14 @@ from tests.deploy.desk import (
     API,
     API_ACCOUNT,
     BUILD_ACCOUNT,
+    CALLBACK_KEYS,
     DATABASE,
     DEPLOY,
     JOB,
     PROJECT,
     QUEUE,
+    SECRET_KEYS,
+    SESSION_KEYS,
     TASKS_ACCOUNT,
     WORKER,
     WORKER_ACCOUNT,
@@ -48,7 +52,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 FIRST = {"PUBLIC": "true", "BUILD_ACCOUNT": BUILD_ACCOUNT}
 PUBLIC_URL = "https://example.com/a,GORCHESTRATE_UI=true;b|c='d'^e\"f\\g~$(h)"
 """Characters with a meaning to gcloud or to a shell."""
-SECOND = {"ACCESS": "authenticated", "BUILD_ACCOUNT": BUILD_ACCOUNT, "PUBLIC_URL": PUBLIC_URL, "RATE_LIMIT": "20/s"}
+KMS_KEY = "projects/p/locations/l/keyRings/r/cryptoKeys/k"
+SECOND = {
+    "ACCESS": "authenticated",
+    "BUILD_ACCOUNT": BUILD_ACCOUNT,
+    "PUBLIC_URL": PUBLIC_URL,
+    "RATE_LIMIT": "20/s",
+    "CALLBACK_KEYS": "none",
+    "KMS_KEY": KMS_KEY,
+}
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +122,7 @@ def torn_down(module_desk: Desk, second: Run, stopped: Run) -> Run:
 
 def test_the_apis_are_enabled(first: Run) -> None:
     enabled = first.sent("POST", "services:batchEnable").body["serviceIds"]
-    services = "artifactregistry cloudbuild cloudfunctions cloudscheduler cloudtasks firestore iam run"
+    services = "artifactregistry cloudbuild cloudfunctions cloudscheduler cloudtasks firestore iam run secretmanager"
     assert sorted(enabled) == [f"{name}.googleapis.com" for name in services.split()]
 
 
@@ -219,6 +231,9 @@ def test_every_role_is_on_the_smallest_thing_that_it_is_needed_for(second: Run) 
     assert {path: roles for path, roles in second.policies.items() if roles} == {
         PROJECT: {"roles/datastore.user": functions},
         QUEUE: {"roles/cloudtasks.enqueuer": functions, "roles/cloudtasks.taskDeleter": functions},
+        SECRET_KEYS: {"roles/secretmanager.secretAccessor": functions},
+        CALLBACK_KEYS: {"roles/secretmanager.secretAccessor": functions},
+        SESSION_KEYS: {"roles/secretmanager.secretAccessor": {f"serviceAccount:{API_ACCOUNT}"}},
         f"{PROJECT}/serviceAccounts/{TASKS_ACCOUNT}": {"roles/iam.serviceAccountUser": functions},
         WORKER.replace("functions", "services"): {"roles/run.invoker": {f"serviceAccount:{TASKS_ACCOUNT}"}},
     }
@@ -294,6 +309,9 @@ def test_a_second_deployment_leaves_things_as_they_are(first: Run, second: Run) 
         assert (variables["GORCHESTRATE_PUBLIC"], variables["GORCHESTRATE_WORKER_AUTH"]) == ("true", "oidc")
         variables |= {"GORCHESTRATE_PUBLIC": "false", "GORCHESTRATE_WORKER_AUTH": "iam"}
         variables |= {"GORCHESTRATE_PUBLIC_URL": PUBLIC_URL, "GORCHESTRATE_RATE_LIMIT": "20/s"}
+        variables |= {"GORCHESTRATE_CALLBACK_KEYS": "none", "GORCHESTRATE_KMS_KEY": KMS_KEY}
+        secrets = expected[function]["serviceConfig"]["secretEnvironmentVariables"]
+        secrets[:] = [one for one in secrets if one["key"] != "GORCHESTRATE_CALLBACK_KEYS"]
     assert second.resources == expected
 
 
@@ -317,6 +335,46 @@ def test_a_worker_whose_tokens_have_no_signature_leaves_it_to_cloud_run(second: 
         ("gorchestrate-api", "iam"),
     ]
     assert not any("/tasks/" in path for path in second.resources), "the refused canary is removed"
+
+
+# --- the keys ----------------------------------------------------------------------------
+
+ALL_KEYS = (SECRET_KEYS, CALLBACK_KEYS, SESSION_KEYS)
+
+
+def test_each_setting_has_a_random_key_of_its_own_that_it_accepts(first: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [value.strip() for secret in ALL_KEYS for value in first.secrets[secret]]
+    assert len({*keys}) == len(keys) == 3
+    for function, count in ((API, 3), (WORKER, 2)):
+        service = first.resources[function]["serviceConfig"]
+        given = {one["key"]: one for one in service["secretEnvironmentVariables"]}
+        assert len(given) == count
+        for name, value in service["environmentVariables"].items():
+            monkeypatch.setenv(name, value)
+        for name, one in given.items():
+            assert one["version"] == "latest"
+            (value,) = first.secrets[f"{PROJECT}/secrets/{one['secret']}"]
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("K_SERVICE", "function")
+        settings = Settings.load()
+        assert len(settings.keys) == len(settings.callback_ring) == 1
+        assert len(settings.listed_session_keys) == count - 2
+        FernetCodec(settings.keys)
+        for name in given:
+            monkeypatch.delenv(name)
+
+
+def test_a_key_is_in_no_output_and_no_command(first: Run) -> None:
+    said = first.process.stdout + first.process.stderr
+    sent = [request for request in first.requests if not request.path.endswith(":addVersion")]
+    for (value,) in first.secrets.values():
+        assert value.strip() not in said
+        assert value.strip() not in str(sent)
+    assert sum("versions add" in command and "--data-file=-" in command for command in first.commands) == 3
+
+
+def test_keys_that_are_there_are_not_changed(first: Run, second: Run) -> None:
+    assert second.secrets == first.secrets
 
 
 # --- the check ---------------------------------------------------------------------------
@@ -381,7 +439,8 @@ def test_a_dry_teardown_sends_nothing_and_keeps_the_data(desk: Desk) -> None:
     run = desk.run("teardown.sh", "--dry-run", desk.settings())
     assert run.process.returncode == 0, run.process.stderr
     assert desk.google.requests == []
-    assert len(run.commands) == 9
+    assert len(run.commands) == 14
+    assert sum("remove-iam-policy-binding" in command and " secrets " in command for command in run.commands) == 5
     assert not any("databases" in command.partition("--condition")[0] for command in run.commands)
 
 
@@ -391,4 +450,5 @@ def test_a_dry_teardown_sends_nothing_and_keeps_the_data(desk: Desk) -> None:
 def test_a_teardown_leaves_nothing_and_takes_no_offence_at_what_is_gone(torn_down: Run) -> None:
     left = {path for path in torn_down.resources if "/collectionGroups/" not in path}  # those went with the database
     assert left == set()
+    assert torn_down.secrets == {}
     assert torn_down.process.stdout.count("already removed") == 4

@@ -30,7 +30,7 @@ from cloud_adapter.cli import demo
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.hosting.local_stack import LOCATION, PROJECT, QUEUE, TASKS_ACCOUNT, Stack, running_stack
 from cloud_adapter.sockets import listen
-from cloud_adapter.tasks_emulator.tokens import TokenIssuer
+from cloud_adapter.token_issuer import TokenIssuer
 from tests.cli.processes import GORCHESTRATE, ROOT, run, started
 from tests.emulator.harness import a_client
 from tests.emulator.harness import until as auntil
@@ -107,7 +107,7 @@ class Played:
         self.api = httpx.Client(base_url=stack.api_url, timeout=60)
         self.worker = httpx.Client(base_url=stack.worker_url, timeout=60)
         self.shown = io.StringIO()
-        self.good = demo.play(stack.api_url, Console(file=self.shown, width=200), with_users=False)
+        self.good = demo.play(stack.api_url, Console(file=self.shown, width=200))
 
     def lines(self, name: str) -> list[dict[str, Any]]:
         """The JSON lines that a process has logged."""

@@ -27,7 +27,7 @@ from cloud_adapter.errors import (
     UserCodeError,
     WorkflowNotFound,
 )
-from cloud_adapter.observability.audit import DENIALS_MAX
+from cloud_adapter.observability.line_limit import LINES_MAX
 from tests.engine.harness import ID, World, in_world
 from workflow_core import (
     ANONYMOUS,
@@ -464,12 +464,12 @@ async def test_each_decision_is_logged(world: World, caplog: pytest.LogCaptureFi
 @in_world(Order)
 async def test_a_flood_of_denials_does_not_flood_the_log(world: World, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        for _ in range(DENIALS_MAX + 5):
+        for _ in range(LINES_MAX + 5):
             with pytest.raises(InstanceNotFound):
                 await world.process.engine.get("order", ID, principal=NOBODY)
         await world.clock.advance_to(world.now + timedelta(seconds=1))
         with pytest.raises(InstanceNotFound):
             await world.process.engine.get("order", ID, principal=NOBODY)
     lines = audit(caplog)
-    assert len(lines) == DENIALS_MAX + 1
+    assert len(lines) == LINES_MAX + 1
     assert [line.get("left_out") for line in lines][-2:] == [None, 5]

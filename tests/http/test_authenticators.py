@@ -190,6 +190,11 @@ class TestDev(AuthenticatorContract):
     def wrong(self, issuer: Issuer) -> Sequence[str]:
         return ["", ";", "; roles=manager", "ann; admin", "ann; rolls=manager", "a\0b"]
 
+    def test_it_may_name_the_users_of_another_issuer(self) -> None:
+        principal = found(Dev(issuer="https://login.example"), ("X-Dev-User", "ann; roles=cook"))
+        assert principal is not None
+        assert principal.id == "https://login.example|ann" and principal.roles == {"cook"}
+
     @pytest.mark.parametrize("client", [("192.0.2.7", 5000), ("::ffff:192.0.2.7", 1), ("testclient", 1), ("", 0), None])
     def test_other_machines_are_refused(self, authenticator: Authenticator, client: tuple[str, int] | None) -> None:
         with pytest.raises(InvalidCredential, match="same machine"):

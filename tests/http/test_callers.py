@@ -17,6 +17,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cloud_adapter.engine.operations import ACTIONS, REPAIRS
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.hosting.dev_server import running
+from cloud_adapter.http.authentication import Authentication
+from cloud_adapter.http.authenticators.api_key import ApiKey, StoredKey, key_hash, new_key
 from cloud_adapter.http.callers import AllowedCallers, is_loopback
 from cloud_adapter.http.principals import set_principal
 from cloud_adapter.settings import Settings
@@ -229,6 +231,32 @@ def test_other_machines_are_served_only_if_a_setting_says_so(tmp_path: Path, rem
         assert status == ("paused" if remote else "waiting")
         through = {"X-Forwarded-For": "203.0.113.7"}  # a proxy on this machine says who its client is
         assert client.get(f"http://127.0.0.1:{port}/", headers=through).status_code == (200 if remote else 403)
+
+
+@pytest.mark.parametrize("has_authenticators", [False, True])
+def test_the_refusal_of_another_machine_says_what_is_true(tmp_path: Path, has_authenticators: bool) -> None:
+    def elsewhere(app: ASGIApp) -> ASGIApp:
+        async def from_elsewhere(scope: Scope, receive: Receive, send: Send) -> None:
+            await app({**scope, "client": ("203.0.113.7", 1)}, receive, send)
+
+        return from_elsewhere
+
+    key = new_key()
+    keys = (ApiKey(StoredKey("ann", key_hash(key))),) if has_authenticators else ()
+    with deployed(
+        tmp_path / "desks.db",
+        Desk,
+        around=elsewhere,
+        callers=AllowedCallers(remote=False),
+        authentication=Authentication(keys),
+        ui=True,
+    ) as http:
+        for path in ("/wf/desk/1", "/ui/"):
+            response = http.request("GET", path, headers={"Authorization": f"Bearer {key}"})
+            assert response.status_code == 403
+            for text in ("serves only clients on its own machine, whatever their credentials", "REMOTE_CLIENTS=true"):
+                assert text in response.text
+            assert "no authentication" not in response.text
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1", "localhost", "a.localhost"])

@@ -49,7 +49,7 @@ def page(http: Http, url: str, status: int = 200) -> str:
 
 
 def who(html: str) -> str:
-    found = re.search(r'<details class="visitor">\s*<summary>(.*?)</summary>', html)
+    found = re.search(r'<details class="visitor"(?: open)?>\s*<summary>(.*?)</summary>', html)
     return found[1] if found else ""
 
 

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.requests import Request
 
 from cloud_adapter.errors import Forbidden, InvalidCredential, SettingsError
-from cloud_adapter.http.auth import REMOVED_SIGNATURE, OidcVerifier
+from cloud_adapter.http.auth import OidcVerifier
+from cloud_adapter.http.authentication import Authentication
+from cloud_adapter.http.authenticators.oidc import Oidc
+from cloud_adapter.http.authenticators.tokens import REMOVED_SIGNATURE
 from cloud_adapter.settings import Settings
+from tests.http.helpers import Http, deployed
 from tests.http.issuer import AUDIENCE, EMAIL, Issuer
+from tests.http.test_authentication import Suggestion
 
 NOW = datetime.now(UTC)
 HOUR = timedelta(hours=1)
@@ -129,3 +137,42 @@ def test_on_cloud_run_or_with_the_emulator_it_starts(variable: str, monkeypatch:
     assert OidcVerifier.from_settings(Settings.load()).leaves_signature
     monkeypatch.delenv("GORCHESTRATE_WORKER_AUTH")
     assert not OidcVerifier.from_settings(Settings.load()).leaves_signature
+
+
+# --- the api, whose clients may send a token that Cloud Run has checked ----------------------
+
+
+def api(folder: Path, issuer: Issuer) -> AbstractContextManager[Http]:
+    authentication = Authentication((Oidc(issuer.url, AUDIENCE),))
+    return deployed(folder / "a.db", Suggestion, authentication=authentication, ui=True)
+
+
+@pytest.mark.parametrize("path", ["/wf/suggestion/1", "/ui/"])
+def test_the_api_refuses_it_and_only_the_log_says_what_to_do(
+    path: str, tmp_path: Path, issuer: Issuer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "gorchestrate.http"), api(tmp_path, issuer) as http:
+        for claims in ({"sub": "u1"}, {"sub": "u1", "exp": NOW - HOUR}):
+            headers = {"Authorization": f"Bearer {without_signature(issuer, **claims)}"}
+            caplog.clear()
+            response = http.request("GET", path, headers=headers)
+            assert response.status_code == 401
+            told = response.text + str(response.headers)
+            assert "its signature was removed" in told
+            for word in ("Cloud Run", "X-Serverless-Authorization", "PUBLIC"):
+                assert word not in told
+            (line,) = [record.getMessage() for record in caplog.records if "refused" in record.message]
+            assert f"GET {path} refused: the token is not valid: its signature was removed. Cloud Run removes" in line
+            assert "in the header X-Serverless-Authorization" in line and "PUBLIC=true" in line
+        assert (
+            http.request("GET", path, headers={"Authorization": f"Bearer {issuer.token(sub='u1')}"}).status_code != 401
+        )
+    assert issuer.asked == ["/.well-known/openid-configuration", "/jwks"], "only the right token needs keys"
+
+
+def test_one_of_another_issuer_gets_no_hint(tmp_path: Path, issuer: Issuer, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "gorchestrate.http"), api(tmp_path, issuer) as http:
+        token = without_signature(issuer, iss="https://other.example")
+        headers = {"Authorization": f"Bearer {token}"}
+        assert http.problem("GET", "/wf/suggestion/1", headers=headers)["status"] == 401
+    assert "of an issuer that is not accepted here" in caplog.text and "Cloud Run" not in caplog.text

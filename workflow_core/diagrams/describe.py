@@ -12,9 +12,13 @@ from workflow_core.statements.calls import Activity, Child
 from workflow_core.statements.control import Branch, Do, Go, If, Step, Switch, WaitFor, While, Within
 from workflow_core.statements.failures import Except, Fail, Try
 from workflow_core.statements.fanout import ForEach, Parallel, Race
+from workflow_core.statements.inline import CallOf, Entry, Inline, Resting
 from workflow_core.statements.selects import Done, On, Select, SelectPart, Sleep, Timeout, When
 
 Node = dict[str, Any]
+
+SIGNED = "signed"
+"""What diagrams show in place of a role for an event with ``verify``."""
 
 
 def statements(program: Program) -> list[Node]:
@@ -28,7 +32,8 @@ def statements(program: Program) -> list[Node]:
 
 
 def events(program: Program) -> list[Node]:
-    """Returns the events of a definition: name, role, parameter, schemas, and the selects that wait for them."""
+    """Returns the events of a definition: name, role, parameter, schemas, and the selects that wait for them. With
+    ``verify``, a check of the request decides who may send the event, not a role."""
     result = []
     for event, cases in program.events.items():
         for select, case in cases:
@@ -36,6 +41,7 @@ def events(program: Program) -> list[Node]:
                 {
                     "name": event,
                     "role": case.role,
+                    "verify": case.verify is not None,
                     "buffered": case.buffered,
                     "select": select,
                     "parameter": case.signature.parameter,
@@ -72,11 +78,17 @@ def _section(section: Section, prefix: str, program: Program) -> list[Node]:
         prefix = f"{prefix}{section.prefix}/"
     nodes: list[Node] = []
     for statement in section.statements:
-        nodes += (
-            _section(statement, prefix, program)
-            if isinstance(statement, Section)
-            else [_statement(statement, prefix, program)]
-        )
+        match statement:
+            case Section():
+                nodes += _section(statement, prefix, program)
+            case CallOf(body):
+                nodes += _section(body, prefix, program)
+            case Inline() | Entry():  # code between two statements
+                pass
+            case Resting(inner):
+                nodes.append(_statement(inner, prefix, program))
+            case _:
+                nodes.append(_statement(statement, prefix, program))
     return nodes
 
 
@@ -164,6 +176,7 @@ def _case(case: SelectPart, prefix: str, program: Program) -> Node:
     match case:
         case On():
             node: Node = {"kind": "on", "name": case.event, "role": case.role, "buffered": case.buffered}
+            node["verify"] = case.verify is not None
         case Timeout():
             node = {"kind": "timeout", "name": prefix + case.name, "delay": _delay(case.delay)}
         case When():

@@ -204,6 +204,8 @@ class _Drawing:
                 label = f"{label} ({describe.in_words(case['delay'])})"
             elif case.get("role"):
                 label = f"{label} ({case['role']})"
+            elif case.get("verify"):
+                label = f"{label} ({describe.SIGNED})"
             way = [(at, label)]
             if case["kind"] == "done":
                 way = [(self.statement(case["work"], [(at, "")])[0][0], label)]

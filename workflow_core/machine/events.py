@@ -18,14 +18,14 @@ from typing import Any
 
 from workflow_core.accidents import refuse_accident
 from workflow_core.errors import EventNotAccepted, InvalidInput
-from workflow_core.events import EventHandler, EventRequest
+from workflow_core.events import EventHandler, EventRequest, Selected
 from workflow_core.execution import BufferedEvent, Sender, Status, Thread, ThreadStatus
 from workflow_core.machine.instructions import run
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.transitions import ThreadHappening, check_thread
 from workflow_core.machine.values import keywords
 from workflow_core.machine.waits import leave_wait
-from workflow_core.program.code import EventCase, HandlerCase, ResultCase, SelectCase, SelectOp
+from workflow_core.program.code import EventCase, HandlerCase, ResultCase, SelectCase, SelectOp, TimerCase
 from workflow_core.signatures import HandlerSignature
 from workflow_core.wait_types import AnyWait, ConditionWait, EventWait, HandlerTeardown, HandlerWait, WaitStatus
 
@@ -163,6 +163,9 @@ def handle(machine: MachineState, accepted: Accepted, value: Any) -> Any:
             output = handler(*arguments, **keywords(machine, accepted.thread, at.each, case.keywords))
         if output is not None:
             refuse_accident(output, f"the handler of {case.event!r}")
+        if case.keeps_result:
+            is_result = isinstance(case, ResultCase)
+            machine.awaited = output if is_result else Selected(case.event, value, output)
         return output
     if isinstance(case, HandlerCase):
         wait = accepted.wait
@@ -203,6 +206,8 @@ def handled(machine: MachineState, accepted: Accepted) -> None:
     elif thread.caused_by and not isinstance(case, ResultCase):  # after a result, it continues what an event has caused
         thread.caused_by = ""
     leave_wait(execution, thread, case.event)
+    if type(case) is TimerCase:
+        machine.awaited = Selected("", None, None)
     run(machine, thread, case.entry)
 
 

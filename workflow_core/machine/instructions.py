@@ -32,20 +32,24 @@ from workflow_core.errors import AsyncInSyncCall, LoopLimitExceeded
 from workflow_core.execution import Leave, LeaveKind, Status, Thread, ThreadStatus
 from workflow_core.machine.allowance import Allowance
 from workflow_core.machine.checkpoints import Checkpoint, CheckpointKind
+from workflow_core.machine.frames import keep
+from workflow_core.machine.plain import can_catch, reach_step, run_code
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.threads import branch_count, branches_of, end, go, start_branches, start_of, unwatch, watch
 from workflow_core.machine.unwinding import catches, depart, expire, finish, tries_again
-from workflow_core.machine.values import item_of, items_of, keywords, step_context, true_case, value_of
+from workflow_core.machine.values import items_of, keywords, step_context, true_case, value_of
 from workflow_core.machine.waits import park
 from workflow_core.program.code import (
     BranchOfItemOp,
     BranchOp,
+    CodeOp,
     DoOp,
     EachOp,
     EndOp,
     ExpireOp,
     FailOp,
     ForkOp,
+    FrameStepOp,
     GoOp,
     Instruction,
     JumpOp,
@@ -80,6 +84,9 @@ transition. The kind is that of the current transition; None if the thread alrea
 
 def run(machine: MachineState, thread: Thread, instruction: Instruction, steps: Steps | None = None) -> None:
     """Moves the thread from ``instruction`` until it rests or ends. With ``steps``, also runs the steps it reaches."""
+    if machine.program.is_plain and thread.id not in machine.values:
+        _with_locals(machine, thread, instruction, steps)
+        return
     execution, workflow = machine.execution, machine.workflow
     checkpoint, kind = steps or (None, None)
     allowance = None if machine.allowances is None else machine.allowances.get(thread.id)
@@ -133,8 +140,19 @@ def run(machine: MachineState, thread: Thread, instruction: Instruction, steps: 
             if (landed := _raised(machine, thread, instruction, error, allowance, moves_left)) is None:
                 break
             instruction = landed
+    if machine.values:
+        keep(machine, thread)
     if checkpoint is not None and kind is not None:
         checkpoint(kind)
+
+
+def _with_locals(machine: MachineState, thread: Thread, instruction: Instruction, steps: Steps | None) -> None:
+    """Runs a thread of a plain definition; see ``workflow_core.machine.frames``."""
+    machine.values[thread.id] = {}
+    try:
+        run(machine, thread, instruction, steps)
+    finally:
+        machine.values.pop(thread.id, None)
 
 
 def run_alone(machine: MachineState, checkpoint: Checkpoint | None) -> bool:
@@ -228,7 +246,7 @@ def _raised(
     """
     note = f"raised at {instruction.name!r} of workflow {machine.program.workflow!r}"
     error.add_note(Place(instruction.name, note))
-    if type(instruction) not in _ASKING:
+    if not can_catch(instruction):
         raise error
     if moves_left <= 0:
         raise _endless(thread, allowance) from error
@@ -310,7 +328,7 @@ def _do(machine: MachineState, thread: Thread, instruction: DoOp, _: Allowance) 
 
 
 def _branch_of_item(machine: MachineState, thread: Thread, instruction: BranchOfItemOp, _: Allowance) -> Instruction:
-    holds = instruction.cond(machine.workflow, item_of(machine, thread, instruction.each)[0])
+    holds = value_of(machine, thread, instruction, instruction.cond)
     return instruction.next if is_true(holds, instruction.name) else instruction.other
 
 
@@ -428,6 +446,8 @@ _MOVES: dict[type[Instruction], Callable[[MachineState, Thread, Any, Allowance],
     WatchOp: _watch,
     DoOp: _do,
     BranchOfItemOp: _branch_of_item,
+    CodeOp: run_code,
+    FrameStepOp: reach_step,
     JumpOp: _jump,
     GoOp: _go,
     EachOp: _each,
@@ -442,7 +462,3 @@ _MOVES: dict[type[Instruction], Callable[[MachineState, Thread, Any, Allowance],
     ExpireOp: _expire,
 }
 """The instructions that ``run`` does not inline."""
-
-_ASKING = frozenset({SelectOp, GoOp, EachOp, DoOp, WithinOp})
-"""The instructions whose errors can be caught: they compute values before they change anything, or they are ``Do``.
-Conditions belong to no statement that can fail."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 from workflow_core.callbacks import CallbackUrls
 from workflow_core.errors import UnknownStatement
@@ -40,6 +41,8 @@ class MachineState:
         callback_urls: returns the URLs of callbacks, for steps and setups; None: nothing receives callbacks.
         salt: returns a random text for the id of a child, so that nobody can foresee it and take it first; None: the
             id depends only on the wait.
+        awaited: the result of the wait that has just ended, for the code that follows; see ``machine.frames``.
+        values: the locals of the threads that are moving, as objects, by the id of the thread.
         touched: whether code that may change the fields was called since the last ``use`` or ``take_touched``.
 
     Raises:
@@ -51,6 +54,7 @@ class MachineState:
     __slots__ = (
         "allowances",
         "alone",
+        "awaited",
         "callback_urls",
         "execution",
         "now",
@@ -58,6 +62,7 @@ class MachineState:
         "program",
         "salt",
         "touched",
+        "values",
         "workflow",
     )
 
@@ -87,6 +92,8 @@ class MachineState:
         self.principal: Principal | None = None
         self.salt: Callable[[], str] | None = None
         self.callback_urls: CallbackUrls | None = None
+        self.awaited: Any = None
+        self.values: dict[str, dict[str, Any]] = {}
         self.touched = False
         self.allowances: dict[str, Allowance] | None = None
         """The allowances of the threads that rest on a condition or on branches; None after a step or an event."""

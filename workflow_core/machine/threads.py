@@ -21,6 +21,7 @@ from collections import Counter
 from workflow_core.errors import DuplicateThread, ExecutionError
 from workflow_core.execution import MAIN_THREAD, Execution, Status, Thread
 from workflow_core.machine.allowance import Allowance
+from workflow_core.machine.frames import handed_down
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.values import items_of, value_of
 from workflow_core.machine.waits import leave_wait, park, summarize
@@ -67,7 +68,7 @@ def go(machine: MachineState, thread: Thread, instruction: GoOp) -> None:
         id = str(value)
         if value is None or not id:
             raise ExecutionError(f"Go {instruction.name!r}: its id function returned {value!r}. Return a text")
-    _start(machine.execution, thread, id, instruction.name, is_taken=machine.execution.thread(id) is not None)
+    _start(machine, thread, id, instruction.name, is_taken=machine.execution.thread(id) is not None)
 
 
 def _own_id(machine: MachineState, name: str) -> str:
@@ -77,14 +78,15 @@ def _own_id(machine: MachineState, name: str) -> str:
     return next(iter(former), name)
 
 
-def _start(execution: Execution, by: Thread, id: str, name: str, *, is_taken: bool) -> Thread:
+def _start(machine: MachineState, by: Thread, id: str, name: str, *, is_taken: bool) -> Thread:
     if is_taken:
         raise DuplicateThread(
             f"Go {name!r}: a thread with the id {id!r} is still live. Set a unique id for each thread: "
             f"Go(name, ..., id=lambda w: ...)"
         )
     thread = Thread(id, name, positions=dict(by.positions), errors=dict(by.errors), caused_by=by.caused_by)
-    execution.threads.append(thread)
+    thread.locals = handed_down(machine, by, name)
+    machine.execution.threads.append(thread)
     return thread
 
 
@@ -95,7 +97,7 @@ def watch(machine: MachineState, thread: Thread, guard: Guard) -> None:
     """
     execution, name = machine.execution, guard.name
     id = name if thread.id == MAIN_THREAD else f"{thread.id}/{name}"
-    timer = Thread(id, name, positions=dict(thread.positions), watches=thread.id)
+    timer = Thread(id, name, watches=thread.id)
     assert guard.timer is not None
     park(machine, timer, guard.timer)
     unwatch(machine, thread, name)
@@ -150,7 +152,7 @@ def start_branches(
         branch = branches[0] if has_items else branches[position]
         id = f"{branch}[{position}]" if has_items else branch
         id = id if thread.id == MAIN_THREAD else f"{thread.id}/{id}"
-        child = _start(execution, thread, id, branch, is_taken=id in taken)
+        child = _start(machine, thread, id, branch, is_taken=id in taken)
         child.parent = thread.id
         if has_items:
             child.positions[name] = position

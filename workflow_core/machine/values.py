@@ -20,11 +20,13 @@ from workflow_core.accidents import is_true, refuse_accident
 from workflow_core.comparing import leaves
 from workflow_core.errors import ExecutionError
 from workflow_core.events import StepContext, known_time
-from workflow_core.execution import Thread
+from workflow_core.execution import ErrorInfo, Thread
+from workflow_core.machine.frames import load, pack
 from workflow_core.machine.state import MachineState
 from workflow_core.program.code import Each, EachOp, ForkOp, Function, Instruction, WatchOp, WhenCase
 from workflow_core.secret_values import SECRETS
-from workflow_core.signatures import ITEM, NOW, PRINCIPAL, OfItem
+from workflow_core.signatures import ITEM, NOW, PRINCIPAL, OfFrame, OfItem
+from workflow_core.statements.inline import Local
 
 
 def value_of(machine: MachineState, thread: Thread, instruction: Instruction, function: Function | Any) -> Any:
@@ -35,6 +37,8 @@ def value_of(machine: MachineState, thread: Thread, instruction: Instruction, fu
     """
     if isinstance(function, OfItem):
         value = function.function(machine.workflow, item_of(machine, thread, instruction.each)[0])
+    elif isinstance(function, OfFrame):
+        value = function.function(machine.workflow, Frame(machine, thread, instruction.each))
     elif callable(function):
         value = function(machine.workflow)
     else:
@@ -59,6 +63,10 @@ def items_of(machine: MachineState, thread: Thread, loop: Each | EachOp | ForkOp
     if isinstance(function, OfItem):
         outer = loop.outer if isinstance(loop, Each) else loop.each
         items = function.function(machine.workflow, item_of(machine, thread, outer)[0])
+    elif isinstance(function, OfFrame):
+        items = function.function(
+            machine.workflow, Frame(machine, thread, loop.outer if isinstance(loop, Each) else loop.each)
+        )
     else:
         items = function(machine.workflow)
     if not isinstance(items, Iterator) or isgenerator(items):
@@ -94,6 +102,73 @@ def keywords(machine: MachineState, thread: Thread, each: Each | None, names: Co
     if NOW in names:
         given[NOW] = known_time(machine.now)
     return given
+
+
+class Frame:
+    """What the code of a plain definition sees of its thread.
+
+    Args:
+        each: the innermost ``ForEach`` around the code.
+    """
+
+    __slots__ = ("_each", "_machine", "_thread")
+
+    def __init__(self, machine: MachineState, thread: Thread, each: Each | None) -> None:
+        self._machine = machine
+        self._thread = thread
+        self._each = each
+
+    def get(self, local: Local) -> Any:
+        """Returns the value of a local.
+
+        Raises:
+            ExecutionError: see ``frames.load``.
+        """
+        values = self._machine.values.get(self._thread.id)
+        if values is None:
+            return load(self._thread, local)
+        if local.key not in values:
+            values[local.key] = load(self._thread, local)
+        return values[local.key]
+
+    def put(self, local: Local, value: Any) -> None:
+        """Assigns a local."""
+        values = self._machine.values.get(self._thread.id)
+        if values is not None:  # a condition that is looked at again while the thread rests assigns nothing
+            values[local.key] = value
+
+    def pass_up(self, local: Local, each: str | None, value: Any) -> None:
+        """Assigns a local of the thread that waits for this one; with ``each``, the entry for the item of that loop."""
+        parent = self._machine.execution.thread(self._thread.parent)
+        if parent is None:
+            return
+        if each is None:
+            parent.locals = {**parent.locals, local.key: pack(local, value)}
+            return
+        position = str(self._thread.positions[each])
+        packed = pack(local, {position: value})
+        parent.locals = {**parent.locals, local.key: {**parent.locals.get(local.key, {}), **packed}}
+
+    @property
+    def result(self) -> Any:
+        """The result of the wait that has just ended."""
+        return self._machine.awaited
+
+    @property
+    def context(self) -> StepContext:
+        """The context of the step that the thread is at."""
+        return step_context(self._machine, self._thread)
+
+    def item(self, name: str) -> Any:
+        """Returns the current item of a loop around the instruction."""
+        each = self._each
+        while each is not None and each.name != name:
+            each = each.outer
+        return item_of(self._machine, self._thread, each)[0]
+
+    def error(self, name: str) -> ErrorInfo:
+        """Returns the error that an ``except_`` section has caught."""
+        return self._thread.errors[name]
 
 
 def step_context(machine: MachineState, thread: Thread) -> StepContext:

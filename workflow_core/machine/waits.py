@@ -64,12 +64,14 @@ def park(machine: MachineState, thread: Thread, instruction: Instruction) -> Non
     pc = execution.pc
     wait_id = f"{thread.id}@{pc}"
     status = _WAITING
+    # The delay of a timer is computed for the thread in whose section it is: with its items and locals.
+    asking = execution.thread(thread.watches) or thread if thread.watches else thread
     waits: list[AnyWait] = []
     for case in instruction.cases.values() if isinstance(instruction, SelectOp) else ():
         if type(case) is EventCase:  # most waits are for events, so these are created without a call
             waits.append(EventWait(case.event, _SET_UP, wait_id, case.buffered))
             continue
-        wait = _ENTER[type(case)](machine, thread, instruction, case, wait_id)
+        wait = _ENTER[type(case)](machine, asking, instruction, case, wait_id)
         waits.append(wait)
         if wait.status is _PENDING_SETUP:
             status = _SETTING_UP

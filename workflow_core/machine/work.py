@@ -37,10 +37,10 @@ from workflow_core.machine.state import MachineState
 from workflow_core.machine.threads import start_of
 from workflow_core.machine.transitions import ThreadHappening, WaitHappening, check_thread, check_wait
 from workflow_core.machine.unwinding import fail_statement, watch_again
-from workflow_core.machine.values import step_context
+from workflow_core.machine.values import Frame, step_context
 from workflow_core.machine.waits import leave_wait
 from workflow_core.principal import Principal
-from workflow_core.program.code import ActivityCase, StepOp
+from workflow_core.program.code import ActivityCase, FrameStepOp, StepOp
 from workflow_core.retry import Retry
 from workflow_core.signatures import is_async as is_async_function
 from workflow_core.wait_types import (
@@ -193,6 +193,8 @@ class StepWork(ThreadWork):
 
     def call(self, machine: MachineState) -> Any:
         instruction = machine.program.step(self.thread.step)
+        if type(instruction) is FrameStepOp:
+            return instruction.action.function(machine.workflow, Frame(machine, self.thread, instruction.each))
         if instruction.takes_context:
             return instruction.action(machine.workflow, step_context(machine, self.thread))
         return instruction.action(machine.workflow)
@@ -225,6 +227,7 @@ class StepWork(ThreadWork):
             thread.attempt = 0
             thread.retry_at = thread.error = None
         machine.allowances = None
+        machine.awaited = result
         run(machine, thread, machine.program.step(thread.step).next)
 
     def failed(self, machine: MachineState, error: BaseException, retry_at: datetime | None) -> None:

@@ -3,7 +3,7 @@
 The files of the compiler contain plain functions that take an ``Assembly`` and a statement, and emit the instructions
 of the statement. Each file imports only files to its right:
 
-    compiler → failures → control, selects, fanout → calls → functions → assembly → names, scope → code
+    compiler → inline, failures → control, selects, fanout → calls → functions → assembly → names, scope → code
 
 One call goes in the opposite direction: a statement with sections compiles them, and they may contain any statement.
 This call goes through ``Assembly.section``.
@@ -21,6 +21,7 @@ from workflow_core.program.code import ClientCase, Each, EndOp, Guard, Instructi
 from workflow_core.program.names import Names
 from workflow_core.program.scope import Scope
 from workflow_core.statements.basic import Section
+from workflow_core.statements.inline import Local
 
 _I = TypeVar("_I", bound=Instruction)
 
@@ -40,6 +41,13 @@ class Crossing:
 
     guard: Guard
     exits: dict[LeaveKind, None] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Called:
+    """A section that is being compiled and that a ``Return`` leaves, and the jumps to its end."""
+
+    returns: list[JumpOp] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +103,7 @@ class Assembly:
         self.events: dict[str, list[tuple[str, ClientCase]]] = {}
         self.async_parts: list[str] = []
         self.names = Names()
-        self.nest: list[Loop | Crossing | Cleanup | Timed] = []
+        self.nest: list[Loop | Crossing | Called | Cleanup | Timed] = []
         self.cleanups: tuple[str, ...] = ()
         self.guard: Guard | None = None
         self.guards: list[Guard] = []
@@ -103,6 +111,8 @@ class Assembly:
         self.shelter = ""
         self.caught = ""
         self.each: Each | None = None
+        self.thread = MAIN_THREAD
+        self.entry_locals: dict[str, tuple[Local, ...]] = {}
         self.bodies = [Body(MAIN_THREAD, definition)]
         self.outline = hashlib.sha256()
 

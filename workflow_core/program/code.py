@@ -15,12 +15,13 @@ from workflow_core.callbacks import Verify
 from workflow_core.events import EventHandler
 from workflow_core.execution import LeaveKind
 from workflow_core.retry import Retry
-from workflow_core.signatures import HandlerSignature, OfItem
+from workflow_core.signatures import HandlerSignature, OfFrame, OfItem
 from workflow_core.statements.basic import Delay
+from workflow_core.statements.inline import Local
 from workflow_core.wait_types import WAITS, AnyWait, WaitKind
 
-Function = Callable[..., Any] | OfItem
-"""A function of the workflow, and of the item of a ``ForEach`` if it has a second parameter."""
+Function = Callable[..., Any] | OfItem | OfFrame
+"""A function of the workflow, and of the item of a ``ForEach`` if it has a second parameter; or of a frame."""
 
 
 # --- the surroundings of an instruction ------------------------------------------------------
@@ -95,6 +96,7 @@ class Instruction:
             ``Try``s.
         caught: the innermost ``except_`` section around it.
         each: the innermost ``ForEach`` around it.
+        kept: for a rest, the locals that a thread stores there.
         next: where a thread continues if it does not jump; set when the whole program is known.
     """
 
@@ -104,6 +106,7 @@ class Instruction:
     cleanups: tuple[str, ...] = field(default=(), init=False, repr=False)
     caught: str = field(default="", init=False)
     each: Each | None = field(default=None, init=False, repr=False)
+    kept: tuple[Local, ...] = field(default=(), init=False, repr=False)
     next: Instruction = field(init=False, repr=False)
 
 
@@ -124,9 +127,9 @@ class BranchOp(JumpOp):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class BranchOfItemOp(JumpOp):
-    """A ``BranchOp`` whose ``cond`` takes the item."""
+    """A ``BranchOp`` whose ``cond`` takes the item or the frame."""
 
-    cond: Callable[..., Any]
+    cond: OfItem | OfFrame
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -144,6 +147,25 @@ class StepOp(Instruction):
     takes_context: bool
     retry: Retry | None
     timeout: timedelta | None
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class FrameStepOp(StepOp):
+    """A ``StepOp`` whose ``action`` takes the frame."""
+
+    action: OfFrame
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class CodeOp(Instruction):
+    """Run code of a plain definition; it returns how it is left, None if it has run to its end.
+
+    Attributes:
+        exits: where the thread continues after a ``Return``, ``Break`` or ``Continue``.
+    """
+
+    function: OfFrame
+    exits: dict[LeaveKind, Instruction] = field(default_factory=dict, init=False, repr=False)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -319,6 +341,7 @@ class SelectCase:
         target: where the thread continues afterwards; ``entry`` is the instruction there.
         signature: the types of the handler; None if there is no handler.
         takes_input: whether the handler takes an input.
+        keeps_result: whether what happened is the result of an ``await``; see ``MachineState.awaited``.
     """
 
     kind: ClassVar[WaitKind]
@@ -326,6 +349,7 @@ class SelectCase:
     event: str
     target: int
     signature: HandlerSignature | None = field(default=None, kw_only=True)
+    keeps_result: bool = field(default=False, init=False)
     takes_input: bool = field(init=False)
     entry: Instruction = field(init=False, repr=False)
 

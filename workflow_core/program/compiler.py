@@ -35,7 +35,7 @@ from collections.abc import Callable
 from typing import Any
 
 from workflow_core.errors import DefinitionError
-from workflow_core.program import calls, control, failures, fanout, selects, within
+from workflow_core.program import calls, control, failures, fanout, inline, selects, within
 from workflow_core.program.assembly import Assembly, Body
 from workflow_core.program.code import EndOp
 from workflow_core.program.program import Program
@@ -45,6 +45,7 @@ from workflow_core.statements.calls import Activity, Child
 from workflow_core.statements.control import Break, Continue, Do, Go, If, Return, Step, Switch, WaitFor, While, Within
 from workflow_core.statements.failures import Fail, Try
 from workflow_core.statements.fanout import ForEach, Parallel, Race
+from workflow_core.statements.inline import CallOf, Entry, Inline, Resting
 from workflow_core.statements.selects import Select, Sleep
 
 
@@ -87,12 +88,14 @@ class _Compiler(Assembly):
             fields_version,
             self.scope.methods,
             tuple(dict.fromkeys(self.scope.unwatched)),
+            self.entry_locals,
         )
 
     def _thread(self, body: Body) -> None:
         self.names.restore(body.prefixes)
         self.region, self.shelter = body.region, body.shelter
         self.caught, self.each, self.cleanups = body.caught, body.each, ()
+        self.thread = body.name
         self.entries[body.name] = len(self.code)
         self.note(f"thread {body.name}\n")
         if body.code is None:
@@ -142,4 +145,8 @@ _COMPILED_BY: dict[type[Statement], Callable[[Assembly, Any], None]] = {
     ForEach: fanout.for_each,
     Parallel: fanout.parallel,
     Race: fanout.race,
+    Inline: inline.inline,
+    Resting: inline.resting,
+    CallOf: inline.call_of,
+    Entry: inline.entry,
 }

@@ -8,12 +8,13 @@ from typing import Any
 from workflow_core.errors import DefinitionError, TimedOut
 from workflow_core.events import StepContext
 from workflow_core.execution import LeaveKind
-from workflow_core.program.assembly import Assembly, Cleanup, Crossing, Loop, Timed
+from workflow_core.program.assembly import Assembly, Called, Cleanup, Crossing, Loop, Timed
 from workflow_core.program.code import (
     BranchOfItemOp,
     BranchOp,
     EndOp,
     FailOp,
+    FrameStepOp,
     GoOp,
     Instruction,
     JumpOp,
@@ -26,7 +27,7 @@ from workflow_core.program.code import (
     WithoutOp,
 )
 from workflow_core.program.functions import do_op, function_of, value_of
-from workflow_core.signatures import OfItem, is_async, parameters, takes_context
+from workflow_core.signatures import OfFrame, OfItem, is_async, parameters, takes_context
 from workflow_core.statements.basic import Section
 from workflow_core.statements.control import Branch, Break, Continue, Do, Go, If, Return, Step, Switch, WaitFor, While
 
@@ -35,7 +36,6 @@ def step(assembly: Assembly, statement: Step) -> None:
     name = assembly.name("Step", statement.name, statement.renamed_from)
     takes = "the workflow, or the workflow and a StepContext"
     action = assembly.scope.current(f"Step {name!r}", statement.action)
-    names = parameters(f"Step {name!r}", action, 1, 2, takes)
     if is_async(action):
         assembly.async_parts.append(name)
     elif statement.timeout is not None:
@@ -44,6 +44,11 @@ def step(assembly: Assembly, statement: Step) -> None:
             "it has a timeout, but its action is not async, so it cannot be interrupted",
             "Use async def, or omit the timeout.",
         )
+    if isinstance(action, OfFrame):
+        retry, timeout = statement.retry, statement.timeout
+        assembly.park(FrameStepOp(name, action=action, takes_context=False, retry=retry, timeout=timeout))
+        return
+    names = parameters(f"Step {name!r}", action, 1, 2, takes)
     assembly.park(
         StepOp(
             name,
@@ -84,8 +89,8 @@ def _branches(assembly: Assembly, kind: str, branches: tuple[Branch, ...]) -> No
 def _branch(assembly: Assembly, kind: str, name: str, cond: Callable[..., Any]) -> JumpOp:
     """Emits a branch that continues with the next instruction if ``cond`` is true."""
     function = function_of(assembly, kind, name, cond, "condition")
-    if isinstance(function, OfItem):
-        return assembly.emit(BranchOfItemOp(name, cond=function.function))
+    if isinstance(function, (OfItem, OfFrame)):
+        return assembly.emit(BranchOfItemOp(name, cond=function))
     return assembly.emit(BranchOp(name, cond=function))
 
 
@@ -144,6 +149,11 @@ def leave(assembly: Assembly, kind: LeaveKind) -> Instruction:
         if isinstance(part, Crossing):
             part.exits[kind] = None
             return [*first, assembly.emit(LeaveOp(leave=kind, crossed=part.guard))][0]
+        if isinstance(part, Called):
+            if kind is LeaveKind.RETURN:
+                part.returns.append(assembly.emit(JumpOp()))
+                return [*first, part.returns[-1]][0]
+            continue
         if kind is LeaveKind.CONTINUE:
             return [*first, assembly.emit(JumpOp(target=part.start))][0]
         if kind is LeaveKind.BREAK:

@@ -14,6 +14,7 @@ from workflow_core.signatures import (
     NOW,
     PRINCIPAL,
     HandlerSignature,
+    OfFrame,
     handler_signature,
     is_async,
     of_workflow,
@@ -28,6 +29,8 @@ def function_of(
     assembly: Assembly, kind: str, name: str, function: Callable[..., Any], what: str = "function"
 ) -> Function:
     """Checks a function of the workflow, which may also take the item of a ``ForEach``."""
+    if isinstance(function, OfFrame):
+        return function
     function = assembly.scope.current(f"{kind} {name!r}", function)
     result = of_workflow(f"{kind} {name!r}", function, in_each=assembly.each is not None)
     if is_async(function):

@@ -13,6 +13,7 @@ from typing import Any
 from workflow_core.errors import UnknownStatement
 from workflow_core.program.code import (
     ClientCase,
+    CodeOp,
     Instruction,
     SelectCase,
     SelectOp,
@@ -22,6 +23,7 @@ from workflow_core.program.code import (
     places_of,
 )
 from workflow_core.statements.basic import Section
+from workflow_core.statements.inline import Local
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +46,12 @@ class Program:
         unwatched: the names of those that belong to a class that does not notice if they are replaced.
         places: where the code contains each of them.
         bound: what the instructions call now in place of each method.
+        entry_locals: the locals that a thread gets from the one that starts it, by the name of the thread.
+        is_plain: whether it was compiled from ``async def run``.
         has_renamed: whether ``renamed`` or ``renamed_waits`` has an entry.
         has_watches: whether a select waits for a condition.
         has_deadlines: whether there is a ``Within``.
+        verified: the cases with ``verify``, by their event.
     """
 
     workflow: str
@@ -62,10 +67,13 @@ class Program:
     fields_version: int
     methods: Mapping[str, Callable[..., Any]]
     unwatched: tuple[str, ...]
+    entry_locals: Mapping[str, tuple[Local, ...]]
     bound: dict[str, Callable[..., Any]] = field(init=False, repr=False)
+    is_plain: bool = field(init=False)
     has_renamed: bool = field(init=False)
     has_watches: bool = field(init=False)
     has_deadlines: bool = field(init=False)
+    verified: Mapping[str, tuple[ClientCase, ...]] = field(init=False, repr=False)
     places: Mapping[str, list[tuple[object, str]]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -74,7 +82,13 @@ class Program:
         object.__setattr__(self, "bound", dict(self.methods))
         object.__setattr__(self, "has_watches", any(type(instruction) is WatchOp for instruction in self.code))
         object.__setattr__(self, "has_deadlines", any(type(instruction) is WithinOp for instruction in self.code))
+        is_plain = any(type(part) is CodeOp or part.kept for part in self.code)
+        object.__setattr__(self, "is_plain", is_plain)
         object.__setattr__(self, "has_renamed", bool(self.renamed or self.renamed_waits))
+        verified = {
+            event: tuple(case for _, case in cases if case.verify is not None) for event, cases in self.events.items()
+        }
+        object.__setattr__(self, "verified", {event: cases for event, cases in verified.items() if cases})
 
     def rebind(self, name: str, method: Callable[..., Any]) -> None:
         """Calls another function in place of a method from now on, as a test does that replaces it by a fake."""

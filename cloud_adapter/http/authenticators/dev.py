@@ -29,6 +29,7 @@ class Dev:
 
     Args:
         backend: the backend of the server. Defaults to that of the settings.
+        issuer: the issuer in the ids of principals. With that of an ``Oidc``, clients can act as its users.
 
     Raises:
         SettingsError: the backend is the cloud.
@@ -41,10 +42,11 @@ class Dev:
         "description": "A name and roles without a proof, for development on one machine: `ann; roles=manager,cook`.",
     }
 
-    def __init__(self, backend: str | None = None) -> None:
+    def __init__(self, backend: str | None = None, issuer: str = DEV_ISSUER) -> None:
         if backend is None:
             backend = os.environ.get(f"{PREFIX}BACKEND", "")
         check_backend("cloud" if ON_CLOUD_RUN in os.environ else backend)
+        self._issuer = issuer
 
     async def __call__(self, connection: HTTPConnection) -> Principal | None:
         """Returns the principal that the header names. See ``Authenticator``."""
@@ -53,15 +55,15 @@ class Dev:
             return None
         if not is_local(connection):
             raise InvalidCredential(f"the header {DEV_HEADER} is only for clients on the same machine, without a proxy")
-        return _read(text)
+        return dev_principal(*_read(text), self._issuer)
 
 
-def dev_principal(name: str, roles: Iterable[str]) -> Principal:
+def dev_principal(name: str, roles: Iterable[str], issuer: str = DEV_ISSUER) -> Principal:
     """Returns the principal that says that this is its name."""
-    return Principal(f"{DEV_ISSUER}|{name}", name, "user", frozenset(roles))
+    return Principal(f"{issuer}|{name}", name, "user", frozenset(roles))
 
 
-def _read(text: str) -> Principal:
+def _read(text: str) -> tuple[str, frozenset[str]]:
     name, *parameters = (part.strip() for part in text.split(";"))
     roles: frozenset[str] = frozenset()
     for parameter in parameters:
@@ -71,7 +73,7 @@ def _read(text: str) -> Principal:
         roles |= {role.strip() for role in value.split(",") if role.strip()}
     if not is_printable(name):
         raise InvalidCredential(f"the header {DEV_HEADER} must begin with a name")
-    return dev_principal(name, roles)
+    return name, roles
 
 
 def is_local(connection: HTTPConnection) -> bool:

@@ -15,9 +15,11 @@ from cloud_adapter.http.authenticators.keys import IssuerKeys
 from cloud_adapter.http.authenticators.port import BEARER, bearer_token
 from cloud_adapter.http.authenticators.tokens import (
     ACCESS_TYPES,
+    CLOUD_RUN_HEADER,
     UNTYPED,
     TokenVerifier,
     claimed_issuer,
+    has_no_signature,
     subject_of,
 )
 from cloud_adapter.http.callers import is_secure
@@ -30,6 +32,13 @@ GOOGLE_KEYS_URL: Final = "https://www.googleapis.com/oauth2/v3/certs"
 _TYPES = {"access": ACCESS_TYPES, "id": UNTYPED, "both": ACCESS_TYPES | UNTYPED}
 
 _WHAT = "token"
+
+REMOVED_HINT: Final = (
+    "Cloud Run removes the signature of the token that it checks itself, as it does on private services: let clients "
+    f"send the token for Cloud Run in the header {CLOUD_RUN_HEADER} and the one for this API in Authorization, or make "
+    "the service public with PUBLIC=true in the settings of deploy.sh, so that only this API checks tokens"
+)
+"""For the operator, because a caller need not know how the service was deployed."""
 
 
 class Oidc:
@@ -100,6 +109,8 @@ class Oidc:
             InvalidCredential: the token is not valid.
             Unavailable: the issuer's keys could not be fetched.
         """
+        if has_no_signature(token):
+            raise InvalidCredential(f"the {_WHAT} is not valid: its signature was removed", hint=REMOVED_HINT)
         claims = await self._verifier.claims(token)
         return Principal(
             # The setting, because Google's tokens name the issuer in two ways.

@@ -14,6 +14,12 @@ from workflow_core.printable import is_printable
 if TYPE_CHECKING:
     from jwt.types import Options
 
+REMOVED_SIGNATURE: Final = "SIGNATURE_REMOVED_BY_GOOGLE"
+"""What Cloud Run writes instead of a signature: https://cloud.google.com/run/docs/troubleshooting#signature-removed"""
+
+CLOUD_RUN_HEADER: Final = "X-Serverless-Authorization"
+"""If a request has this header, Cloud Run checks its token instead of the one in ``Authorization``."""
+
 LEEWAY_S = 30
 """The accepted difference between the issuer's clock and this one when the times in a token are checked."""
 
@@ -124,6 +130,11 @@ class TokenVerifier:
         except _PARSING_ERRORS as error:
             why = str(error) if isinstance(error, jwt.PyJWTError) else "it is malformed"
             raise InvalidCredential(f"the {self.what} {fault}: {why}") from error
+
+
+def has_no_signature(token: str) -> bool:
+    """Whether Cloud Run has removed the signature of a token, or its sender says so."""
+    return token.endswith(f".{REMOVED_SIGNATURE}")
 
 
 def claimed_issuer(token: str) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from cloud_adapter import errors
 from cloud_adapter.engine.permissions import NO_CREDENTIALS, needed_roles
+from cloud_adapter.engine.requests import NOT_WAITED_FOR
 from cloud_adapter.http import problems
 from cloud_adapter.http.openapi.schemas import ref, summary
 from cloud_adapter.names import check_key
@@ -113,6 +114,7 @@ def _examples(workflow: str, id: str) -> dict[Kind, WorkflowError]:
         errors.Unauthenticated(NO_CREDENTIALS),
         errors.InvalidCredential("the token is not valid: Signature has expired"),
         errors.Forbidden(f"sending 'Confirm' is not permitted: {needed_roles({'manager'})}"),
+        errors.CallbackNotAccepted(NOT_WAITED_FOR),
         errors.InstanceExists(f"instance {id!r} of {workflow!r} already exists"),
         errors.InstanceEnded(f"{id!r} is finished: it can no longer be paused"),
         EventNotAccepted("Pay", ("Confirm",), "waiting"),

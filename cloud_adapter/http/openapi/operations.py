@@ -17,6 +17,7 @@ from cloud_adapter import errors
 from cloud_adapter.engine.operations import ACTIONS, Action
 from cloud_adapter.http.creation import check_creation, creation_schema
 from cloud_adapter.http.graphs import Format
+from cloud_adapter.http.openapi import senders
 from cloud_adapter.http.openapi.errors import BODY, CREATED, FOUND, MOVED, RETRY_AFTER, SENT, Errors, Kind
 from cloud_adapter.http.openapi.operation_ids import operation_ids
 from cloud_adapter.http.openapi.parameters import KEY, PREFER, TOKEN_PARAMETER, header, list_parameters, query
@@ -37,8 +38,6 @@ Json = dict[str, Any]
 
 INSTANCES = "instances"
 """The tag of operations that every instance has."""
-EVENTS = "events"
-"""The tag of events without a role."""
 
 
 def document(cls: type[Workflow], server: str, access: DocumentAccess = OPEN, *, max_body_bytes: int) -> Json:
@@ -79,7 +78,7 @@ class _Document:
     def build(self) -> Json:
         paths = self.paths()
         components: Json = {"schemas": self.schemas.definitions, "examples": self.errors.shared}
-        if schemes := self.access.security_schemes:
+        if schemes := senders.security_schemes(self.access):
             components["securitySchemes"] = schemes
         return {
             "openapi": "3.1.0",
@@ -121,14 +120,14 @@ class _Document:
         names = operation_ids(cls.__program__.events)
         for event, cases in cls.__program__.events.items():
             # An event may have the name graph.
-            if allowed := [found for found in cases if may_send(principal, cls, found[1])]:
+            if allowed := [found for found in cases if found[1].verify or may_send(principal, cls, found[1])]:
                 add(f"{instance}/{quote(event, safe='')}", "post", self.event(event, names[event], allowed))
         for kind in ACTIONS.values() if may(principal, cls, Permission.OPERATE) else ():
             add(f"{instance}/{kind.name}", "post", self.action(kind))
         return paths
 
     def tags(self) -> list[Json]:
-        texts = {INSTANCES: "Operations that every instance has.", EVENTS: "Events without a role."}
+        texts = {INSTANCES: "Operations that every instance has."} | senders.TAG_TEXTS
         return [
             {"name": tag, "description": texts.get(tag, f"Events that the role `{tag}` sends.")}
             for tag in self.used_tags
@@ -254,18 +253,19 @@ class _Document:
     def event(self, event: str, id: str, cases: list[tuple[str, ClientCase]]) -> Json:
         selects = [select for select, _ in cases]
         texts = _unique(_text(case.handler) for _, case in cases if isinstance(case, EventCase))
+        checks = _unique(_text(case.verify) for _, case in cases if case.verify)
         signatures = [case.signature for _, case in cases]
-        roles = sorted({case.role for _, case in cases if case.role})
         outputs = [self.schemas.take(signature.output_schema) for signature in signatures]
+        refusals = senders.refusals(cases, self.access)
         result = self.operation(
             id,
             f"Send the event {event}",
-            "\n\n".join(filter(None, [*texts, _accepted_in(selects)])),
+            "\n\n".join(filter(None, [*texts, senders.text(cases), *checks, _accepted_in(selects)])),
             {"200": self.output(outputs, signatures[0])},
-            (*FOUND, *self.denied, *SENT, *MOVED, errors.Busy, errors.Unavailable),
+            (*FOUND, *self.denied, *refusals, *SENT, *MOVED, errors.Busy, errors.Unavailable),
             known=self.refusals(event, signatures[0]),
-            tags=roles or [EVENTS],
-        )
+            tags=senders.tags(cases),
+        ) | senders.security(cases, self.access)
         accepted = "Accepted for later, because a step runs and the request has the preference `respond-async`."
         if any(case.buffered for _, case in cases):
             accepted += " Or, without `Location`: buffered, because a step runs or no thread waits for the event yet."

@@ -134,7 +134,7 @@ def _execution() -> Json:
     own = ("Wait", "Teardown", "BufferedEvent", "Sender")
     meta = {name: schema for name, schema in _of_class(Execution).items() if not name.endswith(own)}
     meta["Thread"]["properties"]["waits"]["items"] = ref("Wait")
-    for name in ("caused_by", "watches"):
+    for name in ("caused_by", "watches", "locals"):
         meta["Thread"]["required"].remove(name)
     for name in ("leaves", "cause"):
         meta["ErrorInfo"]["required"].remove(name)

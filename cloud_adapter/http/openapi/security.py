@@ -35,12 +35,14 @@ class DocumentAccess:
         schemes: the security schemes of the authenticators, by name.
         public: whether everyone may call. If not, Cloud Run requires an identity token.
         limited: whether a caller may send only so many requests.
+        callbacks: whether workflows can give callback URLs to outside systems.
     """
 
     principal: Principal | None = EVERYONE
     schemes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     public: bool = True
     limited: bool = False
+    callbacks: bool = False
 
     @property
     def security_schemes(self) -> Json:
@@ -53,8 +55,18 @@ class DocumentAccess:
     @property
     def security(self) -> list[Json]:
         """The section ``security``: alternatives, each of which may need several credentials."""
-        in_front: Json = {} if self.public else {TOKEN: []}
+        in_front = self.in_front
         return [in_front | {name: []} for name in self.schemes] or ([in_front] if in_front else [])
+
+    @property
+    def in_front(self) -> Json:
+        """What Cloud Run requires of every request."""
+        return {} if self.public else {TOKEN: []}
+
+    @property
+    def has_callbacks(self) -> bool:
+        """Whether a callback URL stands for other credentials. In an open API, none are needed."""
+        return self.callbacks and bool(self.schemes)
 
     @property
     def refusals_in_front(self) -> Json:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from cloud_adapter.errors import Forbidden, InvalidRequest
-from cloud_adapter.http.authenticators.dev import dev_principal, is_local
+from cloud_adapter.http.authenticators.dev import DEV_ISSUER, dev_principal, is_local
 from cloud_adapter.http.pages.posts import read_form
 from cloud_adapter.http.pages.rendering import HEADERS
 from cloud_adapter.http.prefixes import is_page, prefix_of, root_of
@@ -36,20 +36,22 @@ class RolePicker:
     Args:
         roles: the roles to choose from.
         is_open: whether everyone may do everything until they choose who they are.
+        issuer: the issuer in the ids of principals; see ``Dev``.
     """
 
     template = "picker.html"
     login_path = ""
 
-    def __init__(self, roles: Sequence[str], *, is_open: bool) -> None:
+    def __init__(self, roles: Sequence[str], *, is_open: bool, issuer: str = DEV_ISSUER) -> None:
         self.roles = roles
         self.is_open = is_open
+        self.issuer = issuer
 
     @classmethod
-    def of(cls, workflows: Iterable[type[Workflow]], *, is_open: bool) -> RolePicker | None:
+    def of(cls, workflows: Iterable[type[Workflow]], *, is_open: bool, issuer: str) -> RolePicker | None:
         """Returns a picker with the roles of the workflows; None if they have no roles."""
         roles = named_roles(workflows)
-        return cls(roles, is_open=is_open) if roles else None
+        return cls(roles, is_open=is_open, issuer=issuer) if roles else None
 
     async def __call__(self, connection: HTTPConnection) -> Principal | None:
         """Returns the principal in the cookie. See ``SignIn``."""
@@ -61,7 +63,7 @@ class RolePicker:
         except (ValueError, TypeError):
             return None  # the next choice replaces it
         are_roles = isinstance(roles, list) and all(isinstance(role, str) for role in roles)
-        return dev_principal(name, roles) if _is_name(name) and are_roles else None
+        return dev_principal(name, roles, self.issuer) if _is_name(name) and are_roles else None
 
     def routes(self, page: Callable[..., Handler], max_body_bytes: int) -> list[Route]:
         """Returns the route to which the form is posted. See ``SignIn``."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from workflow_core.diagrams import live
-from workflow_core.diagrams.describe import Node, in_words, limit_in_words
+from workflow_core.diagrams.describe import SIGNED, Node, in_words, limit_in_words
 from workflow_core.diagrams.svg.text import clean, shortened, width
 
 CAPTION_SIZE = 12
@@ -169,7 +169,7 @@ class _Reader:
         kind, nodes = case["kind"], case["statements"]
         caption = in_words(case["delay"]) if kind == "timeout" else kind
         if kind == "on":
-            caption = case["role"] or "event"
+            caption = case["role"] or (SIGNED if case["verify"] else "event")
         if kind == "done":
             nodes = [case["work"], *nodes]
         return self.lane(kind, case["name"], caption, nodes, case)

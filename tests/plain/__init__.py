@@ -1,0 +1,1 @@
+"""Tests of plain definitions: ``async def run``."""

@@ -1,0 +1,24 @@
+"""The words of a plain definition as the library has them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from workflow_core import Workflow
+from workflow_core.plain.vocabulary import activity, event, gather, parallel, select, sleep, step, until
+
+Base = Workflow
+
+__all__ = [
+    "Base",
+    "Workflow",
+    "activity",
+    "event",
+    "gather",
+    "parallel",
+    "select",
+    "sleep",
+    "step",
+    "timedelta",
+    "until",
+]

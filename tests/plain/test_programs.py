@@ -1,0 +1,12 @@
+"""Generated programs give what plain asyncio gives for the same source. ``compared`` runs more of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.plain.compared import differences
+
+
+@pytest.mark.parametrize("first", range(0, 60, 10))
+def test_programs_agree_with_asyncio(first: int) -> None:
+    assert differences(first, 10) == []

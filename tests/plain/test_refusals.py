@@ -1,0 +1,161 @@
+"""What ``run`` cannot contain is refused at import, with the line and the fix."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workflow_core import DefinitionError
+
+HEAD = """
+from __future__ import annotations
+import contextlib, random
+from typing import Any
+from datetime import timedelta
+from pydantic import SecretStr
+from workflow_core import *
+
+class Other(Workflow, name="other"):
+    n: int = 0
+    async def run(self) -> None:
+        await sleep(timedelta(1))
+
+class Flow(Workflow, name="flow"):
+    a: int = 1
+    rows: list[dict[str, Any]] = []
+
+    @event
+    def decide(self, n: int) -> None:
+        self.a = n
+
+    @step
+    async def work(self, n: int = 0) -> int:
+        return n
+
+    @activity
+    async def check(self, n: int) -> int:
+        return n
+
+    @step
+    def secret(self) -> SecretStr:
+        return SecretStr("x")
+
+    def helper(self) -> int:
+        return 1
+
+    async def part(self, n: int) -> int:
+        return await self.work(n)
+
+    async def endless(self) -> None:
+        await self.endless()
+
+"""
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[[str], Any]:
+    """Returns the class ``Flow`` with a body of ``run``."""
+
+    def made(body: str) -> Any:
+        number = len(list(tmp_path.iterdir()))
+        path = tmp_path / f"flow_{tmp_path.name}_{number}.py"
+        lines = "".join(f"        {line}\n" for line in body.strip("\n").split("\n"))
+        path.write_text(f"{HEAD}    async def run(self) -> None:\n{lines}")
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None and spec.loader is not None
+        module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module.Flow
+
+    return made
+
+
+FIRST = HEAD.count("\n") + 2
+
+REFUSED = {
+    "a resource": ("with open('/dev/null') as file:\n    await self.work()", 0, "'with' around an await"),
+    "a context": ("async with contextlib.AsyncExitStack():\n    await self.work()", 0, "only supported for branches"),
+    "a comprehension": ("x = [await self.work(n) for n in range(3)]", 0, "an await in a comprehension"),
+    "async for": ("async for x in self.rows:\n    pass", 0, "'async for' cannot be saved"),
+    "a generator": ("yield 1", 0, "it is a generator"),
+    "global": ("global G\nG = 1\nawait self.work()", 0, "'global' changes a variable"),
+    "del": ("x = 1\nawait self.work()\ndel x", 2, "'del' of a local variable"),
+    "except*": ("try:\n    await self.work()\nexcept* ValueError:\n    pass", 0, "'except*'"),
+    "another await": ("import asyncio\nawait asyncio.sleep(1)", 1, "run cannot await"),
+    "a sync method": ("await self.helper()", 0, "is not async"),
+    "an event": ("await self.decide(1)", 0, "is an event"),
+    "no event": ("await select(self.work)", 0, "is not an event"),
+    "an unknown method": ("await self.wrok()", 0, "has no method 'wrok'"),
+    "a name twice": ("await self.work(1)\nawait self.work(2)", 1, "the name 'work' is taken by line"),
+    "a loop twice": (
+        "for x in range(2):\n    await self.work(x)\nfor x in range(2):\n    await self.check(x)",
+        2,
+        "the name 'for x' is taken",
+    ),
+    "recursion": ("await self.endless()", None, "calls itself"),
+    "too many arguments": ("await self.work(1, 2)", 0, "too many positional arguments"),
+    "starred arguments": ("await self.work(*[1])", 0, "has * or ** arguments"),
+    "perhaps unassigned": (
+        "if self.a:\n    x = 1\nawait self.work()\nawait self.check(x)",
+        3,
+        "'x' may not be assigned",
+    ),
+    "unassigned in a handler": (
+        "try:\n    x = await self.work()\nexcept ValueError:\n    pass\nawait self.check(x)",
+        4,
+        "'x' may not be assigned",
+    ),
+    "a chain": ("x = 0 < await self.work() < 3", 0, "a chain of comparisons"),
+    "no await": ("x = sleep(timedelta(1)) and await self.work()", 0, "sleep is not awaited"),
+    "a step without await": ("self.work(1)", 0, "self.work is not awaited"),
+    "a secret": ("x = await self.secret()\nawait self.work()\nprint(x)", None, "it has a secret"),
+    "return": ("return await self.work()", None, None),
+    "unknown error class": ("try:\n    await self.work()\nexcept self.a:\n    pass", 2, "not known at import"),
+    "parallel with a limit": (
+        "async with parallel(limit=2) as branch:\n    branch.start(self.work())",
+        0,
+        "it has a limit, but no loop",
+    ),
+    "parallel with more": (
+        "async with parallel() as branch:\n    if self.a:\n        branch.start(self.work())",
+        1,
+        "only branch.start(...) can stand",
+    ),
+    "gather of nothing": ("await gather()", 0, "it gathers nothing"),
+    "child without a class": ("await child('other')", 0, "child takes a workflow class"),
+    "until without a condition": ("await until()", 0, "until takes one condition"),
+    "a lambda with a parameter": ("await until(lambda w: w.a)", 0, "its lambda has parameters"),
+    "an awaiting condition": ("await until(lambda: (await self.work()))", None, None),
+    "an import that lives on": ("import json\nawait self.work()\njson.dumps(1)", 0, "the module 'json'"),
+    "a function that lives on": ("f = lambda: 1\nawait self.work()\nf()", 0, "a function cannot be stored"),
+    "an alias that is changed": (
+        "row = self.rows[0]\nawait self.work()\nrow['x'] = 1",
+        2,
+        "would change a copy",
+    ),
+    "local with another name": ("x = local('y', default=0)\nawait self.check(x)", 0, "local is used in another way"),
+}
+
+
+@pytest.mark.parametrize("what", [what for what, (_, _, text) in REFUSED.items() if text])
+def test_refused(make: Callable[[str], Any], what: str) -> None:
+    body, line, text = REFUSED[what]
+    with pytest.raises(DefinitionError) as caught:
+        make(body)
+    assert text is not None and text in caught.value.reason
+    assert caught.value.fix
+    if line is not None:
+        assert f"line {FIRST + line}, in Flow.run" in caught.value.statement
+        assert ".py" in caught.value.statement
+
+
+def test_without_a_source() -> None:
+    scope: dict[str, Any] = {"__name__": "nowhere"}
+    text = "from workflow_core import *\nclass Flow(Workflow, name='flow'):\n    async def run(self): pass\n"
+    with pytest.raises(DefinitionError, match=r"its source cannot be read.*Define the workflow in a \.py file"):
+        exec(compile(text, "<console>", "exec"), scope)

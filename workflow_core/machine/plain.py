@@ -1,0 +1,46 @@
+"""The instructions that only plain definitions have; see ``workflow_core.plain``."""
+
+from __future__ import annotations
+
+from workflow_core.execution import Status, Thread
+from workflow_core.machine.allowance import Allowance
+from workflow_core.machine.state import MachineState
+from workflow_core.machine.transitions import ThreadHappening, land
+from workflow_core.machine.values import Frame
+from workflow_core.program.code import (
+    BranchOfItemOp,
+    CodeOp,
+    DoOp,
+    EachOp,
+    FrameStepOp,
+    GoOp,
+    Instruction,
+    SelectOp,
+    WaitForOp,
+    WithinOp,
+)
+from workflow_core.signatures import OfFrame
+
+_ASKING = frozenset({SelectOp, GoOp, EachOp, WithinOp, DoOp, CodeOp})
+"""The instructions that compute values before they change anything, so that an error can be caught, ``Do``, and code of
+a plain definition. Conditions belong to no statement that can fail, but those of a plain definition are its code."""
+
+
+def run_code(machine: MachineState, thread: Thread, instruction: CodeOp, _: Allowance) -> Instruction:
+    """Runs code of a plain definition. Returns where the thread continues."""
+    machine.touched = True
+    kind = instruction.function.function(machine.workflow, Frame(machine, thread, instruction.each))
+    return instruction.next if kind is None else instruction.exits[kind]
+
+
+def reach_step(machine: MachineState, thread: Thread, instruction: FrameStepOp, _: Allowance) -> None:
+    """Parks the thread: the step is due. It cannot run at once, because its arguments must be saved first."""
+    land(thread, ThreadHappening.REACHED_STEP)
+    thread.step, thread.pc, machine.execution.status = instruction.name, machine.execution.pc, Status.RUNNING
+
+
+def can_catch(instruction: Instruction) -> bool:
+    """Whether a ``Try`` can catch an error that an instruction raises."""
+    if type(instruction) is BranchOfItemOp or type(instruction) is WaitForOp:
+        return isinstance(instruction.cond, OfFrame)
+    return type(instruction) in _ASKING

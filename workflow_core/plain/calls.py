@@ -1,0 +1,311 @@
+"""Calls: what ``run`` awaits, as parts that become statements."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from workflow_core.errors import DefinitionError
+from workflow_core.events import ActivityContext, StepContext, event_mark
+from workflow_core.plain import activities, vocabulary
+from workflow_core.plain.expressions import Expressions
+from workflow_core.plain.parts import Called, Code, Frame, Part, Wait
+from workflow_core.plain.source import UNKNOWN, plain_function, source_of
+from workflow_core.plain.syntax import assign, at, load
+from workflow_core.plain.usage import Usage
+from workflow_core.signatures import OfFrame, is_async
+from workflow_core.statements.calls import Activity
+from workflow_core.statements.control import Step
+
+Make = Callable[[ast.expr], OfFrame]
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A call.
+
+    Attributes:
+        name: the name of its statement.
+        before: what computes its arguments.
+        parts: the call itself; it leaves its result in the variable ``RESULT``.
+        gives: the type of its result; ``UNKNOWN`` if it is not known.
+        result: an expression of the result, if it is not in ``RESULT``.
+    """
+
+    name: str
+    before: list[Part] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
+    gives: Any = UNKNOWN
+    result: ast.expr | None = None
+
+
+class Calls(Expressions):
+    """Reads the calls that are awaited."""
+
+    def call(self, frame: Frame, node: ast.expr, prefix: str = "") -> Prepared:
+        """Returns a call.
+
+        Args:
+            prefix: precedes its name in the table of the names that are taken.
+
+        Raises:
+            DefinitionError: it is not a call that can be awaited here.
+        """
+        node = self._without_name(frame, node)
+        if isinstance(node, ast.Call):
+            if (word := self.word(frame, node)) is not None:
+                return self._word(frame, node, word)
+            method = self._method(frame, node)
+            if isinstance(method, vocabulary.StepMethod):
+                return self._step(frame, node, method)
+            if isinstance(method, vocabulary.ActivityMethod):
+                return self._activity(frame, node, method)
+            if isinstance(method, vocabulary.SectionMethod):
+                return self._section(frame, node, method.function, method.renamed_from, prefix)
+            if event_mark(method) is not None:
+                name = ast.unparse(node.func)
+                raise frame.source.mistake(node, f"{name} is an event", f"Write await select({name}).")
+            if method is not None and is_async(method):
+                return self._section(frame, node, method, (), prefix)
+            if method is not None:
+                raise frame.source.mistake(node, f"{ast.unparse(node.func)} is not async", "Call it without await.")
+        raise frame.source.mistake(
+            node,
+            f"run cannot await {ast.unparse(node)!r:.80}: nothing would save its result",
+            "Await a method of the workflow, or select, until, sleep, gather or child. Put other code into a @step.",
+        )
+
+    def call_name(self, frame: Frame, node: ast.expr) -> str:
+        """Returns the name of a method that is called, without reading the call."""
+        match node:
+            case ast.Call(ast.Attribute(ast.Call(), "named"), [ast.Constant(str(name))]):
+                return name
+            case ast.Call(ast.Attribute(_, name)):
+                return name
+        return "item"
+
+    def _without_name(self, frame: Frame, node: ast.expr) -> ast.expr:
+        """Returns the call in ``call.named("...")``, and notes the name."""
+        match node:
+            case ast.Call(ast.Attribute(ast.Call() as call, "named"), [ast.Constant(str(name))], []):
+                self.given_name = name
+                return call
+            case ast.Call(_, [ast.Constant(str(name)), call], []) if self.word(frame, node) is vocabulary.named:
+                self.given_name = name
+                return call
+            case ast.Call(ast.Attribute(ast.Call(), "named")):
+                raise frame.source.mistake(node, "its name is not a text", 'Write .named("second reminder").')
+        return node
+
+    def _method(self, frame: Frame, node: ast.Call) -> Any:
+        """Returns the method of the workflow that is called: ``self.method()`` or ``super().method()``."""
+        match node.func:
+            case ast.Attribute(ast.Name(owner), name) if owner == frame.source.self_name:
+                found = inspect.getattr_static(self.cls, name, None)
+                if found is None:
+                    raise frame.source.mistake(node, f"{self.cls.__name__} has no method {name!r}", "Define it.")
+                return found
+            case ast.Attribute(ast.Call(ast.Name("super"), [], []), name):
+                cell = frame.source.cells.get("__class__")
+                mro = self.cls.__mro__
+                start = next((i for i, base in enumerate(mro) if cell and base is cell.cell_contents), 0)
+                return next((vars(base)[name] for base in mro[start + 1 :] if name in vars(base)), None)
+        return None
+
+    def needs_await(self, frame: Frame, node: ast.Call) -> bool:
+        """Whether a call does nothing unless it is awaited."""
+        word = self.word(frame, node)
+        if word is not None:
+            return word not in (vocabulary.go, vocabulary.local, vocabulary.parallel)
+        match node.func:
+            case ast.Attribute(ast.Name(owner), name) if owner == frame.source.self_name:
+                found = inspect.getattr_static(self.cls, name, None)
+                return isinstance(found, vocabulary.Method) or (callable(found) and is_async(found))
+        return False
+
+    def _take_name(self, frame: Frame, node: ast.AST, default: str) -> str:
+        given, self.given_name = self.given_name, ""
+        return self.name(frame, node, given or default)
+
+    def _bound(self, frame: Frame, node: ast.Call, function: Callable[..., Any], skipped: type | None) -> _Arguments:
+        """Returns the arguments of a call by the names of the parameters."""
+        if any(isinstance(argument, ast.Starred) for argument in node.args) or any(
+            k.arg is None for k in node.keywords
+        ):
+            raise frame.source.mistake(node, "it has * or ** arguments", "Write each argument.")
+        signature = inspect.signature(function)
+        _, *parameters = signature.parameters.values()
+        hints = self.hints(function)
+        context = next((p.name for p in parameters if skipped and hints.get(p.name) is skipped), None)
+        given = [p for p in parameters if p.name != context]
+        for parameter in given:
+            if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+                raise frame.source.mistake(node, f"its method has *{parameter.name}", "Declare each parameter.")
+        try:
+            bound = inspect.Signature(given).bind(*node.args, **{str(k.arg): k.value for k in node.keywords})
+        except TypeError as error:
+            raise frame.source.mistake(
+                node, f"{error} of {function.__qualname__}", "Pass what the method takes."
+            ) from None
+        defaults = {p.name: p.default for p in given if p.name not in bound.arguments}
+        return _Arguments(bound.arguments, defaults, hints, context)
+
+    # --- steps and activities ----------------------------------------------------------------
+
+    def _step(self, frame: Frame, node: ast.Call, method: vocabulary.StepMethod[Any, Any, Any]) -> Prepared:
+        name = self._take_name(frame, node, method.name)
+        arguments = self._bound(frame, node, method.function, StepContext)
+        prepared = Prepared(name, gives=arguments.hints.get("return", UNKNOWN))
+        values: dict[str, ast.expr] = {}
+        statements: list[ast.stmt] = []
+        for parameter, value in arguments.given.items():
+            inner = self.take_out(frame, value, prepared.before)
+            if isinstance(inner, ast.Constant):
+                values[parameter] = inner
+                continue
+            variable = f".{name}.{parameter}"
+            self.types[frame.key(variable)] = [arguments.hints.get(parameter, UNKNOWN)]
+            statements.append(assign(variable, inner, value))
+            values[parameter] = load(variable, value)
+        if statements:
+            self.add(prepared.before, Code(frame=frame, line=node, derived=frame.derived, statements=statements))
+        made = at(ast.Dict([ast.Constant(name) for name in values], list(values.values())), node)
+
+        def make(expression: Make) -> Step:
+            action = _action(method, expression(made), arguments.context)
+            return Step(name, action, retry=method.retry, timeout=method.timeout, renamed_from=method.renamed_from)
+
+        prepared.parts.append(self._wait(frame, node, name, [made], make))
+        return prepared
+
+    def _activity(self, frame: Frame, node: ast.Call, method: vocabulary.ActivityMethod[Any, Any, Any]) -> Prepared:
+        name = self._take_name(frame, node, method.name)
+        arguments = self._bound(frame, node, method.function, ActivityContext)
+        prepared = Prepared(name, gives=arguments.hints.get("return", UNKNOWN))
+        values = {
+            parameter: self.take_out(frame, value, prepared.before) for parameter, value in arguments.given.items()
+        }
+        function = activities.function_of(self.cls, method, arguments.hints, arguments.context)
+        input: ast.expr | None = None
+        if activities.takes_one(method, arguments.context):
+            input = next(iter(values.values()), None)
+        elif values:
+            input = at(ast.Dict([ast.Constant(name) for name in values], list(values.values())), node)
+
+        def make(expression: Make) -> Activity:
+            return Activity(
+                name,
+                function,
+                input=None if input is None else expression(input),
+                then=activities.taking(prepared.gives),
+                retry=method.retry,
+                timeout=method.timeout,
+                heartbeat=method.heartbeat,
+                renamed_from=method.renamed_from,
+            )
+
+        prepared.parts.append(self._wait(frame, node, name, [] if input is None else [input], make))
+        return prepared
+
+    def _wait(
+        self, frame: Frame, node: ast.AST, name: str, reads: Sequence[ast.AST], make: Callable[[Make], Any]
+    ) -> Wait:
+        usage = Usage(frame.variables, reads)
+        return Wait(frame=frame, line=node, derived=frame.derived, name=name, reads=frozenset(usage.reads), make=make)
+
+    # --- sections ----------------------------------------------------------------------------
+
+    def _section(
+        self, frame: Frame, node: ast.Call, method: Any, renamed_from: tuple[str, ...], prefix: str
+    ) -> Prepared:
+        function = plain_function(method)
+        if function is None:
+            raise frame.source.mistake(
+                node, f"the source of {ast.unparse(node.func)} is not known", "Remove its decorators."
+            )
+        if function in self.stack:
+            raise frame.source.mistake(
+                node, f"{function.__qualname__} calls itself", "Use a loop, or start a child workflow."
+            )
+        given, self.given_name = self.given_name, ""
+        name = given or function.__name__
+        self.name(frame, node, prefix + name)
+        arguments = self._bound(frame, node, function, None)
+        prepared = Prepared(name, gives=arguments.hints.get("return", UNKNOWN))
+        inner = Frame(source_of(function), f"{frame.prefix}{name}/", frame)
+        statements = []
+        for parameter, value in arguments.given.items():
+            statements.append((parameter, self.take_out(frame, value, prepared.before)))
+        statements += [(parameter, at(self.constant(value), node)) for parameter, value in arguments.defaults.items()]
+        assigned = []
+        for parameter, value in statements:
+            if parameter in arguments.hints:
+                self.annotated[inner.key(parameter)] = arguments.hints[parameter]
+            assigned.append(assign(f"/{inner.key(parameter)}", value, node))
+        if assigned:
+            self.add(prepared.before, Code(frame=frame, line=node, derived=frame.derived, statements=assigned))
+        if "return" in arguments.hints:
+            self.annotated[inner.key(".return")] = arguments.hints["return"]
+        body = [
+            Code(frame=inner, line=node, statements=[assign(".return", ast.Constant(None), node)]),
+            *self.body(inner),
+        ]
+        prepared.parts.append(
+            Called(
+                frame=frame,
+                line=node,
+                derived=frame.derived,
+                name=name,
+                inner=inner,
+                body=body,
+                renamed_from=renamed_from,
+            )
+        )
+        prepared.result = load(f"/{inner.key('.return')}", node)
+        return prepared
+
+    def no_result(self, frame: Frame, node: ast.Return, result: ast.expr) -> ast.expr:
+        """Returns an expression that refuses a value that ``run`` returns: nothing would keep it."""
+        call: ast.expr = at(ast.Call(self.constant(_refuse_result), [result], []), node)
+        return call
+
+    def _word(self, frame: Frame, node: ast.Call, word: Any) -> Prepared:
+        """See ``workflow_core.plain.words``."""
+        raise NotImplementedError
+
+    def body(self, frame: Frame) -> list[Part]:
+        """See ``Scan``."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class _Arguments:
+    given: dict[str, ast.expr]
+    defaults: dict[str, Any]
+    hints: dict[str, Any]
+    context: str | None
+
+
+def _action(method: vocabulary.StepMethod[Any, Any, Any], arguments: OfFrame, context: str | None) -> OfFrame:
+    """Returns the action of a step: it calls the method that the class of the workflow has now."""
+    name = method.name
+
+    def action(workflow: Any, frame: Any) -> Any:
+        found = inspect.getattr_static(type(workflow), name)
+        function = found.function if isinstance(found, vocabulary.Method) else found
+        given = arguments.function(workflow, frame)
+        if context is not None:
+            given[context] = frame.context
+        return function(workflow, **given)
+
+    return OfFrame(action, is_async=is_async(method.function))
+
+
+def _refuse_result(result: Any) -> None:
+    if result is not None:
+        raise DefinitionError(
+            "run", f"it returned {result!r:.60}, which nothing keeps", "Assign it to a field, such as self.result."
+        )

@@ -1,0 +1,66 @@
+"""Compiles ``async def run`` to the section that a workflow's ``definition`` is."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from typing import Any
+
+from workflow_core.adapters import adapter_of
+from workflow_core.errors import DefinitionError
+from workflow_core.plain.flow import check_assigned, find_live
+from workflow_core.plain.local_types import LocalTypes
+from workflow_core.plain.lower import Lowering
+from workflow_core.plain.parts import Frame
+from workflow_core.plain.scan import Scan
+from workflow_core.plain.source import plain_function
+from workflow_core.plain.stored import check_stored
+from workflow_core.signatures import Annotations, is_async
+from workflow_core.statements.basic import Section
+
+RUN = "run"
+
+
+def plain_run(cls: type) -> Any:
+    """Returns the method ``run`` of a workflow's class; None if its definition is explicit, or it has none."""
+    for base in cls.__mro__:
+        own = vars(base)
+        if "definition" in own:
+            return None
+        if RUN in own and (is_async(own[RUN]) or inspect.isasyncgenfunction(own[RUN])):
+            return own[RUN]
+    return None
+
+
+def compile_run(cls: type, run: Any, scope: Annotations) -> Section:
+    """Returns the method ``run`` of a workflow as a section of statements.
+
+    Raises:
+        DefinitionError: it has something that cannot be stored or continued. The error names the line.
+    """
+    function = plain_function(run)
+    if function is None or function is not run:
+        raise DefinitionError(
+            f"run of {cls.__name__}", f"it is {run!r:.60}", "Write async def run(self), without decorators."
+        )
+
+    def hints(method: Any) -> dict[str, Any]:
+        return scope.hints(getattr(method, "__qualname__", repr(method)), method)
+
+    def evaluate(frame: Frame, annotation: ast.expr) -> Any:
+        source = frame.source
+        names = {name: cell.cell_contents for name, cell in source.cells.items()} | scope.names(source.function)
+        try:
+            return eval(compile(ast.Expression(annotation), source.file, "eval"), source.function.__globals__, names)
+        except NameError as error:
+            raise source.mistake(
+                annotation, f"its annotation cannot be resolved: {error}", "Define that type above."
+            ) from error
+
+    scan = Scan(cls, hints, evaluate)
+    _, parts = scan.run(function)
+    find_live(parts)
+    check_assigned(parts)
+    check_stored(parts)
+    types = LocalTypes(scan, parts, lambda where, kind: adapter_of(where, kind, {}))
+    return Lowering(scan, types).section(parts)

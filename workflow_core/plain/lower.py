@@ -1,0 +1,243 @@
+"""Lower: makes the tree of statements of the parts. Their functions are blocks that see the locals of their thread."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from workflow_core.errors import Failure
+from workflow_core.execution import ErrorInfo, LeaveKind
+from workflow_core.plain.blocks import expression_block, kind_of, statements_block, variables_of
+from workflow_core.plain.expressions import Reading
+from workflow_core.plain.flow import entry_of
+from workflow_core.plain.local_types import LocalTypes
+from workflow_core.plain.parts import (
+    RESULT,
+    Branch,
+    Called,
+    Code,
+    Derived,
+    Each,
+    Exit,
+    Fork,
+    Guarded,
+    Loop,
+    Part,
+    Spawn,
+    Wait,
+)
+from workflow_core.plain.usage import LOCALS, Usage
+from workflow_core.signatures import OfFrame
+from workflow_core.statements.basic import Section, Statement
+from workflow_core.statements.control import Branch as IfBranch
+from workflow_core.statements.control import Break, Continue, Go, If, Return, While
+from workflow_core.statements.failures import Try
+from workflow_core.statements.fanout import ForEach, Parallel
+from workflow_core.statements.inline import CallOf, Entry, Inline, Local, Resting
+
+_EXITS = {LeaveKind.BREAK: Break, LeaveKind.CONTINUE: Continue, LeaveKind.RETURN: Return}
+
+
+class Lowering:
+    """Makes statements.
+
+    Args:
+        reading: what the scan has found.
+        types: the types of the locals.
+    """
+
+    def __init__(self, reading: Reading, types: LocalTypes) -> None:
+        self._reading = reading
+        self._types = types
+
+    def section(self, parts: Iterable[Part]) -> Section:
+        """Returns parts as a section."""
+        return Section(tuple(self._statement(part) for part in parts))
+
+    def _statement(self, part: Part) -> Statement:
+        match part:
+            case Code():
+                return Inline(self._place(part), self._code(part), part.exits)
+            case Branch():
+                return self._branch(part)
+            case Loop():
+                test = part.test if part.test is not None else ast.copy_location(ast.Constant(True), part.line)
+                return While(part.label, self.expression(part, test), *self._body(part.body))
+            case Each():
+                return self._each(part)
+            case Guarded():
+                return self._guarded(part)
+            case Exit():
+                return _EXITS[part.kind]()
+            case Wait():
+                return Resting(part.make(lambda node: self.expression(part, node)), self._locals(part, part.live))
+            case Called():
+                return CallOf(Section(self._body(part.body), prefix=part.name, renamed_from=part.renamed_from))
+            case Fork():
+                branches = [Section(self._thread(part, branch)) for branch in part.branches]
+                return Resting(Parallel(part.name, *branches), self._locals(part, part.live))
+            case Spawn():
+                id = None if part.id is None else self.expression(part, part.id)
+                return Go(part.name, *self._thread(part, part.body), id=id)
+        raise TypeError(part)
+
+    def _body(self, parts: Iterable[Part]) -> tuple[Statement, ...]:
+        return self.section(parts).statements
+
+    def _place(self, part: Part) -> str:
+        return f"line {getattr(part.line, 'lineno', '?')}"
+
+    def _locals(self, part: Part, keys: Iterable[str]) -> tuple[Local, ...]:
+        where = f"in {part.frame.source.place(part.line)}"
+        return tuple(self._types.local(key, where) for key in sorted(keys))
+
+    # --- statements --------------------------------------------------------------------------
+
+    def _branch(self, part: Branch) -> If:
+        branches = [IfBranch(part.label, self.expression(part, part.test), Section(self._body(part.body)))]
+        if part.orelse:
+            branches.append(IfBranch("", None, Section(self._body(part.orelse))))
+        made = object.__new__(If)
+        object.__setattr__(made, "branches", tuple(branches))
+        return made
+
+    def _each(self, part: Each) -> Statement:
+        body = self._thread(part, part.body) if part.parallel else self._body(part.body)
+        items = self.expression(part, part.items)
+        if not part.parallel:
+            return ForEach(part.name, items, *body)
+        made = ForEach(part.name, items, *body, parallel=True, limit=part.limit)
+        return Resting(made, self._locals(part, part.live))
+
+    def _guarded(self, part: Guarded) -> Try:
+        made = Try(part.name, *self._body(part.body))
+        for handler in part.handlers:
+            made = made.except_(handler.types, *self._body(handler.body), name=handler.name)
+        return made if part.final is None else made.finally_(*self._body(part.final))
+
+    def _thread(self, part: Part, body: Sequence[Part]) -> tuple[Statement, ...]:
+        """Returns the statements of a thread that is started, and what it needs from the thread that starts it."""
+        statements = self._body(body)
+        return (Entry(self._locals(part, entry_of(body))), *statements)
+
+    # --- functions ---------------------------------------------------------------------------
+
+    def expression(self, part: Part, node: ast.expr) -> OfFrame:
+        """Returns an expression as a function of the workflow and the frame."""
+        usage = Usage(part.frame.variables, [node])
+        inputs = _Inputs(self, part, usage.reads)
+        written = sorted(usage.may_write)
+        value = node
+        if written:
+            variables = ast.Call(ast.Name(LOCALS, ast.Load()), [], [])
+            value = ast.fix_missing_locations(ast.copy_location(ast.Tuple([node, variables], ast.Load()), node))
+        block = expression_block(part.frame.source, inputs.names, inputs.before, value, self._reading.constants)
+        if not written:
+            return OfFrame(lambda workflow, frame: block(workflow, *inputs.of(frame)))
+        outputs = self._outputs(part, written)
+
+        def compute(workflow: Any, frame: Any) -> Any:
+            result, variables = block(workflow, *inputs.of(frame))
+            outputs.put(frame, variables)
+            return result
+
+        return OfFrame(compute)
+
+    def _code(self, part: Code) -> OfFrame:
+        """Returns statements as a function of the workflow and the frame that returns how they are left."""
+        usage = Usage(part.frame.variables, part.statements)
+        inputs = _Inputs(self, part, usage.reads - part.unbound)
+        block = statements_block(
+            part.frame.source, inputs.names, inputs.before, part.statements, self._reading.constants
+        )
+        outputs = self._outputs(part, sorted(usage.may_write))
+
+        def run(workflow: Any, frame: Any) -> LeaveKind | None:
+            given = inputs.of(frame)
+            try:
+                kind, variables = block(workflow, *given)
+            except Exception as error:
+                outputs.put(frame, variables_of(error, block))
+                raise
+            outputs.put(frame, variables)
+            return kind_of(kind)
+
+        return OfFrame(run)
+
+    def _outputs(self, part: Part, names: Iterable[str]) -> _Outputs:
+        where = f"in {part.frame.source.place(part.line)}"
+        outputs = _Outputs()
+        for name in names:
+            key = part.frame.key(name)
+            if (passed := self._reading.passed.get(key)) is not None:
+                outputs.up.append((name, self._types.local(passed[0], where), passed[1]))
+            elif not any(name in derived.names for derived in part.derived):
+                outputs.own.append((name, self._types.local(key, where)))
+        return outputs
+
+    def input_of(self, part: Part, name: str) -> Any:
+        """Returns a function of the frame that returns a variable."""
+        if name == RESULT:
+            return lambda frame: frame.result
+        for derived in part.derived:
+            if name == derived.source:
+                return _source(derived)
+        local = self._types.local(part.frame.key(name), f"in {part.frame.source.place(part.line)}")
+        return lambda frame: frame.get(local)
+
+
+class _Inputs:
+    """The variables that a block reads."""
+
+    def __init__(self, lowering: Lowering, part: Part, reads: Iterable[str]) -> None:
+        names = set(reads)
+        self.before: list[ast.stmt] = []
+        for derived in reversed(part.derived):  # inner ones are computed from outer ones
+            if names & derived.names:
+                names = (names - derived.names) | {derived.source}
+                self.before.insert(0, derived.statement)
+        self.names = sorted(names)
+        self._inputs = [lowering.input_of(part, name) for name in self.names]
+
+    def of(self, frame: Any) -> list[Any]:
+        return [value(frame) for value in self._inputs]
+
+
+class _Outputs:
+    """The variables that a block assigns: its own, and those of the thread that waits for it."""
+
+    def __init__(self) -> None:
+        self.own: list[tuple[str, Local]] = []
+        self.up: list[tuple[str, Local, str | None]] = []
+
+    def put(self, frame: Any, variables: dict[str, Any]) -> None:
+        for name, local in self.own:
+            if name in variables:
+                frame.put(local, variables[name])
+        for name, local, each in self.up:
+            if name in variables:
+                frame.pass_up(local, each, variables[name])
+
+
+def _source(derived: Derived) -> Any:
+    if derived.is_item:
+        return lambda frame: frame.item(derived.name)
+    return lambda frame: rebuilt(frame.error(derived.name), derived.types)
+
+
+def rebuilt(error: ErrorInfo, types: tuple[type[BaseException], ...]) -> BaseException:
+    """Returns a stored error as an instance of its class, or of the class that was caught; as a ``Failure`` if neither
+    can be made of its message."""
+    names = [name.rpartition(".") for name in error.bases]
+    found = [getattr(sys.modules.get(module), name, None) for module, _, name in names]
+    for cls in (*found, *types):
+        if isinstance(cls, type) and issubclass(cls, types):
+            try:
+                made = cls(*([error.message] if error.args is None else error.args))
+                if str(made) == error.message:
+                    return made
+            except Exception:
+                continue
+    return Failure(error.text)

@@ -1,0 +1,209 @@
+"""Parts: the source of ``run`` as a tree of what runs at once and what a thread waits for.
+
+``scan`` makes the tree. ``flow`` adds which locals each part needs. ``lower`` makes statements of it.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from workflow_core.execution import LeaveKind
+from workflow_core.plain.source import Source
+
+RESULT = ".result"
+"""The variable with the result of the wait that has just ended. It is read at once."""
+
+
+@dataclass(eq=False, slots=True)
+class Frame:
+    """One use of a function: ``run``, or a section that it calls.
+
+    Attributes:
+        prefix: the prefix of its names and of the keys of its locals: ``deliver/``.
+        derived: how the loop variables and caught errors around the current part get their values again, outermost
+            first; see ``Derived``.
+        names: the names that are taken, with their lines.
+        others: see ``variables``.
+    """
+
+    source: Source
+    prefix: str
+    outer: Frame | None = None
+    derived: tuple[Derived, ...] = ()
+    names: dict[str, int] = field(default_factory=dict)
+    temporaries: int = 0
+    others: set[str] = field(default_factory=set)
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """The local variables, and those of the generators that were made branches."""
+        return self.source.locals | self.others
+
+    def key(self, name: str) -> str:
+        """The key of a variable among the locals of its thread."""
+        return name[1:] if name.startswith("/") else self.prefix + name
+
+    def temporary(self) -> str:
+        """The name of a new variable."""
+        self.temporaries += 1
+        return f".{self.temporaries}"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Derived:
+    """Variables that are not stored, because each piece of code can get them again.
+
+    Attributes:
+        names: the variables.
+        statement: assigns them from the variable ``source``.
+        source: the variable that stands for the item of a loop or for a caught error; a thread computes it.
+        name: the name of the loop or of the ``except_`` section.
+        is_item: whether it is an item.
+        types: for an error, the classes that are caught.
+        reads: the keys of the locals that it is derived from.
+    """
+
+    names: frozenset[str]
+    statement: ast.stmt
+    source: str
+    name: str
+    is_item: bool
+    types: tuple[type[BaseException], ...] = ()
+    reads: frozenset[str] = frozenset()
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Part:
+    """A part of the source.
+
+    Attributes:
+        line: the node that it stands at.
+        derived: see ``Frame.derived``.
+        live: the keys of the locals that are needed after it; set by ``flow``.
+        unbound: variables that it reads and that only it assigns, perhaps too late: Python checks that.
+    """
+
+    frame: Frame
+    line: ast.AST
+    derived: tuple[Derived, ...] = ()
+    live: frozenset[str] = frozenset()
+    unbound: set[str] = field(default_factory=set)
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Code(Part):
+    """Statements that run at once."""
+
+    statements: list[ast.stmt]
+    exits: tuple[LeaveKind, ...] = ()
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Branch(Part):
+    """An ``if``.
+
+    Attributes:
+        given: variables that are assigned if the test is true.
+    """
+
+    test: ast.expr
+    label: str
+    body: list[Part]
+    orelse: list[Part]
+    given: frozenset[str] = frozenset()
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Loop(Part):
+    """A ``while``; ``test`` None: forever."""
+
+    test: ast.expr | None
+    label: str
+    body: list[Part]
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Each(Part):
+    """A ``for``.
+
+    Attributes:
+        items: an expression of the items, which is computed for each of them.
+        limit: for a parallel one, how many run at once.
+    """
+
+    name: str
+    items: ast.expr
+    body: list[Part]
+    parallel: bool = False
+    limit: int | None = None
+    inner: tuple[Derived, ...] = ()
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Handler:
+    """An ``except`` clause."""
+
+    name: str
+    types: tuple[type[BaseException], ...]
+    body: list[Part]
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Guarded(Part):
+    """A ``try``."""
+
+    name: str
+    body: list[Part]
+    handlers: list[Handler]
+    final: list[Part] | None
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Exit(Part):
+    """A ``return``, ``break`` or ``continue``."""
+
+    kind: LeaveKind
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Wait(Part):
+    """What a thread waits for: a step, an activity, a child, a select, a sleep or a condition.
+
+    Attributes:
+        reads: the variables that its functions read.
+        make: makes its statement; it is given a function that compiles expressions.
+    """
+
+    name: str
+    reads: frozenset[str]
+    make: Callable[[Any], Any]
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Called(Part):
+    """The statements of a section; ``inner`` is its frame."""
+
+    name: str
+    inner: Frame
+    body: list[Part]
+    renamed_from: tuple[str, ...] = ()
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Fork(Part):
+    """Branches that run in parallel."""
+
+    name: str
+    branches: list[list[Part]]
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Spawn(Part):
+    """A thread that is started."""
+
+    name: str
+    id: ast.expr | None
+    body: list[Part]

@@ -1,0 +1,116 @@
+"""The source of one function: its syntax tree with the positions of the file, and what its names mean."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import functools
+import inspect
+import linecache
+import types
+from dataclasses import dataclass
+from typing import Any
+
+from workflow_core.errors import DefinitionError
+
+UNKNOWN = object()
+"""What ``resolve`` returns for an expression whose value is known only when it runs."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """The source of one function.
+
+    Attributes:
+        file: the name of its file, as tracebacks show it.
+        locals: the names of its parameters and local variables, without the first parameter.
+        class_name: the class that its text stands in, for private names; empty if none.
+    """
+
+    function: types.FunctionType
+    node: ast.AsyncFunctionDef | ast.FunctionDef
+    file: str
+    locals: frozenset[str]
+    class_name: str
+
+    @property
+    def self_name(self) -> str:
+        """The name of its first parameter."""
+        return self.node.args.args[0].arg
+
+    @property
+    def cells(self) -> dict[str, Any]:
+        """The cells of the enclosing functions that it uses, by name."""
+        return dict(zip(self.function.__code__.co_freevars, self.function.__closure__ or (), strict=True))
+
+    def resolve(self, expression: ast.expr) -> Any:
+        """Returns the object that a name or a dotted name means now; ``UNKNOWN`` if that is not known."""
+        if isinstance(expression, ast.Attribute):
+            value = self.resolve(expression.value)
+            return UNKNOWN if value is UNKNOWN else getattr(value, expression.attr, UNKNOWN)
+        if isinstance(expression, ast.Name) and expression.id not in (*self.locals, self.self_name):
+            if (cell := self.cells.get(expression.id)) is not None:
+                try:
+                    return cell.cell_contents
+                except ValueError:  # assigned later
+                    return UNKNOWN
+            found = self.function.__globals__.get(expression.id, UNKNOWN)
+            return getattr(builtins, expression.id, UNKNOWN) if found is UNKNOWN else found
+        return UNKNOWN
+
+    def mistake(self, node: ast.AST, reason: str, fix: str) -> DefinitionError:
+        """Returns the error for a mistake in the line of ``node``."""
+        return DefinitionError(self.place(node), reason, fix)
+
+    def place(self, node: ast.AST) -> str:
+        """Returns file, line and function of a node, for errors."""
+        return f"{self.file}, line {getattr(node, 'lineno', '?')}, in {self.function.__qualname__}"
+
+
+@functools.cache
+def source_of(function: types.FunctionType) -> Source:
+    """Returns the source of a function.
+
+    Raises:
+        DefinitionError: there is no source, as in an interactive session.
+    """
+    code = function.__code__
+    node = _functions(code.co_filename).get((code.co_name, code.co_firstlineno))
+    if node is None:
+        raise DefinitionError(
+            function.__qualname__,
+            f"its source cannot be read from {code.co_filename}",
+            "Define the workflow in a .py file. Where there is none, write definition = S(...) instead of run.",
+        )
+    names = function.__qualname__.split(".")
+    class_name = names[-2] if len(names) > 1 and names[-2] != "<locals>" else ""
+    if not node.args.args:
+        place = f"{code.co_filename}, line {node.lineno}, in {function.__qualname__}"
+        raise DefinitionError(place, "it has no parameter", "Write async def run(self) -> None.")
+    variables = frozenset(code.co_varnames + code.co_cellvars) - {node.args.args[0].arg}
+    return Source(function, node, code.co_filename, variables, class_name)
+
+
+@functools.lru_cache(maxsize=16)
+def _parsed(file: str, text: str) -> dict[tuple[str, int], ast.AsyncFunctionDef | ast.FunctionDef]:
+    found: dict[tuple[str, int], ast.AsyncFunctionDef | ast.FunctionDef] = {}
+    for node in ast.walk(ast.parse(text, file)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            found[node.name, first] = node
+    return found
+
+
+def _functions(file: str) -> dict[tuple[str, int], ast.AsyncFunctionDef | ast.FunctionDef]:
+    linecache.checkcache(file)
+    lines = linecache.getlines(file)
+    try:
+        return _parsed(file, "".join(lines))
+    except SyntaxError:  # the file was changed since it was imported
+        return {}
+
+
+def plain_function(value: Any) -> types.FunctionType | None:
+    """Returns the function inside of a method, if it is written in Python and not hidden by a decorator."""
+    function = inspect.unwrap(value) if callable(value) else value
+    return function if isinstance(function, types.FunctionType) else None

@@ -1,0 +1,236 @@
+"""Threads: branches that run in parallel, threads of their own, and the items of loops."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+
+from workflow_core.plain import vocabulary
+from workflow_core.plain.calls import Prepared
+from workflow_core.plain.flow import keys_of
+from workflow_core.plain.parts import RESULT, Code, Derived, Each, Fork, Frame, Part, Spawn
+from workflow_core.plain.syntax import assign, load
+from workflow_core.plain.usage import Usage
+from workflow_core.plain.words import Words
+
+_LIVE_CALLS = (enumerate, zip)
+_LIVE_METHODS = ("items", "keys", "values")
+
+
+class Threads(Words):
+    """Reads what starts threads, and loops."""
+
+    def _parallel(self, frame: Frame, node: ast.AsyncWith) -> list[Part]:
+        item = node.items[0]
+        is_parallel = (
+            isinstance(item.context_expr, ast.Call) and self.word(frame, item.context_expr) is vocabulary.parallel
+        )
+        if len(node.items) != 1 or not is_parallel or not isinstance(item.optional_vars, ast.Name):
+            raise frame.source.mistake(
+                node,
+                "'async with' is only supported for branches",
+                "Write: async with parallel() as branch: branch.start(self.method()). Use other resources in a step.",
+            )
+        name = item.optional_vars.id
+        assert isinstance(item.context_expr, ast.Call)
+        limit = self.limit(frame, item.context_expr)
+        only = node.body[0]
+        if len(node.body) == 1 and isinstance(only, ast.For) and not only.orelse:
+            call = self._started(only.body[0], name) if len(only.body) == 1 else None
+            if call is None:
+                raise frame.source.mistake(
+                    only, "this loop does more than to start a branch", "Leave only branch.start(...)."
+                )
+            return self.fork_each(frame, only, only.target, only.iter, call, limit, keeps=False)[0]
+        if limit is not None:
+            raise frame.source.mistake(
+                node, "it has a limit, but no loop", "Write the start in a for, or omit the limit."
+            )
+        parts: list[Part] = []
+        calls: list[ast.expr] = []
+        for statement in node.body:
+            if (call := self._started(statement, name)) is not None:
+                calls.append(call)
+            elif self.waits(frame, statement) or any(
+                isinstance(part, ast.Name) and part.id == name for part in ast.walk(statement)
+            ):
+                raise frame.source.mistake(
+                    statement,
+                    f"only {name}.start(...) can stand in this 'async with', or one for with one start",
+                    "Move the rest out of it.",
+                )
+            else:
+                self.add(parts, self.inline(frame, statement))
+        if not calls:
+            raise frame.source.mistake(node, "it starts no branch", f"Write {name}.start(self.method()).")
+        parts += self.fork(frame, node, calls, "parallel")[0]
+        return parts
+
+    @staticmethod
+    def _started(statement: ast.stmt, name: str) -> ast.expr | None:
+        match statement:
+            case ast.Expr(ast.Call(ast.Attribute(ast.Name(owner), "start"), [call], [])) if owner == name:
+                return call
+        return None
+
+    def _go(self, frame: Frame, node: ast.Call) -> list[Part]:
+        ids = [keyword.value for keyword in node.keywords if keyword.arg == "id"]
+        if len(node.args) != 1 or len(ids) != len(node.keywords):
+            raise frame.source.mistake(node, "go takes a call and an id", "Write go(self.method(), id=...).")
+        prepared = self.call(frame, node.args[0], prefix="go ")
+        parts = list(prepared.before)
+        parts.append(
+            Spawn(
+                frame=frame,
+                line=node,
+                derived=frame.derived,
+                name=f"go {prepared.name}",
+                id=ids[0] if ids else None,
+                body=prepared.parts,
+            )
+        )
+        return parts
+
+    def fork(self, frame: Frame, node: ast.AST, calls: Sequence[ast.expr], word: str) -> tuple[list[Part], list[str]]:
+        """Returns the parts of branches that run in parallel, and the variables with their results."""
+        parts: list[Part] = []
+        branches: list[list[Part]] = []
+        names, results, made = [], [], []
+        for call in calls:
+            prepared = self.call(frame, call)
+            names.append(prepared.name)
+            for part in prepared.before:
+                self.add(parts, part)
+            branches.append(list(prepared.parts))
+            made.append(prepared)
+        name = self.name(frame, node, self.given_name or f"{word} {', '.join(names)}")
+        self.given_name = ""
+        for number, (branch, prepared) in enumerate(zip(branches, made, strict=True)):
+            variable = f".{name}[{number}]"
+            results.append(variable)
+            self.add(branch, self._passing_up(frame, prepared, variable, None, node))
+        parts.append(Fork(frame=frame, line=node, derived=frame.derived, name=name, branches=branches))
+        return parts, results
+
+    def _passing_up(self, frame: Frame, call: Prepared, variable: str, each: str | None, line: ast.AST) -> Code:
+        """Code of a branch that passes its result to the thread that waits for it."""
+        self.passed[frame.key(f".up {variable}")] = (frame.key(variable), each)
+        self.passed_types[variable] = call.gives
+        result = load(RESULT, line) if call.result is None else call.result
+        statement = assign(f".up {variable}", result, line)
+        return Code(frame=frame, line=line, derived=frame.derived, statements=[statement])
+
+    def fork_each(
+        self,
+        frame: Frame,
+        line: ast.AST,
+        target: ast.expr,
+        iterable: ast.expr,
+        call: ast.expr,
+        limit: int | None,
+        *,
+        keeps: bool,
+    ) -> tuple[list[Part], str]:
+        """Returns the parts of one branch for each item, and the variable with the list of the results."""
+        parts: list[Part] = []
+        given, self.given_name = self.given_name, ""
+        collection = self.take_out(frame, iterable, parts)
+        outer = frame.derived
+        place = self.call_name(frame, call)
+        name = self.name(frame, line, given or f"each {place}")
+        items = self.items(frame, line, name, collection, parts)
+        inner = self.item(frame, target, name, line, items)
+        frame.derived = (*outer, inner)
+        frame.others |= inner.names
+        prepared = self.call(frame, call)
+        frame.derived = outer
+        variable = f".{name}[]"
+        body = [*prepared.before, *prepared.parts]
+        if keeps:
+            outer_derived, frame.derived = frame.derived, (*outer, inner)
+            self.add(body, self._passing_up(frame, prepared, variable, frame.key(name), line))
+            frame.derived = outer_derived
+            first = assign(variable, ast.Dict([], []), line)
+            self.add(parts, Code(frame=frame, line=line, derived=outer, statements=[first]))
+        parts.append(
+            Each(
+                frame=frame,
+                line=line,
+                derived=outer,
+                name=name,
+                items=items,
+                body=body,
+                parallel=True,
+                limit=limit,
+                inner=(inner,),
+            )
+        )
+        return parts, variable
+
+    # --- items -------------------------------------------------------------------------------
+
+    def item(self, frame: Frame, target: ast.expr, name: str, line: ast.AST, items: ast.expr) -> Derived:
+        """Returns how the variables of a loop get the current item."""
+        reads = keys_of(frame, frame.derived, Usage(frame.variables, [items]).reads)
+        source = f".item of {name}"
+        names = frozenset(part.id for part in ast.walk(target) if isinstance(part, ast.Name))
+        statement = ast.copy_location(ast.Assign([deepcopy(target)], load(source, line)), line)
+        return Derived(names, statement, source, frame.key(name), True, reads=reads)
+
+    def items(self, frame: Frame, line: ast.AST, name: str, items: ast.expr, parts: list[Part]) -> ast.expr:
+        """Returns an expression that can be computed for each item. A collection that a field or a local holds is read
+        where it is, so that the body can change its items; any other one is stored."""
+        if self._is_live(frame, items, self.assigned([line])):
+            return items
+        variable = f".{name}"
+        if isinstance(items, ast.Call) and frame.source.resolve(items.func) is builtins.range and not items.keywords:
+            stored: ast.expr = ast.List(items.args, ast.Load())
+            again: ast.expr = ast.Call(items.func, [ast.Starred(load(variable, line), ast.Load())], [])
+        else:
+            stored = ast.Call(self.constant(list), [items], [])
+            again = load(variable, line)
+        statement = assign(variable, ast.copy_location(stored, line), line)
+        self.add(parts, Code(frame=frame, line=line, derived=frame.derived, statements=[statement]))
+        return ast.fix_missing_locations(ast.copy_location(again, line))
+
+    def _is_live(self, frame: Frame, node: ast.expr, assigned: set[str]) -> bool:
+        match node:
+            case ast.Constant():
+                return True
+            case ast.Name(name):
+                return name not in assigned
+            case ast.Attribute(value):
+                return self._is_live(frame, value, assigned)
+            case ast.Subscript(value, index):
+                return self._is_live(frame, value, assigned) and self._is_live(frame, index, assigned)
+            case ast.Tuple(parts) | ast.List(parts):
+                return all(isinstance(part, ast.Constant) for part in parts)
+            case ast.Call(ast.Attribute(value, method), [], []) if method in _LIVE_METHODS:
+                return self._is_live(frame, value, assigned)
+            case ast.Call(function, arguments, []):
+                called = frame.source.resolve(function)
+                if called is builtins.range:
+                    return all(isinstance(argument, ast.Constant) for argument in arguments)
+                return called in _LIVE_CALLS and all(self._is_live(frame, part, assigned) for part in arguments)
+        return False
+
+    @staticmethod
+    def assigned(body: Iterable[ast.AST]) -> set[str]:
+        """Returns the names that some statements assign, without the target of the outermost loop."""
+        inner = [part for node in body for part in (node.body if isinstance(node, ast.For) else [node])]
+        return {
+            name.id
+            for part in inner
+            for name in ast.walk(part)
+            if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
+        }
+
+    def statements(self, frame: Frame, body: Iterable[ast.stmt]) -> list[Part]:
+        """See ``Scan``."""
+        raise NotImplementedError
+
+    def inline(self, frame: Frame, statement: ast.stmt) -> Code:
+        """See ``Scan``."""
+        raise NotImplementedError

@@ -1,0 +1,207 @@
+"""Words: what ``run`` awaits besides methods: events, conditions, timers, children and gathered calls."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from workflow_core.errors import DefinitionError
+from workflow_core.events import EventMark, Selected, event_mark
+from workflow_core.plain import activities, vocabulary
+from workflow_core.plain.calls import Calls, Make, Prepared
+from workflow_core.plain.parts import Frame, Part
+from workflow_core.plain.source import UNKNOWN
+from workflow_core.plain.syntax import at, load
+from workflow_core.statements.calls import Child
+from workflow_core.statements.control import WaitFor
+from workflow_core.statements.selects import On, Select, Sleep, Timeout
+
+
+class Words(Calls):
+    """Reads the words of the vocabulary."""
+
+    def _word(self, frame: Frame, node: ast.Call, word: Any) -> Prepared:
+        readers: dict[Any, Callable[[Frame, ast.Call], Prepared]] = {
+            vocabulary.select: self._select,
+            vocabulary.until: self._until,
+            vocabulary.sleep: self._sleep,
+            vocabulary.child: self._child,
+            vocabulary.gather: self._gather,
+        }
+        if word not in readers:
+            raise frame.source.mistake(node, f"{ast.unparse(node.func)} cannot be awaited", "Remove the await.")
+        return readers[word](frame, node)
+
+    def _select(self, frame: Frame, node: ast.Call) -> Prepared:
+        handlers = []
+        for argument in node.args:
+            handler = self._handler_of(frame, argument)
+            handlers.append((handler, _mark_of(handler)))
+        keywords = {str(keyword.arg): keyword.value for keyword in node.keywords}
+        timeout = keywords.pop("timeout", None)
+        if keywords or not (handlers or timeout):
+            raise frame.source.mistake(node, "select takes events and a timeout", "Write await select(self.event).")
+        name = self._take_name(frame, node, " or ".join(handler.__name__ for handler, _ in handlers) or "select")
+        prepared = Prepared(name, gives=Selected)
+        if timeout is not None:
+            timeout = self.take_out(frame, timeout, prepared.before)
+            if isinstance(timeout, ast.Constant) and timeout.value is None:
+                timeout = None
+
+        def make(expression: Make) -> Select:
+            cases: list[Any] = [On(mark.name, handler, **mark.options) for handler, mark in handlers]
+            if timeout is not None:
+                cases.append(Timeout(f"{name} timed out", expression(timeout)))
+            return Select(name, *cases)
+
+        prepared.parts.append(self._wait(frame, node, name, [] if timeout is None else [timeout], make))
+        return prepared
+
+    def _handler_of(self, frame: Frame, node: ast.expr) -> Any:
+        match node:
+            case ast.Attribute(ast.Name(owner), name) if owner == frame.source.self_name:
+                handler = inspect.getattr_static(self.cls, name, None)
+                if event_mark(handler) is not None:
+                    return handler
+        raise frame.source.mistake(
+            node, f"{ast.unparse(node)} is not an event", "Pass methods that are decorated with @event: self.method."
+        )
+
+    def _until(self, frame: Frame, node: ast.Call) -> Prepared:
+        if len(node.args) != 1 or node.keywords:
+            raise frame.source.mistake(node, "until takes one condition", "Write await until(lambda: self.paid).")
+        condition = node.args[0]
+        if isinstance(condition, ast.Lambda):
+            if condition.args.args or condition.args.kwonlyargs:
+                raise frame.source.mistake(
+                    condition, "its lambda has parameters", "Write lambda: ..., with self and locals."
+                )
+            test, default = condition.body, ast.unparse(condition.body)
+        else:
+            test, default = at(ast.Call(condition, [], []), condition), ast.unparse(condition).rpartition(".")[2]
+        if self.waits(frame, test):
+            raise frame.source.mistake(condition, "its condition awaits", "Compute the value before, in a step.")
+        name = self._take_name(frame, node, " ".join(default.split())[:200])
+        make = lambda expression: WaitFor(name, expression(test))  # noqa: E731
+        return Prepared(name, parts=[self._wait(frame, node, name, [test], make)], gives=type(None))
+
+    def _sleep(self, frame: Frame, node: ast.Call) -> Prepared:
+        if len(node.args) != 1 or node.keywords:
+            raise frame.source.mistake(
+                node, "sleep takes a duration or a time", "Write await sleep(timedelta(days=1))."
+            )
+        name = self._take_name(frame, node, " ".join(ast.unparse(node).split())[:200])
+        prepared = Prepared(name, gives=type(None))
+        delay = self.take_out(frame, node.args[0], prepared.before)
+        make = lambda expression: Sleep(name, expression(delay))  # noqa: E731
+        prepared.parts.append(self._wait(frame, node, name, [delay], make))
+        return prepared
+
+    def _child(self, frame: Frame, node: ast.Call) -> Prepared:
+        workflow = self.static(frame, node.args[0]) if len(node.args) == 1 else UNKNOWN
+        if not hasattr(workflow, "__workflow_name__"):
+            raise frame.source.mistake(
+                node, "child takes a workflow class", "Write await child(Parcel, id=..., field=...)."
+            )
+        prepared = Prepared(self._take_name(frame, node, f"child {workflow.__workflow_name__}"))
+        values = {str(k.arg): self.take_out(frame, k.value, prepared.before) for k in node.keywords}
+        id, detached = values.pop("id", None), values.pop("detached", None)
+        is_detached = detached is not None and bool(self.static(frame, detached))
+        given = at(ast.Dict([ast.Constant(name) for name in values], list(values.values())), node)
+        prepared.gives = type(None) if is_detached else self._child_type(workflow)
+        name = prepared.name
+
+        def make(expression: Make) -> Child:
+            return Child(
+                name,
+                workflow,
+                id=None if id is None else expression(id),
+                input=expression(given) if values else None,
+                then=None if is_detached else activities.taking(prepared.gives),
+                detached=is_detached,
+            )
+
+        reads = [given] if id is None else [given, id]
+        prepared.parts.append(self._wait(frame, node, name, reads, make))
+        return prepared
+
+    def _child_type(self, workflow: Any) -> Any:
+        result = inspect.getattr_static(workflow, "result", None)
+        if result is None or "result" in workflow.model_fields:
+            return workflow.model_fields["result"].annotation if "result" in workflow.model_fields else workflow
+        try:
+            return workflow.__program__.scope_hints(result).get("return", UNKNOWN)
+        except (AttributeError, DefinitionError):
+            return inspect.get_annotations(result, eval_str=True).get("return", UNKNOWN)
+
+    # --- gather ------------------------------------------------------------------------------
+
+    def limit(self, frame: Frame, node: ast.Call) -> int | None:
+        """Returns the constant ``limit`` of a call."""
+        for keyword in node.keywords:
+            value = self.static(frame, keyword.value)
+            if keyword.arg != "limit" or not (value is None or isinstance(value, int)):
+                raise frame.source.mistake(node, f"its argument {keyword.arg!r} is not known", "Write limit=10.")
+            return value
+        return None
+
+    def _gather(self, frame: Frame, node: ast.Call) -> Prepared:
+        match node.args:
+            case [ast.Starred(ast.GeneratorExp(call, [each]) | ast.ListComp(call, [each]))] if not each.ifs:
+                parts, variable = self.fork_each(
+                    frame, node, each.target, each.iter, call, self.limit(frame, node), keeps=True
+                )
+                inner = self.passed_types.get(variable, UNKNOWN)
+                many: Any = list
+                self.annotated[frame.key(variable)] = dict[str, Any] if inner is UNKNOWN else _dict_of(inner)
+                result = at(ast.Call(self.constant(_in_order), [load(variable, node)], []), node)
+                return Prepared("gather", [], parts, UNKNOWN if inner is UNKNOWN else many[inner], result)
+            case []:
+                raise frame.source.mistake(node, "it gathers nothing", "Write await gather(self.a(), self.b()).")
+        if any(isinstance(argument, ast.Starred) for argument in node.args) or node.keywords:
+            raise frame.source.mistake(
+                node,
+                "gather takes calls, or * with one generator without 'if'",
+                "Write gather(self.a(), self.b()) or gather(*(self.check(row) for row in self.rows), limit=10).",
+            )
+        parts, results = self.fork(frame, node, node.args, "gather")
+        kinds = [self.passed_types.get(variable, UNKNOWN) for variable in results]
+        for variable, kind in zip(results, kinds, strict=True):
+            self.types[frame.key(variable)] = [kind]
+        result = at(ast.Tuple([load(variable, node) for variable in results], ast.Load()), node)
+        return Prepared("gather", [], parts, UNKNOWN, result)
+
+    def fork(self, frame: Frame, node: ast.AST, calls: Sequence[ast.expr], word: str) -> tuple[list[Part], list[str]]:
+        """See ``Scan``."""
+        raise NotImplementedError
+
+    def fork_each(
+        self,
+        frame: Frame,
+        line: ast.AST,
+        target: ast.expr,
+        iterable: ast.expr,
+        call: ast.expr,
+        limit: int | None,
+        *,
+        keeps: bool,
+    ) -> tuple[list[Part], str]:
+        """See ``Scan``."""
+        raise NotImplementedError
+
+
+def _mark_of(handler: Any) -> EventMark:
+    mark = event_mark(handler)
+    assert mark is not None
+    return mark
+
+
+def _dict_of(kind: Any) -> Any:
+    generic: Any = dict
+    return generic[str, kind]
+
+
+def _in_order(results: dict[str, Any]) -> list[Any]:
+    return [results[position] for position in sorted(results, key=int)]

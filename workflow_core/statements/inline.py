@@ -1,0 +1,72 @@
+"""Statements that only the compiler of plain definitions makes; see ``workflow_core.plain``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from workflow_core.execution import LeaveKind
+from workflow_core.signatures import OfFrame
+from workflow_core.statements.basic import Section, Statement
+from workflow_core.value_form import ValueForm
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """A local variable of a plain definition.
+
+    Attributes:
+        key: its name, after the prefix of its section.
+        form: the form of its type; None: plain JSON.
+        has_default: whether a thread that was saved without it has ``default``.
+    """
+
+    key: str
+    form: ValueForm | None
+    has_default: bool = False
+    default: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inline(Statement):
+    """Runs code in the commit at hand.
+
+    Attributes:
+        name: where it stands in the source.
+        function: a function of the frame that returns how the code is left.
+        exits: the exits that it may return.
+    """
+
+    name: str
+    function: OfFrame
+    exits: tuple[LeaveKind, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Resting(Statement):
+    """A statement that a thread rests on.
+
+    Attributes:
+        locals: the locals that a thread stores there.
+    """
+
+    statement: Statement
+    locals: tuple[Local, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CallOf(Statement):
+    """A section that ``Return`` leaves, without ending the thread."""
+
+    body: Section
+
+
+@dataclass(frozen=True, slots=True)
+class Entry(Statement):
+    """The start of a thread.
+
+    Attributes:
+        locals: the locals that it gets from the thread that starts it.
+    """
+
+    locals: tuple[Local, ...]
