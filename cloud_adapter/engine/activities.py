@@ -15,13 +15,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from inspect import isawaitable
-from typing import Any
+from typing import Any, NoReturn
 
 from cloud_adapter.document import HistoryKind
-from cloud_adapter.engine.attempts import ON_TIME, Attempt, Beat, Begin, BeginLate, Result, awaited
+from cloud_adapter.engine.attempts import ON_TIME, Attempt, Begin, BeginLate, Result, awaited
 from cloud_adapter.engine.commits import WRITE_ATTEMPTS_MAX, Committer
 from cloud_adapter.engine.decisions import Deferrable, NotListening, check_lease
 from cloud_adapter.engine.failures import Failure, Retries, result_failed, take_result
+from cloud_adapter.engine.heartbeats import Heartbeats
 from cloud_adapter.engine.inbox import Inbox, entry_name
 from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.refs import InstanceRef
@@ -34,8 +35,8 @@ from cloud_adapter.errors import InstanceNotFound, TooLarge, Unavailable
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.observability.span import Value
 from cloud_adapter.ports import Task
-from workflow_core import AttemptOver, Status, TimedOut, WorkflowError
-from workflow_core.error_texts import error_info, error_text
+from workflow_core import AttemptOver, Status, TimedOut
+from workflow_core.error_texts import error_info
 from workflow_core.machine.calls import activity_wait
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.passing import pack_result
@@ -97,17 +98,23 @@ class Activities:
         if not is_full(run_sync):
             return attempt, await thread.enter_async_context(place)
 
-        async def keep() -> None:
+        heartbeats = Heartbeats(self.lanes, ref, body)
+
+        async def keep() -> NoReturn:
             while True:
                 await self.committer.clock.sleep(attempt.limit.total_seconds() / 2)
-                await self._heartbeat(ref, body)
+                await heartbeats.send()
 
-        kept = asyncio.ensure_future(keep())
+        kept, free = asyncio.ensure_future(keep()), asyncio.ensure_future(thread.enter_async_context(place))
         try:
-            run_sync = await within(self.committer.clock, None, thread.enter_async_context(place), "a thread", kept)
+            await asyncio.wait([kept, free], return_when=asyncio.FIRST_COMPLETED)
+            # If the threads are closed because the process is ending, this raises ``CancelledError``.
+            run_sync = await (free if free.done() else kept)
         finally:
             kept.cancel()
-            await asyncio.wait([kept])
+            free.cancel()
+            await asyncio.wait([kept, free])
+            heartbeats.close()
         return await self._ready(ref, body), run_sync
 
     async def _ready(self, ref: InstanceRef, body: ActivityTask) -> Attempt:
@@ -142,7 +149,8 @@ class Activities:
             self.running.running("activity", body.workflow, body.id, body.event),
         ):
             try:
-                output = await self._call(attempt, body, run_sync)
+                with contextlib.closing(Heartbeats(self.lanes, attempt.session.ref, body)) as heartbeats:
+                    output = await self._call(attempt, body, run_sync, heartbeats)
                 return Result(**common, result=pack_result(case, output).decode()), None
             except AttemptOver as error:
                 span.outcome = "over"
@@ -196,19 +204,15 @@ class Activities:
             raise Unavailable(f"could not deliver the result of activity {result.event!r}: {error}") from error
         return False
 
-    async def _call(self, attempt: Attempt, body: ActivityTask, run_sync: RunSync) -> Any:
+    async def _call(self, attempt: Attempt, body: ActivityTask, run_sync: RunSync, heartbeats: Heartbeats) -> Any:
         session, accepted = attempt.session, attempt.accepted
         case, machine = accepted.case, session.machine
         assert isinstance(case, ActivityCase)
         spec = case.activity
-
-        async def heartbeat() -> None:
-            await self._heartbeat(session.ref, body)
-
         if attempt.is_sync:
-            output = await run_sync(call, machine.call_activity, accepted, heartbeat)
+            output = await run_sync(call, machine.call_activity, accepted, heartbeats.send)
         else:
-            output = call(machine.call_activity, accepted, heartbeat)
+            output = call(machine.call_activity, accepted, heartbeats.send)
         if not isawaitable(output):
             return output
         # Heartbeats extend the deadline, so it does not limit the call here.
@@ -223,19 +227,6 @@ class Activities:
                 # extended the deadline.
                 raise AttemptOver(str(error)) from error
             raise
-
-    async def _heartbeat(self, ref: InstanceRef, body: ActivityTask) -> None:
-        try:
-            await self.lanes.decide(ref, Beat(body))
-        except AttemptOver:
-            raise
-        except InstanceNotFound as error:
-            raise AttemptOver(f"{error}: stop") from error
-        except WorkflowError as error:
-            # Not a failure of the function, and the next heartbeat can succeed. The database does not answer, or the
-            # instance needs newer code or is busy (no deadline passes while it is leased).
-            text = error_text(error)[:500]
-            logs.transition("heartbeat skipped", body.workflow, body.id, level=logging.WARNING, error=text)
 
     def timed_out(self, session: Session, accepted: Accepted, now: datetime) -> None:
         """Fails an attempt whose deadline has passed."""

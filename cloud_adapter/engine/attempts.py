@@ -142,6 +142,7 @@ class Beat(Decision):
     """Processes a heartbeat of an attempt, which extends its deadline."""
 
     lax = True
+    patience = LINE_MAX
 
     def __init__(self, body: ActivityTask) -> None:
         self.body = body

@@ -51,7 +51,8 @@ class Leased(Busy):
 
 
 class Contended(Busy):
-    """Another process commits to the instance at the same time."""
+    """Another process commits to the instance at the same time, or others in this process take long. The decision was
+    not made."""
 
 
 class NotListening(Busy):
@@ -73,7 +74,8 @@ class Decision:
         key: its idempotency key.
         statement: the statement to which it belongs, if an error of the workflow's code in it has no receiver. Such an
             error fails the instance.
-        defers: it does not wait for other processes, but raises ``Contended``.
+        patience: how long it waits behind others of this process; None: the default of the lane.
+        defers: it does not wait for other processes, nor for long behind others in this one, but raises ``Contended``.
         taken: the inbox entries from which it was created; they are deleted in the same commit.
         records: what is recorded under keys in the same commit.
         size: the bytes of its input and its answer.
@@ -88,6 +90,7 @@ class Decision:
     lax: ClassVar[bool] = False
     key: str | None = None
     statement: str | None = None
+    patience: ClassVar[timedelta | None] = None
     defers: bool = False
     taken: Sequence[InboxEntry] = ()
     records: Sequence[KeyRecord] = ()

@@ -72,6 +72,7 @@ class Inbox:
         """Makes a decision, or posts it if the instance is busy. After this call, the decision is committed or will be.
 
         Raises:
+            Busy: the decision was made, and refused because of the stored state. It has to be delivered again later.
             TooLarge: the decision had to be posted, but is too large for the inbox.
             InstanceNotFound, Unavailable
         """

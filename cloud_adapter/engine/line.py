@@ -57,7 +57,7 @@ class Item:
 
     def overdue_at(self, max_wait: timedelta) -> datetime:
         """Returns when it has waited for too long."""
-        patience = None if self.waits is None else self.waits.patience
+        patience = self.decision.patience if self.waits is None else self.waits.patience
         return self.since + (max_wait if patience is None else patience)
 
     def refuse_overdue(self, now: datetime, max_wait: timedelta) -> bool:

@@ -32,7 +32,7 @@ from inspect import isawaitable
 from typing import Any
 
 from cloud_adapter.engine.commits import Committer, Superseded, no_turn
-from cloud_adapter.engine.decisions import ByItself, Decision, NotNow
+from cloud_adapter.engine.decisions import ByItself, Contended, Decision, NotNow
 from cloud_adapter.engine.kept_events import KeptEvents
 from cloud_adapter.engine.line import CHECKED_SECONDS, Item, Line, Verdict
 from cloud_adapter.engine.refs import InstanceRef
@@ -302,7 +302,7 @@ class Transactor:
         behind = [other for other in self.line.items if other is not item and not other.over]
         for other in behind:
             if other.overdue_at(max_wait) <= now:
-                other.refuse(self.busy() if other.waits is None else other.waits.error)
+                other.refuse(self._overtaken(other) if other.waits is None else other.waits.error)
         seconds = [(other.overdue_at(max_wait) - now).total_seconds() for other in behind if not other.over]
         if now < check_at and self.line.unchecked(item):
             seconds.append((check_at - now).total_seconds())
@@ -327,6 +327,12 @@ class Transactor:
     def busy(self) -> Busy:
         """Returns the error for decisions that have waited for too long."""
         return Busy(f"{self.ref} is busy with other requests; try again")
+
+    def _overtaken(self, item: Item) -> Busy:
+        """Returns the error for a decision that was never made, because the handler before it takes too long. A
+        deferrable one is then posted. If it was made, what it raised says whether that helps."""
+        busy = self.busy()
+        return Contended(str(busy)) if item.decision.defers else busy
 
     async def _put_off(self, item: Item, wait: NotNow) -> None:
         item.waits = wait

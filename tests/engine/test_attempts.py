@@ -18,7 +18,7 @@ from cloud_adapter.engine.tasks import ACTIVITY_PATH, TIMEOUT_PATH
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.ports import Task
 from cloud_adapter.settings import Settings
-from tests.engine.harness import Gate, World, in_world
+from tests.engine.harness import Gate, World, in_world, inline
 from tests.waits import the
 from workflow_core import Activity, ForEach, On, Retry, S, Select, Step, Workflow
 from workflow_core.wait_types import ActivityWait
@@ -185,6 +185,30 @@ async def test_a_step_keeps_its_lease_while_it_waits_for_a_thread(world: World) 
         assert lease is not None and lease.expires_at > world.now
     assert await world.finish(running) is Outcome.DONE
     assert CALLS == ["step"]
+
+
+@pytest.mark.parametrize("workflow", ["quick", "quick-step"])
+@in_world(Quick, QuickStep)
+async def test_what_waits_for_a_thread_when_the_process_ends_is_cancelled_and_has_not_failed(
+    world: World, workflow: str
+) -> None:
+    world.run_sync = pool = SyncPool("test", 1)
+    ending = world.start()
+    await world.finish(world.process.engine.create(workflow, "1"))
+    (due,) = [task for task in world.queue.tasks.values() if task.path != TIMEOUT_PATH]
+    async with pool.reserved():
+        running = asyncio.ensure_future(ending.perform(due))
+        await world.clock.settle()
+        pool.close()
+        with pytest.raises(asyncio.CancelledError):
+            await world.finish(running)
+    history = (await world.store.load(workflow, "1")).history
+    assert [entry.kind for entry in history if entry.kind.endswith("failed")] == []
+    assert CALLS == []
+    world.run_sync = inline
+    await world.clock.advance(SECONDS - 1)
+    assert await world.finish(world.start().perform(due)) is Outcome.DONE
+    assert len(CALLS) == 1
 
 
 ENDED = threading.Semaphore(0)

@@ -60,6 +60,7 @@ class Traffic:
         too_large: how often what it was to post was too large for an inbox.
         kept: how often it has kept an event in an inbox.
         looked: how often it has looked for such events.
+        unrecorded: how often the refusal of one could not be recorded, so that the instance is read once more.
         due: the instances that it has found to be overdue.
         recovered: how many tasks the instances and inboxes need that it has found to be overdue.
     """
@@ -84,6 +85,7 @@ class Traffic:
     too_large: int = 0
     kept: int = 0
     looked: int = 0
+    unrecorded: int = 0
 
     def returned(self, name: str, result: Any) -> None:
         """A call has succeeded."""

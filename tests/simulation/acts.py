@@ -22,6 +22,7 @@ from cloud_adapter.engine.transaction import Transactor
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Task
 from tests.simulation.actors import CURRENT, LANE
+from tests.simulation.catches import Catches
 from workflow_core import Execution, Wait
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.machine import Machine
@@ -90,6 +91,7 @@ class Acts:
         self._numbers = count(1)
         self._by_execution: dict[int, tuple[Execution, list[Act]]] = {}  # which stays alive, so that its id is its own
         self._planned: dict[int, tuple[Task, ...]] = {}
+        self.catches = Catches()
 
     def of(self, instance: Instance) -> tuple[Act, ...]:
         """Returns the acts of the instance that is about to be written."""
@@ -112,6 +114,7 @@ class Acts:
         stored = change.instance.execution
         self._by_execution[id(stored)] = stored, [*acts, *renewal]
         self._planned[id(stored)] = change.create
+        self.catches.saved_as(stored, session.execution)
 
     def give_up(self, execution: Execution) -> None:
         """Marks the last recorded failure as that of the last attempt."""
@@ -183,7 +186,8 @@ class Acts:
         ):
             setattr(cls, name, new)
         try:
-            yield
+            with self.catches.recorded():
+                yield
         finally:
             for cls, name, original in patched:
                 setattr(cls, name, original)

@@ -95,7 +95,7 @@ class Kept:
     def recorded(self) -> Iterator[None]:
         """Records inside the block who has sent what is decided."""
         post = Committer.post
-        keep, take = KeptEvents.keep, Transactor._take_event
+        keep, take, decide_alone = KeptEvents.keep, Transactor._take_event, Transactor._decide_alone
         finish, buffer, refuse = KeptEvent._finish, KeptEvent._buffer, kept_events._WithoutEffect.decide
 
         async def keeping(events: KeptEvents, ref: Any, sending: Any, lease: Any) -> bool:
@@ -112,6 +112,12 @@ class Kept:
         async def taking(transactor: Transactor, session: Any) -> bool:
             CURRENT.get().traffic.looked += 1
             return await take(transactor, session)
+
+        async def deciding_alone(transactor: Transactor, session: Any, decision: Any) -> BaseException | None:
+            error = await decide_alone(transactor, session, decision)
+            is_unrecorded = isinstance(decision, kept_events._WithoutEffect) and error is not None
+            CURRENT.get().traffic.unrecorded += is_unrecorded
+            return error
 
         def of_sender(method: Any, event: Any) -> Any:
             def called(decision: Any, session: Any, *rest: Any) -> Any:
@@ -140,6 +146,7 @@ class Kept:
             patch.object(KeptEvents, "keep", keeping),
             patch.object(Committer, "post", posting),
             patch.object(Transactor, "_take_event", taking),
+            patch.object(Transactor, "_decide_alone", deciding_alone),
             patch.object(KeptEvent, "_finish", of_sender(finish, itself)),
             patch.object(KeptEvent, "_buffer", of_sender(buffer, itself)),
             patch.object(kept_events._WithoutEffect, "decide", of_sender(refuse, lambda decision: decision.kept)),

@@ -56,6 +56,10 @@ class Ledger:
                 key = stable_key(body.workflow, body.id, *about) if model is None else model.activity_key(*about)
                 self._again[key, body.attempt + 1] += 1
 
+    def was_repeated(self, task: Task) -> bool:
+        """Whether a task has come more than once, so that several requests may run the same attempt."""
+        return self._deliveries[task.name] > 1
+
     def began(self, run: Run) -> None:
         """An attempt runs."""
         at = run.key, run.attempt

@@ -109,7 +109,8 @@ def check_traffic(actor: Actor) -> None:
             + 2 * failed_writes
             + failed["load"]
             + traffic.kept
-            + traffic.looked,
+            + traffic.looked
+            + traffic.unrecorded,
         ),
         ("create", calls["create"], traffic.births + needs.reads + traffic.lost["create"]),
         (

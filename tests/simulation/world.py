@@ -18,6 +18,7 @@ from cloud_adapter.errors import DamagedDocument
 from cloud_adapter.ports import Task
 from tests.simulation.actors import Actor, Run, SimulatedFailure
 from tests.simulation.acts import Act, Acts
+from tests.simulation.catches import Catch
 from tests.simulation.clients import Client
 from tests.simulation.definitions import Definitions
 from tests.simulation.disturbances import SETTLING_SECONDS, Disturbances
@@ -35,7 +36,7 @@ from tests.simulation.model.violations import Violation, require
 from tests.simulation.operators import Repairer
 from tests.simulation.patches import contended, logged_bugs
 from tests.simulation.queue import SimulatedQueue
-from tests.simulation.renaming import translated, translated_acts
+from tests.simulation.renaming import first_name, translated, translated_acts
 from tests.simulation.scenario import Scenario
 from tests.simulation.settings import Settings
 from tests.simulation.store import Database
@@ -46,6 +47,9 @@ from tests.simulation.visitors import Visitor
 from workflow_core import WorkflowError
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+
+Held = tuple[Sequence[Act], Sequence[Task], Sequence[Catch]]
+"""What a write holds."""
 
 EVENTS_MAX = 240_000
 """A run that has not come to rest after so many events never will."""
@@ -180,24 +184,25 @@ class World:
         self.say("%s: %s%s", actor.name, name, f" -> {type(error).__name__}" if error else "")
         return result, error
 
-    def sends(self, instance: Instance) -> tuple[Sequence[Act], Sequence[Task]]:
-        """A write is sent: gives what it holds, and the tasks that were created for it."""
+    def sends(self, instance: Instance) -> Held:
+        """A write is sent: gives what it holds, the tasks that were created for it, and what was caught."""
         self.sent[instance.id] += 1
-        return self.acts.of(instance), self.acts.tasks_of(instance)
+        return self.acts.of(instance), self.acts.tasks_of(instance), self.acts.catches.of(instance.execution)
 
     def written(
         self,
         old: Instance | None,
         new: Instance,
         keys: Sequence[KeyRecord],
-        held: tuple[Sequence[Act], Sequence[Task]],
+        held: Held,
     ) -> None:
         """A write has landed."""
         assert self.acting is not None
-        acts, tasks = held
+        acts, tasks, caught = held
         self.commits += 1
         model = self.models.get(new.id) or self._adopt(new)
         model.learn_names(new)
+        model.caught = [(catch.thread, first_name(catch.statement), catch.error) for catch in caught]
         if self.settings.is_renamed:
             renamed = translated_acts(acts)
             model.committed(self.acting, old and translated(old), translated(new), renamed, keys, tasks)
@@ -205,6 +210,8 @@ class World:
             model.committed(self.acting, old, new, acts, keys, tasks)
         for act in acts:
             act.is_written = True
+        for catch in caught:
+            catch.is_written = True
         if self.settings.recovers and new.wake_at is not None:
             at = self.seconds(new.wake_at) + 2 * self.settings.skew
             self.timeline.at(max(at, self.settings.quiet_at + SETTLING_SECONDS), self.disturbances.recover_overdue)

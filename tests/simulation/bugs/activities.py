@@ -11,6 +11,7 @@ from cloud_adapter.engine import attempts as attempts_module
 from cloud_adapter.engine import children as children_module
 from cloud_adapter.engine.activities import Activities
 from cloud_adapter.engine.attempts import Result
+from cloud_adapter.engine.heartbeats import Heartbeats
 from cloud_adapter.engine.session import Session
 from cloud_adapter.engine.tasks import (
     WaitTask,
@@ -80,10 +81,10 @@ def heartbeat_not_renewing_the_deadline(patch: Patch) -> None:
 
 @bug
 def heartbeat_left_out(patch: Patch) -> None:
-    async def nothing(self: Activities, ref: Any, body: Any) -> None:
+    async def nothing(self: Heartbeats) -> None:
         return None
 
-    patch.setattr(Activities, "_heartbeat", nothing)
+    patch.setattr(Heartbeats, "_decide", nothing)
 
 
 @bug
@@ -99,7 +100,7 @@ def heartbeat_of_an_earlier_attempt_counts(patch: Patch) -> None:
 
 @bug
 def heartbeat_over_a_live_lease(patch: Patch) -> None:
-    leased(patch, Activities, "_heartbeat")
+    leased(patch, Heartbeats, "_decide")
 
 
 @bug

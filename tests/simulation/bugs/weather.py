@@ -9,7 +9,7 @@ from typing import Any
 
 from cloud_adapter.document import InboxEntry, Instance, KeyRecord
 from cloud_adapter.engine import plan
-from cloud_adapter.engine.activities import Activities
+from cloud_adapter.engine.heartbeats import Heartbeats
 from cloud_adapter.engine.tasks import ResumeTask
 from cloud_adapter.ports import Task
 from tests.simulation.bugs.bug_list import Patch, bug
@@ -50,10 +50,10 @@ def task_of_the_next_attempt_under_the_name_of_the_last(patch: Patch) -> None:
 
 @bug
 def heartbeats_heard_for_ten_minutes_only(patch: Patch) -> None:
-    heartbeat = Activities._heartbeat
+    decide = Heartbeats._decide
 
-    async def at_first(self: Activities, ref: Any, body: Any) -> None:
-        if self.committer.clock.now() < body.created_at + timedelta(minutes=10):
-            await heartbeat(self, ref, body)
+    async def at_first(self: Heartbeats) -> None:
+        if self.lanes.committer.clock.now() < self.body.created_at + timedelta(minutes=10):
+            await decide(self)
 
-    patch.setattr(Activities, "_heartbeat", at_first)
+    patch.setattr(Heartbeats, "_decide", at_first)

@@ -12,6 +12,7 @@ import json
 from typing import TYPE_CHECKING
 
 from cloud_adapter.document import HistoryEntry, Instance
+from cloud_adapter.engine.inbox import entry_name
 from tests.core.reference import DuplicateId, RefThread
 from tests.simulation.acts import attempt_of
 from tests.simulation.mistakes import REPORTED
@@ -151,8 +152,9 @@ class Children:
         parent = self.model.parent
         assert parent is not None
         entries = self.model.world.database.inbox(parent.workflow, parent.id)
+        name = entry_name("end", parent.wait_id, parent.event)
         about = {"kind": "end", "wait_id": parent.wait_id, "event": parent.event}
-        return any(about.items() <= json.loads(entry.body).items() for entry in entries)
+        return any(entry.name == name and about.items() <= json.loads(entry.body).items() for entry in entries)
 
     def _is_awaited(self) -> bool:
         link = self.model.parent

@@ -13,16 +13,19 @@ from typing import Any
 
 from cloud_adapter.options import EngineOptions
 from tests.core.generate import Fields
-from tests.core.reference import RefThread, Thrown, activities_at, case_name
+from tests.core.reference import RefThread, Rest, Thrown, Walk, activities_at, case_name
 from tests.simulation.flows import BROKEN, REJECTED, UNSEARCHABLE
 from tests.simulation.model.attempts import Attempts, Work
 from tests.simulation.model.errands import Cancellation
 from tests.simulation.model.repairs import ReferenceWithRepairs
 from tests.simulation.model.violations import Violation, require
-from workflow_core import Activity, On, Select, Sleep, Step, Timeout, WaitFor, Within
+from workflow_core import Activity, Child, Go, On, Select, Sleep, Step, Timeout, WaitFor, Within
 
 Offer = tuple[RefThread, Any, str]
 """What may happen now: a thread, the case that it waits with, and the name of that."""
+
+ASKING = (Select, Sleep, Activity, Child, Go)
+"""Statements with functions that are asked before they begin: for an input, a delay or an id."""
 
 
 def is_at_work(thread: RefThread, name: str) -> bool:
@@ -31,9 +34,15 @@ def is_at_work(thread: RefThread, name: str) -> bool:
 
 
 class Executor(ReferenceWithRepairs):
-    """The naive executor, one move at a time, with failures and pauses."""
+    """The naive executor, one move at a time, with failures and pauses.
+
+    Attributes:
+        caught: the errors of functions that are asked before a statement begins, and that are caught, in their order:
+            in which thread, of which statement.
+    """
 
     def __init__(self, workflow: Fields, id: str, options: EngineOptions) -> None:
+        self.caught: list[tuple[str, str, Exception]] = []
         super().__init__(workflow, id)
         assert options.retry.max_attempts is not None
         self.kept_max = options.buffer_max
@@ -43,6 +52,25 @@ class Executor(ReferenceWithRepairs):
     def settle(self) -> None:
         while not self.paused and self.move():
             pass
+
+    def statement(self, statement: Any, prefix: str) -> Walk:
+        if isinstance(statement, ASKING) and self.path is None:
+            at: Any = statement
+            thrown = self._asked(self.current, Rest(prefix + at.name, at, prefix))
+            if thrown is not None:
+                raise thrown
+        return (yield from super().statement(statement, prefix))
+
+    def enter_again(self, thread: RefThread) -> Rest:
+        assert thread.at is not None
+        thrown = self._asked(thread, thread.at)
+        return thread.at if thrown is None else thread.walk.throw(thrown)
+
+    def _asked(self, thread: RefThread, at: Rest) -> Thrown | None:
+        """Returns the error with which a function of a statement has failed, if it has."""
+        if not self.caught or self.caught[0][:2] != (thread.id, at.name):
+            return None
+        return Thrown(self.caught.pop(0)[2], at.name, at, self.pc)
 
     @property
     def failed(self) -> bool:

@@ -48,6 +48,7 @@ class Model:
     Attributes:
         parent: who has started it, and whether it knows of its end.
         commits: how many writes have landed.
+        caught: the errors that were caught in what the next write holds; see ``Executor.caught``.
     """
 
     def __init__(self, world: World, id: str, workflow: str = "flow", parent: Parent | None = None) -> None:
@@ -56,6 +57,7 @@ class Model:
         self.workflow = workflow
         self.parent = parent
         self.commits = 0
+        self.caught: list[tuple[str, str, Exception]] = []
         self._names: dict[tuple[str, str], str] = {}
         self._executor: Executor | None = None
         self.writes = Writes()
@@ -127,14 +129,19 @@ class Model:
             due = [work for work in self.work() if self.executor.attempts.retry_at.get(work, soon) <= soon]
             self.leases.check_alone(actor, old, new, self.world.settings.options, len(due))
         self.commits += 1
+        caught = list(self.caught)
         if old is None:
             fields = self.children.born(actor, new) if self.parent is not None else self.events.created(actor)
             self._executor = Executor(
                 self.world.definitions.plain[self.workflow](**fields), self.id, self.world.settings.options
             )
+            self.executor.caught = self.caught
             self._settle()
         else:
+            self.executor.caught = self.caught
             self._follow_all(old, new, moves)
+        require(not self.caught, f"errors were caught where none can be; {self.caught}")
+        require(not caught or self.world.settings.has_mistakes, f"code without a mistake has failed; {caught}")
         check_stored_state(self, new)
         self.deadlines.written(new, acts)
         wake_ups.check_wake_up(self, new)

@@ -266,7 +266,12 @@ class ReferenceWithRepairs(ReferenceWithChildren):
         self.pc += 1
         thread.to_set_up = []
         again = thread.put == "again"
-        self.walk(thread, lambda: thread.at if again else thread.walk.send(None))
+        self.walk(thread, lambda: self.enter_again(thread) if again else thread.walk.send(None))
+
+    def enter_again(self, thread: RefThread) -> Rest:
+        """The thread enters the statement that it stands before."""
+        assert thread.at is not None
+        return thread.at
 
     def leave(self, thread: RefThread, event: str | None) -> None:
         if thread.put:  # type: ignore[attr-defined]
