@@ -101,6 +101,26 @@ async def _no_heartbeat() -> None:
     """The heartbeat of an activity without a deadline: does nothing."""
 
 
+async def _no_report(data: Any) -> None:
+    """The report of an activity that the library runs: nobody can see it in the meantime."""
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class ActivitySigns:
+    """What the function of an activity can tell about its attempt, and learn; see ``ActivityContext``."""
+
+    heartbeat: Callable[[], Awaitable[None]] = _no_heartbeat
+    report: Callable[[Any], Awaitable[None]] = _no_report
+    is_over: Callable[[], bool] = _never
+
+
+NO_SIGNS = ActivitySigns()
+
+
 @dataclass(frozen=True, slots=True)
 class ActivityContext:
     """Information about the current execution of an activity.
@@ -116,6 +136,9 @@ class ActivityContext:
             the attempt to the statement's ``heartbeat`` from now. It raises ``AttemptOver`` if the result is no longer
             needed: stop then.
         known_as: the name that the statement had when the thread reached it, if it was renamed later.
+        report: ``await context.report(data)`` stores data about the progress, up to 2,000 bytes of JSON, with the wait
+            for the activity, where clients and the pages see it. It is stored at once or within 5 seconds; only the
+            last report counts. It counts as a heartbeat, and raises ``AttemptOver`` as that does.
     """
 
     workflow: str
@@ -126,6 +149,18 @@ class ActivityContext:
     attempt: int
     heartbeat: Callable[[], Awaitable[None]] = _no_heartbeat
     known_as: str = ""
+    report: Callable[[Any], Awaitable[None]] = _no_report
+    is_over: Callable[[], bool] = field(default=_never, repr=False, compare=False)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the result is known to be no longer needed: another case of the select has happened, its branch or
+        instance was canceled, or the deadline of the attempt has passed. Stop then.
+
+        An asynchronous function need not ask: in the process that ends the wait, it is interrupted with
+        ``asyncio.CancelledError``. If another process ends the wait, the next heartbeat or report tells.
+        """
+        return self.is_over()
 
     @property
     def idempotency_key(self) -> str:

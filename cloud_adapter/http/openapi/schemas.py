@@ -146,6 +146,7 @@ def _execution() -> Json:
         if meta[name]["properties"].pop("setup_data", None) is not None:  # see views.py
             meta[name]["required"].remove("setup_data")
         meta |= shown_schemas
+    meta["Wait"]["required"].remove("progress")
     return dict(sorted(meta.items())) | {"Execution": whole}
 
 
