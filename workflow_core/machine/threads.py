@@ -190,7 +190,7 @@ def end(machine: MachineState, thread: Thread) -> None:
     if thread.id == MAIN_THREAD and not execution.canceling:
         end_all(execution, _FINISHED)
         return
-    for timer in timers_of(execution, thread) if len(execution.threads) > 1 else ():
+    for timer in timers_of(execution, thread) if machine.program.has_deadlines else ():
         end(machine, timer)
     leave_wait(execution, thread)
     # By identity: list.remove would compare all attributes of each thread before this one.

@@ -153,7 +153,9 @@ def finish(machine: MachineState, thread: Thread) -> None:
     """Ends a thread that has reached the end of its statements. In a race, it cancels the other branches."""
     execution = machine.execution
     end(machine, thread)
-    parent = execution.thread(thread.parent) if thread.parent else None
+    if thread.name not in machine.program.racers:
+        return
+    parent = execution.thread(thread.parent)
     if parent is None or parent.leaving is not None or type(machine.program.rests.get(parent.step)) is not RaceOp:
         return
     parent.leaving = Leave(_WON, None, thread.name)

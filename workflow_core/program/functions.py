@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -37,7 +38,16 @@ def function_of(
         raise DefinitionError(
             f"{kind} {name!r}", f"its {what} is async", "Compute the value in a Step and test the field."
         )
+    if what == "condition" and _returns_none(function):
+        raise DefinitionError(f"{kind} {name!r}", "its condition returns None, which is never true", "Return a bool.")
     return result
+
+
+def _returns_none(function: Callable[..., Any]) -> bool:
+    """Whether the annotation of a function says that it returns nothing."""
+    with contextlib.suppress(TypeError, ValueError):
+        return inspect.signature(function).return_annotation in (None, "None")
+    return False
 
 
 def value_of(assembly: Assembly, kind: str, name: str, value: Any, what: str) -> Any:

@@ -15,6 +15,7 @@ from workflow_core.program.code import (
     ClientCase,
     CodeOp,
     Instruction,
+    RaceOp,
     SelectCase,
     SelectOp,
     StepOp,
@@ -51,6 +52,7 @@ class Program:
         has_renamed: whether ``renamed`` or ``renamed_waits`` has an entry.
         has_watches: whether a select waits for a condition.
         has_deadlines: whether there is a ``Within``.
+        racers: the names of the branches of races.
         verified: the cases with ``verify``, by their event.
     """
 
@@ -73,6 +75,7 @@ class Program:
     has_renamed: bool = field(init=False)
     has_watches: bool = field(init=False)
     has_deadlines: bool = field(init=False)
+    racers: frozenset[str] = field(init=False, repr=False)
     verified: Mapping[str, tuple[ClientCase, ...]] = field(init=False, repr=False)
     places: Mapping[str, list[tuple[object, str]]] = field(init=False, repr=False)
 
@@ -81,6 +84,8 @@ class Program:
         object.__setattr__(self, "places", places)
         object.__setattr__(self, "bound", dict(self.methods))
         object.__setattr__(self, "has_watches", any(type(instruction) is WatchOp for instruction in self.code))
+        races = (instruction for instruction in self.code if isinstance(instruction, RaceOp))
+        object.__setattr__(self, "racers", frozenset(branch for race in races for branch in race.branches))
         object.__setattr__(self, "has_deadlines", any(type(instruction) is WithinOp for instruction in self.code))
         is_plain = any(type(part) is CodeOp or part.kept for part in self.code)
         object.__setattr__(self, "is_plain", is_plain)
