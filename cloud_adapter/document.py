@@ -7,16 +7,26 @@ on a database.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from enum import StrEnum
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AfterValidator, AwareDatetime, TypeAdapter
+from pydantic import AwareDatetime, TypeAdapter
 
-from cloud_adapter.document_size import check_size
+from cloud_adapter.document_size import check_size, counted_bytes
 from cloud_adapter.errors import DamagedDocument, InvalidRequest, TooLarge
+from cloud_adapter.history import (
+    HISTORY_MAX,
+    HistoryEntry,
+    bytes_of,
+    entry_texts,
+    kept_entries,
+    kept_texts,
+    read_old_history,
+    read_texts,
+    readable_old_history,
+)
 from workflow_core import Execution, Status
 from workflow_core.compact import is_folded
 from workflow_core.wait_types import TimedWait
@@ -31,12 +41,18 @@ DOCUMENT_BYTES_MAX = 1_000_000
 
 RESERVED_BYTES = 20_000
 """The bytes beyond the limit that a lease, a failure, a cancellation and a pause may use, so that they are possible for
-every instance that fits. The history uses what is left of both limits, so nothing is rejected because of the
-history."""
+every instance that fits."""
 
 LEASE_BYTES = 1_000
 """The part of the reserve that a lease may use. The rest is kept for a failure, whatever is committed under the
 lease."""
+
+HISTORY_BYTES_MIN = 15_000
+"""The bytes that the history may have beside the largest document. Together with both limits above, they are less than
+Firestore's limit, so nothing is rejected because of the history."""
+
+HISTORY_BYTES_MAX = 100_000
+"""The most bytes of a history."""
 
 _ENTRY_NAME = re.compile(r"(?!__.*__\Z)[A-Za-z0-9_-]{1,500}")
 
@@ -45,17 +61,15 @@ AFTER_NAMES = "~"
 
 _NEEDS_MORE = frozenset((Status.FAILED, Status.CANCELED, Status.PAUSED))
 
-HISTORY_MAX = 50
-"""How many history entries an instance keeps; fewer if they take too many bytes."""
-
-OPERATIONS_KEPT = 15
-"""How many of them are of operators, even if that many others are newer."""
-
 INBOX_ENTRY_BYTES_MAX = 1_000_000
 """The most bytes that the body of an inbox entry may have."""
 
 TOKENS_MAX = 20
 """How many commit tokens an instance remembers."""
+
+TOKEN_CHARS_MAX = 10
+"""How many characters it remembers of each. In hexadecimal, they are 40 random bits. All tokens together are a
+seventh of what a commit of a small instance writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,113 +83,6 @@ class Lease:
     token: str
     expires_at: AwareDatetime
     keeps_events: bool = False
-
-
-class HistoryKind(StrEnum):
-    """The kind of a history entry. The values are stored: add new ones, but never change one."""
-
-    CREATED = "created"
-    FAILED = "failed"
-    """The instance has failed."""
-    EVENT = "event"
-    EVENT_FAILED = "event failed"
-    EVENT_REJECTED = "event rejected"
-    """A buffered event was rejected when it was delivered. The instance continues without it."""
-    BUFFERED = "buffered"
-    TIMEOUT = "timeout"
-    STEP = "step"
-    STEP_FAILED = "step failed"
-    SETUP = "setup"
-    SETUP_FAILED = "setup failed"
-    TEARDOWN = "teardown"
-    TEARDOWN_FAILED = "teardown failed"
-    ACTIVITY = "activity"
-    ACTIVITY_FAILED = "activity failed"
-    CHILD = "child"
-    CHILD_FAILED = "child failed"
-    TELL = "tell"
-    TELL_FAILED = "tell failed"
-    CANCEL = "cancel"
-    TERMINATE = "terminate"
-    PAUSE = "pause"
-    UNPAUSE = "unpause"
-    RETRY = "retry"
-    GOTO = "goto"
-    SET = "set"
-
-    @property
-    def failed(self) -> bool:
-        """Whether the instance has failed, or an attempt of some code has."""
-        return self in _FAILED
-
-
-OPERATIONS = frozenset(
-    (
-        HistoryKind.CANCEL,
-        HistoryKind.PAUSE,
-        HistoryKind.UNPAUSE,
-        HistoryKind.RETRY,
-        HistoryKind.GOTO,
-        HistoryKind.SET,
-        HistoryKind.TERMINATE,
-    )
-)
-"""The kinds of what operators do."""
-
-_FAILED = frozenset(
-    (
-        HistoryKind.FAILED,
-        HistoryKind.EVENT_FAILED,
-        HistoryKind.STEP_FAILED,
-        HistoryKind.SETUP_FAILED,
-        HistoryKind.TEARDOWN_FAILED,
-        HistoryKind.ACTIVITY_FAILED,
-        HistoryKind.CHILD_FAILED,
-        HistoryKind.TELL_FAILED,
-    )
-)
-
-_KINDS: Mapping[str, str] = {kind.value: kind for kind in HistoryKind}
-
-
-def _known_kind(text: str) -> str:
-    # A newer release may have stored a kind that this release does not know. No decision depends on the history, so
-    # such an entry must not make the instance unreadable. The kind stays a text, which is shown and stored unchanged.
-    return _KINDS.get(text, text)
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryEntry:
-    """One thing that happened to an instance.
-
-    Attributes:
-        kind: ``created`` or ``failed``; what was done: ``event``, ``timeout``, ``step``, ``setup``, ``teardown``,
-            ``activity``, ``child`` or ``tell``, followed by ``failed`` if it failed; ``buffered`` or ``event
-            rejected``; what an operator did: the name of the operation.
-        statement: the step or event of the entry.
-        select: for an event that was handled, the select that waited for it.
-        duration_ms: how long the user's code ran.
-        error: the error of a failure.
-        by: who did it: the name of the principal, or what the operator wrote if there is no principal.
-        by_id: the id of the principal.
-        claimed: the name that the principal wrote in its request, if it is another one.
-        reason: the reason, if the operator has given one.
-        detail: what the operator has changed.
-    """
-
-    at: AwareDatetime
-    kind: Annotated[str, AfterValidator(_known_kind)]  # a HistoryKind, or the text of an unknown one
-    statement: str = ""
-    thread: str = ""
-    pc: int = 0
-    duration_ms: float = 0
-    error: str = ""
-    select: str = ""
-    by: str = ""
-    reason: str = ""
-    detail: str = ""
-    by_id: str = ""
-    claimed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +124,11 @@ class Instance:
 
     Attributes:
         fields: the user's fields, as JSON.
+        entries: see ``history``; None: they were not loaded.
+        new_entries: the entries that its next write adds to the history.
+        entries_count: how many entries were ever added to the history.
+        entries_bytes: the size of the stored history.
+        old_history: entries that an earlier release has stored as a JSON array. The next write adds them too.
         wake_at: when something is due next. If it is in the past, the instance should be moving. None: the instance
             only waits.
         tokens: the random tokens of the last commits, newest last. They show whether a commit whose reply was lost was
@@ -233,7 +145,11 @@ class Instance:
     execution: Execution
     fields: str
     lease: Lease | None = None
-    history: tuple[HistoryEntry, ...] = ()
+    entries: tuple[HistoryEntry, ...] | None = None
+    new_entries: tuple[HistoryEntry, ...] = ()
+    entries_count: int = 0
+    entries_bytes: int = 0
+    old_history: str = ""
     wake_at: datetime | None = None
     tokens: tuple[str, ...] = ()
     search: Mapping[str, Any] = field(default_factory=dict)
@@ -242,32 +158,53 @@ class Instance:
     document: Document | None = field(default=None, compare=False, repr=False)
     is_sealed: bool = False
 
+    @property
+    def history(self) -> tuple[HistoryEntry, ...]:
+        """The entries of the history that it keeps, the oldest first. No decision needs them, so they are only loaded
+        to be shown. Raises ``ValueError`` if they were not."""
+        if self.entries is None:
+            raise ValueError(f"the history of {self.workflow!r} {self.id!r} was not loaded")
+        return self.entries
+
 
 Document = dict[str, Any]
-"""Texts, integers, aware datetimes, None, and one flat map under ``search``."""
+"""Texts, integers, aware datetimes, None, one flat map under ``search``, and a list of texts under ``entries``."""
 
 _LEASE: TypeAdapter[Lease | None] = TypeAdapter(Lease | None)
 _ENDED = Lease("", datetime.fromtimestamp(0, UTC), keeps_events=True)
 """Stored instead of a lease if there is none, but the inbox may contain events. Other code reads it as an expired
 lease."""
 
-_HISTORY: TypeAdapter[tuple[HistoryEntry, ...]] = TypeAdapter(tuple[HistoryEntry, ...])
+NO_HISTORY = "[]"
+"""Stored under ``history``, where earlier releases keep the entries."""
 
 # The values that an instance contains unchanged. All others are validated when they are parsed.
-_TYPES = {"workflow": str, "id": str, "fields": str, "wake_at": datetime | None, "tokens": str, "search": Mapping}
+_TYPES = {
+    "workflow": str,
+    "id": str,
+    "fields": str,
+    "wake_at": datetime | None,
+    "tokens": str,
+    "search": Mapping,
+    "history": str,
+    "entries_count": int | None,
+    "entries_bytes": int | None,  # earlier releases lack the last two
+}
 
 
 def encode(instance: Instance) -> Document:
-    """Returns the document of an instance.
+    """Returns the document of an instance. Of its history, it has only the new entries, under ``entries``: a store adds
+    them to those that it has. If ``replaces_history``, the store replaces all of them by ``with_whole_history``.
 
     Raises:
-        TooLarge: even without its history, it exceeds ``DOCUMENT_BYTES_MAX`` plus the part of the reserve that it may
-            use.
+        TooLarge: without its history, it exceeds ``DOCUMENT_BYTES_MAX`` plus the part of the reserve that it may use.
     """
     if instance.document is not None:
         return instance.document
     execution = instance.execution
     text = execution.to_json()
+    new_entries = (*readable_old_history(instance.old_history), *instance.new_entries)
+    entries = entry_texts(new_entries, instance.entries_count)
     document: Document = {
         "format": FORMAT if instance.is_sealed else 2 if is_folded(text) else 1,
         "workflow": instance.workflow,
@@ -281,15 +218,64 @@ def encode(instance: Instance) -> Document:
         "tokens": " ".join(instance.tokens[-TOKENS_MAX:]),
         "execution": text,
         "fields": instance.fields,
-        "history": "[]",
+        "history": NO_HISTORY,
+        "entries_count": instance.entries_count + len(entries),
+        "entries_bytes": instance.entries_bytes + bytes_of(entries),
+        "entries": entries,
         "search": dict(instance.search),
     }
     more = 0 if instance.lease is None else LEASE_BYTES
     if execution.canceling or execution.status in _NEEDS_MORE:
         more = RESERVED_BYTES
-    size = check_size(document, DOCUMENT_BYTES_MAX + more, execution.threads)
-    document["history"] = _last_entries(instance.history, DOCUMENT_BYTES_MAX + RESERVED_BYTES - size)
+    check_size(document, DOCUMENT_BYTES_MAX + more, execution.threads)
     return document
+
+
+def replaces_history(instance: Instance) -> bool:
+    """Whether the next write of an instance removes entries that it no longer keeps. This is rare: once in
+    ``HISTORY_MAX`` entries, or if they become too large."""
+    document = encode(instance)
+    if document["entries_count"] // HISTORY_MAX != instance.entries_count // HISTORY_MAX:
+        return True
+    size: int = document["entries_bytes"]
+    return size > HISTORY_BYTES_MIN and size > _history_bytes_max(document)
+
+
+def with_whole_history(instance: Instance, stored: Sequence[str]) -> Document:
+    """Returns the document of an instance with all entries that it keeps under ``entries``.
+
+    Args:
+        stored: the entries that the store has, in the version of the instance that was loaded.
+    """
+    document = encode(instance)
+    texts = [*stored, *document["entries"]]
+    # Less than the limit, so that not every commit reaches it again.
+    kept = kept_texts(texts, _history_bytes_max(document) * 3 // 4)
+    return document | {"entries": kept, "entries_bytes": bytes_of(kept)}
+
+
+def _history_bytes_max(document: Document) -> int:
+    return min(max(DOCUMENT_BYTES_MAX - counted_bytes(document), HISTORY_BYTES_MIN), HISTORY_BYTES_MAX)
+
+
+def written(instance: Instance, version: Any, entries_bytes: int | None = None) -> Instance:
+    """Returns an instance as it is after it was written, in its new version.
+
+    Args:
+        entries_bytes: the size of the stored history; None: the entries were only added.
+    """
+    document = encode(instance)
+    entries = instance.entries
+    return replace(
+        instance,
+        entries=None if entries is None else kept_entries((*entries, *instance.new_entries)),
+        new_entries=(),
+        entries_count=document["entries_count"],
+        entries_bytes=document["entries_bytes"] if entries_bytes is None else entries_bytes,
+        old_history="",
+        version=version,
+        document=None,
+    )
 
 
 def with_lease(instance: Instance, lease: Lease, wake_at: datetime | None) -> Instance:
@@ -325,7 +311,8 @@ def check_entry(entry: InboxEntry) -> None:
 
 
 def decode(document: Mapping[str, Any], version: Any) -> Instance:
-    """The inverse of ``encode``.
+    """Reads an instance from its document. If the document has ``entries``, they are all entries of its history; if it
+    does not, the history was not loaded.
 
     Raises:
         DamagedDocument: the document cannot be read. The message gives the reason.
@@ -344,7 +331,10 @@ def decode(document: Mapping[str, Any], version: Any) -> Instance:
             execution=execution,
             fields=document["fields"],
             lease=None if lease == _ENDED else lease,
-            history=_HISTORY.validate_json(document["history"]),
+            entries=_entries_of(document),
+            entries_count=document.get("entries_count") or 0,
+            entries_bytes=document.get("entries_bytes") or 0,
+            old_history=_old_history_of(document),
             wake_at=document["wake_at"],
             tokens=tuple(document["tokens"].split()),
             search=document["search"],
@@ -354,6 +344,17 @@ def decode(document: Mapping[str, Any], version: Any) -> Instance:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedDocument(f"{place} cannot be read: {error}") from error
+
+
+def _entries_of(document: Mapping[str, Any]) -> tuple[HistoryEntry, ...] | None:
+    if "entries" not in document:
+        return None
+    return kept_entries((*read_texts(document["entries"]), *read_old_history(_old_history_of(document))))
+
+
+def _old_history_of(document: Mapping[str, Any]) -> str:
+    history: str = document["history"]
+    return "" if history == NO_HISTORY else history
 
 
 def check_format(document: Mapping[str, Any]) -> str:
@@ -375,26 +376,3 @@ def _check_timers(execution: Execution) -> None:
         for wait in thread.waits:
             if isinstance(wait, TimedWait) and not isinstance(wait.task, str | None):
                 raise TypeError(f"the task of {wait.event!r} is {wait.task!r:.100}")
-
-
-def kept_entries(history: tuple[HistoryEntry, ...], limit: int = HISTORY_MAX) -> tuple[HistoryEntry, ...]:
-    """Returns the entries that an instance keeps: the last ones, and among them the last ``OPERATIONS_KEPT`` of
-    operators. Events, of which a client can send any number, therefore do not wash these out."""
-    if len(history) <= limit:
-        return history
-    operations = [number for number, entry in enumerate(history) if entry.kind in OPERATIONS][-OPERATIONS_KEPT:]
-    kept = set(operations[-limit:] if limit else ())
-    for number in range(len(history) - 1, -1, -1):
-        if len(kept) >= limit:
-            break
-        kept.add(number)
-    return tuple(history[number] for number in sorted(kept))
-
-
-def _last_entries(history: tuple[HistoryEntry, ...], limit: int) -> str:
-    """Returns the entries that fit in the limit, at most ``HISTORY_MAX``, as JSON; see ``kept_entries``."""
-    for count in range(min(len(history), HISTORY_MAX), 0, -1):
-        entries = _HISTORY.dump_json(kept_entries(history, count), exclude_defaults=True)
-        if len(entries) <= limit:
-            return entries.decode()
-    return "[]"

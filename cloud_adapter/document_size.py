@@ -10,7 +10,7 @@ from typing import Any
 from cloud_adapter.errors import TooLarge
 from workflow_core.execution import Thread
 
-_UNCOUNTED = frozenset(("history", "tokens"))
+_UNCOUNTED = frozenset(("history", "entries", "entries_count", "entries_bytes", "tokens"))
 """The parts that grow with every commit. They have their own limits."""
 
 THREADS_MANY = 100
@@ -20,16 +20,21 @@ ENCRYPTED = "$encrypted"
 """The name under which the fields of version 3 contain the encrypted fields, by their names. No field has this name."""
 
 
-def check_size(document: Mapping[str, Any], limit: int, threads: Sequence[Thread]) -> int:
-    """Returns how many bytes of the document count towards the limit.
+def counted_bytes(document: Mapping[str, Any]) -> int:
+    """Returns how many bytes of the document count towards its limit."""
+    return sum(_sizes(document).values())
 
-    Raises:
-        TooLarge: they exceed ``limit``.
-    """
-    sizes = {name: len(str(value).encode()) for name, value in document.items() if name not in _UNCOUNTED}
+
+def _sizes(document: Mapping[str, Any]) -> dict[str, int]:
+    return {name: len(str(value).encode()) for name, value in document.items() if name not in _UNCOUNTED}
+
+
+def check_size(document: Mapping[str, Any], limit: int, threads: Sequence[Thread]) -> None:
+    """Raises ``TooLarge`` if the bytes of the document that count exceed ``limit``."""
+    sizes = _sizes(document)
     total = sum(sizes.values())
     if total <= limit:
-        return total
+        return
     part = max(sizes, key=sizes.__getitem__)
     detail = f"its largest part is {part!r} with {sizes[part]:,} bytes"
     advice = "keep large data elsewhere and store a reference to it"

@@ -59,7 +59,7 @@ class Store(Protocol):
     """Stores instances. A commit succeeds only if the stored version is the one that was loaded."""
 
     async def create(self, instance: Instance, key: KeyRecord | None = None) -> None:
-        """Stores a new instance and, in the same atomic write, the key.
+        """Stores a new instance with its ``new_entries`` as its history and, in the same atomic write, the key.
 
         Raises:
             InstanceExists: an instance with that workflow and id exists.
@@ -68,8 +68,12 @@ class Store(Protocol):
         """
         ...
 
-    async def load(self, workflow: str, id: str) -> Instance:
+    async def load(self, workflow: str, id: str, *, history: bool = False) -> Instance:
         """Returns the current instance.
+
+        Args:
+            history: also reads its history, which can be much larger than the rest. Without it,
+                ``Instance.history`` raises, and a damaged history is not found.
 
         Raises:
             InstanceNotFound: no such instance exists.
@@ -80,8 +84,9 @@ class Store(Protocol):
     async def commit(
         self, instance: Instance, keys: Sequence[KeyRecord] = (), taken: Sequence[InboxEntry] = ()
     ) -> Instance:
-        """Writes a changed instance. The same atomic write records the keys and deletes the inbox entries that were
-        processed. Returns the instance with its new version.
+        """Writes a changed instance. The same atomic write adds its ``new_entries`` to the stored history, records the
+        keys, and deletes the inbox entries that were processed. The stored history is read only if the write
+        ``replaces_history``. Returns the instance as it is ``written``.
 
         Args:
             keys: must have different texts.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_adapter import document, names, ports
+from cloud_adapter import document, history, names, ports
 from cloud_adapter.clock import CLOCK_SKEW
 from cloud_adapter.engine import idempotency, inbox, lanes, transaction
 from cloud_adapter.hosting import cloud
@@ -34,7 +34,7 @@ def minutes(duration: object) -> str:
 LIMITS = {
     "document of an instance": [f"{document.DOCUMENT_BYTES_MAX:,} bytes"],
     "reserve of that document": [f"{document.RESERVED_BYTES:,} bytes"],
-    "history": [f"{document.HISTORY_MAX} entries"],
+    "history": [f"{history.HISTORY_MAX} entries"],
     "commit tokens (": [f"{document.TOKENS_MAX} commits"],
     "body of a request": [f"{SETTINGS['max_body_bytes'].default:,} bytes", f"to {selects.INPUT_BYTES_MAX:,}"],
     "values in the JSON": [f"{bodies.VALUES_MAX:,} items"],

@@ -17,7 +17,6 @@ from datetime import datetime, timedelta
 from inspect import isawaitable
 from typing import Any, NoReturn
 
-from cloud_adapter.document import HistoryKind
 from cloud_adapter.engine.attempts import ON_TIME, Attempt, Begin, BeginLate, Result, awaited
 from cloud_adapter.engine.commits import WRITE_ATTEMPTS_MAX, Committer
 from cloud_adapter.engine.decisions import Deferrable, NotListening, check_lease
@@ -32,6 +31,7 @@ from cloud_adapter.engine.sync_pool import is_full, reserved
 from cloud_adapter.engine.tasks import ActivityTask
 from cloud_adapter.engine.user_code import RunSync, call, within
 from cloud_adapter.errors import InstanceNotFound, TooLarge, Unavailable
+from cloud_adapter.history import HistoryKind
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.observability.span import Value
 from cloud_adapter.ports import Task

@@ -15,7 +15,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cloud_adapter.document import HistoryKind
 from cloud_adapter.engine.commits import Committer, Superseded
 from cloud_adapter.engine.decisions import Deferrable, NotListening, check_lease
 from cloud_adapter.engine.failures import Failure, result_failed, take_result
@@ -27,6 +26,7 @@ from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session, begin, settle
 from cloud_adapter.engine.user_code import call
 from cloud_adapter.errors import Busy, InstanceEnded, InstanceExists, InstanceNotFound, Unavailable
+from cloud_adapter.history import HistoryKind
 from workflow_core import ChildFailed, ErrorInfo, Parent, Status, WaitStatus, Workflow, WorkflowError
 from workflow_core.error_texts import error_info
 from workflow_core.machine.outside_work import ChildCancel, ChildStart, TellWork

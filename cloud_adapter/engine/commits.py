@@ -11,10 +11,9 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from copy import copy
-from dataclasses import replace
 from typing import TypeVar
 
-from cloud_adapter.document import TOKENS_MAX, HistoryEntry, HistoryKind, InboxEntry, Instance, KeyRecord
+from cloud_adapter.document import TOKENS_MAX, InboxEntry, Instance, KeyRecord, written
 from cloud_adapter.engine.open_attempts import OpenAttempts
 from cloud_adapter.engine.plan import RELEASE, Change, Hold, LeasePolicy
 from cloud_adapter.engine.refs import InstanceRef
@@ -28,6 +27,7 @@ from cloud_adapter.errors import (
     InstanceNotFound,
     Unavailable,
 )
+from cloud_adapter.history import HistoryEntry, HistoryKind
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock, Store, TaskQueue
@@ -40,7 +40,7 @@ WRITE_ATTEMPTS_MAX = 5
 T = TypeVar("T")
 
 Write = Callable[[Instance], Awaitable[Instance]]
-"""Writes an instance, and returns it with its new version."""
+"""Writes an instance, and returns it as it is ``written``."""
 
 
 async def no_turn() -> None:
@@ -96,9 +96,12 @@ class Committer:
         """Waits before another attempt: 20 ms, doubled up to 640 ms, with jitter."""
         await self.clock.sleep(0.02 * 2 ** min(attempt, 5) * self.rng.uniform(0.5, 1.0))
 
-    async def load(self, ref: InstanceRef, rewrite: Callable[[Instance], Instance] | None = None) -> Session:
-        """Loads the current state of an instance. ``rewrite`` changes the stored data before it is read."""
-        instance = await self.secrets.opened(await self.store.load(ref.workflow, ref.id))
+    async def load(
+        self, ref: InstanceRef, rewrite: Callable[[Instance], Instance] | None = None, *, history: bool = False
+    ) -> Session:
+        """Loads the current state of an instance, if wanted with its history. ``rewrite`` changes the stored data
+        before it is read."""
+        instance = await self.secrets.opened(await self.store.load(ref.workflow, ref.id, history=history))
         session = Session(ref.cls, instance if rewrite is None else rewrite(instance), self.clock.now(), self.salt)
         session.machine.callback_urls = self.callback_urls
         return session
@@ -120,7 +123,7 @@ class Committer:
 
         async def write(instance: Instance) -> Instance:
             await self.store.create(instance, sealed_key)
-            return instance
+            return written(instance, instance.version)
 
         await self._apply(session, change, write)
 
@@ -157,7 +160,7 @@ class Committer:
         await turn()
         change = await self._encoded(change)
         if dry_run:
-            session.committed(change.instance)
+            session.committed(written(change.instance, change.instance.version))
             return
         sealed_keys = [await self._sealed_key(session, key) for key in keys]
         await turn()
@@ -215,7 +218,7 @@ class Committer:
         await _concurrently(delete, names, self.queue.calls_max)
 
     async def _write(self, change: Change, write: Write) -> Instance:
-        attempt = 0
+        attempt, token = 0, change.instance.tokens[-1]
         while True:
             try:
                 return await write(change.instance)
@@ -224,10 +227,10 @@ class Committer:
                     current = await self._reload(change.instance)
                 except DamagedDocument:
                     raise error from None  # a damaged document was not written by this commit
-                if current is not None and change.token in current.tokens:
-                    if current.tokens[-1] != change.token:
+                if current is not None and token in current.tokens:
+                    if current.tokens[-1] != token:
                         raise Superseded("the commit was applied, and other commits followed") from error
-                    return replace(change.instance, version=current.version)
+                    return written(change.instance, current.version, current.entries_bytes)
                 if current is not None and not isinstance(error, DuplicateKey) and _forgotten(change, current):
                     raise Unavailable(
                         "it is unknown whether the commit was applied, because too many commits followed; try again"

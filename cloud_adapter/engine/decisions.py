@@ -66,6 +66,7 @@ class Decision:
         after_events: it is made after the events of clients that are kept in the inbox.
         wants_events: the inbox is read for such events even if nothing says that there are any.
         alone: it does not share a commit, because it changes how the instance is loaded or committed.
+        shows_history: its answer contains the history, which is loaded for it.
         reads: it changes nothing. It may be made before decisions that have waited longer, because the order makes no
             observable difference.
         urgent: it interrupts an asynchronous handler, which is called again after it.
@@ -85,6 +86,7 @@ class Decision:
     after_events: ClassVar[bool] = True
     wants_events: bool = False
     alone: ClassVar[bool] = False
+    shows_history: ClassVar[bool] = False
     reads: ClassVar[bool] = False
     urgent: ClassVar[bool] = False
     lax: ClassVar[bool] = False

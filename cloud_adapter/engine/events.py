@@ -13,13 +13,14 @@ from datetime import datetime, timedelta
 from inspect import isawaitable
 from typing import Any
 
-from cloud_adapter.document import HistoryKind, KeyRecord, Lease
+from cloud_adapter.document import KeyRecord, Lease
 from cloud_adapter.engine.decisions import ByItself, Decision, NotNow
 from cloud_adapter.engine.idempotency import record_of, stored_key
 from cloud_adapter.engine.permissions import Caller
 from cloud_adapter.engine.session import Session, milliseconds, settle
 from cloud_adapter.engine.user_code import call, within
 from cloud_adapter.errors import Busy, IdempotencyKeyReused, Unavailable, UserCodeError
+from cloud_adapter.history import HistoryKind
 from cloud_adapter.observability.span import Span
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock
@@ -34,7 +35,6 @@ from workflow_core.signatures import HandlerSignature
 BUFFERED = b""
 """The response to an event that is buffered, and handled when the workflow waits for it. A handler's output is never
 empty."""
-
 
 LATER = b"later"
 """The response to an event that is decided later, and whose outcome can be read then. It is not JSON, so it is no

@@ -25,9 +25,9 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from cloud_adapter.document import HistoryKind
 from cloud_adapter.engine.session import ERROR_CHARS_MAX, Session, settle
 from cloud_adapter.engine.user_code import call
+from cloud_adapter.history import HistoryKind
 from cloud_adapter.options import EngineOptions
 from workflow_core import ErrorInfo
 from workflow_core.error_texts import error_info

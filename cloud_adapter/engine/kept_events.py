@@ -34,7 +34,7 @@ from datetime import datetime
 from typing import Any
 
 from cloud_adapter.clock import CLOCK_SKEW
-from cloud_adapter.document import HistoryKind, InboxEntry, KeyRecord, Lease
+from cloud_adapter.document import InboxEntry, KeyRecord, Lease
 from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.decisions import Decision, Deferrable, NotListening, NotNow, check_lease
 from cloud_adapter.engine.events import SendEvent, SentEvent
@@ -44,6 +44,7 @@ from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import ERROR_CHARS_MAX, Session
 from cloud_adapter.engine.tasks import CollectTask
 from cloud_adapter.errors import Busy, Conflict, DuplicateKey, IdempotencyKeyReused, TooLarge, details_of
+from cloud_adapter.history import HistoryKind
 from cloud_adapter.observability import logs
 from cloud_adapter.observability.audit import Audit
 from workflow_core import Action, Principal, Status

@@ -37,7 +37,7 @@ async def operate(lanes: Lanes, ref: InstanceRef, operation: Operation, caller: 
 class _Operate(Decision):
     """An operation as a decision. The answer is the session."""
 
-    alone = urgent = True
+    alone = urgent = shows_history = True
     after_events = False
 
     def __init__(self, cls: type[Workflow], operation: Operation, caller: Caller | None) -> None:

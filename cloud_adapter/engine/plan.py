@@ -39,10 +39,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from cloud_adapter.clock import CLOCK_SKEW
-from cloud_adapter.document import HistoryEntry, Instance, Lease, encode, with_lease
+from cloud_adapter.document import TOKEN_CHARS_MAX, Instance, Lease, encode, with_lease
 from cloud_adapter.engine import schedule
 from cloud_adapter.engine.schedule import Due, Timer
 from cloud_adapter.engine.tasks import ACTIVITY_PATH, TIMEOUT_PATH, ActivityTask, ResumeTask, TimeoutTask, timer_name
+from cloud_adapter.history import HistoryEntry
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Task
 from workflow_core import Execution
@@ -202,9 +203,9 @@ def plan(
         execution=execution,
         fields=stored.fields if renews else after.fields,
         lease=lease,
-        history=(*stored.history, *after.entries),
+        new_entries=tuple(after.entries),
         wake_at=schedule.wake_at(execution, lease, now),
-        tokens=(*stored.tokens, token),
+        tokens=(*stored.tokens, token[:TOKEN_CHARS_MAX]),
         search=stored.search if renews else after.search,
         has_kept_events=lease is None and may_have_events,
         document=None,

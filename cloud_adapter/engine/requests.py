@@ -127,25 +127,25 @@ class Requests:
 
     async def _found(self, ref: InstanceRef, caller: Caller | None) -> View:
         """Returns an instance to its creator."""
-        return view_of(await self.committer.load(ref), caller)
+        return view_of(await self.committer.load(ref, history=True), caller)
 
     async def get(self, ref: InstanceRef, principal: Principal | None) -> View:
         """See ``Engine.get``."""
         if principal is None:
-            return view_of(await self.committer.load(ref))
+            return view_of(await self.committer.load(ref, history=True))
         caller = Caller(principal, ref)
         with self._audited(caller, Action.READ):
-            return view_of(await self._readable(caller), caller)
+            return view_of(await self._readable(caller, history=True), caller)
 
-    async def _readable(self, caller: Caller) -> Session:
-        """Loads an instance that a principal may read.
+    async def _readable(self, caller: Caller, *, history: bool = False) -> Session:
+        """Loads an instance that a principal may read, if wanted with its history.
 
         Raises:
             InstanceNotFound: also if it may not read it.
         """
         caller.check_read_role()
         try:
-            session = await self.committer.load(caller.ref)
+            session = await self.committer.load(caller.ref, history=history)
         except (InvalidFields, DamagedDocument) as error:
             caller.check_unreadable(error)
             raise

@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from cloud_adapter.document import OPERATIONS, TOKENS_MAX, HistoryEntry, HistoryKind, Instance, kept_entries
+from cloud_adapter.document import TOKENS_MAX, Instance
 from cloud_adapter.engine.plan import After, Before, Change, LeasePolicy, plan
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.schedule import Timer
 from cloud_adapter.engine.user_code import call
 from cloud_adapter.errors import UserCodeError
+from cloud_adapter.history import OPERATIONS, HistoryEntry, HistoryKind
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.stores.search import stored_values
 from workflow_core import ErrorInfo, Execution, Parent, Principal, Status, Workflow, WorkflowError
@@ -223,11 +224,10 @@ class Session:
         return self._search
 
     def committed(self, instance: Instance) -> None:
-        """Records that the result of ``prepare`` was saved. ``instance`` has the new version."""
+        """Records that the result of ``prepare`` was saved. ``instance`` is the result as it is ``written``."""
         self.machine.saved(instance.execution)
-        history, tokens = kept_entries(instance.history), instance.tokens[-TOKENS_MAX:]
-        execution = self.machine.execution
-        self.instance = replace(instance, execution=execution, document=None, history=history, tokens=tokens)
+        execution, tokens = self.machine.execution, instance.tokens[-TOKENS_MAX:]
+        self.instance = replace(instance, execution=execution, tokens=tokens)
         self.entries = []
         self.contexts = []
         self.raised = None
@@ -309,7 +309,7 @@ def begin(
     new = ref.cls.new(fields)
     if check is not None:
         check(new)
-    session = Session(ref.cls, Instance(ref.workflow, ref.id, execution, new.dump_fields()), now, salt)
+    session = Session(ref.cls, Instance(ref.workflow, ref.id, execution, new.dump_fields(), entries=()), now, salt)
     new.refuse_changes(session.machine.workflow)
     session.machine.principal = principal
     settle(session)

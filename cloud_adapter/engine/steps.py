@@ -6,7 +6,6 @@ import asyncio
 from inspect import isawaitable
 from typing import Any
 
-from cloud_adapter.document import HistoryKind
 from cloud_adapter.engine.children import Children
 from cloud_adapter.engine.commits import Committer, Superseded
 from cloud_adapter.engine.decisions import FailInstance
@@ -21,6 +20,7 @@ from cloud_adapter.engine.sync_pool import is_full, reserved
 from cloud_adapter.engine.tasks import ResumeTask
 from cloud_adapter.engine.user_code import RunSync, call, within
 from cloud_adapter.errors import Conflict, SecretsUnreadable, Unavailable
+from cloud_adapter.history import HistoryKind
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.observability.span import Span, Value
 from workflow_core import CheckpointKind, NewerVersion

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from cloud_adapter.document import HistoryKind
 from cloud_adapter.engine.activities import Activities
 from cloud_adapter.engine.decisions import check_lease
 from cloud_adapter.engine.deliveries import TaskDecision
 from cloud_adapter.engine.schedule import attempts, timer_of
 from cloud_adapter.engine.session import Session, settle
 from cloud_adapter.engine.tasks import TimeoutTask
+from cloud_adapter.history import HistoryKind
 from cloud_adapter.options import EngineOptions
 from workflow_core import EventNotAccepted
 from workflow_core.machine.events import Accepted

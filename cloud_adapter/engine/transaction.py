@@ -100,7 +100,8 @@ class Transactor:
         anew = first.alone or any(item.decision.wants_events for item in batch)
         kept, self.session = None if anew else self.session, None
         try:
-            session = kept or await self.committer.load(self.ref, first.rewrite if first.alone else None)
+            rewrite = first.rewrite if first.alone else None
+            session = kept or await self.committer.load(self.ref, rewrite, history=first.shows_history)
             if self._is_after_events(session, batch):
                 if await self._take_event(session):
                     return batch

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any, Final
 
-from cloud_adapter.document import HistoryEntry
 from cloud_adapter.engine.view import View
+from cloud_adapter.history import HistoryEntry
 from cloud_adapter.summaries import Summary
 from workflow_core import ErrorInfo, EventRejected, TerminalError
 from workflow_core.execution import Execution, Thread
@@ -40,7 +40,7 @@ def public_view(view: View) -> View:
     concealed = replace(
         instance,
         execution=_execution(instance.execution),
-        history=tuple(map(_entry, instance.history)),
+        entries=tuple(map(_entry, instance.history)),
         lease=None,
         document=None,
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cloud_adapter.document import HistoryEntry, HistoryKind, Instance
+from cloud_adapter.document import Instance
+from cloud_adapter.history import HistoryEntry, HistoryKind
 from workflow_core.diagrams.live import Live, Place, look
 from workflow_core.program.program import Program
 

@@ -24,11 +24,11 @@ import pytest
 from cloud_adapter.document import (
     DOCUMENT_BYTES_MAX,
     INBOX_ENTRY_BYTES_MAX,
-    HistoryEntry,
     InboxEntry,
     Instance,
     KeyRecord,
     Lease,
+    written,
 )
 from cloud_adapter.errors import (
     Conflict,
@@ -39,6 +39,7 @@ from cloud_adapter.errors import (
     TooLarge,
     Unavailable,
 )
+from cloud_adapter.history import FIRST_KEPT, HISTORY_MAX, HistoryEntry, kept_entries
 from cloud_adapter.ports import PAGE_BYTES_MAX, Order, Store
 from cloud_adapter.stores.listings import LIMIT_MAX
 from cloud_adapter.stores.search import INTEGERS, TEXT_BYTES_MAX
@@ -101,7 +102,7 @@ def a_full_instance(id: str = "order-1") -> Instance:
         execution=execution,
         fields=json.dumps({"name": text, "größe": 1.5, "list": [{}, None, True]}, ensure_ascii=False),
         lease=Lease("lease-token", NOW + MICROSECOND),
-        history=(
+        new_entries=(
             HistoryEntry(NOW - SECOND, "created"),
             HistoryEntry(NOW, "step", "notify kitchen", "main", 12, 1.25, text),
         ),
@@ -119,6 +120,14 @@ def an_entry(
     name: str = "entry-1", *, workflow: str = "pizza", id: str = "order-1", body: str = "{}", at: datetime = NOW
 ) -> InboxEntry:
     return InboxEntry(workflow, id, name, body, at)
+
+
+def some_entries(first: int, count: int, **details: Any) -> tuple[HistoryEntry, ...]:
+    """Entries that are numbered in their statement."""
+    return tuple(
+        HistoryEntry(NOW + number * SECOND, "step", f"step {number}", **details)
+        for number in range(first, first + count)
+    )
 
 
 def changed(instance: Instance, *, updated_at: datetime | None = None, **fields: Any) -> Instance:
@@ -174,7 +183,9 @@ class StoreContract:
             await store.create(instance)
             loaded = await store.load(instance.workflow, instance.id)
             assert loaded.version is not None
-            assert loaded == replace(instance, version=loaded.version)
+            assert loaded == written(instance, loaded.version)
+            with_history = await store.load(instance.workflow, instance.id, history=True)
+            assert with_history == replace(loaded, entries=instance.new_entries)
 
     @asynchronously
     async def test_load_returns_exactly_what_was_committed(self, make_store: MakeStore) -> None:
@@ -182,8 +193,10 @@ class StoreContract:
         await store.create(an_instance())
         for wanted in (a_full_instance(), an_instance(count=1), a_full_instance()):
             before = await store.load("pizza", "order-1")
-            committed = await store.commit(replace(wanted, version=before.version))
-            assert committed == replace(wanted, version=committed.version)
+            count, size = before.entries_count, before.entries_bytes
+            wanted = replace(wanted, version=before.version, entries_count=count, entries_bytes=size)
+            committed = await store.commit(wanted)
+            assert committed == written(wanted, committed.version)
             assert committed.version != before.version
             assert await store.load("pizza", "order-1") == committed
 
@@ -306,6 +319,126 @@ class StoreContract:
         await store.create(an_instance(count=0))
         counts = await asyncio.gather(*(increment(store, "pizza", "order-1") for _ in range(8)))
         assert sorted(counts) == list(range(1, 9))
+
+    # --- the history -------------------------------------------------------------------------
+
+    @asynchronously
+    async def test_an_instance_has_the_history_with_which_it_was_created(self, make_store: MakeStore) -> None:
+        store = make_store()
+        await store.create(replace(an_instance(), new_entries=some_entries(0, 3)))
+        await store.create(an_instance("order-2"))
+        assert await _history(store) == some_entries(0, 3)
+        assert await _history(store, "order-2") == ()
+
+    @asynchronously
+    async def test_a_load_without_the_history_knows_that_it_has_none(self, make_store: MakeStore) -> None:
+        store = make_store()
+        await store.create(replace(an_instance(), new_entries=some_entries(0, 3)))
+        loaded = await store.load("pizza", "order-1")
+        for unknown in (loaded, await store.commit(changed(loaded))):
+            with pytest.raises(ValueError, match="the history of 'pizza' 'order-1' was not loaded"):
+                assert unknown.history
+
+    @asynchronously
+    async def test_commits_add_to_the_history_in_their_order(self, make_store: MakeStore) -> None:
+        one, other = make_store(), make_store()
+        await one.create(replace(an_instance(), new_entries=some_entries(0, 1)))
+        instance = await one.load("pizza", "order-1")
+        for first, size in ((1, 2), (3, 1), (4, 0), (4, 3)):
+            instance = await one.commit(replace(changed(instance), new_entries=some_entries(first, size)))
+            assert instance.new_entries == ()
+        assert await _history(one) == await _history(other) == some_entries(0, 7)
+        loaded = await other.load("pizza", "order-1", history=True)
+        committed = await other.commit(replace(changed(loaded), new_entries=some_entries(7, 1)))
+        assert committed.history == some_entries(0, 8), "what was loaded is continued"
+        assert await one.load("pizza", "order-1", history=True) == committed
+
+    @asynchronously
+    async def test_equal_entries_are_all_kept(self, make_store: MakeStore) -> None:
+        store = make_store()
+        await store.create(replace(an_instance(), new_entries=some_entries(0, 1)))
+        instance = await store.load("pizza", "order-1")
+        for _ in range(2):
+            instance = await store.commit(replace(changed(instance), new_entries=some_entries(0, 1) * 2))
+        assert await _history(store) == some_entries(0, 1) * 5
+
+    @asynchronously
+    async def test_the_history_keeps_its_first_and_its_newest_entries(self, make_store: MakeStore) -> None:
+        store = make_store()
+        await store.create(replace(an_instance(), new_entries=some_entries(0, 1)))
+        instance = await store.load("pizza", "order-1")
+        operation = HistoryEntry(NOW, "pause", by="Größe ☕ \n\u2028")
+        entries = (*some_entries(0, 20), operation, *some_entries(20, 150))
+        for number in range(1, len(entries), 7):
+            instance = await store.commit(replace(changed(instance), new_entries=entries[number : number + 7]))
+            assert await store.load("pizza", "order-1") == instance
+            assert await _history(store) == kept_entries(entries[: number + 7])
+        newest = HISTORY_MAX - FIRST_KEPT - 1
+        assert await _history(store) == (*entries[:FIRST_KEPT], operation, *entries[-newest:])
+
+    @asynchronously
+    async def test_a_commit_of_more_entries_than_are_kept(self, make_store: MakeStore) -> None:
+        store = make_store()
+        await store.create(replace(an_instance(), new_entries=some_entries(0, 3)))
+        instance = await store.load("pizza", "order-1")
+        await store.commit(replace(changed(instance), new_entries=some_entries(3, 300)))
+        assert await _history(store) == kept_entries(some_entries(0, 303))
+
+    @asynchronously
+    async def test_a_conflict_adds_nothing_to_the_history(self, make_store: MakeStore) -> None:
+        store = make_store()
+        await store.create(replace(an_instance(), new_entries=some_entries(0, 1)), a_key())
+        stale = await store.load("pizza", "order-1")
+        for number in range(HISTORY_MAX + 1):
+            newer = await store.commit(replace(changed(stale), new_entries=some_entries(number + 1, 1)))
+            for size in (0, 1, HISTORY_MAX):  # with the last one, the history is replaced
+                with pytest.raises(Conflict, match="order-1"):
+                    await store.commit(replace(changed(stale), new_entries=some_entries(900, size)))
+            stale = newer
+        with pytest.raises(DuplicateKey):
+            await store.commit(replace(changed(stale), new_entries=some_entries(900, 1)), [a_key()])
+        with pytest.raises(InstanceExists):
+            await store.create(replace(an_instance(), new_entries=some_entries(900, 1)))
+        assert await _history(store) == kept_entries(some_entries(0, HISTORY_MAX + 2))
+
+    @asynchronously
+    async def test_a_commit_that_was_applied_and_is_repeated_adds_its_entries_once(self, make_store: MakeStore) -> None:
+        store = make_store()
+        await store.create(replace(an_instance(), new_entries=some_entries(0, 1)))
+        for first, size in ((1, 1), (2, HISTORY_MAX)):
+            loaded = await store.load("pizza", "order-1")
+            change = replace(changed(loaded), new_entries=some_entries(first, size))
+            committed = await store.commit(change)
+            with pytest.raises(Conflict):  # as after a lost reply
+                await store.commit(change)
+            current = await store.load("pizza", "order-1")
+            assert written(change, current.version, current.entries_bytes) == committed
+        assert await _history(store) == kept_entries(some_entries(0, HISTORY_MAX + 2))
+
+    @asynchronously
+    async def test_instances_do_not_share_their_history(self, make_store: MakeStore) -> None:
+        store = make_store()
+        for number, (workflow, id) in enumerate(product(("pizza", "pasta"), ("order-1", "order-2"))):
+            await store.create(replace(an_instance(id, workflow=workflow), new_entries=some_entries(number, 1)))
+        for number, (workflow, id) in enumerate(product(("pizza", "pasta"), ("order-1", "order-2"))):
+            loaded = await store.load(workflow, id)
+            await store.commit(replace(changed(loaded), new_entries=some_entries(number + 1, HISTORY_MAX)))
+            history = (await store.load(workflow, id, history=True)).history
+            assert history == kept_entries(some_entries(number, HISTORY_MAX + 1))
+
+    @asynchronously
+    async def test_the_largest_instance_keeps_what_fits_of_its_history(self, make_store: MakeStore) -> None:
+        store = make_store()
+        await store.create(replace(an_instance(), new_entries=some_entries(0, 49, error="é" * 500)))
+        instance = await store.load("pizza", "order-1")
+        photo = "x" * (DOCUMENT_BYTES_MAX - 2_000)
+        for number in range(60):
+            entries = some_entries(49 + number, 1, error="é" * 500)
+            instance = await store.commit(replace(changed(instance, photo=photo), new_entries=entries))
+        history = await _history(store)
+        assert 7 < len(history) < 20
+        assert history[:FIRST_KEPT] == some_entries(0, FIRST_KEPT, error="é" * 500)
+        assert history[-2:] == some_entries(107, 2, error="é" * 500)
 
     # --- idempotency keys --------------------------------------------------------------------
 
@@ -1055,6 +1188,10 @@ class StoreContract:
                 await call
         assert await other.load("pizza", "order-1") == loaded
         assert await _names(other) == []
+
+
+async def _history(store: Store, id: str = "order-1") -> tuple[HistoryEntry, ...]:
+    return (await store.load("pizza", id, history=True)).history
 
 
 async def _listed(store: Store, workflow: str = "pizza", **arguments: Any) -> list[str]:

@@ -9,23 +9,35 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from pydantic_core import to_json
 
 from cloud_adapter.document import (
     DOCUMENT_BYTES_MAX,
     FORMAT,
-    HISTORY_MAX,
+    HISTORY_BYTES_MAX,
+    HISTORY_BYTES_MIN,
     LEASE_BYTES,
-    RESERVED_BYTES,
     TOKENS_MAX,
-    HistoryEntry,
-    HistoryKind,
     Instance,
     Lease,
     decode,
     encode,
+    replaces_history,
     with_lease,
+    with_whole_history,
+    written,
 )
+from cloud_adapter.document_size import counted_bytes
 from cloud_adapter.errors import DamagedDocument, TooLarge
+from cloud_adapter.history import (
+    FIRST_KEPT,
+    HISTORY_MAX,
+    OPERATIONS_KEPT,
+    HistoryEntry,
+    HistoryKind,
+    bytes_of,
+    kept_entries,
+)
 from tests.contract.store_contract import NOW, a_full_instance, an_instance
 from workflow_core.error_texts import MESSAGE_CHARS_MAX
 from workflow_core.execution import ErrorInfo, Status, Thread
@@ -34,13 +46,14 @@ from workflow_core.wait_types import ActivityWait, HandlerWait, TimerWait, WaitK
 
 def test_decode_is_the_inverse_of_encode() -> None:
     for instance in (a_full_instance(), an_instance()):
-        assert decode(encode(instance), 7) == replace(instance, version=7)
+        assert decode(encode(instance), 7) == written(replace(instance, entries=()), 7)
 
 
 def test_a_document_is_flat() -> None:
     document = encode(a_full_instance())
     flat = (str, int, datetime, type(None))
-    assert all(isinstance(value, flat) for name, value in document.items() if name != "search")
+    assert all(isinstance(value, flat) for name, value in document.items() if name not in ("search", "entries"))
+    assert [type(text) for text in document["entries"]] == [str] * 2
     assert document["search"] == a_full_instance().search
 
 
@@ -52,12 +65,163 @@ def test_what_is_queried_is_what_the_execution_says() -> None:
     assert (document["created_at"], document["wake_at"]) == (execution.created_at, instance.wake_at)
 
 
-def test_only_the_last_history_entries_and_tokens_are_kept() -> None:
-    history = tuple(HistoryEntry(NOW + timedelta(seconds=n), "step", f"s{n}") for n in range(HISTORY_MAX + 3))
+def test_only_the_last_tokens_are_kept() -> None:
     tokens = tuple(f"token-{n}" for n in range(TOKENS_MAX + 3))
-    decoded = decode(encode(replace(an_instance(), history=history, tokens=tokens)), 1)
-    assert decoded.history == history[3:]
-    assert decoded.tokens == tokens[3:]
+    assert decode(encode(replace(an_instance(), tokens=tokens)), 1).tokens == tokens[3:]
+
+
+# --- the history -----------------------------------------------------------------------------
+
+
+def entries(first: int, count: int, kind: str = "step", **details: Any) -> tuple[HistoryEntry, ...]:
+    return tuple(
+        HistoryEntry(NOW + timedelta(seconds=n), kind, f"s{n}", **details) for n in range(first, first + count)
+    )
+
+
+def written_with(instance: Instance, stored: list[str], new: tuple[HistoryEntry, ...]) -> tuple[Instance, list[str]]:
+    """An instance and its stored history after it was written with new entries, as a store does it."""
+    instance = replace(instance, new_entries=new)
+    document = encode(instance)
+    if replaces_history(instance):
+        document = with_whole_history(instance, stored)
+        stored = []
+    assert document["entries_bytes"] == bytes_of([*stored, *document["entries"]])
+    return written(instance, 1, document["entries_bytes"]), [*stored, *document["entries"]]
+
+
+def test_a_document_has_only_the_new_entries() -> None:
+    instance = replace(an_instance(), new_entries=entries(0, 2))
+    document = encode(instance)
+    assert document["entries"] == [
+        '0 {"at":"2026-02-28T23:59:59.123457Z","kind":"step","statement":"s0"}',
+        '1 {"at":"2026-03-01T00:00:00.123457Z","kind":"step","statement":"s1"}',
+    ]
+    after = written(instance, 7)
+    assert (after.version, after.new_entries, after.entries_count) == (7, (), 2)
+    assert encode(replace(after, new_entries=entries(0, 1)))["entries"] == [
+        '2 {"at":"2026-02-28T23:59:59.123457Z","kind":"step","statement":"s0"}'
+    ]
+
+
+def test_a_history_that_was_not_loaded_is_not_an_empty_one() -> None:
+    document = encode(an_instance())
+    assert decode(document, 1).history == ()
+    del document["entries"]
+    instance = decode(document, 1)
+    for unknown in (instance, written(instance, 2)):
+        with pytest.raises(ValueError, match="the history of 'pizza' 'order-1' was not loaded"):
+            assert unknown.history
+
+
+def test_a_history_that_was_loaded_gets_what_is_written() -> None:
+    instance = replace(an_instance(), entries=(), new_entries=entries(0, 2))
+    assert written(instance, 1).history == entries(0, 2)
+    more = replace(written(instance, 1), new_entries=entries(2, HISTORY_MAX))
+    assert written(more, 2).history == entries(0, FIRST_KEPT) + entries(FIRST_KEPT + 2, HISTORY_MAX - FIRST_KEPT)
+
+
+@pytest.mark.parametrize("size", [1, 3, 20, 49, 50, 51, 130])
+def test_the_first_and_the_newest_entries_are_kept_however_many_are_written_at_once(size: int) -> None:
+    instance, stored, rewrites, writes = an_instance(), list[str](), 0, 0
+    count = 0
+    while count < 600:
+        rewrites += replaces_history(replace(instance, new_entries=entries(count, size)))
+        instance, stored = written_with(instance, stored, entries(count, size))
+        count, writes = count + size, writes + 1
+        assert len(stored) < 2 * HISTORY_MAX
+        shown = decode(encode(an_instance()) | {"entries": stored}, 1).history
+        assert shown == kept_entries(entries(0, count))
+    newest = HISTORY_MAX - FIRST_KEPT
+    assert shown == entries(0, FIRST_KEPT) + entries(count - newest, newest)
+    assert rewrites == min(writes, count // HISTORY_MAX), "what is stored is rarely read"
+
+
+def test_operations_are_kept_when_the_others_are_removed() -> None:
+    instance, stored = written_with(an_instance(), [], entries(0, 1) + entries(1, 20, "pause"))
+    for number in range(21, 300, 7):
+        instance, stored = written_with(instance, stored, entries(number, 7))
+    shown = decode(encode(an_instance()) | {"entries": stored}, 1).history
+    first = entries(0, 1) + entries(1, FIRST_KEPT - 1, "pause")
+    assert shown[: FIRST_KEPT + OPERATIONS_KEPT] == first + entries(21 - OPERATIONS_KEPT, OPERATIONS_KEPT, "pause")
+
+
+def test_a_history_of_large_entries_keeps_fewer_of_them() -> None:
+    instance, stored, most = an_instance(), list[str](), 0
+    for number in range(300):
+        instance, stored = written_with(instance, stored, entries(number, 1, error="é" * 3_000))
+        most = max(most, bytes_of(stored))
+        shown = decode(encode(an_instance()) | {"entries": stored}, 1).history
+        assert shown[:FIRST_KEPT] == entries(0, min(number + 1, FIRST_KEPT), error="é" * 3_000)
+        assert shown[-1].statement == f"s{number}"
+    assert HISTORY_BYTES_MAX / 2 < most <= HISTORY_BYTES_MAX
+
+
+def test_beside_the_largest_document_a_part_of_the_history_is_kept() -> None:
+    instance, stored = written_with(an_instance(), [], entries(0, 40, error="é" * 500))
+    assert bytes_of(stored) > 40_000
+    instance, stored = written_with(filled(instance), stored, entries(40, 1))
+    assert HISTORY_BYTES_MIN / 2 < bytes_of(stored) <= HISTORY_BYTES_MIN
+    lease, pause = Lease("0123456789abcdef", NOW), replace(instance.execution, status=Status.PAUSED)
+    full = replace(instance, execution=pause, lease=lease, wake_at=NOW, fields=instance.fields + " " * 19_000)
+    for number in range(41, 200):
+        assert not replaces_history(replace(full, new_entries=())), "nothing is read because the document is large"
+        full, stored = written_with(full, stored, entries(number, 1, error="é" * 500))
+        assert bytes_of(stored) <= HISTORY_BYTES_MIN
+    shown = decode(encode(an_instance()) | {"entries": stored}, 1).history
+    assert shown[-3:] == entries(197, 3, error="é" * 500)
+
+
+def test_an_entry_larger_than_all_that_is_allowed_is_left_out() -> None:
+    huge = entries(1, 1, "set", detail="x" * HISTORY_BYTES_MAX)
+    _, stored = written_with(an_instance(), [], entries(0, 1) + huge + entries(2, 1))
+    assert decode(encode(an_instance()) | {"entries": stored}, 1).history == entries(0, 1) + entries(2, 1)
+
+
+def test_a_history_of_an_earlier_release_is_converted_by_the_next_write() -> None:
+    old = to_json(entries(0, HISTORY_MAX)).decode()
+    document = encode(an_instance()) | {"history": old}
+    for name in ("entries_count", "entries_bytes"):
+        del document[name]
+    assert decode(document, 1).history == entries(0, HISTORY_MAX)
+    del document["entries"]
+    instance = decode(document, 1)
+    instance, stored = written_with(instance, [], entries(HISTORY_MAX, 1))
+    assert not replaces_history(instance)
+    document = encode(instance) | {"entries": stored}
+    assert document["history"] == "[]"
+    assert decode(document, 1).history == entries(0, FIRST_KEPT) + entries(FIRST_KEPT + 1, HISTORY_MAX - FIRST_KEPT)
+    assert len(set(stored)) == HISTORY_MAX
+
+
+def test_entries_that_an_earlier_release_has_added_meanwhile_are_converted_too() -> None:
+    instance, stored = written_with(an_instance(), [], entries(0, 3))
+    document = encode(instance) | {"history": to_json(entries(3, 2)).decode()}
+    assert decode(document | {"entries": stored}, 1).history == entries(0, 5)
+    instance, stored = written_with(decode(document, 1), stored, entries(5, 1))
+    assert decode(encode(instance) | {"entries": stored}, 1).history == entries(0, 6)
+
+
+@pytest.mark.parametrize("history", ["[", "{}", "[1]", '[{"at": "noon"}]'])
+def test_a_damaged_history_of_an_earlier_release_stops_only_its_display(history: str) -> None:
+    document = encode(an_instance()) | {"history": history}
+    with pytest.raises(DamagedDocument, match="the document of 'pizza' 'order-1' cannot be read"):
+        decode(document, 1)
+    del document["entries"]
+    _, stored = written_with(decode(document, 1), [], entries(0, 1))
+    assert decode(encode(an_instance()) | {"entries": stored}, 1).history == entries(0, 1)
+
+
+@pytest.mark.parametrize("text", ["", "0", "0 {", "0 {}", "0 7"])
+def test_a_damaged_entry_stops_only_its_display(text: str) -> None:
+    instance, stored = written_with(an_instance(), [], entries(0, 1))
+    with pytest.raises(DamagedDocument):
+        decode(encode(instance) | {"entries": [text, *stored]}, 1)
+    for number in range(1, 200):
+        instance, stored = written_with(instance, stored, entries(number, 1))
+    assert len(stored) < 2 * HISTORY_MAX
+    kept = with_whole_history(replace(instance, new_entries=()), [text, *stored])["entries"]
+    assert (kept[0], len(kept)) == (text, HISTORY_MAX)
 
 
 STORED_KINDS = {
@@ -96,15 +260,16 @@ def test_the_kinds_of_history_entries_are_stored_as_ever() -> None:
     entries = [{"at": "2026-02-28T23:59:59Z", "kind": kind} for kind in STORED_KINDS]
     instance = decode(encode(an_instance()) | {"history": json.dumps(entries)}, 1)
     assert [type(entry.kind) for entry in instance.history] == [HistoryKind] * len(STORED_KINDS)
-    assert [entry["kind"] for entry in json.loads(encode(instance)["history"])] == list(STORED_KINDS)
+    texts = encode(replace(an_instance(), new_entries=instance.history))["entries"]
+    assert [json.loads(text.partition(" ")[2])["kind"] for text in texts] == list(STORED_KINDS)
 
 
 def test_a_kind_of_a_newer_release_is_kept_as_it_is() -> None:
-    text = '[{"at":"2026-02-28T23:59:59Z","kind":"step moved","statement":"bake","error":"E: x"}]'
-    instance = decode(encode(an_instance()) | {"history": text}, 1)
+    text = '{"at":"2026-02-28T23:59:59Z","kind":"step moved","statement":"bake","error":"E: x"}'
+    instance = decode(encode(an_instance()) | {"entries": [f"0 {text}"]}, 1)
     assert instance.history == (HistoryEntry(NOW.replace(microsecond=0), "step moved", "bake", error="E: x"),)
     assert not isinstance(instance.history[0].kind, HistoryKind)
-    assert encode(instance)["history"] == text
+    assert encode(replace(an_instance(), new_entries=instance.history))["entries"] == [f"0 {text}"]
 
 
 @pytest.mark.parametrize("format", [FORMAT + 1, 0, -1])
@@ -133,6 +298,11 @@ def test_a_newer_format_is_refused(format: int) -> None:
         ("lease", 1),
         ("history", None),
         ("history", "{}"),
+        ("entries", None),
+        ("entries", "[]"),
+        ("entries", [1]),
+        ("entries_count", "1"),
+        ("entries_bytes", "1"),
         ("wake_at", "2026-01-01"),
         ("tokens", None),
         ("tokens", ["a"]),
@@ -186,7 +356,10 @@ def test_a_wait_without_a_kind_is_damaged_and_a_teardown_is_one_of_a_handler() -
         decode(document | {"execution": json.dumps(execution)}, 1)
 
 
-@pytest.mark.parametrize("name", sorted(set(encode(an_instance())) - {"status", "pc", "created_at", "updated_at"}))
+OPTIONAL = {"status", "pc", "created_at", "updated_at", "entries", "entries_count", "entries_bytes"}
+
+
+@pytest.mark.parametrize("name", sorted(set(encode(an_instance())) - OPTIONAL))
 def test_a_document_that_lacks_a_value_is_damaged(name: str) -> None:
     document = encode(a_full_instance())
     del document[name]
@@ -206,20 +379,7 @@ def test_the_limit_counts_bytes_and_names_the_largest_field() -> None:
 def filled(instance: Instance) -> Instance:
     """An instance whose fields take all that there is."""
     document = encode(instance)
-    counted = sum(len(str(value)) for name, value in document.items() if name not in ("history", "tokens"))
-    return replace(instance, fields=json.dumps("x" * (DOCUMENT_BYTES_MAX - counted)))
-
-
-def test_a_history_that_is_too_long_loses_its_oldest_entries() -> None:
-    long = tuple(HistoryEntry(NOW + timedelta(seconds=n), "step failed", error="é" * 500) for n in range(HISTORY_MAX))
-    tokens = ("0123456789abcdef",) * TOKENS_MAX
-    document = encode(replace(filled(an_instance()), history=long, tokens=tokens))
-    kept = decode(document, 1).history
-    assert 10 < len(kept) < 20
-    assert kept == long[-len(kept) :]
-    assert sum(len(str(value).encode()) for value in document.values()) <= DOCUMENT_BYTES_MAX + RESERVED_BYTES + 400
-    huge = HistoryEntry(NOW, "set", detail="x" * RESERVED_BYTES)
-    assert decode(encode(replace(filled(an_instance()), history=(*long, huge))), 1).history == ()
+    return replace(instance, fields=json.dumps("x" * (DOCUMENT_BYTES_MAX - counted_bytes(document))))
 
 
 def test_what_fits_can_be_leased_failed_canceled_and_paused() -> None:
@@ -235,19 +395,19 @@ def test_what_fits_can_be_leased_failed_canceled_and_paused() -> None:
     error = ErrorInfo("E", "é" * MESSAGE_CHARS_MAX)
     for status in (Status.FAILED, Status.CANCELED, Status.PAUSED):
         execution = replace(instance.execution, status=status, error=error)
-        assert encode(replace(instance, execution=execution, history=entries))
+        assert encode(replace(instance, execution=execution, new_entries=entries))
     for status in (Status.RUNNING, Status.WAITING):
         for canceling in (False, True):
             execution = replace(instance.execution, status=status, error=error, canceling=canceling)
             if canceling:
-                assert encode(replace(instance, execution=execution, history=entries))
+                assert encode(replace(instance, execution=execution, new_entries=entries))
             else:
                 with pytest.raises(TooLarge):
                     encode(replace(instance, execution=execution, lease=lease))
 
 
 def test_another_lease_is_in_the_document_that_is_already_encoded() -> None:
-    instance = replace(an_instance(), lease=Lease("0123456789abcdef", NOW), wake_at=NOW)
+    instance = replace(an_instance(), lease=Lease("0123456789abcdef", NOW), wake_at=NOW, entries=())
     encoded = replace(instance, document=encode(instance))
     later = NOW + timedelta(seconds=5)
     for before in (instance, encoded):

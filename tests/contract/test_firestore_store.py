@@ -22,6 +22,7 @@ import grpc
 import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.firestore import DELETE_FIELD
+from pydantic_core import to_json
 
 from cloud_adapter.document import DOCUMENT_BYTES_MAX, Instance, encode
 from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE
@@ -34,12 +35,15 @@ from cloud_adapter.errors import (
     TooLarge,
     Unavailable,
 )
+from cloud_adapter.history import kept_entries
 from cloud_adapter.ports import Order
 from cloud_adapter.stores.firestore.documents import (
     DUE_PATHS,
+    ENTRIES,
     INBOX,
     INSTANCES,
     KEYS,
+    LOAD_PATHS,
     RESPONSES_BYTES_MAX,
     SUMMARY_PATHS,
 )
@@ -54,6 +58,7 @@ from tests.contract.store_contract import (
     an_entry,
     an_instance,
     changed,
+    some_entries,
 )
 from tests.firestore_client import RecordingClient, after, failing, losing_the_reply
 from workflow_core import ErrorInfo, InvalidFields, Status
@@ -197,6 +202,114 @@ def test_a_read_that_did_not_get_through_is_made_again(use: Use) -> None:
 
 
 # --- compare-and-set -------------------------------------------------------------------------
+
+
+# --- the history -----------------------------------------------------------------------------
+
+
+def writes_of(client: RecordingClient) -> list[Any]:
+    """The writes of the last commit."""
+    return list(client.requests[-1].writes)
+
+
+def test_a_commit_adds_to_the_history_in_its_only_write(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        await store.create(replace(an_instance(), new_entries=some_entries(0, 1)))
+        loaded = await store.load("pizza", "order-1")
+        client.taken()
+        committed = await store.commit(replace(changed(loaded), new_entries=some_entries(1, 2)))
+        assert client.taken() == ["Commit"], "nothing is read"
+        (write,) = writes_of(client)
+        (transform,) = write.update_transforms
+        assert transform.field_path == ENTRIES
+        assert len(transform.append_missing_elements.values) == 2
+        assert ENTRIES not in {*write.update_mask.field_paths, *write.update.fields}
+        assert write.current_document.update_time
+        await store.commit(changed(committed))
+        (write,) = writes_of(client)
+        assert not write.update_transforms
+
+    use(work)
+
+
+def test_a_load_reads_the_history_only_if_it_is_wanted(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        await store.create(replace(an_instance(), new_entries=some_entries(0, 1)))
+        for history in (False, True):
+            client.taken()
+            await store.load("pizza", "order-1", history=history)
+            assert client.taken() == ["BatchGetDocuments"]
+            assert (ENTRIES in client.requests[-1].mask.field_paths) is history
+        assert LOAD_PATHS, "a mask without paths would read everything"
+
+    use(work)
+
+
+def test_the_history_is_read_by_one_commit_in_50(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        await store.create(replace(an_instance(), new_entries=some_entries(0, 1)))
+        instance = await store.load("pizza", "order-1")
+        client.taken()
+        for number in range(1, 201):
+            instance = await store.commit(replace(changed(instance), new_entries=some_entries(number, 1)))
+        calls = client.taken()
+        assert (calls.count("Commit"), calls.count("BatchGetDocuments")) == (200, 4)
+        assert (await store.load("pizza", "order-1", history=True)).history == kept_entries(some_entries(0, 201))
+
+    use(work)
+
+
+@pytest.mark.parametrize("reads_first", [False, True])
+def test_a_history_that_is_replaced_meanwhile_is_a_conflict(use: Use, reads_first: bool) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        await store.create(replace(an_instance(), new_entries=some_entries(0, 1)))
+        loaded = await store.load("pizza", "order-1")
+
+        async def overtake() -> None:
+            await store.commit(replace(changed(loaded), new_entries=some_entries(1, 1)))
+
+        client.handlers.extend([lambda send: send()] * reads_first + [after(overtake)])
+        with pytest.raises(Conflict):
+            await store.commit(replace(changed(loaded), new_entries=some_entries(500, 50)))
+        assert (await store.load("pizza", "order-1", history=True)).history == some_entries(0, 2)
+
+    use(work)
+
+
+def test_a_document_of_an_earlier_release_is_read_and_converted(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        await store.create(an_instance())
+        old = to_json(some_entries(0, 50)).decode()
+        fields: dict[str, Any] = dict.fromkeys((ENTRIES, "entries_count", "entries_bytes"), DELETE_FIELD)
+        document = client.document("workflows/pizza/instances/order-1")
+        await document.update(fields | {"history": old})
+        assert (await store.load("pizza", "order-1", history=True)).history == some_entries(0, 50)
+        instance = await store.load("pizza", "order-1")
+        for number in (50, 51):
+            instance = await store.commit(replace(changed(instance), new_entries=some_entries(number, 1)))
+            assert await store.load("pizza", "order-1") == instance
+        assert (await store.load("pizza", "order-1", history=True)).history == kept_entries(some_entries(0, 52))
+        assert ((await document.get()).to_dict() or {})["history"] == "[]"
+
+    use(work)
+
+
+@pytest.mark.parametrize("entries", [None, "[]", [7], ["0 {"], [["0 {}"]]])
+def test_a_damaged_history_stops_only_its_display(use: Use, entries: object) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        await store.create(replace(an_instance(), new_entries=some_entries(0, 1)))
+        document = client.document("workflows/pizza/instances/order-1")
+        await document.update({ENTRIES: entries if entries != [["0 {}"]] else [{"0": {}}]})
+        with pytest.raises(DamagedDocument, match="'order-1'"):
+            await store.load("pizza", "order-1", history=True)
+        instance = await store.load("pizza", "order-1")
+        for number in range(1, 120):
+            instance = await store.commit(replace(changed(instance), new_entries=some_entries(number, 1)))
+
+    use(work)
+
+
+# --- conflicts -------------------------------------------------------------------------------
 
 
 def test_of_8_who_commit_on_one_version_one_wins(firestore_project: str) -> None:
@@ -742,7 +855,6 @@ def test_a_caller_that_gives_up_harms_no_other(use: Use) -> None:
         ("execution", "[" * 100_000),
         ("execution", b"\xff"),
         ("fields", None),
-        ("history", "[1]"),
         ("lease", "{"),
         ("lease", 5),
         ("search", "[]"),

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from pydantic_core import to_json
 
 from cloud_adapter.document import encode
 from cloud_adapter.errors import (
@@ -32,6 +33,7 @@ from cloud_adapter.errors import (
     SettingsError,
     Unavailable,
 )
+from cloud_adapter.history import HISTORY_MAX
 from cloud_adapter.ports import Order
 from cloud_adapter.stores.sqlite import connections, schema
 from cloud_adapter.stores.sqlite.rows import COLUMNS
@@ -48,6 +50,7 @@ from tests.contract.store_contract import (
     an_instance,
     changed,
     increment,
+    some_entries,
 )
 from workflow_core import Status
 
@@ -110,6 +113,10 @@ def execute(path: Path, statement: str, *parameters: object) -> list[tuple[objec
         return connection.execute(statement, parameters).fetchall()
 
 
+OLD_HISTORY = to_json(a_full_instance().new_entries).decode()
+"""The history of that instance, as releases stored it that kept it in the document."""
+
+
 def make_version_1(path: Path) -> None:
     """The file of a release that knew no inbox, with an instance and its key."""
     newer = path.with_name("newer.db")
@@ -119,7 +126,9 @@ def make_version_1(path: Path) -> None:
         connection.execute("ATTACH ? AS newer", (str(newer),))
         with connection:
             for table in ("instances", "idempotency_keys"):
-                connection.execute(f"INSERT INTO {table} SELECT * FROM newer.{table}")
+                columns = ", ".join(name for _, name, *_ in connection.execute(f"PRAGMA main.table_info({table})"))
+                connection.execute(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM newer.{table}")
+            connection.execute("UPDATE instances SET history = ?", (OLD_HISTORY,))
 
 
 def layout(path: Path) -> list[tuple[object, ...]]:
@@ -259,18 +268,79 @@ def test_a_file_of_version_1_is_upgraded(path: Path) -> None:
 
     async def work(store: SqliteStore) -> None:
         loaded = await store.load("pizza", "order-1")
-        assert loaded == replace(a_full_instance(), version=1)
+        assert loaded == replace(a_full_instance(), version=1, new_entries=(), old_history=OLD_HISTORY)
+        entries = a_full_instance().new_entries
+        assert (await store.load("pizza", "order-1", history=True)).history == entries
         assert await store.load_key("pizza", "order-1", "key-1", NOW) == a_key()
         assert list(await store.inbox("pizza", "order-1")) == []
         await store.post(an_entry())
         await store.post(an_entry("entry-2"))
-        await store.commit(changed(loaded), [a_key("key-3")], [an_entry()])
+        loaded = await store.commit(changed(loaded), [a_key("key-3")], [an_entry()])
+        assert (await store.load("pizza", "order-1", history=True)).history == entries
+        await store.commit(replace(changed(loaded), new_entries=some_entries(0, 1)))
+        assert (await store.load("pizza", "order-1", history=True)).history == (*entries, *some_entries(0, 1))
 
     use(path, work)
+    assert execute(path, "SELECT history, entries_count FROM instances") == [("[]", 3)]
     assert layout(path) == layout(path.with_name("newer.db"))
     assert execute(path, "PRAGMA integrity_check") == [("ok",)]
     use(path, lambda store: store.discard([an_entry("entry-2")]))  # and opened again
     assert execute(path, "SELECT count(*) FROM inbox") == [(0,)]
+
+
+def test_a_history_that_an_older_release_goes_on_writing_is_read_and_converted(path: Path) -> None:
+    async def work(store: SqliteStore) -> None:
+        await store.create(replace(an_instance(), new_entries=some_entries(0, 1)))
+        for number in (1, 3, 5):  # the older release had opened the file before it was upgraded
+            text = to_json(some_entries(number, 1)).decode()
+            execute(path, "UPDATE instances SET revision = revision + 1, history = ?", text)
+            instance = await store.load("pizza", "order-1", history=True)
+            assert instance.history == some_entries(0, number + 1)
+            instance = await store.commit(replace(changed(instance), new_entries=some_entries(number + 1, 1)))
+            assert instance.history == some_entries(0, number + 2)
+            assert await store.load("pizza", "order-1", history=True) == instance
+
+    use(path, work)
+
+
+def test_the_history_of_an_instance_that_is_deleted_is_deleted_too(path: Path) -> None:
+    async def work(store: SqliteStore) -> None:
+        for id in ("order-1", "order-2"):
+            await store.create(replace(an_instance(id), new_entries=some_entries(0, 3)))
+        execute(path, "DELETE FROM instances WHERE id = 'order-1'")
+        assert execute(path, "SELECT DISTINCT id FROM history_entries") == [("order-2",)]
+        await store.create(replace(an_instance(), new_entries=some_entries(5, 1)))
+        assert (await store.load("pizza", "order-1", history=True)).history == some_entries(5, 1)
+
+    use(path, work)
+
+
+def test_a_history_takes_few_rows(path: Path) -> None:
+    async def work(store: SqliteStore) -> None:
+        await store.create(replace(an_instance(), new_entries=some_entries(0, 1)))
+        instance, most = await store.load("pizza", "order-1"), 0
+        for number in range(1, 500):
+            instance = await store.commit(replace(changed(instance), new_entries=some_entries(number, 1)))
+            most = max(most, len(execute(path, "SELECT 1 FROM history_entries")))
+        assert most == 2 * HISTORY_MAX - 1
+
+    use(path, work)
+
+
+@pytest.mark.parametrize("entry", ["{", "7", b"\xff", '{"at":"noon"}', "{}\n{}"])
+def test_a_damaged_entry_of_a_history_stops_only_its_display(path: Path, entry: object) -> None:
+    async def work(store: SqliteStore) -> None:
+        await store.create(replace(an_instance(), new_entries=some_entries(0, 2)))
+        execute(path, "UPDATE history_entries SET entry = ? WHERE number = 0", entry)
+        instance = await store.load("pizza", "order-1")
+        for number in range(2, 120):
+            instance = await store.commit(replace(changed(instance), new_entries=some_entries(number, 1)))
+        with pytest.raises(DamagedDocument, match="'pizza' 'order-1'"):
+            await store.load("pizza", "order-1", history=True)
+        execute(path, "DELETE FROM history_entries WHERE number = 0")
+        assert len((await store.load("pizza", "order-1", history=True)).history) == HISTORY_MAX
+
+    use(path, work)
 
 
 def test_a_file_in_use_by_an_older_release_is_upgraded(path: Path) -> None:
@@ -643,7 +713,6 @@ def test_a_caller_that_gives_up_leaves_no_transaction_open(path: Path) -> None:
         ("execution", "[" * 100_000),
         ("execution", b"\xff\xfe"),
         ("fields", b'{"name": "\xff"}'),
-        ("history", "[1]"),
         ("lease", "{"),
         ("search", "[]"),
         ("search", "[" * 100_000),
@@ -763,7 +832,7 @@ def test_an_entry_whose_instance_has_a_damaged_name_hides_no_other(path: Path) -
 
 
 def test_every_value_of_a_document_has_its_column() -> None:
-    assert set(COLUMNS) == set(encode(an_instance()))
+    assert {*COLUMNS, "entries"} == set(encode(an_instance()))
 
 
 def test_expired_keys_are_deleted_a_few_at_a_time(path: Path) -> None:

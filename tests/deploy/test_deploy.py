@@ -273,7 +273,7 @@ def test_the_indexes_of_the_file_are_there(first: Run) -> None:
     assert first.resources[f"{groups}/instances/fields/wake_at"]["indexConfig"]["indexes"] == [
         {"queryScope": "COLLECTION_GROUP", "fields": [{"fieldPath": "wake_at", "order": "ASCENDING"}]}
     ]
-    for name in ("fields", "execution", "history", "lease", "tokens"):
+    for name in ("fields", "execution", "history", "entries", "lease", "tokens"):
         assert first.resources[f"{groups}/instances/fields/{name}"]["indexConfig"] == {"indexes": []}
     assert first.resources[f"{groups}/idempotency_keys/fields/expires_at"]["ttlConfig"] == {}
     assert first.resources[f"{groups}/instance_inbox/fields/at"]["indexConfig"]["indexes"] == [

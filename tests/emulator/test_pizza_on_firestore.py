@@ -72,6 +72,27 @@ def test_an_event_is_one_read_and_one_write(firestore_project: str) -> None:
     asyncio.run(main())
 
 
+def test_a_write_of_an_event_is_small_at_any_age(firestore_project: str) -> None:
+    """The message of a commit, with all names and overhead."""
+
+    async def main() -> None:
+        async with firestore_engine(firestore_project, PizzaOrder) as (engine, client):
+            await engine.create("pizza", "order-1")
+            client.requests.clear()
+            for number in range(130):
+                event, body = ("EmptyCart", None) if number % 2 else ("AddToCart", {"name": "funghi"})
+                await send(engine, event, body)
+            sizes = sorted(
+                len(type(request).serialize(request)) for request in client.requests if hasattr(request, "writes")
+            )
+            assert len(sizes) == 130
+            assert sizes[-3] < 1_800, "but for two, which remove older entries of the history"
+            reads = len(client.requests) - len(sizes)
+            assert reads == 132
+
+    asyncio.run(main())
+
+
 def test_an_event_whose_commit_was_not_heard_of_counts_once(firestore_project: str) -> None:
     async def main() -> None:
         async with firestore_engine(firestore_project, PizzaOrder) as (engine, client):

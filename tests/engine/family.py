@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from cloud_adapter.document import HistoryEntry, Instance
+from cloud_adapter.document import Instance
+from cloud_adapter.history import HistoryEntry
 from cloud_adapter.options import EngineOptions
 from tests.engine.harness import ID, Gate, World, nothing, write
 from workflow_core import (
@@ -97,7 +98,7 @@ async def link(world: World, id: str = "kid-1") -> Parent:
 
 
 async def entries(world: World, *kinds: str, workflow: str = "mother", id: str = ID) -> list[HistoryEntry]:
-    return [one for one in (await world.store.load(workflow, id)).history if one.kind in kinds]
+    return [one for one in (await world.store.load(workflow, id, history=True)).history if one.kind in kinds]
 
 
 async def grow(world: World, id: str = "kid-1") -> None:

@@ -296,8 +296,8 @@ class World:
     # --- looking at it -------------------------------------------------------------------
 
     async def instance(self, id: str = ID) -> Instance:
-        """The stored document."""
-        return await self.store.load(self.name, id)
+        """The stored document, with its history."""
+        return await self.store.load(self.name, id, history=True)
 
     async def fields(self, id: str = ID) -> Any:
         """The stored fields, typed."""

@@ -202,7 +202,7 @@ async def test_what_waits_for_a_thread_when_the_process_ends_is_cancelled_and_ha
         pool.close()
         with pytest.raises(asyncio.CancelledError):
             await world.finish(running)
-    history = (await world.store.load(workflow, "1")).history
+    history = (await world.store.load(workflow, "1", history=True)).history
     assert [entry.kind for entry in history if entry.kind.endswith("failed")] == []
     assert CALLS == []
     world.run_sync = inline
@@ -237,7 +237,7 @@ def test_many_calls_that_block_all_succeed_at_their_first_attempt(tmp_path: Path
             await runtime.engine.create("naps", "1")
             async with asyncio.timeout(SECONDS_MAX):
                 await asyncio.to_thread(ENDED.acquire)
-            history = (await runtime.store.load("naps", "1")).history
+            history = (await runtime.store.load("naps", "1", history=True)).history
             assert [entry.error for entry in history if entry.kind == "activity failed"] == []
         finally:
             await runtime.close()

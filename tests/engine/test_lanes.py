@@ -22,6 +22,7 @@ from cloud_adapter.engine.operations import Cancel, Pause, SetFields, Unpause
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.engine.tasks import ACTIVITY_PATH
 from cloud_adapter.errors import Busy, Conflict, IdempotencyKeyReused, TooLarge, Unavailable, UserCodeError
+from cloud_adapter.history import HISTORY_MAX
 from cloud_adapter.observability import logs
 from tests.engine.harness import ID, Gate, Killed, Process, World, check_idle, in_world, write
 from tests.recorder import Recorder, id_of
@@ -197,7 +198,7 @@ async def test_those_that_come_at_the_same_time_take_one_load_and_one_commit(
     assert calls == ["load", "commit"]
     assert answers == list(range(1, count + 1)), "in the order of their arrival"
     assert (await world.fields()).log == [f"{n}" for n in range(count)]
-    assert await world.history("event") == [("event", "Add")] * min(count, 50)
+    assert await world.history("event") == [("event", "Add")] * min(count, HISTORY_MAX - 1)
     for n in range(count):
         record = await world.store.load_key("ledger", ID, f"key {n}", world.now)
         assert record is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_adapter.document import Instance, Lease
+from cloud_adapter.document import TOKEN_CHARS_MAX, Instance, Lease
 from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.plan import KEEP, RELEASE, After, Before, Change, Hold, LeasePolicy, plan
 from cloud_adapter.engine.refs import InstanceRef
@@ -134,8 +134,8 @@ def test_a_commit_writes_the_state_and_what_it_is_found_by() -> None:
     assert instance.execution.updated_at == NOW
     assert instance.execution.definition_version == Asking.__program__.version
     assert instance.search == {"word": "new"}
-    assert [entry.kind for entry in instance.history] == ["created"]
-    assert instance.tokens == (FENCE,)
+    assert [entry.kind for entry in instance.new_entries] == ["created"]
+    assert instance.tokens == (FENCE[:TOKEN_CHARS_MAX],)
     assert instance.wake_at == NOW + timedelta(days=2), "the timeout"
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter.document import HISTORY_MAX, OPERATIONS, OPERATIONS_KEPT, HistoryEntry, kept_entries
 from cloud_adapter.engine.operations import ACTIONS, REPAIRS, Pause, SetFields, Unpause
+from cloud_adapter.history import FIRST_KEPT, HISTORY_MAX, OPERATIONS, OPERATIONS_KEPT, HistoryEntry, kept_entries
 from tests.core.helpers import NOON
 from tests.engine.harness import ID, World, in_world
 from workflow_core import (
@@ -162,11 +162,10 @@ def test_events_do_not_wash_out_operations() -> None:
 
     history = entries("created", 0, 1) + entries("pause", 1, 20) + entries("event", 21, 100)
     kept = kept_entries(history)
-    assert kept == history[6:21] + history[-(HISTORY_MAX - OPERATIONS_KEPT) :]
+    first, operations = history[:FIRST_KEPT], history[6:21]
+    assert kept == first + operations + history[-(HISTORY_MAX - FIRST_KEPT - OPERATIONS_KEPT) :]
     assert kept_entries(kept) == kept
-    assert kept_entries(kept + entries("event", 121, 1))[:15] == kept[:15]
-    assert kept_entries(history, 3) == history[18:21]
-    assert kept_entries(history, 0) == ()
+    assert kept_entries(kept + entries("event", 121, 1))[:20] == kept[:20]
 
 
 # --- definitions and the library -------------------------------------------------------------

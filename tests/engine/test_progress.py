@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from cloud_adapter.document import HistoryEntry, HistoryKind
 from cloud_adapter.engine.events import BUFFERED
+from cloud_adapter.history import HistoryEntry, HistoryKind
 from cloud_adapter.http.progress import live, progress
 from tests.engine.harness import World, in_world, write
 from workflow_core import Activity, On, Retry, S, Select, Sleep, Step, Timeout, Try, Workflow

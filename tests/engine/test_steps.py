@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter.document import DOCUMENT_BYTES_MAX, HISTORY_MAX, RESERVED_BYTES
+from cloud_adapter.document import DOCUMENT_BYTES_MAX, RESERVED_BYTES
 from cloud_adapter.engine import steps
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.errors import Conflict, Unavailable
+from cloud_adapter.history import FIRST_KEPT, HISTORY_MAX
 from cloud_adapter.options import EngineOptions
 from tests.engine.harness import ID, World, in_world, write
 from workflow_core import (
@@ -375,17 +376,22 @@ class Many(Workflow, name="many"):
 
 @pytest.mark.parametrize("steps", [HISTORY_MAX - 2, HISTORY_MAX + 20])
 @in_world(Many)
-async def test_the_history_has_the_last_of_many_steps(world: World, steps: int) -> None:
+async def test_the_history_has_the_first_and_the_last_of_many_steps(world: World, steps: int) -> None:
     await world.create(steps=steps)
     pc = (await world.instance()).execution.pc
     await world.deliver()
     history = (await world.instance()).history
     assert len(history) == min(steps + 1, HISTORY_MAX)
     pcs = [entry.pc for entry in history if entry.kind == "step"]
+    first = FIRST_KEPT - 1  # behind the creation
+    assert pcs[0] > pc
+    if steps >= HISTORY_MAX:
+        assert pcs[:first] == list(range(pcs[0], pcs[0] + (pcs[1] - pcs[0]) * first, pcs[1] - pcs[0]))
+        pcs = pcs[first:]
     between = pcs[1] - pcs[0]
     end = (await world.instance()).execution.pc
     assert pcs == list(range(pcs[0], pcs[0] + between * len(pcs), between)), "none is missing"
-    assert pcs[0] > pc and end - pcs[-1] <= between
+    assert end - pcs[-1] <= between
 
 
 class Twins(Workflow, name="twins"):

@@ -90,7 +90,7 @@ class Machine:
 async def happened(runtime: EmbeddedRuntime, workflow: str = "parcel", id: str = "1") -> dict[str, list[timedelta]]:
     """For each statement, when it happened: the time since the start, in whole seconds."""
     found: dict[str, list[timedelta]] = {}
-    for entry in (await runtime.store.load(workflow, id)).history[1:]:
+    for entry in (await runtime.store.load(workflow, id, history=True)).history[1:]:
         found.setdefault(entry.statement or entry.kind, []).append((entry.at - START) // SECOND * SECOND)
     return found
 
@@ -286,10 +286,10 @@ def test_a_delivery_is_made_again_after_an_error(run: Run, error: Exception, mon
         async with machine.process() as runtime:
             load, failures = runtime.store.load, [error] * 5
 
-            async def failing(workflow: str, id: str) -> object:
+            async def failing(workflow: str, id: str, **how: bool) -> object:
                 if id == "1" and failures:
                     raise failures.pop()
-                return await load(workflow, id)
+                return await load(workflow, id, **how)
 
             with monkeypatch.context() as patch:
                 patch.setattr(runtime.store, "load", failing)

@@ -75,7 +75,7 @@ def due(runtime: EmbeddedRuntime, clock: ManualClock) -> list[tuple[str, timedel
 
 
 async def happened(runtime: EmbeddedRuntime, workflow: str, id: str = "1") -> Sequence[tuple[str, timedelta]]:
-    history = (await runtime.store.load(workflow, id)).history[1:]
+    history = (await runtime.store.load(workflow, id, history=True)).history[1:]
     return [(entry.kind, (entry.at - START) // SECOND * SECOND) for entry in history]
 
 

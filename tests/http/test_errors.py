@@ -349,7 +349,7 @@ class _Store(SqliteStore):
         super().__init__(path)
         self.error = error
 
-    async def load(self, workflow: str, id: str) -> Any:
+    async def load(self, workflow: str, id: str, *, history: bool = False) -> Any:
         raise self.error
 
 

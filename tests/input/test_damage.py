@@ -65,8 +65,6 @@ DAMAGES: dict[str, tuple[str, Any]] = {
     "fields that are empty": ("fields", ""),
     "fields that are NULL-like": ("fields", "null"),
     "a lease that is none": ("lease", '{"token":1}'),
-    "a history that is none": ("history", '[{"at":"noon"}]'),
-    "a history that is no JSON": ("history", "["),
     "a blob": ("fields", b"\xff\xfe\x00"),
 }
 

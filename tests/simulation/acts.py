@@ -14,11 +14,12 @@ from datetime import datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from cloud_adapter.document import HistoryEntry, Instance
+from cloud_adapter.document import Instance
 from cloud_adapter.engine.lanes import Lane
 from cloud_adapter.engine.plan import Change, Hold, LeasePolicy
 from cloud_adapter.engine.session import Session
 from cloud_adapter.engine.transaction import Transactor
+from cloud_adapter.history import HistoryEntry
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Task
 from tests.simulation.actors import CURRENT, LANE
@@ -96,7 +97,7 @@ class Acts:
     def of(self, instance: Instance) -> tuple[Act, ...]:
         """Returns the acts of the instance that is about to be written."""
         _, acts = self._by_execution.get(id(instance.execution), (None, []))
-        kept = {id(entry) for entry in instance.history}  # others were taken back
+        kept = {id(entry) for entry in instance.new_entries}  # others were taken back
         return tuple(act for act in acts if not act.is_written and (act.entry is None or id(act.entry) in kept))
 
     def tasks_of(self, instance: Instance) -> tuple[Task, ...]:

@@ -9,13 +9,14 @@ from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
 
-from cloud_adapter import document, document_size
+from cloud_adapter import document, document_size, history
 from cloud_adapter.engine import commits, inbox, lanes, session, transaction
 from tests.simulation.scenario import Scenario
 from workflow_core.machine import events
 
 RECOVERED_MAX = 1_000
 HORIZON = timedelta(days=29)
+HISTORY = history.HISTORY_MAX, history.FIRST_KEPT, history.OPERATIONS_KEPT
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,14 @@ class Limits:
     Attributes:
         horizon: how far ahead the engine creates tasks.
         recovered_max: how many instances a recovery schedules.
+        history: how many entries of its history an instance keeps, how many of them are the first ones, and how many
+            of operators.
         entry_bytes_max: how large an entry of an inbox may be; None: as large as any is.
     """
 
     horizon: timedelta = HORIZON
     recovered_max: int = RECOVERED_MAX
+    history: tuple[int, int, int] = HISTORY
     entry_bytes_max: int | None = None
     batch: int | None = None
     batch_bytes: int | None = None
@@ -44,6 +48,7 @@ class Limits:
         return cls(
             horizon=timedelta(seconds=choice("horizon", (10.0, 90.0, HORIZON.total_seconds()))),
             recovered_max=choice("recovered at once", (1, 2, RECOVERED_MAX)),
+            history=choice("entries of a history", ((8, 2, 3), (15, 5, 8), HISTORY)),
             entry_bytes_max=None if is_contended else choice("bytes of an entry", (170, 300, None)),
             batch=choice("large batch", (2, 2, None)),
             batch_bytes=choice("bytes of a batch", (0, None)),
@@ -64,6 +69,10 @@ class Limits:
             (document, "TOKENS_MAX", tokens_kept),
             (session, "TOKENS_MAX", tokens_kept),
             (commits, "TOKENS_MAX", tokens_kept),
+            (document, "HISTORY_MAX", self.history[0]),
+            (history, "HISTORY_MAX", self.history[0]),
+            (history, "FIRST_KEPT", self.history[1]),
+            (history, "OPERATIONS_KEPT", self.history[2]),
             (document, "DOCUMENT_BYTES_MAX", room or None),
             (document_size, "THREADS_MANY", 1 if room else None),
             (document, "INBOX_ENTRY_BYTES_MAX", self.entry_bytes_max),

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from cloud_adapter.document import HistoryEntry, Instance
+from cloud_adapter.document import Instance
+from cloud_adapter.history import HistoryEntry
 from tests.simulation.acts import Act
 from workflow_core import (
     Activity,
@@ -77,7 +78,7 @@ def translated(instance: Instance) -> Instance:
         instance,
         execution=Execution.from_json(first_name(instance.execution.to_json())),
         fields=first_name(instance.fields),
-        history=tuple(map(_translated_entry, instance.history)),
+        entries=tuple(map(_translated_entry, instance.history)),
     )
 
 

@@ -10,7 +10,18 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from cloud_adapter.document import Document, InboxEntry, Instance, KeyRecord, check_entry, decode, encode
+from cloud_adapter.document import (
+    Document,
+    InboxEntry,
+    Instance,
+    KeyRecord,
+    check_entry,
+    decode,
+    encode,
+    replaces_history,
+    with_whole_history,
+    written,
+)
 from cloud_adapter.errors import Conflict, DuplicateKey, InstanceExists, InstanceNotFound, InvalidRequest, Unavailable
 from cloud_adapter.ports import PAGE_SIZE, Order, Page
 from cloud_adapter.stores.listings import PageReader, time_in
@@ -25,7 +36,7 @@ for it."""
 
 
 class Database:
-    """Documents as ``encode`` makes them, with the version that a commit is compared with."""
+    """Documents with their whole history, and the version that a commit is compared with."""
 
     def __init__(self) -> None:
         self.documents: dict[tuple[str, str], tuple[int, Document]] = {}
@@ -42,24 +53,28 @@ class Database:
             raise InstanceNotFound(f"there is no instance {id!r} of {workflow!r}") from None
         return decode(document, version)
 
-    def read(self, workflow: str, id: str) -> Instance:
+    def read(self, workflow: str, id: str, *, history: bool) -> Instance:
         """Loads it as a process does, which meets what is damaged."""
-        if (workflow, id) in self.damaged:
-            return decode(self.damaged[workflow, id], self.documents[workflow, id][0])
-        return self.load(workflow, id)
+        at = workflow, id
+        if at not in self.documents:
+            raise InstanceNotFound(f"there is no instance {id!r} of {workflow!r}")
+        version, document = self.documents[at]
+        document = self.damaged.get(at, document)
+        if not history:
+            document = {name: value for name, value in document.items() if name != "entries"}
+        return decode(document, version)
 
     def write(
         self,
         instance: Instance,
-        document: Document,
         keys: Sequence[KeyRecord],
         taken: Sequence[InboxEntry],
         *,
         create: bool,
-    ) -> int:
-        """Writes a new instance (``create``), or one whose version is the stored one; gives the new version."""
-        at = instance.workflow, instance.id
-        version = self.documents[at][0] if at in self.documents else 0
+    ) -> Instance:
+        """Writes a new instance (``create``), or one whose version is the stored one; gives it as it is written."""
+        at, document = (instance.workflow, instance.id), encode(instance)
+        version, old = self.documents.get(at, (0, {"entries": []}))
         if create and version:
             raise InstanceExists(f"there is an instance {at}")
         if not create and version != instance.version:
@@ -70,10 +85,14 @@ class Database:
             if known is not None and (now is None or known.expires_at > now):
                 raise DuplicateKey(f"{at} has the key {key.key!r}")
         self.keys |= {(*at, key.key): key for key in keys}
+        if replaces_history(instance):
+            document = with_whole_history(instance, old["entries"])
+        else:
+            document = document | {"entries": [*old["entries"], *document["entries"]]}
         self.documents[at] = version + 1, document
         self.damaged.pop(at, None)
         self.discard(taken)
-        return version + 1
+        return written(instance, version + 1, document["entries_bytes"])
 
     def post(self, entry: InboxEntry) -> None:
         at = entry.workflow, entry.id, entry.name
@@ -141,19 +160,20 @@ class SimulatedStore:
     async def _write(
         self, name: str, instance: Instance, keys: Sequence[KeyRecord], taken: Sequence[InboxEntry]
     ) -> Any:
-        document, held = encode(instance), self._holds(instance)
+        encode(instance)  # raises before the call
+        held = self._holds(instance)
 
         def land() -> Instance:
             at = instance.workflow, instance.id
-            old = self._database.documents.get(at)
-            version = self._database.write(instance, document, keys, taken, create=name == "create")
-            self._written(None if old is None else decode(old[1], old[0]), decode(document, version), keys, held)
-            return replace(instance, version=version)
+            old = self._database.load(*at) if at in self._database.documents else None
+            written = self._database.write(instance, keys, taken, create=name == "create")
+            self._written(old, self._database.load(*at), keys, held)
+            return written
 
         return await self._call(name, land)
 
-    async def load(self, workflow: str, id: str) -> Instance:
-        instance: Instance = await self._call("load", lambda: self._database.read(workflow, id))
+    async def load(self, workflow: str, id: str, *, history: bool = False) -> Instance:
+        instance: Instance = await self._call("load", lambda: self._database.read(workflow, id, history=history))
         return instance
 
     async def post(self, entry: InboxEntry) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cloud_adapter.document import HistoryKind, KeyRecord
+from cloud_adapter.document import KeyRecord
 from cloud_adapter.engine.operations import ACTIONS, Action, Terminate
 from cloud_adapter.engine.view import View
 from cloud_adapter.errors import Busy, InstanceEnded, InstanceNotFound, TooLarge, Unavailable
+from cloud_adapter.history import HistoryKind
 from tests.simulation.actors import Actor, Operator
 from tests.simulation.clients import PATIENCE_SECONDS, Client
 from tests.simulation.mistakes import MISTAKEN

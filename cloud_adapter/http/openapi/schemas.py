@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from cloud_adapter.document import HistoryEntry
+from cloud_adapter.history import HistoryEntry
 from workflow_core import Execution, execution, wait_types
 from workflow_core.shown import ShownEvent, ShownTeardown, ShownWait
 
@@ -100,8 +100,8 @@ def _renamed(value: Any, refs: dict[str, str]) -> Any:
 
 def instance(state: Json) -> Json:
     """Returns the schema of an instance whose fields have the schema ``state``, as operators see it."""
-    description = "An instance: its position, its fields, the events that it accepts now, and its recent history."
-    history = _list(ref("HistoryEntry"), "The most recent entries of its history.")
+    description = "An instance: its position, its fields, the events that it accepts now, and its history."
+    history = _list(ref("HistoryEntry"), "The first and the newest entries of its history.")
     return _object(description, _parts("Execution", state) | {"history": history})
 
 

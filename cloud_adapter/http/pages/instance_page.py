@@ -13,8 +13,8 @@ from typing import Any
 from markupsafe import Markup
 from starlette.requests import Request
 
-from cloud_adapter.document import HistoryEntry
 from cloud_adapter.engine.view import View
+from cloud_adapter.history import HistoryEntry
 from cloud_adapter.http import progress
 from cloud_adapter.http.pages.rendering import fragment
 from cloud_adapter.http.prefixes import prefix_of

@@ -12,10 +12,11 @@ from datetime import datetime, timedelta
 
 from markupsafe import Markup
 
-from cloud_adapter.document import HistoryEntry, HistoryKind, Instance
+from cloud_adapter.document import Instance
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.operations import ACTIONS
 from cloud_adapter.engine.view import View
+from cloud_adapter.history import HistoryEntry, HistoryKind
 from cloud_adapter.json_texts import readable
 from workflow_core import Principal
 

@@ -19,7 +19,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from cloud_adapter.document import HistoryKind
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.operations import ACTIONS
 from cloud_adapter.engine.permissions import NO_CREDENTIALS
@@ -31,6 +30,7 @@ from cloud_adapter.errors import (
     SettingsError,
     Unauthenticated,
 )
+from cloud_adapter.history import HistoryKind
 from cloud_adapter.http import problems
 from cloud_adapter.http.concealment import public_summary, public_view
 from cloud_adapter.http.creation import creation_schema

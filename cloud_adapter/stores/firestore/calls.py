@@ -101,11 +101,11 @@ class Calls:
 
     # --- reads -------------------------------------------------------------------------------
 
-    async def get(self, reference: AsyncDocumentReference) -> Snapshot:
-        """Reads a document. The snapshot says whether it exists."""
+    async def get(self, reference: AsyncDocumentReference, paths: Sequence[str] | None = None) -> Snapshot:
+        """Reads a document, or only some of its fields. The snapshot says whether it exists."""
 
         async def get() -> Snapshot:
-            return await reference.get(retry=None, timeout=self._timeout)
+            return await reference.get(paths, retry=None, timeout=self._timeout)
 
         return await _read(get)
 

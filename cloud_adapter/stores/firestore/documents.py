@@ -1,6 +1,7 @@
 """The documents, and how instances, keys and inbox entries are converted to documents and back.
 
-    workflows/{workflow}/instances/{id}                                   the result of ``document.encode``
+    workflows/{workflow}/instances/{id}                                   the result of ``document.encode``, and
+                                                                          all kept entries of its history
     workflows/{workflow}/instances/{id}/idempotency_keys/{SHA-256}        a ``KeyRecord``
     workflows/{workflow}/instances/{id}/instance_inbox/{name}             ``at`` and ``body`` of an ``InboxEntry``
 
@@ -16,6 +17,7 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 from google.cloud.firestore import (
+    ArrayUnion,
     AsyncClient,
     AsyncDocumentReference,
     AsyncWriteBatch,
@@ -25,7 +27,16 @@ from google.cloud.firestore import (
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic_core import from_json, to_json
 
-from cloud_adapter.document import DOCUMENT_BYTES_MAX, Document, InboxEntry, Instance, KeyRecord, decode, encode
+from cloud_adapter.document import (
+    DOCUMENT_BYTES_MAX,
+    Document,
+    InboxEntry,
+    Instance,
+    KeyRecord,
+    decode,
+    encode,
+    with_whole_history,
+)
 from cloud_adapter.errors import DamagedDocument, TooLarge
 from cloud_adapter.names import check_id
 from cloud_adapter.stores.listings import EPOCH
@@ -50,6 +61,18 @@ earlier releases have written do not have it."""
 
 SUMMARY_PATHS = (*SUMMARY_FIELDS, ERROR)
 """The fields that a list reads."""
+
+ENTRIES = "entries"
+"""The field with the entries of the history, as an array of texts."""
+
+FIXED = frozenset(("workflow", "id", "created_at"))
+"""The fields that an update does not change."""
+
+LOAD_PATHS = (
+    *("format", "workflow", "id", "wake_at", "lease", "tokens", "search", "execution", "fields"),
+    *("history", "entries_count", "entries_bytes"),
+)
+"""The fields that a load reads, without ``ENTRIES``."""
 
 DUE_PATHS = ("workflow", "id", "status", "wake_at")
 """The fields that a search for due instances reads."""
@@ -80,9 +103,13 @@ def entry_reference(client: AsyncClient, entry: InboxEntry) -> AsyncDocumentRefe
     return reference
 
 
-def document_of(instance: Instance) -> Document:
-    """Returns the document of an instance."""
-    document = encode(instance)
+def document_of(instance: Instance, stored: Sequence[str] | None = None) -> Document:
+    """Returns the document of an instance.
+
+    Args:
+        stored: the stored entries of its history, if the write replaces them.
+    """
+    document = encode(instance) if stored is None else with_whole_history(instance, stored)
     times = {name: document[name] or EPOCH for name in ("created_at", "updated_at")}
     return document | times | {ERROR: stored_error(instance)}
 
@@ -129,9 +156,29 @@ def record_keys(
             batch.create(reference, record)
 
 
-def instance_of(snapshot: Snapshot) -> Instance:
+def update_of(instance: Instance, document: Document, *, replaces_history: bool = False) -> Document:
+    """Returns what an update writes of an instance's document. Its entries are added to the stored ones, or replace
+    them."""
+    fixed = FIXED if instance.old_history else FIXED | {"history"}
+    changed = {name: value for name, value in document.items() if name not in fixed}
+    if not replaces_history:
+        added = changed.pop(ENTRIES)
+        if added:  # an array without elements would still cost a transform
+            changed[ENTRIES] = ArrayUnion(added)
+    return changed
+
+
+def entries_of(snapshot: Snapshot) -> Sequence[str]:
+    """Returns the stored entries of a history, of which ``ENTRIES`` was read."""
+    entries = (snapshot.to_dict() or {}).get(ENTRIES)
+    return [text for text in entries if isinstance(text, str)] if isinstance(entries, list) else []
+
+
+def instance_of(snapshot: Snapshot, *, history: bool = False) -> Instance:
     """Reads an instance and its version from a document."""
     document = snapshot.to_dict() or {}
+    if history:
+        document.setdefault(ENTRIES, [])  # an earlier release has written it
     if isinstance(document.get("wake_at"), datetime):
         document["wake_at"] = _plain(document["wake_at"])
     with _damage_of(snapshot):

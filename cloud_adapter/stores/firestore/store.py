@@ -11,6 +11,10 @@ if the record exists. A recorded key is therefore found without reading it first
 read, and it is replaced only if it is still what was read. A write without such a condition, or in a second batch,
 would break this.
 
+The entries of a history are an array, which loads leave out. A commit adds its entries with a transform of the same
+write, so it does not have to know the others. To remove entries, it reads the array first, in the version that it
+replaces.
+
 ``deploy/firestore.indexes.json`` declares what each query needs:
 
 * ``list``: ``instances`` by ``updated_at`` or ``created_at``, descending. With a status, it needs the composite index
@@ -33,7 +37,6 @@ A commit is one message, including its keys and inbox entries. The cloud accepts
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -47,7 +50,15 @@ from google.cloud.firestore import (
     FieldFilter,
 )
 
-from cloud_adapter.document import AFTER_NAMES, InboxEntry, Instance, KeyRecord, check_entry
+from cloud_adapter.document import (
+    AFTER_NAMES,
+    InboxEntry,
+    Instance,
+    KeyRecord,
+    check_entry,
+    replaces_history,
+    written,
+)
 from cloud_adapter.errors import (
     Conflict,
     DuplicateKey,
@@ -59,13 +70,16 @@ from cloud_adapter.ports import PAGE_SIZE, Order, Page
 from cloud_adapter.stores.firestore.calls import Calls
 from cloud_adapter.stores.firestore.documents import (
     DUE_PATHS,
+    ENTRIES,
     INBOX,
     INSTANCES,
+    LOAD_PATHS,
     SUMMARY_PATHS,
     Snapshot,
     check_responses,
     document_of,
     due_of,
+    entries_of,
     entry_of,
     entry_reference,
     instance_of,
@@ -74,6 +88,7 @@ from cloud_adapter.stores.firestore.documents import (
     key_reference,
     record_keys,
     unless_changed,
+    update_of,
     version_of,
 )
 from cloud_adapter.stores.firestore.queries import TIMES, cursor_id, listing, readable, summaries
@@ -146,40 +161,46 @@ class FirestoreStore:
                     expired = await self._expired(client, reference, keys, instance.execution.updated_at)
         raise _contended(instance)
 
-    async def load(self, workflow: str, id: str) -> Instance:
+    async def load(self, workflow: str, id: str, *, history: bool = False) -> Instance:
         """See ``ports.Store.load``."""
+        paths = (*LOAD_PATHS, ENTRIES) if history else LOAD_PATHS
         async with self._calls.begin() as client:
-            snapshot = await self._calls.get(instance_reference(client, workflow, id))
+            snapshot = await self._calls.get(instance_reference(client, workflow, id), paths)
         if not snapshot.exists:
             raise InstanceNotFound.of(workflow, id)
-        return instance_of(snapshot)
+        return instance_of(snapshot, history=history)
 
     async def commit(
         self, instance: Instance, keys: Sequence[KeyRecord] = (), taken: Sequence[InboxEntry] = ()
     ) -> Instance:
         """See ``ports.Store.commit``. If a key is recorded and there is also a conflict, it raises ``Conflict``.
 
-        A commit takes one RPC. It takes three if an expired key is used again before the TTL policy has deleted it.
+        A commit takes one RPC. It takes one more if it ``replaces_history``, and two more if an expired key is used
+        again before the TTL policy has deleted it.
 
         Raises:
             TooLarge: also if the responses of the keys have more than ``RESPONSES_BYTES_MAX``.
         """
         document = document_of(instance)
+        update = update_of(instance, document)
         check_responses(instance.id, keys)
         if instance.version is None:
             raise Conflict(f"{instance.workflow!r} {instance.id!r} was not loaded, so its version cannot be compared")
         async with self._calls.begin() as client:
             reference = instance_reference(client, instance.workflow, instance.id)
+            if replaces_history(instance):
+                document = document_of(instance, await self._stored_entries(reference, instance))
+                update = update_of(instance, document, replaces_history=True)
             expired: Mapping[str, Snapshot] = {}
             for _ in range(WRITE_ATTEMPTS_MAX):
                 batch = client.batch()
                 with refused(instance):
-                    batch.update(reference, document, option=unless_changed(client, instance.version))
+                    batch.update(reference, update, option=unless_changed(client, instance.version))
                 record_keys(client, batch, reference, keys, expired)
                 for entry in taken:
                     batch.delete(entry_reference(client, entry))
                 try:
-                    return replace(instance, version=await self._commit(batch, instance))
+                    return written(instance, await self._commit(batch, instance), document["entries_bytes"])
                 except AlreadyExists:
                     if not keys:
                         raise
@@ -322,6 +343,17 @@ class FirestoreStore:
     async def close(self) -> None:
         """See ``ports.Store.close``. It waits for all earlier calls. Later calls raise ``Unavailable``."""
         await self._calls.close()
+
+    async def _stored_entries(self, reference: AsyncDocumentReference, instance: Instance) -> Sequence[str]:
+        """Reads the stored history of an instance that is about to be written.
+
+        Raises:
+            Conflict: another commit came first.
+        """
+        snapshot = await self._calls.get(reference, (ENTRIES,))
+        if not snapshot.exists or version_of(snapshot.update_time) != instance.version:
+            raise Conflict(f"{instance.workflow!r} {instance.id!r} is no longer at version {instance.version}")
+        return entries_of(snapshot)
 
     async def _commit(self, batch: AsyncWriteBatch, instance: Instance) -> int:
         """Writes the batch. Returns the new version of its first document, which is the instance's."""

@@ -8,7 +8,7 @@ its own row only.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,7 +23,7 @@ FIXED = ("workflow", "id", "created_at")
 
 COLUMNS = (
     *(*FIXED, "format", "status", "pc", "updated_at", "wake_at"),
-    *("lease", "tokens", "search", "execution", "fields", "history"),
+    *("lease", "tokens", "entries_count", "entries_bytes", "history", "search", "execution", "fields"),
 )
 """The columns of ``instances`` except ``revision``: the names of a document's values. The long ones come last."""
 
@@ -48,6 +48,26 @@ def instance_of(row: Sequence[Any]) -> Instance:
     """Reads an instance from a row: its revision, then the values of ``COLUMNS``."""
     revision, *values = row
     return decode(_document(COLUMNS, values), revision)
+
+
+def instance_with_history(row: Sequence[Any]) -> Instance:
+    """Reads an instance from a row: its entries in any order, one in a line, then as for ``instance_of``."""
+    entries, revision, *values = row
+    document = _document(COLUMNS, values)
+    with _damage_of(f"the history of {document['workflow']!r} {document['id']!r}"):
+        texts = [] if entries is None else entries.decode().split("\n")
+        document["entries"] = sorted(texts, key=lambda text: int(text.partition(" ")[0]))
+    return decode(document, revision)
+
+
+def entries_of(rows: Iterable[Sequence[Any]]) -> list[str]:
+    """Reads the entries of a history from rows: number and entry."""
+    return [f"{number} {readable_text(entry)}" for number, entry in rows]
+
+
+def numbered(texts: Iterable[str]) -> list[tuple[int, str]]:
+    """Returns number and entry of the entries of a history."""
+    return [(int(number), entry) for number, _, entry in (text.partition(" ") for text in texts)]
 
 
 def summary_of(row: Sequence[Any]) -> Summary:

@@ -52,7 +52,19 @@ _VERSION_3 = (
     "UPDATE instances SET created_at = 0 WHERE created_at IS NULL",
     "CREATE INDEX instances_by_creation ON instances (workflow, created_at, id)",
 )
-VERSIONS = (_VERSION_1, _VERSION_2, _VERSION_3)
+_VERSION_4 = (
+    # Entries of earlier releases stay in the column `history`, until the next commit of their instance converts them.
+    "ALTER TABLE instances ADD COLUMN entries_count INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE instances ADD COLUMN entries_bytes INTEGER NOT NULL DEFAULT 0",
+    """CREATE TABLE history_entries (
+        workflow TEXT NOT NULL, id TEXT NOT NULL, number INTEGER NOT NULL, entry TEXT NOT NULL,
+        PRIMARY KEY (workflow, id, number)
+    ) WITHOUT ROWID""",
+    """CREATE TRIGGER history_of_deleted AFTER DELETE ON instances BEGIN
+        DELETE FROM history_entries WHERE workflow = OLD.workflow AND id = OLD.id;
+    END""",
+)
+VERSIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 """The statements that upgrade a file to each version from the previous one. Elements of past releases never change."""
 
 SCHEMA_VERSION = len(VERSIONS)

@@ -11,13 +11,23 @@ import logging
 import sqlite3
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cloud_adapter.document import AFTER_NAMES, InboxEntry, Instance, KeyRecord, check_entry, encode
+from cloud_adapter.document import (
+    AFTER_NAMES,
+    Document,
+    InboxEntry,
+    Instance,
+    KeyRecord,
+    check_entry,
+    encode,
+    replaces_history,
+    with_whole_history,
+    written,
+)
 from cloud_adapter.errors import Conflict, DamagedDocument, DuplicateKey, InstanceExists, InstanceNotFound
 from cloud_adapter.ports import PAGE_SIZE, Order, Page
 from cloud_adapter.stores.listings import PageReader, check_limit, read_cursor
@@ -27,11 +37,14 @@ from cloud_adapter.stores.sqlite.rows import (
     DUE_COLUMNS,
     FIXED,
     due_of,
+    entries_of,
     entry_of,
     instance_of,
+    instance_with_history,
     key_of,
     microseconds,
     microseconds_or_none,
+    numbered,
     readable_text,
     summary_of,
     values_of,
@@ -55,6 +68,14 @@ _UPDATE = (
     f"UPDATE instances SET revision = revision + 1, {', '.join(f'{c} = ?' for c in COLUMNS[len(FIXED) :])} "  # nosec B608
     "WHERE workflow = ? AND id = ? AND revision = ?"
 )
+_SELECT_ALL = (
+    "SELECT (SELECT group_concat(number || ' ' || entry, char(10)) FROM history_entries AS entries "
+    "WHERE entries.workflow = instances.workflow AND entries.id = instances.id), "
+    f"revision, {', '.join(COLUMNS)} FROM instances"  # nosec B608
+)
+_ENTRIES = "SELECT number, entry FROM history_entries WHERE workflow = ? AND id = ? ORDER BY number"
+_ADD_ENTRY = "INSERT INTO history_entries (workflow, id, number, entry) VALUES (?, ?, ?, ?)"
+_REMOVE_ENTRY = "DELETE FROM history_entries WHERE workflow = ? AND id = ? AND number = ?"
 # Only a failed instance has an error. SQLite reads it from the execution, which would else be read into this process.
 _LIST = (
     f"SELECT {', '.join(SUMMARY_FIELDS)}, CASE WHEN status = 'failed' AND json_valid(execution) "  # nosec B608
@@ -116,24 +137,28 @@ class SqliteStore:
 
     async def create(self, instance: Instance, key: KeyRecord | None = None) -> None:
         """See ``ports.Store.create``. The new version is 1."""
-        values = values_of(encode(instance))
+        document = encode(instance)
+        values = values_of(document)
 
         def work(connection: sqlite3.Connection) -> None:
             if connection.execute(_INSERT, values).rowcount == 0:
                 raise InstanceExists(f"instance {instance.id!r} of {instance.workflow!r} already exists")
+            _change_history(connection, instance, (), document)
             if key is not None:
                 _insert_key(connection, instance.workflow, instance.id, key, instance.execution.updated_at)
 
-        await self.connections.write(work, statements=1 if key is None else 3)
+        count = 1 + len(document["entries"]) + (0 if key is None else 2)
+        await self.connections.write(work, statements=count)
 
-    async def load(self, workflow: str, id: str) -> Instance:
+    async def load(self, workflow: str, id: str, *, history: bool = False) -> Instance:
         """See ``ports.Store.load``."""
+        select, read = (_SELECT_ALL, instance_with_history) if history else (_SELECT, instance_of)
 
         def work(connection: sqlite3.Connection) -> Instance:
-            row = connection.execute(f"{_SELECT} WHERE workflow = ? AND id = ?", (workflow, id)).fetchone()
+            row = connection.execute(f"{select} WHERE workflow = ? AND id = ?", (workflow, id)).fetchone()
             if row is None:
                 raise InstanceNotFound.of(workflow, id)
-            return instance_of(row)
+            return read(row)
 
         return await self.connections.read(work)
 
@@ -141,21 +166,29 @@ class SqliteStore:
         self, instance: Instance, keys: Sequence[KeyRecord] = (), taken: Sequence[InboxEntry] = ()
     ) -> Instance:
         """See ``ports.Store.commit``. If a key is recorded and there is also a conflict, it raises ``DuplicateKey``."""
-        version = instance.version
-        row = values_of(encode(instance))
-        values = (*row[len(FIXED) :], instance.workflow, instance.id, version)
+        at, version = (instance.workflow, instance.id), instance.version
+        document, replaces = encode(instance), replaces_history(instance)
+        row = values_of(document)
 
         def work(connection: sqlite3.Connection) -> None:
+            nonlocal document, row
+            stored: Sequence[str] = ()
+            if replaces:
+                stored = entries_of(connection.execute(_ENTRIES, at))
+                document = with_whole_history(instance, stored)
+                row = values_of(document)
             for key in keys:
                 _insert_key(connection, instance.workflow, instance.id, key, instance.execution.updated_at)
-            if connection.execute(_UPDATE, values).rowcount == 0:
+            if connection.execute(_UPDATE, (*row[len(FIXED) :], *at, version)).rowcount == 0:
                 raise Conflict(f"{instance.workflow!r} {instance.id!r} is no longer at version {version}")
+            _change_history(connection, instance, stored, document)
             if taken:
                 connection.executemany(_DELETE_ENTRY, _names(taken))
 
         size = len(instance.fields) + len(str(row[COLUMNS.index("execution")]))
-        await self.connections.write(work, statements=1 + 2 * len(keys) + len(taken), size=size)
-        return replace(instance, version=version + 1)
+        count = 1 + len(document["entries"]) + replaces + 2 * len(keys) + len(taken)
+        await self.connections.write(work, statements=count, size=size)
+        return written(instance, version + 1, document["entries_bytes"])
 
     async def post(self, entry: InboxEntry) -> None:
         """See ``ports.Store.post``."""
@@ -298,6 +331,18 @@ def _insert_key(connection: sqlite3.Connection, workflow: str, id: str, key: Key
     values = (workflow, id, key.key, microseconds(key.expires_at), key.fingerprint, key.response)
     if connection.execute(_INSERT_KEY, (*values, now)).rowcount == 0:
         raise DuplicateKey(f"the idempotency key {key.key!r} of {workflow!r} {id!r} is already recorded")
+
+
+def _change_history(
+    connection: sqlite3.Connection, instance: Instance, stored: Sequence[str], document: Document
+) -> None:
+    """Writes the entries of a document. Removes those of the stored ones that it does not have."""
+    at, kept, old = (instance.workflow, instance.id), document["entries"], frozenset(stored)
+    if old:
+        gone = numbered(old.difference(kept))
+        connection.executemany(_REMOVE_ENTRY, [(*at, number) for number, _ in gone])
+    new = [text for text in kept if text not in old] if old else kept
+    connection.executemany(_ADD_ENTRY, [(*at, *entry) for entry in numbered(new)])
 
 
 def _names(entries: Sequence[InboxEntry]) -> Sequence[tuple[str, str, str]]:

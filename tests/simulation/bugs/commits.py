@@ -27,7 +27,7 @@ from tests.simulation.store import Database
 def commit_without_precondition(patch: Patch) -> None:
     write = Database.write
 
-    def last_one_wins(self: Database, instance: Instance, *rest: Any, create: bool) -> int:
+    def last_one_wins(self: Database, instance: Instance, *rest: Any, create: bool) -> Instance:
         version = self.documents.get((instance.workflow, instance.id), (0, {}))[0]
         return write(self, instance if create else replace(instance, version=version), *rest, create=create)
 

@@ -8,8 +8,7 @@ from datetime import datetime, timedelta
 from traceback import format_exception
 from typing import Any
 
-from cloud_adapter import document
-from cloud_adapter.document import Document, HistoryEntry, Instance, encode
+from cloud_adapter.document import Document, Instance, encode
 from cloud_adapter.engine import plan, schedule
 from cloud_adapter.engine.activities import Activities
 from cloud_adapter.engine.children import Children
@@ -20,6 +19,7 @@ from cloud_adapter.engine.session import Session
 from cloud_adapter.engine.steps import Stepper
 from cloud_adapter.engine.tasks import ResumeTask, TimeoutTask
 from cloud_adapter.ports import Task
+from tests.simulation import store
 from tests.simulation.bugs.bug_list import Patch, bug
 from workflow_core.machine import outside_work
 from workflow_core.wait_types import ActivityWait, AnyTimedWait
@@ -209,10 +209,7 @@ def deadline_task_for_each_attempt(patch: Patch) -> None:
 
 @bug
 def history_never_cut(patch: Patch) -> None:
-    def all_of_it(history: tuple[HistoryEntry, ...], limit: int) -> str:
-        return document._HISTORY.dump_json(history, exclude_defaults=True).decode()
-
-    patch.setattr(document, "_last_entries", all_of_it)
+    patch.setattr(store, "replaces_history", lambda instance: False)
 
 
 @bug

@@ -24,16 +24,15 @@ def expired_key_still_in_the_way(patch: Patch) -> None:
     def strict(
         self: Database,
         instance: Instance,
-        document: Any,
         keys: Sequence[KeyRecord],
         taken: Sequence[InboxEntry],
         *,
         create: bool,
-    ) -> int:
+    ) -> Instance:
         known = self.keys
         self.keys = {at: replace(key, expires_at=key.expires_at + timedelta(days=1)) for at, key in known.items()}
         try:
-            return write(self, instance, document, keys, taken, create=create)
+            return write(self, instance, keys, taken, create=create)
         finally:
             self.keys = known | {at: key for at, key in self.keys.items() if at not in known}
 

@@ -12,10 +12,11 @@ from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from cloud_adapter.document import HistoryEntry, Instance
+from cloud_adapter.document import Instance
 from cloud_adapter.engine.attempts import ON_TIME
 from cloud_adapter.engine.inbox import entry_name
 from cloud_adapter.engine.tasks import ACTIVITY_PATH
+from cloud_adapter.history import HistoryEntry
 from cloud_adapter.ports import Task
 from tests.core.reference import RefThread, arity
 from tests.simulation.acts import Act, Attempt

@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from cloud_adapter.document import HistoryEntry, Instance
+from cloud_adapter.document import Instance
 from cloud_adapter.engine.inbox import entry_name
+from cloud_adapter.history import HistoryEntry
 from tests.core.reference import DuplicateId, RefThread
 from tests.simulation.acts import attempt_of
 from tests.simulation.mistakes import REPORTED

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from cloud_adapter.document import HistoryEntry, Instance
+from cloud_adapter.document import Instance
+from cloud_adapter.history import HistoryEntry
 from tests.simulation.acts import Act, Attempt, attempt_of
 from tests.simulation.flows import DELAYS
 from tests.simulation.model.executor import is_at_work

@@ -12,7 +12,8 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cloud_adapter.document import HistoryEntry, Instance, KeyRecord
+from cloud_adapter.document import Instance, KeyRecord
+from cloud_adapter.history import HistoryEntry
 from tests.simulation.model.executor import Offer
 from tests.simulation.model.leases import DELIVERIES, is_call
 from tests.simulation.model.violations import Violation, require

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cloud_adapter.clock import CLOCK_SKEW
-from cloud_adapter.document import HistoryEntry, Instance, KeyRecord
+from cloud_adapter.document import Instance, KeyRecord
+from cloud_adapter.history import HistoryEntry
 from cloud_adapter.ports import Task
 from tests.simulation.acts import Act, Attempt
 from tests.simulation.mistakes import REPORTED

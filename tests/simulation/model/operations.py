@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cloud_adapter.document import HistoryEntry
+from cloud_adapter.history import HistoryEntry
 from tests.simulation.actors import Operator
 from tests.simulation.model.violations import require
 

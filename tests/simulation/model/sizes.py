@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cloud_adapter.document import HISTORY_MAX, Document
+from cloud_adapter import history
+from cloud_adapter.document import Document
 from tests.core.reference import RefThread
 from tests.simulation.model.violations import require
 from workflow_core import Activity, Child, Select, Sleep, Within
@@ -32,10 +33,12 @@ def check_size(model: Model, document: Document) -> None:
     sizes = {name: len(str(value).encode()) for name, value in document.items()}
     most = {
         "tokens": model.world.settings.tokens_kept * TOKEN_BYTES,
-        "history": HISTORY_MAX * ENTRY_BYTES,
+        "entries": 2 * history.HISTORY_MAX * ENTRY_BYTES,  # twice as many as are kept, before the others are removed
         "execution": _execution_bytes(model.executor) + (PARENT_BYTES if model.parent is not None else 0),
         "fields": sizes["fields"],
     }
+    count = len(document["entries"])
+    require(count < 2 * history.HISTORY_MAX, f"{model.id!r} has {count} entries in its history")
     if model.world.settings.is_renamed:
         most["execution"] *= 2  # later names are longer, and former ones are kept
     if sizes["execution"] > most["execution"]:

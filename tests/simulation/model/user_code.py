@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cloud_adapter.document import HistoryEntry, Instance
+from cloud_adapter.document import Instance
+from cloud_adapter.history import HistoryEntry
 from tests.core.generate import FirstError, SecondError
 from tests.core.reference import RefThread
 from tests.simulation.actors import SimulatedFailure

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cloud_adapter.document import HISTORY_MAX, OPERATIONS, OPERATIONS_KEPT, Instance, KeyRecord
+from cloud_adapter import history as limits
+from cloud_adapter.document import Instance, KeyRecord
+from cloud_adapter.history import OPERATIONS
 from tests.simulation.acts import Act
 from tests.simulation.model.leases import OVER_LEASES, is_done_under_lease
 from tests.simulation.model.violations import require, require_equal
@@ -57,12 +59,13 @@ class Writes:
 
     @staticmethod
     def _check_history(old: Instance | None, new: Instance, acts: Sequence[Act]) -> None:
-        """Checks that the history contains all recorded entries, after the earlier ones. Where they are too many, the
-        first ones are left out, except for what operators did last."""
+        """Checks that the history contains all recorded entries, after the earlier ones. Where they are too many, those
+        after the first ones are left out, except for what operators did last."""
         history = [*(() if old is None else old.history), *(act.entry for act in acts if act.entry is not None)]
-        by_operators = [entry for entry in history if entry.kind in OPERATIONS][-OPERATIONS_KEPT:]
-        while len(history) > HISTORY_MAX:
-            history.remove(next(entry for entry in history if not any(entry is one for one in by_operators)))
+        by_operators = [entry for entry in history if entry.kind in OPERATIONS][-limits.OPERATIONS_KEPT :]
+        kept = by_operators + history[: limits.FIRST_KEPT]
+        while len(history) > limits.HISTORY_MAX:
+            history.remove(next(entry for entry in history if not any(entry is one for one in kept)))
         require_equal("history", new.history, tuple(history))
 
     @staticmethod
