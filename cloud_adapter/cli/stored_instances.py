@@ -32,17 +32,8 @@ from workflow_core import (
 from workflow_core.execution import is_hidden
 from workflow_core.machine.frames import load
 from workflow_core.machine.renaming import rename
-from workflow_core.program.code import (
-    ActivityCase,
-    ForkOp,
-    HandlerCase,
-    Instruction,
-    LeftOp,
-    SelectOp,
-    StepOp,
-    WaitForOp,
-    WatchOp,
-)
+from workflow_core.program.cases import ActivityCase, HandlerCase, SelectOp, WatchOp
+from workflow_core.program.code import ForkOp, Instruction, LeftOp, StepOp, WaitForOp
 from workflow_core.program.program import Program
 from workflow_core.wait_types import ActivityWait, ChildTeardown, ChildWait, ConditionWait
 

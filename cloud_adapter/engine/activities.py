@@ -41,7 +41,7 @@ from workflow_core.events import ActivitySigns
 from workflow_core.machine.calls import activity_wait
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.passing import pack_result
-from workflow_core.program.code import ActivityCase
+from workflow_core.program.cases import ActivityCase
 
 
 class Activities:

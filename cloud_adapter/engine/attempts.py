@@ -30,7 +30,7 @@ from workflow_core.machine.calls import activity_wait
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.values import json_of
 from workflow_core.machine.waits import attempt_limit
-from workflow_core.program.code import ActivityCase
+from workflow_core.program.cases import ActivityCase
 from workflow_core.signatures import is_async
 
 ON_TIME: Final = 0.9

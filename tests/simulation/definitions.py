@@ -14,7 +14,7 @@ from tests.simulation.scenario import Scenario
 from tests.simulation.settings import Settings
 from tests.simulation.typed import SAMPLES
 from workflow_core import Workflow
-from workflow_core.program.code import ActivityCase, SelectOp
+from workflow_core.program.cases import ActivityCase, SelectOp
 from workflow_core.statements.calls import ACTIVITY_TIMEOUT
 
 

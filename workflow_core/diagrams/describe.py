@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from workflow_core.program.code import ActivityCase, SelectOp
+from workflow_core.program.cases import ActivityCase, SelectOp
 from workflow_core.program.program import Program
 from workflow_core.statements.basic import Delay, Section, Statement
 from workflow_core.statements.calls import Activity, Child

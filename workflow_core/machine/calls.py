@@ -23,7 +23,7 @@ from workflow_core.machine.state import MachineState
 from workflow_core.machine.transitions import ThreadHappening, WaitHappening, change_wait, check_thread
 from workflow_core.machine.unwinding import fail_statement
 from workflow_core.machine.waits import attempt_ends, leave_wait
-from workflow_core.program.code import ActivityCase
+from workflow_core.program.cases import ActivityCase
 from workflow_core.value_form import Packed
 from workflow_core.wait_types import ActivityWait, ChildWait, Wait
 

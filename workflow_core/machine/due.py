@@ -21,7 +21,8 @@ from workflow_core.machine.state import MachineState
 from workflow_core.machine.threads import can_fork, live_branches
 from workflow_core.machine.values import true_case, value_of
 from workflow_core.machine.work import ActivityWork, ConditionMove, DeliveryWork, Move, StepWork, Work
-from workflow_core.program.code import ForkOp, Instruction, WaitForOp, WatchOp
+from workflow_core.program.cases import WatchOp
+from workflow_core.program.code import ForkOp, Instruction, WaitForOp
 from workflow_core.wait_types import (
     ActivityWait,
     ChildWait,

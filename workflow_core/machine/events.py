@@ -25,7 +25,7 @@ from workflow_core.machine.state import MachineState
 from workflow_core.machine.transitions import ThreadHappening, check_thread
 from workflow_core.machine.values import keywords
 from workflow_core.machine.waits import leave_wait
-from workflow_core.program.code import EventCase, HandlerCase, ResultCase, SelectCase, SelectOp, TimerCase
+from workflow_core.program.cases import EventCase, HandlerCase, ResultCase, SelectCase, SelectOp, TimerCase
 from workflow_core.signatures import HandlerSignature
 from workflow_core.wait_types import AnyWait, ConditionWait, EventWait, HandlerTeardown, HandlerWait, WaitStatus
 

@@ -32,13 +32,16 @@ from workflow_core.errors import AsyncInSyncCall, LoopLimitExceeded
 from workflow_core.execution import Leave, LeaveKind, Status, Thread, ThreadStatus
 from workflow_core.machine.allowance import Allowance
 from workflow_core.machine.checkpoints import Checkpoint, CheckpointKind
+from workflow_core.machine.endless import MOVES_MAX, endless, rested
 from workflow_core.machine.frames import keep
 from workflow_core.machine.plain import can_catch, reach_step, run_code
+from workflow_core.machine.sections import call_winner, do, end_section, enter_section, leave_section
 from workflow_core.machine.state import MachineState
-from workflow_core.machine.threads import branch_count, branches_of, end, go, start_branches, start_of, unwatch, watch
-from workflow_core.machine.unwinding import catches, depart, expire, finish, tries_again
-from workflow_core.machine.values import items_of, keywords, step_context, true_case, value_of
+from workflow_core.machine.threads import branch_count, branches_of, go, start_branches, start_of
+from workflow_core.machine.unwinding import catches, depart, finish, tries_again
+from workflow_core.machine.values import items_of, step_context, true_case, value_of
 from workflow_core.machine.waits import park
+from workflow_core.program.cases import SelectOp, WatchOp
 from workflow_core.program.code import (
     BranchOfItemOp,
     BranchOp,
@@ -57,17 +60,11 @@ from workflow_core.program.code import (
     LeftOp,
     OpenOp,
     RaceOp,
-    SelectOp,
     StepOp,
     WaitForOp,
-    WatchOp,
     WithinOp,
     WithoutOp,
 )
-
-MOVES_MAX = 10_000
-"""How many instructions a thread may pass without a step or an event before it counts as an endless loop. The rounds
-of a ``ForEach`` do not count, because it ends; see ``workflow_core.machine.allowance``."""
 
 # Looking up a member of an enum class takes as long as an instruction, so frequently used members are bound once.
 _EXECUTING, _RESUMING = ThreadStatus.EXECUTING, ThreadStatus.RESUMING
@@ -134,7 +131,7 @@ def run(machine: MachineState, thread: Thread, instruction: Instruction, steps: 
                     break
                 instruction, moves_left, steps = landed, allowance.left, steps if len(execution.threads) == 1 else None
             if not (moves_left := moves_left - 1):
-                raise _endless(thread, allowance)
+                raise endless(thread, allowance)
         except BaseException as error:
             moves_left -= 1
             if (landed := _raised(machine, thread, instruction, error, allowance, moves_left)) is None:
@@ -249,7 +246,7 @@ def _raised(
     if not can_catch(instruction):
         raise error
     if moves_left <= 0:
-        raise _endless(thread, allowance) from error
+        raise endless(thread, allowance) from error
     return _caught(machine, thread, instruction, error)
 
 
@@ -269,32 +266,6 @@ def _caught(
     return depart(machine, thread, leave, instruction.guard)
 
 
-# --- endless loops ---------------------------------------------------------------------------
-
-
-def _rested(machine: MachineState, thread: Thread, allowance: Allowance | None, left: int) -> None:
-    """Stores the allowance of a thread that rests on a condition or branches, which may become true immediately."""
-    if left <= 0:
-        raise _endless(thread, allowance)
-    allowance = allowance or Allowance()
-    allowance.left, allowance.has_rested = left, True
-    if machine.allowances is None:
-        machine.allowances = {}
-    machine.allowances[thread.id] = allowance
-
-
-def _endless(thread: Thread, allowance: Allowance | None) -> LoopLimitExceeded:
-    passed = f"thread {thread.id!r} passed {MOVES_MAX} instructions without reaching a step or a"
-    if allowance is not None and allowance.has_rested:
-        return LoopLimitExceeded(
-            f"{passed}n event: it is in an endless loop, or threads make each other's conditions true forever. Put a "
-            f"Step or a Select on every path through the loop"
-        )
-    return LoopLimitExceeded(
-        f"{passed} wait: it is in an endless loop. Put a Step, Select or WaitFor on every path through the loop"
-    )
-
-
 # --- single instructions: each returns where the thread continues; None: it rests or has ended -
 
 
@@ -303,7 +274,7 @@ def _wait_for(
 ) -> Instruction | None:
     if not is_true(value_of(machine, thread, instruction, instruction.cond), instruction.name):
         park(machine, thread, instruction)
-        _rested(machine, thread, allowance, allowance.left - 1)
+        rested(machine, thread, allowance, allowance.left - 1)
         return None
     return instruction.next
 
@@ -316,15 +287,8 @@ def _watch(machine: MachineState, thread: Thread, instruction: WatchOp, allowanc
         park(machine, thread, instruction)
     except Exception as error:  # of a function that computes an input, a delay or an id
         return _caught(machine, thread, instruction, error)
-    _rested(machine, thread, allowance, allowance.left - 1)
+    rested(machine, thread, allowance, allowance.left - 1)
     return None
-
-
-def _do(machine: MachineState, thread: Thread, instruction: DoOp, _: Allowance) -> Instruction:
-    machine.touched = True
-    given = keywords(machine, thread, instruction.each, instruction.keywords) if instruction.keywords else {}
-    refuse_accident(instruction.handler(machine.workflow, **given), f"the handler of {instruction.name!r}")
-    return instruction.next
 
 
 def _branch_of_item(machine: MachineState, thread: Thread, instruction: BranchOfItemOp, _: Allowance) -> Instruction:
@@ -367,27 +331,15 @@ def _fork(machine: MachineState, thread: Thread, instruction: ForkOp, allowance:
     live, is_progress = start_branches(machine, thread, instruction, allowance, total)
     if live:
         park(machine, thread, instruction)
-        _rested(machine, thread, allowance, left if is_progress else left - 1)
+        rested(machine, thread, allowance, left if is_progress else left - 1)
         return None
     thread.positions.pop(instruction.name, None)
     leave, thread.leaving = thread.leaving, None
     if leave is None or leave.kind is _WON:
         if leave is not None and type(instruction) is RaceOp:
-            _won(machine, thread, instruction, leave.step)
+            call_winner(machine, thread, instruction, leave.step)
         return instruction.next
     return depart(machine, thread, leave, instruction.guard)
-
-
-def _won(machine: MachineState, thread: Thread, instruction: RaceOp, branch: str) -> None:
-    """Calls the ``then`` of a race."""
-    if instruction.then is None:
-        return
-    if branch not in instruction.prefixes:
-        raise machine.program.unknown(branch)
-    machine.touched = True
-    given = keywords(machine, thread, instruction.each, instruction.keywords)
-    output = instruction.then(machine.workflow, instruction.prefixes[branch], **given)
-    refuse_accident(output, f"the then of {instruction.name!r}")
 
 
 def _open(machine: MachineState, thread: Thread, instruction: OpenOp, _: Allowance) -> Instruction:
@@ -424,27 +376,10 @@ def _left(machine: MachineState, thread: Thread, instruction: LeftOp, _: Allowan
     return instruction.exits[leave.kind]
 
 
-def _within(machine: MachineState, thread: Thread, instruction: WithinOp, _: Allowance) -> Instruction:
-    watch(machine, thread, instruction.within)
-    return instruction.next
-
-
-def _without(machine: MachineState, thread: Thread, instruction: WithoutOp, _: Allowance) -> Instruction:
-    unwatch(machine, thread, instruction.name)
-    return instruction.next
-
-
-def _expire(machine: MachineState, thread: Thread, instruction: ExpireOp, _: Allowance) -> None:
-    watched = machine.execution.thread(thread.watches)
-    end(machine, thread)
-    if watched is not None:
-        expire(machine, watched, instruction.name)
-
-
 _MOVES: dict[type[Instruction], Callable[[MachineState, Thread, Any, Allowance], Instruction | None]] = {
     WaitForOp: _wait_for,
     WatchOp: _watch,
-    DoOp: _do,
+    DoOp: do,
     BranchOfItemOp: _branch_of_item,
     CodeOp: run_code,
     FrameStepOp: reach_step,
@@ -457,8 +392,8 @@ _MOVES: dict[type[Instruction], Callable[[MachineState, Thread, Any, Allowance],
     FailOp: _fail,
     LeaveOp: _leave,
     LeftOp: _left,
-    WithinOp: _within,
-    WithoutOp: _without,
-    ExpireOp: _expire,
+    WithinOp: enter_section,
+    WithoutOp: leave_section,
+    ExpireOp: end_section,
 }
 """The instructions that ``run`` does not inline."""

@@ -7,6 +7,7 @@ from workflow_core.machine.allowance import Allowance
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.transitions import ThreadHappening, land
 from workflow_core.machine.values import Frame
+from workflow_core.program.cases import SelectOp
 from workflow_core.program.code import (
     BranchOfItemOp,
     CodeOp,
@@ -15,7 +16,6 @@ from workflow_core.program.code import (
     FrameStepOp,
     GoOp,
     Instruction,
-    SelectOp,
     WaitForOp,
     WithinOp,
 )

@@ -21,11 +21,13 @@ from workflow_core.comparing import leaves
 from workflow_core.errors import ExecutionError
 from workflow_core.events import StepContext, known_time
 from workflow_core.execution import ErrorInfo, Thread
+from workflow_core.handler_keywords import ITEM, NOW, PRINCIPAL
 from workflow_core.machine.frames import load, pack
 from workflow_core.machine.state import MachineState
-from workflow_core.program.code import Each, EachOp, ForkOp, Function, Instruction, WatchOp, WhenCase
+from workflow_core.program.cases import WatchOp, WhenCase
+from workflow_core.program.code import Each, EachOp, ForkOp, Function, Instruction
 from workflow_core.secret_values import SECRETS
-from workflow_core.signatures import ITEM, NOW, PRINCIPAL, OfFrame, OfItem
+from workflow_core.signatures import OfFrame, OfItem
 from workflow_core.statements.inline import Local
 
 

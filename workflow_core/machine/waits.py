@@ -25,16 +25,8 @@ from workflow_core.machine.passing import pack_fields, pack_input
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.transitions import ThreadHappening, change_thread
 from workflow_core.machine.values import item_of, value_of
-from workflow_core.program.code import (
-    ActivityCase,
-    ChildCase,
-    EventCase,
-    HandlerCase,
-    Instruction,
-    SelectCase,
-    SelectOp,
-    TimerCase,
-)
+from workflow_core.program.cases import ActivityCase, ChildCase, EventCase, HandlerCase, SelectCase, SelectOp, TimerCase
+from workflow_core.program.code import Instruction
 from workflow_core.shown import SHOWN
 from workflow_core.statements.calls import ACTIVITY_TIMEOUT
 from workflow_core.value_form import Packed

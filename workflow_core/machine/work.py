@@ -40,7 +40,8 @@ from workflow_core.machine.unwinding import fail_statement, watch_again
 from workflow_core.machine.values import Frame, step_context
 from workflow_core.machine.waits import leave_wait
 from workflow_core.principal import Principal
-from workflow_core.program.code import ActivityCase, FrameStepOp, StepOp
+from workflow_core.program.cases import ActivityCase
+from workflow_core.program.code import FrameStepOp, StepOp
 from workflow_core.retry import Retry
 from workflow_core.signatures import is_async as is_async_function
 from workflow_core.wait_types import (

@@ -3,7 +3,7 @@
 The files of the compiler contain plain functions that take an ``Assembly`` and a statement, and emit the instructions
 of the statement. Each file imports only files to its right:
 
-    compiler → inline, failures → control, selects, fanout → calls → functions → assembly → names, scope → code
+    compiler → inline, failures → control, selects, fanout → calls → functions → assembly → names, scope → cases → code
 
 One call goes in the opposite direction: a statement with sections compiles them, and they may contain any statement.
 This call goes through ``Assembly.section``.
@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from workflow_core.execution import MAIN_THREAD, LeaveKind
-from workflow_core.program.code import ClientCase, Each, EndOp, Guard, Instruction, JumpOp, SelectOp, WatchOp
+from workflow_core.program.cases import ClientCase, SelectOp, WatchOp
+from workflow_core.program.code import Each, EndOp, Guard, Instruction, JumpOp
 from workflow_core.program.names import Names
 from workflow_core.program.scope import Scope
 from workflow_core.statements.basic import Section

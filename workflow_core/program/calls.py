@@ -10,7 +10,7 @@ from workflow_core.errors import DefinitionError
 from workflow_core.events import ActivityContext
 from workflow_core.fitting import fits, in_words
 from workflow_core.program.assembly import Assembly
-from workflow_core.program.code import ActivityCase, ActivitySpec, ChildCase, ChildSpec, SelectOp
+from workflow_core.program.cases import ActivityCase, ActivitySpec, ChildCase, ChildSpec, SelectOp
 from workflow_core.program.functions import function_of, handler_keywords, handler_of, signature_of, value_of
 from workflow_core.signatures import HandlerSignature, handler_signature, is_async, parameters, takes_context
 from workflow_core.statements.calls import Activity, Child

@@ -1,4 +1,5 @@
-"""Code: the instructions that a definition is compiled to, the cases of its selects, and the guards of its ``Try``s.
+"""Code: the instructions that a definition is compiled to, and the guards of its ``Try``s. Those of selects are in
+``workflow_core.program.cases``.
 
 Each kind of instruction is a class with only the attributes that it needs. Its docstring says what happens to a thread
 that reaches it. All instances share the instructions, so only the compiler sets their attributes.
@@ -6,19 +7,15 @@ that reaches it. All instances share the instructions, so only the compiler sets
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any
 
-from workflow_core.callbacks import Verify
-from workflow_core.events import EventHandler
 from workflow_core.execution import LeaveKind
 from workflow_core.retry import Retry
-from workflow_core.signatures import HandlerSignature, OfFrame, OfItem
-from workflow_core.statements.basic import Delay
+from workflow_core.signatures import OfFrame, OfItem
 from workflow_core.statements.inline import Local
-from workflow_core.wait_types import WAITS, AnyWait, WaitKind
 
 Function = Callable[..., Any] | OfItem | OfFrame
 """A function of the workflow, and of the item of a ``ForEach`` if it has a second parameter; or of a frame."""
@@ -76,7 +73,7 @@ class Guard:
     cleanup: Instruction = field(init=False, repr=False, compare=False)
     late_at: int = -1
     late: Instruction = field(init=False, repr=False, compare=False)
-    timer: SelectOp | None = field(default=None, repr=False, compare=False)
+    timer: Instruction | None = field(default=None, repr=False, compare=False)
     depth: int = 0
 
 
@@ -166,21 +163,6 @@ class CodeOp(Instruction):
 
     function: OfFrame
     exits: dict[LeaveKind, Instruction] = field(default_factory=dict, init=False, repr=False)
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class SelectOp(Instruction):
-    """Park the thread until one of ``cases`` happens."""
-
-    cases: Mapping[str, SelectCase] = field(default_factory=dict)
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class WatchOp(SelectOp):
-    """If one of ``whens`` is true, continue there. Otherwise park the thread until one is, or one of ``cases``
-    happens."""
-
-    whens: tuple[WhenCase, ...] = ()
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -288,185 +270,3 @@ class LeftOp(Instruction):
     """
 
     exits: dict[LeaveKind, Instruction] = field(default_factory=dict, init=False, repr=False)
-
-
-# --- cases of a select -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ActivitySpec:
-    """How an activity is run; see ``workflow_core.statements.calls.Activity``."""
-
-    function: Callable[..., Any]
-    signature: HandlerSignature
-    takes_context: bool
-    input: Function | None
-    retry: Retry | None
-    timeout: timedelta | None
-    heartbeat: timedelta | None
-
-
-@dataclass(frozen=True, slots=True)
-class ChildSpec:
-    """How a child is started; see ``workflow_core.statements.calls.Child``."""
-
-    workflow: str
-    id: str | Function | None
-    input: Function | None
-    detached: bool
-    cls: Any = None
-
-
-@dataclass(slots=True, eq=False)
-class WhenCase:
-    """A condition that a select waits for. Nothing is stored for it, so one that is added to a select counts for the
-    threads that are parked there, too.
-
-    Attributes:
-        target: where the thread continues if ``cond`` is true; ``entry`` is the instruction there.
-    """
-
-    name: str
-    target: int
-    cond: Function
-    entry: Instruction = field(init=False, repr=False)
-
-
-@dataclass(slots=True, eq=False)
-class SelectCase:
-    """One case that a select waits for.
-
-    Attributes:
-        event: the name of the event, the timeout, the activity or the child.
-        target: where the thread continues afterwards; ``entry`` is the instruction there.
-        signature: the types of the handler; None if there is no handler.
-        takes_input: whether the handler takes an input.
-        keeps_result: whether what happened is the result of an ``await``; see ``MachineState.awaited``.
-    """
-
-    kind: ClassVar[WaitKind]
-
-    event: str
-    target: int
-    signature: HandlerSignature | None = field(default=None, kw_only=True)
-    keeps_result: bool = field(default=False, init=False)
-    takes_input: bool = field(init=False)
-    entry: Instruction = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self.takes_input = self.signature is not None and self.signature.takes_input
-
-    @property
-    def wait_type(self) -> type[AnyWait]:
-        """The class of its waits."""
-        return WAITS[self.kind]
-
-    @property
-    def from_clients(self) -> bool:
-        """Whether clients send the event."""
-        return self.wait_type.from_clients
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class ClientCase(SelectCase):
-    """An event that clients send.
-
-    Attributes:
-        role: the role that a principal needs to send it; None: see ``Access.send``.
-        buffered: whether it is kept if it arrives before a thread waits for it.
-        max_bytes: the most bytes of a client's input; None: the server's limit.
-        verify: decides instead of roles who may send it.
-    """
-
-    signature: HandlerSignature
-    role: str | None
-    buffered: bool = False
-    max_bytes: int | None = None
-    verify: Verify | None = None
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class HandlerCase(ClientCase):
-    """An event with an ``EventHandler`` object."""
-
-    kind = WaitKind.HANDLER
-
-    event_handler: EventHandler
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class EventCase(ClientCase):
-    """An event whose handler is a function of the workflow.
-
-    Attributes:
-        keywords: the keyword arguments of the handler: ``item``, ``principal``, ``now``.
-    """
-
-    kind = WaitKind.EVENT
-
-    handler: Callable[..., Any]
-    keywords: tuple[str, ...]
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class TimerCase(SelectCase):
-    """A timeout, or the end of a sleep."""
-
-    kind = WaitKind.TIMEOUT
-
-    delay: Delay | OfItem
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class ResultCase(SelectCase):
-    """The end of an activity or a child; ``handler`` is its ``then``."""
-
-    handler: Callable[..., Any] | None = None
-    keywords: tuple[str, ...] = ()
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class ActivityCase(ResultCase):
-    """The end of an activity."""
-
-    kind = WaitKind.ACTIVITY
-
-    activity: ActivitySpec
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class ChildCase(ResultCase):
-    """The end of a child."""
-
-    kind = WaitKind.CHILD
-
-    child: ChildSpec
-
-
-# --- where a function is --------------------------------------------------------------------
-
-_PARTS = (Instruction, SelectCase, WhenCase, Each, Guard, Clause, ActivitySpec, ChildSpec, OfItem)
-
-
-def places_of(code: Iterable[Instruction], function: object) -> list[tuple[object, str]]:
-    """Returns where the code contains a function: the parts, and the names of their attributes."""
-    places: list[tuple[object, str]] = []
-    found: list[object] = list(code)
-    seen = set(map(id, found))
-    for part in found:  # grows while it is iterated over
-        for name in _slots(type(part)):
-            value = getattr(part, name, None)
-            if value is function:
-                places.append((part, name))
-                continue
-            inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else (value,)
-            for other in inner:
-                if isinstance(other, _PARTS) and id(other) not in seen:
-                    seen.add(id(other))
-                    found.append(other)
-    return places
-
-
-def _slots(cls: type) -> Iterator[str]:
-    for base in cls.__mro__:
-        yield from vars(base).get("__slots__", ())

@@ -9,6 +9,7 @@ from workflow_core.errors import DefinitionError, TimedOut
 from workflow_core.events import StepContext
 from workflow_core.execution import LeaveKind
 from workflow_core.program.assembly import Assembly, Called, Cleanup, Crossing, Loop, Timed
+from workflow_core.program.cases import TimerCase, WatchOp, WhenCase
 from workflow_core.program.code import (
     BranchOfItemOp,
     BranchOp,
@@ -20,10 +21,7 @@ from workflow_core.program.code import (
     JumpOp,
     LeaveOp,
     StepOp,
-    TimerCase,
     WaitForOp,
-    WatchOp,
-    WhenCase,
     WithoutOp,
 )
 from workflow_core.program.functions import do_op, function_of, value_of

@@ -8,22 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 from workflow_core.errors import DefinitionError
+from workflow_core.handler_keywords import ITEM, NOW, PRINCIPAL, takes_keyword, takes_now, takes_principal
 from workflow_core.program.assembly import Assembly
 from workflow_core.program.code import DoOp, Function
-from workflow_core.signatures import (
-    ITEM,
-    NOW,
-    PRINCIPAL,
-    HandlerSignature,
-    OfFrame,
-    handler_signature,
-    is_async,
-    of_workflow,
-    parameters,
-    takes_keyword,
-    takes_now,
-    takes_principal,
-)
+from workflow_core.signatures import HandlerSignature, OfFrame, handler_signature, is_async, of_workflow, parameters
 
 
 def function_of(

@@ -11,18 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workflow_core.errors import UnknownStatement
-from workflow_core.program.code import (
-    ClientCase,
-    CodeOp,
-    Instruction,
-    RaceOp,
-    SelectCase,
-    SelectOp,
-    StepOp,
-    WatchOp,
-    WithinOp,
-    places_of,
-)
+from workflow_core.program.cases import ClientCase, SelectCase, SelectOp, WatchOp
+from workflow_core.program.code import CodeOp, Instruction, RaceOp, StepOp, WithinOp
+from workflow_core.program.places import places_of
 from workflow_core.statements.basic import Section
 from workflow_core.statements.inline import Local
 

@@ -8,17 +8,17 @@ from workflow_core.errors import DefinitionError
 from workflow_core.events import EventHandler
 from workflow_core.program.assembly import Assembly
 from workflow_core.program.calls import result_case
-from workflow_core.program.code import (
+from workflow_core.program.cases import (
     ClientCase,
     EventCase,
     HandlerCase,
-    JumpOp,
     SelectCase,
     SelectOp,
     TimerCase,
     WatchOp,
     WhenCase,
 )
+from workflow_core.program.code import JumpOp
 from workflow_core.program.functions import (
     do_op,
     function_of,

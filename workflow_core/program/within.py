@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from workflow_core.program.assembly import Assembly, Timed
-from workflow_core.program.code import ExpireOp, Guard, JumpOp, SelectOp, TimerCase, WithinOp, WithoutOp
+from workflow_core.program.cases import SelectOp, TimerCase
+from workflow_core.program.code import ExpireOp, Guard, JumpOp, WithinOp, WithoutOp
 from workflow_core.program.control import late
 from workflow_core.program.functions import value_of
 from workflow_core.signatures import OfItem
