@@ -6,6 +6,7 @@ raise an error, and a message may be very long or contain characters that are no
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -63,7 +64,10 @@ def _args(error: BaseException, message: str) -> list[Any] | None:
     args = list(error.args)
     if args == [message] or not all(type(arg) in _PLAIN for arg in args):
         return None
-    return args if sum(len(str(arg)) for arg in args) <= MESSAGE_CHARS_MAX else None
+    try:
+        return args if len(json.dumps(args, ensure_ascii=False).encode()) <= MESSAGE_CHARS_MAX else None
+    except UnicodeEncodeError:  # a lone surrogate
+        return None
 
 
 _PLAIN = (str, int, bool, type(None))
