@@ -16,7 +16,7 @@ from cloud_adapter.queues import cloud_tasks, local, rules
 from cloud_adapter.settings import Settings
 from cloud_adapter.stores import search
 from workflow_core import error_texts, inputs
-from workflow_core.machine import instructions
+from workflow_core.machine import endless
 from workflow_core.statements import selects
 from workflow_core.statements.calls import ACTIVITY_TIMEOUT
 from workflow_core.statements.fanout import PARALLEL_LIMIT
@@ -47,7 +47,7 @@ LIMITS = {
     "text in a search field": [f"{search.TEXT_BYTES_MAX:,} bytes"],
     "live branches of": [f"| {PARALLEL_LIMIT} |"],
     "buffered events": [f"| {OPTIONS.buffer_max} |"],
-    "moves between": [f"{instructions.MOVES_MAX:,}"],
+    "moves between": [f"{endless.MOVES_MAX:,}"],
     "decisions in one commit": [
         f"| {lanes.BATCH_MAX}, or {transaction.BATCH_BYTES_MAX:,} bytes",
         f"{transaction.BATCH_SECONDS_MAX * 1000:.0f} ms",

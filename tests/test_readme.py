@@ -199,8 +199,8 @@ def test_every_file_that_the_readme_names_is_there() -> None:
 @pytest.mark.parametrize(
     "word",
     [
-        *["S", "Step", "If", "Switch", "While", "Select", "WaitFor", "Go", "Sleep", "Try", "Fail"],
-        *["ForEach", "Parallel", "Activity", "Child"],
+        *["S", "Step", "If", "Switch", "While", "Select", "WaitFor", "Within", "Do", "Go", "Sleep", "Try", "Fail"],
+        *["ForEach", "Parallel", "Race", "Activity", "Child"],
     ],
 )
 def test_the_table_of_statements_has_each(word: str) -> None:

@@ -64,6 +64,7 @@ from workflow_core.statements.control import (
     Case,
     Continue,
     Default,
+    Do,
     Go,
     If,
     Return,
@@ -71,10 +72,11 @@ from workflow_core.statements.control import (
     Switch,
     WaitFor,
     While,
+    Within,
 )
 from workflow_core.statements.failures import Fail, Try
-from workflow_core.statements.fanout import ForEach, Parallel
-from workflow_core.statements.selects import On, Select, Sleep, Timeout
+from workflow_core.statements.fanout import ForEach, Parallel, Race
+from workflow_core.statements.selects import Done, On, Select, Sleep, Timeout, When
 from workflow_core.wait_types import Teardown, Wait, WaitKind, WaitStatus
 from workflow_core.workflow import Workflow
 
@@ -100,6 +102,8 @@ __all__ = [
     "CreatedBy",
     "Default",
     "DefinitionError",
+    "Do",
+    "Done",
     "DuplicateThread",
     "EVERYONE",
     "ErrorInfo",
@@ -125,6 +129,7 @@ __all__ = [
     "Parallel",
     "Parent",
     "Principal",
+    "Race",
     "Retry",
     "Return",
     "S",
@@ -151,7 +156,9 @@ __all__ = [
     "WaitKind",
     "WaitStatus",
     "WebhookRequest",
+    "When",
     "While",
+    "Within",
     "Workflow",
     "WorkflowError",
     "activity",

@@ -17,6 +17,11 @@ from workflow_core.execution import ErrorInfo
 MESSAGE_CHARS_MAX = 2_000
 """The maximum length of a stored error message."""
 
+CAUSES_MAX = 3
+"""How many causes of an error are stored: its cause, the cause of that, and so on."""
+CAUSE_CHARS_MAX = 500
+"""The maximum length of the message of such a cause."""
+
 ERRORS_MAX = 100
 """The most errors in an input that are told."""
 READ_MAX = 10_000
@@ -48,9 +53,10 @@ def error_info(error: BaseException, statement: str) -> ErrorInfo:
     errors = list(leaves(error))
     if len(errors) == 1:
         error = errors[0]
-    of_each = [_bases(inner) for inner in errors] if len(errors) > 1 else []
+    of_each = [_bases(type(inner)) for inner in errors] if len(errors) > 1 else []
     message = _message(error)
-    return ErrorInfo(type(error).__name__, message, statement, _bases(error), of_each, _args(error, message))
+    args, cause = _args(error, message), _cause(error)
+    return ErrorInfo(type(error).__name__, message, statement, _bases(type(error)), of_each, args, cause)
 
 
 def _args(error: BaseException, message: str) -> list[Any] | None:
@@ -67,6 +73,20 @@ def _args(error: BaseException, message: str) -> list[Any] | None:
 _PLAIN = (str, int, bool, type(None))
 
 
+def _cause(error: BaseException, depth: int = 1) -> ErrorInfo | None:
+    """Returns the error that an error was raised from, or while which it was raised."""
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is None or depth > CAUSES_MAX:
+        return None
+    message = _message(cause)[:CAUSE_CHARS_MAX]
+    return ErrorInfo(type(cause).__name__, message, cause=_cause(cause, depth + 1))
+
+
+def error_of_class(cls: type[BaseException], message: str, statement: str) -> ErrorInfo:
+    """Returns an error of a class that is not called, in the form that is stored with an instance."""
+    return ErrorInfo(cls.__name__, _message(Exception(message)), statement, _bases(cls))
+
+
 def error_text(error: BaseException) -> str:
     """Returns an error as one line: its type and its message."""
     return f"{type(error).__name__}: {_message(error)}"
@@ -81,11 +101,11 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
-def _bases(error: BaseException) -> list[str]:
+def _bases(cls: type[BaseException]) -> list[str]:
     return [
-        f"{cls.__module__}.{cls.__qualname__}"
-        for cls in type(error).__mro__
-        if cls not in (Exception, BaseException, object)
+        f"{base.__module__}.{base.__qualname__}"
+        for base in cls.__mro__
+        if base not in (Exception, BaseException, object)
     ]
 
 

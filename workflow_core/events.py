@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from workflow_core.callbacks import CALLBACK_LIFESPAN, Callback, CallbackUrls, url_of
@@ -22,6 +22,17 @@ from workflow_core.principal import Principal
 def stable_key(*parts: object) -> str:
     """Returns 32 hexadecimal digits that depend only on ``parts``."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def known_time(now: datetime | None) -> datetime:
+    """Returns the time that the caller of the machine has passed.
+
+    Raises:
+        ExecutionError: it has passed none.
+    """
+    if now is None:
+        raise ExecutionError("the current time is not known here. Pass now=datetime.now(UTC) to resume or handle_event")
+    return now
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +64,16 @@ class StepContext:
     error: ErrorInfo | None = None
     caused_by: str = ""
     callback_urls: CallbackUrls | None = field(default=None, repr=False, compare=False)
+    at: datetime | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def now(self) -> datetime:
+        """The time at which the attempt has begun, in UTC. A test that passes the time to ``resume`` gets that.
+
+        Raises:
+            ExecutionError: the caller of ``resume`` has passed no time.
+        """
+        return known_time(self.at)
 
     @property
     def idempotency_key(self) -> str:
@@ -80,6 +101,26 @@ async def _no_heartbeat() -> None:
     """The heartbeat of an activity without a deadline: does nothing."""
 
 
+async def _no_report(data: Any) -> None:
+    """The report of an activity that the library runs: nobody can see it in the meantime."""
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class ActivitySigns:
+    """What the function of an activity can tell about its attempt, and learn; see ``ActivityContext``."""
+
+    heartbeat: Callable[[], Awaitable[None]] = _no_heartbeat
+    report: Callable[[Any], Awaitable[None]] = _no_report
+    is_over: Callable[[], bool] = _never
+
+
+NO_SIGNS = ActivitySigns()
+
+
 @dataclass(frozen=True, slots=True)
 class ActivityContext:
     """Information about the current execution of an activity.
@@ -95,6 +136,9 @@ class ActivityContext:
             the attempt to the statement's ``heartbeat`` from now. It raises ``AttemptOver`` if the result is no longer
             needed: stop then.
         known_as: the name that the statement had when the thread reached it, if it was renamed later.
+        report: ``await context.report(data)`` stores data about the progress, up to 2,000 bytes of JSON, with the wait
+            for the activity, where clients and the pages see it. It is stored at once or within 5 seconds; only the
+            last report counts. It counts as a heartbeat, and raises ``AttemptOver`` as that does.
     """
 
     workflow: str
@@ -105,6 +149,18 @@ class ActivityContext:
     attempt: int
     heartbeat: Callable[[], Awaitable[None]] = _no_heartbeat
     known_as: str = ""
+    report: Callable[[Any], Awaitable[None]] = _no_report
+    is_over: Callable[[], bool] = field(default=_never, repr=False, compare=False)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the result is known to be no longer needed: another case of the select has happened, its branch or
+        instance was canceled, or the deadline of the attempt has passed. Stop then.
+
+        An asynchronous function need not ask: in the process that ends the wait, it is interrupted with
+        ``asyncio.CancelledError``. If another process ends the wait, the next heartbeat or report tells.
+        """
+        return self.is_over()
 
     @property
     def idempotency_key(self) -> str:
@@ -139,6 +195,16 @@ class EventRequest:
     known_as: str = ""
     principal: Principal | None = None
     callback_urls: CallbackUrls | None = field(default=None, repr=False, compare=False)
+    at: datetime | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def now(self) -> datetime:
+        """The time at which the action has begun, in UTC.
+
+        Raises:
+            ExecutionError: the caller of ``resume`` or ``handle_event`` has passed no time.
+        """
+        return known_time(self.at)
 
     @property
     def idempotency_key(self) -> str:

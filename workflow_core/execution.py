@@ -87,6 +87,10 @@ class LeaveKind(StrEnum):
     RETURN = "return"
     BREAK = "break"
     CONTINUE = "continue"
+    WON = "won"
+    """A branch of a race has ended, so the other branches are canceled. The thread that waits for them goes on."""
+    LATE = "late"
+    """The deadline of a ``Within`` has passed: the thread leaves its section."""
 
 
 @dataclass(slots=True)
@@ -99,6 +103,8 @@ class ErrorInfo:
         bases: its class and its base classes, as ``module.name``. ``except_`` sections match these.
         leaves: for an ``ExceptionGroup`` of several errors, the ``bases`` of each.
         args: the arguments of the error, if they are plain values and not just the message. They are not shown.
+        cause: the error that it was raised from (``raise ... from ...``), or while which it was raised: only its type,
+            its message and its own cause; None if there was none.
     """
 
     type: str
@@ -107,6 +113,7 @@ class ErrorInfo:
     bases: list[str] = field(default_factory=list)
     leaves: Annotated[list[list[str]], Field(exclude_if=lambda leaves: not leaves)] = field(default_factory=list)
     args: Annotated[list[Any] | None, Field(exclude_if=lambda args: args is None)] = None
+    cause: Annotated[ErrorInfo | None, Field(exclude_if=lambda cause: cause is None)] = None
 
     def fits(self, names: frozenset[str]) -> bool:
         """Whether the error, or each error of the group, is of one of these classes."""
@@ -126,7 +133,8 @@ class Leave:
 
     Attributes:
         error: for an error, the error; for a cancellation, the error of a branch whose cleanup failed, if there is one.
-        step: for an error, the name of the statement that the thread was at.
+        step: for an error, the name of the statement that the thread was at; for a race that is won, the name of the
+            branch that has ended first; for a deadline that has passed, the name of the ``Within``.
         pc: for an error, the pc of the thread at that statement.
     """
 
@@ -210,6 +218,7 @@ class Thread:
         pending: for each ``Try`` that it is leaving, how it continues after the ``finally_`` section.
         leaving: how it continues once the branches that it has started have ended.
         caused_by: see ``StepContext``.
+        watches: if it is the timer of a ``Within``, the id of the thread that is in its section; otherwise empty.
         locals: the local variables of a plain definition that are needed where it rests, as JSON data.
     """
 
@@ -228,6 +237,7 @@ class Thread:
     pending: dict[str, Leave] = field(default_factory=dict)
     leaving: Leave | None = None
     caused_by: str = ""
+    watches: str = ""
     locals: dict[str, Any] = field(default_factory=dict)
 
 
@@ -314,7 +324,7 @@ class Execution:
         for thread in data["threads"]:
             thread["waits"] = [shown_wait(wait) for wait in thread["waits"]]
             thread["locals"] = {key: value for key, value in thread["locals"].items() if not is_hidden(key)}
-            for name in ("caused_by", "locals"):
+            for name in ("caused_by", "watches", "locals"):
                 if not thread[name]:
                     del thread[name]
         data["teardowns"] = [shown_teardown(teardown) for teardown in data["teardowns"]]

@@ -29,6 +29,7 @@ class ShownWait:
         error: the error of the last attempt.
         input: the input of an activity, or the arguments of a child's start, as JSON data.
         buffered: whether events that arrived earlier are delivered to it.
+        progress: the last report of the running attempt of an activity, as JSON data. Left out without one.
         known_as: the name at entry, if it was renamed later. Idempotency keys are derived from it.
     """
 
@@ -44,6 +45,7 @@ class ShownWait:
     input: Any = None
     buffered: bool = False
     known_as: str = ""
+    progress: Any = None
 
 
 @dataclass(slots=True)
@@ -94,6 +96,8 @@ def shown_wait(stored: dict[str, Any]) -> dict[str, Any]:
     """Converts a wait from its stored form to the form that clients see."""
     wait = _DEFAULTS | _masked(stored, "input")
     wait["input"] = _masked(wait["input"], "fields") if wait["kind"] == WaitKind.CHILD else wait["input"]
+    if wait["progress"] is None:
+        del wait["progress"]
     return wait
 
 

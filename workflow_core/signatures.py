@@ -23,7 +23,6 @@ from workflow_core.defaults import check_parameter_default
 from workflow_core.error_texts import field_errors
 from workflow_core.errors import DefinitionError, InvalidInput, InvalidOutput
 from workflow_core.inputs import from_client, refuse_masks
-from workflow_core.principal import Principal
 from workflow_core.type_names import type_name
 from workflow_core.value_form import ValueForm
 
@@ -34,13 +33,6 @@ class Annotations(typing.Protocol):
     def hints(self, where: str, function: Callable[..., Any]) -> dict[str, Any]: ...
 
     def names(self, function: Callable[..., Any]) -> dict[str, Any]: ...
-
-
-ITEM = "item"
-"""The keyword argument with which a handler receives the item of the ``ForEach`` around it."""
-
-PRINCIPAL = "principal"
-"""The keyword argument with which the handler of an event receives the principal that sent it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,41 +189,13 @@ def of_workflow(where: str, function: Callable[..., Any], *, in_each: bool) -> C
     names = parameters(where, function, 1, 2, "the workflow, or the workflow and the item of the ForEach")
     if len(names) == 1:
         return function
-    if _default(function, names[1]) is not inspect.Parameter.empty:
+    if default_of(function, names[1]) is not inspect.Parameter.empty:
         raise DefinitionError(
             where,
             f"its parameter {names[1]!r} has a default, but the item of the ForEach would be passed to it",
             f"Remove the default to get the item, or make the parameter keyword-only: (*, {names[1]}=...).",
         )
     return OfItem(function)
-
-
-def takes_keyword(function: Callable[..., Any], name: str) -> bool:
-    """Whether a handler has a keyword argument of that name."""
-    with contextlib.suppress(TypeError, ValueError):
-        parameter = inspect.signature(function).parameters.get(name)
-        return parameter is not None and parameter.kind is parameter.KEYWORD_ONLY
-    return False
-
-
-def takes_principal(where: str, function: Callable[..., Any], scope: Annotations) -> bool:
-    """Whether a handler has the keyword argument ``principal``. One with a default and another type keeps its default.
-
-    Raises:
-        DefinitionError: its type is not ``Principal | None``.
-    """
-    if not takes_keyword(function, PRINCIPAL):
-        return False
-    accepted = typing.get_args(scope.hints(where, function).get(PRINCIPAL, Any))
-    if Principal in accepted and type(None) in accepted:
-        return True
-    if Principal not in accepted and _default(function, PRINCIPAL) is not inspect.Parameter.empty:
-        return False
-    raise DefinitionError(
-        where,
-        "its keyword argument 'principal' receives who sends the event, or None from code in the same process",
-        "Write principal: Principal | None.",
-    )
 
 
 def is_async(function: Callable[..., Any]) -> bool:
@@ -322,7 +286,7 @@ def takes_context(
         return True
     if _accepts(hint, context):
         return True
-    if _default(function, name) is inspect.Parameter.empty:
+    if default_of(function, name) is inspect.Parameter.empty:
         raise DefinitionError(
             where,
             f"its parameter {name!r} is annotated with {type_name(hint)}, but would receive the {context.__name__}",
@@ -362,7 +326,7 @@ def handler_signature(
     """
     names = parameters(where, function, least, 2, takes, keywords=keywords)
     takes_input = len(names) > before
-    default = _default(function, names[before]) if takes_input else inspect.Parameter.empty
+    default = default_of(function, names[before]) if takes_input else inspect.Parameter.empty
     hints, names_there = scope.hints(where, function), scope.names(function)
     if takes_input and names[before] not in hints:
         raise DefinitionError(
@@ -392,7 +356,8 @@ def handler_signature(
     )
 
 
-def _default(function: Callable[..., Any], name: str) -> Any:
+def default_of(function: Callable[..., Any], name: str) -> Any:
+    """Returns the default of a parameter; ``Parameter.empty`` if it has none."""
     with contextlib.suppress(TypeError, ValueError, KeyError):
         return inspect.signature(function).parameters[name].default
     return inspect.Parameter.empty

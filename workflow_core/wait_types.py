@@ -192,6 +192,7 @@ class ActivityWait(TimedWait):
         error: the error of the last attempt.
         input: the input of the activity, as JSON data.
         shown: the input as clients see it, if it contains secrets.
+        progress: the last report of the running attempt, as JSON data.
     """
 
     noun: ClassVar[str] = "an activity"
@@ -204,6 +205,7 @@ class ActivityWait(TimedWait):
     input: Any = None
     known_as: str = ""
     shown: Any = None
+    progress: Any = None
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from rich.table import Column, Table
 
 from workflow_core import ANONYMOUS, ANYONE, AUTHENTICATED, Access, Action, Principal, Workflow
 from workflow_core.access import has_role, narrows
-from workflow_core.program.code import ClientCase
+from workflow_core.program.cases import ClientCase
 
 YES, NO, NEEDS_READ = "yes", "", "needs read"
 """The values of cells. Who may not read an instance may do nothing else with it."""

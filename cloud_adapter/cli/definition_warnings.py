@@ -80,11 +80,11 @@ def _parallel_steps(nodes: Sequence[Node]) -> Iterator[tuple[str, str, str]]:
     for node in _all(nodes):
         if node["kind"] == "for_each" and node["parallel"] and _has_only_steps(node["statements"]):
             yield "ForEach", node["name"], "its items run only steps"
-        if node["kind"] == "parallel":
+        if node["kind"] in ("parallel", "race"):
             count, total = sum(map(_has_only_steps, node["branches"])), len(node["branches"])
             if count > 1:  # a single branch of steps overlaps with branches that wait
                 what = "its branches" if count == total else f"{count} of its {total} branches"
-                yield "Parallel", node["name"], f"{what} are steps"
+                yield node["kind"].capitalize(), node["name"], f"{what} are steps"
 
 
 def _has_only_steps(nodes: Sequence[Node]) -> bool:
@@ -97,6 +97,7 @@ def _all(nodes: Iterable[Node]) -> Iterator[Node]:
     """The nodes of a tree (see ``describe.statements``), in order."""
     for node in nodes:
         yield node
-        for part in ("statements", "branches", "cases", "excepts", "finally"):
-            for inner in node.get(part) or ():
+        for part in ("work", "statements", "branches", "cases", "excepts", "finally"):
+            inside = node.get(part) or ()
+            for inner in [inside] if isinstance(inside, dict) else inside:
                 yield from _all(inner if isinstance(inner, list) else (inner,))

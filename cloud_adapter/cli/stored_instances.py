@@ -32,16 +32,8 @@ from workflow_core import (
 from workflow_core.execution import is_hidden
 from workflow_core.machine.frames import load
 from workflow_core.machine.renaming import rename
-from workflow_core.program.code import (
-    ActivityCase,
-    ForkOp,
-    HandlerCase,
-    Instruction,
-    LeftOp,
-    SelectOp,
-    StepOp,
-    WaitForOp,
-)
+from workflow_core.program.cases import ActivityCase, HandlerCase, SelectOp, WatchOp
+from workflow_core.program.code import ForkOp, Instruction, LeftOp, StepOp, WaitForOp
 from workflow_core.program.program import Program
 from workflow_core.wait_types import ActivityWait, ChildTeardown, ChildWait, ConditionWait
 
@@ -198,7 +190,7 @@ def _waits(
 ) -> _Found:
     """Problems with the waits of a thread."""
     on_condition = any(isinstance(wait, ConditionWait) for wait in thread.waits)
-    if not isinstance(instruction, (WaitForOp, ForkOp) if on_condition else SelectOp):
+    if not isinstance(instruction, (WaitForOp, ForkOp, WatchOp) if on_condition else SelectOp):
         yield f"it waits in {thread.step!r}, which is no longer a wait of that kind", _fix(thread.step)
         return
     for wait in thread.waits if not on_condition else ():

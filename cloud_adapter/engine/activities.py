@@ -37,10 +37,11 @@ from cloud_adapter.observability.span import Value
 from cloud_adapter.ports import Task
 from workflow_core import AttemptOver, Status, TimedOut
 from workflow_core.error_texts import error_info
+from workflow_core.events import ActivitySigns
 from workflow_core.machine.calls import activity_wait
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.passing import pack_result
-from workflow_core.program.code import ActivityCase
+from workflow_core.program.cases import ActivityCase
 
 
 class Activities:
@@ -149,7 +150,10 @@ class Activities:
             self.running.running("activity", body.workflow, body.id, body.event),
         ):
             try:
-                with contextlib.closing(Heartbeats(self.lanes, attempt.session.ref, body)) as heartbeats:
+                with (
+                    self.committer.attempts.open(body) as running,
+                    contextlib.closing(Heartbeats(self.lanes, attempt.session.ref, body, running)) as heartbeats,
+                ):
                     output = await self._call(attempt, body, run_sync, heartbeats)
                 return Result(**common, result=pack_result(case, output).decode()), None
             except AttemptOver as error:
@@ -209,10 +213,11 @@ class Activities:
         case, machine = accepted.case, session.machine
         assert isinstance(case, ActivityCase)
         spec = case.activity
+        signs = ActivitySigns(heartbeats.send, heartbeats.report, lambda: heartbeats.is_over)
         if attempt.is_sync:
-            output = await run_sync(call, machine.call_activity, accepted, heartbeats.send)
+            output = await run_sync(call, machine.call_activity, accepted, signs)
         else:
-            output = call(machine.call_activity, accepted, heartbeats.send)
+            output = call(machine.call_activity, accepted, signs)
         if not isawaitable(output):
             return output
         # Heartbeats extend the deadline, so it does not limit the call here.
@@ -220,7 +225,7 @@ class Activities:
         clock = self.committer.clock
         limit = None if deadline is None else max(attempt.left(clock.now()), ON_TIME * attempt.limit)
         try:
-            return await within(clock, limit, output, f"activity {body.event!r}")
+            return await within(clock, limit, output, f"activity {body.event!r}", heartbeats.running.over)
         except TimedOut as error:
             if deadline is not None and clock.now() >= deadline:
                 # The task of the deadline decides whether the attempt has timed out, because an unpause may have

@@ -14,9 +14,10 @@ from __future__ import annotations
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from pydantic import BaseModel
+from pydantic_core import to_json
 
 from cloud_adapter.engine.decisions import Decision, check_lease
 from cloud_adapter.engine.deliveries import TaskDecision
@@ -24,11 +25,12 @@ from cloud_adapter.engine.plan import request_limit
 from cloud_adapter.engine.session import Session
 from cloud_adapter.engine.tasks import ActivityTask
 from cloud_adapter.ports import Task
-from workflow_core import AttemptOver, ErrorInfo
+from workflow_core import AttemptOver, ErrorInfo, ExecutionError
 from workflow_core.machine.calls import activity_wait
 from workflow_core.machine.events import Accepted
+from workflow_core.machine.values import json_of
 from workflow_core.machine.waits import attempt_limit
-from workflow_core.program.code import ActivityCase
+from workflow_core.program.cases import ActivityCase
 from workflow_core.signatures import is_async
 
 ON_TIME: Final = 0.9
@@ -138,14 +140,43 @@ def _left(accepted: Accepted, now: datetime) -> timedelta:
     return deadline - now
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an attempt reports about its progress, as JSON data."""
+
+    data: Any
+
+    @classmethod
+    def of(cls, data: Any, event: str) -> Report:
+        """Returns a report with any data.
+
+        Raises:
+            ExecutionError: the data cannot be stored, or is too large.
+        """
+        stored = json_of(data, f"the report of activity {event!r}")
+        size = len(to_json(stored))
+        if size > REPORT_BYTES_MAX:
+            raise ExecutionError(
+                f"the report of activity {event!r} has {size:,} bytes, the limit is {REPORT_BYTES_MAX:,}. Report less, "
+                f"such as a number"
+            )
+        return cls(stored)
+
+
+REPORT_BYTES_MAX: Final = 2_000
+"""The most bytes of a report: it is stored in the document of the instance."""
+
+
 class Beat(Decision):
-    """Processes a heartbeat of an attempt, which extends its deadline."""
+    """Processes a heartbeat of an attempt, which extends its deadline if it has one between heartbeats, and stores its
+    report, if it has one."""
 
     lax = True
     patience = LINE_MAX
 
-    def __init__(self, body: ActivityTask) -> None:
+    def __init__(self, body: ActivityTask, report: Report | None = None) -> None:
         self.body = body
+        self.report = report
 
     def decide(self, session: Session, now: datetime) -> None:
         """See ``Decision.decide``.
@@ -159,7 +190,10 @@ class Beat(Decision):
             number, event = self.body.attempt + 1, self.body.event
             raise AttemptOver(f"attempt {number} of activity {event!r} is over: stop")
         check_lease(session, now)
-        session.machine.heartbeat(accepted)
+        if self.report is None:
+            session.machine.heartbeat(accepted)
+        else:
+            session.machine.report(accepted, self.report.data)
 
 
 def awaited(session: Session, body: ActivityTask | Result) -> Accepted | None:

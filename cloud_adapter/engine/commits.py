@@ -14,6 +14,7 @@ from copy import copy
 from typing import TypeVar
 
 from cloud_adapter.document import TOKENS_MAX, InboxEntry, Instance, KeyRecord, written
+from cloud_adapter.engine.open_attempts import OpenAttempts
 from cloud_adapter.engine.plan import RELEASE, Change, Hold, LeasePolicy
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.secrets import Secrets
@@ -57,6 +58,9 @@ class Committer:
         rng: generates tokens and jitter. With a seeded generator, a run is repeatable.
         secrets: encrypts what is stored, and decrypts it.
         callback_urls: returns the URLs of callbacks.
+
+    Attributes:
+        attempts: the attempts of activities that run in this process.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Committer:
         self.options = options
         self.rng = rng
         self.callback_urls = callback_urls
+        self.attempts = OpenAttempts()
         # A copy, so that a seeded run draws the same tokens whether or not it has children.
         self._salts = rng if isinstance(rng, random.SystemRandom) else copy(rng)
         self.secrets = secrets
@@ -190,6 +195,7 @@ class Committer:
         tell = _teller(session, change.instance)
         try:
             session.committed(await self._write(change, write))
+            self.attempts.committed(change.instance)
         except Superseded:
             tell()
             raise

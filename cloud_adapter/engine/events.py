@@ -29,7 +29,7 @@ from workflow_core.access import narrows
 from workflow_core.error_texts import error_text
 from workflow_core.events import stable_key
 from workflow_core.machine.events import Accepted
-from workflow_core.program.code import ClientCase, HandlerCase
+from workflow_core.program.cases import ClientCase, HandlerCase
 from workflow_core.signatures import HandlerSignature
 
 BUFFERED = b""

@@ -34,7 +34,7 @@ from workflow_core.error_texts import error_info
 from workflow_core.machine.calls import activity_wait
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.work import Work
-from workflow_core.program.code import ActivityCase
+from workflow_core.program.cases import ActivityCase
 from workflow_core.wait_types import ActivityWait
 
 

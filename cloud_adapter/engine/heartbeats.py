@@ -1,9 +1,12 @@
-"""Heartbeats of an attempt of an activity, also while the instance is busy.
+"""Heartbeats and reports of an attempt of an activity, also while the instance is busy.
 
 Theory of operation. A heartbeat is a decision of the instance, so it waits in its lane. Behind a slow handler of an
 event, it may wait for longer than the function should. The function then continues, but the heartbeat keeps its place.
 The end of the attempt is decided after it, because the task of the deadline arrives later. Only one heartbeat of an
 attempt waits at a time: the first one that is decided extends the deadline from then on.
+
+A report is data about the progress, which a heartbeat stores in the wait. Reports are stored at intervals, because
+each one costs a commit. Only the last one counts, so the others in between are dropped.
 
 What breaks this: the task of the deadline may be delivered to another process, whose lane the handler does not block.
 """
@@ -11,10 +14,14 @@ What breaks this: the task of the deadline may be delivered to another process, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from datetime import datetime, timedelta
+from typing import Any
 
-from cloud_adapter.engine.attempts import Beat
+from cloud_adapter.engine.attempts import Beat, Report
 from cloud_adapter.engine.lanes import Lanes
+from cloud_adapter.engine.open_attempts import OpenAttempt
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.tasks import ActivityTask
 from cloud_adapter.errors import InstanceNotFound
@@ -22,15 +29,56 @@ from cloud_adapter.observability import logs
 from workflow_core import AttemptOver, WorkflowError
 from workflow_core.error_texts import error_text
 
+REPORT_INTERVAL = timedelta(seconds=5)
+"""The minimum time between two reports of an attempt that are stored."""
+
 
 class Heartbeats:
-    """The heartbeats of one attempt. Close them at its end."""
+    """The heartbeats and reports of one attempt. Close them at its end.
 
-    def __init__(self, lanes: Lanes, ref: InstanceRef, body: ActivityTask) -> None:
+    Args:
+        running: the attempt among those of this process.
+    """
+
+    def __init__(self, lanes: Lanes, ref: InstanceRef, body: ActivityTask, running: OpenAttempt | None = None) -> None:
         self.lanes = lanes
         self.ref = ref
         self.body = body
+        self.running = running or OpenAttempt((body.wait_id, body.event, body.attempt))
         self._sent: asyncio.Task[None] | None = None
+        self._later: asyncio.Task[None] | None = None
+        self._report: Report | None = None
+        self._next_report_at: datetime | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the attempt is known to be over."""
+        return self.running.is_over
+
+    async def report(self, data: Any) -> None:
+        """Stores data about the progress: at once, or when the interval since the last report has passed.
+
+        Raises:
+            AttemptOver: the instance no longer waits for the attempt.
+            ExecutionError: the data cannot be stored.
+        """
+        self._report = Report.of(data, self.body.event)
+        if self.is_over:
+            self.running.over.result()
+        clock = self.lanes.committer.clock
+        now = clock.now()
+        if self._next_report_at is None or now >= self._next_report_at:
+            self._next_report_at = now + REPORT_INTERVAL
+            await self.send()
+        elif self._later is None or self._later.done():
+            self._later = asyncio.create_task(self._send_later((self._next_report_at - now).total_seconds()))
+
+    async def _send_later(self, seconds: float) -> None:
+        clock = self.lanes.committer.clock
+        await clock.sleep(seconds)
+        self._next_report_at = clock.now() + REPORT_INTERVAL
+        with contextlib.suppress(AttemptOver):  # the next call of the function is told
+            await self.send()
 
     async def send(self) -> None:
         """Sends a heartbeat, after the one that still waits, if any. Returns when it was processed, or if it has to
@@ -57,8 +105,10 @@ class Heartbeats:
         try:
             await sent
         except AttemptOver:
+            self.running.end()
             raise
         except InstanceNotFound as error:
+            self.running.end()
             raise AttemptOver(f"{error}: stop") from error
         except WorkflowError as error:
             # Not a failure of the function, and the next heartbeat can succeed. The database does not answer, or the
@@ -70,9 +120,16 @@ class Heartbeats:
             await self.send()  # the one that has waited was perhaps decided before this call
 
     async def _decide(self) -> None:
-        await self.lanes.decide(self.ref, Beat(self.body))
+        report, self._report = self._report, None
+        try:
+            await self.lanes.decide(self.ref, Beat(self.body, report))
+        except BaseException:
+            self._report = self._report or report  # the next heartbeat stores it
+            raise
 
     def close(self) -> None:
-        """Withdraws a heartbeat that still waits."""
+        """Withdraws a heartbeat and a report that still wait."""
+        if self._later is not None and not self._later.cancel() and not self._later.cancelled():
+            self._later.exception()
         if self._sent is not None and not self._sent.cancel() and not self._sent.cancelled():
             self._sent.exception()  # nobody else may have asked for it

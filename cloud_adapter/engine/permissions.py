@@ -45,7 +45,7 @@ from workflow_core.access import has_role, is_authorized, is_everyone, narrows
 from workflow_core.accidents import refuse_accident
 from workflow_core.error_texts import error_text
 from workflow_core.machine.events import Accepted
-from workflow_core.program.code import ClientCase
+from workflow_core.program.cases import ClientCase
 
 FAILURES = LineLimit()
 """Limits the lines about an ``authorize`` or a ``verify`` that raises an error: everyone may send such a request."""

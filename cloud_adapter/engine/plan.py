@@ -48,7 +48,7 @@ from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Task
 from workflow_core import Execution
 from workflow_core.machine.saves import to_store
-from workflow_core.program.code import ActivityCase
+from workflow_core.program.cases import ActivityCase
 from workflow_core.program.program import Program
 from workflow_core.statements.calls import ACTIVITY_TIMEOUT
 from workflow_core.wait_types import ActivityWait

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from cloud_adapter.engine.operations import ACTIONS, REPAIRS
 from cloud_adapter.errors import WorkflowNotFound
 from workflow_core import DefinitionError, Workflow
-from workflow_core.program.code import ChildCase, SelectOp
+from workflow_core.program.cases import ChildCase, SelectOp
 
 
 def served(workflows: Mapping[str, type[Workflow]], name: str, *, names: bool = True) -> type[Workflow]:

@@ -14,7 +14,7 @@ from cloud_adapter.engine.permissions import NO_CREDENTIALS
 from cloud_adapter.errors import Unauthenticated, WorkflowNotFound
 from workflow_core import ANYONE, AUTHENTICATED, Action, Principal, Workflow
 from workflow_core.access import has_role
-from workflow_core.program.code import ClientCase
+from workflow_core.program.cases import ClientCase
 
 
 def may(principal: Principal | None, cls: type[Workflow], action: Action) -> bool:

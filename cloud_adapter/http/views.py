@@ -12,7 +12,7 @@ from cloud_adapter.engine.kept_events import Outcome
 from cloud_adapter.engine.view import View
 from cloud_adapter.http.concealment import public_error
 from cloud_adapter.summaries import Summary
-from workflow_core.program.code import ClientCase
+from workflow_core.program.cases import ClientCase
 
 
 def instance_url(workflow: str, id: str, prefix: str = "") -> str:

@@ -25,14 +25,18 @@ from workflow_core import (
     Child,
     Continue,
     Default,
+    Do,
+    Done,
     ErrorInfo,
     EventRequest,
     Fail,
+    Failure,
     ForEach,
     Go,
     If,
     On,
     Parallel,
+    Race,
     Return,
     S,
     Section,
@@ -45,9 +49,12 @@ from workflow_core import (
     Timeout,
     Try,
     WaitFor,
+    When,
     While,
+    Within,
     Workflow,
 )
+from workflow_core.statements.selects import SelectPart
 
 LOG_MAX = 20
 DEPTH = 2
@@ -78,9 +85,11 @@ class Tape:
     Args:
         calm: nothing fails.
         children: other instances are started, which takes an engine.
+        deadlines: sections have deadlines.
     """
 
-    def __init__(self, data: bytes, *, calm: bool = False, children: bool = False) -> None:
+    def __init__(self, data: bytes, *, calm: bool = False, children: bool = False, deadlines: bool = False) -> None:
+        self.deadlines = deadlines
         self.data = iter(data)
         self.calm = calm
         self.children = children
@@ -108,13 +117,14 @@ class Tape:
         return self.many(least, 3, lambda: self.statement(depth, in_loop=in_loop))
 
     def statement(self, depth: int, *, in_loop: bool) -> Spec:
-        kinds = ["step", "step", "wait for", "sleep", "activity", *([] if self.calm else ["risky", "fail"])]
+        kinds = ["step", "step", "do", "wait for", "sleep", "activity", *([] if self.calm else ["risky", "fail"])]
         if in_loop:
             kinds += ["break", "continue"]
         kinds += ["child"] * 4 if self.children else []
         if depth > 0:
             kinds += ["select"] * 6 + ["go"] * 4 + ["while", "if", "switch"] * 2 + ["section", "twice"]
-            kinds += ["try"] * 6 + ["each"] * 3 + ["parallel"] * 3
+            kinds += ["try"] * 6 + ["each"] * 3 + ["parallel"] * 3 + ["race"] * 3
+            kinds += ["within"] * 6 if self.deadlines else []
             kinds += [] if self.in_cleanup else ["return"]
         return self.of_kind(self.of(kinds), depth, in_loop=in_loop)
 
@@ -123,8 +133,11 @@ class Tape:
         match kind:
             case "step":
                 return (kind, self.effect(), self.of((False, True)))
+            case "do":
+                return (kind, self.effect())
             case "wait for":
-                return (kind, self.cond(), self.of((False, True)))
+                late = self.of(("", "", "fails", "goes on"))
+                return (kind, self.cond(), self.of((False, True)), late if late != "fails" or not self.calm else "")
             case "risky":
                 return (kind, self.effect(), self.cond(), self.below(len(ERRORS)))
             case "activity":
@@ -135,7 +148,7 @@ class Tape:
                 return ("step", self.effect(), False) if in_loop else (kind,)
             case "fail":
                 # Not at every turn: whatever stands behind it would never be reached.
-                return ("if", [(self.cond(), [(kind,)])], None)
+                return ("if", [(self.cond(), [(kind, self.below(3))])], None)
             case "try":
                 body = self.block(inner, in_loop=in_loop)
                 excepts = self.many(
@@ -147,6 +160,12 @@ class Tape:
                 return (kind, self.items(), self.below(3), self.block(inner, in_loop=True))
             case "parallel":
                 return (kind, self.many(1, 3, lambda: self.thread_body(inner)))
+            case "within":
+                body = self.block(inner, in_loop=in_loop)
+                late = self.block(inner, in_loop=in_loop, least=0) if self.below(3) else None
+                return (kind, body, [] if late is None and self.calm else late)
+            case "race":
+                return (kind, self.many(1, 3, lambda: self.racer(inner)), self.of((False, True)))
             case "break" | "continue":
                 return (kind,)
             case "return":
@@ -167,6 +186,13 @@ class Tape:
         cases = self.many(1, 3, lambda: (self.cond(), self.block(inner, in_loop=in_loop)))
         return (kind, cases, self.block(inner, in_loop=in_loop) if self.below(2) else None)
 
+    def racer(self, depth: int) -> list[Spec]:
+        """A branch of a race: in most cases one that waits, and some with a cleanup."""
+        body = self.thread_body(depth)
+        if self.below(3):
+            body.insert(0, self.select(0, in_loop=False))
+        return [("try", body, [], self.thread_body(0, in_cleanup=True))] if self.below(3) == 0 else body
+
     def thread_body(self, depth: int, *, in_cleanup: bool = False) -> list[Spec]:
         """What nothing leaves but its own end: a thread, or a cleanup."""
         outer, self.in_cleanup = self.in_cleanup, in_cleanup
@@ -182,12 +208,17 @@ class Tape:
         first = self.below(len(EVENTS))
         cases = []
         for i in range(1 + self.below(3)):
-            kind = self.of(("none", "int", "object", "timeout", "timeout", "kept", "kept"))
+            kind = self.of(("none", "int", "object", "timeout", "timeout", "kept", "kept", "when", "done"))
             effect = self.effect()
             body = self.block(depth, in_loop=in_loop, least=0)
-            if kind == "timeout" and in_loop:
+            if kind in ("timeout", "when", "done") and in_loop:
                 body.insert(0, ("step", effect, False))
-            cases.append((EVENTS[(first + i) % len(EVENTS)], kind, effect, body))
+            what: Any = EVENTS[(first + i) % len(EVENTS)]
+            if kind == "when":
+                what = self.cond()
+            elif kind == "done":
+                what = ("activity", self.of("xy"), not self.calm and self.below(3) == 0)
+            cases.append((what, kind, effect, body))
         return ("select", cases)
 
 
@@ -198,6 +229,17 @@ def definition(data: bytes, *, calm: bool = False, children: bool = False) -> li
     threads = tape.many(0, 2, lambda: tape.of_kind("go", DEPTH))
     rest = tape.many(1, 4, lambda: tape.statement(DEPTH, in_loop=False))
     return [*threads, *rest, *last]
+
+
+def deadlines(data: bytes, *, calm: bool = False) -> list[Spec]:
+    """Sections with deadlines, around anything that may be interrupted, cleanups included."""
+    tape = Tape(data, calm=calm, deadlines=True)
+    cleanup = [*tape.many(0, 1, lambda: tape.select(0, in_loop=False)), *tape.thread_body(1, in_cleanup=True)]
+    work = [*tape.many(0, 1, lambda: tape.select(0, in_loop=False)), *tape.block(1, in_loop=False)]
+    attempts: list[Spec] = [("try", work, [], cleanup), *tape.block(1, in_loop=False, least=0)]
+    within = ("within", attempts, tape.block(0, in_loop=False, least=0))
+    threads = tape.many(0, 1, lambda: tape.of_kind("go", 1))
+    return [*threads, within, *tape.many(1, 3, lambda: tape.statement(DEPTH, in_loop=False))]
 
 
 def errand(data: bytes, *, calm: bool = False) -> list[Spec]:
@@ -264,7 +306,12 @@ def fan_out(data: bytes, *, calm: bool = False, children: bool = False) -> list[
 _BYTES = st.binary(min_size=100, max_size=500)
 
 SPECS: SearchStrategy[list[Spec]] = (
-    _BYTES.map(definition) | _BYTES.map(orders) | _BYTES.map(inbox) | _BYTES.map(cleanups) | _BYTES.map(fan_out)
+    _BYTES.map(definition)
+    | _BYTES.map(orders)
+    | _BYTES.map(inbox)
+    | _BYTES.map(cleanups)
+    | _BYTES.map(fan_out)
+    | _BYTES.map(deadlines)
 )
 
 
@@ -306,6 +353,10 @@ class Builder:
 
     def taken(self, name: str, then: Callable[..., Any]) -> Callable[..., Any]:
         """Hook: what takes the result of an activity or a child."""
+        return then
+
+    def won(self, name: str, then: Callable[..., Any]) -> Callable[..., Any]:
+        """Hook: what is told who has won a race."""
         return then
 
     def thread_id(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -352,8 +403,11 @@ class Builder:
                 return self.child(field, id, detached)
             case ("sleep",):
                 return Sleep(self.name("sleep"), self.delay())
-            case ("fail",):
-                return Fail(self.name("fail"), "as drawn")
+            case ("do", effect):
+                name = self.name("do")
+                return Do(name, changing(effect, name))
+            case ("fail", number):
+                return Fail(self.name("fail"), "as drawn", error=(Failure, *ERRORS)[number])
             case ("try", body, excepts, cleanup):
                 attempt = Try(self.name("try"), *self.statements(body))
                 for number, statements in excepts:
@@ -376,9 +430,18 @@ class Builder:
                 return ForEach(name, lambda w: numbers, *self.statements(unlooped(body)), parallel=True, limit=limit)
             case ("parallel", branches):
                 return Parallel(self.name("parallel"), *(self.section(branch) for branch in branches))
-            case ("wait for", cond, has_handler):
+            case ("within", body, late):
+                within = Within(self.name("within"), self.delay(), *self.statements(body))
+                return within if late is None else within.on_timeout(*self.statements(late))
+            case ("race", branches, has_then):
+                name = self.name("race")
+                racers = (self.section(branch, self.name("racer")) for branch in branches)
+                return Race(name, *racers, then=self.won(name, note_winner(name)) if has_then else None)
+            case ("wait for", cond, has_handler, late):
                 name = self.name("wait")
-                return WaitFor(name, self.condition(name, condition(cond)), note(name) if has_handler else None)
+                holds, handler = self.condition(name, condition(cond)), note(name) if has_handler else None
+                waits = WaitFor(name, holds, handler, timeout=self.delay() if late else None)
+                return waits.on_timeout(Do(self.name("late"), note(name))) if late == "goes on" else waits
             case ("if", [(cond, body), *more], last):
                 name = self.name("if")
                 result = If(name, self.traced(name, cond), *self.statements(body))
@@ -501,11 +564,21 @@ class Builder:
             *self.statements(body),
         )
 
-    def case(self, spec: Spec) -> On | Timeout:
+    def case(self, spec: Spec) -> SelectPart:
         event, kind, effect, body = spec
         statements = self.statements(body)
+        if kind == "when":
+            name = self.name("when")
+            handler = note(name) if effect[1] == 2 else None
+            return When(name, self.condition(name, condition(event)), *statements, handler=handler)
+        if kind == "done":
+            work = self.statement(event)
+            assert isinstance(work, Activity)
+            return Done(self.name("done"), work, *statements)
         if kind == "timeout":
-            return Timeout(self.name("timeout"), self.delay(), *statements)
+            name = self.name("timeout")
+            handler = note(name) if effect[1] == 2 else None
+            return Timeout(name, self.delay(), *statements, handler=handler)
         label = self.name("on")
 
         def without_input(w: Fields) -> int:
@@ -576,6 +649,8 @@ def _unlooped(spec: Spec) -> Spec | None:
             return ("section", prefix, unlooped(body))
         case ("twice", body):
             return ("twice", unlooped(body))
+        case ("within", body, late):
+            return ("within", unlooped(body) or [("step", ("x", 1), False)], None if late is None else unlooped(late))
         case ("try", body, excepts, cleanup):
             body = unlooped(body) or [("step", ("x", 1), False)]
             return ("try", body, [(number, unlooped(one)) for number, one in excepts], cleanup)
@@ -587,8 +662,20 @@ def apply(w: Fields, effect: Spec) -> None:
     setattr(w, field, getattr(w, field) + amount)
 
 
+def changing(effect: Spec, name: str) -> Callable[[Fields], None]:
+    def change(w: Fields) -> None:
+        apply(w, effect)
+        w.log.append(name)
+
+    return change
+
+
 def note(text: str) -> Callable[[Fields], None]:
     return lambda w: w.log.append(text)
+
+
+def note_winner(name: str) -> Callable[[Fields, str], None]:
+    return lambda w, prefix: w.log.append(f"{name} is won by {prefix}")
 
 
 def condition(spec: Spec) -> Callable[[Fields], bool]:

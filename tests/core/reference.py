@@ -27,6 +27,13 @@ ended, its error is thrown at the statement. If the branches are canceled togeth
 them in a ``finally_`` section is thrown there as well. A canceled thread that is in a ``finally_`` section first runs
 it to its end, including the branches that were started there. An error in that section passes all ``except_`` sections
 outside it.
+
+When the deadline of a ``Within`` has passed, its error is thrown in the same way, and caught at the ``Within``. In a
+``finally_`` section inside, it waits for the end of the section, and then replaces what else would leave it, but for a
+cancellation.
+
+The first branch of a race to end cancels the others in the same way. When all have ended, the race goes on, or fails if
+a ``finally_`` section of the others has failed.
 """
 
 from __future__ import annotations
@@ -41,15 +48,17 @@ from workflow_core import (
     Break,
     Child,
     Continue,
+    Do,
+    Done,
     EventHandler,
     EventRequest,
     Fail,
-    Failure,
     ForEach,
     Go,
     If,
     On,
     Parallel,
+    Race,
     Return,
     Section,
     Select,
@@ -57,13 +66,17 @@ from workflow_core import (
     Step,
     StepContext,
     Switch,
+    TimedOut,
     Timeout,
     Try,
     WaitFor,
+    When,
     While,
+    Within,
     Workflow,
 )
 from workflow_core.error_texts import error_info
+from workflow_core.statements.selects import SelectPart
 
 Leave = type[Break] | type[Continue] | type[Return] | None
 """How a statement was left: None, to go on behind it."""
@@ -71,7 +84,7 @@ Leave = type[Break] | type[Continue] | type[Return] | None
 Walk = Generator["Rest", str | None, Leave]
 """A thread: gives where it rests, is sent the event that happened."""
 
-Parallels = (Parallel, ForEach)
+Parallels = (Parallel, Race, ForEach)
 """What a thread rests on while it waits for its branches."""
 
 
@@ -90,6 +103,30 @@ class Canceled(Exception):
     """Thrown into a thread that must leave all its statements."""
 
 
+class Won(Exception):
+    """Thrown into nothing: kept by a thread while the branches of a race that have lost end.
+
+    Attributes:
+        prefix: that of the branch that has ended first.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__(prefix)
+        self.prefix = prefix
+
+
+class Late(Exception):
+    """Thrown into a thread when the deadline of a ``Within`` has passed.
+
+    Attributes:
+        timer: the timer of the visit to the ``Within``.
+    """
+
+    def __init__(self, timer: RefThread) -> None:
+        super().__init__()
+        self.timer = timer
+
+
 class DuplicateId(Exception):
     """A thread was started under the id of a live one."""
 
@@ -99,7 +136,7 @@ class Rest:
     """Where a thread rests."""
 
     name: str
-    statement: Step | Select | WaitFor | Sleep | Activity | Child | Parallel | ForEach | Fail
+    statement: Step | Within | Select | WaitFor | Sleep | Activity | Child | Parallel | Race | ForEach | Fail | Do
     prefix: str
 
 
@@ -119,8 +156,13 @@ class RefThread:
     is_canceled: bool = False
     is_doomed: bool = False
     leaving: Exception | None = None
+    timers: list[RefThread] = field(default_factory=list)
+    lates: list[Late] = field(default_factory=list)
+    watched: RefThread | None = None
+    level: int = 0
+    depth: int = 0
     started: int = 0
-    input: Any = None
+    inputs: dict[str, Any] = field(default_factory=dict)
 
     @property
     def wait_id(self) -> str:
@@ -175,6 +217,10 @@ class Reference:
         outer = self.workflow, self.item_in(loops[:-1])[0]
         return [*statement.items(*outer[: arity(statement.items)])][position], position
 
+    def at_once(self, handler: Callable[..., Any]) -> None:
+        """Calls a handler in the transition of the current thread."""
+        self.handled(self.current, handler, self.workflow)
+
     def handled(self, thread: RefThread, handler: Callable[..., Any], *given: Any) -> Any:
         """Calls a handler with what it takes: the workflow, the input or the result, and the item."""
         if "item" in inspect.signature(handler).parameters:
@@ -191,7 +237,6 @@ class Reference:
         return None
 
     def statement(self, statement: Any, prefix: str) -> Walk:
-        w = self.workflow
         match statement:
             case Break() | Continue() | Return():
                 return type(statement)
@@ -211,13 +256,20 @@ class Reference:
                     if leave is Return:
                         return Return
             case Select():
-                event = yield Rest(prefix + statement.name, statement, prefix)
-                return (yield from self.section(find_case(statement, prefix, event).body, prefix))
+                case: Any = None
+                while case is None and (case := self.true_case(statement)) is None:
+                    event = yield Rest(prefix + statement.name, statement, prefix)
+                    case = None if event is None else find_case(statement, prefix, event)
+                if isinstance(case, (Timeout, When)) and case.handler is not None:
+                    self.at_once(case.handler)
+                return (yield from self.section(case.body, prefix))
             case WaitFor():
                 while not self.call(statement.cond):
-                    yield Rest(prefix + statement.name, statement, prefix)
+                    event = yield Rest(prefix + statement.name, statement, prefix)
+                    if event is not None:
+                        return (yield from self.late(event, statement, prefix))
                 if statement.handler is not None:
-                    statement.handler(w)
+                    self.at_once(statement.handler)
             case Go():
                 id = statement.id
                 name = prefix + statement.name
@@ -225,18 +277,34 @@ class Reference:
                 self.start(id, statement.body, prefix, self.current)
             case Sleep() | Activity() | Child():
                 yield Rest(prefix + statement.name, statement, prefix)
+            case Do():
+                self.at_once(statement.handler)
             case Fail():
                 name = prefix + statement.name
-                raise Thrown(Failure(statement.message), name, Rest(name, statement, prefix), self.pc)
+                error = statement.error(statement.message)
+                raise Thrown(error, name, Rest(name, statement, prefix), self.pc)
             case Try():
                 return (yield from self.attempt(statement, prefix))
+            case Within():
+                return (yield from self.within(statement, prefix))
             case ForEach() if not statement.parallel:
                 return (yield from self.rounds(statement, prefix))
-            case ForEach() | Parallel():
+            case ForEach() | Parallel() | Race():
                 yield from self.branches(statement, prefix)
             case _:
                 raise TypeError(f"the reference executor does not know {type(statement).__name__}")
         return None
+
+    def true_case(self, select: Select) -> When | None:
+        """The first condition that a select waits for, and that is true."""
+        return next((case for case in select.cases if isinstance(case, When) and self.call(case.cond)), None)
+
+    def late(self, timer: str, statement: WaitFor, prefix: str) -> Walk:
+        """A timeout has passed."""
+        if statement.late is not None:
+            return (yield from self.section(statement.late, prefix))
+        error = TimedOut(f"{prefix + statement.name!r} did not become true in time")
+        raise Thrown(error, timer, Rest(timer, Fail(timer, ""), prefix), self.pc)
 
     def attempt(self, statement: Try, prefix: str) -> Walk:
         thread = self.current
@@ -254,7 +322,7 @@ class Reference:
                 del thread.items[depth:]
                 self.catch(prefix + clause.name, thrown.error)
                 if clause.then is not None:
-                    clause.then(self.workflow, error_info(thrown.error, thrown.statement))
+                    self.handled(thread, clause.then, self.workflow, error_info(thrown.error, thrown.statement))
                 outcome = yield from self.section(clause.body, prefix)
                 del thread.errors[caught:]
             return outcome
@@ -271,9 +339,79 @@ class Reference:
         finally:
             if statement.cleanup is not None and not is_abandoned:
                 del thread.items[depth:], thread.errors[caught:]
-                yield from self.clean_up(statement, prefix, outcome)
+                try:
+                    yield from self.clean_up(statement, prefix, outcome)
+                finally:
+                    due = [late for late in thread.lates if late.timer.depth == thread.cleaning]
+                    thread.lates = [late for late in thread.lates if late not in due]
                 if thread.is_canceled and not thread.cleaning and not is_late:
                     raise Canceled
+                late = min(due, key=lambda late: late.timer.level, default=None)
+                is_outer = isinstance(outcome, Late) and late and outcome.timer.level < late.timer.level
+                if late is not None and not isinstance(outcome, Canceled) and not is_outer:
+                    raise late
+
+    def within(self, statement: Within, prefix: str) -> Walk:
+        thread, name = self.current, prefix + statement.name
+        items, errors = len(thread.items), len(thread.errors)
+        timer = self.watch(thread, statement, prefix)
+        is_abandoned = False
+        try:
+            return (yield from self.section(statement.body, prefix))
+        except Late as late:
+            if late.timer is not timer:
+                raise
+        except GeneratorExit:
+            is_abandoned = True
+            raise
+        finally:
+            if not is_abandoned:
+                self.unwatch(timer)
+                thread.lates = [late for late in thread.lates if late.timer is not timer]
+        del thread.items[items:], thread.errors[errors:]
+        if statement.late is not None:
+            return (yield from self.section(statement.late, prefix))
+        place = Rest(f"{name} timeout", Fail(f"{name} timeout", ""), prefix)
+        raise Thrown(TimedOut(f"{name!r} did not end in time"), f"{name} timeout", place, self.pc)
+
+    def watch(self, thread: RefThread, statement: Within, prefix: str) -> RefThread:
+        """Starts the timer of a ``Within``."""
+        name = prefix + statement.name
+        id = name if thread.id == "main" else f"{thread.id}/{name}"
+        if any(one.id == id for one in self.threads):
+            raise DuplicateId(id)
+        timer = self.thread_type(id, self.section(Section(()), prefix))
+        timer.at, timer.pc, timer.watched = Rest(name, statement, prefix), self.pc, thread
+        timer.level, timer.depth = len(thread.timers), thread.cleaning
+        thread.timers.append(timer)
+        self.threads.append(timer)
+        return timer
+
+    def unwatch(self, timer: RefThread) -> None:
+        assert timer.watched is not None
+        if timer in timer.watched.timers:
+            timer.watched.timers.remove(timer)
+        if timer in self.threads:
+            self.threads.remove(timer)
+
+    def expire(self, timer: RefThread) -> None:
+        """The deadline of a ``Within`` has passed."""
+        self.pc += 1
+        thread, late = timer.watched, Late(timer)
+        assert thread is not None and thread.at is not None
+        self.threads.remove(timer)
+        if thread.cleaning > timer.depth:
+            thread.lates.append(late)
+        elif isinstance(thread.at.statement, Parallels) and (children := self.children(thread)):
+            is_outer = isinstance(thread.leaving, Late) and thread.leaving.timer.level < timer.level
+            if not isinstance(thread.leaving, Canceled) and not is_outer:
+                thread.leaving = late
+            for child in children:
+                if child in self.threads:
+                    self.cancel_thread(child)
+        else:
+            thread.leaving = None
+            self.throw(thread, late)
 
     def catch(self, name: str, error: Exception) -> None:
         """An ``except_`` section of that name begins."""
@@ -302,7 +440,7 @@ class Reference:
             position += 1
         return None
 
-    def branches(self, statement: Parallel | ForEach, prefix: str) -> Walk:
+    def branches(self, statement: Parallel | Race | ForEach, prefix: str) -> Walk:
         thread, name = self.current, prefix + statement.name
         thread.started = 0
         while True:
@@ -310,7 +448,7 @@ class Reference:
                 while thread.started < self.total(statement) and self.may_start(thread, statement):
                     number = thread.started
                     thread.started += 1
-                    if isinstance(statement, Parallel):
+                    if isinstance(statement, (Parallel, Race)):
                         body = statement.branches[number]
                         id = f"{name}[{body.prefix or number}]"
                     else:
@@ -323,17 +461,20 @@ class Reference:
                 break
             yield Rest(name, statement, prefix)
         leaving, thread.leaving = thread.leaving, None
-        if leaving is not None:
+        if isinstance(leaving, Won):
+            if isinstance(statement, Race) and statement.then is not None:
+                statement.then(self.workflow, leaving.prefix)
+        elif leaving is not None:
             thread.is_doomed = thread.is_doomed or isinstance(leaving, Canceled)
             raise leaving
         return None
 
-    def total(self, statement: Parallel | ForEach) -> int:
-        if isinstance(statement, Parallel):
+    def total(self, statement: Parallel | Race | ForEach) -> int:
+        if isinstance(statement, (Parallel, Race)):
             return len(statement.branches)
         return len([*self.call(statement.items)])
 
-    def may_start(self, thread: RefThread, statement: Parallel | ForEach) -> bool:
+    def may_start(self, thread: RefThread, statement: Parallel | Race | ForEach) -> bool:
         limit = statement.limit if isinstance(statement, ForEach) else None
         return limit is None or len(self.children(thread)) < limit
 
@@ -360,7 +501,7 @@ class Reference:
         try:
             rest = go()
         except StopIteration:
-            self.end(thread)
+            self.finish(thread)
         except Canceled:
             self.end(thread)
         except Thrown as thrown:
@@ -369,8 +510,7 @@ class Reference:
             thread.at = rest
             thread.pc = self.pc
             thread.setup_data = {}
-            if isinstance(thread.at.statement, Activity):
-                thread.input = self.input_of(thread, thread.at.statement)
+            thread.inputs = {name: self.input_of(thread, activity) for name, activity in activities_at(thread.at)}
             if isinstance(thread.at.statement, Select):
                 cases = thread.at.statement.cases
                 thread.to_set_up = [case for case in cases if isinstance(case, On) and is_handler(case)]
@@ -398,26 +538,43 @@ class Reference:
         self.end(thread)
         if parent is None or isinstance(parent.leaving, Thrown):
             return
-        parent.is_doomed = parent.leaving is not None
+        is_won = isinstance(parent.leaving, (Won, Late))
+        parent.is_doomed = parent.leaving is not None and not is_won
         parent.leaving = Thrown(thrown.error, thrown.statement, parent.at, parent.pc)
-        if parent.is_doomed:
+        if parent.is_doomed or is_won:
             return
         for other in self.children(parent):
             if other in self.threads:
                 self.cancel_thread(other)
 
-    def fail_at(self, thread: RefThread, error: Exception) -> None:
-        """Handles an error of the current statement of a thread that has no further attempt."""
+    def finish(self, thread: RefThread) -> None:
+        """Ends a thread that has come to its end, and so the other branches of a race."""
+        parent = next((one for one in self.threads if thread.parent and one.id == thread.parent), None)
+        self.end(thread)
+        statement = parent.at.statement if parent is not None and parent.at is not None else None
+        if parent is None or not isinstance(statement, Race) or parent.leaving is not None:
+            return
+        assert parent.at is not None
+        own = parent.at.name if parent.id == "main" else f"{parent.id}/{parent.at.name}"
+        prefixes = {f"{own}[{one.prefix or number}]": one.prefix for number, one in enumerate(statement.branches)}
+        parent.leaving = Won(prefixes[thread.id])
+        for other in self.children(parent):
+            if other in self.threads:
+                self.cancel_thread(other)
+
+    def fail_at(self, thread: RefThread, error: Exception, name: str = "") -> None:
+        """Handles an error of the current statement of a thread, or of its case ``name``, without a further attempt."""
         assert thread.at is not None
         self.pc += 1
-        self.throw(thread, Thrown(error, thread.at.name, thread.at, thread.pc))
+        self.throw(thread, Thrown(error, name or thread.at.name, thread.at, thread.pc))
 
     def cancel(self) -> None:
         self.pc += 1
         self.canceling = True
         self.buffer = []
         for thread in list(self.threads):
-            if not thread.parent and thread in self.threads and self.error is None:
+            is_own = not thread.parent and thread.watched is None
+            if is_own and thread in self.threads and self.error is None:
                 self.cancel_thread(thread)
 
     def cancel_thread(self, thread: RefThread) -> None:
@@ -451,6 +608,7 @@ class Reference:
             self.finished = True
             return
         self.threads.remove(thread)
+        self.threads = [one for one in self.threads if one.watched is not thread]
         self.canceled = self.canceling and not self.threads
         if self.canceled:
             self.buffer = []
@@ -478,6 +636,7 @@ class Reference:
             if (
                 self.is_to_move(thread)
                 or (isinstance(waits_for, WaitFor) and self.call(waits_for.cond))
+                or (isinstance(waits_for, Select) and self.true_case(waits_for) is not None)
                 or (isinstance(waits_for, Parallels) and self.may_go_on(thread, waits_for))
             ):
                 self.advance(thread)
@@ -552,28 +711,25 @@ class Reference:
             if thread.at is not None and isinstance(thread.at.statement, Step):
                 self.step_of(thread)
                 return True
-            if thread.at is not None and isinstance(thread.at.statement, Activity):
-                self.activity_of(thread)
-                return True
+            if thread.at is not None and not thread.to_set_up:
+                for name, activity in activities_at(thread.at):
+                    self.activity_of(thread, name, activity)
+                    return True
         return False
 
-    def activity_of(self, thread: RefThread) -> None:
+    def activity_of(self, thread: RefThread, name: str, activity: Activity) -> None:
         """What the library alone does with an activity: it runs it like a step."""
-        assert thread.at is not None
-        activity: Activity = thread.at.statement  # type: ignore[assignment]
         try:
-            result = activity.function(*(thread.input, None)[: arity(activity.function)])
+            result = activity.function(*(thread.inputs[name], None)[: arity(activity.function)])
         except Exception as raised:
-            self.fail_at(thread, raised)
+            self.fail_at(thread, raised, name)
             return
-        self.activity_done(thread, result)
+        self.activity_done(thread, name, activity, result)
 
-    def activity_done(self, thread: RefThread, result: Any) -> None:
-        assert thread.at is not None
-        activity: Activity = thread.at.statement  # type: ignore[assignment]
+    def activity_done(self, thread: RefThread, name: str, activity: Activity, result: Any) -> None:
         if activity.then is not None:
             self.handled(thread, activity.then, self.workflow, result)
-        self.advance(thread, thread.at.name)
+        self.advance(thread, name)
 
     def step_of(self, thread: RefThread) -> None:
         assert thread.at is not None
@@ -596,11 +752,13 @@ class Reference:
             if thread.at is None:
                 continue
             statement, prefix = thread.at.statement, thread.at.prefix
-            if isinstance(statement, Sleep):
+            if isinstance(statement, (Sleep, Within)):
                 offers.append((thread, statement, thread.at.name))
+            elif isinstance(statement, WaitFor) and statement.timeout is not None:
+                offers.append((thread, statement, f"{thread.at.name} timeout"))
             elif isinstance(statement, Select):
-                cases = (case for case in statement.cases if case not in thread.to_set_up)
-                offers += [(thread, case, case_name(case, prefix)) for case in cases]
+                cases = (case for case in statement.cases if isinstance(case, (On, Timeout)))
+                offers += [(thread, case, case_name(case, prefix)) for case in cases if case not in thread.to_set_up]
         return offers
 
     def keeps(self, event: str) -> bool:
@@ -625,7 +783,10 @@ class Reference:
                 output = handler.handle(self.request(thread, case, "handle"), input)
             else:
                 output = self.handled(thread, handler, self.workflow, input)
-        self.advance(thread, event)
+        if thread.watched is not None:
+            self.expire(thread)
+        else:
+            self.advance(thread, event)
         return output
 
 
@@ -633,20 +794,33 @@ def arity(function: Callable[..., Any]) -> int:
     return len(inspect.signature(function).parameters)
 
 
-def is_handler(case: On | Timeout) -> bool:
+def activities_at(at: Rest) -> list[tuple[str, Activity]]:
+    """The activities that a thread waits for at a rest, by their names."""
+    if isinstance(at.statement, Activity):
+        return [(at.name, at.statement)]
+    cases = at.statement.cases if isinstance(at.statement, Select) else ()
+    works = (case.work for case in cases if isinstance(case, Done))
+    return [(at.prefix + work.name, work) for work in works if isinstance(work, Activity)]
+
+
+def is_handler(case: SelectPart) -> bool:
     return isinstance(case, On) and isinstance(case.handler, EventHandler)
 
 
-def takes_input(case: On | Timeout) -> bool:
+def takes_input(case: SelectPart) -> bool:
     return isinstance(case, On) and (isinstance(case.handler, EventHandler) or arity(case.handler) == 2)
 
 
-def case_name(case: On | Timeout, prefix: str) -> str:
+def case_name(case: SelectPart, prefix: str) -> str:
+    """What happens in a case: for the end of an activity or a child, the name of that."""
+    if isinstance(case, Done):
+        return prefix + case.work.name
     return case.event if isinstance(case, On) else prefix + case.name
 
 
-def find_case(select: Select, prefix: str, event: str | None) -> On | Timeout:
-    return next(case for case in select.cases if case_name(case, prefix) == event)
+def find_case(select: Select, prefix: str, event: str | None) -> SelectPart:
+    cases = (case for case in select.cases if not isinstance(case, When))
+    return next(case for case in cases if case_name(case, prefix) == event)
 
 
 def every_on(part: Any) -> Iterator[On]:

@@ -32,7 +32,7 @@ from workflow_core import (
     handle_event,
     resume,
 )
-from workflow_core.program.code import EventCase
+from workflow_core.program.cases import EventCase
 
 
 class Parcel(BaseModel):

@@ -514,6 +514,8 @@ def test_the_version_depends_on_every_statement_and_its_place() -> None:
 
 def test_values_that_can_be_right_are_taken() -> None:
     def typed(w: Any, result: int) -> None: ...
+    def same(number: int) -> int:
+        return number
 
     class Taken(Workflow):
         definition = S(
@@ -523,7 +525,7 @@ def test_values_that_can_be_right_are_taken() -> None:
             Step("step", later, timeout=DAY),
             Activity("a", later_with, timeout=DAY),
             Activity("b", zero, then=nothing),
-            Activity("c", one, then=typed, input=lambda w: 1),
+            Activity("c", same, then=typed, input=lambda w: 1),
             ForEach("f", items, Break(), If("i", lambda w, item: True, Continue())),
             ForEach("g", lambda w: [], ForEach("h", lambda w, item: [item], do("x"), parallel=True, limit=1)),
             Try("t", Return()).except_((OSError, ValueError)).finally_(While("w", holds, Break(), do("y"))),

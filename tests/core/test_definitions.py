@@ -20,6 +20,7 @@ from workflow_core import (
     Continue,
     Default,
     DefinitionError,
+    Do,
     EventRequest,
     Execution,
     Go,
@@ -33,6 +34,7 @@ from workflow_core import (
     StepContext,
     Switch,
     Timeout,
+    Try,
     WaitFor,
     While,
     Workflow,
@@ -69,11 +71,8 @@ def refusal(*statements: Any) -> DefinitionError:
 
 TAKEN: list[tuple[Any, str, str]] = [
     (do("a"), "Step 'a'", "a Step"),
-    (If("a", holds, do("x")), "If 'a'", "a Step"),
-    (If("x", holds, do("y")).elif_("a", holds, do("z")), "If 'a'", "a Step"),
-    (Switch("a", Default()), "Switch 'a'", "a Step"),
-    (Switch("s", Case("a", holds)), "Case 'a'", "a Step"),
-    (While("a", holds, do("x")), "While 'a'", "a Step"),
+    (Do("a", nothing), "Do 'a'", "a Step"),
+    (Try("a", do("x")).finally_(do("y")), "Try 'a'", "a Step"),
     (Select("a", On("E", nothing)), "Select 'a'", "a Step"),
     (Select("s", Timeout("a", timedelta(1))), "Timeout 'a'", "a Step"),
     (WaitFor("a", holds), "WaitFor 'a'", "a Step"),
@@ -89,6 +88,15 @@ def test_a_name_is_taken_once(statement: Any, where: str, taken_by: str) -> None
     assert error.reason == f"the name is taken by {taken_by}"
     assert "Rename one" in error.fix
     assert "prefix" in error.fix
+
+
+def test_decisions_and_loops_may_have_any_names() -> None:
+    statements = (
+        If("a", holds, do("a")).elif_("a", holds, do("b")),
+        Switch("a", Case("a", holds, do("c")), Default()),
+        While("a", holds, do("d"), If("a", holds, Break())),
+    )
+    assert list(define(*statements).__program__.rests) == ["a", "b", "c", "d"]
 
 
 def test_the_name_of_the_main_thread_is_taken() -> None:
@@ -206,7 +214,7 @@ ARITIES: list[tuple[str, Any, str, str]] = [
     ("Case of two", Switch("s", Case("c", two)), "Case 'c'", "the workflow alone"),
     ("While of two", While("w", two, do("a")), "While 'w'", "the workflow alone"),
     ("WaitFor of none", WaitFor("w", zero), "WaitFor 'w'", "the workflow alone"),
-    ("handler of WaitFor of two", WaitFor("w", holds, two), "WaitFor 'w'", "the workflow alone"),  # type: ignore[arg-type]
+    ("handler of WaitFor of two", WaitFor("w", holds, two), "WaitFor 'w'", "the workflow alone"),
     ("handler of none", Select("s", On("E", zero)), "On 'E'", "the workflow and at most one input"),
     ("handler of three", Select("s", On("E", three)), "On 'E'", "the workflow and at most one input"),
     ("delay of two", Select("s", Timeout("t", two)), "Timeout 't'", "the workflow alone"),  # type: ignore[arg-type]

@@ -34,7 +34,7 @@ from workflow_core import (
     handle_event,
     resume,
 )
-from workflow_core.machine import instructions
+from workflow_core.machine import endless, instructions
 from workflow_core.machine.machine import Machine
 from workflow_core.statements.basic import Statement
 from workflow_core.statements.control import Case, Default
@@ -49,6 +49,7 @@ NUMBERS = itertools.count()
 @pytest.fixture
 def low_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(instructions, "MOVES_MAX", MOVES_MAX)
+    monkeypatch.setattr(endless, "MOVES_MAX", MOVES_MAX)
 
 
 class Many(Logged):

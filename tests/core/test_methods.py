@@ -228,20 +228,20 @@ class Uses(Logged, name="uses"):
 
     def happened(self) -> None: ...
 
-    def given(self) -> int:
-        return 1
+    def fields(self) -> dict[str, int]:
+        return {}
 
     definition = S(
         Switch("cases", Case("case", holds, Try("try", Fail("fail", text)).except_(Exception, then=caught))),
         ForEach("each", items, Go("go", Sleep("sleep", delay), id=key), parallel=True),
         ForEach("outer", items, ForEach("inner", items, If("if", holds, Step("step", happened)))),
-        Go("child", Child("a child", "order", id=key, input=given, then=happened)),
+        Go("child", Child("a child", "order", id=key, input=fields, then=happened)),
         Select("select", Timeout("late", delay), On("Go", happened)),
         WaitFor("wait", holds, happened),
     )
 
 
-@pytest.mark.parametrize("name", ["holds", "items", "key", "text", "delay", "caught", "happened", "given"])
+@pytest.mark.parametrize("name", ["holds", "items", "key", "text", "delay", "caught", "happened", "fields"])
 def test_a_fake_reaches_each_place(name: str) -> None:
     def found(part: Any, code: Any, seen: set[int]) -> int:
         """How often a function is part of the compiled definition."""

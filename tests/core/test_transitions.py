@@ -124,7 +124,7 @@ def reports(order: Any, execution: Execution) -> Iterator[tuple[str, Work]]:
 LEGAL = {
     StepWork: {"executing"},
     Move: {"resuming"},
-    ConditionMove: {"waiting"},
+    ConditionMove: {"waiting", "setting_up"},
     SetupWork: {"pending_setup", "setup_error"},
     ChildStart: {"pending_setup", "setup_error"},
     ActivityWork: {"set_up"},

@@ -24,6 +24,7 @@ from workflow_core import (
     Child,
     Continue,
     Default,
+    Do,
     Execution,
     Fail,
     Failure,
@@ -32,6 +33,7 @@ from workflow_core import (
     If,
     On,
     Parallel,
+    Race,
     Return,
     S,
     Section,
@@ -44,6 +46,7 @@ from workflow_core import (
     Try,
     WaitFor,
     While,
+    Within,
     resume,
 )
 from workflow_core.diagrams import describe, mermaid, svg
@@ -107,11 +110,13 @@ EXAMPLES = {
     Break: Example(loop(Break()), LOOP, ("first",), ""),
     Child: Example(Child("it", "elsewhere"), ("it",), state="here"),
     Continue: Example(loop(Continue()), LOOP, ("first", "first"), ""),
+    Do: Example(Do("it", log("done")), ("it",), ("done",)),
     Fail: Example(Fail("it", "for a reason"), ("it",), state="failed"),
     ForEach: Example(ForEach("it", lambda w: "ab", do("each")), ("it", "each"), ("each", "each")),
     Go: Example(Go("it", do("aside")), ("it", "aside"), ("aside",)),
     If: Example(If("it", no, do("a")).else_(do("b")), ("it", "a", "b"), ("b",)),
     Parallel: Example(Parallel("it", S(do("a")), S(do("b"))), ("it", "a", "b"), ("a", "b")),
+    Race: Example(Race("it", S(do("a")), S(do("b"))), ("it", "a", "b"), ("a",)),
     Return: Example(Go("aside", loop(Return())), LOOP, ("first",), ""),
     Section: Example(S(do("it"), prefix="section"), ("section/it",), ("it",)),
     Select: Example(Select("it", On("Come", log("came")), Timeout("late", DAY)), ("it", "Come", "late"), state="here"),
@@ -124,6 +129,7 @@ EXAMPLES = {
         ("a", "c"),
     ),
     WaitFor: Example(WaitFor("it", no), ("it",), state="here"),
+    Within: Example(Within("it", DAY, do("a")).on_timeout(do("b")), ("it", "a", "b"), ("a",)),
     While: Example(While("it", lambda w: not w.log, do("round")), ("it", "round"), ("round",)),
 }
 

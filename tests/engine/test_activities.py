@@ -441,7 +441,7 @@ async def test_without_a_heartbeat_it_counts_as_dead_and_is_told_so(world: World
     running = asyncio.ensure_future(world.process.perform(activities(world)[0]))
     await world.clock.settle()
     await world.clock.advance(31)
-    await world.process.deliver(world.queue.timers[0])
+    await world.start(Alive).deliver(world.queue.timers[0])
     assert (await world.instance()).execution.status == "failed"
     GATE.open()
     assert await world.finish(running) is Outcome.DONE

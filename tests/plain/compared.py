@@ -16,7 +16,7 @@ from typing import Any
 from tests.plain.programs import source
 from workflow_core import DefinitionError, Execution, Status
 from workflow_core.machine.machine import Machine
-from workflow_core.program.code import EventCase, SelectOp
+from workflow_core.program.cases import EventCase, SelectOp
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 STEPS_MAX = 600

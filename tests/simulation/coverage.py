@@ -37,6 +37,7 @@ MEASURED = (
     "workflow_core/events.py",
     "workflow_core/execution.py",
     "workflow_core/machine/*",
+    "workflow_core/program/cases.py",
     "workflow_core/program/code.py",
     "workflow_core/program/program.py",
     "workflow_core/retry.py",

@@ -14,7 +14,7 @@ from tests.simulation.scenario import Scenario
 from tests.simulation.settings import Settings
 from tests.simulation.typed import SAMPLES
 from workflow_core import Workflow
-from workflow_core.program.code import ActivityCase, SelectOp
+from workflow_core.program.cases import ActivityCase, SelectOp
 from workflow_core.statements.calls import ACTIVITY_TIMEOUT
 
 
@@ -46,6 +46,8 @@ class Definitions:
         tape = tapes.randbytes(tapes.choice((40, 100, 250)))[: scenario.tape]
         calm = scenario.chance("calm definitions", 0.6)
         shape = scenario.choice("shape", SHAPES)
+        if scenario.chance("deadlines", 0.15) and not settings.is_repaired:
+            shape = generate.deadlines  # the model cannot move a thread into a section with a deadline
         if (settings.is_repaired or settings.is_renamed) and scenario.chance("definition to repair", 0.4):
             shape = shapes.to_repair
         if settings.has_rare_statements:

@@ -21,7 +21,19 @@ from tests.simulation.mistakes import Mistakes, is_mistaken, spoilt_result
 from tests.simulation.rare import NUMBER, RareStatements
 from tests.simulation.renaming import renamed
 from tests.simulation.typed import Typed
-from workflow_core import ActivityContext, EventRejected, EventRequest, If, On, S, Select, Statement, Step, StepContext
+from workflow_core import (
+    ActivityContext,
+    EventRejected,
+    EventRequest,
+    If,
+    On,
+    S,
+    Select,
+    Statement,
+    Step,
+    StepContext,
+    When,
+)
 
 ADDED = "Added"
 """An event that the second revision alone knows."""
@@ -151,7 +163,9 @@ class _Instrumented(RareStatements):
             return statement
         self.added += 1
         if isinstance(statement, Select):
-            statement = Select(statement.name, *reversed(statement.cases), On(ADDED, lambda w: None))
+            whens = [case for case in statement.cases if isinstance(case, When)]  # of these, the order counts
+            others = [case for case in reversed(statement.cases) if not isinstance(case, When)]
+            statement = Select(statement.name, *others, *whens, On(ADDED, lambda w: None))
         never = If(f"added {self.added}", lambda w: False, Step(f"added step {self.added}", lambda w: None))
         return (S(statement), S(never, statement), S(statement, never))[self.added % 3]
 

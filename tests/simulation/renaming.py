@@ -17,6 +17,8 @@ from tests.simulation.acts import Act
 from workflow_core import (
     Activity,
     Child,
+    Do,
+    Done,
     Execution,
     Fail,
     If,
@@ -29,6 +31,7 @@ from workflow_core import (
     Timeout,
     Try,
     WaitFor,
+    When,
 )
 from workflow_core.statements.control import Branch, Case, Default
 from workflow_core.statements.failures import Except
@@ -36,10 +39,10 @@ from workflow_core.statements.failures import Except
 NEW = "new "
 """What a revision puts before the names of the one before it."""
 
-RENAMED = (Step, Select, WaitFor, Sleep, Activity, Fail, Timeout, Try, Except, If)
+RENAMED = (Step, Do, Select, WaitFor, Sleep, Activity, Fail, Timeout, Try, Except, If)
 """Not what threads and children are named after: the model computes their ids from the names."""
 
-_NODES = (Statement, On, Timeout, Except, Branch, Case, Default)
+_NODES = (Statement, On, Timeout, When, Done, Except, Branch, Case, Default)
 
 
 def renamed(definition: Section, times: int) -> Section:

@@ -24,7 +24,7 @@ def to_repair(data: bytes, *, calm: bool = False) -> list[Spec]:
         return step() if calm else ("risky", tape.effect(), tape.cond(), tape.below(len(ERRORS)))
 
     cleanup = [tape.of((wait, step))(), *tape.many(0, 1, risky), wait()]
-    fails: list[Spec] = [] if calm else [("fail",)]
+    fails: list[Spec] = [] if calm else [("fail", 0)]
     body = [tape.of((loop, wait, step))(), tape.of((risky(), wait(), *fails))]
     excepts = [(tape.below(len(ERRORS) + 2), [step()])] if tape.below(2) else []
     attempt: Spec = ("try", body, excepts, cleanup)

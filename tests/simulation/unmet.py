@@ -86,7 +86,7 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
             ),
         ),
         (f"{_M}instructions.py", "_refuse_result", "if iscoroutine(result):"),
-        (f"{_M}instructions.py", "_rested", "raise _endless(thread, allowance)"),
+        (f"{_M}endless.py", "rested", "raise endless(thread, allowance)"),
         (f"{_M}instructions.py", "run", "_refuse_result(value, step)"),
         (f"{_M}passing.py", "_stored", "if isinstance(leaf, float) and not math.isfinite(leaf):"),
         (f"{_M}passing.py", "pack_result", "except _ERRORS as error:"),

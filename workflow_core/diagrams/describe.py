@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from workflow_core.program.code import ActivityCase
+from workflow_core.program.cases import ActivityCase, SelectOp
 from workflow_core.program.program import Program
 from workflow_core.statements.basic import Delay, Section, Statement
 from workflow_core.statements.calls import Activity, Child
-from workflow_core.statements.control import Branch, Go, If, Step, Switch, WaitFor, While
+from workflow_core.statements.control import Branch, Do, Go, If, Step, Switch, WaitFor, While, Within
 from workflow_core.statements.failures import Except, Fail, Try
-from workflow_core.statements.fanout import ForEach, Parallel
+from workflow_core.statements.fanout import ForEach, Parallel, Race
 from workflow_core.statements.inline import CallOf, Entry, Inline, Resting
-from workflow_core.statements.selects import On, Select, Sleep, Timeout
+from workflow_core.statements.selects import Done, On, Select, SelectPart, Sleep, Timeout, When
 
 Node = dict[str, Any]
 
@@ -24,8 +24,9 @@ SIGNED = "signed"
 def statements(program: Program) -> list[Node]:
     """Returns the statements of a definition as a tree of ``{"kind": ..., "name": ..., "statements": [...]}``.
 
-    Branches are nodes of kind ``branch`` (``else`` has no name), cases are of kind ``on`` and ``timeout``, and the
-    clauses of a ``Try`` of kind ``except``. Names contain the prefixes of their sections.
+    Branches are nodes of kind ``branch`` (``else`` has no name), cases are of kind ``on``, ``timeout``, ``when`` and
+    ``done`` (with the activity or child under ``work``), and the clauses of a ``Try`` of kind ``except``. Names contain
+    the prefixes of their sections.
     """
     return _section(program.definition, "", program)
 
@@ -91,9 +92,28 @@ def _section(section: Section, prefix: str, program: Program) -> list[Node]:
     return nodes
 
 
+def _timer(name: str, statement: WaitFor | Within, delay: Delay, prefix: str, program: Program) -> Node:
+    """The case of a timeout, with what runs after it."""
+    node: Node = {"kind": "timeout", "name": name, "delay": _delay(delay)}
+    if statement.late is None:
+        return node | {
+            "statements": [{"kind": "fail", "name": f"{prefix}{statement.name} timeout", "message": "TimedOut"}]
+        }
+    return node | {"statements": _section(statement.late, prefix, program)}
+
+
 def _statement(statement: Statement, prefix: str, program: Program) -> Node:
+    node: Node
     match statement:
-        case Step(name) | WaitFor(name):
+        case WaitFor(name) if statement.timeout is not None:
+            when = {"kind": "when", "name": prefix + name, "statements": []}
+            timer = _timer(f"{prefix}{name} timeout", statement, statement.timeout, prefix, program)
+            return {"kind": "wait_for", "name": prefix + name, "cases": [when, timer]}
+        case Within(name, delay, body):
+            timer = _timer(prefix + name, statement, delay, prefix, program)
+            node = {"kind": "within", "name": prefix + name, "delay": timer["delay"], "cases": [timer]}
+            return node | {"statements": _section(body, prefix, program)}
+        case Step(name) | WaitFor(name) | Do(name):
             return {"kind": _kind(statement), "name": prefix + name}
         case If(branches):
             return {"kind": "if", "branches": [_branch(branch, prefix, program) for branch in branches]}
@@ -113,19 +133,18 @@ def _statement(statement: Statement, prefix: str, program: Program) -> Node:
             text = "computed" if callable(message) else message
             return {"kind": "fail", "name": prefix + name, "message": text}
         case Try(name, body, excepts, cleanup):
-            node: Node = {"kind": "try", "name": prefix + name, "statements": _section(body, prefix, program)}
+            node = {"kind": "try", "name": prefix + name, "statements": _section(body, prefix, program)}
             node["excepts"] = [_except(clause, prefix, program) for clause in excepts]
             return node | {"finally": None if cleanup is None else _section(cleanup, prefix, program)}
         case ForEach(name, _, body, parallel, limit):
             node = {"kind": "for_each", "name": prefix + name, "parallel": parallel, "limit": limit}
             return node | {"statements": _section(body, prefix, program)}
-        case Parallel(name, branches):
+        case Parallel(name, branches) | Race(name, branches):
             sections = [_section(branch, prefix, program) for branch in branches]
-            return {"kind": "parallel", "name": prefix + name, "branches": sections}
+            return {"kind": _kind(statement), "name": prefix + name, "branches": sections}
         case Activity(name):
             name = prefix + name
-            activity = program.select(name).cases[name]
-            assert isinstance(activity, ActivityCase)
+            activity = _activity_case(program, name)
             types = activity.activity.signature
             return {"kind": "activity", "name": name, "input": types.input_schema, "output": types.output_schema}
         case Child(name, workflow):
@@ -134,6 +153,12 @@ def _statement(statement: Statement, prefix: str, program: Program) -> Node:
             return node | {"detached": statement.detached}
         case _:
             return {"kind": _kind(statement)}
+
+
+def _activity_case(program: Program, name: str) -> ActivityCase:
+    selects = (instruction for instruction in program.code if isinstance(instruction, SelectOp))
+    cases = (select.cases.get(name) for select in selects)
+    return next(case for case in cases if isinstance(case, ActivityCase))
 
 
 def _kind(statement: Statement) -> str:
@@ -147,12 +172,18 @@ def _branch(branch: Branch, prefix: str, program: Program) -> Node:
     return {"kind": "branch", "name": name, "statements": _section(branch.body, prefix, program)}
 
 
-def _case(case: On | Timeout, prefix: str, program: Program) -> Node:
-    node: Node = {"kind": "on", "name": case.event if isinstance(case, On) else prefix + case.name}
-    if isinstance(case, On):
-        node |= {"role": case.role, "verify": case.verify is not None, "buffered": case.buffered}
-    else:
-        node |= {"kind": "timeout", "delay": _delay(case.delay)}
+def _case(case: SelectPart, prefix: str, program: Program) -> Node:
+    match case:
+        case On():
+            node: Node = {"kind": "on", "name": case.event, "role": case.role, "buffered": case.buffered}
+            node["verify"] = case.verify is not None
+        case Timeout():
+            node = {"kind": "timeout", "name": prefix + case.name, "delay": _delay(case.delay)}
+        case When():
+            node = {"kind": "when", "name": prefix + case.name}
+        case Done():
+            node = {"kind": "done", "name": prefix + case.name}
+            node["work"] = _statement(case.work, prefix, program)
     return node | {"statements": _section(case.body, prefix, program)}
 
 

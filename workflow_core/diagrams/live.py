@@ -21,7 +21,7 @@ from workflow_core.wait_types import RetriedWait, TimerWait
 Place = str | tuple[str, str]
 """The name of a statement, a branch or a timeout; for an event, the names of the select and the event."""
 
-_PARTS = frozenset(("branch", "on", "timeout", "except"))
+_PARTS = frozenset(("branch", "on", "timeout", "when", "done", "except"))
 _RECORDED = frozenset(("step", "select", "sleep", "activity", "child"))
 
 
@@ -148,11 +148,23 @@ class _Look:
         still in one or has failed in one."""
         reached = busy = False
         for node in reversed(nodes):
-            node_reached, node_busy = self.node(node, node.get("name"))
+            node_reached, node_busy = self.node(node, self.own(node, node.get("name")))
             node["live"]["passed"] |= reached
             reached |= node_reached
             busy |= node_busy
         return reached, busy
+
+    def place_of_part(self, node: Node, part: Node) -> Place | None:
+        if part["kind"] == "on":
+            return node["name"], part["name"]
+        if node["kind"] == "within":
+            return None  # its timer is shown at the statement
+        return self.own(part, part["work"]["name"] if part["kind"] == "done" else part["name"])
+
+    def own(self, node: Node, place: Place | None) -> Place | None:
+        """Returns a place, or None if it is that of another node: a decision or a loop may share the name of a step."""
+        is_label = node["kind"] in ("branch", "switch", "when", "while")
+        return None if is_label and isinstance(place, str) and place in self.program.rests else place
 
     def node(self, node: Node, place: Place | None) -> tuple[bool, bool]:
         """Does the same for a statement or a part of one."""
@@ -173,13 +185,13 @@ class _Look:
 
     def inside(self, node: Node) -> list[tuple[bool, bool]]:
         """Does the same for each section inside a statement, and each part of it."""
-        result = [self.section(node.get("statements", [])), self.section(node.get("finally") or [])]
+        work = [node["work"]] if "work" in node else []
+        result = [self.section([*work, *node.get("statements", [])]), self.section(node.get("finally") or [])]
         for part in _parts(node):
             if isinstance(part, list):
                 result.append(self.section(part))
             else:
-                place = (node["name"], part["name"]) if part["kind"] == "on" else part["name"]
-                result.append(self.node(part, place))
+                result.append(self.node(part, self.place_of_part(node, part)))
         return result
 
 
@@ -197,10 +209,10 @@ def _may_have_returned(nodes: list[Node], is_known: bool) -> bool:
         kind = node["kind"]
         if kind == "return":
             return True
-        if kind in ("go", "parallel") or (kind == "for_each" and node["parallel"]):
+        if kind in ("go", "parallel", "race") or (kind == "for_each" and node["parallel"]):
             continue
         # A case that happened is recorded. A condition or an error may not be.
-        unsure = ("branch", "except") if is_known else _PARTS
+        unsure = ("branch", "when", "except") if is_known else _PARTS
         parts = [part["statements"] for part in _parts(node) if part["kind"] in unsure or part["live"]["passed"]]
         if any(_may_have_returned(inner, is_known) for inner in [node.get("statements", []), *parts]):
             return True

@@ -77,8 +77,12 @@ class _Drawing:
         match node["kind"]:
             case "step":
                 return self.block(node["name"], ("[", "]"), ends)
-            case "wait_for":
+            case "do":
+                return self.block(node["name"], ("[", "]"), ends)
+            case "wait_for" if "cases" not in node:
                 return self.block(f"until {node['name']}", ("{{", "}}"), ends)
+            case "wait_for":
+                return self.select(node, ends, f"until {node['name']}")
             case "if" | "switch":
                 return self.branches(node["branches"], ends)
             case "while":
@@ -93,12 +97,16 @@ class _Drawing:
                 self.block(node["name"], (">", "]"), ends)
             case "try":
                 return self.attempt(node, ends)
+            case "within":
+                return self.within(node, ends)
             case "for_each" if not node["parallel"]:
                 return self.loop(node | {"name": f"each of {node['name']}"}, ends, ("next", "done"))
             case "for_each":
                 return self.fork(f"each of {node['name']}", [node["statements"]], ends, describe.limit_in_words(node))
             case "parallel":
                 return self.fork(node["name"], node["branches"], ends)
+            case "race":
+                return self.fork(node["name"], node["branches"], ends, joined="first of")
             case "go":
                 at = self.block(f"start {node['name']}", ("[/", "/]"), ends)
                 thread = self.thread(node["name"], node["statements"])
@@ -168,28 +176,40 @@ class _Drawing:
             self.leave(kind, [(end, f"{label}, {kind}" if label else kind) for end, label in ways_out])
         return ways_out if result else []
 
-    def fork(self, name: str, branches: list[list[Node]], ends: Ends, limit: str = "") -> Ends:
+    def within(self, node: Node, ends: Ends) -> Ends:
+        """Draws a ``Within``: a dotted arrow leads from its start to what runs when its deadline has passed."""
+        label = f"within {node['name']} ({describe.in_words(node['delay'])})"
+        start = self.block(label, ("(", ")"), ends)[0][0]
+        result = self.section(node["statements"], [(start, "")])
+        late = self.node(f"timeout of {node['name']}", ("(", ")"))
+        self.lines.append(f"  {start} -.-> {late}")
+        return result + self.section(node["cases"][0]["statements"], [(late, "")])
+
+    def fork(self, name: str, branches: list[list[Node]], ends: Ends, limit: str = "", joined: str = "all of") -> Ends:
         """Draws threads that start together and are joined. ``Return`` ends a branch; no branch has a ``Break``."""
         start = self.block(f"{name} ({limit})" if limit else name, ("[/", "/]"), ends)
         outer_end, outer_nest, self.nest = self.end, self.nest, []
-        self.end = self.node(f"all of {name}", ("[\\", "\\]"))
+        self.end = self.node(f"{joined} {name}", ("[\\", "\\]"))
         for branch in branches:
             self.join(self.section(branch, start), self.end)
-        joined, self.end, self.nest = self.end, outer_end, outer_nest
-        return [(joined, "")]
+        join, self.end, self.nest = self.end, outer_end, outer_nest
+        return [(join, "")]
 
-    def select(self, node: Node, ends: Ends) -> Ends:
-        at = self.block(node["name"], ("{{", "}}"), ends)[0][0]
+    def select(self, node: Node, ends: Ends, title: str = "") -> Ends:
+        at = self.block(title or node["name"], ("{{", "}}"), ends)[0][0]
         result: Ends = []
         for case in node["cases"]:
             label = case["name"]
             if case["kind"] == "timeout":
                 label = f"{label} ({describe.in_words(case['delay'])})"
-            elif case["role"]:
+            elif case.get("role"):
                 label = f"{label} ({case['role']})"
-            elif case["verify"]:
+            elif case.get("verify"):
                 label = f"{label} ({describe.SIGNED})"
-            result += self.section(case["statements"], [(at, label)])
+            way = [(at, label)]
+            if case["kind"] == "done":
+                way = [(self.statement(case["work"], [(at, "")])[0][0], label)]
+            result += self.section(case["statements"], way)
         return result
 
 

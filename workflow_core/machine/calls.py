@@ -16,14 +16,14 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from workflow_core.events import ActivityContext
+from workflow_core.events import NO_SIGNS, ActivityContext, ActivitySigns
 from workflow_core.execution import ErrorInfo, Thread
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.transitions import ThreadHappening, WaitHappening, change_wait, check_thread
 from workflow_core.machine.unwinding import fail_statement
 from workflow_core.machine.waits import attempt_ends, leave_wait
-from workflow_core.program.code import ActivityCase
+from workflow_core.program.cases import ActivityCase
 from workflow_core.value_form import Packed
 from workflow_core.wait_types import ActivityWait, ChildWait, Wait
 
@@ -59,8 +59,12 @@ def activity_wait(accepted: Accepted) -> ActivityWait:
     return accepted.wait
 
 
-def call_activity(machine: MachineState, accepted: Accepted, heartbeat: Any = None) -> Any:
-    """Calls the function of an activity. The return value may be awaitable."""
+def call_activity(machine: MachineState, accepted: Accepted, signs: ActivitySigns = NO_SIGNS) -> Any:
+    """Calls the function of an activity. The return value may be awaitable.
+
+    Args:
+        signs: what the function can tell about its attempt, and learn.
+    """
     case, wait = accepted.case, activity_wait(accepted)
     assert isinstance(case, ActivityCase)
     spec = case.activity
@@ -70,8 +74,7 @@ def call_activity(machine: MachineState, accepted: Accepted, heartbeat: Any = No
     if spec.takes_context:
         execution = machine.execution
         identity = (execution.workflow, execution.id, accepted.thread.id, wait.event, wait.id, wait.attempt + 1)
-        optional = {} if heartbeat is None else {"heartbeat": heartbeat}
-        arguments.append(ActivityContext(*identity, **optional, known_as=wait.known_as))
+        arguments.append(ActivityContext(*identity, signs.heartbeat, wait.known_as, signs.report, signs.is_over))
     return spec.function(*arguments)
 
 
@@ -80,6 +83,16 @@ def heartbeat(machine: MachineState, accepted: Accepted) -> None:
     wait = activity_wait(accepted)
     machine.execution.pc += 1
     wait.deadline = attempt_ends(machine, accepted.case)
+
+
+def report(machine: MachineState, accepted: Accepted, data: Any) -> None:
+    """Records what an attempt reports about its progress, as JSON data. If its deadline is the time until the next
+    heartbeat, this sets a new one."""
+    wait = activity_wait(accepted)
+    machine.execution.pc += 1
+    wait.progress = data
+    if isinstance(accepted.case, ActivityCase) and accepted.case.activity.heartbeat is not None:
+        wait.deadline = attempt_ends(machine, accepted.case)
 
 
 def activity_failed(machine: MachineState, accepted: Accepted, error: ErrorInfo, retry_at: datetime | None) -> None:
@@ -94,6 +107,7 @@ def activity_failed(machine: MachineState, accepted: Accepted, error: ErrorInfo,
     wait.attempt += 1
     wait.retry_at = retry_at
     wait.error = error.text
+    wait.progress = None
     wait.task = None
     wait.deadline = attempt_ends(machine, accepted.case, retry_at)
 

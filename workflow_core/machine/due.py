@@ -19,8 +19,9 @@ from workflow_core.execution import Status, Thread, ThreadStatus
 from workflow_core.machine.outside_work import ChildCancel, ChildStart, SetupWork, TeardownWork, TellWork
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.threads import can_fork, live_branches
-from workflow_core.machine.values import value_of
+from workflow_core.machine.values import true_case, value_of
 from workflow_core.machine.work import ActivityWork, ConditionMove, DeliveryWork, Move, StepWork, Work
+from workflow_core.program.cases import WatchOp
 from workflow_core.program.code import ForkOp, Instruction, WaitForOp
 from workflow_core.wait_types import (
     ActivityWait,
@@ -49,22 +50,25 @@ def next_work(machine: MachineState) -> Work | None:
     delivery: Work | None = None
     live: Counter[str] | None = None
     status = execution.status
+    watches = machine.program.has_watches
     for thread in execution.threads if status is _RUNNING or status is _IDLE else ():
         thread_status = thread.status
         if thread_status is _WAITING:
             waits = thread.waits
             if waits:
                 first = waits[0]
+                if watches and _holds_one(machine, thread):
+                    return ConditionMove(thread)
                 if isinstance(first, ConditionWait):
                     instruction = machine.program.at(thread.step)
                     if isinstance(instruction, ForkOp):
                         live = live_branches(execution) if live is None else live  # counted once for all threads
                     if _holds(machine, thread, instruction, live):
                         return ConditionMove(thread)
-                elif machine.alone and isinstance(first, ActivityWait):
-                    if step is None and machine.is_due(first.retry_at):
-                        step = ActivityWork(thread, first)
-                elif execution.buffer:
+                    continue
+                if machine.alone and step is None:
+                    step = _activity(machine, thread)
+                if execution.buffer:
                     delivery = delivery or _delivery(machine, thread)
         elif thread_status is _EXECUTING:
             if step is None and (thread.retry_at is None or machine.is_due(thread.retry_at)):
@@ -72,6 +76,8 @@ def next_work(machine: MachineState) -> Work | None:
         elif thread_status is _RESUMING:
             return Move(thread)
         else:
+            if watches and _holds_one(machine, thread):
+                return ConditionMove(thread)
             setup = setup or _setup(machine, thread)
     return _teardown(machine) or _tell(machine) or setup or delivery or step
 
@@ -102,13 +108,39 @@ def _holds(machine: MachineState, thread: Thread, instruction: Instruction, live
         if isinstance(instruction, ForkOp):
             assert live is not None
             return can_fork(machine, thread, instruction, live[thread.id])
+        if type(instruction) is WatchOp:
+            return False  # its conditions have been looked at
         if not isinstance(instruction, WaitForOp):
             return True
         return is_true(value_of(machine, thread, instruction, instruction.cond), instruction.name)
     except BaseException as error:
-        note = f"raised by the condition {instruction.name!r} of workflow {machine.program.workflow!r}"
-        error.add_note(Place(instruction.name, note))
+        _add_place(machine, instruction, error)
         raise
+
+
+def _holds_one(machine: MachineState, thread: Thread) -> bool:
+    """Whether the thread waits for one of several conditions, and one is true."""
+    instruction = machine.program.at(thread.step)
+    if type(instruction) is not WatchOp:
+        return False
+    try:
+        return true_case(machine, thread, instruction) is not None
+    except BaseException as error:
+        _add_place(machine, instruction, error)
+        raise
+
+
+def _add_place(machine: MachineState, instruction: Instruction, error: BaseException) -> None:
+    note = f"raised by the condition {instruction.name!r} of workflow {machine.program.workflow!r}"
+    error.add_note(Place(instruction.name, note))
+
+
+def _activity(machine: MachineState, thread: Thread) -> ActivityWork | None:
+    """Returns the first activity of the thread that is due, for a caller that runs activities itself."""
+    for wait in thread.waits:
+        if isinstance(wait, ActivityWait) and machine.is_due(wait.retry_at):
+            return ActivityWork(thread, wait)
+    return None
 
 
 def _is_due(machine: MachineState, status: WaitStatus, pending: WaitStatus, retry_at: datetime | None) -> bool:

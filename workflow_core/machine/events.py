@@ -12,7 +12,7 @@ An event that arrives while the thread waits for it must not overtake events tha
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +23,10 @@ from workflow_core.execution import BufferedEvent, Sender, Status, Thread, Threa
 from workflow_core.machine.instructions import run
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.transitions import ThreadHappening, check_thread
-from workflow_core.machine.values import item_of
+from workflow_core.machine.values import keywords
 from workflow_core.machine.waits import leave_wait
-from workflow_core.program.code import EventCase, HandlerCase, ResultCase, SelectCase, SelectOp, TimerCase
-from workflow_core.signatures import ITEM, PRINCIPAL, HandlerSignature
+from workflow_core.program.cases import EventCase, HandlerCase, ResultCase, SelectCase, SelectOp, TimerCase
+from workflow_core.signatures import HandlerSignature
 from workflow_core.wait_types import AnyWait, ConditionWait, EventWait, HandlerTeardown, HandlerWait, WaitStatus
 
 # Looking up a member of an enum class takes as long as an instruction, so frequently used members are bound once.
@@ -116,7 +116,7 @@ def accepted_by(machine: MachineState, thread: Thread, event: str) -> Accepted |
         instruction = machine.program.rests[thread.step]
     except KeyError:
         raise machine.program.unknown(thread.step) from None
-    case = instruction.cases.get(event) if type(instruction) is SelectOp else None
+    case = instruction.cases.get(event) if isinstance(instruction, SelectOp) else None
     if case is None:
         return None
     for wait in thread.waits:
@@ -159,7 +159,8 @@ def handle(machine: MachineState, accepted: Accepted, value: Any) -> Any:
             output = handler(machine.workflow, value) if case.takes_input else handler(machine.workflow)
         else:
             arguments = (machine.workflow, value) if case.takes_input else (machine.workflow,)
-            output = handler(*arguments, **_keywords(machine, accepted.thread, case.keywords))
+            at = machine.program.at(accepted.thread.step)
+            output = handler(*arguments, **keywords(machine, accepted.thread, at.each, case.keywords))
         if output is not None:
             refuse_accident(output, f"the handler of {case.event!r}")
         if case.keeps_result:
@@ -171,13 +172,6 @@ def handle(machine: MachineState, accepted: Accepted, value: Any) -> Any:
         assert wait is not None
         return case.event_handler.handle(request(machine, wait, "handle"), value)
     return None
-
-
-def _keywords(machine: MachineState, thread: Thread, names: Collection[str]) -> dict[str, Any]:
-    given: dict[str, Any] = {PRINCIPAL: machine.principal} if PRINCIPAL in names else {}
-    if ITEM in names:
-        given[ITEM] = item_of(machine, thread, machine.program.at(thread.step).each)[0]
-    return given
 
 
 def handle_json(machine: MachineState, accepted: Accepted, text: bytes, *, is_secret: bool = False) -> None:
@@ -237,7 +231,7 @@ def request(machine: MachineState, wait: AnyWait | HandlerTeardown, action: str)
     setup_data = wait.setup_data if isinstance(wait, HandlerWait | HandlerTeardown) else None
     known_as = "" if isinstance(wait, ConditionWait) else wait.known_as
     by, urls = machine.principal, machine.callback_urls
-    return EventRequest(machine.workflow, *identity, setup_data, action, known_as, by, urls)
+    return EventRequest(machine.workflow, *identity, setup_data, action, known_as, by, urls, machine.now)
 
 
 # --- buffering an early event ----------------------------------------------------------------

@@ -27,24 +27,29 @@ from inspect import iscoroutine
 from typing import Any
 
 from workflow_core.accidents import is_true, refuse_accident
-from workflow_core.error_texts import Place, error_info
-from workflow_core.errors import AsyncInSyncCall, Failure, LoopLimitExceeded
+from workflow_core.error_texts import Place, error_info, error_of_class
+from workflow_core.errors import AsyncInSyncCall, LoopLimitExceeded
 from workflow_core.execution import Leave, LeaveKind, Status, Thread, ThreadStatus
 from workflow_core.machine.allowance import Allowance
 from workflow_core.machine.checkpoints import Checkpoint, CheckpointKind
+from workflow_core.machine.endless import MOVES_MAX, endless, rested
 from workflow_core.machine.frames import keep
 from workflow_core.machine.plain import can_catch, reach_step, run_code
+from workflow_core.machine.sections import call_winner, do, end_section, enter_section, leave_section
 from workflow_core.machine.state import MachineState
-from workflow_core.machine.threads import branch_count, branches_of, end, go, start_branches, start_of
-from workflow_core.machine.unwinding import catches, depart, tries_again
-from workflow_core.machine.values import items_of, step_context, value_of
+from workflow_core.machine.threads import branch_count, branches_of, go, start_branches, start_of
+from workflow_core.machine.unwinding import catches, depart, finish, tries_again
+from workflow_core.machine.values import items_of, step_context, true_case, value_of
 from workflow_core.machine.waits import park
+from workflow_core.program.cases import SelectOp, WatchOp
 from workflow_core.program.code import (
     BranchOfItemOp,
     BranchOp,
     CodeOp,
+    DoOp,
     EachOp,
     EndOp,
+    ExpireOp,
     FailOp,
     ForkOp,
     FrameStepOp,
@@ -54,19 +59,18 @@ from workflow_core.program.code import (
     LeaveOp,
     LeftOp,
     OpenOp,
-    SelectOp,
+    RaceOp,
     StepOp,
     WaitForOp,
+    WithinOp,
+    WithoutOp,
 )
-
-MOVES_MAX = 10_000
-"""How many instructions a thread may pass without a step or an event before it counts as an endless loop. The rounds
-of a ``ForEach`` do not count, because it ends; see ``workflow_core.machine.allowance``."""
 
 # Looking up a member of an enum class takes as long as an instruction, so frequently used members are bound once.
 _EXECUTING, _RESUMING = ThreadStatus.EXECUTING, ThreadStatus.RESUMING
 _RUNNING = Status.RUNNING
 _ERROR, _CANCEL = LeaveKind.ERROR, LeaveKind.CANCEL
+_WON, _LATE = LeaveKind.WON, LeaveKind.LATE
 _RESUME_WORK, _STEP_WORK = CheckpointKind.RESUME, CheckpointKind.STEP
 
 
@@ -118,7 +122,7 @@ def run(machine: MachineState, thread: Thread, instruction: Instruction, steps: 
                 park(machine, thread, instruction)
                 break
             elif type(instruction) is EndOp:
-                end(machine, thread)
+                finish(machine, thread)
                 break
             else:
                 allowance = allowance or Allowance()
@@ -127,7 +131,7 @@ def run(machine: MachineState, thread: Thread, instruction: Instruction, steps: 
                     break
                 instruction, moves_left, steps = landed, allowance.left, steps if len(execution.threads) == 1 else None
             if not (moves_left := moves_left - 1):
-                raise _endless(thread, allowance)
+                raise endless(thread, allowance)
         except BaseException as error:
             moves_left -= 1
             if (landed := _raised(machine, thread, instruction, error, allowance, moves_left)) is None:
@@ -181,8 +185,9 @@ def run_alone(machine: MachineState, checkpoint: Checkpoint | None) -> bool:
         run(machine, thread, step, (checkpoint, None))
     if execution.status is _RUNNING or execution.teardowns or execution.buffer or execution.parent is not None:
         return False
-    waits = thread.waits
-    return not waits or not waits[0].is_moved_by_resume
+    if machine.program.has_watches and type(machine.program.rests.get(thread.step)) is WatchOp:
+        return False
+    return not any(wait.is_moved_by_resume for wait in thread.waits)
 
 
 # --- errors of steps -------------------------------------------------------------------------
@@ -241,7 +246,7 @@ def _raised(
     if not can_catch(instruction):
         raise error
     if moves_left <= 0:
-        raise _endless(thread, allowance) from error
+        raise endless(thread, allowance) from error
     return _caught(machine, thread, instruction, error)
 
 
@@ -261,32 +266,6 @@ def _caught(
     return depart(machine, thread, leave, instruction.guard)
 
 
-# --- endless loops ---------------------------------------------------------------------------
-
-
-def _rested(machine: MachineState, thread: Thread, allowance: Allowance | None, left: int) -> None:
-    """Stores the allowance of a thread that rests on a condition or branches, which may become true immediately."""
-    if left <= 0:
-        raise _endless(thread, allowance)
-    allowance = allowance or Allowance()
-    allowance.left, allowance.has_rested = left, True
-    if machine.allowances is None:
-        machine.allowances = {}
-    machine.allowances[thread.id] = allowance
-
-
-def _endless(thread: Thread, allowance: Allowance | None) -> LoopLimitExceeded:
-    passed = f"thread {thread.id!r} passed {MOVES_MAX} instructions without reaching a step or a"
-    if allowance is not None and allowance.has_rested:
-        return LoopLimitExceeded(
-            f"{passed}n event: it is in an endless loop, or threads make each other's conditions true forever. Put a "
-            f"Step or a Select on every path through the loop"
-        )
-    return LoopLimitExceeded(
-        f"{passed} wait: it is in an endless loop. Put a Step, Select or WaitFor on every path through the loop"
-    )
-
-
 # --- single instructions: each returns where the thread continues; None: it rests or has ended -
 
 
@@ -295,12 +274,21 @@ def _wait_for(
 ) -> Instruction | None:
     if not is_true(value_of(machine, thread, instruction, instruction.cond), instruction.name):
         park(machine, thread, instruction)
-        _rested(machine, thread, allowance, allowance.left - 1)
+        rested(machine, thread, allowance, allowance.left - 1)
         return None
-    if instruction.handler is not None:
-        machine.touched = True
-        refuse_accident(instruction.handler(machine.workflow), f"the handler of {instruction.name!r}")
     return instruction.next
+
+
+def _watch(machine: MachineState, thread: Thread, instruction: WatchOp, allowance: Allowance) -> Instruction | None:
+    """A select with conditions."""
+    if (when := true_case(machine, thread, instruction)) is not None:
+        return when.entry
+    try:
+        park(machine, thread, instruction)
+    except Exception as error:  # of a function that computes an input, a delay or an id
+        return _caught(machine, thread, instruction, error)
+    rested(machine, thread, allowance, allowance.left - 1)
+    return None
 
 
 def _branch_of_item(machine: MachineState, thread: Thread, instruction: BranchOfItemOp, _: Allowance) -> Instruction:
@@ -343,11 +331,15 @@ def _fork(machine: MachineState, thread: Thread, instruction: ForkOp, allowance:
     live, is_progress = start_branches(machine, thread, instruction, allowance, total)
     if live:
         park(machine, thread, instruction)
-        _rested(machine, thread, allowance, left if is_progress else left - 1)
+        rested(machine, thread, allowance, left if is_progress else left - 1)
         return None
     thread.positions.pop(instruction.name, None)
     leave, thread.leaving = thread.leaving, None
-    return instruction.next if leave is None else depart(machine, thread, leave, instruction.guard)
+    if leave is None or leave.kind is _WON:
+        if leave is not None and type(instruction) is RaceOp:
+            call_winner(machine, thread, instruction, leave.step)
+        return instruction.next
+    return depart(machine, thread, leave, instruction.guard)
 
 
 def _open(machine: MachineState, thread: Thread, instruction: OpenOp, _: Allowance) -> Instruction:
@@ -364,7 +356,7 @@ def _fail(machine: MachineState, thread: Thread, instruction: FailOp, _: Allowan
         message = str(value_of(machine, thread, instruction, instruction.message))
     except Exception as raised:
         return _caught(machine, thread, instruction, raised)
-    error = error_info(Failure(message), instruction.name)
+    error = error_of_class(instruction.error, message, instruction.name)
     return depart(machine, thread, Leave(_ERROR, error, instruction.name, machine.execution.pc), instruction.guard)
 
 
@@ -377,7 +369,7 @@ def _left(machine: MachineState, thread: Thread, instruction: LeftOp, _: Allowan
     leave = thread.pending.pop(instruction.name, None)
     if leave is None:
         return instruction.next
-    if leave.kind in (_ERROR, _CANCEL):
+    if leave.kind in (_ERROR, _CANCEL, _LATE):
         return depart(machine, thread, leave, instruction.guard)
     if leave.kind not in instruction.exits:
         raise machine.program.unknown(f"{leave.kind.value} out of {instruction.name}")  # removed from the definition
@@ -386,6 +378,8 @@ def _left(machine: MachineState, thread: Thread, instruction: LeftOp, _: Allowan
 
 _MOVES: dict[type[Instruction], Callable[[MachineState, Thread, Any, Allowance], Instruction | None]] = {
     WaitForOp: _wait_for,
+    WatchOp: _watch,
+    DoOp: do,
     BranchOfItemOp: _branch_of_item,
     CodeOp: run_code,
     FrameStepOp: reach_step,
@@ -393,9 +387,13 @@ _MOVES: dict[type[Instruction], Callable[[MachineState, Thread, Any, Allowance],
     GoOp: _go,
     EachOp: _each,
     ForkOp: _fork,
+    RaceOp: _fork,
     OpenOp: _open,
     FailOp: _fail,
     LeaveOp: _leave,
     LeftOp: _left,
+    WithinOp: enter_section,
+    WithoutOp: leave_section,
+    ExpireOp: end_section,
 }
 """The instructions that ``run`` does not inline."""

@@ -104,6 +104,7 @@ class Machine(MachineState):
     activity = calls.activity
     call_activity = calls.call_activity
     heartbeat = calls.heartbeat
+    report = calls.report
     activity_failed = calls.activity_failed
     child = calls.child
     result = calls.result

@@ -19,13 +19,13 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from workflow_core.errors import InvalidFields, InvalidInput, RepairRefused, UnknownStatement
-from workflow_core.execution import LeaveKind, Status, Thread
+from workflow_core.execution import LeaveKind, Status, Thread, ThreadStatus
 from workflow_core.inputs import refuse_unusable
 from workflow_core.machine.results import retry_errors
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.threads import branches_of, check, end_all, start_of
 from workflow_core.machine.transitions import ThreadHappening, change_thread
-from workflow_core.machine.unwinding import cancel_thread
+from workflow_core.machine.unwinding import cancel_thread, watch_again
 from workflow_core.machine.waits import attempt_ends, leave_wait, summarize
 from workflow_core.program.code import Each, Instruction
 from workflow_core.wait_types import ActivityWait, ChildTeardown, TimedWait
@@ -44,7 +44,8 @@ def cancel(machine: MachineState) -> None:
     execution.status = Status.RUNNING
     for thread in list(execution.threads):
         # A branch is canceled through the thread that waits for it, unless that thread is in a finally_ section.
-        if not thread.parent and thread in execution.threads and not execution.ended:
+        is_own = not (thread.parent or thread.watches)  # a timer ends with the section that it is for
+        if is_own and thread in execution.threads and not execution.ended:
             cancel_thread(machine, thread)
     if execution.threads and not execution.ended:
         summarize(execution)
@@ -105,8 +106,12 @@ def retry(machine: MachineState) -> None:
     for thread in execution.threads:
         _begin_anew(thread)
     retry_errors(machine)
+    for thread in list(execution.threads):
+        if thread.status is ThreadStatus.EXECUTING:  # others enter their statement again, and adjust their timers then
+            watch_again(machine, thread)
     for thread in list(execution.threads) if execution.canceling else ():
-        if not thread.parent and thread in execution.threads and not _is_canceled(thread):
+        is_own = not (thread.parent or thread.watches)
+        if is_own and thread in execution.threads and not _is_canceled(thread):
             cancel_thread(machine, thread)
     if not execution.ended:
         summarize(execution)

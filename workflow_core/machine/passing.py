@@ -18,7 +18,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from workflow_core.comparing import leaves
 from workflow_core.errors import ExecutionError, InvalidFields, InvalidOutput
-from workflow_core.program.code import ActivityCase
+from workflow_core.program.cases import ActivityCase
 from workflow_core.value_form import Packed, ValueForm, pack_untyped
 from workflow_core.workflow import Workflow
 

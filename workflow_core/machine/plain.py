@@ -7,21 +7,23 @@ from workflow_core.machine.allowance import Allowance
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.transitions import ThreadHappening, land
 from workflow_core.machine.values import Frame
+from workflow_core.program.cases import SelectOp
 from workflow_core.program.code import (
     BranchOfItemOp,
     CodeOp,
+    DoOp,
     EachOp,
     FrameStepOp,
     GoOp,
     Instruction,
-    SelectOp,
     WaitForOp,
+    WithinOp,
 )
 from workflow_core.signatures import OfFrame
 
-_ASKING = frozenset({SelectOp, GoOp, EachOp, CodeOp})
-"""The instructions that compute values before they change anything, so that an error can be caught, and code of a plain
-definition. Conditions belong to no statement that can fail, but those of a plain definition are its code."""
+_ASKING = frozenset({SelectOp, GoOp, EachOp, WithinOp, DoOp, CodeOp})
+"""The instructions that compute values before they change anything, so that an error can be caught, ``Do``, and code of
+a plain definition. Conditions belong to no statement that can fail, but those of a plain definition are its code."""
 
 
 def run_code(machine: MachineState, thread: Thread, instruction: CodeOp, _: Allowance) -> Instruction:

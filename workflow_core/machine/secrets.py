@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from workflow_core.execution import Execution
-from workflow_core.program.code import ActivityCase, ChildCase, SelectOp
+from workflow_core.program.cases import ActivityCase, ChildCase, SelectOp
 from workflow_core.shown import SHOWN
 from workflow_core.signatures import HandlerSignature
 from workflow_core.value_form import ValueForm

@@ -3,8 +3,8 @@
 The files of the machine contain plain functions that take a ``MachineState``. Each file imports only files to its
 right:
 
-    machine → operations → results → due → outside_work → work → calls → events → instructions → unwinding → threads →
-    waits → transitions, values → state
+    machine → operations → results → due → outside_work → work → calls → events → instructions → sections, endless →
+    unwinding → threads → waits → transitions, values → state
     machine → saves → state
 
 One call goes in the opposite direction: a branch that fails cancels its siblings (``unwinding``), a canceled sibling

@@ -5,6 +5,8 @@ Invariants:
 * Ids of live threads are unique, so a thread id and a pc identify one visit to a statement. Only ``_start`` adds a
   thread. Its caller must check whether the id is taken.
 * A thread that has ended is no longer in the list.
+* A thread that ``watches`` another one is the timer of a ``Within``. It lives only while that thread is in the section
+  of the ``Within``.
 * A thread with a ``parent`` is a branch. Its parent stays parked on a parallel statement until all its branches have
   ended.
 
@@ -22,8 +24,8 @@ from workflow_core.machine.allowance import Allowance
 from workflow_core.machine.frames import handed_down
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.values import items_of, value_of
-from workflow_core.machine.waits import leave_wait, summarize
-from workflow_core.program.code import ForkOp, GoOp, Instruction
+from workflow_core.machine.waits import leave_wait, park, summarize
+from workflow_core.program.code import ForkOp, GoOp, Guard, Instruction
 
 _FINISHED = Status.FINISHED
 
@@ -86,6 +88,34 @@ def _start(machine: MachineState, by: Thread, id: str, name: str, *, is_taken: b
     thread.locals = handed_down(machine, by, name)
     machine.execution.threads.append(thread)
     return thread
+
+
+def watch(machine: MachineState, thread: Thread, guard: Guard) -> None:
+    """Starts the timer of a ``Within``: a thread that waits for the deadline.
+
+    If the function of its delay raises an error, nothing has changed.
+    """
+    execution, name = machine.execution, guard.name
+    id = name if thread.id == MAIN_THREAD else f"{thread.id}/{name}"
+    timer = Thread(id, name, watches=thread.id)
+    assert guard.timer is not None
+    park(machine, timer, guard.timer)
+    unwatch(machine, thread, name)
+    if execution.thread(id) is not None:
+        raise DuplicateThread(f"Within {name!r}: its timer is a thread, and one with the id {id!r} is still live")
+    execution.threads.append(timer)
+
+
+def unwatch(machine: MachineState, thread: Thread, name: str) -> None:
+    """Ends the timer of the ``Within`` of that name, if the thread has one."""
+    for timer in timers_of(machine.execution, thread):
+        if timer.name == name:
+            end(machine, timer)
+
+
+def timers_of(execution: Execution, thread: Thread) -> list[Thread]:
+    """Returns the timers of each ``Within`` that a thread is in."""
+    return [other for other in execution.threads if other.watches == thread.id]
 
 
 # --- branches --------------------------------------------------------------------------------
@@ -154,11 +184,14 @@ def branches_of(execution: Execution, thread: Thread) -> list[Thread]:
 
 
 def end(machine: MachineState, thread: Thread) -> None:
-    """Ends a thread. The main thread also ends the instance; during a cancellation, the last thread does."""
+    """Ends a thread and its timers. The main thread also ends the instance; during a cancellation, the last thread
+    does."""
     execution = machine.execution
     if thread.id == MAIN_THREAD and not execution.canceling:
         end_all(execution, _FINISHED)
         return
+    for timer in timers_of(execution, thread) if machine.program.has_deadlines else ():
+        end(machine, timer)
     leave_wait(execution, thread)
     # By identity: list.remove would compare all attributes of each thread before this one.
     for index, other in enumerate(execution.threads):

@@ -93,7 +93,7 @@ THREAD_TABLE: Mapping[tuple[ThreadState, ThreadHappening], ThreadState] = {
     (ThreadStatus.RESUMING, _T.RESUMED): _MOVING,
     (ThreadStatus.EXECUTING, _T.STEP_DONE): _MOVING,
     **{(status, _T.HAPPENED): _MOVING for status in _PARKED},
-    (ThreadStatus.WAITING, _T.CONDITION): _MOVING,
+    **{(status, _T.CONDITION): _MOVING for status in _PARKED},
     **{(status, _T.GIVEN_UP): _MOVING for status in (ThreadStatus.EXECUTING, *_PARKED)},
     # If it is canceled in a finally_ section, or while it has live branches, it moves when the section or they end.
     **{(status, _T.CANCELED): _MOVING for status in _RESTS},

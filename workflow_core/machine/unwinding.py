@@ -7,6 +7,10 @@ that leaves has a reason, a ``Leave``, and moves outwards (``depart``):
 * A ``finally_`` section interrupts the departure: the ``Leave`` is stored in ``thread.pending``. At the end of the
   section (``LeftOp``), the ``Leave`` is removed and the departure continues. The reason therefore survives a save, and
   a ``finally_`` section may contain steps and waits like any other section.
+* The first branch of a race to end cancels the others in the same way (``finish``); its parent stores in
+  ``thread.leaving`` that the race is won, and goes on when the last branch has ended.
+* The deadline of a ``Within`` interrupts its thread (``expire``): the thread departs with the reason ``LATE``, to the
+  ``Within`` of that name. Whatever leaves a ``Within`` ends its timer.
 * If no section is left, the thread ends. The error of a branch goes to its parent, which cancels the other branches,
   stores the reason in ``thread.leaving`` and departs when the last branch has ended. The error of a thread without a
   parent fails the instance; the thread is moved back to the statement that failed, so that ``retry`` begins there.
@@ -28,13 +32,15 @@ from workflow_core.accidents import refuse_accident
 from workflow_core.error_texts import error_info
 from workflow_core.execution import ErrorInfo, Leave, LeaveKind, Status, Thread
 from workflow_core.machine.state import MachineState
-from workflow_core.machine.threads import branches_of, end, start_of
+from workflow_core.machine.threads import branches_of, end, start_of, timers_of, unwatch, watch
 from workflow_core.machine.transitions import ThreadHappening, change_thread, check_thread, land
+from workflow_core.machine.values import keywords
 from workflow_core.machine.waits import leave_wait
-from workflow_core.program.code import Clause, ForkOp, Guard, Instruction, StepOp
+from workflow_core.program.code import Clause, ForkOp, Guard, Instruction, RaceOp, StepOp
 from workflow_core.retry import Retry
 
 _ERROR, _CANCEL = LeaveKind.ERROR, LeaveKind.CANCEL
+_WON, _LATE = LeaveKind.WON, LeaveKind.LATE
 
 # --- whether an error is retried or caught ---------------------------------------------------
 
@@ -91,12 +97,19 @@ def depart(machine: MachineState, thread: Thread, leave: Leave, guard: Guard | N
             thread.errors[clause.name] = error
             if clause.then is not None:
                 machine.touched = True
-                refuse_accident(clause.then(machine.workflow, error), f"the function of except_ {clause.name!r}")
+                given = keywords(machine, thread, clause.each, clause.keywords) if clause.keywords else {}
+                output = clause.then(machine.workflow, error, **given)
+                refuse_accident(output, f"the function of except_ {clause.name!r}")
             return clause.entry
         if guard.cleanup_at >= 0:
             _land(machine, thread)
             thread.pending[guard.name] = leave
             return guard.cleanup
+        if guard.late_at >= 0:
+            unwatch(machine, thread, guard.name)
+            if leave.kind is _LATE and leave.step == guard.name:
+                _land(machine, thread)
+                return guard.late
         guard = guard.outer
     if error is None:
         end(machine, thread)
@@ -125,11 +138,27 @@ def _fail_branch(machine: MachineState, thread: Thread, error: ErrorInfo) -> Non
     if parent is None:
         return
     if parent.leaving is not None:
-        if parent.leaving.error is None:
+        if parent.leaving.kind in (_WON, _LATE):
+            parent.leaving = Leave(_ERROR, error, parent.step, parent.pc)
+        elif parent.leaving.error is None:
             # A cleanup failed while all branches were canceled: the parent is canceled too, but keeps the error.
             parent.leaving = Leave(_CANCEL, error, parent.step, parent.pc)
         return
     parent.leaving = Leave(_ERROR, error, parent.step, parent.pc)
+    for other in branches_of(execution, parent):
+        cancel_thread(machine, other)
+
+
+def finish(machine: MachineState, thread: Thread) -> None:
+    """Ends a thread that has reached the end of its statements. In a race, it cancels the other branches."""
+    execution = machine.execution
+    end(machine, thread)
+    if thread.name not in machine.program.racers:
+        return
+    parent = execution.thread(thread.parent)
+    if parent is None or parent.leaving is not None or type(machine.program.rests.get(parent.step)) is not RaceOp:
+        return
+    parent.leaving = Leave(_WON, None, thread.name)
     for other in branches_of(execution, parent):
         cancel_thread(machine, other)
 
@@ -166,6 +195,62 @@ def cancel_thread(machine: MachineState, thread: Thread) -> None:
     landed = depart(machine, thread, leave, instruction.guard)
     if landed is not None:
         machine.run(thread, landed)
+
+
+def expire(machine: MachineState, thread: Thread, name: str) -> None:
+    """The deadline of the ``Within`` of that name has passed: the thread leaves its section. If it is in a ``finally_``
+    section inside, it first runs that to its end. A cancellation that is pending there comes first."""
+    guard = (instruction := start_of(machine, thread)).guard
+    while guard is not None and guard.name != name:
+        guard = guard.outer
+    if guard is None or guard.late_at < 0:
+        return  # the code has changed in the meantime
+    leave = Leave(_LATE, None, name)
+    if inside := instruction.cleanups[guard.depth :]:
+        if not _comes_first(thread.pending.get(inside[0]), guard):
+            thread.pending[inside[0]] = leave
+        return
+    if isinstance(instruction, ForkOp) and (branches := branches_of(machine.execution, thread)):
+        if not _comes_first(thread.leaving, guard):
+            thread.leaving = leave
+        for branch in branches:
+            cancel_thread(machine, branch)
+        return
+    thread.leaving = None
+    thread.caused_by = ""
+    landed = depart(machine, thread, leave, instruction.guard)
+    if landed is not None:
+        machine.run(thread, landed)
+
+
+def _comes_first(leave: Leave | None, guard: Guard) -> bool:
+    """Whether a pending reason leads further out than the deadline of a ``Within``: a cancellation, or the deadline of
+    a ``Within`` around it."""
+    if leave is None or leave.kind not in (_CANCEL, _LATE):
+        return False
+    outer = guard.outer
+    while outer is not None and outer.name != leave.step:
+        outer = outer.outer
+    return leave.kind is _CANCEL or outer is not None
+
+
+def watch_again(machine: MachineState, thread: Thread) -> None:
+    """Adjusts the timers of a thread that was moved, or whose instance is retried: each ``Within`` around its statement
+    has a timer, and no other."""
+    if not thread.step or thread.watches:
+        return
+    timers = {timer.name for timer in timers_of(machine.execution, thread)}
+    around: list[Guard] = []
+    guard = start_of(machine, thread).guard
+    while guard is not None:
+        if guard.late_at >= 0:
+            around.append(guard)
+        guard = guard.outer
+    for guard in reversed(around):
+        if guard.name not in timers:
+            watch(machine, thread, guard)
+    for name in timers - {guard.name for guard in around}:
+        unwatch(machine, thread, name)
 
 
 def fail_instance(machine: MachineState, error: ErrorInfo) -> None:

@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from inspect import isgenerator
 from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from workflow_core.accidents import refuse_accident
+from workflow_core.accidents import is_true, refuse_accident
 from workflow_core.comparing import leaves
 from workflow_core.errors import ExecutionError
-from workflow_core.events import StepContext
+from workflow_core.events import StepContext, known_time
 from workflow_core.execution import ErrorInfo, Thread
+from workflow_core.handler_keywords import ITEM, NOW, PRINCIPAL
 from workflow_core.machine.frames import load, pack
 from workflow_core.machine.state import MachineState
+from workflow_core.program.cases import WatchOp, WhenCase
 from workflow_core.program.code import Each, EachOp, ForkOp, Function, Instruction
 from workflow_core.secret_values import SECRETS
 from workflow_core.signatures import OfFrame, OfItem
@@ -46,6 +48,14 @@ def value_of(machine: MachineState, thread: Thread, instruction: Instruction, fu
     if value is not True and value is not False:
         refuse_accident(value, f"a function of {instruction.name!r}")
     return value
+
+
+def true_case(machine: MachineState, thread: Thread, instruction: WatchOp) -> WhenCase | None:
+    """Returns the first case of a select whose condition is true; None if there is none."""
+    for when in instruction.whens:
+        if is_true(value_of(machine, thread, instruction, when.cond), when.name):
+            return when
+    return None
 
 
 def items_of(machine: MachineState, thread: Thread, loop: Each | EachOp | ForkOp) -> Sequence[Any]:
@@ -80,6 +90,20 @@ def item_of(machine: MachineState, thread: Thread, each: Each | None) -> tuple[A
             f"remove items while the loop runs"
         )
     return items[position], position
+
+
+def keywords(machine: MachineState, thread: Thread, each: Each | None, names: Collection[str]) -> dict[str, Any]:
+    """Returns the keyword arguments of these names for a handler inside of ``each``.
+
+    Raises:
+        ExecutionError: the handler takes the current time, and the caller of the machine knows none.
+    """
+    given: dict[str, Any] = {PRINCIPAL: machine.principal} if PRINCIPAL in names else {}
+    if ITEM in names:
+        given[ITEM] = item_of(machine, thread, each)[0]
+    if NOW in names:
+        given[NOW] = known_time(machine.now)
+    return given
 
 
 class Frame:
@@ -155,9 +179,9 @@ def step_context(machine: MachineState, thread: Thread) -> StepContext:
     instruction = machine.program.rests[thread.step]
     identity = (execution.workflow, execution.id, thread.id, thread.step, thread.pc, thread.attempt + 1)
     if instruction.each is None and not instruction.caught:
-        return StepContext(*identity, caused_by=thread.caused_by, callback_urls=machine.callback_urls)
+        return StepContext(*identity, None, None, None, thread.caused_by, machine.callback_urls, machine.now)
     item, error = item_of(machine, thread, instruction.each), thread.errors.get(instruction.caught)
-    return StepContext(*identity, *item, error, thread.caused_by, machine.callback_urls)
+    return StepContext(*identity, *item, error, thread.caused_by, machine.callback_urls, machine.now)
 
 
 def json_of(value: Any, what: str) -> Any:

@@ -25,16 +25,8 @@ from workflow_core.machine.passing import pack_fields, pack_input
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.transitions import ThreadHappening, change_thread
 from workflow_core.machine.values import item_of, value_of
-from workflow_core.program.code import (
-    ActivityCase,
-    ChildCase,
-    EventCase,
-    HandlerCase,
-    Instruction,
-    SelectCase,
-    SelectOp,
-    TimerCase,
-)
+from workflow_core.program.cases import ActivityCase, ChildCase, EventCase, HandlerCase, SelectCase, SelectOp, TimerCase
+from workflow_core.program.code import Instruction
 from workflow_core.shown import SHOWN
 from workflow_core.statements.calls import ACTIVITY_TIMEOUT
 from workflow_core.value_form import Packed
@@ -64,12 +56,14 @@ def park(machine: MachineState, thread: Thread, instruction: Instruction) -> Non
     pc = execution.pc
     wait_id = f"{thread.id}@{pc}"
     status = _WAITING
+    # The delay of a timer is computed for the thread in whose section it is: with its items and locals.
+    asking = execution.thread(thread.watches) or thread if thread.watches else thread
     waits: list[AnyWait] = []
-    for case in instruction.cases.values() if type(instruction) is SelectOp else ():
+    for case in instruction.cases.values() if isinstance(instruction, SelectOp) else ():
         if type(case) is EventCase:  # most waits are for events, so these are created without a call
             waits.append(EventWait(case.event, _SET_UP, wait_id, case.buffered))
             continue
-        wait = _ENTER[type(case)](machine, thread, instruction, case, wait_id)
+        wait = _ENTER[type(case)](machine, asking, instruction, case, wait_id)
         waits.append(wait)
         if wait.status is _PENDING_SETUP:
             status = _SETTING_UP

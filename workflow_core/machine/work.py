@@ -36,11 +36,12 @@ from workflow_core.machine.passing import pack_result
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.threads import start_of
 from workflow_core.machine.transitions import ThreadHappening, WaitHappening, check_thread, check_wait
-from workflow_core.machine.unwinding import fail_statement
+from workflow_core.machine.unwinding import fail_statement, watch_again
 from workflow_core.machine.values import Frame, step_context
 from workflow_core.machine.waits import leave_wait
 from workflow_core.principal import Principal
-from workflow_core.program.code import ActivityCase, FrameStepOp, StepOp
+from workflow_core.program.cases import ActivityCase
+from workflow_core.program.code import FrameStepOp, StepOp
 from workflow_core.retry import Retry
 from workflow_core.signatures import is_async as is_async_function
 from workflow_core.wait_types import (
@@ -171,6 +172,8 @@ class Move(ThreadWork):
             thread.caused_by = machine.principal.id
         if thread.waits:
             leave_wait(execution, thread)
+        if machine.program.has_deadlines and not isinstance(self, ConditionMove):
+            watch_again(machine, thread)
         run(machine, thread, start_of(machine, thread))
 
 

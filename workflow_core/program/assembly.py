@@ -3,7 +3,7 @@
 The files of the compiler contain plain functions that take an ``Assembly`` and a statement, and emit the instructions
 of the statement. Each file imports only files to its right:
 
-    compiler → inline, failures → control, selects, calls, fanout → functions → assembly → names, scope → code
+    compiler → inline, failures → control, selects, fanout → calls → functions → assembly → names, scope → cases → code
 
 One call goes in the opposite direction: a statement with sections compiles them, and they may contain any statement.
 This call goes through ``Assembly.section``.
@@ -12,11 +12,13 @@ This call goes through ``Assembly.section``.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from workflow_core.execution import MAIN_THREAD, LeaveKind
-from workflow_core.program.code import ClientCase, Each, EndOp, Guard, Instruction, JumpOp, SelectOp
+from workflow_core.program.cases import ClientCase, SelectOp, WatchOp
+from workflow_core.program.code import Each, EndOp, Guard, Instruction, JumpOp
 from workflow_core.program.names import Names
 from workflow_core.program.scope import Scope
 from workflow_core.statements.basic import Section
@@ -50,6 +52,13 @@ class Called:
 
 
 @dataclass(frozen=True, slots=True)
+class Timed:
+    """A ``Within`` that is being compiled. Every exit from it ends its timer."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Cleanup:
     """A ``finally_`` section that is being compiled. Only errors may leave it early, because another exit could lose a
     pending cancellation."""
@@ -63,6 +72,7 @@ class Body:
 
     Attributes:
         shelter: the ``finally_`` section around them, in this thread or in a thread that waits for it.
+        code: emits the code in place of a section, for the timer of a ``Within``.
     """
 
     name: str
@@ -72,6 +82,7 @@ class Body:
     shelter: str = ""
     caught: str = ""
     each: Each | None = None
+    code: Callable[[Assembly], None] | None = None
 
 
 class Assembly:
@@ -79,7 +90,7 @@ class Assembly:
 
     Attributes:
         nest: the loops and ``finally_`` sections around the current statement, within its thread.
-        guard: with ``region``, ``caught`` and ``each``, the attributes of the instructions that are emitted now.
+        guard: with ``region``, ``cleanups``, ``caught`` and ``each``, the attributes of what is emitted now.
         outline: the digest that becomes the version of the program.
     """
 
@@ -93,7 +104,8 @@ class Assembly:
         self.events: dict[str, list[tuple[str, ClientCase]]] = {}
         self.async_parts: list[str] = []
         self.names = Names()
-        self.nest: list[Loop | Crossing | Called | Cleanup] = []
+        self.nest: list[Loop | Crossing | Called | Cleanup | Timed] = []
+        self.cleanups: tuple[str, ...] = ()
         self.guard: Guard | None = None
         self.guards: list[Guard] = []
         self.region = ""
@@ -117,6 +129,12 @@ class Assembly:
         self.note(f"{kind} {name}\n")
         return name
 
+    def label(self, kind: str, name: str) -> str:
+        """Returns the qualified name of a decision or a loop. An instance never stores it, so it need not be unique."""
+        name = self.names.prefix + name
+        self.note(f"{kind} {name}\n")
+        return name
+
     def name_wait(self, kind: str, name: str, renamed_from: tuple[str, ...]) -> str:
         """Registers a statement that waits for something that clients do not send, and returns its qualified name."""
         name = self.names.add_wait(kind, name, renamed_from)
@@ -132,6 +150,7 @@ class Assembly:
     def emit(self, instruction: _I) -> _I:
         """Appends an instruction."""
         instruction.guard, instruction.region = self.guard, self.region
+        instruction.cleanups = self.cleanups
         instruction.caught, instruction.each = self.caught, self.each
         self.code.append(instruction)
         return instruction
@@ -164,6 +183,11 @@ class Assembly:
         prefixes = self.names.prefix, self.names.former_prefixes
         self.bodies.append(Body(name, body, prefixes, region, shelter, self.caught, self.each))
 
+    def spawn_timer(self, name: str, code: Callable[[Assembly], None]) -> None:
+        """Schedules the code of the timer of a ``Within``."""
+        prefixes = self.names.prefix, self.names.former_prefixes
+        self.bodies.append(Body(name, Section(()), prefixes, each=self.each, code=code))
+
     # --- links -------------------------------------------------------------------------------
 
     def link(self) -> None:
@@ -176,11 +200,15 @@ class Assembly:
             elif isinstance(instruction, SelectOp):
                 for case in instruction.cases.values():
                     case.entry = self._destination(case.target)
+                for when in instruction.whens if isinstance(instruction, WatchOp) else ():
+                    when.entry = self._destination(when.target)
         for guard in self.guards:
             for clause in guard.clauses:
                 clause.entry = self._destination(clause.target)
             if guard.cleanup_at >= 0:
                 guard.cleanup = self._destination(guard.cleanup_at)
+            if guard.late_at >= 0:
+                guard.late = self._destination(guard.late_at)
 
     def _destination(self, address: int) -> Instruction:
         """Follows jumps from an address to the first other instruction. This ends, because every loop contains a

@@ -1,20 +1,34 @@
-"""Compiles ``Activity`` and ``Child`` to a select with one case: the result."""
+"""Compiles ``Activity`` and ``Child`` to a select with one case: the result. In a ``Done``, it is one of several."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from workflow_core.adapters import schema_of
 from workflow_core.errors import DefinitionError
 from workflow_core.events import ActivityContext
+from workflow_core.fitting import fits, in_words
 from workflow_core.program.assembly import Assembly
-from workflow_core.program.code import ActivityCase, ActivitySpec, ChildCase, ChildSpec, SelectOp
+from workflow_core.program.cases import ActivityCase, ActivitySpec, ChildCase, ChildSpec, SelectOp
 from workflow_core.program.functions import function_of, handler_keywords, handler_of, signature_of, value_of
-from workflow_core.signatures import handler_signature, is_async, parameters, takes_context
+from workflow_core.signatures import HandlerSignature, handler_signature, is_async, parameters, takes_context
 from workflow_core.statements.calls import Activity, Child
 
 
-def activity(assembly: Assembly, statement: Activity) -> None:
+def call(assembly: Assembly, statement: Activity | Child) -> None:
+    case = result_case(assembly, statement)
+    instruction = assembly.park(SelectOp(case.event))
+    case.target = len(assembly.code)
+    instruction.cases = {case.event: case}
+
+
+def result_case(assembly: Assembly, statement: Activity | Child) -> ActivityCase | ChildCase:
+    """Registers an activity or a child, and returns the case of its result, without its target."""
+    return _activity(assembly, statement) if isinstance(statement, Activity) else _child(assembly, statement)
+
+
+def _activity(assembly: Assembly, statement: Activity) -> ActivityCase:
     name = assembly.name_wait("Activity", statement.name, statement.renamed_from)
     where = f"Activity {name!r}"
     function = assembly.scope.current(where, statement.function)
@@ -37,8 +51,10 @@ def activity(assembly: Assembly, statement: Activity) -> None:
         statement.timeout,
         statement.heartbeat,
     )
+    if statement.input is not None:
+        given = _returned(assembly, where, statement.input)
+        _check_fit(where, "its input", given, signature, "its function")
     assembly.note(f"{signature.input_schema} {signature.output_schema}\n")
-    instruction = assembly.park(SelectOp(name))
     then = _then(assembly, "Activity", name, statement.then)
     taken = then.get("signature")
     if taken is not None and taken.takes_input and signature.output_form.has_secrets > taken.input_form.has_secrets:
@@ -47,10 +63,12 @@ def activity(assembly: Assembly, statement: Activity) -> None:
             "its result contains secrets, which 'then' would receive as plain texts",
             "Annotate the parameter of 'then' with a type that has the secrets too.",
         )
-    instruction.cases = {name: ActivityCase(name, len(assembly.code), activity=spec, **then)}
+    if taken is not None and not signature.output_form.is_any:
+        _check_fit(where, "its result", signature.output_schema, taken, "'then'")
+    return ActivityCase(name, -1, activity=spec, **then)
 
 
-def child(assembly: Assembly, statement: Child) -> None:
+def _child(assembly: Assembly, statement: Child) -> ChildCase:
     name = assembly.name_wait("Child", statement.name, statement.renamed_from)
     workflow = statement.workflow
     spec = ChildSpec(
@@ -61,9 +79,43 @@ def child(assembly: Assembly, statement: Child) -> None:
         assembly.scope.workflow if workflow == assembly.workflow else None if isinstance(workflow, str) else workflow,
     )
     assembly.note(f"{spec.workflow} {spec.detached}\n")
-    instruction = assembly.park(SelectOp(name))
-    then = _then(assembly, "Child", name, statement.then)
-    instruction.cases = {name: ChildCase(name, len(assembly.code), child=spec, **then)}
+    if statement.input is not None:
+        given = _returned(assembly, f"Child {name!r}", statement.input)
+        if given is not None and not fits(given, {"type": "object"}, None):
+            raise DefinitionError(
+                f"Child {name!r}",
+                f"its input returns {in_words(given)}, but the child needs fields",
+                "Return an object of the child's class, or a mapping.",
+            )
+    return ChildCase(name, -1, child=spec, **_then(assembly, "Child", name, statement.then))
+
+
+def _returned(assembly: Assembly, where: str, function: Callable[..., Any]) -> Any:
+    """Returns the JSON schema of what a function returns; None if nothing is known about it."""
+    function = assembly.scope.current(where, function)
+    try:
+        hint = assembly.scope.hints(where, function).get("return", Any)
+        return None if hint is Any else schema_of(where, hint, "serialization", assembly.scope.names(function))[1]
+    except DefinitionError:  # it needs no annotation, so that may be anything
+        return None
+
+
+def _check_fit(where: str, what: str, given: Any, taken: HandlerSignature, taker: str) -> None:
+    """Checks what is passed on to a function.
+
+    Args:
+        given: its JSON schema; None if it is unknown.
+
+    Raises:
+        DefinitionError: the function certainly does not accept it.
+    """
+    if given is None or not taken.takes_input or fits(given, taken.input_schema, taken.input.core_schema):
+        return
+    raise DefinitionError(
+        where,
+        f"{what} is {in_words(given)}, but {taker} takes {in_words(taken.input_schema)} as {taken.parameter!r}",
+        "Change one of the annotations, or what is returned.",
+    )
 
 
 def _then(assembly: Assembly, kind: str, name: str, then: Callable[..., Any] | None) -> dict[str, Any]:

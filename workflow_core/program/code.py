@@ -1,4 +1,5 @@
-"""Code: the instructions that a definition is compiled to, the cases of its selects, and the guards of its ``Try``s.
+"""Code: the instructions that a definition is compiled to, and the guards of its ``Try``s. Those of selects are in
+``workflow_core.program.cases``.
 
 Each kind of instruction is a class with only the attributes that it needs. Its docstring says what happens to a thread
 that reaches it. All instances share the instructions, so only the compiler sets their attributes.
@@ -6,19 +7,15 @@ that reaches it. All instances share the instructions, so only the compiler sets
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any
 
-from workflow_core.callbacks import Verify
-from workflow_core.events import EventHandler
 from workflow_core.execution import LeaveKind
 from workflow_core.retry import Retry
-from workflow_core.signatures import HandlerSignature, OfFrame, OfItem
-from workflow_core.statements.basic import Delay
+from workflow_core.signatures import OfFrame, OfItem
 from workflow_core.statements.inline import Local
-from workflow_core.wait_types import WAITS, AnyWait, WaitKind
 
 Function = Callable[..., Any] | OfItem | OfFrame
 """A function of the workflow, and of the item of a ``ForEach`` if it has a second parameter; or of a frame."""
@@ -42,12 +39,15 @@ class Clause:
 
     Attributes:
         names: the error classes, in the form of ``ErrorInfo.bases``; None: every error.
+        keywords: the keyword arguments of ``then``; ``each``: the ``ForEach`` around the ``Try``.
     """
 
     name: str
     types: tuple[type[BaseException], ...]
     names: frozenset[str] | None
     then: Callable[..., Any] | None
+    keywords: tuple[str, ...] = ()
+    each: Each | None = field(default=None, repr=False)
     target: int = -1
     entry: Instruction = field(init=False, repr=False, compare=False)
 
@@ -60,6 +60,9 @@ class Guard:
     Attributes:
         region: the ``finally_`` section around the ``Try``; see ``Instruction.region``.
         cleanup_at: where its ``finally_`` section begins; -1 if it has none. ``cleanup`` is the instruction there.
+        late_at: for a ``Within``, where ``on_timeout`` begins; -1 otherwise. ``late`` is the instruction there.
+        timer: for a ``Within``, the select of its timer, in a thread of its own.
+        depth: for a ``Within``, the number of ``finally_`` sections around it; see ``Instruction.cleanups``.
     """
 
     name: str
@@ -68,6 +71,10 @@ class Guard:
     region: str = ""
     cleanup_at: int = -1
     cleanup: Instruction = field(init=False, repr=False, compare=False)
+    late_at: int = -1
+    late: Instruction = field(init=False, repr=False, compare=False)
+    timer: Instruction | None = field(default=None, repr=False, compare=False)
+    depth: int = 0
 
 
 # --- instructions ----------------------------------------------------------------------------
@@ -82,6 +89,8 @@ class Instruction:
         guard: the innermost ``Try`` around it.
         region: the outermost ``finally_`` section around it within its thread, as the name of the ``Try``. In a thread
             that a ``Go`` in such a section has started, that section.
+        cleanups: all ``finally_`` sections around it within its thread, the outermost first, as the names of the
+            ``Try``s.
         caught: the innermost ``except_`` section around it.
         each: the innermost ``ForEach`` around it.
         kept: for a rest, the locals that a thread stores there.
@@ -91,6 +100,7 @@ class Instruction:
     name: str = ""
     guard: Guard | None = field(default=None, init=False, repr=False)
     region: str = field(default="", init=False)
+    cleanups: tuple[str, ...] = field(default=(), init=False, repr=False)
     caught: str = field(default="", init=False)
     each: Each | None = field(default=None, init=False, repr=False)
     kept: tuple[Local, ...] = field(default=(), init=False, repr=False)
@@ -156,18 +166,18 @@ class CodeOp(Instruction):
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class SelectOp(Instruction):
-    """Park the thread until one of ``cases`` happens."""
+class WaitForOp(Instruction):
+    """Park the thread until ``cond`` is true."""
 
-    cases: Mapping[str, SelectCase] = field(default_factory=dict)
+    cond: Function
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class WaitForOp(Instruction):
-    """Park the thread until ``cond`` is true; then call ``handler``, if there is one."""
+class DoOp(Instruction):
+    """Call ``handler``, which changes the fields."""
 
-    cond: Function
-    handler: Callable[[Any], Any] | None
+    handler: Callable[..., Any]
+    keywords: tuple[str, ...]
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -181,10 +191,41 @@ class ForkOp(Instruction):
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
+class RaceOp(ForkOp):
+    """Start ``branches``. The first one to end cancels the others. When all have ended, call ``then``, if there is one.
+
+    Attributes:
+        prefixes: what ``then`` receives, by the name of the branch that ended first.
+        keywords: the keyword arguments of ``then``.
+    """
+
+    prefixes: Mapping[str, str] = field(default_factory=dict)
+    then: Callable[..., Any] | None = None
+    keywords: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
 class GoOp(Instruction):
     """Start a thread at the entry with the name of the instruction."""
 
     id: str | Function | None
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class WithinOp(Instruction):
+    """Start the timer of ``within``."""
+
+    within: Guard = field(repr=False)
+
+
+@dataclass(slots=True, eq=False)
+class WithoutOp(Instruction):
+    """End the timer of the ``Within`` of that name: the thread leaves its section."""
+
+
+@dataclass(slots=True, eq=False)
+class ExpireOp(Instruction):
+    """The timer of the ``Within`` of that name has passed: end the thread, and let the one that it watches leave."""
 
 
 @dataclass(slots=True, eq=False)
@@ -206,9 +247,10 @@ class OpenOp(Instruction):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class FailOp(Instruction):
-    """Fail with ``message``."""
+    """Fail with an ``error`` of that class and with ``message``."""
 
     message: str | Function
+    error: type[Exception]
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -228,170 +270,3 @@ class LeftOp(Instruction):
     """
 
     exits: dict[LeaveKind, Instruction] = field(default_factory=dict, init=False, repr=False)
-
-
-# --- cases of a select -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ActivitySpec:
-    """How an activity is run; see ``workflow_core.statements.calls.Activity``."""
-
-    function: Callable[..., Any]
-    signature: HandlerSignature
-    takes_context: bool
-    input: Function | None
-    retry: Retry | None
-    timeout: timedelta | None
-    heartbeat: timedelta | None
-
-
-@dataclass(frozen=True, slots=True)
-class ChildSpec:
-    """How a child is started; see ``workflow_core.statements.calls.Child``."""
-
-    workflow: str
-    id: str | Function | None
-    input: Function | None
-    detached: bool
-    cls: Any = None
-
-
-@dataclass(slots=True, eq=False)
-class SelectCase:
-    """One case that a select waits for.
-
-    Attributes:
-        event: the name of the event, the timeout, the activity or the child.
-        target: where the thread continues afterwards; ``entry`` is the instruction there.
-        signature: the types of the handler; None if there is no handler.
-        takes_input: whether the handler takes an input.
-        keeps_result: whether what happened is the result of an ``await``; see ``MachineState.awaited``.
-    """
-
-    kind: ClassVar[WaitKind]
-
-    event: str
-    target: int
-    signature: HandlerSignature | None = field(default=None, kw_only=True)
-    keeps_result: bool = field(default=False, init=False)
-    takes_input: bool = field(init=False)
-    entry: Instruction = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self.takes_input = self.signature is not None and self.signature.takes_input
-
-    @property
-    def wait_type(self) -> type[AnyWait]:
-        """The class of its waits."""
-        return WAITS[self.kind]
-
-    @property
-    def from_clients(self) -> bool:
-        """Whether clients send the event."""
-        return self.wait_type.from_clients
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class ClientCase(SelectCase):
-    """An event that clients send.
-
-    Attributes:
-        role: the role that a principal needs to send it; None: see ``Access.send``.
-        buffered: whether it is kept if it arrives before a thread waits for it.
-        max_bytes: the most bytes of a client's input; None: the server's limit.
-        verify: decides instead of roles who may send it.
-    """
-
-    signature: HandlerSignature
-    role: str | None
-    buffered: bool = False
-    max_bytes: int | None = None
-    verify: Verify | None = None
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class HandlerCase(ClientCase):
-    """An event with an ``EventHandler`` object."""
-
-    kind = WaitKind.HANDLER
-
-    event_handler: EventHandler
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class EventCase(ClientCase):
-    """An event whose handler is a function of the workflow.
-
-    Attributes:
-        keywords: the keyword arguments of the handler: ``item``, ``principal``.
-    """
-
-    kind = WaitKind.EVENT
-
-    handler: Callable[..., Any]
-    keywords: tuple[str, ...]
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class TimerCase(SelectCase):
-    """A timeout, or the end of a sleep."""
-
-    kind = WaitKind.TIMEOUT
-
-    delay: Delay | OfItem
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class ResultCase(SelectCase):
-    """The end of an activity or a child; ``handler`` is its ``then``."""
-
-    handler: Callable[..., Any] | None = None
-    keywords: tuple[str, ...] = ()
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class ActivityCase(ResultCase):
-    """The end of an activity."""
-
-    kind = WaitKind.ACTIVITY
-
-    activity: ActivitySpec
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class ChildCase(ResultCase):
-    """The end of a child."""
-
-    kind = WaitKind.CHILD
-
-    child: ChildSpec
-
-
-# --- where a function is --------------------------------------------------------------------
-
-_PARTS = (Instruction, SelectCase, Each, Guard, Clause, ActivitySpec, ChildSpec, OfItem)
-
-
-def places_of(code: Iterable[Instruction], function: object) -> list[tuple[object, str]]:
-    """Returns where the code contains a function: the parts, and the names of their attributes."""
-    places: list[tuple[object, str]] = []
-    found: list[object] = list(code)
-    seen = set(map(id, found))
-    for part in found:  # grows while it is iterated over
-        for name in _slots(type(part)):
-            value = getattr(part, name, None)
-            if value is function:
-                places.append((part, name))
-                continue
-            inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else (value,)
-            for other in inner:
-                if isinstance(other, _PARTS) and id(other) not in seen:
-                    seen.add(id(other))
-                    found.append(other)
-    return places
-
-
-def _slots(cls: type) -> Iterator[str]:
-    for base in cls.__mro__:
-        yield from vars(base).get("__slots__", ())

@@ -35,16 +35,16 @@ from collections.abc import Callable
 from typing import Any
 
 from workflow_core.errors import DefinitionError
-from workflow_core.program import calls, control, failures, fanout, inline, selects
+from workflow_core.program import calls, control, failures, fanout, inline, selects, within
 from workflow_core.program.assembly import Assembly, Body
 from workflow_core.program.code import EndOp
 from workflow_core.program.program import Program
 from workflow_core.program.scope import Scope
 from workflow_core.statements.basic import Section, Statement
 from workflow_core.statements.calls import Activity, Child
-from workflow_core.statements.control import Break, Continue, Go, If, Return, Step, Switch, WaitFor, While
+from workflow_core.statements.control import Break, Continue, Do, Go, If, Return, Step, Switch, WaitFor, While, Within
 from workflow_core.statements.failures import Fail, Try
-from workflow_core.statements.fanout import ForEach, Parallel
+from workflow_core.statements.fanout import ForEach, Parallel, Race
 from workflow_core.statements.inline import CallOf, Entry, Inline, Resting
 from workflow_core.statements.selects import Select, Sleep
 
@@ -94,11 +94,14 @@ class _Compiler(Assembly):
     def _thread(self, body: Body) -> None:
         self.names.restore(body.prefixes)
         self.region, self.shelter = body.region, body.shelter
-        self.caught, self.each = body.caught, body.each
+        self.caught, self.each, self.cleanups = body.caught, body.each, ()
         self.thread = body.name
         self.entries[body.name] = len(self.code)
         self.note(f"thread {body.name}\n")
-        self.section(body.section)
+        if body.code is None:
+            self.section(body.section)
+        else:
+            body.code(self)
         self.emit(EndOp())
 
     def section(self, section: Section) -> None:
@@ -130,15 +133,18 @@ _COMPILED_BY: dict[type[Statement], Callable[[Assembly, Any], None]] = {
     Continue: control.break_or_continue,
     Return: control.return_,
     WaitFor: control.wait_for,
+    Do: control.do,
     Go: control.go,
     Select: selects.select,
     Sleep: selects.sleep,
-    Activity: calls.activity,
-    Child: calls.child,
+    Activity: calls.call,
+    Child: calls.call,
     Try: failures.try_,
+    Within: within.within,
     Fail: failures.fail,
     ForEach: fanout.for_each,
     Parallel: fanout.parallel,
+    Race: fanout.race,
     Inline: inline.inline,
     Resting: inline.resting,
     CallOf: inline.call_of,

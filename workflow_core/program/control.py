@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from workflow_core.errors import DefinitionError
+from workflow_core.errors import DefinitionError, TimedOut
 from workflow_core.events import StepContext
 from workflow_core.execution import LeaveKind
-from workflow_core.program.assembly import Assembly, Called, Cleanup, Crossing, Loop
+from workflow_core.program.assembly import Assembly, Called, Cleanup, Crossing, Loop, Timed
+from workflow_core.program.cases import TimerCase, WatchOp, WhenCase
 from workflow_core.program.code import (
     BranchOfItemOp,
     BranchOp,
     EndOp,
+    FailOp,
     FrameStepOp,
     GoOp,
     Instruction,
@@ -20,10 +22,12 @@ from workflow_core.program.code import (
     LeaveOp,
     StepOp,
     WaitForOp,
+    WithoutOp,
 )
-from workflow_core.program.functions import function_of, handler_of, value_of
+from workflow_core.program.functions import do_op, function_of, value_of
 from workflow_core.signatures import OfFrame, OfItem, is_async, parameters, takes_context
-from workflow_core.statements.control import Branch, Break, Continue, Go, If, Return, Step, Switch, WaitFor, While
+from workflow_core.statements.basic import Section
+from workflow_core.statements.control import Branch, Break, Continue, Do, Go, If, Return, Step, Switch, WaitFor, While
 
 
 def step(assembly: Assembly, statement: Step) -> None:
@@ -62,7 +66,7 @@ def if_(assembly: Assembly, statement: If) -> None:
 
 
 def switch(assembly: Assembly, statement: Switch) -> None:
-    assembly.name("Switch", statement.name)
+    assembly.label("Switch", statement.name)
     _branches(assembly, "Case", statement.branches)
 
 
@@ -72,7 +76,7 @@ def _branches(assembly: Assembly, kind: str, branches: tuple[Branch, ...]) -> No
     for branch in branches:
         skip: list[JumpOp] = []
         if branch.cond is not None:
-            skip.append(_branch(assembly, kind, assembly.name(kind, branch.name), branch.cond))
+            skip.append(_branch(assembly, kind, assembly.label(kind, branch.name), branch.cond))
         assembly.section(branch.body)
         if branch is not branches[-1]:
             ends.append(assembly.emit(JumpOp()))
@@ -89,7 +93,7 @@ def _branch(assembly: Assembly, kind: str, name: str, cond: Callable[..., Any]) 
 
 
 def while_(assembly: Assembly, statement: While) -> None:
-    name = assembly.name("While", statement.name)
+    name = assembly.label("While", statement.name)
     loop = Loop(start=len(assembly.code))
     head = _branch(assembly, "While", name, statement.cond)
     assembly.nest.append(loop)
@@ -128,7 +132,8 @@ def break_or_continue(assembly: Assembly, statement: Break | Continue) -> None:
 
 def leave(assembly: Assembly, kind: LeaveKind) -> Instruction:
     """Emits an exit from the innermost loop, or for ``RETURN`` from the thread, through the ``finally_`` sections
-    inside."""
+    inside. Returns its first instruction."""
+    first: list[Instruction] = []
     for part in reversed(assembly.nest):
         if isinstance(part, Cleanup):
             raise DefinitionError(
@@ -136,20 +141,23 @@ def leave(assembly: Assembly, kind: LeaveKind) -> Instruction:
                 f"a {kind.value.capitalize()} leaves it",
                 "Remove it: a finally_ section must run to its end.",
             )
+        if isinstance(part, Timed):
+            first.append(assembly.emit(WithoutOp(part.name)))
+            continue
         if isinstance(part, Crossing):
             part.exits[kind] = None
-            return assembly.emit(LeaveOp(leave=kind, crossed=part.guard))
+            return [*first, assembly.emit(LeaveOp(leave=kind, crossed=part.guard))][0]
         if isinstance(part, Called):
             if kind is LeaveKind.RETURN:
                 part.returns.append(assembly.emit(JumpOp()))
-                return part.returns[-1]
+                return [*first, part.returns[-1]][0]
             continue
         if kind is LeaveKind.CONTINUE:
-            return assembly.emit(JumpOp(target=part.start))
+            return [*first, assembly.emit(JumpOp(target=part.start))][0]
         if kind is LeaveKind.BREAK:
             part.breaks.append(assembly.emit(JumpOp()))
-            return part.breaks[-1]
-    return assembly.emit(EndOp())
+            return [*first, part.breaks[-1]][0]
+    return [*first, assembly.emit(EndOp())][0]
 
 
 # --- conditions and threads ------------------------------------------------------------------
@@ -158,11 +166,38 @@ def leave(assembly: Assembly, kind: LeaveKind) -> Instruction:
 def wait_for(assembly: Assembly, statement: WaitFor) -> None:
     name = assembly.name("WaitFor", statement.name, statement.renamed_from)
     cond = function_of(assembly, "WaitFor", name, statement.cond, "condition")
-    handler = statement.handler
-    if handler is not None:
-        handler = handler_of(assembly, "WaitFor", name, handler)
-        parameters(f"WaitFor {name!r}", handler, 1, 1, "the workflow alone")
-    assembly.park(WaitForOp(name, cond=cond, handler=handler))
+    if statement.timeout is None:
+        assembly.park(WaitForOp(name, cond=cond))
+        _true(assembly, statement, name)
+        return
+    former = tuple(f"{old} timeout" for old in statement.renamed_from)
+    timer = assembly.name_wait("Timeout", f"{statement.name} timeout", former)
+    instruction = assembly.park(WatchOp(name))
+    instruction.whens = (WhenCase(name, len(assembly.code), cond),)
+    _true(assembly, statement, name)
+    end = assembly.emit(JumpOp())
+    delay = value_of(assembly, "WaitFor", name, statement.timeout, "timeout")
+    instruction.cases = {timer: TimerCase(timer, len(assembly.code), delay=delay)}
+    late(assembly, timer, statement.late, f"{name!r} did not become true in time")
+    assembly.land([end])
+
+
+def _true(assembly: Assembly, statement: WaitFor, name: str) -> None:
+    """Emits the handler of a condition that has become true."""
+    if statement.handler is not None:
+        do_op(assembly, "WaitFor", name, statement.handler, at=name)
+
+
+def late(assembly: Assembly, timer: str, section: Section | None, message: str) -> None:
+    """Emits what runs after a timeout: a section, or the error ``TimedOut``."""
+    if section is None:
+        assembly.park(FailOp(timer, message=message, error=TimedOut))
+    else:
+        assembly.section(section)
+
+
+def do(assembly: Assembly, statement: Do) -> None:
+    do_op(assembly, "Do", assembly.name("Do", statement.name, statement.renamed_from), statement.handler)
 
 
 def go(assembly: Assembly, statement: Go) -> None:

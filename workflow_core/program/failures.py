@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from workflow_core.errors import DefinitionError
+from collections.abc import Callable
+from typing import Any
+
+from workflow_core.errors import DefinitionError, Failure
 from workflow_core.program.assembly import Assembly, Cleanup, Crossing
 from workflow_core.program.code import Clause, FailOp, Guard, JumpOp, LeftOp, OpenOp
 from workflow_core.program.control import leave
-from workflow_core.program.functions import handler_of, value_of
-from workflow_core.signatures import parameters
+from workflow_core.program.functions import plain_handler, value_of
 from workflow_core.statements.basic import Section
 from workflow_core.statements.failures import Except, Fail, Try
 
@@ -15,7 +17,9 @@ from workflow_core.statements.failures import Except, Fail, Try
 def fail(assembly: Assembly, statement: Fail) -> None:
     name = assembly.name("Fail", statement.name, statement.renamed_from)
     message = value_of(assembly, "Fail", name, statement.message, "message")
-    assembly.park(FailOp(name, message=message))
+    if statement.error is not Failure:
+        assembly.note(f"{statement.error.__module__}.{statement.error.__qualname__}\n")
+    assembly.park(FailOp(name, message=message, error=statement.error))
 
 
 def try_(assembly: Assembly, statement: Try) -> None:
@@ -50,13 +54,13 @@ def try_(assembly: Assembly, statement: Try) -> None:
 
 def _clause(assembly: Assembly, clause: Except) -> Clause:
     name = assembly.name("except_", clause.name, clause.renamed_from)
-    then = clause.then
+    then: Callable[..., Any] | None = clause.then
+    keywords: tuple[str, ...] = ()
     if then is not None:
-        then = handler_of(assembly, "except_", name, then)
-        parameters(f"except_ {name!r}", then, 2, 2, "the workflow and the error")
+        then, keywords = plain_handler(assembly, "except_", name, then, 2, "the workflow and the error")
     catches_all = any(kind in (Exception, BaseException) for kind in clause.types)
     names = frozenset(f"{kind.__module__}.{kind.__qualname__}" for kind in clause.types)
-    return Clause(name, clause.types, None if catches_all else names, then)
+    return Clause(name, clause.types, None if catches_all else names, then, keywords, assembly.each)
 
 
 def _cleanup(assembly: Assembly, name: str, section: Section, crossing: Crossing, guards: list[Guard]) -> None:
@@ -65,12 +69,13 @@ def _cleanup(assembly: Assembly, name: str, section: Section, crossing: Crossing
         guard.cleanup_at = len(assembly.code)
     # In nested finally_ sections, the outermost one is the region: a thread that is canceled in it runs all of it.
     region, assembly.region = assembly.region, assembly.region or name
+    assembly.cleanups = (*assembly.cleanups, name)
     assembly.note("finally")
     assembly.nest.append(Cleanup(name))
     assembly.section(section)
     assembly.nest.pop()
     left = assembly.emit(LeftOp(name))
-    assembly.region = region
+    assembly.region, assembly.cleanups = region, assembly.cleanups[:-1]
     ends = [assembly.emit(JumpOp())]
     left.exits.update({kind: leave(assembly, kind) for kind in crossing.exits})
     assembly.land(ends)

@@ -1,12 +1,18 @@
-"""Compiles ``ForEach`` and ``Parallel`` to instructions and threads."""
+"""Compiles ``ForEach``, ``Parallel`` and ``Race`` to instructions and threads."""
 
 from __future__ import annotations
 
+import typing
+from collections.abc import Callable, Collection
+from typing import Any
+
+from workflow_core.errors import DefinitionError
 from workflow_core.program.assembly import Assembly, Loop
-from workflow_core.program.code import Each, EachOp, ForkOp, Function, JumpOp, OpenOp
-from workflow_core.program.functions import function_of
+from workflow_core.program.code import Each, EachOp, ForkOp, Function, JumpOp, OpenOp, RaceOp
+from workflow_core.program.functions import function_of, plain_handler
+from workflow_core.signatures import parameters
 from workflow_core.statements.basic import Section
-from workflow_core.statements.fanout import ForEach, Parallel
+from workflow_core.statements.fanout import ForEach, Parallel, Race
 
 
 def for_each(assembly: Assembly, statement: ForEach) -> None:
@@ -39,16 +45,56 @@ def _rounds(assembly: Assembly, name: str, items: Function, body: Section) -> No
 
 def parallel(assembly: Assembly, statement: Parallel) -> None:
     name = assembly.name("Parallel", statement.name, statement.renamed_from)
-    branches = tuple(_branch_name(assembly, statement, number) for number in range(len(statement.branches)))
+    branches = _branch_names(assembly, statement)
     assembly.emit(OpenOp(name))
     assembly.park(ForkOp(name, branches=branches))
+    _spawn(assembly, statement, branches)
+
+
+def race(assembly: Assembly, statement: Race) -> None:
+    name = assembly.name("Race", statement.name, statement.renamed_from)
+    branches = _branch_names(assembly, statement)
+    prefixes = dict(zip(branches, (section.prefix for section in statement.branches), strict=True))
+    then: Callable[..., Any] | None = statement.then
+    keywords: tuple[str, ...] = ()
+    if then is not None:
+        takes = "the workflow and the prefix of the section that ended first"
+        then, keywords = plain_handler(assembly, "Race", name, then, 2, takes)
+        _check_then(assembly, f"then of Race {name!r}", then, keywords, prefixes.values())
+    assembly.emit(OpenOp(name))
+    assembly.park(RaceOp(name, branches=branches, prefixes=prefixes, then=then, keywords=keywords))
+    _spawn(assembly, statement, branches)
+
+
+def _check_then(
+    assembly: Assembly, where: str, then: Callable[..., Any], keywords: Collection[str], prefixes: Collection[str]
+) -> None:
+    """Checks that a function can receive each of the prefixes."""
+    _, parameter = parameters(where, then, 2, 2, "", keywords=keywords)
+    hint = assembly.scope.hints(where, then).get(parameter, str)
+    if typing.get_origin(hint) is typing.Literal:
+        missing = [prefix for prefix in prefixes if prefix not in typing.get_args(hint)]
+        if missing:
+            raise DefinitionError(
+                where, f"its parameter {parameter!r} does not allow {missing[0]!r}", "Add it to the Literal."
+            )
+    elif isinstance(hint, type) and not issubclass(str, hint):
+        raise DefinitionError(
+            where, f"its parameter {parameter!r} is a {hint.__name__}, but the prefix is a str", "Annotate it with str."
+        )
+
+
+def _spawn(assembly: Assembly, statement: Parallel | Race, branches: tuple[str, ...]) -> None:
     for branch, section in zip(branches, statement.branches, strict=True):
         assembly.spawn(branch, Section((section,)), branch=True)
 
 
-def _branch_name(assembly: Assembly, statement: Parallel, number: int) -> str:
-    branch = statement.branches[number]
-    names = (statement.name, *statement.renamed_from)
-    marks = (branch.prefix or number, *(former or number for former in branch.renamed_from))
-    local, *former_names = dict.fromkeys(f"{name}[{mark}]" for name in names for mark in marks)
-    return assembly.name("branch of Parallel", local, tuple(former_names))
+def _branch_names(assembly: Assembly, statement: Parallel | Race) -> tuple[str, ...]:
+    """Registers the branches of a statement, and returns their qualified names."""
+    result = []
+    for number, branch in enumerate(statement.branches):
+        names = (statement.name, *statement.renamed_from)
+        marks = (branch.prefix or number, *(former or number for former in branch.renamed_from))
+        local, *former_names = dict.fromkeys(f"{name}[{mark}]" for name in names for mark in marks)
+        result.append(assembly.name(f"branch of {type(statement).__name__}", local, tuple(former_names)))
+    return tuple(result)

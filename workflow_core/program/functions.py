@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable
 from typing import Any
 
 from workflow_core.errors import DefinitionError
+from workflow_core.handler_keywords import ITEM, NOW, PRINCIPAL, takes_keyword, takes_now, takes_principal
 from workflow_core.program.assembly import Assembly
-from workflow_core.program.code import Function
-from workflow_core.signatures import (
-    ITEM,
-    PRINCIPAL,
-    HandlerSignature,
-    OfFrame,
-    handler_signature,
-    is_async,
-    of_workflow,
-    parameters,
-    takes_keyword,
-    takes_principal,
-)
+from workflow_core.program.code import DoOp, Function
+from workflow_core.signatures import HandlerSignature, OfFrame, handler_signature, is_async, of_workflow, parameters
 
 
 def function_of(
@@ -35,7 +26,16 @@ def function_of(
         raise DefinitionError(
             f"{kind} {name!r}", f"its {what} is async", "Compute the value in a Step and test the field."
         )
+    if what == "condition" and _returns_none(function):
+        raise DefinitionError(f"{kind} {name!r}", "its condition returns None, which is never true", "Return a bool.")
     return result
+
+
+def _returns_none(function: Callable[..., Any]) -> bool:
+    """Whether the annotation of a function says that it returns nothing."""
+    with contextlib.suppress(TypeError, ValueError):
+        return inspect.signature(function).return_annotation in (None, "None")
+    return False
 
 
 def value_of(assembly: Assembly, kind: str, name: str, value: Any, what: str) -> Any:
@@ -85,15 +85,48 @@ def signature_of(
     Args:
         is_sent: whether it handles an event that a client sends.
     """
-    may_have = [ITEM] * (assembly.each is not None) + [PRINCIPAL] * is_sent
+    may_have = [NOW] + [ITEM] * (assembly.each is not None) + [PRINCIPAL] * is_sent
     return handler_signature(where, handler, assembly.scope, takes=takes, keywords=may_have)
 
 
 def handler_keywords(
     assembly: Assembly, where: str, handler: Callable[..., Any], *, is_sent: bool = False
 ) -> tuple[str, ...]:
-    """Returns the keyword arguments with which a handler is called: the item of the ``ForEach`` around it, and who sent
-    the event."""
+    """Returns the keyword arguments with which a handler is called: the item of the ``ForEach`` around it, who sent the
+    event, and the current time."""
     item = assembly.each is not None and takes_keyword(handler, ITEM)
     principal = is_sent and takes_principal(where, handler, assembly.scope)
-    return (ITEM,) * item + (PRINCIPAL,) * principal
+    now = takes_now(where, handler, assembly.scope)
+    return (ITEM,) * item + (PRINCIPAL,) * principal + (NOW,) * now
+
+
+def plain_handler(
+    assembly: Assembly, kind: str, name: str, handler: Callable[..., Any], least: int, takes: str
+) -> tuple[Callable[..., Any], tuple[str, ...]]:
+    """Returns a handler without an input from outside, and the keyword arguments with which it is called.
+
+    Args:
+        least: how many positional arguments it takes.
+
+    Raises:
+        DefinitionError: it cannot be called as it will be.
+    """
+    where = f"{kind} {name!r}"
+    handler = handler_of(assembly, kind, name, handler)
+    keywords = handler_keywords(assembly, where, handler)
+    parameters(where, handler, least, least, takes, keywords=keywords)
+    return handler, keywords
+
+
+def do_op(assembly: Assembly, kind: str, name: str, handler: Callable[..., Any], *, at: str = "") -> None:
+    """Emits a call of a handler.
+
+    Args:
+        at: the statement that an instance rests on after an error of the handler; by default ``name`` itself.
+    """
+    handler, keywords = plain_handler(assembly, kind, name, handler, 1, "the workflow alone")
+    operation = DoOp(at or name, handler=handler, keywords=keywords)
+    if at:
+        assembly.emit(operation)
+    else:
+        assembly.park(operation)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from workflow_core.program.assembly import Assembly, Called
-from workflow_core.program.code import CodeOp, JumpOp, SelectOp
+from workflow_core.program.cases import SelectOp
+from workflow_core.program.code import CodeOp, JumpOp
 from workflow_core.program.control import leave
 from workflow_core.statements.basic import Section
 from workflow_core.statements.inline import CallOf, Entry, Inline, Resting

@@ -1,6 +1,7 @@
 """The current and former names of the statements of a definition.
 
 A stored instance refers to its statements only by name, so each current or former name must identify one statement.
+Decisions and loops (``If``, ``Switch``, ``While``) are never stored, so their names are only labels.
 There are two tables of former names, because instances store two kinds of names: the names of statements and threads,
 and the names of events, timers and results, which arrive from outside. A timer or an activity has both.
 """

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workflow_core.errors import UnknownStatement
-from workflow_core.program.code import ClientCase, CodeOp, Instruction, SelectCase, SelectOp, StepOp, places_of
+from workflow_core.program.cases import ClientCase, SelectCase, SelectOp, WatchOp
+from workflow_core.program.code import CodeOp, Instruction, RaceOp, StepOp, WithinOp
+from workflow_core.program.places import places_of
 from workflow_core.statements.basic import Section
 from workflow_core.statements.inline import Local
 
@@ -39,6 +41,9 @@ class Program:
         entry_locals: the locals that a thread gets from the one that starts it, by the name of the thread.
         is_plain: whether it was compiled from ``async def run``.
         has_renamed: whether ``renamed`` or ``renamed_waits`` has an entry.
+        has_watches: whether a select waits for a condition.
+        has_deadlines: whether there is a ``Within``.
+        racers: the names of the branches of races.
         verified: the cases with ``verify``, by their event.
     """
 
@@ -59,6 +64,9 @@ class Program:
     bound: dict[str, Callable[..., Any]] = field(init=False, repr=False)
     is_plain: bool = field(init=False)
     has_renamed: bool = field(init=False)
+    has_watches: bool = field(init=False)
+    has_deadlines: bool = field(init=False)
+    racers: frozenset[str] = field(init=False, repr=False)
     verified: Mapping[str, tuple[ClientCase, ...]] = field(init=False, repr=False)
     places: Mapping[str, list[tuple[object, str]]] = field(init=False, repr=False)
 
@@ -66,6 +74,10 @@ class Program:
         places = {name: places_of(self.code, method) for name, method in self.methods.items()}
         object.__setattr__(self, "places", places)
         object.__setattr__(self, "bound", dict(self.methods))
+        object.__setattr__(self, "has_watches", any(type(instruction) is WatchOp for instruction in self.code))
+        races = (instruction for instruction in self.code if isinstance(instruction, RaceOp))
+        object.__setattr__(self, "racers", frozenset(branch for race in races for branch in race.branches))
+        object.__setattr__(self, "has_deadlines", any(type(instruction) is WithinOp for instruction in self.code))
         is_plain = any(type(part) is CodeOp or part.kept for part in self.code)
         object.__setattr__(self, "is_plain", is_plain)
         object.__setattr__(self, "has_renamed", bool(self.renamed or self.renamed_waits))

@@ -7,28 +7,78 @@ from typing import Any
 from workflow_core.errors import DefinitionError
 from workflow_core.events import EventHandler
 from workflow_core.program.assembly import Assembly
-from workflow_core.program.code import ClientCase, EventCase, HandlerCase, JumpOp, SelectCase, SelectOp, TimerCase
-from workflow_core.program.functions import handler_keywords, handler_of, signature_of, value_of, verify_of
+from workflow_core.program.calls import result_case
+from workflow_core.program.cases import (
+    ClientCase,
+    EventCase,
+    HandlerCase,
+    SelectCase,
+    SelectOp,
+    TimerCase,
+    WatchOp,
+    WhenCase,
+)
+from workflow_core.program.code import JumpOp
+from workflow_core.program.functions import (
+    do_op,
+    function_of,
+    handler_keywords,
+    handler_of,
+    signature_of,
+    value_of,
+    verify_of,
+)
 from workflow_core.signatures import handler_signature, is_async, parameters
 from workflow_core.statements.basic import Delay
-from workflow_core.statements.selects import On, Select, Sleep, Timeout
+from workflow_core.statements.selects import Done, On, Select, Sleep, Timeout, When
 
 
 def select(assembly: Assembly, statement: Select) -> None:
     name = assembly.name("Select", statement.name, statement.renamed_from)
-    instruction = assembly.park(SelectOp(name))
+    has_conditions = any(isinstance(case, When) for case in statement.cases)
+    instruction = assembly.park(WatchOp(name) if has_conditions else SelectOp(name))
     cases: dict[str, SelectCase] = {}
+    whens: list[WhenCase] = []
     ends: list[JumpOp] = []
     for case in statement.cases:
-        compiled = _timeout(assembly, case) if isinstance(case, Timeout) else _event(assembly, case)
-        cases[compiled.event] = compiled
-        if isinstance(compiled, ClientCase):
-            assembly.events.setdefault(compiled.event, []).append((name, compiled))
+        if isinstance(case, When):
+            whens.append(_condition(assembly, case, name))
+        else:
+            compiled = _case(assembly, case, name)
+            cases[compiled.event] = compiled
         assembly.section(case.body)
         if case is not statement.cases[-1]:
             ends.append(assembly.emit(JumpOp()))
     assembly.land(ends)
     instruction.cases = cases
+    if isinstance(instruction, WatchOp):
+        instruction.whens = tuple(whens)
+
+
+def _case(assembly: Assembly, case: On | Timeout | Done, select: str) -> SelectCase:
+    """Emits the beginning of a case that is not a condition, and returns the case."""
+    if isinstance(case, Done):
+        compiled: SelectCase = result_case(assembly, case.work)
+        compiled.target = len(assembly.code)
+    elif isinstance(case, Timeout):
+        compiled = _timeout(assembly, case)
+        if case.handler is not None:
+            do_op(assembly, "Timeout", compiled.event, case.handler)
+    else:
+        event = _event(assembly, case)
+        assembly.events.setdefault(event.event, []).append((select, event))
+        compiled = event
+    return compiled
+
+
+def _condition(assembly: Assembly, case: When, select: str) -> WhenCase:
+    """Emits the beginning of a case that is a condition, and returns the case."""
+    name = assembly.label("When", case.name)
+    cond = function_of(assembly, "When", name, case.cond, "condition")
+    compiled = WhenCase(name, len(assembly.code), cond)
+    if case.handler is not None:
+        do_op(assembly, "When", name, case.handler, at=select)
+    return compiled
 
 
 def sleep(assembly: Assembly, statement: Sleep) -> None:

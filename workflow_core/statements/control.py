@@ -6,18 +6,20 @@ They check only their own arguments; see ``workflow_core.statements.basic``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from workflow_core.errors import DefinitionError
 from workflow_core.retry import Retry
 from workflow_core.statements.basic import (
     Condition,
+    Delay,
     Part,
     RenamedFrom,
     Section,
     Statement,
+    check_delay,
     check_duration,
     check_function,
     check_name,
@@ -192,28 +194,130 @@ class WaitFor(Statement):
     """Suspends its thread until ``cond`` is true. The condition is evaluated whenever any thread changes the fields.
 
     Args:
-        handler: a function of the workflow that runs in the commit in which the condition became true.
+        handler: a function of the workflow that runs in the commit in which the condition became true. It may have the
+            keyword arguments ``item``, in a ``ForEach``, and ``now``.
+        timeout: how long to wait, or until when. After that, the statements of ``on_timeout`` run. Without
+            ``on_timeout``, the statement then fails with ``TimedOut``. Its timer has the name ``"{name} timeout"``.
+
+    Example:
+        >>> from datetime import timedelta
+        >>> from workflow_core import Step, WaitFor
+        >>> statement = WaitFor("paid", lambda order: order.paid, timeout=timedelta(days=7)).on_timeout(
+        ...     Step("remind", lambda order: None)
+        ... )
     """
 
     name: str
     cond: Condition
-    handler: Callable[[Any], Any] | None
+    handler: Callable[..., Any] | None
+    timeout: Delay | None = None
+    late: Section | None = None
     renamed_from: tuple[str, ...] = ()
 
     def __init__(
         self,
         name: str,
         cond: Condition,
-        handler: Callable[[Any], Any] | None = None,
+        handler: Callable[..., Any] | None = None,
         *,
+        timeout: Delay | None = None,
         renamed_from: RenamedFrom = (),
     ) -> None:
         check_name(self, name)
         check_function(name, "cond", cond)
         if handler is not None:
             check_function(name, "handler", handler)
+        if timeout is not None:
+            check_delay(f"WaitFor {name!r}", timeout)
         former = check_renamed(self, name, renamed_from)
-        set_attributes(self, name=name, cond=cond, handler=handler, renamed_from=former)
+        set_attributes(self, name=name, cond=cond, handler=handler, timeout=timeout, late=None, renamed_from=former)
+
+    def on_timeout(self, *statements: Statement) -> WaitFor:
+        """Returns the statement with statements that run if the condition does not become true in time."""
+        where = f"on_timeout of WaitFor {self.name!r}"
+        if self.timeout is None:
+            raise DefinitionError(
+                where, "the statement has no timeout", "Write WaitFor(..., timeout=timedelta(days=1))."
+            )
+        return with_late(self, where, statements)
+
+
+_T = TypeVar("_T", bound=Statement)
+
+
+def with_late(statement: _T, where: str, statements: Sequence[Statement]) -> _T:
+    """Returns a copy of a statement with its ``on_timeout`` section in the attribute ``late``."""
+    values = {field.name: getattr(statement, field.name) for field in fields(statement)}  # type: ignore[arg-type]
+    if values["late"] is not None:
+        raise DefinitionError(where, "there are two", "Put all statements into one on_timeout.")
+    extended = object.__new__(type(statement))
+    set_attributes(extended, **(values | {"late": make_body(where, statements, may_be_empty=True)}))
+    return extended
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Within(Statement):
+    """Runs its statements with a deadline. When it passes, the thread leaves them, and ``on_timeout`` runs.
+
+    The thread leaves its wait, which is torn down, or its step, which is not tried again. Branches are canceled, and
+    ``finally_`` sections on the way out run. A step or a ``finally_`` section that runs at that time runs to its end
+    first. Without ``on_timeout``, the statement fails with ``TimedOut``. Threads that a ``Go`` has started inside are
+    not affected.
+
+    Put it around a whole definition to limit the whole workflow.
+
+    Args:
+        name: unique in the definition. The timer is a thread of this name.
+        delay: how long the section may take, or until when. A function of the workflow is called at its start.
+        renamed_from: its former name or names.
+
+    Example:
+        >>> from datetime import timedelta
+        >>> from workflow_core import Sleep, Step, Within
+        >>> statement = Within("at most an hour", timedelta(hours=1), Sleep("nap", timedelta(hours=2))).on_timeout(
+        ...     Step("wake up", lambda w: None)
+        ... )
+    """
+
+    name: str
+    delay: Delay
+    body: Section
+    late: Section | None = None
+    renamed_from: tuple[str, ...] = ()
+
+    def __init__(self, name: str, delay: Delay, *statements: Statement, renamed_from: RenamedFrom = ()) -> None:
+        check_name(self, name)
+        check_delay(f"Within {name!r}", delay)
+        body = make_body(f"Within {name!r}", statements)
+        former = check_renamed(self, name, renamed_from)
+        set_attributes(self, name=name, delay=delay, body=body, late=None, renamed_from=former)
+
+    def on_timeout(self, *statements: Statement) -> Within:
+        """Returns the statement with statements that run when the deadline has passed."""
+        return with_late(self, f"on_timeout of Within {self.name!r}", statements)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Do(Statement):
+    """Changes the fields, in the commit of what came before it. It is not saved on its own, unlike a ``Step``.
+
+    Behind an event, it runs inside the request, as the handler of the event does. It must therefore be quick, and it
+    may run again. If it raises an error that a ``Try`` catches, the changes that it has made to the fields remain.
+
+    Args:
+        name: unique in the definition.
+        handler: a function of the workflow. It may have the keyword arguments ``item``, in a ``ForEach``, and ``now``.
+        renamed_from: as for a ``Step``.
+    """
+
+    name: str
+    handler: Callable[..., Any]
+    renamed_from: tuple[str, ...] = ()
+
+    def __init__(self, name: str, handler: Callable[..., Any], *, renamed_from: RenamedFrom = ()) -> None:
+        check_name(self, name)
+        check_function(name, "handler", handler)
+        set_attributes(self, name=name, handler=handler, renamed_from=check_renamed(self, name, renamed_from))
 
 
 @dataclass(frozen=True, slots=True, init=False)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from workflow_core.errors import DefinitionError
+from workflow_core.errors import DefinitionError, Failure
 from workflow_core.retry import ErrorTypes, check_error_types
 from workflow_core.statements.basic import (
     RenamedFrom,
@@ -80,6 +80,7 @@ class Try(Statement):
             statements: run instead of the rest of the ``Try``; steps find the error in ``StepContext.error``.
             name: unique in the definition; by default the name of the ``Try`` and the types.
             then: a function of the workflow and the error (an ``ErrorInfo``), called first, to keep it in the fields.
+                It may have the keyword arguments ``item``, in a ``ForEach``, and ``now``.
             renamed_from: its former name or names; a default name is renamed with the ``Try``.
         """
         where = f"except_ of Try {self.name!r}"
@@ -116,17 +117,27 @@ class Try(Statement):
 
 @dataclass(frozen=True, slots=True, init=False)
 class Fail(Statement):
-    """Raises a ``Failure``, which fails the instance unless a ``Try`` around it catches it.
+    """Raises an error, which fails the instance unless a ``Try`` around it catches it.
 
     Args:
         message: a text, or a function of the workflow that returns one.
+        error: the class of the error: an ``except_`` of this class or of one of its bases catches it. The class is not
+            called, so it may take any arguments.
     """
 
     name: str
     message: str | Callable[..., Any]
+    error: type[Exception] = Failure
     renamed_from: tuple[str, ...] = ()
 
-    def __init__(self, name: str, message: str | Callable[..., Any], *, renamed_from: RenamedFrom = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        message: str | Callable[..., Any],
+        *,
+        error: type[Exception] = Failure,
+        renamed_from: RenamedFrom = (),
+    ) -> None:
         check_name(self, name)
         if not (isinstance(message, str) or callable(message)):
             raise DefinitionError(
@@ -134,4 +145,7 @@ class Fail(Statement):
                 f"its message is {message!r}",
                 "Pass a text, or a function of the workflow that returns one.",
             )
-        set_attributes(self, name=name, message=message, renamed_from=check_renamed(self, name, renamed_from))
+        if not (isinstance(error, type) and issubclass(error, Exception)):
+            raise DefinitionError(f"Fail {name!r}", f"its error is {error!r}", "Pass a subclass of Exception.")
+        former = check_renamed(self, name, renamed_from)
+        set_attributes(self, name=name, message=message, error=error, renamed_from=former)

@@ -1,4 +1,4 @@
-"""The statements for items and parallel branches: ``ForEach`` and ``Parallel``.
+"""The statements for items and parallel branches: ``ForEach``, ``Parallel`` and ``Race``.
 
 They check only their own arguments; see ``workflow_core.statements.basic``.
 """
@@ -97,10 +97,63 @@ class Parallel(Statement):
 
     def __init__(self, name: str, *branches: Section, renamed_from: RenamedFrom = ()) -> None:
         check_name(self, name)
-        where = f"Parallel {name!r}"
-        if not branches:
-            raise DefinitionError(where, "it has no branch", "Write Parallel(name, S(...), S(...)).")
-        for branch in branches:
-            if not isinstance(branch, Section) or not branch.statements:
-                raise DefinitionError(where, f"{branch!r} is not a section with statements", "Write S(...) around it.")
+        _check_branches(self, name, branches)
         set_attributes(self, name=name, branches=branches, renamed_from=check_renamed(self, name, renamed_from))
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Race(Statement):
+    """Runs sections in separate threads. The first one to end ends the others, then the statement continues.
+
+    The others are canceled: their waits are torn down, the results of their activities no longer count, and their
+    ``finally_`` sections run. If the first one ends with an error, the statement fails with it after the others have
+    ended. A ``finally_`` section of the others that fails makes the statement fail as well.
+
+    Args:
+        name: unique in the definition.
+        branches: sections. A section with a prefix keeps its position when others are added or moved.
+        then: a function of the workflow and of the prefix of the section that ended first, which changes the fields. It
+            runs once the others have ended. Each section must have a prefix. The parameter may be annotated with a
+            ``Literal`` of the prefixes.
+        renamed_from: its former name or names, by which instances find its branches.
+
+    Example:
+        >>> from datetime import timedelta
+        >>> from workflow_core import Race, S, Sleep, Step
+        >>> statement = Race("deliver", S(Step("send", lambda w: None)), S(Sleep("too late", timedelta(hours=1))))
+    """
+
+    name: str
+    branches: tuple[Section, ...]
+    then: Callable[..., Any] | None
+    renamed_from: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        name: str,
+        *branches: Section,
+        then: Callable[..., Any] | None = None,
+        renamed_from: RenamedFrom = (),
+    ) -> None:
+        check_name(self, name)
+        _check_branches(self, name, branches)
+        if then is not None:
+            check_function(name, "then", then)
+            if not all(branch.prefix for branch in branches):
+                raise DefinitionError(
+                    f"Race {name!r}",
+                    "its then receives the prefix of the section that ended first, but a section has none",
+                    'Write S(..., prefix="...").',
+                )
+        former = check_renamed(self, name, renamed_from)
+        set_attributes(self, name=name, branches=branches, then=then, renamed_from=former)
+
+
+def _check_branches(owner: Statement, name: str, branches: tuple[Section, ...]) -> None:
+    kind = type(owner).__name__
+    where = f"{kind} {name!r}"
+    if not branches:
+        raise DefinitionError(where, "it has no branch", f"Write {kind}(name, S(...), S(...)).")
+    for branch in branches:
+        if not isinstance(branch, Section) or not branch.statements:
+            raise DefinitionError(where, f"{branch!r} is not a section with statements", "Write S(...) around it.")

@@ -1,4 +1,4 @@
-"""The statements that wait: ``Select`` with its events and timeouts, and ``Sleep``.
+"""The statements that wait for one of several things: ``Select`` with its cases, and ``Sleep``.
 
 They check only their own arguments; see ``workflow_core.statements.basic``.
 """
@@ -14,6 +14,7 @@ from workflow_core.callbacks import Verify
 from workflow_core.errors import DefinitionError
 from workflow_core.events import EventHandler
 from workflow_core.statements.basic import (
+    Condition,
     Delay,
     Part,
     RenamedFrom,
@@ -26,6 +27,7 @@ from workflow_core.statements.basic import (
     make_body,
     set_attributes,
 )
+from workflow_core.statements.calls import Activity, Child
 
 INPUT_BYTES_MAX = 1_000_000
 """The most bytes that any client's input may have, whatever the settings and the definition say."""
@@ -112,6 +114,9 @@ class Timeout(Part):
     Args:
         name: unique in the definition.
         delay: how long to wait, or until when. A function of the workflow is called when the select is entered.
+        statements: run after the handler.
+        handler: a function of the workflow that changes the fields in the commit in which the timeout happens. It may
+            have the keyword arguments ``item``, in a ``ForEach``, and ``now``.
         renamed_from: as for a ``Step``. A timer that is already scheduled uses the new name.
     """
 
@@ -120,14 +125,97 @@ class Timeout(Part):
     name: str
     delay: Delay
     body: Section
+    handler: Callable[..., Any] | None = None
     renamed_from: tuple[str, ...] = ()
 
-    def __init__(self, name: str, delay: Delay, *statements: Statement, renamed_from: RenamedFrom = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        delay: Delay,
+        *statements: Statement,
+        handler: Callable[..., Any] | None = None,
+        renamed_from: RenamedFrom = (),
+    ) -> None:
         check_name(self, name)
         check_delay(f"Timeout {name!r}", delay)
+        if handler is not None:
+            check_function(name, "handler", handler)
         body = make_body(f"Timeout {name!r}", statements, may_be_empty=True)
         former = check_renamed(self, name, renamed_from)
-        set_attributes(self, name=name, delay=delay, body=body, renamed_from=former)
+        set_attributes(self, name=name, delay=delay, body=body, handler=handler, renamed_from=former)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class When(Part):
+    """A case of a ``Select`` that happens when ``cond`` is true.
+
+    The condition is evaluated when the select is entered, and whenever any thread changes the fields. If it is true at
+    once, the other cases are not entered. Of several conditions that are true, the first one counts.
+
+    Args:
+        name: a label for diagrams and errors.
+        statements: run after the handler.
+        handler: a function of the workflow that changes the fields in the commit in which the condition became true. It
+            may have the keyword arguments ``item``, in a ``ForEach``, and ``now``.
+    """
+
+    place: ClassVar[str] = "a Select"
+
+    name: str
+    cond: Condition
+    body: Section
+    handler: Callable[..., Any] | None = None
+
+    def __init__(
+        self, name: str, cond: Condition, *statements: Statement, handler: Callable[..., Any] | None = None
+    ) -> None:
+        check_name(self, name)
+        check_function(name, "cond", cond)
+        if handler is not None:
+            check_function(name, "handler", handler)
+        body = make_body(f"When {name!r}", statements, may_be_empty=True)
+        set_attributes(self, name=name, cond=cond, body=body, handler=handler)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Done(Part):
+    """A case of a ``Select`` that happens when an activity or a child has ended.
+
+    Entering the select starts it. If another case happens first, it is canceled: its result no longer counts. If it
+    fails, the select fails, and its other cases no longer count.
+
+    Args:
+        name: a label for diagrams.
+        work: an ``Activity``, or a ``Child`` that is not detached. Its ``then`` runs first.
+        statements: run after its ``then``.
+
+    Example:
+        >>> from workflow_core import Activity, Done, On, Select
+        >>> statement = Select(
+        ...     "the check", Done("checked", Activity("check", lambda: None)), On("Cancel", lambda order: None)
+        ... )
+    """
+
+    place: ClassVar[str] = "a Select"
+
+    name: str
+    work: Activity | Child
+    body: Section
+
+    def __init__(self, name: str, work: Activity | Child, *statements: Statement) -> None:
+        check_name(self, name)
+        where = f"Done {name!r}"
+        if not isinstance(work, Activity | Child):
+            raise DefinitionError(
+                where, f"it waits for {work!r}", "Pass an Activity or a Child: Done(name, Child(...))."
+            )
+        if isinstance(work, Child) and work.detached:
+            raise DefinitionError(where, "its child is detached, so nothing waits for its end", "Omit detached.")
+        set_attributes(self, name=name, work=work, body=make_body(where, statements, may_be_empty=True))
+
+
+SelectPart = On | Timeout | When | Done
+"""The cases of a ``Select``."""
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -135,17 +223,17 @@ class Select(Statement):
     """Suspends its thread until exactly one of its cases happens."""
 
     name: str
-    cases: tuple[On | Timeout, ...]
+    cases: tuple[SelectPart, ...]
     renamed_from: tuple[str, ...] = ()
 
-    def __init__(self, name: str, *cases: On | Timeout, renamed_from: RenamedFrom = ()) -> None:
+    def __init__(self, name: str, *cases: SelectPart, renamed_from: RenamedFrom = ()) -> None:
         check_name(self, name)
         where = f"Select {name!r}"
         if not cases:
             raise DefinitionError(where, "it has no case, so it would wait forever", "Add an On or a Timeout.")
         seen: set[str] = set()
         for case in cases:
-            if not isinstance(case, On | Timeout):
+            if not isinstance(case, SelectPart):
                 raise DefinitionError(
                     where, f"{case!r} is not a case", "Write On(event, handler, ...) or Timeout(name, delay, ...)."
                 )

@@ -31,7 +31,7 @@ from workflow_core import Action as Permission
 from workflow_core import EventNotAccepted, InvalidInput, RepairRefused, Status, Workflow, WorkflowError
 from workflow_core.access import narrows
 from workflow_core.errors import UnknownStatement
-from workflow_core.program.code import ClientCase, EventCase
+from workflow_core.program.cases import ClientCase, EventCase
 from workflow_core.signatures import HandlerSignature
 
 Json = dict[str, Any]

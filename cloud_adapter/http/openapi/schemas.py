@@ -134,8 +134,10 @@ def _execution() -> Json:
     own = ("Wait", "Teardown", "BufferedEvent", "Sender")
     meta = {name: schema for name, schema in _of_class(Execution).items() if not name.endswith(own)}
     meta["Thread"]["properties"]["waits"]["items"] = ref("Wait")
-    for name in ("caused_by", "locals"):
+    for name in ("caused_by", "watches", "locals"):
         meta["Thread"]["required"].remove(name)
+    for name in ("leaves", "cause"):
+        meta["ErrorInfo"]["required"].remove(name)
     meta["Execution"]["properties"]["teardowns"]["items"] = ref("Teardown")
     whole = meta.pop("Execution")
     for shown, name in ((ShownWait, "Wait"), (ShownTeardown, "Teardown"), (ShownEvent, "BufferedEvent")):
@@ -144,6 +146,7 @@ def _execution() -> Json:
         if meta[name]["properties"].pop("setup_data", None) is not None:  # see views.py
             meta[name]["required"].remove("setup_data")
         meta |= shown_schemas
+    meta["Wait"]["required"].remove("progress")
     return dict(sorted(meta.items())) | {"Execution": whole}
 
 

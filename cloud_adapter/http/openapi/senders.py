@@ -10,7 +10,7 @@ from cloud_adapter import errors
 from cloud_adapter.callbacks import PARAMETER
 from cloud_adapter.http.openapi.errors import Kind
 from cloud_adapter.http.openapi.security import DocumentAccess
-from workflow_core.program.code import ClientCase
+from workflow_core.program.cases import ClientCase
 
 Json = dict[str, Any]
 Cases = Sequence[tuple[str, ClientCase]]

@@ -23,7 +23,7 @@ from cloud_adapter.http.pages.form_fields import MISSING, Field
 from cloud_adapter.http.pages.forms import Form
 from workflow_core import EventNotAccepted, InvalidInput, WorkflowError
 from workflow_core.execution import MAIN_THREAD
-from workflow_core.program.code import ClientCase, EventCase
+from workflow_core.program.cases import ClientCase, EventCase
 from workflow_core.program.program import Program
 
 

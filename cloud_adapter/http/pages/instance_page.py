@@ -141,9 +141,16 @@ def _wait(thread: Thread, wait: AnyWait) -> Due | None:
             return Due("Condition", wait.event or thread.step, thread.id)
         case ActivityWait():
             what = f"Activity, attempt {wait.attempt + 1}" if wait.attempt else "Activity"
+            if wait.progress is not None:
+                what += f", progress: {_brief(wait.progress)}"
             return Due(what, wait.event, thread.id, wait.retry_at, wait.error or "")
         case ChildWait():
             return Due("Child", wait.event, thread.id, wait.retry_at, wait.error or "")
+
+
+def _brief(data: Any) -> str:
+    text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
+    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def _shown(name: str, value: Any) -> Shown:

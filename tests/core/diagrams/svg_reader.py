@@ -69,11 +69,12 @@ def expected_outline(nodes: list[Node]) -> list[tuple[str | None, str | None]]:
 def _expected(nodes: list[Node]) -> Iterator[tuple[str | None, str | None]]:
     for node in nodes:
         yield node["kind"], node.get("name")
-        if node["kind"] == "parallel":
+        if node["kind"] in ("parallel", "race"):
             for branch in node["branches"]:
                 yield "thread", None
                 yield from _expected(branch)
             continue
+        yield from _expected([node["work"]] if "work" in node else [])
         yield from _expected(node.get("statements", []))
         yield from _expected(node.get("branches", []))
         yield from _expected(node.get("cases", []))

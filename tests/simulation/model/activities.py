@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cloud_adapter.document import Instance
 from cloud_adapter.engine.attempts import ON_TIME
@@ -24,8 +24,7 @@ from tests.simulation.mistakes import BY_ITSELF, MistakeError
 from tests.simulation.model.user_code import RAISED
 from tests.simulation.model.violations import require
 from tests.simulation.renaming import first_name
-from workflow_core import Activity, ActivityContext
-from workflow_core.machine.waits import attempt_limit
+from workflow_core import ActivityContext
 from workflow_core.program.code import ForkOp
 from workflow_core.wait_types import ActivityWait
 
@@ -46,10 +45,11 @@ class Activities:
     def follow(self, act: Act, old: Instance, entry: HistoryEntry) -> None:
         """An attempt has ended."""
         executor, world, name = self.model.executor, self.model.world, entry.statement
-        thread: RefThread = executor.standing(entry.thread, name, Activity)
+        thread, activity = executor.working(entry.thread, name)
         work = "activity", thread.wait_id, name
         count = executor.attempts.failures[work]
-        stored = next(thread.waits[0] for thread in old.execution.threads if thread.id == entry.thread)
+        waits = next(thread.waits for thread in old.execution.threads if thread.id == entry.thread)
+        stored = next(wait for wait in waits if wait.event == name)
         assert isinstance(stored, ActivityWait)
         require(stored.attempt == count, f"{name!r} has failed {count} times, stored is {stored.attempt}")
         key = self.model.activity_key(thread.wait_id, name)
@@ -61,12 +61,11 @@ class Activities:
             require(ran is not None, f"attempt {count + 1} of {name!r} was never run to its end")
             assert ran is not None
             self.model.lateness.came(f"the result of {name!r}", ran)
-            activity: Any = thread.at.statement if thread.at is not None else None
-            given = (thread.input, None)[: arity(activity.function)]
-            executor.activity_done(thread, activity.function(*given))
+            given = (thread.inputs[name], None)[: arity(activity.function)]
+            executor.activity_done(thread, name, activity, activity.function(*given))
             return
         if error == MistakeError.__name__ and "a mistake in" in message:
-            self._then_raised(thread, message)
+            self._then_raised(thread, name, message)
             return
         if error == "TimedOut" and message != BY_ITSELF:
             self._check_timed_out(act.actor, (thread.wait_id, name, count))
@@ -80,15 +79,15 @@ class Activities:
         given_up = executor.attempts.failed(work, entry.at)
         require(act.given_up == given_up, f"after {count + 1} failures {name!r} is given up: {act.given_up}")
         if given_up:
-            executor.fail_at(thread, RAISED[error](message))
+            executor.fail_at(thread, RAISED[error](message), name)
         else:
             executor.pc += 1
 
-    def _then_raised(self, thread: RefThread, message: str) -> None:
+    def _then_raised(self, thread: RefThread, name: str, message: str) -> None:
         """The result has come, and what takes it has raised: the activity fails at once."""
         executor = self.model.executor
-        executor.attempts.forget(("activity", thread.wait_id, thread.at.name if thread.at else ""))
-        executor.fail_at(thread, MistakeError(message))
+        executor.attempts.forget(("activity", thread.wait_id, name))
+        executor.fail_at(thread, MistakeError(message), name)
 
     def _check_timed_out(self, actor: Actor, attempt: Attempt) -> None:
         wait_id, name, count = attempt
@@ -110,8 +109,8 @@ class Activities:
         require(act.attempt in known, f"the sign of life of {actor.name} is of {act.attempt}, which is not stored")
         moved = known[act.attempt] != deadline or act.attempt in beaten
         require(moved, f"the sign of life of {actor.name} has moved no deadline")
-        case = self.model.world.definitions.first_revision(self.model.workflow).__program__.select(name).cases[name]
-        limit, latest = attempt_limit(case), actor.process.latest()
+        limit = self.model.world.definitions.least_delays[self.model.workflow][name]
+        latest = actor.process.latest()
         if actor.beating is None:
             require(self._may_begin(actor, act.attempt), f"{actor.name} gives a sign of life, and runs nothing")
             late = known[act.attempt] - latest < ON_TIME * limit or act.attempt in beaten

@@ -16,8 +16,8 @@ from cloud_adapter.document import Instance
 from cloud_adapter.history import HistoryEntry
 from tests.simulation.acts import Act, Attempt, attempt_of
 from tests.simulation.flows import DELAYS
+from tests.simulation.model.executor import is_at_work
 from tests.simulation.model.violations import require, require_equal
-from workflow_core import Activity
 from workflow_core.wait_types import TimedWait
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Deadlines:
     def begin_anew(self) -> None:
         """After a pause, attempts of activities are scheduled again, because their results were ignored during it."""
         for thread, attempt in self.model.executor.timed_waits():
-            if thread.at is not None and isinstance(thread.at.statement, Activity):
+            if is_at_work(thread, attempt[1]):
                 self.known.pop(attempt, None)
 
     def time_out(self, actor: Actor, entry: HistoryEntry) -> None:

@@ -13,19 +13,24 @@ from typing import Any
 
 from cloud_adapter.options import EngineOptions
 from tests.core.generate import Fields
-from tests.core.reference import RefThread, Rest, Thrown, Walk, case_name
+from tests.core.reference import RefThread, Rest, Thrown, Walk, activities_at, case_name
 from tests.simulation.flows import BROKEN, REJECTED, UNSEARCHABLE
 from tests.simulation.model.attempts import Attempts, Work
 from tests.simulation.model.errands import Cancellation
 from tests.simulation.model.repairs import ReferenceWithRepairs
 from tests.simulation.model.violations import Violation, require
-from workflow_core import Activity, Child, Go, On, Select, Sleep, Step, Timeout
+from workflow_core import Activity, Child, Go, On, Select, Sleep, Step, Timeout, WaitFor, Within
 
 Offer = tuple[RefThread, Any, str]
 """What may happen now: a thread, the case that it waits with, and the name of that."""
 
 ASKING = (Select, Sleep, Activity, Child, Go)
 """Statements with functions that are asked before they begin: for an input, a delay or an id."""
+
+
+def is_at_work(thread: RefThread, name: str) -> bool:
+    """Whether the thread waits for the activity of that name."""
+    return thread.at is not None and name in dict(activities_at(thread.at))
 
 
 class Executor(ReferenceWithRepairs):
@@ -94,6 +99,14 @@ class Executor(ReferenceWithRepairs):
             f"{name!r} was run in thread {thread_id!r}, which stands on {at.name if at else 'nothing'!r}",
         )
         return thread
+
+    def working(self, thread_id: str, name: str) -> tuple[RefThread, Activity]:
+        """The thread of that id, and the activity of that name, which it must wait for."""
+        thread = self.thread(thread_id)
+        known = dict(activities_at(thread.at)) if thread is not None and thread.at is not None else {}
+        require(name in known, f"{name!r} was run in thread {thread_id!r}, which waits for {[*known]}")
+        assert thread is not None
+        return thread, known[name]
 
     # --- user code -----------------------------------------------------------------------
 
@@ -221,7 +234,7 @@ class Executor(ReferenceWithRepairs):
         attempts = [
             (f"{name} {count}", thread.id, wait_id)
             for thread, (wait_id, name, count) in self.timed_waits()
-            if thread.at is not None and isinstance(thread.at.statement, Activity)
+            if is_at_work(thread, name)
         ]
         return frozenset([*accepted, *attempts, *((event, "", "") for event in kept)])
 
@@ -263,11 +276,13 @@ class Executor(ReferenceWithRepairs):
         """What ends at its deadline: the thread, and the wait, its name, and how often that has failed."""
         for thread in self.live_threads:
             at = thread.at
-            if at is not None and isinstance(at.statement, Sleep):
+            if at is not None and isinstance(at.statement, (Sleep, Within)):
                 yield thread, (thread.wait_id, at.name, 0)
-            elif at is not None and isinstance(at.statement, Activity):
-                yield thread, (thread.wait_id, at.name, self.attempts.failures["activity", thread.wait_id, at.name])
-            elif at is not None and isinstance(at.statement, Select):
+            elif at is not None and isinstance(at.statement, WaitFor) and at.statement.timeout is not None:
+                yield thread, (thread.wait_id, f"{at.name} timeout", 0)
+            for name, _ in activities_at(at) if at is not None else ():
+                yield thread, (thread.wait_id, name, self.attempts.failures["activity", thread.wait_id, name])
+            if at is not None and isinstance(at.statement, Select):
                 for case in at.statement.cases:
                     if isinstance(case, Timeout):
                         yield thread, (thread.wait_id, case_name(case, at.prefix), 0)

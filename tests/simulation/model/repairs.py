@@ -25,10 +25,12 @@ from workflow_core import (
     Activity,
     Break,
     Child,
+    Do,
     Fail,
     ForEach,
     If,
     Parallel,
+    Race,
     Return,
     Section,
     Select,
@@ -41,7 +43,7 @@ from workflow_core import (
     Workflow,
 )
 
-PLACES = (Step, Select, WaitFor, Sleep, Activity, Child, Fail, Parallel)
+PLACES = (Step, Select, WaitFor, Sleep, Activity, Child, Fail, Parallel, Race, Do)
 """What a thread can be moved to, beside a parallel ``ForEach``."""
 
 

@@ -13,7 +13,7 @@ from cloud_adapter import history
 from cloud_adapter.document import Document
 from tests.core.reference import RefThread
 from tests.simulation.model.violations import require
-from workflow_core import Activity, Child, Select, Sleep
+from workflow_core import Activity, Child, Select, Sleep, Within
 from workflow_core.program.code import OpenOp
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _thread_bytes(thread: RefThread) -> int:
     waits = 0
     if isinstance(statement, Select):
         waits = len(statement.cases) + 1  # the case that the second revision adds
-    elif isinstance(statement, Activity | Child | Sleep):
+    elif isinstance(statement, Activity | Child | Sleep | Within):
         waits = 1
     carried = ROUND_BYTES * len(thread.items) + ERROR_BYTES * (
         len(thread.errors) + thread.cleaning + (thread.leaving is not None)

@@ -18,8 +18,16 @@ from tests.simulation.model.children import TELL
 from tests.simulation.model.executor import Executor
 from tests.simulation.model.violations import require, require_equal
 from tests.simulation.typed import SAMPLES, sample_of
-from workflow_core import Activity, Child, Execution, Select, Status, Step, Thread, Wait, WaitStatus
-from workflow_core.wait_types import AnyTeardown, ChildTeardown, ChildWait, HandlerTeardown, HandlerWait
+from workflow_core import Activity, Child, Done, Execution, Select, Status, Step, Thread, Wait, WaitStatus, When
+from workflow_core.wait_types import (
+    ActivityWait,
+    AnyTeardown,
+    ChildTeardown,
+    ChildWait,
+    ConditionWait,
+    HandlerTeardown,
+    HandlerWait,
+)
 
 if TYPE_CHECKING:
     from tests.simulation.model.instance import Model
@@ -131,10 +139,13 @@ def _check_waits(executor: Executor, stored: Thread, thread: RefThread) -> None:
         to_set_up = [case.event for case in thread.to_set_up]
         expected: dict[str, Any] = {}
         for case in at.statement.cases:
+            if isinstance(case, When):
+                continue
             name = case_name(case, at.prefix)
             data = thread.setup_data.get(name) if is_handler(case) else None
-            expected[name] = thread.wait_id, name not in to_set_up, data, failures["setup", thread.wait_id, name]
-        known = [wait for wait in stored.waits if wait.event != ADDED]
+            failed = failures["activity" if isinstance(case, Done) else "setup", thread.wait_id, name]
+            expected[name] = thread.wait_id, name not in to_set_up, data, failed
+        known = [wait for wait in stored.waits if wait.event != ADDED and not isinstance(wait, ConditionWait)]
         require_equal(what, {wait.event: _description(wait) for wait in known}, expected)
 
 
@@ -143,6 +154,8 @@ def _is_set_up(wait: Wait) -> bool:
 
 
 def _description(wait: Wait) -> tuple[Any, ...]:
+    if isinstance(wait, ActivityWait):
+        return wait.id, True, None, wait.attempt
     if isinstance(wait, HandlerWait):
         return wait.id, _is_set_up(wait), wait.setup_data, wait.attempt
     return wait.id, _is_set_up(wait), None, 0

@@ -20,9 +20,9 @@ from cloud_adapter.document import Instance
 from cloud_adapter.engine.tasks import ACTIVITY_PATH, RESUME_PATH, TIMEOUT_PATH
 from cloud_adapter.ports import Task
 from tests.simulation.acts import Act, Attempt, attempt_of
+from tests.simulation.model.executor import is_at_work
 from tests.simulation.model.leases import OVER_LEASES
 from tests.simulation.model.violations import require_equal
-from workflow_core import Activity
 from workflow_core.wait_types import AnyTimedWait
 
 if TYPE_CHECKING:
@@ -44,11 +44,7 @@ class Tasks:
         is_live = not executor.ended and not executor.paused
         revived = is_live and not self._was_live
         timed = {attempt for _, attempt in executor.timed_waits()}
-        at_work = {
-            attempt
-            for thread, attempt in executor.timed_waits()
-            if thread.at is not None and isinstance(thread.at.statement, Activity)
-        }
+        at_work = {attempt for thread, attempt in executor.timed_waits() if is_at_work(thread, attempt[1])}
         begun = timed if revived else timed - self._timed
         activities = begun & at_work
         expected = Counter({ACTIVITY_PATH: len(activities), TIMEOUT_PATH: len(begun - at_work) + bool(activities)})

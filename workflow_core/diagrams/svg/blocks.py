@@ -88,11 +88,15 @@ class _Reader:
     def block(self, node: Node) -> Block:
         kind = node["kind"]
         match kind:
+            case "do":
+                return Block(kind, caption="change")
             case "step" | "activity":
                 return Block(kind, caption=kind)
             case "child":
                 goes = ", continues at once" if node["detached"] else ""
                 return Block(kind, caption="child", notes=[_note(f"of workflow {node['workflow']}{goes}")])
+            case "wait_for" if "cases" in node:
+                return _with_lanes(Block(kind, caption="wait until"), [self.case(case) for case in node["cases"]])
             case "wait_for":
                 return Block(kind, caption="wait until")
             case "sleep":
@@ -111,9 +115,11 @@ class _Reader:
                 return _with_lanes(block, [self.case(case) for case in node["cases"]])
             case "try":
                 return self.attempt(node)
+            case "within":
+                return self.within(node)
             case "go":
                 return Block(kind, caption="thread", body=self.inside(node["statements"], f"thread “{node['name']}”"))
-            case "parallel":
+            case "parallel" | "race":
                 return self.parallel(node)
             case _:
                 return self.leave(kind)
@@ -160,11 +166,13 @@ class _Reader:
         return block
 
     def case(self, case: Node) -> Block:
-        if case["kind"] == "timeout":
-            caption = in_words(case["delay"])
-        else:
+        kind, nodes = case["kind"], case["statements"]
+        caption = in_words(case["delay"]) if kind == "timeout" else kind
+        if kind == "on":
             caption = case["role"] or (SIGNED if case["verify"] else "event")
-        return self.lane(case["kind"], case["name"], caption, case["statements"], case)
+        if kind == "done":
+            nodes = [case["work"], *nodes]
+        return self.lane(kind, case["name"], caption, nodes, case)
 
     def for_each(self, node: Node) -> Block:
         if not node["parallel"]:
@@ -179,7 +187,14 @@ class _Reader:
             self.loop, self.thread = "", "this branch"
             lanes.append(self.lane("thread", f"branch {number}", "", nodes))
             self.loop, self.thread = outer
-        return Block("parallel", caption="in parallel", lanes=lanes, across=True)
+        caption = "in parallel" if node["kind"] == "parallel" else "race: the first to end"
+        return Block(node["kind"], caption=caption, lanes=lanes, across=True)
+
+    def within(self, node: Node) -> Block:
+        block = Block("within", caption="within", body=self.section(node["statements"]))
+        block.lanes = [self.case(case) for case in node["cases"]]
+        block.goes_on = ends_reached(block.body) or any(lane.goes_on for lane in block.lanes)
+        return block
 
     def attempt(self, node: Node) -> Block:
         block = Block("try", caption="try", body=self.section(node["statements"]))

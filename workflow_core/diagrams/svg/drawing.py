@@ -22,7 +22,7 @@ AXIS = PAD + ICON / 2
 """The distance of the arrows between blocks from their left edge."""
 
 _OUTLINED = frozenset(("here", "failed"))
-_AT_ONCE = frozenset(("go", "parallel", "thread"))
+_AT_ONCE = frozenset(("go", "parallel", "race", "thread"))
 
 
 def number(value: float) -> str:

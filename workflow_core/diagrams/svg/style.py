@@ -40,22 +40,23 @@ COLORS: dict[str, dict[str, tuple[str, str]]] = {
 SCOPE = "wf-diagram"
 
 FAMILIES = {
-    **dict.fromkeys(("step", "activity", "child"), "action"),
-    **dict.fromkeys(("select", "wait_for", "sleep", "on", "timeout"), "wait"),
+    **dict.fromkeys(("step", "do", "activity", "child"), "action"),
+    **dict.fromkeys(("select", "wait_for", "sleep", "on", "timeout", "when", "done"), "wait"),
     **dict.fromkeys(("if", "switch", "branch"), "decide"),
     **dict.fromkeys(("while", "for_each"), "repeat"),
-    **dict.fromkeys(("go", "parallel", "thread"), "thread"),
-    **dict.fromkeys(("try", "except", "finally"), "guard"),
+    **dict.fromkeys(("go", "parallel", "race", "thread"), "thread"),
+    **dict.fromkeys(("try", "except", "finally", "within"), "guard"),
     **dict.fromkeys(("return", "break", "continue"), "jump"),
     "fail": "fail",
 }
 """The colors of each kind of block."""
 
-LANES = frozenset(("on", "timeout", "branch", "thread", "except", "finally"))
+LANES = frozenset(("on", "timeout", "when", "done", "branch", "thread", "except", "finally"))
 """The parts of a statement. They have the color of a lane and the icon of the statement."""
 
 ICONS = {
     "step": "M5 3l7.5 5L5 13z",
+    "do": "M3 13l.7-3L10.5 3.2l2.3 2.3L6 12.3z",
     "activity": "M9.5 2.5h4v4M13.5 2.5L8 8M11.5 9v4h-9V4H7",
     "child": "M2.5 2.5h7.5V10H2.5zM6 12.5v1h7.5V6h-1",
     "select": "M4 2.5h8M4 13.5h8M5 2.5c0 4 6 7 6 11M11 2.5c0 4-6 7-6 11",
@@ -63,12 +64,16 @@ ICONS = {
     "sleep": "M13 9.6A5.6 5.6 0 1 1 6.4 3 4.6 4.6 0 0 0 13 9.6z",
     "on": "M9 1.5L3.5 9H8L7 14.5 12.5 7H8z",
     "timeout": "M8 2.2a5.8 5.8 0 1 0 0 11.6A5.8 5.8 0 1 0 8 2.2zM8 5v3.2l2.2 1.6",
+    "when": "M8 1.5L14.5 8 8 14.5 1.5 8zM5.5 8l2 2 3.2-4",
+    "done": "M2.8 8.6l3.4 3.4 7-8",
+    "within": "M2.5 2.5v11h11v-11zM8 5v3.2l2.2 1.6",
     "if": "M8 1.5L14.5 8 8 14.5 1.5 8z",
     "switch": "M2 8h4M6 8l5.5-4.5M6 8h7.5M6 8l5.5 4.5",
     "branch": "M8 3.5L12.5 8 8 12.5 3.5 8z",
     "while": "M13 6.2A5.4 5.4 0 1 0 13.4 9M13.4 2.6v3.8H9.6",
     "for_each": "M2.5 4h1M6.5 4h7M2.5 8h1M6.5 8h7M2.5 12h1M6.5 12h7",
     "go": "M2.5 4H13M10.5 1.5L13 4l-2.5 2.5M5 4c0 5 2 8 8 8M10.5 9.5L13 12l-2.5 2.5",
+    "race": "M3 2.5v11M3 3.5h10l-2.5 3L13 9.5H3",
     "parallel": "M4.5 2.5v11M2 11l2.5 2.5L7 11M11.5 2.5v11M9 11l2.5 2.5L14 11",
     "thread": "M8 2.5v11M5 10.5l3 3 3-3",
     "try": "M8 1.8l5 2v4c0 3-2 5.2-5 6.4-3-1.2-5-3.4-5-6.4v-4z",
