@@ -21,7 +21,6 @@ from threading import Thread
 from typing import TYPE_CHECKING, Final
 
 from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE
-from workflow_core.execution import execution_adapter
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -71,7 +70,6 @@ class WarmUp:
             thread.start()
         for module in modules:
             _imported(module)
-        _quietly(execution_adapter)
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
 
