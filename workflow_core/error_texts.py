@@ -30,6 +30,11 @@ FIELD_CHARS_MAX = 1_000
 """The most characters of the path and of the message of such an error. A path contains keys of the input."""
 
 
+STORED = "__stored_error__"
+"""The attribute of an error that was made from its stored form, with this form. If the error is raised again, it is
+stored as it was, even if its class could not be made."""
+
+
 class Place(str):
     """A note of an error, with the name of the statement that raised it."""
 
@@ -46,8 +51,11 @@ def error_info(error: BaseException, statement: str) -> ErrorInfo:
     """Returns an error in the form that is stored with an instance. A group of one error counts as that error.
 
     Args:
-        statement: where it was raised, unless it has the note of a ``Place``.
+        statement: where it was raised, unless it has the note of a ``Place``. An error that was stored before keeps
+            what is known about it.
     """
+    if isinstance(stored := getattr(error, STORED, None), ErrorInfo):
+        return stored
     places = (note.where for note in getattr(error, "__notes__", ()) if isinstance(note, Place))
     statement = next(places, statement)
     errors = list(leaves(error))
@@ -62,6 +70,8 @@ def error_info(error: BaseException, statement: str) -> ErrorInfo:
 def _args(error: BaseException, message: str) -> list[Any] | None:
     """Returns the arguments of an error, if they are plain and small, and its message does not tell them."""
     args = list(error.args)
+    if isinstance(error, OSError) and error.filename is not None and len(args) == 2:
+        args.append(error.filename)
     if args == [message] or not all(type(arg) in _PLAIN for arg in args):
         return None
     try:

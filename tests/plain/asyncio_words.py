@@ -18,6 +18,7 @@ __all__ = [
     "parallel",
     "select",
     "sleep",
+    "section",
     "step",
     "timedelta",
     "until",
@@ -61,7 +62,7 @@ def step(function: Any) -> Any:
     return call
 
 
-activity = step
+activity = section = step
 
 
 def event(function: Any) -> Any:
@@ -72,7 +73,7 @@ def event(function: Any) -> Any:
 
 def select(*events: Any, timeout: Any = None) -> _Call:
     def begin() -> Selected[Any, Any]:
-        chosen = _SCRIPT.pop(0) % (len(events) + 1)
+        chosen = _SCRIPT.pop(0) % (len(events) + (timeout is not None))
         if chosen == len(events):
             return Selected("", None, None)
         handler = events[chosen]

@@ -5,7 +5,17 @@ from __future__ import annotations
 from datetime import timedelta
 
 from workflow_core import Workflow
-from workflow_core.plain.vocabulary import activity, event, gather, parallel, select, sleep, step, until
+from workflow_core.plain.vocabulary import (
+    activity,
+    event,
+    gather,
+    parallel,
+    section,
+    select,
+    sleep,
+    step,
+    until,
+)
 
 Base = Workflow
 
@@ -18,6 +28,7 @@ __all__ = [
     "parallel",
     "select",
     "sleep",
+    "section",
     "step",
     "timedelta",
     "until",

@@ -11,10 +11,13 @@ changed in place, because a save may still refer to the old one.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
+from dataclasses import is_dataclass
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from workflow_core.comparing import compare_values
@@ -63,17 +66,65 @@ def pack(local: Local, value: Any) -> Any:
         return data
     except (InvalidFields, PydanticSerializationError) as error:
         fix = "Annotate it with its type" if local.form is None else "Assign a value of its type"
+        text = str(error).removesuffix(".")
         raise ExecutionError(
-            f"the local {local.key!r} cannot be stored while the instance sleeps: {error}. {fix}, or compute it again "
+            f"the local {local.shown!r} cannot be stored while the instance sleeps: {text}. {fix}, or compute it again "
             f"after the await"
         ) from error
 
 
 def keep(machine: MachineState, thread: Thread) -> None:
-    """Stores the locals of a thread that rests, and forgets their objects."""
+    """Stores the locals of a thread that rests, and forgets their objects.
+
+    Raises:
+        ExecutionError: one cannot be stored, or the copy that is stored would be changed in place of the original.
+    """
     values = machine.values.pop(thread.id, {})
     rest = machine.program.rests.get(thread.step)
-    thread.locals = _packed(thread, values, () if rest is None else rest.kept)
+    needed = () if rest is None else rest.kept
+    for local in needed:
+        if local.is_changed and local.key in values:
+            _check_own(machine, local, values, needed)
+    thread.locals = _packed(thread, values, needed)
+
+
+def _check_own(machine: MachineState, local: Local, values: dict[str, Any], needed: tuple[Local, ...]) -> None:
+    """Refuses an object that code changes later, if it also belongs to a field or to another local: these would not
+    change with the copy."""
+    own = {id(part) for part in _objects(values[local.key])}
+    if not own:
+        return
+    fields = {f"self.{name}": value for name, value in vars(machine.workflow).items()}
+    others = {
+        other.key: values[other.key]
+        for other in needed
+        if other is not local and other.key in values and not other.is_hidden
+    }
+    for name, value in (fields | others).items():
+        if any(id(part) in own for part in _objects(value)):
+            what = f"the items of {local.shown!r} share" if local.is_hidden else f"the local {local.shown!r} shares"
+            raise ExecutionError(
+                f"{what} an object with {name!r}, and code changes it after an await. Locals are stored by their "
+                f"values, so {name!r} would not change. After the await, change {name!r} itself, or get the object "
+                f"from it again"
+            )
+
+
+def _objects(value: Any) -> Iterator[Any]:
+    """Yields the objects of a value that can be changed in place."""
+    if isinstance(value, Mapping):
+        yield value
+        for part in value.values():
+            yield from _objects(part)
+    elif isinstance(value, (list, deque, set, tuple)):
+        if not isinstance(value, tuple):
+            yield value
+        for part in value:
+            yield from _objects(part)
+    elif isinstance(value, BaseModel) or is_dataclass(value):
+        yield value
+        for part in vars(value).values() if hasattr(value, "__dict__") else ():
+            yield from _objects(part)
 
 
 def _packed(thread: Thread, values: dict[str, Any], needed: tuple[Local, ...]) -> dict[str, Any]:

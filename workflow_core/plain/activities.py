@@ -47,14 +47,14 @@ def _parameters(method: ActivityMethod[Any, Any, Any], context: str | None) -> l
 
 
 def function_of(
-    cls: type, method: ActivityMethod[Any, Any, Any], hints: dict[str, Any], context: str | None
+    cls: type, owner: type | None, method: ActivityMethod[Any, Any, Any], hints: dict[str, Any], context: str | None
 ) -> Callable[..., Any]:
     """Returns a function of the input and the context that calls the method which the class has now."""
     parameters, name = _parameters(method, context), method.name
     one = takes_one(method, context)
 
     def function(*received: Any) -> Any:
-        found = inspect.getattr_static(cls, name)
+        found = inspect.getattr_static(owner or cls, name)
         called = found.function if isinstance(found, Method) else found
         values = list(received)
         given = {context: values.pop()} if context is not None else {}

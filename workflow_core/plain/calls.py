@@ -12,6 +12,7 @@ from workflow_core.errors import DefinitionError
 from workflow_core.events import ActivityContext, StepContext, event_mark
 from workflow_core.plain import activities, vocabulary
 from workflow_core.plain.expressions import Expressions
+from workflow_core.plain.field_types import optional
 from workflow_core.plain.parts import Called, Code, Frame, Part, Wait
 from workflow_core.plain.source import UNKNOWN, plain_function, source_of
 from workflow_core.plain.syntax import assign, at, load
@@ -58,11 +59,11 @@ class Calls(Expressions):
         if isinstance(node, ast.Call):
             if (word := self.word(frame, node)) is not None:
                 return self._word(frame, node, word)
-            method = self._method(frame, node)
+            method, owner = self._method(frame, node)
             if isinstance(method, vocabulary.StepMethod):
-                return self._step(frame, node, method)
+                return self._step(frame, node, method, owner)
             if isinstance(method, vocabulary.ActivityMethod):
-                return self._activity(frame, node, method)
+                return self._activity(frame, node, method, owner)
             if isinstance(method, vocabulary.SectionMethod):
                 return self._section(frame, node, method.function, method.renamed_from, prefix)
             if event_mark(method) is not None:
@@ -100,20 +101,21 @@ class Calls(Expressions):
                 raise frame.source.mistake(node, "its name is not a text", 'Write .named("second reminder").')
         return node
 
-    def _method(self, frame: Frame, node: ast.Call) -> Any:
-        """Returns the method of the workflow that is called: ``self.method()`` or ``super().method()``."""
+    def _method(self, frame: Frame, node: ast.Call) -> tuple[Any, type | None]:
+        """Returns the method that is called: that of ``self.method()``, or of ``super().method()`` with its class."""
         match node.func:
             case ast.Attribute(ast.Name(owner), name) if owner == frame.source.self_name:
                 found = inspect.getattr_static(self.cls, name, None)
                 if found is None:
                     raise frame.source.mistake(node, f"{self.cls.__name__} has no method {name!r}", "Define it.")
-                return found
+                return found, None
             case ast.Attribute(ast.Call(ast.Name("super"), [], []), name):
                 cell = frame.source.cells.get("__class__")
                 mro = self.cls.__mro__
                 start = next((i for i, base in enumerate(mro) if cell and base is cell.cell_contents), 0)
-                return next((vars(base)[name] for base in mro[start + 1 :] if name in vars(base)), None)
-        return None
+                owners = [base for base in mro[start + 1 :] if name in vars(base)]
+                return (vars(owners[0])[name], owners[0]) if owners else (None, None)
+        return None, None
 
     def needs_await(self, frame: Frame, node: ast.Call) -> bool:
         """Whether a call does nothing unless it is awaited."""
@@ -153,42 +155,59 @@ class Calls(Expressions):
         defaults = {p.name: p.default for p in given if p.name not in bound.arguments}
         return _Arguments(bound.arguments, defaults, hints, context)
 
-    # --- steps and activities ----------------------------------------------------------------
+    def arguments(
+        self, frame: Frame, prepared: Prepared, given: dict[str, ast.expr], hints: dict[str, Any]
+    ) -> dict[str, ast.expr]:
+        """Returns the arguments of a call that computes them when a thread reaches it. Those of a branch are computed
+        before it starts, because the code that starts it may go on to change what they read."""
+        if self.is_branch:
+            return self.stored_arguments(frame, prepared, given, hints)
+        return {name: self.take_out(frame, value, prepared.before) for name, value in given.items()}
 
-    def _step(self, frame: Frame, node: ast.Call, method: vocabulary.StepMethod[Any, Any, Any]) -> Prepared:
-        name = self._take_name(frame, node, method.name)
-        arguments = self._bound(frame, node, method.function, StepContext)
-        prepared = Prepared(name, gives=arguments.hints.get("return", UNKNOWN))
+    def stored_arguments(
+        self, frame: Frame, prepared: Prepared, given: dict[str, ast.expr], hints: dict[str, Any]
+    ) -> dict[str, ast.expr]:
+        """Returns the arguments of a call as variables that are stored before it."""
         values: dict[str, ast.expr] = {}
-        statements: list[ast.stmt] = []
-        for parameter, value in arguments.given.items():
+        for parameter, value in given.items():
             inner = self.take_out(frame, value, prepared.before)
             if isinstance(inner, ast.Constant):
                 values[parameter] = inner
                 continue
-            variable = f".{name}.{parameter}"
-            self.types[frame.key(variable)] = [arguments.hints.get(parameter, UNKNOWN)]
-            statements.append(assign(variable, inner, value))
+            variable = f".{prepared.name}.{parameter}"
+            if (kind := hints.get(parameter, UNKNOWN)) is not UNKNOWN:
+                self.types[frame.key(variable)] = [kind]
+            statement = assign(variable, inner, value)
+            self.add(prepared.before, Code(frame=frame, line=value, derived=frame.derived, statements=[statement]))
             values[parameter] = load(variable, value)
-        if statements:
-            self.add(prepared.before, Code(frame=frame, line=node, derived=frame.derived, statements=statements))
+        return values
+
+    # --- steps and activities ----------------------------------------------------------------
+
+    def _step(
+        self, frame: Frame, node: ast.Call, method: vocabulary.StepMethod[Any, Any, Any], owner: type | None
+    ) -> Prepared:
+        name = self._take_name(frame, node, method.name)
+        arguments = self._bound(frame, node, method.function, StepContext)
+        prepared = Prepared(name, gives=arguments.hints.get("return", UNKNOWN))
+        values = self.stored_arguments(frame, prepared, arguments.given, arguments.hints)
         made = at(ast.Dict([ast.Constant(name) for name in values], list(values.values())), node)
 
         def make(expression: Make) -> Step:
-            action = _action(method, expression(made), arguments.context)
+            action = _action(method, owner, expression(made), arguments.context)
             return Step(name, action, retry=method.retry, timeout=method.timeout, renamed_from=method.renamed_from)
 
         prepared.parts.append(self._wait(frame, node, name, [made], make))
         return prepared
 
-    def _activity(self, frame: Frame, node: ast.Call, method: vocabulary.ActivityMethod[Any, Any, Any]) -> Prepared:
+    def _activity(
+        self, frame: Frame, node: ast.Call, method: vocabulary.ActivityMethod[Any, Any, Any], owner: type | None
+    ) -> Prepared:
         name = self._take_name(frame, node, method.name)
         arguments = self._bound(frame, node, method.function, ActivityContext)
         prepared = Prepared(name, gives=arguments.hints.get("return", UNKNOWN))
-        values = {
-            parameter: self.take_out(frame, value, prepared.before) for parameter, value in arguments.given.items()
-        }
-        function = activities.function_of(self.cls, method, arguments.hints, arguments.context)
+        values = self.arguments(frame, prepared, arguments.given, arguments.hints)
+        function = activities.function_of(self.cls, owner, method, arguments.hints, arguments.context)
         input: ast.expr | None = None
         if activities.takes_one(method, arguments.context):
             input = next(iter(values.values()), None)
@@ -222,9 +241,11 @@ class Calls(Expressions):
         self, frame: Frame, node: ast.Call, method: Any, renamed_from: tuple[str, ...], prefix: str
     ) -> Prepared:
         function = plain_function(method)
-        if function is None:
+        if function is None or function is not method:
             raise frame.source.mistake(
-                node, f"the source of {ast.unparse(node.func)} is not known", "Remove its decorators."
+                node,
+                f"{ast.unparse(node.func)} has a decorator, and its statements are read from its source",
+                "Remove the decorator, or make the method a @step.",
             )
         if function in self.stack:
             raise frame.source.mistake(
@@ -248,7 +269,7 @@ class Calls(Expressions):
         if assigned:
             self.add(prepared.before, Code(frame=frame, line=node, derived=frame.derived, statements=assigned))
         if "return" in arguments.hints:
-            self.annotated[inner.key(".return")] = arguments.hints["return"]
+            self.annotated[inner.key(".return")] = optional(arguments.hints["return"])  # None until it returns
         body = [
             Code(frame=inner, line=node, statements=[assign(".return", ast.Constant(None), node)]),
             *self.body(inner),
@@ -289,12 +310,14 @@ class _Arguments:
     context: str | None
 
 
-def _action(method: vocabulary.StepMethod[Any, Any, Any], arguments: OfFrame, context: str | None) -> OfFrame:
-    """Returns the action of a step: it calls the method that the class of the workflow has now."""
+def _action(
+    method: vocabulary.StepMethod[Any, Any, Any], owner: type | None, arguments: OfFrame, context: str | None
+) -> OfFrame:
+    """Returns the action of a step: it calls the method that the class of the workflow, or ``owner``, has now."""
     name = method.name
 
     def action(workflow: Any, frame: Any) -> Any:
-        found = inspect.getattr_static(type(workflow), name)
+        found = inspect.getattr_static(owner or type(workflow), name)
         function = found.function if isinstance(found, vocabulary.Method) else found
         given = arguments.function(workflow, frame)
         if context is not None:

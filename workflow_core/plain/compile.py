@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from copy import deepcopy
 from typing import Any
 
 from workflow_core.adapters import adapter_of
@@ -14,7 +15,7 @@ from workflow_core.plain.lower import Lowering
 from workflow_core.plain.parts import Frame
 from workflow_core.plain.scan import Scan
 from workflow_core.plain.source import plain_function
-from workflow_core.plain.stored import check_stored
+from workflow_core.plain.stored import changed_keys, check_stored
 from workflow_core.signatures import Annotations, is_async
 from workflow_core.statements.basic import Section
 
@@ -51,8 +52,9 @@ def compile_run(cls: type, run: Any, scope: Annotations) -> Section:
         source = frame.source
         names = {name: cell.cell_contents for name, cell in source.cells.items()} | scope.names(source.function)
         try:
-            return eval(compile(ast.Expression(annotation), source.file, "eval"), source.function.__globals__, names)
-        except NameError as error:
+            unquoted = _Unquoted().visit(deepcopy(annotation))
+            return eval(compile(ast.Expression(unquoted), source.file, "eval"), source.function.__globals__, names)
+        except (NameError, SyntaxError) as error:
             raise source.mistake(
                 annotation, f"its annotation cannot be resolved: {error}", "Define that type above."
             ) from error
@@ -62,5 +64,24 @@ def compile_run(cls: type, run: Any, scope: Annotations) -> Section:
     find_live(parts)
     check_assigned(parts)
     check_stored(parts)
-    types = LocalTypes(scan, parts, lambda where, kind: adapter_of(where, kind, {}))
+    types = LocalTypes(scan, parts, lambda where, kind: adapter_of(where, kind, {}), changed_keys(parts))
     return Lowering(scan, types).section(parts)
+
+
+class _Unquoted(ast.NodeTransformer):
+    """Replaces the texts in an annotation by the expressions that they quote."""
+
+    def visit_Constant(self, node: ast.Constant) -> ast.expr:
+        if not isinstance(node.value, str):
+            return node
+        quoted = ast.parse(node.value, mode="eval").body
+        for part in ast.walk(quoted):
+            ast.copy_location(part, node)
+        return quoted
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
+        named = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")
+        if named in ("Literal", "Annotated"):
+            return node
+        self.generic_visit(node)
+        return node

@@ -12,7 +12,7 @@ from workflow_core.plain import vocabulary
 from workflow_core.plain.parts import RESULT, Branch, Code, Frame, Part
 from workflow_core.plain.source import UNKNOWN
 from workflow_core.plain.syntax import assign, at, load
-from workflow_core.plain.usage import CONSTANT, comprehensions, own_nodes
+from workflow_core.plain.usage import CONSTANT, after_first_items, comprehensions, own_nodes
 
 _LABEL_CHARS = 60
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
@@ -29,6 +29,7 @@ class Reading:
         types: the types of variables that are known, by key.
         constants: objects that compiled code uses, by the name of their variable.
         passed: for each variable of a branch's result, its key in the thread that waits, and the loop of the branch.
+        is_branch: whether the call that is being read is a branch: its arguments are then computed before it starts.
         given_name: the name from ``named`` for the call that is being read.
     """
 
@@ -49,6 +50,7 @@ class Reading:
         self.passed: dict[str, tuple[str, str | None]] = {}
         self.passed_types: dict[str, Any] = {}
         self.labels: dict[str, int] = {}
+        self.is_branch = False
         self.given_name = ""
 
     # --- what is what ------------------------------------------------------------------------
@@ -86,7 +88,7 @@ class Reading:
                 if isinstance(node, ast.TryStar) and self.waits(frame, node):
                     raise mistake(node, "'except*' around an await is not supported", "Use except.")
             for node in comprehensions(statement):
-                if self.waits(frame, node):
+                if any(self.waits(frame, part) for part in after_first_items(node)):
                     raise mistake(
                         node, "an await in a comprehension cannot be saved", "Use a for loop, or gather(*(...))."
                     )
@@ -233,10 +235,12 @@ class Expressions(Reading):
                 return load(name, node)
             case ast.Compare(_, operators) if len(operators) > 1:
                 raise frame.source.mistake(node, "an await in a chain of comparisons", "Assign its result first.")
-            case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
-                raise frame.source.mistake(
-                    node, "an await in a comprehension cannot be saved", "Use a for loop, or gather(*(...))."
-                )
+            case (
+                ast.ListComp(_, loops) | ast.SetComp(_, loops) | ast.DictComp(_, _, loops) | ast.GeneratorExp(_, loops)
+            ):
+                node = deepcopy(node)
+                node.generators[0].iter = self.take_out(frame, loops[0].iter, parts)  # Python computes it first
+                return node
             case ast.Call() if self.word(frame, node) is not None:
                 raise frame.source.mistake(node, f"{ast.unparse(node.func)} is not awaited", "Write await before it.")
         return self._in_order(frame, node, parts)
@@ -245,7 +249,9 @@ class Expressions(Reading):
         """Takes the awaits out of the operands. Those before an await are computed before it."""
         node = deepcopy(node)
         places = list(_operands(node))
-        last = max(number for number, (_, _, operand) in enumerate(places) if self.waits(frame, operand))
+        last = max((number for number, (_, _, part) in enumerate(places) if self.waits(frame, part)), default=-1)
+        if last < 0:
+            raise frame.source.mistake(node, "an await in this place", "Assign its result to a local first.")
         for number, (owner, place, operand) in enumerate(places[: last + 1]):
             value = self.take_out(frame, operand, parts)
             if number < last and not _is_stable(owner, place, value):

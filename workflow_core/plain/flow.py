@@ -119,7 +119,8 @@ def _before(part: Part, after: Keys, ways: _Ways) -> Keys:
             for kind in part.exits:
                 left |= ways.of(kind)
             part.live = left
-            return reads | (left if part.exits else left - writes_of(part, usage.written))
+            kept = writes_of(part, usage.may_keep) & left
+            return reads | kept | (left if part.exits else left - writes_of(part, usage.written))
         case Wait():
             part.live = after | ways.raised | reads
             return part.live
@@ -211,6 +212,7 @@ class _Assignment:
         self._check(part, usage, assigned)
         match part:
             case Code():
+                part.kept = {name for name in usage.may_keep if part.frame.key(name) in assigned}
                 if LeaveKind.BREAK in part.exits:
                     self.broken.append(assigned)
                 return None if usage.ends else assigned | writes_of(part, usage.written)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import operator
-import types
 import typing
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -18,13 +16,15 @@ from pydantic import TypeAdapter
 
 from workflow_core.errors import DefinitionError
 from workflow_core.plain.expressions import Reading
+from workflow_core.plain.field_types import generic, united
 from workflow_core.plain.flow import inner_parts
-from workflow_core.plain.parts import Code, Frame, Part
+from workflow_core.plain.infer import Inference, is_plain, targets_of
+from workflow_core.plain.parts import Code, Each, Frame, Part
 from workflow_core.plain.source import UNKNOWN
 from workflow_core.statements.inline import Local
 from workflow_core.value_form import ValueForm
 
-_SIMPLE = (bool, int, float, str, types.NoneType)
+_ADDING = ("append", "add", "appendleft")
 
 
 class LocalTypes:
@@ -33,12 +33,22 @@ class LocalTypes:
     Args:
         reading: what the scan knows about types.
         adapter: returns the adapter of an annotation.
+        changed: the keys of the locals whose objects are changed in place after they were loaded.
     """
 
-    def __init__(self, reading: Reading, parts: list[Part], adapter: Callable[[str, Any], TypeAdapter[Any]]) -> None:
+    def __init__(
+        self,
+        reading: Reading,
+        parts: list[Part],
+        adapter: Callable[[str, Any], TypeAdapter[Any]],
+        changed: frozenset[str],
+    ) -> None:
         self._reading = reading
         self._adapter = adapter
-        self._assigned: dict[str, list[tuple[Frame, ast.expr | None]]] = {}
+        self._changed = changed
+        self._inference = Inference(reading, self.type_of)
+        self._assigned: dict[str, list[Callable[[str], Any]]] = {}
+        self._added: dict[str, list[Callable[[str], Any]]] = {}
         self._known: dict[str, Any] = {}
         self._note(parts)
 
@@ -46,24 +56,78 @@ class LocalTypes:
         for part in parts:
             for statement in part.statements if isinstance(part, Code) else ():
                 self._note_statement(part.frame, statement)
+            if isinstance(part, Each):
+                self._note_each(part)
             for inner in inner_parts(part):
                 self._note(inner)
+
+    def _note_each(self, part: Each) -> None:
+        for derived in part.inner:
+            assert isinstance(derived.statement, ast.Assign)
+            self._note_loop(part.frame, derived.statement.targets[0], part.items)
+            self._note_assigned(part.frame, derived.source, lambda key: self._item(part.frame, part.items))
+
+    def _item(self, frame: Frame, items: ast.expr) -> Any:
+        return self._inference.item_type(frame, items)
+
+    def _note_loop(self, frame: Frame, target: ast.expr, items: ast.expr) -> None:
+        for position, (name, _) in enumerate(targets_of(target, UNKNOWN)):
+
+            def kind(key: str, position: int = position) -> Any:
+                found = targets_of(target, self._item(frame, items))
+                return found[position][1] if position < len(found) else UNKNOWN
+
+            self._note_assigned(frame, name, kind)
+
+    def _note_assigned(self, frame: Frame, name: str, kind: Callable[[str], Any]) -> None:
+        self._assigned.setdefault(frame.key(name), []).append(kind)
+
+    def _note_value(self, frame: Frame, name: str, value: ast.expr) -> None:
+        self._note_assigned(frame, name, lambda key: self._inference.type_of(frame, value, key))
 
     def _note_statement(self, frame: Frame, statement: ast.stmt) -> None:
         known: set[int] = set()
         for node in ast.walk(statement):
-            if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-                self._assigned.setdefault(frame.key(node.targets[0].id), []).append((frame, node.value))
-                known.add(id(node.targets[0]))
-            elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
-                value = ast.BinOp(ast.Name(node.target.id, ast.Load()), node.op, node.value)
-                self._assigned.setdefault(frame.key(node.target.id), []).append((frame, value))
-                known.add(id(node.target))
-            elif isinstance(node, ast.NamedExpr):
-                self._assigned.setdefault(frame.key(node.target.id), []).append((frame, node.value))
-                known.add(id(node.target))
-            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and id(node) not in known:
-                self._assigned.setdefault(frame.key(node.id), []).append((frame, None))
+            match node:
+                case ast.Assign([*targets], value):
+                    for target in targets:
+                        self._note_target(frame, target, value)
+                        known |= {id(part) for part in ast.walk(target)}
+                case ast.AugAssign(ast.Name(name), operator, value):
+                    self._note_value(frame, name, ast.BinOp(ast.Name(name, ast.Load()), operator, value))
+                    known.add(id(node.target))
+                case ast.NamedExpr(ast.Name(name), value):
+                    self._note_value(frame, name, value)
+                    known.add(id(node.target))
+                case ast.For(target, items):
+                    self._note_loop(frame, target, items)
+                    known |= {id(part) for part in ast.walk(target)}
+                case ast.Call(ast.Attribute(ast.Name(name), method), [value]) if method in _ADDING:
+                    self._note_added(frame, name, value)
+                case ast.Name(name, ast.Store()) if id(node) not in known:
+                    self._note_assigned(frame, name, lambda key: UNKNOWN)
+
+    def _note_added(self, frame: Frame, name: str, value: ast.expr) -> None:
+        kinds = self._added.setdefault(frame.key(name), [])
+        kinds.append(lambda key: self._inference.type_of(frame, value, key))
+
+    def _note_target(self, frame: Frame, target: ast.expr, value: ast.expr) -> None:
+        match target, value:
+            case ast.Name(name), _:
+                self._note_value(frame, name, value)
+            case ast.Subscript(ast.Name(name)), _:
+                self._note_added(frame, name, value)
+            case ast.Tuple(parts), ast.Tuple(values) if len(parts) == len(values):
+                for part, inner in zip(parts, values, strict=True):
+                    self._note_target(frame, part, inner)
+            case ((ast.Tuple() | ast.List()), _):
+                for position, (name, _) in enumerate(targets_of(target, UNKNOWN)):
+
+                    def kind(key: str, position: int = position) -> Any:
+                        found = targets_of(target, self._inference.type_of(frame, value, key))
+                        return found[position][1] if position < len(found) else UNKNOWN
+
+                    self._note_assigned(frame, name, kind)
 
     def local(self, key: str, where: str) -> Local:
         """Returns a local.
@@ -73,8 +137,10 @@ class LocalTypes:
         """
         kind = self.type_of(key)
         default = self._reading.defaults.get(key, UNKNOWN)
-        form = None if kind is UNKNOWN or kind is Any else self._form(key, kind, where)
-        return Local(key, form, default is not UNKNOWN, None if default is UNKNOWN else default)
+        is_declared = key in self._reading.annotated or key in self._reading.types
+        is_json = kind is UNKNOWN or (kind is Any if is_declared else is_plain(kind))
+        form = None if is_json else self._form(key, kind, where)
+        return Local(key, form, default is not UNKNOWN, None if default is UNKNOWN else default, key in self._changed)
 
     @functools.cache  # noqa: B019 - it lives as long as the compilation
     def _form(self, key: str, kind: Any, where: str) -> ValueForm | None:
@@ -99,67 +165,21 @@ class LocalTypes:
             return self._reading.annotated[key]
         found = list(self._reading.types.get(key, ()))
         if not found:
-            found = [self._infer(frame, value, key) for frame, value in self._assigned.get(key, ())]
+            found = [kind(key) for kind in self._assigned.get(key, ())]
         found = [kind for kind in found if kind is not None]
-        if not found or any(kind is UNKNOWN for kind in found):
-            return UNKNOWN
-        kinds = list(dict.fromkeys(types.NoneType if kind is type(None) else kind for kind in found))
-        return kinds[0] if len(kinds) == 1 else functools.reduce(operator.or_, kinds) if _can_unite(kinds) else UNKNOWN
+        typed = {typing.get_origin(kind) for kind in found}  # an empty list is one of the type of the others
+        found = [kind for kind in found if kind not in (list, dict) or kind not in typed]
+        return self._with_added(key, united(found))
 
-    def _infer(self, frame: Frame, node: ast.expr | None, key: str) -> Any:
-        """Returns the type of an expression; None if it adds nothing, because the local itself is computed from it."""
-        reading = self._reading
-        match node:
-            case ast.Constant(value) if type(value) in _SIMPLE:
-                return type(value)
-            case ast.JoinedStr():
-                return str
-            case ast.Compare() | ast.UnaryOp(ast.Not()):
-                return bool
-            case ast.Name(name):
-                return None if frame.key(name) == key else self.type_of(frame.key(name))
-            case ast.Attribute(ast.Name(owner), name) if owner == frame.source.self_name:
-                return _field(reading.cls, name)
-            case ast.Attribute(value, name):
-                return _field(self._infer(frame, value, key), name)
-            case ast.Subscript(value):
-                return _item(self._infer(frame, value, key))
-            case ast.BinOp(left, ast.Add() | ast.Sub() | ast.Mult(), right):
-                kinds = {self._infer(frame, side, key) for side in (left, right)} - {None}
-                only = kinds.pop() if len(kinds) == 1 else UNKNOWN
-                return only if only in _SIMPLE or getattr(only, "__name__", "") == "Decimal" else UNKNOWN
-            case ast.Call(ast.Attribute(ast.Name(owner), name)) if owner == frame.source.self_name:
-                return self._returned(getattr(reading.cls, name, None))
-            case ast.Call(function):
-                called = frame.source.resolve(function)
-                if isinstance(called, type):
-                    return called if called not in (list, dict, set, tuple, frozenset, range, object) else UNKNOWN
-                return UNKNOWN if called is UNKNOWN else self._returned(called)
-        return UNKNOWN
-
-    def _returned(self, function: Any) -> Any:
-        if not isinstance(function, types.FunctionType):
-            return UNKNOWN
-        try:
-            kind = self._reading.hints(function).get("return", UNKNOWN)
-        except DefinitionError:
-            return UNKNOWN
-        return UNKNOWN if isinstance(kind, typing.TypeVar) else kind
-
-
-def _can_unite(kinds: list[Any]) -> bool:
-    return all(isinstance(kind, type) or typing.get_origin(kind) in (types.UnionType, typing.Union) for kind in kinds)
-
-
-def _field(owner: Any, name: str) -> Any:
-    fields = getattr(owner, "model_fields", None)
-    return UNKNOWN if not fields or name not in fields else fields[name].rebuild_annotation()
-
-
-def _item(owner: Any) -> Any:
-    origin, arguments = typing.get_origin(owner), typing.get_args(owner)
-    if origin is list:
-        return arguments[0]
-    if origin is dict:
-        return arguments[1]
-    return UNKNOWN
+    def _with_added(self, key: str, kind: Any) -> Any:
+        """Returns the type of a collection with what is added to it later."""
+        origin = kind if kind in (list, dict) else typing.get_origin(kind)
+        if key not in self._added or origin not in (list, set, dict):
+            return kind
+        old = [] if kind is origin else [typing.get_args(kind)[-1]]
+        items = [item for item in [*old, *(added(key) for added in self._added[key])] if item is not None]
+        item = united(items)
+        if item is UNKNOWN:
+            return kind
+        keys = [] if origin is not dict else [Any] if kind is origin else [typing.get_args(kind)[0]]
+        return generic(origin, *keys, item)

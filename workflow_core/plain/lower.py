@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from workflow_core.error_texts import STORED
 from workflow_core.errors import Failure
 from workflow_core.execution import ErrorInfo, LeaveKind
 from workflow_core.plain.blocks import expression_block, kind_of, statements_block, variables_of
@@ -148,7 +149,7 @@ class Lowering:
     def _code(self, part: Code) -> OfFrame:
         """Returns statements as a function of the workflow and the frame that returns how they are left."""
         usage = Usage(part.frame.variables, part.statements)
-        inputs = _Inputs(self, part, usage.reads - part.unbound)
+        inputs = _Inputs(self, part, (usage.reads | part.kept) - part.unbound)
         block = statements_block(
             part.frame.source, inputs.names, inputs.before, part.statements, self._reading.constants
         )
@@ -229,15 +230,30 @@ def _source(derived: Derived) -> Any:
 
 def rebuilt(error: ErrorInfo, types: tuple[type[BaseException], ...]) -> BaseException:
     """Returns a stored error as an instance of its class, or of the class that was caught; as a ``Failure`` if neither
-    can be made of its message."""
-    names = [name.rpartition(".") for name in error.bases]
-    found = [getattr(sys.modules.get(module), name, None) for module, _, name in names]
-    for cls in (*found, *types):
-        if isinstance(cls, type) and issubclass(cls, types):
-            try:
-                made = cls(*([error.message] if error.args is None else error.args))
-                if str(made) == error.message:
-                    return made
-            except Exception:
-                continue
-    return Failure(error.text)
+    can be made of its message. If it is raised again, it is the stored error."""
+    made = next(filter(None, (_made(cls, error, types) for cls in (*map(_found, error.bases), *types))), None)
+    made = made or Failure(error.text)
+    setattr(made, STORED, error)
+    return made
+
+
+def _found(name: str) -> Any:
+    """Returns a class by its module and its name."""
+    module, _, rest = name.rpartition(".")
+    while module and module not in sys.modules:
+        module, _, outer = module.rpartition(".")
+        rest = f"{outer}.{rest}"
+    found: Any = sys.modules.get(module)
+    for part in rest.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _made(cls: Any, error: ErrorInfo, types: tuple[type[BaseException], ...]) -> BaseException | None:
+    if not (isinstance(cls, type) and issubclass(cls, types)):
+        return None
+    try:
+        made = cls(*([error.message] if error.args is None else error.args))
+        return made if str(made) == error.message else None
+    except Exception:
+        return None

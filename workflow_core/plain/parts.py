@@ -26,6 +26,7 @@ class Frame:
         derived: how the loop variables and caught errors around the current part get their values again, outermost
             first; see ``Derived``.
         names: the names that are taken, with their lines.
+        place: the first call in the current statement, for the names of temporary variables.
         others: see ``variables``.
     """
 
@@ -34,7 +35,8 @@ class Frame:
     outer: Frame | None = None
     derived: tuple[Derived, ...] = ()
     names: dict[str, int] = field(default_factory=dict)
-    temporaries: int = 0
+    place: str = ""
+    temporaries: dict[str, int] = field(default_factory=dict)
     others: set[str] = field(default_factory=set)
 
     @property
@@ -47,9 +49,10 @@ class Frame:
         return name[1:] if name.startswith("/") else self.prefix + name
 
     def temporary(self) -> str:
-        """The name of a new variable."""
-        self.temporaries += 1
-        return f".{self.temporaries}"
+        """The name of a new variable. It has that of the first call in its statement, so that it stays the same when
+        other statements are added."""
+        count = self.temporaries[self.place] = self.temporaries.get(self.place, 0) + 1
+        return f".{self.place} {count}"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -95,10 +98,15 @@ class Part:
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class Code(Part):
-    """Statements that run at once."""
+    """Statements that run at once.
+
+    Attributes:
+        kept: variables that it may leave as they are, although it assigns them; see ``Usage.may_keep``.
+    """
 
     statements: list[ast.stmt]
     exits: tuple[LeaveKind, ...] = ()
+    kept: set[str] = field(default_factory=set)
 
 
 @dataclass(eq=False, slots=True, kw_only=True)

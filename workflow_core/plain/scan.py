@@ -16,6 +16,7 @@ from typing import Any
 
 from workflow_core.execution import LeaveKind
 from workflow_core.plain import vocabulary
+from workflow_core.plain.field_types import UNCHANGING, field_type
 from workflow_core.plain.parts import (
     Branch,
     Code,
@@ -29,9 +30,9 @@ from workflow_core.plain.parts import (
     Part,
 )
 from workflow_core.plain.source import UNKNOWN, source_of
-from workflow_core.plain.syntax import assign, escapes_of, load, noting_breaks, replace_bare_raise, with_escapes
+from workflow_core.plain.syntax import assign, at, escapes_of, load, noting_breaks, replace_bare_raise, with_escapes
 from workflow_core.plain.threads import Threads
-from workflow_core.plain.usage import Usage
+from workflow_core.plain.usage import Usage, is_read_outside, own_nodes
 from workflow_core.retry import check_error_types
 
 
@@ -57,7 +58,9 @@ class Scan(Threads):
         """Returns the parts of a whole function."""
         self.stack.append(frame.source.function)
         self.check_refused(frame)
+        is_branch, self.is_branch = self.is_branch, False
         parts = self.statements(frame, frame.source.node.body)
+        self.is_branch = is_branch
         self.stack.pop()
         return parts
 
@@ -70,9 +73,16 @@ class Scan(Threads):
             if not self.waits(frame, statement):
                 self.add(parts, self.inline(frame, statement))
                 continue
+            outer, frame.place = frame.place, self._place(frame, statement)
             for part in self._statement(frame, statement):
                 self.add(parts, part)
+            frame.place = outer
         return parts
+
+    def _place(self, frame: Frame, statement: ast.stmt) -> str:
+        """Returns the name of the first call that a statement awaits."""
+        calls = (node.value for node in own_nodes(statement) if isinstance(node, ast.Await))
+        return next((name for call in calls if (name := self.call_name(frame, call))), "")
 
     def inline(self, frame: Frame, statement: ast.stmt) -> Code:
         """Returns the part of a statement that runs at once."""
@@ -81,8 +91,9 @@ class Scan(Threads):
         self.note_default(frame, statement)
         exits = escapes_of(statement)
         statements = [statement]
-        if any(isinstance(part, Derived) and not part.is_item for part in frame.derived):
-            statements = replace_bare_raise(statements, frame.derived[-1].source)
+        errors = [part.source for part in frame.derived if not part.is_item]
+        if errors:
+            statements = replace_bare_raise(statements, errors[-1])
         if exits:
             statements = with_escapes(statements, self.returned(frame))
         return Code(frame=frame, line=statement, derived=frame.derived, statements=statements, exits=exits)
@@ -117,7 +128,7 @@ class Scan(Threads):
                 raise frame.source.mistake(node, "'async for' cannot be saved", "Fetch a list in a step, and use for.")
         raise frame.source.mistake(node, f"an await in '{type(node).__name__}' is not supported", "Move it out.")
 
-    def _simple(self, frame: Frame, node: ast.Expr | ast.Assign | ast.AnnAssign | Any) -> list[Part]:
+    def _simple(self, frame: Frame, node: Any) -> list[Part]:
         """A statement that consists of expressions."""
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             self.note_annotation(frame, node.target.id, node.annotation)
@@ -128,11 +139,31 @@ class Scan(Threads):
                 self.add(parts, part)
             return parts
         node = deepcopy(node)
-        for name in ("test", "value", "exc", "cause", "msg"):
+        for place in (*getattr(node, "targets", ()), getattr(node, "target", None), getattr(node, "msg", None)):
+            if place is not None and self.waits(frame, place):
+                what = "message of an assert" if place is getattr(node, "msg", None) else "target of an assignment"
+                raise frame.source.mistake(node, f"an await in the {what}", "Assign its result to a local first.")
+        before = self._read_first(frame, node, parts) if isinstance(node, ast.AugAssign) else None
+        for name in ("test", "value", "exc", "cause"):
             if isinstance(value := getattr(node, name, None), ast.expr):
                 setattr(node, name, self.take_out(frame, value, parts))
+        if before is not None:
+            node = at(ast.Assign([node.target], ast.BinOp(before, node.op, node.value)), node)
         self.add(parts, self.inline(frame, node))
         return parts
+
+    def _read_first(self, frame: Frame, node: ast.AugAssign, parts: list[Part]) -> ast.expr | None:
+        """For ``self.total += await ...``: reads the field before the await, as Python does. Returns its value; None
+        for an object that is changed in place, because that is the same before and after."""
+        kind = field_type(self.cls, frame.source.self_name, node.target)
+        if kind not in UNCHANGING:
+            return None
+        name = frame.temporary()
+        self.types[frame.key(name)] = [kind]
+        value: Any = deepcopy(node.target)
+        value.ctx = ast.Load()
+        self.add(parts, Code(frame=frame, line=node, derived=frame.derived, statements=[assign(name, value, node)]))
+        return load(name, node)
 
     def _return(self, frame: Frame, node: ast.Return, value: ast.expr | None) -> list[Part]:
         assert value is not None
@@ -210,9 +241,10 @@ class Scan(Threads):
         items = self.items(frame, node, name, items, parts)
         derived = self.item(frame, node.target, name, node, items)
         outer = frame.derived
-        stored = self.assigned(node.body) & derived.names
+        later = {name for name in derived.names if is_read_outside(frame.source.node, name)}
+        stored = (self.assigned(node.body) & derived.names) | later
         frame.derived = (*outer, derived)
-        if stored:  # the body assigns the variable: it is stored like any other
+        if stored:  # assigned in the body or read after the loop: it is stored like any other
             frame.derived = outer
             source = replace(derived, names=frozenset())
             first: list[Part] = [Code(frame=frame, line=node, derived=(*outer, source), statements=[derived.statement])]
@@ -299,6 +331,9 @@ class Scan(Threads):
         bound = node.name or source
         statement = assign(bound, load(source, node), node)
         outer = frame.derived
+        if node.name in self.assigned(node.body):
+            reason = f"the except assigns {node.name!r}, which is the name of its error"
+            raise frame.source.mistake(node, reason, "Use another variable.")
         frame.derived = (
             *outer,
             Derived(frozenset((bound, source)), statement, source, frame.key(section), False, classes),

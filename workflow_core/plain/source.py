@@ -8,6 +8,7 @@ import functools
 import inspect
 import linecache
 import types
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,8 +88,24 @@ def source_of(function: types.FunctionType) -> Source:
     if not node.args.args:
         place = f"{code.co_filename}, line {node.lineno}, in {function.__qualname__}"
         raise DefinitionError(place, "it has no parameter", "Write async def run(self) -> None.")
+    if class_name:
+        node = _Private(class_name.lstrip("_")).visit(deepcopy(node))
     variables = frozenset(code.co_varnames + code.co_cellvars) - {node.args.args[0].arg}
     return Source(function, node, code.co_filename, variables, class_name)
+
+
+class _Private(ast.NodeTransformer):
+    """Writes private names as Python stores them: ``__x`` in a class ``Flow`` is ``_Flow__x``."""
+
+    def __init__(self, class_name: str) -> None:
+        self._prefix = f"_{class_name}" if class_name else ""
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        for field in ("id", "attr", "arg", "name", "rest"):
+            name = getattr(node, field, None)
+            if isinstance(name, str) and name.startswith("__") and not name.endswith("__") and "." not in name:
+                setattr(node, field, self._prefix + name)
+        return super().generic_visit(node)
 
 
 @functools.lru_cache(maxsize=16)

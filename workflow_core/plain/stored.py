@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator, Sequence
 
-from workflow_core.plain.flow import inner_parts, usage_of
+from workflow_core.plain.flow import inner_parts, keys_of, usage_of
 from workflow_core.plain.parts import Code, Fork, Frame, Part, Wait
 from workflow_core.plain.usage import own_nodes
 
@@ -31,6 +31,17 @@ def check_stored(parts: Sequence[Part]) -> None:
     for part in every:
         if isinstance(part, Code):
             _check_changes(part, aliases)
+
+
+def changed_keys(parts: Sequence[Part]) -> frozenset[str]:
+    """Returns the keys of the locals whose objects are changed in place by code that has loaded them."""
+    found: set[str] = set()
+    for part in all_parts(parts):
+        if isinstance(part, Code):
+            loaded = usage_of(part).reads
+            changed = {name for statement in part.statements for name in map(_changed, own_nodes(statement))}
+            found |= keys_of(part.frame, part.derived, changed & loaded)
+    return frozenset(found)
 
 
 def all_parts(parts: Iterable[Part]) -> Iterator[Part]:
@@ -76,10 +87,19 @@ def _check_changes(part: Code, aliases: set[str]) -> None:
         for node in own_nodes(statement):
             name = _changed(node)
             if name in loaded and part.frame.key(name) in aliases:
-                raise part.frame.source.mistake(
-                    node,
-                    f"{name!r} is stored while the instance sleeps, so this would change a copy",
-                    f"Write what {name!r} stands for, such as self.rows[0], or assign it again after the await.",
+                what = "an object that is computed before the await" if name.startswith(".") else repr(name)
+                raise (
+                    part.frame.source.mistake(
+                        node,
+                        f"{what} is stored while the instance sleeps, so this would change a copy",
+                        "Assign the result of the await to a local first, and use that.",
+                    )
+                    if name.startswith(".")
+                    else part.frame.source.mistake(
+                        node,
+                        f"{what} is stored while the instance sleeps, so this would change a copy",
+                        f"Write what {name!r} stands for, such as self.rows[0], or assign it again after the await.",
+                    )
                 )
 
 

@@ -33,10 +33,27 @@ def at(node: Any, line: ast.AST) -> Any:
     return ast.fix_missing_locations(node)
 
 
-def finish(kind: LeaveKind | None, line: ast.AST) -> ast.stmt:
-    """Returns the end of compiled code: it returns how it is left and its variables."""
-    variables = ast.Call(ast.Name(LOCALS, ast.Load()), [], [])
+LEFT = ".left"
+"""The variable with the mapping of the variables, for code whose ``finally`` may change them after a ``return``."""
+
+
+def finish(kind: LeaveKind | None, line: ast.AST, *, late: bool = False) -> ast.stmt:
+    """Returns the end of compiled code: it returns how it is left and its variables.
+
+    Args:
+        late: whether a ``finally`` runs after it. The variables are then returned in a mapping that it updates.
+    """
+    variables: ast.expr = ast.Call(ast.Name(LOCALS, ast.Load()), [], [])
+    if late:
+        variables = ast.BoolOp(ast.Or(), [_updated(line), ast.Name(LEFT, ast.Load())])
     node: ast.stmt = at(ast.Return(ast.Tuple([ast.Constant(kind and kind.value), variables], ast.Load())), line)
+    return node
+
+
+def _updated(line: ast.AST) -> ast.expr:
+    """Returns an expression that puts the variables into the mapping ``LEFT``."""
+    update = ast.Attribute(ast.Name(LEFT, ast.Load()), "update", ast.Load())
+    node: ast.expr = at(ast.Call(update, [ast.Call(ast.Name(LOCALS, ast.Load()), [], [])], []), line)
     return node
 
 
@@ -67,19 +84,31 @@ def escapes_of(statement: ast.stmt) -> tuple[LeaveKind, ...]:
 
 
 class _Escapes(ast.NodeTransformer):
-    def __init__(self, returned: str) -> None:
+    def __init__(self, returned: str, *, late: bool) -> None:
         self.returned = returned
+        self.late = late
         self.depth = 0
 
     def visit_Return(self, node: ast.Return) -> Any:
         value = node.value or at(ast.Constant(None), node)
-        return [assign(self.returned, value, node), finish(LeaveKind.RETURN, node)]
+        return [assign(self.returned, value, node), finish(LeaveKind.RETURN, node, late=self.late)]
 
     def visit_Break(self, node: ast.Break) -> Any:
-        return node if self.depth else finish(LeaveKind.BREAK, node)
+        return node if self.depth else finish(LeaveKind.BREAK, node, late=self.late)
 
     def visit_Continue(self, node: ast.Continue) -> Any:
-        return node if self.depth else finish(LeaveKind.CONTINUE, node)
+        return node if self.depth else finish(LeaveKind.CONTINUE, node, late=self.late)
+
+    def visit_Try(self, node: Any) -> Any:
+        for name in ("body", "orelse", "finalbody"):
+            setattr(node, name, _visited(self, getattr(node, name)))
+        for handler in node.handlers:
+            handler.body = _visited(self, handler.body)
+        if self.late and node.finalbody:
+            node.finalbody.append(at(ast.Expr(_updated(node.finalbody[-1])), node.finalbody[-1]))
+        return node
+
+    visit_TryStar = visit_Try
 
     def _loop(self, node: Any) -> Any:
         self.depth += 1
@@ -99,7 +128,10 @@ class _Escapes(ast.NodeTransformer):
 def with_escapes(statements: Iterable[ast.stmt], returned: str) -> list[ast.stmt]:
     """Returns statements as code of a function that tells how it was left. A returned value is assigned to the variable
     ``returned``."""
-    return _visited(_Escapes(returned), [deepcopy(statement) for statement in statements])
+    copies = [deepcopy(statement) for statement in statements]
+    late = any(getattr(node, "finalbody", None) for statement in copies for node in ast.walk(statement))
+    first = [assign(LEFT, ast.Dict([], []), copies[0])] if late else []
+    return first + _visited(_Escapes(returned, late=late), copies)
 
 
 class _Reraise(ast.NodeTransformer):

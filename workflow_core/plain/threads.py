@@ -49,10 +49,10 @@ class Threads(Words):
                 node, "it has a limit, but no loop", "Write the start in a for, or omit the limit."
             )
         parts: list[Part] = []
-        calls: list[ast.expr] = []
+        calls: list[Prepared] = []
         for statement in node.body:
             if (call := self._started(statement, name)) is not None:
-                calls.append(call)
+                calls.append(self._branch_call(frame, call, parts))
             elif self.waits(frame, statement) or any(
                 isinstance(part, ast.Name) and part.id == name for part in ast.walk(statement)
             ):
@@ -65,8 +65,17 @@ class Threads(Words):
                 self.add(parts, self.inline(frame, statement))
         if not calls:
             raise frame.source.mistake(node, "it starts no branch", f"Write {name}.start(self.method()).")
-        parts += self.fork(frame, node, calls, "parallel")[0]
+        self._fork(frame, node, calls, "parallel", parts)
         return parts
+
+    def _branch_call(self, frame: Frame, call: ast.expr, parts: list[Part]) -> Prepared:
+        """Returns the call of a branch. What computes its arguments is added to ``parts``."""
+        outer, self.is_branch = self.is_branch, True
+        prepared = self.call(frame, call)
+        self.is_branch = outer
+        for part in prepared.before:
+            self.add(parts, part)
+        return prepared
 
     @staticmethod
     def _started(statement: ast.stmt, name: str) -> ast.expr | None:
@@ -95,24 +104,23 @@ class Threads(Words):
 
     def fork(self, frame: Frame, node: ast.AST, calls: Sequence[ast.expr], word: str) -> tuple[list[Part], list[str]]:
         """Returns the parts of branches that run in parallel, and the variables with their results."""
+        given, self.given_name = self.given_name, ""
         parts: list[Part] = []
-        branches: list[list[Part]] = []
-        names, results, made = [], [], []
-        for call in calls:
-            prepared = self.call(frame, call)
-            names.append(prepared.name)
-            for part in prepared.before:
-                self.add(parts, part)
-            branches.append(list(prepared.parts))
-            made.append(prepared)
-        name = self.name(frame, node, self.given_name or f"{word} {', '.join(names)}")
+        prepared = [self._branch_call(frame, call, parts) for call in calls]
+        self.given_name = given
+        return parts, self._fork(frame, node, prepared, word, parts)
+
+    def _fork(self, frame: Frame, node: ast.AST, calls: Sequence[Prepared], word: str, parts: list[Part]) -> list[str]:
+        name = self.name(frame, node, self.given_name or f"{word} {', '.join(call.name for call in calls)}")
         self.given_name = ""
-        for number, (branch, prepared) in enumerate(zip(branches, made, strict=True)):
-            variable = f".{name}[{number}]"
-            results.append(variable)
-            self.add(branch, self._passing_up(frame, prepared, variable, None, node))
+        branches: list[list[Part]] = []
+        results: list[str] = []
+        for number, call in enumerate(calls):
+            results.append(f".{name}[{number}]")
+            branches.append(list(call.parts))
+            self.add(branches[-1], self._passing_up(frame, call, results[-1], None, node))
         parts.append(Fork(frame=frame, line=node, derived=frame.derived, name=name, branches=branches))
-        return parts, results
+        return results
 
     def _passing_up(self, frame: Frame, call: Prepared, variable: str, each: str | None, line: ast.AST) -> Code:
         """Code of a branch that passes its result to the thread that waits for it."""
@@ -173,6 +181,9 @@ class Threads(Words):
 
     def item(self, frame: Frame, target: ast.expr, name: str, line: ast.AST, items: ast.expr) -> Derived:
         """Returns how the variables of a loop get the current item."""
+        for part in ast.walk(target):
+            if not isinstance(part, (ast.Name, ast.Tuple, ast.List, ast.Starred, ast.expr_context)):
+                raise frame.source.mistake(line, f"its loop assigns {ast.unparse(part)}", "Use local variables.")
         reads = keys_of(frame, frame.derived, Usage(frame.variables, [items]).reads)
         source = f".item of {name}"
         names = frozenset(part.id for part in ast.walk(target) if isinstance(part, ast.Name))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
+from typing import Any
 
 LOCALS = ".locals"
 """The name under which compiled code finds the function ``locals``."""
@@ -34,6 +35,7 @@ class Usage(ast.NodeVisitor):
         reads: those that may be read before they are assigned.
         written: those that are assigned on every path to the end.
         may_write: those that are assigned on some path.
+        may_keep: those that are assigned in a ``with``, and may keep their values if it ends an error.
         ends: whether no path leads to the end.
     """
 
@@ -42,6 +44,7 @@ class Usage(ast.NodeVisitor):
         self.reads: set[str] = set()
         self.written: set[str] = set()
         self.may_write: set[str] = set()
+        self.may_keep: set[str] = set()
         self.ends = False
         for part in parts:
             self.visit(part)
@@ -129,9 +132,15 @@ class Usage(ast.NodeVisitor):
 
     def visit_Try(self, node: ast.Try | ast.TryStar) -> None:
         handlers = [(handler,) for handler in node.handlers]
+        before = set(self.written)
         self._alternatives([*node.body, *node.orelse], *handlers)
+        if not node.finalbody:
+            return
+        after, ends = self.written, self.ends
+        self.written, self.ends = set(before), False  # an error may have come before anything was assigned
         for statement in node.finalbody:
             self.visit(statement)
+        self.written, self.ends = after | self.written, ends or self.ends
 
     visit_TryStar = visit_Try
 
@@ -144,6 +153,16 @@ class Usage(ast.NodeVisitor):
             self.visit(statement)
         if node.name is not None:
             self.written.discard(node.name)
+
+    def visit_With(self, node: ast.With) -> None:
+        for item in node.items:
+            self.visit(item)
+        before, outer = set(self.written), self.may_write
+        self.may_write = set()
+        for statement in node.body:
+            self.visit(statement)
+        self.may_keep |= self.may_write - before  # the context may end an error, before anything was assigned
+        self.may_write |= outer
 
     def visit_Match(self, node: ast.Match) -> None:
         self.visit(node.subject)
@@ -237,6 +256,35 @@ def own_nodes(node: ast.AST) -> Iterable[ast.AST]:
             yield from own_nodes(inner)
 
 
+def is_read_outside(function: ast.AST, name: str) -> bool:
+    """Whether a function reads the variable of a loop where no loop or comprehension gives it a value."""
+
+    def visit(node: ast.AST) -> bool:
+        if isinstance(node, ast.Name):
+            return node.id == name and isinstance(node.ctx, ast.Load)
+        if isinstance(node, (ast.For, ast.comprehension)) and name in _names(node.target):
+            parts: list[ast.AST] = [node.iter, *(node.orelse if isinstance(node, ast.For) else ())]
+            return any(map(visit, parts))
+        if isinstance(node, _COMPREHENSIONS) and any(name in _names(each.target) for each in node.generators):
+            return visit(node.generators[0].iter)
+        return any(map(visit, ast.iter_child_nodes(node)))
+
+    return visit(function)
+
+
+def _names(target: ast.AST) -> set[str]:
+    return {node.id for node in ast.walk(target) if isinstance(node, ast.Name)}
+
+
 def comprehensions(node: ast.AST) -> Iterable[ast.AST]:
     """Yields the comprehensions inside."""
     return (inner for inner in own_nodes(node) if isinstance(inner, _COMPREHENSIONS))
+
+
+def after_first_items(node: Any) -> Iterable[ast.AST]:
+    """Yields the parts of a comprehension but the first collection, which is computed once and before the others."""
+    yield from (node.key, node.value) if isinstance(node, ast.DictComp) else (node.elt,)
+    for number, each in enumerate(node.generators):
+        yield from (each.target, *each.ifs, *((each.iter,) if number else ()))
+        if each.is_async:
+            yield ast.Await(each.iter)

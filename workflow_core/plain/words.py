@@ -106,7 +106,9 @@ class Words(Calls):
                 node, "child takes a workflow class", "Write await child(Parcel, id=..., field=...)."
             )
         prepared = Prepared(self._take_name(frame, node, f"child {workflow.__workflow_name__}"))
-        values = {str(k.arg): self.take_out(frame, k.value, prepared.before) for k in node.keywords}
+        fields: dict[str, Any] = getattr(workflow, "model_fields", {})
+        hints = {name: field.annotation for name, field in fields.items()} | {"id": str}
+        values = self.arguments(frame, prepared, {str(k.arg): k.value for k in node.keywords}, hints)
         id, detached = values.pop("id", None), values.pop("detached", None)
         is_detached = detached is not None and bool(self.static(frame, detached))
         given = at(ast.Dict([ast.Constant(name) for name in values], list(values.values())), node)

@@ -19,12 +19,24 @@ class Local:
         key: its name, after the prefix of its section.
         form: the form of its type; None: plain JSON.
         has_default: whether a thread that was saved without it has ``default``.
+        is_changed: whether code changes its object in place after it was loaded.
     """
 
     key: str
     form: ValueForm | None
     has_default: bool = False
     default: Any = None
+    is_changed: bool = False
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether the compiler made it, for example for the items of a loop."""
+        return self.key.rpartition("/")[2].startswith(".")
+
+    @property
+    def shown(self) -> str:
+        """What an error calls it."""
+        return self.key.rpartition("/")[2][1:] if self.is_hidden else self.key
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,14 @@
+"""Errors go to the nearest matching ``except``, as in Python."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.plain.snippets import assert_same, read
+
+SAME = read("errors.txt")
+
+
+@pytest.mark.parametrize("what", SAME)
+def test_as_in_python(what: str) -> None:
+    assert_same(*SAME[what])
