@@ -9,7 +9,9 @@ import multiprocessing
 import random
 import sys
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,14 +95,19 @@ def _move(machine: Machine, script: list[int]) -> bool:
         if hasattr(result, "__await__"):
             result = asyncio.run(_awaited(result))
         machine.handle_result(work, result)
-    except Exception as error:
-        machine.give_up(work, error)
+    except Exception as raised:
+        _finish(partial(machine.give_up, work, raised))
         return True
-    try:
-        machine.done(work, result)
-    except Exception as error:
-        raise _Failed(f"{type(error).__name__}: {error}") from error
+    _finish(partial(machine.done, work, result))
     return True
+
+
+def _finish(report: Callable[[], None]) -> None:
+    """Reports how work has ended. What the code behind it raises, and nobody catches, is the error of the program."""
+    try:
+        report()
+    except Exception as error:
+        raise _Failed(f"{type(error).__name__}: {error}") from None
 
 
 async def _awaited(result: Any) -> Any:

@@ -27,14 +27,14 @@ from inspect import iscoroutine
 from typing import Any
 
 from workflow_core.accidents import is_true, refuse_accident
-from workflow_core.error_texts import Place, error_info, error_of_class
+from workflow_core.error_texts import error_info, error_of_class
 from workflow_core.errors import AsyncInSyncCall, LoopLimitExceeded
 from workflow_core.execution import Leave, LeaveKind, Status, Thread, ThreadStatus
 from workflow_core.machine.allowance import Allowance
 from workflow_core.machine.checkpoints import Checkpoint, CheckpointKind
 from workflow_core.machine.endless import MOVES_MAX, endless, rested
 from workflow_core.machine.frames import keep
-from workflow_core.machine.plain import can_catch, reach_step, run_code
+from workflow_core.machine.plain import can_catch, note_place, place_of, reach_step, run_code
 from workflow_core.machine.sections import call_winner, do, end_section, enter_section, leave_section
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.threads import branch_count, branches_of, go, start_branches, start_of
@@ -241,8 +241,7 @@ def _raised(
     Raises:
         BaseException: the error itself, if nothing catches it.
     """
-    note = f"raised at {instruction.name!r} of workflow {machine.program.workflow!r}"
-    error.add_note(Place(instruction.name, note))
+    note_place(machine, instruction, error)
     if not can_catch(instruction):
         raise error
     if moves_left <= 0:
@@ -262,7 +261,7 @@ def _caught(
     is_of_code = isinstance(error, Exception) and not isinstance(error, LoopLimitExceeded)
     if not is_of_code or not catches(machine, thread, instruction, error):
         raise error
-    leave = Leave(_ERROR, error_info(error, instruction.name), instruction.name, machine.execution.pc)
+    leave = Leave(_ERROR, error_info(error, instruction.name), *place_of(machine, thread, instruction))
     return depart(machine, thread, leave, instruction.guard)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from workflow_core.error_texts import Place
 from workflow_core.execution import Status, Thread
 from workflow_core.machine.allowance import Allowance
 from workflow_core.machine.state import MachineState
@@ -44,3 +45,18 @@ def can_catch(instruction: Instruction) -> bool:
     if type(instruction) is BranchOfItemOp or type(instruction) is WaitForOp:
         return isinstance(instruction.cond, OfFrame)
     return type(instruction) in _ASKING
+
+
+def place_of(machine: MachineState, thread: Thread, instruction: Instruction) -> tuple[str, int]:
+    """Returns the statement and the pc at which a repair begins after an error of an instruction. A thread cannot stand
+    at code, which has no name: what came before it runs again."""
+    if type(instruction) is CodeOp:
+        return thread.step, thread.pc
+    return instruction.name, machine.execution.pc
+
+
+def note_place(machine: MachineState, instruction: Instruction, error: BaseException) -> None:
+    """Notes in an error which instruction raised it. Code notes its own line."""
+    if type(instruction) is not CodeOp:
+        note = f"raised at {instruction.name!r} of workflow {machine.program.workflow!r}"
+        error.add_note(Place(instruction.name, note))

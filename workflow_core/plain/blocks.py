@@ -75,20 +75,18 @@ def statements_block(
     constants: Mapping[str, Any],
 ) -> Callable[..., tuple[LeaveKind | None, dict[str, Any]]]:
     """Returns a function that runs statements, and returns how they are left and the variables. For those of one that
-    raises an error, see ``variables_of``."""
+    raises an error, see ``frame_of``."""
     body = [*before, *statements, finish(None, statements[-1])]
     return function_of(source, parameters, body, constants)
 
 
-def variables_of(error: BaseException, function: Callable[..., Any]) -> dict[str, Any]:
-    """Returns the variables that a block had when it raised an error."""
+def frame_of(error: BaseException, function: Callable[..., Any]) -> types.TracebackType | None:
+    """Returns the place in a block where it raised an error: its line, and the frame with its variables."""
     code = getattr(function, "__code__", None)
     traceback = error.__traceback__
-    while traceback is not None:
-        if traceback.tb_frame.f_code is code:
-            return dict(traceback.tb_frame.f_locals)
+    while traceback is not None and traceback.tb_frame.f_code is not code:
         traceback = traceback.tb_next
-    return {}
+    return traceback
 
 
 def kind_of(text: str | None) -> LeaveKind | None:

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from workflow_core.error_texts import STORED
+from workflow_core.error_texts import STORED, Place
 from workflow_core.errors import Failure
 from workflow_core.execution import ErrorInfo, LeaveKind
-from workflow_core.plain.blocks import expression_block, kind_of, statements_block, variables_of
+from workflow_core.plain.blocks import expression_block, frame_of, kind_of, statements_block
 from workflow_core.plain.expressions import Reading
 from workflow_core.plain.flow import entry_of
 from workflow_core.plain.local_types import LocalTypes
@@ -154,13 +154,17 @@ class Lowering:
             part.frame.source, inputs.names, inputs.before, part.statements, self._reading.constants
         )
         outputs = self._outputs(part, sorted(usage.may_write))
+        name = getattr(self._reading.cls, "__workflow_name__", self._reading.cls.__name__)
 
         def run(workflow: Any, frame: Any) -> LeaveKind | None:
             given = inputs.of(frame)
             try:
                 kind, variables = block(workflow, *given)
             except Exception as error:
-                outputs.put(frame, variables_of(error, block))
+                raised = frame_of(error, block)
+                if raised is not None:
+                    outputs.put(frame, dict(raised.tb_frame.f_locals))
+                    error.add_note(Place(f"line {raised.tb_lineno}", f"raised in workflow {name!r}"))
                 raise
             outputs.put(frame, variables)
             return kind_of(kind)

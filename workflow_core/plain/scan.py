@@ -289,7 +289,8 @@ class Scan(Threads):
 
     def _try(self, frame: Frame, node: ast.Try) -> list[Part]:
         done = frame.temporary() if node.orelse else ""
-        parts: list[Part] = []
+        here = at(ast.Pass(), node)  # for debuggers and coverage: the line of the ``try``
+        parts: list[Part] = [Code(frame=frame, line=node, derived=frame.derived, statements=[here])]
         body = self.statements(frame, node.body)
         if node.orelse:
             flags = [assign(done, ast.Constant(value), node) for value in (False, True)]

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, Protocol, Self, TypeVar, overload
 
 from workflow_core.errors import DefinitionError
-from workflow_core.events import EVENT_MARK, EventMark, Selected
+from workflow_core.events import EVENT_MARK, ActivityContext, EventMark, Selected, StepContext
 from workflow_core.retry import Retry
 
 P = ParamSpec("P")
@@ -101,6 +101,10 @@ class SectionMethod(Method[S, P, T]):
 
 
 @overload
+def step(function: Callable[Concatenate[S, StepContext, P], Coroutine[Any, Any, T]], /) -> StepMethod[S, P, T]: ...
+@overload
+def step(function: Callable[Concatenate[S, StepContext, P], T], /) -> StepMethod[S, P, T]: ...
+@overload
 def step(function: Callable[Concatenate[S, P], Coroutine[Any, Any, T]], /) -> StepMethod[S, P, T]: ...
 @overload
 def step(function: Callable[Concatenate[S, P], T], /) -> StepMethod[S, P, T]: ...
@@ -110,7 +114,8 @@ def step(
 ) -> _StepDecorator: ...
 def step(function: Any = None, /, **options: Any) -> Any:
     """Makes a method a step: ``await self.method(...)`` in ``run`` saves the state, runs it at least once, and saves
-    its result. Its arguments are stored before its first attempt.
+    its result. Its arguments are stored before its first attempt. A ``StepContext`` is passed if it is the first
+    parameter after ``self``.
 
     Args:
         retry: see ``Step``; also ``timeout`` and ``renamed_from``.
@@ -118,6 +123,12 @@ def step(function: Any = None, /, **options: Any) -> Any:
     return _decorate(StepMethod, function, options)
 
 
+@overload
+def activity(
+    function: Callable[Concatenate[S, ActivityContext, P], Coroutine[Any, Any, T]], /
+) -> ActivityMethod[S, P, T]: ...
+@overload
+def activity(function: Callable[Concatenate[S, ActivityContext, P], T], /) -> ActivityMethod[S, P, T]: ...
 @overload
 def activity(function: Callable[Concatenate[S, P], Coroutine[Any, Any, T]], /) -> ActivityMethod[S, P, T]: ...
 @overload
@@ -132,7 +143,8 @@ def activity(
 ) -> _ActivityDecorator: ...
 def activity(function: Any = None, /, **options: Any) -> Any:
     """Makes a method an activity: it runs outside of the instance, in a request of its own. It receives arguments and
-    returns a result; it cannot read or change the fields.
+    returns a result; it cannot read or change the fields. An ``ActivityContext`` is passed if it is the first parameter
+    after ``self``.
 
     Args:
         retry: see ``Activity``; also ``timeout``, ``heartbeat`` and ``renamed_from``.
@@ -148,12 +160,24 @@ def section(function: Callable[Concatenate[S, P], Coroutine[Any, Any, T]], /) ->
 
 class _StepDecorator(Protocol):
     @overload
+    def __call__(
+        self, function: Callable[Concatenate[S, StepContext, P], Coroutine[Any, Any, T]], /
+    ) -> StepMethod[S, P, T]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[S, StepContext, P], T], /) -> StepMethod[S, P, T]: ...
+    @overload
     def __call__(self, function: Callable[Concatenate[S, P], Coroutine[Any, Any, T]], /) -> StepMethod[S, P, T]: ...
     @overload
     def __call__(self, function: Callable[Concatenate[S, P], T], /) -> StepMethod[S, P, T]: ...
 
 
 class _ActivityDecorator(Protocol):
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[S, ActivityContext, P], Coroutine[Any, Any, T]], /
+    ) -> ActivityMethod[S, P, T]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[S, ActivityContext, P], T], /) -> ActivityMethod[S, P, T]: ...
     @overload
     def __call__(self, function: Callable[Concatenate[S, P], Coroutine[Any, Any, T]], /) -> ActivityMethod[S, P, T]: ...
     @overload
@@ -208,9 +232,13 @@ def event(function: Any = None, /, **options: Any) -> Any:
 
 
 @overload
-def select(event: Callable[[In], Out], /) -> Call[Selected[In, Out]]: ...
+def select(
+    event: Callable[[In], Out], /, *, timeout: timedelta | datetime | None = None
+) -> Call[Selected[In, Out]]: ...
 @overload
-def select(event: Callable[[], Out], /) -> Call[Selected[None, Out]]: ...
+def select(
+    event: Callable[[], Out], /, *, timeout: timedelta | datetime | None = None
+) -> Call[Selected[None, Out]]: ...
 @overload
 def select(*events: Callable[..., Any], timeout: timedelta | datetime | None = None) -> Call[Selected[Any, Any]]: ...
 def select(*events: Callable[..., Any], timeout: timedelta | datetime | None = None) -> Call[Any]:

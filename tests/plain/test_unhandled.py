@@ -1,0 +1,121 @@
+"""Errors that nobody catches: behind an event, the request gets the error and nothing is changed; behind a step, the
+instance fails where it can be repaired."""
+
+from __future__ import annotations
+
+import pytest
+
+from cloud_adapter.engine.operations import RetryFailed
+from tests.engine.harness import ID, World, in_world
+from workflow_core import Retry, Workflow, event, select, step
+
+BROKEN: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    BROKEN.clear()
+
+
+def check(place: str) -> None:
+    if place in BROKEN:
+        raise ZeroDivisionError(f"broken at {place}")
+
+
+class Unhandled(Workflow, name="unhandled"):
+    log: list[str] = []
+
+    @event
+    def begin(self) -> None:
+        self.log.append("begun")
+
+    @step
+    def work(self) -> None:
+        self.log.append("worked")
+
+    @step(retry=Retry(max_attempts=1))
+    def give_up(self) -> None:
+        if "step" in BROKEN:
+            raise KeyError("step")
+
+    async def run(self) -> None:
+        await select(self.begin)
+        check("event")
+        error: object = None
+        await self.work()
+        self.log.append("after work")
+        check("code")
+        try:
+            await self.give_up()
+        except KeyError:
+            self.log.append("caught")
+            if "local" in BROKEN:
+                error = object()
+        try:
+            check("guarded")
+        finally:
+            await self.work().named("cleanup")
+        await self.work().named("last")
+        self.log.append(f"end {error}")
+
+
+@in_world(Unhandled)
+async def test_behind_an_event_the_request_gets_the_error(world: World) -> None:
+    BROKEN.append("event")
+    await world.create()
+    await world.deliver()
+    before = await world.instance()
+    with pytest.raises(Exception, match="broken at event"):
+        await world.send("begin")
+    after = await world.instance()
+    assert after.execution == before.execution
+    assert (await world.fields()).log == []
+    BROKEN.clear()
+    await world.send("begin")
+    await world.deliver()
+    assert (await world.fields()).log == ["begun", "worked", "after work", "worked", "worked", "end None"]
+
+
+@in_world(Unhandled)
+async def test_behind_a_step_the_instance_fails_and_a_retry_repairs_it(world: World) -> None:
+    BROKEN.append("code")
+    await world.create()
+    await world.send("begin")
+    await world.deliver()
+    execution = (await world.instance()).execution
+    assert execution.status == "failed"
+    assert execution.error is not None and execution.error.text == "ZeroDivisionError: broken at code"
+    BROKEN.clear()
+    await world.finish(world.process.engine.operate("unhandled", ID, RetryFailed()))
+    await world.deliver()
+    execution = (await world.instance()).execution
+    assert execution.status == "finished"
+    assert (await world.fields()).log[-3:] == ["worked", "worked", "end None"]
+
+
+@in_world(Unhandled)
+async def test_a_local_that_cannot_be_stored_behind_a_failed_step_fails_the_instance(world: World) -> None:
+    BROKEN.extend(["step", "local"])
+    await world.create()
+    await world.send("begin")
+    await world.deliver()
+    execution = (await world.instance()).execution
+    assert execution.status == "failed"
+    assert execution.error is not None
+    assert "the local 'error' cannot be stored" in execution.error.text
+
+
+@in_world(Unhandled)
+async def test_an_error_whose_finally_has_rested_can_be_repaired(world: World) -> None:
+    BROKEN.append("guarded")
+    await world.create()
+    await world.send("begin")
+    await world.deliver()
+    execution = (await world.instance()).execution
+    assert execution.status == "failed"
+    assert execution.error is not None and execution.error.text == "ZeroDivisionError: broken at guarded"
+    BROKEN.clear()
+    await world.finish(world.process.engine.operate("unhandled", ID, RetryFailed()))
+    await world.deliver()
+    execution = (await world.instance()).execution
+    assert execution.status == "finished"
