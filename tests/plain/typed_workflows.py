@@ -151,7 +151,7 @@ class Expense(Workflow, name="typed-expense"):
         await child(Plain, detached=True).named("detached")
         await until(lambda: self.status == "new" and reminders > 1)
         await sleep(timedelta(days=1))
-        go(self.deliver(3), id="x")
+        go(self.deliver(3).named("third delivery"), id="x")
         async with parallel() as branch:
             branch.start(self.pay(Decimal(1)).named("p4"))
             branch.start(named("p5", self.plain_section(1)))

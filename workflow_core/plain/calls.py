@@ -46,11 +46,8 @@ class Prepared:
 class Calls(Expressions):
     """Reads the calls that are awaited."""
 
-    def call(self, frame: Frame, node: ast.expr, prefix: str = "") -> Prepared:
+    def call(self, frame: Frame, node: ast.expr) -> Prepared:
         """Returns a call.
-
-        Args:
-            prefix: precedes its name in the table of the names that are taken.
 
         Raises:
             DefinitionError: it is not a call that can be awaited here.
@@ -65,12 +62,12 @@ class Calls(Expressions):
             if isinstance(method, vocabulary.ActivityMethod):
                 return self._activity(frame, node, method, owner)
             if isinstance(method, vocabulary.SectionMethod):
-                return self._section(frame, node, method.function, method.renamed_from, prefix)
+                return self._section(frame, node, method.function, method.renamed_from)
             if event_mark(method) is not None:
                 name = ast.unparse(node.func)
                 raise frame.source.mistake(node, f"{name} is an event", f"Write await select({name}).")
             if method is not None and is_async(method):
-                return self._section(frame, node, method, (), prefix)
+                return self._section(frame, node, method, ())
             if method is not None:
                 raise frame.source.mistake(node, f"{ast.unparse(node.func)} is not async", "Call it without await.")
         raise frame.source.mistake(
@@ -237,9 +234,7 @@ class Calls(Expressions):
 
     # --- sections ----------------------------------------------------------------------------
 
-    def _section(
-        self, frame: Frame, node: ast.Call, method: Any, renamed_from: tuple[str, ...], prefix: str
-    ) -> Prepared:
+    def _section(self, frame: Frame, node: ast.Call, method: Any, renamed_from: tuple[str, ...]) -> Prepared:
         function = plain_function(method)
         if function is None or function is not method:
             raise frame.source.mistake(
@@ -253,7 +248,7 @@ class Calls(Expressions):
             )
         given, self.given_name = self.given_name, ""
         name = given or function.__name__
-        self.name(frame, node, prefix + name)
+        self.name(frame, node, name)
         arguments = self._bound(frame, node, function, None)
         prepared = Prepared(name, gives=arguments.hints.get("return", UNKNOWN))
         inner = Frame(source_of(function), f"{frame.prefix}{name}/", frame)

@@ -18,6 +18,7 @@ from workflow_core.plain.source import plain_function
 from workflow_core.plain.stored import changed_keys, check_stored
 from workflow_core.signatures import Annotations, is_async
 from workflow_core.statements.basic import Section
+from workflow_core.statements.inline import COMPILED
 
 RUN = "run"
 
@@ -65,6 +66,7 @@ def compile_run(cls: type, run: Any, scope: Annotations) -> Section:
     check_assigned(parts)
     check_stored(parts)
     types = LocalTypes(scan, parts, lambda where, kind: adapter_of(where, kind, {}), changed_keys(parts))
+    setattr(cls, COMPILED, frozenset(scan.sections))
     return Lowering(scan, types).section(parts)
 
 

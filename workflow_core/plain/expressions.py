@@ -25,6 +25,7 @@ class Reading:
         cls: the workflow's class.
         hints: returns the annotations of a function as types.
         evaluate: returns the type of an annotation in a function's source.
+        sections: the names of the methods whose statements were read.
         stack: the functions that are being read, from ``run`` inwards.
         types: the types of variables that are known, by key.
         constants: objects that compiled code uses, by the name of their variable.
@@ -42,6 +43,7 @@ class Reading:
         self.cls = cls
         self.hints = hints
         self.evaluate = evaluate
+        self.sections: set[str] = set()
         self.stack: list[types.FunctionType] = []
         self.types: dict[str, list[Any]] = {}
         self.annotated: dict[str, Any] = {}
@@ -145,7 +147,9 @@ class Reading:
                 node,
                 f"the name {name!r} is taken by line {frame.names[name]}. Names are the addresses at which instances "
                 f"resume",
-                f"Give one of them another name: (...).named('second {name}'), or another loop variable.",
+                "Give one of the loops another variable."
+                if isinstance(node, ast.For)
+                else f"Give one a name: self.method(...).named('second {name}'), or named('second {name}', ...).",
             )
         frame.names[name] = line
         return name
@@ -293,7 +297,7 @@ class Expressions(Reading):
         self._store(frame, name, result, node, parts)
         return load(name, node)
 
-    def call(self, frame: Frame, node: ast.expr, prefix: str = "") -> Any:
+    def call(self, frame: Frame, node: ast.expr) -> Any:
         """See ``workflow_core.plain.calls``."""
         raise NotImplementedError
 

@@ -57,6 +57,7 @@ class Scan(Threads):
     def body(self, frame: Frame) -> list[Part]:
         """Returns the parts of a whole function."""
         self.stack.append(frame.source.function)
+        self.sections.add(frame.source.function.__name__)
         self.check_refused(frame)
         is_branch, self.is_branch = self.is_branch, False
         parts = self.statements(frame, frame.source.node.body)

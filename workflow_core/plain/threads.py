@@ -88,7 +88,7 @@ class Threads(Words):
         ids = [keyword.value for keyword in node.keywords if keyword.arg == "id"]
         if len(node.args) != 1 or len(ids) != len(node.keywords):
             raise frame.source.mistake(node, "go takes a call and an id", "Write go(self.method(), id=...).")
-        prepared = self.call(frame, node.args[0], prefix="go ")
+        prepared = self.call(frame, node.args[0])
         parts = list(prepared.before)
         parts.append(
             Spawn(

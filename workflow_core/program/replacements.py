@@ -6,9 +6,13 @@ because these have the types of its events; then it calls the fakes, until they 
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
+
+from workflow_core.errors import DefinitionError
+from workflow_core.statements.inline import COMPILED
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
@@ -27,6 +31,7 @@ class WorkflowClass(ModelMetaclass):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not name.startswith("__"):
+            _check_compiled(self, name, value)
             replaced = dict(vars(self).get(_REPLACED, {}))
             if replaced.setdefault(name, vars(self).get(name, _INHERITED)) is value:
                 del replaced[name]
@@ -39,6 +44,19 @@ class WorkflowClass(ModelMetaclass):
         if vars(self).get(_REPLACED, {}).get(name) is _INHERITED:
             del vars(self)[_REPLACED][name]
         _rebind(self, name)
+
+
+def _check_compiled(cls: type, name: str, value: Any) -> None:
+    """Refuses to replace a method whose source was compiled: nothing would call the fake."""
+    for workflow in (cls, *cls.__subclasses__()):
+        if name in vars(workflow).get(COMPILED, ()) and value is not inspect.getattr_static(cls, name, None):
+            raise DefinitionError(
+                f"{cls.__name__}.{name}",
+                f"it cannot be replaced: its source is compiled into run of {workflow.__name__}",
+                "Replace the steps, activities and events inside of it, or override it in a subclass.",
+            )
+        if workflow is not cls:
+            _check_compiled(workflow, name, value)
 
 
 def _rebind(cls: type, name: str) -> None:

@@ -10,6 +10,9 @@ from workflow_core.signatures import OfFrame
 from workflow_core.statements.basic import Section, Statement
 from workflow_core.value_form import ValueForm
 
+COMPILED = "__compiled_methods__"
+"""The attribute of a workflow's class with the names of the methods whose source was compiled."""
+
 
 @dataclass(frozen=True, slots=True)
 class Local:
