@@ -29,7 +29,6 @@ from workflow_core import (
     WaitStatus,
     Workflow,
 )
-from workflow_core.execution import is_hidden
 from workflow_core.machine.frames import load
 from workflow_core.machine.renaming import rename
 from workflow_core.program.cases import ActivityCase, HandlerCase, SelectOp, WatchOp
@@ -215,13 +214,13 @@ def _waits(
 def _locals(thread: Thread, instruction: Instruction) -> _Found:
     """Problems with the local variables of a plain definition."""
     for local in instruction.kept:
-        if local.key not in thread.locals:
+        if local.stored_key(thread.locals) is None:
             if not local.has_default:
                 name = local.key.rpartition("/")[2]
-                shown = "computed values" if is_hidden(local.key) else f"the local {name!r}"
+                shown = "computed values" if local.is_hidden else f"the local {name!r}"
                 what = f"it is at {thread.step!r}, where the code now needs {shown}, which it does not have"
                 fix = f"assign it with {name} = local({name!r}, default=...), or wait until no instance is there"
-                yield what, "wait until no instance is there" if is_hidden(local.key) else fix
+                yield what, "wait until no instance is there" if local.is_hidden else fix
             continue
         try:
             load(thread, local)

@@ -15,6 +15,7 @@ __all__ = [
     "activity",
     "event",
     "gather",
+    "local",
     "parallel",
     "select",
     "sleep",
@@ -113,3 +114,7 @@ def sleep(delay: Any) -> _Call:
 
 def until(condition: Any) -> _Call:
     return _Call(lambda: None)
+
+
+def local(name: str, *, default: Any) -> Any:
+    return default

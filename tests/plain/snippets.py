@@ -22,7 +22,8 @@ from decimal import Decimal
 from typing import Any, NamedTuple, Literal
 from uuid import UUID
 from pydantic import BaseModel, SecretStr, Field
-from {words} import Workflow, Base, select, gather, parallel, sleep, until, step, activity, event, timedelta, section
+from {words} import Workflow, Base, select, gather, parallel, sleep, until, timedelta
+from {words} import activity, event, local, section, step
 
 class Odd(ValueError):
     pass

@@ -36,14 +36,15 @@ def load(thread: Thread, local: Local) -> Any:
         ExecutionError: the thread has no such local, because it was saved by older code, or its value does not fit its
             type.
     """
-    if local.key not in thread.locals:
+    key = local.stored_key(thread.locals)
+    if key is None:
         if local.has_default:
             return deepcopy(local.default)
         raise ExecutionError(
             f"the code reads the local {local.key!r}, which the thread {thread.id!r} does not have: it was saved by "
             f"older code. Write {local.key} = local({local.key!r}, default=...) where it is assigned"
         )
-    text = to_json(thread.locals[local.key])
+    text = to_json(thread.locals[key])
     if local.form is None:
         return from_json(text)
     try:
@@ -132,8 +133,8 @@ def _packed(thread: Thread, values: dict[str, Any], needed: tuple[Local, ...]) -
     for local in needed:
         if local.key in values:
             kept[local.key] = pack(local, values[local.key])
-        elif local.key in thread.locals:
-            kept[local.key] = thread.locals[local.key]
+        elif (key := local.stored_key(thread.locals)) is not None:
+            kept[local.key] = thread.locals[key]
     return kept
 
 

@@ -188,6 +188,9 @@ class Calls(Expressions):
         arguments = self._bound(frame, node, method.function, StepContext)
         prepared = Prepared(name, gives=arguments.hints.get("return", UNKNOWN))
         values = self.stored_arguments(frame, prepared, arguments.given, arguments.hints)
+        for parameter in values:
+            own = tuple(f".{former}.{parameter}" for former in method.renamed_from)
+            self.former[frame.key(f".{name}.{parameter}")] = own
         made = at(ast.Dict([ast.Constant(name) for name in values], list(values.values())), node)
 
         def make(expression: Make) -> Step:
@@ -252,6 +255,8 @@ class Calls(Expressions):
         arguments = self._bound(frame, node, function, None)
         prepared = Prepared(name, gives=arguments.hints.get("return", UNKNOWN))
         inner = Frame(source_of(function), f"{frame.prefix}{name}/", frame)
+        outer = (frame.prefix, *self.former.get(frame.prefix, ()))
+        self.former[inner.prefix] = tuple(f"{part}{own}/" for part in outer for own in (name, *renamed_from))[1:]
         statements = []
         for parameter, value in arguments.given.items():
             statements.append((parameter, self.take_out(frame, value, prepared.before)))

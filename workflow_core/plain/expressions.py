@@ -30,6 +30,7 @@ class Reading:
         types: the types of variables that are known, by key.
         constants: objects that compiled code uses, by the name of their variable.
         passed: for each variable of a branch's result, its key in the thread that waits, and the loop of the branch.
+        former: the former prefixes of each prefix, and the former keys of variables.
         is_branch: whether the call that is being read is a branch: its arguments are then computed before it starts.
         given_name: the name from ``named`` for the call that is being read.
     """
@@ -52,6 +53,7 @@ class Reading:
         self.passed: dict[str, tuple[str, str | None]] = {}
         self.passed_types: dict[str, Any] = {}
         self.labels: dict[str, int] = {}
+        self.former: dict[str, tuple[str, ...]] = {}
         self.is_branch = False
         self.given_name = ""
 

@@ -140,7 +140,16 @@ class LocalTypes:
         is_declared = key in self._reading.annotated or key in self._reading.types
         is_json = kind is UNKNOWN or (kind is Any if is_declared else is_plain(kind))
         form = None if is_json else self._form(key, kind, where)
-        return Local(key, form, default is not UNKNOWN, None if default is UNKNOWN else default, key in self._changed)
+        has_default = default is not UNKNOWN
+        former = self._former(key)
+        return Local(key, form, has_default, default if has_default else None, key in self._changed, former)
+
+    def _former(self, key: str) -> tuple[str, ...]:
+        """Returns the keys that a local had before sections or steps were renamed."""
+        former = self._reading.former
+        prefix = max((name for name in former if name.endswith("/") and key.startswith(name)), key=len, default="")
+        names = (key[len(prefix) :], *former.get(key, ()))
+        return tuple(outer + name for outer in (prefix, *former.get(prefix, ())) for name in names)[1:]
 
     @functools.cache  # noqa: B019 - it lives as long as the compilation
     def _form(self, key: str, kind: Any, where: str) -> ValueForm | None:

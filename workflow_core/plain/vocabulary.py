@@ -152,10 +152,22 @@ def activity(function: Any = None, /, **options: Any) -> Any:
     return _decorate(ActivityMethod, function, options)
 
 
-def section(function: Callable[Concatenate[S, P], Coroutine[Any, Any, T]], /) -> SectionMethod[S, P, T]:
+@overload
+def section(function: Callable[Concatenate[S, P], Coroutine[Any, Any, T]], /) -> SectionMethod[S, P, T]: ...
+@overload
+def section(*, renamed_from: str | tuple[str, ...] = ()) -> _SectionDecorator: ...
+def section(function: Any = None, /, **options: Any) -> Any:
     """Marks an ``async def`` method as a part of ``run``, so that a second use of it can be ``named``. A method that is
-    used once needs no decorator."""
-    return SectionMethod(function, ())
+    used once needs no decorator.
+
+    Args:
+        renamed_from: see ``S``.
+    """
+    return _decorate(SectionMethod, function, options)
+
+
+class _SectionDecorator(Protocol):
+    def __call__(self, function: Callable[Concatenate[S, P], Coroutine[Any, Any, T]], /) -> SectionMethod[S, P, T]: ...
 
 
 class _StepDecorator(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ class Local:
         key: its name, after the prefix of its section.
         form: the form of its type; None: plain JSON.
         has_default: whether a thread that was saved without it has ``default``.
+        former: the keys that it had before its section or its step was renamed.
         is_changed: whether code changes its object in place after it was loaded.
     """
 
@@ -30,6 +32,11 @@ class Local:
     has_default: bool = False
     default: Any = None
     is_changed: bool = False
+    former: tuple[str, ...] = ()
+
+    def stored_key(self, stored: Container[str]) -> str | None:
+        """Returns the key under which a thread has stored it; None if it has not."""
+        return next((key for key in (self.key, *self.former) if key in stored), None)
 
     @property
     def is_hidden(self) -> bool:
