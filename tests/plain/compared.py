@@ -153,6 +153,10 @@ def differences(first: int, seeds: int) -> list[str]:
     return found
 
 
+def _differences(chunk: tuple[int, int]) -> list[str]:
+    return differences(*chunk)
+
+
 def main() -> None:
     """Compares some programs."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -168,7 +172,7 @@ def main() -> None:
     count = 0
     # Classes are never freed, so each process makes only some.
     with multiprocessing.Pool(options.jobs, maxtasksperchild=1) as pool:
-        for found in pool.starmap(differences, chunks, chunksize=1):
+        for found in pool.imap_unordered(_differences, chunks):
             count += len(found)
             for difference in found:
                 print(difference, flush=True)

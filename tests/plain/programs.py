@@ -9,56 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-HEAD = """
-from __future__ import annotations
-from typing import Any
-from {words} import Workflow, Base, select, gather, parallel, sleep, until, step, activity, event, timedelta
-
-class Odd(ValueError):
-    pass
-"""
-
-CLASS = """
-class W{seed}(Base, name="w{seed}"):
-    a: int = 1
-    b: int = 2
-    items: list[int] = [3, 1, 2]
-    log: list[str] = []
-
-    @event
-    def first(self, n: int) -> int:
-        self.a += n
-        self.log.append(f"first {{n}}")
-        return self.a
-
-    @event
-    def second(self) -> None:
-        self.log.append("second")
-
-    @step
-    async def work(self, what: str, n: int) -> int:
-        self.log.append(f"work {{what}} {{n}}")
-        if n % 7 == 5:
-            raise Odd(f"odd {{n}}")
-        self.b += n
-        return n + 1
-
-    @step
-    def note(self, n: int) -> str:
-        self.log.append(f"note {{n}}")
-        if n % 11 == 7:
-            raise KeyError(f"key {{n}}")
-        return f"<{{n}}>"
-
-    @activity
-    async def double(self, n: int, by: int = 2) -> int:
-        if n % 13 == 11:
-            raise ValueError(f"value {{n}}")
-        return n * by % 1000
-
-    def twice(self, n: int) -> int:
-        return n * 2 % 100
-"""
+from tests.plain.program_texts import CLASS, HEAD
 
 
 @dataclass
@@ -136,7 +87,8 @@ class Writer:
         kinds = ["assign", "await", "await", "inline", "field"]
         if level > 0:
             kinds += ["if", "if", "while", "for", "for", "try", "try", "match", "gather", "select", "section"]
-            kinds += ["parallel", "each", "inline loop", "with"]
+            kinds += ["parallel", "each", "inline loop", "with", "forever", "list", "late exit", "twice"]
+        kinds += ["sleep", "tuple", "add"]
         if loop:
             kinds += ["exit"]
         kinds += ["raise", "return"] if self.random.random() < 0.1 else []
@@ -191,6 +143,64 @@ class Writer:
             self.write(depth + 1, self.random.choice(["break", "continue"]))
         self.write(depth, "except ZeroDivisionError:")
         self.write(depth + 1, "self.log.append('zero')")
+
+    def _forever(self, depth: int, known: list[str], level: int, loop: bool) -> None:
+        counter = self.name()
+        self.write(depth, f"{counter} = 0")
+        self.write(depth, "while True:")
+        self.write(depth + 1, f"{counter} += 1")
+        self.block(depth + 1, [*known, counter], level - 1, loop=False)
+        self.write(depth + 1, f"if {counter} > {self.random.randrange(1, 3)} or {self.test(known)}:")
+        self.write(depth + 2, "break")
+        known.append(counter)
+
+    def _list(self, depth: int, known: list[str], level: int, loop: bool) -> None:
+        """A list that is changed on both sides of awaits."""
+        name, item = self.name(), self.name()
+        self.write(depth, f"{name} = [{self.value(known)}, {self.value(known)}]")
+        self.write(depth, f"for {item} in {name}:")
+        self.block(depth + 1, [*known, item], level - 1, loop=True)
+        self.write(depth + 1, self.awaited([*known, item]))
+        self.write(depth + 1, f"if len({name}) < 4:")
+        self.write(depth + 2, f"{name}.append({self.value([*known, item])})")
+        self.write(depth, f"self.log.append(str({name}))")
+
+    def _tuple(self, depth: int, known: list[str], level: int, loop: bool) -> None:
+        name = self.name()
+        self.write(depth, f"{name} = ({self.value(known)}, {{'k': {self.value(known)}}}, str({self.value(known)}))")
+        self.write(depth, self.awaited(known))
+        self.write(depth, f"self.log.append(str({name}))")
+
+    def _add(self, depth: int, known: list[str], level: int, loop: bool) -> None:
+        self.write(depth, f"self.{self.random.choice('ab')} += {self.awaited(known)}")
+        self.write(depth, "self.a, self.b = self.a % 50, self.b % 50")
+
+    def _sleep(self, depth: int, known: list[str], level: int, loop: bool) -> None:
+        name = self.name()
+        self.write(depth, f"await until(lambda: {self.value(known)} + 1000 > 0).named({name!r})")
+
+    def _late_exit(self, depth: int, known: list[str], level: int, loop: bool) -> None:
+        """A ``finally`` that changes a local after an exit; with an await inside, or without one."""
+        name = self.name()
+        self.write(depth, f"{name} = {self.value(known)}")
+        self.write(depth, "try:")
+        self.block(depth + 1, [*known, name], level - 1, loop=loop)
+        self.write(depth + 1, f"if {self.test(known)}:")
+        self.write(depth + 2, self.random.choice(["continue", "break"]) if loop else "raise Odd('late')")
+        self.write(depth + 1, f"{name} = {self.value(known)} + 1")
+        self.write(depth, "finally:")
+        self.write(depth + 1, f"{name} += 1")
+        if self.random.random() < 0.5:
+            self.write(depth + 1, self.awaited([*known, name]))
+        self.write(depth + 1, f"self.log.append(f'late {{{name}}}')")
+        known.append(name)
+
+    def _twice(self, depth: int, known: list[str], level: int, loop: bool) -> None:
+        """A section that is used more than once."""
+        for _ in range(2):
+            name = self.name()
+            self.write(depth, f"{name} = await self.shared({self.value(known)}).named({name!r})")
+            known.append(name)
 
     def _field(self, depth: int, known: list[str], level: int, loop: bool) -> None:
         target = self.random.choice(["self.a", "self.b"])

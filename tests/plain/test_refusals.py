@@ -14,11 +14,17 @@ from workflow_core import DefinitionError
 
 HEAD = """
 from __future__ import annotations
-import contextlib, random
+import contextlib, functools, random
 from typing import Any
 from datetime import timedelta
 from pydantic import SecretStr
 from workflow_core import *
+
+def wrapped(function: Any) -> Any:
+    @functools.wraps(function)
+    async def outer(self: Any) -> None:
+        await function(self)
+    return outer
 
 class Other(Workflow, name="other"):
     n: int = 0
@@ -50,6 +56,10 @@ class Flow(Workflow, name="flow"):
 
     async def part(self, n: int) -> int:
         return await self.work(n)
+
+    @wrapped
+    async def decorated(self) -> None:
+        await self.work()
 
     async def endless(self) -> None:
         await self.endless()
@@ -137,6 +147,22 @@ REFUSED = {
         "row = self.rows[0]\nawait self.work()\nrow['x'] = 1",
         2,
         "would change a copy",
+    ),
+    "a target": ("self.rows[await self.work()] = {}", 0, "an await in the target of an assignment"),
+    "the message of an assert": ("assert self.a, await self.work()", 0, "an await in the message of an assert"),
+    "a format": ("x = f'{self.a:{await self.work()}}'", 0, "an await in this place"),
+    "a field as a loop variable": ("for self.a in [1]:\n    await self.work()", 0, "its loop assigns self.a"),
+    "the name of an error": (
+        "try:\n    await self.work()\nexcept ValueError as e:\n    e = str(e)\n    await self.check(1)",
+        2,
+        "the except assigns 'e'",
+    ),
+    "a decorated section": ("await self.decorated()", 0, "self.decorated has a decorator"),
+    "a section twice": ("await self.part(1)\ngo(self.part(2))", 1, "the name 'part' is taken"),
+    "a changed operand": (
+        "self.rows[self.a].setdefault('x', await self.work())",
+        0,
+        "an object that is computed before the await",
     ),
     "local with another name": ("x = local('y', default=0)\nawait self.check(x)", 0, "local is used in another way"),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.plain.snippets import assert_same, read
+from tests.plain.snippets import assert_same, outcome, read
 
 SAME = read("values.txt")
 
@@ -12,3 +12,34 @@ SAME = read("values.txt")
 @pytest.mark.parametrize("what", SAME)
 def test_as_in_python(what: str) -> None:
     assert_same(*SAME[what])
+
+
+REFUSED = {
+    "two names of a list": (
+        "a = [1]\nb = a\nawait self.work()\na.append(2)\nself.say(a, b)",
+        "'a' shares an object with 'b'",
+    ),
+    "an item of a field": (
+        "row = next(r for r in self.rows)\nawait self.work()\nrow.sent = True",
+        "'row' shares an object with 'self.rows'",
+    ),
+    "a loop over objects of a field": (
+        "for row in sorted(self.rows, key=lambda r: -r.id):\n    await self.work('w', row.id)\n    row.sent = True",
+        "'for row' share an object with 'self.rows'",
+    ),
+    "self": ("me = self\nawait self.work()\nself.say(me.a)", "the local 'me' cannot be stored"),
+    "a generator": (
+        "g = (i for i in self.items)\nawait self.work()\nself.say(list(g))",
+        "the local 'g' cannot be stored",
+    ),
+    "a function": ("f = [lambda: 1]\nawait self.work()\nself.say(f)", "the local 'f' cannot be stored"),
+    "a method": ("f = self.twice\nawait self.work()\nself.say(f(1))", "the local 'f' cannot be stored"),
+    "not a number": ("x = float('nan')\nawait self.work()\nself.say(x)", "the local 'x' cannot be stored"),
+    "a subclass": ("r: Row = Sub(id=1)\nawait self.work()\nself.say(r)", "the local 'r' cannot be stored"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_refused_with_the_name(what: str) -> None:
+    body, text = REFUSED[what]
+    assert text in outcome("library_words", body)["error"]
