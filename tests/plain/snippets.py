@@ -80,7 +80,8 @@ class W0(Base, name="w0"):
     def second(self) -> None:
         self.log.append("second")
     @event
-    def third(self, row: Row) -> Row:
+    def third(self, n: int) -> Row:
+        row = Row(id=n)
         self.log.append(f"third {row}")
         return row
     @step

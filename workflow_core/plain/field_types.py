@@ -24,6 +24,11 @@ def field_of(owner: Any, name: str) -> Any:
     fields = getattr(owner, "model_fields", None)
     if fields and name in fields:
         return fields[name].rebuild_annotation()
+    origin: Any = typing.get_origin(owner)
+    if isinstance(origin, type) and name in getattr(origin, "__dataclass_fields__", ()):
+        known = dict(zip(getattr(origin, "__parameters__", ()), typing.get_args(owner), strict=False))
+        kind = field_of(origin, name)
+        return known.get(kind, UNKNOWN) if isinstance(kind, typing.TypeVar) else kind
     if isinstance(owner, type) and (name in getattr(owner, "__dataclass_fields__", ()) or hasattr(owner, "_fields")):
         try:
             return typing.get_type_hints(owner, include_extras=True).get(name, UNKNOWN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from workflow_core.errors import DefinitionError
 from workflow_core.events import EventMark, Selected, event_mark
 from workflow_core.plain import activities, vocabulary
 from workflow_core.plain.calls import Calls, Make, Prepared
+from workflow_core.plain.field_types import united
 from workflow_core.plain.parts import Frame, Part
 from workflow_core.plain.source import UNKNOWN
 from workflow_core.plain.syntax import at, load
@@ -44,7 +46,7 @@ class Words(Calls):
         if keywords or not (handlers or timeout):
             raise frame.source.mistake(node, "select takes events and a timeout", "Write await select(self.event).")
         name = self._take_name(frame, node, " or ".join(handler.__name__ for handler, _ in handlers) or "select")
-        prepared = Prepared(name, gives=Selected)
+        prepared = Prepared(name, gives=self._selected([handler for handler, _ in handlers], timeout is not None))
         if timeout is not None:
             timeout = self.take_out(frame, timeout, prepared.before)
             if isinstance(timeout, ast.Constant) and timeout.value is None:
@@ -58,6 +60,19 @@ class Words(Calls):
 
         prepared.parts.append(self._wait(frame, node, name, [] if timeout is None else [timeout], make))
         return prepared
+
+    def _selected(self, handlers: Sequence[Any], may_time_out: bool) -> Any:
+        """Returns the type of what a select gives: the inputs and outputs of its events."""
+        inputs: list[Any] = [types.NoneType] if may_time_out else []
+        outputs = list(inputs)
+        for handler in handlers:
+            hints = self.hints(handler)
+            _, *parameters = inspect.signature(handler).parameters
+            inputs.append(hints.get(parameters[0], UNKNOWN) if parameters else types.NoneType)
+            outputs.append(hints.get("return", UNKNOWN))
+        kinds = [united(found) for found in (inputs, outputs)]
+        generic: Any = Selected
+        return generic[tuple(Any if kind is UNKNOWN else kind for kind in kinds)]
 
     def _handler_of(self, frame: Frame, node: ast.expr) -> Any:
         match node:

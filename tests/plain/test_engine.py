@@ -1,9 +1,10 @@
-"""Errors that nobody catches: behind an event, the request gets the error and nothing is changed; behind a step, the
-instance fails where it can be repaired."""
+"""Plain definitions in the engine: inputs of events are kept with their types. Errors that nobody catches: behind an
+event, the request gets the error and nothing is changed; behind a step, the instance fails where it can be repaired."""
 
 from __future__ import annotations
 
 import pytest
+from pydantic import BaseModel
 
 from cloud_adapter.engine.operations import RetryFailed
 from tests.engine.harness import ID, World, in_world
@@ -20,6 +21,35 @@ def _fresh() -> None:
 def check(place: str) -> None:
     if place in BROKEN:
         raise ZeroDivisionError(f"broken at {place}")
+
+
+class Verdict(BaseModel):
+    text: str
+
+
+class Deciding(Workflow, name="deciding"):
+    log: list[str] = []
+
+    @event
+    def decide(self, verdict: Verdict) -> Verdict:
+        return verdict
+
+    @step
+    def work(self) -> None: ...
+
+    async def run(self) -> None:
+        got = await select(self.decide)
+        verdict = got.input
+        await self.work()
+        self.log.append(f"{got.input.text} {verdict.text} {got.output.text}")
+
+
+@in_world(Deciding)
+async def test_the_input_of_an_event_is_kept_with_its_type(world: World) -> None:
+    await world.started()
+    await world.send("decide", {"text": "yes"})
+    await world.deliver()
+    assert (await world.fields()).log == ["yes yes yes"]
 
 
 class Unhandled(Workflow, name="unhandled"):
