@@ -115,9 +115,9 @@ async def _awaited(result: Any) -> Any:
 
 
 def _happen(machine: Machine, script: list[int]) -> bool:
-    for thread in machine.execution.threads:
+    for thread in machine.execution.threads if machine.execution.live else ():
         instruction = machine.program.at(thread.step)
-        if isinstance(instruction, SelectOp) and machine.execution.live:
+        if isinstance(instruction, SelectOp):
             cases = list(instruction.cases.values())
             case = cases[script.pop(0) % len(cases)]
             found = machine.accept(case.event)

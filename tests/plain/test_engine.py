@@ -149,3 +149,30 @@ async def test_an_error_whose_finally_has_rested_can_be_repaired(world: World) -
     await world.deliver()
     execution = (await world.instance()).execution
     assert execution.status == "finished"
+
+
+class Early(Workflow, name="early"):
+    log: list[str] = []
+
+    @step
+    def work(self) -> None:
+        self.log.append("cleanup")
+
+    async def run(self) -> None:
+        try:
+            check("early")
+        finally:
+            await self.work()
+        self.log.append("end")
+
+
+@in_world(Early)
+async def test_an_error_before_the_first_rest_is_repaired_from_the_start(world: World) -> None:
+    BROKEN.append("early")
+    await world.started()
+    assert (await world.instance()).execution.status == "failed"
+    BROKEN.clear()
+    await world.finish(world.process.engine.operate("early", ID, RetryFailed()))
+    await world.deliver()
+    assert (await world.instance()).execution.status == "finished"
+    assert (await world.fields()).log == ["cleanup", "cleanup", "end"]
