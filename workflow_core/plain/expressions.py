@@ -29,6 +29,7 @@ class Reading:
         types: the types of variables that are known, by key.
         constants: objects that compiled code uses, by the name of their variable.
         passed: for each variable of a branch's result, its key in the thread that waits, and the loop of the branch.
+        taken: the names of all statements, with the prefixes of their sections.
         given_name: the name from ``named`` for the call that is being read.
     """
 
@@ -49,6 +50,7 @@ class Reading:
         self.passed: dict[str, tuple[str, str | None]] = {}
         self.passed_types: dict[str, Any] = {}
         self.labels: dict[str, int] = {}
+        self.taken: set[str] = set()
         self.given_name = ""
 
     # --- what is what ------------------------------------------------------------------------
@@ -146,6 +148,7 @@ class Reading:
                 f"Give one of them another name: (...).named('second {name}'), or another loop variable.",
             )
         frame.names[name] = line
+        self.taken.add(frame.prefix + name)
         return name
 
     def loop_name(self, frame: Frame, node: ast.For) -> str:
@@ -156,10 +159,17 @@ class Reading:
         first = next((name for part in body if (name := getattr(part, "name", ""))), "")
         return self.name(frame, node, f"try {first}".strip())
 
-    def label(self, frame: Frame, word: str, node: ast.AST) -> str:
-        """Returns the label of a branch or a loop: its source text."""
+    def label(self, frame: Frame, word: str, node: ast.AST, line: ast.AST | None = None) -> str:
+        """Returns the label of a branch or a loop: the comment above its line, or its source text.
+
+        Labels are not addresses: nothing that is stored depends on them.
+
+        Args:
+            line: the statement.
+        """
         lines = {"else": "else", "try else": "else"}
-        text = lines.get(word) or f"{word} {ast.unparse(node)}"
+        comment = "" if line is None else frame.source.comment_above(line)
+        text = comment or lines.get(word) or f"{word} {ast.unparse(node)}"
         text = " ".join(text.split())
         text = text if len(text) <= _LABEL_CHARS else f"{text[: _LABEL_CHARS - 3]}..."
         key = frame.prefix + text

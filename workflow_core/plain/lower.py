@@ -10,6 +10,7 @@ from typing import Any
 from workflow_core.errors import Failure
 from workflow_core.execution import ErrorInfo, LeaveKind
 from workflow_core.plain.blocks import expression_block, kind_of, statements_block, variables_of
+from workflow_core.plain.cases import Asked, bodies_of, with_asked, with_bodies
 from workflow_core.plain.expressions import Reading
 from workflow_core.plain.flow import entry_of
 from workflow_core.plain.local_types import LocalTypes
@@ -36,6 +37,7 @@ from workflow_core.statements.control import Break, Continue, Go, If, Return, Wh
 from workflow_core.statements.failures import Try
 from workflow_core.statements.fanout import ForEach, Parallel
 from workflow_core.statements.inline import CallOf, Entry, Inline, Local, Resting
+from workflow_core.statements.selects import Select
 
 _EXITS = {LeaveKind.BREAK: Break, LeaveKind.CONTINUE: Continue, LeaveKind.RETURN: Return}
 
@@ -54,7 +56,10 @@ class Lowering:
 
     def section(self, parts: Iterable[Part]) -> Section:
         """Returns parts as a section."""
-        return Section(tuple(self._statement(part) for part in parts))
+        made: list[Statement] = []
+        for part in with_asked(parts):
+            made += self._asked(part) if isinstance(part, Asked) else [self._statement(part)]
+        return Section(tuple(made))
 
     def _statement(self, part: Part) -> Statement:
         match part:
@@ -64,7 +69,7 @@ class Lowering:
                 return self._branch(part)
             case Loop():
                 test = part.test if part.test is not None else ast.copy_location(ast.Constant(True), part.line)
-                return While(part.label, self.expression(part, test), *self._body(part.body))
+                return While(self._label(part), self.expression(part, test), *self._body(part.body))
             case Each():
                 return self._each(part)
             case Guarded():
@@ -89,6 +94,10 @@ class Lowering:
     def _place(self, part: Part) -> str:
         return f"line {getattr(part.line, 'lineno', '?')}"
 
+    def _label(self, part: Branch | Loop) -> str:
+        taken = part.frame.prefix + part.label in self._reading.taken
+        return f"{part.label} (condition)" if taken else part.label
+
     def _locals(self, part: Part, keys: Iterable[str]) -> tuple[Local, ...]:
         where = f"in {part.frame.source.place(part.line)}"
         return tuple(self._types.local(key, where) for key in sorted(keys))
@@ -96,12 +105,23 @@ class Lowering:
     # --- statements --------------------------------------------------------------------------
 
     def _branch(self, part: Branch) -> If:
-        branches = [IfBranch(part.label, self.expression(part, part.test), Section(self._body(part.body)))]
+        branches = [IfBranch(self._label(part), self.expression(part, part.test), Section(self._body(part.body)))]
         if part.orelse:
             branches.append(IfBranch("", None, Section(self._body(part.orelse))))
         made = object.__new__(If)
         object.__setattr__(made, "branches", tuple(branches))
         return made
+
+    def _asked(self, part: Asked) -> list[Statement]:
+        rest, code = self._statement(part.wait), self._statement(part.code)
+        assert isinstance(rest, Resting)
+        select = rest.statement
+        bodies = bodies_of(part, select, self._reading.cls) if isinstance(select, Select) else None
+        if bodies is None:
+            return [rest, code, self._branch(part.branch)]
+        assert isinstance(select, Select)
+        statements = {event: (code, *self._body(body)) for event, body in bodies.items()}
+        return [Resting(with_bodies(select, statements), rest.locals)]
 
     def _each(self, part: Each) -> Statement:
         body = self._thread(part, part.body) if part.parallel else self._body(part.body)

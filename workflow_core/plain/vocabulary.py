@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, Protocol, Self, TypeVar, overload
 
 from workflow_core.errors import DefinitionError
-from workflow_core.events import EVENT_MARK, EventMark, Selected
+from workflow_core.events import EVENT_MARK, ActivityContext, EventMark, Selected, StepContext
 from workflow_core.retry import Retry
 
 P = ParamSpec("P")
@@ -101,6 +101,10 @@ class SectionMethod(Method[S, P, T]):
 
 
 @overload
+def step(function: Callable[Concatenate[S, StepContext, P], Coroutine[Any, Any, T]], /) -> StepMethod[S, P, T]: ...
+@overload
+def step(function: Callable[Concatenate[S, StepContext, P], T], /) -> StepMethod[S, P, T]: ...
+@overload
 def step(function: Callable[Concatenate[S, P], Coroutine[Any, Any, T]], /) -> StepMethod[S, P, T]: ...
 @overload
 def step(function: Callable[Concatenate[S, P], T], /) -> StepMethod[S, P, T]: ...
@@ -112,12 +116,20 @@ def step(function: Any = None, /, **options: Any) -> Any:
     """Makes a method a step: ``await self.method(...)`` in ``run`` saves the state, runs it at least once, and saves
     its result. Its arguments are stored before its first attempt.
 
+    A ``StepContext`` as the first parameter after ``self`` is not passed by ``run``: the step receives it.
+
     Args:
         retry: see ``Step``; also ``timeout`` and ``renamed_from``.
     """
     return _decorate(StepMethod, function, options)
 
 
+@overload
+def activity(
+    function: Callable[Concatenate[S, ActivityContext, P], Coroutine[Any, Any, T]], /
+) -> ActivityMethod[S, P, T]: ...
+@overload
+def activity(function: Callable[Concatenate[S, ActivityContext, P], T], /) -> ActivityMethod[S, P, T]: ...
 @overload
 def activity(function: Callable[Concatenate[S, P], Coroutine[Any, Any, T]], /) -> ActivityMethod[S, P, T]: ...
 @overload
@@ -132,7 +144,8 @@ def activity(
 ) -> _ActivityDecorator: ...
 def activity(function: Any = None, /, **options: Any) -> Any:
     """Makes a method an activity: it runs outside of the instance, in a request of its own. It receives arguments and
-    returns a result; it cannot read or change the fields.
+    returns a result; it cannot read or change the fields. An ``ActivityContext`` as the first parameter after ``self``
+    is not passed by ``run``: the activity receives it.
 
     Args:
         retry: see ``Activity``; also ``timeout``, ``heartbeat`` and ``renamed_from``.
@@ -148,12 +161,24 @@ def section(function: Callable[Concatenate[S, P], Coroutine[Any, Any, T]], /) ->
 
 class _StepDecorator(Protocol):
     @overload
+    def __call__(
+        self, function: Callable[Concatenate[S, StepContext, P], Coroutine[Any, Any, T]], /
+    ) -> StepMethod[S, P, T]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[S, StepContext, P], T], /) -> StepMethod[S, P, T]: ...
+    @overload
     def __call__(self, function: Callable[Concatenate[S, P], Coroutine[Any, Any, T]], /) -> StepMethod[S, P, T]: ...
     @overload
     def __call__(self, function: Callable[Concatenate[S, P], T], /) -> StepMethod[S, P, T]: ...
 
 
 class _ActivityDecorator(Protocol):
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[S, ActivityContext, P], Coroutine[Any, Any, T]], /
+    ) -> ActivityMethod[S, P, T]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[S, ActivityContext, P], T], /) -> ActivityMethod[S, P, T]: ...
     @overload
     def __call__(self, function: Callable[Concatenate[S, P], Coroutine[Any, Any, T]], /) -> ActivityMethod[S, P, T]: ...
     @overload
