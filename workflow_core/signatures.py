@@ -164,13 +164,17 @@ class OfFrame:
 
     Attributes:
         is_async: whether it returns a coroutine.
+        place: the file and the line of its source.
     """
 
-    __slots__ = ("function", "is_async")
+    __slots__ = ("function", "is_async", "place")
 
-    def __init__(self, function: Callable[..., Any], *, is_async: bool = False) -> None:
+    def __init__(
+        self, function: Callable[..., Any], *, is_async: bool = False, place: tuple[str, int] = ("", 0)
+    ) -> None:
         self.function = function
         self.is_async = is_async
+        self.place = place
 
     def __call__(self, *arguments: Any) -> Any:
         """Statements accept it as a function; only the machine knows its frame."""

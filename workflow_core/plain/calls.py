@@ -301,7 +301,7 @@ def _action(method: vocabulary.StepMethod[Any, Any, Any], arguments: OfFrame, co
             given[context] = frame.context
         return function(workflow, **given)
 
-    return OfFrame(action, is_async=is_async(method.function))
+    return OfFrame(action, is_async=is_async(method.function), place=arguments.place)
 
 
 def _refuse_result(result: Any) -> None:

@@ -29,7 +29,7 @@ from workflow_core.plain.parts import (
     Spawn,
     Wait,
 )
-from workflow_core.plain.usage import LOCALS, Usage
+from workflow_core.plain.usage import LOCALS, Usage, is_hidden
 from workflow_core.signatures import OfFrame
 from workflow_core.statements.basic import Section, Statement
 from workflow_core.statements.control import Branch as IfBranch
@@ -64,7 +64,7 @@ class Lowering:
     def _statement(self, part: Part) -> Statement:
         match part:
             case Code():
-                return Inline(self._place(part), self._code(part), part.exits)
+                return Inline(self._place(part), self._code(part), part.exits, all(map(_is_made, part.statements)))
             case Branch():
                 return self._branch(part)
             case Loop():
@@ -77,12 +77,14 @@ class Lowering:
             case Exit():
                 return _EXITS[part.kind]()
             case Wait():
-                return Resting(part.make(lambda node: self.expression(part, node)), self._locals(part, part.live))
+                return Resting(
+                    part.make(lambda node: self.expression(part, node)), self._locals(part, part.live), part.place[1]
+                )
             case Called():
                 return CallOf(Section(self._body(part.body), prefix=part.name, renamed_from=part.renamed_from))
             case Fork():
                 branches = [Section(self._thread(part, branch)) for branch in part.branches]
-                return Resting(Parallel(part.name, *branches), self._locals(part, part.live))
+                return Resting(Parallel(part.name, *branches), self._locals(part, part.live), part.place[1])
             case Spawn():
                 id = None if part.id is None else self.expression(part, part.id)
                 return Go(part.name, *self._thread(part, part.body), id=id)
@@ -121,7 +123,7 @@ class Lowering:
             return [rest, code, self._branch(part.branch)]
         assert isinstance(select, Select)
         statements = {event: (code, *self._body(body)) for event, body in bodies.items()}
-        return [Resting(with_bodies(select, statements), rest.locals)]
+        return [Resting(with_bodies(select, statements), rest.locals, rest.line)]
 
     def _each(self, part: Each) -> Statement:
         body = self._thread(part, part.body) if part.parallel else self._body(part.body)
@@ -129,7 +131,7 @@ class Lowering:
         if not part.parallel:
             return ForEach(part.name, items, *body)
         made = ForEach(part.name, items, *body, parallel=True, limit=part.limit)
-        return Resting(made, self._locals(part, part.live))
+        return Resting(made, self._locals(part, part.live), part.place[1])
 
     def _guarded(self, part: Guarded) -> Try:
         made = Try(part.name, *self._body(part.body))
@@ -155,7 +157,7 @@ class Lowering:
             value = ast.fix_missing_locations(ast.copy_location(ast.Tuple([node, variables], ast.Load()), node))
         block = expression_block(part.frame.source, inputs.names, inputs.before, value, self._reading.constants)
         if not written:
-            return OfFrame(lambda workflow, frame: block(workflow, *inputs.of(frame)))
+            return OfFrame(lambda workflow, frame: block(workflow, *inputs.of(frame)), place=part.place)
         outputs = self._outputs(part, written)
 
         def compute(workflow: Any, frame: Any) -> Any:
@@ -163,7 +165,7 @@ class Lowering:
             outputs.put(frame, variables)
             return result
 
-        return OfFrame(compute)
+        return OfFrame(compute, place=part.place)
 
     def _code(self, part: Code) -> OfFrame:
         """Returns statements as a function of the workflow and the frame that returns how they are left."""
@@ -184,7 +186,7 @@ class Lowering:
             outputs.put(frame, variables)
             return kind_of(kind)
 
-        return OfFrame(run)
+        return OfFrame(run, place=part.place)
 
     def _outputs(self, part: Part, names: Iterable[str]) -> _Outputs:
         where = f"in {part.frame.source.place(part.line)}"
@@ -239,6 +241,15 @@ class _Outputs:
         for name, local, each in self.up:
             if name in variables:
                 frame.pass_up(local, each, variables[name])
+
+
+def _is_made(statement: ast.stmt) -> bool:
+    """Whether the compiler made a statement: an assignment from or to one of its variables."""
+    match statement:
+        case ast.Assign([ast.Name(name)], value):
+            read = {node.id for node in ast.walk(value) if isinstance(node, ast.Name)}
+            return is_hidden(name) or (bool(read) and all(name.startswith((".", "/")) for name in read))
+    return False
 
 
 def _source(derived: Derived) -> Any:

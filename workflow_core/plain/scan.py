@@ -57,7 +57,8 @@ class Scan(Threads):
         """Returns the parts of a whole function."""
         self.stack.append(frame.source.function)
         self.check_refused(frame)
-        parts = self.statements(frame, frame.source.node.body)
+        node = frame.source.node
+        parts = self.statements(frame, node.body[1:] if ast.get_docstring(node, clean=False) is not None else node.body)
         self.stack.pop()
         return parts
 
