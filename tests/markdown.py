@@ -17,4 +17,5 @@ def compiled(name: str, line: int, text: str, flags: int = 0) -> CodeType:
     text = "\n" * (line - 1) + text
     file = f"{name} block of line {line}"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-    return compile(text, file, "exec", flags, dont_inherit=True)
+    code: CodeType = compile(text, file, "exec", flags, dont_inherit=True)
+    return code
