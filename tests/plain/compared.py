@@ -93,12 +93,15 @@ def _move(machine: Machine, script: list[int]) -> bool:
         if hasattr(result, "__await__"):
             result = asyncio.run(_awaited(result))
         machine.handle_result(work, result)
+        failure = None
     except Exception as error:
-        machine.give_up(work, error)
-        return True
+        failure = error
     try:
-        machine.done(work, result)
-    except Exception as error:
+        if failure is None:
+            machine.done(work, result)
+        else:
+            machine.give_up(work, failure)
+    except Exception as error:  # of the code that follows
         raise _Failed(f"{type(error).__name__}: {error}") from error
     return True
 
