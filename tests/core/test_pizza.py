@@ -24,7 +24,7 @@ from workflow_core import (
     resume,
 )
 from workflow_core.diagrams import describe
-from workflow_core.program.code import BranchOfItemOp, CodeOp, FrameStepOp, Instruction
+from workflow_core.program.code import BranchOfItemOp, CodeOp, DoOp, FrameStepOp, Instruction
 
 FORMS: dict[str, type[pizza.PizzaOrder]] = {"plain": pizza.PizzaOrder, "explicit": pizza_explicit.PizzaOrder}
 Form = type[pizza.PizzaOrder]
@@ -183,7 +183,7 @@ def outline(form: Form) -> list[tuple[str, str, dict[str, str | None]]]:
             {case.event: getattr(case, "role", None) for case in getattr(part, "cases", {}).values()},
         )
         for part in form.__program__.code
-        if not isinstance(part, CodeOp)
+        if not isinstance(part, (CodeOp, DoOp))
     ]
 
 

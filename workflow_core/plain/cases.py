@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
+from typing import Any
 
 from workflow_core.events import event_mark
 from workflow_core.plain.parts import RESULT, Branch, Code, Part, Wait
@@ -71,7 +72,7 @@ def bodies_of(asked: Asked, select: Select, cls: type) -> dict[str, Sequence[Par
 
 def with_bodies(select: Select, bodies: dict[str, tuple[Statement, ...]]) -> Select:
     """Returns a select with statements in its cases."""
-    cases: list[On | Timeout] = []
+    cases: list[Any] = []
     for case in select.cases:
         made = copy(case)
         set_attributes(made, body=Section(bodies[case.event if isinstance(case, On) else TIMED_OUT]))
