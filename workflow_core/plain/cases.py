@@ -17,7 +17,7 @@ from typing import Any
 from workflow_core.events import event_mark
 from workflow_core.plain.parts import RESULT, Branch, Code, Part, Wait
 from workflow_core.statements.basic import Section, Statement, set_attributes
-from workflow_core.statements.selects import On, Select, Timeout
+from workflow_core.statements.selects import On, Select
 
 TIMED_OUT = ""
 """What stands for the timeout among events, as in ``Selected.event``."""
