@@ -1,4 +1,7 @@
-"""The sample: a pizza shop's order, from the first click to the delivery. It depends on no cloud and no database."""
+"""The sample: a pizza shop's order, from the first click to the delivery. It depends on no cloud and no database.
+
+``pizza_explicit.py`` has the same program as a tree of statements.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,15 @@ from workflow_core import (
     Action,
     CreatedBy,
     EventRejected,
-    Go,
-    On,
     Principal,
-    Return,
-    S,
-    Select,
-    Step,
     StepContext,
-    Timeout,
-    WaitFor,
-    While,
     Workflow,
+    event,
+    go,
+    named,
+    select,
+    step,
+    until,
 )
 
 
@@ -90,25 +90,30 @@ class PizzaOrder(Workflow, name="pizza"):
         """Lists show customers their own orders only."""
         return {"customer": principal.id} if _is_only_customer(principal) else None
 
+    @event("AddToCart", role="customer")
     def add_to_cart(self, pizza: Pizza) -> PizzaOrder:
         """Adds a line to the cart. Returns the order."""
         self.cart.append(pizza)
         return self
 
+    @event("EmptyCart", role="customer")
     def empty_cart(self) -> PizzaOrder:
         """Removes everything from the cart. Returns the order."""
         self.cart.clear()
         return self
 
+    @event("SubmitCart", role="customer")
     def submit(self) -> None:
         """Sends the cart to the shop. An empty cart is rejected."""
         if not self.cart:
             raise EventRejected("the cart is empty: add a pizza first")
         self.status = "submitted"
 
-    def give_up(self, step: StepContext) -> None:
+    @step
+    def give_up(self) -> None:
         self.status = "timed out"
 
+    @event("ConfirmOrder", role="manager")
     def confirm(self, confirmation: Confirmation) -> PizzaOrder:
         """Confirms the order and sets its price. Returns the order."""
         self.manager = confirmation.manager
@@ -116,64 +121,64 @@ class PizzaOrder(Workflow, name="pizza"):
         self.status = "confirmed"
         return self
 
+    @event("Pay", role="customer")
     def pay(self, payment: Payment) -> float:
         """Records a full or partial payment. Returns the remaining amount."""
         self.paid_amount += payment.amount
         return max(0.0, self.amount - self.paid_amount)
 
-    async def print_ticket(self, step: StepContext) -> None:
+    @step
+    async def print_ticket(self, context: StepContext) -> None:
         """Represents the kitchen's printer. The ticket number comes from the idempotency key, so a repeated attempt
         prints the same ticket."""
-        self.ticket = f"T-{step.idempotency_key[:6]}"
+        self.ticket = f"T-{context.idempotency_key[:6]}"
 
+    @event("StartCooking", role="cook")
     def start_cooking(self) -> None:
         """Puts the pizzas into the oven."""
         self.status = "cooking"
 
+    @event("FinishCooking", role="cook")
     def finish_cooking(self) -> None:
         """Takes the pizzas out of the oven."""
         self.status = "cooked"
 
+    @event("TakeDelivery", role="delivery")
     def take_delivery(self, delivery: Delivery) -> None:
         """Hands the order to a courier."""
         self.courier = delivery.courier
         self.status = "delivering"
 
+    @event("Deliver", role="delivery")
     def deliver(self) -> None:
         """Delivers the pizzas to the customer."""
         self.status = "delivered"
 
-    def complete(self) -> None:
+    async def run(self) -> None:
+        # order not yet submitted
+        while self.status != "submitted":
+            got = await named(
+                "customer fills the cart",
+                select(self.add_to_cart, self.empty_cart, self.submit, timeout=timedelta(hours=24)),
+            )
+            if got.timed_out:
+                await self.give_up().named("give up the cart")
+                return
+        await select(self.confirm).named("manager confirms the order")
+        go(self.payments())
+        await self.print_ticket().named("print the kitchen ticket")
+        await select(self.start_cooking).named("cook starts")
+        await select(self.finish_cooking).named("cook finishes")
+        await select(self.take_delivery).named("delivery takes the order")
+        await select(self.deliver).named("delivery arrives")
+        await until(lambda: self.paid_amount >= self.amount).named("order is paid")
         self.status = "completed"
 
-    definition = S(
-        While(
-            "order not yet submitted",
-            lambda o: o.status != "submitted",
-            Select(
-                "customer fills the cart",
-                On("AddToCart", add_to_cart, role="customer"),
-                On("EmptyCart", empty_cart, role="customer"),
-                On("SubmitCart", submit, role="customer"),
-                Timeout("cart timed out", timedelta(hours=24), Step("give up the cart", give_up), Return()),
-            ),
-        ),
-        Select("manager confirms the order", On("ConfirmOrder", confirm, role="manager")),
-        Go(
-            "customer pays while the order cooks",
-            While(
-                "not yet paid in full",
-                lambda o: o.paid_amount < o.amount,
-                Select("customer pays", On("Pay", pay, role="customer")),
-            ),
-        ),
-        Step("print the kitchen ticket", print_ticket),
-        Select("cook starts", On("StartCooking", start_cooking, role="cook")),
-        Select("cook finishes", On("FinishCooking", finish_cooking, role="cook")),
-        Select("delivery takes the order", On("TakeDelivery", take_delivery, role="delivery")),
-        Select("delivery arrives", On("Deliver", deliver, role="delivery")),
-        WaitFor("order is paid", lambda o: o.paid_amount >= o.amount, complete),
-    )
+    async def payments(self) -> None:
+        """The customer pays while the order cooks."""
+        # not yet paid in full
+        while self.paid_amount < self.amount:
+            await select(self.pay)
 
 
 def _is_only_customer(principal: Principal) -> bool:

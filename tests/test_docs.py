@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 
+from tests.markdown import compiled
 from tests.simulation.bugs import BUGS
 
 ROOT = Path(__file__).parents[1]
@@ -19,13 +20,15 @@ CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
 def test_its_code_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+    text = path.read_text()
+    blocks = list(re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
     assert blocks
     module = ModuleType(f"docs_{path.stem}")
     monkeypatch.setitem(sys.modules, module.__name__, module)  # where pydantic looks for the module of a generic class
     context = copy_context()  # what the code sets ends with it
     for block in blocks:
-        context.run(exec, compile(block, str(path), "exec", dont_inherit=True), vars(module))
+        line = text.count("\n", 0, block.start(1)) + 1
+        context.run(exec, compiled(str(path), line, block[1]), vars(module))
 
 
 @pytest.mark.parametrize("path", [*DOCS, CONTRIBUTING], ids=lambda path: path.name)

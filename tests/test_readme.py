@@ -22,6 +22,7 @@ from cloud_adapter.http.api import create_api
 from cloud_adapter.settings import PREFIX, Settings
 from tests.cli.processes import GORCHESTRATE, ROOT, environment, started
 from tests.http.helpers import serving
+from tests.markdown import compiled
 from workflow_core import Workflow
 from workflow_core import __all__ as vocabulary
 
@@ -84,14 +85,14 @@ def test_the_python_blocks_run_one_after_the_other() -> None:
     sys.modules["readme"] = module
     try:
         for block in of("python"):
-            # At its own line, so that an error tells where.
-            text = "\n" * (block.line - 1) + block.text
-            code = compile(text, "README.md", "exec", __future__.annotations.compiler_flag, dont_inherit=True)
-            exec(code, vars(module))
+            exec(compiled("README.md", block.line, block.text, __future__.annotations.compiler_flag), vars(module))
     finally:
         del sys.modules["readme"]
     workflow = vars(module)["PizzaOrder"]
     assert issubclass(workflow, Workflow) and workflow.__workflow_name__ == "pizza"
+    explicit = vars(module)["ExplicitOrder"]
+    assert list(workflow.__program__.rests) == list(explicit.__program__.rests), "both forms have the same names"
+    assert workflow.__program__.entries.keys() == explicit.__program__.entries.keys()
 
 
 def test_the_first_python_block_can_be_served(tmp_path: Path) -> None:

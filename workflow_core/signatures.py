@@ -159,18 +159,18 @@ class OfItem:
         self.function = function
 
 
+@dataclass(slots=True, eq=False)
 class OfFrame:
     """A function of the workflow and of the frame of a thread, made from the source of a plain definition.
 
     Attributes:
         is_async: whether it returns a coroutine.
+        place: the file and the line of its source.
     """
 
-    __slots__ = ("function", "is_async")
-
-    def __init__(self, function: Callable[..., Any], *, is_async: bool = False) -> None:
-        self.function = function
-        self.is_async = is_async
+    function: Callable[..., Any]
+    is_async: bool = False
+    place: tuple[str, int] = ("", 0)
 
     def __call__(self, *arguments: Any) -> Any:
         """Statements accept it as a function; only the machine knows its frame."""

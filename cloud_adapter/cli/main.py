@@ -1,4 +1,4 @@
-"""The command ``gorchestrate``: ``dev``, ``demo``, ``check``, ``graph``, ``secret-key`` and ``tasks-emulator``.
+"""The command ``gorchestrate``: ``dev``, ``demo``, ``check``, ``graph``, ``explain``, keys and ``tasks-emulator``.
 
 The commands about instances are in ``cloud_adapter.cli.instances``, and ``login`` and ``logout`` in
 ``cloud_adapter.cli.login``.
@@ -40,6 +40,7 @@ from cloud_adapter.settings import Settings
 from cloud_adapter.sockets import listen
 from cloud_adapter.token_issuer import TokenIssuer
 from workflow_core import WorkflowError
+from workflow_core.diagrams import outline
 from workflow_core.printable import escaped
 
 DEFAULT_SOURCE = Path("functions/main.py")
@@ -207,6 +208,19 @@ def graph(
     if workflow not in programs:
         raise InvalidRequest(f"{source} has no workflow {workflow!r}. Available: {', '.join(sorted(programs))}")
     typer.echo(graphs.draw(programs[workflow], format).rstrip("\n"))
+
+
+@app.command()
+def explain(
+    source: Source = DEFAULT_SOURCE,
+    workflow: Annotated[str | None, typer.Option(help="Explain only the workflow with this name.")] = None,
+) -> None:
+    """Prints the program that each definition in SOURCE becomes: its statements, their lines, and the stored locals."""
+    workflows = {cls.__workflow_name__: cls for cls in load_workflows(source)}
+    if workflow is not None and workflow not in workflows:
+        raise InvalidRequest(f"{source} has no workflow {workflow!r}. Available: {', '.join(sorted(workflows))}")
+    chosen = workflows.values() if workflow is None else [workflows[workflow]]
+    typer.echo(escaped("\n\n".join(outline.explain(cls) for cls in chosen), keep="\n"))
 
 
 @app.command()

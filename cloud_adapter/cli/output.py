@@ -71,7 +71,7 @@ def print_instances(page: Json) -> None:
 
 
 def print_instance(view: Json) -> None:
-    """Prints an instance: status and error, position, accepted events, deadlines, fields and history."""
+    """Prints an instance: status and error, position, accepted events, deadlines, fields, locals and history."""
     if is_terminal():
         _console().print(_drawn(view))
         return
@@ -142,11 +142,17 @@ def _parts(view: Json) -> list[tuple[str, list[str], Rows]]:
         for wait in thread["waits"]
         if wait["deadline"]
     ]
+    locals = [
+        [thread["id"], name, _value(value)]
+        for thread in meta["threads"]
+        for name, value in thread.get("locals", {}).items()
+    ]
     return [
         ("stands", ["thread", "at", "status", "next attempt"], threads),
         ("accepts", ["event", "role", "thread"], accepts),
         ("due", ["name", "kind", "at", "thread"], due),
         ("fields", ["field", "value"], [[name, _value(value)] for name, value in view["state"].items()]),
+        ("locals", ["thread", "local", "value"], locals),
         ("history", *_history(view["history"][-HISTORY_SHOWN:])),
     ]
 

@@ -38,7 +38,7 @@ def test_plays_the_order_to_its_end() -> None:
     assert "422 as expected  invalid input for event 'AddToCart': qty: Input should be a valid integer" in text
     for role in ("customer", "manager", "cook", "delivery"):
         assert f"{role:>8}  POST /wf/pizza/order-1" in text
-    assert "customer pays while the order cooks is at customer pays, accepts Pay" in text
+    assert "go payments is at payments/pay, accepts Pay" in text
     assert "The order is completed, the workflow finished; its fields:" in text
     assert '"status": "completed"' in text and '"courier": "Grace"' in text
     assert re.search(r'"customer": "http://127\.0\.0\.1:\d+\|ann"', text)

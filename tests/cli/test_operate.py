@@ -114,7 +114,7 @@ def test_an_order_from_its_start_to_its_history(http: Http, run: Run) -> None:
     assert shown[0] == ["pizza 1", "waiting"]
     assert ["stands", "main", "customer fills the cart", "waiting"] in shown
     assert ["accepts", "SubmitCart", "customer", "main"] in shown
-    assert any(line[:3] == ["due", "cart timed out", "timeout"] for line in shown)
+    assert any(line[:3] == ["due", "customer fills the cart timed out", "timeout"] for line in shown)
     assert json.loads(output(run("show", "pizza", "1", "--json"))) == http.get("/wf/pizza/1")
 
     assert output(run("ls", "pizza", "--status", "waiting")).split("\t")[:2] == ["1", "waiting"]

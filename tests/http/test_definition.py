@@ -98,7 +98,7 @@ def test_the_definition_of_the_pizza_order(http: Http) -> None:
         ("FinishCooking", "cook", "cook finishes"),
         ("TakeDelivery", "delivery", "delivery takes the order"),
         ("Deliver", "delivery", "delivery arrives"),
-        ("Pay", "customer", "customer pays"),
+        ("Pay", "customer", "payments/pay"),
     ]
     events = {event["name"]: event for event in definition["events"]}
     assert events["Pay"]["input"]["required"] == ["amount"]

@@ -277,9 +277,17 @@ class Writer:
         name = self.name()
         self.write(depth, f"{name} = await select(self.first, self.second, timeout=timedelta(1)).named({name!r})")
         self.write(depth, f"self.log.append(f'got {{{name}.event}} {{{name}.input}} {{{name}.timed_out}}')")
-        if self.random.random() < 0.5:
-            self.write(depth, f"if {name}.happened(self.first):")
+        tests = [f"{name}.happened(self.first)", f"{name}.timed_out", f"not {name}.timed_out"]
+        first, second = self.random.sample(tests, 2)
+        if self.random.random() < 0.6:
+            self.write(depth, f"if {first}:")
             self.block(depth + 1, known, level - 1, loop=loop)
+            if self.random.random() < 0.4:
+                self.write(depth, f"elif {second}:")
+                self.block(depth + 1, known, level - 1, loop=loop)
+            if self.random.random() < 0.4:
+                self.write(depth, "else:")
+                self.block(depth + 1, known, level - 1, loop=loop)
 
     def _gather(self, depth: int, known: list[str], level: int, loop: bool) -> None:
         self.has_branches = True

@@ -68,6 +68,22 @@ def in_words(delay: str) -> str:
     return f"after {' '.join(parts) or '0 s'}"
 
 
+_WORDS = {"while": "while ", "branch": "if ", "go": "go "}
+
+
+def title(node: Node) -> str:
+    """Returns the name of a node for diagrams that also show its kind: ``self.open`` for ``while self.open``."""
+    name, word = node.get("name") or "", _WORDS.get(node["kind"])
+    if word is None:
+        return name
+    return name.removeprefix(word) if name.startswith(word) else name.replace(f"/{word}", "/", 1)
+
+
+def with_word(word: str, name: str) -> str:
+    """Puts a word before a name that does not say it already: ``try try pay`` is ``try pay``."""
+    return name if name.startswith(("for ", "each ", word + " ")) else f"{word} {name}"
+
+
 def limit_in_words(node: Node) -> str:
     """Formats the ``limit`` of a parallel ``for_each``."""
     return f"at most {node['limit']:,} at a time"
@@ -85,6 +101,8 @@ def _section(section: Section, prefix: str, program: Program) -> list[Node]:
                 nodes += _section(body, prefix, program)
             case Inline() | Entry():  # code between two statements
                 pass
+            case If() if not any(_section(branch.body, prefix, program) for branch in statement.branches):
+                pass  # only code, too
             case Resting(inner):
                 nodes.append(_statement(inner, prefix, program))
             case _:

@@ -100,16 +100,21 @@ class _Drawing:
             case "within":
                 return self.within(node, ends)
             case "for_each" if not node["parallel"]:
-                return self.loop(node | {"name": f"each of {node['name']}"}, ends, ("next", "done"))
+                return self.loop(node | {"name": describe.with_word("each of", node["name"])}, ends, ("next", "done"))
             case "for_each":
-                return self.fork(f"each of {node['name']}", [node["statements"]], ends, describe.limit_in_words(node))
+                return self.fork(
+                    describe.with_word("each of", node["name"]),
+                    [node["statements"]],
+                    ends,
+                    describe.limit_in_words(node),
+                )
             case "parallel":
                 return self.fork(node["name"], node["branches"], ends)
             case "race":
                 return self.fork(node["name"], node["branches"], ends, joined="first of")
             case "go":
-                at = self.block(f"start {node['name']}", ("[/", "/]"), ends)
-                thread = self.thread(node["name"], node["statements"])
+                at = self.block(f"start {describe.title(node)}", ("[/", "/]"), ends)
+                thread = self.thread(describe.title(node), node["statements"])
                 self.lines.append(f"  {at[0][0]} -.-> {thread}")
                 return at
             case _:
@@ -156,7 +161,7 @@ class _Drawing:
 
     def attempt(self, node: Node, ends: Ends) -> Ends:
         """Draws a ``Try``: dotted arrows lead from its start to its ``except_`` and ``finally_`` sections."""
-        start = self.block(f"try {node['name']}", ("(", ")"), ends)[0][0]
+        start = self.block(describe.with_word("try", node["name"]), ("(", ")"), ends)[0][0]
         crossing = _Crossing()
         if node["finally"] is not None:
             self.nest.append(crossing)

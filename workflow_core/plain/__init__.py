@@ -9,7 +9,7 @@ definition, and never called. The stages:
 * ``flow`` finds which locals are needed where a thread rests, and checks that they are assigned by then.
 * ``local_types`` finds their types.
 * ``blocks`` compiles the pieces of Python code as functions that keep the user's lines, globals and closures.
-* ``lower`` makes statements of the parts. ``workflow_core.program`` compiles these.
+* ``lower`` (with ``cases``) makes statements of the parts. ``workflow_core.program`` compiles these.
 
 Code between two awaits runs in the commit of what came before it, like the handler of an event. Locals that are needed
 after an await are stored with the thread; see ``workflow_core.machine.frames``.

@@ -324,7 +324,7 @@ def _action(
             given[context] = frame.context
         return function(workflow, **given)
 
-    return OfFrame(action, is_async=is_async(method.function))
+    return OfFrame(action, is_async=is_async(method.function), place=arguments.place)
 
 
 def _refuse_result(result: Any) -> None:

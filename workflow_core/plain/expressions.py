@@ -32,6 +32,7 @@ class Reading:
         passed: for each variable of a branch's result, its key in the thread that waits, and the loop of the branch.
         former: the former prefixes of each prefix, and the former keys of variables.
         is_branch: whether the call that is being read is a branch: its arguments are then computed before it starts.
+        taken: the names of all statements, with the prefixes of their sections.
         given_name: the name from ``named`` for the call that is being read.
     """
 
@@ -55,6 +56,7 @@ class Reading:
         self.labels: dict[str, int] = {}
         self.former: dict[str, tuple[str, ...]] = {}
         self.is_branch = False
+        self.taken: set[str] = set()
         self.given_name = ""
 
     # --- what is what ------------------------------------------------------------------------
@@ -154,6 +156,7 @@ class Reading:
                 else f"Give one a name: self.method(...).named('second {name}'), or named('second {name}', ...).",
             )
         frame.names[name] = line
+        self.taken.add(frame.prefix + name)
         return name
 
     def loop_name(self, frame: Frame, node: ast.For) -> str:
@@ -164,10 +167,17 @@ class Reading:
         first = next((name for part in body if (name := getattr(part, "name", ""))), "")
         return self.name(frame, node, f"try {first}".strip())
 
-    def label(self, frame: Frame, word: str, node: ast.AST) -> str:
-        """Returns the label of a branch or a loop: its source text."""
+    def label(self, frame: Frame, word: str, node: ast.AST, line: ast.AST | None = None) -> str:
+        """Returns the label of a branch or a loop: the comment above its line, or its source text.
+
+        Labels are not addresses: nothing that is stored depends on them.
+
+        Args:
+            line: the statement.
+        """
         lines = {"else": "else", "try else": "else"}
-        text = lines.get(word) or f"{word} {ast.unparse(node)}"
+        comment = "" if line is None else frame.source.comment_above(line)
+        text = comment or lines.get(word) or f"{word} {ast.unparse(node)}"
         text = " ".join(text.split())
         text = text if len(text) <= _LABEL_CHARS else f"{text[: _LABEL_CHARS - 3]}..."
         key = frame.prefix + text

@@ -11,6 +11,7 @@ from workflow_core.error_texts import STORED, Place
 from workflow_core.errors import Failure
 from workflow_core.execution import ErrorInfo, LeaveKind
 from workflow_core.plain.blocks import expression_block, frame_of, kind_of, statements_block
+from workflow_core.plain.cases import Asked, bodies_of, with_asked, with_bodies
 from workflow_core.plain.expressions import Reading
 from workflow_core.plain.flow import entry_of
 from workflow_core.plain.local_types import LocalTypes
@@ -29,7 +30,7 @@ from workflow_core.plain.parts import (
     Spawn,
     Wait,
 )
-from workflow_core.plain.usage import LOCALS, Usage
+from workflow_core.plain.usage import LOCALS, Usage, is_hidden
 from workflow_core.signatures import OfFrame
 from workflow_core.statements.basic import Section, Statement
 from workflow_core.statements.control import Branch as IfBranch
@@ -37,6 +38,7 @@ from workflow_core.statements.control import Break, Continue, Go, If, Return, Wh
 from workflow_core.statements.failures import Try
 from workflow_core.statements.fanout import ForEach, Parallel
 from workflow_core.statements.inline import CallOf, Entry, Inline, Local, Resting
+from workflow_core.statements.selects import Select
 
 _EXITS = {LeaveKind.BREAK: Break, LeaveKind.CONTINUE: Continue, LeaveKind.RETURN: Return}
 
@@ -55,17 +57,20 @@ class Lowering:
 
     def section(self, parts: Iterable[Part]) -> Section:
         """Returns parts as a section."""
-        return Section(tuple(self._statement(part) for part in parts))
+        made: list[Statement] = []
+        for part in with_asked(parts):
+            made += self._asked(part) if isinstance(part, Asked) else [self._statement(part)]
+        return Section(tuple(made))
 
     def _statement(self, part: Part) -> Statement:
         match part:
             case Code():
-                return Inline(self._place(part), self._code(part), part.exits)
+                return Inline(self._place(part), self._code(part), part.exits, all(map(_is_made, part.statements)))
             case Branch():
                 return self._branch(part)
             case Loop():
                 test = part.test if part.test is not None else ast.copy_location(ast.Constant(True), part.line)
-                return While(part.label, self.expression(part, test), *self._body(part.body))
+                return While(self._label(part), self.expression(part, test), *self._body(part.body))
             case Each():
                 return self._each(part)
             case Guarded():
@@ -73,12 +78,14 @@ class Lowering:
             case Exit():
                 return _EXITS[part.kind]()
             case Wait():
-                return Resting(part.make(lambda node: self.expression(part, node)), self._locals(part, part.live))
+                return Resting(
+                    part.make(lambda node: self.expression(part, node)), self._locals(part, part.live), part.place[1]
+                )
             case Called():
                 return CallOf(Section(self._body(part.body), prefix=part.name, renamed_from=part.renamed_from))
             case Fork():
                 branches = [Section(self._thread(part, branch)) for branch in part.branches]
-                return Resting(Parallel(part.name, *branches), self._locals(part, part.live))
+                return Resting(Parallel(part.name, *branches), self._locals(part, part.live), part.place[1])
             case Spawn():
                 id = None if part.id is None else self.expression(part, part.id)
                 return Go(part.name, *self._thread(part, part.body), id=id)
@@ -90,6 +97,10 @@ class Lowering:
     def _place(self, part: Part) -> str:
         return f"line {getattr(part.line, 'lineno', '?')}"
 
+    def _label(self, part: Branch | Loop) -> str:
+        taken = part.frame.prefix + part.label in self._reading.taken
+        return f"{part.label} (condition)" if taken else part.label
+
     def _locals(self, part: Part, keys: Iterable[str]) -> tuple[Local, ...]:
         where = f"in {part.frame.source.place(part.line)}"
         return tuple(self._types.local(key, where) for key in sorted(keys))
@@ -97,12 +108,23 @@ class Lowering:
     # --- statements --------------------------------------------------------------------------
 
     def _branch(self, part: Branch) -> If:
-        branches = [IfBranch(part.label, self.expression(part, part.test), Section(self._body(part.body)))]
+        branches = [IfBranch(self._label(part), self.expression(part, part.test), Section(self._body(part.body)))]
         if part.orelse:
             branches.append(IfBranch("", None, Section(self._body(part.orelse))))
         made = object.__new__(If)
         object.__setattr__(made, "branches", tuple(branches))
         return made
+
+    def _asked(self, part: Asked) -> list[Statement]:
+        rest, code = self._statement(part.wait), self._statement(part.code)
+        assert isinstance(rest, Resting)
+        select = rest.statement
+        bodies = bodies_of(part, select, self._reading.cls) if isinstance(select, Select) else None
+        if bodies is None:
+            return [rest, code, self._branch(part.branch)]
+        assert isinstance(select, Select)
+        statements = {event: (code, *self._body(body)) for event, body in bodies.items()}
+        return [Resting(with_bodies(select, statements), rest.locals, rest.line)]
 
     def _each(self, part: Each) -> Statement:
         body = self._thread(part, part.body) if part.parallel else self._body(part.body)
@@ -110,7 +132,7 @@ class Lowering:
         if not part.parallel:
             return ForEach(part.name, items, *body)
         made = ForEach(part.name, items, *body, parallel=True, limit=part.limit)
-        return Resting(made, self._locals(part, part.live))
+        return Resting(made, self._locals(part, part.live), part.place[1])
 
     def _guarded(self, part: Guarded) -> Try:
         made = Try(part.name, *self._body(part.body))
@@ -136,7 +158,7 @@ class Lowering:
             value = ast.fix_missing_locations(ast.copy_location(ast.Tuple([node, variables], ast.Load()), node))
         block = expression_block(part.frame.source, inputs.names, inputs.before, value, self._reading.constants)
         if not written:
-            return OfFrame(lambda workflow, frame: block(workflow, *inputs.of(frame)))
+            return OfFrame(lambda workflow, frame: block(workflow, *inputs.of(frame)), place=part.place)
         outputs = self._outputs(part, written)
 
         def compute(workflow: Any, frame: Any) -> Any:
@@ -144,7 +166,7 @@ class Lowering:
             outputs.put(frame, variables)
             return result
 
-        return OfFrame(compute)
+        return OfFrame(compute, place=part.place)
 
     def _code(self, part: Code) -> OfFrame:
         """Returns statements as a function of the workflow and the frame that returns how they are left."""
@@ -169,7 +191,7 @@ class Lowering:
             outputs.put(frame, variables)
             return kind_of(kind)
 
-        return OfFrame(run)
+        return OfFrame(run, place=part.place)
 
     def _outputs(self, part: Part, names: Iterable[str]) -> _Outputs:
         where = f"in {part.frame.source.place(part.line)}"
@@ -224,6 +246,15 @@ class _Outputs:
         for name, local, each in self.up:
             if name in variables:
                 frame.pass_up(local, each, variables[name])
+
+
+def _is_made(statement: ast.stmt) -> bool:
+    """Whether the compiler made a statement: an assignment from or to one of its variables."""
+    match statement:
+        case ast.Assign([ast.Name(name)], value):
+            read = {node.id for node in ast.walk(value) if isinstance(node, ast.Name)}
+            return is_hidden(name) or (bool(read) and all(name.startswith((".", "/")) for name in read))
+    return False
 
 
 def _source(derived: Derived) -> Any:

@@ -95,6 +95,11 @@ class Part:
     live: frozenset[str] = frozenset()
     unbound: set[str] = field(default_factory=set)
 
+    @property
+    def place(self) -> tuple[str, int]:
+        """The file and the line that it stands in."""
+        return self.frame.source.file, getattr(self.line, "lineno", 0)
+
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class Code(Part):

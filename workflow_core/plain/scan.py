@@ -59,8 +59,9 @@ class Scan(Threads):
         self.stack.append(frame.source.function)
         self.sections.add(frame.source.function.__name__)
         self.check_refused(frame)
+        node = frame.source.node
         is_branch, self.is_branch = self.is_branch, False
-        parts = self.statements(frame, frame.source.node.body)
+        parts = self.statements(frame, node.body[1:] if ast.get_docstring(node, clean=False) is not None else node.body)
         self.is_branch = is_branch
         self.stack.pop()
         return parts
@@ -71,7 +72,7 @@ class Scan(Threads):
         """Returns the parts of some statements."""
         parts: list[Part] = []
         for statement in body:
-            if not self.waits(frame, statement):
+            if self._runs_at_once(frame, statement):
                 self.add(parts, self.inline(frame, statement))
                 continue
             outer, frame.place = frame.place, self._place(frame, statement)
@@ -84,6 +85,15 @@ class Scan(Threads):
         """Returns the name of the first call that a statement awaits."""
         calls = (node.value for node in own_nodes(statement) if isinstance(node, ast.Await))
         return next((name for call in calls if (name := self.call_name(frame, call))), "")
+
+    def _runs_at_once(self, frame: Frame, statement: ast.stmt) -> bool:
+        """Whether a statement is only code. An exit is not, nor an ``if`` with an exit inside: diagrams show where the
+        thread continues."""
+        if self.waits(frame, statement):
+            return False
+        if isinstance(statement, ast.If):
+            return not escapes_of(statement)
+        return not isinstance(statement, (ast.Break, ast.Continue, ast.Return))
 
     def inline(self, frame: Frame, statement: ast.stmt) -> Code:
         """Returns the part of a statement that runs at once."""
@@ -103,6 +113,10 @@ class Scan(Threads):
         match node:
             case ast.If():
                 return self._if(frame, node)
+            case ast.Break():
+                return [self._exit(frame, node, LeaveKind.BREAK)]
+            case ast.Continue():
+                return [self._exit(frame, node, LeaveKind.CONTINUE)]
             case ast.While():
                 return self._while(frame, node)
             case ast.For():
@@ -167,22 +181,21 @@ class Scan(Threads):
         return load(name, node)
 
     def _return(self, frame: Frame, node: ast.Return, value: ast.expr | None) -> list[Part]:
-        assert value is not None
         parts: list[Part] = []
-        result = self.take_out(frame, value, parts)
-        if frame.outer is None:
-            result = self.no_result(frame, node, result)
-        statement = assign(self.returned(frame), result, node)
-        self.add(parts, Code(frame=frame, line=node, derived=frame.derived, statements=[statement]))
-        parts.append(Exit(frame=frame, line=node, derived=frame.derived, kind=LeaveKind.RETURN))
-        return parts
+        if value is not None:
+            result = self.take_out(frame, value, parts)
+            if frame.outer is None:
+                result = self.no_result(frame, node, result)
+            statement = assign(self.returned(frame), result, node)
+            self.add(parts, Code(frame=frame, line=node, derived=frame.derived, statements=[statement]))
+        return [*parts, self._exit(frame, node, LeaveKind.RETURN)]
 
     # --- branches and loops ------------------------------------------------------------------
 
     def _if(self, frame: Frame, node: ast.If) -> list[Part]:
         parts: list[Part] = []
         test = self.take_out(frame, node.test, parts)
-        parts.append(self.branch(frame, node, test, self.label(frame, "if", node.test), node.body, node.orelse))
+        parts.append(self.branch(frame, node, test, self.label(frame, "if", node.test, node), node.body, node.orelse))
         return parts
 
     def branch(
@@ -202,7 +215,7 @@ class Scan(Threads):
         return Exit(frame=frame, line=line, derived=frame.derived, kind=kind)
 
     def _while(self, frame: Frame, node: ast.While) -> list[Part]:
-        label = self.label(frame, "while", node.test)
+        label = self.label(frame, "while", node.test, node)
         first: list[Part] = []
         test = self.take_out(frame, node.test, first)
         body, after = self._with_else(frame, node)

@@ -17,6 +17,9 @@ from workflow_core.errors import DefinitionError
 UNKNOWN = object()
 """What ``resolve`` returns for an expression whose value is known only when it runs."""
 
+_FOR_TOOLS = ("type:", "noqa", "pragma", "fmt:", "mypy:", "pyright:", "ruff:", "TODO", "FIXME", "---", "===")
+"""How comments begin that are not labels."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
@@ -62,6 +65,16 @@ class Source:
     def mistake(self, node: ast.AST, reason: str, fix: str) -> DefinitionError:
         """Returns the error for a mistake in the line of ``node``."""
         return DefinitionError(self.place(node), reason, fix)
+
+    def comment_above(self, node: ast.AST) -> str:
+        """Returns the text of the comment in the line right above a node; empty if there is none. A comment of several
+        lines, or one that is meant for a tool, does not count."""
+        number = getattr(node, "lineno", 1) - 2
+        above = [line.strip() for line in linecache.getlines(self.file)[max(number - 1, 0) : number + 1]]
+        if not above or not above[-1].startswith("#") or (len(above) == 2 and above[0].startswith("#")):
+            return ""
+        text = " ".join(above[-1].strip("#").split())
+        return "" if text.startswith(_FOR_TOOLS) else text
 
     def place(self, node: ast.AST) -> str:
         """Returns file, line and function of a node, for errors."""

@@ -6,6 +6,7 @@ import ast
 import inspect
 import types
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 from workflow_core.errors import DefinitionError
@@ -55,7 +56,7 @@ class Words(Calls):
         def make(expression: Make) -> Select:
             cases: list[Any] = [On(mark.name, handler, **mark.options) for handler, mark in handlers]
             if timeout is not None:
-                cases.append(Timeout(f"{name} timed out", expression(timeout)))
+                cases.append(Timeout(f"{name} timed out", _delay_of(frame, timeout, expression)))
             return Select(name, *cases)
 
         prepared.parts.append(self._wait(frame, node, name, [] if timeout is None else [timeout], make))
@@ -110,7 +111,7 @@ class Words(Calls):
         name = self._take_name(frame, node, " ".join(ast.unparse(node).split())[:200])
         prepared = Prepared(name, gives=type(None))
         delay = self.take_out(frame, node.args[0], prepared.before)
-        make = lambda expression: Sleep(name, expression(delay))  # noqa: E731
+        make = lambda expression: Sleep(name, _delay_of(frame, delay, expression))  # noqa: E731
         prepared.parts.append(self._wait(frame, node, name, [delay], make))
         return prepared
 
@@ -213,6 +214,18 @@ def _mark_of(handler: Any) -> EventMark:
     mark = event_mark(handler)
     assert mark is not None
     return mark
+
+
+def _delay_of(frame: Frame, node: ast.expr, expression: Make) -> Any:
+    """Returns a delay: the value of a literal such as ``timedelta(days=3)``, which diagrams can show, or a function."""
+    if isinstance(node, ast.Call) and frame.source.resolve(node.func) is timedelta:
+        names = [str(keyword.arg) for keyword in node.keywords]
+        try:
+            values = [ast.literal_eval(value) for value in (*node.args, *(keyword.value for keyword in node.keywords))]
+            return timedelta(*values[: len(node.args)], **dict(zip(names, values[len(node.args) :], strict=True)))
+        except (ValueError, TypeError):
+            pass
+    return expression(node)
 
 
 def _dict_of(kind: Any) -> Any:

@@ -57,11 +57,13 @@ class Inline(Statement):
         name: where it stands in the source.
         function: a function of the frame that returns how the code is left.
         exits: the exits that it may return.
+        is_made: whether the compiler made the code, for example to assign the result of an ``await``.
     """
 
     name: str
     function: OfFrame
     exits: tuple[LeaveKind, ...] = ()
+    is_made: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +72,12 @@ class Resting(Statement):
 
     Attributes:
         locals: the locals that a thread stores there.
+        line: the line of its source; 0: not known.
     """
 
     statement: Statement
     locals: tuple[Local, ...] = ()
+    line: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from cloud_adapter.http.prefixes import prefix_of
 from cloud_adapter.http.views import view_data
 from cloud_adapter.json_texts import readable
 from workflow_core.diagrams import svg
-from workflow_core.execution import Execution, Status, Thread, ThreadStatus
+from workflow_core.execution import Execution, Status, Thread, ThreadStatus, is_hidden
 from workflow_core.wait_types import (
     ActivityWait,
     AnyWait,
@@ -73,6 +73,7 @@ def parts(request: Request, view: View, now: datetime) -> dict[str, Markup]:
         # The drawing is a tree of XML, which escapes its texts.
         "picture": Markup(svg.draw(program, progress.live(program, instance), style=False)),  # nosec B704
         "fields": [_shown(name, value) for name, value in view.state.items()],
+        "locals": _locals(execution) if view.operator else [],
         "entries": [(entry, _title(entry)) for entry in reversed(instance.history)] if view.operator else [],
         "raw": readable(view_data(view, prefix_of(request))),
     }
@@ -151,6 +152,16 @@ def _wait(thread: Thread, wait: AnyWait) -> Due | None:
 def _brief(data: Any) -> str:
     text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
     return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def _locals(execution: Execution) -> list[tuple[str, Shown]]:
+    """The stored locals of a plain definition, each with its thread."""
+    return [
+        (thread.id, _shown(name, value))
+        for thread in execution.threads
+        for name, value in thread.locals.items()
+        if not is_hidden(name)
+    ]
 
 
 def _shown(name: str, value: Any) -> Shown:

@@ -48,7 +48,7 @@ from workflow_core import (
     resume,
 )
 from workflow_core.diagrams import mermaid, svg
-from workflow_core.diagrams.describe import Node
+from workflow_core.diagrams.describe import Node, title
 from workflow_core.diagrams.live import Live, Place, look, state_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -114,7 +114,7 @@ def check_mermaid(cls: type[Workflow], live: Live) -> None:
     shown = [re.sub(r"#(\d+);", lambda found: chr(int(found[1])), label) for label in labels]
     signed = [label for label in shown if label[0] in SIGNS.values()]
     known = [
-        f"{SIGNS[state_of(node)]} {WORDS.get(node['kind'], '')}{node['name']}"
+        f"{SIGNS[state_of(node)]} {WORDS.get(node['kind'], '')}{title(node) if node['kind'] == 'go' else node['name']}"
         for node in all_nodes(live.statements)
         if node.get("name") and state_of(node) and node["kind"] not in ("switch", "on", "timeout", "except")
     ]
@@ -151,8 +151,8 @@ def test_the_pizza_order_on_its_way() -> None:
     assert seen(PizzaOrder, execution) == {
         "order not yet submitted": "passed",
         "manager confirms the order": "passed",
-        "customer pays while the order cooks": "passed",
-        "customer pays": "here",
+        "go payments": "passed",
+        "payments/pay": "here",
         "print the kitchen ticket": "passed",
         "cook starts": "here",
     }
@@ -173,15 +173,15 @@ def test_the_pizza_order_on_its_way() -> None:
 
 def test_an_end_by_return_is_not_taken_for_the_end_of_the_definition() -> None:
     order, execution = ordering()
-    handle_event(order, execution, "cart timed out")
+    handle_event(order, execution, "customer fills the cart timed out")
     asyncio.run(aresume(order, execution))
     assert execution.status == "finished"
-    found = look(PizzaOrder.__program__, execution, ["cart timed out", "give up the cart"])
+    found = look(PizzaOrder.__program__, execution, ["customer fills the cart timed out", "give up the cart"])
     assert not found.ended
     assert states(found) == {
         "order not yet submitted": "passed",
         "customer fills the cart": "passed",
-        "cart timed out": "passed",
+        "customer fills the cart timed out": "passed",
         "give up the cart": "passed",
     }
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from workflow_core.diagrams import live
-from workflow_core.diagrams.describe import SIGNED, Node, in_words, limit_in_words
+from workflow_core.diagrams.describe import SIGNED, Node, in_words, limit_in_words, title
 from workflow_core.diagrams.svg.text import clean, shortened, width
 
 CAPTION_SIZE = 12
@@ -80,9 +80,8 @@ class _Reader:
 
     def statement(self, node: Node) -> Block:
         block = self.block(node)
-        name = node.get("name")
-        block.name = name
-        block.title = block.title or clean(name or "")
+        block.name = node.get("name")
+        block.title = block.title or clean(title(node))
         return _finished(block, node)
 
     def block(self, node: Node) -> Block:
@@ -118,7 +117,7 @@ class _Reader:
             case "within":
                 return self.within(node)
             case "go":
-                return Block(kind, caption="thread", body=self.inside(node["statements"], f"thread “{node['name']}”"))
+                return Block(kind, caption="thread", body=self.inside(node["statements"], f"thread “{title(node)}”"))
             case "parallel" | "race":
                 return self.parallel(node)
             case _:
@@ -159,7 +158,7 @@ class _Reader:
             name = branch["name"]
             words = ("case", "case", "default") if switch else ("if", "else if", "else")
             word = words[2] if name is None else words[min(number, 1)]
-            lanes.append(self.lane("branch", name or "otherwise", word, branch["statements"], branch))
+            lanes.append(self.lane("branch", title(branch) or "otherwise", word, branch["statements"], branch))
         block = Block(node["kind"], caption="switch" if switch else "", across=True)
         _with_lanes(block, lanes)
         block.goes_on = block.goes_on or node["branches"][-1]["name"] is not None

@@ -1,0 +1,156 @@
+"""A definition as text: the tree of its statements, with the lines of the source and the locals that are stored.
+
+It knows statements only by their attributes, so a new kind of statement needs nothing here.
+"""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+from workflow_core.diagrams.describe import in_words
+from workflow_core.execution import is_hidden
+from workflow_core.program.program import Program
+from workflow_core.signatures import OfFrame
+from workflow_core.statements.basic import Part, Section, Statement
+from workflow_core.statements.control import If, Switch
+from workflow_core.statements.failures import Except
+from workflow_core.statements.inline import CallOf, Entry, Inline, Local, Resting
+from workflow_core.workflow import Workflow
+
+_CODE_CHARS = 80
+_WORDS = {"Go": "go", "WaitFor": "wait for", "ForEach": "for", "Except": "except", "On": "on"}
+_BRANCHES = {If: ("if", "elif", "else"), Switch: ("case", "case", "default")}
+_FUNCTIONS = ("handler", "action", "function", "input", "then", "cond")
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A line of the tree: its depth, its text, and the line of the source; 0: not known."""
+
+    depth: int
+    text: str
+    line: int = 0
+
+
+def explain(cls: type[Workflow]) -> str:
+    """Returns the name of a workflow, where it is defined, and its ``outline``."""
+    form = "async def run" if cls.__program__.is_plain else "definition"
+    head = f"{cls.__workflow_name__}: {form} of {cls.__qualname__}, {inspect.getsourcefile(cls)}"
+    return f"{head}\n\n{outline(cls.__program__)}"
+
+
+def outline(program: Program) -> str:
+    """Returns the statements of a definition as indented lines.
+
+    Each line starts with the number of its line in the source, if it was compiled from ``async def run``. A statement
+    at which a thread rests names the locals that are stored there; ``code`` runs in the commit of what came before it.
+    """
+    rows = list(_section(program.definition, 0))
+    width = max((len(str(row.line)) for row in rows if row.line), default=0)
+    lines = (f"{row.line or '':>{width}}  {'  ' * row.depth}{row.text}" for row in rows)
+    return "\n".join(line.rstrip() if width else line[2:] for line in lines)
+
+
+def _section(section: Section, depth: int) -> Iterator[_Row]:
+    if section.prefix:
+        yield _Row(depth, f"section {section.prefix}")
+        depth += 1
+    for statement in section.statements:
+        yield from _statement(statement, depth)
+
+
+def _statement(item: Any, depth: int, locals: tuple[Local, ...] = (), line: int = 0) -> Iterator[_Row]:
+    match item:
+        case Section():
+            yield from _section(item, depth)
+        case CallOf(body):
+            yield from _section(body, depth)
+        case Resting(statement, stored, line):
+            yield from _statement(statement, depth, stored, line)
+        case Entry(stored):
+            if names := _names(stored):
+                yield _Row(depth, f"starts with {names}")
+        case Inline(_, function):
+            if not item.is_made:
+                yield _Row(depth, f"code: {_source_line(function)}", _line_of(function))
+        case If() | Switch():
+            yield from _branches(item, depth)
+        case _:
+            line = line or max(map(_line_of, _functions(item)), default=0)
+            yield _Row(depth, _text(item, locals), line)
+            yield from _parts(item, depth + 1)
+
+
+def _branches(item: If | Switch, depth: int) -> Iterator[_Row]:
+    first, next_, last = _BRANCHES[type(item)]
+    if isinstance(item, Switch):
+        yield _Row(depth, f"switch {item.name}")
+    for number, branch in enumerate(item.branches):
+        word = last if branch.cond is None else next_ if number else first
+        name = "" if branch.cond is None else branch.name.removeprefix(f"{first} ")
+        yield _Row(depth, f"{word} {name}".rstrip(), 0 if branch.cond is None else _line_of(branch.cond))
+        yield from _section(branch.body, depth + 1)
+
+
+def _text(item: Any, locals: tuple[Local, ...]) -> str:
+    """Returns the kind of a statement, its name, and what else a reader wants to know of it."""
+    kind = type(item).__name__
+    word = _WORDS.get(kind, kind.lower())
+    if getattr(item, "parallel", False):
+        word = "parallel for"
+    name = str(getattr(item, "event", None) or getattr(item, "name", ""))
+    text = f"{word} {name.removeprefix(f'{word} ')}".rstrip()
+    notes = []
+    if (role := getattr(item, "role", None)) is not None:
+        notes.append(f"role {role}")
+    if (delay := getattr(item, "delay", None)) is not None:
+        notes.append(in_words("computed" if callable(delay) else str(delay)))
+    if types := getattr(item, "types", ()):
+        notes.append(" or ".join(cls.__name__ for cls in types))
+    if (workflow := getattr(item, "workflow", None)) is not None:
+        notes.append(f"workflow {workflow if isinstance(workflow, str) else workflow.__workflow_name__}")
+    if limit := getattr(item, "limit", None):
+        notes.append(f"at most {limit} at a time")
+    called = [function for function in _functions(item) if not isinstance(function, OfFrame)]
+    notes += [f"calls {name}" for function in called if (name := getattr(function, "__name__", "")) and "<" not in name]
+    if names := _names(locals):
+        notes.append(f"stores {names}")
+    return f"{text} ({', '.join(notes)})" if notes else text
+
+
+def _functions(item: Any) -> list[Callable[..., Any]]:
+    """Returns the functions of a statement itself, but not the one that only hands a result to ``run``."""
+    own = [getattr(item, name, None) for name in (*_FUNCTIONS, "items", "id", "delay", "message")]
+    return [function for function in own if callable(function) and getattr(function, "__name__", "") != "take"]
+
+
+def _parts(item: Any, depth: int) -> Iterator[_Row]:
+    """Yields what a statement contains: sections, cases and clauses, in their order."""
+    for field in fields(item):
+        value = getattr(item, field.name)
+        if isinstance(value, Section) and field.name == "cleanup":
+            yield _Row(depth, "finally")
+            yield from _section(value, depth + 1)
+        elif isinstance(value, Section):
+            yield from _section(value, depth)
+        elif isinstance(value, tuple):
+            for part in value:
+                if isinstance(part, (Statement, Part, Except)):
+                    yield from _statement(part, depth)
+
+
+def _names(locals: tuple[Local, ...]) -> str:
+    return ", ".join(local.key for local in locals if not is_hidden(local.key))
+
+
+def _line_of(function: object) -> int:
+    return function.place[1] if isinstance(function, OfFrame) else 0
+
+
+def _source_line(function: OfFrame) -> str:
+    text = linecache.getline(*function.place).strip()
+    return text if len(text) <= _CODE_CHARS else f"{text[: _CODE_CHARS - 3]}..."
