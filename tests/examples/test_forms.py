@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.engine.harness import World, in_world
-from tests.examples import expense_scenarios, trip_scenarios
+from tests.examples import batch_scenarios, expense_scenarios, trip_scenarios
 from tests.examples.running import Example, Scenario, crash, play
 from workflow_core import Workflow
 
-EXAMPLES = [module.EXAMPLE for module in (expense_scenarios, trip_scenarios)]
+EXAMPLES = [module.EXAMPLE for module in (expense_scenarios, trip_scenarios, batch_scenarios)]
 CASES = [
     pytest.param(example, workflows, scenario, id=f"{example.module.__name__}-{form}-{scenario.__name__}")
     for example in EXAMPLES
