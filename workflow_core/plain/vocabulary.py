@@ -306,6 +306,23 @@ def gather(*calls: Awaitable[Any], limit: int | None = None) -> Call[Any]:
     _only_in_run("gather")
 
 
+@overload
+def race(first: Awaitable[T1], second: Awaitable[T2], /) -> Call[tuple[T1 | None, T2 | None]]: ...
+@overload
+def race(
+    first: Awaitable[T1], second: Awaitable[T2], third: Awaitable[T3], /
+) -> Call[tuple[T1 | None, T2 | None, T3 | None]]: ...
+@overload
+def race(*calls: Awaitable[T]) -> Call[tuple[T | None, ...]]: ...
+def race(*calls: Awaitable[Any]) -> Call[Any]:
+    """Runs calls in parallel. The first one to end cancels the others; see ``Race``.
+
+    Returns the result of that one in its place, and None for the others: ``reply, stop = await race(self.think(),
+    select(self.stop))``. A failure counts as an end: the others are canceled, then the error is raised.
+    """
+    _only_in_run("race")
+
+
 class Branches:
     """What ``parallel`` enters."""
 
@@ -348,4 +365,4 @@ def _only_in_run(name: str) -> NoReturn:
     raise DefinitionError(name, "it was called outside of 'async def run'", f"Use {name} only in run and its sections.")
 
 
-WORDS: Iterable[object] = (select, until, sleep, child, gather, parallel, go, local, named)
+WORDS: Iterable[object] = (select, until, sleep, child, gather, race, parallel, go, local, named)

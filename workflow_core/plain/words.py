@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import ast
 import inspect
-import types
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Optional, Union, cast
 
 from workflow_core.errors import DefinitionError
 from workflow_core.events import EventMark, Selected, event_mark
 from workflow_core.plain import activities, vocabulary
 from workflow_core.plain.calls import Calls, Make, Prepared
-from workflow_core.plain.field_types import united
-from workflow_core.plain.parts import Frame, Part
+from workflow_core.plain.parts import Code, Frame, Part
 from workflow_core.plain.source import UNKNOWN
-from workflow_core.plain.syntax import at, load
+from workflow_core.plain.syntax import assign, at, load
 from workflow_core.statements.calls import Child
 from workflow_core.statements.control import WaitFor
 from workflow_core.statements.selects import On, Select, Sleep, Timeout
@@ -31,6 +29,7 @@ class Words(Calls):
             vocabulary.sleep: self._sleep,
             vocabulary.child: self._child,
             vocabulary.gather: self._gather,
+            vocabulary.race: self._race,
         }
         if word not in readers:
             raise frame.source.mistake(node, f"{ast.unparse(node.func)} cannot be awaited", "Remove the await.")
@@ -46,11 +45,12 @@ class Words(Calls):
         if keywords or not (handlers or timeout):
             raise frame.source.mistake(node, "select takes events and a timeout", "Write await select(self.event).")
         name = self._take_name(frame, node, " or ".join(handler.__name__ for handler, _ in handlers) or "select")
-        prepared = Prepared(name, gives=self._selected([handler for handler, _ in handlers], timeout is not None))
+        prepared = Prepared(name)
         if timeout is not None:
             timeout = self.take_out(frame, timeout, prepared.before)
             if isinstance(timeout, ast.Constant) and timeout.value is None:
                 timeout = None
+        prepared.gives = self._selected_type([handler for handler, _ in handlers], can_time_out=timeout is not None)
 
         def make(expression: Make) -> Select:
             cases: list[Any] = [On(mark.name, handler, **mark.options) for handler, mark in handlers]
@@ -61,18 +61,17 @@ class Words(Calls):
         prepared.parts.append(self._wait(frame, node, name, [] if timeout is None else [timeout], make))
         return prepared
 
-    def _selected(self, handlers: Sequence[Any], may_time_out: bool) -> Any:
-        """Returns the type of what a select gives: the inputs and outputs of its events."""
-        inputs: list[Any] = [types.NoneType] if may_time_out else []
-        outputs = list(inputs)
+    def _selected_type(self, handlers: Sequence[Callable[..., Any]], *, can_time_out: bool) -> Any:
+        """Returns the type of what a select gives: with the inputs and outputs of its events."""
+        kinds: list[list[Any]] = [[None] if can_time_out else [], [None] if can_time_out else []]
         for handler in handlers:
+            _, *parameters = inspect.signature(handler).parameters.values()
+            inputs = [parameter for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]
             hints = self.hints(handler)
-            _, *parameters = inspect.signature(handler).parameters
-            inputs.append(hints.get(parameters[0], UNKNOWN) if parameters else types.NoneType)
-            outputs.append(hints.get("return", UNKNOWN))
-        kinds = [united(found) for found in (inputs, outputs)]
-        generic: Any = Selected
-        return generic[tuple(Any if kind is UNKNOWN else kind for kind in kinds)]
+            kinds[0].append(hints.get(inputs[0].name, Any) if inputs else None)
+            kinds[1].append(hints.get("return", Any))
+        generic, union = cast(Any, Selected), cast(Any, Union)
+        return generic[tuple(Any if Any in kind else union[tuple(kind)] for kind in kinds)]
 
     def _handler_of(self, frame: Frame, node: ast.expr) -> Any:
         match node:
@@ -185,10 +184,26 @@ class Words(Calls):
             )
         parts, results = self.fork(frame, node, node.args, "gather")
         kinds = [self.passed_types.get(variable, UNKNOWN) for variable in results]
-        for variable, kind in zip(results, kinds, strict=True):
+        return Prepared("gather", [], parts, *self._tuple_of(frame, node, results, kinds))
+
+    def _race(self, frame: Frame, node: ast.Call) -> Prepared:
+        if len(node.args) < 2 or any(isinstance(argument, ast.Starred) for argument in node.args) or node.keywords:
+            raise frame.source.mistake(node, "race takes two calls or more", "Write await race(self.a(), self.b()).")
+        parts, results = self.fork(frame, node, node.args, "race")
+        kinds = [_or_none(self.passed_types.get(variable, UNKNOWN)) for variable in results]
+        nothing = [assign(variable, ast.Constant(None), node) for variable in results]
+        before: list[Part] = [Code(frame=frame, line=node, derived=frame.derived, statements=nothing)]
+        return Prepared("race", before, parts, *self._tuple_of(frame, node, results, kinds))
+
+    def _tuple_of(
+        self, frame: Frame, node: ast.AST, variables: Sequence[str], kinds: Sequence[Any]
+    ) -> tuple[Any, ast.expr]:
+        """Returns the type of the results of branches, and an expression of them."""
+        for variable, kind in zip(variables, kinds, strict=True):
             self.types[frame.key(variable)] = [kind]
-        result = at(ast.Tuple([load(variable, node) for variable in results], ast.Load()), node)
-        return Prepared("gather", [], parts, UNKNOWN, result)
+        generic: Any = tuple
+        made: ast.expr = at(ast.Tuple([load(variable, node) for variable in variables], ast.Load()), node)
+        return generic[tuple(Any if kind is UNKNOWN else kind for kind in kinds)], made
 
     def fork(self, frame: Frame, node: ast.AST, calls: Sequence[ast.expr], word: str) -> tuple[list[Part], list[str]]:
         """See ``Scan``."""
@@ -218,6 +233,10 @@ def _mark_of(handler: Any) -> EventMark:
 def _dict_of(kind: Any) -> Any:
     generic: Any = dict
     return generic[str, kind]
+
+
+def _or_none(kind: Any) -> Any:
+    return kind if kind is UNKNOWN or kind is Any else Optional[kind]
 
 
 def _in_order(results: dict[str, Any]) -> list[Any]:
