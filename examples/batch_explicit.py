@@ -1,4 +1,4 @@
-"""The batch as an explicit definition: the same workflow as in ``batch.py``, as a tree of statements."""
+"""The batch as an explicit definition: the same workflow as in ``batch.py``, as statements."""
 
 from __future__ import annotations
 

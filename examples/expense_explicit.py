@@ -1,4 +1,4 @@
-"""Expense approval as an explicit definition: the same workflow as in ``expense.py``, as a tree of statements."""
+"""Expense approval as an explicit definition: the same workflow as in ``expense.py``, as statements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trip saga as an explicit definition: the same workflow as in ``trip.py``, as a tree of statements."""
+"""The trip saga as an explicit definition: the same workflow as in ``trip.py``, as statements."""
 
 from __future__ import annotations
 

@@ -7,9 +7,12 @@ the process dies at the n-th commit, and a new process continues from the stored
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -17,7 +20,7 @@ from services import Service
 
 from cloud_adapter.document import Instance
 from cloud_adapter.errors import Busy
-from tests.engine.harness import Killed, Process, World
+from tests.engine.harness import ID, Killed, Process, World
 from workflow_core import Workflow
 
 Scenario = Callable[["Run"], Awaitable[None]]
@@ -37,12 +40,14 @@ class Example:
         plain: its workflow as an ``async def run``, and the workflows of its children.
         explicit: the same as trees of statements.
         scenarios: what is done with each of them. Each checks its end.
+        long_scenarios: those with too many commits for a crash at each of them.
     """
 
     module: ModuleType
     plain: tuple[type[Workflow], ...]
     explicit: tuple[type[Workflow], ...]
     scenarios: tuple[Scenario, ...]
+    long_scenarios: tuple[Scenario, ...] = ()
 
 
 class Run:
@@ -52,9 +57,9 @@ class Run:
         services: the services that the example calls.
     """
 
-    def __init__(self, world: World, id: str, services: dict[str, Service]) -> None:
+    def __init__(self, world: World, services: dict[str, Service]) -> None:
         self.world = world
-        self.id = id
+        self.id = ID
         self.services = services
         self.process = world.start()
         self._requests = 0
@@ -130,23 +135,42 @@ def services_of(module: ModuleType) -> dict[str, Service]:
     return found
 
 
-async def play(world: World, module: ModuleType, scenario: Scenario, id: str = "one") -> Run:
+async def play(directory: Path, workflows: tuple[type[Workflow], ...], module: ModuleType, scenario: Scenario) -> None:
     """Runs a scenario without a fault."""
-    run = Run(world, id, services_of(module))
-    await scenario(run)
-    return run
+    async with new_world(directory, workflows) as world:
+        await scenario(Run(world, services_of(module)))
 
 
-async def crash(world: World, module: ModuleType, scenario: Scenario) -> None:
-    """Runs a scenario with a crash at each commit: just before it, and just after it. Each scenario checks its end."""
+async def crash(directory: Path, workflows: tuple[type[Workflow], ...], module: ModuleType, scenario: Scenario) -> int:
+    """Runs a scenario with a crash at each commit: just before it, and just after it. Each scenario checks its end.
+
+    Returns:
+        How many crashes there were.
+    """
+    crashes = 0
     for where in ("before", "after"):
         for number in range(1, CRASHES_MAX):
-            run = Run(world, f"{where}-{number}", services_of(module))
-            first = run.process
-            first.fault("commit", number, **{where: Killed(f"at commit {number}")})
-            await scenario(run)
+            async with new_world(directory / f"{where}-{number}", workflows) as world:
+                run = Run(world, services_of(module))
+                first = run.process
+                first.fault("commit", number, **{where: Killed(f"at commit {number}")})
+                await scenario(run)
             if first.wire.faults:  # the scenario has fewer commits
-                assert number > 2
                 break
+            crashes += 1
         else:
             raise AssertionError(f"the scenario has more than {CRASHES_MAX} commits")
+    return crashes
+
+
+@asynccontextmanager
+async def new_world(directory: Path, workflows: tuple[type[Workflow], ...]) -> AsyncIterator[World]:
+    """A database and a time of its own."""
+    os.makedirs(directory, exist_ok=True)
+    world = World(directory, *workflows)
+    try:
+        # No test here cuts the power: waiting for the disk would be most of the time that they take.
+        await world.store.connections.run(lambda connection: connection.execute("PRAGMA synchronous = OFF").close())
+        yield world
+    finally:
+        await world.store.close()

@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from tests.engine.harness import World, in_world
-from tests.examples import batch_scenarios, expense_scenarios, trip_scenarios
+from tests.examples import batch_scenarios, expense_scenarios, subscription_scenarios, trip_scenarios
 from tests.examples.running import Example, Scenario, crash, play
 from workflow_core import Workflow
 
-EXAMPLES = [module.EXAMPLE for module in (expense_scenarios, trip_scenarios, batch_scenarios)]
-CASES = [
-    pytest.param(example, workflows, scenario, id=f"{example.module.__name__}-{form}-{scenario.__name__}")
-    for example in EXAMPLES
-    for form, workflows in (("plain", example.plain), ("explicit", example.explicit))
-    for scenario in example.scenarios
-]
-cases = pytest.mark.parametrize(("example", "workflows", "scenario"), CASES)
+EXAMPLES = [module.EXAMPLE for module in (expense_scenarios, subscription_scenarios, trip_scenarios, batch_scenarios)]
 
 
-@cases
-@in_world()
-async def test_scenario(
-    world: World, example: Example, workflows: tuple[type[Workflow], ...], scenario: Scenario
+def cases(*, with_long: bool) -> Any:
+    """Runs a test with each example, form and scenario."""
+    found = [
+        pytest.param(example, workflows, scenario, id=f"{example.module.__name__}-{form}-{scenario.__name__}")
+        for example in EXAMPLES
+        for form, workflows in (("plain", example.plain), ("explicit", example.explicit))
+        for scenario in (*example.scenarios, *(example.long_scenarios if with_long else ()))
+    ]
+    return pytest.mark.parametrize(("example", "workflows", "scenario"), found)
+
+
+@cases(with_long=True)
+def test_scenario(tmp_path: Path, example: Example, workflows: tuple[type[Workflow], ...], scenario: Scenario) -> None:
+    asyncio.run(play(tmp_path, workflows, example.module, scenario))
+
+
+@pytest.mark.slow
+@cases(with_long=False)
+def test_crash_at_each_commit(
+    tmp_path: Path, example: Example, workflows: tuple[type[Workflow], ...], scenario: Scenario
 ) -> None:
-    world.workflows = workflows
-    await play(world, example.module, scenario)
-
-
-@cases
-@in_world()
-async def test_crash_at_each_commit(
-    world: World, example: Example, workflows: tuple[type[Workflow], ...], scenario: Scenario
-) -> None:
-    world.workflows = workflows
-    await crash(world, example.module, scenario)
+    assert asyncio.run(crash(tmp_path, workflows, example.module, scenario)) > 5

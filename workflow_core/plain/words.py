@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Optional, Union, cast
+from typing import Any, Union, cast
 
 from workflow_core.errors import DefinitionError
 from workflow_core.events import EventMark, Selected, event_mark
@@ -236,7 +236,7 @@ def _dict_of(kind: Any) -> Any:
 
 
 def _or_none(kind: Any) -> Any:
-    return kind if kind is UNKNOWN or kind is Any else Optional[kind]
+    return kind if kind is UNKNOWN or kind is Any else cast(Any, Union)[kind, None]
 
 
 def _in_order(results: dict[str, Any]) -> list[Any]:
