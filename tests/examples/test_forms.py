@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
-from tests.examples import batch_scenarios, expense_scenarios, subscription_scenarios, trip_scenarios
+from tests.examples import batch_scenarios, expense_scenarios, order_scenarios, subscription_scenarios, trip_scenarios
 from tests.examples.running import Example, Scenario, crash, play
 from workflow_core import Workflow
 
-EXAMPLES = [module.EXAMPLE for module in (expense_scenarios, subscription_scenarios, trip_scenarios, batch_scenarios)]
+EXAMPLES = [
+    module.EXAMPLE
+    for module in (expense_scenarios, subscription_scenarios, trip_scenarios, order_scenarios, batch_scenarios)
+]
 
 
 def cases(*, with_long: bool) -> Any:
