@@ -19,6 +19,7 @@ from typing import Any
 from services import Service
 
 from cloud_adapter.document import Instance
+from cloud_adapter.engine.tasks import ACTIVITY_PATH
 from cloud_adapter.errors import Busy
 from tests.engine.harness import ID, Killed, Process, World
 from workflow_core import Workflow
@@ -55,6 +56,7 @@ class Run:
 
     Attributes:
         services: the services that the example calls.
+        holds_activities: whether activities that are due are not started yet.
     """
 
     def __init__(self, world: World, services: dict[str, Service]) -> None:
@@ -62,6 +64,7 @@ class Run:
         self.id = ID
         self.services = services
         self.process = world.start()
+        self.holds_activities = False
         self._requests = 0
         self._crashed = False
 
@@ -81,13 +84,21 @@ class Run:
         self._requests += 1
         key = f"request {self._requests}"
         result = await self.again(lambda process: self.world.finish(call(process, key)))
-        await self.again(self.world.deliver)
+        await self.again(self._deliver)
         await self._outlast_lease()
         return result
 
+    async def _deliver(self, process: Process) -> None:
+        if not self.holds_activities:
+            await self.world.deliver(process)
+            return
+        tasks = self.world.queue.tasks
+        while due := [task for task in tasks.values() if task.at is None and task.path != ACTIVITY_PATH]:
+            await process.deliver(due[0])
+
     async def _outlast_lease(self) -> None:
         """After a crash, waits until the lease of the dead process has expired and what it delayed has happened."""
-        if self._crashed:
+        if self._crashed and not self.holds_activities:
             self._crashed = False
             await self.pass_time(LEASE)
 
@@ -108,6 +119,11 @@ class Run:
         until = self.world.now + time
         await self.again(lambda process: self.world.pass_time(max(timedelta(), until - self.world.now), process))
         await self._outlast_lease()
+
+    def continue_with(self, workflows: tuple[type[Workflow], ...]) -> None:
+        """Deploys other code: the process ends, and another one continues with these workflows."""
+        self.world.workflows = workflows
+        self.process = self.world.start()
 
     async def instance(self) -> Instance:
         """The stored document."""

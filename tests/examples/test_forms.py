@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.examples import batch_scenarios, expense_scenarios, order_scenarios, subscription_scenarios, trip_scenarios
+from tests.examples import (
+    agent_scenarios,
+    batch_scenarios,
+    expense_scenarios,
+    order_scenarios,
+    subscription_scenarios,
+    trip_scenarios,
+)
 from tests.examples.running import Example, Scenario, crash, play
 from workflow_core import Workflow
 
 EXAMPLES = [
     module.EXAMPLE
-    for module in (expense_scenarios, subscription_scenarios, trip_scenarios, order_scenarios, batch_scenarios)
+    for module in (
+        expense_scenarios,
+        subscription_scenarios,
+        trip_scenarios,
+        order_scenarios,
+        agent_scenarios,
+        batch_scenarios,
+    )
 ]
 
 
-def cases(*, with_long: bool) -> Any:
+def cases(*, with_long: bool) -> pytest.MarkDecorator:
     """Runs a test with each example, form and scenario."""
     found = [
         pytest.param(example, workflows, scenario, id=f"{example.module.__name__}-{form}-{scenario.__name__}")
