@@ -263,8 +263,13 @@ def select(*events: Callable[..., Any], timeout: timedelta | datetime | None = N
     _only_in_run("select")
 
 
-def until(condition: Callable[[], Any]) -> Call[None]:
-    """Waits until a condition is true: a lambda without parameters, which may use ``self`` and locals."""
+def until(condition: Callable[[], Any], *, timeout: timedelta | datetime | None = None) -> Call[None]:
+    """Waits until a condition is true.
+
+    Args:
+        condition: a lambda without parameters, which may use ``self`` and locals.
+        timeout: how long, or until when. After that, the call raises ``TimedOut``.
+    """
     _only_in_run("until")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any, Union, cast
 
 from workflow_core.errors import DefinitionError
@@ -14,6 +15,7 @@ from workflow_core.plain.calls import Calls, Make, Prepared
 from workflow_core.plain.parts import Code, Frame, Part
 from workflow_core.plain.source import UNKNOWN
 from workflow_core.plain.syntax import assign, at, load
+from workflow_core.statements.basic import Delay
 from workflow_core.statements.calls import Child
 from workflow_core.statements.control import WaitFor
 from workflow_core.statements.selects import On, Select, Sleep, Timeout
@@ -55,7 +57,7 @@ class Words(Calls):
         def make(expression: Make) -> Select:
             cases: list[Any] = [On(mark.name, handler, **mark.options) for handler, mark in handlers]
             if timeout is not None:
-                cases.append(Timeout(f"{name} timed out", expression(timeout)))
+                cases.append(Timeout(f"{name} timed out", self._delay(frame, timeout, expression)))
             return Select(name, *cases)
 
         prepared.parts.append(self._wait(frame, node, name, [] if timeout is None else [timeout], make))
@@ -84,8 +86,12 @@ class Words(Calls):
         )
 
     def _until(self, frame: Frame, node: ast.Call) -> Prepared:
-        if len(node.args) != 1 or node.keywords:
-            raise frame.source.mistake(node, "until takes one condition", "Write await until(lambda: self.paid).")
+        keywords = {str(keyword.arg): keyword.value for keyword in node.keywords}
+        timeout = keywords.pop("timeout", None)
+        if len(node.args) != 1 or keywords:
+            raise frame.source.mistake(
+                node, "until takes one condition and a timeout", "Write await until(lambda: self.paid)."
+            )
         condition = node.args[0]
         if isinstance(condition, ast.Lambda):
             if condition.args.args or condition.args.kwonlyargs:
@@ -98,8 +104,15 @@ class Words(Calls):
         if self.waits(frame, test):
             raise frame.source.mistake(condition, "its condition awaits", "Compute the value before, in a step.")
         name = self._take_name(frame, node, " ".join(default.split())[:200])
-        make = lambda expression: WaitFor(name, expression(test))  # noqa: E731
-        return Prepared(name, parts=[self._wait(frame, node, name, [test], make)], gives=type(None))
+        prepared = Prepared(name, gives=type(None))
+        delay = None if timeout is None else self.take_out(frame, timeout, prepared.before)
+
+        def make(expression: Make) -> WaitFor:
+            limit = None if delay is None else self._delay(frame, delay, expression)
+            return WaitFor(name, expression(test), timeout=limit)
+
+        prepared.parts.append(self._wait(frame, node, name, [test] if delay is None else [test, delay], make))
+        return prepared
 
     def _sleep(self, frame: Frame, node: ast.Call) -> Prepared:
         if len(node.args) != 1 or node.keywords:
@@ -109,9 +122,19 @@ class Words(Calls):
         name = self._take_name(frame, node, " ".join(ast.unparse(node).split())[:200])
         prepared = Prepared(name, gives=type(None))
         delay = self.take_out(frame, node.args[0], prepared.before)
-        make = lambda expression: Sleep(name, expression(delay))  # noqa: E731
+        make = lambda expression: Sleep(name, self._delay(frame, delay, expression))  # noqa: E731
         prepared.parts.append(self._wait(frame, node, name, [delay], make))
         return prepared
+
+    def _delay(self, frame: Frame, node: ast.expr, expression: Make) -> Delay:
+        """Returns a delay: a value if it is a ``timedelta`` of constants, so that diagrams show it."""
+        match node:
+            case ast.Call(function, arguments, keywords) if frame.source.resolve(function) is timedelta:
+                values = [*arguments, *(keyword.value for keyword in keywords)]
+                if all(isinstance(value, ast.Constant) for value in values):
+                    given = [ast.literal_eval(value) for value in arguments]
+                    return timedelta(*given, **{str(k.arg): ast.literal_eval(k.value) for k in keywords})
+        return expression(node)
 
     def _child(self, frame: Frame, node: ast.Call) -> Prepared:
         workflow = self.static(frame, node.args[0]) if len(node.args) == 1 else UNKNOWN
