@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from batch import InvalidRow, Problem, ledger, mail
+from batch import InvalidRow, Problem, TooManyFailures, ledger, mail
 
 from workflow_core import (
     Activity,
     ActivityContext,
     ErrorInfo,
     Fail,
-    Failure,
     ForEach,
     If,
     Retry,
@@ -44,9 +43,8 @@ class Batch(Workflow, name="batch"):
     def count(self, receipt: str) -> None:
         self.imported += 1
 
-    def note(self, step: StepContext) -> None:
-        assert step.error is not None
-        self.problems.append(Problem(row=step.item, reason=step.error.message))
+    def note(self, error: ErrorInfo, *, item: str) -> None:
+        self.problems.append(Problem(row=item, reason=error.message))
 
     def has_too_many(self) -> bool:
         return len(self.problems) > self.problems_max
@@ -77,12 +75,12 @@ class Batch(Workflow, name="batch"):
                     ),
                 ).except_(
                     Exception,
-                    Step("note", note),
-                    If("too many problems", has_too_many, Fail("too many", too_many)),
+                    If("too many problems", has_too_many, Fail("too many", too_many, error=TooManyFailures)),
+                    then=note,
                 ),
                 parallel=True,
                 limit=50,
             ),
-        ).except_(Failure, then=cancel),
+        ).except_(TooManyFailures, then=cancel),
         Step("report", report),
     )

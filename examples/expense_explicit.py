@@ -8,7 +8,7 @@ from typing import Literal
 
 from expense import Decision, bank, mail
 
-from workflow_core import If, On, Retry, S, Select, Step, StepContext, Timeout, While, Workflow
+from workflow_core import Do, If, On, Retry, S, Select, Step, StepContext, Timeout, While, Workflow
 
 
 class Expense(Workflow, name="expense"):
@@ -57,7 +57,7 @@ class Expense(Workflow, name="expense"):
         return self.is_open() and self.reminders < 3
 
     definition = S(
-        If("small amount", is_small, Step("approve by policy", accept_by_policy)),
+        If("small amount", is_small, Do("approve by policy", accept_by_policy)),
         While(
             "manager has not decided",
             waits_for_manager,
@@ -74,7 +74,7 @@ class Expense(Workflow, name="expense"):
             Select(
                 "director decides",
                 On("decide", decide, role="manager"),
-                Timeout("director decides timed out", timedelta(days=7), Step("reject", reject)),
+                Timeout("director decides timed out", timedelta(days=7), handler=reject),
             ),
         ),
         If("approved", is_approved, Step("pay", pay, retry=Retry(max_attempts=None))),

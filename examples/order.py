@@ -64,13 +64,11 @@ class Order(Workflow, name="order"):
     def refund(self, step: StepContext) -> None:
         bank.request(f"refund {self.price} for {self.number}", step.idempotency_key)
 
+    async def send(self, place: str) -> str:
+        return await child(Parcel, id=f"{self.number}-{place}", warehouse=place, items=self.items[place])
+
     async def ship(self) -> list[str]:
-        return await gather(
-            *(
-                child(Parcel, id=f"{self.number}-{place}", warehouse=place, items=items)
-                for place, items in self.items.items()
-            )
-        )
+        return await gather(*(self.send(place) for place in self.items))
 
     async def run(self) -> None:
         await self.charge()

@@ -7,7 +7,7 @@ from typing import Literal
 
 from trip import Booking, agency, tickets
 
-from workflow_core import ErrorInfo, ForEach, On, Retry, S, Select, Step, StepContext, Try, Workflow
+from workflow_core import Do, ErrorInfo, ForEach, On, Retry, S, Select, Step, StepContext, Try, Workflow
 
 
 class Trip(Workflow, name="trip"):
@@ -57,7 +57,7 @@ class Trip(Workflow, name="trip"):
                 get_wanted,
                 Step("book", book, retry=Retry(max_attempts=3, initial=timedelta(seconds=10))),
             ),
-            Step("confirm", confirm),
+            Do("confirm", confirm),
         ).except_(
             Exception,
             ForEach(
@@ -73,7 +73,7 @@ class Trip(Workflow, name="trip"):
                     name="try undo except 1",
                 ),
             ),
-            Step("give up", give_up),
+            Do("give up", give_up),
             name="try for what except 1",
             then=note,
         ),

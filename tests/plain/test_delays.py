@@ -9,6 +9,7 @@ import pytest
 
 from workflow_core import Execution, TimedOut, Workflow, aresume, event, handle_event, select, sleep, until
 from workflow_core.diagrams.mermaid import draw
+from workflow_core.wait_types import TimerWait
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -40,7 +41,8 @@ def started(**fields: int) -> tuple[Bill, Execution]:
 
 def test_a_condition_that_is_not_true_in_time_raises_an_error() -> None:
     bill, execution = started()
-    assert [wait.deadline for wait in execution.threads[0].waits if wait.deadline] == [NOW + timedelta(days=2)]
+    timers = [wait for wait in execution.threads[0].waits if isinstance(wait, TimerWait)]
+    assert [wait.deadline for wait in timers] == [NOW + timedelta(days=2)]
     handle_event(bill, execution, "paid timeout", now=NOW + timedelta(days=2))
     assert bill.log == ["late"]
     assert execution.threads[0].step == "sleep(timedelta(hours=1))"
