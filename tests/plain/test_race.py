@@ -87,6 +87,19 @@ def test_the_result_stands_in_the_place_of_its_call() -> None:
     assert (workflow.winner, execution.status) == (0, "finished")
 
 
+def test_a_race_against_the_time() -> None:
+    class Late(Auction, name="late"):
+        async def run(self) -> None:
+            offer, nothing = await race(select(self.bid), sleep(timedelta(days=1)).named("a day"))
+            await self.note(f"{offer} {nothing}")
+
+    workflow, execution = Late(), Execution.start("l", Late)
+    asyncio.run(aresume(workflow, execution, now=NOW))
+    handle_event(workflow, execution, "a day", now=NOW + timedelta(days=1))
+    asyncio.run(aresume(workflow, execution, now=NOW))
+    assert (workflow.log, execution.status) == (["None None"], "finished")
+
+
 def test_a_race_and_a_gather_have_the_names_that_they_are_given() -> None:
     class Named(Auction, name="named"):
         async def run(self) -> None:

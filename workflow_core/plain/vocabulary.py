@@ -323,7 +323,8 @@ def race(*calls: Awaitable[Any]) -> Call[Any]:
     """Runs calls in parallel. The first one to end cancels the others; see ``Race``.
 
     Returns the result of that one in its place, and None for the others: ``reply, stop = await race(self.think(),
-    select(self.stop))``. A failure counts as an end: the others are canceled, then the error is raised.
+    select(self.stop))``. If the result of a call may be None, set a field in it to know that it was first. A failure
+    counts as an end: the others are canceled, then the error is raised.
     """
     _only_in_run("race")
 

@@ -104,7 +104,7 @@ class Words(Calls):
         if self.waits(frame, test):
             raise frame.source.mistake(condition, "its condition awaits", "Compute the value before, in a step.")
         name = self._take_name(frame, node, " ".join(default.split())[:200])
-        prepared = Prepared(name, gives=type(None))
+        prepared = Prepared(name, gives=type(None), result=ast.Constant(None))
         delay = None if timeout is None else self.take_out(frame, timeout, prepared.before)
 
         def make(expression: Make) -> WaitFor:
@@ -120,7 +120,7 @@ class Words(Calls):
                 node, "sleep takes a duration or a time", "Write await sleep(timedelta(days=1))."
             )
         name = self._take_name(frame, node, " ".join(ast.unparse(node).split())[:200])
-        prepared = Prepared(name, gives=type(None))
+        prepared = Prepared(name, gives=type(None), result=ast.Constant(None))
         delay = self.take_out(frame, node.args[0], prepared.before)
         make = lambda expression: Sleep(name, self._delay(frame, delay, expression))  # noqa: E731
         prepared.parts.append(self._wait(frame, node, name, [delay], make))
