@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
 from typing import Any
 
 from pydantic import BaseModel
@@ -40,6 +41,24 @@ class Loops(Workflow, name="loops"):
             await self.note(left).named("left")
 
 
+class Picks(Loops, name="picks"):
+    prices: dict[str, Decimal] = {"a": Decimal("1.5"), "b": Decimal(2)}
+
+    async def run(self) -> None:
+        best = None
+        for row in self.rows:
+            if best is None or row.n > best.n:
+                best = row
+        second = next((row for row in self.rows if row.n == 2), None)
+        first, *others = self.rows
+        total = sum(self.prices.values())
+        count = sum((row.n for row in self.rows), Decimal(0))
+        await self.note("stored")
+        assert best is not None
+        assert second is not None
+        self.seen += [f"{best.n} {second.n} {first.n} {[row.n for row in others]} {total!r} {count!r}"]
+
+
 async def run_reloading(cls: type[Workflow]) -> Any:
     """Runs an instance, and loads it anew from the stored JSON after each checkpoint."""
     workflow, execution = cls(), Execution.start("x", cls)
@@ -67,3 +86,8 @@ def test_locals_made_of_typed_collections_stay_typed() -> None:
         "last 6",
         *("left 3", "left 2", "left 1"),
     ]
+
+
+def test_a_variable_of_a_comprehension_is_not_the_one_of_a_loop() -> None:
+    workflow = asyncio.run(run_reloading(Picks))
+    assert workflow.seen == ["note stored", "3 2 1 [2, 3] Decimal('3.5') Decimal('6')"]

@@ -129,18 +129,21 @@ def test_what_a_select_gives_is_stored_by_the_types_of_its_events() -> None:
         def close(self, how: Literal["now", "later"]) -> None: ...
 
         @event
-        def end(self) -> None: ...
+        def end(self, *, now: datetime) -> None: ...
 
         async def run(self) -> None:
             one = await select(self.bid)
             other = await select(self.close, self.bid).named("other")
-            await select(self.end)
+            last = await select(self.end)
+            await sleep(NOW)
+            self.seen += [f"{last.input}"]
             self.seen += [str(one.input.amount + one.output.amount), str(other.input)]
 
     workflow, execution = Kept(), Execution.start("k", Kept)
     asyncio.run(aresume(workflow, execution))
     for name, value in (("bid", {"amount": 2}), ("close", "now"), ("end", None)):
         workflow, execution = Kept.load_fields(workflow.dump_fields()), Execution.from_json(execution.to_json())
-        handle_event(workflow, execution, name, value)
+        handle_event(workflow, execution, name, value, now=NOW)
+    handle_event(workflow, execution, "sleep(NOW)")
     asyncio.run(aresume(workflow, execution))
-    assert (workflow.seen, execution.status) == (["4", "now"], "finished")
+    assert (workflow.seen, execution.status) == (["None", "4", "now"], "finished")
