@@ -1,10 +1,11 @@
-"""The examples of README.md and docs/ are accepted by mypy and pyright, both in strict mode and without plugins."""
+"""The code of README.md, docs/ and examples/ is accepted by mypy and pyright, in strict mode and without plugins."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,13 +31,15 @@ def code_of(text: str) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a file for each document that contains code."""
+    """A folder with a file for each document that contains code, and the files of examples/."""
     folder = tmp_path_factory.mktemp("examples")
     for path in DOCUMENTS:
         text = path.read_text()
         if BLOCK.search(text):
             (folder / f"{path.stem.lower().replace('-', '_')}_md.py").write_text(code_of(text))
     assert len(list(folder.iterdir())) > 5
+    for path in (ROOT / "examples").glob("*.py"):
+        shutil.copy(path, folder)
     return folder
 
 

@@ -15,6 +15,7 @@ from workflow_core.plain.syntax import assign, at, load
 from workflow_core.plain.usage import CONSTANT, after_first_items, comprehensions, own_nodes
 
 _LABEL_CHARS = 60
+_TAKING_CALLS = (vocabulary.gather, vocabulary.race, vocabulary.go, vocabulary.named)
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
@@ -107,7 +108,7 @@ class Reading:
             if not is_awaited and self.needs_await(frame, node):
                 raise frame.source.mistake(node, f"{name} is not awaited, so it would do nothing", "Write await.")
             takes_calls = isinstance(node.func, ast.Attribute) and node.func.attr in ("start", "named")
-            is_awaited = takes_calls or self.word(frame, node) in (vocabulary.gather, vocabulary.go, vocabulary.named)
+            is_awaited = takes_calls or self.word(frame, node) in _TAKING_CALLS
         elif not isinstance(node, (ast.GeneratorExp, ast.ListComp, ast.Starred, ast.Attribute, ast.comprehension)):
             is_awaited = isinstance(node, ast.Await)
         for inner in ast.iter_child_nodes(node):

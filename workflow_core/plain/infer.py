@@ -154,6 +154,9 @@ class Inference:
         if called in (builtins.sorted, builtins.next, builtins.min, builtins.max) and len(node.args) == 1 and first:
             item = self.item_type(frame, first, key, scope)
             return generic(list, _or_any(item)) if called is builtins.sorted else item
+        if called in (builtins.next, builtins.sum) and first is not None and len(node.args) <= 2:
+            last = node.args[1] if len(node.args) == 2 else ast.Constant(0)  # the default of next, the start of sum
+            return _all([self.item_type(frame, first, key, scope), self.type_of(frame, last, key, scope)])
         if called is builtins.len:
             return int
         if called is dataclasses.replace and first is not None:
@@ -209,7 +212,10 @@ def targets_of(target: ast.expr, kind: Any) -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     for index, part in enumerate(getattr(target, "elts", ())):
         if isinstance(part, ast.Starred):
-            found += [(name.id, UNKNOWN) for name in ast.walk(target) if isinstance(name, ast.Name)]
+            rest: list[ast.expr] = getattr(target, "elts", [])[index + 1 :]
+            found += [(name.id, UNKNOWN) for after in rest for name in ast.walk(after) if isinstance(name, ast.Name)]
+            kind = kind if typing.get_origin(kind) is list else UNKNOWN
+            found += [(name.id, kind) for name in ast.walk(part) if isinstance(name, ast.Name)]
             break
         found += targets_of(part, value_at(kind, ast.Constant(index)))
     return found

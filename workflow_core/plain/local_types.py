@@ -99,6 +99,8 @@ class LocalTypes:
                 case ast.NamedExpr(ast.Name(name), value):
                     self._note_value(frame, name, value)
                     known.add(id(node.target))
+                case ast.comprehension(target):
+                    known |= {id(part) for part in ast.walk(target)}  # variables of its own
                 case ast.For(target, items):
                     self._note_loop(frame, target, items)
                     known |= {id(part) for part in ast.walk(target)}

@@ -36,7 +36,7 @@ from workflow_core.statements.basic import Section, Statement
 from workflow_core.statements.control import Branch as IfBranch
 from workflow_core.statements.control import Break, Continue, Go, If, Return, While
 from workflow_core.statements.failures import Try
-from workflow_core.statements.fanout import ForEach, Parallel
+from workflow_core.statements.fanout import ForEach, Parallel, Race
 from workflow_core.statements.inline import CallOf, Entry, Inline, Local, Resting
 from workflow_core.statements.selects import Select
 
@@ -85,7 +85,8 @@ class Lowering:
                 return CallOf(Section(self._body(part.body), prefix=part.name, renamed_from=part.renamed_from))
             case Fork():
                 branches = [Section(self._thread(part, branch)) for branch in part.branches]
-                return Resting(Parallel(part.name, *branches), self._locals(part, part.live), part.place[1])
+                fork = Race(part.name, *branches) if part.is_race else Parallel(part.name, *branches)
+                return Resting(fork, self._locals(part, part.live), part.place[1])
             case Spawn():
                 id = None if part.id is None else self.expression(part, part.id)
                 return Go(part.name, *self._thread(part, part.body), id=id)

@@ -207,10 +207,15 @@ class Called(Part):
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class Fork(Part):
-    """Branches that run in parallel."""
+    """Branches that run in parallel.
+
+    Attributes:
+        is_race: whether the first one to end cancels the others.
+    """
 
     name: str
     branches: list[list[Part]]
+    is_race: bool = False
 
 
 @dataclass(eq=False, slots=True, kw_only=True)

@@ -119,7 +119,8 @@ class Threads(Words):
             results.append(f".{name}[{number}]")
             branches.append(list(call.parts))
             self.add(branches[-1], self._passing_up(frame, call, results[-1], None, node))
-        parts.append(Fork(frame=frame, line=node, derived=frame.derived, name=name, branches=branches))
+        is_race = word == "race"
+        parts.append(Fork(frame=frame, line=node, derived=frame.derived, name=name, branches=branches, is_race=is_race))
         return results
 
     def _passing_up(self, frame: Frame, call: Prepared, variable: str, each: str | None, line: ast.AST) -> Code:

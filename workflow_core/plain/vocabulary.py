@@ -263,8 +263,13 @@ def select(*events: Callable[..., Any], timeout: timedelta | datetime | None = N
     _only_in_run("select")
 
 
-def until(condition: Callable[[], Any]) -> Call[None]:
-    """Waits until a condition is true: a lambda without parameters, which may use ``self`` and locals."""
+def until(condition: Callable[[], Any], *, timeout: timedelta | datetime | None = None) -> Call[None]:
+    """Waits until a condition is true.
+
+    Args:
+        condition: a lambda without parameters, which may use ``self`` and locals.
+        timeout: how long, or until when. After that, the call raises ``TimedOut``.
+    """
     _only_in_run("until")
 
 
@@ -304,6 +309,24 @@ def gather(*calls: Awaitable[Any], limit: int | None = None) -> Call[Any]:
         limit: for the second form, how many run at once.
     """
     _only_in_run("gather")
+
+
+@overload
+def race(first: Awaitable[T1], second: Awaitable[T2], /) -> Call[tuple[T1 | None, T2 | None]]: ...
+@overload
+def race(
+    first: Awaitable[T1], second: Awaitable[T2], third: Awaitable[T3], /
+) -> Call[tuple[T1 | None, T2 | None, T3 | None]]: ...
+@overload
+def race(*calls: Awaitable[T]) -> Call[tuple[T | None, ...]]: ...
+def race(*calls: Awaitable[Any]) -> Call[Any]:
+    """Runs calls in parallel. The first one to end cancels the others; see ``Race``.
+
+    Returns the result of that one in its place, and None for the others: ``reply, stop = await race(self.think(),
+    select(self.stop))``. If the result of a call may be None, set a field in it to know that it was first. A failure
+    counts as an end: the others are canceled, then the error is raised.
+    """
+    _only_in_run("race")
 
 
 class Branches:
@@ -348,4 +371,4 @@ def _only_in_run(name: str) -> NoReturn:
     raise DefinitionError(name, "it was called outside of 'async def run'", f"Use {name} only in run and its sections.")
 
 
-WORDS: Iterable[object] = (select, until, sleep, child, gather, parallel, go, local, named)
+WORDS: Iterable[object] = (select, until, sleep, child, gather, race, parallel, go, local, named)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import ast
 import inspect
-import types
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Union, cast
 
 from workflow_core.errors import DefinitionError
 from workflow_core.events import EventMark, Selected, event_mark
 from workflow_core.plain import activities, vocabulary
 from workflow_core.plain.calls import Calls, Make, Prepared
-from workflow_core.plain.field_types import united
-from workflow_core.plain.parts import Frame, Part
+from workflow_core.plain.parts import Code, Frame, Part
 from workflow_core.plain.source import UNKNOWN
-from workflow_core.plain.syntax import at, load
+from workflow_core.plain.syntax import assign, at, load
+from workflow_core.statements.basic import Delay
 from workflow_core.statements.calls import Child
 from workflow_core.statements.control import WaitFor
 from workflow_core.statements.selects import On, Select, Sleep, Timeout
@@ -32,6 +31,7 @@ class Words(Calls):
             vocabulary.sleep: self._sleep,
             vocabulary.child: self._child,
             vocabulary.gather: self._gather,
+            vocabulary.race: self._race,
         }
         if word not in readers:
             raise frame.source.mistake(node, f"{ast.unparse(node.func)} cannot be awaited", "Remove the await.")
@@ -47,33 +47,33 @@ class Words(Calls):
         if keywords or not (handlers or timeout):
             raise frame.source.mistake(node, "select takes events and a timeout", "Write await select(self.event).")
         name = self._take_name(frame, node, " or ".join(handler.__name__ for handler, _ in handlers) or "select")
-        prepared = Prepared(name, gives=self._selected([handler for handler, _ in handlers], timeout is not None))
+        prepared = Prepared(name)
         if timeout is not None:
             timeout = self.take_out(frame, timeout, prepared.before)
             if isinstance(timeout, ast.Constant) and timeout.value is None:
                 timeout = None
+        prepared.gives = self._selected_type([handler for handler, _ in handlers], can_time_out=timeout is not None)
 
         def make(expression: Make) -> Select:
             cases: list[Any] = [On(mark.name, handler, **mark.options) for handler, mark in handlers]
             if timeout is not None:
-                cases.append(Timeout(f"{name} timed out", _delay_of(frame, timeout, expression)))
+                cases.append(Timeout(f"{name} timed out", self._delay(frame, timeout, expression)))
             return Select(name, *cases)
 
         prepared.parts.append(self._wait(frame, node, name, [] if timeout is None else [timeout], make))
         return prepared
 
-    def _selected(self, handlers: Sequence[Any], may_time_out: bool) -> Any:
-        """Returns the type of what a select gives: the inputs and outputs of its events."""
-        inputs: list[Any] = [types.NoneType] if may_time_out else []
-        outputs = list(inputs)
+    def _selected_type(self, handlers: Sequence[Callable[..., Any]], *, can_time_out: bool) -> Any:
+        """Returns the type of what a select gives: with the inputs and outputs of its events."""
+        kinds: list[list[Any]] = [[None] if can_time_out else [], [None] if can_time_out else []]
         for handler in handlers:
+            _, *parameters = inspect.signature(handler).parameters.values()
+            inputs = [parameter for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]
             hints = self.hints(handler)
-            _, *parameters = inspect.signature(handler).parameters
-            inputs.append(hints.get(parameters[0], UNKNOWN) if parameters else types.NoneType)
-            outputs.append(hints.get("return", UNKNOWN))
-        kinds = [united(found) for found in (inputs, outputs)]
-        generic: Any = Selected
-        return generic[tuple(Any if kind is UNKNOWN else kind for kind in kinds)]
+            kinds[0].append(hints.get(inputs[0].name, Any) if inputs else None)
+            kinds[1].append(hints.get("return", Any))
+        generic, union = cast(Any, Selected), cast(Any, Union)
+        return generic[tuple(Any if Any in kind else union[tuple(kind)] for kind in kinds)]
 
     def _handler_of(self, frame: Frame, node: ast.expr) -> Any:
         match node:
@@ -86,8 +86,12 @@ class Words(Calls):
         )
 
     def _until(self, frame: Frame, node: ast.Call) -> Prepared:
-        if len(node.args) != 1 or node.keywords:
-            raise frame.source.mistake(node, "until takes one condition", "Write await until(lambda: self.paid).")
+        keywords = {str(keyword.arg): keyword.value for keyword in node.keywords}
+        timeout = keywords.pop("timeout", None)
+        if len(node.args) != 1 or keywords:
+            raise frame.source.mistake(
+                node, "until takes one condition and a timeout", "Write await until(lambda: self.paid)."
+            )
         condition = node.args[0]
         if isinstance(condition, ast.Lambda):
             if condition.args.args or condition.args.kwonlyargs:
@@ -100,8 +104,15 @@ class Words(Calls):
         if self.waits(frame, test):
             raise frame.source.mistake(condition, "its condition awaits", "Compute the value before, in a step.")
         name = self._take_name(frame, node, " ".join(default.split())[:200])
-        make = lambda expression: WaitFor(name, expression(test))  # noqa: E731
-        return Prepared(name, parts=[self._wait(frame, node, name, [test], make)], gives=type(None))
+        prepared = Prepared(name, gives=type(None), result=ast.Constant(None))
+        delay = None if timeout is None else self.take_out(frame, timeout, prepared.before)
+
+        def make(expression: Make) -> WaitFor:
+            limit = None if delay is None else self._delay(frame, delay, expression)
+            return WaitFor(name, expression(test), timeout=limit)
+
+        prepared.parts.append(self._wait(frame, node, name, [test] if delay is None else [test, delay], make))
+        return prepared
 
     def _sleep(self, frame: Frame, node: ast.Call) -> Prepared:
         if len(node.args) != 1 or node.keywords:
@@ -109,11 +120,21 @@ class Words(Calls):
                 node, "sleep takes a duration or a time", "Write await sleep(timedelta(days=1))."
             )
         name = self._take_name(frame, node, " ".join(ast.unparse(node).split())[:200])
-        prepared = Prepared(name, gives=type(None))
+        prepared = Prepared(name, gives=type(None), result=ast.Constant(None))
         delay = self.take_out(frame, node.args[0], prepared.before)
-        make = lambda expression: Sleep(name, _delay_of(frame, delay, expression))  # noqa: E731
+        make = lambda expression: Sleep(name, self._delay(frame, delay, expression))  # noqa: E731
         prepared.parts.append(self._wait(frame, node, name, [delay], make))
         return prepared
+
+    def _delay(self, frame: Frame, node: ast.expr, expression: Make) -> Delay:
+        """Returns a delay: a value if it is a ``timedelta`` of constants, so that diagrams show it."""
+        match node:
+            case ast.Call(function, arguments, keywords) if frame.source.resolve(function) is timedelta:
+                values = [*arguments, *(keyword.value for keyword in keywords)]
+                if all(isinstance(value, ast.Constant) for value in values):
+                    given = [ast.literal_eval(value) for value in arguments]
+                    return timedelta(*given, **{str(k.arg): ast.literal_eval(k.value) for k in keywords})
+        return expression(node)
 
     def _child(self, frame: Frame, node: ast.Call) -> Prepared:
         workflow = self.static(frame, node.args[0]) if len(node.args) == 1 else UNKNOWN
@@ -186,10 +207,26 @@ class Words(Calls):
             )
         parts, results = self.fork(frame, node, node.args, "gather")
         kinds = [self.passed_types.get(variable, UNKNOWN) for variable in results]
-        for variable, kind in zip(results, kinds, strict=True):
+        return Prepared("gather", [], parts, *self._tuple_of(frame, node, results, kinds))
+
+    def _race(self, frame: Frame, node: ast.Call) -> Prepared:
+        if len(node.args) < 2 or any(isinstance(argument, ast.Starred) for argument in node.args) or node.keywords:
+            raise frame.source.mistake(node, "race takes two calls or more", "Write await race(self.a(), self.b()).")
+        parts, results = self.fork(frame, node, node.args, "race")
+        kinds = [_or_none(self.passed_types.get(variable, UNKNOWN)) for variable in results]
+        nothing = [assign(variable, ast.Constant(None), node) for variable in results]
+        before: list[Part] = [Code(frame=frame, line=node, derived=frame.derived, statements=nothing)]
+        return Prepared("race", before, parts, *self._tuple_of(frame, node, results, kinds))
+
+    def _tuple_of(
+        self, frame: Frame, node: ast.AST, variables: Sequence[str], kinds: Sequence[Any]
+    ) -> tuple[Any, ast.expr]:
+        """Returns the type of the results of branches, and an expression of them."""
+        for variable, kind in zip(variables, kinds, strict=True):
             self.types[frame.key(variable)] = [kind]
-        result = at(ast.Tuple([load(variable, node) for variable in results], ast.Load()), node)
-        return Prepared("gather", [], parts, UNKNOWN, result)
+        generic: Any = tuple
+        made: ast.expr = at(ast.Tuple([load(variable, node) for variable in variables], ast.Load()), node)
+        return generic[tuple(Any if kind is UNKNOWN else kind for kind in kinds)], made
 
     def fork(self, frame: Frame, node: ast.AST, calls: Sequence[ast.expr], word: str) -> tuple[list[Part], list[str]]:
         """See ``Scan``."""
@@ -216,21 +253,13 @@ def _mark_of(handler: Any) -> EventMark:
     return mark
 
 
-def _delay_of(frame: Frame, node: ast.expr, expression: Make) -> Any:
-    """Returns a delay: the value of a literal such as ``timedelta(days=3)``, which diagrams can show, or a function."""
-    if isinstance(node, ast.Call) and frame.source.resolve(node.func) is timedelta:
-        names = [str(keyword.arg) for keyword in node.keywords]
-        try:
-            values = [ast.literal_eval(value) for value in (*node.args, *(keyword.value for keyword in node.keywords))]
-            return timedelta(*values[: len(node.args)], **dict(zip(names, values[len(node.args) :], strict=True)))
-        except (ValueError, TypeError):
-            pass
-    return expression(node)
-
-
 def _dict_of(kind: Any) -> Any:
     generic: Any = dict
     return generic[str, kind]
+
+
+def _or_none(kind: Any) -> Any:
+    return kind if kind is UNKNOWN or kind is Any else cast(Any, Union)[kind, None]
 
 
 def _in_order(results: dict[str, Any]) -> list[Any]:
