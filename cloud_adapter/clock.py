@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 CLOCK_SKEW = timedelta(seconds=10)
@@ -19,3 +20,7 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """Waits for that time. If it is not positive, only lets other tasks run once."""
         await asyncio.sleep(max(seconds, 0))
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
+        """Calls ``callback`` after that time. Returns a function that prevents it."""
+        return asyncio.get_running_loop().call_later(seconds, callback).cancel

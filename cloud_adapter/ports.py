@@ -6,7 +6,7 @@ platform, only the errors that are named here, or ``Unavailable``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -267,4 +267,9 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Waits for that time."""
+        ...
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Callable[[], object]:
+        """Calls ``callback`` in the event loop after that time. Returns a function that prevents it. Much cheaper than
+        a task that sleeps, if the time is hardly ever reached."""
         ...

@@ -52,6 +52,13 @@ class ManualClock:
         heappush(self._sleepers, (wake_at, self._sequence, future))
         await future
 
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Callable[[], object]:
+        async def later() -> None:
+            await self.sleep(seconds)
+            callback()
+
+        return asyncio.ensure_future(later()).cancel
+
     @property
     def next_wake(self) -> datetime | None:
         """When the next sleeper wakes; None if nobody sleeps."""

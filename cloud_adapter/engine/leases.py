@@ -23,7 +23,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cloud_adapter.clock import CLOCK_SKEW
@@ -41,6 +42,21 @@ from cloud_adapter.ports import Task
 
 class LeaseLost(Exception):
     """The lease has expired, or another process has committed. Changes since the last commit must not be saved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """The renewals of a lease while user code runs.
+
+    Attributes:
+        lock: held during a commit.
+        lost: fails when another process has committed.
+        hold: see ``Leases.renewing``.
+    """
+
+    lock: asyncio.Lock
+    lost: asyncio.Future[None]
+    hold: bool
 
 
 class Leases:
@@ -78,15 +94,32 @@ class Leases:
         assert session.instance.lease is not None
         return session.instance.lease.expires_at - self.clock.now()
 
-    async def expiry(self, session: Session) -> None:
-        """Waits until the lease has expired, because no renewal succeeded, and raises ``LeaseLost``."""
-        while (left := self.left(session)) > timedelta():
-            await self.clock.sleep(left.total_seconds())
-        raise LeaseLost
+    @contextlib.contextmanager
+    def expiry(self, session: Session) -> Iterator[asyncio.Future[None]]:
+        """Yields a future that fails with ``LeaseLost`` when the lease has expired, because no renewal succeeded."""
+        expired: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        cancel: Callable[[], object]
+
+        def look() -> None:
+            nonlocal cancel
+            if (left := self.left(session)) > timedelta():
+                cancel = self.clock.call_later(left.total_seconds(), look)
+            elif not expired.done():
+                expired.set_exception(LeaseLost())
+
+        cancel = self.clock.call_later(self.left(session).total_seconds(), look)
+        try:
+            yield expired
+        finally:
+            cancel()
+            if not expired.cancel():
+                expired.exception()  # so that asyncio does not log that nobody has read it
 
     @contextlib.asynccontextmanager
     async def renewing(self, session: Session, *, hold: bool) -> AsyncIterator[asyncio.Future[None]]:
         """Renews the lease while the body runs. Yields a future that fails when another process has committed.
+
+        Most bodies end long before the first renewal. They cost only a timer, not a task.
 
         Args:
             hold: the body cannot be interrupted. The lease is renewed until the body ends, even after another commit,
@@ -95,46 +128,48 @@ class Leases:
         Raises:
             LeaseLost: at the end, if another process has committed.
         """
-        lock = asyncio.Lock()
         lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(self._renew(session, lock, lost, hold=hold))
+        renewal = Renewal(asyncio.Lock(), lost, hold)
+        task: asyncio.Task[None] | None = None
+
+        def begin() -> None:
+            nonlocal task
+            task = asyncio.create_task(self._renew(session, renewal))
+
+        cancel = self.clock.call_later(self._pause(session).total_seconds(), begin)
         try:
             yield lost
         finally:
-            try:
-                # Wait for a commit in progress, because the next one needs the version that it returns.
-                async with lock:
-                    pass
-            finally:
-                # Also if this request is cancelled meanwhile. Otherwise the task would renew the lease forever.
-                task.cancel()
-            await asyncio.wait([task])
+            cancel()
+            if task is not None:
+                await _ended(task, renewal.lock)
             has_lost = not lost.cancel() and lost.exception() is not None
         if has_lost:
             raise LeaseLost
-        if not task.cancelled():
+        if task is not None and not task.cancelled():
             task.result()
 
-    async def _renew(self, session: Session, lock: asyncio.Lock, lost: asyncio.Future[None], *, hold: bool) -> None:
+    def _pause(self, session: Session) -> timedelta:
+        """Returns the time until the first renewal."""
+        assert session.instance.lease is not None
+        pause = self.left(session) - 2 * self.options.lease / 3
+        return pause if session.instance.lease.keeps_events else min(pause, self.options.keeps_after)
+
+    async def _renew(self, session: Session, renewal: Renewal) -> None:
         assert session.instance.lease is not None
         token = session.instance.lease.token
-        third = self.options.lease / 3
-        pause = self.left(session) - 2 * third
-        if not session.instance.lease.keeps_events:
-            pause = min(pause, self.options.keeps_after)
         while True:
-            await self.clock.sleep(pause.total_seconds())
-            pause = third
-            async with lock:
+            async with renewal.lock:
                 while not await self._renewed(session, token):
-                    if not lost.done():
-                        lost.set_exception(LeaseLost())
-                    if not hold:
+                    if not renewal.lost.done():
+                        renewal.lost.set_exception(LeaseLost())
+                    if not renewal.hold:
                         return
                     # Another commit was made over the lease. The lease may still have this token.
                     session = await self.committer.load(session.ref)
                     if session.instance.lease is None or session.instance.lease.token != token:
                         return
+            await self.clock.sleep((self.options.lease / 3).total_seconds())
 
     async def _renewed(self, session: Session, token: str) -> bool:
         """Renews the lease. Returns whether the session is still the last version, as far as is known."""
@@ -145,6 +180,17 @@ class Leases:
         except Unavailable:
             warn(session, "lease not renewed")
         return True
+
+
+async def _ended(task: asyncio.Task[None], lock: asyncio.Lock) -> None:
+    """Ends the renewals. Waits for a commit in progress, because the next one needs the version that it returns."""
+    try:
+        async with lock:
+            pass
+    finally:
+        # Also if this request is cancelled meanwhile. Otherwise the task would renew the lease forever.
+        task.cancel()
+    await asyncio.wait([task])
 
 
 class TakeLease(TaskDecision[ResumeTask]):

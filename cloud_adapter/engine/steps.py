@@ -210,11 +210,8 @@ class Stepper:
         if not isawaitable(result):
             return result
         limit = work.timeout(machine)
-        expiry = asyncio.ensure_future(self.leases.expiry(session))
-        try:
-            return await within(self.clock, limit, result, repr(work.statement), lost, expiry)
-        finally:
-            expiry.cancel()
+        with self.leases.expiry(session) as expired:
+            return await within(self.clock, limit, result, repr(work.statement), lost, expired)
 
 
 def _is_blocking(session: Session, work: Work) -> bool:

@@ -8,7 +8,7 @@ import json
 import logging
 import random
 from asyncio import ensure_future
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -580,6 +580,10 @@ class Behind:
 
     async def sleep(self, seconds: float) -> None:
         await self.clock.sleep(seconds)
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Callable[[], object]:
+        cancel: Callable[[], object] = self.clock.call_later(seconds, callback)
+        return cancel
 
 
 def start_behind(world: World, seconds: float) -> Process:

@@ -6,8 +6,10 @@ This file does not know what a call means.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -63,6 +65,14 @@ class Process:
 
     async def sleep(self, seconds: float) -> None:
         await self._wait(lambda future: self.world.timeline.after(seconds, self._resolve, future, None, None))
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Callable[[], object]:
+        async def later() -> None:
+            with suppress(Killed):  # nothing of a killed process goes on
+                await self.sleep(seconds)
+                callback()
+
+        return asyncio.ensure_future(later()).cancel
 
     async def create(self, task: Task) -> None:
         sent = replace(task, body=json.loads(json.dumps(task.body)))
