@@ -324,7 +324,7 @@ def decode(document: Mapping[str, Any], version: Any) -> Instance:
     try:
         execution = Execution.from_json(document["execution"])
         _check_timers(execution)
-        lease = _LEASE.validate_json(document["lease"] or "null")
+        lease = _LEASE.validate_json(document["lease"]) if document["lease"] else None
         return Instance(
             workflow=document["workflow"],
             id=document["id"],

@@ -18,6 +18,10 @@ _CONTEXT_MANAGERS: tuple[type, ...] = type(contextmanager(_EMPTY)(())), type(asy
 """What functions with these decorators return."""
 
 
+_VALUES = frozenset((bool, int, float, str, list, tuple, dict, type(None)))
+"""Types of which no value is an accident. They are known by their identity, which takes no time."""
+
+
 def refuse_accident(value: object, where: str) -> None:
     """Refuses a value that a function of the workflow returned by accident.
 
@@ -27,8 +31,7 @@ def refuse_accident(value: object, where: str) -> None:
     Raises:
         UnusableResult: it is a coroutine, a generator, another iterator, a context manager of one, or a function.
     """
-    what = _accident(value)
-    if what is not None:
+    if type(value) not in _VALUES and (what := _accident(value)) is not None:
         raise UnusableResult(f"{where} returned {what}")
 
 

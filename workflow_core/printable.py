@@ -16,6 +16,8 @@ Kaithi numbers. Marks that change the direction of text are not among them: they
 
 def is_printable(text: str) -> bool:
     """Whether a text has something to see, and nothing but printable characters and the joiners between them."""
+    if text.isprintable():
+        return text != ""
     visible = _FORMATS.sub("", text)
     return visible != "" and visible.isprintable()
 

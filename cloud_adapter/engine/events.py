@@ -68,7 +68,8 @@ class SentEvent:
         because nobody could read its outcome."""
         callback = None if principal is None else principal.callback
         if callback is None:
-            return replace(self, key=stored_key(self.key, principal))
+            key = stored_key(self.key, principal)
+            return self if key == self.key else replace(self, key=key)
         key, until = stored_key(callback.nonce, principal), callback.expires_at
         thread_id, wait_id = callback.thread_id, callback.wait_id
         return replace(self, key=key, thread_id=thread_id, wait_id=wait_id, outcome="", known_until=until)
@@ -80,6 +81,8 @@ class SentEvent:
 
     def known_as(self, response: str, now: datetime, key_ttl: timedelta) -> KeyRecord | None:
         """Returns the record of this request under its key; None if it has no key."""
+        if self.key is None:
+            return None  # without its fingerprint, which takes long
         if self.known_until is not None:
             key_ttl = max(key_ttl, self.known_until - now)
         return record_of(self.key, self.fingerprint, response, now, key_ttl)

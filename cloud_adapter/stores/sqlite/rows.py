@@ -39,7 +39,7 @@ def values_of(document: Document) -> Sequence[str | int | None]:
         "created_at": microseconds(document["created_at"] or EPOCH),
         "updated_at": microseconds(document["updated_at"] or EPOCH),
         "wake_at": microseconds_or_none(document["wake_at"]),
-        "search": json.dumps(document["search"], ensure_ascii=False),
+        "search": json.dumps(document["search"], ensure_ascii=False) if document["search"] else "{}",
     }
     return [row[name] for name in COLUMNS]
 
