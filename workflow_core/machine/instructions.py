@@ -187,7 +187,8 @@ def run_alone(machine: MachineState, checkpoint: Checkpoint | None) -> bool:
         return False
     if machine.program.has_watches and type(machine.program.rests.get(thread.step)) is WatchOp:
         return False
-    return not any(wait.is_moved_by_resume for wait in thread.waits)
+    first, *others = thread.waits or (None,)
+    return first is None or not (first.is_moved_by_resume or (others and any(w.is_moved_by_resume for w in others)))
 
 
 # --- errors of steps -------------------------------------------------------------------------
