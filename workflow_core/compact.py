@@ -125,7 +125,7 @@ def _column(values: list[Any], depth: int) -> Json:
     elif kinds in _SHARED:
         if values.count(first) == len(values):
             return {"same": first}
-        runs = [part for value, run in groupby(values) for part in (value, sum(1 for _ in run))]
+        runs = [part for value, run in groupby(values) for part in (value, len(list(run)))]
         if len(runs) <= len(values):
             return {"runs": runs}
     return {"each": values}

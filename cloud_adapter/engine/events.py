@@ -68,8 +68,7 @@ class SentEvent:
         because nobody could read its outcome."""
         callback = None if principal is None else principal.callback
         if callback is None:
-            key = stored_key(self.key, principal)
-            return self if key == self.key else replace(self, key=key)
+            return self if self.key is None else replace(self, key=stored_key(self.key, principal))
         key, until = stored_key(callback.nonce, principal), callback.expires_at
         thread_id, wait_id = callback.thread_id, callback.wait_id
         return replace(self, key=key, thread_id=thread_id, wait_id=wait_id, outcome="", known_until=until)
