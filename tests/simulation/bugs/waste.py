@@ -84,15 +84,19 @@ def lease_given_back_by_another_write(patch: Patch) -> None:
 
 @bug
 def lease_renewed_too_often(patch: Patch) -> None:
-    renew = Leases._renew
+    renew, pause = Leases._renew, Leases._pause
 
-    async def often(self: Leases, *args: Any, **hold: Any) -> None:
-        shorter = Leases(self.committer)
-        shorter.options = replace(self.options, lease=self.options.lease / 3)
-        shorter.left = lambda session: self.left(session) - self.options.lease * 2 / 3  # type: ignore[method-assign]
-        await renew(shorter, *args, **hold)
+    def shorter(leases: Leases) -> Leases:
+        shorter = Leases(leases.committer)
+        shorter.options = replace(leases.options, lease=leases.options.lease / 3)
+        shorter.left = lambda session: leases.left(session) - leases.options.lease * 2 / 3  # type: ignore[method-assign]
+        return shorter
+
+    async def often(self: Leases, *args: Any) -> None:
+        await renew(shorter(self), *args)
 
     patch.setattr(Leases, "_renew", often)
+    patch.setattr(Leases, "_pause", lambda self, session: pause(shorter(self), session))
 
 
 @bug
