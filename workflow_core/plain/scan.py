@@ -114,9 +114,9 @@ class Scan(Threads):
             case ast.If():
                 return self._if(frame, node)
             case ast.Break():
-                return [self._exit(frame, node, LeaveKind.BREAK)]
+                return [self._line(frame, node), self._exit(frame, node, LeaveKind.BREAK)]
             case ast.Continue():
-                return [self._exit(frame, node, LeaveKind.CONTINUE)]
+                return [self._line(frame, node), self._exit(frame, node, LeaveKind.CONTINUE)]
             case ast.While():
                 return self._while(frame, node)
             case ast.For():
@@ -181,7 +181,7 @@ class Scan(Threads):
         return load(name, node)
 
     def _return(self, frame: Frame, node: ast.Return, value: ast.expr | None) -> list[Part]:
-        parts: list[Part] = []
+        parts: list[Part] = [self._line(frame, node)] if value is None else []
         if value is not None:
             result = self.take_out(frame, value, parts)
             if frame.outer is None:
@@ -210,6 +210,10 @@ class Scan(Threads):
         """Returns an ``if`` with statements inside."""
         inside, other = self.statements(frame, body), self.statements(frame, orelse)
         return Branch(frame=frame, line=line, derived=frame.derived, test=test, label=label, body=inside, orelse=other)
+
+    def _line(self, frame: Frame, node: ast.stmt) -> Code:
+        """Code that does nothing, so that debuggers stop at the line of an exit."""
+        return Code(frame=frame, line=node, derived=frame.derived, statements=[ast.copy_location(ast.Pass(), node)])
 
     def _exit(self, frame: Frame, line: ast.AST, kind: LeaveKind) -> Exit:
         return Exit(frame=frame, line=line, derived=frame.derived, kind=kind)

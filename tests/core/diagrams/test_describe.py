@@ -35,7 +35,8 @@ from workflow_core import (
 from workflow_core.diagrams import describe, mermaid
 
 
-def nothing(*_: Any) -> None: ...
+def nothing(*_: Any) -> Any:
+    return None
 
 
 class Everything(Workflow, name="everything"):

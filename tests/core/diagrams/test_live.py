@@ -101,7 +101,7 @@ def check_picture(cls: type[Workflow], live: Live) -> Any:
 
 
 SIGNS = {"passed": "✓", "here": "●", "failed": "✗"}
-WORDS = {"wait_for": "until ", "try": "try ", "for_each": "each of ", "go": "start "}
+WORDS = {"wait_for": "until ", "try": "try ", "for_each": "each of ", "go": "start ", "within": "within "}
 """What Mermaid's blocks say before the name of a statement."""
 
 
