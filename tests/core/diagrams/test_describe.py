@@ -35,8 +35,11 @@ from workflow_core import (
 from workflow_core.diagrams import describe, mermaid
 
 
-def nothing(*_: Any) -> Any:
-    return None
+def nothing(*_: Any) -> None: ...
+
+
+def no(*_: Any) -> bool:
+    return False
 
 
 class Everything(Workflow, name="everything"):
@@ -235,9 +238,9 @@ def test_events_say_whether_they_are_buffered() -> None:
 
 
 def test_what_leaves_a_try_passes_its_finally_section() -> None:
-    body = If("which", nothing, Return()).elif_("or", nothing, Break()).else_(step("go on"))
+    body = If("which", no, Return()).elif_("or", no, Break()).else_(step("go on"))
     attempt = Try("t", step("work"), body).finally_(step("clean"))
-    cls = define(While("loop", nothing, Try("outer", attempt).finally_(step("outer clean")), step("more")))
+    cls = define(While("loop", no, Try("outer", attempt).finally_(step("outer clean")), step("more")))
     assert edges(cls) == {
         ("defined", "", "loop"),
         ("loop", "yes", "try outer"),
@@ -265,7 +268,7 @@ def test_what_leaves_a_try_passes_its_finally_section() -> None:
 
 
 def test_a_loop_inside_a_try_is_left_within_it_and_nothing_follows_a_return() -> None:
-    loop = ForEach("each", lambda w: [], step("a"), If("leave", nothing, Continue()).else_(Break()))
+    loop = ForEach("each", lambda w: [], step("a"), If("leave", no, Continue()).else_(Break()))
     cls = define(Try("t", loop, Return()).finally_(step("clean")))
     assert edges(cls) == {
         ("defined", "", "try t"),

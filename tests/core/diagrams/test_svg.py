@@ -30,7 +30,7 @@ from tests.core.diagrams.svg_reader import (
     text_box,
     texts,
 )
-from tests.core.diagrams.test_describe import STRANGE, Everything, define, nothing, step
+from tests.core.diagrams.test_describe import STRANGE, Everything, define, no, nothing, step
 from tests.core.generate import SPECS, build
 from workflow_core import (
     Break,
@@ -83,7 +83,7 @@ def test_random_definitions(spec: list[Any]) -> None:
 def test_deep_nesting() -> None:
     statement: Any = step("the innermost")
     for depth in range(15):
-        statement = While(f"loop {depth}", nothing, If(f"if {depth}", nothing, statement, Continue()).else_(Break()))
+        statement = While(f"loop {depth}", no, If(f"if {depth}", no, statement, Continue()).else_(Break()))
     root = drawn(define(statement))
     assert box(group(root, "the innermost")).right - box(group(root, "the innermost")).left > 100
 
@@ -120,13 +120,13 @@ def test_what_leaves_says_where_it_leads_to() -> None:
     cls = define(
         While(
             "outer",
-            nothing,
-            While("inner", nothing, Select("s", On("A", nothing, Break()), Timeout("t", timedelta(1), Continue()))),
+            no,
+            While("inner", no, Select("s", On("A", nothing, Break()), Timeout("t", timedelta(1), Continue()))),
             Select("second", On("A", nothing, Break()), On("B", nothing, Return())),
             ForEach("each", lambda w: [], step("x"), Continue()),
         ),
-        Go("side", While("own", nothing, step("y"), Break()), Return()),
-        ForEach("rounds", lambda w: [], step("z"), If("i", nothing, Return()), parallel=True),
+        Go("side", While("own", no, step("y"), Break()), Return()),
+        ForEach("rounds", lambda w: [], step("z"), If("i", no, Return()), parallel=True),
     )
     leaving = [texts(one) for one in groups(drawn(cls)) if one.get("data-kind") in ("break", "continue", "return")]
     assert leaving == [
@@ -142,8 +142,8 @@ def test_what_leaves_says_where_it_leads_to() -> None:
 
 
 def test_branches_stand_side_by_side_where_there_is_room() -> None:
-    few = Switch("few", Case("a", nothing, step("x")), Case("b", nothing, step("y"), step("z")), Default())
-    many = Switch("many", *(Case(f"a longer name of a case {i}", nothing) for i in range(5)))
+    few = Switch("few", Case("a", no, step("x")), Case("b", no, step("y"), step("z")), Default())
+    many = Switch("many", *(Case(f"a longer name of a case {i}", no) for i in range(5)))
     root = drawn(define(step("before"), few, step("between"), many))
     lanes = [box(group(root, name)) for name in "ab"]
     assert lanes[0].top == lanes[1].top and lanes[0].bottom == lanes[1].bottom
@@ -157,7 +157,7 @@ def test_branches_stand_side_by_side_where_there_is_room() -> None:
 
 def test_equal_labels() -> None:
     pay = S(Select("pay", On("Pay", nothing)), step("thank"))
-    cls = define(S(pay, prefix="a"), S(pay, prefix="b"), If("c", nothing, step("otherwise")).else_(step("x")))
+    cls = define(S(pay, prefix="a"), S(pay, prefix="b"), If("c", no, step("otherwise")).else_(step("x")))
     root = drawn(cls)
     assert [name for kind, name in outline(root) if kind == "on"] == ["Pay", "Pay"]
     assert texts(group(root, "a/pay")) == ["wait", "a/pay"]
@@ -170,17 +170,17 @@ def test_equal_labels() -> None:
         ([step("a"), step("b")], 3),
         ([step("a"), Return(), step("b")], 2),
         ([Fail("f", "x"), step("b")], 1),
-        ([If("i", nothing, Return()).else_(Fail("f", "x")), step("b")], 1),
-        ([If("i", nothing, Return()), step("b")], 3),
-        ([Switch("s", Case("c", nothing, Return()), Default(Return())), step("b")], 1),
-        ([Switch("s", Case("c", nothing, Return()), Default()), step("b")], 3),
-        ([Switch("s", Case("c", nothing, Return())), step("b")], 3),
+        ([If("i", no, Return()).else_(Fail("f", "x")), step("b")], 1),
+        ([If("i", no, Return()), step("b")], 3),
+        ([Switch("s", Case("c", no, Return()), Default(Return())), step("b")], 1),
+        ([Switch("s", Case("c", no, Return()), Default()), step("b")], 3),
+        ([Switch("s", Case("c", no, Return())), step("b")], 3),
         ([Select("s", On("A", nothing, Return())), step("b")], 1),
         ([Select("s", On("A", nothing, Return()), On("B", nothing)), step("b")], 3),
         ([Try("t", Return()).except_(OSError, Return()), step("b")], 1),
         ([Try("t", Return()).except_(OSError), step("b")], 3),
         ([Try("t", Return()).finally_(step("c")), step("b")], 1),
-        ([While("w", nothing, step("c"), Return()), step("b")], 4),
+        ([While("w", no, step("c"), Return()), step("b")], 4),
         ([Parallel("p", S(Return())), Go("g", Return()), step("b")], 4),
     ],
 )
@@ -191,7 +191,7 @@ def test_arrows_lead_to_where_a_thread_goes_on(statements: list[Any], arrows_dow
 
 def test_a_loop_has_a_way_back_unless_it_is_always_left() -> None:
     def ways_back(*body: Any) -> int:
-        root = drawn(define(While("w", nothing, *body)))
+        root = drawn(define(While("w", no, *body)))
         return sum("H" in one.get("d", "") for one in root.iter(f"{SVG}path") if one.get("class") == "wf-arrow")
 
     assert ways_back(step("a")) == 1
@@ -211,7 +211,7 @@ def test_strange_names_are_shown_as_they_are(name: str) -> None:
     root = drawn(
         define(
             Step(name, nothing),
-            WaitFor(f"{name[:198]} 2", nothing),
+            WaitFor(f"{name[:198]} 2", no),
             Select(
                 f"{name[:198]} 3",
                 On(name, nothing, role=name),
