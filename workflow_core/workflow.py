@@ -19,7 +19,7 @@ from workflow_core.defaults import check_field_defaults
 from workflow_core.error_texts import field_texts
 from workflow_core.errors import DefinitionError, InvalidFields, InvalidInput, NewerVersion
 from workflow_core.inputs import from_client
-from workflow_core.plain.compile import compile_run, plain_run
+from workflow_core.plain.run_method import plain_run
 from workflow_core.plain.vocabulary import Method
 from workflow_core.principal import Action, Principal
 from workflow_core.program.compiler import compile_definition
@@ -127,6 +127,9 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
         scope = Scope(cls)
         cls.__result__ = _result_form(where, cls, scope)
         if run is not None:
+            # Imported lazily: the compiler takes a fifth of the import of the core.
+            from workflow_core.plain.compile import compile_run
+
             cls.definition = compile_run(cls, run, scope)
         cls.__program__ = compile_definition(cls.__workflow_name__, cls.definition, scope, cls.__workflow_version__)
         cls.__program__.refresh(cls, cls.__program__.methods)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import inspect
 from copy import deepcopy
 from typing import Any
 
@@ -16,22 +15,9 @@ from workflow_core.plain.parts import Frame
 from workflow_core.plain.scan import Scan
 from workflow_core.plain.source import plain_function
 from workflow_core.plain.stored import changed_keys, check_stored
-from workflow_core.signatures import Annotations, is_async
+from workflow_core.signatures import Annotations
 from workflow_core.statements.basic import Section
 from workflow_core.statements.inline import COMPILED
-
-RUN = "run"
-
-
-def plain_run(cls: type) -> Any:
-    """Returns the method ``run`` of a workflow's class; None if its definition is explicit, or it has none."""
-    for base in cls.__mro__:
-        own = vars(base)
-        if "definition" in own:
-            return None
-        if RUN in own and (is_async(own[RUN]) or inspect.isasyncgenfunction(own[RUN])):
-            return own[RUN]
-    return None
 
 
 def compile_run(cls: type, run: Any, scope: Annotations) -> Section:
