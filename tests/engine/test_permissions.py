@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import pytest
 
+from cloud_adapter.engine import permissions
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.operations import Cancel, Pause, SetFields
 from cloud_adapter.errors import (
@@ -27,7 +28,7 @@ from cloud_adapter.errors import (
     UserCodeError,
     WorkflowNotFound,
 )
-from cloud_adapter.observability.line_limit import LINES_MAX
+from cloud_adapter.observability.line_limit import LINES_MAX, LineLimit
 from tests.engine.harness import ID, World, in_world
 from workflow_core import (
     ANONYMOUS,
@@ -293,8 +294,9 @@ async def test_an_instance_that_is_busy_is_missing_to_who_may_not_read_it(world:
 
 @in_world(Order)
 async def test_an_authorize_that_cannot_be_asked_denies_and_is_logged(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(permissions, "FAILURES", LineLimit())  # other tests have written lines of this process
     await created(world, None, note="broken", owner=ANN.id)
     with caplog.at_level(logging.ERROR), pytest.raises(InstanceNotFound):
         await world.finish(world.process.engine.get("order", ID, principal=ANN))

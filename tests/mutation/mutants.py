@@ -223,7 +223,10 @@ class _Finder(ast.NodeVisitor):
         left = node.left
         for operator, right in zip(node.ops, node.comparators, strict=True):
             for other in _COMPARISONS[type(operator)]:
-                self._add("compare", left, self._place(left)[1], self._place(right)[0], f" {other} ".encode())
+                start, end = self._place(left)[1], self._place(right)[0]
+                gap = self.source[start:end]  # with the parentheses around the operands
+                before, after = gap[: len(gap) - len(gap.lstrip(b") "))], gap[len(gap.rstrip(b"( \n")) :]
+                self._add("compare", left, start, end, (before or b" ") + other.encode() + (after or b" "))
             left = right
         self.generic_visit(node)
 
