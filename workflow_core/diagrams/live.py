@@ -22,6 +22,7 @@ Place = str | tuple[str, str]
 """The name of a statement, a branch or a timeout; for an event, the names of the select and the event."""
 
 _PARTS = frozenset(("branch", "on", "timeout", "when", "done", "except"))
+_TIMERS = frozenset(("timeout", "sleep", "within"))
 _RECORDED = frozenset(("step", "select", "sleep", "activity", "child"))
 
 
@@ -79,7 +80,6 @@ class _Found:
 
     threads: list[Node] = field(default_factory=list)
     error: str | None = None
-    due: str | None = None
     fatal: bool = False
 
 
@@ -91,6 +91,7 @@ class _Look:
         self.execution = execution
         self.passed = frozenset(passed)
         self.found: dict[Place, _Found] = {place: _Found(error=error) for place, error in errors.items()}
+        self.due: dict[Place, str] = {}
         self.visited: set[Place] = set()
         for thread in execution.threads:
             self.thread(thread)
@@ -112,8 +113,8 @@ class _Look:
                 elif wait.error is not None:
                     self.at((thread.step, wait.event)).error = wait.error
             if isinstance(wait, TimerWait) and wait.deadline is not None:
-                found, due = self.at(wait.event), wait.deadline.isoformat()
-                found.due = due if found.due is None else min(found.due, due)
+                due = wait.deadline.isoformat()
+                self.due[wait.event] = min(self.due.get(wait.event, due), due)
         at = {"id": thread.id, "status": thread.status.value, "attempt": attempt, "error": error}
         self.at(self.place_of(thread)).threads.append(at)
         for clause in thread.errors:
@@ -157,8 +158,6 @@ class _Look:
     def place_of_part(self, node: Node, part: Node) -> Place | None:
         if part["kind"] == "on":
             return node["name"], part["name"]
-        if node["kind"] == "within":
-            return None  # its timer is shown at the statement
         return self.own(part, part["work"]["name"] if part["kind"] == "done" else part["name"])
 
     def own(self, node: Node, place: Place | None) -> Place | None:
@@ -168,19 +167,28 @@ class _Look:
 
     def node(self, node: Node, place: Place | None) -> tuple[bool, bool]:
         """Does the same for a statement or a part of one."""
-        found, passed = _Found(), False
+        kind, is_part = node["kind"], node["kind"] in _PARTS
+        found, due = _Found(), None
         if place is not None:
-            self.visited.add(place)
-            found, passed = self.found.get(place, found), place in self.passed
+            due = self.due.get(place) if kind in _TIMERS else None
+            # A thread is at a statement, never at a part, which may share the name of a statement inside it.
+            if not is_part or kind == "on":
+                self.visited.add(place)
+                found = self.found.get(place, found)
+        # What is recorded under the name of a fail is the timeout that leads to it.
+        passed = place in self.passed and kind != "fail"
         inner = self.inside(node)
         inner_reached = any(reached for reached, _ in inner)
         busy = bool(found.threads) or found.fatal or any(inner_busy for _, inner_busy in inner)
-        is_part = node["kind"] in _PARTS
         reached = passed or inner_reached or (not is_part and (bool(found.threads) or found.error is not None))
-        passed = passed or (inner_reached and (is_part or node["kind"] == "go" or not busy))
+        if kind == "done":  # work that fails ends the select, not the case
+            passed |= node["work"]["live"]["passed"]
+            busy |= node["work"]["live"]["error"] is not None
+        else:
+            passed |= inner_reached and (is_part or kind == "go" or not busy)
         # A thread that retries has its own error.
         error = None if found.threads and not found.fatal else found.error
-        node["live"] = {"threads": found.threads, "passed": passed, "error": error, "due": found.due}
+        node["live"] = {"threads": found.threads, "passed": passed, "error": error, "due": due}
         return reached, busy
 
     def inside(self, node: Node) -> list[tuple[bool, bool]]:
@@ -192,6 +200,8 @@ class _Look:
                 result.append(self.section(part))
             else:
                 result.append(self.node(part, self.place_of_part(node, part)))
+        if node["kind"] == "within":  # its timer has its name, and is due there
+            node["cases"][0]["live"]["due"] = None
         return result
 
 
@@ -216,7 +226,8 @@ def _may_have_returned(nodes: list[Node], is_known: bool) -> bool:
         parts = [part["statements"] for part in _parts(node) if part["kind"] in unsure or part["live"]["passed"]]
         if any(_may_have_returned(inner, is_known) for inner in [node.get("statements", []), *parts]):
             return True
-        if is_known and kind in _RECORDED and not (node["live"]["passed"] or node.get("detached")):
+        is_recorded = kind in _RECORDED and not any(part["kind"] == "when" for part in _parts(node))
+        if is_known and is_recorded and not (node["live"]["passed"] or node.get("detached")):
             return False
     return False
 

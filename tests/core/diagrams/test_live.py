@@ -22,6 +22,7 @@ from workflow_core import (
     Break,
     Case,
     Default,
+    Done,
     DuplicateThread,
     Execution,
     Fail,
@@ -41,7 +42,9 @@ from workflow_core import (
     Try,
     WaitFor,
     WaitKind,
+    When,
     While,
+    Within,
     Workflow,
     aresume,
     handle_event,
@@ -71,7 +74,7 @@ def all_nodes(nodes: Any) -> Iterator[Node]:
             yield from all_nodes(one)
     elif isinstance(nodes, dict):
         yield nodes
-        for key in ("statements", "branches", "cases", "excepts", "finally"):
+        for key in ("work", "statements", "branches", "cases", "excepts", "finally"):
             yield from all_nodes(nodes.get(key))
 
 
@@ -116,7 +119,9 @@ def check_mermaid(cls: type[Workflow], live: Live) -> None:
     known = [
         f"{SIGNS[state_of(node)]} {WORDS.get(node['kind'], '')}{title(node) if node['kind'] == 'go' else node['name']}"
         for node in all_nodes(live.statements)
-        if node.get("name") and state_of(node) and node["kind"] not in ("switch", "on", "timeout", "except")
+        if node.get("name")
+        and state_of(node)
+        and node["kind"] not in ("switch", "on", "timeout", "when", "done", "except")
     ]
     for label, expected in zip(signed, known, strict=True):
         assert label.startswith(expected)
@@ -201,6 +206,9 @@ def test_an_end_is_not_concluded_where_a_return_may_have_been_taken() -> None:
     assert not ended(do("a"), If("i", lambda w: True, do("c"), Return()), do("b"), passed=("a", "c"))
     assert ended(Parallel("p", S(Return())), Go("g", Return()), ForEach("f", lambda w: [1], Return(), parallel=True))
     assert not ended(Try("t", failing("a", TypeError)).except_(TypeError, Return()), do("b"))
+    no_wait = Select("s", When("w", lambda w: True))
+    assert not ended(do("a"), no_wait, If("i", lambda w: True, Return()), do("b"), passed=("a",))
+    assert ended(do("a"), no_wait, do("b"), passed=("a", "b"))
 
 
 def test_threads_of_one_statement_are_all_there() -> None:
@@ -288,7 +296,75 @@ def test_timers_say_when_they_are_due() -> None:
     assert texts(late) == ["after 2 h", "late", "due 2026-01-01 02:00:00 UTC"]
 
 
+def test_a_deadline_that_has_passed() -> None:
+    class Flow(Logged, name="flow"):
+        definition = S(
+            Within("quickly", timedelta(hours=1), Select("wait", On("A", nothing))).on_timeout(
+                If("stop", lambda w: True, Return())
+            ),
+            do("b"),
+        )
+
+    order, execution = start(Flow, now=NOW)
+    (within,) = look(Flow.__program__, execution).statements[:1]
+    assert (within["live"]["due"], within["cases"][0]["live"]["due"]) == ("2026-01-01T01:00:00+00:00", None)
+    handle_event(order, execution, "quickly")
+    resume(order, execution)
+    found = look(Flow.__program__, execution, ["quickly"])
+    assert execution.status == "finished"
+    assert found.statements[0]["cases"][0]["live"]["passed"]
+    assert not found.ended, "it may have ended by the Return"
+
+
 # --- failures ----------------------------------------------------------------------------------
+
+
+def test_a_condition_that_has_timed_out() -> None:
+    class Flow(Logged, name="flow"):
+        definition = S(
+            Try("t", WaitFor("a", lambda w: False, timeout=timedelta(hours=1))).except_(
+                Exception, Select("b", On("B", nothing)), name="caught"
+            )
+        )
+
+    order, execution = start(Flow, now=NOW)
+    case, failure = _late(look(Flow.__program__, execution))
+    assert (case["live"]["due"], failure["live"]["due"]) == ("2026-01-01T01:00:00+00:00", None)
+    handle_event(order, execution, "a timeout")
+    found = look(Flow.__program__, execution, ["a timeout"])
+    assert [state_of(node) for node in _late(found)] == ["passed", ""]
+    assert states(found) == {"a": "passed", "a timeout": "passed", "caught": "passed", "b": "here"}
+    check_picture(Flow, found)
+
+
+def test_a_condition_whose_timeout_fails_the_instance() -> None:
+    class Flow(Logged, name="flow"):
+        definition = S(Try("t", WaitFor("a", lambda w: False, timeout=timedelta(hours=1))).finally_(do("b")))
+
+    order, execution = start(Flow, now=NOW)
+    handle_event(order, execution, "a timeout")
+    resume(order, execution)
+    assert execution.status == "failed"
+    found = look(Flow.__program__, execution, ["a timeout"])
+    case, failure = _late(found)
+    assert (state_of(case), state_of(failure)) == ("passed", "failed")
+    assert (case["live"]["threads"], [thread["id"] for thread in failure["live"]["threads"]]) == ([], ["main"])
+    check_picture(Flow, found)
+
+
+def _late(live: Live) -> tuple[Node, Node]:
+    """The timeout of a ``WaitFor``, and the failure that follows it."""
+    case = live.statements[0]["statements"][0]["cases"][1]
+    return case, case["statements"][0]
+
+
+def test_work_that_a_select_waits_for() -> None:
+    class Flow(Logged, name="flow"):
+        definition = S(Select("s", Done("done", Activity("work", lambda: None)), On("A", nothing)), do("b"))
+
+    _, execution = Flow(), Execution.start("id-1", Flow)
+    assert seen(Flow, execution, "work") == {"s": "passed", "done": "passed", "work": "passed"}
+    assert seen(Flow, execution, work="Unlucky: no luck") == {"work": "failed"}
 
 
 def test_a_step_that_is_tried_again() -> None:
@@ -441,7 +517,11 @@ def check(cls: type[Workflow], execution: Execution, done: set[Place]) -> None:
                 assert node["name"] in done
     if found.ended:
         assert execution.status == "finished"
-        names = {node["name"] for node in found.statements if node["kind"] in ("step", "activity", "sleep", "select")}
+        names = {node["name"] for node in found.statements if node["kind"] in ("step", "activity", "sleep")}
+        # A condition or a result that ends a select is not among what was sent.
+        sent = ("on", "timeout")
+        selects = [node for node in found.statements if node["kind"] == "select"]
+        names |= {node["name"] for node in selects if all(case["kind"] in sent for case in node["cases"])}
         assert names <= done
 
 
