@@ -40,7 +40,8 @@ def compile_run(cls: type, run: Any, scope: Annotations) -> Section:
         names = {name: cell.cell_contents for name, cell in source.cells.items()} | scope.names(source.function)
         try:
             unquoted = _Unquoted().visit(deepcopy(annotation))
-            return eval(compile(ast.Expression(unquoted), source.file, "eval"), source.function.__globals__, names)
+            code = compile(ast.Expression(unquoted), source.file, "eval")
+            return eval(code, source.function.__globals__, names)  # nosec B307 - an annotation in the imported source
         except (NameError, SyntaxError) as error:
             raise source.mistake(
                 annotation, f"its annotation cannot be resolved: {error}", "Define that type above."
