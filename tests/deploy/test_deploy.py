@@ -191,7 +191,7 @@ def test_the_source_is_the_users_code_the_wheel_and_pinned_requirements(first: R
     source = zipfile.ZipFile(io.BytesIO(first.uploads[0]))
     names = set(source.namelist())
     (wheel,) = [name for name in names if name.endswith(".whl")]
-    assert names == {"main.py", "pizza.py", "requirements.txt", wheel}
+    assert names == {"main.py", "pizza.py", "pizza_explicit.py", "requirements.txt", wheel}
     modules = zipfile.ZipFile(io.BytesIO(source.read(wheel))).namelist()
     assert {"cloud_adapter/hosting/service.py", "workflow_core/__init__.py"} <= set(modules)
     assert {"cloud_adapter/http/pages/templates/base.html", "cloud_adapter/http/pages/static/style.css"} <= set(modules)

@@ -62,9 +62,9 @@ def equal_values_searched_for_by_their_texts(patch: Patch) -> None:
 def damaged_document_counts_as_none(patch: Patch) -> None:
     load = Committer.load
 
-    async def blind(self: Committer, ref: InstanceRef, *rest: Any) -> Session:
+    async def blind(self: Committer, ref: InstanceRef, *rest: Any, **named: Any) -> Session:
         try:
-            return await load(self, ref, *rest)
+            return await load(self, ref, *rest, **named)
         except DamagedDocument as error:
             raise InstanceNotFound(str(error)) from error
 
