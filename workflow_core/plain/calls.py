@@ -13,7 +13,7 @@ from workflow_core.events import ActivityContext, StepContext, event_mark
 from workflow_core.plain import activities, vocabulary
 from workflow_core.plain.expressions import Expressions
 from workflow_core.plain.field_types import optional
-from workflow_core.plain.parts import Called, Code, Frame, Part, Wait
+from workflow_core.plain.parts import RETURNED, Called, Code, Frame, Part, Wait
 from workflow_core.plain.source import UNKNOWN, plain_function, source_of
 from workflow_core.plain.syntax import assign, at, load
 from workflow_core.plain.usage import Usage
@@ -269,9 +269,9 @@ class Calls(Expressions):
         if assigned:
             self.add(prepared.before, Code(frame=frame, line=node, derived=frame.derived, statements=assigned))
         if "return" in arguments.hints:
-            self.annotated[inner.key(".return")] = optional(arguments.hints["return"])  # None until it returns
+            self.annotated[inner.key(RETURNED)] = optional(arguments.hints["return"])  # None until it returns
         body = [
-            Code(frame=inner, line=node, statements=[assign(".return", ast.Constant(None), node)]),
+            Code(frame=inner, line=node, statements=[assign(RETURNED, ast.Constant(None), node)]),
             *self.body(inner),
         ]
         prepared.parts.append(
@@ -285,7 +285,7 @@ class Calls(Expressions):
                 renamed_from=renamed_from,
             )
         )
-        prepared.result = load(f"/{inner.key('.return')}", node)
+        prepared.result = load(f"/{inner.key(RETURNED)}", node)
         return prepared
 
     def no_result(self, frame: Frame, node: ast.Return, result: ast.expr) -> ast.expr:

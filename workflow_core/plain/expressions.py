@@ -134,10 +134,6 @@ class Reading:
         self.constants[name] = value
         return ast.Name(name, ast.Load())
 
-    def returned(self, frame: Frame) -> str:
-        """The variable with the return value of a function."""
-        return ".return"
-
     # --- names -------------------------------------------------------------------------------
 
     def name(self, frame: Frame, node: ast.AST, name: str) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from workflow_core.execution import LeaveKind
 from workflow_core.plain.parts import (
     RESULT,
+    RETURNED,
     Branch,
     Called,
     Code,
@@ -230,7 +231,7 @@ class _Assignment:
                 return self._guarded(part, assigned)
             case Called():
                 self.run(part.body, assigned)
-                return assigned | {part.inner.key(".return")}
+                return assigned | {part.inner.key(RETURNED)}
             case Fork():
                 for branch in part.branches:
                     self.run(branch, assigned)

@@ -16,6 +16,9 @@ from workflow_core.plain.source import Source
 RESULT = ".result"
 """The variable with the result of the wait that has just ended. It is read at once."""
 
+RETURNED = ".return"
+"""The variable with the return value of a section."""
+
 
 @dataclass(eq=False, slots=True)
 class Frame:

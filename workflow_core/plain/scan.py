@@ -18,6 +18,7 @@ from workflow_core.execution import LeaveKind
 from workflow_core.plain import vocabulary
 from workflow_core.plain.field_types import UNCHANGING, field_type
 from workflow_core.plain.parts import (
+    RETURNED,
     Branch,
     Code,
     Derived,
@@ -39,9 +40,7 @@ from workflow_core.retry import check_error_types
 class Scan(Threads):
     """Reads the functions of one workflow class.
 
-    Args:
-        workflow: the class.
-        hints: returns the annotations of a function as types.
+    For the arguments, see ``Reading``.
     """
 
     def run(self, function: types.FunctionType) -> tuple[Frame, list[Part]]:
@@ -106,7 +105,7 @@ class Scan(Threads):
         if errors:
             statements = replace_bare_raise(statements, errors[-1])
         if exits:
-            statements = with_escapes(statements, self.returned(frame))
+            statements = with_escapes(statements, RETURNED)
         return Code(frame=frame, line=statement, derived=frame.derived, statements=statements, exits=exits)
 
     def _statement(self, frame: Frame, node: ast.stmt) -> Sequence[Part]:
@@ -186,7 +185,7 @@ class Scan(Threads):
             result = self.take_out(frame, value, parts)
             if frame.outer is None:
                 result = self.no_result(frame, node, result)
-            statement = assign(self.returned(frame), result, node)
+            statement = assign(RETURNED, result, node)
             self.add(parts, Code(frame=frame, line=node, derived=frame.derived, statements=[statement]))
         return [*parts, self._exit(frame, node, LeaveKind.RETURN)]
 

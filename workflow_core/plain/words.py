@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Union, cast
 
-from workflow_core.errors import DefinitionError
 from workflow_core.events import EventMark, Selected, event_mark
 from workflow_core.plain import activities, vocabulary
 from workflow_core.plain.calls import Calls, Make, Prepared
@@ -170,10 +169,7 @@ class Words(Calls):
         result = inspect.getattr_static(workflow, "result", None)
         if result is None or "result" in workflow.model_fields:
             return workflow.model_fields["result"].annotation if "result" in workflow.model_fields else workflow
-        try:
-            return workflow.__program__.scope_hints(result).get("return", UNKNOWN)
-        except (AttributeError, DefinitionError):
-            return inspect.get_annotations(result, eval_str=True).get("return", UNKNOWN)
+        return inspect.get_annotations(result, eval_str=True).get("return", UNKNOWN)
 
     # --- gather ------------------------------------------------------------------------------
 
