@@ -8,6 +8,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cloud_adapter.errors import (
+        Busy,
+        Forbidden,
+        IdempotencyKeyReused,
+        InstanceEnded,
+        InstanceExists,
+        InstanceNotFound,
+        InvalidRequest,
+        SettingsError,
+        TooLarge,
+        Unauthenticated,
+        Unavailable,
+        UserCodeError,
+        WorkflowNotFound,
+    )
     from cloud_adapter.hosting.cloud import CloudRuntime
     from cloud_adapter.hosting.embedded import EmbeddedRuntime
     from cloud_adapter.hosting.service import Service
@@ -24,20 +39,49 @@ if TYPE_CHECKING:
 __all__ = [
     "ApiKey",
     "Authenticator",
+    "Busy",
     "CloudRuntime",
     "Dev",
     "EmbeddedRuntime",
+    "Forbidden",
     "Iap",
+    "IdempotencyKeyReused",
+    "InstanceEnded",
+    "InstanceExists",
+    "InstanceNotFound",
+    "InvalidRequest",
     "JsonFormatter",
     "Login",
     "Oidc",
     "Service",
     "Settings",
+    "SettingsError",
     "StoredKey",
+    "TooLarge",
+    "Unauthenticated",
+    "Unavailable",
+    "UserCodeError",
+    "WorkflowNotFound",
     "claim",
 ]
 
 _AUTHENTICATORS = "cloud_adapter.http.authenticators"
+
+_ERRORS = (
+    "Busy",
+    "Forbidden",
+    "IdempotencyKeyReused",
+    "InstanceEnded",
+    "InstanceExists",
+    "InstanceNotFound",
+    "InvalidRequest",
+    "SettingsError",
+    "TooLarge",
+    "Unauthenticated",
+    "Unavailable",
+    "UserCodeError",
+    "WorkflowNotFound",
+)
 
 _MODULES = {
     "ApiKey": f"{_AUTHENTICATORS}.api_key",
@@ -53,6 +97,7 @@ _MODULES = {
     "JsonFormatter": "cloud_adapter.observability.logs",
     "Service": "cloud_adapter.hosting.service",
     "Settings": "cloud_adapter.settings",
+    **dict.fromkeys(_ERRORS, "cloud_adapter.errors"),
 }
 
 

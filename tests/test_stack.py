@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 STACK = (
     ("functions", "deploy"),
+    ("gorchestrate.pytest_plugin",),
+    ("gorchestrate.testing",),
     ("cloud_adapter.cli",),
     ("cloud_adapter.hosting",),
     ("cloud_adapter.http", "cloud_adapter.tasks_emulator"),
@@ -28,13 +30,13 @@ STACK = (
 )
 """From the top to the bottom: rooms, which import none beside them. ``package.*`` stands at a package's door."""
 
-FRONT_DOORS = {"cloud_adapter", "workflow_core", "cloud_adapter.service"}
+FRONT_DOORS = {"gorchestrate", "cloud_adapter", "workflow_core", "cloud_adapter.service"}
 """What users import. These look into the rooms, so nothing inside of their package may use them."""
 
 
 def modules() -> dict[str, Path]:
     found = {}
-    for package in ("cloud_adapter", "workflow_core", "functions", "deploy"):
+    for package in ("gorchestrate", "cloud_adapter", "workflow_core", "functions", "deploy"):
         for path in sorted((ROOT / package).rglob("*.py")):
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
             found[name.removesuffix(".__init__")] = path

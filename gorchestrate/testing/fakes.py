@@ -1,0 +1,114 @@
+"""What replaces the methods and the children of a workflow in a test."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from workflow_core import ActivityContext, DefinitionError, Fail, S, Step, StepContext, Workflow
+from workflow_core.plain.vocabulary import ActivityMethod, Method, StepMethod
+from workflow_core.program.replacements import original, own_attributes
+from workflow_core.signatures import is_async
+
+_KEPT = ("__doc__", "create_fields", "search_fields", "access")
+"""What a fake child takes from the class that it replaces."""
+
+
+class Fakes:
+    """The replacements of one environment."""
+
+    def __init__(self) -> None:
+        self._undo: list[Callable[[], None]] = []
+
+    def replace(self, workflow: type[Workflow], name: str, replacement: Callable[..., Any]) -> None:
+        """See ``Environment.fake``."""
+        called = workflow.__program__.methods
+        available = {*called, *_decorated(workflow)}
+        if name not in available:
+            raise DefinitionError(
+                f"{workflow.__name__}.{name}",
+                "its definition calls no such method, so nothing would call the fake",
+                f"Available: {', '.join(sorted(available)) or 'none'}.",
+            )
+        method = original(workflow, name)
+        function = method.function if isinstance(method, Method) else method
+        fake = _fitting(f"{workflow.__name__}.{name}", function, replacement)
+        if name in vars(workflow):
+            self._undo.append(functools.partial(setattr, workflow, name, vars(workflow)[name]))
+        else:
+            self._undo.append(functools.partial(delattr, workflow, name))
+        setattr(workflow, name, fake)
+
+    def child(self, workflow: type[Workflow], fields: Mapping[str, Any], error: str) -> type[Workflow]:
+        """Returns a workflow that takes the place of another one. See ``Environment.fake_child``."""
+        unknown = sorted(set(fields) - set(workflow.model_fields))
+        if unknown:
+            raise TypeError(
+                f"{workflow.__name__} has no field {unknown[0]!r}. Available: {', '.join(workflow.model_fields)}"
+            )
+
+        def end(child: Any) -> None:
+            for name, value in fields.items():
+                setattr(child, name, value)
+
+        kept = {name: value for name, value in own_attributes(workflow).items() if name in _KEPT}
+        definition = S(Fail("fail", error)) if error else S(Step("end", end))
+        make: Any = type(workflow)
+        fake: type[Workflow] = make(
+            workflow.__name__,
+            (workflow,),
+            {"__module__": workflow.__module__, **kept, "definition": definition},
+            name=workflow.__workflow_name__,
+            version=workflow.__workflow_version__,
+        )
+        return fake
+
+    def undo(self) -> None:
+        """Puts the replaced methods back, the last one first."""
+        while self._undo:
+            self._undo.pop()()
+
+
+def _decorated(workflow: type[Workflow]) -> set[str]:
+    names = {name for cls in workflow.__mro__ for name in own_attributes(cls) if not name.startswith("__")}
+    return {name for name in names if isinstance(original(workflow, name), (StepMethod, ActivityMethod))}
+
+
+def _fitting(where: str, function: Callable[..., Any], replacement: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the replacement as a function that is called like the original: it may leave out the context, and it may
+    be synchronous although the original is not.
+
+    Raises:
+        TypeError: the parameters do not match.
+    """
+    if is_async(replacement) and not is_async(function):
+        raise TypeError(f"{where} is not async, so its fake must not be async either: replace it by a plain function")
+    taken = inspect.signature(replacement).parameters
+    expected = list(inspect.signature(function).parameters)[1:]
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values())
+    unknown = [name for name, parameter in list(taken.items())[1:] if _is_required(parameter) and name not in expected]
+    if unknown:
+        raise TypeError(
+            f"the fake of {where} has a parameter {unknown[0]!r}. It is called with self, and with: "
+            f"{', '.join(expected) or 'nothing else'}"
+        )
+
+    def call(workflow: Any, *args: Any, **kwargs: Any) -> Any:
+        given = dict(zip(expected, args, strict=False)) | kwargs
+        if not takes_all:
+            contexts = [name for name, value in given.items() if isinstance(value, (StepContext, ActivityContext))]
+            given = {name: value for name, value in given.items() if name in taken or name not in contexts}
+        return replacement(workflow, **given)
+
+    async def acall(workflow: Any, *args: Any, **kwargs: Any) -> Any:
+        result = call(workflow, *args, **kwargs)
+        return await result if inspect.isawaitable(result) else result
+
+    return acall if is_async(function) else call
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    kinds = (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    return parameter.default is parameter.empty and parameter.kind in kinds

@@ -1,0 +1,276 @@
+"""The environment for users' tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from gorchestrate import (
+    Access,
+    DefinitionError,
+    EventNotAccepted,
+    Forbidden,
+    InstanceNotFound,
+    InvalidInput,
+    On,
+    Retry,
+    S,
+    Select,
+    Status,
+    Step,
+    StepContext,
+    Workflow,
+    activity,
+    child,
+    event,
+    select,
+    sleep,
+    step,
+)
+from gorchestrate.testing import Environment
+
+START = datetime(2027, 3, 1, 9, tzinfo=UTC)
+
+
+class Parcel(Workflow, name="parcel"):
+    weight: int = 0
+    delivered_to: str = ""
+
+    @event(role="courier")
+    def deliver(self, to: str) -> None:
+        self.delivered_to = to
+
+    async def run(self) -> None:
+        await select(self.deliver)
+
+
+class Order(Workflow, name="order"):
+    create_fields = ("item",)
+    access = Access(create={"customer"}, read={"customer", "courier"})
+    item: str
+    price: int = 0
+    paid: str = ""
+    delivered_to: str = ""
+    attempts: int = 0
+
+    @event(role="customer")
+    def confirm(self) -> None: ...
+
+    @activity
+    async def look_up_price(self, item: str) -> int:
+        raise ConnectionError("there is no shop here")
+
+    @step(retry=Retry(max_attempts=None))
+    def pay(self, context: StepContext) -> str:
+        self.attempts = context.attempt
+        raise ConnectionError("there is no bank here")
+
+    async def run(self) -> None:
+        self.price = await self.look_up_price(self.item)
+        if (await select(self.confirm, timeout=timedelta(days=30))).timed_out:
+            return
+        self.paid = await self.pay()
+        parcel = await child(Parcel, id="parcel-1", weight=3)
+        self.delivered_to = parcel.delivered_to
+        await sleep(timedelta(days=365))
+
+
+def test_an_order_from_end_to_end() -> None:
+    with Environment(Order, Parcel, start=START) as environment:
+        environment.fake(Order, "look_up_price", lambda self, item: len(item))
+        environment.fake(Order, "pay", lambda self: f"receipt for {self.price}")
+        order = environment.create(Order, item="pizza")
+        assert (order.status, order.places, order.fields.price) == (Status.WAITING, {"confirm"}, 5)
+        assert order.accepted_events == {"confirm"}
+        order.send("confirm")
+        parcel = environment.get(Parcel, "parcel-1")
+        assert parcel.fields.weight == 3
+        environment.advance(days=2)
+        parcel.send("deliver", "Ann")
+        assert parcel.result == {"weight": 3, "delivered_to": "Ann"}
+        assert (order.fields.paid, order.fields.delivered_to) == ("receipt for 5", "Ann")
+        assert order.places == {"sleep(timedelta(days=365))"}
+        environment.advance(weeks=53)
+        assert order.is_finished
+        assert environment.now == START + timedelta(days=2, weeks=53)
+        assert order.history[0][0] == "created"
+        assert ("event", "confirm") in order.history
+    with Environment(Order, Parcel) as environment:
+        assert environment.instances(Order) == []
+
+
+@pytest.fixture
+def environment() -> Iterator[Environment]:
+    with Environment(Order, Parcel, start=START) as made:
+        made.fake(Order, "look_up_price", lambda self, item: 5)
+        yield made
+
+
+def test_retries_happen_as_time_passes(environment: Environment) -> None:
+    order = environment.create(Order, item="pizza")
+    order.send("confirm")
+    assert order.places == {"pay"}
+    environment.advance(minutes=10)
+    assert order.places == {"pay"}
+    attempts = [kind for kind, statement in order.history if (kind, statement) == ("step failed", "pay")]
+    assert len(attempts) > 3
+    environment.fake(Order, "pay", lambda self, context: f"attempt {context.attempt}")
+    environment.advance(hours=1)
+    assert order.fields.paid == f"attempt {len(attempts) + 1}"
+
+
+def test_a_timeout_comes_exactly_when_it_is_due(environment: Environment) -> None:
+    order = environment.create(Order, item="pizza")
+    environment.advance(timedelta(days=30) - timedelta(seconds=1))
+    assert not order.is_finished
+    environment.advance(seconds=1)
+    assert order.is_finished
+    with pytest.raises(EventNotAccepted):
+        order.send("confirm")
+
+
+def test_years_pass_without_work_of_their_own(environment: Environment) -> None:
+    orders = [environment.create(Order, item="pizza") for _ in range(3)]
+    saves = environment.store.saves
+    environment.advance(weeks=52 * 10)
+    assert all(order.is_finished for order in orders)
+    assert environment.store.saves - saves <= 2 * len(orders)
+
+
+def test_roles(environment: Environment) -> None:
+    order = environment.create(Order, item="pizza")
+    with pytest.raises(Forbidden):
+        order.send("confirm", roles={"courier"})
+    assert order.places == {"confirm"}
+    order.send("confirm", roles={"customer"})
+    with pytest.raises(Forbidden):
+        environment.create(Order, item="pizza", roles=set())
+    with pytest.raises(TypeError, match=r"pass a set of roles, such as {'customer'}"):
+        order.send("confirm", roles="customer")
+
+
+def test_invalid_requests_change_nothing(environment: Environment) -> None:
+    with pytest.raises(InvalidInput, match="item"):
+        environment.create(Order)
+    assert environment.instances(Order) == []
+    with pytest.raises(InstanceNotFound):
+        environment.get(Parcel, "parcel-1")
+    parcel = environment.create(Parcel)
+    with pytest.raises(InvalidInput):
+        parcel.send("deliver", 7)
+    with pytest.raises(ValueError, match=r"cannot go back by 1 day"):
+        environment.advance(days=-1)
+    assert (parcel.fields.delivered_to, environment.now) == ("", START)
+
+
+def test_a_child_is_replaced(environment: Environment) -> None:
+    environment.fake(Order, "pay", lambda self: "paid")
+    environment.fake_child(Parcel, fields={"delivered_to": "the fake"})
+    order = environment.create(Order, item="pizza")
+    order.send("confirm")
+    assert order.fields.delivered_to == "the fake"
+    assert environment.get(Parcel, "parcel-1").fields.weight == 3
+    with pytest.raises(TypeError, match=r"Parcel has no field 'deliverd_to'. Available: weight, delivered_to"):
+        environment.fake_child(Parcel, fields={"deliverd_to": "x"})
+
+
+def test_a_child_fails(environment: Environment) -> None:
+    environment.fake(Order, "pay", lambda self: "paid")
+    environment.fake_child(Parcel, error="it is lost")
+    order = environment.create(Order, item="pizza")
+    order.send("confirm")
+    assert order.status == Status.FAILED
+    assert order.error is not None
+    assert "it is lost" in order.error.message
+
+
+def test_fakes_end_with_their_environment() -> None:
+    before = vars(Order)["pay"]
+    with Environment(Order, Parcel) as environment:
+        environment.fake(Order, "pay", lambda self: "fake")
+        environment.fake(Order, "pay", lambda self: "another fake")
+        assert vars(Order)["pay"] is not before
+    assert vars(Order)["pay"] is before
+
+
+async def _later(self: Workflow) -> str:
+    return "later"
+
+
+@pytest.mark.parametrize(
+    ("method", "fake", "error", "message"),
+    [
+        ("run", lambda self: None, DefinitionError, "Available: confirm, look_up_price, pay"),
+        ("bill", lambda self: None, DefinitionError, "Available: confirm, look_up_price, pay"),
+        ("pay", _later, TypeError, "Order.pay is not async, so its fake must not be async"),
+        (
+            "look_up_price",
+            lambda self, items: 1,
+            TypeError,
+            "a parameter 'items'. It is called with self, and with: item",
+        ),
+    ],
+)
+def test_fakes_that_do_not_fit(
+    environment: Environment, method: str, fake: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        environment.fake(Order, method, fake)
+    order = environment.create(Order, item="pizza")
+    assert order.places == {"confirm"}
+
+
+class Explicit(Workflow, name="explicit"):
+    log: list[str] = []
+
+    def go_on(self, note: str) -> None:
+        self.log.append(note)
+
+    async def work(self, context: StepContext) -> None:
+        raise ConnectionError
+
+    definition = S(Select("wait", On("go on", go_on)), Step("work", work), Step("rest", lambda self: None))
+
+
+def test_an_explicit_definition() -> None:
+    with Environment(Explicit) as environment:
+        environment.fake(Explicit, "work", lambda self: self.log.append("fake work"))
+        environment.fake(Explicit, "go_on", lambda self, note: self.log.append(note.upper()))
+        instance = environment.create(Explicit, "one")
+        assert environment.coverage(Explicit).missing == ["go on", "rest", "work"]
+        instance.send("go on", "note")
+        assert instance.fields.log == ["NOTE", "fake work"]
+        assert environment.coverage(Explicit).missing == []
+
+
+class Changed(Workflow, name="explicit"):
+    log: list[str] = []
+
+    def go_on(self, note: str) -> None:
+        self.log.append(f"changed {note}")
+
+    definition = S(Select("wait", On("go on", go_on)), Select("again", On("go on", go_on)))
+
+
+def test_code_changes_under_a_running_instance() -> None:
+    with Environment(Explicit) as environment:
+        instance = environment.create(Explicit, "one")
+        environment.restart(Changed)
+        instance.send("go on", "note")
+        assert environment.get(Changed, "one").fields.log == ["changed note"]
+        assert environment.get(Changed, "one").places == {"again"}
+
+
+def test_operations() -> None:
+    with Environment(Explicit) as environment:
+        instance = environment.create(Explicit)
+        instance.cancel()
+        assert instance.status == Status.CANCELED
+
+
+def test_an_environment_needs_workflows() -> None:
+    with pytest.raises(TypeError, match="pass the workflows"):
+        Environment()
