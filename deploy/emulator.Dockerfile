@@ -4,8 +4,10 @@ WORKDIR /app
 COPY deploy/requirements.lock deploy/build.lock deploy/
 RUN pip install --no-cache-dir --root-user-action=ignore --require-hashes -r deploy/requirements.lock
 COPY pyproject.toml README.md LICENSE ./
+COPY gorchestrate gorchestrate
 COPY workflow_core workflow_core
 COPY cloud_adapter cloud_adapter
+COPY examples examples
 RUN pip install --no-cache-dir --require-hashes --target=/tmp/build -r deploy/build.lock && \
     PYTHONPATH=/tmp/build pip install --no-cache-dir --root-user-action=ignore --no-build-isolation --no-deps . && \
     rm -r /tmp/build

@@ -1,4 +1,4 @@
-"""The command ``gorchestrate``: ``dev``, ``demo``, ``check``, ``graph``, ``explain``, keys and ``tasks-emulator``.
+"""The command ``gorchestrate``: ``new``, ``dev``, ``demo``, ``check``, diagrams, keys and ``tasks-emulator``.
 
 The commands about instances are in ``cloud_adapter.cli.instances``, and ``login`` and ``logout`` in
 ``cloud_adapter.cli.login``.
@@ -22,9 +22,10 @@ import typer
 
 from cloud_adapter.cli import check as check_command
 from cloud_adapter.cli import demo as demo_script
-from cloud_adapter.cli import demo_users, instances, login
+from cloud_adapter.cli import demo_users, instances, login, projects
 from cloud_adapter.cli.instances import WorkflowName
 from cloud_adapter.cli.output import SafeConsole
+from cloud_adapter.cli.projects import TemplateName
 from cloud_adapter.emulators import TASKS_EMULATOR_VARIABLE
 from cloud_adapter.errors import InvalidRequest, SettingsError
 from cloud_adapter.hosting.dev_server import open_server, prefer_latency, running
@@ -64,6 +65,18 @@ Emulators = Annotated[
         help="Run SOURCE's entry points api and worker as functions, on the Firestore and Cloud Tasks emulators.",
     ),
 ]
+
+
+@app.command()
+def new(
+    directory: Annotated[Path, typer.Argument(help="The folder of the project. It is created if it does not exist.")],
+    template: Annotated[TemplateName, typer.Option(help="What the workflow is about.")] = TemplateName.APPROVAL,
+) -> None:
+    """Creates a project: a workflow, its test, and the entry points of a deployment."""
+    console = SafeConsole(highlight=False, soft_wrap=True)
+    for path in projects.create(directory, template):
+        console.print(f"  {path}")
+    console.print(f"Now run: cd {directory} && pytest && gorchestrate dev main.py")
 
 
 @app.command()

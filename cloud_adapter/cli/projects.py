@@ -1,0 +1,116 @@
+"""``gorchestrate new``: makes a project from a template: a workflow, its test, and the entry points of a deployment.
+
+The files of a template lie in ``gorchestrate/templates``, with ``.txt`` added to their names. The workflows of most
+templates are examples of the repository, which a wheel contains beside the templates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from string import Template
+from typing import Final
+
+from cloud_adapter.errors import InvalidRequest
+
+_PACKAGE = Path(__file__).parents[2] / "gorchestrate"
+TEMPLATES: Final = _PACKAGE / "templates"
+
+_COMMON: Final = {
+    "main.py": "main.py.txt",
+    "requirements.txt": "requirements.txt.txt",
+    "README.md": "README.md.txt",
+    ".gitignore": "gitignore.txt",
+    ".gcloudignore": "gcloudignore.txt",
+}
+
+
+class TemplateName(StrEnum):
+    """A template of a project."""
+
+    APPROVAL = "approval"
+    ORDER = "order"
+    AGENT = "agent"
+    BATCH = "batch"
+
+
+@dataclass(frozen=True)
+class _Project:
+    """What a template consists of.
+
+    Attributes:
+        title: what it is about.
+        classes: the workflows to serve, as ``main.py`` lists them.
+        body: initial fields for the first instance, as JSON.
+        examples: the files that are examples.
+    """
+
+    title: str
+    classes: str
+    body: str
+    examples: tuple[str, ...] = ()
+
+
+_PROJECTS: Final = {
+    TemplateName.APPROVAL: _Project("An approval", "Approval", '{"title": "a new laptop", "asked_by": "ann"}'),
+    TemplateName.ORDER: _Project(
+        "An order with several parcels",
+        "Order, Parcel",
+        '{"number": "A7", "price": 120, "items": {"Wien": ["lamp"]}}',
+        ("order.py", "services.py"),
+    ),
+    TemplateName.AGENT: _Project(
+        "An agent that a person can interrupt",
+        "Agent",
+        '{"messages": [{"by": "person", "text": "clean up"}]}',
+        ("agent.py", "services.py"),
+    ),
+    TemplateName.BATCH: _Project(
+        "A batch of many rows", "Batch", '{"rows": ["1", "2", "x"]}', ("batch.py", "services.py")
+    ),
+}
+
+
+def create(directory: Path, template: TemplateName) -> list[Path]:
+    """Creates a project. Returns its files.
+
+    Raises:
+        InvalidRequest: the directory exists and is not empty, or cannot be written. Nothing was changed.
+    """
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise InvalidRequest(f"{directory} exists and is not empty: choose another directory")
+    texts = _texts(template)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (directory / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InvalidRequest(f"cannot write to {directory}: {error.strerror}") from error
+    return [directory / name for name in texts]
+
+
+def _texts(template: TemplateName) -> dict[str, str]:
+    project, module = _PROJECTS[template], str(template)
+    own = {f"{module}.py": TEMPLATES / module / f"{module}.py.txt"} if not project.examples else {}
+    files = {
+        **own,
+        **{name: _examples() / name for name in project.examples},
+        f"test_{module}.py": TEMPLATES / module / f"test_{module}.py.txt",
+        **{name: TEMPLATES / "common" / file for name, file in _COMMON.items()},
+    }
+    texts = {name: path.read_text(encoding="utf-8") for name, path in files.items()}
+    values = {
+        "title": project.title,
+        "module": module,
+        "workflow": module,
+        "classes": project.classes,
+        "body": f" --json '{project.body}'",
+    }
+    return texts | {name: Template(texts[name]).substitute(values) for name in ("main.py", "README.md")}
+
+
+def _examples() -> Path:
+    """The folder of the examples: beside the templates in a wheel, and at the top of the repository."""
+    packaged = _PACKAGE / "examples"
+    return packaged if packaged.is_dir() else _PACKAGE.parent / "examples"

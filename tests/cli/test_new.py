@@ -1,0 +1,68 @@
+"""``gorchestrate new``: each project passes its tests, is checked, and can be served as it stands."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cloud_adapter.cli.projects import TemplateName, create
+from cloud_adapter.errors import InvalidRequest
+from tests.cli.processes import ROOT, run
+
+ALONE = os.environ | {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
+
+
+def in_project(directory: Path, *arguments: str) -> str:
+    """Runs a module of Python in a project. Returns what it prints."""
+    command = [sys.executable, "-m", *arguments]
+    done = subprocess.run(command, cwd=directory, env=ALONE, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "template",
+    [TemplateName.APPROVAL, *(pytest.param(t, marks=pytest.mark.slow) for t in TemplateName if t != "approval")],
+)
+def test_a_project_works_as_it_stands(tmp_path: Path, template: TemplateName) -> None:
+    directory = tmp_path / "some" / "project"
+    files = create(directory, template)
+    assert sorted(directory.iterdir()) == sorted(files)
+    assert " passed" in in_project(directory, "pytest", "-q", "-p", "no:cacheprovider")
+    assert "Traceback" not in in_project(directory, "cloud_adapter.cli", "check", "main.py")
+    in_project(directory, "ruff", "check", "--isolated", "--select", "E,F,B,UP", "--line-length", "120", ".")
+    in_project(directory, "ruff", "format", "--isolated", "--line-length", "120", "--check", ".")
+
+
+def test_the_command_creates_and_serves_a_project(tmp_path: Path) -> None:
+    made = run("new", "shop", cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert made.returncode == 0, made.stderr
+    assert "Now run: cd shop && pytest && gorchestrate dev main.py" in made.stdout
+    readme = (tmp_path / "shop" / "README.md").read_text()
+    assert "--json '{" in readme
+    assert "$" not in readme.replace("$title", "")
+    again = run("new", "shop", cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert again.returncode == 2
+    assert "shop exists and is not empty: choose another directory" in again.stderr
+
+
+def test_a_file_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InvalidRequest, match="choose another directory"):
+        create(tmp_path / "file", TemplateName.APPROVAL)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_an_unknown_template_is_refused(tmp_path: Path) -> None:
+    made = run("new", "shop", "--template", "shop", cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert made.returncode == 2
+    assert "'approval', 'order', 'agent', 'batch'" in made.stderr
+    assert not (tmp_path / "shop").exists()
+
+
+def test_the_folder_may_exist_if_it_is_empty(tmp_path: Path) -> None:
+    assert len(create(tmp_path, TemplateName.APPROVAL)) == 7
