@@ -110,7 +110,7 @@ apply_indexes() {
 # A new database has no instances yet, and its indexes are still being built.
 check_source() {
   say "Check of the source against live instances"
-  local command=(gorchestrate check "$SOURCE/main.py") token
+  local command=(gorchestrate check --deployable "$SOURCE/main.py") token
   if ! $IS_NEW; then command+=(--against "$PROJECT/$DATABASE"); fi
   show "${command[@]}"
   if $DRY_RUN; then

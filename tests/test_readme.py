@@ -104,8 +104,8 @@ def test_the_first_python_block_can_be_served(tmp_path: Path) -> None:
 
 
 def test_two_commands_start_everything_and_continuous_integration_runs_them() -> None:
-    install = "python3 -m venv .venv && .venv/bin/pip install -e '.[test]'"
-    commands = [f"{install} && .venv/bin/gorchestrate demo", f"{install} && .venv/bin/pytest"]
+    install = "python3 -m venv .venv && .venv/bin/pip install -e"
+    commands = [f"{install} . && .venv/bin/gorchestrate demo", f"{install} '.[test]' && .venv/bin/pytest"]
     assert [block.text.strip() for block in of("bash fresh")] == commands
     lines = [line.strip() for line in (ROOT / ".ci/run").read_text().splitlines()]
     assert ".venv/bin/pytest -m slow" in lines and "`pytest -m slow` runs the other tests" in README

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from rich.markup import escape
@@ -37,11 +38,14 @@ _PROJECT = re.compile(
 )
 
 
-def run(source: Path, against: str | None, *, as_json: bool, access: bool = False) -> bool:
+def run(
+    source: Path, against: str | None, *, as_json: bool, access: bool = False, functions: Collection[str] = ()
+) -> bool:
     """Checks a source, and optionally the live instances of a store, and prints the findings.
 
     Args:
         access: also print who may do what.
+        functions: names of functions that the source must define.
 
     Returns:
         Whether the source can be deployed. Warnings do not prevent it.
@@ -52,7 +56,7 @@ def run(source: Path, against: str | None, *, as_json: bool, access: bool = Fals
     """
     console = SafeConsole(highlight=False, soft_wrap=True)
     try:
-        workflows = load_workflows(source)
+        workflows = load_workflows(source, *functions)
         by_name(workflows)
     except DefinitionError as error:
         if as_json:

@@ -25,6 +25,7 @@ from cloud_adapter.cli import demo as demo_script
 from cloud_adapter.cli import demo_users, instances, login, projects
 from cloud_adapter.cli.instances import WorkflowName
 from cloud_adapter.cli.output import SafeConsole
+from cloud_adapter.cli.packaged_files import SAMPLE
 from cloud_adapter.cli.projects import TemplateName
 from cloud_adapter.emulators import TASKS_EMULATOR_VARIABLE
 from cloud_adapter.errors import InvalidRequest, SettingsError
@@ -44,7 +45,6 @@ from workflow_core import WorkflowError
 from workflow_core.diagrams import outline
 from workflow_core.printable import escaped
 
-DEFAULT_SOURCE = Path("functions/main.py")
 LOCAL = "127.0.0.1"
 ENTRY_POINTS = ("api", "worker")
 STARTING_EMULATORS = "Starting the Firestore emulator, the Cloud Tasks emulator, the worker and the api ..."
@@ -53,7 +53,20 @@ app = typer.Typer(help="Stateful workflows on serverless Google Cloud.", no_args
 app.add_typer(instances.app)
 app.add_typer(login.app)
 
-Source = Annotated[Path, typer.Argument(help="The Python file that defines or imports the workflows.")]
+
+def _default_source() -> Path:
+    own = Path("main.py")
+    return own if own.is_file() else Path("functions/main.py")
+
+
+Source = Annotated[
+    Path,
+    typer.Argument(
+        default_factory=_default_source,
+        show_default="main.py, or else functions/main.py",
+        help="The Python file that defines or imports the workflows.",
+    ),
+]
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 Port = Annotated[int, typer.Option(help="The port to listen on; 0 selects a free port.", min=0, max=65535)]
 Db = Annotated[Path | None, typer.Option(help="The database file. Defaults to GORCHESTRATE_DB or gorchestrate.db.")]
@@ -81,7 +94,7 @@ def new(
 
 @app.command()
 def dev(
-    source: Source = DEFAULT_SOURCE,
+    source: Source,
     host: Host = LOCAL,
     port: Port = 8080,
     db: Db = None,
@@ -121,7 +134,7 @@ def dev(
 
 @app.command()
 def demo(
-    source: Source = DEFAULT_SOURCE,
+    source: Annotated[Path, typer.Argument(help="The file of the sample workflow.", show_default=False)] = SAMPLE,
     port: Port = 0,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the server running until Ctrl-C.")] = False,
     emulators: Emulators = False,
@@ -193,13 +206,16 @@ def _serve_on_emulators(source: Path, port: int) -> None:
 
 @app.command()
 def check(
-    source: Source = DEFAULT_SOURCE,
+    source: Source,
     against: Annotated[
         str | None,
         typer.Option(help="The store with the live instances: a SQLite file, PROJECT or PROJECT/DATABASE."),
     ] = None,
     access: Annotated[bool, typer.Option("--access", help="Print which roles may do what.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON, with every instance.")] = False,
+    deployable: Annotated[
+        bool, typer.Option("--deployable", help="Also check that SOURCE has the entry points of a deployment.")
+    ] = False,
 ) -> None:
     """Checks whether SOURCE can be deployed: whether its definitions compile and live instances can continue.
 
@@ -207,13 +223,15 @@ def check(
     has authenticators. Changes nothing. The exit code is 1 if the check
     finds a problem, and 2 if it cannot run.
     """
-    raise typer.Exit(0 if check_command.run(source, against, as_json=as_json, access=access) else 1)
+    functions = ENTRY_POINTS if deployable else ()
+    good = check_command.run(source, against, as_json=as_json, access=access, functions=functions)
+    raise typer.Exit(0 if good else 1)
 
 
 @app.command()
 def graph(
     workflow: WorkflowName,
-    source: Source = DEFAULT_SOURCE,
+    source: Source,
     format: Annotated[Format, typer.Option(help="An image, a Mermaid flowchart, or data.")] = Format.SVG,
 ) -> None:
     """Prints the diagram of a workflow that SOURCE defines or imports."""
@@ -225,7 +243,7 @@ def graph(
 
 @app.command()
 def explain(
-    source: Source = DEFAULT_SOURCE,
+    source: Source,
     workflow: Annotated[str | None, typer.Option(help="Explain only the workflow with this name.")] = None,
 ) -> None:
     """Prints the program that each definition in SOURCE becomes: its statements, their lines, and the stored locals."""

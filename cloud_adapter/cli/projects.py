@@ -1,7 +1,6 @@
 """``gorchestrate new``: makes a project from a template: a workflow, its test, and the entry points of a deployment.
 
-The files of a template lie in ``gorchestrate/templates``, with ``.txt`` added to their names. The workflows of most
-templates are examples of the repository, which a wheel contains beside the templates.
+The files of a template have ``.txt`` added to their names. The workflows of most templates are examples.
 """
 
 from __future__ import annotations
@@ -12,10 +11,8 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
+from cloud_adapter.cli.packaged_files import EXAMPLES, TEMPLATES
 from cloud_adapter.errors import InvalidRequest
-
-_PACKAGE = Path(__file__).parents[2] / "gorchestrate"
-TEMPLATES: Final = _PACKAGE / "templates"
 
 _COMMON: Final = {
     "main.py": "main.py.txt",
@@ -95,7 +92,7 @@ def _texts(template: TemplateName) -> dict[str, str]:
     own = {f"{module}.py": TEMPLATES / module / f"{module}.py.txt"} if not project.examples else {}
     files = {
         **own,
-        **{name: _examples() / name for name in project.examples},
+        **{name: EXAMPLES / name for name in project.examples},
         f"test_{module}.py": TEMPLATES / module / f"test_{module}.py.txt",
         **{name: TEMPLATES / "common" / file for name, file in _COMMON.items()},
     }
@@ -108,9 +105,3 @@ def _texts(template: TemplateName) -> dict[str, str]:
         "body": f" --json '{project.body}'",
     }
     return texts | {name: Template(texts[name]).substitute(values) for name in ("main.py", "README.md")}
-
-
-def _examples() -> Path:
-    """The folder of the examples: beside the templates in a wheel, and at the top of the repository."""
-    packaged = _PACKAGE / "examples"
-    return packaged if packaged.is_dir() else _PACKAGE.parent / "examples"

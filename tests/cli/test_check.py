@@ -19,7 +19,7 @@ from cloud_adapter.ports import Store
 from cloud_adapter.stores.firestore import calls
 from cloud_adapter.stores.firestore.store import FirestoreStore
 from cloud_adapter.stores.sqlite.store import SqliteStore
-from tests.cli.processes import run
+from tests.cli.processes import ROOT, run
 from workflow_core import Execution, On, S, Select, Workflow, resume
 
 pytestmark = pytest.mark.slow
@@ -195,9 +195,12 @@ def test_an_event_that_no_engine_would_serve(tmp_path: Path) -> None:
     assert "The definition has a mistake. workflow 'door': its event 'cancel'" in ended.stdout
 
 
-def test_the_sample_that_is_deployed_by_default() -> None:
+def test_the_default_source(tmp_path: Path) -> None:
     ended = run("check")
     assert (ended.returncode, ended.stdout) == (0, "functions/main.py compiles: pizza\n")
+    (tmp_path / "main.py").write_text(SOURCE.format(name="closed", renamed=""))
+    ended = run("check", cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert (ended.returncode, ended.stdout) == (0, "main.py compiles: door\n")
 
 
 @pytest.mark.parametrize(
@@ -258,3 +261,12 @@ def test_a_database_that_does_not_answer(good: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", "127.0.0.1:9")
     result = CliRunner().invoke(app, ["check", str(good), "--against", "my-project"])
     assert isinstance(result.exception, Unavailable)
+
+
+def test_a_deployment_needs_its_entry_points() -> None:
+    source = ROOT / "functions" / "pizza.py"
+    assert run("check", str(source)).returncode == 0
+    ended = run("check", str(source), "--deployable")
+    assert ended.returncode == 2
+    assert "pizza.py has no function 'api', which a deployment needs as entry point" in ended.stderr
+    assert run("check", str(ROOT / "functions" / "main.py"), "--deployable").returncode == 0

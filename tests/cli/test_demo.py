@@ -20,14 +20,14 @@ from cloud_adapter.hosting.dev_server import running
 from cloud_adapter.hosting.local_issuer import running_issuer
 from cloud_adapter.settings import Settings
 from cloud_adapter.sockets import listen
-from tests.cli.processes import GORCHESTRATE, Process, run, started
+from tests.cli.processes import GORCHESTRATE, ROOT, Process, run, started
 from tests.http.pages import forms
 
 pytestmark = pytest.mark.slow
 
 
-def test_plays_the_order_to_its_end() -> None:
-    result = run("demo")
+def test_plays_the_order_to_its_end(tmp_path: Path) -> None:
+    result = run("demo", cwd=tmp_path, PYTHONPATH=str(ROOT))  # anywhere, without a clone of the repository
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     text = result.stdout

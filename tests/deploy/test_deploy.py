@@ -382,14 +382,14 @@ def test_keys_that_are_there_are_not_changed(first: Run, second: Run) -> None:
 
 def test_a_new_database_has_no_instances_to_be_checked(first: Run) -> None:
     assert [one for one in first.commands if one.startswith("gorchestrate")] == [
-        f"gorchestrate check {DEPLOY.parent}/functions/main.py"
+        f"gorchestrate check --deployable {DEPLOY.parent}/functions/main.py"
     ]
     assert "compiles: pizza" in first.process.stdout
 
 
 def test_the_instances_that_are_there_are_checked(second: Run) -> None:
     assert [one for one in second.commands if one.startswith("gorchestrate")] == [
-        f"gorchestrate check {DEPLOY.parent}/functions/main.py --against 'my-project/(default)'"
+        f"gorchestrate check --deployable {DEPLOY.parent}/functions/main.py --against 'my-project/(default)'"
     ]
     assert "Live instances in my-project/(default): none" in second.process.stdout
 
