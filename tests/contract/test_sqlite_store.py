@@ -35,10 +35,10 @@ from cloud_adapter.errors import (
 )
 from cloud_adapter.history import HISTORY_MAX
 from cloud_adapter.ports import Order
+from cloud_adapter.stores.columns import COLUMNS, EXPIRED_KEYS_PER_COMMIT
 from cloud_adapter.stores.sqlite import connections, schema
-from cloud_adapter.stores.sqlite.rows import COLUMNS
 from cloud_adapter.stores.sqlite.schema import SCHEMA_VERSION
-from cloud_adapter.stores.sqlite.store import EXPIRED_KEYS_PER_COMMIT, SqliteStore
+from cloud_adapter.stores.sqlite.store import SqliteStore
 from tests.contract.held_writes import held
 from tests.contract.store_contract import (
     NOW,

@@ -30,12 +30,10 @@ from cloud_adapter.document import (
 )
 from cloud_adapter.errors import Conflict, DamagedDocument, DuplicateKey, InstanceExists, InstanceNotFound
 from cloud_adapter.ports import PAGE_SIZE, Order, Page
+from cloud_adapter.stores.columns import COLUMNS, DUE_COLUMNS, EXPIRED_KEYS_PER_COMMIT, FIXED, numbered
 from cloud_adapter.stores.listings import PageReader, check_limit, read_cursor
 from cloud_adapter.stores.sqlite.connections import Connections
 from cloud_adapter.stores.sqlite.rows import (
-    COLUMNS,
-    DUE_COLUMNS,
-    FIXED,
     due_of,
     entries_of,
     entry_of,
@@ -44,7 +42,6 @@ from cloud_adapter.stores.sqlite.rows import (
     key_of,
     microseconds,
     microseconds_or_none,
-    numbered,
     readable_text,
     summary_of,
     values_of,
@@ -52,9 +49,6 @@ from cloud_adapter.stores.sqlite.rows import (
 from cloud_adapter.summaries import SUMMARY_FIELDS, Due
 
 T = TypeVar("T")
-
-EXPIRED_KEYS_PER_COMMIT = 10
-"""How many expired keys a write deletes for each key that it adds, so that the table shrinks faster than it grows."""
 
 _log = logging.getLogger("gorchestrate.store")
 
