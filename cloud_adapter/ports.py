@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from cloud_adapter.document import InboxEntry, Instance, KeyRecord
 from cloud_adapter.summaries import Due, Summary
@@ -227,6 +227,35 @@ class TaskQueue(Protocol):
 
     async def delete(self, name: str) -> None:
         """Deletes a task. A missing task is not an error."""
+        ...
+
+
+class Writer(Protocol):
+    """Writes instances, as a store does."""
+
+    async def create(self, instance: Instance, key: KeyRecord | None = None) -> None:
+        """See ``Store.create``."""
+        ...
+
+    async def commit(
+        self, instance: Instance, keys: Sequence[KeyRecord] = (), taken: Sequence[InboxEntry] = ()
+    ) -> Instance:
+        """See ``Store.commit``."""
+        ...
+
+
+@runtime_checkable
+class TransactionalQueue(TaskQueue, Protocol):
+    """A queue in the database of the store. An instance and its tasks are written in one transaction, so no task is
+    delivered before its commit, and a commit that fails leaves no task behind."""
+
+    def writer(self, create: Sequence[Task], delete: Sequence[str]) -> Writer:
+        """Returns a writer for one instance that also creates and deletes these tasks. Each of its calls may be
+        repeated.
+
+        Raises:
+            InvalidRequest, TooLarge: see ``TaskQueue.create``.
+        """
         ...
 
 

@@ -59,3 +59,36 @@ def deletion(first: int, guard: str = "") -> str:
         f"SELECT name FROM gorchestrate.tasks WHERE name = ANY(${first}::text[]) AND ended_at IS NULL "
         f"ORDER BY name FOR UPDATE) AS found{guarded} WHERE tasks.name = found.name"
     )
+
+
+CLAIM = """
+    UPDATE gorchestrate.tasks
+    SET due_at = $2, attempts = attempts + 1, first_attempt_at = coalesce(first_attempt_at, $1)
+    FROM (
+        SELECT name, due_at FROM gorchestrate.tasks
+        WHERE ended_at IS NULL AND due_at <= $1 AND turns <> ALL($3::text[])
+        ORDER BY due_at, name LIMIT $4 FOR UPDATE SKIP LOCKED
+    ) AS due
+    WHERE tasks.name = due.name
+    RETURNING tasks.name, path, body, turns, scheduled_at, created_at, attempts, first_attempt_at, due.due_at AS was_due
+"""
+"""Takes the tasks that are due at ``$1``, until ``$2``, except those of some groups."""
+
+NEXT = "SELECT due_at FROM gorchestrate.tasks WHERE ended_at IS NULL AND due_at > $1 ORDER BY due_at LIMIT 1"
+
+MOVE = """
+    UPDATE gorchestrate.tasks SET due_at = found.at FROM (
+        SELECT tasks.name, moved.at FROM gorchestrate.tasks
+        JOIN unnest($1::text[], $2::integer[], $3::timestamptz[]) AS moved (name, attempts, at)
+        ON tasks.name = moved.name AND tasks.attempts = moved.attempts
+        WHERE ended_at IS NULL ORDER BY tasks.name FOR UPDATE OF tasks
+    ) AS found WHERE tasks.name = found.name
+"""
+"""Sets when tasks are due, unless another process has taken them meanwhile."""
+
+PURGE = """
+    DELETE FROM gorchestrate.tasks USING (
+        SELECT name FROM gorchestrate.tasks WHERE ended_at <= $1 ORDER BY ended_at LIMIT $2 FOR UPDATE SKIP LOCKED
+    ) AS old WHERE tasks.name = old.name
+"""
+"""Deletes tasks that have ended, and so frees their names."""
