@@ -56,7 +56,10 @@ app.add_typer(login.app)
 Source = Annotated[Path, typer.Argument(help="The Python file that defines or imports the workflows.")]
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 Port = Annotated[int, typer.Option(help="The port to listen on; 0 selects a free port.", min=0, max=65535)]
-Db = Annotated[Path | None, typer.Option(help="The database file. Defaults to GORCHESTRATE_DB or gorchestrate.db.")]
+Db = Annotated[
+    str | None,
+    typer.Option(help="The SQLite file, or the URL of a database. Defaults to GORCHESTRATE_DB or gorchestrate.db."),
+]
 
 Emulators = Annotated[
     bool,
@@ -108,7 +111,7 @@ def dev(
     ):
         url = f"http://{host}:{listener.getsockname()[1]}"
         console = SafeConsole(highlight=False, soft_wrap=True)
-        console.print(f"Serving {source} on {url}, storing state in {settings.db}")
+        console.print(f"Serving {source} on {url}, storing state in {settings.database_place}")
         for workflow in served.workflows:
             console.print(f"  {url}/wf/{workflow.__workflow_name__}/ID")
         if settings.serves_ui:

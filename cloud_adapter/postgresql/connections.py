@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -173,6 +174,26 @@ class Connections:
         except _UNAVAILABLE as error:
             why = str(error) or type(error).__name__
             raise Unavailable(f"PostgreSQL could not use {self.place}: {why}") from error
+
+
+def check(url: str) -> None:
+    """Connects to a database once, and creates or upgrades its tables, so that a wrong setting is found before anything
+    is served.
+
+    Raises:
+        SettingsError, Unavailable: see ``Connections.open``.
+    """
+
+    async def run() -> None:
+        connections = Connections(url)
+        try:
+            await connections.open()
+        finally:
+            await connections.close()
+
+    # In a thread, because the caller may have an event loop, and the connections belong to theirs.
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        executor.submit(asyncio.run, run()).result()
 
 
 async def _keep(connection: object) -> None:
