@@ -22,6 +22,7 @@ class LossyProxy:
         self.requests_lost = 0
         self.replies_lost = 0
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[LossyProxy]:
@@ -32,6 +33,8 @@ class LossyProxy:
         finally:
             server.close()
             self.cut()
+            await asyncio.gather(*self._serving)
+            await asyncio.sleep(0)  # transports are closed in the next turn of the loop
 
     def cut(self) -> None:
         """Closes all connections."""
@@ -39,6 +42,10 @@ class LossyProxy:
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         try:
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self.to_port)
         except OSError:

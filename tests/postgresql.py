@@ -117,6 +117,12 @@ def running(*, durable: bool = False) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
+def postgresql_programs() -> None:
+    """Skips the test unless a server can be started here."""
+    programs()
+
+
+@pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[Server]:
     """A server that does not wait for the disk."""
     with running() as server:
