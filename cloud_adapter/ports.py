@@ -181,6 +181,20 @@ class Store(Protocol):
         ...
 
 
+class CopyableStore(Store, Protocol):
+    """A store whose instances can be copied to another store, with everything that belongs to them."""
+
+    async def keys(
+        self, workflow: str, id: str, now: datetime, limit: int = 100, *, after: str | None = None
+    ) -> Sequence[KeyRecord]:
+        """Returns the records of an instance's keys that have not expired by ``now``, in any order.
+
+        Args:
+            after: a key that this method returned; only later ones are returned.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """A request that a queue makes later.

@@ -18,6 +18,7 @@ from cloud_adapter.postgresql.schema import SCHEMA_VERSION
 from cloud_adapter.sockets import free_ports
 from cloud_adapter.stores.columns import EXPIRED_KEYS_PER_COMMIT
 from cloud_adapter.stores.postgresql.store import PostgresqlStore
+from tests.contract.keys_contract import KeysContract
 from tests.contract.store_contract import (
     NOW,
     SECOND,
@@ -37,7 +38,7 @@ from workflow_core import Status
 T = TypeVar("T")
 
 
-class TestPostgresqlStore(StoreContract):
+class TestPostgresqlStore(KeysContract, StoreContract):
     @pytest.fixture
     def make_store(self, postgresql_url: str) -> Callable[[], PostgresqlStore]:
         return lambda: PostgresqlStore(Connections(postgresql_url))

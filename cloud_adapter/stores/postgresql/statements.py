@@ -33,6 +33,10 @@ KEY = (
     "SELECT fingerprint, response, expires_at FROM gorchestrate.idempotency_keys "
     "WHERE workflow = $1 AND id = $2 AND key = $3 AND expires_at > $4"
 )
+KEYS = (
+    "SELECT key, fingerprint, response, expires_at FROM gorchestrate.idempotency_keys "
+    "WHERE workflow = $1 AND id = $2 AND expires_at > $3 AND key > $4 ORDER BY key LIMIT $5"
+)
 KNOWN_KEYS = (
     "SELECT key FROM gorchestrate.idempotency_keys WHERE workflow = $1 AND id = $2 AND key = ANY($3::text[]) "
     "AND (expires_at <= $4) IS NOT TRUE ORDER BY key"

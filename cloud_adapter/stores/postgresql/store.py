@@ -170,6 +170,14 @@ class PostgresqlStore:
         rows = await self.connections.read(statements.KEY, workflow, id, key, now)
         return key_of(key, rows[0]) if rows else None
 
+    async def keys(
+        self, workflow: str, id: str, now: datetime, limit: int = 100, *, after: str | None = None
+    ) -> Sequence[KeyRecord]:
+        """See ``ports.CopyableStore.keys``."""
+        check_limit(limit)
+        rows = await self.connections.read(statements.KEYS, workflow, id, now, after or "", limit)
+        return [key_of(key, row) for key, *row in rows]
+
     async def list(
         self,
         workflow: str,

@@ -91,6 +91,10 @@ _INSERT_KEY = (
     "ON CONFLICT (workflow, id, key) DO UPDATE SET expires_at = excluded.expires_at, "
     "fingerprint = excluded.fingerprint, response = excluded.response WHERE idempotency_keys.expires_at <= ?"
 )
+_KEYS = (
+    "SELECT key, fingerprint, response, expires_at FROM idempotency_keys "
+    "WHERE workflow = ? AND id = ? AND expires_at > ? AND key > ? ORDER BY key LIMIT ?"
+)
 _INSERT_ENTRY = (
     "INSERT INTO inbox (workflow, id, name, at, body) VALUES (?, ?, ?, ?, ?) "
     "ON CONFLICT (workflow, id, name) DO NOTHING"
@@ -237,6 +241,19 @@ class SqliteStore:
             return None if row is None else key_of(workflow, id, key, row)
 
         return await self.connections.read(work)
+
+    async def keys(
+        self, workflow: str, id: str, now: datetime, limit: int = 100, *, after: str | None = None
+    ) -> Sequence[KeyRecord]:
+        """See ``ports.CopyableStore.keys``."""
+        check_limit(limit)
+        values = (workflow, id, microseconds(now), after or "", limit)
+
+        def work(connection: sqlite3.Connection) -> Sequence[KeyRecord]:
+            with closing(connection.execute(_KEYS, values)) as rows:
+                return [key_of(workflow, id, readable_text(key), row) for key, *row in rows]
+
+        return await self.connections.run(work)
 
     async def list(
         self,
