@@ -171,6 +171,10 @@ class Connections:
             raise
         except (asyncpg.DataError, asyncpg.exceptions.DataError, UnicodeError) as error:
             raise InvalidRequest(f"PostgreSQL cannot store this value: {error}") from error
+        except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError) as error:
+            raise Unavailable(
+                f"the pooler at {self.place} does not keep prepared statements: add prepared_statements=off to the URL"
+            ) from error
         except _UNAVAILABLE as error:
             why = str(error) or type(error).__name__
             raise Unavailable(f"PostgreSQL could not use {self.place}: {why}") from error
