@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from cloud_adapter.document import InboxEntry, Instance, KeyRecord
 from cloud_adapter.summaries import Due, Summary
@@ -181,6 +181,20 @@ class Store(Protocol):
         ...
 
 
+class CopyableStore(Store, Protocol):
+    """A store whose instances can be copied to another store, with everything that belongs to them."""
+
+    async def keys(
+        self, workflow: str, id: str, now: datetime, limit: int = 100, *, after: str | None = None
+    ) -> Sequence[KeyRecord]:
+        """Returns the records of an instance's keys that have not expired by ``now``, in any order.
+
+        Args:
+            after: a key that this method returned; only later ones are returned.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """A request that a queue makes later.
@@ -227,6 +241,35 @@ class TaskQueue(Protocol):
 
     async def delete(self, name: str) -> None:
         """Deletes a task. A missing task is not an error."""
+        ...
+
+
+class Writer(Protocol):
+    """Writes instances, as a store does."""
+
+    async def create(self, instance: Instance, key: KeyRecord | None = None) -> None:
+        """See ``Store.create``."""
+        ...
+
+    async def commit(
+        self, instance: Instance, keys: Sequence[KeyRecord] = (), taken: Sequence[InboxEntry] = ()
+    ) -> Instance:
+        """See ``Store.commit``."""
+        ...
+
+
+@runtime_checkable
+class TransactionalQueue(TaskQueue, Protocol):
+    """A queue in the database of the store. An instance and its tasks are written in one transaction, so no task is
+    delivered before its commit, and a commit that fails leaves no task behind."""
+
+    def writer(self, create: Sequence[Task], delete: Sequence[str]) -> Writer:
+        """Returns a writer for one instance that also creates and deletes these tasks. Each of its calls may be
+        repeated.
+
+        Raises:
+            InvalidRequest, TooLarge: see ``TaskQueue.create``.
+        """
         ...
 
 

@@ -23,6 +23,7 @@ from workflow_core.statements.selects import INPUT_BYTES_MAX
 PREFIX = "GORCHESTRATE_"
 ON_CLOUD_RUN = "K_SERVICE"
 """Cloud Run sets this variable."""
+FILE_SCHEME = "sqlite"
 GOOGLE_ISSUER = "https://accounts.google.com"
 URL_VARIABLE, TOKEN_VARIABLE, TOKEN_COMMAND_VARIABLE = CLIENT_VARIABLES = (
     f"{PREFIX}URL",
@@ -101,9 +102,13 @@ class Settings(SecretSettings):
     """Each field is the environment variable ``GORCHESTRATE_`` followed by its name in capitals."""
 
     backend: Literal["embedded", "cloud"] = "embedded"
-    """``embedded``: SQLite and a queue in this process. ``cloud``: Firestore and Cloud Tasks, or their emulators."""
+    """``embedded``: the database of ``db``, and a queue in this process. ``cloud``: Firestore and Cloud Tasks, or their
+    emulators."""
     db: Path = Path("gorchestrate.db")
-    """Embedded: the database file; created if it does not exist."""
+    """Embedded: the SQLite file; created if it does not exist. It may also be a URL: ``sqlite:///file.db``, or the one
+    of another database, see ``db_url``."""
+    db_url: SecretStr = SecretStr("")
+    """Embedded: the URL of the database, if it is not a SQLite file: ``postgresql://user:password@host/name``."""
     project: str = ""
     """Cloud: the Google Cloud project."""
     database: str = "(default)"
@@ -183,14 +188,62 @@ class Settings(SecretSettings):
         return RequestRate.parse(self.rate_limit) if self.rate_limit else None
 
     @property
+    def database_url(self) -> str:
+        """The URL of the database, with its password; empty if it is a SQLite file."""
+        return self.db_url.get_secret_value()
+
+    @property
+    def database_scheme(self) -> str:
+        """The kind of the database: the scheme of its URL."""
+        return urlsplit(self.database_url).scheme if self.database_url else FILE_SCHEME
+
+    @property
+    def database_place(self) -> str:
+        """Where the database is, without its user and password."""
+        if not self.database_url:
+            return str(self.db)
+        parts = urlsplit(self.database_url)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+
+    @property
+    def is_deployed(self) -> bool:
+        """Whether clients on other machines are served, without ``remote_clients``: on the cloud backend, and on Cloud
+        Run."""
+        return self.backend == "cloud" or ON_CLOUD_RUN in os.environ
+
+    @property
     def is_open(self) -> bool:
         """Whether requests need no identity token."""
-        return self.public or self.backend == "embedded"
+        return self.public or not self.is_deployed
 
     @property
     def serves_ui(self) -> bool:
         """Whether the pages are served."""
-        return self.backend == "embedded" if self.ui is None else self.ui
+        return not self.is_deployed if self.ui is None else self.ui
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_url(cls, values: dict[str, object]) -> dict[str, object]:
+        """Accepts a URL as ``db``."""
+        db = values.get("db")
+        if not (isinstance(db, str) and "://" in db):
+            return values
+        rest = {name: value for name, value in values.items() if name != "db"}
+        if db.startswith(f"{FILE_SCHEME}:///"):
+            return rest | {"db": db.removeprefix(f"{FILE_SCHEME}:///")}
+        return rest | {"db_url": db}
+
+    @field_validator("db_url")
+    @classmethod
+    def _is_database(cls, db_url: SecretStr) -> SecretStr:
+        url = db_url.get_secret_value()
+        scheme = urlsplit(url).scheme
+        if url and (not scheme or scheme in (FILE_SCHEME, "firestore")):
+            raise ValueError(
+                "it is not a URL such as postgresql://user:password@host/name. For a SQLite file, give its path as "
+                f"{PREFIX}DB; for Firestore, set {PREFIX}BACKEND=cloud"
+            )
+        return db_url
 
     @field_validator("allowed_hosts", "cors_origins", mode="before")
     @classmethod
@@ -258,9 +311,10 @@ class Settings(SecretSettings):
                 f"{PREFIX}WORKER_AUTH is iam: allowed only on Cloud Run, because nothing else checks signatures first"
             )
         if self.backend == "embedded":
-            if ON_CLOUD_RUN in os.environ:
+            if ON_CLOUD_RUN in os.environ and not self.database_url:
                 raise ValueError(
-                    f"{PREFIX}BACKEND is embedded, but Cloud Run deletes files with their container: set it to cloud"
+                    f"{PREFIX}BACKEND is embedded, but Cloud Run deletes files with their container: set it to cloud, "
+                    f"or set {PREFIX}DB to the URL of a PostgreSQL database"
                 )
             return self
         required = ("project", "database", "location", "queue", "worker_url", "tasks_account")

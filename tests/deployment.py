@@ -1,5 +1,6 @@
 """The deployed shape as processes that can be killed: both functions, each several times, on Google's Firestore
-emulator and the emulator of Cloud Tasks, which stand for Google's services and stay alive. Holds no test."""
+emulator and the emulator of Cloud Tasks, which stand for Google's services and stay alive; or processes that share a
+PostgreSQL server. Holds no test."""
 
 from __future__ import annotations
 
@@ -17,9 +18,10 @@ from google.cloud import tasks_v2
 
 from cloud_adapter.hosting.local_stack import LOCATION, PROJECT, QUEUE, TASKS_ACCOUNT
 from cloud_adapter.sockets import free_ports
-from tests import firestore_emulator
+from tests import firestore_emulator, postgresql
 from tests.cli.processes import GORCHESTRATE, ROOT, Process, started
 from tests.emulator.harness import a_client
+from tests.postgresql import Server
 
 QUEUE_PATH = f"projects/{PROJECT}/locations/{LOCATION}/queues/{QUEUE}"
 APIS, WORKERS = 2, 2
@@ -137,6 +139,48 @@ async def deployed(
         recovery = asyncio.create_task(deployment.recover(recover_seconds))
         stack.callback(recovery.cancel)
         yield deployment
+
+
+@dataclass
+class Processes:
+    """Equal processes that share a PostgreSQL database and serve the api."""
+
+    server: Server
+    slots: list[Slot] = field(default_factory=list)
+
+    def of(self, target: str) -> Sequence[Slot]:
+        return [slot for slot in self.slots if slot.name.startswith(target)]
+
+    async def tasks_left(self) -> list[str]:
+        """What is due soon and not done."""
+        query = "SELECT name FROM gorchestrate.tasks WHERE ended_at IS NULL AND due_at < now() + interval '1 hour'"
+        return [name for (name,) in await asyncio.to_thread(self.server.execute, query)]
+
+
+@asynccontextmanager
+async def on_postgresql(
+    source: Path, folder: Path, *, recover_seconds: float, variables: Mapping[str, str]
+) -> AsyncIterator[Processes]:
+    """Runs processes of the function ``api`` on a durable PostgreSQL server while the body runs."""
+    async with AsyncExitStack() as stack:
+        server = await asyncio.to_thread(stack.enter_context, postgresql.running(durable=True))
+        environment = {
+            "GORCHESTRATE_DB": server.url(),
+            "GORCHESTRATE_RECOVER_SECONDS": str(recover_seconds),
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'functions'}",
+        } | dict(variables)
+        processes = Processes(server)
+        for number, port in enumerate(free_ports(APIS + WORKERS)):
+            options = ["--source", str(source), "--target", "api", "--host", "127.0.0.1", "--port", str(port)]
+            command = [sys.executable, "-m", "functions_framework", *options]
+            slot = Slot(f"api-{number}", port, command, folder, environment)
+            processes.slots.append(slot)
+            stack.push_async_callback(slot.kill)
+            slot.start()
+        http = await stack.enter_async_context(httpx.AsyncClient(timeout=10))
+        for slot in processes.slots:
+            assert await slot.serves(http), f"{slot.name} has ended: {slot.process and slot.process.errors()}"
+        yield processes
 
 
 @asynccontextmanager

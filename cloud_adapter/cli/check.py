@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -16,26 +14,16 @@ from cloud_adapter.cli.access_matrix import Matrix
 from cloud_adapter.cli.definition_warnings import DefinitionWarning, advise
 from cloud_adapter.cli.output import SafeConsole
 from cloud_adapter.cli.stored_instances import Place, Report, check_store
+from cloud_adapter.cli.stores import open_store
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.codecs.chain import codec_of
 from cloud_adapter.engine.registry import by_name
-from cloud_adapter.errors import SettingsError
 from cloud_adapter.hosting.source import load_workflows
-from cloud_adapter.ports import Store
 from cloud_adapter.settings import SecretSettings
-from cloud_adapter.stores.sqlite.store import SqliteStore
 from workflow_core import DefinitionError, Workflow
-
-TOKEN_VARIABLE = "GOOGLE_ACCESS_TOKEN"
-"""An access token for Firestore, from ``gcloud auth print-access-token``. Without it, the application's default
-credentials are used."""
 
 SHOWN_MAX = 20
 """The maximum number of instances that the text output lists for one problem."""
-
-_PROJECT = re.compile(
-    r"((?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9])(?:/(\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9]))?"
-)
 
 
 def run(
@@ -90,30 +78,6 @@ async def _check(against: str, workflows: list[type[Workflow]], settings: Secret
         store = open_store(against)
         stack.push_async_callback(store.close)
         return await check_store(store, workflows, codec)
-
-
-def open_store(name: str) -> Store:
-    """Opens a store: a SQLite file, or ``PROJECT`` or ``PROJECT/DATABASE`` for Firestore.
-
-    Raises:
-        SettingsError: the name is neither, or the file is not a gorchestrate database.
-    """
-    if Path(name).is_file():
-        return SqliteStore(name)
-    match = _PROJECT.fullmatch(name)
-    if match is None:
-        raise SettingsError(
-            f"unknown store {name}: it is neither a file nor a Firestore project. Pass a SQLite file, PROJECT (6 to 30 "
-            f"letters, digits and '-') or PROJECT/DATABASE (DATABASE is (default), or 4 to 63 of these characters)"
-        )
-    # Imported lazily: Google's client takes longer to load than everything else.
-    from google.oauth2.credentials import Credentials
-
-    from cloud_adapter.stores.firestore.store import FirestoreStore
-
-    token = os.environ.get(TOKEN_VARIABLE)
-    credentials = None if not token else Credentials(token=token)  # type: ignore[no-untyped-call]
-    return FirestoreStore(project=match[1], database=match[2] or "(default)", credentials=credentials)
 
 
 def _print(

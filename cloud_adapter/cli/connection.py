@@ -15,8 +15,7 @@ from starlette.applications import Starlette
 
 from cloud_adapter.cli.inputs import written
 from cloud_adapter.errors import InvalidRequest, SettingsError
-from cloud_adapter.hosting.cloud import CloudRuntime
-from cloud_adapter.hosting.embedded import EmbeddedRuntime
+from cloud_adapter.hosting.runtimes import runtime_for
 from cloud_adapter.hosting.source import load_workflows
 from cloud_adapter.http.api import create_api
 from cloud_adapter.http.authentication import TRUSTED
@@ -36,7 +35,7 @@ class Connection:
         token: an identity token, if the API requires one.
         source: the file of the workflows. If given, the database of the settings is used directly, and no API has to
             run. Repairs are possible only this way, or under ``gorchestrate dev``.
-        db: the database file, instead of the one in the settings; only with ``source``.
+        db: the database file or its URL, instead of the one in the settings; only with ``source``.
         new: whether to create a missing database file.
 
     Attributes:
@@ -47,10 +46,10 @@ class Connection:
     """
 
     def __init__(
-        self, url: str, token: str = "", source: Path | None = None, db: Path | None = None, *, new: bool = False
+        self, url: str, token: str = "", source: Path | None = None, db: str | None = None, *, new: bool = False
     ) -> None:
         if source is None and db is not None:
-            raise SettingsError(f"--db {db} requires --source. Without --source, the command calls the API at {url}")
+            raise SettingsError(f"--db requires --source. Without --source, the command calls the API at {url}")
         if not (token.isascii() and token.isprintable()):
             raise SettingsError("the token must have only printable ASCII characters: check --token")
         self.delivers = True
@@ -67,15 +66,14 @@ class Connection:
             stack.callback(lambda: self._run(self._client.aclose()))
             self._opened = stack.pop_all()
 
-    def _application(self, stack: ExitStack, source: Path, db: Path | None, *, new: bool) -> Starlette:
+    def _application(self, stack: ExitStack, source: Path, db: str | None, *, new: bool) -> Starlette:
         """Returns the API on the database. The stack closes everything that it opens."""
         settings = Settings.load(db=db)
         if settings.backend == "embedded":
             self.delivers = False
-            if not new and not settings.db.exists():
+            if not (new or settings.database_url or settings.db.exists()):
                 raise SettingsError(f"database {settings.db} not found: set the file with --db or GORCHESTRATE_DB")
-        kind = EmbeddedRuntime if settings.backend == "embedded" else CloudRuntime
-        runtime = kind(load_workflows(source), settings)  # not started: it delivers no tasks
+        runtime = runtime_for(settings)(load_workflows(source), settings)  # not started: it delivers no tasks
         stack.callback(lambda: self._run(runtime.close()))
         return create_api(runtime.engine, max_body_bytes=settings.max_body_bytes, repair=True, authentication=TRUSTED)
 

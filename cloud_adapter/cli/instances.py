@@ -55,7 +55,10 @@ Source = Annotated[
     Path | None,
     typer.Option(help="Use the configured database directly, without an API. This Python file defines the workflows."),
 ]
-Db = Annotated[Path | None, typer.Option(help="With --source: the database file. Defaults to GORCHESTRATE_DB.")]
+Db = Annotated[
+    str | None,
+    typer.Option(help="With --source: the SQLite file, or the URL of a database. Defaults to GORCHESTRATE_DB."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the API's JSON response.")]
 Fields = Annotated[
     list[str] | None,

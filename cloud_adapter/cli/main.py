@@ -1,4 +1,4 @@
-"""The command ``gorchestrate``: ``new``, ``dev``, ``demo``, ``check``, diagrams, keys and ``tasks-emulator``.
+"""The command ``gorchestrate``: ``new``, ``dev``, ``demo``, ``check``, ``copy``, diagrams, keys and ``tasks-emulator``.
 
 The commands about instances are in ``cloud_adapter.cli.instances``, and ``login`` and ``logout`` in
 ``cloud_adapter.cli.login``.
@@ -21,8 +21,8 @@ from typing import Annotated
 import typer
 
 from cloud_adapter.cli import check as check_command
+from cloud_adapter.cli import copy_command, demo_users, instances, login, projects
 from cloud_adapter.cli import demo as demo_script
-from cloud_adapter.cli import demo_users, instances, login, projects
 from cloud_adapter.cli.instances import WorkflowName
 from cloud_adapter.cli.output import SafeConsole
 from cloud_adapter.cli.packaged_files import SAMPLE
@@ -47,6 +47,7 @@ from workflow_core.printable import escaped
 
 LOCAL = "127.0.0.1"
 ENTRY_POINTS = ("api", "worker")
+STORE_HELP = "A SQLite file, postgresql://USER@HOST/NAME, or PROJECT or PROJECT/DATABASE for Firestore."
 STARTING_EMULATORS = "Starting the Firestore emulator, the Cloud Tasks emulator, the worker and the api ..."
 
 app = typer.Typer(help="Stateful workflows on serverless Google Cloud.", no_args_is_help=True)
@@ -69,7 +70,10 @@ Source = Annotated[
 ]
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 Port = Annotated[int, typer.Option(help="The port to listen on; 0 selects a free port.", min=0, max=65535)]
-Db = Annotated[Path | None, typer.Option(help="The database file. Defaults to GORCHESTRATE_DB or gorchestrate.db.")]
+Db = Annotated[
+    str | None,
+    typer.Option(help="The SQLite file, or the URL of a database. Defaults to GORCHESTRATE_DB or gorchestrate.db."),
+]
 
 Emulators = Annotated[
     bool,
@@ -121,7 +125,7 @@ def dev(
     ):
         url = f"http://{host}:{listener.getsockname()[1]}"
         console = SafeConsole(highlight=False, soft_wrap=True)
-        console.print(f"Serving {source} on {url}, storing state in {settings.db}")
+        console.print(f"Serving {source} on {url}, storing state in {settings.database_place}")
         for workflow in served.workflows:
             console.print(f"  {url}/wf/{workflow.__workflow_name__}/ID")
         if settings.serves_ui:
@@ -209,7 +213,7 @@ def check(
     source: Source,
     against: Annotated[
         str | None,
-        typer.Option(help="The store with the live instances: a SQLite file, PROJECT or PROJECT/DATABASE."),
+        typer.Option(help=f"The store with the live instances. {STORE_HELP}"),
     ] = None,
     access: Annotated[bool, typer.Option("--access", help="Print which roles may do what.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON, with every instance.")] = False,
@@ -226,6 +230,23 @@ def check(
     functions = ENTRY_POINTS if deployable else ()
     good = check_command.run(source, against, as_json=as_json, access=access, functions=functions)
     raise typer.Exit(0 if good else 1)
+
+
+@app.command()
+def copy(
+    source: Annotated[str, typer.Option("--from", help=f"The store to copy. {STORE_HELP}")],
+    destination: Annotated[str, typer.Option("--to", help="The store to copy to.")],
+    write: Annotated[bool, typer.Option("--write", help="Write. Otherwise only show what would be copied.")] = False,
+    progress: Annotated[
+        Path, typer.Option(help="The file that has the progress, from which an interrupted copy continues.")
+    ] = Path("gorchestrate-copy.json"),
+) -> None:
+    """Copies all instances of a store to another one: states, histories, inboxes and idempotency keys.
+
+    Stop what serves both stores first. Each copy is read back and compared. The exit code is 1 if an instance was not
+    copied, and 2 if the command cannot run.
+    """
+    raise typer.Exit(0 if copy_command.run(source, destination, progress, write=write) else 1)
 
 
 @app.command()

@@ -1,7 +1,8 @@
 """Loads and commits instances. Only this module writes instances, and it always writes by compare-and-set.
 
 The order of the calls matters: the tasks that a state needs are created before its commit, and the timers that it no
-longer needs are deleted after the commit. This module makes no decisions about what an instance does.
+longer needs are deleted after the commit. If the queue is in the database of the store, the commit does both. This
+module makes no decisions about what an instance does.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from copy import copy
+from functools import partial
 from typing import TypeVar
 
 from cloud_adapter.document import TOKENS_MAX, InboxEntry, Instance, KeyRecord, written
@@ -30,7 +32,7 @@ from cloud_adapter.errors import (
 from cloud_adapter.history import HistoryEntry, HistoryKind
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.options import EngineOptions
-from cloud_adapter.ports import Clock, Store, TaskQueue
+from cloud_adapter.ports import Clock, Store, TaskQueue, TransactionalQueue, Writer
 from workflow_core import WorkflowError
 from workflow_core.callbacks import CallbackUrls
 from workflow_core.error_texts import error_text
@@ -41,6 +43,9 @@ T = TypeVar("T")
 
 Write = Callable[[Instance], Awaitable[Instance]]
 """Writes an instance, and returns it as it is ``written``."""
+
+WriteBy = Callable[[Writer, Instance], Awaitable[Instance]]
+"""Does the same with a writer."""
 
 
 async def no_turn() -> None:
@@ -75,6 +80,7 @@ class Committer:
     ) -> None:
         self.store = store
         self.queue = queue
+        self._transactional = queue if isinstance(queue, TransactionalQueue) else None
         self.clock = clock
         self.options = options
         self.rng = rng
@@ -121,8 +127,8 @@ class Committer:
         change = await self._encoded(session.prepare(self.token(), self.clock.now(), RELEASE, self.options))
         sealed_key = None if key is None else await self._sealed_key(session, key)
 
-        async def write(instance: Instance) -> Instance:
-            await self.store.create(instance, sealed_key)
+        async def write(writer: Writer, instance: Instance) -> Instance:
+            await writer.create(instance, sealed_key)
             return written(instance, instance.version)
 
         await self._apply(session, change, write)
@@ -164,7 +170,7 @@ class Committer:
             return
         sealed_keys = [await self._sealed_key(session, key) for key in keys]
         await turn()
-        await self._apply(session, change, lambda instance: self.store.commit(instance, sealed_keys, taken))
+        await self._apply(session, change, lambda writer, instance: writer.commit(instance, sealed_keys, taken))
 
     async def _encoded(self, change: Change) -> Change:
         return change.encoded(await self.secrets.sealed(change.instance))
@@ -187,23 +193,29 @@ class Committer:
                     raise
                 await self.pause(attempt)
 
-    async def _apply(self, session: Session, change: Change, write: Write) -> None:
-        await _concurrently(self.queue.create, change.create, self.queue.calls_max)
+    async def _apply(self, session: Session, change: Change, write: WriteBy) -> None:
+        writer: Writer = self.store
+        if self._transactional is not None:
+            writer = self._transactional.writer(change.create, change.delete)
+        else:
+            await _concurrently(self.queue.create, change.create, self.queue.calls_max)
         if change.leases:
             # Set only now, because creating the tasks took time.
             change = change.lease_until(self.clock.now() + self.options.lease)
         tell = _teller(session, change.instance)
         try:
-            session.committed(await self._write(change, write))
+            session.committed(await self._write(change, partial(write, writer)))
             self.attempts.committed(change.instance)
         except Superseded:
             tell()
             raise
         except (Conflict, DuplicateKey, InstanceExists):
-            await self._delete(change.instance, change.own_names)
+            if self._transactional is None:
+                await self._delete(change.instance, change.own_names)
             raise
         tell()
-        await self._delete(change.instance, change.delete)
+        if self._transactional is None:
+            await self._delete(change.instance, change.delete)
 
     async def _delete(self, instance: Instance, names: Sequence[str]) -> None:
         """Deletes tasks that would find nothing to do. A failed deletion is logged and does no harm."""

@@ -66,6 +66,6 @@ def callbacks(settings: Settings, clock: Clock) -> Callbacks:
     """Returns what makes and checks the URLs of callbacks."""
     ring = settings.callback_ring
     keys: KeyRing = Keys(ring)
-    if settings.backend == "embedded" and not ring:
+    if settings.backend == "embedded" and not settings.database_url and not ring:
         keys = KeyFile(settings.db.with_name(f"{settings.db.name}.callback-key"))
     return Callbacks(keys, settings.public_url, clock)

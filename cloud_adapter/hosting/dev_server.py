@@ -20,7 +20,8 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 
-from cloud_adapter.hosting.embedded import EmbeddedRuntime
+from cloud_adapter.hosting.embedded import InProcessRuntime
+from cloud_adapter.hosting.runtimes import Runtime, runtime_for
 from cloud_adapter.http.api import create_api
 from cloud_adapter.http.authentication import OPEN, Authentication
 from cloud_adapter.http.authenticators.dev import DEV_ISSUER, Dev
@@ -73,7 +74,7 @@ def open_server(
             themselves who they are; see ``Dev``, and ``RolePicker`` for the pages.
         dev_issuer: the issuer of those who do.
     """
-    runtime = EmbeddedRuntime(workflows, settings, internal=internal)
+    runtime = runtime_for(settings)(workflows, settings, internal=internal)
     if authentication.login and settings.listed_session_keys:
         authentication = with_login(authentication, settings)
     if not settings.remote_clients:
@@ -112,14 +113,14 @@ def open_server(
 class _Server(uvicorn.Server):
     """Says on Ctrl-C what it waits for. Ends at once on a second Ctrl-C, and after some time in any case."""
 
-    def __init__(self, config: uvicorn.Config, runtime: EmbeddedRuntime) -> None:
+    def __init__(self, config: uvicorn.Config, runtime: Runtime) -> None:
         super().__init__(config)
         self._runtime = runtime
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts to serve. Without a public URL, callbacks come from programs on this machine."""
-        callbacks = self._runtime.callbacks
-        if sockets and not callbacks.base_url:
+        callbacks = self._runtime.engine.callbacks
+        if sockets and callbacks is not None and not callbacks.base_url:
             host, port = sockets[0].getsockname()[:2]
             callbacks.base_url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         await super().startup(sockets)
@@ -130,7 +131,7 @@ class _Server(uvicorn.Server):
             # Not by an exception: the event loop may be blocked by the very code that does not end.
             os._exit(128 + sig)
         if not self.should_exit:
-            seconds = REQUESTS_SECONDS + EmbeddedRuntime.GRACE_SECONDS + CANCELED_SECONDS
+            seconds = REQUESTS_SECONDS + InProcessRuntime.GRACE_SECONDS + CANCELED_SECONDS
             # A thread, because the event loop may be blocked, or wait for the very code that does not end.
             end = threading.Timer(seconds, self._give_up, (sig,))
             end.daemon = True
@@ -138,7 +139,7 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
         if calls := self._calls():
             _say(
-                f"Stopping. Waiting {EmbeddedRuntime.GRACE_SECONDS:g} s at most for {calls}. "
+                f"Stopping. Waiting {InProcessRuntime.GRACE_SECONDS:g} s at most for {calls}. "
                 "Press Ctrl-C again to end at once. What has not ended runs again after the next start."
             )
 
@@ -150,7 +151,7 @@ class _Server(uvicorn.Server):
     def _calls(self) -> str:
         """Returns the running calls as text; empty if there are none."""
         calls = self._runtime.engine.running.list()
-        now = self._runtime.clock.now()
+        now = self._runtime.engine.clock.now()
         texts = [call.text(now) for call in calls[:SHOWN_MAX]]
         if len(calls) > SHOWN_MAX:
             texts.append(f"{len(calls) - SHOWN_MAX} more")

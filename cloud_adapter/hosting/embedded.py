@@ -1,4 +1,5 @@
-"""The embedded runtime: SQLite and a queue in this process, without other services. State outlives the process."""
+"""Runtimes that deliver their tasks themselves, in this process. The embedded one is on SQLite, without other services.
+State outlives the process."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import logging
 from collections.abc import Iterable
 from contextvars import Context
 from datetime import timedelta
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.codecs.chain import codec_of
@@ -23,7 +24,7 @@ from cloud_adapter.hosting.unencrypted import FIX, unencrypted
 from cloud_adapter.observability.background import background_context
 from cloud_adapter.observability.span import Value
 from cloud_adapter.observability.telemetry import Delivery
-from cloud_adapter.ports import Clock, Task
+from cloud_adapter.ports import Clock, Store, Task, TaskQueue
 from cloud_adapter.queues.local import LOCAL_LIMITS, LocalQueue
 from cloud_adapter.settings import Settings
 from cloud_adapter.stores.sqlite.store import SqliteStore
@@ -42,14 +43,27 @@ that recovery is late."""
 _logger = logging.getLogger("gorchestrate.embedded")
 
 
-class EmbeddedRuntime:
-    """An engine on SQLite. Call ``start`` in the event loop where it should run, and ``close`` at the end.
+class Queue(TaskQueue, Protocol):
+    """A queue that delivers its tasks in this process."""
 
-    Several processes may serve one database file. Each continues the instances that another process leaves behind.
+    async def start(self, context: Context | None = None) -> None: ...
+
+    async def close(self, grace_seconds: float = 10) -> None: ...
+
+
+S = TypeVar("S", bound=Store)
+Q = TypeVar("Q", bound=Queue)
+
+
+class InProcessRuntime(Generic[S, Q]):
+    """An engine, a store, and a queue in this process. Call ``start`` in the event loop where it should run, and
+    ``close`` at the end.
+
+    Several processes may serve one database. Each continues the instances that another process leaves behind.
 
     Raises:
         DefinitionError: the workflows cannot be served together. The database was not opened.
-        SettingsError, Unavailable: the database cannot be opened; see ``SqliteStore``.
+        SettingsError, Unavailable: the database cannot be opened.
     """
 
     GRACE_SECONDS: Final = 10.0
@@ -69,15 +83,14 @@ class EmbeddedRuntime:
         table, options = by_name(workflows), settings.options()
         self._clear = unencrypted(table.values(), settings)
         self.codec = codec_of(settings, self.clock)
-        self.queue = LocalQueue(self._deliver, self.clock)
         self._ahead = timedelta(seconds=RECOVERIES_AHEAD * settings.recover_seconds)
         self.pools = SyncPools(settings.sync_threads or LOCAL_LIMITS.max_concurrent_dispatches)
         self.callbacks = callbacks(settings, self.clock)
-        self.store = SqliteStore(settings.db)
+        self.store, self.queue = self._open()
         self.engine = Engine(
             table.values(),
             self.store,
-            NearTasks(self.queue, self.clock, self._ahead),
+            self._tasks(),
             clock=self.clock,
             options=options,
             run_sync=self.pools.steps,
@@ -87,6 +100,14 @@ class EmbeddedRuntime:
             callbacks=self.callbacks,
         )
         self._recovery: asyncio.Task[None] | None = None
+
+    def _open(self) -> tuple[S, Q]:
+        """Returns the store and the queue, which passes its deliveries to ``_deliver``."""
+        raise NotImplementedError
+
+    def _tasks(self) -> TaskQueue:
+        """Returns the queue as the engine uses it."""
+        return self.queue
 
     async def start(self, context: Context | None = None) -> None:
         """Starts to deliver tasks and to recover instances of earlier processes. Repeated calls have no effect.
@@ -136,3 +157,13 @@ class EmbeddedRuntime:
             except Exception:
                 _logger.exception("recovery failed")
             await self.clock.sleep(pause)
+
+
+class EmbeddedRuntime(InProcessRuntime[SqliteStore, LocalQueue]):
+    """An engine on a SQLite file, with a queue in memory. See ``InProcessRuntime`` and ``SqliteStore``."""
+
+    def _open(self) -> tuple[SqliteStore, LocalQueue]:
+        return SqliteStore(self.settings.db), LocalQueue(self._deliver, self.clock)
+
+    def _tasks(self) -> TaskQueue:
+        return NearTasks(self.queue, self.clock, self._ahead)

@@ -29,8 +29,7 @@ from cloud_adapter.settings import ON_CLOUD_RUN, PREFIX, Settings
 from workflow_core import Workflow
 
 if TYPE_CHECKING:
-    from cloud_adapter.hosting.cloud import CloudRuntime
-    from cloud_adapter.hosting.embedded import EmbeddedRuntime
+    from cloud_adapter.hosting.runtimes import Runtime, RuntimeFactory
     from cloud_adapter.http.auth import OidcVerifier
 
 EMBEDDED_WORKER = (
@@ -53,6 +52,8 @@ class Service:
             ``Memberships``.
         login: lets people log in to the pages, if no proxy such as Identity-Aware Proxy does.
         internal: workflows that no client may address. Only other workflows start them, as children.
+        runtime: makes the runtime, instead of the one for the backend and the database of the settings; see
+            ``cloud_adapter.hosting.runtimes``.
         flush_telemetry: send the spans of a request before its response ends, because a function has no CPU afterwards
             and no time at shutdown. Each response waits until they are sent.
 
@@ -72,6 +73,7 @@ class Service:
         roles: Mapping[str, Collection[str]] | None = None,
         login: Login | None = None,
         internal: Collection[type[Workflow]] = (),
+        runtime: RuntimeFactory | None = None,
         flush_telemetry: bool = False,
     ) -> None:
         self.workflows = tuple(dict.fromkeys((*workflows, *internal)))
@@ -81,11 +83,12 @@ class Service:
         if login is not None and not authenticators:
             raise SettingsError("Service: login is for the pages. The API needs authenticators, or it would be open")
         self.authentication = Authentication(tuple(authenticators), Memberships(roles), login=login)
+        self._make_runtime = runtime
         self._flush = flush_telemetry
         self._settings = Settings.load()
         self._warm = WarmUp()
         self._verifier: OidcVerifier | None = None
-        self._runtime: EmbeddedRuntime | CloudRuntime | None = None
+        self._runtime: Runtime | None = None
         self._context = copy_context()
         self._api: ASGIApp | None = None
         self._worker: ASGIApp | None = None
@@ -154,7 +157,7 @@ class Service:
         Raises:
             SettingsError: it was not.
         """
-        if self._settings.backend != "cloud":
+        if not self._settings.is_deployed:
             return
         authenticators = self.authentication.authenticators
         if not (authenticators or self._settings.access == "open"):
@@ -163,9 +166,9 @@ class Service:
                 f"authenticators=[...] to Service(...), or set {PREFIX}ACCESS=open if that is what you want"
             )
         if any(isinstance(authenticator, Dev) for authenticator in authenticators):
-            check_backend(self._settings.backend)
+            check_backend("cloud")
 
-    async def _start(self) -> EmbeddedRuntime | CloudRuntime:
+    async def _start(self) -> Runtime:
         if self._runtime is None:
             # Not at import: `gorchestrate` imports the file too, and configures its own logs.
             logs.configure(self._settings.log_level, self._settings.project)
@@ -178,16 +181,18 @@ class Service:
             self._runtime = runtime  # only now: the next request must not use a runtime that failed to start
         return self._runtime
 
-    def _new_runtime(self) -> EmbeddedRuntime | CloudRuntime:
+    def _new_runtime(self) -> Runtime:
         # Imported lazily: a process needs only one of them, and the warm-up has imported that of the cloud.
-        if self._settings.backend == "embedded":
-            from cloud_adapter.hosting.embedded import EmbeddedRuntime
+        if self._make_runtime is None and self._settings.backend == "cloud":
+            from cloud_adapter.hosting.cloud import CloudRuntime
 
-            return EmbeddedRuntime(self.workflows, self._settings, internal=self.internal)
-        from cloud_adapter.hosting.cloud import CloudRuntime
+            credentials = self._warm.credentials
+            return CloudRuntime(self.workflows, self._settings, internal=self.internal, credentials=credentials)
+        if self._make_runtime is None:
+            from cloud_adapter.hosting.runtimes import runtime_for
 
-        credentials = self._warm.credentials
-        return CloudRuntime(self.workflows, self._settings, internal=self.internal, credentials=credentials)
+            self._make_runtime = runtime_for(self._settings)
+        return self._make_runtime(self.workflows, self._settings, internal=self.internal)
 
 
 class _Mounted(Response):

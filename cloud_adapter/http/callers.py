@@ -66,7 +66,7 @@ class AllowedCallers:
         # Google routes requests to Cloud Run by their host, so each host that arrives is one of the service.
         if "*" not in settings.allowed_hosts and (settings.allowed_hosts or ON_CLOUD_RUN not in os.environ):
             hosts = frozenset(settings.allowed_hosts) | {urlsplit(settings.public_url).hostname or "localhost"}
-        remote = settings.backend != "embedded" or settings.remote_clients
+        remote = settings.is_deployed or settings.remote_clients
         return cls(hosts, settings.cors_origins, settings.public_url, remote)
 
     def check_address(self, request: Request) -> None:

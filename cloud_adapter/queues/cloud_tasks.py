@@ -7,7 +7,6 @@ import. It does not depend on what a task means, and leaves retries of deliverie
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from cloud_adapter.emulators import TASKS_EMULATOR_VARIABLE
-from cloud_adapter.errors import InvalidRequest, SettingsError, TooLarge, Unavailable
-from cloud_adapter.ports import TASK_BYTES_MAX, Clock, Task
+from cloud_adapter.errors import InvalidRequest, SettingsError, Unavailable
+from cloud_adapter.ports import Clock, Task
+from cloud_adapter.queues.bodies import encoded_body
 from cloud_adapter.queues.cloud_task import CloudTask
 from cloud_adapter.queues.rules import DEADLINE_MAX, DEADLINE_MIN, SCHEDULE_AHEAD_MAX, TASK_NAME
 
@@ -148,15 +148,7 @@ class CloudTasksQueue:
         return self._client
 
     def _translate(self, task: Task) -> CloudTask:
-        try:
-            # Without escapes, which make text in non-Latin scripts up to three times as long.
-            body = json.dumps(task.body, allow_nan=False, ensure_ascii=False).encode(errors="surrogatepass")
-        except (ValueError, TypeError) as error:
-            raise InvalidRequest(f"the body of task {task.name[:100] or task.path} is not JSON: {error}") from error
-        if len(body) > TASK_BYTES_MAX:
-            raise TooLarge(
-                f"task {task.name or task.path} has {len(body)} bytes, the limit is {TASK_BYTES_MAX}: send a reference"
-            )
+        body = encoded_body(task)
         account = self._target.service_account
         return CloudTask(
             name=self._full_name(task.name) if task.name else "",

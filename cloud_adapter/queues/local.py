@@ -13,8 +13,9 @@ from datetime import timedelta
 from typing import Final
 from uuid import uuid4
 
-from cloud_adapter.errors import InvalidRequest, TooLarge, Unavailable
-from cloud_adapter.ports import TASK_BYTES_MAX, Clock, Task
+from cloud_adapter.errors import InvalidRequest, Unavailable
+from cloud_adapter.ports import Clock, Task
+from cloud_adapter.queues.bodies import encoded_body
 from cloud_adapter.queues.rates import RateLimits
 from cloud_adapter.queues.retries import RetryConfig
 from cloud_adapter.queues.rules import Entry, QueueFull, QueueState
@@ -80,16 +81,11 @@ class LocalQueue:
         """
         if self._closed:
             raise Unavailable("the queue is closed: the process is stopping, and recovery will schedule the task again")
+        body = encoded_body(task, len(task.path.encode())).decode(errors="surrogatepass")
         try:
-            body = json.dumps(task.body, allow_nan=False, ensure_ascii=False)
-            size = len(task.path.encode()) + len(body.encode(errors="surrogatepass"))
-            if size > TASK_BYTES_MAX:
-                raise TooLarge(
-                    f"task {task.name or task.path} has {size} bytes, the limit is {TASK_BYTES_MAX}: send a reference"
-                )
             name = task.name or uuid4().hex
             self._rules.create(name, (task.path, body), task.at, self._clock.now(), group=task.group)
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             raise InvalidRequest(str(error)) from error
         except QueueFull as error:
             raise Unavailable(str(error)) from error

@@ -88,6 +88,28 @@ class Entry(Generic[P]):
     group: str = ""
 
 
+def checked_time(name: str, at: datetime | None, now: datetime) -> datetime:
+    """Returns when a task is due, in UTC.
+
+    Args:
+        at: when it is due; None or a time in the past: now.
+
+    Raises:
+        ValueError: the name is not 1 to 500 of ``A-Za-z0-9_-``, or ``at`` is naive or more than 30 days ahead.
+    """
+    if TASK_NAME.fullmatch(name) is None:
+        raise ValueError(f"{name[:100]!r} cannot be a task's name: give 1 to 500 of the characters A-Za-z0-9_-")
+    if at is not None and at.tzinfo is None:
+        raise ValueError(f"task {name} is due at {at}, without a time zone: give an aware datetime")
+    at = now if at is None else max(at.astimezone(UTC), now)
+    if at - now > SCHEDULE_AHEAD_MAX:
+        raise ValueError(
+            f"task {name} is due at {at}: give a time at most {SCHEDULE_AHEAD_MAX.days} days ahead, "
+            "and schedule it again then"
+        )
+    return at
+
+
 class QueueState(Generic[P]):
     """One queue. Its runner calls ``dispatchable``, makes the attempts, and reports the end of each to ``finished``. It
     calls ``dispatchable`` again at ``next_event``, and after any other call.
@@ -153,17 +175,8 @@ class QueueState(Generic[P]):
             ValueError: the name is not 1 to 500 of ``A-Za-z0-9_-``, or ``at`` is naive or more than 30 days ahead.
             QueueFull: the queue has reached its limit of tasks.
         """
-        if TASK_NAME.fullmatch(name) is None:
-            raise ValueError(f"{name[:100]!r} cannot be a task's name: give 1 to 500 of the characters A-Za-z0-9_-")
-        if at is not None and at.tzinfo is None:
-            raise ValueError(f"task {name} is due at {at}, without a time zone: give an aware datetime")
         now = now.astimezone(UTC)
-        at = now if at is None else max(at.astimezone(UTC), now)
-        if at - now > SCHEDULE_AHEAD_MAX:
-            raise ValueError(
-                f"task {name} is due at {at}: give a time at most {SCHEDULE_AHEAD_MAX.days} days ahead, "
-                "and schedule it again then"
-            )
+        at = checked_time(name, at, now)
         if name in self._entries or self.remembers(name, now):
             return None
         if len(self._entries) >= self._entries_max:

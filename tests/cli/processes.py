@@ -108,10 +108,11 @@ def started(command: Sequence[str], folder: Path, *, cwd: Path = ROOT, **variabl
 
 
 @contextmanager
-def dev(source: Path | str, db: Path, *, cwd: Path = ROOT, **variables: str) -> Iterator[Server]:
-    """``gorchestrate dev`` on a free port."""
+def dev(source: Path | str, db: Path | str, *, cwd: Path = ROOT, **variables: str) -> Iterator[Server]:
+    """``gorchestrate dev`` on a free port, and on a file or the URL of a database."""
+    folder = db.parent if isinstance(db, Path) else Path(source).parent
     command = [*GORCHESTRATE, "dev", str(source), "--port", "0", "--db", str(db)]
-    with started(command, db.parent, cwd=cwd, **variables) as process:
+    with started(command, folder, cwd=cwd, **variables) as process:
         url = process.wait_for("Serving ").split(" on ")[1].split(",")[0]
         with httpx.Client(base_url=url, timeout=60) as client:
             yield Server(process, client)

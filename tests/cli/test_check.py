@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from cloud_adapter.cli import check as check_command
 from cloud_adapter.cli.main import app
+from cloud_adapter.cli.stores import open_store
 from cloud_adapter.document import Instance
 from cloud_adapter.errors import Unavailable
 from cloud_adapter.ports import Store
@@ -236,7 +237,7 @@ def test_names_of_firestore(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path
         raise OSError("for a test")
 
     monkeypatch.setattr(calls, "AsyncClient", make_client)
-    store = check_command.open_store(name)
+    store = open_store(name)
     assert isinstance(store, FirestoreStore)
     with pytest.raises(Unavailable, match="for a test"):
         asyncio.run(store.ping())

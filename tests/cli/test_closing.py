@@ -33,7 +33,7 @@ async def broken_call(*_: Any, **__: Any) -> Any:
 
 
 def connected(folder: Path) -> Connection:
-    return Connection("http://127.0.0.1:9", source=SOURCE, db=folder / "a.db", new=True)
+    return Connection("http://127.0.0.1:9", source=SOURCE, db=str(folder / "a.db"), new=True)
 
 
 @pytest.mark.parametrize("name", ["create_api", "EmbeddedRuntime", "httpx.AsyncClient"])

@@ -87,14 +87,22 @@ def source(tmp_path: Path) -> Path:
     return source
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def db(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """A new database."""
+    if request.param == "sqlite":
+        return tmp_path / "orders.db"
+    url: str = request.getfixturevalue("postgresql_url")
+    return url
+
+
 def runs(source: Path) -> list[list[str]]:
     """The instance, the idempotency key and the process of each run of the step."""
     file = source.parent / "runs"
     return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def test_killed_in_a_step_in_a_wait_and_before_a_timer(source: Path) -> None:
-    db = source.parent / "jobs.db"
+def test_killed_in_a_step_in_a_wait_and_before_a_timer(source: Path, db: Path | str) -> None:
     gate = source.parent / "gate"
     with dev(source, db, **QUICK) as server:
         gate.touch()
@@ -126,8 +134,7 @@ def test_killed_in_a_step_in_a_wait_and_before_a_timer(source: Path) -> None:
     assert len({key for _, key, _ in done}) == 3
 
 
-def test_a_deadline_that_passes_while_nobody_runs(source: Path) -> None:
-    db = source.parent / "jobs.db"
+def test_a_deadline_that_passes_while_nobody_runs(source: Path, db: Path | str) -> None:
     (source.parent / "gate").touch()
     with dev(source, db, **QUICK) as server:
         server.post("/wf/job/a")
@@ -142,8 +149,7 @@ def test_a_deadline_that_passes_while_nobody_runs(source: Path) -> None:
         assert timeout["at"] >= deadline
 
 
-def test_one_takes_over_what_another_leaves_behind(source: Path) -> None:
-    db = source.parent / "jobs.db"
+def test_one_takes_over_what_another_leaves_behind(source: Path, db: Path | str) -> None:
     with dev(source, db, **QUICK) as first, dev(source, db, **QUICK) as second:
         first.post("/wf/job/a")
         # A busy machine may let the second one's recovery come first.
@@ -158,8 +164,7 @@ def test_one_takes_over_what_another_leaves_behind(source: Path) -> None:
     assert len(done) == 2 and len({key for _, key, _ in done}) == 1 and len({process for _, _, process in done}) == 2
 
 
-def test_two_processes_take_events_for_one_instance(source: Path) -> None:
-    db = source.parent / "tally.db"
+def test_two_processes_take_events_for_one_instance(source: Path, db: Path | str) -> None:
     each = 15
     with dev(source, db, **QUICK) as first, dev(source, db, **QUICK) as second:
         first.post("/wf/tally/a")

@@ -49,6 +49,7 @@ from cloud_adapter.stores.firestore.documents import (
 )
 from cloud_adapter.stores.firestore.queries import EXECUTIONS_PER_CALL
 from cloud_adapter.stores.firestore.store import DELETES_PER_COMMIT, FirestoreStore
+from tests.contract.keys_contract import KeysContract
 from tests.contract.store_contract import (
     NOW,
     SECOND,
@@ -70,7 +71,7 @@ INDEXES = Path(__file__).parents[2] / "deploy" / "firestore.indexes.json"
 Work = Callable[[FirestoreStore, RecordingClient], Awaitable[None]]
 
 
-class TestFirestoreStore(StoreContract):
+class TestFirestoreStore(KeysContract, StoreContract):
     @pytest.fixture
     def make_store(self, firestore_project: str) -> Callable[[], FirestoreStore]:
         return FirestoreStore

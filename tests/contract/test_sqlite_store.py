@@ -35,11 +35,12 @@ from cloud_adapter.errors import (
 )
 from cloud_adapter.history import HISTORY_MAX
 from cloud_adapter.ports import Order
+from cloud_adapter.stores.columns import COLUMNS, EXPIRED_KEYS_PER_COMMIT
 from cloud_adapter.stores.sqlite import connections, schema
-from cloud_adapter.stores.sqlite.rows import COLUMNS
 from cloud_adapter.stores.sqlite.schema import SCHEMA_VERSION
-from cloud_adapter.stores.sqlite.store import EXPIRED_KEYS_PER_COMMIT, SqliteStore
+from cloud_adapter.stores.sqlite.store import SqliteStore
 from tests.contract.held_writes import held
+from tests.contract.keys_contract import KeysContract
 from tests.contract.store_contract import (
     NOW,
     SECOND,
@@ -88,7 +89,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "store ☕.db"
 
 
-class TestSqliteStore(StoreContract):
+class TestSqliteStore(KeysContract, StoreContract):
     @pytest.fixture
     def make_store(self, path: Path) -> Callable[[], SqliteStore]:
         return lambda: SqliteStore(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import mmap
 import os
 import resource
@@ -17,6 +18,7 @@ from typing import Protocol
 import httpx
 
 from cloud_adapter.sockets import free_ports
+from tests import postgresql
 from tests.deployment import Slot, deployed
 from tests.histories.process import set_clock
 
@@ -87,20 +89,39 @@ class Sqlite:
             is_mounted = _mounted(disk_folder)
             if is_mounted:
                 stack.callback(subprocess.run, ["umount", "--lazy", str(disk_folder)], check=True)
-            slots = []
-            for number, port in enumerate(free_ports(PROCESSES)):
-                name = f"dev-{number}"
-                options = ["dev", str(SOURCE), "--port", str(port), "--db", str(disk_folder / "register.db")]
-                command = [sys.executable, *_runner(folder, name), "cloud_adapter.cli", *options]
-                slot = Slot(name, port, command, folder, SETTINGS | {"STEP_RUNS": str(folder / RUNS)})
-                slots.append(slot)
-                stack.push_async_callback(slot.kill)
-                slot.start()
-            http = await stack.enter_async_context(httpx.AsyncClient(timeout=10))
-            for slot in slots:
-                assert await slot.serves(http), f"{slot.name} has ended: {slot.process and slot.process.errors()}"
+            slots = await _started(stack, folder, str(disk_folder / "register.db"))
             disks: list[Disk] = [_LimitedFiles(slots), *([_SmallDisk(disk_folder)] if is_mounted else [])]
             yield Site(slots, slots, folder, disks)
+
+
+class Postgresql:
+    """Several processes of ``gorchestrate dev`` on one PostgreSQL server."""
+
+    rounds = 10
+
+    @asynccontextmanager
+    async def running(self, folder: Path) -> AsyncIterator[Site]:
+        async with AsyncExitStack() as stack:
+            server = await asyncio.to_thread(stack.enter_context, postgresql.running(durable=True))
+            slots = await _started(stack, folder, server.url())
+            yield Site(slots, slots, folder)
+
+
+async def _started(stack: AsyncExitStack, folder: Path, database: str) -> Sequence[Slot]:
+    """Starts several processes of ``gorchestrate dev``, until the end of the stack."""
+    slots = []
+    for number, port in enumerate(free_ports(PROCESSES)):
+        name = f"dev-{number}"
+        options = ["dev", str(SOURCE), "--port", str(port), "--db", database]
+        command = [sys.executable, *_runner(folder, name), "cloud_adapter.cli", *options]
+        slot = Slot(name, port, command, folder, SETTINGS | {"STEP_RUNS": str(folder / RUNS)})
+        slots.append(slot)
+        stack.push_async_callback(slot.kill)
+        slot.start()
+    http = await stack.enter_async_context(httpx.AsyncClient(timeout=10))
+    for slot in slots:
+        assert await slot.serves(http), f"{slot.name} has ended: {slot.process and slot.process.errors()}"
+    return slots
 
 
 class Firestore:
@@ -118,7 +139,7 @@ class Firestore:
             yield Site(running.of("api"), running.slots, folder)
 
 
-BACKENDS: dict[str, Backend] = {"sqlite": Sqlite(), "firestore": Firestore()}
+BACKENDS: dict[str, Backend] = {"sqlite": Sqlite(), "postgresql": Postgresql(), "firestore": Firestore()}
 
 
 def _runner(folder: Path, name: str) -> Sequence[str]:

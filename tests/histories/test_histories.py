@@ -38,6 +38,11 @@ def test_on_one_file_of_several_processes(tmp_path: Path) -> None:
     check(asyncio.run(rounds("sqlite", tmp_path, 100, kinds)))
 
 
+def test_on_postgresql(postgresql_programs: None, tmp_path: Path) -> None:
+    kinds = [["kill", "stop"], ["clock", "stop"]]
+    check(asyncio.run(rounds("postgresql", tmp_path, 300, kinds)))
+
+
 def test_on_firestore(firestore_emulator_programs: None, tmp_path: Path) -> None:
     kinds = [["kill", "stop"], ["clock", "stop"]]
     check(asyncio.run(rounds("firestore", tmp_path, 200, kinds)))

@@ -1,4 +1,5 @@
-"""Kills the processes of a deployment, again and again, while clients use it: what is recorded is checked at the end.
+"""Kills the processes of a deployment, and its PostgreSQL server, again and again, while clients use it: what is
+recorded is checked at the end.
 
 A seed draws who is killed when; what that meets depends on real time.
 """
@@ -10,14 +11,14 @@ import json
 import random
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from tests.deployment import Deployment, Slot, deployed
+from tests.deployment import Deployment, Processes, Slot, deployed, on_postgresql
 from tests.kill.check import Mark, Record, violations
 
 SOURCE = Path(__file__).with_name("source.py")
@@ -26,8 +27,16 @@ RECOVER_SECONDS = 4
 ASSEMBLIES, PIZZAS = 3, 2
 ROUNDS, PARTS = 2, 4
 KILL_SECONDS = (0.8, 3.5)
+DATABASE_CRASHES = 0.3
+"""How often the database crashes instead of a process, if that is ours."""
 DRAIN_SECONDS_MAX = 90.0
 ATTEMPT_SECONDS_MAX = 8.0
+
+
+BACKENDS: dict[str, Callable[..., AbstractAsyncContextManager[Deployment | Processes]]] = {
+    "firestore": deployed,
+    "postgresql": on_postgresql,
+}
 
 
 class Drained(Exception):
@@ -42,6 +51,7 @@ class Report:
     marks: list[Mark] = field(default_factory=list)
     kills: list[tuple[int, float]] = field(default_factory=list)
     kills_in_a_step: int = 0
+    database_crashes: int = 0
     requests: int = 0
     retries: int = 0
     violations: list[str] = field(default_factory=list)
@@ -50,7 +60,8 @@ class Report:
         steps = sum(mark.what == "start" for mark in self.marks)
         again = steps - len({mark.key for mark in self.marks})
         return (
-            f"{len(self.kills)} kills, {self.kills_in_a_step} of them in a step; {len(self.records)} instances, "
+            f"{len(self.kills)} kills, {self.kills_in_a_step} of them in a step; "
+            f"{self.database_crashes} crashes of the database; {len(self.records)} instances, "
             f"{self.requests} requests, {self.retries} made again; {steps} steps, {again} run again; "
             f"{len(self.violations)} violations"
         )
@@ -59,8 +70,9 @@ class Report:
 class Killer:
     """Kills the processes of a deployment, and starts them again."""
 
-    def __init__(self, deployment: Deployment, marks: Path, report: Report, seed: int) -> None:
+    def __init__(self, deployment: Deployment | Processes, marks: Path, report: Report, seed: int) -> None:
         self.slots = deployment.slots
+        self.server = deployment.server if isinstance(deployment, Processes) else None
         self.marks = marks
         self.report = report
         self.random = random.Random(seed)
@@ -68,6 +80,11 @@ class Killer:
     async def kill_until(self, until: float) -> None:
         while time.monotonic() < until:
             await asyncio.sleep(self.random.uniform(*KILL_SECONDS))
+            if self.server is not None and self.random.random() < DATABASE_CRASHES:
+                await asyncio.to_thread(self.server.stop, "immediate")
+                await asyncio.to_thread(self.server.start)
+                self.report.database_crashes += 1
+                continue
             slot = await self._in_a_step() if self.random.random() < 0.6 else None
             slot = slot or self.random.choice(self.slots)
             assert slot.process is not None
@@ -106,7 +123,9 @@ class Killer:
 class Client:
     """Makes each request again, under its key, until it is answered."""
 
-    def __init__(self, deployment: Deployment, http: httpx.AsyncClient, report: Report, until: float) -> None:
+    def __init__(
+        self, deployment: Deployment | Processes, http: httpx.AsyncClient, report: Report, until: float
+    ) -> None:
         self.urls = [slot.url for slot in deployment.of("api")]
         self.http = http
         self.report = report
@@ -215,13 +234,15 @@ class Client:
                 await asyncio.sleep(0.1)
 
 
-async def run(folder: Path, seconds: float, seed: int, say: Callable[[str], None] = lambda text: None) -> Report:
+async def run(
+    backend: str, folder: Path, seconds: float, seed: int, say: Callable[[str], None] = lambda text: None
+) -> Report:
     """Kills for that time, lets everything come to its end, and checks it."""
     report = Report()
     marks = folder / "side-effects.jsonl"
     variables = {"GORCHESTRATE_LEASE_SECONDS": str(LEASE_SECONDS), "SIDE_EFFECTS": str(marks)}
     async with (
-        deployed(SOURCE, folder, recover_seconds=RECOVER_SECONDS, variables=variables) as deployment,
+        BACKENDS[backend](SOURCE, folder, recover_seconds=RECOVER_SECONDS, variables=variables) as deployment,
         httpx.AsyncClient(timeout=ATTEMPT_SECONDS_MAX) as http,
     ):
         killer = Killer(deployment, marks, report, seed)

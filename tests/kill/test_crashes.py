@@ -7,16 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.kill.crashes import run
+from tests.kill.crashes import BACKENDS, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SECONDS = 15.0
 
 
-def test_nothing_is_lost_when_processes_are_killed(firestore_emulator_programs: None, tmp_path: Path) -> None:
-    report = asyncio.run(run(tmp_path, SECONDS, seed=1))
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_nothing_is_lost_when_processes_are_killed(
+    request: pytest.FixtureRequest, backend: str, tmp_path: Path
+) -> None:
+    request.getfixturevalue("firestore_emulator_programs" if backend == "firestore" else "postgresql_programs")
+    report = asyncio.run(run(backend, tmp_path, SECONDS, seed=1))
     assert report.violations == []
-    assert len(report.kills) >= 3, report
+    assert len(report.kills) + report.database_crashes >= 3, report
     assert report.kills_in_a_step >= 1, report
     assert any(record.workflow == "pizza" for record in report.records)

@@ -61,7 +61,6 @@ from cloud_adapter.document import (
 )
 from cloud_adapter.errors import (
     Conflict,
-    DuplicateKey,
     InstanceExists,
     InstanceNotFound,
     Unavailable,
@@ -91,6 +90,7 @@ from cloud_adapter.stores.firestore.documents import (
     update_of,
     version_of,
 )
+from cloud_adapter.stores.firestore.keys import expired_keys, unexpired_keys
 from cloud_adapter.stores.firestore.queries import TIMES, cursor_id, listing, readable, summaries
 from cloud_adapter.stores.firestore.refusals import refused
 from cloud_adapter.stores.listings import PageReader, check_limit, read_cursor
@@ -162,7 +162,7 @@ class FirestoreStore:
                 if (await self._calls.get(reference)).exists:
                     raise InstanceExists(f"instance {instance.id!r} of {instance.workflow!r} already exists")
                 if keys:  # then the record belongs to an earlier instance of that id, which was deleted
-                    expired = await self._expired(client, reference, keys, instance.execution.updated_at)
+                    expired = await expired_keys(self._calls, client, reference, keys, instance.execution.updated_at)
         raise _contended(instance)
 
     async def load(self, workflow: str, id: str, *, history: bool = False) -> Instance:
@@ -208,7 +208,7 @@ class FirestoreStore:
                 except AlreadyExists:
                     if not keys:
                         raise
-                    expired = await self._expired(client, reference, keys, instance.execution.updated_at)
+                    expired = await expired_keys(self._calls, client, reference, keys, instance.execution.updated_at)
                 except (FailedPrecondition, NotFound, Aborted) as error:
                     # A missing database also raises NotFound. The load after the conflict then reports it. Firestore
                     # raises Aborted for one of many concurrent writers, and has then written nothing either.
@@ -279,6 +279,14 @@ class FirestoreStore:
             snapshot = await self._calls.get(key_reference(instance_reference(client, workflow, id), key))
         record = key_of(snapshot)
         return record if record is not None and record.expires_at > now else None
+
+    async def keys(
+        self, workflow: str, id: str, now: datetime, limit: int = 100, *, after: str | None = None
+    ) -> Sequence[KeyRecord]:
+        """See ``ports.CopyableStore.keys``."""
+        check_limit(limit)
+        async with self._calls.begin() as client:
+            return await unexpired_keys(self._calls, instance_reference(client, workflow, id), now, limit, after)
 
     async def list(
         self,
@@ -364,33 +372,6 @@ class FirestoreStore:
         with refused(instance):
             updated_at, *_ = await self._calls.commit(batch)
         return version_of(updated_at)
-
-    async def _expired(
-        self,
-        client: AsyncClient,
-        instance: AsyncDocumentReference,
-        keys: Sequence[KeyRecord],
-        now: datetime | None,
-    ) -> Mapping[str, Snapshot]:
-        """Reads the expired records that new ones have to replace, by their keys, with one RPC. Records that no longer
-        exist are left out.
-
-        Raises:
-            DuplicateKey: a record has not expired.
-        """
-        references = [key_reference(instance, key.key) for key in keys]
-        found = await self._calls.get_all(client, references)
-        snapshots = {snapshot.id: snapshot for snapshot in found}
-        expired: dict[str, Snapshot] = {}
-        for key, reference in zip(keys, references, strict=True):
-            snapshot = snapshots[reference.id]
-            record = key_of(snapshot)
-            if record is None:
-                continue
-            if now is None or record.expires_at > now:
-                raise DuplicateKey(f"the idempotency key {key.key!r} of {instance.path} is already recorded")
-            expired[key.key] = snapshot
-        return expired
 
 
 def _contended(written: Instance | InboxEntry) -> Unavailable:

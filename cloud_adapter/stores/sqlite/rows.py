@@ -15,20 +15,9 @@ from typing import Any
 
 from cloud_adapter.document import Document, InboxEntry, Instance, KeyRecord, decode
 from cloud_adapter.errors import DamagedDocument
+from cloud_adapter.stores.columns import COLUMNS
 from cloud_adapter.stores.listings import EPOCH
 from cloud_adapter.summaries import SUMMARY_FIELDS, Due, Summary, read_due, read_summary
-
-FIXED = ("workflow", "id", "created_at")
-"""The columns that a commit does not change. Not writing them spares their indexes."""
-
-COLUMNS = (
-    *(*FIXED, "format", "status", "pc", "updated_at", "wake_at"),
-    *("lease", "tokens", "entries_count", "entries_bytes", "history", "search", "execution", "fields"),
-)
-"""The columns of ``instances`` except ``revision``: the names of a document's values. The long ones come last."""
-
-DUE_COLUMNS = ("workflow", "id", "status", "wake_at")
-"""The columns that ``due_of`` reads."""
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -63,11 +52,6 @@ def instance_with_history(row: Sequence[Any]) -> Instance:
 def entries_of(rows: Iterable[Sequence[Any]]) -> list[str]:
     """Reads the entries of a history from rows: number and entry."""
     return [f"{number} {readable_text(entry)}" for number, entry in rows]
-
-
-def numbered(texts: Iterable[str]) -> list[tuple[int, str]]:
-    """Returns number and entry of the entries of a history."""
-    return [(int(number), entry) for number, _, entry in (text.partition(" ") for text in texts)]
 
 
 def summary_of(row: Sequence[Any]) -> Summary:

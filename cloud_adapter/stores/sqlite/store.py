@@ -30,12 +30,10 @@ from cloud_adapter.document import (
 )
 from cloud_adapter.errors import Conflict, DamagedDocument, DuplicateKey, InstanceExists, InstanceNotFound
 from cloud_adapter.ports import PAGE_SIZE, Order, Page
+from cloud_adapter.stores.columns import COLUMNS, DUE_COLUMNS, EXPIRED_KEYS_PER_COMMIT, FIXED, numbered
 from cloud_adapter.stores.listings import PageReader, check_limit, read_cursor
 from cloud_adapter.stores.sqlite.connections import Connections
 from cloud_adapter.stores.sqlite.rows import (
-    COLUMNS,
-    DUE_COLUMNS,
-    FIXED,
     due_of,
     entries_of,
     entry_of,
@@ -44,7 +42,6 @@ from cloud_adapter.stores.sqlite.rows import (
     key_of,
     microseconds,
     microseconds_or_none,
-    numbered,
     readable_text,
     summary_of,
     values_of,
@@ -52,9 +49,6 @@ from cloud_adapter.stores.sqlite.rows import (
 from cloud_adapter.summaries import SUMMARY_FIELDS, Due
 
 T = TypeVar("T")
-
-EXPIRED_KEYS_PER_COMMIT = 10
-"""How many expired keys a write deletes for each key that it adds, so that the table shrinks faster than it grows."""
 
 _log = logging.getLogger("gorchestrate.store")
 
@@ -96,6 +90,10 @@ _INSERT_KEY = (
     "INSERT INTO idempotency_keys (workflow, id, key, expires_at, fingerprint, response) VALUES (?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (workflow, id, key) DO UPDATE SET expires_at = excluded.expires_at, "
     "fingerprint = excluded.fingerprint, response = excluded.response WHERE idempotency_keys.expires_at <= ?"
+)
+_KEYS = (
+    "SELECT key, fingerprint, response, expires_at FROM idempotency_keys "
+    "WHERE workflow = ? AND id = ? AND expires_at > ? AND key > ? ORDER BY key LIMIT ?"
 )
 _INSERT_ENTRY = (
     "INSERT INTO inbox (workflow, id, name, at, body) VALUES (?, ?, ?, ?, ?) "
@@ -243,6 +241,19 @@ class SqliteStore:
             return None if row is None else key_of(workflow, id, key, row)
 
         return await self.connections.read(work)
+
+    async def keys(
+        self, workflow: str, id: str, now: datetime, limit: int = 100, *, after: str | None = None
+    ) -> Sequence[KeyRecord]:
+        """See ``ports.CopyableStore.keys``."""
+        check_limit(limit)
+        values = (workflow, id, microseconds(now), after or "", limit)
+
+        def work(connection: sqlite3.Connection) -> Sequence[KeyRecord]:
+            with closing(connection.execute(_KEYS, values)) as rows:
+                return [key_of(workflow, id, readable_text(key), row) for key, *row in rows]
+
+        return await self.connections.run(work)
 
     async def list(
         self,

@@ -1,0 +1,263 @@
+"""Copies all instances of a store to another one, with their histories, their inboxes and their idempotency keys.
+
+Theory of operation. Nothing serves the instances meanwhile: neither the source, where they would change, nor the
+destination, where they would run while they are incomplete. An instance is written in steps: the entries of its inbox,
+its document with its history, its keys. Each step may be repeated, so a copy that was interrupted continues, and one
+that is complete finds nothing to do. An instance that the destination has in another state is never changed. After
+its last step, everything is read back and compared.
+
+Documents are copied as they are stored, so secrets stay encrypted, and need the same keys at the destination. Tasks are
+not copied. ``wake_at`` says when an instance is due, and the recovery of the destination creates the tasks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
+
+from cloud_adapter.document import InboxEntry, Instance, KeyRecord
+from cloud_adapter.errors import DamagedDocument, InstanceNotFound, TooLarge
+from cloud_adapter.ports import CopyableStore, Order
+from cloud_adapter.stores.listings import LIMIT_MAX
+from workflow_core.wait_types import ActivityWait
+
+PAGE = 100
+AT_A_TIME = 10
+"""How many instances are copied at the same time, so that many large ones fit into the memory."""
+
+KEYS_PER_COMMIT = 50
+RESPONSES_PER_COMMIT = 2_000_000
+"""The most characters of the responses of keys that one commit writes."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a copy has come.
+
+    Attributes:
+        done: the workflows that are complete.
+        workflow: the one that is being copied, from ``cursor`` on.
+        left: the instances that could not be copied: workflow and id.
+    """
+
+    source: str
+    destination: str
+    done: list[str] = field(default_factory=list)
+    workflow: str = ""
+    cursor: str | None = None
+    left: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Report:
+    """What a copy has done.
+
+    Attributes:
+        copied: how many instances of each workflow were copied, or would be, if nothing was to be written.
+        present: how many the destination already had, in the same state.
+        problems: why an instance was not copied, or differs: workflow, id and reason.
+        attempting: how many of the copied ones have an activity whose attempt may have begun.
+        counts: how many instances of each workflow the source and the destination have.
+    """
+
+    copied: Counter[str] = field(default_factory=Counter)
+    present: Counter[str] = field(default_factory=Counter)
+    problems: list[tuple[str, str, str]] = field(default_factory=list)
+    attempting: int = 0
+    counts: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the destination has all instances of the source."""
+        return not self.problems
+
+
+class _Left(Exception):
+    """An instance that is not copied. The text is the reason."""
+
+
+@dataclass(slots=True)
+class Copier:
+    """Copies the instances of a store.
+
+    Args:
+        writes: whether to write; otherwise it only finds out what would be written.
+        now: the time, for leases and keys.
+        progress: where an earlier call has stopped; updated as the copy goes on.
+        save: called whenever the progress has changed.
+    """
+
+    source: CopyableStore
+    destination: CopyableStore
+    writes: bool
+    now: datetime
+    progress: Progress
+    save: Callable[[Progress], None]
+    report: Report = field(default_factory=Report)
+
+    async def run(self) -> Report:
+        """Copies everything, or what an earlier call has left.
+
+        Raises:
+            Unavailable: a store did not answer. Call it again to continue.
+        """
+        left, self.progress.left = self.progress.left, []
+        await self._copy_all(left)
+        workflows = sorted(await self.source.workflows())
+        for workflow in workflows:
+            if workflow not in self.progress.done:
+                await self._copy_workflow(workflow)
+        if self.writes:
+            for workflow in workflows:
+                counts = await _count(self.source, workflow), await _count(self.destination, workflow)
+                self.report.counts[workflow] = counts
+                if counts[0] > counts[1] and self.report.is_good:
+                    self.report.problems.append(
+                        (workflow, "", f"the source has {counts[0]}, the destination {counts[1]}")
+                    )
+        return self.report
+
+    async def _copy_workflow(self, workflow: str) -> None:
+        progress = self.progress
+        cursor = progress.cursor if progress.workflow == workflow else None
+        while True:
+            page = await self.source.list(workflow, order=Order.ID, limit=PAGE, cursor=cursor)
+            self.report.problems += [(workflow, "", what) for what in page.damaged]
+            await self._copy_all([(workflow, summary.id) for summary in page.instances])
+            progress.workflow, progress.cursor = workflow, page.cursor
+            if page.cursor is None:
+                progress.done.append(workflow)
+            self.save(progress)
+            if (cursor := page.cursor) is None:
+                return
+
+    async def _copy_all(self, places: Sequence[tuple[str, str]]) -> None:
+        for first in range(0, len(places), AT_A_TIME):
+            copies = [self._copy(*place) for place in places[first : first + AT_A_TIME]]
+            # All must have ended before an error is raised, because the caller may repeat the call.
+            for result in await asyncio.gather(*copies, return_exceptions=True):
+                if result is not None:
+                    raise result
+
+    async def _copy(self, workflow: str, id: str) -> None:
+        try:
+            is_new, is_attempting = await self._copy_one(workflow, id)
+        except InstanceNotFound:  # deleted meanwhile
+            return
+        except (_Left, DamagedDocument, TooLarge) as error:
+            self.report.problems.append((workflow, id, str(error)))
+            self.progress.left.append((workflow, id))
+            return
+        (self.report.copied if is_new else self.report.present)[workflow] += 1
+        self.report.attempting += is_attempting
+
+    async def _copy_one(self, workflow: str, id: str) -> tuple[bool, bool]:
+        """Copies an instance. Returns whether the destination lacked something of it, and whether it has an activity
+        whose attempt may have begun.
+
+        Raises:
+            _Left: it was not copied.
+        """
+        here = await _Whole.load(self.source, workflow, id, self.now)
+        lease = here.instance.lease
+        if lease is not None and lease.expires_at > self.now:
+            raise _Left(f"it is running until {lease.expires_at:%H:%M:%S} UTC: stop what serves the source, and repeat")
+        if len(here.inbox) >= LIMIT_MAX:
+            raise _Left(f"its inbox has {LIMIT_MAX} entries or more: let it process them first")
+        try:
+            there = await _Whole.load(self.destination, workflow, id, self.now)
+        except InstanceNotFound:
+            there = None
+        if there is not None and (names := _differences(here.instance, there.instance)):
+            raise _Left(f"the destination has it in another state ({', '.join(names)} differ), and is not changed")
+        is_new = there is None or not there.has_all_of(here)
+        if is_new and self.writes:
+            await self._write(here, there)
+        execution = here.instance.execution
+        waits = (wait for thread in execution.threads for wait in thread.waits)
+        return is_new, execution.live and any(isinstance(wait, ActivityWait) for wait in waits)
+
+    async def _write(self, here: _Whole, there: _Whole | None) -> None:
+        for entry in here.inbox:
+            await self.destination.post(entry)
+        if there is None:
+            await self.destination.create(_as_new(here.instance))
+        known = set() if there is None else {key.key for key in there.keys}
+        workflow, id = here.instance.workflow, here.instance.id
+        current = await self.destination.load(workflow, id)
+        for keys in _portions([key for key in here.keys if key.key not in known]):
+            current = await self.destination.commit(current, keys)
+        written = await _Whole.load(self.destination, workflow, id, self.now)
+        names = _differences(here.instance, written.instance)
+        if names or not written.has_all_of(here):
+            raise _Left(f"what was written is not what was read ({', '.join(names) or 'inbox or keys'} differ)")
+        if _differences(here.instance, (await self.source.load(workflow, id, history=True))):
+            raise _Left("it has changed while it was copied: delete it at the destination, stop what serves the source")
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """An instance with everything that belongs to it."""
+
+    instance: Instance
+    inbox: Sequence[InboxEntry]
+    keys: Sequence[KeyRecord]
+
+    @classmethod
+    async def load(cls, store: CopyableStore, workflow: str, id: str, now: datetime) -> _Whole:
+        instance = await store.load(workflow, id, history=True)
+        inbox = await store.inbox(workflow, id, LIMIT_MAX)
+        return cls(instance, inbox, [key async for key in _keys(store, workflow, id, now)])
+
+    def has_all_of(self, other: _Whole) -> bool:
+        """Whether it has the entries and the keys of the other."""
+        return set(other.inbox) <= set(self.inbox) and set(other.keys) <= set(self.keys)
+
+
+async def _keys(store: CopyableStore, workflow: str, id: str, now: datetime) -> AsyncIterator[KeyRecord]:
+    after = None
+    while page := await store.keys(workflow, id, now, PAGE, after=after):
+        for key in page:
+            yield key
+        after = page[-1].key
+
+
+def _portions(keys: Sequence[KeyRecord]) -> list[list[KeyRecord]]:
+    """Divides keys among commits."""
+    portions, size = list[list[KeyRecord]](), 0
+    for key in keys:
+        size += len(key.response)
+        if not portions or len(portions[-1]) == KEYS_PER_COMMIT or size > RESPONSES_PER_COMMIT:
+            portions.append([])
+            size = len(key.response)
+        portions[-1].append(key)
+    return portions
+
+
+def _as_new(instance: Instance) -> Instance:
+    """Returns an instance as it is created, with its history."""
+    return replace(_plain(instance), entries=None, new_entries=instance.history)
+
+
+def _plain(instance: Instance) -> Instance:
+    """Returns an instance without what each store counts by itself."""
+    return replace(instance, entries_count=0, entries_bytes=0, old_history="", version=None, document=None)
+
+
+def _differences(one: Instance, other: Instance) -> list[str]:
+    """Returns the names of the parts in which two instances differ."""
+    one, other = _plain(one), _plain(other)
+    names = (part.name for part in fields(Instance) if part.compare)
+    return [name for name in names if getattr(one, name) != getattr(other, name)]
+
+
+async def _count(store: CopyableStore, workflow: str) -> int:
+    count, cursor = 0, None
+    while True:
+        page = await store.list(workflow, order=Order.ID, limit=LIMIT_MAX, cursor=cursor)
+        count += len(page.instances) + len(page.damaged)
+        if (cursor := page.cursor) is None:
+            return count

@@ -1,0 +1,82 @@
+"""Opens the stores that commands name: a SQLite file, a PostgreSQL database, or Firestore."""
+
+from __future__ import annotations
+
+import os
+import re
+from importlib import import_module
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from cloud_adapter.errors import SettingsError
+from cloud_adapter.ports import CopyableStore
+from cloud_adapter.stores.sqlite.store import SqliteStore
+
+TOKEN_VARIABLE = "GOOGLE_ACCESS_TOKEN"
+"""An access token for Firestore, from ``gcloud auth print-access-token``. Without it, the application's default
+credentials are used."""
+
+_PROJECT = re.compile(
+    r"((?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9])(?:/(\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9]))?"
+)
+
+
+_FILE_URL = "sqlite:///"
+
+
+def open_store(name: str, *, new: bool = False) -> CopyableStore:
+    """Opens a store: a SQLite file, ``postgresql://...``, or ``PROJECT`` or ``PROJECT/DATABASE`` for Firestore. The
+    first and the last may also be URLs: ``sqlite:///file.db``, ``firestore://PROJECT/DATABASE``.
+
+    Args:
+        new: whether to create a SQLite file that does not exist, if the name ends with ``.db`` or is a URL.
+
+    Raises:
+        SettingsError: the name is none of these, or the database cannot be used.
+    """
+    file = _file(name)
+    if file.is_file() or (new and is_missing_file(name)):
+        return SqliteStore(file)
+    if urlsplit(name).scheme in ("postgresql", "postgres"):
+        return _on_postgresql(name)
+    match = _PROJECT.fullmatch(name.removeprefix("firestore://"))
+    if match is None:
+        raise SettingsError(
+            f"unknown store {shown_store(name)}: it is neither a file nor a Firestore project. Pass a SQLite file, "
+            f"postgresql://USER@HOST/NAME, PROJECT (6 to 30 letters, digits and '-') or PROJECT/DATABASE (DATABASE is "
+            f"(default), or 4 to 63 of these characters)"
+        )
+    # Imported lazily: Google's client takes longer to load than everything else.
+    from google.oauth2.credentials import Credentials
+
+    from cloud_adapter.stores.firestore.store import FirestoreStore
+
+    token = os.environ.get(TOKEN_VARIABLE)
+    credentials = None if not token else Credentials(token=token)  # type: ignore[no-untyped-call]
+    return FirestoreStore(project=match[1], database=match[2] or "(default)", credentials=credentials)
+
+
+def is_missing_file(name: str) -> bool:
+    """Whether the name is that of a SQLite file that does not exist."""
+    file = _file(name)
+    return not file.exists() and (name.startswith(_FILE_URL) or file.suffix == ".db")
+
+
+def shown_store(name: str) -> str:
+    """Returns the name of a store without user, password and parameters."""
+    parts = urlsplit(name)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl() if "://" in name else name
+
+
+def _file(name: str) -> Path:
+    return Path(name.removeprefix(_FILE_URL))
+
+
+def _on_postgresql(url: str) -> CopyableStore:
+    try:
+        connections = import_module("cloud_adapter.postgresql.connections")
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"{error}: install the extra with pip install 'gorchestrate[postgresql]'") from error
+    from cloud_adapter.stores.postgresql.store import PostgresqlStore
+
+    return PostgresqlStore(connections.Connections(url))

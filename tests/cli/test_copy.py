@@ -1,0 +1,407 @@
+"""``gorchestrate copy``: instances with all that belongs to them, between all stores."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from cloud_adapter.cli.main import app
+from cloud_adapter.cli.store_copy import Copier, Progress, Report
+from cloud_adapter.cli.stores import open_store
+from cloud_adapter.document import Instance, Lease
+from cloud_adapter.errors import InstanceNotFound, SettingsError, Unavailable
+from cloud_adapter.history import HistoryEntry
+from cloud_adapter.hosting.embedded import EmbeddedRuntime
+from cloud_adapter.hosting.postgresql import PostgresqlRuntime
+from cloud_adapter.ports import CopyableStore
+from cloud_adapter.settings import Settings
+from tests.contract.store_contract import (
+    MICROSECOND,
+    NOW,
+    SECOND,
+    a_full_instance,
+    a_key,
+    an_entry,
+    an_instance,
+    changed,
+    some_entries,
+)
+from tests.emulator.harness import until
+from tests.postgresql import Server
+from workflow_core import On, S, Select, Sleep, Timeout, Workflow
+
+LATER = NOW + timedelta(days=1)
+"""Unlike the full instance's lease, its keys last longer."""
+
+
+@pytest.fixture
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
+    """The names of empty stores that the test needs."""
+    wanted = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+    kinds = {wanted.get("source", "sqlite"), wanted.get("destination", "postgresql")}
+    names = {"sqlite": str(tmp_path / "orders.db")}
+    if "postgresql" in kinds:
+        names["postgresql"] = request.getfixturevalue("postgresql_url")
+    if "firestore" in kinds:
+        names["firestore"] = request.getfixturevalue("firestore_project")
+    return names
+
+
+@asynccontextmanager
+async def opened(*names: str) -> AsyncIterator[Sequence[CopyableStore]]:
+    async with AsyncExitStack() as stack:
+        stores = [open_store(name, new=True) for name in names]
+        for store in stores:
+            stack.push_async_callback(store.close)
+        yield stores
+
+
+async def copied(
+    source: CopyableStore,
+    destination: CopyableStore,
+    *,
+    writes: bool = True,
+    now: datetime = NOW + SECOND,
+    **state: Any,
+) -> tuple[Report, Progress]:
+    progress = state.get("progress") or Progress("a", "b")
+    copier = Copier(source, destination, writes, now, progress, lambda progress: None)
+    return await copier.run(), progress
+
+
+async def fill(store: CopyableStore, count: int = 3) -> None:
+    """Instances of two workflows, with all that an instance can have."""
+    full = a_full_instance()
+    full = replace(full, execution=replace(full.execution, error=None))
+    await store.create(full, a_key("first", expires_at=LATER))
+    instance = await store.load("pizza", "order-1")
+    for number in range(60):
+        keys = [a_key(f"key-{number} ☕", response=f'"{number}"', expires_at=LATER)] if number < 55 else []
+        change = replace(changed(instance), new_entries=some_entries(number, 2))
+        instance = await store.commit(change, keys)
+    await store.commit(changed(instance), [a_key("old", expires_at=NOW)])
+    for number in range(3):
+        await store.post(an_entry(f"entry-{number}", at=NOW + number * MICROSECOND, body=json.dumps({"ü": "\x00"})))
+    for number in range(count):
+        await store.create(an_instance(f"id {number:03} ☕", workflow="pasta", wake_at=LATER, count=number))
+
+
+async def whole(store: CopyableStore, workflow: str, id: str) -> tuple[Any, ...]:
+    instance = await store.load(workflow, id, history=True)
+    plain = replace(instance, entries_count=0, entries_bytes=0, version=None, document=None)
+    keys = sorted(await store.keys(workflow, id, NOW, 1000), key=lambda key: key.key)
+    return plain, list(await store.inbox(workflow, id)), keys
+
+
+async def same(one: CopyableStore, other: CopyableStore) -> None:
+    assert sorted(await one.workflows()) == sorted(await other.workflows())
+    for workflow in await one.workflows():
+        here, there = await one.list(workflow, limit=1000), await other.list(workflow, limit=1000)
+        assert list(here.instances) == list(there.instances)
+        for summary in here.instances:
+            assert await whole(one, workflow, summary.id) == await whole(other, workflow, summary.id)
+    due = [list(await store.due(LATER + timedelta(days=9999))) for store in (one, other)]
+    assert due[0] == due[1]
+
+
+@pytest.mark.parametrize(
+    ("source", "destination"),
+    [("sqlite", "postgresql"), ("postgresql", "sqlite"), ("firestore", "postgresql"), ("postgresql", "firestore")],
+)
+def test_everything_is_copied_and_can_be_used(source: str, destination: str, stores: dict[str, str]) -> None:
+    async def scenario() -> None:
+        async with opened(stores[source], stores[destination]) as (here, there):
+            await fill(here)
+            report, _ = await copied(here, there)
+            assert report.problems == []
+            assert dict(report.copied) == {"pizza": 1, "pasta": 3}
+            assert report.counts == {"pizza": (1, 1), "pasta": (3, 3)}
+            await same(here, there)
+            (plain, inbox, keys) = await whole(there, "pizza", "order-1")
+            assert (len(plain.history), len(inbox), len(keys)) == (50, 3, 56)
+
+            again, _ = await copied(here, there)
+            assert again.problems == []
+            assert dict(again.present) == {"pizza": 1, "pasta": 3}
+            await same(here, there)
+
+            loaded = await there.load("pizza", "order-1")
+            committed = await there.commit(replace(changed(loaded), new_entries=some_entries(0, 60)), [a_key("mine")])
+            assert await there.load("pizza", "order-1") == committed
+            assert len((await there.load("pizza", "order-1", history=True)).history) == 50
+
+    asyncio.run(scenario())
+
+
+def test_a_dry_run_writes_nothing(stores: dict[str, str]) -> None:
+    async def scenario() -> None:
+        async with opened(stores["sqlite"], stores["postgresql"]) as (here, there):
+            await fill(here)
+            report, _ = await copied(here, there, writes=False)
+            assert dict(report.copied) == {"pizza": 1, "pasta": 3}
+            assert await there.workflows() == []
+
+    asyncio.run(scenario())
+
+
+def test_a_leased_instance_is_left_and_copied_later(stores: dict[str, str]) -> None:
+    async def scenario() -> None:
+        async with opened(stores["sqlite"], stores["postgresql"]) as (here, there):
+            await fill(here)
+            leased = replace(await here.load("pasta", "id 001 ☕"), lease=Lease("token", NOW + 9 * SECOND))
+            await here.commit(leased)
+            report, progress = await copied(here, there)
+            ((workflow, id, reason),) = report.problems
+            assert (workflow, id) == ("pasta", "id 001 ☕")
+            assert "it is running until 00:00:08 UTC" in reason
+            with pytest.raises(InstanceNotFound):
+                await there.load("pasta", "id 001 ☕")
+            assert progress.left == [("pasta", "id 001 ☕")]
+            report, progress = await copied(here, there, now=NOW + 10 * SECOND, progress=progress)
+            assert (report.problems, dict(report.copied), progress.left) == ([], {"pasta": 1}, [])
+            await same(here, there)
+
+    asyncio.run(scenario())
+
+
+class Failing:
+    """A store whose writes fail at some time, before or after they are applied."""
+
+    def __init__(self, store: CopyableStore, calls: int, applied: bool) -> None:
+        self._store = store
+        self._left = calls
+        self._applied = applied
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+        if name not in ("create", "commit", "post"):
+            return method
+
+        async def call(*arguments: Any) -> Any:
+            self._left -= 1
+            if self._left == 0:
+                if self._applied:
+                    await method(*arguments)
+                raise Unavailable("no answer")
+            return await method(*arguments)
+
+        return call
+
+
+@pytest.mark.parametrize("applied", [False, True])
+def test_a_copy_that_was_interrupted_continues(applied: bool, stores: dict[str, str]) -> None:
+    async def scenario() -> None:
+        async with opened(stores["sqlite"], stores["postgresql"]) as (here, there):
+            await fill(here, 120)
+            progress, interrupted = Progress("a", "b"), 0
+            for calls in (1, 60, 20, 1, 2, 3, 5, 1, 9999):
+                failing: Any = Failing(there, calls, applied)
+                try:
+                    report, _ = await copied(here, failing, progress=progress)
+                except Unavailable:
+                    interrupted += 1
+            assert interrupted >= 5
+            assert report.problems == []
+            await same(here, there)
+            assert progress.done == ["pasta", "pizza"]
+            # What is complete is not read again.
+            assert sum(report.present.values()) < 100
+
+    asyncio.run(scenario())
+
+
+def test_an_instance_that_the_destination_has_in_another_state_is_not_changed(stores: dict[str, str]) -> None:
+    async def scenario() -> None:
+        async with opened(stores["sqlite"], stores["postgresql"]) as (here, there):
+            await fill(here)
+            other = an_instance("id 001 ☕", workflow="pasta", wake_at=LATER, count=77)
+            await there.create(other)
+            before = await there.load("pasta", "id 001 ☕")
+            for writes in (False, True):
+                report, _ = await copied(here, there, writes=writes)
+                ((_, id, reason),) = report.problems
+                assert id == "id 001 ☕"
+                assert "in another state (fields differ)" in reason
+            assert await there.load("pasta", "id 001 ☕") == before
+
+    asyncio.run(scenario())
+
+
+def test_an_instance_that_changes_meanwhile_is_found(stores: dict[str, str]) -> None:
+    class Changing(Failing):
+        def __getattr__(self, name: str) -> Any:
+            method = getattr(self._store, name)
+            if name != "create":
+                return method
+
+            async def create(instance: Instance, *arguments: Any) -> None:
+                await method(instance, *arguments)
+                current = await changing.load(instance.workflow, instance.id)
+                await changing.commit(changed(current, count=99))
+
+            return create
+
+    changing: Any = None
+
+    async def scenario() -> None:
+        nonlocal changing
+        async with opened(stores["sqlite"], stores["postgresql"]) as (changing, there):
+            await changing.create(an_instance(count=0))
+            failing: Any = Changing(there, 0, False)
+            report, _ = await copied(changing, failing)
+            assert "it has changed while it was copied" in report.problems[0][2]
+
+    asyncio.run(scenario())
+
+
+def test_a_damaged_document_is_named_and_the_others_are_copied(
+    stores: dict[str, str], postgresql_server: Server
+) -> None:
+    async def scenario() -> None:
+        async with opened(stores["postgresql"], stores["sqlite"]) as (here, there):
+            await fill(here)
+            await asyncio.to_thread(
+                postgresql_server.execute, "UPDATE gorchestrate.instances SET execution = '{' WHERE id LIKE 'id 001%'"
+            )
+            report, _ = await copied(here, there)
+            ((_, id, reason),) = report.problems
+            assert (id, "cannot be read" in reason) == ("id 001 ☕", True)
+            assert dict(report.copied) == {"pizza": 1, "pasta": 2}
+
+    asyncio.run(scenario())
+
+
+def test_an_old_history_is_copied(stores: dict[str, str]) -> None:
+    old = (HistoryEntry(NOW, "created"), HistoryEntry(NOW, "event", "Größe"))
+
+    async def scenario() -> None:
+        async with opened(stores["sqlite"], stores["postgresql"]) as (here, there):
+            await here.create(an_instance())
+            text = json.dumps(
+                [{"at": NOW.isoformat(), "kind": entry.kind, "statement": entry.statement} for entry in old]
+            )
+            connections: Any = here
+            await connections.connections.run(lambda c: c.execute("UPDATE instances SET history = ?", (text,)))
+            assert (await copied(here, there))[0].problems == []
+            assert (await there.load("pizza", "order-1", history=True)).history == old
+
+    asyncio.run(scenario())
+
+
+# --- the destination goes on -----------------------------------------------------------------
+
+
+class Parcel(Workflow, name="parcel"):
+    seen: list[str] = []
+
+    def scan(self, place: str) -> None:
+        self.seen.append(place)
+
+    def late(self) -> None:
+        self.seen.append("late")
+
+    definition = S(
+        Sleep("on its way", timedelta(seconds=0.1)),
+        Select("scanned", On("Scan", scan), Timeout("late", timedelta(seconds=1))),
+        Select("scanned again", On("Scan", scan)),
+    )
+
+
+def test_timers_go_on_at_the_destination(stores: dict[str, str], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        runtime = EmbeddedRuntime([Parcel], Settings(db=Path(stores["sqlite"])))
+        await runtime.engine.create("parcel", "p-1")  # not started: its timers are lost with it
+        await runtime.close()
+        async with opened(stores["sqlite"], stores["postgresql"]) as (here, there):
+            report, _ = await copied(here, there, now=datetime.now(UTC))
+            assert report.problems == []
+        other = PostgresqlRuntime([Parcel], Settings.load(db=stores["postgresql"], recover_seconds=0.5))
+        await other.start()
+
+        async def has_moved() -> bool:
+            return (await other.store.load("parcel", "p-1")).execution.threads[0].step == "scanned again"
+
+        await until(has_moved, poll_seconds=0.05)
+        assert await other.engine.handle_event("parcel", "p-1", "Scan", b'"Bern"') == b"null"
+        await other.close()
+
+    asyncio.run(scenario())
+
+
+# --- the command -----------------------------------------------------------------------------
+
+
+def invoke(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["copy", *arguments])
+    if isinstance(result.exception, Exception) and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, " ".join(result.output.split())
+
+
+def test_the_command(stores: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    async def prepare() -> None:
+        async with opened(stores["postgresql"]) as (here,):
+            await fill(here)
+
+    asyncio.run(prepare())
+    pair = ("--from", stores["postgresql"], "--to", "sqlite:///new.db")
+    code, text = invoke(*pair)
+    assert code == 0
+    assert "pasta: 3 to copy, 0 already there" in text
+    assert "Nothing was written. To copy, stop what serves both stores" in text
+    assert list(tmp_path.iterdir()) == []
+
+    code, text = invoke(*pair, "--write")
+    assert code == 0
+    assert "pizza: 1 copied, 0 already there; the source has 1, the destination 1" in text
+    assert "Each copy was read back and compared" in text
+    assert [path.name for path in tmp_path.iterdir()] == ["new.db"]
+
+    async def move_on() -> None:
+        async with opened("new.db") as (there,):
+            await there.commit(changed(await there.load("pizza", "order-1"), count=8))
+
+    asyncio.run(move_on())
+    code, text = invoke(*pair, "--write")
+    assert code == 1
+    assert "pizza order-1: the destination has it in another state" in text
+    assert "pasta: 0 copied, 3 already there" in text
+
+    with pytest.raises(SettingsError, match="has the progress of another copy, from postgresql://127"):
+        invoke("--from", "new.db", "--to", stores["postgresql"], "--write")
+    Path("gorchestrate-copy.json").write_text("{")
+    with pytest.raises(SettingsError, match="cannot be read"):
+        invoke(*pair, "--write")
+    with pytest.raises(SettingsError, match="are the same store"):
+        invoke("--from", "new.db", "--to", "new.db")
+    with pytest.raises(SettingsError, match="unknown store mysql://host/x"):
+        invoke("--from", "mysql://ann:secret@host/x", "--to", "new.db")
+
+
+def test_the_progress_has_no_password(tmp_path: Path, stores: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    async def prepare() -> None:
+        async with opened(stores["sqlite"]) as (here,):
+            await fill(here)
+            await here.commit(
+                replace(await here.load("pizza", "order-1"), lease=Lease("t", datetime.max.replace(tzinfo=UTC)))
+            )
+
+    asyncio.run(prepare())
+    url = stores["postgresql"].replace("postgres@", "postgres:geheim@")
+    assert invoke("--from", stores["sqlite"], "--to", url, "--write")[0] == 1
+    progress = Path("gorchestrate-copy.json").read_text()
+    assert "geheim" not in progress
+    assert json.loads(progress)["left"] == [["pizza", "order-1"]]
