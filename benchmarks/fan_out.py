@@ -9,7 +9,7 @@ instance with one row runs first to warm up and is not counted.
 
 Each case runs in a separate process, with a new database and a new queue. On the backend ``embedded``, the whole
 runtime is in this process. On ``emulators``, the process serves the worker over HTTP, while Google's Firestore emulator
-and the Cloud Tasks emulator run in other processes, whose CPU time is not counted. A case that does not finish within
+and the Cloud Tasks emulator run in other processes, whose CPU time is separate. A case that does not finish within
 ``--timeout`` is reported as "never", with the number of completed rows. Cases whose goal exceeds ``--timeout`` are
 skipped. On ``emulators``, one worker process handles all calls; in the cloud there may be many.
 
@@ -21,6 +21,7 @@ skipped. On ``emulators``, one worker process handles all calls; in the cloud th
     tasks         tasks created
     KB            written to the store, per row (sampled, see counting.py)
     CPU           milliseconds of CPU time per row (process_time, without the counting)
+    queue, store  milliseconds of CPU time per row in the emulators of Cloud Tasks and Firestore
 
 Goals: calls == keys == rows; peak <= limit; wall <= 1.3 x ideal + 1 s (emulators: 2 x ideal + 1 s). Exits with 1 if a
 goal is missed.
@@ -50,7 +51,15 @@ import uvicorn
 from code_under_test import environment, find, root
 from counting import count
 from importing import Calls, import_workflow
-from processes import exit_on_sigterm, firestore_emulator, free_ports, tasks_emulator
+from processes import (
+    QUEUE_VARIABLE,
+    STORE_VARIABLE,
+    cpu_seconds,
+    exit_on_sigterm,
+    firestore_emulator,
+    free_ports,
+    tasks_emulator,
+)
 
 FACTORS = {"embedded": 1.3, "emulators": 2.0}
 """The maximum ratio of wall time to ideal time."""
@@ -96,6 +105,8 @@ class Result:
     peak: int
     wall: float
     cpu: float
+    queue_cpu: float
+    store_cpu: float
     commits: int
     posts: int
     tasks: int
@@ -128,6 +139,8 @@ async def measure(case: Case) -> None:
             peak=calls.peak,
             wall=time.perf_counter() - started,
             cpu=time.process_time() - cpu - counts.overhead_s,
+            queue_cpu=cpu_seconds(QUEUE_VARIABLE) - queue_cpu,
+            store_cpu=cpu_seconds(STORE_VARIABLE) - store_cpu,
             commits=counts.commits,
             posts=counts.posts,
             tasks=counts.tasks,
@@ -143,6 +156,7 @@ async def measure(case: Case) -> None:
         latest = None
         for what in (ended.clear, calls.reset, counts.reset):
             what()
+        queue_cpu, store_cpu = cpu_seconds(QUEUE_VARIABLE), cpu_seconds(STORE_VARIABLE)
         started, cpu = time.perf_counter(), time.process_time()
         watch = watch_the_time(case.timeout, lambda: result("never"))
         await engine.create("import", "import-1", rows(case.rows))
@@ -229,9 +243,10 @@ def backend(case: Case, folder: str, variables: Mapping[str, str]) -> Iterator[d
 
 COLUMNS = (
     *("backend", "rows", "limit", "work s", "calls", "keys", "peak", "wall s", "ideal s", "ratio"),
-    *("writes", "posts", "tasks", "KB/row", "conflicts", "CPU ms/row", ""),
+    *("writes", "posts", "tasks", "KB/row", "conflicts", "CPU ms/row"),
+    *("queue", "store", ""),
 )
-WIDTHS = (9, 6, 5, 6, 6, 6, 5, 7, 7, 6, 6, 5, 6, 7, 9, 10, 0)
+WIDTHS = (9, 6, 5, 6, 6, 6, 5, 7, 7, 6, 6, 5, 6, 7, 9, 10, 5, 5, 0)
 
 
 def line(values: tuple[object, ...]) -> str:
@@ -256,7 +271,7 @@ def report(case: Case, result: Result) -> str:
             *(result.commits, result.posts, result.tasks),
             f"{result.bytes / 1000 / per_row:.1f}",
             result.conflicts,
-            f"{result.cpu * 1000 / per_row:.2f}",
+            *(f"{seconds * 1000 / per_row:.2f}" for seconds in (result.cpu, result.queue_cpu, result.store_cpu)),
             verdict(case, result),
         )
     )
@@ -317,11 +332,11 @@ def main() -> int:
         variables = {} if options.backend == "embedded" else stack.enter_context(firestore_emulator())
         for case in cases(options):
             if case.goal > case.timeout:
-                print(line((case.backend, case.rows, case.limit, *[""] * 13, "skipped: needs a longer --timeout")))
+                print(line((case.backend, case.rows, case.limit, *[""] * 15, "skipped: needs a longer --timeout")))
                 continue
             result = run(case, variables)
             if isinstance(result, str):
-                print(line((case.backend, case.rows, case.limit, *[""] * 13, f"FAIL: {result}")))
+                print(line((case.backend, case.rows, case.limit, *[""] * 15, f"FAIL: {result}")))
                 is_passed = False
             else:
                 print(report(case, result), flush=True)

@@ -72,6 +72,8 @@ def import_workflow(limit: int, seconds: float, calls: Calls, *, sync: bool = Fa
     work: Any = block if sync else wait
 
     class Import(Workflow, name="import"):
+        create_fields = ("rows",)
+
         rows: list[int]
         done: int = 0
         total: int = 0

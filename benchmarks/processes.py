@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from code_under_test import environment, find
 
@@ -20,6 +21,9 @@ PROJECT = "demo-benchmark"
 LOCATION = "local"
 QUEUE = "benchmark"
 ACCOUNT = f"tasks@{PROJECT}.iam.gserviceaccount.com"
+
+STORE_VARIABLE, QUEUE_VARIABLE = "BENCHMARK_STORE_PID", "BENCHMARK_QUEUE_PID"
+"""The variables with the process ids of the emulators."""
 
 READY_SECONDS_MAX = 90.0
 STOP_SECONDS_MAX = 10.0
@@ -62,8 +66,8 @@ def firestore_emulator() -> Iterator[dict[str, str]]:
     """Runs Google's Firestore emulator. Yields the environment variables that select it."""
     (port,) = free_ports(1)
     host = f"127.0.0.1:{port}"
-    with running(["gcloud", "emulators", "firestore", "start", f"--host-port={host}", "--quiet"], port):
-        yield {"FIRESTORE_EMULATOR_HOST": host}
+    with running(["gcloud", "emulators", "firestore", "start", f"--host-port={host}", "--quiet"], port) as pid:
+        yield {"FIRESTORE_EMULATOR_HOST": host, STORE_VARIABLE: str(pid)}
 
 
 @contextlib.contextmanager
@@ -72,8 +76,9 @@ def tasks_emulator() -> Iterator[dict[str, str]]:
     port, issuer = free_ports(2)
     queue = f"projects/{PROJECT}/locations/{LOCATION}/queues/{QUEUE}"
     options = ["--port", str(port), "--issuer-port", str(issuer), "--queue", queue]
-    with running([sys.executable, "-m", "cloud_adapter.cli", "tasks-emulator", *options], port):
+    with running([sys.executable, "-m", "cloud_adapter.cli", "tasks-emulator", *options], port) as pid:
         yield {
+            QUEUE_VARIABLE: str(pid),
             "CLOUD_TASKS_EMULATOR_HOST": f"127.0.0.1:{port}",
             "GORCHESTRATE_BACKEND": "cloud",
             "GORCHESTRATE_ACCESS": "open",
@@ -83,6 +88,18 @@ def tasks_emulator() -> Iterator[dict[str, str]]:
             "GORCHESTRATE_ISSUER": f"http://127.0.0.1:{issuer}",
             "GORCHESTRATE_PROJECT": PROJECT,
         }
+
+
+def cpu_seconds(variable: str) -> float:
+    """Returns the CPU time of an emulator so far, from ``/proc``; 0.0 if there is none."""
+    session, ticks = os.environ.get(variable), 0
+    if session is None:
+        return 0.0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            fields = stat.read_text().rpartition(") ")[2].split()
+            ticks += sum(map(int, fields[11:13])) if fields[3] == session else 0
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _listens(process: subprocess.Popen[bytes], port: int) -> bool:

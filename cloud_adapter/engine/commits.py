@@ -56,6 +56,18 @@ class Superseded(WorkflowError):
     """The commit was applied, but its reply was lost, and others have committed after it."""
 
 
+class Reloaded(Conflict):
+    """Another commit came first. The stored instance was then read, to see whether the commit was applied after all.
+
+    Attributes:
+        current: the stored instance, with its secrets encrypted. The next attempt need not load it.
+    """
+
+    def __init__(self, message: str, current: Instance) -> None:
+        super().__init__(message)
+        self.current = current
+
+
 class Committer:
     """Loads sessions and commits them.
 
@@ -103,11 +115,18 @@ class Committer:
         await self.clock.sleep(0.02 * 2 ** min(attempt, 5) * self.rng.uniform(0.5, 1.0))
 
     async def load(
-        self, ref: InstanceRef, rewrite: Callable[[Instance], Instance] | None = None, *, history: bool = False
+        self,
+        ref: InstanceRef,
+        rewrite: Callable[[Instance], Instance] | None = None,
+        *,
+        history: bool = False,
+        current: Instance | None = None,
     ) -> Session:
         """Loads the current state of an instance, if wanted with its history. ``rewrite`` changes the stored data
-        before it is read."""
-        instance = await self.secrets.opened(await self.store.load(ref.workflow, ref.id, history=history))
+        before it is read. Without a history, it is not loaded if ``current`` was just loaded."""
+        if current is None or history:
+            current = await self.store.load(ref.workflow, ref.id, history=history)
+        instance = await self.secrets.opened(current)
         session = Session(ref.cls, instance if rewrite is None else rewrite(instance), self.clock.now(), self.salt)
         session.machine.callback_urls = self.callback_urls
         return session
@@ -153,7 +172,9 @@ class Committer:
             turn: gives others in this process a turn; called between the slow parts of a commit.
 
         Raises:
-            Conflict: another commit came first. Nothing was written.
+            Reloaded: another commit came first. Nothing was written. If another attempt follows, this call has paused
+                before it has read what is stored, for longer after more ``session.conflicts``.
+            Conflict: the same, but the instance was deleted.
             DuplicateKey: one of the keys is already recorded. Nothing was written.
             TooLarge: see ``document.encode``. Nothing was written, and no task was created.
             Superseded: the commit was applied, and another commit followed.
@@ -204,7 +225,7 @@ class Committer:
             change = change.lease_until(self.clock.now() + self.options.lease)
         tell = _teller(session, change.instance)
         try:
-            session.committed(await self._write(change, partial(write, writer)))
+            session.committed(await self._write(change, partial(write, writer), session.conflicts))
             self.attempts.committed(change.instance)
         except Superseded:
             tell()
@@ -229,12 +250,15 @@ class Committer:
 
         await _concurrently(delete, names, self.queue.calls_max)
 
-    async def _write(self, change: Change, write: Write) -> Instance:
+    async def _write(self, change: Change, write: Write, conflicts: int | None) -> Instance:
         attempt, token = 0, change.instance.tokens[-1]
         while True:
             try:
                 return await write(change.instance)
             except (Conflict, DuplicateKey, InstanceExists, Unavailable) as error:
+                if isinstance(error, Conflict) and conflicts is not None:
+                    # Before the instance is read, so that the next attempt can use what was read.
+                    await self.pause(conflicts)
                 try:
                     current = await self._reload(change.instance)
                 except DamagedDocument:
@@ -251,6 +275,8 @@ class Committer:
                 attempt += 1
                 if isinstance(error, Conflict):
                     telemetry.conflict(change.instance.workflow)
+                    if current is not None:
+                        raise Reloaded(str(error), current) from error
                 if not isinstance(error, Unavailable) or attempt >= WRITE_ATTEMPTS_MAX:
                     raise
                 await self.pause(attempt)

@@ -23,7 +23,7 @@ from contextvars import Context, copy_context
 from datetime import datetime, timedelta
 from typing import Any
 
-from cloud_adapter.engine.commits import Committer
+from cloud_adapter.engine.commits import Committer, Reloaded
 from cloud_adapter.engine.decisions import Contended, Decision, NotNow
 from cloud_adapter.engine.kept_events import KeptEvents
 from cloud_adapter.engine.line import Item, Line
@@ -173,13 +173,14 @@ class Lane:
                 self.line.woken.clear()
                 before = tuple(self.line.items)
                 self.is_busy = True
+                self.transactor.conflicts = attempt
                 conflict = await self._round()
                 self.is_busy = False
                 waiting = self.line.waiting()
                 has_decided = any(item.over and item.waits is None for item in before)
                 attempt = 0 if has_decided and not conflict else attempt
                 if waiting and all(item.waits is not None for item in waiting):
-                    await self._wait(waiting, attempt, wakes=not conflict)
+                    await self._wait(waiting, attempt, conflict)
                     attempt += 1
                 await self._give_way(len(before) - len(self.line.waiting()))
         except asyncio.CancelledError:
@@ -199,20 +200,21 @@ class Lane:
         else:
             await asyncio.sleep(0)
 
-    async def _wait(self, waiting: Sequence[Item], attempt: int, *, wakes: bool) -> None:
+    async def _wait(self, waiting: Sequence[Item], attempt: int, conflict: Conflict | None) -> None:
         """Waits until something may have changed. Refuses decisions that have waited for too long."""
         committer = self.lanes.committer
         now = self.now()
         for item in waiting:
             if not item.refuse_overdue(now, committer.options.max_wait):
                 telemetry.busy_wait(self.ref.workflow)
-        if not self.line.waiting():
-            return
+        if not self.line.waiting() or isinstance(conflict, Reloaded):
+            return  # ``Reloaded`` is raised after a pause
         pause = committer.pause(attempt)
-        await (first_of(self.line.woken.wait(), pause) if wakes else pause)
+        await (first_of(self.line.woken.wait(), pause) if conflict is None else pause)
 
-    async def _round(self) -> bool:
-        """Makes all waiting decisions, in their order. Returns whether another process has committed meanwhile."""
+    async def _round(self) -> Conflict | None:
+        """Makes all waiting decisions, in their order. Returns the conflict if another process has committed
+        meanwhile."""
         todo = sorted(self.line.items, key=lambda item: not item.decision.reads)
         while todo:
             batch = self._batch(todo)
@@ -224,6 +226,7 @@ class Lane:
                 again = await task
             except Conflict as error:
                 self.lanes.met_others(self.ref)
+                self.transactor.current = error.current if isinstance(error, Reloaded) else None
                 message = f"{self.ref} is busy: other processes commit to it; try again"
                 busy = Busy(message)
                 busy.__cause__ = error
@@ -231,9 +234,9 @@ class Lane:
                     if item.decision.defers:
                         item.refuse(Contended(message))
                     item.waits = item.waits or NotNow(busy)
-                return True
+                return error
             todo = [item for item in [*again, *todo[len(batch) :]] if not item.over]
-        return False
+        return None
 
     def _batch(self, todo: Sequence[Item]) -> Sequence[Item]:
         """Returns the next decisions to make together."""

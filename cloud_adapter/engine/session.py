@@ -61,6 +61,8 @@ class Session:
             commit.
         delivered: timeouts that were delivered, so their tasks do not have to be deleted.
         has_no_events: whether the inbox, read after the stored state, contained no events of clients.
+        conflicts: the number of attempts that met a conflict one after another before this one; None: no other attempt
+            follows a conflict.
 
     Raises:
         InvalidFields: the stored fields do not match the workflow's types, or cannot be migrated.
@@ -87,6 +89,7 @@ class Session:
         self.is_lax = False
         self.delivered: set[Timer] = set()
         self.has_no_events = False
+        self.conflicts: int | None = None
         self._fields = self.instance.fields
         self._is_known = False
         self._error: ErrorInfo | None = None
@@ -233,6 +236,7 @@ class Session:
         self.raised = None
         self.delivered = set()
         self.has_no_events = False
+        self.conflicts = None
         self._look()
 
     def _look(self) -> None:

@@ -31,6 +31,7 @@ from datetime import datetime, timedelta
 from inspect import isawaitable
 from typing import Any
 
+from cloud_adapter.document import Instance
 from cloud_adapter.engine.commits import Committer, Superseded, no_turn
 from cloud_adapter.engine.decisions import ByItself, Contended, Decision, NotNow
 from cloud_adapter.engine.kept_events import KeptEvents
@@ -77,6 +78,8 @@ class Transactor:
         session: the instance as of the last commit, if other decisions were waiting or are expected. The next batch
             continues with it. A successful commit proves that no other process had changed the instance. A decision
             that would be answered without a commit is made again, on a new load.
+        conflicts: the number of batches that met a conflict one after another.
+        current: the stored instance, if it was just read after a conflict.
     """
 
     committer: Committer
@@ -86,6 +89,8 @@ class Transactor:
     kept_events: KeptEvents
     leased: bool = False
     session: Session | None = None
+    conflicts: int = 0
+    current: Instance | None = None
 
     def now(self) -> datetime:
         return self.committer.clock.now()
@@ -99,9 +104,11 @@ class Transactor:
         first = batch[0].decision
         anew = first.alone or any(item.decision.wants_events for item in batch)
         kept, self.session = None if anew else self.session, None
+        current, self.current = self.current, None
         try:
             rewrite = first.rewrite if first.alone else None
-            session = kept or await self.committer.load(self.ref, rewrite, history=first.shows_history)
+            session = kept or await self.committer.load(self.ref, rewrite, history=first.shows_history, current=current)
+            session.conflicts = self.conflicts
             if self._is_after_events(session, batch):
                 if await self._take_event(session):
                     return batch

@@ -38,6 +38,8 @@ _TRANSIENT: Final = (
     google_errors.Aborted,
     google_errors.ResourceExhausted,
 )
+_CreateTaskRequest: Final[Any] = tasks_v2.CreateTaskRequest.pb()
+
 RETRY: Final = AsyncRetry(
     predicate=if_exception_type(*_TRANSIENT), initial=0.1, maximum=2.0, multiplier=2.0, timeout=RETRY_SECONDS_MAX
 )
@@ -79,18 +81,20 @@ class CloudTasksClient:
         Raises:
             InvalidRequest, TooLarge, Unavailable: see ``CloudTasksQueue.create``.
         """
-        request: dict[str, Any] = {
-            "url": task.url,
-            "http_method": tasks_v2.HttpMethod.POST,
-            "headers": {"Content-Type": "application/json"},
-            "body": task.body,
-        }
+        # The protocol buffers are filled directly: Google's wrappers would take a quarter of the call's CPU time.
+        request = _CreateTaskRequest(parent=queue)
+        message, http = request.task, request.task.http_request
+        message.name = task.name
+        http.url, http.body, http.http_method = task.url, task.body, tasks_v2.HttpMethod.POST
+        http.headers["Content-Type"] = "application/json"
         if task.service_account is not None:
-            request["oidc_token"] = {"service_account_email": task.service_account, "audience": task.audience}
-        message = tasks_v2.Task(
-            name=task.name, http_request=request, schedule_time=task.at, dispatch_deadline=task.deadline
-        )
-        call = self._client.create_task(parent=queue, task=message, retry=RETRY, timeout=CALL_SECONDS_MAX)
+            http.oidc_token.service_account_email = task.service_account
+            http.oidc_token.audience = task.audience or ""
+        if task.at is not None:
+            message.schedule_time.FromDatetime(task.at)
+        message.dispatch_deadline.FromTimedelta(task.deadline)
+        wrapped = tasks_v2.CreateTaskRequest.wrap(request)
+        call = self._client.create_task(wrapped, retry=RETRY, timeout=CALL_SECONDS_MAX)
         try:
             with self._calling():
                 await _translated(call, task.name or task.url)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
-import ssl
 from typing import Final
-
-import httpx
 
 from cloud_adapter.ports import Clock
 from cloud_adapter.queues.rules import Entry
 from cloud_adapter.queues.runner import Reply, first_of
+from cloud_adapter.tasks_emulator.http_client import HttpClient, NoResponse
 from cloud_adapter.tasks_emulator.queue_messages import Message
 from cloud_adapter.tasks_emulator.task_messages import METHODS, Job
 from cloud_adapter.token_issuer import TokenIssuer
@@ -27,11 +24,6 @@ _CODES: Final = {400: 3, 401: 16, 403: 7, 404: 5, 409: 10, 429: 8, 499: 1, 501: 
 _OTHER_CODES: Final = {2: _OK, 4: 9, 5: 13}
 
 
-@functools.cache
-def _ssl_context() -> ssl.SSLContext:
-    return httpx.create_ssl_context()  # takes 0.1 s
-
-
 class Dispatcher:
     """Sends tasks to their URLs.
 
@@ -42,14 +34,18 @@ class Dispatcher:
     def __init__(self, clock: Clock, issuer: TokenIssuer) -> None:
         self._clock = clock
         self._issuer = issuer
+        self._http = HttpClient()
+
+    def close(self) -> None:
+        """Closes the idle connections."""
+        self._http.close()
 
     async def attempt(self, queue_id: str, entry: Entry[Job]) -> Reply:
         """Makes one attempt and records its result in the job. Only a 2xx response acknowledges a task."""
         job, status = entry.payload, None
         try:
-            request = self._request(queue_id, entry)
-            status = await self._send(request, job.deadline.total_seconds())
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            status = await self._send(queue_id, entry)
+        except (NoResponse, ValueError) as error:
             job.status = (_UNAVAILABLE, f"No response: {error or type(error).__name__}")
         else:
             if status is None:
@@ -66,27 +62,20 @@ class Dispatcher:
         logger.log(level, "task %s, attempt %d: %s", entry.name, entry.dispatch_count, job.status[1])
         return Reply(acknowledged=job.status[0] == _OK, responded=status is not None)
 
-    async def _send(self, request: httpx.Request, deadline_seconds: float) -> int | None:
+    async def _send(self, queue_id: str, entry: Entry[Job]) -> int | None:
         """The status of the response; None if the deadline passed first."""
-        status: int | None = None
+        message, status = entry.payload.message.http_request, None
+        headers = [(name.encode(), value.encode()) for name, value in self._headers(queue_id, entry, message).items()]
 
         async def send() -> None:
             nonlocal status
-            # A new connection for each attempt: an idle connection that the target closes would count as a failure. A
-            # new transport too, because a shared transport scans its connections at each request.
-            async with httpx.AsyncHTTPTransport(verify=_ssl_context(), trust_env=False) as transport:
-                response = await transport.handle_async_request(request)
-                async for _ in response.aiter_raw():
-                    pass
-                await response.aclose()
-            status = response.status_code
+            status = await self._http.status(METHODS[message.http_method], message.url, headers, message.body)
 
-        await first_of(send(), self._clock.sleep(deadline_seconds))
+        await first_of(send(), self._clock.sleep(entry.payload.deadline.total_seconds()))
         await asyncio.sleep(0)  # the event loop closes the transport of an aborted request in its next iteration
         return status
 
-    def _request(self, queue_id: str, entry: Entry[Job]) -> httpx.Request:
-        message = entry.payload.message.http_request
+    def _headers(self, queue_id: str, entry: Entry[Job], message: Message) -> dict[str, str]:
         headers = {
             name: value for name, value in message.headers.items() if not name.lower().startswith(_NOT_FORWARDED)
         }
@@ -94,12 +83,7 @@ class Dispatcher:
         if token := self._token(message):
             headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
             headers["Authorization"] = f"Bearer {token}"
-        return httpx.Request(
-            METHODS[message.http_method],
-            message.url,
-            headers=[(name.encode(), value.encode()) for name, value in headers.items()],
-            content=message.body or None,
-        )
+        return headers
 
     def _own_headers(self, queue_id: str, entry: Entry[Job]) -> dict[str, str]:
         job, retries = entry.payload, entry.dispatch_count - 1

@@ -83,6 +83,7 @@ async def serve(
         listener = stack.enter_context(listen(host, issuer_port))
         issuer = TokenIssuer(issuer_url or _url(host, listener.getsockname()[1]))
         dispatcher = Dispatcher(clock, issuer)
+        stack.callback(dispatcher.close)
         await stack.enter_async_context(_serving(issuer.app(), listener))
         service = CloudTasksService(clock, dispatcher)
         stack.push_async_callback(_stop_queues, service, grace_seconds)

@@ -24,6 +24,7 @@ from cloud_adapter.stores.firestore.store import FirestoreStore
 from cloud_adapter.tasks_emulator import serve
 from tests.emulator.harness import QUEUE, until
 from tests.firestore_client import RecordingClient
+from tests.firestore_client import Send as SendRpc
 from tests.http_target import asgi_server
 from workflow_core import If, On, S, Select, Status, Step, Timeout, While, Workflow
 
@@ -218,5 +219,33 @@ def test_a_timer_is_1_task_and_its_deletion(firestore_project: str, monkeypatch:
             assert w.taken() == ([READ, COMMIT], [CREATE])
             await w.send("StopTimer")
             assert w.taken() == ([READ, COMMIT], [DELETE])
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("conflicts", [1, 2])
+def test_a_conflict_is_1_more_read_and_1_more_commit(
+    firestore_project: str, monkeypatch: pytest.MonkeyPatch, conflicts: int
+) -> None:
+    """What tells whether the commit was applied after all is also what the next attempt decides on."""
+
+    async def main() -> None:
+        async with world(firestore_project, monkeypatch) as w:
+            await w.engine.create("counted", "a")
+            other_store = FirestoreStore(RecordingClient(firestore_project))
+            other = Engine([Counted], other_store, w.engine.queue, clock=SystemClock())
+
+            async def overtaken(send: SendRpc) -> Any:
+                await other.handle_event("counted", "a", "Ping", b"")
+                return await send()
+
+            async def passed(send: SendRpc) -> Any:
+                return await send()
+
+            w.firestore.handlers += [passed, overtaken] * conflicts
+            w.taken()
+            await w.send("Ping")
+            assert w.taken() == ([READ, COMMIT] * (conflicts + 1), [])
+            await other_store.close()
 
     asyncio.run(main())

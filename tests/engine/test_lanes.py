@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -626,6 +627,29 @@ async def test_a_batch_that_conflicts_is_decided_anew_as_a_whole(world: World, c
     answers = await together(world, *(post(world, "Add", name) for name in "abc"))
     assert answers == [conflicts + 1, conflicts + 2, conflicts + 3]
     assert (await world.fields()).log == ["other"] * conflicts + ["a", "b", "c"]
+    check_idle(world.process, other)
+
+
+@pytest.mark.parametrize("conflicts", [1, 2, 5])
+@in_world(Ledger)
+async def test_a_conflict_costs_one_more_load_which_is_made_after_a_pause(world: World, conflicts: int) -> None:
+    """What is loaded to find out whether the commit was applied is also what the next attempt decides on."""
+    await world.create()
+    other, times = world.start(), []
+
+    async def overtake() -> None:
+        times.append(world.clock.now())
+        await post(world, "Add", "other", process=other)
+
+    for nth in range(1, conflicts + 1):
+        world.process.fault("commit", nth, before=overtake)
+    with world.process.calls() as calls:
+        (answer,) = await together(world, post(world, "Add", "a"))
+    assert answer == conflicts + 1
+    assert calls == ["load", "commit"] * (conflicts + 1)
+    times.append(world.clock.now())
+    pauses = [(later - earlier).total_seconds() for earlier, later in pairwise(times)]
+    assert all(0.01 * 2**nth <= pause <= 0.02 * 2**nth for nth, pause in enumerate(pauses)), pauses
     check_idle(world.process, other)
 
 

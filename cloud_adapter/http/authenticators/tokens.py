@@ -1,8 +1,18 @@
-"""Verifies signed tokens (JWT): the one mechanism behind ``Oidc``, ``Iap`` and the worker."""
+"""Verifies signed tokens (JWT): the one mechanism behind ``Oidc``, ``Iap`` and the worker.
+
+A client sends the same token with many requests, and to verify a signature takes longer than most of them. A token that
+was verified is therefore remembered by its hash, with the key that signed it and its payload. It is accepted again
+while the issuer still has this key, and before the time in ``exp``. All other checks would have the same result.
+"""
 
 from __future__ import annotations
 
+import json
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 import jwt
@@ -22,6 +32,9 @@ CLOUD_RUN_HEADER: Final = "X-Serverless-Authorization"
 
 LEEWAY_S = 30
 """The accepted difference between the issuer's clock and this one when the times in a token are checked."""
+
+VERIFIED_MAX: Final = 1_000
+"""The number of verified tokens that are remembered."""
 
 SUBJECT_MAX: Final = 255
 """The maximum length of a subject, as in OpenID Connect."""
@@ -43,6 +56,17 @@ _WITHOUT_SIGNATURE: Options = {
 
 # What hostile tokens can make the parser raise, besides its own errors.
 _PARSING_ERRORS = (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError)
+
+
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    """A verified token: the id of its key, the key, when it expires (seconds since 1970), and its payload, from which
+    each caller gets claims of its own."""
+
+    key_id: str
+    key: SigningKey
+    expires_at: int
+    payload: bytes
 
 
 class TokenVerifier:
@@ -72,6 +96,7 @@ class TokenVerifier:
         self.types = types
         self.what = what
         self._required = list(required)
+        self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
 
     async def claims(self, token: str) -> dict[str, Any]:
         """Returns the claims of a valid token.
@@ -80,12 +105,24 @@ class TokenVerifier:
             InvalidCredential: the token is not valid.
             Unavailable: the issuer's keys could not be fetched.
         """
+        digest = sha256(token.encode(errors="surrogatepass")).digest()
+        verified = self._verified.get(digest)
+        is_known = verified is not None and time.time() < verified.expires_at
+        if verified is not None and is_known and verified.key == await self.keys.find(verified.key_id):
+            payload = verified.payload
+            return self._read(lambda: json.loads(payload), "cannot be read")
         header = self._read(lambda: jwt.get_unverified_header(token), "cannot be read")
         self._check_type(header)
-        key = await self.keys.find(str(header.get("kid", "")))
+        key_id = str(header.get("kid", ""))
+        key = await self.keys.find(key_id)
         if key is None:
             raise InvalidCredential(f"the {self.what} was not signed by {self.issuers[0]}: its key id is unknown there")
-        return self._checked(lambda: self._decode(token, key))
+        claims = self._checked(lambda: self._decode(token, key))
+        payload = jwt.utils.base64url_decode(token.split(".")[1])
+        self._verified[digest] = _Verified(key_id, key, int(claims.get("exp", 0)), payload)
+        while len(self._verified) > VERIFIED_MAX:
+            self._verified.popitem(last=False)
+        return claims
 
     def claims_without_signature(self, token: str) -> dict[str, Any]:
         """Returns the claims of a token whose signature somebody else has verified. Checks everything else.

@@ -75,7 +75,7 @@ def a_forgotten_commit_counts_as_a_conflict(patch: Patch) -> None:
 
 @bug
 def a_lost_reply_counts_as_a_conflict(patch: Patch) -> None:
-    async def once(self: Committer, change: Change, write: Write) -> Instance:
+    async def once(self: Committer, change: Change, write: Write, conflicts: int | None) -> Instance:
         try:
             return await write(change.instance)
         except Unavailable as error:
@@ -86,7 +86,7 @@ def a_lost_reply_counts_as_a_conflict(patch: Patch) -> None:
 
 @bug
 def a_lost_reply_counts_as_success(patch: Patch) -> None:
-    async def once(self: Committer, change: Change, write: Write) -> Instance:
+    async def once(self: Committer, change: Change, write: Write, conflicts: int | None) -> Instance:
         try:
             return await write(change.instance)
         except Unavailable:

@@ -1,0 +1,270 @@
+"""Compares the rates of the embedded runtime with the floor: single-row commits of the same size to a SQLite file, with
+a write-ahead log and ``synchronous=FULL``, one after another in one thread.
+
+    python benchmarks/embedded.py [--rounds 5] [--waiting 10000] [--timers 100000]
+
+All run in this process, on files in the same folder. They alternate, and the best round of each counts.
+
+    events      one client sends events to one instance, one after another
+    8 on 8      8 clients, each with an instance of its own
+    8 on 1      8 clients send events to one instance
+    steps       workflows of 20 steps, one after another; the rate is that of the steps
+
+    CPU         milliseconds of CPU time for each event or step, in the best round
+
+``--waiting`` adds instances that wait for an event, and measures what each of them costs: bytes of the file, bytes of
+memory, and the CPU time of the whole process while nothing happens. ``--timers`` adds timers to the database and to the
+queue, and compares the CPU time of an event with that before. Exits with 1 if a goal is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import itertools
+import os
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from cloud_adapter.engine.tasks import TIMEOUT_PATH
+from cloud_adapter.hosting.embedded import EmbeddedRuntime
+from cloud_adapter.ports import Task
+from cloud_adapter.settings import Settings
+from workflow_core import On, S, Select, Step, While, Workflow
+
+CLIENTS, STEPS = 8, 20
+PER_ROUND = 400
+"""The number of commits of the floor, of events and of steps in a round."""
+
+GOALS = {"events": 0.5, "8 on 8": 0.7, "8 on 1": 1.0, "steps": 0.6}
+"""The minimum ratios to the floor."""
+
+WAITING_BYTES_MAX = 1_500
+IDLE_SECONDS = 3.0
+IDLE_SHARE_MAX = 0.01
+"""The maximum share of a core that an idle process may use."""
+
+SLOWER_MAX = 1.2
+"""The maximum ratio of an event's CPU time with many timers to that without them."""
+
+
+class Counter(Workflow, name="counter"):
+    """Accepts the same event forever."""
+
+    count: int = 0
+    text: str = "x" * 200
+
+    def add(self, amount: int) -> int:
+        self.count += amount
+        return self.count
+
+    definition = S(While("for ever", lambda w: True, Select("wait", On("Add", add))))
+
+
+class Steps(Workflow, name="steps"):
+    """Runs its steps, then ends."""
+
+    done: int = 0
+    text: str = "x" * 200
+
+    def step(self) -> None:
+        self.done += 1
+
+    definition = S(*map(Step, [f"step {number}" for number in range(STEPS)], [step] * STEPS))
+
+
+@dataclass
+class Best:
+    """The best round so far."""
+
+    rate: float = 0.0
+    cpu_ms: float = 0.0
+
+
+class Floor:
+    """Updates the same row of a file of its own again and again."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute("CREATE TABLE row (id TEXT PRIMARY KEY, number INTEGER, value TEXT)")
+        self._connection.execute("INSERT INTO row VALUES ('a', 0, '')")
+        self._text = "x" * size
+
+    async def run(self) -> None:
+        for number in range(PER_ROUND):
+            self._connection.execute("UPDATE row SET number = ?, value = ? WHERE id = 'a'", (number, self._text))
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class Embedded:
+    """The rounds on the embedded runtime."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.runtime = EmbeddedRuntime([Counter, Steps], Settings(db=str(path)))
+        self.engine = self.runtime.engine
+        self._ids = (f"steps-{number}" for number in itertools.count())
+
+    async def start(self) -> None:
+        await self.runtime.start()
+        for number in range(CLIENTS):
+            await self.engine.create("counter", f"counter-{number}")
+
+    async def events(self) -> None:
+        await self._send("counter-0", PER_ROUND)
+
+    async def on_eight(self) -> None:
+        await asyncio.gather(*(self._send(f"counter-{number}", PER_ROUND // CLIENTS) for number in range(CLIENTS)))
+
+    async def on_one(self) -> None:
+        await asyncio.gather(*(self._send("counter-0", PER_ROUND // CLIENTS) for _ in range(CLIENTS)))
+
+    async def steps(self) -> None:
+        for _ in range(PER_ROUND // STEPS):
+            id = next(self._ids)
+            await self.engine.create("steps", id)
+            await self.runtime.queue.idle()
+        view = await self.engine.get("steps", id)
+        assert view.workflow.model_dump()["done"] == STEPS, view.instance.execution
+
+    async def _send(self, id: str, count: int) -> None:
+        for _ in range(count):
+            await self.engine.handle_event("counter", id, "Add", b"1")
+
+    async def bytes_of_event(self) -> int:
+        """Returns the approximate size of what an event writes: the row, without its history."""
+        return await self.runtime.store.connections.run(
+            lambda connection: connection.execute(
+                "SELECT length(execution) + length(fields) + length(tokens) FROM instances WHERE id = 'counter-0'"
+            ).fetchone()[0]
+        )
+
+
+async def timed(round: Callable[[], Awaitable[None]], best: Best) -> None:
+    gc.collect()
+    started, cpu = time.perf_counter(), time.process_time()
+    await round()
+    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+    if PER_ROUND / seconds > best.rate:
+        best.rate, best.cpu_ms = PER_ROUND / seconds, cpu * 1000 / PER_ROUND
+
+
+async def rates(embedded: Embedded, folder: Path, rounds: int) -> bool:
+    """Prints the table of the rates. Returns whether all goals are met."""
+    kinds = {"events": embedded.events, "8 on 8": embedded.on_eight, "8 on 1": embedded.on_one, "steps": embedded.steps}
+    await embedded.events()
+    size = await embedded.bytes_of_event()
+    best = {kind: Best() for kind in ("floor", *kinds)}
+    with closing(Floor(folder / "floor.db", size)) as floor:
+        for _ in range(rounds):
+            for kind, round in {"floor": floor.run, **kinds}.items():
+                await timed(round, best[kind])
+    print(f"rows of {size:,} bytes, best of {rounds} rounds of {PER_ROUND}")
+    print(f"{'':10}  {'per second':>10}  {'CPU ms':>6}  {'ratio':>5}  {'goal':>4}")
+    is_passed = True
+    for kind, result in best.items():
+        line = f"{kind:10}  {result.rate:10,.0f}  {result.cpu_ms:6.3f}"
+        if kind in GOALS:
+            ratio = result.rate / best["floor"].rate
+            is_passed = is_passed and ratio >= GOALS[kind]
+            line += f"  {ratio:5.2f}  {GOALS[kind]:4.1f}  {'PASS' if ratio >= GOALS[kind] else 'FAIL'}"
+        print(line, flush=True)
+    return is_passed
+
+
+async def waiting(embedded: Embedded, count: int) -> bool:
+    """Prints what instances that wait cost. Returns whether all goals are met."""
+
+    def checkpoint() -> None:
+        with closing(sqlite3.connect(embedded.path)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
+    checkpoint()
+    size, memory = embedded.path.stat().st_size, _resident_bytes()
+    for number in range(0, count, 100):
+        ids = [f"waiting-{number + more}" for more in range(min(100, count - number))]
+        await asyncio.gather(*(embedded.engine.create("counter", id) for id in ids))
+    checkpoint()
+    each, kept = (embedded.path.stat().st_size - size) / count, (_resident_bytes() - memory) / count
+    gc.collect()
+    cpu = time.process_time()
+    await asyncio.sleep(IDLE_SECONDS)
+    share = (time.process_time() - cpu) / IDLE_SECONDS
+    print(f"{count:,} waiting instances: {each:,.0f} bytes of the file each (goal: less than {WAITING_BYTES_MAX:,}),")
+    print(f"  {kept:,.0f} bytes of memory each, {share:.2%} of a core while idle (goal: at most {IDLE_SHARE_MAX:.0%})")
+    return each < WAITING_BYTES_MAX and share <= IDLE_SHARE_MAX
+
+
+async def timers(embedded: Embedded, count: int, rounds: int) -> bool:
+    """Prints what timers cost an event. Returns whether the goal is met."""
+    before, after = Best(), Best()
+    for _ in range(rounds):
+        await timed(embedded.events, before)
+    at = embedded.runtime.clock.now() + timedelta(days=1)
+    for number in range(count):
+        await embedded.runtime.queue.create(Task(f"timer-{number}", TIMEOUT_PATH, {}, at + timedelta(seconds=number)))
+    await embedded.runtime.store.connections.run(lambda connection: _copy(connection, count, at.timestamp()))
+    for _ in range(rounds):
+        await timed(embedded.events, after)
+    ratio = after.cpu_ms / before.cpu_ms
+    print(f"{count:,} timers: an event takes {after.cpu_ms:.3f} ms of CPU time, without them {before.cpu_ms:.3f} ms;")
+    print(f"  ratio {ratio:.2f} (goal: at most {SLOWER_MAX})")
+    return ratio <= SLOWER_MAX
+
+
+def _copy(connection: sqlite3.Connection, count: int, at: float) -> None:
+    """Copies an instance many times, each with a timer of its own."""
+    columns = [row[1].decode() for row in connection.execute("PRAGMA table_info(instances)")]
+    values = {"id": "'timed-' || number", "wake_at": f"{int(at * 1_000_000)} + number * 1000000"}
+    connection.execute(
+        f"WITH RECURSIVE numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers LIMIT {count}) "
+        f"INSERT INTO instances ({', '.join(columns)}) SELECT {', '.join(values.get(name, name) for name in columns)} "
+        "FROM instances, numbers WHERE id = 'counter-0'"
+    )
+
+
+def _resident_bytes() -> int:
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def measure(folder: Path, options: argparse.Namespace) -> bool:
+    embedded = Embedded(folder / "instances.db")
+    await embedded.start()
+    try:
+        results = [await rates(embedded, folder, options.rounds)]
+        if options.waiting:
+            results.append(await waiting(embedded, options.waiting))
+        if options.timers:
+            results.append(await timers(embedded, options.timers, options.rounds))
+    finally:
+        await embedded.runtime.close()
+    return all(results)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="of each; the best one counts (default 5)")
+    parser.add_argument("--waiting", type=int, default=0, metavar="N", help="also measure N waiting instances")
+    parser.add_argument("--timers", type=int, default=0, metavar="N", help="also measure events beside N timers")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        return 0 if asyncio.run(measure(Path(folder), options)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
