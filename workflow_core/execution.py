@@ -298,11 +298,12 @@ class Execution:
             <Status.RUNNING: 'running'>
         """
         # Positional collections take half the time of the default factories.
-        main = Thread(MAIN_THREAD, MAIN_THREAD, _RESUMING, "", 0, [], 0, None, None, "", {}, {}, {}, None, caused_by)
+        main = Thread(
+            MAIN_THREAD, MAIN_THREAD, _RESUMING, "", 0, [], 0, None, None, "", {}, {}, {}, None, caused_by, "", {}
+        )
         program = workflow.__program__
-        new = cls(id, program.workflow, _RUNNING, 0, [main], [], program.version, None, now, now, False, [], parent)
-        new.fields_version = program.fields_version
-        return new
+        name, version, fields_version = program.workflow, program.version, program.fields_version
+        return cls(id, name, _RUNNING, 0, [main], [], version, None, now, now, False, [], parent, fields_version)
 
     @property
     def ended(self) -> bool:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from workflow_core.execution import MAIN_THREAD, LeaveKind
-from workflow_core.program.cases import ClientCase, SelectOp, WatchOp
+from workflow_core.program.cases import ClientCase, EventCase, SelectOp, WatchOp
 from workflow_core.program.code import Each, EndOp, Guard, Instruction, JumpOp
 from workflow_core.program.names import Names
 from workflow_core.program.scope import Scope
@@ -200,6 +200,9 @@ class Assembly:
             elif isinstance(instruction, SelectOp):
                 for case in instruction.cases.values():
                     case.entry = self._destination(case.target)
+                events = [case for case in instruction.cases.values() if type(case) is EventCase]
+                if len(events) == len(instruction.cases):
+                    instruction.events = tuple((case.event, case.buffered) for case in events)
                 for when in instruction.whens if isinstance(instruction, WatchOp) else ():
                     when.entry = self._destination(when.target)
         for guard in self.guards:

@@ -168,9 +168,15 @@ class ChildCase(ResultCase):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class SelectOp(Instruction):
-    """Park the thread until one of ``cases`` happens."""
+    """Park the thread until one of ``cases`` happens.
+
+    Attributes:
+        events: if all cases are events with plain handlers, their names and whether they are buffered; otherwise None.
+            Set together with ``next``.
+    """
 
     cases: Mapping[str, SelectCase] = field(default_factory=dict)
+    events: tuple[tuple[str, bool], ...] | None = field(default=None, init=False, repr=False)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
