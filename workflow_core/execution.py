@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from typing import Annotated, Any, Protocol
 
 from pydantic import AwareDatetime, Field, TypeAdapter
@@ -321,7 +322,7 @@ class Execution:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the whole state as JSON data, with every attribute that clients know."""
-        data: dict[str, Any] = _ADAPTER.dump_python(self, mode="json", by_alias=True, exclude=_NOT_SHOWN)
+        data: dict[str, Any] = _adapter().dump_python(self, mode="json", by_alias=True, exclude=_NOT_SHOWN)
         for thread in data["threads"]:
             thread["waits"] = [shown_wait(wait) for wait in thread["waits"]]
             thread["locals"] = {key: value for key, value in thread["locals"].items() if not is_hidden(key)}
@@ -335,10 +336,10 @@ class Execution:
     def to_json(self) -> str:
         """Returns the whole state as JSON; ``from_json`` is the inverse. Data that threads share is stored once."""
         if len(self.threads) >= FOLDED_MIN or len(self.teardowns) >= FOLDED_MIN:
-            folded = fold(_ADAPTER.dump_python(self, mode="json", by_alias=True, exclude_defaults=True))
+            folded = fold(_adapter().dump_python(self, mode="json", by_alias=True, exclude_defaults=True))
             if folded is not None:
                 return to_json(folded).decode()
-        return _ADAPTER.dump_json(self, by_alias=True, exclude_defaults=True).decode()
+        return _adapter().dump_json(self, by_alias=True, exclude_defaults=True).decode()
 
     @classmethod
     def from_json(cls, data: str | bytes) -> Execution:
@@ -348,8 +349,8 @@ class Execution:
             ValueError: ``data`` is not an execution.
         """
         if may_be_folded(data):
-            return _ADAPTER.validate_python(unfold(from_json(data)))
-        return _ADAPTER.validate_json(data)
+            return _adapter().validate_python(unfold(from_json(data)))
+        return _adapter().validate_json(data)
 
 
 _NOT_SHOWN: Any = {
@@ -363,4 +364,9 @@ _NOT_SHOWN: Any = {
         }
     },
 }
-_ADAPTER: TypeAdapter[Execution] = TypeAdapter(Execution)
+
+
+@cache
+def _adapter() -> TypeAdapter[Execution]:
+    """Built when the first state is saved or loaded: building it takes a fifth of the import of this package."""
+    return TypeAdapter(Execution)
