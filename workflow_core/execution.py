@@ -6,7 +6,7 @@ clock; all times are aware ``datetime`` values in UTC.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import cache
@@ -15,7 +15,8 @@ from typing import Annotated, Any, Protocol
 from pydantic import AwareDatetime, Field, TypeAdapter
 from pydantic_core import from_json, to_json
 
-from workflow_core.compact import FOLDED_MIN, fold, may_be_folded, unfold
+from workflow_core.compact import FOLDED_MIN, may_be_folded
+from workflow_core.parked import folded_form, unfolded_form
 from workflow_core.principal import Principal, PrincipalKind
 from workflow_core.shown import shown_event, shown_teardown, shown_wait
 from workflow_core.wait_types import StoredTeardown, StoredWait
@@ -336,10 +337,17 @@ class Execution:
     def to_json(self) -> str:
         """Returns the whole state as JSON; ``from_json`` is the inverse. Data that threads share is stored once."""
         if len(self.threads) >= FOLDED_MIN or len(self.teardowns) >= FOLDED_MIN:
-            folded = fold(_adapter().dump_python(self, mode="json", by_alias=True, exclude_defaults=True))
+            folded = folded_form(self.threads, self._data)
             if folded is not None:
                 return to_json(folded).decode()
         return _adapter().dump_json(self, by_alias=True, exclude_defaults=True).decode()
+
+    def _data(self, threads: list[Thread]) -> dict[str, Any]:
+        """Returns the state as JSON data, with some of its threads."""
+        data: dict[str, Any] = _adapter().dump_python(
+            replace(self, threads=threads), mode="json", by_alias=True, exclude_defaults=True
+        )
+        return data
 
     @classmethod
     def from_json(cls, data: str | bytes) -> Execution:
@@ -349,7 +357,8 @@ class Execution:
             ValueError: ``data`` is not an execution.
         """
         if may_be_folded(data):
-            return _adapter().validate_python(unfold(from_json(data)))
+            execution, threads = unfolded_form(from_json(data), _adapter().validate_python)
+            return replace(execution, threads=threads)
         return _adapter().validate_json(data)
 
 
